@@ -1,0 +1,41 @@
+//! What a connection ends in: a handler in this process, or an address to dial.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http_body_util::combinators::UnsyncBoxBody;
+
+/// Any error a body's producer may end with.
+pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A streamed HTTP body. Dropping it cancels its producer; polling it is the only back-pressure there is.
+pub type Body = UnsyncBoxBody<Bytes, BodyError>;
+
+/// Serves HTTP requests inside this process: a component of a wasm pod.
+pub trait Handler: Send + Sync + 'static {
+    /// Answers one request. Never fails: what goes wrong inside is an HTTP status (500 for a trap, 503 when over budget,
+    /// 504 when out of time). Dropping the future cancels the request.
+    fn call(&self, request: http::Request<Body>) -> BoxFuture<'static, http::Response<Body>>;
+}
+
+/// Where one balanced connection or request goes.
+#[derive(Clone)]
+pub enum Endpoint {
+    /// A component of a wasm http pod of this node, called without a socket.
+    Local(Arc<dyn Handler>),
+    /// Something that listens: a socket of a pod (already mapped to an address that can be dialled) or a foreign host.
+    Remote(SocketAddr),
+}
+
+/// Who is on a pod's end of a connection. Policy is decided by this identity, never by packets.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub struct PodIdentity {
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+    /// The pod's address as the API shows it.
+    pub ip: IpAddr,
+    pub service_account: String,
+}
