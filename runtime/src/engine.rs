@@ -1,0 +1,199 @@
+//! The contract between the agent and whatever runs a container.
+//!
+//! Commands and events are messages: they can be serialised and share no references, so that an engine may live in
+//! this process or in another that survives an upgrade of the agent. An engine never reads the API; everything it
+//! needs is in the [`ContainerSpec`].
+//!
+//! The life of a container: [`Engine::prepare`] once per image digest, [`Engine::start`] once per attempt, then on the
+//! channel that the engine was given at construction exactly one [`EngineEvent::Started`] followed by exactly one
+//! [`EngineEvent::Exited`], the latter also when [`Engine::stop`] asked for it. A `start` that fails sends no event.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use k8w_networking::endpoint::PodIdentity;
+use serde::{Deserialize, Serialize};
+
+/// Runs containers. Implementations are cheap to call from many tasks at once.
+#[async_trait]
+pub trait Engine: Send + Sync + 'static {
+    /// Makes an image runnable (compiles it) and says how it runs. Idempotent per digest; concurrent calls for one
+    /// digest share the work.
+    ///
+    /// # Errors
+    /// When the artifact is no valid WebAssembly, imports what this engine does not give, or cannot be compiled
+    /// within the node's limits. The same artifact fails the same way every time, but for [`EngineError::Internal`].
+    async fn prepare(&self, artifact: &Artifact) -> Result<Prepared, EngineError>;
+
+    /// Starts one attempt of a container whose digest was prepared. Returns when it runs (or, for a server, when it
+    /// can be called).
+    ///
+    /// # Errors
+    /// When it cannot be instantiated: nothing is left running and no event follows.
+    async fn start(&self, spec: ContainerSpec) -> Result<(), EngineError>;
+
+    /// Stops accepting work, lets what runs drain for `grace`, then interrupts it. Returns at once; `Exited` follows.
+    /// Unknown and ended containers are ignored.
+    async fn stop(&self, id: &ContainerId, grace: Duration);
+
+    /// What a running container uses; `None` when it does not run.
+    async fn stats(&self, id: &ContainerId) -> Option<Stats>;
+}
+
+/// One WebAssembly binary on this node's disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Artifact {
+    /// `sha256:<hex>` of the file.
+    pub digest: String,
+    pub path: PathBuf,
+}
+
+/// What [`Engine::prepare`] found out about an artifact.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prepared {
+    pub digest: String,
+    pub runs_as: RunsAs,
+}
+
+/// How a component runs, decided by what it exports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RunsAs {
+    /// Exports a `wasi:http` handler: a server on the container's port.
+    Http,
+    /// Exports `wasi:cli/run` (or was a preview 1 command): a process.
+    Command,
+    /// Exports both: a server, unless the container gives a command or arguments.
+    HttpOrCommand,
+}
+
+/// One attempt at running one container of one pod.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ContainerId {
+    pub pod_uid: String,
+    pub container: String,
+    /// Counts up with every restart; never reused within a pod.
+    pub attempt: u32,
+}
+
+impl fmt::Display for ContainerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.pod_uid, self.container, self.attempt)
+    }
+}
+
+/// Everything an engine must know to run one attempt of a container.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ContainerSpec {
+    pub id: ContainerId,
+    pub pod: PodIdentity,
+    pub container_name: String,
+    /// Digest of a prepared artifact.
+    pub digest: String,
+    /// `argv`, with the program's name first.
+    pub argv: Vec<String>,
+    pub env: Vec<(String, String)>,
+    pub preopens: Vec<Preopen>,
+    /// Absolute path in the guest.
+    pub working_dir: Option<String>,
+    /// Port of the pod that an http component serves on.
+    pub http_port: Option<u16>,
+    /// Limit of this container.
+    pub memory_limit_bytes: Option<u64>,
+    /// Limit over all containers of the pod, when every one of them has a limit.
+    pub pod_memory_limit_bytes: Option<u64>,
+    /// Quota, in thousandths of a CPU.
+    pub cpu_limit_millis: Option<u32>,
+    /// Weight under contention, in thousandths of a CPU.
+    pub cpu_request_millis: Option<u32>,
+    /// File for standard output and error, in the CRI log format. Its directory exists.
+    pub log_path: PathBuf,
+    /// Runs `wasi:cli/run` although the component also exports an http handler.
+    pub force_command: bool,
+}
+
+/// A directory of the host that a guest sees.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Preopen {
+    /// Root of the volume.
+    pub host_dir: PathBuf,
+    /// Absolute path in the guest.
+    pub guest_path: String,
+    pub read_only: bool,
+    /// Path beneath `host_dir`, resolved there and never outside. When it names a file, the guest sees a directory
+    /// (the parent of `guest_path`) that contains just that file.
+    pub sub_path: Option<String>,
+}
+
+/// What an engine reports on its channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EngineEvent {
+    Started {
+        id: ContainerId,
+    },
+    Exited {
+        id: ContainerId,
+        exit_code: i32,
+        reason: ExitReason,
+        /// A trap with its backtrace, a refusal, or empty.
+        message: String,
+    },
+}
+
+/// Why a container ended, in the words of `containerStatuses[].state.terminated.reason`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExitReason {
+    /// Exit code 0.
+    Completed,
+    /// Another exit code, or a trap (134), or interrupted (137, 143).
+    Error,
+    /// Went over its memory limit (137).
+    OOMKilled,
+}
+
+impl ExitReason {
+    /// The word as Kubernetes writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ExitReason::Completed => "Completed",
+            ExitReason::Error => "Error",
+            ExitReason::OOMKilled => "OOMKilled",
+        }
+    }
+}
+
+/// What a running container uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stats {
+    /// CPU time of guest code since the container started.
+    pub cpu_usage_nanos: u64,
+    /// Linear memories and tables of all live instances.
+    pub memory_bytes: u64,
+    /// Live instances.
+    pub instances: u64,
+    /// Requests served since the container started.
+    pub requests: u64,
+}
+
+/// Why a container cannot run. Each displays as one sentence for the pod's status.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum EngineError {
+    #[error("image is not a valid WebAssembly component or module: {0}")]
+    InvalidModule(String),
+    #[error("component imports {0}, which this node does not provide")]
+    UnknownImport(String),
+    #[error("compiling the component exceeded this node's limits: {0}")]
+    CompileLimit(String),
+    /// The component exports nothing that can be run.
+    #[error("component exports nothing that can run: {0}")]
+    NothingToRun(String),
+    /// A limit of this node (instances, memory mappings) would be exceeded.
+    #[error("node is out of capacity: {0}")]
+    Capacity(String),
+    /// The container's own settings cannot be honoured.
+    #[error("{0}")]
+    InvalidSpec(String),
+    #[error("engine failed: {0}")]
+    Internal(String),
+}
