@@ -1,4 +1,4 @@
-//! What a connection ends in: a handler in this process, or an address to dial.
+//! What a connection ends in: a handler or a listener in this process, or an address to dial.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -6,6 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http_body_util::combinators::UnsyncBoxBody;
+
+use crate::listener::AcceptQueue;
 
 /// Any error a body's producer may end with.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -25,8 +27,20 @@ pub trait Handler: Send + Sync + 'static {
 pub enum Endpoint {
     /// A component of a wasm http pod of this node, called without a socket.
     Local(Arc<dyn Handler>),
-    /// Something that listens: a socket of a pod (already mapped to an address that can be dialled) or a foreign host.
+    /// A port on which a wasm pod of this node listens: connections are handed to its accept queue.
+    Listener(Arc<AcceptQueue>),
+    /// Something that listens elsewhere: another pod, a node, or a foreign host.
     Remote(SocketAddr),
+}
+
+impl std::fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Local(_) => f.write_str("Local"),
+            Self::Listener(queue) => f.debug_tuple("Listener").field(&queue.address()).finish(),
+            Self::Remote(address) => f.debug_tuple("Remote").field(address).finish(),
+        }
+    }
 }
 
 /// Who is on a pod's end of a connection. Policy is decided by this identity, never by packets.

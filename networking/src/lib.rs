@@ -1,6 +1,24 @@
 //! Where a connection goes: Services, ingress, cluster names and policy.
 //!
 //! One set of immutable tables, built from watched API objects ([`tables`]), answers every question about where a
-//! connection goes, for host functions and for the node's listeners alike. [`endpoint`] is what a look-up ends in.
+//! connection goes, for host functions and for the node's listeners alike. [`network`] is what both of them hold;
+//! [`endpoint`] is what a look-up ends in.
 
+mod client;
+pub mod dns;
 pub mod endpoint;
+mod listener;
+pub mod network;
+mod registry;
+mod serve;
+mod stream;
+pub mod tables;
+
+pub use client::SendError;
+pub use dns::Lookup;
+pub use endpoint::{Body, BodyError, Endpoint, Handler, PodIdentity};
+pub use listener::{AcceptQueue, Incoming, PodListener};
+pub use network::{Config, Network, Refused};
+pub use registry::Registration;
+pub use stream::Stream;
+pub use tables::Tables;

@@ -1,0 +1,202 @@
+//! The node's network as its pods and listeners see it: tables, every pod's own ports, and connections between them.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use ipnet::IpNet;
+use tokio::net::TcpStream;
+
+use crate::client::{Client, SendError};
+use crate::dns::Lookup;
+use crate::endpoint::{Body, Endpoint, Handler, PodIdentity};
+use crate::listener::{Incoming, PodListener, accept_queue};
+use crate::registry::{Registration, Registry};
+use crate::serve;
+use crate::stream::Stream;
+use crate::tables::Tables;
+
+/// How long dialling a remote endpoint may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Ports given to `bind` with port 0 and to the near end of in-process connections (Linux's default local range).
+const EPHEMERAL_PORTS: std::ops::Range<u16> = 32768..61000;
+
+/// What the network must know about the cluster. It does not change while the process runs.
+#[derive(Clone)]
+pub struct Config {
+    /// Addresses of Services.
+    pub service_cidr: IpNet,
+    /// Addresses of pods, on all nodes. Addresses in here that nothing listens on are refused, never dialled, unless a
+    /// table names them as an endpoint.
+    pub pod_cidrs: Vec<IpNet>,
+    /// `cluster.local` unless configured otherwise; no dot at either end.
+    pub cluster_domain: String,
+    /// This node's name, for `internalTrafficPolicy: Local`.
+    pub node_name: String,
+    /// How to speak TLS to foreign hosts. Without it `https` requests are refused.
+    pub client_tls: Option<Arc<rustls::ClientConfig>>,
+}
+
+/// Why a connection is not made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Nothing listens there.
+    #[error("nothing listens on {0}")]
+    NothingListens(SocketAddr),
+    /// The Service exists and has no endpoint that is ready.
+    #[error("service {service} has no ready endpoints")]
+    NoEndpoints { service: String },
+}
+
+impl From<Refused> for io::Error {
+    fn from(refused: Refused) -> Self {
+        io::Error::new(io::ErrorKind::ConnectionRefused, refused)
+    }
+}
+
+/// The network of one node.
+pub struct Network {
+    config: Config,
+    tables: ArcSwap<Tables>,
+    registry: Arc<Registry>,
+    client: Client,
+    next_ephemeral_port: AtomicU16,
+}
+
+impl Network {
+    pub fn new(config: Config) -> Arc<Self> {
+        Arc::new_cyclic(|network| Self {
+            client: Client::new(network.clone(), config.client_tls.clone()),
+            config,
+            tables: ArcSwap::default(),
+            registry: Registry::new(),
+            next_ephemeral_port: AtomicU16::new(EPHEMERAL_PORTS.start),
+        })
+    }
+
+    /// Replaces the tables. Connections and requests that have begun go on as decided.
+    pub fn update(&self, tables: Tables) {
+        self.tables.store(Arc::new(tables));
+    }
+
+    pub fn tables(&self) -> Arc<Tables> {
+        self.tables.load_full()
+    }
+
+    /// What `name` means to a pod in `from_namespace`.
+    pub fn lookup_host(&self, from_namespace: &str, name: &str) -> Lookup {
+        let _ = from_namespace;
+        if let Ok(ip) = name.parse::<IpAddr>() {
+            return Lookup::Addresses(vec![ip]);
+        }
+        let name = name.trim_end_matches('.');
+        match name.strip_suffix(self.config.cluster_domain.as_str()) {
+            Some(rest) if rest.is_empty() || rest.ends_with('.') => Lookup::NoSuchName,
+            _ => Lookup::NotCluster,
+        }
+    }
+
+    /// Puts an HTTP handler at a pod's port, in place of one that may be there: a component is replaced without a gap.
+    pub fn register_http(&self, pod: &PodIdentity, port: u16, handler: Arc<dyn Handler>) -> Registration {
+        self.registry.replace(SocketAddr::new(pod.ip, port), Endpoint::Local(handler))
+    }
+
+    /// Makes `advertised`, an address that the API shows, stand for `actual`, where something really listens.
+    pub fn register_address(&self, advertised: SocketAddr, actual: SocketAddr) -> Registration {
+        self.registry.replace(advertised, Endpoint::Remote(actual))
+    }
+
+    /// Listens on a port of the pod's own address; port 0 picks a free one. Errors: `AddrInUse`.
+    pub async fn bind_tcp(&self, pod: &PodIdentity, port: u16) -> io::Result<PodListener> {
+        let claim = |port| {
+            let address = SocketAddr::new(pod.ip, port);
+            let (queue, connections) = accept_queue(address);
+            let registration = self.registry.claim(address, Endpoint::Listener(Arc::new(queue)))?;
+            Some(PodListener::new(connections, address, registration))
+        };
+        let listener = match port {
+            0 => EPHEMERAL_PORTS.clone().find_map(|_| claim(self.ephemeral_port())),
+            port => claim(port),
+        };
+        listener.ok_or_else(|| io::ErrorKind::AddrInUse.into())
+    }
+
+    /// Where a connection to `dst` goes. Foreign addresses are themselves; an address of the cluster that nothing stands
+    /// behind is refused, so that it never leaves this process.
+    pub fn select(&self, from: Option<&PodIdentity>, dst: SocketAddr) -> Result<Endpoint, Refused> {
+        let dst = as_seen_by(from, dst);
+        if let Some(endpoint) = self.registry.get(dst) {
+            return Ok(endpoint);
+        }
+        let own = from.is_some_and(|pod| pod.ip == dst.ip());
+        if own || self.is_cluster_address(dst.ip()) {
+            return Err(Refused::NothingListens(dst));
+        }
+        Ok(Endpoint::Remote(dst))
+    }
+
+    /// Opens a byte stream to `dst`, through Services and to pods of this node. A [`Handler`] is served over a pipe.
+    /// Errors: `ConnectionRefused`, `TimedOut`, and what dialling gives.
+    pub async fn connect(&self, from: Option<&PodIdentity>, dst: SocketAddr) -> io::Result<Stream> {
+        let endpoint = self.select(from, dst)?;
+        self.open(from, endpoint).await
+    }
+
+    /// Opens a byte stream to an endpoint already selected.
+    pub async fn open(&self, from: Option<&PodIdentity>, endpoint: Endpoint) -> io::Result<Stream> {
+        match endpoint {
+            Endpoint::Local(handler) => {
+                let (near, far) = Stream::pipe();
+                tokio::spawn(serve::http_connection(far, handler));
+                Ok(near)
+            }
+            Endpoint::Listener(queue) => {
+                let (near, far) = Stream::pipe();
+                let ip = from.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |pod| pod.ip);
+                let peer = SocketAddr::new(ip, self.ephemeral_port());
+                queue.hand_over(Incoming { stream: far, peer }).await?;
+                Ok(near)
+            }
+            Endpoint::Remote(address) => {
+                let stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await??;
+                stream.set_nodelay(true)?;
+                Ok(Stream::Tcp(stream))
+            }
+        }
+    }
+
+    /// Sends an HTTP request to where its URI points: called in process when that is a component of this node, over a
+    /// pooled connection otherwise.
+    pub async fn send(
+        &self,
+        from: Option<&PodIdentity>,
+        request: http::Request<Body>,
+    ) -> Result<http::Response<Body>, SendError> {
+        self.client.send(self, from, request).await
+    }
+
+    /// Whether an address belongs to the cluster's own ranges.
+    pub fn is_cluster_address(&self, ip: IpAddr) -> bool {
+        self.config.service_cidr.contains(&ip) || self.config.pod_cidrs.iter().any(|range| range.contains(&ip))
+    }
+
+    fn ephemeral_port(&self) -> u16 {
+        let next = |port: u16| if port + 1 < EPHEMERAL_PORTS.end { port + 1 } else { EPHEMERAL_PORTS.start };
+        match self.next_ephemeral_port.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |p| Some(next(p))) {
+            Ok(port) | Err(port) => port,
+        }
+    }
+}
+
+/// A pod's loopback and unspecified addresses are its own, never the host's; an IPv4 address in IPv6 clothes is itself.
+fn as_seen_by(from: Option<&PodIdentity>, dst: SocketAddr) -> SocketAddr {
+    let ip = dst.ip().to_canonical();
+    let ip = match from {
+        Some(pod) if ip.is_loopback() || ip.is_unspecified() => pod.ip,
+        _ => ip,
+    };
+    SocketAddr::new(ip, dst.port())
+}

@@ -1,0 +1,155 @@
+//! What listens where on this node: every pod's own port space, read without a lock.
+//!
+//! Look-ups are on the path of every request, registrations are as rare as pod starts. The map is cut into shards, each an
+//! immutable map that is copied and swapped on change, so that a node with ten thousand pods copies a few hundred entries.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+
+use crate::endpoint::Endpoint;
+
+const SHARDS: usize = 64;
+
+type Shard = HashMap<SocketAddr, Entry>;
+
+#[derive(Clone)]
+struct Entry {
+    /// Tells a registration from a later one at the same address.
+    id: u64,
+    endpoint: Endpoint,
+}
+
+/// Endpoints of this node by pod address and port.
+pub(crate) struct Registry {
+    shards: Vec<ArcSwap<Shard>>,
+    hasher: RandomState,
+    next_id: AtomicU64,
+}
+
+impl Registry {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            shards: (0..SHARDS).map(|_| ArcSwap::default()).collect(),
+            hasher: RandomState::new(),
+            next_id: AtomicU64::new(1),
+        })
+    }
+
+    // By address alone, so that all ports of a pod share a shard.
+    fn shard(&self, ip: IpAddr) -> &ArcSwap<Shard> {
+        &self.shards[self.hasher.hash_one(ip) as usize % SHARDS]
+    }
+
+    pub fn get(&self, address: SocketAddr) -> Option<Endpoint> {
+        self.shard(address.ip()).load().get(&address).map(|entry| entry.endpoint.clone())
+    }
+
+    /// Puts `endpoint` at `address`, in place of what was there.
+    pub fn replace(self: &Arc<Self>, address: SocketAddr, endpoint: Endpoint) -> Registration {
+        let entry = Entry { id: self.next_id.fetch_add(1, Ordering::Relaxed), endpoint };
+        self.shard(address.ip()).rcu(|shard| {
+            let mut shard = Shard::clone(shard);
+            shard.insert(address, entry.clone());
+            shard
+        });
+        Registration { registry: self.clone(), address, id: entry.id }
+    }
+
+    /// Puts `endpoint` at `address`; `None` when something is there already.
+    pub fn claim(self: &Arc<Self>, address: SocketAddr, endpoint: Endpoint) -> Option<Registration> {
+        let entry = Entry { id: self.next_id.fetch_add(1, Ordering::Relaxed), endpoint };
+        let mut claimed = false;
+        self.shard(address.ip()).rcu(|shard| {
+            claimed = !shard.contains_key(&address);
+            if !claimed {
+                return shard.clone();
+            }
+            let mut shard = Shard::clone(shard);
+            shard.insert(address, entry.clone());
+            Arc::new(shard)
+        });
+        claimed.then(|| Registration { registry: self.clone(), address, id: entry.id })
+    }
+
+    fn remove(&self, address: SocketAddr, id: u64) {
+        self.shard(address.ip()).rcu(|shard| {
+            if shard.get(&address).is_none_or(|entry| entry.id != id) {
+                return shard.clone();
+            }
+            let mut shard = Shard::clone(shard);
+            shard.remove(&address);
+            Arc::new(shard)
+        });
+    }
+}
+
+/// Something that can be reached at an address, for as long as this lives.
+#[must_use = "what is registered is gone when this is dropped"]
+pub struct Registration {
+    registry: Arc<Registry>,
+    address: SocketAddr,
+    id: u64,
+}
+
+impl Registration {
+    /// Where it can be reached.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.registry.remove(self.address, self.id);
+    }
+}
+
+impl std::fmt::Debug for Registration {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Registration").field(&self.address).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn remote(port: u16) -> Endpoint {
+        Endpoint::Remote(SocketAddr::from(([192, 0, 2, 1], port)))
+    }
+
+    fn at(registry: &Registry, address: SocketAddr) -> Option<u16> {
+        match registry.get(address)? {
+            Endpoint::Remote(a) => Some(a.port()),
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+
+    #[test]
+    fn dropping_an_older_registration_keeps_the_newer_one() {
+        let registry = Registry::new();
+        let address = SocketAddr::from(([10, 64, 0, 2], 8080));
+        let old = registry.replace(address, remote(1));
+        let new = registry.replace(address, remote(2));
+        drop(old);
+        assert_eq!(at(&registry, address), Some(2));
+        drop(new);
+        assert_eq!(at(&registry, address), None);
+    }
+
+    #[test]
+    fn a_claimed_address_cannot_be_claimed_again_until_it_is_free() {
+        let registry = Registry::new();
+        let address = SocketAddr::from(([10, 64, 0, 2], 8080));
+        let first = registry.claim(address, remote(1)).unwrap();
+        assert!(registry.claim(address, remote(2)).is_none());
+        assert_eq!(at(&registry, address), Some(1));
+        drop(first);
+        assert!(registry.claim(address, remote(2)).is_some());
+    }
+}
