@@ -1,0 +1,51 @@
+//! Everything that is chosen from outside.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// Where an Ingress of our class can be reached; copied to `status.loadBalancer.ingress`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IngressAddress {
+    Ip(IpAddr),
+    Hostname(String),
+}
+
+/// Settings of the controllers; the defaults are Kubernetes' own.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Who reports events (`reportingInstance`), usually the host's name.
+    pub identity: String,
+    /// PEM bundle published as `ca.crt` in every namespace's `kube-root-ca.crt`; empty publishes nothing.
+    pub root_ca_pem: String,
+    /// `spec.controller` of the IngressClasses whose Ingresses get `ingress_addresses` as their status.
+    pub ingress_controller: String,
+    pub ingress_addresses: Vec<IngressAddress>,
+    /// The name pods ask for in `spec.schedulerName`.
+    pub scheduler_name: String,
+    /// How long a node's lease may be stale before its conditions become Unknown
+    /// (kube-controller-manager's `--node-monitor-grace-period`).
+    pub node_monitor_grace: Duration,
+    /// Terminated pods kept before pod garbage collection deletes the oldest
+    /// (`--terminated-pod-gc-threshold`); 0 keeps all.
+    pub terminated_pods_kept: usize,
+    /// How long a node must be gone before its pods are deleted (pod garbage collection's quarantine).
+    pub gone_node_quarantine: Duration,
+    /// Seed of every random choice; `None` takes one from the system.
+    pub seed: Option<u64>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            identity: "k8w".into(),
+            root_ca_pem: String::new(),
+            ingress_controller: "k8w.dev/ingress".into(),
+            ingress_addresses: Vec::new(),
+            scheduler_name: "default-scheduler".into(),
+            node_monitor_grace: Duration::from_secs(40),
+            terminated_pods_kept: 12_500,
+            gone_node_quarantine: Duration::from_secs(40),
+            seed: None,
+        }
+    }
+}
