@@ -244,10 +244,7 @@ impl<'v, 'p> Field<'v, 'p> {
     }
 
     /// The entries of a map with free keys; nothing where it is missing.
-    pub fn entries(&self) -> impl Iterator<Item = (&'v str, Field<'v, '_>)>
-    where
-        'v: 'p,
-    {
+    pub fn entries(&self) -> impl Iterator<Item = (&'v str, Field<'v, '_>)> {
         let entries = self.value.and_then(Value::as_object);
         entries.into_iter().flatten().map(|(k, v)| (k.as_str(), Field::new(Some(v), self.path.key(k))))
     }

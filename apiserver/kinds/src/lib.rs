@@ -1,9 +1,24 @@
 //! What a kind is: the schema core, and one table of every resource with its defaulting, validation and columns.
 //!
 //! Pure: no runtime, no sockets, no client and no clock. Objects are [`serde_json::Value`]; time comes in from the
-//! caller.
+//! caller. To add a kind, write its file, name it in its group's module, and add its row to [`registry`].
 
+pub mod age;
+pub mod apps;
+pub mod coordination;
+pub mod core;
+pub mod discovery;
+pub mod events;
 pub mod field;
+pub mod kind;
+pub mod metadata;
+pub mod names;
+pub mod networking;
+pub mod node;
+pub mod object;
+pub mod rbac;
+pub mod registry;
 pub mod schema;
 
 pub use field::{Field, FieldError, FieldErrorKind, FieldPath};
+pub use kind::{Cell, CellContext, Column, KindDef, ScalePaths, SelectableField, Shape, Strategy, Subresource};

@@ -1,0 +1,4 @@
+//! The kinds of `apps`.
+
+pub mod deployment;
+pub mod replica_set;

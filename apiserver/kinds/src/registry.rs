@@ -1,0 +1,46 @@
+//! THE table of built-in kinds: a row per kind.
+
+use std::sync::LazyLock;
+
+use crate::kind::KindDef;
+use crate::{apps, coordination, core, discovery, events, networking, node, rbac};
+
+static ALL: LazyLock<Vec<KindDef>> = LazyLock::new(|| {
+    vec![
+        core::config_map::definition(),
+        core::event::definition(),
+        core::namespace::definition(),
+        core::node::definition(),
+        core::pod::definition(),
+        core::secret::definition(),
+        core::service::definition(),
+        core::service_account::definition(),
+        apps::deployment::definition(),
+        apps::replica_set::definition(),
+        coordination::lease::definition(),
+        discovery::endpoint_slice::definition(),
+        events::event::definition(),
+        networking::ingress::definition(),
+        networking::ingress_class::definition(),
+        node::runtime_class::definition(),
+        rbac::cluster_role::definition(),
+        rbac::cluster_role_binding::definition(),
+        rbac::role::definition(),
+        rbac::role_binding::definition(),
+    ]
+});
+
+/// Every built-in kind.
+pub fn all() -> &'static [KindDef] {
+    &ALL
+}
+
+/// The kind that is served at `/apis/{group}/{version}/…/{plural}` (`/api/{version}` for the empty group).
+pub fn by_resource(group: &str, version: &str, plural: &str) -> Option<&'static KindDef> {
+    all().iter().find(|k| k.plural == plural && k.group == group && k.version == version)
+}
+
+/// The kind that objects with this `apiVersion` and `kind` have.
+pub fn by_kind(group: &str, version: &str, kind: &str) -> Option<&'static KindDef> {
+    all().iter().find(|k| k.kind == kind && k.group == group && k.version == version)
+}
