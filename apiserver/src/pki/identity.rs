@@ -32,8 +32,8 @@ struct Inner {
 
 impl Identity {
     pub(super) fn new(certificate_pem: String, key_pem: String) -> Identity {
-        let certificate =
-            CertificateDer::from_pem_slice(certificate_pem.as_bytes()).unwrap_or_else(|_| CertificateDer::from(Vec::new()));
+        let certificate = CertificateDer::from_pem_slice(certificate_pem.as_bytes())
+            .unwrap_or_else(|_| CertificateDer::from(Vec::new()));
         Identity(Arc::new(Inner { certificate, certificate_pem, key_pem }))
     }
 
@@ -83,7 +83,8 @@ impl Identity {
     }
 
     fn key(&self) -> Result<PrivateKeyDer<'static>, rustls::Error> {
-        PrivateKeyDer::from_pem_slice(self.key_pem().as_bytes()).map_err(|error| rustls::Error::General(error.to_string()))
+        PrivateKeyDer::from_pem_slice(self.key_pem().as_bytes())
+            .map_err(|error| rustls::Error::General(error.to_string()))
     }
 
     fn tls_error(&self) -> impl FnOnce(rustls::Error) -> PkiError {
@@ -124,7 +125,13 @@ impl Profile {
 
     /// The user `user`, a member of `group`.
     pub fn client(user: &str, group: &str) -> Profile {
-        Profile { common_name: user.into(), organization: Some(group.into()), names: vec![], server: false, client: true }
+        Profile {
+            common_name: user.into(),
+            organization: Some(group.into()),
+            names: vec![],
+            server: false,
+            client: true,
+        }
     }
 
     /// The node `name`: both a client and a server reached under `names`.
@@ -157,7 +164,11 @@ impl Profile {
         let subject = certificate.subject();
         let organizations: Vec<&str> = subject.iter_organization().filter_map(|o| o.as_str().ok()).collect();
         let common_names: Vec<&str> = subject.iter_common_name().filter_map(|cn| cn.as_str().ok()).collect();
-        let usage = certificate.extended_key_usage().ok().flatten().map(|usage| (usage.value.server_auth, usage.value.client_auth));
+        let usage = certificate
+            .extended_key_usage()
+            .ok()
+            .flatten()
+            .map(|usage| (usage.value.server_auth, usage.value.client_auth));
         common_names == [self.common_name.as_str()]
             && organizations == self.organization.iter().map(String::as_str).collect::<Vec<_>>()
             && subject_names(&certificate) == self.names.iter().cloned().collect()

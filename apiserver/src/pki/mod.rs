@@ -94,8 +94,8 @@ impl Pki {
     pub fn open(dir: &Path, names: &ServerNames) -> Result<Pki, PkiError> {
         let store = store::Store::open(dir)?;
         let serving = store.identity("apiserver", &Profile::server("kube-apiserver", names.all()))?;
-        let kubelet_client =
-            store.identity("apiserver-kubelet-client", &Profile::client("kube-apiserver-kubelet-client", MASTERS_GROUP))?;
+        let kubelet_client = store
+            .identity("apiserver-kubelet-client", &Profile::client("kube-apiserver-kubelet-client", MASTERS_GROUP))?;
         let admin = store.identity("admin", &Profile::client(ADMIN_USER, MASTERS_GROUP))?;
         let token_key = Arc::new(store.token_key()?);
         Ok(Pki(Arc::new(Inner { store, serving, kubelet_client, admin, token_key })))
@@ -147,7 +147,8 @@ impl Pki {
     /// The administrator's kubeconfig for the API server at `server` (`https://host:port`).
     pub fn admin_kubeconfig(&self, cluster: &str, server: &str) -> String {
         let admin = self.admin();
-        let credentials = Credentials::Certificate { certificate_pem: admin.certificate_pem(), key_pem: admin.key_pem() };
+        let credentials =
+            Credentials::Certificate { certificate_pem: admin.certificate_pem(), key_pem: admin.key_pem() };
         kubeconfig(cluster, server, self.ca_pem(), &credentials)
     }
 }
