@@ -1,1 +1,34 @@
+//! How a request becomes a stored object, and a stored object a watch event.
+//!
+//! ```text
+//! request ─> chain ─> request_info ─> authn ─> authz ─> verbs ─> object_store ─> datastore
+//!                                                         │                         │
+//!                                                         └──────── watch_cache <───┘
+//! ```
+//!
+//! [`chain`] is the whole path in one function. One generic path serves every kind; what kinds differ in is in the table of
+//! [`k8w_kinds::registry`]. The API server knows no node and no controller: they come through [`plugins::NodeConnector`]
+//! and the API.
+
+pub mod body;
+pub mod call;
+pub mod chain;
+pub mod config;
+pub mod identity;
+pub mod in_process;
 pub mod pki;
+pub mod plugins;
+pub mod query;
+pub mod request_info;
+pub mod resources;
+pub mod routes;
+pub mod selector;
+pub mod server;
+pub mod status;
+pub mod watch_cache;
+
+pub use body::Body;
+pub use config::Config;
+pub use identity::{Peer, UserInfo};
+pub use server::{ApiServer, Plugins, StartError};
+pub use status::Status;

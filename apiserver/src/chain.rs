@@ -1,0 +1,107 @@
+//! The whole path of a request, top to bottom.
+
+use crate::ApiServer;
+use crate::body::Body;
+use crate::call::Call;
+use crate::identity::{Attributes, Peer, UserInfo};
+use crate::plugins::Decision;
+use crate::query::Query;
+use crate::request_info::RequestInfo;
+use crate::routes::{self, Answer};
+use crate::status::Status;
+use http::{Request, Response, StatusCode, header};
+use std::sync::Arc;
+
+impl ApiServer {
+    /// Answers one request. Every failure is a response.
+    pub async fn handle(self: &Arc<Self>, request: Request<Body>, peer: Peer) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        self.answer(parts, body, peer).await.unwrap_or_else(|status| error_response(&status))
+    }
+
+    async fn answer(self: &Arc<Self>, parts: http::request::Parts, body: Body, peer: Peer) -> Answer {
+        let query = Query::parse(parts.uri.query().unwrap_or_default());
+        let info = RequestInfo::new(&parts.method, parts.uri.path(), &query);
+        let user = self.authenticate(&parts, &peer).await?;
+        self.authorize(&user, &info)?;
+        let serve = if info.is_resource_request {
+            routes::for_resource(&info.group, &info.resource, &info.subresource)
+        } else {
+            routes::for_path(&info.path)
+        };
+        let call = Call { parts, body, info, query, user, peer };
+        match serve {
+            Some(serve) => serve(self.clone(), call).await,
+            None => Err(Status::no_such_resource()),
+        }
+    }
+
+    /// The first authenticator that knows the credentials decides; without any the request is anonymous.
+    async fn authenticate(&self, parts: &http::request::Parts, peer: &Peer) -> Result<Arc<UserInfo>, Status> {
+        if let Some(user) = &peer.user {
+            return Ok(user.clone());
+        }
+        for authenticator in &self.plugins.authenticators {
+            match authenticator.authenticate(parts, peer).await {
+                Ok(Some(user)) => return Ok(user),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::debug!(%error, "credentials refused");
+                    return Err(Status::unauthorized());
+                }
+            }
+        }
+        Ok(Arc::new(UserInfo::anonymous()))
+    }
+
+    /// The first authorizer with an opinion decides; without one the answer is no.
+    pub fn authorize(&self, user: &UserInfo, info: &RequestInfo) -> Result<(), Status> {
+        let attributes = Attributes { user, info };
+        let mut reasons = Vec::new();
+        for authorizer in &self.plugins.authorizers {
+            match authorizer.authorize(&attributes) {
+                Decision::Allow => return Ok(()),
+                Decision::NoOpinion(reason) => reasons.push(reason),
+                Decision::Deny(reason) => {
+                    reasons.push(reason);
+                    break;
+                }
+            }
+        }
+        reasons.retain(|reason| !reason.is_empty());
+        Err(forbidden(user, info, &reasons.join(", ")))
+    }
+}
+
+/// `pods is forbidden: User "x" cannot list resource "pods" in API group "" in the namespace "default"`.
+fn forbidden(user: &UserInfo, info: &RequestInfo, reason: &str) -> Status {
+    let name = &user.name;
+    let mut why = if info.is_resource_request {
+        let resource = match info.subresource.as_str() {
+            "" => info.resource.clone(),
+            subresource => format!("{}/{subresource}", info.resource),
+        };
+        let scope = match info.namespace.as_str() {
+            "" => "at the cluster scope".to_string(),
+            namespace => format!("in the namespace {namespace:?}"),
+        };
+        format!("User {name:?} cannot {} resource {resource:?} in API group {:?} {scope}", info.verb, info.group)
+    } else {
+        format!("User {name:?} cannot {} path {:?}", info.verb, info.path)
+    };
+    if !reason.is_empty() {
+        why = format!("{why}: {reason}");
+    }
+    Status::forbidden(&info.group, &info.resource, &info.name, why)
+}
+
+/// The answer to a request that failed.
+pub fn error_response(status: &Status) -> Response<Body> {
+    let mut response = Response::new(Body::from(status.to_json()));
+    *response.status_mut() = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    if let Some(seconds) = status.details.as_ref().and_then(|details| details.retry_after_seconds) {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
+    response
+}

@@ -1,0 +1,27 @@
+//! What an API server must be told.
+
+use ipnet::Ipv4Net;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Range;
+
+/// The API server's settings.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where cluster IPs are taken from. The first address is the `kubernetes` Service's.
+    pub service_cidr: Ipv4Net,
+    pub node_port_range: Range<u16>,
+    pub cluster_domain: String,
+    /// Where clients reach this server.
+    pub advertise: SocketAddr,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            service_cidr: Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 16),
+            node_port_range: 30000..32768,
+            cluster_domain: "cluster.local".into(),
+            advertise: SocketAddr::from((Ipv4Addr::LOCALHOST, 6443)),
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The contracts of what plugs into the request path: authenticators, authorizers, admission, and the way to a node.
+//!
+//! Each kind of plugin is an ordered table (`authn::all`, `authz::all`, `admission::all`) with a file per plugin.
+
+use crate::body::Body;
+use crate::identity::{Attributes, Peer, UserInfo};
+use crate::resources::Resource;
+use crate::status::Status;
+use crate::watch_cache::WatchCache;
+use async_trait::async_trait;
+use serde_json::Value;
+use std::sync::Arc;
+
+/// Credentials were given, but they prove nothing; the request is answered 401.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct AuthnError(pub String);
+
+/// Turns credentials into a user.
+#[async_trait]
+pub trait Authenticator: Send + Sync {
+    /// `Ok(None)`: no credentials of this authenticator's sort were given, so the next one is asked.
+    async fn authenticate(
+        &self,
+        parts: &http::request::Parts,
+        peer: &Peer,
+    ) -> Result<Option<Arc<UserInfo>>, AuthnError>;
+}
+
+/// What one authorizer thinks of a request. The reason is shown to the user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    Allow,
+    NoOpinion(String),
+    Deny(String),
+}
+
+/// Decides from memory, without waiting: this runs on every request.
+pub trait Authorizer: Send + Sync {
+    fn authorize(&self, attributes: &Attributes<'_>) -> Decision;
+}
+
+/// What is being done to the object that admission looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    Create,
+    Update,
+    Delete,
+    Connect,
+}
+
+/// An object on its way into the store.
+pub struct AdmissionRequest<'a> {
+    pub operation: Operation,
+    pub resource: &'a Resource,
+    /// Empty for the resource itself.
+    pub subresource: &'a str,
+    /// Empty for cluster-scoped kinds.
+    pub namespace: &'a str,
+    /// Empty only for a create with `generateName`, before the name is made up.
+    pub name: &'a str,
+    /// The object to be stored; null for a delete.
+    pub object: &'a mut Value,
+    /// The object as stored now; `None` for a create.
+    pub old: Option<&'a Value>,
+    pub user: &'a UserInfo,
+    pub dry_run: bool,
+    /// Reads are at least as new as the moment before this write began.
+    pub view: &'a WatchCache,
+    /// What the client should be told in `Warning` headers.
+    pub warnings: &'a mut Vec<String>,
+}
+
+/// One admission rule. All of them `admit` in the order of the table, then all of them `validate`.
+#[async_trait]
+pub trait Admission: Send + Sync {
+    /// The name that Kubernetes gives the plugin.
+    fn name(&self) -> &'static str;
+
+    /// May change the object.
+    async fn admit(&self, _request: &mut AdmissionRequest<'_>) -> Result<(), Status> {
+        Ok(())
+    }
+
+    /// Sees the object as it would be stored.
+    async fn validate(&self, _request: &AdmissionRequest<'_>) -> Result<(), Status> {
+        Ok(())
+    }
+}
+
+/// Why a node could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    #[error("no node named {0:?} is connected")]
+    UnknownNode(String),
+    #[error("cannot reach node {node:?}: {reason}")]
+    Unreachable { node: String, reason: String },
+}
+
+/// The way from the API server to a node's own HTTP service.
+#[async_trait]
+pub trait NodeConnector: Send + Sync {
+    async fn request(&self, node: &str, request: http::Request<Body>) -> Result<http::Response<Body>, ConnectError>;
+}

@@ -1,0 +1,68 @@
+//! What is served right now: an immutable snapshot of all kinds, replaced as a whole when custom kinds come and go.
+
+use crate::watch_cache::{KindCache, WatchCache};
+use k8w_kinds::kind::KindDef;
+use std::collections::HashMap;
+use std::ops::Deref;
+use std::sync::Arc;
+
+/// A kind's definition: from the table of built-in kinds, or made at run time from a CustomResourceDefinition.
+#[derive(Clone)]
+pub enum Def {
+    BuiltIn(&'static KindDef),
+    Custom(Arc<KindDef>),
+}
+
+impl Deref for Def {
+    type Target = KindDef;
+
+    fn deref(&self) -> &KindDef {
+        match self {
+            Def::BuiltIn(def) => def,
+            Def::Custom(def) => def,
+        }
+    }
+}
+
+/// A kind that is served, and its objects.
+pub struct Resource {
+    pub def: Def,
+    pub objects: Arc<KindCache>,
+}
+
+impl Deref for Resource {
+    type Target = KindDef;
+
+    fn deref(&self) -> &KindDef {
+        &self.def
+    }
+}
+
+/// A snapshot of all kinds that are served.
+#[derive(Default)]
+pub struct Resources {
+    all: Vec<Arc<Resource>>,
+    by_plural: HashMap<String, Vec<Arc<Resource>>>,
+}
+
+impl Resources {
+    /// In the order given, which is the order of discovery.
+    pub fn new(defs: impl IntoIterator<Item = Def>, cache: &WatchCache) -> Self {
+        let mut resources = Resources::default();
+        for def in defs {
+            let objects = cache.kind(&def.group, &def.plural);
+            let resource = Arc::new(Resource { def, objects });
+            resources.by_plural.entry(resource.plural.to_string()).or_default().push(resource.clone());
+            resources.all.push(resource);
+        }
+        resources
+    }
+
+    pub fn all(&self) -> &[Arc<Resource>] {
+        &self.all
+    }
+
+    pub fn get(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Resource>> {
+        self.by_plural.get(plural)?.iter().find(|resource| resource.group == group && resource.version == version)
+    }
+}

@@ -1,0 +1,61 @@
+//! The tables of everything that is not a verb on a stored kind: paths without a resource, and resources that are
+//! answered by code of their own.
+
+use crate::ApiServer;
+use crate::body::Body;
+use crate::call::Call;
+use crate::status::Status;
+use futures::future::BoxFuture;
+use http::Response;
+use std::sync::Arc;
+
+/// The answer to a request.
+pub type Answer = Result<Response<Body>, Status>;
+
+/// A function that answers authorized requests.
+pub type Serve = fn(Arc<ApiServer>, Call) -> BoxFuture<'static, Answer>;
+
+/// A path that is no resource.
+pub struct PathRoute {
+    pub path: &'static str,
+    /// Everything below `path` belongs to it too.
+    pub subtree: bool,
+    pub serve: Serve,
+}
+
+/// A resource or subresource with code of its own, such as `pods/log` or `selfsubjectaccessreviews`.
+pub struct ResourceRoute {
+    pub group: &'static str,
+    pub resource: &'static str,
+    /// Empty for the resource itself.
+    pub subresource: &'static str,
+    pub serve: Serve,
+}
+
+/// Paths, the first match wins.
+pub fn paths() -> &'static [PathRoute] {
+    &[]
+}
+
+/// Resources with code of their own.
+pub fn resources() -> &'static [ResourceRoute] {
+    &[]
+}
+
+/// Who answers a path that is no resource.
+pub fn for_path(path: &str) -> Option<Serve> {
+    let path = if path.len() > 1 { path.trim_end_matches('/') } else { path };
+    let matches = |route: &&PathRoute| match path.strip_prefix(route.path) {
+        Some("") => true,
+        Some(below) => route.subtree && below.starts_with('/'),
+        None => false,
+    };
+    paths().iter().find(matches).map(|route| route.serve)
+}
+
+/// Who answers a resource with code of its own.
+pub fn for_resource(group: &str, resource: &str, subresource: &str) -> Option<Serve> {
+    let matches =
+        |route: &&ResourceRoute| route.resource == resource && route.subresource == subresource && route.group == group;
+    resources().iter().find(matches).map(|route| route.serve)
+}

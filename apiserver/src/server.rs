@@ -1,0 +1,89 @@
+//! The API server as a value: its settings, its store, and the tables that plug into the request path.
+
+use crate::config::Config;
+use crate::identity::UserInfo;
+use crate::in_process::InProcess;
+use crate::plugins::{Admission, Authenticator, Authorizer, NodeConnector};
+use crate::resources::{Def, Resources};
+use crate::watch_cache::WatchCache;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use k8w_kinds::registry;
+use k8w_storage::datastore::{self, Datastore};
+use std::sync::Arc;
+
+/// Why an API server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("the datastore cannot be read")]
+    Datastore(#[from] datastore::Error),
+}
+
+/// The ordered tables that a request passes.
+#[derive(Default)]
+pub struct Plugins {
+    pub authenticators: Vec<Arc<dyn Authenticator>>,
+    pub authorizers: Vec<Arc<dyn Authorizer>>,
+    pub admission: Vec<Arc<dyn Admission>>,
+}
+
+impl Plugins {
+    /// Everything that a cluster runs with.
+    pub fn standard(_config: &Config, _cache: &Arc<WatchCache>) -> Self {
+        Plugins::default()
+    }
+}
+
+/// A running API server. It serves whoever calls [`ApiServer::handle`]; sockets are somebody else's.
+pub struct ApiServer {
+    pub config: Config,
+    pub datastore: Arc<dyn Datastore>,
+    pub cache: Arc<WatchCache>,
+    pub resources: ArcSwap<Resources>,
+    pub plugins: Plugins,
+    node_connector: ArcSwapOption<Box<dyn NodeConnector>>,
+}
+
+impl ApiServer {
+    /// Starts with the standard plugins; when this returns, reads are served from memory.
+    pub async fn start(config: Config, datastore: Arc<dyn Datastore>) -> Result<Arc<Self>, StartError> {
+        let cache = WatchCache::start(datastore.clone()).await?;
+        let plugins = Plugins::standard(&config, &cache);
+        Ok(Self::assemble(config, datastore, cache, plugins))
+    }
+
+    /// Starts with plugins of the caller's choice.
+    pub async fn start_with(
+        config: Config,
+        datastore: Arc<dyn Datastore>,
+        plugins: Plugins,
+    ) -> Result<Arc<Self>, StartError> {
+        let cache = WatchCache::start(datastore.clone()).await?;
+        Ok(Self::assemble(config, datastore, cache, plugins))
+    }
+
+    fn assemble(config: Config, datastore: Arc<dyn Datastore>, cache: Arc<WatchCache>, plugins: Plugins) -> Arc<Self> {
+        let resources = Resources::new(registry::all().iter().map(Def::BuiltIn), &cache);
+        Arc::new(ApiServer {
+            config,
+            datastore,
+            cache,
+            resources: ArcSwap::from_pointee(resources),
+            plugins,
+            node_connector: ArcSwapOption::empty(),
+        })
+    }
+
+    /// Says how nodes are reached. Until then, logs and exec answer 503.
+    pub fn connect_nodes(&self, connector: Box<dyn NodeConnector>) {
+        self.node_connector.store(Some(Arc::new(connector)));
+    }
+
+    pub fn node_connector(&self) -> Option<Arc<Box<dyn NodeConnector>>> {
+        self.node_connector.load_full()
+    }
+
+    /// A client in this process that acts as `user`: no socket, no TLS, no authentication.
+    pub fn in_process(self: &Arc<Self>, user: UserInfo) -> InProcess {
+        InProcess::new(self.clone(), user)
+    }
+}

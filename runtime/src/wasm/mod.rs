@@ -1,3 +1,0 @@
-//! The wasmtime engine.
-
-pub mod adapt;
