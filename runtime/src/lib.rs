@@ -2,6 +2,7 @@
 //!
 //! * [`agent`]: one loop over a closed enum of events; it owns the node's objects in the API.
 //! * [`config`]: what a node is told when it starts.
+//! * [`wasm`]: the wasmtime engine.
 //! * [`engine`]: the contract between the agent and whatever runs a container. It consists of messages.
 //!
 //! The agent knows the API and no wasm; an engine knows wasm and no API.
@@ -9,6 +10,7 @@
 pub mod agent;
 pub mod config;
 pub mod engine;
+pub mod wasm;
 
 pub use agent::Error;
 pub use config::NodeConfig;

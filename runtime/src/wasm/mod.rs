@@ -1,0 +1,3 @@
+//! The wasmtime engine.
+
+pub mod adapt;
