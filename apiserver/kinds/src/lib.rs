@@ -10,15 +10,18 @@ pub mod core;
 pub mod discovery;
 pub mod events;
 pub mod field;
+pub mod intstr;
 pub mod kind;
 pub mod metadata;
 pub mod names;
 pub mod networking;
 pub mod node;
 pub mod object;
+pub mod quantity;
 pub mod rbac;
 pub mod registry;
 pub mod schema;
+pub mod selector;
 
 pub use field::{Field, FieldError, FieldErrorKind, FieldPath};
 pub use kind::{Cell, CellContext, Column, KindDef, ScalePaths, SelectableField, Shape, Strategy, Subresource};
