@@ -14,9 +14,16 @@
 //! ```
 
 pub mod apply;
+mod builtin;
 pub mod decode;
+mod facts;
 pub mod merge_patch;
 pub mod openapi;
+#[cfg(test)]
+mod reference;
+pub mod roots;
+mod rules;
+mod shape;
 pub mod strategic;
 
 use std::sync::Arc;
@@ -25,18 +32,26 @@ use serde_json::Value;
 
 use crate::field::{FieldError, FieldPath};
 pub use decode::{DecodeError, Decoded, Format};
+use shape::{Node, Shape};
 pub use strategic::PatchError;
 
 /// The compact form of one type. Cloning is cheap: the form is shared and never changes.
 #[derive(Clone, Debug)]
-pub struct Schema(Arc<str>);
+pub struct Schema(Arc<Root>);
+
+#[derive(Debug)]
+struct Root {
+    node: Node,
+    /// Whether a value that lacks its type is left to [`Schema::validate`], as for custom objects.
+    lenient: bool,
+}
 
 impl Schema {
     /// The schema of a built-in type by the name Kubernetes publishes it under, such as `io.k8s.api.core.v1.Pod`.
     ///
     /// Built on first use and kept for the life of the process.
     pub fn builtin(type_name: &str) -> Option<Schema> {
-        Some(Schema(type_name.into()))
+        builtin::find(type_name)
     }
 
     /// The schema of a custom kind, from `openAPIV3Schema` of one version of a CustomResourceDefinition.
@@ -44,7 +59,7 @@ impl Schema {
     /// # Errors
     /// Everything that makes it not a structural schema, with paths relative to the given value.
     pub fn from_crd(_open_api_v3_schema: &Value) -> Result<Schema, Vec<FieldError>> {
-        Ok(Schema("".into()))
+        Ok(Schema(Arc::new(Root { node: Node::new(Shape::Any), lenient: true })))
     }
 
     /// Decodes an object: types are checked, unknown fields pruned and duplicates resolved to the last, both recorded.
@@ -54,7 +69,7 @@ impl Schema {
 
     /// Applies the rules of [`Schema::decode`] to a value that is already parsed, such as the result of a patch.
     pub fn check(&self, value: Value) -> Result<Decoded, DecodeError> {
-        Ok(Decoded { value, issues: Vec::new() })
+        decode::check(self, value)
     }
 
     /// Fills in what has a fixed default and is absent. Defaults that depend on other fields belong to the kind's strategy.

@@ -1,0 +1,50 @@
+//! Syntax errors in the words of Go's JSON scanner, which clients know.
+
+use serde_json::error::Category;
+
+/// Names the offending character as Go does.
+pub(super) fn json(body: &[u8], error: &serde_json::Error) -> String {
+    match error.classify() {
+        Category::Eof => "unexpected end of JSON input".to_owned(),
+        _ => match character_at(body, error.line(), error.column()) {
+            Some(c) => format!("invalid character {c:?} {}", context(&error.to_string())),
+            None => error.to_string(),
+        },
+    }
+}
+
+fn context(message: &str) -> &'static str {
+    if message.starts_with("expected `,` or `}`") {
+        "after object key:value pair"
+    } else if message.starts_with("expected `,` or `]`") {
+        "after array element"
+    } else if message.starts_with("expected `:`") {
+        "after object key"
+    } else if message.starts_with("key must be a string") {
+        "looking for beginning of object key string"
+    } else if message.starts_with("trailing characters") {
+        "after top-level value"
+    } else if message.starts_with("control character") {
+        "in string literal"
+    } else if message.starts_with("invalid escape") {
+        "in string escape code"
+    } else {
+        "looking for beginning of value"
+    }
+}
+
+/// `line` and `column` count from one.
+fn character_at(body: &[u8], line: usize, column: usize) -> Option<char> {
+    let line = body.split(|b| *b == b'\n').nth(line.checked_sub(1)?)?;
+    let rest = line.get(column.checked_sub(1)?..)?;
+    let text = match std::str::from_utf8(rest) {
+        Ok(text) => text,
+        Err(error) => std::str::from_utf8(&rest[..error.valid_up_to()]).ok()?,
+    };
+    text.chars().next()
+}
+
+/// The first line: the rest is a drawing of the document.
+pub(super) fn yaml(error: &serde_saphyr::Error) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
+}
