@@ -10,6 +10,7 @@
 pub mod agent;
 pub mod config;
 pub mod engine;
+pub mod pod;
 pub mod wasm;
 
 pub use agent::Error;

@@ -5,3 +5,4 @@
 //! * [`datastore`]: the cluster's state, with etcd's guarantees in every backend.
 
 pub mod datastore;
+pub mod volume;

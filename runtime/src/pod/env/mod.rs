@@ -1,0 +1,234 @@
+//! A container's environment and argv, as the kubelet makes them.
+//!
+//! Later sources win: service variables, then `envFrom` in order, then `env` in order, in which `$(NAME)` refers to
+//! anything before it (<https://kubernetes.io/docs/tasks/inject-data-application/define-interdependent-environment-variables/>).
+
+mod expand;
+mod services;
+
+use std::collections::HashMap;
+
+use k8s_openapi::api::core::v1 as core;
+
+use super::downward;
+use super::refs::{self, Found, Missing, Reference};
+
+pub use expand::expand;
+pub use services::service_variables;
+
+/// Why a container has no environment: `CreateContainerConfigError`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Missing(#[from] Missing),
+    #[error(transparent)]
+    Downward(#[from] downward::Error),
+    #[error("environment variable {0} uses fileKeyRef, which wasm pods do not support")]
+    FileKeyRef(String),
+}
+
+/// The ConfigMaps and Secrets that a container's environment needs.
+pub fn references(container: &core::Container, namespace: &str) -> Vec<Reference> {
+    let mut wanted = Vec::new();
+    for source in container.env_from.iter().flatten() {
+        wanted.extend(source.config_map_ref.as_ref().map(|from| Reference::config_map(namespace, &from.name)));
+        wanted.extend(source.secret_ref.as_ref().map(|from| Reference::secret(namespace, &from.name)));
+    }
+    for from in container.env.iter().flatten().filter_map(|variable| variable.value_from.as_ref()) {
+        wanted.extend(from.config_map_key_ref.as_ref().map(|from| Reference::config_map(namespace, &from.name)));
+        wanted.extend(from.secret_key_ref.as_ref().map(|from| Reference::secret(namespace, &from.name)));
+    }
+    wanted
+}
+
+/// The environment, every name once, in the order in which names were first given.
+///
+/// # Errors
+/// When something that is not optional is missing.
+pub fn environment(
+    container: &core::Container,
+    facts: &downward::Facts<'_>,
+    services: Vec<(String, String)>,
+    found: &Found,
+) -> Result<Vec<(String, String)>, Error> {
+    let namespace = facts.pod.metadata.namespace.as_deref().unwrap_or_default();
+    let mut result = Environment::default();
+    for source in container.env_from.iter().flatten() {
+        let (reference, optional) = match (&source.config_map_ref, &source.secret_ref) {
+            (Some(from), _) => (Reference::config_map(namespace, &from.name), from.optional),
+            (None, Some(from)) => (Reference::secret(namespace, &from.name), from.optional),
+            (None, None) => continue,
+        };
+        let Some(contents) = refs::contents(found, &reference, optional.unwrap_or(false))? else { continue };
+        let prefix = source.prefix.as_deref().unwrap_or_default();
+        for (key, value) in contents.iter() {
+            result.set(format!("{prefix}{key}"), String::from_utf8_lossy(value).into_owned());
+        }
+    }
+    let services: HashMap<String, String> = services.into_iter().collect();
+    for variable in container.env.iter().flatten() {
+        let value = match &variable.value_from {
+            None => {
+                let text = variable.value.as_deref().unwrap_or_default();
+                let look_up = |name: &str| result.get(name).or_else(|| services.get(name).map(String::as_str));
+                Some(expand(text, look_up))
+            }
+            Some(from) => value_from(&variable.name, from, container, facts, namespace, found)?,
+        };
+        if let Some(value) = value {
+            result.set(variable.name.clone(), value);
+        }
+    }
+    let mut services: Vec<_> = services.into_iter().filter(|(name, _)| result.get(name).is_none()).collect();
+    services.sort();
+    let mut variables = result.variables;
+    variables.extend(services);
+    Ok(variables)
+}
+
+/// `command` and `args` with `$(NAME)` expanded. Without a command the program is called by the container's name.
+pub fn argv(container: &core::Container, environment: &[(String, String)]) -> Vec<String> {
+    let look_up = |name: &str| environment.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str());
+    let command = container.command.as_deref().unwrap_or_default();
+    let args = container.args.as_deref().unwrap_or_default();
+    let mut argv: Vec<String> = command.iter().map(|word| expand(word, look_up)).collect();
+    if argv.is_empty() {
+        argv.push(container.name.clone());
+    }
+    argv.extend(args.iter().map(|word| expand(word, look_up)));
+    argv
+}
+
+fn value_from(
+    name: &str,
+    from: &core::EnvVarSource,
+    container: &core::Container,
+    facts: &downward::Facts<'_>,
+    namespace: &str,
+    found: &Found,
+) -> Result<Option<String>, Error> {
+    let text = |value: bytes::Bytes| String::from_utf8_lossy(&value).into_owned();
+    if let Some(field) = &from.field_ref {
+        return Ok(Some(downward::field(facts, &field.field_path)?));
+    }
+    if let Some(resource) = &from.resource_field_ref {
+        return Ok(Some(downward::resource(facts, resource, &container.name)?));
+    }
+    if let Some(from) = &from.config_map_key_ref {
+        let reference = Reference::config_map(namespace, &from.name);
+        return Ok(refs::key(found, &reference, &from.key, from.optional.unwrap_or(false))?.map(text));
+    }
+    if let Some(from) = &from.secret_key_ref {
+        let reference = Reference::secret(namespace, &from.name);
+        return Ok(refs::key(found, &reference, &from.key, from.optional.unwrap_or(false))?.map(text));
+    }
+    if from.file_key_ref.is_some() {
+        return Err(Error::FileKeyRef(name.to_owned()));
+    }
+    Ok(Some(String::new()))
+}
+
+/// Variables in order of first appearance.
+#[derive(Default)]
+struct Environment {
+    variables: Vec<(String, String)>,
+    index: HashMap<String, usize>,
+}
+
+impl Environment {
+    fn get(&self, name: &str) -> Option<&str> {
+        self.index.get(name).map(|&index| self.variables[index].1.as_str())
+    }
+
+    fn set(&mut self, name: String, value: String) {
+        match self.index.get(&name) {
+            Some(&index) => self.variables[index].1 = value,
+            None => {
+                self.index.insert(name.clone(), self.variables.len());
+                self.variables.push((name, value));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::net::Ipv4Addr;
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use expect_test::expect;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn resolve(container: Value, found: &Found) -> Result<String, Error> {
+        let container: core::Container = serde_json::from_value(container).unwrap();
+        let pod: core::Pod = serde_json::from_value(json!({ "metadata": { "name": "p", "namespace": "ns" } })).unwrap();
+        let facts = downward::Facts {
+            pod: &pod,
+            host_ip: Ipv4Addr::new(10, 0, 0, 1).into(),
+            pod_ip: Ipv4Addr::new(10, 64, 0, 5).into(),
+            allocatable: &BTreeMap::new(),
+        };
+        let services =
+            vec![("WEB_SERVICE_HOST".to_owned(), "10.96.0.7".to_owned()), ("A".to_owned(), "svc".to_owned())];
+        let environment = environment(&container, &facts, services, found)?;
+        let lines: Vec<String> = environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let argv = argv(&container, &environment);
+        Ok(format!("{}\nargv: {argv:?}\n", lines.join("\n")))
+    }
+
+    fn config(name: &str, data: &[(&str, &str)]) -> (Reference, Option<Contents>) {
+        let data = data.iter().map(|(key, value)| ((*key).to_owned(), Bytes::copy_from_slice(value.as_bytes())));
+        (Reference::config_map("ns", name), Some(Arc::new(data.collect::<BTreeMap<_, _>>())))
+    }
+
+    use super::refs::Contents;
+
+    #[test]
+    fn sources_override_in_order_and_expand() {
+        let found = Found::from([config("cfg", &[("A", "from-config"), ("B", "b")])]);
+        let container = json!({
+            "name": "c",
+            "args": ["--at=$(URL)", "$$(URL)", "$(NONE)"],
+            "envFrom": [{ "configMapRef": { "name": "cfg" } }, { "prefix": "P_", "configMapRef": { "name": "cfg" } }],
+            "env": [
+                { "name": "B", "value": "own" },
+                { "name": "URL", "value": "http://$(WEB_SERVICE_HOST)/$(B)" },
+                { "name": "NAME", "valueFrom": { "fieldRef": { "fieldPath": "metadata.name" } } },
+                { "name": "KEY", "valueFrom": { "configMapKeyRef": { "name": "cfg", "key": "A" } } },
+                { "name": "GONE", "valueFrom": { "secretKeyRef": { "name": "s", "key": "k", "optional": true } } }
+            ]
+        });
+        expect![[r#"
+            A=from-config
+            B=own
+            P_A=from-config
+            P_B=b
+            URL=http://10.96.0.7/own
+            NAME=p
+            KEY=from-config
+            WEB_SERVICE_HOST=10.96.0.7
+            argv: ["c", "--at=http://10.96.0.7/own", "$(URL)", "$(NONE)"]
+        "#]]
+        .assert_eq(&resolve(container, &found).unwrap());
+    }
+
+    #[test]
+    fn missing_sources_are_worded_as_the_kubelet_words_them() {
+        let found = Found::from([config("cfg", &[])]);
+        let failure = |variable: Value| {
+            resolve(json!({ "name": "c", "env": [{ "name": "V", "valueFrom": variable }] }), &found)
+                .unwrap_err()
+                .to_string()
+        };
+        expect![[r#"configmap "x" not found"#]]
+            .assert_eq(&failure(json!({ "configMapKeyRef": { "name": "x", "key": "k" } })));
+        expect![[r#"secret "x" not found"#]]
+            .assert_eq(&failure(json!({ "secretKeyRef": { "name": "x", "key": "k" } })));
+        expect!["couldn't find key k in ConfigMap ns/cfg"]
+            .assert_eq(&failure(json!({ "configMapKeyRef": { "name": "cfg", "key": "k" } })));
+    }
+}

@@ -1,0 +1,19 @@
+//! One pod on this node, as pure functions: what it asks for, what happens to it, and what its status says.
+//!
+//! ```text
+//! Pod ──plan──▶ PodPlan ─┐
+//!                        ├─▶ state::step ─▶ actions (the agent executes them)
+//! events ────────────────┘        │
+//!                                 └─▶ status::build ─▶ PATCH /status
+//! ```
+//!
+//! [`support`] is the table of what a wasm pod may not ask for; it is refused by name, never ignored.
+
+pub mod backoff;
+pub mod downward;
+pub mod env;
+pub mod plan;
+pub mod quantity;
+pub mod refs;
+pub mod state;
+pub mod status;

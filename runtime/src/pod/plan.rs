@@ -1,0 +1,159 @@
+//! What a pod asks of its node's state machine: a small, plain extract of the Pod.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1 as core;
+
+/// `terminationGracePeriodSeconds` when the pod gives none.
+const DEFAULT_GRACE: Duration = Duration::from_secs(30);
+
+/// The parts of a Pod that decide which of its containers should run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PodPlan {
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+    pub restart: RestartPolicy,
+    /// Init containers in order (sidecars among them), then the main ones.
+    pub containers: Vec<ContainerPlan>,
+    pub grace: Duration,
+    pub active_deadline: Option<Duration>,
+    /// Set when the pod is being deleted: how long its containers may take.
+    pub deletion_grace: Option<Duration>,
+}
+
+/// One container of a [`PodPlan`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct ContainerPlan {
+    pub name: String,
+    pub role: Role,
+    pub image: String,
+    pub restart: RestartPolicy,
+    pub rules: Vec<RestartRule>,
+    pub has_startup_probe: bool,
+    pub has_readiness_probe: bool,
+}
+
+/// Where a container stands in its pod's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Runs to completion before the next one starts.
+    Init,
+    /// An init container with `restartPolicy: Always`: started in order, kept running beside the main ones.
+    Sidecar,
+    Main,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RestartPolicy {
+    Always,
+    OnFailure,
+    Never,
+}
+
+/// A container's `restartPolicyRules` entry with action `Restart`, by exit code (KEP-5307).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestartRule {
+    /// `In` when true, else `NotIn`.
+    pub within: bool,
+    pub codes: Vec<i32>,
+}
+
+impl PodPlan {
+    /// Reads a Pod. Missing fields take the API's defaults.
+    pub fn of(pod: &core::Pod) -> PodPlan {
+        let spec = pod.spec.as_ref();
+        let restart = RestartPolicy::parse(spec.and_then(|s| s.restart_policy.as_deref()), RestartPolicy::Always);
+        let init = spec.and_then(|s| s.init_containers.as_deref()).unwrap_or_default();
+        let main = spec.map(|s| s.containers.as_slice()).unwrap_or_default();
+        let containers = init
+            .iter()
+            .map(|container| ContainerPlan::init(container, restart))
+            .chain(main.iter().map(|container| ContainerPlan::new(container, Role::Main, restart)))
+            .collect();
+        PodPlan {
+            namespace: pod.metadata.namespace.clone().unwrap_or_default(),
+            name: pod.metadata.name.clone().unwrap_or_default(),
+            uid: pod.metadata.uid.clone().unwrap_or_default(),
+            restart,
+            containers,
+            grace: spec.and_then(|s| s.termination_grace_period_seconds).map_or(DEFAULT_GRACE, seconds),
+            active_deadline: spec.and_then(|s| s.active_deadline_seconds).map(seconds),
+            deletion_grace: pod.metadata.deletion_timestamp.as_ref().map(|_| {
+                let given = pod.metadata.deletion_grace_period_seconds;
+                given.or(spec.and_then(|s| s.termination_grace_period_seconds)).map_or(DEFAULT_GRACE, seconds)
+            }),
+        }
+    }
+
+    /// `name_namespace(uid)`, as the kubelet names a pod in its messages.
+    pub fn display(&self) -> String {
+        format!("{}_{}({})", self.name, self.namespace, self.uid)
+    }
+}
+
+impl ContainerPlan {
+    fn init(container: &core::Container, pod: RestartPolicy) -> ContainerPlan {
+        if container.restart_policy.as_deref() == Some("Always") {
+            return ContainerPlan::new(container, Role::Sidecar, RestartPolicy::Always);
+        }
+        // An init container that succeeded is never run again.
+        let restart = if pod == RestartPolicy::Always { RestartPolicy::OnFailure } else { pod };
+        ContainerPlan::new(container, Role::Init, restart)
+    }
+
+    fn new(container: &core::Container, role: Role, inherited: RestartPolicy) -> ContainerPlan {
+        let own = RestartPolicy::parse(container.restart_policy.as_deref(), inherited);
+        ContainerPlan {
+            name: container.name.clone(),
+            role,
+            image: container.image.clone().unwrap_or_default(),
+            restart: if role == Role::Init && own == RestartPolicy::Always { RestartPolicy::OnFailure } else { own },
+            rules: container.restart_policy_rules.iter().flatten().filter_map(RestartRule::of).collect(),
+            has_startup_probe: container.startup_probe.is_some(),
+            has_readiness_probe: container.readiness_probe.is_some(),
+        }
+    }
+
+    /// Whether an attempt that ended with this code is followed by another.
+    pub fn restarts_after(&self, exit_code: i32) -> bool {
+        if self.role == Role::Init && exit_code == 0 {
+            return false;
+        }
+        if self.rules.iter().any(|rule| rule.matches(exit_code)) {
+            return true;
+        }
+        match self.restart {
+            RestartPolicy::Always => true,
+            RestartPolicy::OnFailure => exit_code != 0,
+            RestartPolicy::Never => false,
+        }
+    }
+}
+
+impl RestartPolicy {
+    fn parse(text: Option<&str>, inherited: RestartPolicy) -> RestartPolicy {
+        match text {
+            Some("Always") => RestartPolicy::Always,
+            Some("OnFailure") => RestartPolicy::OnFailure,
+            Some("Never") => RestartPolicy::Never,
+            _ => inherited,
+        }
+    }
+}
+
+impl RestartRule {
+    fn of(rule: &core::ContainerRestartRule) -> Option<RestartRule> {
+        let codes = rule.exit_codes.as_ref()?;
+        (rule.action == "Restart")
+            .then(|| RestartRule { within: codes.operator == "In", codes: codes.values.clone().unwrap_or_default() })
+    }
+
+    fn matches(&self, exit_code: i32) -> bool {
+        self.codes.contains(&exit_code) == self.within
+    }
+}
+
+fn seconds(value: i64) -> Duration {
+    Duration::from_secs(value.max(0).unsigned_abs())
+}

@@ -1,0 +1,458 @@
+//! The life of a pod on its node: `step(state, event, now) -> (state, actions)`, pure.
+//!
+//! The state holds what is known about each container; [`step`] first records the event ([`record`]) and then looks
+//! at the whole ([`advance`]) and decides what to do next, so that no decision depends on how the state came about.
+//!
+//! ```text
+//! Pending ─▶ Launching ─▶ Running ─▶ Stopping
+//!              │  ▲          │           │
+//!              ▼  │ retry    ▼           ▼
+//!            Refused ◀── (restart) ── Exited ── for good
+//! ```
+
+mod advance;
+mod record;
+mod restore;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::backoff::{self, Backoff};
+use super::plan::{ContainerPlan, PodPlan, Role};
+
+/// How long `ErrImagePull` shows before it becomes `ImagePullBackOff`.
+const PULL_ERROR_SHOWN: Duration = Duration::from_secs(2);
+
+/// One pod's life so far. Made by [`PodState::new`] or, after a restart of the agent, [`PodState::restore`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct PodState {
+    plan: PodPlan,
+    setup: Setup,
+    setup_backoff: Duration,
+    containers: Vec<Container>,
+    /// `status.startTime`: when this node first saw the pod.
+    start_time: Timestamp,
+    /// Why the pod is being wound down.
+    ending: Option<Ending>,
+    outcome: Option<Outcome>,
+    /// Every container is over and its resources were given back.
+    closed: bool,
+    /// The last word on the pod that was sent: `Delete` or `Forget`.
+    last_sent: Option<Action>,
+}
+
+/// Volumes and address of the pod.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Setup {
+    NotBegun,
+    Under,
+    Failed { retry_at: Timestamp },
+    Ready,
+}
+
+/// What is known about one container.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Container {
+    pub plan: ContainerPlan,
+    /// Number of the current attempt, which is also the restart count.
+    pub attempt: u32,
+    pub life: Life,
+    /// How the attempt before this one ended.
+    pub last: Option<Exit>,
+    /// `<repository>@<digest>` of the current or last attempt.
+    pub image_id: String,
+    crashes: Backoff,
+    refusals: Backoff,
+}
+
+/// Where the current attempt of a container stands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Life {
+    Pending,
+    /// The node is pulling, resolving and instantiating. `showing` is the refusal of the try before.
+    Launching {
+        showing: Option<Refusal>,
+        cancelled: bool,
+    },
+    /// The attempt could not start and is tried again.
+    Refused {
+        refusal: Refusal,
+        at: Timestamp,
+        retry_at: Timestamp,
+    },
+    Running(Run),
+    Stopping {
+        run: Run,
+        cause: StopCause,
+        grace: Duration,
+    },
+    /// The attempt is over; `None` means for good.
+    Exited {
+        exit: Exit,
+        restart_at: Option<Timestamp>,
+    },
+}
+
+/// A running attempt.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Run {
+    pub since: Timestamp,
+    /// The startup probe, if any, has succeeded.
+    pub started: bool,
+    pub ready: bool,
+}
+
+/// Why a container was told to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopCause {
+    /// The pod ends.
+    PodEnds,
+    /// A probe or hook failed; the restart policy decides what follows.
+    Unhealthy,
+    /// Its image changed: it is started again whatever the policy.
+    Changed,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Exit {
+    pub attempt: u32,
+    pub exit_code: i32,
+    pub reason: String,
+    pub message: String,
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Timestamp,
+}
+
+/// Why an attempt could not start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub reason: RefusalReason,
+    pub message: String,
+}
+
+/// The waiting reasons of the kubelet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalReason {
+    ErrImagePull,
+    ImagePullBackOff,
+    ErrImageNeverPull,
+    InvalidImageName,
+    CreateContainerConfigError,
+    CreateContainerError,
+    /// The launch was called off; not an error.
+    Cancelled,
+}
+
+/// Why a pod is wound down.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ending {
+    /// Its containers have done what they were to do.
+    Completed,
+    /// An init container failed and is not restarted.
+    InitFailed,
+    /// The node ended it; shown as `status.reason` and `status.message`.
+    Condemned { reason: &'static str, message: String },
+    /// The object is being deleted.
+    Deleted,
+    /// The object is gone already.
+    Removed,
+}
+
+/// A phase that never changes again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Succeeded,
+    Failed,
+}
+
+/// `status.phase`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    Pending,
+    Running,
+    Succeeded,
+    Failed,
+}
+
+/// What happens to a pod.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The API object changed.
+    Plan(PodPlan),
+    /// The API object is gone.
+    Removed,
+    /// Volumes and address are there, or why not.
+    SetUp(Result<(), String>),
+    /// The container's image is on this node.
+    Imaged {
+        container: String,
+        attempt: u32,
+        image_id: String,
+    },
+    /// The attempt could not be started.
+    Refused {
+        container: String,
+        attempt: u32,
+        refusal: Refusal,
+    },
+    /// The engine could not instantiate the attempt.
+    StartFailed {
+        container: String,
+        attempt: u32,
+        message: String,
+    },
+    Started {
+        container: String,
+        attempt: u32,
+    },
+    Exited {
+        container: String,
+        attempt: u32,
+        exit_code: i32,
+        reason: String,
+        message: String,
+    },
+    /// A probe changed its mind.
+    Probed {
+        container: String,
+        attempt: u32,
+        probe: ProbeKind,
+        healthy: bool,
+    },
+    /// A postStart hook failed.
+    HookFailed {
+        container: String,
+        attempt: u32,
+        message: String,
+    },
+    /// Something the pod refers to changed: what was refused for its configuration is tried now.
+    Nudge,
+    /// Time has passed.
+    Tick,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProbeKind {
+    Startup,
+    Readiness,
+    Liveness,
+}
+
+/// What the agent is to do. Every action is answered by events, but for `Emit`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Make the pod's volumes and address: `SetUp` follows.
+    SetUp,
+    /// Start an attempt: `Imaged`, then `Refused`, `StartFailed` or `Started` and `Exited` follow.
+    Launch { container: String, attempt: u32 },
+    /// Call a launch off: `Refused` with `Cancelled` follows, or `Started` when it was too late.
+    Cancel { container: String, attempt: u32 },
+    /// Stop a running attempt: `Exited` follows. A later one with a shorter grace replaces it.
+    Stop { container: String, attempt: u32, grace: Duration },
+    /// Record an Event object about the pod or one of its containers.
+    Emit { warning: bool, reason: &'static str, message: String, container: Option<String> },
+    /// Nothing of the pod runs any more: give its address and volumes back.
+    Close,
+    /// Delete the object with grace 0, once its last status is written.
+    Delete,
+    /// The object is gone and nothing runs: forget the pod.
+    Forget,
+}
+
+/// Records what happened and decides what to do next. `now` never goes backwards between calls for one pod.
+pub fn step(mut state: PodState, event: Event, now: Timestamp) -> (PodState, Vec<Action>) {
+    let mut actions = Vec::new();
+    state.record(event, now, &mut actions);
+    state.advance(now, &mut actions);
+    (state, actions)
+}
+
+impl PodState {
+    /// A pod that this node has not seen before.
+    pub fn new(plan: PodPlan, now: Timestamp) -> PodState {
+        let containers = plan.containers.iter().cloned().map(Container::new).collect();
+        PodState {
+            plan,
+            setup: Setup::NotBegun,
+            setup_backoff: Duration::ZERO,
+            containers,
+            start_time: now,
+            ending: None,
+            outcome: None,
+            closed: false,
+            last_sent: None,
+        }
+    }
+
+    pub fn plan(&self) -> &PodPlan {
+        &self.plan
+    }
+
+    pub fn containers(&self) -> &[Container] {
+        &self.containers
+    }
+
+    pub fn container(&self, name: &str) -> Option<&Container> {
+        self.containers.iter().find(|container| container.plan.name == name)
+    }
+
+    pub fn start_time(&self) -> Timestamp {
+        self.start_time
+    }
+
+    pub fn outcome(&self) -> Option<Outcome> {
+        self.outcome
+    }
+
+    pub fn ending(&self) -> Option<&Ending> {
+        self.ending.as_ref()
+    }
+
+    /// Volumes and address are there.
+    pub fn is_set_up(&self) -> bool {
+        self.setup == Setup::Ready
+    }
+
+    /// Nothing runs any more, and nothing will.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// All init containers have done their part.
+    pub fn is_initialized(&self) -> bool {
+        self.containers.iter().all(|container| match container.plan.role {
+            Role::Init => container.succeeded(),
+            Role::Sidecar => container.is_started() || container.last.is_some() && self.main_has_begun(),
+            Role::Main => true,
+        })
+    }
+
+    /// The phase as the kubelet derives it from the containers.
+    pub fn phase(&self) -> Phase {
+        match self.outcome {
+            Some(Outcome::Succeeded) => return Phase::Succeeded,
+            Some(Outcome::Failed) => return Phase::Failed,
+            None => {}
+        }
+        let main = || self.containers.iter().filter(|container| container.plan.role == Role::Main);
+        let waits = main().any(|container| !container.has_run() && container.run().is_none());
+        if waits || (!self.is_initialized() && !self.main_has_begun()) { Phase::Pending } else { Phase::Running }
+    }
+
+    /// When [`Event::Tick`] is due, if at all.
+    pub fn next_wake(&self) -> Option<Timestamp> {
+        if self.ending.is_some() || self.outcome.is_some() {
+            return None;
+        }
+        let deadline = self.plan.active_deadline.map(|limit| backoff::after(self.start_time, limit));
+        let rest = match &self.setup {
+            Setup::Failed { retry_at, .. } => Some(*retry_at),
+            Setup::Ready => self.containers.iter().filter_map(Container::next_wake).min(),
+            Setup::NotBegun | Setup::Under => None,
+        };
+        deadline.into_iter().chain(rest).min()
+    }
+
+    fn main_has_begun(&self) -> bool {
+        let mut main = self.containers.iter().filter(|container| container.plan.role == Role::Main);
+        main.any(|container| container.life != Life::Pending)
+    }
+}
+
+impl Container {
+    fn new(plan: ContainerPlan) -> Container {
+        Container {
+            plan,
+            attempt: 0,
+            life: Life::Pending,
+            last: None,
+            image_id: String::new(),
+            crashes: Backoff::default(),
+            refusals: Backoff::default(),
+        }
+    }
+
+    /// The running attempt, stopping or not.
+    pub fn run(&self) -> Option<&Run> {
+        match &self.life {
+            Life::Running(run) | Life::Stopping { run, .. } => Some(run),
+            _ => None,
+        }
+    }
+
+    pub fn is_started(&self) -> bool {
+        self.run().is_some_and(|run| run.started)
+    }
+
+    pub fn is_ready(&self) -> bool {
+        match self.plan.role {
+            Role::Init => self.succeeded(),
+            _ => self.run().is_some_and(|run| run.ready),
+        }
+    }
+
+    /// The back-off that a restart waits for.
+    pub fn restart_delay(&self) -> Duration {
+        self.crashes.delay()
+    }
+
+    fn has_run(&self) -> bool {
+        self.last.is_some() || matches!(self.life, Life::Exited { .. })
+    }
+
+    /// Over for good, with exit code 0.
+    pub fn succeeded(&self) -> bool {
+        matches!(&self.life, Life::Exited { exit, restart_at: None } if exit.exit_code == 0)
+    }
+
+    /// Something of it may be running or about to.
+    fn is_live(&self) -> bool {
+        matches!(self.life, Life::Launching { .. } | Life::Running(_) | Life::Stopping { .. })
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(self.life, Life::Exited { restart_at: None, .. })
+    }
+
+    fn next_wake(&self) -> Option<Timestamp> {
+        match &self.life {
+            Life::Refused { refusal, at, .. } if refusal.reason == RefusalReason::ErrImagePull => {
+                Some(backoff::after(*at, PULL_ERROR_SHOWN))
+            }
+            Life::Refused { retry_at, .. } => Some(*retry_at),
+            Life::Exited { restart_at, .. } => *restart_at,
+            _ => None,
+        }
+    }
+}
+
+impl RefusalReason {
+    /// The word as Kubernetes writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RefusalReason::ErrImagePull => "ErrImagePull",
+            RefusalReason::ImagePullBackOff => "ImagePullBackOff",
+            RefusalReason::ErrImageNeverPull => "ErrImageNeverPull",
+            RefusalReason::InvalidImageName => "InvalidImageName",
+            RefusalReason::CreateContainerConfigError => "CreateContainerConfigError",
+            RefusalReason::CreateContainerError => "CreateContainerError",
+            RefusalReason::Cancelled => "ContainerCreating",
+        }
+    }
+}
+
+impl Phase {
+    /// The word as Kubernetes writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Phase::Pending => "Pending",
+            Phase::Running => "Running",
+            Phase::Succeeded => "Succeeded",
+            Phase::Failed => "Failed",
+        }
+    }
+}

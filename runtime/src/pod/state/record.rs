@@ -1,0 +1,236 @@
+//! Writes an event into the state; decides nothing but what the event itself means.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Action, Ending, Event, Exit, Life, PodState, ProbeKind, Refusal, RefusalReason, Run, Setup, StopCause};
+use crate::pod::backoff;
+use crate::pod::plan::PodPlan;
+
+/// First and longest wait before a failed set-up (a missing ConfigMap volume) is tried again.
+const SETUP_RETRY_MIN: Duration = Duration::from_millis(500);
+const SETUP_RETRY_MAX: Duration = Duration::from_secs(60);
+/// Wait before a container whose configuration is incomplete is tried again, when nothing it refers to changes.
+const CONFIG_RETRY: Duration = Duration::from_secs(10);
+
+impl PodState {
+    pub(super) fn record(&mut self, event: Event, now: Timestamp, out: &mut Vec<Action>) {
+        match event {
+            Event::Plan(plan) => self.replan(plan, out),
+            Event::Removed => self.ending = Some(Ending::Removed),
+            Event::SetUp(result) => self.set_up(result, now, out),
+            Event::Imaged { container, attempt, image_id } => {
+                if let Some(index) = self.current(&container, attempt) {
+                    self.containers[index].image_id = image_id;
+                }
+            }
+            Event::Refused { container, attempt, refusal } => {
+                if let Some(index) = self.current(&container, attempt) {
+                    self.refused(index, refusal, now, out);
+                }
+            }
+            Event::StartFailed { container, attempt, message } => {
+                if let Some(index) = self.current(&container, attempt)
+                    && matches!(self.containers[index].life, Life::Launching { .. })
+                {
+                    out.push(emit(true, "Failed", format!("Error: {message}"), &container));
+                    self.exited(index, 128, "StartError".to_owned(), message, now, out);
+                }
+            }
+            Event::Started { container, attempt } => {
+                if let Some(index) = self.current(&container, attempt) {
+                    self.started(index, now, out);
+                }
+            }
+            Event::Exited { container, attempt, exit_code, reason, message } => {
+                if let Some(index) = self.current(&container, attempt)
+                    && self.containers[index].is_live()
+                {
+                    self.exited(index, exit_code, reason, message, now, out);
+                }
+            }
+            Event::Probed { container, attempt, probe, healthy } => {
+                if let Some(index) = self.current(&container, attempt) {
+                    self.probed(index, probe, healthy, out);
+                }
+            }
+            Event::HookFailed { container, attempt, message } => {
+                if let Some(index) = self.current(&container, attempt) {
+                    out.push(emit(true, "FailedPostStartHook", message, &container));
+                    let text = format!("FailedPostStartHook: container {container} is stopped");
+                    self.stop(index, StopCause::Unhealthy, self.plan.grace, text, out);
+                }
+            }
+            Event::Nudge => self.nudge(now),
+            Event::Tick => {}
+        }
+    }
+
+    /// The container by that name, if the event speaks of its current attempt.
+    fn current(&self, name: &str, attempt: u32) -> Option<usize> {
+        self.containers.iter().position(|container| container.plan.name == name && container.attempt == attempt)
+    }
+
+    fn replan(&mut self, plan: PodPlan, out: &mut Vec<Action>) {
+        for index in 0..self.containers.len() {
+            let container = &mut self.containers[index];
+            let Some(new) = plan.containers.iter().find(|new| new.name == container.plan.name) else { continue };
+            let changed = new.image != container.plan.image;
+            container.plan = new.clone();
+            if changed && matches!(container.life, Life::Running(_)) {
+                let text = format!("Container {} definition changed, will be restarted", new.name);
+                self.stop(index, StopCause::Changed, plan.grace, text, out);
+            } else if changed && let Life::Refused { retry_at, at, .. } = &mut container.life {
+                *retry_at = *at;
+            }
+        }
+        self.plan = plan;
+    }
+
+    fn set_up(&mut self, result: Result<(), String>, now: Timestamp, out: &mut Vec<Action>) {
+        let Setup::Under = self.setup else { return };
+        self.setup = match result {
+            Ok(()) => Setup::Ready,
+            Err(message) => {
+                out.push(Action::Emit { warning: true, reason: "FailedMount", message, container: None });
+                let backoff = self.setup_backoff;
+                self.setup_backoff = (backoff * 2).clamp(SETUP_RETRY_MIN, SETUP_RETRY_MAX);
+                Setup::Failed { retry_at: backoff::after(now, self.setup_backoff) }
+            }
+        };
+    }
+
+    fn refused(&mut self, index: usize, refusal: Refusal, now: Timestamp, out: &mut Vec<Action>) {
+        let container = &mut self.containers[index];
+        if !matches!(container.life, Life::Launching { .. }) {
+            return;
+        }
+        let name = container.plan.name.clone();
+        let error = |text: String| emit(true, "Failed", text, &name);
+        let retry_at = match refusal.reason {
+            RefusalReason::Cancelled => {
+                container.life = Life::Pending;
+                return;
+            }
+            RefusalReason::CreateContainerConfigError => {
+                out.push(error(format!("Error: {}", refusal.message)));
+                backoff::after(now, CONFIG_RETRY)
+            }
+            RefusalReason::CreateContainerError => {
+                out.push(error(format!("Error: {}", refusal.message)));
+                container.refusals.failed(now)
+            }
+            RefusalReason::ErrImageNeverPull => {
+                out.push(emit(true, "ErrImageNeverPull", refusal.message.clone(), &name));
+                out.push(error("Error: ErrImageNeverPull".to_owned()));
+                container.refusals.failed(now)
+            }
+            RefusalReason::InvalidImageName => {
+                out.push(emit(true, "InspectFailed", refusal.message.clone(), &name));
+                out.push(error("Error: InvalidImageName".to_owned()));
+                container.refusals.failed(now)
+            }
+            RefusalReason::ErrImagePull | RefusalReason::ImagePullBackOff => {
+                out.push(error(refusal.message.clone()));
+                out.push(error("Error: ErrImagePull".to_owned()));
+                container.refusals.failed(now)
+            }
+        };
+        container.life = Life::Refused { refusal, at: now, retry_at };
+    }
+
+    fn started(&mut self, index: usize, now: Timestamp, out: &mut Vec<Action>) {
+        let container = &mut self.containers[index];
+        if !matches!(container.life, Life::Launching { .. }) {
+            return;
+        }
+        let started = !container.plan.has_startup_probe;
+        let ready = started && !container.plan.has_readiness_probe;
+        container.life = Life::Running(Run { since: now, started, ready });
+        container.refusals = backoff::Backoff::default();
+        out.push(emit(false, "Created", "Container created".to_owned(), &container.plan.name));
+        out.push(emit(false, "Started", "Container started".to_owned(), &container.plan.name));
+    }
+
+    fn exited(
+        &mut self,
+        index: usize,
+        exit_code: i32,
+        reason: String,
+        message: String,
+        now: Timestamp,
+        out: &mut Vec<Action>,
+    ) {
+        let ends = self.ending.is_some() || self.plan.deletion_grace.is_some();
+        let pod = self.plan.display();
+        let container = &mut self.containers[index];
+        let started_at = container.run().map(|run| run.since);
+        let exit = Exit { attempt: container.attempt, exit_code, reason, message, started_at, finished_at: now };
+        let restart_at = match container.life {
+            _ if ends => None,
+            Life::Stopping { cause: StopCause::Changed, .. } => Some(now),
+            _ if container.plan.restarts_after(exit_code) => Some(container.crashes.crashed(now)),
+            _ => None,
+        };
+        if restart_at.is_some_and(|at| at > now) {
+            let text = format!("Back-off restarting failed container {} in pod {pod}", container.plan.name);
+            out.push(emit(true, "BackOff", text, &container.plan.name));
+        }
+        container.life = Life::Exited { exit, restart_at };
+    }
+
+    fn probed(&mut self, index: usize, probe: ProbeKind, healthy: bool, out: &mut Vec<Action>) {
+        let container = &mut self.containers[index];
+        let name = container.plan.name.clone();
+        let waits_for_readiness = container.plan.has_readiness_probe;
+        let Life::Running(run) = &mut container.life else { return };
+        match (probe, healthy) {
+            (ProbeKind::Readiness, ready) => run.ready = ready && run.started,
+            (ProbeKind::Startup, true) => {
+                run.started = true;
+                run.ready = !waits_for_readiness;
+            }
+            (ProbeKind::Liveness, true) => {}
+            (ProbeKind::Startup | ProbeKind::Liveness, false) => {
+                let kind = if probe == ProbeKind::Startup { "startup" } else { "liveness" };
+                let text = format!("Container {name} failed {kind} probe, will be restarted");
+                self.stop(index, StopCause::Unhealthy, self.plan.grace, text, out);
+            }
+        }
+    }
+
+    fn nudge(&mut self, now: Timestamp) {
+        if let Setup::Failed { retry_at } = &mut self.setup {
+            *retry_at = now;
+        }
+        for container in &mut self.containers {
+            if let Life::Refused { refusal, retry_at, .. } = &mut container.life
+                && refusal.reason == RefusalReason::CreateContainerConfigError
+            {
+                *retry_at = now;
+            }
+        }
+    }
+
+    /// Tells a running container to stop, and says so in an event.
+    pub(super) fn stop(
+        &mut self,
+        index: usize,
+        cause: StopCause,
+        grace: Duration,
+        text: String,
+        out: &mut Vec<Action>,
+    ) {
+        let container = &mut self.containers[index];
+        let Life::Running(run) = container.life else { return };
+        let name = container.plan.name.clone();
+        out.push(emit(false, "Killing", text, &name));
+        out.push(Action::Stop { container: name, attempt: container.attempt, grace });
+        container.life = Life::Stopping { run, cause, grace };
+    }
+}
+
+pub(super) fn emit(warning: bool, reason: &'static str, message: String, container: &str) -> Action {
+    Action::Emit { warning, reason, message, container: Some(container.to_owned()) }
+}

@@ -1,0 +1,86 @@
+//! Finds a pod's life again in its status, after the agent was restarted.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1 as core;
+
+use super::{Container, Exit, Life, Outcome, PodState};
+use crate::pod::plan::PodPlan;
+
+/// What a container is said to have ended with when the node stopped under it, as the kubelet words it.
+const LOST_REASON: &str = "ContainerStatusUnknown";
+const LOST_MESSAGE: &str = "The container could not be located when the pod was synced";
+const LOST_EXIT_CODE: i32 = 137;
+
+impl PodState {
+    /// Instances do not outlive the agent: what ran has ended, and its restart policy decides what follows. Restart
+    /// counts, finished init containers and final phases are kept.
+    pub fn restore(plan: PodPlan, status: &core::PodStatus, now: Timestamp) -> PodState {
+        let mut state = PodState::new(plan, now);
+        if let Some(start) = &status.start_time {
+            state.start_time = start.0;
+        }
+        let statuses = status.init_container_statuses.iter().flatten();
+        for status in statuses.chain(status.container_statuses.iter().flatten()) {
+            if let Some(container) = state.containers.iter_mut().find(|found| found.plan.name == status.name) {
+                container.restore(status, now);
+            }
+        }
+        state.outcome = match status.phase.as_deref() {
+            Some("Succeeded") => Some(Outcome::Succeeded),
+            Some("Failed") => Some(Outcome::Failed),
+            _ => None,
+        };
+        if state.outcome.is_some() {
+            for container in &mut state.containers {
+                if let Life::Exited { restart_at, .. } = &mut container.life {
+                    *restart_at = None;
+                }
+            }
+        }
+        state
+    }
+}
+
+impl Container {
+    fn restore(&mut self, status: &core::ContainerStatus, now: Timestamp) {
+        self.attempt = u32::try_from(status.restart_count).unwrap_or(0);
+        self.image_id = status.image_id.clone();
+        let last = status.last_state.as_ref().and_then(|state| state.terminated.as_ref());
+        self.last = last.map(|ended| exit(self.attempt.saturating_sub(1), ended, now));
+        let Some(state) = &status.state else { return };
+        let over = if let Some(ended) = &state.terminated {
+            exit(self.attempt, ended, now)
+        } else if let Some(running) = &state.running {
+            Exit {
+                attempt: self.attempt,
+                exit_code: LOST_EXIT_CODE,
+                reason: LOST_REASON.to_owned(),
+                message: LOST_MESSAGE.to_owned(),
+                started_at: running.started_at.as_ref().map(|time| time.0),
+                finished_at: now,
+            }
+        } else if let Some(last) = self.last.take_if(|_| is_crash_loop(state)) {
+            Exit { attempt: self.attempt, ..last }
+        } else {
+            return;
+        };
+        let restart_at = self.plan.restarts_after(over.exit_code).then_some(now);
+        self.life = Life::Exited { exit: over, restart_at };
+    }
+}
+
+/// While it backs off, the attempt that just ended shows as `lastState`.
+fn is_crash_loop(state: &core::ContainerState) -> bool {
+    state.waiting.as_ref().is_some_and(|waiting| waiting.reason.as_deref() == Some("CrashLoopBackOff"))
+}
+
+fn exit(attempt: u32, ended: &core::ContainerStateTerminated, now: Timestamp) -> Exit {
+    Exit {
+        attempt,
+        exit_code: ended.exit_code,
+        reason: ended.reason.clone().unwrap_or_default(),
+        message: ended.message.clone().unwrap_or_default(),
+        started_at: ended.started_at.as_ref().map(|time| time.0),
+        finished_at: ended.finished_at.as_ref().map_or(now, |time| time.0),
+    }
+}

@@ -1,0 +1,318 @@
+//! What a pod's status says, built from its state, and the smallest patch that says it.
+//!
+//! Conditions of other owners (`PodScheduled`, readiness gates, `DisruptionTarget`) are never written here.
+
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use super::plan::Role;
+use super::state::{Container, Ending, Exit, Life, Phase, PodState};
+
+/// The conditions that this node writes, in the kubelet's order.
+const OWN_CONDITIONS: [&str; 4] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"];
+
+/// What a status needs to know beside the pod itself.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct HostFacts {
+    pub host_ip: IpAddr,
+    /// The pod's address, once it has one.
+    pub pod_ip: Option<IpAddr>,
+}
+
+/// Builds the status. `previous` is what was last built (transition times are kept from it); `pod` is the newest
+/// object, whose other fields and foreign conditions are kept.
+pub fn build(
+    state: &PodState,
+    pod: &core::Pod,
+    previous: &core::PodStatus,
+    facts: HostFacts,
+    now: Timestamp,
+) -> core::PodStatus {
+    let mut status = pod.status.clone().unwrap_or_default();
+    let phase = state.phase();
+    let spec = pod.spec.clone().unwrap_or_default();
+    let builder = Statuses { state, uid: &state.plan().uid };
+    let init = spec.init_containers.as_deref().unwrap_or_default();
+    status.init_container_statuses = (!init.is_empty()).then(|| builder.of(init));
+    status.container_statuses = Some(builder.of(&spec.containers));
+    status.phase = Some(phase.as_str().to_owned());
+    status.host_ip = Some(facts.host_ip.to_string());
+    status.host_ips = Some(vec![core::HostIP { ip: facts.host_ip.to_string() }]);
+    if let Some(ip) = facts.pod_ip {
+        status.pod_ip = Some(ip.to_string());
+        status.pod_ips = Some(vec![core::PodIP { ip: ip.to_string() }]);
+    }
+    status.start_time = Some(seconds(state.start_time()));
+    status.observed_generation = pod.metadata.generation;
+    if let Some(Ending::Condemned { reason, message }) = state.ending() {
+        status.reason = Some((*reason).to_owned());
+        status.message = Some(message.clone());
+    }
+    let foreign = status.conditions.take().unwrap_or_default();
+    let mut conditions = own_conditions(state, &spec, &foreign, phase);
+    for condition in &mut conditions {
+        condition.observed_generation = pod.metadata.generation;
+        let before = previous.conditions.iter().flatten().find(|before| before.type_ == condition.type_);
+        let since = before.filter(|before| before.status == condition.status);
+        let since = since.and_then(|before| before.last_transition_time.clone());
+        condition.last_transition_time = since.or_else(|| Some(seconds(now)));
+    }
+    conditions.extend(foreign.into_iter().filter(|condition| !OWN_CONDITIONS.contains(&condition.type_.as_str())));
+    status.conditions = Some(conditions);
+    status
+}
+
+/// The `containerID` of one attempt, without the scheme.
+pub fn container_id(pod_uid: &str, container: &str, attempt: u32) -> String {
+    let digest = Sha256::digest(format!("{pod_uid}/{container}/{attempt}"));
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The strategic merge patch from one status to another; `None` when they say the same. Fields that went away are
+/// null, and of the conditions only those that changed are named.
+pub fn patch(uid: &str, old: &core::PodStatus, new: &core::PodStatus) -> Option<Value> {
+    let (old, new) = (to_map(old), to_map(new));
+    let mut changes = Map::new();
+    for (key, value) in &new {
+        let before = old.get(key);
+        if before == Some(value) {
+            continue;
+        }
+        let change = match key.as_str() {
+            "conditions" => changed_conditions(before, value),
+            _ => value.clone(),
+        };
+        changes.insert(key.clone(), change);
+    }
+    for key in old.keys().filter(|key| !new.contains_key(*key)) {
+        changes.insert(key.clone(), Value::Null);
+    }
+    (!changes.is_empty()).then(|| json!({ "metadata": { "uid": uid }, "status": changes }))
+}
+
+fn changed_conditions(before: Option<&Value>, after: &Value) -> Value {
+    let empty = Vec::new();
+    let before = before.and_then(Value::as_array).unwrap_or(&empty);
+    let mut changed = Vec::new();
+    for condition in after.as_array().unwrap_or(&empty) {
+        let old = before.iter().find(|old| old["type"] == condition["type"]);
+        if old == Some(condition) {
+            continue;
+        }
+        let mut condition = condition.clone();
+        if let (Some(Value::Object(old)), Value::Object(new)) = (old, &mut condition) {
+            for key in old.keys() {
+                new.entry(key.clone()).or_insert(Value::Null);
+            }
+        }
+        changed.push(condition);
+    }
+    Value::Array(changed)
+}
+
+fn to_map(status: &core::PodStatus) -> Map<String, Value> {
+    match serde_json::to_value(status) {
+        Ok(Value::Object(map)) => map,
+        _ => Map::new(),
+    }
+}
+
+fn seconds(time: Timestamp) -> Time {
+    Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
+}
+
+struct Statuses<'a> {
+    state: &'a PodState,
+    uid: &'a str,
+}
+
+impl Statuses<'_> {
+    fn of(&self, specs: &[core::Container]) -> Vec<core::ContainerStatus> {
+        specs.iter().filter_map(|spec| Some(self.one(spec, self.state.container(&spec.name)?))).collect()
+    }
+
+    fn one(&self, spec: &core::Container, container: &Container) -> core::ContainerStatus {
+        let (state, last) = self.states(container);
+        let requests = spec.resources.as_ref().and_then(|resources| resources.requests.clone());
+        core::ContainerStatus {
+            name: spec.name.clone(),
+            image: container.plan.image.clone(),
+            image_id: container.image_id.clone(),
+            container_id: self.container_id(container),
+            ready: container.is_ready(),
+            restart_count: i32::try_from(container.attempt).unwrap_or(i32::MAX),
+            started: Some(container.is_started()),
+            state: Some(state),
+            last_state: Some(last.map(|exit| self.terminated(container, exit)).unwrap_or_default()),
+            allocated_resources: requests,
+            resources: spec.resources.clone(),
+            volume_mounts: spec.volume_mounts.as_ref().map(|mounts| mounts.iter().map(mount_status).collect()),
+            ..core::ContainerStatus::default()
+        }
+    }
+
+    /// The container's state and the attempt that `lastState` shows.
+    fn states<'c>(&self, container: &'c Container) -> (core::ContainerState, Option<&'c Exit>) {
+        let last = container.last.as_ref();
+        match &container.life {
+            Life::Pending | Life::Launching { showing: None, .. } => (waiting(self.not_begun(), None), last),
+            Life::Launching { showing: Some(refusal), .. } | Life::Refused { refusal, .. } => {
+                (waiting(refusal.reason.as_str(), Some(refusal.message.clone())), last)
+            }
+            Life::Running(run) | Life::Stopping { run, .. } => {
+                let running = core::ContainerStateRunning { started_at: Some(seconds(run.since)) };
+                (core::ContainerState { running: Some(running), ..Default::default() }, last)
+            }
+            Life::Exited { exit, restart_at: Some(_) } => {
+                let message = format!(
+                    "back-off {} restarting failed container={} pod={}",
+                    go_duration(container.restart_delay().as_secs()),
+                    container.plan.name,
+                    self.state.plan().display()
+                );
+                (waiting("CrashLoopBackOff", Some(message)), Some(exit))
+            }
+            Life::Exited { exit, restart_at: None } => (self.terminated(container, exit), last),
+        }
+    }
+
+    fn not_begun(&self) -> &'static str {
+        let has_init = self.state.containers().iter().any(|container| container.plan.role != Role::Main);
+        if has_init && !self.state.is_initialized() { "PodInitializing" } else { "ContainerCreating" }
+    }
+
+    fn terminated(&self, container: &Container, exit: &Exit) -> core::ContainerState {
+        let id = exit.started_at.map(|_| self.id(container, exit.attempt));
+        let terminated = core::ContainerStateTerminated {
+            container_id: id,
+            exit_code: exit.exit_code,
+            finished_at: Some(seconds(exit.finished_at)),
+            message: (!exit.message.is_empty()).then(|| exit.message.clone()),
+            reason: (!exit.reason.is_empty()).then(|| exit.reason.clone()),
+            signal: None,
+            started_at: exit.started_at.map(seconds),
+        };
+        core::ContainerState { terminated: Some(terminated), ..Default::default() }
+    }
+
+    fn container_id(&self, container: &Container) -> Option<String> {
+        match (&container.life, &container.last) {
+            (Life::Running(_) | Life::Stopping { .. }, _) => Some(self.id(container, container.attempt)),
+            (Life::Exited { exit, .. }, _) | (_, Some(exit)) => {
+                exit.started_at.map(|_| self.id(container, exit.attempt))
+            }
+            _ => None,
+        }
+    }
+
+    fn id(&self, container: &Container, attempt: u32) -> String {
+        format!("wasmtime://{}", container_id(self.uid, &container.plan.name, attempt))
+    }
+}
+
+/// `5m0s`, `2m40s`, `10s`: as Go prints a duration.
+fn go_duration(seconds: u64) -> String {
+    match (seconds / 60, seconds % 60) {
+        (0, rest) => format!("{rest}s"),
+        (minutes, rest) => format!("{minutes}m{rest}s"),
+    }
+}
+
+fn waiting(reason: &str, message: Option<String>) -> core::ContainerState {
+    let waiting = core::ContainerStateWaiting { reason: Some(reason.to_owned()), message };
+    core::ContainerState { waiting: Some(waiting), ..Default::default() }
+}
+
+fn mount_status(mount: &core::VolumeMount) -> core::VolumeMountStatus {
+    let read_only = mount.read_only.unwrap_or(false);
+    core::VolumeMountStatus {
+        name: mount.name.clone(),
+        mount_path: mount.mount_path.clone(),
+        read_only: Some(read_only),
+        recursive_read_only: read_only.then(|| "Disabled".to_owned()),
+        ..Default::default()
+    }
+}
+
+/// A condition's status, reason and message; the latter two may be empty.
+type Verdict = (bool, &'static str, String);
+
+const TRUE: Verdict = (true, "", String::new());
+const POD_COMPLETED: &str = "PodCompleted";
+
+fn own_conditions(
+    state: &PodState,
+    spec: &core::PodSpec,
+    foreign: &[core::PodCondition],
+    phase: Phase,
+) -> Vec<core::PodCondition> {
+    let sandbox = (state.is_set_up() && !state.is_closed(), "", String::new());
+    let containers = containers_ready(state, phase);
+    let ready = if containers.0 { gates(spec, foreign) } else { containers.clone() };
+    let verdicts = [sandbox, initialized(state, phase), ready, containers];
+    OWN_CONDITIONS.iter().zip(verdicts).map(|(type_, verdict)| condition(type_, verdict)).collect()
+}
+
+fn condition(type_: &str, (status, reason, message): Verdict) -> core::PodCondition {
+    core::PodCondition {
+        type_: type_.to_owned(),
+        status: if status { "True" } else { "False" }.to_owned(),
+        reason: (!reason.is_empty()).then(|| reason.to_owned()),
+        message: (!message.is_empty()).then_some(message),
+        ..Default::default()
+    }
+}
+
+fn initialized(state: &PodState, phase: Phase) -> Verdict {
+    if phase == Phase::Succeeded {
+        return (true, POD_COMPLETED, String::new());
+    }
+    let missing = |container: &&Container| match container.plan.role {
+        Role::Init => !container.succeeded(),
+        Role::Sidecar => !container.is_started() && !state.is_initialized(),
+        Role::Main => false,
+    };
+    match names(state, missing) {
+        None => TRUE,
+        Some(names) => (false, "ContainersNotInitialized", format!("containers with incomplete status: [{names}]")),
+    }
+}
+
+fn containers_ready(state: &PodState, phase: Phase) -> Verdict {
+    match phase {
+        Phase::Succeeded => return (false, POD_COMPLETED, String::new()),
+        Phase::Failed => return (false, "PodFailed", String::new()),
+        Phase::Pending | Phase::Running => {}
+    }
+    match names(state, |container| container.plan.role != Role::Init && !container.is_ready()) {
+        None => TRUE,
+        Some(names) => (false, "ContainersNotReady", format!("containers with unready status: [{names}]")),
+    }
+}
+
+/// The names of some containers, separated by spaces; `None` when there are none.
+fn names(state: &PodState, which: impl Fn(&&Container) -> bool) -> Option<String> {
+    let names: Vec<&str> = state.containers().iter().filter(which).map(|c| c.plan.name.as_str()).collect();
+    (!names.is_empty()).then(|| names.join(" "))
+}
+
+fn gates(spec: &core::PodSpec, conditions: &[core::PodCondition]) -> Verdict {
+    let mut unmet = Vec::new();
+    for gate in spec.readiness_gates.iter().flatten() {
+        let name = &gate.condition_type;
+        match conditions.iter().find(|condition| &condition.type_ == name) {
+            None => unmet.push(format!("corresponding condition of pod readiness gate \"{name}\" does not exist.")),
+            Some(condition) if condition.status != "True" => {
+                let status = &condition.status;
+                unmet.push(format!("the status of pod readiness gate \"{name}\" is not \"True\", but {status}"));
+            }
+            Some(_) => {}
+        }
+    }
+    if unmet.is_empty() { TRUE } else { (false, "ReadinessGatesNotReady", unmet.join(", ")) }
+}
