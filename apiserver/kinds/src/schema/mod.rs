@@ -16,6 +16,7 @@
 pub mod apply;
 mod builtin;
 pub mod decode;
+mod default;
 mod facts;
 pub mod merge_patch;
 pub mod openapi;
@@ -73,7 +74,9 @@ impl Schema {
     }
 
     /// Fills in what has a fixed default and is absent. Defaults that depend on other fields belong to the kind's strategy.
-    pub fn default(&self, _value: &mut Value) {}
+    pub fn default(&self, value: &mut Value) {
+        default::fill(&self.0.node, value);
+    }
 
     /// Merges a `application/strategic-merge-patch+json` document into `original`.
     pub fn strategic_merge(&self, original: &Value, patch: &Value) -> Result<Value, PatchError> {
