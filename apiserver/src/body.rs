@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Incoming;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -16,6 +17,8 @@ pub enum Body {
     #[default]
     Empty,
     Full(Bytes),
+    /// What a client sends over a socket, as hyper hands it over.
+    Incoming(Incoming),
     Stream(UnsyncBoxBody<Bytes, BodyError>),
 }
 
@@ -33,6 +36,12 @@ impl Body {
 impl From<Bytes> for Body {
     fn from(bytes: Bytes) -> Self {
         Body::Full(bytes)
+    }
+}
+
+impl From<Incoming> for Body {
+    fn from(incoming: Incoming) -> Self {
+        if http_body::Body::is_end_stream(&incoming) { Body::Empty } else { Body::Incoming(incoming) }
     }
 }
 
@@ -69,6 +78,7 @@ impl http_body::Body for Body {
                 *self = Body::Empty;
                 Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
             }
+            Body::Incoming(incoming) => Pin::new(incoming).poll_frame(context).map_err(Into::into),
             Body::Stream(stream) => Pin::new(stream).poll_frame(context),
         }
     }
@@ -77,6 +87,7 @@ impl http_body::Body for Body {
         match self {
             Body::Empty => true,
             Body::Full(bytes) => bytes.is_empty(),
+            Body::Incoming(incoming) => incoming.is_end_stream(),
             Body::Stream(stream) => stream.is_end_stream(),
         }
     }
@@ -85,6 +96,7 @@ impl http_body::Body for Body {
         match self {
             Body::Empty => SizeHint::with_exact(0),
             Body::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Body::Incoming(incoming) => incoming.size_hint(),
             Body::Stream(stream) => stream.size_hint(),
         }
     }

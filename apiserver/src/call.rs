@@ -37,7 +37,7 @@ impl Call {
             Body::Empty => Ok(Bytes::new()),
             Body::Full(bytes) if bytes.len() > BODY_LIMIT_BYTES => Err(Status::too_large(BODY_LIMIT_BYTES)),
             Body::Full(bytes) => Ok(bytes),
-            Body::Stream(stream) => match Limited::new(stream, BODY_LIMIT_BYTES).collect().await {
+            body => match Limited::new(body, BODY_LIMIT_BYTES).collect().await {
                 Ok(collected) => Ok(collected.to_bytes()),
                 Err(error) if error.is::<http_body_util::LengthLimitError>() => {
                     Err(Status::too_large(BODY_LIMIT_BYTES))

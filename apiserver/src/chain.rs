@@ -1,6 +1,7 @@
 //! The whole path of a request, top to bottom.
 
 use crate::ApiServer;
+use crate::authn::{self, impersonation::impersonate};
 use crate::body::Body;
 use crate::call::Call;
 use crate::identity::{Attributes, Peer, UserInfo};
@@ -23,6 +24,7 @@ impl ApiServer {
         let query = Query::parse(parts.uri.query().unwrap_or_default());
         let info = RequestInfo::new(&parts.method, parts.uri.path(), &query);
         let user = self.authenticate(&parts, &peer).await?;
+        let user = impersonate(user, &parts.headers, |user, info| self.authorize(user, info))?;
         self.authorize(&user, &info)?;
         let serve = if info.is_resource_request {
             routes::for_resource(&info.group, &info.resource, &info.subresource)
@@ -51,7 +53,7 @@ impl ApiServer {
                 }
             }
         }
-        Ok(Arc::new(UserInfo::anonymous()))
+        authn::anonymous(parts.uri.path()).map(Arc::new).ok_or_else(Status::unauthorized)
     }
 
     /// The first authorizer with an opinion decides; without one the answer is no.

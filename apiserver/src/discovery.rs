@@ -248,9 +248,7 @@ fn aggregated_resource(kind: &KindDef) -> Value {
     let mut resource = json!({"resource": kind.plural, "singularResource": kind.singular, "verbs": kind.verbs,
         "scope": if kind.namespaced { "Namespaced" } else { "Cluster" }, "responseKind": response_kind(own)});
     put_names(&mut resource, kind);
-    let subresource = |sub: &Subresource| {
-        json!({"subresource": sub.name, "responseKind": response_kind(sub.gvk.unwrap_or(own)), "verbs": sub.verbs})
-    };
+    let subresource = |sub: &Subresource| json!({"subresource": sub.name, "responseKind": response_kind(sub.gvk.unwrap_or(own)), "verbs": sub.verbs});
     if !kind.subresources.is_empty() {
         resource["subresources"] = kind.subresources.iter().map(subresource).collect();
     }

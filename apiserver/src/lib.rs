@@ -10,10 +10,13 @@
 //! [`k8w_kinds::registry`]. The API server knows no node and no controller: they come through [`plugins::NodeConnector`]
 //! and the API.
 
+pub mod authn;
+pub mod authz;
 pub mod body;
 pub mod call;
 pub mod chain;
 pub mod config;
+pub mod discovery;
 pub mod identity;
 pub mod in_process;
 pub mod pki;
@@ -23,6 +26,7 @@ pub mod request_info;
 pub mod resources;
 pub mod routes;
 pub mod selector;
+pub mod serve;
 pub mod server;
 pub mod status;
 pub mod watch_cache;

@@ -85,28 +85,18 @@ impl ApiServer {
     }
 }
 
-/// Answers one request of a peer.
-trait Handler: Clone + Send + Sync + 'static {
-    fn handle(&self, request: Request<Incoming>, peer: Peer) -> impl Future<Output = Response<Body>> + Send + 'static;
-}
-
-impl<F, R> Handler for F
-where
-    F: Fn(Request<Incoming>, Peer) -> R + Clone + Send + Sync + 'static,
-    R: Future<Output = Response<Body>> + Send + 'static,
-{
-    fn handle(&self, request: Request<Incoming>, peer: Peer) -> impl Future<Output = Response<Body>> + Send + 'static {
-        self(request, peer)
-    }
-}
-
-async fn serve(
+/// `handler` answers one request of a peer.
+async fn serve<H, R>(
     listener: TcpListener,
     tls: Arc<rustls::ServerConfig>,
     limits: Limits,
-    handler: impl Handler,
+    handler: H,
     shutdown: impl Future<Output = ()> + Send,
-) -> io::Result<()> {
+) -> io::Result<()>
+where
+    H: Fn(Request<Incoming>, Peer) -> R + Send + Sync + 'static,
+    R: Future<Output = Response<Body>> + Send + 'static,
+{
     let port = Arc::new(Port { acceptor: TlsAcceptor::from(tls), limits, handler });
     let (stop, stopping) = watch::channel(false);
     let mut connections = JoinSet::new();
@@ -144,7 +134,11 @@ struct Port<H> {
     handler: H,
 }
 
-impl<H: Handler> Port<H> {
+impl<H, R> Port<H>
+where
+    H: Fn(Request<Incoming>, Peer) -> R + Send + Sync + 'static,
+    R: Future<Output = Response<Body>> + Send + 'static,
+{
     async fn connection(&self, stream: TcpStream, address: SocketAddr, stopping: watch::Receiver<bool>) {
         // Small answers must not wait for the peer's delayed acknowledgement.
         let _ = stream.set_nodelay(true);
@@ -158,11 +152,8 @@ impl<H: Handler> Port<H> {
         let http2 = session.alpn_protocol() == Some(b"h2");
         let certificates = session.peer_certificates().unwrap_or_default().to_vec();
         let peer = Peer::new(Connection { address: Some(address), certificates, ..Connection::default() });
-        let ended = if http2 {
-            self.http2(stream, peer, stopping).await
-        } else {
-            self.http1(stream, peer, stopping).await
-        };
+        let ended =
+            if http2 { self.http2(stream, peer, stopping).await } else { self.http1(stream, peer, stopping).await };
         if let Err(error) = ended {
             debug!(%address, %error, "connection ended");
         }
@@ -208,8 +199,8 @@ impl<H: Handler> Port<H> {
         &self,
         request: Request<Incoming>,
         peer: &Peer,
-    ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send + 'static + use<H> {
-        let response = self.handler.handle(request, peer.clone());
+    ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send + 'static + use<H, R> {
+        let response = (self.handler)(request, peer.clone());
         async move { Ok(response.await) }
     }
 }

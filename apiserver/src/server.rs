@@ -1,11 +1,13 @@
 //! The API server as a value: its settings, its store, and the tables that plug into the request path.
 
+use crate::authz::rbac::Rbac;
 use crate::config::Config;
 use crate::identity::UserInfo;
 use crate::in_process::InProcess;
 use crate::plugins::{Admission, Authenticator, Authorizer, NodeConnector};
 use crate::resources::{Def, Resources};
 use crate::watch_cache::WatchCache;
+use crate::{authn, authz};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use k8w_kinds::registry;
 use k8w_storage::datastore::{self, Datastore};
@@ -28,8 +30,9 @@ pub struct Plugins {
 
 impl Plugins {
     /// Everything that a cluster runs with.
-    pub fn standard(_config: &Config, _cache: &Arc<WatchCache>) -> Self {
-        Plugins::default()
+    pub fn standard(config: &Config, cache: &Arc<WatchCache>) -> Self {
+        let rbac = Arc::new(Rbac::new(cache));
+        Plugins { authenticators: authn::all(config, cache), authorizers: authz::all(&rbac), admission: Vec::new() }
     }
 }
 

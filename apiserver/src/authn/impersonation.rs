@@ -99,7 +99,8 @@ fn service_account(user: &str) -> Option<(&str, &str)> {
 fn complete(mut user: UserInfo) -> UserInfo {
     let anonymous = UserInfo::anonymous();
     if user.name == anonymous.name {
-        user.groups.extend(anonymous.groups.into_iter().filter(|group| !user.groups.contains(group)).collect::<Vec<_>>());
+        user.groups
+            .extend(anonymous.groups.into_iter().filter(|group| !user.groups.contains(group)).collect::<Vec<_>>());
         return user;
     }
     if let Some((namespace, _)) = service_account(&user.name)

@@ -43,7 +43,10 @@ async fn a_subresource_of_another_group_says_so() {
     let (_, list) = get("/apis/apps/v1/", &HeaderMap::new()).await;
     let resources = list["resources"].as_array().unwrap();
     let scale = resources.iter().find(|resource| resource["name"] == "deployments/scale").unwrap();
-    assert_eq!((&scale["group"], &scale["version"], &scale["kind"]), (&json!("autoscaling"), &json!("v1"), &json!("Scale")));
+    assert_eq!(
+        (&scale["group"], &scale["version"], &scale["kind"]),
+        (&json!("autoscaling"), &json!("v1"), &json!("Scale"))
+    );
     let status = resources.iter().find(|resource| resource["name"] == "deployments/status").unwrap();
     assert!(status.get("group").is_none());
     // Known from every Kubernetes cluster: the hash does not depend on the implementation.
@@ -71,7 +74,8 @@ async fn both_forms_name_the_same_resources() {
 
 #[tokio::test]
 async fn other_versions_of_the_aggregated_form_get_the_plain_one() {
-    let (response, list) = get("/apis", &accept("application/json;g=apidiscovery.k8s.io;v=v1;as=APIGroupDiscoveryList")).await;
+    let (response, list) =
+        get("/apis", &accept("application/json;g=apidiscovery.k8s.io;v=v1;as=APIGroupDiscoveryList")).await;
     assert_eq!(response.headers()[header::CONTENT_TYPE], JSON);
     assert_eq!(list["kind"], "APIGroupList");
 }

@@ -137,7 +137,9 @@ impl Index {
     fn grants(&self, user: &UserInfo, namespace: &str) -> impl Iterator<Item = &Arc<[Rule]>> {
         let by_group = user.groups.iter().filter_map(|group| self.groups.get(group));
         let bindings = self.users.get(&user.name).into_iter().chain(by_group).flatten();
-        bindings.filter(move |binding| binding.applies_in(namespace)).filter_map(|binding| self.roles.get(&binding.role))
+        bindings
+            .filter(move |binding| binding.applies_in(namespace))
+            .filter_map(|binding| self.roles.get(&binding.role))
     }
 }
 
@@ -232,7 +234,11 @@ mod tests {
             ("jane", &[], "create", "b", false),
             ("jane", &[], "create", "", false),
         ] {
-            assert_eq!(may(&index, user, groups, verb, namespace), allowed, "{user} {groups:?} {verb} in {namespace:?}");
+            assert_eq!(
+                may(&index, user, groups, verb, namespace),
+                allowed,
+                "{user} {groups:?} {verb} in {namespace:?}"
+            );
         }
     }
 

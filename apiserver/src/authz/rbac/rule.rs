@@ -42,7 +42,8 @@ impl Rule {
     /// Whether everything that `other` allows is allowed by this rule alone.
     fn covers(&self, other: &Rule) -> bool {
         let names = self.resource_names.is_empty()
-            || (!other.resource_names.is_empty() && other.resource_names.iter().all(|n| self.resource_names.contains(n)));
+            || (!other.resource_names.is_empty()
+                && other.resource_names.iter().all(|n| self.resource_names.contains(n)));
         other.verbs.iter().all(|verb| has(&self.verbs, verb))
             && other.api_groups.iter().all(|group| has(&self.api_groups, group))
             && other.resources.iter().all(|resource| self.covers_resource(resource))
@@ -224,7 +225,10 @@ mod tests {
         };
         assert_eq!(missing(r#"{"verbs":["get"],"apiGroups":["apps"],"resources":["deployments"]}"#), "");
         assert_eq!(missing(r#"{"verbs":["get"],"apiGroups":["apps"],"resources":["statefulsets/scale"]}"#), "");
-        assert_eq!(missing(r#"{"verbs":["get"],"apiGroups":["apps"],"resources":["deployments"],"resourceNames":["a"]}"#), "");
+        assert_eq!(
+            missing(r#"{"verbs":["get"],"apiGroups":["apps"],"resources":["deployments"],"resourceNames":["a"]}"#),
+            ""
+        );
         assert_eq!(missing(r#"{"verbs":["get"],"nonResourceURLs":["/api/v1","/api/x/*"]}"#), "");
         assert_eq!(
             missing(r#"{"verbs":["get","create","delete"],"apiGroups":["apps"],"resources":["deployments","pods"]}"#),
@@ -235,6 +239,9 @@ mod tests {
             missing(r#"{"verbs":["*"],"apiGroups":["*"],"resources":["*"]}"#),
             "{APIGroups:[\"*\"], Resources:[\"*\"], Verbs:[\"*\"]}"
         );
-        assert_eq!(missing(r#"{"verbs":["get"],"nonResourceURLs":["*"]}"#), "{NonResourceURLs:[\"*\"], Verbs:[\"get\"]}");
+        assert_eq!(
+            missing(r#"{"verbs":["get"],"nonResourceURLs":["*"]}"#),
+            "{NonResourceURLs:[\"*\"], Verbs:[\"get\"]}"
+        );
     }
 }

@@ -1,0 +1,45 @@
+//! Who is asking: the ordered table of authenticators.
+//!
+//! The first one that knows the credentials decides; a request without any is anonymous. To add one: a file, a `mod`
+//! line, a row in [`all`].
+
+mod bearer;
+pub mod impersonation;
+pub mod token_file;
+pub mod x509;
+
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::identity::UserInfo;
+use crate::plugins::Authenticator;
+use crate::watch_cache::WatchCache;
+
+/// The group of every user that proved who it is.
+pub const AUTHENTICATED: &str = "system:authenticated";
+
+/// Requests without credentials may ask for these, and for what lies below them, but for nothing else.
+const ANONYMOUS_PATHS: &[&str] = &["/healthz", "/livez", "/readyz"];
+
+/// The authenticators of a cluster, in order.
+pub fn all(_config: &Config, _cache: &Arc<WatchCache>) -> Vec<Arc<dyn Authenticator>> {
+    vec![Arc::new(x509::ClientCertificate)]
+}
+
+/// The user of a request without credentials; `None` where there must be some.
+pub fn anonymous(path: &str) -> Option<UserInfo> {
+    let open = ANONYMOUS_PATHS
+        .iter()
+        .any(|prefix| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')));
+    open.then(UserInfo::anonymous)
+}
+
+fn authenticated(mut user: UserInfo) -> UserInfo {
+    user.groups.push(AUTHENTICATED.to_owned());
+    user
+}
+
+/// The groups of the service accounts of a namespace.
+fn service_account_groups(namespace: &str) -> Vec<String> {
+    vec!["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")]
+}
