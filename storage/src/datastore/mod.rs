@@ -3,9 +3,28 @@
 //! Keys and values are bytes. Every transaction that writes gets one new [`Revision`], shared by all of its writes.
 //! [`Datastore`] states what callers may rely on; every backend proves it by running the one behaviour suite.
 
+pub mod embedded;
+mod journal;
+mod local;
+pub mod memory;
+mod mvcc;
+#[cfg(test)]
+mod suite;
+mod watchers;
+
+use std::collections::HashSet;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
+
+/// Longest key.
+pub const MAX_KEY_BYTES: usize = 4 * 1024;
+/// Keys and values that one transaction may write, all together: what etcd takes in a request unless configured otherwise,
+/// less room for what goes around them.
+pub const MAX_TXN_BYTES: usize = 1_500 * 1024;
+/// Compares, and writes, of one transaction: etcd's default.
+pub const MAX_TXN_OPERATIONS: usize = 128;
 
 /// A point in the store's history. It grows by one for every committed transaction that writes; 0 is "before anything".
 pub type Revision = u64;
@@ -85,7 +104,7 @@ pub struct Compare {
     pub mod_revision: Revision,
 }
 
-/// One write of a transaction. A transaction writes each key at most once.
+/// One write of a transaction. A transaction writes each key at most once; deleting a key that does not exist does nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Write {
     Put {
@@ -97,6 +116,15 @@ pub enum Write {
     Delete {
         key: Bytes,
     },
+}
+
+impl Write {
+    /// The key that is written.
+    pub fn key(&self) -> &Bytes {
+        match self {
+            Self::Put { key, .. } | Self::Delete { key } => key,
+        }
+    }
 }
 
 /// Writes that happen together or not at all.
@@ -124,6 +152,15 @@ pub enum TxnOutcome {
     },
 }
 
+impl TxnOutcome {
+    /// The revision at which the transaction was decided.
+    pub fn revision(&self) -> Revision {
+        match self {
+            Self::Committed { revision, .. } | Self::Conflict { revision, .. } => *revision,
+        }
+    }
+}
+
 /// One change of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -137,6 +174,16 @@ pub enum Event {
         /// Revision of the deletion.
         revision: Revision,
     },
+}
+
+impl Event {
+    /// The key that changed.
+    pub fn key(&self) -> &Bytes {
+        match self {
+            Self::Put { kv, .. } => &kv.key,
+            Self::Delete { key, .. } => key,
+        }
+    }
 }
 
 /// What a watch yields.
@@ -195,14 +242,42 @@ pub trait Datastore: Send + Sync + 'static {
     async fn list(&self, request: ListRequest) -> Result<ListResponse>;
 
     /// Compares, then writes, atomically. Returns when the writes are durable and watchable.
-    /// A transaction without writes answers the store's current revision.
+    /// A transaction that changes nothing answers the store's current revision. Errors: `Invalid`.
     async fn txn(&self, txn: Txn) -> Result<TxnOutcome>;
 
     /// All changes of `range` with a revision `> from`. An error item ends the stream: `Compacted` when history from
     /// `from + 1` on is not all there any more, `Lagged` when the consumer was too slow.
-    /// Sends `Progress` at least every few seconds while nothing happens in the range.
+    /// Sends `Progress` at least every few seconds while nothing happens in the range. Errors: `FutureRevision`.
     async fn watch(&self, range: KeyRange, from: Revision) -> Result<BoxStream<'static, Result<WatchItem>>>;
 
-    /// Forget history older than `revision`: reads and watches below it answer `Compacted`.
+    /// Forget history older than `revision`: reads and watches below it answer `Compacted`. Errors: `Compacted` when it is
+    /// gone already, `FutureRevision`.
     async fn compact(&self, revision: Revision) -> Result<()>;
+}
+
+/// The bounds that every backend puts on a transaction.
+fn check_txn(txn: &Txn) -> Result<()> {
+    let invalid = |what: String| Err(Error::Invalid(what));
+    if txn.compares.len() > MAX_TXN_OPERATIONS || txn.writes.len() > MAX_TXN_OPERATIONS {
+        return invalid(format!("a transaction has at most {MAX_TXN_OPERATIONS} compares and as many writes"));
+    }
+    let keys = txn.compares.iter().map(|c| &c.key).chain(txn.writes.iter().map(Write::key));
+    for key in keys {
+        if key.is_empty() || key.len() > MAX_KEY_BYTES {
+            return invalid(format!("a key has 1 to {MAX_KEY_BYTES} bytes, not {}", key.len()));
+        }
+    }
+    let value_bytes = |w: &Write| match w {
+        Write::Put { value, .. } => value.len(),
+        Write::Delete { .. } => 0,
+    };
+    let bytes: usize = txn.writes.iter().map(|w| w.key().len() + value_bytes(w)).sum();
+    if bytes > MAX_TXN_BYTES {
+        return invalid(format!("a transaction writes at most {MAX_TXN_BYTES} bytes, not {bytes}"));
+    }
+    let distinct: HashSet<&Bytes> = txn.writes.iter().map(Write::key).collect();
+    if distinct.len() < txn.writes.len() {
+        return invalid("a transaction writes a key only once".into());
+    }
+    Ok(())
 }

@@ -1,0 +1,224 @@
+//! What only a store on disk has to prove: that it comes back, whatever happened to the process before.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use futures::future::join_all;
+use tempfile::TempDir;
+
+use super::*;
+use crate::datastore::{Compare, Write, suite};
+
+async fn open_new() -> Option<(Arc<dyn Datastore>, TempDir)> {
+    let folder = tempfile::tempdir().unwrap();
+    Some((Arc::new(Embedded::open(folder.path()).unwrap()), folder))
+}
+
+suite::run!(open_new);
+
+fn put(key: &str, value: impl Into<Bytes>) -> Txn {
+    let write = Write::Put { key: Bytes::copy_from_slice(key.as_bytes()), value: value.into(), ttl_seconds: None };
+    Txn { compares: vec![], writes: vec![write] }
+}
+
+fn all() -> ListRequest {
+    ListRequest { range: KeyRange::prefix(""), start_key: None, limit: 0, revision: None }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everything_is_there_after_reopening() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Embedded::open(folder.path()).unwrap();
+    for i in 0..50 {
+        store.txn(put(&format!("k{}", i % 20), format!("{i}"))).await.unwrap();
+    }
+    let delete = Txn { compares: vec![], writes: vec![Write::Delete { key: "k3".into() }] };
+    store.txn(delete).await.unwrap();
+    store.compact(30).await.unwrap();
+    let at = |revision| ListRequest { revision: Some(revision), ..all() };
+    let (newest, older) = (store.list(all()).await.unwrap(), store.list(at(35)).await.unwrap());
+    drop(store);
+
+    let store = Embedded::open(folder.path()).unwrap();
+    assert_eq!(store.revision().await.unwrap(), 51);
+    assert_eq!(store.list(all()).await.unwrap().items, newest.items);
+    assert_eq!(store.list(at(35)).await.unwrap().items, older.items);
+    assert!(matches!(store.list(at(29)).await, Err(Error::Compacted { .. })));
+    let mut watch = store.watch(KeyRange::prefix("k3"), 45).await.unwrap();
+    let Some(Ok(WatchItem::Events { revision: 51, events })) = watch.next().await else {
+        panic!("the deletion is lost")
+    };
+    assert_eq!(events.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn revisions_do_not_go_back_when_compaction_left_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Embedded::open(folder.path()).unwrap();
+    store.txn(put("a", "")).await.unwrap();
+    store.txn(Txn { compares: vec![], writes: vec![Write::Delete { key: "a".into() }] }).await.unwrap();
+    store.compact(2).await.unwrap();
+    drop(store);
+    let store = Embedded::open(folder.path()).unwrap();
+    assert_eq!(store.revision().await.unwrap(), 2);
+    assert_eq!(store.txn(put("a", "")).await.unwrap().revision(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deadlines_go_on_after_reopening() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Embedded::open(folder.path()).unwrap();
+    let write = Write::Put { key: "a".into(), value: "".into(), ttl_seconds: Some(1) };
+    store.txn(Txn { compares: vec![], writes: vec![write] }).await.unwrap();
+    drop(store);
+    let store = Embedded::open(folder.path()).unwrap();
+    let mut watch = store.watch(KeyRange::prefix(""), 1).await.unwrap();
+    let item = tokio::time::timeout(Duration::from_secs(20), watch.next()).await.unwrap();
+    assert!(matches!(item, Some(Ok(WatchItem::Events { revision: 2, .. }))), "{item:?}");
+}
+
+#[test]
+fn a_second_process_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Embedded::open(folder.path()).unwrap();
+    // The lock belongs to the open file, so a second open in this process is as foreign as another process.
+    assert!(matches!(Embedded::open(folder.path()), Err(Error::InUse { .. })));
+    drop(store);
+    Embedded::open(folder.path()).unwrap();
+}
+
+#[test]
+fn a_newer_format_is_refused_and_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(Embedded::open(folder.path()).unwrap());
+    std::fs::write(folder.path().join(FORMAT_FILE), "2\n").unwrap();
+    let refused = Embedded::open(folder.path()).map(|_| ()).unwrap_err();
+    assert!(matches!(refused, Error::NewerFormat { found: 2, supported: FORMAT, .. }), "{refused:?}");
+    std::fs::write(folder.path().join(FORMAT_FILE), "1\n").unwrap();
+    Embedded::open(folder.path()).unwrap();
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_one_clear_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let Err(Error::Unavailable(source)) = Embedded::open(&file.join("store")) else { panic!("opened inside a file") };
+    assert!(source.to_string().contains("file/store"), "{source}");
+}
+
+const CHILD_FOLDER: &str = "K8W_STORAGE_TEST_FOLDER";
+
+/// Not a test by itself: what [`acknowledged_writes_survive_kill_9`] starts as a process of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn child_that_writes_until_it_is_killed() {
+    let Ok(folder) = std::env::var(CHILD_FOLDER) else { return };
+    let store = Embedded::open(Path::new(&folder)).unwrap();
+    let writers = (0..8).map(|writer| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            for i in 0u64.. {
+                let revision = store.txn(put(&format!("w{writer}"), format!("{i}"))).await.unwrap().revision();
+                // One write call, so that lines are whole even when the process dies.
+                io::stdout().write_all(format!("acknowledged {writer} {i} {revision}\n").as_bytes()).unwrap();
+                if i % 50 == 49 {
+                    let _ = store.compact(revision.saturating_sub(20)).await;
+                }
+            }
+        })
+    });
+    join_all(writers).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acknowledged_writes_survive_kill_9() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut newest = 0;
+    for round in 1..=4 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["datastore::embedded::tests::child_that_writes_until_it_is_killed", "--exact", "--nocapture"])
+            .env(CHILD_FOLDER, folder.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut acknowledged = [None; 8];
+        let mut take = |line: io::Result<String>| {
+            let line = line.unwrap();
+            let Some((_, numbers)) = line.split_once("acknowledged ") else { return 0 };
+            let numbers: Vec<u64> = numbers.split(' ').map(|n| n.parse().unwrap()).collect();
+            acknowledged[numbers[0] as usize] = Some((numbers[1], numbers[2]));
+            newest = newest.max(numbers[2]);
+            1
+        };
+        let mut count = 0;
+        while count < 150 * round {
+            count += take(lines.next().expect("the child has ended by itself"));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        lines.for_each(|line| drop(take(line)));
+
+        let store = Embedded::open(folder.path()).unwrap();
+        assert!(store.revision().await.unwrap() >= newest);
+        for (writer, last) in acknowledged.iter().enumerate() {
+            let Some((value, revision)) = last else { continue };
+            let found =
+                store.get(format!("w{writer}").as_bytes()).await.unwrap().0.expect("an acknowledged key is gone");
+            let found_value: u64 = std::str::from_utf8(&found.value).unwrap().parse().unwrap();
+            // What was in flight may have happened as well, but nothing more than that.
+            assert!(found_value == *value || found_value == value + 1, "writer {writer}: {found_value} after {value}");
+            assert!(found.mod_revision >= *revision);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn compaction_gives_the_disk_back() {
+    const VALUE_BYTES: usize = 256 * 1024;
+    const WRITES: usize = 400;
+    let folder = tempfile::tempdir().unwrap();
+    let store = Embedded::open(folder.path()).unwrap();
+    for i in 0..WRITES {
+        // Hard to compress, or the tables would be small without compaction.
+        let mut state = i as u64 + 1;
+        let random = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as u8
+        };
+        let value: Vec<u8> = std::iter::repeat_with(random).take(VALUE_BYTES).collect();
+        let revision = store.txn(put(&format!("k{}", i % 4), value)).await.unwrap().revision();
+        if i % 20 == 19 {
+            store.compact(revision).await.unwrap();
+        }
+    }
+    let written = (WRITES * VALUE_BYTES) as u64;
+    let tables = || store.0.journal().records.disk_space();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while tables() > written / 2 {
+        assert!(Instant::now() < deadline, "{} of {written} bytes are still on disk", tables());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lone_writer_and_a_crowd_both_see_their_conflicts_durably() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Embedded::open(folder.path()).unwrap();
+    let claim = |value: usize| {
+        let compares = vec![Compare { key: "one".into(), mod_revision: 0 }];
+        Txn { compares, ..put("one", value.to_string()) }
+    };
+    let outcomes = join_all((0..32).map(|i| store.txn(claim(i)))).await;
+    let won = outcomes.iter().filter(|o| matches!(o, Ok(TxnOutcome::Committed { .. }))).count();
+    assert_eq!(won, 1);
+    let revision = store.revision().await.unwrap();
+    for outcome in outcomes {
+        if let TxnOutcome::Conflict { current, .. } = outcome.unwrap() {
+            assert_eq!(current[0].as_ref().unwrap().mod_revision, revision);
+        }
+    }
+}
