@@ -4,20 +4,25 @@
 //! the aggregated one (KEP-3352) that answers `/api` and `/apis` in one go for clients that accept it. Documents are
 //! made once per set of kinds and carry an ETag, so that a client that has them gets 304.
 
-mod document;
-
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use http::{HeaderMap, Response, header};
 use k8w_kinds::{KindDef, Subresource};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::ApiServer;
 use crate::body::Body;
-pub use document::Document;
+use crate::call::Call;
+use crate::document::Document;
+use crate::routes::Answer;
+use crate::status::Status;
 
 const JSON: &str = "application/json";
 /// The only version of the aggregated form that is GA; clients name it literally like this.
@@ -46,6 +51,16 @@ const GROUP_ORDER: &[&str] = &[
     "node.k8s.io",
     "discovery.k8s.io",
 ];
+
+/// `GET /api`, `/apis` and what lies below them, down to a version's list of resources.
+pub fn serve(server: Arc<ApiServer>, call: Call) -> BoxFuture<'static, Answer> {
+    async move {
+        let resources = server.resources.load();
+        let discovery = resources.discovery(server.config.advertise);
+        discovery.respond(&call.info.path, &call.parts.headers).ok_or_else(Status::no_such_resource)
+    }
+    .boxed()
+}
 
 /// All discovery documents of one set of kinds.
 pub struct Discovery {

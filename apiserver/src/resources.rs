@@ -1,10 +1,13 @@
 //! What is served right now: an immutable snapshot of all kinds, replaced as a whole when custom kinds come and go.
 
+use crate::discovery::Discovery;
+use crate::openapi::OpenApi;
 use crate::watch_cache::{KindCache, WatchCache};
 use k8w_kinds::kind::KindDef;
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// A kind's definition: from the table of built-in kinds, or made at run time from a CustomResourceDefinition.
 #[derive(Clone)]
@@ -43,6 +46,9 @@ impl Deref for Resource {
 pub struct Resources {
     all: Vec<Arc<Resource>>,
     by_plural: HashMap<String, Vec<Arc<Resource>>>,
+    /// What clients are told about these kinds, made when first asked for.
+    discovery: OnceLock<Discovery>,
+    openapi: OpenApi,
 }
 
 impl Resources {
@@ -56,6 +62,21 @@ impl Resources {
             resources.all.push(resource);
         }
         resources
+    }
+
+    /// The discovery documents of these kinds; `server_address` is where clients reach us.
+    pub fn discovery(&self, server_address: SocketAddr) -> &Discovery {
+        self.discovery.get_or_init(|| Discovery::new(self.kinds(), &server_address.to_string()))
+    }
+
+    /// The OpenAPI documents of these kinds.
+    pub fn openapi(&self) -> &OpenApi {
+        &self.openapi
+    }
+
+    /// The definitions alone.
+    pub fn kinds(&self) -> impl Iterator<Item = &KindDef> {
+        self.all.iter().map(|resource| &***resource)
     }
 
     pub fn all(&self) -> &[Arc<Resource>] {

@@ -5,6 +5,7 @@ use crate::ApiServer;
 use crate::body::Body;
 use crate::call::Call;
 use crate::status::Status;
+use crate::{discovery, health, openapi, version};
 use futures::future::BoxFuture;
 use http::Response;
 use std::sync::Arc;
@@ -34,7 +35,23 @@ pub struct ResourceRoute {
 
 /// Paths, the first match wins.
 pub fn paths() -> &'static [PathRoute] {
-    &[]
+    const fn exact(path: &'static str, serve: Serve) -> PathRoute {
+        PathRoute { path, subtree: false, serve }
+    }
+    const fn below(path: &'static str, serve: Serve) -> PathRoute {
+        PathRoute { path, subtree: true, serve }
+    }
+    const {
+        &[
+            below("/healthz", health::serve),
+            below("/livez", health::serve),
+            below("/readyz", health::serve),
+            exact("/version", version::serve),
+            below("/api", discovery::serve),
+            below("/apis", discovery::serve),
+            below("/openapi/v3", openapi::serve),
+        ]
+    }
 }
 
 /// Resources with code of their own.

@@ -21,7 +21,7 @@ impl Document {
         Document::of_bytes(content_type, value.to_string().into())
     }
 
-    fn of_bytes(content_type: &'static str, body: Bytes) -> Document {
+    pub fn of_bytes(content_type: &'static str, body: Bytes) -> Document {
         let hash: String = Sha256::digest(&body).iter().map(|byte| format!("{byte:02X}")).collect();
         let etag = HeaderValue::from_str(&format!("\"{hash}\"")).unwrap_or(HeaderValue::from_static("\"\""));
         Document { content_type: HeaderValue::from_static(content_type), body, hash, etag }

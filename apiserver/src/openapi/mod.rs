@@ -1,0 +1,143 @@
+//! `/openapi/v3`: a document per group and version, from the schema core and the table of kinds.
+//!
+//! The index names each document's URL with the hash of its content, so that clients may keep documents for ever
+//! (KEP-2896). Documents are made when first asked for, once per set of kinds.
+
+mod paths;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use k8w_kinds::KindDef;
+use k8w_kinds::schema::openapi;
+use serde_json::{Map, Value, json};
+
+use crate::ApiServer;
+use crate::body::Body;
+use crate::call::Call;
+use crate::document::Document;
+use crate::query::Query;
+use crate::routes::Answer;
+use crate::status::Status;
+use crate::version::GIT_VERSION;
+
+const JSON: &str = "application/json";
+/// Where the index is; documents are below it.
+const ROOT: &str = "/openapi/v3";
+
+/// What every document refers to beside its kinds.
+const COMMON_TYPES: &[&str] = &[
+    "io.k8s.apimachinery.pkg.apis.meta.v1.APIResourceList",
+    paths::DELETE_OPTIONS,
+    paths::STATUS,
+    paths::PATCH,
+    "io.k8s.apimachinery.pkg.apis.meta.v1.WatchEvent",
+];
+
+/// `GET /openapi/v3` and what lies below it.
+pub fn serve(server: Arc<ApiServer>, call: Call) -> BoxFuture<'static, Answer> {
+    async move {
+        let resources = server.resources.load();
+        let kinds: Vec<&KindDef> = resources.kinds().collect();
+        let response = resources.openapi().respond(&kinds, &call.info.path, &call.query, &call.parts.headers);
+        response.ok_or_else(Status::no_such_resource)
+    }
+    .boxed()
+}
+
+/// All documents of one set of kinds.
+#[derive(Default)]
+pub struct OpenApi {
+    index: OnceLock<Document>,
+    /// By group and version as paths name them: `api/v1`, `apis/apps/v1`.
+    versions: OnceLock<BTreeMap<String, OnceLock<Document>>>,
+}
+
+impl OpenApi {
+    /// The answer to a GET of `path`, or `None` when there is no such document. `kinds` must be the same at each call.
+    pub fn respond(
+        &self,
+        kinds: &[&KindDef],
+        path: &str,
+        query: &Query,
+        headers: &HeaderMap,
+    ) -> Option<Response<Body>> {
+        let below = path.strip_prefix(ROOT)?.trim_matches('/');
+        if below.is_empty() {
+            let index = self.index.get_or_init(|| self.make_index(kinds));
+            return Some(index.respond(headers));
+        }
+        let document = self.document(kinds, below)?;
+        match query.non_empty("hash") {
+            None => Some(document.respond(headers)),
+            Some(hash) if hash == document.hash() => {
+                let mut response = document.respond(headers);
+                let forever = HeaderValue::from_static("public, immutable, max-age=31536000");
+                response.headers_mut().insert(header::CACHE_CONTROL, forever);
+                Some(response)
+            }
+            Some(_) => {
+                let mut response = Response::new(Body::Empty);
+                *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
+                let location = HeaderValue::from_str(&url(below, document)).ok()?;
+                response.headers_mut().insert(header::LOCATION, location);
+                Some(response)
+            }
+        }
+    }
+
+    fn versions(&self, kinds: &[&KindDef]) -> &BTreeMap<String, OnceLock<Document>> {
+        self.versions.get_or_init(|| kinds.iter().map(|kind| (paths::group_version(kind), OnceLock::new())).collect())
+    }
+
+    fn document(&self, kinds: &[&KindDef], group_version: &str) -> Option<&Document> {
+        let document = self.versions(kinds).get(group_version)?;
+        Some(document.get_or_init(|| {
+            let kinds: Vec<&KindDef> =
+                kinds.iter().copied().filter(|kind| paths::group_version(kind) == group_version).collect();
+            Document::new(JSON, document_of(&kinds))
+        }))
+    }
+
+    fn make_index(&self, kinds: &[&KindDef]) -> Document {
+        let group_versions = self.versions(kinds).keys();
+        let entries = group_versions.filter_map(|group_version| {
+            let url = url(group_version, self.document(kinds, group_version)?);
+            Some((group_version.clone(), json!({"serverRelativeURL": url})))
+        });
+        Document::new(JSON, json!({"paths": entries.collect::<Map<_, _>>()}))
+    }
+}
+
+fn url(group_version: &str, document: &Document) -> String {
+    format!("{ROOT}/{group_version}?hash={}", document.hash())
+}
+
+/// The document of one group and version, whose kinds these are.
+fn document_of(kinds: &[&KindDef]) -> Value {
+    let mut types: Vec<String> = COMMON_TYPES.iter().map(|name| name.to_string()).collect();
+    for kind in kinds {
+        types.extend(paths::types(kind));
+    }
+    types.sort();
+    types.dedup();
+    let types: Vec<&str> = types.iter().map(String::as_str).collect();
+    let paths: Map<String, Value> = kinds.iter().flat_map(|kind| paths::of(kind)).collect();
+    json!({
+        "openapi": "3.0.0",
+        "info": {"title": "Kubernetes", "version": GIT_VERSION},
+        "paths": paths,
+        "components": {
+            "schemas": openapi::components(&types),
+            "securitySchemes": {"BearerToken": {"type": "apiKey", "in": "header", "name": "authorization",
+                "description": "Bearer Token authentication"}},
+        },
+        "security": [{"BearerToken": []}],
+    })
+}
+
+#[cfg(test)]
+mod tests;

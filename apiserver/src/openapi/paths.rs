@@ -1,0 +1,306 @@
+//! The paths of a kind and the operations on them: enough for clients to see which verb takes which parameters.
+
+use k8w_kinds::{KindDef, Subresource};
+use serde_json::{Map, Value, json};
+
+pub const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
+pub const STATUS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
+pub const PATCH: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
+
+const WRITE: &[&str] = &["dryRun", "fieldManager", "fieldValidation"];
+const PATCH_PARAMETERS: &[&str] = &["dryRun", "fieldManager", "fieldValidation", "force"];
+const DELETE: &[&str] = &["dryRun", "gracePeriodSeconds", "orphanDependents", "propagationPolicy"];
+const LIST: &[&str] = &[
+    "allowWatchBookmarks",
+    "continue",
+    "fieldSelector",
+    "labelSelector",
+    "limit",
+    "resourceVersion",
+    "resourceVersionMatch",
+    "sendInitialEvents",
+    "timeoutSeconds",
+    "watch",
+];
+const DELETE_COLLECTION: &[&str] = &[
+    "continue",
+    "dryRun",
+    "fieldSelector",
+    "gracePeriodSeconds",
+    "labelSelector",
+    "limit",
+    "orphanDependents",
+    "propagationPolicy",
+    "resourceVersion",
+    "resourceVersionMatch",
+    "sendInitialEvents",
+    "timeoutSeconds",
+];
+const LOG: &[&str] = &[
+    "container",
+    "follow",
+    "insecureSkipTLSVerifyBackend",
+    "limitBytes",
+    "previous",
+    "sinceSeconds",
+    "stream",
+    "tailLines",
+    "timestamps",
+];
+
+const PATCH_TYPES: &[&str] = &[
+    "application/apply-patch+yaml",
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+];
+
+/// `api/v1`, `apis/apps/v1`.
+pub fn group_version(kind: &KindDef) -> String {
+    if kind.group.is_empty() {
+        format!("api/{}", kind.version)
+    } else {
+        format!("apis/{}/{}", kind.group, kind.version)
+    }
+}
+
+/// The types that the kind's operations refer to.
+pub fn types(kind: &KindDef) -> Vec<String> {
+    let bodies = kind.subresources.iter().map(|sub| body_type(kind, sub));
+    let mut types: Vec<String> = bodies.collect();
+    types.push(kind.schema_name.to_string());
+    if kind.verbs.contains(&"list") {
+        types.push(list_type(kind));
+    }
+    types
+}
+
+/// Every path of the kind with its operations.
+pub fn of(kind: &KindDef) -> Vec<(String, Value)> {
+    let root = format!("/{}", group_version(kind));
+    let collection = match kind.namespaced {
+        true => format!("{root}/namespaces/{{namespace}}/{}", kind.plural),
+        false => format!("{root}/{}", kind.plural),
+    };
+    let item = format!("{collection}/{{name}}");
+    let scope = if kind.namespaced { &["namespace", "pretty"][..] } else { &["pretty"] };
+    let named = if kind.namespaced { &["name", "namespace", "pretty"][..] } else { &["name", "pretty"] };
+    let mut paths = Vec::new();
+    let mut put = |path: String, parameters: &[&str], operations: Map<String, Value>| {
+        if !operations.is_empty() {
+            let mut entry = operations;
+            entry.insert("parameters".into(), path_parameters(parameters));
+            paths.push((path, Value::Object(entry)));
+        }
+    };
+    put(collection, scope, collection_operations(kind));
+    if kind.namespaced && kind.verbs.contains(&"list") {
+        let list = Map::from_iter([("get".into(), Operation::list(kind, "ForAllNamespaces").into_value())]);
+        put(format!("{root}/{}", kind.plural), &["pretty"], list);
+    }
+    put(item.clone(), named, item_operations(kind, kind.verbs, kind.schema_name.to_string(), own_gvk(kind), ""));
+    for sub in &kind.subresources {
+        let gvk = sub.gvk.unwrap_or(own_gvk(kind));
+        let operations = item_operations(kind, sub.verbs, body_type(kind, sub), gvk, sub.name);
+        put(format!("{item}/{}", sub.name), named, operations);
+    }
+    paths
+}
+
+type Gvk<'a> = (&'a str, &'a str, &'a str);
+
+fn own_gvk(kind: &KindDef) -> Gvk<'_> {
+    (&kind.group, &kind.version, &kind.kind)
+}
+
+/// `…v1.PodList` for `…v1.Pod`.
+fn list_type(kind: &KindDef) -> String {
+    format!("{}List", kind.schema_name)
+}
+
+/// Types live in packages named after the first part of their group: `io.k8s.api.autoscaling.v1.Scale`.
+fn body_type(kind: &KindDef, sub: &Subresource) -> String {
+    match sub.gvk {
+        None => kind.schema_name.to_string(),
+        Some((group, version, name)) => {
+            let package = if group.is_empty() { "core" } else { group.split('.').next().unwrap_or(group) };
+            format!("io.k8s.api.{package}.{version}.{name}")
+        }
+    }
+}
+
+fn collection_operations(kind: &KindDef) -> Map<String, Value> {
+    let mut operations = Map::new();
+    for verb in kind.verbs {
+        match *verb {
+            "list" => operations.insert("get".into(), Operation::list(kind, "").into_value()),
+            "create" => operations.insert(
+                "post".into(),
+                Operation {
+                    body: Some(&kind.schema_name),
+                    parameters: WRITE,
+                    ..Operation::new(kind, "create", "post")
+                }
+                .into_value(),
+            ),
+            "deletecollection" => operations.insert(
+                "delete".into(),
+                Operation {
+                    body: Some(DELETE_OPTIONS),
+                    answer: STATUS,
+                    parameters: DELETE_COLLECTION,
+                    ..Operation::new(kind, "deleteCollection", "deletecollection")
+                }
+                .into_value(),
+            ),
+            _ => None,
+        };
+    }
+    operations
+}
+
+fn item_operations(
+    kind: &KindDef,
+    verbs: &[&str],
+    body: String,
+    gvk: Gvk<'_>,
+    subresource: &str,
+) -> Map<String, Value> {
+    let mut operations = Map::new();
+    for verb in verbs {
+        let base = |name, action| Operation { answer: &body, gvk, subresource, ..Operation::new(kind, name, action) };
+        let (method, operation) = match *verb {
+            "get" if subresource == "log" => ("get", Operation { parameters: LOG, ..base("read", "get") }),
+            "get" => ("get", base("read", "get")),
+            "update" => ("put", Operation { body: Some(&body), parameters: WRITE, ..base("replace", "put") }),
+            "patch" => {
+                let patch = Operation { body: Some(PATCH), parameters: PATCH_PARAMETERS, ..base("patch", "patch") };
+                ("patch", patch)
+            }
+            "delete" => {
+                let body = Some(DELETE_OPTIONS);
+                ("delete", Operation { body, answer: STATUS, parameters: DELETE, ..base("delete", "delete") })
+            }
+            "create" if !subresource.is_empty() => {
+                ("post", Operation { body: Some(&body), parameters: WRITE, ..base("create", "post") })
+            }
+            _ => continue,
+        };
+        operations.insert(method.into(), operation.into_value());
+    }
+    operations
+}
+
+struct Operation<'a> {
+    kind: &'a KindDef,
+    /// First word of the operation's id.
+    name: &'a str,
+    /// `x-kubernetes-action`.
+    action: &'a str,
+    /// Last words of the operation's id.
+    suffix: &'a str,
+    subresource: &'a str,
+    gvk: Gvk<'a>,
+    body: Option<&'a str>,
+    answer: &'a str,
+    parameters: &'a [&'a str],
+}
+
+impl<'a> Operation<'a> {
+    fn new(kind: &'a KindDef, name: &'a str, action: &'a str) -> Self {
+        Operation {
+            kind,
+            name,
+            action,
+            suffix: "",
+            subresource: "",
+            gvk: own_gvk(kind),
+            body: None,
+            answer: &kind.schema_name,
+            parameters: &[],
+        }
+    }
+
+    fn list(kind: &'a KindDef, suffix: &'a str) -> Self {
+        Operation { suffix, parameters: LIST, ..Operation::new(kind, "list", "list") }
+    }
+
+    fn into_value(self) -> Value {
+        let (group, version, kind) = self.gvk;
+        let answer = if self.action == "list" { list_type(self.kind) } else { self.answer.to_owned() };
+        let mut operation = json!({
+            "operationId": self.id(),
+            "tags": [self.tag()],
+            "responses": {
+                "200": {"description": "OK", "content": {"application/json": {"schema": reference(&answer)}}},
+                "401": {"description": "Unauthorized"},
+            },
+            "x-kubernetes-action": self.action,
+            "x-kubernetes-group-version-kind": {"group": group, "version": version, "kind": kind},
+        });
+        if !self.parameters.is_empty() {
+            operation["parameters"] = self.parameters.iter().map(|name| query_parameter(name)).collect();
+        }
+        if let Some(body) = self.body {
+            let types = if self.action == "patch" { PATCH_TYPES } else { &["*/*"][..] };
+            let content: Map<String, Value> =
+                types.iter().map(|media| (media.to_string(), json!({"schema": reference(body)}))).collect();
+            operation["requestBody"] = json!({"content": content, "required": body != DELETE_OPTIONS});
+        }
+        operation
+    }
+
+    /// `readAppsV1NamespacedDeploymentStatus`.
+    fn id(&self) -> String {
+        let group = match &*self.kind.group {
+            "" => "Core".to_owned(),
+            group => group.trim_end_matches(".k8s.io").split(['.', '-']).map(capitalized).collect(),
+        };
+        let scope = if self.kind.namespaced && self.suffix.is_empty() { "Namespaced" } else { "" };
+        let (version, subresource) = (capitalized(&self.kind.version), capitalized(self.subresource));
+        let collection = if self.action == "deletecollection" { "Collection" } else { "" };
+        let name = if collection.is_empty() { self.name } else { "delete" };
+        format!("{name}{group}{version}{collection}{scope}{}{subresource}{}", self.kind.kind, self.suffix)
+    }
+
+    fn tag(&self) -> String {
+        match &*self.kind.group {
+            "" => format!("core_{}", self.kind.version),
+            group => format!("{}_{}", group.trim_end_matches(".k8s.io").replace(['.', '-'], "_"), self.kind.version),
+        }
+    }
+}
+
+fn reference(schema: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{schema}")})
+}
+
+fn capitalized(word: &str) -> String {
+    let mut letters = word.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
+fn query_parameter(name: &str) -> Value {
+    let type_ = match name {
+        "allowWatchBookmarks"
+        | "force"
+        | "follow"
+        | "insecureSkipTLSVerifyBackend"
+        | "orphanDependents"
+        | "previous"
+        | "sendInitialEvents"
+        | "timestamps"
+        | "watch" => "boolean",
+        "gracePeriodSeconds" | "limit" | "limitBytes" | "sinceSeconds" | "tailLines" | "timeoutSeconds" => "integer",
+        _ => "string",
+    };
+    json!({"in": "query", "name": name, "schema": {"type": type_, "uniqueItems": true}})
+}
+
+fn path_parameters(names: &[&str]) -> Value {
+    let parameter = |name: &&str| match *name {
+        "pretty" => query_parameter(name),
+        _ => json!({"in": "path", "name": name, "required": true, "schema": {"type": "string", "uniqueItems": true}}),
+    };
+    names.iter().map(parameter).collect()
+}

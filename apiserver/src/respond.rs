@@ -1,0 +1,31 @@
+//! Answers that are no stored objects: JSON and text made on the spot.
+
+use http::{HeaderValue, Response, StatusCode, header};
+use serde_json::Value;
+
+use crate::body::Body;
+
+/// 200 with a JSON body.
+pub fn json(value: &Value) -> Response<Body> {
+    with_type(Body::from(value.to_string()), "application/json")
+}
+
+/// 201 with a JSON body: what a create answers.
+pub fn created(value: &Value) -> Response<Body> {
+    let mut response = json(value);
+    *response.status_mut() = StatusCode::CREATED;
+    response
+}
+
+/// 200 with text.
+pub fn text(body: impl Into<Body>) -> Response<Body> {
+    let mut response = with_type(body.into(), "text/plain; charset=utf-8");
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+fn with_type(body: Body, content_type: &'static str) -> Response<Body> {
+    let mut response = Response::new(body);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
