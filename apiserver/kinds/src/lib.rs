@@ -20,6 +20,7 @@ pub mod object;
 pub mod quantity;
 pub mod rbac;
 pub mod registry;
+pub mod rules;
 pub mod schema;
 pub mod selector;
 

@@ -1,12 +1,32 @@
 //! Pod: containers (or components) that run together on a node.
+//!
+//! Workloads carry the same spec in a template; [`template`] is what they share.
 
-use crate::kind::{KindDef, SelectableField, Shape, Strategy, Subresource};
+mod columns;
+mod container;
+pub mod defaults;
+mod probe;
+pub mod qos;
+pub mod resources;
+mod scheduling;
+mod security;
+mod spec;
+pub mod template;
+mod update;
+mod volume;
+
+use serde_json::{Value, json};
+
+use crate::field::{Field, FieldError};
+use crate::kind::{self, KindDef, SelectableField, Shape, Strategy, Subresource};
+use crate::object::{self, get, text};
 
 pub fn definition() -> KindDef {
     KindDef::builtin("", "v1", "Pod", "pods", "io.k8s.api.core.v1.Pod")
         .short_names(&["po"])
         .categories(&["all"])
         .subresources(subresources())
+        .columns(columns::columns())
         .selectable(selectable())
         .strategy(Pod)
 }
@@ -34,10 +54,14 @@ fn selectable() -> Vec<SelectableField> {
         SelectableField::at("spec.schedulerName"),
         SelectableField::at("spec.serviceAccountName"),
         SelectableField::computed("spec.hostNetwork", |pod| {
-            pod.pointer("/spec/hostNetwork").and_then(serde_json::Value::as_bool).unwrap_or_default().to_string()
+            get(pod, &["spec", "hostNetwork"]).and_then(Value::as_bool).unwrap_or_default().to_string()
         }),
         SelectableField::at("status.phase"),
         SelectableField::at("status.podIP"),
+        SelectableField::computed("status.podIPs", |pod| {
+            let addresses = object::list(pod, &["status", "podIPs"]).iter().map(|ip| text(ip, &["ip"]));
+            addresses.collect::<Vec<_>>().join(",")
+        }),
         SelectableField::at("status.nominatedNodeName"),
     ]
 }
@@ -47,5 +71,86 @@ struct Pod;
 impl Strategy for Pod {
     fn shape(&self) -> Shape {
         Shape::SPEC_AND_STATUS
+    }
+
+    fn default(&self, pod: &mut Value) {
+        defaults::pod(pod);
+    }
+
+    fn prepare_for_create(&self, pod: &mut Value) {
+        kind::prepare_for_create(self.shape(), pod);
+        if let Some(spec) = object::ensure(pod, &["spec"]) {
+            defaults::service_account(spec);
+        }
+        let mut status = json!({"phase": "Pending", "qosClass": qos::class(pod)});
+        if !object::list(pod, &["spec", "schedulingGates"]).is_empty() {
+            status["conditions"] = json!([{
+                "type": "PodScheduled",
+                "status": "False",
+                "reason": "SchedulingGated",
+                "message": "Scheduling is blocked due to non-empty scheduling gates",
+            }]);
+        }
+        if let Some(pod) = pod.as_object_mut() {
+            pod.insert("status".to_owned(), status);
+        }
+    }
+
+    fn prepare_for_status_update(&self, new: &mut Value, old: &Value) {
+        kind::prepare_for_status_update(new, old);
+        // The class was decided when the pod was made; a status writer that does not know it does not remove it.
+        if let (Some(class), Some(status)) = (get(old, &["status", "qosClass"]), object::ensure(new, &["status"])) {
+            object::set_default(status, "qosClass", class.clone());
+        }
+    }
+
+    fn validate(&self, pod: &Value) -> Vec<FieldError> {
+        let mut errors = Vec::new();
+        spec::validate(&Field::root(pod).get("spec"), spec::Owner::Pod, &mut errors);
+        errors
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
+        update::validate(new, old)
+    }
+
+    fn validate_status_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
+        update::validate_status(new, old)
+    }
+
+    /// The spec's grace unless one is asked for; pods that no node has, or that have ended, go at once.
+    fn graceful_delete(&self, pod: &Value, requested: Option<i64>) -> Option<i64> {
+        let ended = matches!(text(pod, &["status", "phase"]), "Failed" | "Succeeded");
+        if ended || text(pod, &["spec", "nodeName"]).is_empty() {
+            return None;
+        }
+        let from_spec = get(pod, &["spec", "terminationGracePeriodSeconds"]).and_then(Value::as_i64);
+        match requested.or(from_spec).unwrap_or_default() {
+            0 => None,
+            ..0 => Some(1),
+            seconds => Some(seconds),
+        }
+    }
+
+    fn warnings(&self, pod: &Value) -> Vec<String> {
+        spec::warnings(&Field::root(pod).get("spec"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grace_of_a_deletion() {
+        let mut pod = json!({"spec": {"terminationGracePeriodSeconds": 30}});
+        assert_eq!(Pod.graceful_delete(&pod, None), None);
+        pod["spec"]["nodeName"] = "n".into();
+        assert_eq!(Pod.graceful_delete(&pod, None), Some(30));
+        assert_eq!(Pod.graceful_delete(&pod, Some(5)), Some(5));
+        assert_eq!(Pod.graceful_delete(&pod, Some(0)), None);
+        assert_eq!(Pod.graceful_delete(&pod, Some(-1)), Some(1));
+        pod["status"]["phase"] = "Succeeded".into();
+        assert_eq!(Pod.graceful_delete(&pod, Some(5)), None);
     }
 }

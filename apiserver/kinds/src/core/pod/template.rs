@@ -1,0 +1,83 @@
+//! Pod templates: what workloads make pods from.
+
+use serde_json::{Map, Value};
+
+use super::spec;
+use crate::field::{Field, FieldError};
+use crate::metadata;
+use crate::object;
+use crate::rules;
+use crate::selector::LabelSelector;
+
+pub use super::defaults::template as default;
+
+/// Checks a template's metadata and spec.
+pub fn validate(template: &Field, errors: &mut Vec<FieldError>) {
+    let metadata = template.get("metadata");
+    metadata::labels(&metadata.get("labels"), errors);
+    metadata::annotations(&metadata.get("annotations"), errors);
+    spec::validate(&template.get("spec"), spec::Owner::Template, errors);
+}
+
+/// Checks a workload's selector and template, and that they belong together; pods must always be restarted.
+///
+/// `noun` is what errors call the workload, such as `deployment`.
+pub fn validate_workload(spec: &Field, noun: &str, errors: &mut Vec<FieldError>) {
+    let (selector, template) = (spec.get("selector"), spec.get("template"));
+    if !selector.is_set() {
+        errors.push(selector.required(""));
+    } else {
+        rules::label_selector(&selector, errors);
+        if selector.get("matchLabels").len() + selector.get("matchExpressions").len() == 0 {
+            errors.push(selector.invalid(format!("empty selector is invalid for {noun}")));
+        }
+    }
+    if !template.is_set() {
+        errors.push(template.required(""));
+        return;
+    }
+    let labels = template.get("metadata");
+    let labels = labels.get("labels");
+    let parsed = LabelSelector::from_object(selector.value()).unwrap_or_default();
+    if !parsed.is_everything() && !parsed.matches(labels.value().and_then(Value::as_object)) {
+        let shown = labels.value().cloned().unwrap_or_default();
+        errors.push(FieldError::invalid(&labels.path, shown, "`selector` does not match template `labels`"));
+    }
+    validate(&template, errors);
+    let pod = template.get("spec");
+    let restart = pod.get("restartPolicy");
+    if restart.text() != "Always" && !restart.is_empty() {
+        errors.push(restart.not_supported(&["Always"]));
+    }
+    if pod.get("activeDeadlineSeconds").is_set() {
+        errors.push(pod.get("activeDeadlineSeconds").forbidden("activeDeadlineSeconds in ReplicaSet is not Supported"));
+    }
+}
+
+/// What is allowed in a template, but likely not meant.
+pub fn warnings(template: &Field) -> Vec<String> {
+    spec::warnings(&template.get("spec"))
+}
+
+/// The names or images of a template's containers, joined as tables show them.
+pub fn containers(template: &Value, field: &str) -> String {
+    let containers = object::list(template, &["spec", "containers"]).iter();
+    containers.map(|c| object::text(c, &[field])).collect::<Vec<_>>().join(",")
+}
+
+/// `a=b,c=d`, or `<none>`.
+pub fn labels(labels: Option<&Map<String, Value>>) -> String {
+    match labels.filter(|l| !l.is_empty()) {
+        Some(labels) => LabelSelector::from_map(labels).to_string(),
+        None => "<none>".to_owned(),
+    }
+}
+
+/// A selector as tables show it.
+pub fn selector(selector: Option<&Value>) -> String {
+    match LabelSelector::from_object(selector) {
+        Ok(selector) if selector.requirements().is_empty() => "<none>".to_owned(),
+        Ok(selector) => selector.to_string(),
+        Err(_) => "<error>".to_owned(),
+    }
+}

@@ -1,0 +1,192 @@
+//! Rules that many kinds share: enumerations, ranges, names as fields, selectors, immutability.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use serde_json::Value;
+
+use crate::field::{Field, FieldError};
+use crate::{intstr, names};
+
+/// What a number below zero is told.
+pub const NOT_NEGATIVE: &str = "must be greater than or equal to 0";
+/// What a number below one is told.
+pub const POSITIVE: &str = "must be greater than 0";
+/// What a change of a fixed field is told.
+pub const IMMUTABLE: &str = "field is immutable";
+
+/// A field that must be set.
+pub fn required(field: &Field, errors: &mut Vec<FieldError>) -> bool {
+    if field.is_empty() {
+        errors.push(field.required(""));
+    }
+    !field.is_empty()
+}
+
+/// A field that must be set to one of some values.
+pub fn one_of(field: &Field, supported: &[&str], errors: &mut Vec<FieldError>) {
+    if field.is_empty() {
+        errors.push(field.required(""));
+    } else {
+        maybe_one_of(field, supported, errors);
+    }
+}
+
+/// A field that must be one of some values where it is set.
+pub fn maybe_one_of(field: &Field, supported: &[&str], errors: &mut Vec<FieldError>) {
+    if !field.is_empty() && !supported.contains(&field.text()) {
+        errors.push(field.not_supported(supported));
+    }
+}
+
+/// A text that must have a form; see [`names`].
+pub fn form(field: &Field, form: fn(&str) -> Vec<String>, errors: &mut Vec<FieldError>) {
+    errors.extend(form(field.text()).into_iter().map(|wrong| field.invalid(wrong)));
+}
+
+/// A text that must have a form where it is set.
+pub fn maybe_form(field: &Field, form: fn(&str) -> Vec<String>, errors: &mut Vec<FieldError>) {
+    if !field.is_empty() {
+        self::form(field, form, errors);
+    }
+}
+
+/// A name that must be set and have a form.
+pub fn name(field: &Field, form: fn(&str) -> Vec<String>, errors: &mut Vec<FieldError>) {
+    if required(field, errors) {
+        self::form(field, form, errors);
+    }
+}
+
+/// A number that may not be below zero, where it is set.
+pub fn not_negative(field: &Field, errors: &mut Vec<FieldError>) {
+    if field.int().is_some_and(|n| n < 0) {
+        errors.push(field.invalid(NOT_NEGATIVE));
+    }
+}
+
+/// A number within bounds, where it is set.
+pub fn between(field: &Field, low: i64, high: i64, errors: &mut Vec<FieldError>) {
+    if field.int().is_some_and(|n| !(low..=high).contains(&n)) {
+        errors.push(field.invalid(format!("must be between {low} and {high}, inclusive")));
+    }
+}
+
+/// A port number that must be set.
+pub fn port(field: &Field, errors: &mut Vec<FieldError>) {
+    let number = field.int().unwrap_or_default();
+    let wrong = names::port_number(number).into_iter();
+    errors.extend(wrong.map(|wrong| FieldError::invalid(&field.path, number, wrong)));
+}
+
+/// A port by number or by name.
+pub fn port_or_name(field: &Field, errors: &mut Vec<FieldError>) {
+    match field.value() {
+        Some(Value::String(name)) => {
+            errors.extend(names::port_name(name).into_iter().map(|wrong| field.invalid(wrong)));
+        }
+        _ => port(field, errors),
+    }
+}
+
+/// A whole number not below zero, or a percentage.
+pub fn int_or_percent(field: &Field, errors: &mut Vec<FieldError>) {
+    match field.value() {
+        Some(value @ Value::String(_)) if intstr::percent(value).is_none() => errors.push(field.invalid(
+            "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used \
+             for validation is '[0-9]+%')",
+        )),
+        Some(Value::Number(_)) => not_negative(field, errors),
+        _ => {}
+    }
+}
+
+/// A field that may not change. Returns whether it did not.
+pub fn immutable(new: &Field, old: &Field, errors: &mut Vec<FieldError>) -> bool {
+    let same = crate::object::same(new.value(), old.value());
+    if !same {
+        let shown = new.value().cloned().unwrap_or_default();
+        errors.push(FieldError::invalid(&new.path, shown, IMMUTABLE));
+    }
+    same
+}
+
+/// A `metav1.LabelSelector`.
+pub fn label_selector(selector: &Field, errors: &mut Vec<FieldError>) {
+    crate::metadata::labels(&selector.get("matchLabels"), errors);
+    for expression in selector.get("matchExpressions").items() {
+        let (key, operator, values) = (expression.get("key"), expression.get("operator"), expression.get("values"));
+        match operator.text() {
+            "In" | "NotIn" if values.is_empty() => {
+                errors.push(values.required("must be specified when `operator` is 'In' or 'NotIn'"));
+            }
+            "Exists" | "DoesNotExist" if !values.is_empty() => {
+                errors.push(values.forbidden("may not be specified when `operator` is 'Exists' or 'DoesNotExist'"));
+            }
+            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+            _ => errors.push(operator.invalid("not a valid selector operator")),
+        }
+        form(&key, names::qualified_name, errors);
+        for value in values.items() {
+            form(&value, names::label_value, errors);
+        }
+    }
+}
+
+/// The address in its canonical form (no leading zeros, lower case), or the words for what is wrong.
+pub fn ip(field: &Field, errors: &mut Vec<FieldError>) -> Option<IpAddr> {
+    match field.text().parse::<IpAddr>() {
+        Ok(address) => Some(address),
+        Err(_) => {
+            errors.push(field.invalid("must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"));
+            None
+        }
+    }
+}
+
+/// Addresses that endpoints and external addresses may not be: they mean something on every node.
+pub fn not_special(field: &Field, address: IpAddr, errors: &mut Vec<FieldError>) {
+    let (unspecified, loopback, link_local, multicast) = match address {
+        IpAddr::V4(ip) => (ip == Ipv4Addr::UNSPECIFIED, ip.is_loopback(), ip.is_link_local(), v4_local_multicast(ip)),
+        IpAddr::V6(ip) => (ip == Ipv6Addr::UNSPECIFIED, ip.is_loopback(), v6_link_local(ip), v6_local_multicast(ip)),
+    };
+    if unspecified {
+        errors.push(field.invalid(format!("may not be unspecified ({address})")));
+    }
+    if loopback {
+        errors.push(field.invalid("may not be in the loopback range (127.0.0.0/8, ::1/128)"));
+    }
+    if link_local {
+        errors.push(field.invalid("may not be in the link-local range (169.254.0.0/16, fe80::/10)"));
+    }
+    if multicast {
+        errors.push(field.invalid("may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)"));
+    }
+}
+
+fn v4_local_multicast(ip: Ipv4Addr) -> bool {
+    let [a, b, c, _] = ip.octets();
+    (a, b, c) == (224, 0, 0)
+}
+
+fn v6_link_local(ip: Ipv6Addr) -> bool {
+    ip.segments()[0] & 0xffc0 == 0xfe80
+}
+
+fn v6_local_multicast(ip: Ipv6Addr) -> bool {
+    ip.segments()[0] & 0xff0f == 0xff02
+}
+
+/// A path that stays below where it starts.
+pub fn path_below(field: &Field, errors: &mut Vec<FieldError>) {
+    if field.text().starts_with('/') {
+        errors.push(field.invalid("must be a relative path"));
+    }
+    no_parent_steps(field, errors);
+}
+
+/// A path without `..`.
+pub fn no_parent_steps(field: &Field, errors: &mut Vec<FieldError>) {
+    if field.text().split('/').any(|step| step == "..") {
+        errors.push(field.invalid("must not contain '..'"));
+    }
+}
