@@ -1,5 +1,7 @@
 //! Where a [`super::local::Local`] store keeps its history.
 
+use bytes::Bytes;
+
 use super::Revision;
 use super::mvcc::Record;
 
@@ -14,9 +16,21 @@ pub(super) trait Journal: Send + Sync + 'static {
     /// Keeps all records or, should the process die, a prefix that ends between two revisions. Durable when it returns.
     fn append(&self, records: &[Record]) -> Result<(), JournalError>;
 
-    /// Remembers that history below `revision` is gone, then drops the records. Durable when it returns, at least as far
-    /// as the revision goes.
-    fn compact(&self, revision: Revision, forgotten: &[Record]) -> Result<(), JournalError>;
+    /// Remembers that history below `revision` is gone. Durable when it returns. `kept` is what is left of it, should the
+    /// journal want to write itself anew.
+    fn compact(&self, revision: Revision, kept: &dyn Kept) -> Result<(), JournalError>;
+}
+
+/// History as the store has it in memory.
+pub(super) trait Kept {
+    /// About how many bytes it has, on disk.
+    fn bytes(&self) -> u64;
+
+    /// The revision of the last compaction.
+    fn compacted(&self) -> Revision;
+
+    /// The records up to a revision of some keys, from `start` on, in order of key; and where to go on, if there is more.
+    fn page(&self, start: &Bytes, up_to: Revision) -> (Vec<Record>, Option<Bytes>);
 }
 
 /// Keeps nothing: the memory backend.
@@ -30,7 +44,7 @@ impl Journal for Nowhere {
         Ok(())
     }
 
-    fn compact(&self, _: Revision, _: &[Record]) -> Result<(), JournalError> {
+    fn compact(&self, _: Revision, _: &dyn Kept) -> Result<(), JournalError> {
         Ok(())
     }
 }

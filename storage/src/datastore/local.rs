@@ -21,7 +21,7 @@ use futures::stream::{self, BoxStream, StreamExt};
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{Notify, oneshot};
 
-use super::journal::{Journal, JournalError};
+use super::journal::{Journal, JournalError, Kept};
 use super::mvcc::{Index, Record};
 use super::watchers::{Subscription, Watchers, only};
 use super::{
@@ -97,11 +97,6 @@ impl<J: Journal> Local<J> {
     // complete steps.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    #[cfg(test)]
-    pub fn journal(&self) -> &J {
-        &self.journal
     }
 
     pub fn revision(&self) -> Result<Revision> {
@@ -277,21 +272,24 @@ impl<J: Journal> Local<J> {
     }
 
     pub async fn compact(self: &Arc<Self>, revision: Revision) -> Result<()> {
-        let forgotten = {
+        {
             let mut state = self.readable(revision)?;
             let compacted = state.index.compacted();
             if revision <= compacted {
                 return Err(Error::Compacted { requested: revision, compacted });
             }
-            state.index.compact(revision)
-        };
-        let this = self.clone();
-        let compacted = tokio::task::spawn_blocking(move || this.journal.compact(revision, &forgotten)).await;
-        match compacted {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(Error::Unavailable(error)),
-            Err(panicked) => Err(Error::Unavailable(panicked.into())),
+            state.index.compact(revision);
         }
+        let this = self.clone();
+        let compacted = tokio::task::spawn_blocking(move || this.journal.compact(revision, &*this)).await;
+        let failed: JournalError = match compacted {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => error,
+            Err(panicked) => panicked.into(),
+        };
+        let mut state = self.lock();
+        state.stop(&format!("the datastore's journal failed: {failed}"));
+        Err(Error::Unavailable(failed))
     }
 
     /// Starts the task that deletes expired keys, if there are any and it does not run yet.
@@ -347,6 +345,20 @@ impl<J: Journal> Local<J> {
                 return None;
             }
         }
+    }
+}
+
+impl<J: Journal> Kept for Local<J> {
+    fn bytes(&self) -> u64 {
+        self.lock().index.bytes()
+    }
+
+    fn compacted(&self) -> Revision {
+        self.lock().index.compacted()
+    }
+
+    fn page(&self, start: &Bytes, up_to: Revision) -> (Vec<Record>, Option<Bytes>) {
+        self.lock().index.records(start, KEYS_PER_LOCK, up_to)
     }
 }
 

@@ -45,6 +45,14 @@ pub(super) struct Record {
     pub version: Version,
 }
 
+impl Record {
+    /// About how much room it takes in memory or on disk.
+    fn bytes(&self) -> u64 {
+        const OVERHEAD_BYTES: usize = 40;
+        (OVERHEAD_BYTES + self.key.len() + self.version.value.as_ref().map_or(0, Bytes::len)) as u64
+    }
+}
+
 /// What applying a transaction's writes did.
 pub(super) struct Applied {
     /// Revision of the changes, or the current one when nothing changed.
@@ -67,6 +75,7 @@ pub(super) struct Index {
     log: VecDeque<(Revision, Bytes)>,
     revision: Revision,
     compacted: Revision,
+    bytes: u64,
 }
 
 impl Index {
@@ -80,9 +89,15 @@ impl Index {
         self.compacted
     }
 
+    /// About how much room all records take.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Takes a record of earlier history; records come in the order in which they happened.
     pub fn restore(&mut self, record: Record) {
         self.revision = self.revision.max(record.version.mod_revision);
+        self.bytes += record.bytes();
         self.log.push_back((record.version.mod_revision, record.key.clone()));
         self.versions.entry(record.key).or_default().push(record.version);
     }
@@ -219,14 +234,28 @@ impl Index {
         })
     }
 
-    /// Forgets what is only visible below `revision`; returns the records that history no longer needs.
-    pub fn compact(&mut self, revision: Revision) -> Vec<Record> {
+    /// The records up to a revision of at most `limit` keys from `start` on, and where to go on, if there is more.
+    pub fn records(&self, start: &Bytes, limit: usize, up_to: Revision) -> (Vec<Record>, Option<Bytes>) {
+        let mut records = Vec::new();
+        for (visited, (key, versions)) in
+            self.versions.range::<[u8], _>((Bound::Included(&start[..]), Bound::Unbounded)).enumerate()
+        {
+            if visited == limit {
+                return (records, Some(key.clone()));
+            }
+            let versions = versions.iter().take_while(|version| version.mod_revision <= up_to);
+            records.extend(versions.map(|version| Record { key: key.clone(), version: version.clone() }));
+        }
+        (records, None)
+    }
+
+    /// Forgets what is only visible below `revision`.
+    pub fn compact(&mut self, revision: Revision) {
         self.compacted = self.compacted.max(revision);
         self.revision = self.revision.max(revision);
         let old = self.log.partition_point(|(at, _)| *at <= revision);
         let touched: HashSet<Bytes> = self.log.drain(..old).map(|(_, key)| key).collect();
         self.log.shrink_to(self.log.len() * 2);
-        let mut forgotten = Vec::new();
         for key in touched {
             let Some(versions) = self.versions.get_mut(&key) else { continue };
             // The last version at or below the revision is what a read at the revision sees; a deletion shows nothing.
@@ -234,13 +263,14 @@ impl Index {
             if versions[gone].mod_revision <= revision && versions[gone].value.is_none() {
                 gone += 1;
             }
-            forgotten.extend(versions.drain(..gone).map(|version| Record { key: key.clone(), version }));
+            for version in versions.drain(..gone) {
+                self.bytes -= Record { key: key.clone(), version }.bytes();
+            }
             versions.shrink_to_fit();
             if versions.is_empty() {
                 self.versions.remove(&key);
             }
         }
-        forgotten
     }
 }
 
@@ -324,14 +354,16 @@ mod tests {
     }
 
     #[test]
-    fn compaction_returns_exactly_the_records_that_nothing_sees_any_more() {
+    fn compaction_leaves_exactly_the_records_that_something_sees() {
         let mut index = Index::default();
         index.apply(vec![write(1, Some(1))], 0);
         index.apply(vec![write(1, Some(2)), write(2, Some(1))], 0);
         index.apply(vec![write(2, None)], 0);
         index.apply(vec![write(1, Some(3))], 0);
-        let mut gone: Vec<_> = index.compact(3).into_iter().map(|r| (r.key[0], r.version.mod_revision)).collect();
-        gone.sort();
-        assert_eq!(gone, [(1, 1), (2, 2), (2, 3)]);
+        index.compact(3);
+        let (left, next) = index.records(&Bytes::new(), 10, Revision::MAX);
+        assert_eq!(index.bytes(), left.iter().map(Record::bytes).sum::<u64>());
+        let left: Vec<_> = left.into_iter().map(|r| (r.key[0], r.version.mod_revision)).collect();
+        assert_eq!((left, next), (vec![(1, 2), (1, 4)], None));
     }
 }
