@@ -4,6 +4,7 @@
 //! connection goes, for host functions and for the node's listeners alike. [`network`] is what both of them hold;
 //! [`endpoint`] is what a look-up ends in.
 
+pub mod balance;
 mod client;
 pub mod dns;
 pub mod endpoint;
@@ -11,9 +12,11 @@ mod listener;
 pub mod network;
 mod registry;
 mod serve;
+pub mod service;
 mod stream;
 pub mod tables;
 
+pub use balance::Origin;
 pub use client::SendError;
 pub use dns::Lookup;
 pub use endpoint::{Body, BodyError, Endpoint, Handler, PodIdentity};
@@ -21,4 +24,4 @@ pub use listener::{AcceptQueue, Incoming, PodListener};
 pub use network::{Config, Network, Refused};
 pub use registry::Registration;
 pub use stream::Stream;
-pub use tables::Tables;
+pub use tables::{Objects, Tables};

@@ -4,18 +4,20 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use tokio::net::TcpStream;
 
+use crate::balance::{Affinities, Origin};
 use crate::client::{Client, SendError};
 use crate::dns::Lookup;
 use crate::endpoint::{Body, Endpoint, Handler, PodIdentity};
 use crate::listener::{Incoming, PodListener, accept_queue};
 use crate::registry::{Registration, Registry};
 use crate::serve;
+use crate::service::{Protocol, ServicePort};
 use crate::stream::Stream;
 use crate::tables::Tables;
 
@@ -32,6 +34,8 @@ pub struct Config {
     /// Addresses of pods, on all nodes. Addresses in here that nothing listens on are refused, never dialled, unless a
     /// table names them as an endpoint.
     pub pod_cidrs: Vec<IpNet>,
+    /// Addresses of this node's own wasm pods: what does not listen here listens nowhere.
+    pub wasm_cidr: Option<IpNet>,
     /// `cluster.local` unless configured otherwise; no dot at either end.
     pub cluster_domain: String,
     /// This node's name, for `internalTrafficPolicy: Local`.
@@ -62,6 +66,7 @@ pub struct Network {
     config: Config,
     tables: ArcSwap<Tables>,
     registry: Arc<Registry>,
+    affinities: Affinities,
     client: Client,
     next_ephemeral_port: AtomicU16,
 }
@@ -73,6 +78,7 @@ impl Network {
             config,
             tables: ArcSwap::default(),
             registry: Registry::new(),
+            affinities: Affinities::default(),
             next_ephemeral_port: AtomicU16::new(EPHEMERAL_PORTS.start),
         })
     }
@@ -88,15 +94,7 @@ impl Network {
 
     /// What `name` means to a pod in `from_namespace`.
     pub fn lookup_host(&self, from_namespace: &str, name: &str) -> Lookup {
-        let _ = from_namespace;
-        if let Ok(ip) = name.parse::<IpAddr>() {
-            return Lookup::Addresses(vec![ip]);
-        }
-        let name = name.trim_end_matches('.');
-        match name.strip_suffix(self.config.cluster_domain.as_str()) {
-            Some(rest) if rest.is_empty() || rest.ends_with('.') => Lookup::NoSuchName,
-            _ => Lookup::NotCluster,
-        }
+        self.tables.load().names.lookup(name, from_namespace, &self.config.cluster_domain)
     }
 
     /// Puts an HTTP handler at a pod's port, in place of one that may be there: a component is replaced without a gap.
@@ -131,11 +129,36 @@ impl Network {
         if let Some(endpoint) = self.registry.get(dst) {
             return Ok(endpoint);
         }
+        if let Some(port) = self.tables.load().virtual_port(dst, Protocol::Tcp) {
+            return self.select_of(port, Origin::Internal, from.map(|pod| pod.ip));
+        }
         let own = from.is_some_and(|pod| pod.ip == dst.ip());
         if own || self.is_cluster_address(dst.ip()) {
             return Err(Refused::NothingListens(dst));
         }
         Ok(Endpoint::Remote(dst))
+    }
+
+    /// Which endpoint of a Service's port a client gets: the one it had, or any other that still listens.
+    pub fn select_of(&self, port: &ServicePort, origin: Origin, client: Option<IpAddr>) -> Result<Endpoint, Refused> {
+        let now = Instant::now();
+        let known = client.and_then(|client| self.affinities.get(port, client, now));
+        for address in known.into_iter().chain(port.candidates(origin, rand::random::<u32>() as usize)) {
+            if let Some(endpoint) = self.endpoint_at(address) {
+                if let Some(client) = client {
+                    self.affinities.set(port, client, address, now);
+                }
+                return Ok(endpoint);
+            }
+        }
+        Err(Refused::NoEndpoints { service: port.service.to_string() })
+    }
+
+    /// What stands behind an endpoint's address. A pod of this node that has stopped listening is none.
+    fn endpoint_at(&self, address: SocketAddr) -> Option<Endpoint> {
+        let registered = self.registry.get(address);
+        let own = self.config.wasm_cidr.is_some_and(|range| range.contains(&address.ip()));
+        registered.or_else(|| (!own).then_some(Endpoint::Remote(address)))
     }
 
     /// Opens a byte stream to `dst`, through Services and to pods of this node. A [`Handler`] is served over a pipe.

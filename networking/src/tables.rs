@@ -1,5 +1,216 @@
 //! Everything that is known about where connections go, immutable: built from API objects, swapped as a whole.
 
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Secret, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
+
+use crate::dns::Names;
+use crate::service::{self, Endpoints, Protocol, ServiceName, ServicePort};
+
+/// The API objects that tables are built from.
+#[derive(Clone, Copy, Default)]
+pub struct Objects<'a> {
+    pub services: &'a [Arc<Service>],
+    pub endpoint_slices: &'a [Arc<EndpointSlice>],
+    pub ingresses: &'a [Arc<Ingress>],
+    pub ingress_classes: &'a [Arc<IngressClass>],
+    /// Those of type `kubernetes.io/tls`.
+    pub secrets: &'a [Arc<Secret>],
+}
+
 /// The tables of one moment.
 #[derive(Debug, Default)]
-pub struct Tables {}
+pub struct Tables {
+    /// What cluster names mean.
+    pub names: Names,
+    virtual_ports: HashMap<(SocketAddr, Protocol), Arc<ServicePort>>,
+    node_ports: BTreeMap<(u16, Protocol), Arc<ServicePort>>,
+    services: HashMap<ServiceName, Vec<Arc<ServicePort>>>,
+}
+
+impl Tables {
+    /// Builds the tables of the node called `node_name`.
+    pub fn build(objects: &Objects<'_>, node_name: &str) -> Self {
+        let mut tables = Self::default();
+        let mut endpoints = Endpoints::index(objects.endpoint_slices);
+        for service in objects.services {
+            let endpoints = endpoints.remove(&service::name_of(service)).unwrap_or_default();
+            tables.names.insert(service, &endpoints);
+            let ports = service::ports(service, &endpoints, node_name).into_iter().map(Arc::new).collect::<Vec<_>>();
+            for port in &ports {
+                for ip in service::virtual_addresses(service) {
+                    tables.virtual_ports.insert((SocketAddr::new(ip, port.port), port.protocol), port.clone());
+                }
+                if let Some(node_port) = port.node_port {
+                    tables.node_ports.insert((node_port, port.protocol), port.clone());
+                }
+            }
+            tables.services.insert(service::name_of(service), ports);
+        }
+        tables
+    }
+
+    /// The Service's port behind a virtual address.
+    pub fn virtual_port(&self, address: SocketAddr, protocol: Protocol) -> Option<&Arc<ServicePort>> {
+        self.virtual_ports.get(&(address, protocol))
+    }
+
+    /// The Service's port behind a port of the node.
+    pub fn node_port(&self, port: u16, protocol: Protocol) -> Option<&Arc<ServicePort>> {
+        self.node_ports.get(&(port, protocol))
+    }
+
+    /// Every node port, in order.
+    pub fn node_ports(&self) -> impl Iterator<Item = (u16, Protocol)> {
+        self.node_ports.keys().copied()
+    }
+
+    /// The ports of a Service; `None` when there is no such Service.
+    pub fn service(&self, name: &ServiceName) -> Option<&[Arc<ServicePort>]> {
+        self.services.get(name).map(Vec::as_slice)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::balance::Origin;
+    use crate::dns::Lookup;
+    use expect_test::expect;
+    use std::fmt::Write as _;
+    use std::net::IpAddr;
+
+    const OBJECTS: &str = r#"
+services:
+- metadata: {namespace: default, name: web}
+  spec:
+    type: NodePort
+    clusterIP: 10.96.0.7
+    clusterIPs: [10.96.0.7]
+    externalIPs: [192.0.2.9]
+    ports:
+    - {name: http, port: 80, targetPort: 8080, nodePort: 30080}
+    - {name: dns, port: 53, protocol: UDP}
+- metadata: {namespace: default, name: db}
+  spec: {clusterIP: None, clusterIPs: [None], ports: [{port: 5432}]}
+- metadata: {namespace: other, name: outside}
+  spec: {type: ExternalName, externalName: example.com}
+- metadata: {namespace: other, name: draining}
+  spec: {clusterIP: 10.96.0.8, clusterIPs: [10.96.0.8], sessionAffinity: ClientIP, ports: [{port: 80}]}
+endpoint_slices:
+- metadata: {namespace: default, name: web-1, labels: {kubernetes.io/service-name: web}}
+  addressType: IPv4
+  ports: [{name: http, port: 8080, protocol: TCP}]
+  endpoints:
+  - {addresses: [10.64.0.3], nodeName: here, conditions: {ready: true}}
+  - {addresses: [10.64.64.2], nodeName: there, conditions: {}}
+  - {addresses: [10.64.0.4], nodeName: here, conditions: {ready: false}}
+- metadata: {namespace: default, name: db-1, labels: {kubernetes.io/service-name: db}}
+  addressType: IPv4
+  ports: [{port: 5432}]
+  endpoints:
+  - {addresses: [10.64.0.6], hostname: db-1, conditions: {ready: true}}
+  - {addresses: [10.64.0.5], hostname: db-0, conditions: {ready: true}}
+- metadata: {namespace: other, name: draining-1, labels: {kubernetes.io/service-name: draining}}
+  addressType: IPv4
+  ports: [{port: 8080}]
+  endpoints:
+  - {addresses: [10.64.0.9], conditions: {ready: false, serving: true, terminating: true}}
+  - {addresses: [10.64.0.10], conditions: {ready: false, serving: false, terminating: true}}
+"#;
+
+    #[derive(serde::Deserialize)]
+    struct Fixture {
+        services: Vec<Service>,
+        endpoint_slices: Vec<EndpointSlice>,
+    }
+
+    fn tables() -> Tables {
+        let fixture: Fixture = serde_saphyr::from_str(OBJECTS).unwrap();
+        let services: Vec<_> = fixture.services.into_iter().map(Arc::new).collect();
+        let endpoint_slices: Vec<_> = fixture.endpoint_slices.into_iter().map(Arc::new).collect();
+        let objects = Objects { services: &services, endpoint_slices: &endpoint_slices, ..Objects::default() };
+        Tables::build(&objects, "here")
+    }
+
+    #[test]
+    fn virtual_addresses_and_node_ports_lead_to_endpoints() {
+        let tables = tables();
+        let mut lines: Vec<String> = Vec::new();
+        for ((address, protocol), port) in &tables.virtual_ports {
+            let targets: Vec<String> = port.candidates(Origin::Internal, 0).map(|target| target.to_string()).collect();
+            lines.push(format!("{address} {protocol:?} {} {:?} -> {targets:?}", port.service, port.affinity));
+        }
+        lines.sort();
+        for (port, protocol) in tables.node_ports() {
+            lines.push(format!("node port {port} {protocol:?} {}", tables.node_port(port, protocol).unwrap().service));
+        }
+        expect![[r#"
+            10.96.0.7:53 Udp default/web None -> []
+            10.96.0.7:80 Tcp default/web None -> ["10.64.0.3:8080", "10.64.64.2:8080"]
+            10.96.0.8:80 Tcp other/draining Some(10800s) -> ["10.64.0.9:8080"]
+            192.0.2.9:53 Udp default/web None -> []
+            192.0.2.9:80 Tcp default/web None -> ["10.64.0.3:8080", "10.64.64.2:8080"]
+            node port 30080 Tcp default/web"#]]
+        .assert_eq(&lines.join("\n"));
+    }
+
+    #[test]
+    fn names_mean_what_the_dns_specification_says() {
+        let tables = tables();
+        let mut answers = String::new();
+        for (from, name) in [
+            ("default", "web"),
+            ("default", "WEB"),
+            ("other", "web"),
+            ("other", "web.default"),
+            ("other", "web.default.svc"),
+            ("other", "web.default.svc.cluster.local"),
+            ("other", "web.default.svc.cluster.local."),
+            ("other", "web.default."),
+            ("default", "db"),
+            ("default", "db-1.db"),
+            ("other", "db-0.db.default.svc.cluster.local"),
+            ("other", "db-9.db.default.svc.cluster.local"),
+            ("other", "outside"),
+            ("default", "10-64-0-5.default.pod.cluster.local"),
+            ("default", "gone.default.svc.cluster.local"),
+            ("default", "cluster.local"),
+            ("default", "notcluster.local"),
+            ("default", "example.com"),
+            ("default", "192.0.2.1"),
+        ] {
+            let answer = match tables.names.lookup(name, from, "cluster.local") {
+                Lookup::Addresses(addresses) => addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(" "),
+                other => format!("{other:?}"),
+            };
+            writeln!(answers, "{from}: {name} = {answer}").unwrap();
+        }
+        expect![[r#"
+            default: web = 10.96.0.7
+            default: WEB = 10.96.0.7
+            other: web = NotCluster
+            other: web.default = 10.96.0.7
+            other: web.default.svc = 10.96.0.7
+            other: web.default.svc.cluster.local = 10.96.0.7
+            other: web.default.svc.cluster.local. = 10.96.0.7
+            other: web.default. = NotCluster
+            default: db = 10.64.0.5 10.64.0.6
+            default: db-1.db = 10.64.0.6
+            other: db-0.db.default.svc.cluster.local = 10.64.0.5
+            other: db-9.db.default.svc.cluster.local = NoSuchName
+            other: outside = Alias("example.com")
+            default: 10-64-0-5.default.pod.cluster.local = 10.64.0.5
+            default: gone.default.svc.cluster.local = NoSuchName
+            default: cluster.local = NoSuchName
+            default: notcluster.local = NotCluster
+            default: example.com = NotCluster
+            default: 192.0.2.1 = 192.0.2.1
+        "#]]
+        .assert_eq(&answers);
+    }
+}
