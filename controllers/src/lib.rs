@@ -6,12 +6,20 @@
 //!                           +---------------------- what the API answered -----------------------------+
 //! ```
 //!
-//! Reconcilers read the World and return a Plan; they do no IO, have no clock and no dice of their
-//! own. Only `execute.rs` writes. To add a controller: a file, a `mod` line and a row in the table of controllers.
+//! Reconcilers read the [`world::World`] and return a [`plan::Plan`]; they do no IO, have no clock and no dice of their
+//! own. Only [`execute`](mod@execute) writes. To add a controller: a file, a `mod` line and a row in [`controllers()`].
 
 pub mod config;
+pub mod core;
+pub mod engine;
+pub mod execute;
+pub mod plan;
+pub mod resource;
+mod time;
+pub mod world;
 
 pub use config::Config;
+use engine::{Controller, Engine};
 use tokio_util::sync::CancellationToken;
 
 /// Why the controllers stopped before they were told to.
@@ -24,12 +32,17 @@ pub enum Error {
 
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// THE table of controllers.
+pub fn controllers(_config: &Config) -> Vec<Box<dyn Controller>> {
+    vec![]
+}
+
 /// Runs every controller and the scheduler until `shutdown` is cancelled.
 ///
 /// `client` needs the rights of `system:masters` or of upstream's controller roles. Unreachable or half-served APIs are
 /// waited for with backoff, not reported as errors.
 pub async fn run(client: kube::Client, config: Config, shutdown: CancellationToken) -> Result<()> {
-    tracing::debug!(identity = config.identity, namespace = client.default_namespace(), "controllers start");
-    shutdown.cancelled().await;
-    Ok(())
+    let seed = config.seed.unwrap_or_else(rand::random);
+    let engine = Engine::new(controllers(&config), seed);
+    engine::drive(engine, client, &config.identity, shutdown).await
 }

@@ -1,0 +1,3 @@
+//! Controllers of the core group.
+
+pub mod events;

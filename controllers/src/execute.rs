@@ -1,0 +1,359 @@
+//! The only place that writes to the API.
+//!
+//! [`execute`] runs a plan over an [`Api`]; the API is a trait so that a simulation can stand in for it, fail any step,
+//! and stop between any two.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::stream::{FuturesUnordered, StreamExt};
+use serde_json::{Value, json};
+
+use crate::plan::{Note, PatchKind, Plan, Propagation, Step, Target};
+use crate::resource::{self, Key, Resource};
+use crate::world::{Change, Object};
+
+/// Writes of one [`Step::Together`] in flight at a time.
+const MAX_BATCH_WRITES: usize = 64;
+/// An answer that takes longer is taken for lost; the write may or may not have happened.
+const MAX_WRITE_TIME: Duration = Duration::from_secs(30);
+
+/// What the API server answered to one step.
+#[derive(Debug)]
+pub enum Answer {
+    /// The object as it is now stored.
+    Object(Value),
+    /// The object is no longer there.
+    Gone,
+    /// Done, with nothing to learn from the answer.
+    Done,
+    /// A check's answer: the plan may go on, or not.
+    Check(bool),
+}
+
+/// Why a step failed, in the API server's words (`metav1.Status`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// HTTP status, 0 when there was no answer.
+    pub code: u16,
+    pub reason: String,
+    pub message: String,
+}
+
+impl Failure {
+    /// The world moved on: look again rather than report.
+    pub fn is_conflict(&self) -> bool {
+        self.code == 409
+    }
+
+    fn is_gone(&self) -> bool {
+        self.code == 404
+    }
+
+    /// Nothing can be created in a namespace that is going away, and nothing needs to be.
+    fn namespace_is_terminating(&self) -> bool {
+        self.code == 403 && self.message.contains("because it is being terminated")
+    }
+}
+
+/// One API server, as the executor needs it.
+#[async_trait]
+pub trait Api: Send + Sync + 'static {
+    /// Performs one step that is not [`Step::Together`].
+    async fn perform(&self, step: &Step) -> Result<Answer, Failure>;
+}
+
+/// Takes events; never waits.
+pub trait Record: Send + Sync + 'static {
+    fn record(&self, note: Note);
+}
+
+/// How a plan went.
+#[derive(Debug)]
+pub enum Outcome {
+    Done,
+    /// The world was not what the plan took it for.
+    Stale,
+    Failed(Failure),
+}
+
+/// A plan's outcome and what its answers say about the world.
+pub struct Executed {
+    pub outcome: Outcome,
+    pub learned: Vec<Change>,
+}
+
+pub async fn execute(plan: Plan, api: &dyn Api, notes: &dyn Record) -> Executed {
+    let mut learned = Vec::new();
+    for note in plan.notes {
+        notes.record(note);
+    }
+    for step in &plan.steps {
+        let result = match step {
+            Step::Together(steps) => slow_start(steps, api, notes, &mut learned).await,
+            step => one(step, api, notes, &mut learned).await,
+        };
+        if let Err(outcome) = result {
+            return Executed { outcome, learned };
+        }
+    }
+    Executed { outcome: Outcome::Done, learned }
+}
+
+async fn slow_start(
+    steps: &[Step],
+    api: &dyn Api,
+    notes: &dyn Record,
+    learned: &mut Vec<Change>,
+) -> Result<(), Outcome> {
+    let mut rest = steps;
+    let mut size = 1;
+    while !rest.is_empty() {
+        let (batch, later) = rest.split_at(size.min(rest.len()));
+        let mut running: FuturesUnordered<_> = batch
+            .iter()
+            .map(|step| async move {
+                let mut learned = Vec::new();
+                let result = one(step, api, notes, &mut learned).await;
+                (result, learned)
+            })
+            .collect();
+        let mut failed = Ok(());
+        while let Some((result, more)) = running.next().await {
+            learned.extend(more);
+            if failed.is_ok() {
+                failed = result;
+            }
+        }
+        failed?;
+        rest = later;
+        size = (size * 2).min(MAX_BATCH_WRITES);
+    }
+    Ok(())
+}
+
+async fn one(step: &Step, api: &dyn Api, notes: &dyn Record, learned: &mut Vec<Change>) -> Result<(), Outcome> {
+    let answer = match tokio::time::timeout(MAX_WRITE_TIME, api.perform(step)).await {
+        Ok(answer) => answer,
+        Err(_) => Err(Failure { message: "the API server did not answer in time".into(), ..Failure::default() }),
+    };
+    let (then, or_else) = step.notes();
+    match answer {
+        Ok(Answer::Check(true)) => Ok(()),
+        Ok(Answer::Check(false)) => Err(Outcome::Stale),
+        Ok(answer) => {
+            if let Some(note) = then {
+                notes.record(filled(note, created_name(&answer), ""));
+            }
+            learned.extend(lesson(step, answer));
+            Ok(())
+        }
+        Err(failure) if failure.is_gone() && step.is_satisfied_by_absence() => {
+            learned.extend(lesson(step, Answer::Gone));
+            Ok(())
+        }
+        Err(failure) if matches!(step, Step::Create { .. }) && failure.namespace_is_terminating() => Ok(()),
+        Err(failure) if failure.is_conflict() => Err(Outcome::Stale),
+        Err(failure) => {
+            if let Some(note) = or_else {
+                notes.record(filled(note, "", &failure.message));
+            }
+            Err(Outcome::Failed(failure))
+        }
+    }
+}
+
+impl Step {
+    fn notes(&self) -> (Option<&Note>, Option<&Note>) {
+        match self {
+            Step::Create { then, or_else, .. }
+            | Step::Delete { then, or_else, .. }
+            | Step::Bind { then, or_else, .. } => (then.as_ref(), or_else.as_ref()),
+            Step::Update { then, .. } => (then.as_ref(), None),
+            _ => (None, None),
+        }
+    }
+
+    fn is_satisfied_by_absence(&self) -> bool {
+        matches!(self, Step::Delete { .. } | Step::DeleteAll { .. } | Step::Patch { .. })
+    }
+}
+
+fn created_name(answer: &Answer) -> &str {
+    match answer {
+        Answer::Object(object) => object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default(),
+        _ => "",
+    }
+}
+
+fn filled(note: &Note, name: &str, error: &str) -> Note {
+    let mut note = note.clone();
+    note.message = note.message.replace("{name}", name).replace("{error}", error);
+    note
+}
+
+/// What a step's answer says about the world.
+fn lesson(step: &Step, answer: Answer) -> Option<Change> {
+    let (resource, target) = match step {
+        Step::Create { resource, .. } | Step::Update { resource, .. } => (resource, None),
+        Step::Patch { target, .. } | Step::Delete { target, .. } => (&target.resource, Some(target)),
+        _ => return None,
+    };
+    match answer {
+        Answer::Object(object) if matches!(step, Step::Delete { .. }) && !lingers(&object) => removed(target?),
+        Answer::Object(object) => match Object::decode(resource, object) {
+            Ok(object) => Some(Change::Written(object)),
+            Err(error) => {
+                tracing::warn!(resource = %resource.plural, %error, "the answer to a write can't be read");
+                None
+            }
+        },
+        Answer::Gone => removed(target?),
+        Answer::Done | Answer::Check(_) => None,
+    }
+}
+
+fn removed(target: &Target) -> Option<Change> {
+    let uid = target.uid.clone()?;
+    Some(Change::Removed { resource: target.resource.clone(), key: target.key.clone(), uid })
+}
+
+/// Whether an object answered to a DELETE is still stored: it waits for finalizers or for its grace period.
+fn lingers(object: &Value) -> bool {
+    let metadata = &object["metadata"];
+    let has_finalizers = metadata["finalizers"].as_array().is_some_and(|f| !f.is_empty());
+    has_finalizers || metadata["deletionGracePeriodSeconds"].as_i64().is_some_and(|seconds| seconds > 0)
+}
+
+/// The API behind a `kube::Client`.
+pub struct KubeApi {
+    client: kube::Client,
+}
+
+impl KubeApi {
+    pub fn new(client: kube::Client) -> Self {
+        Self { client }
+    }
+
+    async fn send(&self, method: &str, path: String, media: &str, body: Value) -> Result<Value, Failure> {
+        let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+        let request = http::Request::builder().method(method).uri(path).header(http::header::CONTENT_TYPE, media);
+        let request = request.body(body).map_err(failure)?;
+        self.client.request::<Value>(request).await.map_err(from_kube)
+    }
+
+    async fn get(&self, target: &Target) -> Result<Option<Value>, Failure> {
+        match self.send("GET", item(&target.resource, &target.key, ""), JSON, Value::Null).await {
+            Ok(object) => Ok(Some(object)),
+            Err(failure) if failure.is_gone() => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+}
+
+const JSON: &str = "application/json";
+
+#[async_trait]
+impl Api for KubeApi {
+    async fn perform(&self, step: &Step) -> Result<Answer, Failure> {
+        match step {
+            Step::Create { resource, namespace, object, .. } => {
+                self.send("POST", resource.path(namespace), JSON, object.clone()).await.map(Answer::Object)
+            }
+            Step::Update { resource, key, subresource, object, .. } => {
+                self.send("PUT", item(resource, key, subresource), JSON, object.clone()).await.map(Answer::Object)
+            }
+            Step::Patch { target, subresource, kind, patch } => {
+                let media = match kind {
+                    PatchKind::Merge => "application/merge-patch+json",
+                    PatchKind::Strategic => "application/strategic-merge-patch+json",
+                };
+                let path = item(&target.resource, &target.key, subresource);
+                self.send("PATCH", path, media, with_preconditions(patch.clone(), target)).await.map(Answer::Object)
+            }
+            Step::Delete { target, propagation, .. } => {
+                let path = item(&target.resource, &target.key, "");
+                let answer = self.send("DELETE", path, JSON, delete_options(target, *propagation)).await?;
+                Ok(if answer["kind"] == "Status" { Answer::Gone } else { Answer::Object(answer) })
+            }
+            Step::DeleteAll { resource, namespace } => {
+                let options = json!({ "apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background" });
+                self.send("DELETE", resource.path(namespace), JSON, options).await.map(|_| Answer::Done)
+            }
+            Step::Bind { pod, node, .. } => {
+                let binding = json!({
+                    "apiVersion": "v1", "kind": "Binding",
+                    "metadata": { "namespace": &*pod.key.namespace, "name": &*pod.key.name, "uid": pod.uid },
+                    "target": { "apiVersion": "v1", "kind": "Node", "name": node },
+                });
+                let path = item(&resource::PODS, &pod.key, "binding");
+                self.send("POST", path, JSON, binding).await.map(|_| Answer::Done)
+            }
+            Step::CheckAbsent(target) => {
+                let found = self.get(target).await?;
+                let same = found.is_some_and(|object| object["metadata"]["uid"].as_str() == target.uid.as_deref());
+                Ok(Answer::Check(!same))
+            }
+            Step::CheckAlive(target) => {
+                let alive = self.get(target).await?.is_some_and(|object| {
+                    let metadata = &object["metadata"];
+                    metadata["uid"].as_str() == target.uid.as_deref() && metadata["deletionTimestamp"].is_null()
+                });
+                Ok(Answer::Check(alive))
+            }
+            Step::CheckNoneLeft { resource, namespace } => {
+                let path = format!("{}?limit=1", resource.path(namespace));
+                let list = self.send("GET", path, JSON, Value::Null).await?;
+                Ok(Answer::Check(list["items"].as_array().is_none_or(Vec::is_empty)))
+            }
+            Step::Together(steps) => Err(Failure {
+                message: format!("{} steps at once are the executor's to split", steps.len()),
+                ..Failure::default()
+            }),
+        }
+    }
+}
+
+fn item(resource: &Resource, key: &Key, subresource: &str) -> String {
+    let path = format!("{}/{}", resource.path(&key.namespace), key.name);
+    if subresource.is_empty() { path } else { format!("{path}/{subresource}") }
+}
+
+/// A patch that names uid or resource version is refused with a conflict when they are not the stored ones.
+fn with_preconditions(mut patch: Value, target: &Target) -> Value {
+    if let Some(uid) = &target.uid {
+        patch["metadata"]["uid"] = json!(uid);
+    }
+    if let Some(version) = &target.resource_version {
+        patch["metadata"]["resourceVersion"] = json!(version);
+    }
+    patch
+}
+
+fn delete_options(target: &Target, propagation: Option<Propagation>) -> Value {
+    let mut options = json!({ "apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {} });
+    if let Some(uid) = &target.uid {
+        options["preconditions"]["uid"] = json!(uid);
+    }
+    if let Some(version) = &target.resource_version {
+        options["preconditions"]["resourceVersion"] = json!(version);
+    }
+    if let Some(propagation) = propagation {
+        options["propagationPolicy"] = json!(format!("{propagation:?}"));
+    }
+    options
+}
+
+fn failure(error: impl std::fmt::Display) -> Failure {
+    Failure { message: error.to_string(), ..Failure::default() }
+}
+
+fn from_kube(error: kube::Error) -> Failure {
+    match error {
+        kube::Error::Api(status) => {
+            Failure { code: status.code, reason: status.reason.clone(), message: status.message.clone() }
+        }
+        other => failure(other),
+    }
+}

@@ -1,0 +1,242 @@
+//! Everything the reconcilers may look at: one store per kind, the graph of owners, and what discovery found.
+
+mod graph;
+mod store;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, Service, ServiceAccount};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
+use k8s_openapi::api::node::v1::RuntimeClass;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::Value;
+
+pub use graph::Graph;
+pub use store::{Effect, Meta, Store, controller_of, revision};
+
+use crate::resource::{self, Key, Resource};
+
+/// An object of a kind nobody reads more of than its metadata.
+#[derive(Clone, Debug)]
+pub struct Bare {
+    pub resource: Arc<Resource>,
+    pub metadata: ObjectMeta,
+}
+
+impl Meta for Bare {
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+/// What moves the world.
+pub enum Change {
+    /// The watch delivered a state.
+    Watched(Object),
+    /// The watch delivered a deletion with the last state.
+    WatchedGone(Object),
+    /// A complete list of one resource at a revision; `bare` when it holds metadata only.
+    Relisted { resource: Resource, bare: bool, objects: Vec<Object>, at: u64 },
+    /// One of our writes returned this state.
+    Written(Object),
+    /// One of our writes removed an object.
+    Removed { resource: Resource, key: Key, uid: String },
+    /// What discovery found: every resource that can be listed, watched and deleted.
+    Discovered(Vec<Resource>),
+    /// Look at everything again: heals whatever an event failed to say.
+    Resync,
+}
+
+/// What changed for one object, as the controllers see it.
+pub struct Delta {
+    /// The new state, or the last one when the object is gone.
+    pub object: Object,
+    pub before: Option<Object>,
+    pub gone: bool,
+}
+
+macro_rules! world {
+    ($($(#[$doc:meta])* $field:ident: $kind:ident = $resource:ident $(named $name:literal)?;)*) => {
+        /// An object of any kind, cheap to clone.
+        #[derive(Clone, Debug)]
+        pub enum Object {
+            $($kind(Arc<$kind>),)*
+            Bare(Arc<Bare>),
+        }
+
+        #[derive(Default)]
+        pub struct World {
+            $($(#[$doc])* pub $field: Store<$kind>,)*
+            /// Kinds without a store of their own, by resource: metadata only.
+            pub others: BTreeMap<Resource, Store<Bare>>,
+            pub graph: Graph,
+            /// Every resource that can be listed, watched and deleted.
+            pub resources: Vec<Resource>,
+        }
+
+        /// The kinds that have a typed store, each with the one object name that its watch is limited to.
+        pub static WATCHED: &[(&Resource, Option<&str>)] = &[$((&resource::$resource, world!(@name $($name)?)),)*];
+
+        impl Object {
+            pub fn meta(&self) -> &ObjectMeta {
+                match self {
+                    $(Object::$kind(object) => &object.metadata,)*
+                    Object::Bare(object) => &object.metadata,
+                }
+            }
+
+            pub fn resource(&self) -> &Resource {
+                match self {
+                    $(Object::$kind(_) => &resource::$resource,)*
+                    Object::Bare(object) => &object.resource,
+                }
+            }
+
+            /// Reads an object of `resource`; kinds without a store keep their metadata only.
+            pub fn decode(resource: &Resource, value: Value) -> Result<Object, serde_json::Error> {
+                $(if *resource == resource::$resource {
+                    let mut object: $kind = serde_json::from_value(value)?;
+                    object.metadata.managed_fields = None;
+                    return Ok(Object::$kind(Arc::new(object)));
+                })*
+                Object::bare(resource, value)
+            }
+        }
+
+        $(impl From<$kind> for Object {
+            fn from(object: $kind) -> Self {
+                Object::$kind(Arc::new(object))
+            }
+        })*
+
+        impl World {
+            /// Whether every typed store holds its first list: before that, absence means nothing.
+            pub fn synced(&self) -> bool {
+                $(self.$field.synced())&&*
+            }
+
+            /// Takes in a change and says what it did, object by object.
+            pub fn apply(&mut self, change: Change) -> Vec<Delta> {
+                let mut deltas = Vec::new();
+                match change {
+                    Change::Watched(object) => match object {
+                        $(Object::$kind(o) => deltas.extend(self.$field.watched(o).and_then(delta(Object::$kind))),)*
+                        Object::Bare(o) => deltas.extend(self.other(&o.resource).watched(o).and_then(delta(Object::Bare))),
+                    },
+                    Change::WatchedGone(object) => match object {
+                        $(Object::$kind(o) => deltas.extend(self.$field.watched_gone(&o).and_then(delta(Object::$kind))),)*
+                        Object::Bare(o) => {
+                            deltas.extend(self.other(&o.resource).watched_gone(&o).and_then(delta(Object::Bare)));
+                        }
+                    },
+                    Change::Written(object) => match object {
+                        $(Object::$kind(o) => {
+                            // A store limited to a name must not take in what its watch would never delete again.
+                            if world!(@name $($name)?).is_none_or(|name: &str| o.metadata.name.as_deref() == Some(name)) {
+                                deltas.extend(self.$field.written(o).and_then(delta(Object::$kind)));
+                            }
+                        })*
+                        Object::Bare(o) => deltas.extend(self.other(&o.resource).written(o).and_then(delta(Object::Bare))),
+                    },
+                    Change::Removed { resource, key, uid } => {
+                        $(if resource == resource::$resource {
+                            deltas.extend(self.$field.removed(&key, &uid).and_then(delta(Object::$kind)));
+                        })*
+                        if let Some(store) = self.others.get_mut(&resource) {
+                            deltas.extend(store.removed(&key, &uid).and_then(delta(Object::Bare)));
+                        }
+                    }
+                    Change::Relisted { resource, bare, objects, at } => {
+                        $(if !bare && resource == resource::$resource {
+                            let objects = objects.into_iter().filter_map(|o| match o { Object::$kind(o) => Some(o), _ => None });
+                            let effects = self.$field.relisted(objects.collect(), at);
+                            deltas.extend(effects.into_iter().filter_map(delta(Object::$kind)));
+                            self.graph.observe(&deltas);
+                            return deltas;
+                        })*
+                        let objects = objects.into_iter().filter_map(|o| match o { Object::Bare(o) => Some(o), _ => None });
+                        let effects = self.other(&resource).relisted(objects.collect(), at);
+                        deltas.extend(effects.into_iter().filter_map(delta(Object::Bare)));
+                    }
+                    Change::Discovered(resources) => self.resources = resources,
+                    Change::Resync => {
+                        $(deltas.extend(self.$field.iter().map(|o| unchanged(Object::$kind(o.clone()))));)*
+                        for store in self.others.values() {
+                            deltas.extend(store.iter().map(|o| unchanged(Object::Bare(o.clone()))));
+                        }
+                        return deltas;
+                    }
+                }
+                self.graph.observe(&deltas);
+                deltas
+            }
+        }
+    };
+    (@name) => { None };
+    (@name $name:literal) => { Some($name) };
+}
+
+world! {
+    pods: Pod = PODS;
+    nodes: Node = NODES;
+    namespaces: Namespace = NAMESPACES;
+    services: Service = SERVICES;
+    service_accounts: ServiceAccount = SERVICE_ACCOUNTS;
+    /// Only the root CA bundles; the rest of the ConfigMaps is in `others`, without contents.
+    root_cas: ConfigMap = CONFIG_MAPS named "kube-root-ca.crt";
+    deployments: Deployment = DEPLOYMENTS;
+    replica_sets: ReplicaSet = REPLICA_SETS;
+    endpoint_slices: EndpointSlice = ENDPOINT_SLICES;
+    leases: Lease = LEASES;
+    runtime_classes: RuntimeClass = RUNTIME_CLASSES;
+    ingresses: Ingress = INGRESSES;
+    ingress_classes: IngressClass = INGRESS_CLASSES;
+}
+
+impl Object {
+    fn bare(resource: &Resource, mut value: Value) -> Result<Object, serde_json::Error> {
+        let metadata = value.get_mut("metadata").map(Value::take).unwrap_or_default();
+        Ok(Object::from_meta(Arc::new(resource.clone()), serde_json::from_value(metadata)?))
+    }
+
+    /// An object of which only identity, owners, finalizers and deletion are kept.
+    pub fn from_meta(resource: Arc<Resource>, mut metadata: ObjectMeta) -> Object {
+        metadata.managed_fields = None;
+        metadata.annotations = None;
+        metadata.labels = None;
+        Object::Bare(Arc::new(Bare { resource, metadata }))
+    }
+
+    pub fn key(&self) -> Key {
+        Key::of(self.meta())
+    }
+
+    pub fn uid(&self) -> &str {
+        self.meta().uid.as_deref().unwrap_or_default()
+    }
+}
+
+impl World {
+    fn other(&mut self, resource: &Resource) -> &mut Store<Bare> {
+        self.others.entry(resource.clone()).or_default()
+    }
+}
+
+fn delta<K>(wrap: impl Fn(Arc<K>) -> Object) -> impl Fn(Effect<K>) -> Option<Delta> {
+    move |effect| match (effect.before, effect.after) {
+        (before, Some(after)) => Some(Delta { object: wrap(after), before: before.map(&wrap), gone: false }),
+        (Some(before), None) => Some(Delta { object: wrap(before), before: None, gone: true }),
+        (None, None) => None,
+    }
+}
+
+fn unchanged(object: Object) -> Delta {
+    Delta { before: Some(object.clone()), object, gone: false }
+}
