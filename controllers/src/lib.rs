@@ -9,12 +9,16 @@
 //! Reconcilers read the [`world::World`] and return a [`plan::Plan`]; they do no IO, have no clock and no dice of their
 //! own. Only [`execute`](mod@execute) writes. To add a controller: a file, a `mod` line and a row in [`controllers()`].
 
+pub mod apps;
+mod claim;
 pub mod config;
 pub mod core;
 pub mod engine;
 pub mod execute;
 pub mod plan;
+mod pods;
 pub mod resource;
+mod selector;
 mod time;
 pub mod world;
 
@@ -34,7 +38,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 /// THE table of controllers.
 pub fn controllers(_config: &Config) -> Vec<Box<dyn Controller>> {
-    vec![]
+    vec![Box::new(apps::replica_set::ReplicaSets)]
 }
 
 /// Runs every controller and the scheduler until `shutdown` is cancelled.

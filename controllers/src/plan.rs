@@ -46,19 +46,52 @@ pub enum PatchKind {
 /// One write, or one question that must be answered with yes for the plan to go on.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
-    Create { resource: Resource, namespace: String, object: Value, then: Option<Note>, or_else: Option<Note> },
+    Create {
+        resource: Resource,
+        namespace: String,
+        object: Value,
+        then: Option<Note>,
+        or_else: Option<Note>,
+    },
     /// Replaces the object, or the subresource of it; carries the resource version it was computed from.
-    Update { resource: Resource, key: Key, subresource: &'static str, object: Value, then: Option<Note> },
-    Patch { target: Target, subresource: &'static str, kind: PatchKind, patch: Value },
-    Delete { target: Target, propagation: Option<Propagation>, then: Option<Note>, or_else: Option<Note> },
-    DeleteAll { resource: Resource, namespace: String },
-    Bind { pod: Target, node: String, then: Option<Note>, or_else: Option<Note> },
+    Update {
+        resource: Resource,
+        key: Key,
+        subresource: &'static str,
+        object: Value,
+        then: Option<Note>,
+    },
+    Patch {
+        target: Target,
+        subresource: &'static str,
+        kind: PatchKind,
+        patch: Value,
+    },
+    Delete {
+        target: Target,
+        propagation: Option<Propagation>,
+        then: Option<Note>,
+        or_else: Option<Note>,
+    },
+    DeleteAll {
+        resource: Resource,
+        namespace: String,
+    },
+    Bind {
+        pod: Target,
+        node: String,
+        then: Option<Note>,
+        or_else: Option<Note>,
+    },
     /// Goes on only if the API server says now that no object with the target's name has the target's uid.
     CheckAbsent(Target),
     /// Goes on only if the API server says now that the target exists with this uid and is not being deleted.
     CheckAlive(Target),
     /// Goes on only if the API server says now that the namespace holds none of these.
-    CheckNoneLeft { resource: Resource, namespace: String },
+    CheckNoneLeft {
+        resource: Resource,
+        namespace: String,
+    },
     /// Steps that don't depend on each other: 1 at first, then twice as many each time one batch has succeeded, so that
     /// a failure that all share costs few requests (Kubernetes' slow start).
     Together(Vec<Step>),

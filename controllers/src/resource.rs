@@ -13,12 +13,7 @@ pub struct Resource {
     pub namespaced: bool,
 }
 
-const fn namespaced(
-    group: &'static str,
-    version: &'static str,
-    plural: &'static str,
-    kind: &'static str,
-) -> Resource {
+const fn namespaced(group: &'static str, version: &'static str, plural: &'static str, kind: &'static str) -> Resource {
     builtin(group, version, plural, kind, true)
 }
 

@@ -26,7 +26,12 @@ const MAX_KEYS_PER_TURN: usize = 64;
 const RESYNC: Duration = Duration::from_secs(30 * 60);
 
 /// Runs the engine against the API behind `client` until `shutdown`.
-pub async fn drive(engine: Engine, client: kube::Client, identity: &str, shutdown: CancellationToken) -> crate::Result<()> {
+pub async fn drive(
+    engine: Engine,
+    client: kube::Client,
+    identity: &str,
+    shutdown: CancellationToken,
+) -> crate::Result<()> {
     let mut tasks = Tasks::new(shutdown);
     let (changes, inbox) = mpsc::channel(MAX_WAITING_CHANGES);
     let api: Arc<dyn Api> = Arc::new(KubeApi::new(client.clone()));

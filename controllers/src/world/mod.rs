@@ -16,6 +16,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
 pub use graph::Graph;
+pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference as Owner;
 pub use store::{Effect, Meta, Store, controller_of, revision};
 
 use crate::resource::{self, Key, Resource};

@@ -1,0 +1,3 @@
+//! Controllers of the `apps` group.
+
+pub mod replica_set;
