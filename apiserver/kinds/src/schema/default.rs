@@ -27,6 +27,20 @@ pub(super) fn fill(node: &Node, value: &mut Value) {
     }
 }
 
+/// Puts null where Go's zero value of an object has a list or map that it always writes.
+pub(super) fn add_nulls(node: &Node, value: &mut Value) {
+    let (Some(object), Value::Object(members)) = (node.shape.object(), value) else { return };
+    for field in &object.fields {
+        match members.get_mut(&*field.name) {
+            Some(member) => add_nulls(&field.node, member),
+            None if field.required && matches!(field.node.shape, Shape::List(_) | Shape::Map(_)) => {
+                members.insert((*field.name).to_owned(), Value::Null);
+            }
+            None => {}
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use expect_test::expect;

@@ -78,6 +78,26 @@ impl Schema {
         default::fill(&self.0.node, value);
     }
 
+    /// What an object is before its first write: a built-in kind has the parts that Go's zero value has, a custom
+    /// object only says what it is.
+    fn zero(&self, like: &Value) -> Value {
+        let named = |name: &str| Some((name.to_owned(), like.get(name)?.clone()));
+        let mut zero = Value::Object(["apiVersion", "kind"].into_iter().filter_map(named).collect());
+        if !self.0.lenient {
+            default::fill(&self.0.node, &mut zero);
+        }
+        zero
+    }
+
+    /// [`Schema::zero`] with null for the lists and maps that Go writes even when they are empty.
+    fn zero_as_written(&self, like: &Value) -> Value {
+        let mut zero = self.zero(like);
+        if !self.0.lenient {
+            default::add_nulls(&self.0.node, &mut zero);
+        }
+        zero
+    }
+
     /// Merges a `application/strategic-merge-patch+json` document into `original`.
     pub fn strategic_merge(&self, original: &Value, patch: &Value) -> Result<Value, PatchError> {
         strategic::merge(self, original, patch)

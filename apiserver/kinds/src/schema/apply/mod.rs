@@ -1,8 +1,31 @@
 //! Field ownership and server-side apply, with the semantics of structured-merge-diff (KEP-555).
+//!
+//! Every write says who wrote which fields. A plain write takes the fields it changes from all others; an apply owns
+//! exactly the fields of its configuration, shares those that others set to the same value, and conflicts with those
+//! that others set to another.
 
-use serde_json::Value;
+mod compare;
+mod fields_v1;
+mod invalid;
+mod managers;
+mod merge;
+mod of_value;
+mod path;
+mod remove;
+mod set;
+mod typed;
+
+use std::fmt;
+
+use serde_json::{Map as JsonMap, Value};
 
 use super::Schema;
+use compare::{Comparison, compare};
+use managers::Managers;
+use of_value::{field_set, with_named_fields};
+pub use path::PathElement;
+pub use set::FieldSet;
+use typed::Typed;
 
 /// Who writes: the identity under which fields are owned in `metadata.managedFields`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +37,7 @@ pub struct Manager {
     pub api_version: String,
     /// Empty for the object itself.
     pub subresource: String,
-    /// RFC 3339, to the second. The caller's clock.
+    /// RFC 3339 in UTC, to the second. The caller's clock.
     pub time: String,
 }
 
@@ -25,40 +48,244 @@ pub enum Operation {
     Update,
 }
 
+impl Operation {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Operation::Apply => "Apply",
+            Operation::Update => "Update",
+        }
+    }
+}
+
 /// A field that another manager owns with another value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {
-    /// As Kubernetes words it: `conflict with "kubectl" using apps/v1`.
-    pub message: String,
+    /// The other manager, as Kubernetes names it: `"kubectl" using apps/v1`.
+    pub manager: String,
     /// Path of the field: `.spec.replicas`.
     pub field: String,
 }
 
-/// Why an apply was refused.
+impl Conflict {
+    /// The message of the status cause (reason `FieldManagerConflict`).
+    pub fn message(&self) -> String {
+        format!("conflict with {}", self.manager)
+    }
+}
+
+/// Why an apply was refused. Display is the message of Kubernetes' answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ApplyError {
-    /// Display is the message of Kubernetes' 409: `Apply failed with 1 conflict: …`.
-    #[error("Apply failed with {} conflict{}", .0.len(), if .0.len() == 1 { "" } else { "s" })]
+    /// 409 with reason `Conflict` and a cause for each. Sorted by manager.
+    #[error("{}", Conflicts(.0))]
     Conflicts(Vec<Conflict>),
+    /// 400: the configuration carries what an apply must not.
+    #[error("{0}")]
+    BadRequest(String),
+    /// 500 in Kubernetes: the configuration does not fit the schema.
     #[error("{0}")]
     Invalid(String),
 }
 
+/// Display of all conflicts of one apply.
+struct Conflicts<'c>(&'c [Conflict]);
+
+impl fmt::Display for Conflicts<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let [only] = self.0 {
+            return write!(f, "Apply failed with 1 conflict: {}: {}", only.message(), only.field);
+        }
+        write!(f, "Apply failed with {} conflicts: ", self.0.len())?;
+        let mut manager = None;
+        for (i, conflict) in self.0.iter().enumerate() {
+            if manager != Some(&conflict.manager) {
+                let newline = if i > 0 { "\n" } else { "" };
+                write!(f, "{newline}conflicts with {}:", conflict.manager)?;
+                manager = Some(&conflict.manager);
+            }
+            write!(f, "\n- {}", conflict.field)?;
+        }
+        Ok(())
+    }
+}
+
+/// Fields of `metadata` that have no owner, beside `apiVersion`, `kind` and `metadata` itself.
+const UNTRACKED: [&str; 9] = [
+    "clusterName",
+    "creationTimestamp",
+    "generation",
+    "managedFields",
+    "name",
+    "namespace",
+    "resourceVersion",
+    "selfLink",
+    "uid",
+];
+
 /// Records a create, update or patch in `metadata.managedFields` of `new`, given the object as it was.
 ///
-/// Fields that changed move from their managers to `manager`; managers left with nothing are dropped.
-pub fn track_update(_schema: &Schema, _live: Option<&Value>, _new: &mut Value, _manager: &Manager) {}
+/// Fields that changed move from their managers to `manager`; managers left with nothing are dropped; the time is
+/// noted only when there was a change. Ownership that the request itself carries is taken over, except through a
+/// subresource; `[]` or `[{}]` resets it.
+pub fn track_update(schema: &Schema, live: Option<&Value>, new: &mut Value, manager: &Manager) {
+    let from_live = || live.map(Managers::of).unwrap_or_default();
+    let reset = manager.subresource.is_empty() && Managers::is_reset(new);
+    let mut managers = if reset {
+        Managers::default()
+    } else if manager.subresource.is_empty() {
+        let own = Managers::of(new);
+        if own.0.is_empty() { from_live() } else { own }
+    } else {
+        from_live()
+    };
+    if live.is_none() || !managers.0.is_empty() {
+        let empty;
+        let old = match live {
+            Some(live) => live,
+            None => {
+                empty = schema.zero_as_written(new);
+                &empty
+            }
+        };
+        take_over(schema, old, new, &mut managers, manager);
+    }
+    managers.write(new);
+}
+
+/// Gives the fields that differ between `old` and `new` to `manager`.
+fn take_over(schema: &Schema, old: &Value, new: &Value, managers: &mut Managers, manager: &Manager) {
+    let comparison = compare(Typed::new(&schema.0.node.shape), old, new);
+    let changed = comparison.changed();
+    for entry in &mut managers.0 {
+        fields_v1::subtract(entry.fields(), &changed);
+        fields_v1::subtract(entry.fields(), &comparison.removed);
+    }
+    let tracked = changed.difference(&untracked());
+    if !tracked.is_empty() {
+        let entry = managers.entry(manager);
+        fields_v1::add(entry.fields(), &tracked);
+        entry.0.insert("apiVersion".into(), manager.api_version.as_str().into());
+        entry.0.insert("time".into(), manager.time.as_str().into());
+    }
+    managers.0.retain_mut(|entry| !entry.fields().is_empty());
+    managers.cap();
+}
+
+fn untracked() -> FieldSet {
+    let field = |name: &str| PathElement::Field(name.into());
+    let mut set = FieldSet::default();
+    for name in ["apiVersion", "kind", "metadata"] {
+        set.insert(&[field(name)]);
+    }
+    for name in UNTRACKED {
+        set.insert(&[field("metadata"), field(name)]);
+    }
+    set
+}
 
 /// Server-side apply: merges `config` into `live` and returns the new object with its `managedFields`.
+///
+/// `config` is as decoded from the request, without defaults and with its unknown fields; what the endpoint must not
+/// write (status, on the object itself) is the caller's to take out.
 ///
 /// # Errors
 /// [`ApplyError::Conflicts`] unless `force`; [`ApplyError::Invalid`] when `config` does not fit the schema.
 pub fn apply(
-    _schema: &Schema,
-    _live: Option<&Value>,
+    schema: &Schema,
+    live: Option<&Value>,
     config: &Value,
-    _manager: &Manager,
-    _force: bool,
+    manager: &Manager,
+    force: bool,
 ) -> Result<Value, ApplyError> {
-    Ok(config.clone())
+    if config.pointer("/metadata/managedFields").is_some_and(|fields| !fields.is_null()) {
+        return Err(ApplyError::BadRequest("metadata.managedFields must be nil".into()));
+    }
+    let typed = Typed::new(&schema.0.node.shape);
+    invalid::check(typed, config, &manager.api_version).map_err(ApplyError::Invalid)?;
+
+    let mut managers = live.map(Managers::of).unwrap_or_default();
+    let (live, base) = match live {
+        Some(live) => {
+            let mut live = live.clone();
+            Managers::default().write(&mut live);
+            if managers.0.is_empty() {
+                let name = "before-first-apply".to_owned();
+                let before = Manager { name, operation: Operation::Update, ..manager.clone() };
+                take_over(schema, &schema.zero_as_written(&live), &live, &mut managers, &before);
+            }
+            (live, None)
+        }
+        None => (schema.zero_as_written(config), Some(schema.zero(config))),
+    };
+
+    let failed = |message| ApplyError::Invalid(format!("failed to merge config: {message}"));
+    let mut merged = merge::merge(typed, base.as_ref().unwrap_or(&live), config).map_err(failed)?;
+    let before = managers.0.iter().find(|entry| entry.is(manager)).map(managers::Entry::set);
+    let owned = field_set(typed, config);
+    if let Some(before) = &before {
+        merged = prune(typed, merged, before, &owned, &managers, manager);
+    }
+    let comparison = compare(typed, &live, &merged);
+    settle(&comparison, &mut managers, manager, force)?;
+
+    let tracked = owned.difference(&untracked());
+    if before.as_ref() != Some(&tracked) || merged != live {
+        let entry = managers.entry(manager);
+        *entry.fields() = match tracked.to_fields_v1() {
+            Value::Object(members) => members,
+            _ => JsonMap::new(),
+        };
+        entry.0.insert("apiVersion".into(), manager.api_version.as_str().into());
+        entry.0.insert("time".into(), manager.time.as_str().into());
+    }
+    managers.write(&mut merged);
+    Ok(merged)
 }
+
+/// Takes out what the manager applied before and does not apply now, unless others own it.
+fn prune(
+    typed: Typed<'_>,
+    merged: Value,
+    before: &FieldSet,
+    owned: &FieldSet,
+    managers: &Managers,
+    manager: &Manager,
+) -> Value {
+    let named = |set: &FieldSet| with_named_fields(typed, set);
+    let fields_of = |value: &Value| named(&field_set(typed, value));
+    let without = |fields: &FieldSet| remove::remove(typed, &merged, fields).unwrap_or(Value::Object(JsonMap::new()));
+
+    let before = named(before);
+    let all = fields_of(&merged);
+    let others = managers.0.iter().filter(|entry| !entry.is(manager)).map(managers::Entry::set);
+    let owned_by_any = others.fold(owned.clone(), |all, set| all.union(&set));
+
+    let kept = fields_of(&without(&before)).union(&named(&owned_by_any));
+    let kept = fields_of(&without(&all.difference(&kept)));
+    // What nobody owns stays too, unless it was the manager's.
+    without(&all.difference(&kept).intersection(&before))
+}
+
+/// Takes what the apply changes from the other managers, or says what they would lose.
+fn settle(comparison: &Comparison, managers: &mut Managers, manager: &Manager, force: bool) -> Result<(), ApplyError> {
+    let changed = comparison.changed();
+    let mut conflicts = Vec::new();
+    for entry in managers.0.iter_mut().filter(|entry| !entry.is(manager)) {
+        if !force {
+            entry.set().intersection(&changed).for_each(&mut |path| {
+                let field = path.iter().map(PathElement::to_string).collect();
+                conflicts.push(Conflict { manager: entry.describe(), field });
+            });
+        }
+        fields_v1::subtract(entry.fields(), &changed);
+        fields_v1::subtract(entry.fields(), &comparison.removed);
+    }
+    if conflicts.is_empty() {
+        return Ok(());
+    }
+    conflicts.sort_by(|a, b| a.manager.cmp(&b.manager));
+    Err(ApplyError::Conflicts(conflicts))
+}
+
+#[cfg(test)]
+mod tests;
