@@ -10,6 +10,7 @@
 pub mod agent;
 pub mod config;
 pub mod engine;
+mod host;
 pub mod pod;
 pub mod wasm;
 

@@ -1,3 +1,35 @@
 //! The wasmtime engine.
+//!
+//! ```text
+//! prepare  components -> compile (a worker process) -> machine code on disk -> InstancePre, one per image
+//! start    preopens, container                      -> serve (a Handler in the network) or command (a task)
+//! run      guest: cpu + ticker + interrupt around every poll; store: memory, resources, epochs
+//! ```
+//!
+//! An http container that nobody calls is an entry in the network's table and what its [`container::Container`] holds:
+//! no instance, no thread, no task and no socket.
 
 pub mod adapt;
+mod command;
+pub mod compile;
+mod components;
+pub mod config;
+pub(crate) mod container;
+mod cpu;
+mod engine;
+mod guest;
+pub(crate) mod logs;
+mod memory;
+mod outcome;
+mod pool;
+mod preopens;
+mod response;
+mod serve;
+pub(crate) mod store;
+mod ticker;
+
+#[cfg(test)]
+pub(crate) mod tests;
+
+pub use config::WasmConfig;
+pub use engine::WasmEngine;

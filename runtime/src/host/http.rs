@@ -1,0 +1,107 @@
+//! `wasi:http`: requests that a guest makes go to the node's network, which calls a component of this node in process.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::Frame;
+use http_body_util::BodyExt;
+use k8w_networking::{Body, Refused, SendError};
+use tokio::time::Sleep;
+use wasmtime::component::Linker;
+use wasmtime_wasi_http::p2::bindings::{LinkOptions, http as wasi};
+use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttp, WasiHttpHooks};
+
+use crate::wasm::container::Container;
+use crate::wasm::store::State;
+
+/// Time-outs of requests that set none (those of wasmtime).
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
+
+pub fn types(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    wasi::types::add_to_linker::<State, WasiHttp>(linker, &LinkOptions::default().into(), State::http)
+}
+
+pub fn outgoing_handler(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    wasi::outgoing_handler::add_to_linker::<State, WasiHttp>(linker, State::http)
+}
+
+/// Where requests of an instance leave it.
+pub struct Outgoing(pub(crate) Arc<Container>);
+
+type Done = Box<dyn Future<Output = Result<(), Error>> + Send>;
+
+impl WasiHttpHooks for Outgoing {
+    fn send_request(
+        &mut self,
+        request: http::Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _response_done: Done,
+    ) -> Box<dyn Future<Output = Result<(http::Response<WasiBody>, Done), Error>> + Send> {
+        let container = self.0.clone();
+        let (connect, first_byte, between_bytes) = match options {
+            Some(options) => (options.connect_timeout, options.first_byte_timeout, options.between_bytes_timeout),
+            None => (None, None, None),
+        };
+        // The network tells no time of connecting from time of waiting, so both are given together.
+        let head = connect.unwrap_or_default().saturating_add(first_byte.unwrap_or(DEFAULT_TIMEOUT));
+        let between_bytes = between_bytes.unwrap_or(DEFAULT_TIMEOUT);
+        Box::new(async move {
+            let request = request.map(|body| -> Body { body.map_err(Into::into).boxed_unsync() });
+            let sent = container.network.send(Some(&container.pod), request);
+            let response = tokio::time::timeout(head, sent).await.map_err(|_| Error::ConnectionReadTimeout)?;
+            let response = response.map_err(refusal)?;
+            let response = response.map(|body| TimedBody { body, between_bytes, sleep: None }.boxed_unsync());
+            Ok((response, Box::new(async { Ok(()) }) as Done))
+        })
+    }
+}
+
+/// The network's refusal in the words of `wasi:http/types.error-code`.
+fn refusal(error: SendError) -> Error {
+    match error {
+        SendError::NoHost => Error::HttpRequestUriInvalid,
+        SendError::Scheme(_) => Error::HttpProtocolError,
+        SendError::NoSuchName(_) => Error::DnsError { rcode: Some("NXDOMAIN".to_owned()), info_code: None },
+        SendError::Refused(Refused::NothingListens(_)) => Error::ConnectionRefused,
+        SendError::Refused(Refused::NoEndpoints { .. }) => Error::DestinationUnavailable,
+        other => Error::InternalError(Some(other.to_string())),
+    }
+}
+
+/// A response's body, with a bound on the time between two of its frames.
+struct TimedBody {
+    body: Body,
+    between_bytes: Duration,
+    /// Runs while the body lets its reader wait.
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl http_body::Body for TimedBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let this = &mut *self;
+        match Pin::new(&mut this.body).poll_frame(cx) {
+            Poll::Ready(frame) => {
+                this.sleep = None;
+                Poll::Ready(frame.map(|frame| frame.map_err(|error| Error::InternalError(Some(error.to_string())))))
+            }
+            Poll::Pending => {
+                let sleep = this.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(this.between_bytes)));
+                sleep.as_mut().poll(cx).map(|()| Some(Err(Error::ConnectionReadTimeout)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,153 @@
+//! `wasi:sockets` as a pod sees it: its own address, its own ports, the cluster's names and Services.
+//!
+//! wasmtime-wasi's sockets are the host's own and can only be allowed or denied. These have resource types of their own
+//! and go through [`k8w_networking::Network`]: a connection to a Service finds an endpoint, two pods can both listen on
+//! `0.0.0.0:8080`, and traffic between components of this node never becomes a socket.
+
+mod address;
+mod lookup;
+mod stream;
+mod tcp;
+mod udp;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bindings::wasi::sockets as wit;
+use wasmtime::component::{HasSelf, Linker, Resource};
+use wasmtime_wasi::{ResourceTableError, TrappableError};
+use wit::network::ErrorCode;
+
+use crate::wasm::container::Container;
+use crate::wasm::store::State;
+
+mod bindings {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "k8w:host/sockets",
+        imports: {
+            "wasi:sockets/tcp.[method]tcp-socket.start-bind": async | trappable,
+            default: trappable,
+        },
+        with: {
+            "wasi:io": wasmtime_wasi::p2::bindings::io,
+            "wasi:clocks": wasmtime_wasi::p2::bindings::clocks,
+            "wasi:sockets/network.network": super::NetworkHandle,
+            "wasi:sockets/ip-name-lookup.resolve-address-stream": super::lookup::Addresses,
+            "wasi:sockets/tcp.tcp-socket": super::tcp::TcpSocket,
+            "wasi:sockets/udp.udp-socket": super::udp::UdpSocket,
+            "wasi:sockets/udp.incoming-datagram-stream": super::udp::IncomingDatagrams,
+            "wasi:sockets/udp.outgoing-datagram-stream": super::udp::OutgoingDatagrams,
+        },
+        trappable_error_type: {
+            "wasi:sockets/network.error-code" => super::SocketError,
+        },
+    });
+}
+
+pub fn network(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    let options = wit::network::LinkOptions::default();
+    wit::network::add_to_linker::<State, HasSelf<State>>(linker, &options, |state| state)
+}
+
+pub fn instance_network(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    wit::instance_network::add_to_linker::<State, HasSelf<State>>(linker, |state| state)
+}
+
+pub fn ip_name_lookup(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    wit::ip_name_lookup::add_to_linker::<State, HasSelf<State>>(linker, |state| state)
+}
+
+pub fn tcp(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    wit::tcp::add_to_linker::<State, HasSelf<State>>(linker, |state| state)
+}
+
+pub fn tcp_create_socket(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    wit::tcp_create_socket::add_to_linker::<State, HasSelf<State>>(linker, |state| state)
+}
+
+pub fn udp(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    wit::udp::add_to_linker::<State, HasSelf<State>>(linker, |state| state)
+}
+
+pub fn udp_create_socket(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    wit::udp_create_socket::add_to_linker::<State, HasSelf<State>>(linker, |state| state)
+}
+
+/// The error of every socket function: a code for the guest, or a trap.
+pub type SocketError = TrappableError<ErrorCode>;
+
+pub type SocketResult<T> = Result<T, SocketError>;
+
+/// A misused handle is a trap.
+fn trap(error: ResourceTableError) -> SocketError {
+    SocketError::trap(error)
+}
+
+/// The capability to use the pod's network. Every pod has it; policy is decided per connection.
+pub struct NetworkHandle;
+
+impl wit::network::Host for State {
+    fn convert_error_code(&mut self, error: SocketError) -> wasmtime::Result<ErrorCode> {
+        error.downcast()
+    }
+
+    fn network_error_code(&mut self, error: Resource<wasmtime::Error>) -> wasmtime::Result<Option<ErrorCode>> {
+        Ok(self.table.get(&error)?.downcast_ref::<io::Error>().map(code))
+    }
+}
+
+impl wit::network::HostNetwork for State {
+    fn drop(&mut self, network: Resource<NetworkHandle>) -> wasmtime::Result<()> {
+        self.table.delete(network)?;
+        Ok(())
+    }
+}
+
+impl wit::instance_network::Host for State {
+    fn instance_network(&mut self) -> wasmtime::Result<Resource<NetworkHandle>> {
+        Ok(self.table.push(NetworkHandle)?)
+    }
+}
+
+/// An I/O error in the words of `wasi:sockets/network.error-code`.
+fn code(error: &io::Error) -> ErrorCode {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => ErrorCode::AddressInUse,
+        io::ErrorKind::AddrNotAvailable => ErrorCode::AddressNotBindable,
+        io::ErrorKind::ConnectionAborted => ErrorCode::ConnectionAborted,
+        io::ErrorKind::ConnectionRefused => ErrorCode::ConnectionRefused,
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => ErrorCode::ConnectionReset,
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => ErrorCode::RemoteUnreachable,
+        io::ErrorKind::InvalidInput => ErrorCode::InvalidArgument,
+        io::ErrorKind::NotConnected => ErrorCode::InvalidState,
+        io::ErrorKind::OutOfMemory => ErrorCode::OutOfMemory,
+        io::ErrorKind::PermissionDenied => ErrorCode::AccessDenied,
+        io::ErrorKind::TimedOut => ErrorCode::Timeout,
+        io::ErrorKind::Unsupported => ErrorCode::NotSupported,
+        io::ErrorKind::WouldBlock => ErrorCode::WouldBlock,
+        _ => ErrorCode::Unknown,
+    }
+}
+
+/// One of the sockets that a container may have.
+struct SocketPermit(Arc<Container>);
+
+impl SocketPermit {
+    fn take(container: &Arc<Container>) -> SocketResult<SocketPermit> {
+        let permit = SocketPermit(container.clone());
+        // Counted first, so that dropping the permit undoes it on both paths.
+        let before = container.counters.sockets.fetch_add(1, Ordering::Relaxed);
+        if before >= container.limits.sockets {
+            return Err(ErrorCode::NewSocketLimit.into());
+        }
+        Ok(permit)
+    }
+}
+
+impl Drop for SocketPermit {
+    fn drop(&mut self) {
+        self.0.counters.sockets.fetch_sub(1, Ordering::Relaxed);
+    }
+}

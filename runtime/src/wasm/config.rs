@@ -1,0 +1,155 @@
+//! What the engine is told when it is made: limits of the node, of compilation, and of each guest.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Settings of one node's engine.
+#[derive(Clone, Debug)]
+pub struct WasmConfig {
+    /// Directory of the engine's own files: `compiled/` (machine code, mapped and executed: only the node's user may
+    /// write there) and `views/` (directories made for mounts of single files).
+    pub data_dir: PathBuf,
+    /// The executable whose hidden subcommand [`compile::SUBCOMMAND`](super::compile::SUBCOMMAND) calls
+    /// [`compile::worker_main`](super::compile::worker_main).
+    pub worker: PathBuf,
+    pub compile: CompileLimits,
+    pub pool: PoolLimits,
+    pub guest: GuestLimits,
+    pub http: HttpLimits,
+}
+
+impl WasmConfig {
+    /// Defaults, with files beneath `data_dir` and this very executable as the compile worker.
+    pub fn new(data_dir: impl Into<PathBuf>) -> WasmConfig {
+        WasmConfig {
+            data_dir: data_dir.into(),
+            worker: std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into()),
+            compile: CompileLimits::default(),
+            pool: PoolLimits::default(),
+            guest: GuestLimits::default(),
+            http: HttpLimits::default(),
+        }
+    }
+}
+
+/// Bounds on one compilation. Compiling hostile input may exhaust a compiler; these end it.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct CompileLimits {
+    pub input_bytes: u64,
+    pub output_bytes: u64,
+    /// Address space of the worker process.
+    pub memory_bytes: u64,
+    pub time: Duration,
+    /// Workers at the same time; the others wait.
+    pub concurrent: usize,
+}
+
+impl Default for CompileLimits {
+    fn default() -> Self {
+        CompileLimits {
+            input_bytes: 256 << 20,
+            output_bytes: 1 << 30,
+            memory_bytes: 4 << 30,
+            time: Duration::from_secs(180),
+            concurrent: 2,
+        }
+    }
+}
+
+/// Sizes of the pools that instances are taken from. Each reserves address space, not memory.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct PoolLimits {
+    /// Components that can be alive at once on this node. Each live one needs about six memory mappings, which
+    /// `vm.max_map_count` bounds; the engine lowers this value to fit.
+    pub instances: u32,
+    /// Core instances within one component, on average. Python components have about 14.
+    pub core_instances_per_instance: u32,
+    /// Largest linear memory. A slot of the pool reserves as much address space.
+    pub memory_bytes: u64,
+    pub table_elements: usize,
+    /// Memory of a freed slot that is zeroed and kept instead of being given back to the kernel.
+    pub keep_resident_bytes: usize,
+    /// Native stack of one running guest.
+    pub stack_bytes: usize,
+}
+
+impl Default for PoolLimits {
+    fn default() -> Self {
+        PoolLimits {
+            instances: 2_000,
+            core_instances_per_instance: 4,
+            memory_bytes: 4 << 30,
+            table_elements: 100_000,
+            keep_resident_bytes: 64 << 10,
+            stack_bytes: 1 << 20,
+        }
+    }
+}
+
+/// Bounds on what one guest can make the host do.
+#[derive(Clone, Copy, Debug)]
+pub struct GuestLimits {
+    /// Memory of a container that has no limit of its own.
+    pub memory_bytes: u64,
+    /// Resources (streams, sockets, descriptors, …) that one instance may hold.
+    pub resources: usize,
+    /// Sockets that one container may hold.
+    pub sockets: usize,
+    /// Data copied out of a guest in one call, in wasmtime's unit of about a byte.
+    pub hostcall_fuel: usize,
+    /// Headers of one request or response.
+    pub http_fields_bytes: usize,
+    /// How often a running guest must let others run.
+    pub tick: Duration,
+    /// A log file is rotated beyond this size.
+    pub log_file_bytes: u64,
+    /// Rotated log files kept beside the current one.
+    pub log_files: usize,
+}
+
+impl Default for GuestLimits {
+    fn default() -> Self {
+        GuestLimits {
+            memory_bytes: 4 << 30,
+            resources: 10_000,
+            sockets: 1_024,
+            hostcall_fuel: 64 << 20,
+            http_fields_bytes: 128 << 10,
+            tick: Duration::from_millis(10),
+            log_file_bytes: 10 << 20,
+            log_files: 4,
+        }
+    }
+}
+
+/// How http components are called; the first two as `wasmtime serve` has them.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpLimits {
+    /// Requests that one instance serves, one after another, before it is thrown away.
+    pub instance_reuse: u32,
+    /// How long an instance that may be reused waits for its next request.
+    pub idle_instance: Duration,
+    /// Time until the head of the response, then 504.
+    pub response: Duration,
+    /// Time that a guest may go on after its response is complete.
+    pub after_response: Duration,
+    /// How long a request waits for memory that other requests of its container hold, before it is refused with 503.
+    pub memory_wait: Duration,
+    /// Requests of one container at the same time; beyond it 503.
+    pub concurrent: usize,
+}
+
+impl Default for HttpLimits {
+    fn default() -> Self {
+        HttpLimits {
+            instance_reuse: 1,
+            idle_instance: Duration::from_secs(1),
+            response: Duration::from_secs(60),
+            after_response: Duration::from_secs(60),
+            memory_wait: Duration::from_secs(5),
+            concurrent: 1_000,
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! What all instances of one container share, made once when it starts.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use k8w_networking::{Network, PodIdentity};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use wasmtime_wasi::filesystem::Dir;
+
+use super::config::{GuestLimits, HttpLimits};
+use super::cpu::CpuAccount;
+use super::logs::Log;
+use super::memory::Budget;
+use super::ticker::Ticker;
+use crate::engine::{ContainerId, Stats};
+
+/// One attempt of a container. Instances hold it by reference; it holds none of them.
+pub struct Container {
+    pub id: ContainerId,
+    pub pod: PodIdentity,
+    pub args: Vec<String>,
+    pub env: Vec<(String, String)>,
+    pub working_dir: Option<String>,
+    /// Opened when the container started; every instance gets the same handles.
+    pub preopens: Vec<(Dir, String)>,
+    pub network: Arc<Network>,
+    pub log: Arc<Log>,
+    pub memory: Arc<Budget>,
+    pub cpu: CpuAccount,
+    pub ticker: Arc<Ticker>,
+    /// Instances that the node can still have alive.
+    pub slots: Arc<Semaphore>,
+    pub limits: GuestLimits,
+    pub http: HttpLimits,
+    /// Ends every instance, at its next epoch or host call.
+    pub interrupt: CancellationToken,
+    /// Ends listening: new connections are refused.
+    pub draining: CancellationToken,
+    pub counters: Counters,
+}
+
+/// What a container has done.
+#[derive(Debug, Default)]
+pub struct Counters {
+    pub requests: AtomicU64,
+    pub traps: AtomicU64,
+    pub instances: AtomicU64,
+    pub sockets: AtomicUsize,
+}
+
+impl Container {
+    /// A snapshot of what the container uses.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            cpu_usage_nanos: self.cpu.used_nanos(),
+            memory_bytes: self.memory.used_bytes(),
+            instances: self.counters.instances.load(Ordering::Relaxed),
+            requests: self.counters.requests.load(Ordering::Relaxed),
+        }
+    }
+}

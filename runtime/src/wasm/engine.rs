@@ -1,0 +1,266 @@
+//! Starts, stops and reports containers: the [`Engine`] of this node.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use k8w_networking::{Network, Registration};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::command;
+use super::components::{Components, Loaded};
+use super::config::WasmConfig;
+use super::container::{Container, Counters};
+use super::cpu::CpuAccount;
+use super::logs::Log;
+use super::memory::Budget;
+use super::outcome::Outcome;
+use super::pool::{self, Allocation};
+use super::preopens;
+use super::serve::{HttpHandler, Server};
+use super::store::NoSlot;
+use super::ticker::Ticker;
+use crate::engine::{Artifact, ContainerId, ContainerSpec, Engine, EngineError, EngineEvent, Prepared, RunsAs, Stats};
+use crate::host;
+
+/// Port of an http component whose container names none.
+const DEFAULT_HTTP_PORT: u16 = 8080;
+
+/// Runs components with wasmtime. One per node.
+pub struct WasmEngine(Arc<Inner>);
+
+struct Inner {
+    config: WasmConfig,
+    components: Components,
+    network: Arc<Network>,
+    events: mpsc::Sender<EngineEvent>,
+    ticker: Arc<Ticker>,
+    slots: Arc<Semaphore>,
+    running: Mutex<HashMap<ContainerId, Running>>,
+    /// Memory limits of whole pods, while one of their containers runs.
+    pods: Mutex<HashMap<String, Weak<Budget>>>,
+}
+
+/// A container between `Started` and `Exited`. Taking it out of the table is the right to report its end.
+struct Running {
+    container: Arc<Container>,
+    digest: String,
+    kind: Kind,
+}
+
+enum Kind {
+    /// Dropping the registration closes the port.
+    Http {
+        server: Arc<Server>,
+        registration: Option<Registration>,
+    },
+    Command,
+}
+
+impl WasmEngine {
+    /// Makes the engine of a node. `events` gets what happens to containers, in order for each of them.
+    ///
+    /// # Errors
+    /// When the engine's directory cannot be used, or wasmtime cannot run on this machine.
+    pub fn new(
+        config: WasmConfig,
+        network: Arc<Network>,
+        events: mpsc::Sender<EngineEvent>,
+    ) -> Result<WasmEngine, EngineError> {
+        let internal = |error: &dyn std::fmt::Display| EngineError::Internal(error.to_string());
+        let pool = pool::engine(&config.pool).map_err(|error| internal(&format!("{error:#}")))?;
+        let (Allocation::Pooled { instances } | Allocation::OnDemand { instances }) = pool.allocation;
+        match pool.allocation {
+            Allocation::Pooled { .. } => tracing::info!("wasm engine: {}", pool.allocation),
+            Allocation::OnDemand { .. } => tracing::warn!("wasm engine: {}", pool.allocation),
+        }
+        let linker = host::linker(&pool.engine).map_err(|error| internal(&format!("{error:#}")))?;
+        let ticker = Ticker::start(pool.engine.weak(), config.guest.tick).map_err(|error| internal(&error))?;
+        let views = config.data_dir.join("views");
+        match std::fs::remove_dir_all(&views) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(internal(&error)),
+            _ => {}
+        }
+        let components = Components::open(pool.engine, linker, config.clone()).map_err(|error| internal(&error))?;
+        Ok(WasmEngine(Arc::new(Inner {
+            config,
+            components,
+            network,
+            events,
+            ticker: Arc::new(ticker),
+            slots: Arc::new(Semaphore::new(instances as usize)),
+            running: Mutex::default(),
+            pods: Mutex::default(),
+        })))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+#[async_trait]
+impl Engine for WasmEngine {
+    async fn prepare(&self, artifact: &Artifact) -> Result<Prepared, EngineError> {
+        let loaded = self.0.components.prepare(artifact).await?;
+        Ok(Prepared { digest: artifact.digest.clone(), runs_as: loaded.runs_as })
+    }
+
+    async fn start(&self, spec: ContainerSpec) -> Result<(), EngineError> {
+        let loaded = self.0.components.get(&spec.digest).await?;
+        self.0.start(&loaded, spec).await
+    }
+
+    async fn stop(&self, id: &ContainerId, grace: Duration) {
+        self.0.stop(id, grace);
+    }
+
+    async fn stats(&self, id: &ContainerId) -> Option<Stats> {
+        lock(&self.0.running).get(id).map(|running| running.container.stats())
+    }
+}
+
+impl Inner {
+    async fn start(self: &Arc<Self>, loaded: &Loaded, spec: ContainerSpec) -> Result<(), EngineError> {
+        let as_command = match loaded.runs_as {
+            RunsAs::Http => false,
+            RunsAs::Command => true,
+            RunsAs::HttpOrCommand => spec.force_command,
+        };
+        let port = spec.http_port.unwrap_or(DEFAULT_HTTP_PORT);
+        let (id, digest) = (spec.id.clone(), spec.digest.clone());
+        let container = Arc::new(self.container(spec)?);
+        match (as_command, &loaded.http, &loaded.command) {
+            (true, _, Some(pre)) => {
+                let capacity = |error: NoSlot| EngineError::Capacity(error.to_string());
+                let process = command::start(pre.clone(), container.clone()).map_err(capacity)?;
+                self.begin(Running { container, digest, kind: Kind::Command }).await;
+                let inner = self.clone();
+                tokio::spawn(async move {
+                    let outcome = process.await;
+                    inner.end(&id, outcome).await;
+                });
+            }
+            (false, Some(pre), _) => {
+                let (inner, failed) = (Arc::downgrade(self), id.clone());
+                let server = Server::new(pre.clone(), container.clone(), move |outcome| {
+                    let (inner, failed) = (inner.clone(), failed.clone());
+                    tokio::spawn(async move {
+                        if let Some(inner) = inner.upgrade() {
+                            inner.end(&failed, outcome).await;
+                        }
+                    });
+                });
+                let kind = Kind::Http { server: server.clone(), registration: None };
+                self.begin(Running { container: container.clone(), digest, kind }).await;
+                let opened = self.network.register_http(&container.pod, port, Arc::new(HttpHandler(server)));
+                // A container that was stopped meanwhile is gone from the table, and its port with it.
+                if let Some(Running { kind: Kind::Http { registration, .. }, .. }) = lock(&self.running).get_mut(&id) {
+                    *registration = Some(opened);
+                }
+            }
+            _ => return Err(EngineError::Internal("the component was linked for another use".to_owned())),
+        }
+        Ok(())
+    }
+
+    fn container(&self, spec: ContainerSpec) -> Result<Container, EngineError> {
+        let limits = self.config.guest;
+        let pod_budget = spec.pod_memory_limit_bytes.map(|limit_bytes| self.pod_budget(&spec.pod.uid, limit_bytes));
+        let memory_limit_bytes = spec.memory_limit_bytes.unwrap_or(limits.memory_bytes);
+        Ok(Container {
+            preopens: preopens::open(&spec.preopens, &self.views(&spec.id))?,
+            id: spec.id,
+            pod: spec.pod,
+            args: spec.argv,
+            env: spec.env,
+            working_dir: spec.working_dir,
+            network: self.network.clone(),
+            log: Arc::new(Log::new(spec.log_path, limits.log_file_bytes, limits.log_files)),
+            memory: Budget::new(memory_limit_bytes, pod_budget),
+            cpu: CpuAccount::new(spec.cpu_limit_millis),
+            ticker: self.ticker.clone(),
+            slots: self.slots.clone(),
+            limits,
+            http: self.config.http,
+            interrupt: CancellationToken::new(),
+            draining: CancellationToken::new(),
+            counters: Counters::default(),
+        })
+    }
+
+    fn pod_budget(&self, pod_uid: &str, limit_bytes: u64) -> Arc<Budget> {
+        let mut pods = lock(&self.pods);
+        pods.retain(|_, budget| budget.strong_count() > 0);
+        if let Some(budget) = pods.get(pod_uid).and_then(Weak::upgrade) {
+            return budget;
+        }
+        let budget = Budget::new(limit_bytes, None);
+        pods.insert(pod_uid.to_owned(), Arc::downgrade(&budget));
+        budget
+    }
+
+    /// Where mounts of single files are shown from.
+    fn views(&self, id: &ContainerId) -> PathBuf {
+        let name = format!("{}_{}_{}", id.pod_uid, id.container, id.attempt);
+        self.config.data_dir.join("views").join(name)
+    }
+
+    async fn begin(&self, running: Running) {
+        let id = running.container.id.clone();
+        lock(&self.running).insert(id.clone(), running);
+        self.report(EngineEvent::Started { id }).await;
+    }
+
+    /// Reports the end of a container, whoever finds it out first.
+    async fn end(&self, id: &ContainerId, outcome: Outcome) {
+        let Some(ended) = lock(&self.running).remove(id) else { return };
+        let Running { container, digest, kind } = ended;
+        container.draining.cancel();
+        container.interrupt.cancel();
+        if let Kind::Http { server, registration } = kind {
+            drop(registration);
+            server.close();
+        }
+        drop(container);
+        self.components.release(&digest);
+        // Best effort: a view that stays is removed when the node starts again.
+        let _ = std::fs::remove_dir_all(self.views(id));
+        self.report(outcome.event(id.clone())).await;
+    }
+
+    fn stop(self: &Arc<Self>, id: &ContainerId, grace: Duration) {
+        let mut running = lock(&self.running);
+        let Some(Running { container, kind, .. }) = running.get_mut(id) else { return };
+        let container = container.clone();
+        if container.draining.is_cancelled() && !grace.is_zero() {
+            return;
+        }
+        container.draining.cancel();
+        let (inner, id) = (self.clone(), id.clone());
+        match kind {
+            Kind::Http { server, registration } => {
+                *registration = None;
+                let server = server.clone();
+                tokio::spawn(async move {
+                    let drained = tokio::time::timeout(grace, server.drained()).await;
+                    let outcome = if drained.is_ok() { Outcome::exited(0) } else { Outcome::interrupted(true) };
+                    inner.end(&id, outcome).await;
+                });
+            }
+            // WASI 0.2 has no signals: there is nothing a process could do with its grace but go on.
+            Kind::Command => container.interrupt.cancel(),
+        }
+    }
+
+    /// The agent always takes events; when it is gone the node is going down.
+    async fn report(&self, event: EngineEvent) {
+        if self.events.send(event).await.is_err() {
+            tracing::debug!("nobody takes events of the wasm engine any more");
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Serves HTTP with a component: the handler that a pod's port stands for.
+//!
+//! A request costs a store, an instance from the pool and no task: the guest runs inside the response's own future, and
+//! after the head inside the response's body. So a slow reader slows the guest, and a reader that goes away ends it.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Poll, ready};
+use std::time::Instant;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::StatusCode;
+use http_body_util::{BodyExt, Full};
+use k8w_networking::{Body, Handler};
+use tokio::sync::{Notify, oneshot};
+use wasmtime::{PoolConcurrencyLimitError, Store};
+use wasmtime_wasi_http::Error;
+use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
+use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
+use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
+
+use super::container::Container;
+use super::guest::Guest;
+use super::logs::Source;
+use super::memory::OutOfMemory;
+use super::outcome::{Outcome, describe};
+use super::response::GuestBody;
+use super::store::{Interrupted, NoSlot, State, new_store};
+
+type Head = Result<http::Response<HyperOutgoingBody>, ErrorCode>;
+
+/// The http component of one container.
+pub struct Server {
+    pre: ProxyPre<State>,
+    pub container: Arc<Container>,
+    running: AtomicUsize,
+    /// Told when the last request ends.
+    idle: Notify,
+    warm: Mutex<Vec<Warm>>,
+    /// Ends the container.
+    fail: Box<dyn Fn(Outcome) + Send + Sync>,
+}
+
+/// An instance that may serve another request.
+struct Warm {
+    store: Store<State>,
+    proxy: Proxy,
+    served: u32,
+    since: Instant,
+}
+
+impl Server {
+    pub fn new(
+        pre: ProxyPre<State>,
+        container: Arc<Container>,
+        fail: impl Fn(Outcome) + Send + Sync + 'static,
+    ) -> Arc<Server> {
+        Arc::new(Server {
+            pre,
+            container,
+            running: AtomicUsize::new(0),
+            idle: Notify::new(),
+            warm: Mutex::default(),
+            fail: Box::new(fail),
+        })
+    }
+
+    /// Waits until no request runs.
+    pub async fn drained(&self) {
+        loop {
+            let mut idle = std::pin::pin!(self.idle.notified());
+            idle.as_mut().enable();
+            if self.running.load(Ordering::SeqCst) == 0 {
+                return;
+            }
+            idle.await;
+        }
+    }
+
+    /// Lets instances go that wait for another request.
+    pub fn close(&self) {
+        self.lock_warm().clear();
+    }
+
+    fn lock_warm(&self) -> std::sync::MutexGuard<'_, Vec<Warm>> {
+        self.warm.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    async fn instance(&self) -> wasmtime::Result<Warm> {
+        if self.container.http.instance_reuse > 1
+            && let Some(warm) = self.lock_warm().pop()
+        {
+            return Ok(warm);
+        }
+        let mut store = new_store(self.pre.engine(), &self.container)?;
+        let proxy = self.pre.instantiate_async(&mut store).await?;
+        Ok(Warm { store, proxy, served: 0, since: Instant::now() })
+    }
+
+    /// Keeps an instance for the next request, if it may have one.
+    fn keep(self: &Arc<Self>, mut warm: Warm) {
+        warm.served += 1;
+        warm.since = Instant::now();
+        if warm.served >= self.container.http.instance_reuse || self.container.draining.is_cancelled() {
+            return;
+        }
+        let mut waiting = self.lock_warm();
+        let first = waiting.is_empty();
+        waiting.push(warm);
+        drop(waiting);
+        if first {
+            tokio::spawn(expire(Arc::downgrade(self)));
+        }
+    }
+
+    /// Tells what became of a request whose guest failed, and what its client sees.
+    pub fn failed(&self, error: &wasmtime::Error) -> StatusCode {
+        match error.downcast_ref() {
+            Some(OutOfMemory::Shared { .. }) => return StatusCode::SERVICE_UNAVAILABLE,
+            Some(OutOfMemory::Alone { .. }) => {
+                (self.fail)(Outcome::of(error));
+                return StatusCode::INTERNAL_SERVER_ERROR;
+            }
+            None => {}
+        }
+        if error.is::<Interrupted>() || error.is::<NoSlot>() || error.is::<PoolConcurrencyLimitError>() {
+            return StatusCode::SERVICE_UNAVAILABLE;
+        }
+        self.container.counters.traps.fetch_add(1, Ordering::Relaxed);
+        self.container.log.line(Source::Stderr, &describe(error));
+        StatusCode::INTERNAL_SERVER_ERROR
+    }
+}
+
+/// Drops instances that waited too long for a request. Ends when none waits.
+async fn expire(server: std::sync::Weak<Server>) {
+    loop {
+        let Some(wait) = server.upgrade().map(|server| server.container.http.idle_instance) else { return };
+        tokio::time::sleep(wait).await;
+        let Some(server) = server.upgrade() else { return };
+        let mut waiting = server.lock_warm();
+        waiting.retain(|warm| warm.since.elapsed() < wait);
+        if waiting.is_empty() {
+            return;
+        }
+    }
+}
+
+/// What the network calls.
+pub struct HttpHandler(pub Arc<Server>);
+
+impl Handler for HttpHandler {
+    fn call(&self, request: http::Request<Body>) -> BoxFuture<'static, http::Response<Body>> {
+        Box::pin(respond(self.0.clone(), request))
+    }
+}
+
+/// One request that runs; the last one to end tells those who wait.
+pub struct Turn(Arc<Server>);
+
+impl Turn {
+    fn begin(server: &Arc<Server>) -> Option<Turn> {
+        let turn = Turn(server.clone());
+        let before = server.running.fetch_add(1, Ordering::SeqCst);
+        (before < server.container.http.concurrent).then_some(turn)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if self.0.running.fetch_sub(1, Ordering::SeqCst) == 1 && self.0.container.draining.is_cancelled() {
+            self.0.idle.notify_waiters();
+        }
+    }
+}
+
+async fn respond(server: Arc<Server>, request: http::Request<Body>) -> http::Response<Body> {
+    let container = &server.container;
+    container.counters.requests.fetch_add(1, Ordering::Relaxed);
+    let Some(turn) = Turn::begin(&server) else {
+        return refuse(StatusCode::SERVICE_UNAVAILABLE, "too many requests at once\n");
+    };
+    if request.uri().authority().is_none() && !request.headers().contains_key(http::header::HOST) {
+        return refuse(StatusCode::BAD_REQUEST, "the request names no host\n");
+    }
+    let head_only = request.method() == http::Method::HEAD;
+    let limit = container.http.response;
+    let (sender, mut head) = oneshot::channel();
+    let mut guest = Some(Guest::new(container.clone(), serve(turn, request, sender)));
+    let mut error = None;
+    let mut response = std::future::poll_fn(|cx| {
+        if let Some(running) = &mut guest
+            && let Poll::Ready(ended) = Pin::new(running).poll(cx)
+        {
+            guest = None;
+            error = ended.err();
+        }
+        let head = ready!(Pin::new(&mut head).poll(cx));
+        Poll::Ready(head.ok())
+    });
+    // Most guests answer at the first poll: only the others get a timer.
+    let answered = match futures::poll!(&mut response) {
+        Poll::Ready(answered) => Ok(answered),
+        Poll::Pending => tokio::time::timeout(limit, &mut response).await,
+    };
+    match answered {
+        Ok(Some(Ok(response))) => {
+            response.map(|body| GuestBody::new(body, guest, error, server.clone(), head_only).boxed_unsync())
+        }
+        Ok(Some(Err(code))) => {
+            container.log.line(Source::Stderr, &format!("the component answered with an error: {code}"));
+            refuse(StatusCode::INTERNAL_SERVER_ERROR, "the component answered with an error\n")
+        }
+        Ok(None) => match error {
+            Some(error) => refuse(server.failed(&error), "the component failed; its log says why\n"),
+            None => refuse(StatusCode::INTERNAL_SERVER_ERROR, "the component gave no response\n"),
+        },
+        Err(_) => refuse(StatusCode::GATEWAY_TIMEOUT, "the component did not answer in time\n"),
+    }
+}
+
+/// The guest's side of a request, from instance to return.
+async fn serve(turn: Turn, request: http::Request<Body>, head: oneshot::Sender<Head>) -> wasmtime::Result<()> {
+    let mut warm = turn.0.instance().await?;
+    let request = request.map(|body| body.map_err(|error| Error::InternalError(Some(error.to_string()))));
+    let mut view = warm.store.data_mut().http();
+    let request = view.new_incoming_request(Scheme::Http, request)?;
+    let out = view.new_response_outparam(head)?;
+    warm.proxy.wasi_http_incoming_handler().call_handle(&mut warm.store, request, out).await?;
+    if turn.0.container.http.instance_reuse > 1 {
+        turn.0.keep(warm);
+    }
+    Ok(())
+}
+
+fn refuse(status: StatusCode, why: &'static str) -> http::Response<Body> {
+    let body = Full::new(Bytes::from_static(why.as_bytes())).map_err(|never| match never {}).boxed_unsync();
+    let mut response = http::Response::new(body);
+    *response.status_mut() = status;
+    response
+}

@@ -1,0 +1,82 @@
+//! What one instance owns, and a store made for it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::sync::OwnedSemaphorePermit;
+use wasmtime::component::ResourceTable;
+use wasmtime::{Engine, Store, UpdateDeadline};
+use wasmtime_wasi::clocks::WasiClocksCtx;
+use wasmtime_wasi::filesystem::WasiFilesystemCtx;
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView};
+
+use super::container::Container;
+use super::memory::Reservation;
+use crate::host::http::Outgoing;
+
+/// The data of a store: handles of one instance, over a [`Container`] that many share.
+pub struct State {
+    pub container: Arc<Container>,
+    pub table: ResourceTable,
+    pub filesystem: WasiFilesystemCtx,
+    pub clocks: WasiClocksCtx,
+    pub http: WasiHttpCtx,
+    pub outgoing: Outgoing,
+    pub memory: Reservation,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl State {
+    /// What `wasi:http` works on.
+    pub fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { hooks: &mut self.outgoing, table: &mut self.table, ctx: &mut self.http }
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        self.container.counters.instances.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A trap that ends a guest from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("interrupted")]
+pub struct Interrupted;
+
+/// The node runs as many instances as it can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("all instance slots of this node are in use")]
+pub struct NoSlot;
+
+/// A store for one instance of `container`, with all of its limits in place.
+///
+/// # Errors
+/// [`NoSlot`].
+pub fn new_store(engine: &Engine, container: &Arc<Container>) -> Result<Store<State>, NoSlot> {
+    let slot = container.slots.clone().try_acquire_owned().map_err(|_| NoSlot)?;
+    container.counters.instances.fetch_add(1, Ordering::Relaxed);
+    let mut table = ResourceTable::new();
+    table.set_max_capacity(container.limits.resources);
+    let mut http = WasiHttpCtx::new();
+    http.set_field_size_limit(container.limits.http_fields_bytes);
+    let state = State {
+        table,
+        filesystem: WasiFilesystemCtx::default(),
+        clocks: WasiClocksCtx::default(),
+        http,
+        outgoing: Outgoing(container.clone()),
+        memory: Reservation::new(container.memory.clone(), container.http.memory_wait),
+        container: container.clone(),
+        _slot: slot,
+    };
+    let mut store = Store::new(engine, state);
+    store.limiter_async(|state| &mut state.memory);
+    store.set_hostcall_fuel(container.limits.hostcall_fuel);
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(|store| match store.data().container.interrupt.is_cancelled() {
+        true => Err(Interrupted.into()),
+        false => Ok(UpdateDeadline::Yield(1)),
+    });
+    Ok(store)
+}

@@ -1,0 +1,54 @@
+//! What tests of the engine share.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use k8w_networking::{Network, PodIdentity};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::config::{GuestLimits, HttpLimits};
+use super::container::{Container, Counters};
+use super::cpu::CpuAccount;
+use super::logs::Log;
+use super::memory::Budget;
+use super::ticker::Ticker;
+use crate::engine::ContainerId;
+
+/// A container with no component, logging into `dir`.
+pub fn container(dir: &Path) -> Arc<Container> {
+    let engine = wasmtime::Engine::default();
+    let limits = GuestLimits::default();
+    let network = Network::new(k8w_networking::Config {
+        service_cidr: "10.96.0.0/16".parse().unwrap(),
+        pod_cidrs: vec!["10.64.0.0/18".parse().unwrap()],
+        cluster_domain: "cluster.local".to_owned(),
+        node_name: "node".to_owned(),
+        client_tls: None,
+    });
+    Arc::new(Container {
+        id: ContainerId { pod_uid: "uid".to_owned(), container: "main".to_owned(), attempt: 0 },
+        pod: PodIdentity {
+            namespace: "default".to_owned(),
+            name: "pod".to_owned(),
+            uid: "uid".to_owned(),
+            ip: "10.64.0.2".parse().unwrap(),
+            service_account: "default".to_owned(),
+        },
+        args: Vec::new(),
+        env: Vec::new(),
+        working_dir: None,
+        preopens: Vec::new(),
+        network,
+        log: Arc::new(Log::new(dir.join("0.log"), limits.log_file_bytes, limits.log_files)),
+        memory: Budget::new(limits.memory_bytes, None),
+        cpu: CpuAccount::new(None),
+        ticker: Arc::new(Ticker::start(engine.weak(), limits.tick).unwrap()),
+        slots: Arc::new(Semaphore::new(1)),
+        limits,
+        http: HttpLimits::default(),
+        interrupt: CancellationToken::new(),
+        draining: CancellationToken::new(),
+        counters: Counters::default(),
+    })
+}

@@ -1,0 +1,118 @@
+//! One thread that advances the engine's epoch while guests run, and sleeps while none does.
+//!
+//! An epoch makes running guests yield; it accounts for nothing. Going to sleep is lazy ([`IDLE_TICKS`]), so that a
+//! server which answers one request at a time does not wake the thread for each.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+use wasmtime::EngineWeak;
+
+/// Ticks without a running guest before the thread parks.
+const IDLE_TICKS: u32 = 100;
+
+/// Shared by all polls of guest code.
+#[derive(Debug)]
+pub struct Ticker {
+    state: Arc<State>,
+    thread: Thread,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    running: AtomicUsize,
+    /// Counts up with every poll that begins.
+    begun: AtomicU64,
+    parked: AtomicBool,
+    ended: AtomicBool,
+}
+
+impl Ticker {
+    /// Starts the thread. It ends when the ticker is dropped or the engine is gone.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn start(engine: EngineWeak, tick: Duration) -> std::io::Result<Ticker> {
+        let state = Arc::new(State::default());
+        let shared = state.clone();
+        let thread = thread::Builder::new()
+            .name("wasm-epoch".to_owned())
+            .stack_size(128 << 10)
+            .spawn(move || run(&shared, &engine, tick))?;
+        Ok(Ticker { state, thread: thread.thread().clone() })
+    }
+
+    /// Guest code runs on this thread until the guard is dropped.
+    pub fn enter(&self) -> Running<'_> {
+        self.state.running.fetch_add(1, Ordering::SeqCst);
+        self.state.begun.fetch_add(1, Ordering::Relaxed);
+        if self.state.parked.load(Ordering::SeqCst) {
+            self.thread.unpark();
+        }
+        Running(&self.state)
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.state.ended.store(true, Ordering::SeqCst);
+        self.thread.unpark();
+    }
+}
+
+/// While this lives, the epoch advances.
+pub struct Running<'a>(&'a State);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+fn run(state: &State, engine: &EngineWeak, tick: Duration) {
+    let (mut idle_ticks, mut seen) = (0, 0);
+    while !state.ended.load(Ordering::SeqCst) {
+        thread::sleep(tick);
+        let begun = state.begun.load(Ordering::Relaxed);
+        let running = state.running.load(Ordering::SeqCst) > 0;
+        if running {
+            let Some(engine) = engine.upgrade() else { return };
+            engine.increment_epoch();
+        }
+        idle_ticks = if running || begun != seen { 0 } else { idle_ticks + 1 };
+        seen = begun;
+        if idle_ticks >= IDLE_TICKS {
+            state.parked.store(true, Ordering::SeqCst);
+            // A guest that began before `parked` could be seen would not have woken this thread.
+            while state.running.load(Ordering::SeqCst) == 0 && !state.ended.load(Ordering::SeqCst) {
+                thread::park();
+            }
+            state.parked.store(false, Ordering::SeqCst);
+            idle_ticks = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_epoch_advances_only_while_something_runs() {
+        let engine = wasmtime::Engine::default();
+        let ticker = Ticker::start(engine.weak(), Duration::from_micros(100)).unwrap();
+        let parked = || ticker.state.parked.load(Ordering::SeqCst);
+        for _ in 0..3 {
+            while !parked() {
+                thread::yield_now();
+            }
+            let running = ticker.enter();
+            while parked() {
+                thread::yield_now();
+            }
+            drop(running);
+        }
+    }
+}
