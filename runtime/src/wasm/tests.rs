@@ -22,6 +22,7 @@ pub fn container(dir: &Path) -> Arc<Container> {
     let network = Network::new(k8w_networking::Config {
         service_cidr: "10.96.0.0/16".parse().unwrap(),
         pod_cidrs: vec!["10.64.0.0/18".parse().unwrap()],
+        wasm_cidr: None,
         cluster_domain: "cluster.local".to_owned(),
         node_name: "node".to_owned(),
         client_tls: None,
