@@ -4,6 +4,7 @@
 //! [`Datastore`] states what callers may rely on; every backend proves it by running the one behaviour suite.
 
 pub mod embedded;
+pub mod etcd;
 mod journal;
 mod local;
 pub mod memory;
