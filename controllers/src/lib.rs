@@ -17,8 +17,11 @@ pub mod engine;
 pub mod execute;
 pub mod plan;
 mod pods;
+mod quantity;
 pub mod resource;
+pub mod scheduler;
 mod selector;
+mod taints;
 mod time;
 pub mod world;
 
@@ -37,8 +40,8 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// THE table of controllers.
-pub fn controllers(_config: &Config) -> Vec<Box<dyn Controller>> {
-    vec![Box::new(apps::replica_set::ReplicaSets)]
+pub fn controllers(config: &Config) -> Vec<Box<dyn Controller>> {
+    vec![Box::new(scheduler::Scheduler::new(&config.scheduler_name)), Box::new(apps::replica_set::ReplicaSets)]
 }
 
 /// Runs every controller and the scheduler until `shutdown` is cancelled.

@@ -1,0 +1,61 @@
+//! What pods request must fit what the node has, one pod slot included.
+
+use std::borrow::Cow;
+
+use super::{Check, Filter, Refusal, frees_a_node, is_node_change};
+use crate::scheduler::snapshot::{NodeInfo, PodInfo, Snapshot};
+use crate::world::Delta;
+
+pub struct NodeResources;
+
+impl Filter for NodeResources {
+    fn begin<'a>(&self, pod: &'a PodInfo, _: &'a Snapshot) -> Option<Check<'a>> {
+        Some(Box::new(|node| {
+            let reasons = lacks(pod, node);
+            if reasons.is_empty() {
+                return Ok(());
+            }
+            Err(Refusal { reasons, is_resolvable: fits_empty(pod, node) })
+        }))
+    }
+
+    fn may_be_helped_by(&self, delta: &Delta) -> bool {
+        is_node_change(delta) || frees_a_node(delta)
+    }
+}
+
+fn lacks(pod: &PodInfo, node: &NodeInfo) -> Vec<Cow<'static, str>> {
+    let mut reasons = Vec::new();
+    if node.pods.len() + 1 > node.max_pods {
+        reasons.push(Cow::Borrowed("Too many pods"));
+    }
+    let (asks, has, used) = (&pod.requests, &node.allocatable, &node.requested);
+    // What is not asked for may be overdrawn: only requests that add to the load are weighed.
+    let short = |asks: i64, has: i64, used: i64| asks > 0 && asks > has.saturating_sub(used);
+    if short(asks.cpu_millis, has.cpu_millis, used.cpu_millis) {
+        reasons.push(Cow::Borrowed("Insufficient cpu"));
+    }
+    if short(asks.memory_bytes, has.memory_bytes, used.memory_bytes) {
+        reasons.push(Cow::Borrowed("Insufficient memory"));
+    }
+    if short(asks.ephemeral_bytes, has.ephemeral_bytes, used.ephemeral_bytes) {
+        reasons.push(Cow::Borrowed("Insufficient ephemeral-storage"));
+    }
+    for (name, asks) in &asks.others {
+        let of = |amounts: &std::collections::BTreeMap<String, i64>| amounts.get(name).copied().unwrap_or(0);
+        if short(*asks, of(&has.others), of(&used.others)) {
+            reasons.push(Cow::Owned(format!("Insufficient {name}")));
+        }
+    }
+    reasons
+}
+
+/// Whether the pod would fit the node if no other pod were on it.
+fn fits_empty(pod: &PodInfo, node: &NodeInfo) -> bool {
+    let (asks, has) = (&pod.requests, &node.allocatable);
+    node.max_pods > 0
+        && asks.cpu_millis <= has.cpu_millis
+        && asks.memory_bytes <= has.memory_bytes
+        && asks.ephemeral_bytes <= has.ephemeral_bytes
+        && asks.others.iter().all(|(name, asks)| *asks <= has.others.get(name).copied().unwrap_or(0))
+}

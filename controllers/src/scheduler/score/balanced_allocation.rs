@@ -1,0 +1,18 @@
+//! Prefers nodes whose cpu and memory are used in like measure, so that neither is left over.
+
+use super::{MAX_SCORE, Rate, Score};
+use crate::scheduler::snapshot::{PodInfo, Snapshot};
+
+pub struct BalancedAllocation;
+
+impl Score for BalancedAllocation {
+    fn begin<'a>(&self, pod: &'a PodInfo, _: &'a Snapshot) -> Option<Rate<'a>> {
+        let share = |used: i64, has: i64| if has <= 0 { 1.0 } else { (used as f64 / has as f64).min(1.0) };
+        Some(Box::new(move |node| {
+            let cpu = share(node.requested.cpu_millis + pod.requests.cpu_millis, node.allocatable.cpu_millis);
+            let memory = share(node.requested.memory_bytes + pod.requests.memory_bytes, node.allocatable.memory_bytes);
+            // Half the distance is the standard deviation of two values.
+            ((1.0 - (cpu - memory).abs() / 2.0) * MAX_SCORE as f64) as i64
+        }))
+    }
+}
