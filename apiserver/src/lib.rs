@@ -13,6 +13,7 @@
 pub mod authn;
 pub mod authz;
 pub mod body;
+pub mod bootstrap;
 pub mod call;
 pub mod chain;
 pub mod config;

@@ -1,0 +1,103 @@
+//! The objects that every cluster has, made or mended when the API server starts.
+//!
+//! One pass: what should be there is compared with the watch cache, and only what is missing or was changed is written,
+//! through the ordinary request path. A restart on existing data writes nothing.
+
+mod objects;
+mod plan;
+mod roles;
+
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use http::{Method, Request};
+use http_body_util::BodyExt;
+use k8w_kinds::KindDef;
+use k8w_kinds::object::text;
+use serde_json::Value;
+
+use crate::ApiServer;
+use crate::body::Body;
+use crate::identity::{Peer, UserInfo};
+use crate::pki::MASTERS_GROUP;
+use plan::{Keep, Write, plan};
+
+/// As whom the API server writes its own objects.
+const USER: &str = "system:apiserver";
+/// How many writes are under way at once: enough for the datastore to put them into few flushes.
+const WRITES_AT_ONCE: usize = 32;
+
+/// An object that every cluster has could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write the {kind} {name:?} that every cluster has: {reason}")]
+pub struct BootstrapError {
+    pub kind: String,
+    pub name: String,
+    pub reason: String,
+}
+
+/// Makes or mends everything. The watch cache must be filled.
+pub async fn reconcile(server: &Arc<ApiServer>) -> Result<(), BootstrapError> {
+    let config = &server.config;
+    write_all(server, objects::namespaces().into_iter().map(|object| (object, Keep::Present))).await?;
+    let cluster = vec![
+        (objects::kubernetes_service(config), Keep::Fields),
+        (objects::kubernetes_endpoints(config.advertise), Keep::Fields),
+    ];
+    let classes = objects::classes().into_iter().map(|object| (object, Keep::Present));
+    let roles = roles::cluster_roles().into_iter().map(|role| (role, Keep::Rules));
+    let bindings = roles::cluster_role_bindings().into_iter().map(|binding| (binding, Keep::Subjects));
+    write_all(server, cluster.into_iter().chain(classes).chain(roles).chain(bindings)).await
+}
+
+async fn write_all(server: &Arc<ApiServer>, wanted: impl Iterator<Item = (Value, Keep)>) -> Result<(), BootstrapError> {
+    let user = UserInfo { name: USER.into(), groups: vec![MASTERS_GROUP.into()], ..UserInfo::default() };
+    let peer = Peer::in_process(user);
+    let resources = server.resources.load_full();
+    let writes = wanted.filter_map(|(desired, keep)| {
+        let (group, version) =
+            text(&desired, &["apiVersion"]).split_once('/').unwrap_or(("", text(&desired, &["apiVersion"])));
+        // A kind that is not served yet has no objects that every cluster has.
+        let kind = resources.all().iter().find(|resource| {
+            resource.kind == text(&desired, &["kind"]) && resource.group == group && resource.version == version
+        })?;
+        let live = kind.objects.get(text(&desired, &["metadata", "namespace"]), text(&desired, &["metadata", "name"]));
+        Some((kind.clone(), plan(&desired, live.map(|record| record.value()), keep)?))
+    });
+    let writes = writes.collect::<Vec<_>>();
+    stream::iter(writes)
+        .map(Ok)
+        .try_for_each_concurrent(WRITES_AT_ONCE, |(kind, write)| {
+            let (server, peer) = (server.clone(), peer.clone());
+            async move { send(&server, peer, &kind, write).await }
+        })
+        .await
+}
+
+async fn send(server: &Arc<ApiServer>, peer: Peer, kind: &KindDef, write: Write) -> Result<(), BootstrapError> {
+    let (method, object) = match write {
+        Write::Create(object) => (Method::POST, object),
+        Write::Replace(object) => (Method::PUT, object),
+    };
+    let (namespace, name) = (text(&object, &["metadata", "namespace"]), text(&object, &["metadata", "name"]));
+    let mut path = if kind.group.is_empty() { "/api/".to_owned() } else { format!("/apis/{}/", kind.group) };
+    path.push_str(&kind.version);
+    if kind.namespaced {
+        path.push_str(&format!("/namespaces/{namespace}"));
+    }
+    path.push_str(&format!("/{}", kind.plural));
+    if method == Method::PUT {
+        path.push_str(&format!("/{name}"));
+    }
+    let failed = |reason: String| BootstrapError { kind: kind.kind.to_string(), name: name.to_owned(), reason };
+    let request = Request::builder().method(method).uri(path).header("content-type", "application/json");
+    let request = request.body(Body::from(object.to_string())).map_err(|error| failed(error.to_string()))?;
+    let response = server.handle(request, peer).await;
+    if response.status().is_success() {
+        return Ok(());
+    }
+    let code = response.status();
+    let body = response.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let status: Value = serde_json::from_slice(&body).unwrap_or_default();
+    Err(failed(format!("{code}: {}", text(&status, &["message"]))))
+}

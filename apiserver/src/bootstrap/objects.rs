@@ -1,0 +1,69 @@
+//! The objects beside roles that every cluster has.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use serde_json::{Value, json};
+
+use crate::config::Config;
+
+pub const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
+
+/// Namespaces come first: the others may live in them.
+pub fn namespaces() -> Vec<Value> {
+    let namespace = |name: &&str| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+    NAMESPACES.iter().map(namespace).collect()
+}
+
+/// How pods reach the API server.
+pub fn kubernetes_service(config: &Config) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "kubernetes", "namespace": "default",
+            "labels": {"component": "apiserver", "provider": "kubernetes"}},
+        "spec": {"type": "ClusterIP", "clusterIP": service_ip(config), "sessionAffinity": "None",
+            "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": config.advertise.port()}]},
+    })
+}
+
+/// The first address of the service range, which belongs to the `kubernetes` Service.
+fn service_ip(config: &Config) -> Ipv4Addr {
+    let network = u32::from(config.service_cidr.network());
+    Ipv4Addr::from(network.saturating_add(1))
+}
+
+/// Where the `kubernetes` Service leads.
+pub fn kubernetes_endpoints(advertise: SocketAddr) -> Value {
+    let address_type = if advertise.is_ipv4() { "IPv4" } else { "IPv6" };
+    json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": {"name": "kubernetes", "namespace": "default",
+            "labels": {"kubernetes.io/service-name": "kubernetes"}},
+        "addressType": address_type,
+        "endpoints": [{"addresses": [advertise.ip()], "conditions": {"ready": true}}],
+        "ports": [{"name": "https", "protocol": "TCP", "port": advertise.port()}],
+    })
+}
+
+/// Classes that k8w itself implements, and Kubernetes' two built-in priorities.
+pub fn classes() -> Vec<Value> {
+    let priority = |name: &str, value: i64, description: &str| {
+        json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name},
+            "value": value, "description": description})
+    };
+    vec![
+        json!({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "wasmtime"},
+            "handler": "wasmtime", "scheduling": {"nodeSelector": {"k8w.dev/runtime-wasmtime": "true"}}}),
+        json!({"apiVersion": "networking.k8s.io/v1", "kind": "IngressClass", "spec": {"controller": "k8w.dev/ingress"},
+            "metadata": {"name": "k8w", "annotations": {"ingressclass.kubernetes.io/is-default-class": "true"}}}),
+        priority(
+            "system-cluster-critical",
+            2_000_000_000,
+            "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+        ),
+        priority(
+            "system-node-critical",
+            2_000_001_000,
+            "Used for system critical pods that must not be moved from their current node.",
+        ),
+    ]
+}
