@@ -6,6 +6,7 @@ use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use std::pin::Pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 /// Why a streamed body broke off.
@@ -19,7 +20,8 @@ pub enum Body {
     Full(Bytes),
     /// What a client sends over a socket, as hyper hands it over.
     Incoming(Incoming),
-    Stream(UnsyncBoxBody<Bytes, BodyError>),
+    /// The lock is never contended: it only makes the body shareable, which a request that is lent out needs.
+    Stream(Mutex<UnsyncBoxBody<Bytes, BodyError>>),
 }
 
 impl Body {
@@ -29,7 +31,11 @@ impl Body {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BodyError>,
     {
-        if body.is_end_stream() { Body::Empty } else { Body::Stream(body.map_err(Into::into).boxed_unsync()) }
+        if body.is_end_stream() {
+            Body::Empty
+        } else {
+            Body::Stream(Mutex::new(body.map_err(Into::into).boxed_unsync()))
+        }
     }
 }
 
@@ -79,7 +85,7 @@ impl http_body::Body for Body {
                 Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
             }
             Body::Incoming(incoming) => Pin::new(incoming).poll_frame(context).map_err(Into::into),
-            Body::Stream(stream) => Pin::new(stream).poll_frame(context),
+            Body::Stream(stream) => Pin::new(exclusive(stream)).poll_frame(context),
         }
     }
 
@@ -88,7 +94,7 @@ impl http_body::Body for Body {
             Body::Empty => true,
             Body::Full(bytes) => bytes.is_empty(),
             Body::Incoming(incoming) => incoming.is_end_stream(),
-            Body::Stream(stream) => stream.is_end_stream(),
+            Body::Stream(stream) => shared(stream).is_end_stream(),
         }
     }
 
@@ -97,7 +103,15 @@ impl http_body::Body for Body {
             Body::Empty => SizeHint::with_exact(0),
             Body::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Body::Incoming(incoming) => incoming.size_hint(),
-            Body::Stream(stream) => stream.size_hint(),
+            Body::Stream(stream) => shared(stream).size_hint(),
         }
     }
+}
+
+fn exclusive<T>(lock: &mut Mutex<T>) -> &mut T {
+    lock.get_mut().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn shared<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
 }

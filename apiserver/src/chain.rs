@@ -5,36 +5,66 @@ use crate::authn::{self, impersonation::impersonate};
 use crate::body::Body;
 use crate::call::Call;
 use crate::identity::{Attributes, Peer, UserInfo};
+use crate::limits::{REQUEST_TIMEOUT_MS, is_long_running};
 use crate::plugins::Decision;
 use crate::query::Query;
 use crate::request_info::RequestInfo;
+use crate::resources::Resource;
 use crate::routes::{self, Answer};
 use crate::status::Status;
+use crate::verbs;
 use http::{Request, Response, StatusCode, header};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 impl ApiServer {
     /// Answers one request. Every failure is a response.
     pub async fn handle(self: &Arc<Self>, request: Request<Body>, peer: Peer) -> Response<Body> {
+        let started = Instant::now();
         let (parts, body) = request.into_parts();
-        self.answer(parts, body, peer).await.unwrap_or_else(|status| error_response(&status))
-    }
-
-    async fn answer(self: &Arc<Self>, parts: http::request::Parts, body: Body, peer: Peer) -> Answer {
         let query = Query::parse(parts.uri.query().unwrap_or_default());
         let info = RequestInfo::new(&parts.method, parts.uri.path(), &query);
+        let resource = self.resources.load().get(&info.group, &info.version, &info.resource).cloned();
+        let counted = self.metrics.begin(&info, resource.as_deref());
+        let answer = self.answer(parts, body, info, query, resource, peer).await;
+        let response = answer.unwrap_or_else(|status| error_response(&status));
+        counted.end(response.status(), started.elapsed());
+        response
+    }
+
+    async fn answer(
+        self: &Arc<Self>,
+        parts: http::request::Parts,
+        body: Body,
+        info: RequestInfo,
+        query: Query,
+        resource: Option<Arc<Resource>>,
+        peer: Peer,
+    ) -> Answer {
         let user = self.authenticate(&parts, &peer).await?;
         let user = impersonate(user, &parts.headers, |user, info| self.authorize(user, info))?;
         self.authorize(&user, &info)?;
-        let serve = if info.is_resource_request {
+        let long_running = is_long_running(&info);
+        let _turn = if long_running { None } else { self.limits.turn(&info).await? };
+        let special = if info.is_resource_request {
             routes::for_resource(&info.group, &info.resource, &info.subresource)
         } else {
             routes::for_path(&info.path)
         };
         let call = Call { parts, body, info, query, user, peer };
-        match serve {
-            Some(serve) => serve(self.clone(), call).await,
-            None => Err(Status::no_such_resource()),
+        let answer = async {
+            match (special, resource) {
+                (Some(serve), _) => serve(self.clone(), call).await,
+                (None, Some(resource)) => verbs::serve(self, &resource, call).await,
+                (None, None) => Err(Status::no_such_resource()),
+            }
+        };
+        if long_running {
+            return answer.await;
+        }
+        match tokio::time::timeout(Duration::from_millis(REQUEST_TIMEOUT_MS), answer).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Status::timeout("Timeout: request did not complete within the allotted timeout", 1)),
         }
     }
 

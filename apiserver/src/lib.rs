@@ -10,19 +10,26 @@
 //! [`k8w_kinds::registry`]. The API server knows no node and no controller: they come through [`plugins::NodeConnector`]
 //! and the API.
 
+pub mod apply;
 pub mod authn;
 pub mod authz;
 pub mod body;
 pub mod bootstrap;
 pub mod call;
 pub mod chain;
+pub mod codec;
 pub mod config;
 pub mod discovery;
 pub mod document;
+pub mod effects;
 pub mod health;
 pub mod identity;
 pub mod in_process;
+pub mod limits;
+pub mod metrics;
+pub mod object_store;
 pub mod openapi;
+pub mod patch;
 pub mod pki;
 pub mod plugins;
 pub mod query;
@@ -34,6 +41,8 @@ pub mod selector;
 pub mod serve;
 pub mod server;
 pub mod status;
+pub mod table;
+pub mod verbs;
 pub mod version;
 pub mod watch_cache;
 

@@ -5,7 +5,7 @@ use crate::ApiServer;
 use crate::body::Body;
 use crate::call::Call;
 use crate::status::Status;
-use crate::{discovery, health, openapi, version};
+use crate::{discovery, health, metrics, openapi, verbs, version};
 use futures::future::BoxFuture;
 use http::Response;
 use std::sync::Arc;
@@ -47,6 +47,7 @@ pub fn paths() -> &'static [PathRoute] {
             below("/livez", health::serve),
             below("/readyz", health::serve),
             exact("/version", version::serve),
+            exact("/metrics", metrics::serve),
             below("/api", discovery::serve),
             below("/apis", discovery::serve),
             below("/openapi/v3", openapi::serve),
@@ -56,7 +57,7 @@ pub fn paths() -> &'static [PathRoute] {
 
 /// Resources with code of their own.
 pub fn resources() -> &'static [ResourceRoute] {
-    &[]
+    const { &[ResourceRoute { group: "", resource: "bindings", subresource: "", serve: verbs::serve_bindings }] }
 }
 
 /// Who answers a path that is no resource.

@@ -4,6 +4,8 @@ use crate::authz::rbac::Rbac;
 use crate::config::Config;
 use crate::identity::UserInfo;
 use crate::in_process::InProcess;
+use crate::limits::Limits;
+use crate::metrics::Metrics;
 use crate::plugins::{Admission, Authenticator, Authorizer, NodeConnector};
 use crate::resources::{Def, Resources};
 use crate::watch_cache::WatchCache;
@@ -43,6 +45,8 @@ pub struct ApiServer {
     pub cache: Arc<WatchCache>,
     pub resources: ArcSwap<Resources>,
     pub plugins: Plugins,
+    pub limits: Limits,
+    pub metrics: Metrics,
     node_connector: ArcSwapOption<Box<dyn NodeConnector>>,
 }
 
@@ -72,6 +76,8 @@ impl ApiServer {
             cache,
             resources: ArcSwap::from_pointee(resources),
             plugins,
+            limits: Limits::default(),
+            metrics: Metrics::default(),
             node_connector: ArcSwapOption::empty(),
         })
     }

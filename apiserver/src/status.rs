@@ -12,6 +12,8 @@ pub struct Status {
     pub reason: &'static str,
     pub message: String,
     pub details: Option<Box<Details>>,
+    /// `metadata.continue`: where a list that expired may go on.
+    pub continuation: Option<String>,
 }
 
 /// What a [`Status`] is about.
@@ -46,7 +48,7 @@ pub struct Cause {
 
 impl Status {
     fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Status { code, reason, message: message.into(), details: None }
+        Status { code, reason, message: message.into(), details: None, continuation: None }
     }
 
     fn about(mut self, group: &str, kind: &str, name: &str) -> Self {
@@ -135,7 +137,12 @@ impl Status {
 
     /// 413: the body is larger than `limit_bytes`.
     pub fn too_large(limit_bytes: usize) -> Self {
-        Status::new(413, "RequestEntityTooLarge", format!("Request entity too large: limit is {limit_bytes}"))
+        Status::too_much(format!("limit is {limit_bytes}"))
+    }
+
+    /// 413: the body holds too much of something.
+    pub fn too_much(why: impl std::fmt::Display) -> Self {
+        Status::new(413, "RequestEntityTooLarge", format!("Request entity too large: {why}"))
     }
 
     /// 415: the body's format is not one that we read.
@@ -221,7 +228,7 @@ impl Status {
         struct Wire<'a> {
             kind: &'static str,
             api_version: &'static str,
-            metadata: Empty,
+            metadata: Metadata<'a>,
             status: &'static str,
             message: &'a str,
             #[serde(skip_serializing_if = "str::is_empty")]
@@ -231,11 +238,14 @@ impl Status {
             code: u16,
         }
         #[derive(Serialize)]
-        struct Empty {}
+        struct Metadata<'a> {
+            #[serde(rename = "continue", skip_serializing_if = "Option::is_none")]
+            continuation: Option<&'a str>,
+        }
         let wire = Wire {
             kind: "Status",
             api_version: "v1",
-            metadata: Empty {},
+            metadata: Metadata { continuation: self.continuation.as_deref() },
             status: "Failure",
             message: &self.message,
             reason: self.reason,

@@ -1,0 +1,54 @@
+//! Server-side apply: a client states the fields it cares about, and owns them from then on.
+//!
+//! <https://kubernetes.io/docs/reference/using-api/server-side-apply/>; the merging itself is [`k8w_kinds::schema::apply`].
+
+use crate::object_store::{self, Change, Patched, Rules, Write, Written};
+use crate::status::{Cause, Status};
+use k8w_kinds::object;
+use k8w_kinds::schema::apply::{self, ApplyError, Operation};
+use serde_json::Value;
+
+/// Merges `config` into the object, which is created if it does not exist.
+///
+/// # Errors
+/// 409 `Conflict` when other managers own fields with other values, unless `force`.
+pub async fn apply(write: &mut Write<'_>, config: Value, force: bool, rules: Rules) -> Result<Written, Status> {
+    if object::get(&config, &["metadata", "managedFields"]).is_some() {
+        return Err(Status::bad_request("metadata.managedFields must be nil"));
+    }
+    let once = !object::text(&config, &["metadata", "resourceVersion"]).is_empty();
+    let manager = write.field_manager(Operation::Apply);
+    let schema = write.resource.schema().clone();
+    let merge = |old: &Value| {
+        let object = apply::apply(&schema, Some(old), &config, &manager, force).map_err(refused)?;
+        Ok(Patched { object, tracked: true, once })
+    };
+    write.server.cache.catch_up().await?;
+    if write.resource.objects.get(write.namespace, write.name).is_none() && rules == Rules::Update {
+        if once {
+            return Err(Status::not_found(&write.resource.group, &write.resource.plural, write.name));
+        }
+        let object = apply::apply(&schema, None, &config, &manager, force).map_err(refused)?;
+        match object_store::create(write, object, true).await {
+            // Somebody else created it just now: then it is merged.
+            Err(status) if status.reason == "AlreadyExists" => {}
+            other => return other,
+        }
+    }
+    object_store::update(write, Change::Patch(&merge), rules).await
+}
+
+fn refused(error: ApplyError) -> Status {
+    let message = error.to_string();
+    match error {
+        ApplyError::Conflicts(conflicts) => {
+            let causes = conflicts.into_iter().map(|conflict| Cause {
+                reason: "FieldManagerConflict",
+                message: conflict.message,
+                field: conflict.field,
+            });
+            Status::apply_conflict(message, causes.collect())
+        }
+        ApplyError::Invalid(_) => Status::bad_request(message),
+    }
+}

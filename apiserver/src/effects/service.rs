@@ -1,0 +1,335 @@
+//! Cluster IPs and node ports of Services.
+//!
+//! Both ranges have a lower band for addresses that users ask for and an upper one from which the server chooses first
+//! (KEP-3070, KEP-3668).
+
+use super::{Claim, Plan};
+use crate::ApiServer;
+use crate::resources::Resource;
+use crate::status::Status;
+use bytes::Bytes;
+use k8w_kinds::field::{FieldError, FieldPath};
+use k8w_kinds::object;
+use k8w_storage::datastore::{KeyRange, ListRequest};
+use rand::Rng;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::net::Ipv4Addr;
+use std::ops::Range;
+
+const ADDRESSES: &str = "/ranges/serviceips/";
+const PORTS: &str = "/ranges/servicenodeports/";
+/// How often a random number is tried before the whole range is read.
+const RANDOM_TRIES: usize = 16;
+
+pub(super) async fn plan(
+    server: &ApiServer,
+    resource: &Resource,
+    old: Option<&Value>,
+    new: Option<&mut Value>,
+) -> Result<Plan, Status> {
+    let mut plan = Plan::default();
+    let held: BTreeSet<Bytes> = old.map(claims).unwrap_or_default().into_keys().collect();
+    let Some(service) = new else {
+        plan.released = held.into_iter().collect();
+        return Ok(plan);
+    };
+    let name = object::text(service, &["metadata", "name"]).to_string();
+    plan.owner = format!("{}/{name}", object::text(service, &["metadata", "namespace"])).into();
+    fill_families(&mut plan, service);
+    let mut chosen = HashSet::new();
+    choose_address(server, &mut plan, service, &mut chosen).await?;
+    choose_ports(server, &mut plan, service, &mut chosen).await?;
+
+    let wanted = claims(service);
+    let mut errors = Vec::new();
+    for (key, wish) in &wanted {
+        if held.contains(key) {
+            continue;
+        }
+        errors.extend(out_of_range(server, wish));
+        plan.claims.push(Claim { key: key.clone(), taken: wish.taken(), chosen: chosen.contains(key) });
+    }
+    if !errors.is_empty() {
+        return Err(Status::invalid(&resource.group, &resource.kind, &name, &errors));
+    }
+    plan.released = held.into_iter().filter(|key| !wanted.contains_key(key)).collect();
+    Ok(plan)
+}
+
+/// Something that a Service says it has.
+enum Wish {
+    Address { all: Value, address: String },
+    Port { index: usize, port: i64 },
+}
+
+impl Wish {
+    fn error(&self, why: String) -> FieldError {
+        let spec = FieldPath::new("spec");
+        match self {
+            Wish::Address { all, .. } => FieldError::invalid(&spec.child("clusterIPs"), all.clone(), why),
+            Wish::Port { index, port } => {
+                let ports = spec.child("ports");
+                FieldError::invalid(&ports.index(*index).child("nodePort"), *port, why)
+            }
+        }
+    }
+
+    fn taken(&self) -> FieldError {
+        match self {
+            Wish::Address { address, .. } => {
+                self.error(format!("failed to allocate IP {address}: provided IP is already allocated"))
+            }
+            Wish::Port { .. } => self.error("provided port is already allocated".into()),
+        }
+    }
+}
+
+/// Everything that a Service holds, by key.
+fn claims(service: &Value) -> BTreeMap<Bytes, Wish> {
+    let mut claims = BTreeMap::new();
+    if has_address(service) {
+        for address in object::list(service, &["spec", "clusterIPs"]).iter().filter_map(Value::as_str) {
+            let all = object::get(service, &["spec", "clusterIPs"]).cloned().unwrap_or_default();
+            claims.insert(address_key(address), Wish::Address { all, address: address.to_string() });
+        }
+    }
+    if has_node_ports(service) {
+        for (index, entry) in object::list(service, &["spec", "ports"]).iter().enumerate() {
+            let port = object::int(entry, &["nodePort"]);
+            if port != 0 {
+                claims.entry(port_key(port)).or_insert(Wish::Port { index, port });
+            }
+        }
+    }
+    claims
+}
+
+fn out_of_range(server: &ApiServer, wish: &Wish) -> Option<FieldError> {
+    match wish {
+        Wish::Address { address, .. } => {
+            let range = server.config.service_cidr;
+            let inside = address.parse::<Ipv4Addr>().is_ok_and(|address| range.contains(&address));
+            (!inside).then(|| {
+                wish.error(format!(
+                    "failed to allocate IP {address}: the provided IP ({address}) is not in the valid range. \
+                     The range of valid IPs is {range}"
+                ))
+            })
+        }
+        Wish::Port { port, .. } => {
+            let range = &server.config.node_port_range;
+            let inside = u16::try_from(*port).is_ok_and(|port| range.contains(&port));
+            (!inside).then(|| {
+                let last = range.end.saturating_sub(1);
+                wish.error(format!(
+                    "provided port is not in the valid range. The range of valid ports is {}-{last}",
+                    range.start
+                ))
+            })
+        }
+    }
+}
+
+fn address_key(address: &str) -> Bytes {
+    format!("{ADDRESSES}{address}").into()
+}
+
+fn port_key(port: i64) -> Bytes {
+    format!("{PORTS}{port}").into()
+}
+
+fn service_type(service: &Value) -> &str {
+    match object::text(service, &["spec", "type"]) {
+        "" => "ClusterIP",
+        other => other,
+    }
+}
+
+fn is_headless(service: &Value) -> bool {
+    object::text(service, &["spec", "clusterIP"]) == "None"
+}
+
+fn has_address(service: &Value) -> bool {
+    service_type(service) != "ExternalName" && !is_headless(service)
+}
+
+fn has_node_ports(service: &Value) -> bool {
+    matches!(service_type(service), "NodePort" | "LoadBalancer")
+}
+
+/// What is to be given node ports: load balancers can do without.
+fn wants_node_ports(service: &Value) -> bool {
+    let without = object::get(service, &["spec", "allocateLoadBalancerNodePorts"]) == Some(&Value::Bool(false));
+    has_node_ports(service) && !(service_type(service) == "LoadBalancer" && without)
+}
+
+/// One address family: this cluster's Services are IPv4.
+fn fill_families(plan: &mut Plan, service: &mut Value) {
+    if service_type(service) == "ExternalName" || !service.get("spec").is_some_and(Value::is_object) {
+        return;
+    }
+    if object::list(service, &["spec", "ipFamilies"]).is_empty() {
+        plan.fill(service, "/spec/ipFamilies", json!(["IPv4"]));
+    }
+    if object::text(service, &["spec", "ipFamilyPolicy"]).is_empty() {
+        plan.fill(service, "/spec/ipFamilyPolicy", "SingleStack".into());
+    }
+}
+
+async fn choose_address(
+    server: &ApiServer,
+    plan: &mut Plan,
+    service: &mut Value,
+    chosen: &mut HashSet<Bytes>,
+) -> Result<(), Status> {
+    if service_type(service) == "ExternalName" {
+        return Ok(());
+    }
+    let given = object::text(service, &["spec", "clusterIP"]).to_string();
+    let listed = object::list(service, &["spec", "clusterIPs"]).first().and_then(Value::as_str).unwrap_or_default();
+    if given.is_empty() && !listed.is_empty() {
+        let listed = listed.to_string();
+        plan.fill(service, "/spec/clusterIP", listed.into());
+        return Ok(());
+    }
+    if !given.is_empty() {
+        if listed.is_empty() {
+            plan.fill(service, "/spec/clusterIPs", json!([given]));
+        }
+        return Ok(());
+    }
+    let range = server.config.service_cidr;
+    let base = u32::from(range.network());
+    // The network and broadcast addresses are nobody's.
+    let usable = 1..(u32::from(range.broadcast()) - base);
+    let dynamic = (usable.end / 16).clamp(16, 256).min(usable.end)..usable.end;
+    let name = |offset: u32| Ipv4Addr::from(base + offset).to_string();
+    let picked = pick(server, ADDRESSES, [dynamic, usable], name, chosen).await?;
+    let Some(address) = picked else {
+        return Err(Status::internal("failed to allocate a serviceIP: range is full"));
+    };
+    chosen.insert(address_key(&address));
+    plan.fill(service, "/spec/clusterIPs", json!([address]));
+    plan.fill(service, "/spec/clusterIP", address.into());
+    Ok(())
+}
+
+async fn choose_ports(
+    server: &ApiServer,
+    plan: &mut Plan,
+    service: &mut Value,
+    chosen: &mut HashSet<Bytes>,
+) -> Result<(), Status> {
+    if !wants_node_ports(service) {
+        return Ok(());
+    }
+    let range = &server.config.node_port_range;
+    let (first, end) = (u32::from(range.start), u32::from(range.end));
+    let dynamic = first + ((end - first) / 32).clamp(16, 128).min(end - first)..end;
+    let count = object::list(service, &["spec", "ports"]).len();
+    for index in 0..count {
+        if object::int(&service["spec"]["ports"][index], &["nodePort"]) != 0 {
+            continue;
+        }
+        let bands = [dynamic.clone(), first..end];
+        let picked = pick(server, PORTS, bands, |port| port.to_string(), chosen).await?;
+        let Some(port) = picked.and_then(|port| port.parse::<i64>().ok()) else {
+            return Err(Status::internal("failed to allocate a nodePort: range is full"));
+        };
+        chosen.insert(port_key(port));
+        plan.fill(service, &format!("/spec/ports/{index}/nodePort"), port.into());
+    }
+    Ok(())
+}
+
+/// A number whose key does not exist, from the first band that has one.
+async fn pick(
+    server: &ApiServer,
+    prefix: &str,
+    bands: [Range<u32>; 2],
+    name: impl Fn(u32) -> String,
+    chosen: &HashSet<Bytes>,
+) -> Result<Option<String>, Status> {
+    let key = |name: &str| Bytes::from(format!("{prefix}{name}"));
+    for _ in 0..RANDOM_TRIES {
+        if bands[0].is_empty() {
+            break;
+        }
+        let candidate = name(rand::rng().random_range(bands[0].clone()));
+        let key = key(&candidate);
+        if !chosen.contains(&key) && server.datastore.get(&key).await?.0.is_none() {
+            return Ok(Some(candidate));
+        }
+    }
+    let range = KeyRange::prefix(prefix.to_string());
+    let request = ListRequest { range, start_key: None, limit: 0, revision: None };
+    let mut taken: HashSet<Bytes> = server.datastore.list(request).await?.items.into_iter().map(|kv| kv.key).collect();
+    taken.extend(chosen.iter().cloned());
+    Ok(bands.into_iter().flatten().map(name).find(|candidate| !taken.contains(&key(candidate))))
+}
+
+/// An update that does not mention its cluster IP or node ports keeps them (`patchAllocatedValues` upstream).
+pub(super) fn inherit(new: &mut Value, old: &Value) {
+    if !new.get("spec").is_some_and(Value::is_object) {
+        return;
+    }
+    let open = object::text(new, &["spec", "clusterIP"]).is_empty();
+    if open && service_type(new) != "ExternalName" && service_type(old) != "ExternalName" {
+        for field in ["clusterIP", "clusterIPs"] {
+            if let Some(value) = object::get(old, &["spec", field]) {
+                new["spec"][field] = value.clone();
+            }
+        }
+    }
+    if service_type(new) == "ExternalName" && service_type(old) != "ExternalName" {
+        drop_addresses(new, old);
+    }
+    if has_node_ports(old) && has_node_ports(new) {
+        inherit_ports(new, old);
+    }
+    if has_node_ports(old) && !has_node_ports(new) {
+        drop_ports(new, old);
+    }
+}
+
+/// Ports that were not given keep the numbers of the ports that were there for the same port and protocol.
+fn inherit_ports(new: &mut Value, old: &Value) {
+    let same = |a: &Value, b: &Value| ["port", "protocol"].iter().all(|field| object::same(a.get(field), b.get(field)));
+    let before = object::list(old, &["spec", "ports"]);
+    let mut used: BTreeSet<i64> =
+        object::list(new, &["spec", "ports"]).iter().map(|port| object::int(port, &["nodePort"])).collect();
+    for port in object::list_mut(new, &["spec", "ports"]) {
+        if object::int(port, &["nodePort"]) != 0 {
+            continue;
+        }
+        let kept = before.iter().filter(|old| same(old, port)).map(|old| object::int(old, &["nodePort"]));
+        if let Some(number) = kept.into_iter().find(|number| *number != 0 && !used.contains(number)) {
+            used.insert(number);
+            port["nodePort"] = number.into();
+        }
+    }
+}
+
+/// A Service that becomes an ExternalName gives its addresses back, unless the client changed them itself.
+fn drop_addresses(new: &mut Value, old: &Value) {
+    for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
+        let same = object::same(object::get(new, &["spec", field]), object::get(old, &["spec", field]));
+        if same && let Some(Value::Object(spec)) = new.get_mut("spec") {
+            spec.remove(field);
+        }
+    }
+}
+
+/// A Service that becomes a ClusterIP gives its node ports back.
+fn drop_ports(new: &mut Value, old: &Value) {
+    let before: BTreeSet<i64> =
+        object::list(old, &["spec", "ports"]).iter().map(|port| object::int(port, &["nodePort"])).collect();
+    for port in object::list_mut(new, &["spec", "ports"]) {
+        if before.contains(&object::int(port, &["nodePort"]))
+            && let Value::Object(port) = port
+        {
+            port.remove("nodePort");
+        }
+    }
+}

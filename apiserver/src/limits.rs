@@ -1,0 +1,58 @@
+//! How much the API server takes on at once, and for how long.
+
+use crate::request_info::RequestInfo;
+use crate::status::Status;
+use std::time::Duration;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// How many reads run at the same time, as in Kubernetes.
+const READS_IN_FLIGHT: usize = 400;
+/// How many writes run at the same time, as in Kubernetes.
+const WRITES_IN_FLIGHT: usize = 200;
+/// How long a request waits for its turn.
+const QUEUE_WAIT_MS: u64 = 5_000;
+/// How long a request may take, unless it is one that is meant to last.
+pub const REQUEST_TIMEOUT_MS: u64 = 60_000;
+/// When a client that was turned away may come back.
+const RETRY_AFTER_SECONDS: u32 = 1;
+
+/// Turns for requests.
+pub struct Limits {
+    reads: Semaphore,
+    writes: Semaphore,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { reads: Semaphore::new(READS_IN_FLIGHT), writes: Semaphore::new(WRITES_IN_FLIGHT) }
+    }
+}
+
+impl Limits {
+    /// Waits for a turn. Paths that are no resources need none, so that health can always be asked.
+    ///
+    /// # Errors
+    /// 429 when there is none within five seconds.
+    pub async fn turn(&self, info: &RequestInfo) -> Result<Option<SemaphorePermit<'_>>, Status> {
+        if !info.is_resource_request {
+            return Ok(None);
+        }
+        let turns = if is_mutating(info) { &self.writes } else { &self.reads };
+        if let Ok(permit) = turns.try_acquire() {
+            return Ok(Some(permit));
+        }
+        match tokio::time::timeout(Duration::from_millis(QUEUE_WAIT_MS), turns.acquire()).await {
+            Ok(Ok(permit)) => Ok(Some(permit)),
+            _ => Err(Status::too_many_requests("Too many requests, please try again later.", RETRY_AFTER_SECONDS)),
+        }
+    }
+}
+
+pub fn is_mutating(info: &RequestInfo) -> bool {
+    !matches!(info.verb, "get" | "list" | "watch")
+}
+
+/// Requests that last as long as their client wants: watches and streams.
+pub fn is_long_running(info: &RequestInfo) -> bool {
+    info.verb == "watch" || matches!(info.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy")
+}

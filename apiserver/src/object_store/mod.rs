@@ -1,0 +1,210 @@
+//! The one way in which objects are written, whatever their kind.
+//!
+//! ```text
+//! default ─> admit ─> prepare ─> track managed fields ─> validate ─> validating admission ─> effects ─> one transaction
+//! ```
+//!
+//! Writes are optimistic: a transaction compares the revision that its object was read at. When somebody else was faster
+//! the datastore answers the object as it is now, and a write that did not insist on a revision is worked out again.
+
+mod create;
+mod delete;
+mod meta;
+mod update;
+
+pub use create::create;
+pub use delete::{DeleteOptions, Deleted, Propagation, delete};
+pub use meta::timestamp;
+pub use update::{Change, Patched, Rules, update};
+
+use crate::ApiServer;
+use crate::effects::{self, Plan};
+use crate::identity::UserInfo;
+use crate::plugins::{AdmissionRequest, Operation};
+use crate::resources::Resource;
+use crate::status::Status;
+use crate::watch_cache::{Record, encode, storage_key};
+use bytes::Bytes;
+use jiff::Timestamp;
+use k8w_kinds::field::FieldError;
+use k8w_kinds::schema::apply::{self, Manager};
+use k8w_storage::datastore::{Compare, KeyValue, Revision, Txn, TxnOutcome, Write as StoreWrite};
+use serde_json::Value;
+use std::sync::Arc;
+
+/// How often a write is worked out again because somebody else was faster, before the client is told.
+const ATTEMPTS: usize = 32;
+
+/// What every write is told.
+pub struct Write<'a> {
+    pub server: &'a ApiServer,
+    pub resource: &'a Resource,
+    /// Empty for the object itself.
+    pub subresource: &'a str,
+    /// Empty for cluster-scoped kinds.
+    pub namespace: &'a str,
+    /// Empty for a create whose name the object says, or the server makes up.
+    pub name: &'a str,
+    pub user: &'a UserInfo,
+    /// Go all the way, but store nothing.
+    pub dry_run: bool,
+    /// Whose fields these are.
+    pub manager: &'a str,
+    pub now: Timestamp,
+    /// What the client is to be told in `Warning` headers.
+    pub warnings: Vec<String>,
+}
+
+/// A write that succeeded.
+#[derive(Debug)]
+pub struct Written {
+    /// The object as it is now.
+    pub json: Bytes,
+    pub created: bool,
+}
+
+/// How an attempt to store ended.
+enum Committed {
+    At(Revision),
+    /// Somebody else was faster; the object as it is now.
+    Moved(Option<KeyValue>),
+    /// Another object got hold of something that this one was about to claim.
+    Claimed(usize),
+}
+
+impl Write<'_> {
+    fn live(&self) -> Option<Arc<Record>> {
+        self.resource.objects.get(self.namespace, self.name)
+    }
+
+    fn not_found(&self) -> Status {
+        Status::not_found(&self.resource.group, &self.resource.plural, self.name)
+    }
+
+    fn modified(&self) -> Status {
+        Status::modified(&self.resource.group, &self.resource.plural, self.name)
+    }
+
+    fn conflict(&self, why: String) -> Status {
+        Status::conflict(&self.resource.group, &self.resource.plural, self.name, why)
+    }
+
+    fn check(&self, name: &str, errors: Vec<FieldError>) -> Result<(), Status> {
+        if errors.is_empty() {
+            return Ok(());
+        }
+        Err(Status::invalid(&self.resource.group, &self.resource.kind, name, &errors))
+    }
+
+    /// Fills in defaults: the schema's, then the kind's own.
+    fn default(&self, object: &mut Value) {
+        self.resource.schema().default(object);
+        self.resource.strategy.default(object);
+    }
+
+    async fn admit(&mut self, operation: Operation, object: &mut Value, old: Option<&Value>) -> Result<(), Status> {
+        let server = self.server;
+        let mut request = self.admission(operation, object, old);
+        for plugin in &server.plugins.admission {
+            plugin.admit(&mut request).await?;
+        }
+        Ok(())
+    }
+
+    async fn admit_validating(
+        &mut self,
+        operation: Operation,
+        object: &mut Value,
+        old: Option<&Value>,
+    ) -> Result<(), Status> {
+        let server = self.server;
+        let request = self.admission(operation, object, old);
+        for plugin in &server.plugins.admission {
+            plugin.validate(&request).await?;
+        }
+        Ok(())
+    }
+
+    fn admission<'r>(
+        &'r mut self,
+        operation: Operation,
+        object: &'r mut Value,
+        old: Option<&'r Value>,
+    ) -> AdmissionRequest<'r> {
+        AdmissionRequest {
+            operation,
+            resource: self.resource,
+            subresource: self.subresource,
+            namespace: self.namespace,
+            name: self.name,
+            object,
+            old,
+            user: self.user,
+            dry_run: self.dry_run,
+            view: &self.server.cache,
+            warnings: &mut self.warnings,
+        }
+    }
+
+    /// Notes in `metadata.managedFields` who wrote what.
+    fn track(&self, live: Option<&Value>, new: &mut Value) {
+        apply::track_update(self.resource.schema(), live, new, &self.field_manager(apply::Operation::Update));
+    }
+
+    /// The identity that the write's fields belong to.
+    pub fn field_manager(&self, operation: apply::Operation) -> Manager {
+        Manager {
+            name: self.manager.to_string(),
+            operation,
+            api_version: self.resource.api_version(),
+            subresource: self.subresource.to_string(),
+            time: meta::timestamp(self.now),
+        }
+    }
+
+    fn key(&self, name: &str) -> Bytes {
+        storage_key(&self.resource.group, &self.resource.plural, self.namespace, name)
+    }
+
+    /// One transaction: the object at `expected` becomes `value` (or nothing), together with its effects.
+    async fn commit(
+        &self,
+        key: Bytes,
+        expected: Revision,
+        value: Option<Bytes>,
+        plan: &Plan,
+    ) -> Result<Committed, Status> {
+        let write = match value {
+            Some(value) => {
+                StoreWrite::Put { key: key.clone(), value, ttl_seconds: effects::ttl_seconds(self.resource) }
+            }
+            None => StoreWrite::Delete { key: key.clone() },
+        };
+        let mut txn = Txn { compares: vec![Compare { key, mod_revision: expected }], writes: vec![write] };
+        plan.extend(&mut txn);
+        match self.server.datastore.txn(txn).await? {
+            TxnOutcome::Committed { revision, .. } => Ok(Committed::At(revision)),
+            TxnOutcome::Conflict { current, .. } => {
+                let mut current = current.into_iter();
+                let object = current.next().flatten();
+                if object.as_ref().map_or(0, |found| found.mod_revision) != expected {
+                    return Ok(Committed::Moved(object));
+                }
+                Ok(Committed::Claimed(current.position(|claim| claim.is_some()).unwrap_or_default()))
+            }
+        }
+    }
+
+    /// The object as it would be served at `revision`; without a revision it was not stored.
+    fn written(&self, name: &str, stored: Bytes, revision: Option<Revision>) -> Result<Bytes, Status> {
+        let Some(revision) = revision else { return Ok(stored) };
+        let record = Record::new(Bytes::copy_from_slice(name.as_bytes()), &stored, revision);
+        record.map(|record| record.json().clone()).map_err(Status::internal)
+    }
+}
+
+/// The object without its resource version, as it is stored.
+fn encoded(object: &mut Value) -> Bytes {
+    meta::remove(object, "resourceVersion");
+    Bytes::from(encode(object))
+}

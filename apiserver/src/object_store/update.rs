@@ -1,0 +1,179 @@
+//! Changing objects: by replacement, by patch, and through subresources.
+
+use super::delete::{held_back, inherit_deletion};
+use super::{ATTEMPTS, Committed, Write, Written, encoded, meta};
+use crate::effects::{self, Plan};
+use crate::plugins::Operation;
+use crate::status::Status;
+use crate::watch_cache::Record;
+use bytes::Bytes;
+use k8w_kinds::field::{FieldError, FieldPath};
+use k8w_kinds::metadata;
+use k8w_storage::datastore::Revision;
+use serde_json::Value;
+use std::sync::Arc;
+
+/// A changed object that was worked out from the one stored.
+pub struct Patched {
+    pub object: Value,
+    /// Its `managedFields` are as they should be (server-side apply).
+    pub tracked: bool,
+    /// Set to write only if the object is still at the revision it was read at; else the change is worked out again.
+    pub once: bool,
+}
+
+/// What an update makes of an object.
+pub enum Change<'c> {
+    /// Another object in its place.
+    Replace(Value),
+    /// Whatever this makes of the object as stored. It is asked again when somebody else was faster.
+    Patch(&'c (dyn Fn(&Value) -> Result<Patched, Status> + Sync)),
+}
+
+/// Which rules of the kind a change is held to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rules {
+    Update,
+    /// Nothing but the status changes.
+    Status,
+    /// The caller makes a change that clients cannot make themselves, such as binding a pod.
+    Trusted,
+}
+
+/// Changes an object. What changes nothing is not stored.
+///
+/// # Errors
+/// 404, 409 `Conflict` when the change insists on another revision or UID, 422 `Invalid`, and admission's.
+pub async fn update(write: &mut Write<'_>, change: Change<'_>, rules: Rules) -> Result<Written, Status> {
+    write.server.cache.catch_up().await?;
+    let mut live = write.live().ok_or_else(|| write.not_found())?;
+    for _ in 0..ATTEMPTS {
+        let old = live.value();
+        let patched = match &change {
+            Change::Replace(object) => Patched { object: object.clone(), tracked: false, once: false },
+            Change::Patch(patch) => patch(&old)?,
+        };
+        let pinned = patched.once || pinned(write, &patched.object, &live, &change)?;
+        let Some((new, removed)) = work_out(write, patched, &old, rules).await? else {
+            return Ok(Written { json: live.json().clone(), created: false });
+        };
+        match store(write, &live, old, new, removed).await? {
+            Stored::Done(json) => return Ok(Written { json, created: false }),
+            Stored::Moved(None) => return Err(write.not_found()),
+            Stored::Moved(Some(_)) if pinned => return Err(write.modified()),
+            Stored::Moved(Some(now)) => live = now,
+        }
+    }
+    Err(write.modified())
+}
+
+/// Whether the change insists on the revision that the object is at.
+fn pinned(write: &Write<'_>, new: &Value, live: &Record, change: &Change<'_>) -> Result<bool, Status> {
+    let version = meta::text(new, "resourceVersion");
+    if version.is_empty() || version == "0" {
+        if !write.resource.strategy.allow_unconditional_update() && matches!(change, Change::Replace(_)) {
+            let path = FieldPath::new("metadata");
+            let path = path.child("resourceVersion");
+            let error = FieldError::invalid(&path, version, "must be specified for an update");
+            write.check(write.name, vec![error])?;
+        }
+        return Ok(false);
+    }
+    let Ok(version) = version.parse::<Revision>() else {
+        return Err(Status::bad_request(format!("invalid resource version {version:?}")));
+    };
+    if version != live.revision() {
+        return Err(write.modified());
+    }
+    // A patch carries the version that it was worked out from, which says nothing about the client.
+    Ok(matches!(change, Change::Replace(_)))
+}
+
+/// The object to be stored, and whether this change is what its deletion waited for; `None` when nothing changes.
+async fn work_out(
+    write: &mut Write<'_>,
+    patched: Patched,
+    old: &Value,
+    rules: Rules,
+) -> Result<Option<(Value, bool)>, Status> {
+    let resource = write.resource;
+    let Patched { object: mut new, tracked, .. } = patched;
+    let uid = meta::text(&new, "uid");
+    if !uid.is_empty() && uid != meta::text(old, "uid") {
+        let found = meta::text(old, "uid");
+        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {found}");
+        return Err(write.conflict(why));
+    }
+    for field in ["uid", "creationTimestamp", "name", "namespace"] {
+        if meta::text(&new, field).is_empty() {
+            meta::keep(&mut new, old, field);
+        }
+    }
+    meta::keep(&mut new, old, "generation");
+    if rules != Rules::Trusted {
+        inherit_deletion(&mut new, old);
+    }
+    effects::inherit(resource, &mut new, old);
+    write.default(&mut new);
+    write.admit(Operation::Update, &mut new, Some(old)).await?;
+    match rules {
+        Rules::Update => resource.strategy.prepare_for_update(&mut new, old),
+        Rules::Status => resource.strategy.prepare_for_status_update(&mut new, old),
+        Rules::Trusted => {}
+    }
+    if !tracked {
+        write.track(Some(old), &mut new);
+    }
+    validate(write, &new, old, rules)?;
+    write.admit_validating(Operation::Update, &mut new, Some(old)).await?;
+    if meta::same(&new, old) {
+        return Ok(None);
+    }
+    if rules == Rules::Update {
+        write.warnings.extend(resource.strategy.warnings(&new));
+    }
+    let removed = meta::get(&new, "deletionTimestamp").is_some() && !held_back(resource, &new);
+    Ok(Some((new, removed)))
+}
+
+fn validate(write: &Write<'_>, new: &Value, old: &Value, rules: Rules) -> Result<(), Status> {
+    let mut errors = metadata::validate_update(&write.resource.def, new, old);
+    match rules {
+        Rules::Update => errors.extend(write.resource.strategy.validate_update(new, old)),
+        Rules::Status => errors.extend(write.resource.strategy.validate_status_update(new, old)),
+        Rules::Trusted => {}
+    }
+    errors.extend(write.resource.schema().validate(new, &FieldPath::ROOT));
+    write.check(write.name, errors)
+}
+
+enum Stored {
+    Done(Bytes),
+    Moved(Option<Arc<Record>>),
+}
+
+async fn store(write: &Write<'_>, live: &Record, old: Value, mut new: Value, removed: bool) -> Result<Stored, Status> {
+    for attempt in 1.. {
+        let claimant = (!removed).then_some(&mut new);
+        let plan = Plan::new(write.server, write.resource, Some(&old), claimant).await?;
+        let stored = encoded(&mut new);
+        let at = |revision| write.written(write.name, stored.clone(), Some(revision)).map(Stored::Done);
+        if write.dry_run {
+            return at(live.revision());
+        }
+        let value = (!removed).then(|| stored.clone());
+        match write.commit(write.key(write.name), live.revision(), value, &plan).await? {
+            Committed::At(revision) => return at(revision),
+            Committed::Moved(None) => return Ok(Stored::Moved(None)),
+            Committed::Moved(Some(now)) => {
+                let record = Record::new(live.key().clone(), &now.value, now.mod_revision).map_err(Status::internal)?;
+                return Ok(Stored::Moved(Some(Arc::new(record))));
+            }
+            Committed::Claimed(index) => {
+                plan.lost(write.resource, write.name, index, attempt >= ATTEMPTS)?;
+                plan.undo(&mut new);
+            }
+        }
+    }
+    Err(write.modified())
+}

@@ -1,0 +1,100 @@
+//! The patch formats: <https://kubernetes.io/docs/reference/using-api/api-concepts/#patch-and-apply>.
+
+use crate::status::Status;
+use k8w_kinds::field::{FieldError, FieldPath};
+use k8w_kinds::schema::Schema;
+use serde_json::Value;
+
+/// How many operations a JSON patch may have, as in Kubernetes.
+const JSON_PATCH_LIMIT_OPERATIONS: usize = 10_000;
+
+/// The media types of patches.
+pub const MEDIA_TYPES: [&str; 4] = [
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+    "application/apply-patch+yaml",
+];
+
+/// A patch that was read, but not applied to anything yet.
+#[derive(Debug)]
+pub enum Patch {
+    /// RFC 6902.
+    Json(json_patch::Patch),
+    /// RFC 7386.
+    Merge(Value),
+    /// Merges lists by their keys.
+    Strategic(Value),
+}
+
+impl Patch {
+    /// Reads a patch; `None` for a media type that is not a patch of these three.
+    pub fn read(media_type: &str, body: &[u8]) -> Result<Option<Self>, Status> {
+        let patch = match media_type {
+            "application/json-patch+json" => {
+                let patch: json_patch::Patch = serde_json::from_slice(body).map_err(unreadable)?;
+                if patch.0.len() > JSON_PATCH_LIMIT_OPERATIONS {
+                    return Err(Status::too_much(format!(
+                        "The allowed maximum operations in a JSON patch is {JSON_PATCH_LIMIT_OPERATIONS}, got {}",
+                        patch.0.len()
+                    )));
+                }
+                Patch::Json(patch)
+            }
+            "application/merge-patch+json" => Patch::Merge(object(body)?),
+            "application/strategic-merge-patch+json" => Patch::Strategic(object(body)?),
+            _ => return Ok(None),
+        };
+        Ok(Some(patch))
+    }
+
+    /// What the patch makes of `original`.
+    pub fn apply(&self, schema: &Schema, original: &Value) -> Result<Value, Status> {
+        match self {
+            Patch::Json(operations) => {
+                let mut patched = original.clone();
+                json_patch::patch(&mut patched, &operations.0).map_err(|error| {
+                    Status::unprocessable(format!(
+                        "the server rejected our request due to an error in our request: {error}"
+                    ))
+                })?;
+                Ok(patched)
+            }
+            Patch::Merge(patch) => {
+                let mut patched = original.clone();
+                json_patch::merge(&mut patched, patch);
+                Ok(patched)
+            }
+            Patch::Strategic(patch) => {
+                schema.strategic_merge(original, patch).map_err(|error| Status::bad_request(error.to_string()))
+            }
+        }
+    }
+
+    /// The resource version that the patch itself insists on.
+    pub fn resource_version(&self) -> Option<&str> {
+        let text = |value: &'_ Value| value.is_string();
+        match self {
+            Patch::Json(_) => None,
+            Patch::Merge(patch) | Patch::Strategic(patch) => {
+                patch.pointer("/metadata/resourceVersion").filter(|value| text(value)).and_then(Value::as_str)
+            }
+        }
+    }
+}
+
+/// 422 for a patch whose result has unknown fields, where the client wants to be told so.
+pub fn strict_error(body: &[u8], issues: &[String]) -> Status {
+    let why = format!("strict decoding error: {}", issues.join(", "));
+    let error = FieldError::invalid(&FieldPath::new("patch"), String::from_utf8_lossy(body).into_owned(), why);
+    Status::invalid("", "", "", &[error])
+}
+
+fn object(body: &[u8]) -> Result<Value, Status> {
+    let value: Value = serde_json::from_slice(body).map_err(unreadable)?;
+    if value.is_object() { Ok(value) } else { Err(Status::bad_request("a patch must be a JSON object")) }
+}
+
+fn unreadable(error: serde_json::Error) -> Status {
+    Status::bad_request(format!("error decoding patch: {error}"))
+}

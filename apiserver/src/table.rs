@@ -1,0 +1,68 @@
+//! Objects as a `meta.k8s.io/v1` Table: the rows and columns that `kubectl get` prints.
+
+use crate::status::Status;
+use jiff::Timestamp;
+use k8w_kinds::kind::{CellContext, KindDef};
+use serde_json::{Map, Value, json};
+
+/// What of the object comes along in each row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Include {
+    None,
+    #[default]
+    Metadata,
+    Object,
+}
+
+impl Include {
+    /// The `includeObject` parameter.
+    pub fn parse(text: Option<&str>) -> Result<Self, Status> {
+        match text {
+            None | Some("" | "Metadata") => Ok(Include::Metadata),
+            Some("None") => Ok(Include::None),
+            Some("Object") => Ok(Include::Object),
+            Some(other) => Err(Status::bad_request(format!("unrecognized includeObject value: {other:?}"))),
+        }
+    }
+}
+
+/// A table of `objects`. `metadata` is that of the list; columns can be left out when the client has seen them.
+pub fn table(def: &KindDef, objects: Vec<Value>, metadata: Value, include: Include, with_columns: bool) -> Value {
+    let context = CellContext { now: Timestamp::now() };
+    let rows: Vec<Value> = objects.into_iter().map(|object| row(def, object, include, &context)).collect();
+    json!({
+        "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
+        "columnDefinitions": if with_columns { columns(def) } else { Value::Null },
+        "rows": rows,
+    })
+}
+
+fn columns(def: &KindDef) -> Value {
+    let column = |column: &k8w_kinds::kind::Column| {
+        json!({
+            "name": column.name, "type": column.type_, "format": column.format,
+            "description": column.description, "priority": column.priority,
+        })
+    };
+    def.columns.iter().map(column).collect()
+}
+
+fn row(def: &KindDef, object: Value, include: Include, context: &CellContext) -> Value {
+    let cells: Vec<Value> = def.columns.iter().map(|column| column.render(&object, context)).collect();
+    let mut row = Map::new();
+    row.insert("cells".into(), cells.into());
+    match include {
+        Include::None => {}
+        Include::Metadata => {
+            let metadata = object.get("metadata").cloned().unwrap_or_default();
+            let partial = json!({
+                "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
+            });
+            row.insert("object".into(), partial);
+        }
+        Include::Object => {
+            row.insert("object".into(), object);
+        }
+    }
+    Value::Object(row)
+}

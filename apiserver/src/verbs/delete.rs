@@ -1,0 +1,94 @@
+//! `DELETE` of one object.
+
+use super::object::answer;
+use super::options::{WriteOptions, dry_run};
+use crate::ApiServer;
+use crate::call::Call;
+use crate::codec::{self, Accept};
+use crate::object_store::{self, DeleteOptions, Propagation};
+use crate::resources::Resource;
+use crate::routes::Answer;
+use crate::status::Status;
+use http::{StatusCode, header};
+use k8w_kinds::object;
+use k8w_kinds::schema::Format;
+use serde_json::{Value, json};
+
+/// Kinds whose deletion answers the object and not a Status, as upstream (`ReturnDeletedObject`).
+const ANSWER_OBJECT: [&str; 3] = ["pods", "services", "serviceaccounts"];
+
+pub async fn serve(server: &ApiServer, resource: &Resource, mut call: Call) -> Answer {
+    let mut options = WriteOptions::parse(&call, "DeleteOptions")?;
+    let (delete, dry) = read_options(&mut call).await?;
+    options.dry_run |= dry;
+    let mut write = options.write(server, resource, &call);
+    let deleted = object_store::delete(&mut write, &delete).await?;
+    let answers_object = resource.group.is_empty() && ANSWER_OBJECT.contains(&&*resource.plural);
+    if !deleted.gone || answers_object {
+        return answer(&call, resource, StatusCode::OK, deleted.json);
+    }
+    let mut details = json!({"name": call.info.name, "kind": resource.plural, "uid": deleted.uid});
+    if !resource.group.is_empty() {
+        details["group"] = resource.group.to_string().into();
+    }
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details,
+    });
+    let accept = Accept::parse(call.header(header::ACCEPT))?;
+    let json = serde_json::to_vec(&status).map_err(Status::internal)?;
+    Ok(codec::respond(&call, accept, StatusCode::OK, json.into()))
+}
+
+/// DeleteOptions come in the body or, without one, in the query. Also says whether the body asks for a dry run.
+pub async fn read_options(call: &mut Call) -> Result<(DeleteOptions, bool), Status> {
+    let format = codec::body_format(call.header(header::CONTENT_TYPE))?;
+    let body = call.read_body().await?;
+    if body.is_empty() {
+        return Ok((from_query(call)?, false));
+    }
+    let unreadable = |why: String| Status::bad_request(format!("cannot read the DeleteOptions: {why}"));
+    let options: Value = match format {
+        Format::Json => serde_json::from_slice(&body).map_err(|error| unreadable(error.to_string()))?,
+        Format::Yaml => serde_saphyr::from_slice(&body).map_err(|error| unreadable(error.to_string()))?,
+    };
+    let dry = object::list(&options, &["dryRun"]).iter().filter_map(Value::as_str);
+    let dry = dry_run(dry, "DeleteOptions")?;
+    let text = |path: &[&str]| object::get(&options, path).and_then(Value::as_str).map(str::to_string);
+    let orphan = object::get(&options, &["orphanDependents"]).and_then(Value::as_bool);
+    let delete = DeleteOptions {
+        grace_period_seconds: object::get(&options, &["gracePeriodSeconds"]).and_then(Value::as_i64),
+        propagation: propagation(text(&["propagationPolicy"]).as_deref(), orphan)?,
+        uid: text(&["preconditions", "uid"]),
+        resource_version: text(&["preconditions", "resourceVersion"]),
+    };
+    Ok((delete, dry))
+}
+
+fn from_query(call: &Call) -> Result<DeleteOptions, Status> {
+    let grace = match call.query.non_empty("gracePeriodSeconds") {
+        None => None,
+        Some(text) => {
+            let seconds = text.parse();
+            Some(seconds.map_err(|_| Status::bad_request(format!("gracePeriodSeconds: Invalid value: {text:?}")))?)
+        }
+    };
+    let orphan = call.query.get("orphanDependents").map(|_| call.query.flag("orphanDependents"));
+    let propagation = propagation(call.query.non_empty("propagationPolicy"), orphan)?;
+    Ok(DeleteOptions { grace_period_seconds: grace, propagation, ..DeleteOptions::default() })
+}
+
+fn propagation(policy: Option<&str>, orphan: Option<bool>) -> Result<Option<Propagation>, Status> {
+    match (policy, orphan) {
+        (Some("Background"), _) => Ok(Some(Propagation::Background)),
+        (Some("Foreground"), _) => Ok(Some(Propagation::Foreground)),
+        (Some("Orphan"), _) | (None, Some(true)) => Ok(Some(Propagation::Orphan)),
+        (None, Some(false)) => Ok(Some(Propagation::Background)),
+        (None, None) => Ok(None),
+        (Some(other), _) => {
+            use k8w_kinds::field::{FieldError, FieldPath};
+            let path = FieldPath::new("propagationPolicy");
+            let error = FieldError::not_supported(&path, other, &["Foreground", "Background", "Orphan"]);
+            Err(super::options::invalid("DeleteOptions", error))
+        }
+    }
+}

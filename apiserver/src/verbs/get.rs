@@ -1,0 +1,40 @@
+//! `GET` of one object.
+
+use super::object::answer;
+use crate::ApiServer;
+use crate::call::Call;
+use crate::resources::Resource;
+use crate::routes::Answer;
+use crate::status::Status;
+use crate::watch_cache::Record;
+use http::StatusCode;
+use k8w_storage::datastore::Revision;
+use std::sync::Arc;
+
+pub async fn serve(server: &ApiServer, resource: &Resource, call: Call) -> Answer {
+    let record = read(server, resource, &call).await?;
+    answer(&call, resource, StatusCode::OK, record.json().clone())
+}
+
+/// The object that the request names, at least as new as it asks for.
+pub async fn read(server: &ApiServer, resource: &Resource, call: &Call) -> Result<Arc<Record>, Status> {
+    reach(server, call.query.non_empty("resourceVersion")).await?;
+    let record = resource.objects.get(&call.info.namespace, &call.info.name);
+    record.ok_or_else(|| Status::not_found(&resource.group, &resource.plural, &call.info.name))
+}
+
+/// Waits until reads are as new as `version` demands: the newest without one, anything for 0. Returns the revision
+/// that was reached.
+pub async fn reach(server: &ApiServer, version: Option<&str>) -> Result<Revision, Status> {
+    match version {
+        None => server.cache.catch_up().await,
+        Some("0") => Ok(server.cache.revision()),
+        Some(version) => server.cache.wait_for(parse_version(version)?).await,
+    }
+}
+
+pub fn parse_version(version: &str) -> Result<Revision, Status> {
+    version.parse().map_err(|_| {
+        Status::bad_request(format!("resourceVersion: Invalid value: {version:?}: invalid resource version"))
+    })
+}

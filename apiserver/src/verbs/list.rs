@@ -1,0 +1,260 @@
+//! `GET` of a collection, whole or in chunks.
+//!
+//! Lists come from the watch cache. Those that ask for one exact revision, and the later chunks of a chunked list, come
+//! from the datastore's history, so that all chunks show the same moment.
+
+use super::continuation::Continuation;
+use super::get::{parse_version, reach};
+use super::options::invalid;
+use crate::ApiServer;
+use crate::call::Call;
+use crate::codec::{self, Accept, Shape};
+use crate::resources::{Def, Resource};
+use crate::routes::Answer;
+use crate::selector::{FieldSelector, Filter, LabelSelector};
+use crate::status::Status;
+use crate::table::{self, Include};
+use crate::watch_cache::{Record, kind_prefix, successor};
+use bytes::Bytes;
+use http::{StatusCode, header};
+use k8w_kinds::field::{FieldError, FieldPath};
+use k8w_storage::datastore::{Error, KeyRange, ListRequest, Revision};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// How many objects are read from the datastore at a time when a selector thins them out.
+const PAGE_OBJECTS: usize = 500;
+
+/// Part of a collection, or all of it.
+pub struct Page {
+    pub records: Vec<Arc<Record>>,
+    pub revision: Revision,
+    pub next: Option<Continuation>,
+    /// How many are behind the last; unknown when a selector narrows.
+    pub remaining: Option<usize>,
+}
+
+pub async fn serve(server: &ApiServer, resource: &Resource, call: Call) -> Answer {
+    let accept = Accept::parse(call.header(header::ACCEPT))?;
+    let page = read(server, resource, &call).await?;
+    let json = encode(resource, &call, accept.shape, page)?;
+    Ok(codec::respond(&call, accept, StatusCode::OK, json))
+}
+
+/// What narrows the request.
+pub fn filter(resource: &Resource, call: &Call) -> Result<Filter, Status> {
+    let namespace = &call.info.namespace;
+    Ok(Filter {
+        namespace: (!namespace.is_empty()).then(|| namespace.clone()),
+        labels: LabelSelector::parse(call.query.get("labelSelector").unwrap_or_default())?,
+        fields: FieldSelector::parse(call.query.get("fieldSelector").unwrap_or_default(), &resource.def)?,
+    })
+}
+
+/// Reads what a list request asks for.
+pub async fn read(server: &ApiServer, resource: &Resource, call: &Call) -> Result<Page, Status> {
+    let filter = filter(resource, call)?;
+    let limit = match call.query.non_empty("limit") {
+        None => 0,
+        Some(text) => text.parse().map_err(|_| Status::bad_request(format!("limit: Invalid value: {text:?}")))?,
+    };
+    let version = call.query.non_empty("resourceVersion");
+    let version_match = call.query.non_empty("resourceVersionMatch");
+    let token = call.query.non_empty("continue");
+    check_match(version, version_match, token)?;
+    if let Some(token) = token {
+        if version.is_some_and(|version| version != "0") {
+            let why = "specifying resource version is not allowed when using continue";
+            return Err(Status::bad_request(why));
+        }
+        let from = Continuation::decode(token)?;
+        return read_history(server, resource, &filter, limit, from.revision, Some(from.start)).await;
+    }
+    if version_match == Some("Exact") {
+        let revision = parse_version(version.unwrap_or_default())?;
+        return read_history(server, resource, &filter, limit, Some(revision), None).await;
+    }
+    let reached = reach(server, version).await?;
+    Ok(read_cache(resource, &filter, limit, reached))
+}
+
+/// <https://kubernetes.io/docs/reference/using-api/api-concepts/#resourceversion-in-metadata>
+fn check_match(version: Option<&str>, version_match: Option<&str>, token: Option<&str>) -> Result<(), Status> {
+    let path = FieldPath::new("resourceVersionMatch");
+    let forbidden = |why: &str| Err(invalid("ListOptions", FieldError::forbidden(&path, why)));
+    match version_match {
+        None => Ok(()),
+        Some(_) if version.is_none() => {
+            forbidden("resourceVersionMatch is forbidden unless resourceVersion is provided")
+        }
+        Some(_) if token.is_some() => forbidden("resourceVersionMatch is forbidden when continue is provided"),
+        Some("Exact") if version == Some("0") => {
+            forbidden("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"")
+        }
+        Some("Exact" | "NotOlderThan") => Ok(()),
+        Some(other) => Err(invalid("ListOptions", FieldError::not_supported(&path, other, &["Exact", "NotOlderThan"]))),
+    }
+}
+
+fn read_cache(resource: &Resource, filter: &Filter, limit: usize, reached: Revision) -> Page {
+    let (mut records, changed) = match (filter.single_name(), &filter.namespace) {
+        (Some(name), namespace) if namespace.is_some() != !resource.namespaced => {
+            let found = resource.objects.get(namespace.as_deref().unwrap_or_default(), name);
+            (found.into_iter().collect(), 0)
+        }
+        (_, namespace) => resource.objects.list(namespace.as_deref()),
+    };
+    let revision = reached.max(changed);
+    if filter.selects() {
+        records.retain(|record| filter.matches(&resource.def, record));
+    }
+    let mut page = Page { records, revision, next: None, remaining: None };
+    if limit > 0 && page.records.len() > limit {
+        page.remaining = (!filter.selects()).then(|| page.records.len() - limit);
+        page.records.truncate(limit);
+        page.next = page.records.last().map(|last| after(last.key(), revision));
+    }
+    page
+}
+
+/// The continuation behind an object.
+fn after(key: &[u8], revision: Revision) -> Continuation {
+    let start = String::from_utf8_lossy(&successor(key)).into_owned();
+    Continuation { revision: Some(revision), start }
+}
+
+/// Reads from the datastore at a revision; without one at the newest.
+async fn read_history(
+    server: &ApiServer,
+    resource: &Resource,
+    filter: &Filter,
+    limit: usize,
+    revision: Option<Revision>,
+    start: Option<String>,
+) -> Result<Page, Status> {
+    let kind = kind_prefix(&resource.group, &resource.plural);
+    let range = KeyRange::prefix(match &filter.namespace {
+        Some(namespace) => format!("{kind}{namespace}/"),
+        None => kind.clone(),
+    });
+    let mut start_key = start.as_ref().map(|start| Bytes::from(format!("{kind}{start}")));
+    let mut at = revision;
+    let mut page = Page { records: Vec::new(), revision: 0, next: None, remaining: None };
+    let page_size = if limit == 0 || filter.selects() { PAGE_OBJECTS.max(limit) } else { limit };
+    loop {
+        let request = ListRequest { range: range.clone(), start_key, limit: page_size, revision: at };
+        let chunk = match server.datastore.list(request).await {
+            Ok(chunk) => chunk,
+            Err(Error::Compacted { .. }) => return Err(too_old(start)),
+            Err(error) => return Err(error.into()),
+        };
+        (page.revision, at) = (chunk.revision, Some(chunk.revision));
+        let (count, behind) = (chunk.items.len(), chunk.remaining);
+        start_key = chunk.items.last().map(|last| successor(&last.key));
+        for (index, item) in chunk.items.into_iter().enumerate() {
+            let record = Record::new(item.key.slice(kind.len()..), &item.value, item.mod_revision);
+            let record = record.map_err(Status::internal)?;
+            if !filter.matches(&resource.def, &record) {
+                continue;
+            }
+            page.records.push(Arc::new(record));
+            if limit > 0 && page.records.len() == limit {
+                let remaining = count - index - 1 + behind;
+                if remaining > 0 {
+                    page.next = page.records.last().map(|last| after(last.key(), page.revision));
+                    page.remaining = (!filter.selects()).then_some(remaining);
+                }
+                return Ok(page);
+            }
+        }
+        if behind == 0 {
+            return Ok(page);
+        }
+    }
+}
+
+/// 410 with a token that goes on at the newest revision, for clients that can live with it.
+fn too_old(start: Option<String>) -> Status {
+    let Some(start) = start else { return Status::expired("The resourceVersion for the provided list is too old.") };
+    let mut status = Status::expired(
+        "The provided continue parameter is too old to display a consistent list result. You can start a new list \
+         without the continue parameter, or use the continue token in this response to retrieve the remainder of the \
+         results. Continuing with the provided token results in an inconsistent list - objects that were created, \
+         modified, or deleted between the time the first chunk was returned and now may show up in the list.",
+    );
+    status.continuation = Some(Continuation { revision: None, start }.encode());
+    status
+}
+
+fn encode(resource: &Resource, call: &Call, shape: Shape, page: Page) -> Result<Bytes, Status> {
+    let mut metadata = json!({"resourceVersion": page.revision.to_string()});
+    if let Some(next) = &page.next {
+        metadata["continue"] = next.encode().into();
+    }
+    if let Some(remaining) = page.remaining {
+        metadata["remainingItemCount"] = remaining.into();
+    }
+    match shape {
+        Shape::Object => Ok(encode_items(
+            &resource.list_kind,
+            &resource.api_version(),
+            &metadata,
+            page.records.iter().map(|record| match resource.def {
+                Def::BuiltIn(_) => Item::Open(record.list_item()),
+                Def::Custom(_) => Item::Whole(record.json()),
+            }),
+        )),
+        Shape::Metadata => Ok(encode_items(
+            "PartialObjectMetadataList",
+            "meta.k8s.io/v1",
+            &metadata,
+            page.records.iter().map(|record| Item::Whole(record.metadata_only())),
+        )),
+        Shape::Table => {
+            let include = Include::parse(call.query.get("includeObject"))?;
+            let objects: Vec<Value> = page.records.iter().map(|record| record.value()).collect();
+            let table = table::table(&resource.def, objects, metadata, include, true);
+            serde_json::to_vec(&table).map(Bytes::from).map_err(Status::internal)
+        }
+    }
+}
+
+enum Item<'a> {
+    Whole(&'a [u8]),
+    /// Without its opening brace.
+    Open(&'a [u8]),
+}
+
+/// A list of objects that are JSON already.
+fn encode_items<'a>(
+    kind: &str,
+    api_version: &str,
+    metadata: &Value,
+    items: impl Iterator<Item = Item<'a>> + Clone,
+) -> Bytes {
+    let size: usize = items.clone().map(|(Item::Whole(bytes) | Item::Open(bytes))| bytes.len() + 2).sum();
+    let head = format!(r#"{{"kind":"{kind}","apiVersion":"{api_version}","metadata":{metadata},"items":["#);
+    let mut out = Vec::with_capacity(head.len() + size + 2);
+    out.extend_from_slice(head.as_bytes());
+    for (index, item) in items.enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        match item {
+            Item::Whole(bytes) => out.extend_from_slice(bytes),
+            Item::Open(bytes) => {
+                out.push(b'{');
+                out.extend_from_slice(bytes);
+            }
+        }
+    }
+    out.extend_from_slice(b"]}");
+    out.into()
+}
+
+/// A list of objects that were just written or removed.
+pub fn encode_json(resource: &Resource, revision: Revision, objects: &[Bytes]) -> Bytes {
+    let metadata = json!({"resourceVersion": revision.to_string()});
+    let items = objects.iter().map(|json| Item::Whole(json));
+    encode_items(&resource.list_kind, &resource.api_version(), &metadata, items)
+}

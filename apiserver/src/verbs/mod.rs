@@ -1,0 +1,75 @@
+//! What can be done with stored objects: a file per verb, the same for every kind.
+
+mod binding;
+mod continuation;
+mod create;
+mod delete;
+mod deletecollection;
+mod get;
+mod list;
+mod object;
+mod options;
+mod patch;
+mod scale;
+mod update;
+mod watch;
+
+pub use binding::serve_bindings;
+
+use crate::ApiServer;
+use crate::call::Call;
+use crate::resources::Resource;
+use crate::routes::Answer;
+use crate::status::Status;
+use std::sync::Arc;
+
+/// Answers a request for a resource or for one of the subresources that every kind has in common.
+pub async fn serve(server: &ApiServer, resource: &Arc<Resource>, mut call: Call) -> Answer {
+    scope(resource, &mut call)?;
+    check_verb(resource, &call)?;
+    let (subresource, verb) = (call.info.subresource.as_str(), call.info.verb);
+    match (subresource, verb) {
+        ("", "create") => create::serve(server, resource, call).await,
+        ("" | "status", "get") => get::serve(server, resource, call).await,
+        ("", "list") => list::serve(server, resource, call).await,
+        ("", "watch") => watch::serve(server, resource, call).await,
+        ("" | "status" | "finalize", "update") => update::serve(server, resource, call).await,
+        ("" | "status", "patch") => patch::serve(server, resource, call).await,
+        ("", "delete") => delete::serve(server, resource, call).await,
+        ("", "deletecollection") => deletecollection::serve(server, resource, call).await,
+        ("scale", "get" | "update" | "patch") => scale::serve(server, resource, call).await,
+        ("binding", "create") => binding::serve(server, resource, call).await,
+        _ => Err(Status::no_such_resource()),
+    }
+}
+
+/// Namespaced objects live in a namespace, all others do not. A Namespace's own requests carry its name twice.
+fn scope(resource: &Resource, call: &mut Call) -> Result<(), Status> {
+    let info = &mut call.info;
+    if !resource.namespaced {
+        if info.resource == "namespaces" && info.group.is_empty() {
+            info.namespace.clear();
+        }
+        return if info.namespace.is_empty() { Ok(()) } else { Err(Status::no_such_resource()) };
+    }
+    let everywhere = matches!(info.verb, "list" | "watch");
+    if info.namespace.is_empty() && !everywhere {
+        return Err(match info.verb {
+            "create" | "deletecollection" => Status::method_not_allowed(&info.group, &info.resource, info.verb),
+            _ => Status::no_such_resource(),
+        });
+    }
+    Ok(())
+}
+
+fn check_verb(resource: &Resource, call: &Call) -> Result<(), Status> {
+    let info = &call.info;
+    let verbs = match info.subresource.as_str() {
+        "" => resource.verbs,
+        subresource => resource.subresource(subresource).ok_or_else(Status::no_such_resource)?.verbs,
+    };
+    if verbs.contains(&info.verb) {
+        return Ok(());
+    }
+    Err(Status::method_not_allowed(&info.group, &info.resource, info.verb))
+}

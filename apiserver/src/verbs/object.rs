@@ -1,0 +1,201 @@
+//! Objects in requests' bodies and in answers.
+
+use super::options::FieldValidation;
+use crate::body::Body;
+use crate::call::Call;
+use crate::codec::{self, Accept, Shape};
+use crate::object_store::Written;
+use crate::resources::Resource;
+use crate::routes::Answer;
+use crate::status::Status;
+use crate::table::{self, Include};
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use k8w_kinds::object;
+use k8w_kinds::schema::{DecodeError, Decoded, Format, Schema};
+use serde_json::{Value, json};
+
+/// What a body must be.
+pub struct Expected<'a> {
+    pub group: &'a str,
+    pub version: &'a str,
+    pub kind: &'a str,
+    pub schema: &'a Schema,
+}
+
+impl<'a> Expected<'a> {
+    pub fn of(resource: &'a Resource) -> Self {
+        Expected { group: &resource.group, version: &resource.version, kind: &resource.kind, schema: resource.schema() }
+    }
+
+    fn api_version(&self) -> String {
+        if self.group.is_empty() { self.version.to_string() } else { format!("{}/{}", self.group, self.version) }
+    }
+
+    /// Reads the request's body as the expected kind.
+    ///
+    /// # Errors
+    /// 400 for what is not that kind, 413, 415; unknown and duplicate fields as `validation` says.
+    pub async fn read(
+        &self,
+        call: &mut Call,
+        validation: FieldValidation,
+        warnings: &mut Vec<String>,
+    ) -> Result<Value, Status> {
+        let format = codec::body_format(call.header(header::CONTENT_TYPE))?;
+        let body = call.read_body().await?;
+        self.decode(&body, format, validation, warnings)
+    }
+
+    pub fn decode(
+        &self,
+        body: &[u8],
+        format: Format,
+        validation: FieldValidation,
+        warnings: &mut Vec<String>,
+    ) -> Result<Value, Status> {
+        let decoded = self.schema.decode(body, format).map_err(|error| self.refused(&error))?;
+        let Decoded { mut value, issues } = decoded;
+        self.check_type(&mut value)?;
+        self.report(issues, validation, warnings)?;
+        Ok(value)
+    }
+
+    fn refused(&self, error: &DecodeError) -> Status {
+        match error {
+            DecodeError::Syntax(why) => Status::bad_request(format!(
+                "the object provided is unrecognized (must be of type {}): {why}",
+                self.kind
+            )),
+            other => self.cannot_handle(&other.to_string()),
+        }
+    }
+
+    fn cannot_handle(&self, why: &str) -> Status {
+        let (kind, version) = (self.kind, self.version);
+        Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {kind}: {why}"))
+    }
+
+    /// The body says what it is, or it is taken to be what the URL says.
+    fn check_type(&self, value: &mut Value) -> Result<(), Status> {
+        let expected = self.api_version();
+        match object::text(value, &["apiVersion"]) {
+            "" => value["apiVersion"] = expected.into(),
+            given if given == expected => {}
+            given => {
+                return Err(Status::bad_request(format!(
+                    "the API version in the data ({given}) does not match the expected API version ({expected})"
+                )));
+            }
+        }
+        match object::text(value, &["kind"]) {
+            "" => value["kind"] = self.kind.into(),
+            given if given == self.kind => {}
+            given => {
+                let why = format!("the kind in the data ({given}) does not match the expected kind ({})", self.kind);
+                return Err(Status::bad_request(why));
+            }
+        }
+        Ok(())
+    }
+
+    fn report(
+        &self,
+        issues: Vec<String>,
+        validation: FieldValidation,
+        warnings: &mut Vec<String>,
+    ) -> Result<(), Status> {
+        match validation {
+            _ if issues.is_empty() => {}
+            FieldValidation::Ignore => {}
+            FieldValidation::Warn => warnings.extend(issues),
+            FieldValidation::Strict => {
+                return Err(self.cannot_handle(&format!("strict decoding error: {}", issues.join(", "))));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The names in the body and in the URL must agree; what the body leaves out is taken from the URL.
+pub fn match_url(object: &mut Value, resource: &Resource, call: &Call) -> Result<(), Status> {
+    if !object.get("metadata").is_some_and(Value::is_object) {
+        object["metadata"] = json!({});
+    }
+    let (name, namespace) = (&call.info.name, &call.info.namespace);
+    if !name.is_empty() {
+        match object::text(object, &["metadata", "name"]) {
+            "" => object["metadata"]["name"] = name.clone().into(),
+            given if given == name => {}
+            given => {
+                return Err(Status::bad_request(format!(
+                    "the name of the object ({given}) does not match the name on the URL ({name})"
+                )));
+            }
+        }
+    }
+    if resource.namespaced {
+        match object::text(object, &["metadata", "namespace"]) {
+            "" => object["metadata"]["namespace"] = namespace.clone().into(),
+            given if given == namespace => {}
+            _ if name.is_empty() => {
+                return Err(Status::bad_request(
+                    "the namespace of the provided object does not match the namespace sent on the request",
+                ));
+            }
+            given => {
+                return Err(Status::bad_request(format!(
+                    "the namespace of the object ({given}) does not match the namespace on the request ({namespace})"
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// One object, in the shape and format that the client accepts.
+pub fn answer(call: &Call, resource: &Resource, code: StatusCode, json: Bytes) -> Answer {
+    let accept = Accept::parse(call.header(header::ACCEPT))?;
+    let bytes = match accept.shape {
+        Shape::Object => json,
+        Shape::Metadata => {
+            let mut value: Value = serde_json::from_slice(&json).unwrap_or_default();
+            let metadata = value.get_mut("metadata").map(Value::take);
+            let partial = json!({
+                "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
+            });
+            serde_json::to_vec(&partial).map_err(Status::internal)?.into()
+        }
+        Shape::Table => {
+            let include = Include::parse(call.query.get("includeObject"))?;
+            let value: Value = serde_json::from_slice(&json).unwrap_or_default();
+            let metadata = json!({"resourceVersion": object::text(&value, &["metadata", "resourceVersion"])});
+            let table = table::table(&resource.def, vec![value], metadata, include, true);
+            serde_json::to_vec(&table).map_err(Status::internal)?.into()
+        }
+    };
+    Ok(codec::respond(call, accept, code, bytes))
+}
+
+/// The answer to a write.
+pub fn answer_written(call: &Call, resource: &Resource, written: Written, warnings: &[String]) -> Answer {
+    let code = if written.created { StatusCode::CREATED } else { StatusCode::OK };
+    let mut response = answer(call, resource, code, written.json)?;
+    warn(&mut response, warnings);
+    Ok(response)
+}
+
+/// Tells the client in headers (RFC 7234, section 5.5) what it should know about a request that succeeded.
+pub fn warn(response: &mut Response<Body>, warnings: &[String]) {
+    const WARNING: HeaderName = HeaderName::from_static("warning");
+    for text in warnings {
+        let quoted: String = text.chars().filter(|c| !c.is_control()).flat_map(|c| escape(c)).collect();
+        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
+            response.headers_mut().append(WARNING, value);
+        }
+    }
+}
+
+fn escape(c: char) -> impl Iterator<Item = char> {
+    matches!(c, '"' | '\\').then_some('\\').into_iter().chain([c])
+}

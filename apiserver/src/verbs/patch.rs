@@ -1,0 +1,97 @@
+//! `PATCH`: JSON patch, merge patch, strategic merge patch, and server-side apply.
+
+use super::object::{Expected, answer_written, match_url};
+use super::options::{FieldValidation, WriteOptions, invalid};
+use crate::ApiServer;
+use crate::apply;
+use crate::call::Call;
+use crate::object_store::{self, Change, Patched, Rules};
+use crate::patch::{MEDIA_TYPES, Patch, strict_error};
+use crate::resources::{Def, Resource};
+use crate::routes::Answer;
+use crate::status::Status;
+use http::header;
+use k8w_kinds::field::{FieldError, FieldPath};
+use k8w_kinds::schema::Format;
+use serde_json::Value;
+use std::sync::Mutex;
+
+pub async fn serve(server: &ApiServer, resource: &Resource, mut call: Call) -> Answer {
+    let options = WriteOptions::parse(&call, "PatchOptions")?;
+    let media_type = call.header(header::CONTENT_TYPE).unwrap_or_default();
+    let media_type = media_type.split(';').next().unwrap_or_default().trim().to_string();
+    let body = call.read_body().await?;
+    let rules = if call.info.subresource == "status" { Rules::Status } else { Rules::Update };
+    if media_type == "application/apply-patch+yaml" {
+        return serve_apply(server, resource, call, options, &body, rules).await;
+    }
+    if call.query.get("force").is_some() {
+        let why = "may not be specified for non-apply patch";
+        return Err(invalid("PatchOptions", FieldError::forbidden(&FieldPath::new("force"), why)));
+    }
+    let strategic = media_type == "application/strategic-merge-patch+json";
+    let patch = match Patch::read(&media_type, &body)? {
+        Some(patch) if !(strategic && matches!(resource.def, Def::Custom(_))) => patch,
+        _ => return Err(Status::unsupported_media_type(&MEDIA_TYPES)),
+    };
+    let issues = Mutex::new(Vec::new());
+    let change = |old: &Value| {
+        let (object, found) = patched(resource, &patch, &body, old, options.validation)?;
+        *issues.lock().unwrap_or_else(|error| error.into_inner()) = found;
+        Ok(Patched { object, tracked: false, once: patch.resource_version().is_some() })
+    };
+    let mut write = options.write(server, resource, &call);
+    let written = object_store::update(&mut write, Change::Patch(&change), rules).await?;
+    let mut warnings = write.warnings;
+    warnings.extend(issues.into_inner().unwrap_or_else(|error| error.into_inner()));
+    answer_written(&call, resource, written, &warnings)
+}
+
+/// The patched object, and what to warn of.
+fn patched(
+    resource: &Resource,
+    patch: &Patch,
+    body: &[u8],
+    old: &Value,
+    validation: FieldValidation,
+) -> Result<(Value, Vec<String>), Status> {
+    let result = patch.apply(resource.schema(), old)?;
+    let result = resource.schema().check(result).map_err(|error| {
+        let text = String::from_utf8_lossy(body).into_owned();
+        let error = FieldError::invalid(&FieldPath::new("patch"), text, error.to_string());
+        Status::invalid("", "", "", &[error])
+    })?;
+    for field in ["apiVersion", "kind"] {
+        if result.value.get(field) != old.get(field) {
+            return Err(Status::bad_request(format!("a patch cannot change the {field} of an object")));
+        }
+    }
+    match validation {
+        FieldValidation::Strict if !result.issues.is_empty() => Err(strict_error(body, &result.issues)),
+        FieldValidation::Ignore => Ok((result.value, Vec::new())),
+        FieldValidation::Warn | FieldValidation::Strict => Ok((result.value, result.issues)),
+    }
+}
+
+async fn serve_apply(
+    server: &ApiServer,
+    resource: &Resource,
+    call: Call,
+    options: WriteOptions,
+    body: &[u8],
+    rules: Rules,
+) -> Answer {
+    if !options.manager_given {
+        let error = FieldError::required(&FieldPath::new("fieldManager"), "is required for apply patch");
+        return Err(invalid("PatchOptions", error));
+    }
+    let mut warnings = Vec::new();
+    let expected = Expected::of(resource);
+    let mut config = expected.decode(body, Format::Yaml, options.validation, &mut warnings)?;
+    match_url(&mut config, resource, &call)?;
+    let mut write = options.write(server, resource, &call);
+    write.warnings = warnings;
+    let written = apply::apply(&mut write, config, call.query.flag("force"), rules).await?;
+    let warnings = write.warnings;
+    answer_written(&call, resource, written, &warnings)
+}

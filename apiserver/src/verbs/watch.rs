@@ -1,0 +1,249 @@
+//! `GET` with `watch`: a stream of the changes of a collection.
+//!
+//! <https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes>
+
+use super::get::{parse_version, reach};
+use super::list;
+use super::options::invalid;
+use crate::ApiServer;
+use crate::body::{Body, BodyError};
+use crate::call::Call;
+use crate::codec::{Accept, Shape};
+use crate::resources::Resource;
+use crate::routes::Answer;
+use crate::status::Status;
+use crate::table::{self, Include};
+use crate::watch_cache::{self, Delivery, EventType, Record, Subscription, WatchCache, frame, frame_named};
+use bytes::{Bytes, BytesMut};
+use futures::stream;
+use http::{HeaderValue, Response, header};
+use http_body::Frame;
+use http_body_util::StreamBody;
+use k8w_kinds::field::{FieldError, FieldPath};
+use k8w_kinds::schema::Format;
+use rand::Rng;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep_until};
+
+/// How long a watch lasts when the client does not say: this, and up to twice as long, so that not all end at once.
+const DEFAULT_TIMEOUT_SECONDS: u64 = 1800;
+/// How often a quiet watch is told how far it has got.
+const BOOKMARK_INTERVAL_SECONDS: u64 = 60;
+/// Events that are ready are sent together up to about this much.
+const CHUNK_BYTES: usize = 64 << 10;
+
+pub async fn serve(server: &ApiServer, resource: &Arc<Resource>, call: Call) -> Answer {
+    let accept = Accept::parse(call.header(header::ACCEPT))?;
+    if accept.format == Format::Yaml {
+        return Err(Status::not_acceptable(&["application/json"]));
+    }
+    let include = Include::parse(call.query.get("includeObject"))?;
+    let bookmarks = call.query.flag("allowWatchBookmarks");
+    let timeout = match call.query.non_empty("timeoutSeconds").map(str::parse::<u64>) {
+        None | Some(Ok(0)) => rand::rng().random_range(DEFAULT_TIMEOUT_SECONDS..2 * DEFAULT_TIMEOUT_SECONDS),
+        Some(Ok(seconds)) => seconds,
+        Some(Err(_)) => return Err(Status::bad_request("timeoutSeconds: Invalid value: must be a number")),
+    };
+    let (initial_end, started) = start(server, resource, &call).await?;
+    let encoder = Encoder { resource: resource.clone(), shape: accept.shape, include, columns_sent: false };
+    let body = match started {
+        Ok(mut subscription) => {
+            let now = Instant::now();
+            let watch = Watch {
+                initial: std::mem::take(&mut subscription.initial).into_iter(),
+                initial_end: initial_end && bookmarks,
+                subscription,
+                cache: server.cache.clone(),
+                encoder,
+                bookmarks,
+                next_bookmark: now + Duration::from_secs(BOOKMARK_INTERVAL_SECONDS),
+                deadline: now + Duration::from_secs(timeout),
+                over: false,
+            };
+            let chunks = stream::unfold(watch, |mut watch| async move {
+                let chunk = watch.next_chunk().await?;
+                Some((Ok::<_, BodyError>(Frame::data(chunk)), watch))
+            });
+            Body::stream(StreamBody::new(chunks))
+        }
+        // A watch that cannot start at its revision is told so in the stream, as in Kubernetes.
+        Err(status) => Body::from(frame_named("ERROR", &status.to_json())),
+    };
+    let mut response = Response::new(body);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(response)
+}
+
+/// Whether the client wants to be told when it has seen what there was, and the subscription.
+async fn start(
+    server: &ApiServer,
+    resource: &Resource,
+    call: &Call,
+) -> Result<(bool, Result<Subscription, Status>), Status> {
+    let filter = list::filter(resource, call)?;
+    let version = call.query.non_empty("resourceVersion");
+    let send_initial = call.query.non_empty("sendInitialEvents").map(|_| call.query.flag("sendInitialEvents"));
+    check_match(send_initial.is_some(), call.query.non_empty("resourceVersionMatch"))?;
+    let reached = reach(server, version).await?;
+    let from = match (send_initial, version) {
+        (Some(true), _) | (None, None | Some("0")) => watch_cache::From::Now,
+        (Some(false), None | Some("0")) => watch_cache::From::After(reached),
+        (_, Some(version)) => watch_cache::From::After(parse_version(version)?),
+    };
+    let subscription = resource.objects.watch(resource.def.clone(), filter, from, reached);
+    Ok((send_initial == Some(true), subscription))
+}
+
+fn check_match(send_initial: bool, version_match: Option<&str>) -> Result<(), Status> {
+    let path = FieldPath::new("resourceVersionMatch");
+    let refuse = |error| Err(invalid("ListOptions", error));
+    match (send_initial, version_match) {
+        (true, Some("NotOlderThan")) | (false, None) => Ok(()),
+        (true, None) => refuse(FieldError::forbidden(
+            &path,
+            "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+        )),
+        (true, Some(other)) => refuse(FieldError::not_supported(&path, other, &["NotOlderThan"])),
+        (false, Some(_)) => refuse(FieldError::forbidden(
+            &path,
+            "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+        )),
+    }
+}
+
+/// A watch that is being streamed.
+struct Watch {
+    initial: std::vec::IntoIter<Arc<Record>>,
+    /// A bookmark is due that says that the objects there were have all been sent.
+    initial_end: bool,
+    subscription: Subscription,
+    cache: Arc<WatchCache>,
+    encoder: Encoder,
+    bookmarks: bool,
+    next_bookmark: Instant,
+    deadline: Instant,
+    over: bool,
+}
+
+impl Watch {
+    /// The next bytes to send; `None` at the end.
+    async fn next_chunk(&mut self) -> Option<Bytes> {
+        if self.over {
+            return None;
+        }
+        if !self.initial.as_slice().is_empty() {
+            return Some(self.initial_chunk());
+        }
+        if std::mem::take(&mut self.initial_end) {
+            return Some(self.encoder.bookmark(self.subscription.revision, true));
+        }
+        tokio::select! {
+            biased;
+            delivery = self.subscription.next() => match delivery {
+                Some(delivery) => Some(self.chunk(delivery)),
+                None => {
+                    self.over = true;
+                    let status = Status::expired("too old resource version: the watch fell behind and was closed");
+                    Some(frame_named("ERROR", &status.to_json()))
+                }
+            },
+            () = sleep_until(self.deadline) => {
+                self.over = true;
+                self.bookmarks.then(|| self.bookmark())
+            }
+            () = sleep_until(self.next_bookmark), if self.bookmarks => Some(self.bookmark()),
+        }
+    }
+
+    fn initial_chunk(&mut self) -> Bytes {
+        let mut chunk = BytesMut::new();
+        for record in self.initial.by_ref() {
+            chunk.extend_from_slice(&self.encoder.object(EventType::Added, &record));
+            if chunk.len() >= CHUNK_BYTES {
+                break;
+            }
+        }
+        chunk.freeze()
+    }
+
+    /// An event, and those that are ready behind it. A lone one is sent without copying it.
+    fn chunk(&mut self, first: Delivery) -> Bytes {
+        let first = self.encoder.event(&first);
+        let Some(second) = self.subscription.try_next() else { return first };
+        let mut chunk = BytesMut::with_capacity(first.len() * 2);
+        chunk.extend_from_slice(&first);
+        let mut next = Some(second);
+        while let Some(delivery) = next {
+            chunk.extend_from_slice(&self.encoder.event(&delivery));
+            next = if chunk.len() < CHUNK_BYTES { self.subscription.try_next() } else { None };
+        }
+        chunk.freeze()
+    }
+
+    /// Everything up to the cache's revision has been handed to this watch; what of it is still here goes first.
+    fn bookmark(&mut self) -> Bytes {
+        self.next_bookmark = Instant::now() + Duration::from_secs(BOOKMARK_INTERVAL_SECONDS);
+        let revision = self.cache.revision().max(self.subscription.revision);
+        let mut chunk = BytesMut::new();
+        while let Some(delivery) = self.subscription.try_next() {
+            chunk.extend_from_slice(&self.encoder.event(&delivery));
+        }
+        chunk.extend_from_slice(&self.encoder.bookmark(revision, false));
+        chunk.freeze()
+    }
+}
+
+/// Writes events in the shape that the client accepts.
+struct Encoder {
+    resource: Arc<Resource>,
+    shape: Shape,
+    include: Include,
+    /// Tables say their columns once.
+    columns_sent: bool,
+}
+
+impl Encoder {
+    fn event(&mut self, (change, event): &Delivery) -> Bytes {
+        match (self.shape, change.object(*event)) {
+            (Shape::Object, _) => change.frame(*event),
+            (_, Some(record)) => self.object(*event, record),
+            (_, None) => Bytes::new(),
+        }
+    }
+
+    fn object(&mut self, event: EventType, record: &Record) -> Bytes {
+        match self.shape {
+            Shape::Object => frame(event, record.json()),
+            Shape::Metadata => frame(event, record.metadata_only()),
+            Shape::Table => {
+                let metadata = json!({"resourceVersion": record.revision().to_string()});
+                frame(event, &self.table(vec![record.value()], metadata))
+            }
+        }
+    }
+
+    fn table(&mut self, objects: Vec<Value>, metadata: Value) -> Vec<u8> {
+        let with_columns = !std::mem::replace(&mut self.columns_sent, true);
+        let table = table::table(&self.resource.def, objects, metadata, self.include, with_columns);
+        serde_json::to_vec(&table).unwrap_or_default()
+    }
+
+    fn bookmark(&mut self, revision: u64, initial_end: bool) -> Bytes {
+        let mut metadata = json!({"creationTimestamp": null, "resourceVersion": revision.to_string()});
+        if initial_end {
+            metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+        }
+        let object = match self.shape {
+            Shape::Table => return frame_named("BOOKMARK", &self.table(Vec::new(), metadata)),
+            Shape::Metadata => {
+                json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
+            }
+            Shape::Object => {
+                json!({"kind": self.resource.kind, "apiVersion": self.resource.api_version(), "metadata": metadata})
+            }
+        };
+        frame_named("BOOKMARK", object.to_string().as_bytes())
+    }
+}
