@@ -44,7 +44,7 @@ fn refused(error: ApplyError) -> Status {
         ApplyError::Conflicts(conflicts) => {
             let causes = conflicts.into_iter().map(|conflict| Cause {
                 reason: "FieldManagerConflict",
-                message: conflict.message,
+                message: conflict.message(),
                 field: conflict.field,
             });
             Status::apply_conflict(message, causes.collect())
