@@ -49,6 +49,6 @@ fn refused(error: ApplyError) -> Status {
             });
             Status::apply_conflict(message, causes.collect())
         }
-        ApplyError::Invalid(_) => Status::bad_request(message),
+        ApplyError::Invalid(_) | ApplyError::BadRequest(_) => Status::bad_request(message),
     }
 }
