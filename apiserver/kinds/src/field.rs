@@ -123,7 +123,7 @@ pub struct FieldError {
     pub kind: FieldErrorKind,
     /// The path, as users write it.
     pub field: String,
-    /// What stood there; `None` where the value itself says nothing (or is a secret).
+    /// What stood there; `None` where nothing did, which Kubernetes shows as `"null"`.
     pub bad_value: Option<Value>,
     /// What is wrong, in words; may be empty.
     pub detail: String,
@@ -187,7 +187,7 @@ impl FieldError {
         if self.kind.shows_value() {
             body.push_str(": ");
             match &self.bad_value {
-                None | Some(Value::Null) => body.push_str("\"null\""),
+                None => body.push_str("\"null\""),
                 Some(value) => body.push_str(&value.to_string()),
             }
         }
@@ -336,7 +336,8 @@ mod tests {
             FieldError::required(&first.child("image"), ""),
             FieldError::invalid(&spec.child("replicas"), -1, "must be greater than or equal to 0"),
             FieldError::invalid(&spec.child("selector"), json!({"a": "b"}), "field is immutable"),
-            FieldError::invalid(&spec.child("selector"), Value::Null, "field is immutable"),
+            FieldError::invalid(&spec.child("labels"), Value::Null, "a map that is missing"),
+            FieldError { bad_value: None, ..FieldError::invalid(&spec.child("selector"), "", "field is immutable") },
             FieldError::not_supported(&first.child("imagePullPolicy"), "x", &["Never", "Always"]),
             FieldError::duplicate(&first.child("name"), "a"),
             FieldError::too_long(&labels.key("k/a"), 63),
@@ -349,6 +350,7 @@ mod tests {
             spec.containers[0].image: Required value
             spec.replicas: Invalid value: -1: must be greater than or equal to 0
             spec.selector: Invalid value: {"a":"b"}: field is immutable
+            spec.labels: Invalid value: null: a map that is missing
             spec.selector: Invalid value: "null": field is immutable
             spec.containers[0].imagePullPolicy: Unsupported value: "x": supported values: "Always", "Never"
             spec.containers[0].name: Duplicate value: "a"

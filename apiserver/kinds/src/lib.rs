@@ -23,6 +23,8 @@ pub mod registry;
 pub mod rules;
 pub mod schema;
 pub mod selector;
+#[cfg(test)]
+mod testing;
 
 pub use field::{Field, FieldError, FieldErrorKind, FieldPath};
 pub use kind::{Cell, CellContext, Column, KindDef, ScalePaths, SelectableField, Shape, Strategy, Subresource};

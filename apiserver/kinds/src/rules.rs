@@ -104,8 +104,8 @@ pub fn int_or_percent(field: &Field, errors: &mut Vec<FieldError>) {
 pub fn immutable(new: &Field, old: &Field, errors: &mut Vec<FieldError>) -> bool {
     let same = crate::object::same(new.value(), old.value());
     if !same {
-        let shown = new.value().cloned().unwrap_or_default();
-        errors.push(FieldError::invalid(&new.path, shown, IMMUTABLE));
+        let shown = FieldError::invalid(&new.path, Value::Null, IMMUTABLE);
+        errors.push(FieldError { bad_value: new.value().cloned(), ..shown });
     }
     same
 }

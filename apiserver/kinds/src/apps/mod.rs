@@ -2,3 +2,4 @@
 
 pub mod deployment;
 pub mod replica_set;
+mod workload;

@@ -1,6 +1,7 @@
 //! The kinds of the core group.
 
 pub mod config_map;
+mod data;
 pub mod event;
 pub mod namespace;
 pub mod node;

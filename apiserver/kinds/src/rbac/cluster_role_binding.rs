@@ -1,19 +1,47 @@
-//! ClusterRoleBinding.
+//! ClusterRoleBinding: a role, given to users everywhere.
 
+use serde_json::Value;
+
+use super::rule;
+use crate::field::FieldError;
 use crate::kind::{KindDef, Strategy};
+use crate::names;
 
 pub fn definition() -> KindDef {
     KindDef::builtin(
-        "rbac.authorization.k8s.io",
+        rule::GROUP,
         "v1",
         "ClusterRoleBinding",
         "clusterrolebindings",
         "io.k8s.api.rbac.v1.ClusterRoleBinding",
     )
     .cluster_scoped()
+    .columns(rule::binding_columns())
     .strategy(ClusterRoleBinding)
 }
 
 struct ClusterRoleBinding;
 
-impl Strategy for ClusterRoleBinding {}
+impl Strategy for ClusterRoleBinding {
+    fn validate_name(&self, name: &str) -> Vec<String> {
+        names::path_segment(name)
+    }
+
+    fn default(&self, binding: &mut Value) {
+        rule::default_binding(binding);
+    }
+
+    fn validate(&self, binding: &Value) -> Vec<FieldError> {
+        rule::validate_binding(binding, &["ClusterRole"])
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
+        let mut errors = self.validate(new);
+        rule::validate_binding_update(new, old, &mut errors);
+        errors
+    }
+
+    fn allow_create_on_update(&self) -> bool {
+        true
+    }
+}

@@ -15,6 +15,7 @@ pub mod template;
 mod update;
 mod volume;
 
+pub use scheduling::tolerations;
 use serde_json::{Value, json};
 
 use crate::field::{Field, FieldError};

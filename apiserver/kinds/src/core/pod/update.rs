@@ -48,11 +48,8 @@ fn deadline(new: &Field, old: &Field, errors: &mut Vec<FieldError>) {
             errors.push(new.invalid("must be less than or equal to previous value"));
         }
         (None, Some(_)) => {
-            errors.push(FieldError::invalid(
-                &new.path,
-                Value::Null,
-                "must not update from a positive integer to nil value",
-            ));
+            let shown = FieldError::invalid(&new.path, 0, "must not update from a positive integer to nil value");
+            errors.push(FieldError { bad_value: None, ..shown });
         }
         _ => {}
     }

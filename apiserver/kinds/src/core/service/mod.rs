@@ -1,0 +1,171 @@
+//! Service: a stable name and address for a set of pods.
+//!
+//! The cluster IP and node ports are claimed by the API server in the create's own transaction; what is here decides
+//! what needs them and what stays from one version of a Service to the next.
+
+mod columns;
+mod update;
+mod validate;
+
+use serde_json::{Map, Value, json};
+
+use crate::field::FieldError;
+use crate::kind::{self, KindDef, SelectableField, Shape, Strategy, Subresource};
+use crate::names;
+use crate::object::{self, get, list, text};
+
+/// How long a client sticks to an endpoint where `sessionAffinity` is `ClientIP`.
+const AFFINITY_SECONDS: i64 = 10_800;
+
+pub fn definition() -> KindDef {
+    let verbs = &["create", "delete", "get", "patch", "update"];
+    let proxy = Subresource::other("proxy", ("", "v1", "ServiceProxyOptions"), verbs);
+    KindDef::builtin("", "v1", "Service", "services", "io.k8s.api.core.v1.Service")
+        .short_names(&["svc"])
+        .categories(&["all"])
+        .subresources(vec![proxy, Subresource::status()])
+        .columns(columns::columns())
+        .selectable(vec![SelectableField::at("spec.clusterIP"), SelectableField::at("spec.type")])
+        .strategy(Service)
+}
+
+/// Whether a Service of this shape has a cluster IP (which may be `None`).
+pub fn needs_cluster_ip(service: &Value) -> bool {
+    text(service, &["spec", "type"]) != "ExternalName"
+}
+
+/// Whether each port of a Service of this shape has a node port.
+pub fn needs_node_ports(service: &Value) -> bool {
+    match text(service, &["spec", "type"]) {
+        "NodePort" => true,
+        "LoadBalancer" => get(service, &["spec", "allocateLoadBalancerNodePorts"]) != Some(&Value::Bool(false)),
+        _ => false,
+    }
+}
+
+/// Whether traffic can come from outside the cluster.
+fn is_externally_accessible(service: &Value) -> bool {
+    match text(service, &["spec", "type"]) {
+        "NodePort" | "LoadBalancer" => true,
+        "ClusterIP" => !list(service, &["spec", "externalIPs"]).is_empty(),
+        _ => false,
+    }
+}
+
+struct Service;
+
+impl Strategy for Service {
+    fn shape(&self) -> Shape {
+        Shape::STATUS
+    }
+
+    fn validate_name(&self, name: &str) -> Vec<String> {
+        names::dns1035_label(name)
+    }
+
+    fn default(&self, service: &mut Value) {
+        if let Some(spec) = object::ensure(service, &["spec"]) {
+            fixed_defaults(spec);
+        }
+        let outside = is_externally_accessible(service);
+        if let Some(spec) = object::ensure(service, &["spec"]) {
+            traffic_defaults(spec, outside);
+            families(spec);
+        }
+    }
+
+    fn prepare_for_create(&self, service: &mut Value) {
+        kind::prepare_for_create(self.shape(), service);
+        if let Some(object) = service.as_object_mut() {
+            object.insert("status".to_owned(), json!({"loadBalancer": {}}));
+        }
+    }
+
+    fn prepare_for_update(&self, new: &mut Value, old: &Value) {
+        kind::prepare_for_update(self.shape(), new, old);
+        update::keep_claims(new, old);
+        update::drop_what_the_type_lost(new, old);
+    }
+
+    fn validate(&self, service: &Value) -> Vec<FieldError> {
+        validate::validate(service)
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
+        let mut errors = validate::validate(new);
+        update::validate(new, old, &mut errors);
+        errors
+    }
+
+    fn allow_create_on_update(&self) -> bool {
+        true
+    }
+}
+
+fn fixed_defaults(spec: &mut Map<String, Value>) {
+    object::set_default_text(spec, "type", "ClusterIP");
+    object::set_default_text(spec, "sessionAffinity", "None");
+    match spec.get("sessionAffinity").and_then(Value::as_str) {
+        Some("None") => _ = spec.remove("sessionAffinityConfig"),
+        Some("ClientIP") => {
+            let set = spec.get("sessionAffinityConfig").and_then(|c| get(c, &["clientIP", "timeoutSeconds"])).is_some();
+            if !set {
+                let config = json!({"clientIP": {"timeoutSeconds": AFFINITY_SECONDS}});
+                spec.insert("sessionAffinityConfig".to_owned(), config);
+            }
+        }
+        _ => {}
+    }
+    let Some(Value::Array(ports)) = spec.get_mut("ports") else { return };
+    for port in ports.iter_mut().filter_map(Value::as_object_mut) {
+        object::set_default_text(port, "protocol", "TCP");
+        let unset = match port.get("targetPort") {
+            None | Some(Value::Null) => true,
+            Some(Value::String(name)) => name.is_empty(),
+            Some(number) => number.as_i64() == Some(0),
+        };
+        if let (true, Some(number)) = (unset, port.get("port").cloned()) {
+            port.insert("targetPort".to_owned(), number);
+        }
+    }
+}
+
+fn traffic_defaults(spec: &mut Map<String, Value>, outside: bool) {
+    let type_ = spec.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
+    if outside {
+        object::set_default_text(spec, "externalTrafficPolicy", "Cluster");
+    }
+    if type_ != "ExternalName" {
+        object::set_default_text(spec, "internalTrafficPolicy", "Cluster");
+    }
+    if type_ == "LoadBalancer" {
+        object::set_default(spec, "allocateLoadBalancerNodePorts", true);
+    }
+}
+
+/// The address fields that say the same twice, and the families of a cluster whose services are IPv4.
+fn families(spec: &mut Map<String, Value>) {
+    let string =
+        |spec: &Map<String, Value>, field: &str| spec.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+    if string(spec, "type") == "ExternalName" {
+        return;
+    }
+    let first = string(spec, "clusterIP");
+    let no_list = spec.get("clusterIPs").and_then(Value::as_array).is_none_or(Vec::is_empty);
+    if !first.is_empty() && no_list {
+        spec.insert("clusterIPs".to_owned(), json!([first]));
+    }
+    let selects = spec.get("selector").and_then(Value::as_object).is_some_and(|s| !s.is_empty());
+    let headless_and_free = string(spec, "clusterIP") == "None" && !selects;
+    object::set_default(spec, "ipFamilyPolicy", if headless_and_free { "RequireDualStack" } else { "SingleStack" });
+    let unset = spec.get("ipFamilies").and_then(Value::as_array).is_none_or(Vec::is_empty);
+    if unset {
+        let v6 = string(spec, "clusterIP").contains(':');
+        let primary = if v6 { "IPv6" } else { "IPv4" };
+        let mut families = vec![primary];
+        if headless_and_free && string(spec, "ipFamilyPolicy") != "SingleStack" {
+            families.push(if v6 { "IPv4" } else { "IPv6" });
+        }
+        spec.insert("ipFamilies".to_owned(), families.into());
+    }
+}
