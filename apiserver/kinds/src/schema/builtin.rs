@@ -7,12 +7,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use k8s_openapi::schemars::SchemaGenerator;
-use k8s_openapi::schemars::generate::SchemaSettings;
-use serde_json::{Map as JsonMap, Value};
+use serde_json::Value;
 
 use super::facts::TypeFacts;
 use super::shape::{Field, List, ListKind, Map, Named, Node, Object, PatchStrategy, Scalar, Shape};
-use super::{Root, Schema, roots};
+use super::{Root, Schema, openapi, roots};
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
 
@@ -27,8 +26,7 @@ struct Types {
 pub(super) fn find(type_name: &str) -> Option<Schema> {
     static TYPES: OnceLock<Mutex<Types>> = OnceLock::new();
     let types = TYPES.get_or_init(|| {
-        let generator = SchemaGenerator::new(SchemaSettings::openapi3().with(|s| s.transforms.clear()));
-        Mutex::new(Types { generator, named: HashMap::new(), roots: HashMap::new() })
+        Mutex::new(Types { generator: openapi::generator(), named: HashMap::new(), roots: HashMap::new() })
     });
     types.lock().unwrap_or_else(PoisonError::into_inner).root(type_name)
 }
@@ -56,17 +54,8 @@ impl Types {
         roots::find(item_name)?;
         self.root(item_name)?;
         self.root(&format!("{META}ListMeta"))?;
-        let reference = |name: &str| Value::from_iter([("$ref", format!("#/components/schemas/{name}"))]);
-        let string = Value::from_iter([("type", "string")]);
-        let properties = JsonMap::from_iter([
-            ("apiVersion".to_owned(), string.clone()),
-            ("items".to_owned(), serde_json::json!({ "type": "array", "items": reference(item_name) })),
-            ("kind".to_owned(), string),
-            ("metadata".to_owned(), reference(&format!("{META}ListMeta"))),
-        ]);
-        let schema = serde_json::json!({ "type": "object", "properties": properties, "required": ["items"] });
         let name = format!("{item_name}List");
-        Some(self.shape(&name, &schema))
+        Some(self.shape(&name, &openapi::list_of(item_name)))
     }
 
     /// Builds all types that the generator has made since the last time.
@@ -102,11 +91,14 @@ impl Types {
         let Some(properties) = schema.get("properties").and_then(Value::as_object) else {
             return Shape::Any;
         };
+        let facts = TypeFacts::of(name);
         let required = |field: &str| {
+            if field == "metadata" && facts.kind().is_some() {
+                return false;
+            }
             let names = schema.get("required").and_then(Value::as_array).into_iter().flatten();
             names.filter_map(Value::as_str).any(|n| n == field)
         };
-        let facts = TypeFacts::of(name);
         // serde_json's map is sorted, and so are the fields.
         let fields = properties.iter().map(|(field_name, schema)| {
             let mut field = Field::new(field_name, self.inline(schema));
@@ -179,6 +171,8 @@ fn add_fact(field: &mut Field, word: &'static str) {
             field.patch.merge_key = (!value.is_empty()).then(|| value.into());
         }
         ("replace", _) => field.patch.strategy = PatchStrategy::Replace,
+        ("required", _) => field.required = true,
+        ("optional", _) => field.required = false,
         ("retainKeys", _) => field.patch.retain_keys = true,
         _ => {}
     }

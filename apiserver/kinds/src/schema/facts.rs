@@ -9,7 +9,7 @@
 //!  protocol ="TCP"                            default, as JSON
 //! ```
 //!
-//! `merge`, `retainKeys` and `replace` are patch strategies; `merge=` also names the merge key.
+//! `required` and `optional` are said where k8s-openapi says otherwise; `merge`, `retainKeys` and `replace` are patch strategies; `merge=` also names the merge key.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -61,6 +61,11 @@ impl TypeFacts {
 
     pub fn own(&self) -> impl Iterator<Item = &'static str> {
         self.own.split_ascii_whitespace()
+    }
+
+    /// Group and version, where the type is a kind.
+    pub fn kind(&self) -> Option<(&'static str, &'static str)> {
+        self.own().find_map(|word| word.strip_prefix("kind=")?.split_once('/'))
     }
 
     /// The words about one field; nothing where there are none.

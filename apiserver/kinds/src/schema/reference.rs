@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::decode::Format;
-use super::{Schema, roots};
+use super::{Schema, openapi, roots};
 
 fn folder(name: &str) -> Option<Vec<PathBuf>> {
     let Ok(data) = std::env::var("K8W_REFERENCE_DATA") else {
@@ -57,4 +57,41 @@ fn every_field_of_every_kind_is_known_and_kept() {
         read += 1;
     }
     assert!(read > 100, "only {read} fixtures were read");
+}
+
+/// The document without what is free to differ: descriptions, and the order of `required`.
+fn comparable(value: &Value) -> Value {
+    match value {
+        Value::Object(members) => {
+            let kept = members.iter().filter(|(name, value)| *name != "description" || !value.is_string());
+            let mut kept: serde_json::Map<_, _> = kept.map(|(name, value)| (name.clone(), comparable(value))).collect();
+            if let Some(Value::Array(required)) = kept.get_mut("required") {
+                required.sort_by_key(Value::to_string);
+            }
+            Value::Object(kept)
+        }
+        Value::Array(items) => Value::Array(items.iter().map(comparable).collect()),
+        other => other.clone(),
+    }
+}
+
+#[test]
+fn published_schemas_are_those_of_kubernetes() {
+    let Some(paths) = folder("openapi-v3") else { return };
+    let (mut compared, mut differing) = (0, Vec::new());
+    for path in paths {
+        let document: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        let Some(theirs) = document.pointer("/components/schemas").and_then(Value::as_object) else { continue };
+        let names: Vec<&str> = theirs.keys().map(String::as_str).collect();
+        let ours = openapi::components(&names);
+        for (name, schema) in theirs {
+            let (ours, theirs) = (ours.get(name).map(comparable).unwrap_or_default(), comparable(schema));
+            compared += 1;
+            if ours != theirs {
+                differing.push(format!("{name}\n  ours:   {ours}\n  theirs: {theirs}"));
+            }
+        }
+    }
+    assert!(compared > 600, "only {compared} schemas were compared");
+    assert!(differing.is_empty(), "{} of {compared} differ:\n{}", differing.len(), differing.join("\n"));
 }

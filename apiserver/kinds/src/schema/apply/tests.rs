@@ -200,9 +200,9 @@ fn what_another_applier_owns_stays() {
     check(
         applied(Some(&live), deployment(json!({})), "a"),
         expect![[r#"
-        Apply a 2024-01-01T00:00:00Z: {"f:spec":{}}
-        Apply b 2024-01-01T00:00:00Z: {"f:spec":{"f:replicas":{}}}
-        {"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"a"},"spec":{"replicas":1,"strategy":{},"template":{"metadata":{},"spec":{"containers":null}}},"status":{}}"#]],
+            Apply a 2024-01-01T00:00:00Z: {"f:spec":{}}
+            Apply b 2024-01-01T00:00:00Z: {"f:spec":{"f:replicas":{}}}
+            {"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"a"},"spec":{"replicas":1,"strategy":{},"template":{"metadata":{},"spec":{}}},"status":{}}"#]],
     );
 }
 
