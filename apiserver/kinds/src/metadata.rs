@@ -2,20 +2,26 @@
 
 use serde_json::Value;
 
-use crate::field::{Field, FieldError, FieldPath};
+use crate::field::{Field, FieldError};
 use crate::kind::KindDef;
-use crate::names;
-use crate::object;
+use crate::{names, object, rules};
 
 /// All annotations of an object together, in bytes.
 pub const ANNOTATIONS_MAX_BYTES: usize = 256 * 1024;
+/// The text that a client may give to say who manages fields, in bytes.
+pub const FIELD_MANAGER_MAX_BYTES: usize = 128;
 
 /// Checks the metadata of a new object; its name is decided by then.
 pub fn validate(kind: &KindDef, object: &Value) -> Vec<FieldError> {
     let root = Field::root(object);
     let metadata = root.get("metadata");
     let mut errors = Vec::new();
-    let name = metadata.get("name");
+    let (name, prefix) = (metadata.get("name"), metadata.get("generateName"));
+    if !prefix.is_empty() {
+        // What is made from the prefix ends in a letter or digit.
+        let example = format!("{}a", prefix.text().trim_end_matches('-'));
+        errors.extend(kind.strategy.validate_name(&example).into_iter().map(|wrong| prefix.invalid(wrong)));
+    }
     if name.is_empty() {
         errors.push(name.required("name or generateName is required"));
     } else {
@@ -23,39 +29,44 @@ pub fn validate(kind: &KindDef, object: &Value) -> Vec<FieldError> {
     }
     let namespace = metadata.get("namespace");
     if kind.namespaced {
-        if namespace.is_empty() {
-            errors.push(namespace.required(""));
-        } else {
-            errors.extend(names::dns_label(namespace.text()).into_iter().map(|wrong| namespace.invalid(wrong)));
-        }
+        rules::name(&namespace, names::dns_label, &mut errors);
     } else if !namespace.is_empty() {
         errors.push(namespace.forbidden("not allowed on this type"));
     }
-    validate_parts(&metadata, &mut errors);
+    rules::not_negative(&metadata.get("generation"), &mut errors);
+    labels(&metadata.get("labels"), &mut errors);
+    annotations(&metadata.get("annotations"), &mut errors);
+    finalizers(&metadata.get("finalizers"), &mut errors);
+    owners(&metadata.get("ownerReferences"), &mut errors);
+    managed_fields(&metadata.get("managedFields"), &mut errors);
     errors
 }
 
 /// Checks the metadata of an update against what is stored.
 pub fn validate_update(kind: &KindDef, new: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = validate(kind, new);
-    let metadata = FieldPath::new("metadata");
-    let (new, old) = (new.get("metadata").unwrap_or(&Value::Null), old.get("metadata").unwrap_or(&Value::Null));
-    let path = |name: &'static str| -> (Option<&Value>, Option<&Value>, &'static str) {
-        (object::get(new, &[name]), object::get(old, &[name]), name)
-    };
-    for (new, old, name) in ["name", "namespace", "uid", "creationTimestamp"].map(path) {
-        if !object::same(new, old) {
-            let shown = new.cloned().unwrap_or_default();
-            errors.push(FieldError::invalid(&metadata.child(name), shown, "field is immutable"));
+    let (new, old) = (Field::root(new), Field::root(old));
+    let (new, old) = (new.get("metadata"), old.get("metadata"));
+    for name in ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+        // A deletion is only ever brought about by a delete; it may be repeated, not undone.
+        rules::immutable(&new.get(name), &old.get(name), &mut errors);
+    }
+    let finalizers = new.get("finalizers");
+    if old.get("deletionTimestamp").is_set() {
+        let before = old.get("finalizers");
+        let known = |f: &Field| before.items().any(|b| b.text() == f.text());
+        let added: Vec<String> = finalizers.items().filter(|f| !known(f)).map(|f| format!("{:?}", f.text())).collect();
+        if !added.is_empty() {
+            let detail = "no new finalizers can be added if the object is being deleted, found new finalizers ";
+            errors.push(finalizers.forbidden(format!("{detail}[]string{{{}}}", added.join(", "))));
         }
     }
+    let (generation, before) = (new.get("generation"), old.get("generation"));
+    if generation.int().unwrap_or_default() < before.int().unwrap_or_default() {
+        let shown = generation.int().unwrap_or_default();
+        errors.push(FieldError::invalid(&generation.path, shown, "must not be decremented"));
+    }
     errors
-}
-
-/// Labels, annotations, finalizers and owners: what templates' metadata has, too.
-fn validate_parts(metadata: &Field, errors: &mut Vec<FieldError>) {
-    labels(&metadata.get("labels"), errors);
-    annotations(&metadata.get("annotations"), errors);
 }
 
 /// Checks a map of labels.
@@ -72,14 +83,168 @@ pub fn labels(labels: &Field, errors: &mut Vec<FieldError>) {
 
 /// Checks a map of annotations.
 pub fn annotations(annotations: &Field, errors: &mut Vec<FieldError>) {
-    let mut total = 0;
+    let mut bytes = 0;
     for (key, value) in annotations.entries() {
         for wrong in names::qualified_name(&key.to_lowercase()) {
             errors.push(FieldError::invalid(&annotations.path, key, wrong));
         }
-        total += key.len() + value.text().len();
+        bytes += key.len() + value.text().len();
     }
-    if total > ANNOTATIONS_MAX_BYTES {
+    if bytes > ANNOTATIONS_MAX_BYTES {
         errors.push(FieldError::too_long(&annotations.path, ANNOTATIONS_MAX_BYTES));
+    }
+}
+
+fn finalizers(finalizers: &Field, errors: &mut Vec<FieldError>) {
+    const STANDARD: [&str; 3] = ["foregroundDeletion", "kubernetes", "orphan"];
+    for finalizer in finalizers.items() {
+        errors.extend(
+            names::qualified_name(finalizer.text())
+                .into_iter()
+                .map(|w| FieldError::invalid(&finalizers.path, finalizer.text(), w)),
+        );
+        if !finalizer.text().contains('/') && !STANDARD.contains(&finalizer.text()) {
+            let detail = "name is neither a standard finalizer name nor is it fully qualified";
+            errors.push(finalizer.invalid(detail));
+        }
+    }
+    let has = |name: &str| finalizers.items().any(|f| f.text() == name);
+    if has("orphan") && has("foregroundDeletion") {
+        let detail = "finalizer orphan and foregroundDeletion cannot be both set";
+        errors.push(FieldError::invalid(&finalizers.path, finalizers.value().cloned().unwrap_or_default(), detail));
+    }
+}
+
+fn owners(owners: &Field, errors: &mut Vec<FieldError>) {
+    let mut controller: Option<&str> = None;
+    for owner in owners.items() {
+        let (version, kind) = (owner.get("apiVersion"), owner.get("kind"));
+        if version.is_empty() {
+            errors.push(version.invalid("version must not be empty"));
+        }
+        for (name, field) in [("kind", &kind), ("name", &owner.get("name")), ("uid", &owner.get("uid"))] {
+            if field.is_empty() {
+                errors.push(field.invalid(format!("{name} must not be empty")));
+            }
+        }
+        if version.text() == "v1" && kind.text() == "Event" {
+            errors.push(owner.invalid("/v1, Kind=Event is disallowed from being an owner"));
+        }
+        if owner.get("controller").bool() != Some(true) {
+            continue;
+        }
+        let name = owner.get("name").text();
+        if let Some(first) = controller {
+            let detail = format!(
+                "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {name}"
+            );
+            let shown = owners.value().cloned().unwrap_or_default();
+            errors.push(FieldError::invalid(&owners.path, shown, detail));
+        }
+        controller = Some(name);
+    }
+}
+
+fn managed_fields(entries: &Field, errors: &mut Vec<FieldError>) {
+    for entry in entries.items() {
+        let operation = entry.get("operation");
+        if !matches!(operation.text(), "Apply" | "Update") {
+            errors.push(operation.invalid("must be `Apply` or `Update`"));
+        }
+        if !matches!(entry.get("fieldsType").text(), "" | "FieldsV1") {
+            errors.push(entry.get("fieldsType").invalid("must be `FieldsV1`"));
+        }
+        manager(&entry.get("manager"), errors);
+    }
+}
+
+fn manager(manager: &Field, errors: &mut Vec<FieldError>) {
+    if manager.text().len() > FIELD_MANAGER_MAX_BYTES {
+        errors.push(FieldError::too_long(&manager.path, FIELD_MANAGER_MAX_BYTES));
+    }
+    if let Some((at, c)) = manager.text().char_indices().find(|(_, c)| c.is_control()) {
+        let detail = format!("invalid character {c:?} (at position {at}): should only contain printable characters");
+        errors.push(manager.invalid(detail));
+    }
+}
+
+/// Takes over from what is stored what a client may leave out of an update: who and since when the object is.
+pub fn keep_system_fields(new: &mut Value, old: &Value) {
+    let Some(old) = old.get("metadata") else { return };
+    if let Some(metadata) = new.get_mut("metadata") {
+        for name in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generateName"] {
+            let unset = metadata.get(name).is_none_or(|v| v.is_null() || v.as_str() == Some(""));
+            if unset {
+                object::keep(metadata, old, name);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use crate::testing::{check, check_update};
+
+    #[test]
+    fn names_labels_and_annotations() {
+        check(
+            "configmaps",
+            "{metadata: {name: A_b, labels: {'a b': c, d: '-'}, annotations: {'/x': y}, finalizers: [mine, a/b]}}",
+            expect![[r#"
+                metadata.name: Invalid value: "A_b": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+                metadata.namespace: Required value
+                metadata.labels: Invalid value: "a b": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
+                metadata.labels: Invalid value: "-": a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')
+                metadata.annotations: Invalid value: "/x": prefix part must be non-empty
+                metadata.finalizers[0]: Invalid value: "mine": name is neither a standard finalizer name nor is it fully qualified
+            "#]],
+        );
+        check(
+            "configmaps",
+            "{metadata: {namespace: A}}",
+            expect![[r#"
+            metadata.name: Required value: name or generateName is required
+            metadata.namespace: Invalid value: "A": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')
+        "#]],
+        );
+    }
+
+    #[test]
+    fn owners() {
+        check(
+            "configmaps",
+            r#"
+            metadata:
+              name: a
+              namespace: b
+              ownerReferences:
+              - {apiVersion: v1, kind: Pod, name: p, uid: u, controller: true}
+              - {apiVersion: v1, kind: Pod, name: q, uid: v, controller: true}
+              - {}
+            "#,
+            expect![[r#"
+                metadata.ownerReferences: Invalid value: [{"apiVersion":"v1","controller":true,"kind":"Pod","name":"p","uid":"u"},{"apiVersion":"v1","controller":true,"kind":"Pod","name":"q","uid":"v"},{"apiVersion":"","kind":"","name":"","uid":""}]: Only one reference can have Controller set to true. Found "true" in references for p and q
+                metadata.ownerReferences[2].apiVersion: Invalid value: "": version must not be empty
+                metadata.ownerReferences[2].kind: Invalid value: "": kind must not be empty
+                metadata.ownerReferences[2].name: Invalid value: "": name must not be empty
+                metadata.ownerReferences[2].uid: Invalid value: "": uid must not be empty
+            "#]],
+        );
+    }
+
+    #[test]
+    fn what_an_update_may_not_change() {
+        check_update(
+            "configmaps",
+            "{metadata: {name: a, namespace: b, uid: u, deletionTimestamp: '2026-01-01T00:00:00Z', finalizers: [a/b]}}",
+            "{metadata: {name: c, namespace: b, uid: v, deletionTimestamp: '2026-01-01T00:00:00Z', finalizers: [a/b, c/d]}}",
+            expect![[r#"
+                metadata.name: Invalid value: "c": field is immutable
+                metadata.uid: Invalid value: "v": field is immutable
+                metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{"c/d"}
+            "#]],
+        );
     }
 }

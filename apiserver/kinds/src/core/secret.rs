@@ -79,16 +79,12 @@ fn type_rules(root: &Field, data: &Field, errors: &mut Vec<FieldError>) {
         }
         "kubernetes.io/dockercfg" => json(data, ".dockercfg", errors),
         "kubernetes.io/dockerconfigjson" => json(data, ".dockerconfigjson", errors),
-        "kubernetes.io/basic-auth" => {
-            if !data.key("username").is_set() && !data.key("password").is_set() {
-                require("username", errors);
-                require("password", errors);
-            }
+        "kubernetes.io/basic-auth" if !data.key("username").is_set() && !data.key("password").is_set() => {
+            require("username", errors);
+            require("password", errors);
         }
-        "kubernetes.io/ssh-auth" => {
-            if data.key("ssh-privatekey").is_empty() {
-                errors.push(data.key("ssh-privatekey").required(""));
-            }
+        "kubernetes.io/ssh-auth" if data.key("ssh-privatekey").is_empty() => {
+            errors.push(data.key("ssh-privatekey").required(""));
         }
         "kubernetes.io/tls" => {
             require("tls.crt", errors);

@@ -300,7 +300,7 @@ fn ephemeral(container: &Field, targets: &Field, errors: &mut Vec<FieldError>) {
             errors.push(field.forbidden("cannot be set for an Ephemeral Container"));
         }
     }
-    if container.get("resources").len() > 0 {
+    if !container.get("resources").is_empty() {
         errors.push(container.get("resources").forbidden("cannot be set for an Ephemeral Container"));
     }
     let target = container.get("targetContainerName");

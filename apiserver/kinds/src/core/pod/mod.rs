@@ -12,6 +12,8 @@ mod scheduling;
 mod security;
 mod spec;
 pub mod template;
+#[cfg(test)]
+mod tests;
 mod update;
 mod volume;
 
@@ -135,23 +137,5 @@ impl Strategy for Pod {
 
     fn warnings(&self, pod: &Value) -> Vec<String> {
         spec::warnings(&Field::root(pod).get("spec"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn grace_of_a_deletion() {
-        let mut pod = json!({"spec": {"terminationGracePeriodSeconds": 30}});
-        assert_eq!(Pod.graceful_delete(&pod, None), None);
-        pod["spec"]["nodeName"] = "n".into();
-        assert_eq!(Pod.graceful_delete(&pod, None), Some(30));
-        assert_eq!(Pod.graceful_delete(&pod, Some(5)), Some(5));
-        assert_eq!(Pod.graceful_delete(&pod, Some(0)), None);
-        assert_eq!(Pod.graceful_delete(&pod, Some(-1)), Some(1));
-        pod["status"]["phase"] = "Succeeded".into();
-        assert_eq!(Pod.graceful_delete(&pod, Some(5)), None);
     }
 }

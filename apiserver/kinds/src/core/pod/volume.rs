@@ -87,7 +87,7 @@ const SOURCES: &[(&str, Rule)] = &[
         rules::required(&s.get("volumeName"), e);
     }),
     ("projected", projected),
-    ("csi", |s, e| _ = rules::name(&s.get("driver"), names::dns_subdomain, e)),
+    ("csi", |s, e| rules::name(&s.get("driver"), names::dns_subdomain, e)),
     ("ephemeral", ephemeral),
     ("image", |s, e| {
         rules::required(&s.get("reference"), e);

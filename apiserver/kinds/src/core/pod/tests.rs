@@ -1,0 +1,265 @@
+use expect_test::expect;
+
+use super::*;
+use crate::testing::{check, check_default, check_update};
+
+#[test]
+fn grace_of_a_deletion() {
+    let mut pod = json!({"spec": {"terminationGracePeriodSeconds": 30}});
+    assert_eq!(Pod.graceful_delete(&pod, None), None);
+    pod["spec"]["nodeName"] = "n".into();
+    assert_eq!(Pod.graceful_delete(&pod, None), Some(30));
+    assert_eq!(Pod.graceful_delete(&pod, Some(5)), Some(5));
+    assert_eq!(Pod.graceful_delete(&pod, Some(0)), None);
+    assert_eq!(Pod.graceful_delete(&pod, Some(-1)), Some(1));
+    pod["status"]["phase"] = "Succeeded".into();
+    assert_eq!(Pod.graceful_delete(&pod, Some(5)), None);
+}
+
+#[test]
+fn a_minimal_pod() {
+    check_default(
+        "pods",
+        "{spec: {containers: [{name: c, image: 'i:1'}]}}",
+        expect![[r#"
+        metadata: {}
+        spec:
+          containers:
+          - image: i:1
+            imagePullPolicy: IfNotPresent
+            name: c
+            resources: {}
+            terminationMessagePath: /dev/termination-log
+            terminationMessagePolicy: File
+          dnsPolicy: ClusterFirst
+          enableServiceLinks: true
+          restartPolicy: Always
+          schedulerName: default-scheduler
+          securityContext: {}
+          terminationGracePeriodSeconds: 30
+        status: {}
+    "#]],
+    );
+}
+
+#[test]
+fn defaults_that_depend_on_other_fields() {
+    check_default(
+        "pods",
+        r#"
+        spec:
+          hostNetwork: true
+          serviceAccountName: me
+          containers:
+          - name: c
+            image: registry:5000/i@sha256:0123
+            resources: {limits: {cpu: 1500m, memory: 1024Mi}}
+            ports: [{containerPort: 80}]
+            env: [{name: a, valueFrom: {fieldRef: {fieldPath: metadata.name}}}, {name: b, valueFrom: {resourceFieldRef: {resource: limits.cpu}}}]
+            livenessProbe: {httpGet: {port: 80}}
+            lifecycle: {preStop: {httpGet: {port: 80, path: /stop}}}
+          volumes:
+          - {name: a}
+          - {name: b, configMap: {name: x}}
+          - {name: c, hostPath: {path: /x}}
+          - {name: d, projected: {sources: [{serviceAccountToken: {path: t}}]}}
+        "#,
+        expect![[r#"
+            metadata: {}
+            spec:
+              containers:
+              - env:
+                - name: a
+                  valueFrom:
+                    fieldRef:
+                      apiVersion: v1
+                      fieldPath: metadata.name
+                - name: b
+                  valueFrom:
+                    resourceFieldRef:
+                      divisor: "0"
+                      resource: limits.cpu
+                image: registry:5000/i@sha256:0123
+                imagePullPolicy: IfNotPresent
+                lifecycle:
+                  preStop:
+                    httpGet:
+                      path: /stop
+                      port: 80
+                      scheme: HTTP
+                livenessProbe:
+                  failureThreshold: 3
+                  httpGet:
+                    path: /
+                    port: 80
+                    scheme: HTTP
+                  periodSeconds: 10
+                  successThreshold: 1
+                  timeoutSeconds: 1
+                name: c
+                ports:
+                - containerPort: 80
+                  hostPort: 80
+                  protocol: TCP
+                resources:
+                  limits:
+                    cpu: 1500m
+                    memory: 1Gi
+                  requests:
+                    cpu: 1500m
+                    memory: 1Gi
+                terminationMessagePath: /dev/termination-log
+                terminationMessagePolicy: File
+              dnsPolicy: ClusterFirst
+              enableServiceLinks: true
+              hostNetwork: true
+              restartPolicy: Always
+              schedulerName: default-scheduler
+              securityContext: {}
+              serviceAccount: me
+              serviceAccountName: me
+              terminationGracePeriodSeconds: 30
+              volumes:
+              - emptyDir: {}
+                name: a
+              - configMap:
+                  defaultMode: 420
+                  name: x
+                name: b
+              - hostPath:
+                  path: /x
+                  type: ""
+                name: c
+              - name: d
+                projected:
+                  defaultMode: 420
+                  sources:
+                  - serviceAccountToken:
+                      expirationSeconds: 3600
+                      path: t
+            status: {}
+        "#]],
+    );
+}
+
+#[test]
+fn the_first_status() {
+    let mut pod =
+        json!({"metadata": {"name": "a"}, "status": {"phase": "Running"}, "spec": {"serviceAccountName": "s"}});
+    Pod.prepare_for_create(&mut pod);
+    assert_eq!(pod["status"], json!({"phase": "Pending", "qosClass": "BestEffort"}));
+    assert_eq!(pod["metadata"]["generation"], 1);
+    assert_eq!(pod["spec"]["serviceAccount"], "s");
+}
+
+#[test]
+fn what_is_required() {
+    check(
+        "pods",
+        "{metadata: {name: a, namespace: b}, spec: {}}",
+        expect![[r#"
+        spec.containers: Required value
+    "#]],
+    );
+    check(
+        "pods",
+        r#"
+        metadata: {name: a, namespace: b}
+        spec:
+          restartPolicy: Sometimes
+          dnsPolicy: None
+          nodeSelector: {'a b': c}
+          containers:
+          - name: c
+            image: " i"
+            imagePullPolicy: Perhaps
+            ports: [{name: HTTP, containerPort: 70000, protocol: tcp}, {}]
+            env: [{name: "a=b"}, {value: x}, {name: c, value: x, valueFrom: {fieldRef: {fieldPath: spec.containers}}}, {name: d, valueFrom: {}}]
+            envFrom: [{}]
+            volumeMounts: [{name: none, mountPath: /a}, {name: v, mountPath: /a, subPath: ../x}]
+            resources: {requests: {cpu: 2, memory: x, foo: 1}, limits: {cpu: 1}}
+            livenessProbe: {periodSeconds: -1, successThreshold: 2}
+            readinessProbe: {exec: {command: [x]}, httpGet: {port: x_}}
+          - {name: c, image: i}
+          initContainers: [{name: i, image: i, readinessProbe: {exec: {command: [x]}}}]
+          volumes: [{name: v, emptyDir: {}, secret: {secretName: s}}, {name: v, configMap: {}}, {name: w, hostPath: {path: /../x, type: Odd}}]
+          tolerations: [{operator: Odd, key: a}, {value: x}, {key: k, operator: Exists, value: v}]
+        "#,
+        expect![[r#"
+            spec.volumes[0].secret: Forbidden: may not specify more than 1 volume type
+            spec.volumes[1].name: Duplicate value: "v"
+            spec.volumes[1].configMap.name: Required value
+            spec.volumes[2].hostPath.path: Invalid value: "/../x": must not contain '..'
+            spec.volumes[2].hostPath.type: Unsupported value: "Odd": supported values: "", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"
+            spec.containers[0].image: Invalid value: " i": must not have leading or trailing whitespace
+            spec.containers[0].imagePullPolicy: Unsupported value: "Perhaps": supported values: "Always", "IfNotPresent", "Never"
+            spec.containers[0].ports[0].name: Invalid value: "HTTP": must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)
+            spec.containers[0].ports[0].name: Invalid value: "HTTP": must contain at least one letter (a-z)
+            spec.containers[0].ports[0].containerPort: Invalid value: 70000: must be between 1 and 65535, inclusive
+            spec.containers[0].ports[0].protocol: Unsupported value: "tcp": supported values: "SCTP", "TCP", "UDP"
+            spec.containers[0].ports[1].containerPort: Required value
+            spec.containers[0].env[0].name: Invalid value: "a=b": a valid environment variable name must consist only of printable ASCII characters other than '=' (regex used for validation is '^[ -<>-~]+$')
+            spec.containers[0].env[1].name: Required value
+            spec.containers[0].env[2].valueFrom: Invalid value: "": may not be specified when `value` is not empty
+            spec.containers[0].env[2].valueFrom.fieldRef.fieldPath: Unsupported value: "spec.containers": supported values: "metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName", "spec.serviceAccountName", "status.hostIP", "status.hostIPs", "status.podIP", "status.podIPs"
+            spec.containers[0].env[3].valueFrom: Invalid value: "": must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`
+            spec.containers[0].envFrom[0]: Invalid value: "": must specify one of: `configMapRef` or `secretRef`
+            spec.containers[0].volumeMounts[0].name: Not found: "none"
+            spec.containers[0].volumeMounts[1].mountPath: Invalid value: "/a": must be unique
+            spec.containers[0].volumeMounts[1].subPath: Invalid value: "../x": must not contain '..'
+            spec.containers[0].resources.requests[foo]: Invalid value: "foo": must be a standard resource for containers
+            spec.containers[0].resources.requests[memory]: Invalid value: "x": quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'
+            spec.containers[0].resources.requests: Invalid value: "2": must be less than or equal to cpu limit of 1
+            spec.containers[0].resources.limits: Required value: Limit must be set for non overcommitable resources
+            spec.containers[0].livenessProbe: Required value: must specify a handler type
+            spec.containers[0].livenessProbe.periodSeconds: Invalid value: -1: must be greater than or equal to 0
+            spec.containers[0].livenessProbe.successThreshold: Invalid value: 2: must be 1
+            spec.containers[0].readinessProbe.httpGet: Forbidden: may not specify more than 1 handler type
+            spec.containers[1].name: Duplicate value: "c"
+            spec.initContainers[0].readinessProbe: Forbidden: may not be set for init containers without restartPolicy=Always
+            spec.restartPolicy: Unsupported value: "Sometimes": supported values: "Always", "Never", "OnFailure"
+            spec.dnsConfig: Required value: must provide `dnsConfig` when `dnsPolicy` is None
+            spec.nodeSelector: Invalid value: "a b": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
+            spec.tolerations[0].operator: Unsupported value: "Odd": supported values: "Equal", "Exists"
+            spec.tolerations[1].operator: Invalid value: "": operator must be Exists when `key` is empty, which means "match all values and all keys"
+            spec.tolerations[2].operator: Invalid value: "Exists": value must be empty when `operator` is 'Exists'
+        "#]],
+    );
+}
+
+const POD: &str = "{metadata: {name: a, namespace: b}, spec: {containers: [{name: c, image: i}], tolerations: [{key: k, operator: Exists}]}}";
+
+#[test]
+fn what_an_update_may_change() {
+    check_update(
+        "pods",
+        POD,
+        "{metadata: {name: a, namespace: b, labels: {x: y}}, spec: {containers: [{name: c, image: j, imagePullPolicy: Always}], \
+         tolerations: [{key: k, operator: Exists}, {key: l, operator: Exists}], activeDeadlineSeconds: 5}}",
+        expect![[r#""#]],
+    );
+}
+
+#[test]
+fn what_an_update_may_not_change() {
+    check_update(
+        "pods",
+        POD,
+        "{metadata: {name: a, namespace: b}, spec: {nodeName: x, containers: [{name: c, image: i, env: [{name: a, value: b}]}]}}",
+        expect![[r#"
+            spec.tolerations: Forbidden: existing toleration can not be modified except its tolerationSeconds
+            spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)
+            + spec.containers[0].env: [{"name":"a","value":"b"}]
+            + spec.nodeName: "x"
+
+        "#]],
+    );
+    check_update(
+        "pods",
+        POD,
+        "{metadata: {name: a, namespace: b}, spec: {containers: [{name: c, image: i}, {name: d, image: i}], tolerations: [{key: k, operator: Exists}]}}",
+        expect![[r#"
+            spec.containers: Forbidden: pod updates may not add or remove containers
+        "#]],
+    );
+}
