@@ -53,7 +53,7 @@ pub async fn update(write: &mut Write<'_>, change: Change<'_>, rules: Rules) -> 
             Change::Replace(object) => Patched { object: object.clone(), tracked: false, once: false },
             Change::Patch(patch) => patch(&old)?,
         };
-        let pinned = patched.once || pinned(write, &patched.object, &live, &change)?;
+        let pinned = pinned(write, &patched.object, &live, &change)? || patched.once;
         let Some((new, removed)) = work_out(write, patched, &old, rules).await? else {
             return Ok(Written { json: live.json().clone(), created: false });
         };

@@ -34,8 +34,8 @@ const OBJECTS: &str = "/registry/";
 const EVERYTHING: &str = "/";
 /// How many objects are read at a time when the cache fills.
 const FILL_PAGE_OBJECTS: usize = 1000;
-/// How long a consistent read waits for the cache.
-const READ_WAIT_MS: u64 = 10_000;
+/// How long a read waits for the cache, as in Kubernetes.
+const READ_WAIT_MS: u64 = 3_000;
 /// How long to wait before the datastore is asked again after it failed.
 const RETRY_MS: u64 = 500;
 
@@ -96,7 +96,7 @@ impl WatchCache {
     /// Waits until the cache has reached `revision`; returns the revision reached.
     ///
     /// # Errors
-    /// 504 `Timeout` when it does not within ten seconds: the revision lies in the future.
+    /// 504 `Timeout` when it does not within three seconds: the revision lies in the future.
     pub async fn wait_for(&self, revision: Revision) -> Result<Revision, Status> {
         let current = self.revision();
         if current >= revision {

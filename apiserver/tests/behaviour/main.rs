@@ -1,0 +1,22 @@
+//! What a client of the API server may rely on, a module per behaviour, named as the Kubernetes documentation names it.
+//!
+//! Requests go straight into the chain, with a store in memory: no sockets, no files.
+
+mod api;
+
+mod chunked_lists;
+mod deletion;
+mod dry_run;
+mod errors;
+mod field_validation;
+mod generated_names;
+mod objects;
+mod patches;
+mod pod_binding;
+mod representations;
+mod resource_versions;
+mod scale;
+mod selectors;
+mod server_side_apply;
+mod service_addresses;
+mod watches;

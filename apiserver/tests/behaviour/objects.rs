@@ -1,0 +1,81 @@
+//! Creating, reading and replacing objects.
+
+use crate::api::{Api, CONFIG_MAPS, config_map, names, version};
+use serde_json::json;
+
+#[tokio::test]
+async fn a_created_object_gets_its_identity() {
+    let api = Api::new().await;
+    let reply = api.post(CONFIG_MAPS, &config_map("a", "1")).await;
+    assert_eq!(reply.code, 201);
+    let created = reply.json();
+    let metadata = &created["metadata"];
+    assert_eq!((&metadata["name"], &metadata["namespace"]), (&json!("a"), &json!("default")));
+    assert_eq!(metadata["uid"].as_str().unwrap().len(), 36);
+    assert!(metadata["creationTimestamp"].as_str().unwrap().ends_with('Z'));
+    assert!(version(&created) > 0);
+    assert_eq!(api.get(&format!("{CONFIG_MAPS}/a")).await.ok(), created);
+}
+
+#[tokio::test]
+async fn fields_that_belong_to_the_server_are_not_taken_from_the_client() {
+    let api = Api::new().await;
+    let mut object = config_map("a", "1");
+    object["metadata"]["uid"] = "mine".into();
+    object["metadata"]["deletionTimestamp"] = "2020-01-01T00:00:00Z".into();
+    let created = api.post(CONFIG_MAPS, &object).await.ok();
+    assert_ne!(created["metadata"]["uid"], "mine");
+    assert!(created["metadata"]["deletionTimestamp"].is_null());
+}
+
+#[tokio::test]
+async fn a_replaced_object_keeps_its_identity() {
+    let api = Api::new().await;
+    let created = api.config_map("a", "1").await;
+    let replaced = api.put(&format!("{CONFIG_MAPS}/a"), &config_map("a", "2")).await.ok();
+    assert_eq!(replaced["data"]["key"], "2");
+    for field in ["uid", "creationTimestamp", "name", "namespace"] {
+        assert_eq!(replaced["metadata"][field], created["metadata"][field], "{field}");
+    }
+    assert!(version(&replaced) > version(&created));
+}
+
+#[tokio::test]
+async fn a_write_that_changes_nothing_does_not_count() {
+    let api = Api::new().await;
+    let created = api.config_map("a", "1").await;
+    let again = api.put(&format!("{CONFIG_MAPS}/a"), &created).await.ok();
+    assert_eq!(again, created);
+    let patched = api.patch("merge", &format!("{CONFIG_MAPS}/a"), &json!({"data": {"key": "1"}})).await.ok();
+    assert_eq!(version(&patched), version(&created));
+}
+
+#[tokio::test]
+async fn objects_of_one_name_live_in_several_namespaces() {
+    let api = Api::new().await;
+    for namespace in ["a", "a-b", "b"] {
+        api.post(&format!("/api/v1/namespaces/{namespace}/configmaps"), &config_map("x", namespace)).await.ok();
+    }
+    let list = api.get("/api/v1/configmaps").await.ok();
+    assert_eq!((&list["kind"], names(&list).len()), (&json!("ConfigMapList"), 3));
+    let list = api.get("/api/v1/namespaces/a/configmaps").await.ok();
+    assert_eq!(list["items"][0]["data"]["key"], "a");
+    assert_eq!(names(&list).len(), 1);
+}
+
+#[tokio::test]
+async fn manifests_may_be_yaml() {
+    let api = Api::new().await;
+    let yaml = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata:\n  key: |\n    two\n    lines\n";
+    let request = http::Request::post(CONFIG_MAPS).header("content-type", "application/yaml").body(yaml.into());
+    let created = api.send(request.unwrap()).await.ok();
+    assert_eq!(created["data"]["key"], "two\nlines\n");
+}
+
+#[tokio::test]
+async fn the_state_outlives_the_server() {
+    let first = Api::new().await;
+    let created = first.config_map("a", "1").await;
+    let second = Api::on(first.datastore.clone()).await;
+    assert_eq!(second.get(&format!("{CONFIG_MAPS}/a")).await.ok(), created);
+}

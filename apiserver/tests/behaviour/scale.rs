@@ -1,0 +1,29 @@
+//! The `scale` subresource.
+
+use crate::api::{Api, deployment};
+use serde_json::json;
+
+const SCALE: &str = "/apis/apps/v1/namespaces/default/deployments/d/scale";
+
+#[tokio::test]
+async fn replicas_are_read_and_written() {
+    let api = Api::new().await;
+    let created = api.post("/apis/apps/v1/namespaces/default/deployments", &deployment("d", 2)).await.ok();
+    let mut scale = api.get(SCALE).await.ok();
+    assert_eq!((&scale["kind"], &scale["apiVersion"]), (&json!("Scale"), &json!("autoscaling/v1")));
+    assert_eq!(scale["spec"]["replicas"], 2);
+    assert_eq!(scale["status"]["selector"], "app=d");
+    assert_eq!(scale["metadata"]["uid"], created["metadata"]["uid"]);
+
+    scale["spec"]["replicas"] = 3.into();
+    assert_eq!(api.put(SCALE, &scale).await.ok()["spec"]["replicas"], 3);
+    // The version that was read is no longer the newest.
+    assert_eq!(api.put(SCALE, &scale).await.code, 409);
+    assert_eq!(api.patch("merge", SCALE, &json!({"spec": {"replicas": 5}})).await.ok()["spec"]["replicas"], 5);
+    let object = api.get("/apis/apps/v1/namespaces/default/deployments/d").await.ok();
+    assert_eq!((&object["spec"]["replicas"], &object["metadata"]["generation"]), (&json!(5), &json!(3)));
+
+    let (code, _, message) = api.patch("merge", SCALE, &json!({"spec": {"replicas": -1}})).await.error();
+    assert_eq!(code, 422);
+    assert!(message.contains("spec.replicas: Invalid value: -1: must be greater than or equal to 0"), "{message}");
+}

@@ -1,0 +1,108 @@
+//! <https://kubernetes.io/docs/concepts/services-networking/cluster-ip-allocation/>
+
+use crate::api::{Api, version};
+use serde_json::{Value, json};
+
+const SERVICES: &str = "/api/v1/namespaces/default/services";
+
+fn service(name: &str, spec: Value) -> Value {
+    let mut service = json!({"metadata": {"name": name}, "spec": {"ports": [{"port": 80}], "selector": {"a": "b"}}});
+    for (field, value) in spec.as_object().unwrap() {
+        service["spec"][field] = value.clone();
+    }
+    service
+}
+
+async fn keys(api: &Api, prefix: &str) -> usize {
+    use k8w_storage::datastore::{KeyRange, ListRequest};
+    let range = KeyRange::prefix(prefix.to_string());
+    let request = ListRequest { range, start_key: None, limit: 0, revision: None };
+    api.datastore.list(request).await.unwrap().items.len()
+}
+
+#[tokio::test]
+async fn the_create_response_has_the_cluster_ip() {
+    let api = Api::new().await;
+    let created = api.post(SERVICES, &service("a", json!({}))).await.ok();
+    let address = created["spec"]["clusterIP"].as_str().unwrap();
+    assert!(address.starts_with("10.96."), "{address}");
+    assert_eq!(created["spec"]["clusterIPs"], json!([address]));
+    assert_eq!(created["spec"]["ipFamilies"], json!(["IPv4"]));
+    assert_eq!(keys(&api, "/ranges/serviceips/").await, 1);
+    api.delete(&format!("{SERVICES}/a")).await.ok();
+    assert_eq!(keys(&api, "/ranges/").await, 0);
+}
+
+#[tokio::test]
+async fn an_address_is_given_once() {
+    let api = Api::new().await;
+    let wanted = json!({"clusterIP": "10.96.0.10"});
+    api.post(SERVICES, &service("a", wanted.clone())).await.ok();
+    let (code, reason, message) = api.post(SERVICES, &service("b", wanted)).await.error();
+    assert_eq!((code, reason.as_str()), (422, "Invalid"));
+    assert_eq!(
+        message,
+        "Service \"b\" is invalid: spec.clusterIPs: Invalid value: [\"10.96.0.10\"]: failed to allocate IP \
+         10.96.0.10: provided IP is already allocated"
+    );
+    let (_, _, message) = api.post(SERVICES, &service("c", json!({"clusterIP": "10.0.0.1"}))).await.error();
+    assert!(message.contains("The range of valid IPs is 10.96.0.0/16"), "{message}");
+}
+
+#[tokio::test]
+async fn node_ports_come_and_go_with_the_type() {
+    let api = Api::new().await;
+    let created = api.post(SERVICES, &service("a", json!({"type": "NodePort"}))).await.ok();
+    let port = created["spec"]["ports"][0]["nodePort"].as_i64().unwrap();
+    assert!((30000..32768).contains(&port), "{port}");
+    let wanted = json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": port}]});
+    let (_, _, message) = api.post(SERVICES, &service("b", wanted)).await.error();
+    assert!(
+        message
+            .ends_with(&format!("spec.ports[0].nodePort: Invalid value: {port}: provided port is already allocated")),
+        "{message}"
+    );
+    let path = format!("{SERVICES}/a");
+    let plain = api.patch("merge", &path, &json!({"spec": {"type": "ClusterIP"}})).await.ok();
+    assert!(plain["spec"]["ports"][0]["nodePort"].is_null());
+    assert_eq!(plain["spec"]["clusterIP"], created["spec"]["clusterIP"]);
+    assert_eq!(keys(&api, "/ranges/servicenodeports/").await, 0);
+}
+
+#[tokio::test]
+async fn an_update_that_leaves_them_out_keeps_them() {
+    let api = Api::new().await;
+    let created = api.post(SERVICES, &service("a", json!({"type": "NodePort"}))).await.ok();
+    let path = format!("{SERVICES}/a");
+    let mut again = service("a", json!({"type": "NodePort", "sessionAffinity": "ClientIP"}));
+    again["metadata"]["resourceVersion"] = version(&created).to_string().into();
+    let updated = api.put(&path, &again).await.ok();
+    for field in ["clusterIP", "clusterIPs", "ports"] {
+        assert_eq!(updated["spec"][field], created["spec"][field], "{field}");
+    }
+}
+
+#[tokio::test]
+async fn headless_and_external_services_have_no_address() {
+    let api = Api::new().await;
+    let headless = api.post(SERVICES, &service("a", json!({"clusterIP": "None"}))).await.ok();
+    assert_eq!(headless["spec"]["clusterIPs"], json!(["None"]));
+    let external = json!({"metadata": {"name": "b"}, "spec": {"type": "ExternalName", "externalName": "example.com"}});
+    let external = api.post(SERVICES, &external).await.ok();
+    assert!(external["spec"]["clusterIP"].is_null());
+    assert_eq!(keys(&api, "/ranges/").await, 0);
+}
+
+#[tokio::test]
+async fn concurrent_services_get_addresses_of_their_own() {
+    let api = Api::new().await;
+    let creates = (0..50).map(|n| {
+        let api = &api;
+        async move { api.post(SERVICES, &service(&format!("s{n}"), json!({"type": "NodePort"}))).await.ok() }
+    });
+    let created = futures::future::join_all(creates).await;
+    let addresses: std::collections::HashSet<_> =
+        created.iter().map(|one| one["spec"]["clusterIP"].as_str().unwrap().to_string()).collect();
+    assert_eq!(addresses.len(), 50);
+    assert_eq!(keys(&api, "/ranges/servicenodeports/").await, 50);
+}
