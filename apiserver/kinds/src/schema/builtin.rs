@@ -24,11 +24,23 @@ struct Types {
 
 /// The schema of a root type, or of the list of a root type.
 pub(super) fn find(type_name: &str) -> Option<Schema> {
+    with_types(|types| types.root(type_name))
+}
+
+/// A root type as something to refer to.
+pub(super) fn named(type_name: &str) -> Option<&'static Named> {
+    with_types(|types| {
+        types.root(type_name)?;
+        types.named.get(type_name).copied()
+    })
+}
+
+fn with_types<T>(use_types: impl FnOnce(&mut Types) -> T) -> T {
     static TYPES: OnceLock<Mutex<Types>> = OnceLock::new();
     let types = TYPES.get_or_init(|| {
         Mutex::new(Types { generator: openapi::generator(), named: HashMap::new(), roots: HashMap::new() })
     });
-    types.lock().unwrap_or_else(PoisonError::into_inner).root(type_name)
+    use_types(&mut types.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 impl Types {
@@ -78,7 +90,7 @@ impl Types {
         if let Some(named) = self.named.get(name) {
             return named;
         }
-        let named: &'static Named = Box::leak(Box::new(Named { name: name.into(), shape: OnceLock::new() }));
+        let named: &'static Named = Box::leak(Box::default());
         self.named.insert(name.into(), named);
         named
     }

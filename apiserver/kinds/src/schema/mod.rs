@@ -15,6 +15,7 @@
 
 pub mod apply;
 mod builtin;
+mod crd;
 pub mod decode;
 mod default;
 mod facts;
@@ -23,7 +24,6 @@ pub mod openapi;
 #[cfg(test)]
 mod reference;
 pub mod roots;
-mod rules;
 mod shape;
 pub mod strategic;
 
@@ -33,7 +33,7 @@ use serde_json::Value;
 
 use crate::field::{FieldError, FieldPath};
 pub use decode::{DecodeError, Decoded, Format};
-use shape::{Node, Shape};
+use shape::Node;
 pub use strategic::PatchError;
 
 /// The compact form of one type. Cloning is cheap: the form is shared and never changes.
@@ -59,8 +59,8 @@ impl Schema {
     ///
     /// # Errors
     /// Everything that makes it not a structural schema, with paths relative to the given value.
-    pub fn from_crd(_open_api_v3_schema: &Value) -> Result<Schema, Vec<FieldError>> {
-        Ok(Schema(Arc::new(Root { node: Node::new(Shape::Any), lenient: true })))
+    pub fn from_crd(open_api_v3_schema: &Value) -> Result<Schema, Vec<FieldError>> {
+        crd::schema(open_api_v3_schema)
     }
 
     /// Decodes an object: types are checked, unknown fields pruned and duplicates resolved to the last, both recorded.
@@ -104,7 +104,10 @@ impl Schema {
     }
 
     /// Validates a custom object against the rules of its CRD (`minimum`, `pattern`, `enum` …). Empty for built-in types.
-    pub fn validate(&self, _value: &Value, _path: &FieldPath) -> Vec<FieldError> {
-        Vec::new()
+    pub fn validate(&self, value: &Value, path: &FieldPath) -> Vec<FieldError> {
+        if self.0.lenient { crd::validate(&self.0.node, value, path) } else { Vec::new() }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
-use super::rules::Rules;
+use super::crd::Rules;
 
 /// A value's place in a type: its shape, and what a custom resource definition adds to it.
 #[derive(Debug)]
@@ -112,9 +112,8 @@ pub(crate) enum PatchStrategy {
 }
 
 /// A built-in type that is built once and lives as long as the process.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Named {
-    pub name: Box<str>,
     /// Filled before the type that led here is handed out.
     pub shape: OnceLock<Shape>,
 }

@@ -86,8 +86,8 @@ fn run<E>(
     read: impl FnOnce(Seed<'_, '_, '_>) -> Result<Value, E>,
     syntax: impl FnOnce(E) -> String,
 ) -> Result<Decoded, DecodeError> {
-    let mut context = Context::new(schema.0.lenient);
-    let seed = Seed::new(&schema.0.node, Place::root(), &mut context);
+    let mut context = Context::default();
+    let seed = Seed::new(&schema.0.node, Place::root(), &mut context, schema.0.lenient);
     match (read(seed), context.error) {
         (Ok(value), _) => Ok(Decoded { value, issues: context.issues }),
         (Err(_), Some(message)) => Err(DecodeError::Type(message)),

@@ -9,19 +9,14 @@ use super::super::shape::{Field, Node, Object, Shape};
 use super::{MAX_DEPTH_LEVELS, MAX_ISSUES, scalar};
 
 /// What a decoding records beside the value.
+#[derive(Default)]
 pub(super) struct Context {
     pub issues: Vec<String>,
     /// The first type error; serde's own error then only unwinds.
     pub error: Option<String>,
-    /// Keep values that lack their type, for validation to report (custom objects).
-    lenient: bool,
 }
 
 impl Context {
-    pub fn new(lenient: bool) -> Context {
-        Context { issues: Vec::new(), error: None, lenient }
-    }
-
     fn issue(&mut self, what: &str, place: &Place<'_>, field: &str) {
         if self.issues.len() < MAX_ISSUES {
             let issue = format!("{what} field {:?}", place.join(Segment::Key(field)).to_string());
@@ -96,22 +91,25 @@ impl fmt::Display for Place<'_> {
 
 /// Reads one value of a known type.
 pub(super) struct Seed<'s, 'p, 'c> {
-    node: &'s Node,
     shape: &'s Shape,
     place: Place<'p>,
     context: &'c mut Context,
+    /// Keep what lacks its type, for validation to report (custom objects).
+    lenient: bool,
 }
 
 static ANY: Node = Node { shape: Shape::Any, nullable: true, rules: None };
 
 impl<'s, 'p, 'c> Seed<'s, 'p, 'c> {
-    pub fn new(node: &'s Node, place: Place<'p>, context: &'c mut Context) -> Self {
-        Seed { node, shape: node.shape.resolve(), place, context }
+    pub fn new(node: &'s Node, place: Place<'p>, context: &'c mut Context, lenient: bool) -> Self {
+        // Built-in parts of a custom object are as strict as ever.
+        let lenient = lenient && !matches!(node.shape, Shape::Named(_));
+        Seed { shape: node.shape.resolve(), place, context, lenient }
     }
 
     /// The same place read as any JSON, when a custom object's value lacks its type.
-    fn as_any(self) -> Seed<'static, 'p, 'c> {
-        Seed { node: &ANY, shape: &ANY.shape, place: self.place, context: self.context }
+    fn into_any(self) -> Seed<'static, 'p, 'c> {
+        Seed { shape: &ANY.shape, place: self.place, context: self.context, lenient: true }
     }
 
     fn takes_anything(&self) -> bool {
@@ -128,12 +126,12 @@ impl<'s, 'p, 'c> Seed<'s, 'p, 'c> {
             return Ok(value);
         }
         let Shape::Scalar(kind) = self.shape else {
-            if self.context.lenient {
+            if self.lenient {
                 return Ok(value);
             }
             return Err(self.mismatch(scalar::go_kind(&value).as_ref()));
         };
-        match scalar::read(*kind, value, self.context.lenient) {
+        match scalar::read(*kind, value, self.lenient) {
             Ok(value) => Ok(value),
             Err(scalar::Misfit::Type(found)) => Err(self.mismatch(&found)),
             Err(scalar::Misfit::Content(message)) => Err(self.context.fail(message)),
@@ -201,13 +199,15 @@ impl<'de> Visitor<'de> for Seed<'_, '_, '_> {
         let item = match self.shape {
             Shape::List(list) => &list.item,
             Shape::Any => &ANY,
-            _ if self.context.lenient => return self.as_any().visit_seq(items),
+            _ if self.lenient => return self.into_any().visit_seq(items),
             _ => return Err(self.mismatch("array")),
         };
         let mut list = Vec::with_capacity(items.size_hint().unwrap_or(0).min(1024));
         loop {
             let place = self.place.join(Segment::Index(list.len()));
-            let Some(value) = items.next_element_seed(Seed::new(item, place, self.context))? else { break };
+            let Some(value) = items.next_element_seed(Seed::new(item, place, self.context, self.lenient))? else {
+                break;
+            };
             list.push(if value.is_null() { self.null(item) } else { value });
         }
         Ok(Value::Array(list))
@@ -219,7 +219,7 @@ impl<'de> Visitor<'de> for Seed<'_, '_, '_> {
             Shape::Object(object) => self.visit_object(object, entries),
             Shape::Map(map) => self.visit_entries(&map.value, entries),
             Shape::Any => self.visit_entries(&ANY, entries),
-            _ if self.context.lenient => self.as_any().visit_map(entries),
+            _ if self.lenient => self.into_any().visit_map(entries),
             _ => Err(self.mismatch("object")),
         }
     }
@@ -228,7 +228,7 @@ impl<'de> Visitor<'de> for Seed<'_, '_, '_> {
 impl<'s> Seed<'s, '_, '_> {
     /// What null means as an item or map value: the type's zero value, as in Go.
     fn null(&self, node: &Node) -> Value {
-        if node.nullable || self.context.lenient { Value::Null } else { scalar::zero(node.shape.resolve()) }
+        if node.nullable || self.lenient { Value::Null } else { scalar::zero(node.shape.resolve()) }
     }
 
     fn visit_entries<'de, A: MapAccess<'de>>(self, value: &Node, mut entries: A) -> Result<Value, A::Error> {
@@ -238,8 +238,12 @@ impl<'s> Seed<'s, '_, '_> {
                 self.context.issue("duplicate", &self.place, &key);
             }
             let place = self.place.join(Segment::Key(&key));
-            let read = entries.next_value_seed(Seed::new(value, place, self.context))?;
-            map.insert(key, if read.is_null() { self.null(value) } else { read });
+            let read = entries.next_value_seed(Seed::new(value, place, self.context, self.lenient))?;
+            match read {
+                Value::Null if self.lenient && !value.nullable => map.remove(&key),
+                Value::Null => map.insert(key, self.null(value)),
+                read => map.insert(key, read),
+            };
         }
         Ok(Value::Object(map))
     }
@@ -255,8 +259,8 @@ impl<'s> Seed<'s, '_, '_> {
                         self.context.issue("duplicate", &self.place, &field.name);
                     }
                     let place = self.place.join(Segment::Field(field, object));
-                    let read = entries.next_value_seed(Seed::new(&field.node, place, self.context))?;
-                    if read.is_null() && !self.keeps_null(field) {
+                    let read = entries.next_value_seed(Seed::new(&field.node, place, self.context, self.lenient))?;
+                    if read.is_null() && !field.node.nullable {
                         map.remove(&*field.name);
                     } else {
                         map.insert((*field.name).to_owned(), read);
@@ -267,7 +271,7 @@ impl<'s> Seed<'s, '_, '_> {
                         self.context.issue("duplicate", &self.place, &key);
                     }
                     let place = self.place.join(Segment::Key(&key));
-                    let read = entries.next_value_seed(Seed::new(&ANY, place, self.context))?;
+                    let read = entries.next_value_seed(Seed::new(&ANY, place, self.context, self.lenient))?;
                     map.insert(key, read);
                 }
                 Key::Unknown(key) => {
@@ -277,11 +281,6 @@ impl<'s> Seed<'s, '_, '_> {
             }
         }
         Ok(Value::Object(map))
-    }
-
-    /// Null is kept where a CRD allows it, and where validation has to say that it does not.
-    fn keeps_null(&self, field: &Field) -> bool {
-        field.node.nullable || (self.context.lenient && field.default.is_none() && self.node.rules.is_some())
     }
 }
 

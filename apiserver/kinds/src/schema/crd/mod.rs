@@ -1,0 +1,126 @@
+//! Custom kinds: the compact form of an `openAPIV3Schema`
+//! (<https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#specifying-a-structural-schema>).
+//!
+//! A custom object differs from a built-in one in three ways: a value that lacks its type is decoded as it is and
+//! refused by validation, null is a value where the schema says so, and values have [`Rules`].
+
+mod format;
+mod rules;
+mod structural;
+mod validate;
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::shape::{Field, List, ListKind, Map, Node, Object, Scalar, Shape};
+use super::{Root, Schema};
+use crate::field::{FieldError, FieldPath};
+pub(crate) use rules::Rules;
+pub(super) use validate::validate;
+
+const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+
+pub(super) fn schema(source: &Value) -> Result<Schema, Vec<FieldError>> {
+    let errors = structural::check(source, &FieldPath::ROOT);
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    Ok(Schema(Arc::new(Root { node: node(source, true), lenient: true })))
+}
+
+/// The node of a schema that is known to be structural. `is_object` says that it is a whole object: a kind, or one
+/// embedded in another.
+fn node(source: &Value, is_object: bool) -> Node {
+    let flag = |name: &str| source.get(name).and_then(Value::as_bool).unwrap_or(false);
+    let is_object = is_object || flag("x-kubernetes-embedded-resource");
+    let rules = Rules::of(source);
+    Node {
+        shape: shape(source, is_object),
+        nullable: flag("nullable"),
+        rules: (!rules.is_empty()).then(|| Box::new(rules)),
+    }
+}
+
+fn shape(source: &Value, is_object: bool) -> Shape {
+    let text = |name: &str| source.get(name).and_then(Value::as_str).unwrap_or_default();
+    let keep_unknown = source.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(true));
+    if source.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true)) {
+        return Shape::Scalar(Scalar::IntOrString);
+    }
+    match text("type") {
+        "object" => object(source, is_object, keep_unknown),
+        "array" => {
+            let item = source.get("items").map_or_else(|| Node::new(Shape::Any), |items| node(items, false));
+            Shape::List(Box::new(List { item, kind: list_kind(source) }))
+        }
+        // Formats are checked, not brought into another form: a custom object is stored as it was sent.
+        "string" => Shape::Scalar(Scalar::String),
+        "integer" => Shape::Scalar(Scalar::Int64),
+        "number" => Shape::Scalar(Scalar::Number),
+        "boolean" => Shape::Scalar(Scalar::Bool),
+        _ if source.get("properties").is_some() => object(source, is_object, keep_unknown),
+        _ => Shape::Any,
+    }
+}
+
+fn object(source: &Value, is_object: bool, keep_unknown: bool) -> Shape {
+    let atomic = source.get("x-kubernetes-map-type").is_some_and(|kind| kind == "atomic");
+    match source.get("additionalProperties") {
+        Some(value) if value.is_object() => return Shape::Map(Box::new(Map { value: node(value, false), atomic })),
+        Some(Value::Bool(true)) => {
+            return Shape::Map(Box::new(Map { value: Node { nullable: true, ..Node::new(Shape::Any) }, atomic }));
+        }
+        _ => {}
+    }
+    let properties = source.get("properties").and_then(Value::as_object);
+    let mut fields: Vec<Field> =
+        properties.into_iter().flatten().map(|(name, schema)| field(name, schema, source)).collect();
+    if is_object {
+        add_object_fields(&mut fields, properties.and_then(|properties| properties.get("metadata")));
+    }
+    if fields.is_empty() && keep_unknown && !atomic {
+        return Shape::Any;
+    }
+    fields.sort_by(|a, b| a.name.cmp(&b.name));
+    Shape::Object(Box::new(Object { name: "".into(), fields: fields.into(), atomic, keep_unknown }))
+}
+
+fn field(name: &str, schema: &Value, parent: &Value) -> Field {
+    let required = parent.get("required").and_then(Value::as_array);
+    Field {
+        node: node(schema, false),
+        required: required.is_some_and(|names| names.iter().any(|n| n == name)),
+        default: schema.get("default").filter(|default| !default.is_null()).cloned().map(Box::new),
+        ..Field::new(name, Shape::Any)
+    }
+}
+
+/// `apiVersion`, `kind` and `metadata`, which a schema need not (and for metadata, must not) describe.
+fn add_object_fields(fields: &mut Vec<Field>, metadata: Option<&Value>) {
+    for name in ["apiVersion", "kind"] {
+        if fields.iter().all(|field| &*field.name != name) {
+            fields.push(Field::new(name, Shape::Scalar(Scalar::String)));
+        }
+    }
+    let Some(meta) = super::builtin::named(OBJECT_META) else { return };
+    fields.retain(|field| &*field.name != "metadata");
+    let mut field = Field::new("metadata", Shape::Named(meta));
+    // A schema may restrict the name, but not say what metadata is.
+    field.node.rules = metadata.map(|source| Box::new(Rules::nested(source)));
+    fields.push(field);
+}
+
+fn list_kind(source: &Value) -> ListKind {
+    match source.get("x-kubernetes-list-type").and_then(Value::as_str) {
+        Some("set") => ListKind::Set,
+        Some("map") => {
+            let keys = source.get("x-kubernetes-list-map-keys").and_then(Value::as_array);
+            ListKind::Map(keys.into_iter().flatten().filter_map(Value::as_str).map(Into::into).collect())
+        }
+        _ => ListKind::Atomic,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,133 @@
+//! Value validation: what a value must satisfy beyond having its type.
+
+use regex::{Regex, RegexBuilder};
+use serde_json::Value;
+
+use super::format::Format;
+
+/// Compiled size of one pattern.
+const MAX_PATTERN_BYTES: usize = 1024 * 1024;
+
+/// The validation keywords of one schema, or of one inside of `allOf`, `anyOf`, `oneOf` or `not`.
+#[derive(Debug, Default)]
+pub(crate) struct Rules {
+    /// Only inside of the combining keywords, where the shape does not say it.
+    pub kind: Option<Kind>,
+    pub enumeration: Vec<Value>,
+    pub format: Option<Format>,
+    pub minimum: Option<Limit>,
+    pub maximum: Option<Limit>,
+    pub multiple_of: Option<f64>,
+    pub min_length: Option<u64>,
+    pub max_length: Option<u64>,
+    pub pattern: Option<Regex>,
+    pub min_items: Option<u64>,
+    pub max_items: Option<u64>,
+    pub unique_items: bool,
+    pub min_properties: Option<u64>,
+    pub max_properties: Option<u64>,
+    pub required: Vec<Box<str>>,
+    /// Rules for members and items, only inside of the combining keywords.
+    pub properties: Vec<(Box<str>, Rules)>,
+    pub items: Option<Box<Rules>>,
+    pub additional: Option<Box<Rules>>,
+    pub all_of: Vec<Rules>,
+    pub any_of: Vec<Rules>,
+    pub one_of: Vec<Rules>,
+    pub not: Option<Box<Rules>>,
+}
+
+/// `type` where it is not the shape's to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Integer,
+    String,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limit {
+    pub value: f64,
+    pub exclusive: bool,
+}
+
+impl Rules {
+    /// The rules of a node, whose members and items have nodes of their own.
+    pub fn of(source: &Value) -> Rules {
+        Rules { properties: Vec::new(), items: None, additional: None, kind: None, ..Rules::nested(source) }
+    }
+
+    /// The rules of a whole schema, where no nodes stand below.
+    pub fn nested(source: &Value) -> Rules {
+        let flag = |name: &str| source.get(name).and_then(Value::as_bool).unwrap_or(false);
+        let count = |name: &str| source.get(name).and_then(Value::as_u64);
+        let text = |name: &str| source.get(name).and_then(Value::as_str);
+        let list = |name: &str| source.get(name).and_then(Value::as_array).into_iter().flatten();
+        let limit = |name: &str, exclusive: &str| {
+            let value = source.get(name)?.as_f64()?;
+            Some(Limit { value, exclusive: flag(exclusive) })
+        };
+        let one = |name: &str| source.get(name).filter(|s| s.is_object()).map(|s| Box::new(Rules::nested(s)));
+        let many = |name: &str| list(name).map(Rules::nested).collect();
+        let properties = source.get("properties").and_then(Value::as_object).into_iter().flatten();
+        Rules {
+            kind: match text("type") {
+                Some("integer") => Some(Kind::Integer),
+                Some("string") => Some(Kind::String),
+                _ => None,
+            },
+            enumeration: list("enum").cloned().collect(),
+            format: text("format").and_then(Format::named),
+            minimum: limit("minimum", "exclusiveMinimum"),
+            maximum: limit("maximum", "exclusiveMaximum"),
+            multiple_of: source.get("multipleOf").and_then(Value::as_f64),
+            min_length: count("minLength"),
+            max_length: count("maxLength"),
+            pattern: text("pattern").and_then(|pattern| compile(pattern).ok()),
+            min_items: count("minItems"),
+            max_items: count("maxItems"),
+            unique_items: flag("uniqueItems"),
+            min_properties: count("minProperties"),
+            max_properties: count("maxProperties"),
+            required: list("required").filter_map(Value::as_str).map(Into::into).collect(),
+            properties: properties.map(|(name, s)| (name.as_str().into(), Rules::nested(s))).collect(),
+            items: one("items"),
+            additional: one("additionalProperties"),
+            all_of: many("allOf"),
+            any_of: many("anyOf"),
+            one_of: many("oneOf"),
+            not: one("not"),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        let counts = [
+            self.min_length,
+            self.max_length,
+            self.min_items,
+            self.max_items,
+            self.min_properties,
+            self.max_properties,
+        ];
+        self.enumeration.is_empty()
+            && self.format.is_none()
+            && self.minimum.is_none()
+            && self.maximum.is_none()
+            && self.multiple_of.is_none()
+            && self.pattern.is_none()
+            && counts.iter().all(Option::is_none)
+            && !self.unique_items
+            && self.required.is_empty()
+            && self.all_of.is_empty()
+            && self.any_of.is_empty()
+            && self.one_of.is_empty()
+            && self.not.is_none()
+    }
+}
+
+/// A pattern as Go's `regexp` understands it.
+///
+/// # Errors
+/// Why it is not a regular expression, or that it is too large.
+pub(super) fn compile(pattern: &str) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(pattern).size_limit(MAX_PATTERN_BYTES).build()
+}

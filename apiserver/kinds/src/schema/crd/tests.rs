@@ -1,0 +1,184 @@
+use expect_test::{Expect, expect};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::schema::Format;
+
+fn errors(errors: &[FieldError], expected: Expect) {
+    let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    expected.assert_eq(&lines.join("\n"));
+}
+
+/// A custom kind whose `spec` has these properties.
+fn kind(properties: Value) -> Schema {
+    let schema = json!({"type": "object", "properties": {"spec": {"type": "object", "properties": properties}}});
+    Schema::from_crd(&schema).unwrap_or_else(|errors| panic!("{errors:?}"))
+}
+
+fn validated(schema: &Schema, spec: Value, expected: Expect) {
+    let body = json!({"apiVersion": "x/v1", "kind": "X", "metadata": {"name": "a"}, "spec": spec}).to_string();
+    let mut value = schema.decode(body.as_bytes(), Format::Json).unwrap().value;
+    schema.default(&mut value);
+    errors(&schema.validate(&value, &FieldPath::ROOT), expected);
+}
+
+#[test]
+fn values_are_checked_against_their_rules() {
+    let schema = kind(json!({
+        "replicas": {"type": "integer", "minimum": 1, "maximum": 5, "exclusiveMaximum": true, "multipleOf": 2},
+        "name": {"type": "string", "minLength": 2, "maxLength": 3, "pattern": "^a"},
+        "mode": {"type": "string", "enum": ["On", "Off"]},
+        "when": {"type": "string", "format": "date-time"},
+        "tags": {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 2, "x-kubernetes-list-type": "set"},
+        "labels": {"type": "object", "additionalProperties": {"type": "string"}, "maxProperties": 1},
+        "need": {"type": "object", "required": ["this"], "properties": {"this": {"type": "string"}}},
+        "port": {"x-kubernetes-int-or-string": true},
+    }));
+    validated(
+        &schema,
+        json!({"replicas": 2, "name": "abc", "mode": "On", "when": "2024-01-01T00:00:00Z", "tags": ["a"], "port": "x"}),
+        expect![[""]],
+    );
+    validated(
+        &schema,
+        json!({"replicas": 0, "name": "b", "mode": "on", "when": "now", "tags": []}),
+        expect![[r#"
+        spec.mode: Unsupported value: "on": supported values: "Off", "On"
+        spec.name: Invalid value: "b": spec.name in body should be at least 2 chars long
+        spec.name: Invalid value: "b": spec.name in body should match '^a'
+        spec.replicas: Invalid value: 0: spec.replicas in body should be greater than or equal to 1
+        spec.tags: Invalid value: 0: spec.tags in body should have at least 1 items
+        spec.when: Invalid value: "now": spec.when in body must be of type date-time: "now""#]],
+    );
+    validated(
+        &schema,
+        json!({"replicas": 5, "name": "abcd", "tags": ["a", "a", "b"], "labels": {"a": "b", "c": "d"}, "need": {}}),
+        expect![[r#"
+        spec.labels: Too many: 2: must have at most 1 item
+        spec.name: Too long: may not be more than 3 bytes
+        spec.need.this: Required value
+        spec.replicas: Invalid value: 5: spec.replicas in body should be a multiple of 2
+        spec.replicas: Invalid value: 5: spec.replicas in body should be less than 5
+        spec.tags: Too many: 3: must have at most 2 items
+        spec.tags[1]: Duplicate value: "a""#]],
+    );
+    validated(
+        &schema,
+        json!({"replicas": "1", "name": 1, "tags": "a", "labels": {"a": 1}, "need": [], "port": true}),
+        expect![[r#"
+        spec.labels.a: Invalid value: "integer": spec.labels.a in body must be of type string: "integer"
+        spec.name: Invalid value: "integer": spec.name in body must be of type string: "integer"
+        spec.need: Invalid value: "array": spec.need in body must be of type object: "array"
+        spec.port: Invalid value: "boolean": spec.port in body must be of type integer,string: "boolean"
+        spec.replicas: Invalid value: "string": spec.replicas in body must be of type integer: "string"
+        spec.tags: Invalid value: "string": spec.tags in body must be of type array: "string""#]],
+    );
+}
+
+#[test]
+fn rules_combine() {
+    let schema = kind(json!({
+        "a": {"type": "integer", "anyOf": [{"minimum": 10}, {"maximum": 0}]},
+        "b": {"type": "integer", "oneOf": [{"minimum": 10}, {"minimum": 20}]},
+        "c": {"type": "string", "not": {"enum": ["x"]}},
+        "d": {"type": "object", "properties": {"e": {"type": "string"}, "f": {"type": "string"}},
+              "oneOf": [{"required": ["e"]}, {"required": ["f"]}]},
+        "g": {"x-kubernetes-int-or-string": true, "anyOf": [{"type": "integer"}, {"type": "string"}]},
+    }));
+    validated(&schema, json!({"a": 11, "b": 15, "c": "y", "d": {"e": ""}, "g": 1}), expect![[""]]);
+    validated(
+        &schema,
+        json!({"a": 5, "b": 25, "c": "x", "d": {}, "g": "x"}),
+        expect![[r#"
+            <nil>: Invalid value: "": "spec.a" must validate at least one schema (anyOf)
+            spec.a: Invalid value: 5: spec.a in body should be greater than or equal to 10
+            <nil>: Invalid value: "": "spec.b" must validate one and only one schema (oneOf). Found 2 valid alternatives
+            <nil>: Invalid value: "": "spec.c" must not validate the schema (not)
+            <nil>: Invalid value: "": "spec.d" must validate one and only one schema (oneOf). Found none valid
+            spec.d.e: Required value"#]],
+    );
+}
+
+#[test]
+fn null_is_a_value_where_the_schema_says_so() {
+    let schema = kind(json!({
+        "a": {"type": "string", "nullable": true},
+        "b": {"type": "string"},
+        "c": {"type": "string", "default": "x"},
+        "d": {"type": "array", "items": {"type": "string"}},
+        "e": {"type": "object", "additionalProperties": {"type": "string"}},
+    }));
+    let body = r#"{"spec":{"a":null,"b":null,"c":null,"d":[null],"e":{"x":null}}}"#;
+    let mut value = schema.decode(body.as_bytes(), Format::Json).unwrap().value;
+    schema.default(&mut value);
+    assert_eq!(value["spec"], json!({"a": null, "c": "x", "d": [null], "e": {}}));
+    errors(
+        &schema.validate(&value, &FieldPath::ROOT),
+        expect![[r#"spec.d[0]: Invalid value: "null": spec.d[0] in body must be of type string: "null""#]],
+    );
+}
+
+#[test]
+fn unknown_fields_are_pruned_unless_kept() {
+    let schema = kind(json!({
+        "open": {"type": "object", "x-kubernetes-preserve-unknown-fields": true, "properties": {"a": {"type": "object", "properties": {}}}},
+        "any": {"x-kubernetes-preserve-unknown-fields": true},
+        "pod": {"type": "object", "x-kubernetes-embedded-resource": true, "properties": {"spec": {"type": "object"}}},
+    }));
+    let body = r#"{"kind":"X","x":1,"metadata":{"name":"a","foo":1},"spec":{"x":1,"open":{"x":{"y":1},"a":{"x":1}},"any":[{"x":1}],
+        "pod":{"kind":"Pod","metadata":{"labels":{"a":"b"},"bar":1},"spec":{"x":1},"x":1}}}"#;
+    let decoded = schema.decode(body.as_bytes(), Format::Json).unwrap();
+    expect![[r#"
+        {"kind":"X","metadata":{"name":"a"},"spec":{"any":[{"x":1}],"open":{"a":{},"x":{"y":1}},"pod":{"kind":"Pod","metadata":{"labels":{"a":"b"}},"spec":{}}}}
+        unknown field "x"
+        unknown field "metadata.foo"
+        unknown field "spec.x"
+        unknown field "spec.open.a.x"
+        unknown field "spec.pod.metadata.bar"
+        unknown field "spec.pod.spec.x"
+        unknown field "spec.pod.x""#]].assert_eq(&format!("{}\n{}", decoded.value, decoded.issues.join("\n")));
+    let error = schema.decode(br#"{"metadata":{"labels":{"a":1}}}"#, Format::Json).unwrap_err();
+    expect!["json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels of type string"]
+        .assert_eq(&error.to_string());
+}
+
+#[test]
+fn a_schema_has_to_be_structural() {
+    let check =
+        |schema: Value, expected: Expect| errors(&Schema::from_crd(&schema).err().unwrap_or_default(), expected);
+    check(json!({}), expect!["type: Required value: must not be empty at the root"]);
+    check(
+        json!({"type": "object", "properties": {
+            "a": {}, "b": {"type": "array"}, "c": {"type": "array", "items": {}}, "d": {"type": "strin"},
+            "metadata": {"type": "object", "properties": {"labels": {"type": "object"}}},
+            "kind": {"type": "integer"},
+        }}),
+        expect![[r#"
+            properties[a].type: Required value: must not be empty for specified object fields
+            properties[b].items: Required value: must be specified
+            properties[c].items.type: Required value: must not be empty for specified array items
+            properties[d].type: Unsupported value: "strin": supported values: "array", "boolean", "integer", "number", "object", "string"
+            properties[kind].type: Invalid value: "integer": must be string
+            properties[metadata]: Forbidden: must not specify anything other than name and generateName, but metadata is implicitly specified"#]],
+    );
+    check(
+        json!({"type": "object", "properties": {
+            "a": {"type": "string", "pattern": "("},
+            "b": {"type": "object", "allOf": [{"type": "object", "properties": {"c": {"description": "x"}}}]},
+            "d": {"type": "object", "properties": {}, "additionalProperties": {"type": "string"}},
+            "e": {"type": "array", "items": {"type": "object"}, "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k"]},
+            "f": {"type": "array", "uniqueItems": true, "items": {"type": "string"}, "x-kubernetes-list-type": "bag"},
+        }}),
+        expect![[r#"
+            properties[a].pattern: Invalid value: "(": must be a valid regular expression, but isn't: regex parse error:
+                (
+                ^
+            error: unclosed group
+            properties[b].allOf[0].properties[c].description: Forbidden: must be empty to be structural
+            properties[b].allOf[0].type: Forbidden: must be empty to be structural
+            properties[d].additionalProperties: Forbidden: additionalProperties and properties are mutual exclusive
+            properties[e].x-kubernetes-list-map-keys[0]: Invalid value: "k": entries must all be names of item properties
+            properties[f].uniqueItems: Forbidden: uniqueItems cannot be set to true since the runtime complexity becomes quadratic
+            properties[f].x-kubernetes-list-type: Unsupported value: "bag": supported values: "atomic", "map", "set""#]],
+    );
+}
