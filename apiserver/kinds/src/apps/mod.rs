@@ -1,5 +1,8 @@
 //! The kinds of `apps`.
 
+pub mod controller_revision;
+pub mod daemon_set;
 pub mod deployment;
 pub mod replica_set;
+pub mod stateful_set;
 mod workload;

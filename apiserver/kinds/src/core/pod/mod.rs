@@ -17,7 +17,7 @@ mod tests;
 mod update;
 mod volume;
 
-pub use scheduling::tolerations;
+pub use scheduling::{node_selector, tolerations};
 use serde_json::{Value, json};
 
 use crate::field::{Field, FieldError};

@@ -44,13 +44,18 @@ pub fn validate_workload(spec: &Field, noun: &str, errors: &mut Vec<FieldError>)
         errors.push(FieldError::invalid(&labels.path, shown, "`selector` does not match template `labels`"));
     }
     validate(&template, errors);
+    validate_restart(&template, "ReplicaSet", errors);
+}
+
+/// Pods of workloads that replace their pods are restarted for ever.
+pub fn validate_restart(template: &Field, kind: &str, errors: &mut Vec<FieldError>) {
     let pod = template.get("spec");
-    let restart = pod.get("restartPolicy");
+    let (restart, deadline) = (pod.get("restartPolicy"), pod.get("activeDeadlineSeconds"));
     if restart.text() != "Always" && !restart.is_empty() {
         errors.push(restart.not_supported(&["Always"]));
     }
-    if pod.get("activeDeadlineSeconds").is_set() {
-        errors.push(pod.get("activeDeadlineSeconds").forbidden("activeDeadlineSeconds in ReplicaSet is not Supported"));
+    if deadline.is_set() {
+        errors.push(deadline.forbidden(format!("activeDeadlineSeconds in {kind} is not Supported")));
     }
 }
 

@@ -1,0 +1,245 @@
+//! StatefulSet: a number of pods that keep their names and volumes.
+
+use serde_json::{Value, json};
+
+use super::workload;
+use crate::core::persistent_volume_claim as claim;
+use crate::core::pod::template;
+use crate::field::{Field, FieldError};
+use crate::kind::{self, Column, KindDef, Shape, Strategy, Subresource};
+use crate::object::{self, int};
+use crate::rules;
+
+/// What of the spec an update may change.
+const MUTABLE: &[&str] = &[
+    "replicas",
+    "ordinals",
+    "template",
+    "updateStrategy",
+    "revisionHistoryLimit",
+    "persistentVolumeClaimRetentionPolicy",
+    "minReadySeconds",
+];
+
+pub fn definition() -> KindDef {
+    KindDef::builtin("apps", "v1", "StatefulSet", "statefulsets", "io.k8s.api.apps.v1.StatefulSet")
+        .short_names(&["sts"])
+        .categories(&["all"])
+        .subresources(vec![Subresource::scale(), Subresource::status()])
+        .columns(columns())
+        .strategy(StatefulSet)
+}
+
+fn columns() -> Vec<Column> {
+    let mut columns = vec![
+        Column::name(),
+        Column::text("Ready", |set, _| {
+            format!("{}/{}", int(set, &["status", "readyReplicas"]), int(set, &["spec", "replicas"])).into()
+        })
+        .describe("Number of the pod with ready state"),
+        Column::age(),
+    ];
+    columns.extend(workload::wide_columns().into_iter().take(2));
+    columns
+}
+
+struct StatefulSet;
+
+impl Strategy for StatefulSet {
+    fn shape(&self) -> Shape {
+        Shape::SPEC_AND_STATUS
+    }
+
+    fn validate_name(&self, name: &str) -> Vec<String> {
+        // Pods are named after it, and their names become host names.
+        crate::names::dns_label(name)
+    }
+
+    fn default(&self, set: &mut Value) {
+        let Some(spec) = object::ensure(set, &["spec"]) else { return };
+        object::set_default(spec, "replicas", 1);
+        object::set_default(spec, "revisionHistoryLimit", 10);
+        object::set_default_text(spec, "podManagementPolicy", "OrderedReady");
+        if let Some(template) = spec.get_mut("template") {
+            template::default(template);
+        }
+        if let Some(policy) = object::ensure(set, &["spec", "persistentVolumeClaimRetentionPolicy"]) {
+            object::set_default_text(policy, "whenDeleted", "Retain");
+            object::set_default_text(policy, "whenScaled", "Retain");
+        }
+        for claim in object::list_mut(set, &["spec", "volumeClaimTemplates"]) {
+            claim::default_template(claim);
+        }
+        let Some(strategy) = object::ensure(set, &["spec", "updateStrategy"]) else { return };
+        object::set_default_text(strategy, "type", "RollingUpdate");
+        if strategy.get("type").and_then(Value::as_str) == Some("RollingUpdate")
+            && let Some(rolling) = object::ensure(set, &["spec", "updateStrategy", "rollingUpdate"])
+        {
+            object::set_default(rolling, "partition", 0);
+        }
+    }
+
+    fn prepare_for_create(&self, set: &mut Value) {
+        kind::prepare_for_create(self.shape(), set);
+        if let Some(object) = set.as_object_mut() {
+            object.insert("status".to_owned(), json!({"replicas": 0, "availableReplicas": 0}));
+        }
+    }
+
+    fn validate(&self, set: &Value) -> Vec<FieldError> {
+        let root = Field::root(set);
+        let spec = root.get("spec");
+        let mut errors = Vec::new();
+        let management = spec.get("podManagementPolicy");
+        rules::one_of(&management, &["OrderedReady", "Parallel"], &mut errors);
+        let strategy = spec.get("updateStrategy");
+        let rolling = strategy.get("rollingUpdate");
+        match strategy.get("type").text() {
+            "OnDelete" if rolling.is_set() => {
+                let detail = "only allowed for updateStrategy 'RollingUpdate'";
+                errors.push(rolling.invalid(detail));
+            }
+            "OnDelete" => {}
+            "RollingUpdate" => {
+                rules::not_negative(&rolling.get("partition"), &mut errors);
+                rules::int_or_percent(&rolling.get("maxUnavailable"), &mut errors);
+            }
+            _ => errors.push(strategy.get("type").invalid("must be 'RollingUpdate' or 'OnDelete'")),
+        }
+        let policy = spec.get("persistentVolumeClaimRetentionPolicy");
+        for name in ["whenDeleted", "whenScaled"] {
+            rules::one_of(&policy.get(name), &["Delete", "Retain"], &mut errors);
+        }
+        rules::not_negative(&spec.get("replicas"), &mut errors);
+        rules::not_negative(&spec.get("minReadySeconds"), &mut errors);
+        rules::not_negative(&spec.get("revisionHistoryLimit"), &mut errors);
+        let ordinals = spec.get("ordinals");
+        rules::not_negative(&ordinals.get("start"), &mut errors);
+        template::validate_workload(&spec, "statefulset", &mut errors);
+        errors
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
+        let mut errors = self.validate(new);
+        let (new, old) = (Field::root(new), Field::root(old));
+        let (new, old) = (new.get("spec"), old.get("spec"));
+        let fixed = |spec: &Field| {
+            let mut fixed = spec.value().cloned().unwrap_or_default();
+            MUTABLE.iter().for_each(|field| object::remove(&mut fixed, field));
+            fixed
+        };
+        if !object::same(Some(&fixed(&new)), Some(&fixed(&old))) {
+            let names: Vec<String> = MUTABLE.iter().map(|field| format!("'{field}'")).collect();
+            let (last, first) = names.split_last().map_or((String::new(), &[][..]), |(l, f)| (l.clone(), f));
+            let detail = format!(
+                "updates to statefulset spec for fields other than {} and {last} are forbidden",
+                first.join(", ")
+            );
+            errors.push(new.forbidden(detail));
+        }
+        errors
+    }
+
+    fn validate_status_update(&self, new: &Value, _old: &Value) -> Vec<FieldError> {
+        let root = Field::root(new);
+        let counts = [
+            "replicas",
+            "readyReplicas",
+            "currentReplicas",
+            "updatedReplicas",
+            "availableReplicas",
+            "observedGeneration",
+            "collisionCount",
+        ];
+        let mut errors = Vec::new();
+        workload::validate_counts(&root.get("status"), &counts, &mut errors);
+        errors
+    }
+
+    fn warnings(&self, set: &Value) -> Vec<String> {
+        template::warnings(&Field::root(set).get("spec").get("template"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use crate::testing::{check, check_default, check_row, check_update};
+
+    const SET: &str = "{metadata: {name: a, namespace: b}, spec: {serviceName: s, selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: i}]}}}}";
+
+    #[test]
+    fn rules() {
+        check(
+            "statefulsets",
+            "{metadata: {name: a.b, namespace: b}, spec: {updateStrategy: {type: OnDelete, rollingUpdate: {}}, podManagementPolicy: Odd, replicas: -1}}",
+            expect![[r#"
+                metadata.name: Invalid value: "a.b": must not contain dots
+                spec.podManagementPolicy: Unsupported value: "Odd": supported values: "OrderedReady", "Parallel"
+                spec.updateStrategy.rollingUpdate: Invalid value: {}: only allowed for updateStrategy 'RollingUpdate'
+                spec.replicas: Invalid value: -1: must be greater than or equal to 0
+                spec.selector: Required value
+                spec.template.metadata.labels: Invalid value: null: `selector` does not match template `labels`
+                spec.template.spec.containers: Required value
+            "#]],
+        );
+        check_update(
+            "statefulsets",
+            SET,
+            &SET.replace("serviceName: s", "serviceName: t"),
+            expect![[r#"
+            spec: Forbidden: updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden
+        "#]],
+        );
+        check_row("statefulsets", SET, expect!["Name=a | Ready=0/0 | Age=<unknown> | Containers=c | Images=i"]);
+    }
+
+    #[test]
+    fn defaults() {
+        check_default(
+            "statefulsets",
+            "{spec: {volumeClaimTemplates: [{metadata: {name: v}, spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1024Mi}}}}]}}",
+            expect![[r#"
+                metadata: {}
+                spec:
+                  persistentVolumeClaimRetentionPolicy:
+                    whenDeleted: Retain
+                    whenScaled: Retain
+                  podManagementPolicy: OrderedReady
+                  replicas: 1
+                  revisionHistoryLimit: 10
+                  serviceName: ""
+                  template:
+                    metadata: {}
+                    spec:
+                      dnsPolicy: ClusterFirst
+                      restartPolicy: Always
+                      schedulerName: default-scheduler
+                      securityContext: {}
+                      terminationGracePeriodSeconds: 30
+                  updateStrategy:
+                    rollingUpdate:
+                      partition: 0
+                    type: RollingUpdate
+                  volumeClaimTemplates:
+                  - apiVersion: v1
+                    kind: PersistentVolumeClaim
+                    metadata:
+                      name: v
+                    spec:
+                      accessModes:
+                      - ReadWriteOnce
+                      resources:
+                        requests:
+                          storage: 1Gi
+                      volumeMode: Filesystem
+                    status:
+                      phase: Pending
+                status:
+                  availableReplicas: 0
+                  replicas: 0
+            "#]],
+        );
+    }
+}
