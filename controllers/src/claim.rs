@@ -56,5 +56,6 @@ fn set_owners(resource: &Resource, meta: &ObjectMeta, owners: &[crate::world::Ow
         subresource: "",
         kind: crate::plan::PatchKind::Merge,
         patch: owners_patch(owners),
+        then: None,
     }
 }

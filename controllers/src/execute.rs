@@ -170,7 +170,7 @@ impl Step {
             Step::Create { then, or_else, .. }
             | Step::Delete { then, or_else, .. }
             | Step::Bind { then, or_else, .. } => (then.as_ref(), or_else.as_ref()),
-            Step::Update { then, .. } => (then.as_ref(), None),
+            Step::Update { then, .. } | Step::Patch { then, .. } => (then.as_ref(), None),
             _ => (None, None),
         }
     }
@@ -264,7 +264,7 @@ impl Api for KubeApi {
             Step::Update { resource, key, subresource, object, .. } => {
                 self.send("PUT", item(resource, key, subresource), JSON, object.clone()).await.map(Answer::Object)
             }
-            Step::Patch { target, subresource, kind, patch } => {
+            Step::Patch { target, subresource, kind, patch, .. } => {
                 let media = match kind {
                     PatchKind::Merge => "application/merge-patch+json",
                     PatchKind::Strategic => "application/strategic-merge-patch+json",

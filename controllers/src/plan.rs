@@ -66,6 +66,7 @@ pub enum Step {
         subresource: &'static str,
         kind: PatchKind,
         patch: Value,
+        then: Option<Note>,
     },
     Delete {
         target: Target,
@@ -186,7 +187,7 @@ impl Plan {
     }
 
     pub fn merge_patch(&mut self, target: Target, patch: Value) {
-        self.step(Step::Patch { target, subresource: "", kind: PatchKind::Merge, patch });
+        self.step(Step::Patch { target, subresource: "", kind: PatchKind::Merge, patch, then: None });
     }
 
     /// Looks again after `delay`, or sooner if something asked for that already.

@@ -114,6 +114,7 @@ fn repeat(correlated: &Correlated, name: &str, now: Timestamp) -> Step {
             "lastTimestamp": plan::to_value(&stamp(now)),
             "message": correlated.note.message,
         }),
+        then: None,
     }
 }
 

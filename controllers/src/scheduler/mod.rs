@@ -243,6 +243,7 @@ fn not_scheduled(pod: &Pod, reason: &str, message: &str, now: Timestamp) -> Opti
         subresource: "status",
         kind: PatchKind::Strategic,
         patch: json!({ "status": { "conditions": [plan::to_value(&condition)] } }),
+        then: None,
     })
 }
 
