@@ -272,9 +272,10 @@ impl Api for KubeApi {
                 let path = item(&target.resource, &target.key, subresource);
                 self.send("PATCH", path, media, with_preconditions(patch.clone(), target)).await.map(Answer::Object)
             }
-            Step::Delete { target, propagation, .. } => {
+            Step::Delete { target, propagation, grace_seconds, .. } => {
                 let path = item(&target.resource, &target.key, "");
-                let answer = self.send("DELETE", path, JSON, delete_options(target, *propagation)).await?;
+                let options = delete_options(target, *propagation, *grace_seconds);
+                let answer = self.send("DELETE", path, JSON, options).await?;
                 Ok(if answer["kind"] == "Status" { Answer::Gone } else { Answer::Object(answer) })
             }
             Step::DeleteAll { resource, namespace } => {
@@ -292,8 +293,10 @@ impl Api for KubeApi {
             }
             Step::CheckAbsent(target) => {
                 let found = self.get(target).await?;
-                let same = found.is_some_and(|object| object["metadata"]["uid"].as_str() == target.uid.as_deref());
-                Ok(Answer::Check(!same))
+                let is_it = |object: Value| {
+                    target.uid.as_deref().is_none_or(|uid| object["metadata"]["uid"].as_str() == Some(uid))
+                };
+                Ok(Answer::Check(!found.is_some_and(is_it)))
             }
             Step::CheckAlive(target) => {
                 let alive = self.get(target).await?.is_some_and(|object| {
@@ -331,13 +334,16 @@ fn with_preconditions(mut patch: Value, target: &Target) -> Value {
     patch
 }
 
-fn delete_options(target: &Target, propagation: Option<Propagation>) -> Value {
+fn delete_options(target: &Target, propagation: Option<Propagation>, grace_seconds: Option<i64>) -> Value {
     let mut options = json!({ "apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {} });
     if let Some(uid) = &target.uid {
         options["preconditions"]["uid"] = json!(uid);
     }
     if let Some(version) = &target.resource_version {
         options["preconditions"]["resourceVersion"] = json!(version);
+    }
+    if let Some(seconds) = grace_seconds {
+        options["gracePeriodSeconds"] = json!(seconds);
     }
     if let Some(propagation) = propagation {
         options["propagationPolicy"] = json!(format!("{propagation:?}"));

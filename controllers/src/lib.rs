@@ -15,6 +15,7 @@ pub mod config;
 pub mod core;
 pub mod engine;
 pub mod execute;
+pub mod networking;
 pub mod plan;
 mod pods;
 mod quantity;

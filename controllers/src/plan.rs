@@ -71,6 +71,8 @@ pub enum Step {
     Delete {
         target: Target,
         propagation: Option<Propagation>,
+        /// `Some(0)` removes a pod at once, without waiting for its node.
+        grace_seconds: Option<i64>,
         then: Option<Note>,
         or_else: Option<Note>,
     },
@@ -84,7 +86,7 @@ pub enum Step {
         then: Option<Note>,
         or_else: Option<Note>,
     },
-    /// Goes on only if the API server says now that no object with the target's name has the target's uid.
+    /// Goes on only if the API server says now that there is no object of the target's name, or only one of another uid.
     CheckAbsent(Target),
     /// Goes on only if the API server says now that the target exists with this uid and is not being deleted.
     CheckAlive(Target),
@@ -183,7 +185,12 @@ impl Plan {
     }
 
     pub fn delete(&mut self, target: Target) {
-        self.step(Step::Delete { target, propagation: None, then: None, or_else: None });
+        self.step(Step::Delete { target, propagation: None, grace_seconds: None, then: None, or_else: None });
+    }
+
+    /// Patches list entries of the status by their keys, whatever else has changed meanwhile.
+    pub fn patch_status(&mut self, target: Target, patch: Value) {
+        self.step(Step::Patch { target, subresource: "status", kind: PatchKind::Strategic, patch, then: None });
     }
 
     pub fn merge_patch(&mut self, target: Target, patch: Value) {

@@ -1,3 +1,9 @@
 //! Controllers of the core group.
 
 pub mod events;
+pub mod namespace;
+pub mod node_lifecycle;
+pub mod pod_gc;
+pub mod root_ca;
+pub mod service_account;
+pub mod taint_eviction;

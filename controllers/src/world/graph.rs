@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use super::{Delta, Object};
 
-/// Objects by uid, and the dependents that name them as owners, whether the owner exists or not.
+/// Objects by uid and by namespace, and the dependents that name them as owners, whether the owner exists or not.
 #[derive(Default)]
 pub struct Graph {
     objects: HashMap<Arc<str>, Object>,
+    namespaces: HashMap<Arc<str>, BTreeSet<Arc<str>>>,
     dependents: HashMap<Arc<str>, BTreeSet<Arc<str>>>,
 }
 
@@ -20,6 +21,11 @@ impl Graph {
     /// Objects that name `uid` among their owners.
     pub fn dependents(&self, uid: &str) -> impl Iterator<Item = &Object> {
         self.dependents.get(uid).into_iter().flatten().filter_map(|uid| self.objects.get(uid))
+    }
+
+    /// Every object of a namespace, of whatever kind.
+    pub fn in_namespace(&self, namespace: &str) -> impl Iterator<Item = &Object> {
+        self.namespaces.get(namespace).into_iter().flatten().filter_map(|uid| self.objects.get(uid))
     }
 
     pub fn len(&self) -> usize {
@@ -47,18 +53,28 @@ impl Graph {
         for owner in object.meta().owner_references.iter().flatten() {
             self.dependents.entry(owner.uid.as_str().into()).or_default().insert(uid.clone());
         }
+        if let Some(namespace) = object.meta().namespace.as_deref() {
+            self.namespaces.entry(namespace.into()).or_default().insert(uid.clone());
+        }
         self.objects.insert(uid, object.clone());
     }
 
     fn remove(&mut self, uid: &str) {
         let Some(object) = self.objects.remove(uid) else { return };
         for owner in object.meta().owner_references.iter().flatten() {
-            if let Some(uids) = self.dependents.get_mut(owner.uid.as_str()) {
-                uids.remove(uid);
-                if uids.is_empty() {
-                    self.dependents.remove(owner.uid.as_str());
-                }
-            }
+            remove_from(&mut self.dependents, &owner.uid, uid);
+        }
+        if let Some(namespace) = object.meta().namespace.as_deref() {
+            remove_from(&mut self.namespaces, namespace, uid);
+        }
+    }
+}
+
+fn remove_from(index: &mut HashMap<Arc<str>, BTreeSet<Arc<str>>>, key: &str, uid: &str) {
+    if let Some(uids) = index.get_mut(key) {
+        uids.remove(uid);
+        if uids.is_empty() {
+            index.remove(key);
         }
     }
 }

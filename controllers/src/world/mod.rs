@@ -225,6 +225,18 @@ impl Object {
 }
 
 impl World {
+    /// Whether absence from the graph means something for this resource: its first list has been taken in.
+    pub fn knows(&self, resource: &Resource) -> bool {
+        let typed = WATCHED.iter().any(|(watched, name)| name.is_none() && *watched == resource);
+        typed || self.others.get(resource).is_some_and(Store::synced)
+    }
+
+    /// The resource that an owner reference's kind is served as, in whatever version.
+    pub fn resource_of(&self, api_version: &str, kind: &str) -> Option<&Resource> {
+        let group = api_version.split_once('/').map_or("", |(group, _)| group);
+        self.resources.iter().find(|resource| resource.group == group && resource.kind == kind)
+    }
+
     fn other(&mut self, resource: &Resource) -> &mut Store<Bare> {
         self.others.entry(resource.clone()).or_default()
     }

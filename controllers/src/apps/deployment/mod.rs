@@ -58,8 +58,9 @@ impl Controller for Deployments {
             }
             // Recreate waits for the last old pod to end.
             Object::Pod(pod) if delta.gone || pods::is_terminal(pod) => {
-                let set = controller_of(&pod.metadata)
-                    .and_then(|o| world.replica_sets.get(pod.metadata.namespace.as_deref().unwrap_or_default(), &o.name));
+                let set = controller_of(&pod.metadata).and_then(|o| {
+                    world.replica_sets.get(pod.metadata.namespace.as_deref().unwrap_or_default(), &o.name)
+                });
                 let deployment = set.and_then(|set| {
                     let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
                     world.deployments.get(namespace, &controller_of(&set.metadata)?.name)
@@ -208,8 +209,7 @@ impl Rollout<'_> {
         let direction = if *replicas > before { "up" } else { "down" };
         let name = set.metadata.name.as_deref().unwrap_or_default();
         let message = format!("Scaled {direction} replica set {name} from {before} to {replicas}");
-        let then = (before != *replicas)
-            .then(|| note(self.deployment, NoteType::Normal, "ScalingReplicaSet", message));
+        let then = (before != *replicas).then(|| note(self.deployment, NoteType::Normal, "ScalingReplicaSet", message));
         Some(Step::Patch {
             target: Target::exact(&REPLICA_SETS, &set.metadata),
             subresource: "",
@@ -293,9 +293,12 @@ impl Rollout<'_> {
         let mut updated = self.deployment.clone();
         updated.metadata.annotations.get_or_insert_default().remove(ROLLBACK_TO);
         let (note_type, reason, message) = match template {
-            None => (NoteType::Warning, "RollbackRevisionNotFound", "Unable to find the revision to rollback to.".into()),
+            None => {
+                (NoteType::Warning, "RollbackRevisionNotFound", "Unable to find the revision to rollback to.".into())
+            }
             Some(template) if revisions::same_template(&template, &self.spec.template) => {
-                let message = format!("The rollback revision contains the same template as current deployment {}", self.name());
+                let message =
+                    format!("The rollback revision contains the same template as current deployment {}", self.name());
                 (NoteType::Warning, "RollbackTemplateUnchanged", message)
             }
             Some(mut template) => {
@@ -303,7 +306,11 @@ impl Rollout<'_> {
                     labels.remove(revisions::HASH_LABEL);
                 }
                 updated.spec.get_or_insert_default().template = template;
-                (NoteType::Normal, "DeploymentRollback", format!("Rolled back deployment \"{}\" to revision {wanted}", self.name()))
+                (
+                    NoteType::Normal,
+                    "DeploymentRollback",
+                    format!("Rolled back deployment \"{}\" to revision {wanted}", self.name()),
+                )
             }
         };
         let mut plan = Plan::none();

@@ -54,7 +54,10 @@ pub fn same_template(a: &PodTemplateSpec, b: &PodTemplateSpec) -> bool {
 
 /// Splits the sets into the one of the current template (the oldest, should there be several) and the others, oldest
 /// first.
-pub fn split(deployment: &Deployment, mut sets: Vec<Arc<ReplicaSet>>) -> (Option<Arc<ReplicaSet>>, Vec<Arc<ReplicaSet>>) {
+pub fn split(
+    deployment: &Deployment,
+    mut sets: Vec<Arc<ReplicaSet>>,
+) -> (Option<Arc<ReplicaSet>>, Vec<Arc<ReplicaSet>>) {
     sets.sort_by(|a, b| age(a).cmp(&age(b)));
     let Some(spec) = &deployment.spec else { return (None, sets) };
     let current = sets.iter().position(|set| {
@@ -103,7 +106,8 @@ pub fn new_set(deployment: &Deployment, hash: &str, replicas: i32, revision: i64
 /// What the current set's annotations should be: its own, the Deployment's, and at least this revision.
 pub fn annotations(deployment: &Deployment, set: &ReplicaSet, at_least: i64) -> Labels {
     let mut annotations = set.metadata.annotations.clone().unwrap_or_default();
-    let copied = deployment.metadata.annotations.iter().flatten().filter(|(name, _)| !NOT_COPIED.contains(&name.as_str()));
+    let copied =
+        deployment.metadata.annotations.iter().flatten().filter(|(name, _)| !NOT_COPIED.contains(&name.as_str()));
     annotations.extend(copied.map(|(name, value)| (name.clone(), value.clone())));
     if revision(set) < at_least {
         if let Some(old) = annotations.insert(REVISION.into(), at_least.to_string()) {
@@ -125,10 +129,7 @@ pub fn annotations(deployment: &Deployment, set: &ReplicaSet, at_least: i64) -> 
 
 /// What proportional scaling must know of the size a set was last scaled for.
 pub fn size_annotations(bounds: &Bounds) -> [(String, String); 2] {
-    [
-        (DESIRED_REPLICAS.into(), bounds.replicas.to_string()),
-        (MAX_REPLICAS.into(), bounds.max_total().to_string()),
-    ]
+    [(DESIRED_REPLICAS.into(), bounds.replicas.to_string()), (MAX_REPLICAS.into(), bounds.max_total().to_string())]
 }
 
 /// Old sets beyond the history limit that nothing runs on, lowest revision first.

@@ -35,8 +35,7 @@ pub fn new_set_size(bounds: &Bounds, old: &[Arc<ReplicaSet>], current: i32) -> i
 /// The next size of the new set, if it should change.
 pub fn grow_new(bounds: &Bounds, new: &Arc<ReplicaSet>, old: &[Arc<ReplicaSet>]) -> Option<Resize> {
     let current = spec_replicas(new);
-    let replicas =
-        if current > bounds.replicas { bounds.replicas } else { new_set_size(bounds, old, current) };
+    let replicas = if current > bounds.replicas { bounds.replicas } else { new_set_size(bounds, old, current) };
     (replicas != current).then(|| Resize { set: new.clone(), replicas })
 }
 

@@ -136,7 +136,10 @@ impl Facts<'_> {
         } else if self.has_progressed(status) || current.is_none() {
             let reason = if current.is_none() { "NewReplicaSetCreated" } else { "ReplicaSetUpdated" };
             let message = match current {
-                None => format!("Created new replica set \"{}\"", subject.trim_start_matches("ReplicaSet ").trim_matches('"')),
+                None => format!(
+                    "Created new replica set \"{}\"",
+                    subject.trim_start_matches("ReplicaSet ").trim_matches('"')
+                ),
                 Some(_) => format!("{subject} is progressing."),
             };
             let since = current.filter(|c| c.status == "True").and_then(|c| c.last_transition_time);

@@ -130,6 +130,7 @@ fn delete(set: &ReplicaSet, active: &[&Arc<Pod>], excess: usize, world: &World, 
         Step::Delete {
             target: Target::new(&PODS, &pod.metadata),
             propagation: None,
+            grace_seconds: None,
             then: Some(note(set, NoteType::Normal, "SuccessfulDelete", format!("Deleted pod: {name}"))),
             or_else: Some(note(set, NoteType::Warning, "FailedDelete", "Error deleting: {error}".into())),
         }

@@ -1,0 +1,129 @@
+//! Removes pods that no node will ever remove: those of nodes that are gone, those deleted before they had a node, and
+//! the oldest of too many that have ended.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, PodCondition};
+use serde_json::json;
+
+use crate::engine::{Controller, Turn, Wake};
+use crate::plan::{self, Plan, Step, Target};
+use crate::pods;
+use crate::resource::{Key, NODES, PODS};
+use crate::time::{self, stamp};
+use crate::world::{Delta, Object, World};
+
+/// Ended pods are counted at this pace while there are new ones.
+const COUNT_EVERY: Duration = Duration::from_secs(20);
+const MAX_DELETIONS_PER_PLAN: usize = 500;
+
+pub struct PodGc {
+    /// Ended pods to keep; 0 keeps all.
+    pub terminated_kept: usize,
+    pub quarantine: Duration,
+    /// Nodes that pods name and nobody knows, since when.
+    pub gone: HashMap<String, Timestamp>,
+}
+
+/// The one key that is no pod: all ended pods together.
+fn ended() -> Key {
+    Key::new("", "ended pods")
+}
+
+impl Controller for PodGc {
+    fn name(&self) -> &'static str {
+        "podgc"
+    }
+
+    fn observe(&mut self, delta: &Delta, world: &World, wake: &mut Wake) {
+        match &delta.object {
+            Object::Pod(pod) if !delta.gone => {
+                let unplaced = pods::is_deleting(&pod.metadata) && pods::node_name(pod).is_none();
+                let homeless = pods::node_name(pod).is_some_and(|name| world.nodes.get("", name).is_none());
+                if unplaced || homeless {
+                    wake.now(Key::of(&pod.metadata));
+                }
+                if pods::is_terminal(pod) && self.terminated_kept > 0 {
+                    wake.after(ended(), COUNT_EVERY);
+                }
+            }
+            Object::Node(node) => {
+                let name = node.metadata.name.as_deref();
+                if delta.gone {
+                    for pod in world.pods.iter().filter(|pod| pods::node_name(pod) == name) {
+                        wake.now(Key::of(&pod.metadata));
+                    }
+                } else {
+                    self.gone.remove(name.unwrap_or_default());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn reconcile(&mut self, key: &Key, world: &World, turn: &mut Turn<'_>) -> Plan {
+        if *key == ended() {
+            return self.thin_out(world);
+        }
+        let Some(pod) = world.pods.by_key(key) else { return Plan::none() };
+        let mut plan = Plan::none();
+        match pods::node_name(pod) {
+            None if pods::is_deleting(&pod.metadata) => plan.step(remove(pod)),
+            Some(node) if world.nodes.get("", node).is_none() => {
+                let since = *self.gone.entry(node.to_owned()).or_insert(turn.now);
+                let wait = time::until(time::after(since, self.quarantine), turn.now);
+                if wait.is_zero() {
+                    orphaned(&mut plan, pod, node, turn.now);
+                } else {
+                    plan.requeue(wait);
+                }
+            }
+            _ => {}
+        }
+        plan
+    }
+}
+
+impl PodGc {
+    fn thin_out(&self, world: &World) -> Plan {
+        let mut terminated: Vec<_> = world.pods.iter().filter(|pod| pods::is_terminal(pod)).collect();
+        let excess = terminated.len().saturating_sub(self.terminated_kept);
+        if excess == 0 || self.terminated_kept == 0 {
+            return Plan::none();
+        }
+        terminated
+            .sort_by_key(|pod| (pod.metadata.creation_timestamp.as_ref().map(|t| t.0), pod.metadata.name.clone()));
+        let steps = terminated.into_iter().take(excess.min(MAX_DELETIONS_PER_PLAN)).map(|pod| remove(pod));
+        let mut plan = Plan { steps: vec![Step::Together(steps.collect())], ..Plan::none() };
+        plan.requeue(COUNT_EVERY);
+        plan
+    }
+}
+
+fn remove(pod: &Pod) -> Step {
+    let target = Target::new(&PODS, &pod.metadata);
+    Step::Delete { target, propagation: None, grace_seconds: Some(0), then: None, or_else: None }
+}
+
+/// Ends a pod in its node's place: nobody else can say that it has failed.
+fn orphaned(plan: &mut Plan, pod: &Pod, node: &str, now: Timestamp) {
+    let key = Key::new("", node);
+    // Without a uid: any node of this name keeps the pod.
+    plan.step(Step::CheckAbsent(Target { resource: NODES.clone(), key, uid: None, resource_version: None }));
+    if !pods::is_terminal(pod) {
+        let condition = PodCondition {
+            type_: "DisruptionTarget".into(),
+            status: "True".into(),
+            reason: Some("DeletionByPodGC".into()),
+            message: Some("PodGC: node no longer exists".into()),
+            last_transition_time: Some(stamp(now)),
+            observed_generation: pod.metadata.generation,
+            last_probe_time: None,
+        };
+        let status = json!({ "phase": "Failed", "conditions": [plan::to_value(&condition)] });
+        plan.patch_status(Target::new(&PODS, &pod.metadata), json!({ "status": status }));
+    }
+    plan.step(remove(pod));
+}

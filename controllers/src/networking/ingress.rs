@@ -1,0 +1,70 @@
+//! Says in an Ingress's status where it can be reached, if its class is ours.
+
+use k8s_openapi::api::networking::v1::{Ingress, IngressLoadBalancerIngress, IngressLoadBalancerStatus, IngressStatus};
+
+use crate::config::IngressAddress;
+use crate::engine::{Controller, Turn, Wake};
+use crate::plan::Plan;
+use crate::pods::is_deleting;
+use crate::resource::{INGRESSES, Key};
+use crate::world::{Delta, Object, World};
+
+/// The way to name a class before `spec.ingressClassName`.
+const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
+
+pub struct Ingresses {
+    /// `spec.controller` of our classes.
+    pub controller: String,
+    pub addresses: Vec<IngressAddress>,
+}
+
+impl Controller for Ingresses {
+    fn name(&self) -> &'static str {
+        "ingress-status"
+    }
+
+    fn observe(&mut self, delta: &Delta, world: &World, wake: &mut Wake) {
+        match &delta.object {
+            Object::Ingress(ingress) => wake.now(Key::of(&ingress.metadata)),
+            Object::IngressClass(_) => world.ingresses.iter().for_each(|i| wake.now(Key::of(&i.metadata))),
+            _ => {}
+        }
+    }
+
+    fn reconcile(&mut self, key: &Key, world: &World, _: &mut Turn<'_>) -> Plan {
+        match world.ingresses.by_key(key) {
+            Some(ingress) if self.is_ours(ingress, world) => self.publish(ingress),
+            _ => Plan::none(),
+        }
+    }
+}
+
+impl Ingresses {
+    fn is_ours(&self, ingress: &Ingress, world: &World) -> bool {
+        let named = ingress.spec.as_ref().and_then(|s| s.ingress_class_name.as_ref());
+        let class = named.or_else(|| ingress.metadata.annotations.as_ref()?.get(CLASS_ANNOTATION));
+        let class = class.and_then(|name| world.ingress_classes.get("", name));
+        class.and_then(|c| c.spec.as_ref()?.controller.as_ref()) == Some(&self.controller)
+    }
+
+    fn publish(&self, ingress: &Ingress) -> Plan {
+        let mut plan = Plan::none();
+        let wanted: Vec<_> = self.addresses.iter().map(entry).collect();
+        let current = ingress.status.as_ref().and_then(|s| s.load_balancer.as_ref()?.ingress.as_ref());
+        if wanted.is_empty() || current == Some(&wanted) || is_deleting(&ingress.metadata) {
+            return plan;
+        }
+        let load_balancer = Some(IngressLoadBalancerStatus { ingress: Some(wanted) });
+        plan.update_status(&INGRESSES, &Ingress { status: Some(IngressStatus { load_balancer }), ..ingress.clone() });
+        plan
+    }
+}
+
+fn entry(address: &IngressAddress) -> IngressLoadBalancerIngress {
+    match address {
+        IngressAddress::Ip(ip) => IngressLoadBalancerIngress { ip: Some(ip.to_string()), ..Default::default() },
+        IngressAddress::Hostname(name) => {
+            IngressLoadBalancerIngress { hostname: Some(name.clone()), ..Default::default() }
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Controllers of the `networking.k8s.io` group.
+
+pub mod ingress;
