@@ -1,9 +1,14 @@
 //! How a pod runs on this node: the agent, and the engine that runs its containers.
 //!
-//! * [`agent`]: one loop over a closed enum of events; it owns the node's objects in the API.
+//! * [`agent`]: one loop over a closed enum of events; it owns the node's pods.
+//! * [`pod`]: one pod as pure functions: its state machine, status, environment, mounts, probes.
+//! * [`node`]: the Node object and its Lease.
+//! * [`image`]: from an image reference to one file on this node.
+//! * [`server`]: the node's HTTP API, as a kubelet serves it.
+//! * [`recorder`]: Events about pods and the node.
 //! * [`config`]: what a node is told when it starts.
-//! * [`wasm`]: the wasmtime engine.
 //! * [`engine`]: the contract between the agent and whatever runs a container. It consists of messages.
+//! * [`wasm`]: the wasmtime engine.
 //!
 //! The agent knows the API and no wasm; an engine knows wasm and no API.
 
@@ -11,8 +16,13 @@ pub mod agent;
 pub mod config;
 pub mod engine;
 mod host;
+pub mod image;
+pub mod node;
 pub mod pod;
+pub mod recorder;
+pub mod server;
 pub mod wasm;
 
-pub use agent::Error;
+pub use agent::{Error, Node, run};
 pub use config::NodeConfig;
+pub use server::NodeService;

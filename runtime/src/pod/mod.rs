@@ -12,8 +12,10 @@
 pub mod backoff;
 pub mod downward;
 pub mod env;
+pub mod mounts;
 pub mod plan;
 pub mod quantity;
 pub mod refs;
 pub mod state;
 pub mod status;
+pub mod support;

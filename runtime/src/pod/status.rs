@@ -24,47 +24,47 @@ pub struct HostFacts {
     pub pod_ip: Option<IpAddr>,
 }
 
-/// Builds the status. `previous` is what was last built (transition times are kept from it); `pod` is the newest
-/// object, whose other fields and foreign conditions are kept.
+/// Builds the part of the status that this node writes. `live` is what the API shows: transition times are kept from
+/// it, and readiness gates are looked up in it.
 pub fn build(
     state: &PodState,
     pod: &core::Pod,
-    previous: &core::PodStatus,
+    live: &core::PodStatus,
     facts: HostFacts,
     now: Timestamp,
 ) -> core::PodStatus {
-    let mut status = pod.status.clone().unwrap_or_default();
     let phase = state.phase();
-    let spec = pod.spec.clone().unwrap_or_default();
     let builder = Statuses { state, uid: &state.plan().uid };
-    let init = spec.init_containers.as_deref().unwrap_or_default();
-    status.init_container_statuses = (!init.is_empty()).then(|| builder.of(init));
-    status.container_statuses = Some(builder.of(&spec.containers));
-    status.phase = Some(phase.as_str().to_owned());
-    status.host_ip = Some(facts.host_ip.to_string());
-    status.host_ips = Some(vec![core::HostIP { ip: facts.host_ip.to_string() }]);
-    if let Some(ip) = facts.pod_ip {
-        status.pod_ip = Some(ip.to_string());
-        status.pod_ips = Some(vec![core::PodIP { ip: ip.to_string() }]);
-    }
-    status.start_time = Some(seconds(state.start_time()));
-    status.observed_generation = pod.metadata.generation;
-    if let Some(Ending::Condemned { reason, message }) = state.ending() {
-        status.reason = Some((*reason).to_owned());
-        status.message = Some(message.clone());
-    }
-    let foreign = status.conditions.take().unwrap_or_default();
-    let mut conditions = own_conditions(state, &spec, &foreign, phase);
+    let spec = pod.spec.as_ref();
+    let init = spec.and_then(|spec| spec.init_containers.as_deref()).unwrap_or_default();
+    let main = spec.map(|spec| spec.containers.as_slice()).unwrap_or_default();
+    let condemned = match state.ending() {
+        Some(Ending::Condemned { reason, message }) => Some((*reason, message)),
+        _ => None,
+    };
+    let live = live.conditions.as_deref().unwrap_or_default();
+    let mut conditions = own_conditions(state, spec, live, phase);
     for condition in &mut conditions {
         condition.observed_generation = pod.metadata.generation;
-        let before = previous.conditions.iter().flatten().find(|before| before.type_ == condition.type_);
-        let since = before.filter(|before| before.status == condition.status);
-        let since = since.and_then(|before| before.last_transition_time.clone());
+        let before = live.iter().find(|before| before.type_ == condition.type_ && before.status == condition.status);
+        let since = before.and_then(|before| before.last_transition_time.clone());
         condition.last_transition_time = since.or_else(|| Some(seconds(now)));
     }
-    conditions.extend(foreign.into_iter().filter(|condition| !OWN_CONDITIONS.contains(&condition.type_.as_str())));
-    status.conditions = Some(conditions);
-    status
+    core::PodStatus {
+        phase: Some(phase.as_str().to_owned()),
+        reason: condemned.map(|(reason, _)| reason.to_owned()),
+        message: condemned.map(|(_, message)| message.clone()),
+        init_container_statuses: (!init.is_empty()).then(|| builder.of(init)),
+        container_statuses: Some(builder.of(main)),
+        host_ip: Some(facts.host_ip.to_string()),
+        host_ips: Some(vec![core::HostIP { ip: facts.host_ip.to_string() }]),
+        pod_ip: facts.pod_ip.map(|ip| ip.to_string()),
+        pod_ips: facts.pod_ip.map(|ip| vec![core::PodIP { ip: ip.to_string() }]),
+        start_time: Some(seconds(state.start_time())),
+        observed_generation: pod.metadata.generation,
+        conditions: Some(conditions),
+        ..Default::default()
+    }
 }
 
 /// The `containerID` of one attempt, without the scheme.
@@ -73,29 +73,24 @@ pub fn container_id(pod_uid: &str, container: &str, attempt: u32) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The strategic merge patch from one status to another; `None` when they say the same. Fields that went away are
-/// null, and of the conditions only those that changed are named.
-pub fn patch(uid: &str, old: &core::PodStatus, new: &core::PodStatus) -> Option<Value> {
-    let (old, new) = (to_map(old), to_map(new));
+/// The strategic merge patch that makes a live status say what `own` says; `None` when it does already. Fields that
+/// `own` does not have are not touched, and of the conditions only those that differ are named.
+pub fn patch(uid: &str, live: &core::PodStatus, own: &core::PodStatus) -> Option<Value> {
+    let (live, own) = (to_map(live), to_map(own));
     let mut changes = Map::new();
-    for (key, value) in &new {
-        let before = old.get(key);
-        if before == Some(value) {
-            continue;
-        }
+    for (key, value) in own {
+        let before = live.get(&key);
         let change = match key.as_str() {
-            "conditions" => changed_conditions(before, value),
-            _ => value.clone(),
+            "conditions" => changed_conditions(before, &value),
+            _ if before == Some(&value) => None,
+            _ => Some(value),
         };
-        changes.insert(key.clone(), change);
-    }
-    for key in old.keys().filter(|key| !new.contains_key(*key)) {
-        changes.insert(key.clone(), Value::Null);
+        changes.extend(change.map(|change| (key, change)));
     }
     (!changes.is_empty()).then(|| json!({ "metadata": { "uid": uid }, "status": changes }))
 }
 
-fn changed_conditions(before: Option<&Value>, after: &Value) -> Value {
+fn changed_conditions(before: Option<&Value>, after: &Value) -> Option<Value> {
     let empty = Vec::new();
     let before = before.and_then(Value::as_array).unwrap_or(&empty);
     let mut changed = Vec::new();
@@ -112,7 +107,7 @@ fn changed_conditions(before: Option<&Value>, after: &Value) -> Value {
         }
         changed.push(condition);
     }
-    Value::Array(changed)
+    (!changed.is_empty()).then_some(Value::Array(changed))
 }
 
 fn to_map(status: &core::PodStatus) -> Map<String, Value> {
@@ -247,13 +242,13 @@ const POD_COMPLETED: &str = "PodCompleted";
 
 fn own_conditions(
     state: &PodState,
-    spec: &core::PodSpec,
-    foreign: &[core::PodCondition],
+    spec: Option<&core::PodSpec>,
+    live: &[core::PodCondition],
     phase: Phase,
 ) -> Vec<core::PodCondition> {
     let sandbox = (state.is_set_up() && !state.is_closed(), "", String::new());
     let containers = containers_ready(state, phase);
-    let ready = if containers.0 { gates(spec, foreign) } else { containers.clone() };
+    let ready = if containers.0 { gates(spec, live) } else { containers.clone() };
     let verdicts = [sandbox, initialized(state, phase), ready, containers];
     OWN_CONDITIONS.iter().zip(verdicts).map(|(type_, verdict)| condition(type_, verdict)).collect()
 }
@@ -301,9 +296,9 @@ fn names(state: &PodState, which: impl Fn(&&Container) -> bool) -> Option<String
     (!names.is_empty()).then(|| names.join(" "))
 }
 
-fn gates(spec: &core::PodSpec, conditions: &[core::PodCondition]) -> Verdict {
+fn gates(spec: Option<&core::PodSpec>, conditions: &[core::PodCondition]) -> Verdict {
     let mut unmet = Vec::new();
-    for gate in spec.readiness_gates.iter().flatten() {
+    for gate in spec.into_iter().flat_map(|spec| spec.readiness_gates.iter().flatten()) {
         let name = &gate.condition_type;
         match conditions.iter().find(|condition| &condition.type_ == name) {
             None => unmet.push(format!("corresponding condition of pod readiness gate \"{name}\" does not exist.")),

@@ -1,4 +1,4 @@
-//! The life of a pod on its node: `step(state, event, now) -> (state, actions)`, pure.
+//! The life of a pod on its node: `step(state, event, now) -> actions`, without IO or a clock.
 //!
 //! The state holds what is known about each container; [`step`] first records the event ([`record`]) and then looks
 //! at the whole ([`advance`]) and decides what to do next, so that no decision depends on how the state came about.
@@ -127,6 +127,14 @@ pub struct Exit {
     pub finished_at: Timestamp,
 }
 
+/// Why a pod's volumes or sandbox could not be made, as an Event says it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetupError {
+    /// `FailedMount` or `FailedCreatePodSandBox`.
+    pub reason: &'static str,
+    pub message: String,
+}
+
 /// Why an attempt could not start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -186,7 +194,7 @@ pub enum Event {
     /// The API object is gone.
     Removed,
     /// Volumes and address are there, or why not.
-    SetUp(Result<(), String>),
+    SetUp(Result<(), SetupError>),
     /// The container's image is on this node.
     Imaged {
         container: String,
@@ -263,12 +271,13 @@ pub enum Action {
     Forget,
 }
 
-/// Records what happened and decides what to do next. `now` never goes backwards between calls for one pod.
-pub fn step(mut state: PodState, event: Event, now: Timestamp) -> (PodState, Vec<Action>) {
+/// Records what happened and decides what to do next. Does no IO and has no clock: `now` is the caller's, and never
+/// goes backwards between calls for one pod.
+pub fn step(state: &mut PodState, event: Event, now: Timestamp) -> Vec<Action> {
     let mut actions = Vec::new();
     state.record(event, now, &mut actions);
     state.advance(now, &mut actions);
-    (state, actions)
+    actions
 }
 
 impl PodState {

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Action, Ending, Event, Exit, Life, PodState, ProbeKind, Refusal, RefusalReason, Run, Setup, StopCause};
+use super::{
+    Action, Ending, Event, Exit, Life, PodState, ProbeKind, Refusal, RefusalReason, Run, Setup, SetupError, StopCause,
+};
 use crate::pod::backoff;
 use crate::pod::plan::PodPlan;
 
@@ -88,12 +90,12 @@ impl PodState {
         self.plan = plan;
     }
 
-    fn set_up(&mut self, result: Result<(), String>, now: Timestamp, out: &mut Vec<Action>) {
+    fn set_up(&mut self, result: Result<(), SetupError>, now: Timestamp, out: &mut Vec<Action>) {
         let Setup::Under = self.setup else { return };
         self.setup = match result {
             Ok(()) => Setup::Ready,
-            Err(message) => {
-                out.push(Action::Emit { warning: true, reason: "FailedMount", message, container: None });
+            Err(SetupError { reason, message }) => {
+                out.push(Action::Emit { warning: true, reason, message, container: None });
                 let backoff = self.setup_backoff;
                 self.setup_backoff = (backoff * 2).clamp(SETUP_RETRY_MIN, SETUP_RETRY_MAX);
                 Setup::Failed { retry_at: backoff::after(now, self.setup_backoff) }

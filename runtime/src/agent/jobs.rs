@@ -1,0 +1,123 @@
+//! Short tasks that do what the loop decided: writes to the API, stops, and clearing away.
+
+use std::collections::HashSet;
+use std::io::ErrorKind;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::shared::Shared;
+use super::{Event, hooks};
+use crate::engine::ContainerId;
+use crate::pod::state;
+
+/// Wait before a write that failed is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Writes a pod's status.
+pub(super) async fn write_status(shared: Arc<Shared>, pod: Arc<Pod>, patch: Value) {
+    let api: Api<Pod> = Api::namespaced(shared.client.clone(), &pod.namespace().unwrap_or_default());
+    let patch = Patch::Strategic(patch);
+    let result = api.patch_status(&pod.name_any(), &PatchParams::default(), &patch).await;
+    if let Err(error) = &result
+        && !is_gone(error)
+    {
+        tokio::time::sleep(RETRY).await;
+    }
+    let uid = pod.uid().unwrap_or_default();
+    shared.tell(Event::StatusWritten { uid, result: result.map(Box::new) }).await;
+}
+
+/// Deletes a pod's object for good: exactly this pod, not one of its name that came after.
+pub(super) async fn delete(shared: Arc<Shared>, pod: Arc<Pod>) {
+    let api: Api<Pod> = Api::namespaced(shared.client.clone(), &pod.namespace().unwrap_or_default());
+    let preconditions = Preconditions { uid: pod.uid(), resource_version: None };
+    let params =
+        DeleteParams { grace_period_seconds: Some(0), preconditions: Some(preconditions), ..Default::default() };
+    let done = match api.delete(&pod.name_any(), &params).await {
+        Ok(_) => true,
+        Err(error) if is_gone(&error) => true,
+        Err(error) => {
+            tracing::warn!(pod = pod.name_any(), %error, "a pod could not be deleted, trying again");
+            tokio::time::sleep(RETRY).await;
+            false
+        }
+    };
+    shared.tell(Event::Deleted { uid: pod.uid().unwrap_or_default(), done }).await;
+}
+
+/// The object is not there, or is another of the same name.
+fn is_gone(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 404 || status.code == 409)
+}
+
+/// Runs the preStop hook, if `hook`, and stops the container with what is left of the grace.
+pub(super) async fn stop(
+    shared: Arc<Shared>,
+    pod: Arc<Pod>,
+    address: IpAddr,
+    container: String,
+    attempt: u32,
+    grace: Duration,
+    hook: bool,
+) {
+    let begun = Instant::now();
+    if hook && !grace.is_zero() {
+        let hook = hooks::pre_stop(&shared, &pod, address, &container);
+        if let Ok(Err(error)) = tokio::time::timeout(grace, hook).await {
+            shared.recorder.pod(&pod, Some(&container), true, "FailedPreStopHook", error);
+        }
+    }
+    let id = ContainerId { pod_uid: pod.uid().unwrap_or_default(), container, attempt };
+    shared.engine.stop(&id, grace.saturating_sub(begun.elapsed())).await;
+}
+
+/// Removes the directories of pods that are not this node's any more.
+pub(super) async fn sweep(shared: Arc<Shared>, known: HashSet<String>) {
+    let Ok(mut entries) = tokio::fs::read_dir(shared.config.root_dir.join("pods")).await else { return };
+    while let Ok(Some(entry)) = entries.next_entry().await {
+        if !entry.file_name().to_str().is_some_and(|uid| known.contains(uid)) {
+            remove_dir(entry.path()).await;
+        }
+    }
+    let Ok(mut entries) = tokio::fs::read_dir(&shared.config.log_dir).await else { return };
+    while let Ok(Some(entry)) = entries.next_entry().await {
+        let name = entry.file_name();
+        let uid = name.to_str().and_then(|name| name.rsplit('_').next());
+        if !uid.is_some_and(|uid| known.contains(uid)) {
+            remove_dir(entry.path()).await;
+        }
+    }
+}
+
+/// Removes a pod's volumes once nothing of it runs.
+pub(super) async fn remove_volumes(pod_dir: PathBuf) {
+    remove_dir(pod_dir).await;
+}
+
+/// Removes a pod's logs once its object is gone.
+pub(super) async fn remove_logs(log_dir: PathBuf) {
+    remove_dir(log_dir).await;
+}
+
+async fn remove_dir(path: PathBuf) {
+    match tokio::fs::remove_dir_all(&path).await {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            tracing::warn!(path = %path.display(), %error, "a directory could not be removed");
+        }
+        _ => {}
+    }
+}
+
+/// Tells the pod's state machine that a postStart hook failed.
+pub(super) async fn hook_failed(shared: &Shared, uid: &str, container: &str, attempt: u32, message: String) {
+    let event = state::Event::HookFailed { container: container.to_owned(), attempt, message };
+    shared.tell_pod(uid, event).await;
+}

@@ -1,0 +1,235 @@
+//! Starts one attempt of a container: image, configuration, preparation, start, in that order, each with its own
+//! waiting reason when it fails.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use k8w_networking::endpoint::PodIdentity;
+use k8w_storage::volume::sub_path;
+use kube::ResourceExt;
+use tokio_util::sync::CancellationToken;
+
+use super::shared::Shared;
+use crate::engine::{ContainerId, ContainerSpec, EngineError, Preopen, RunsAs};
+use crate::image;
+use crate::pod::state::{Event, Refusal, RefusalReason};
+use crate::pod::{downward, env, mounts, quantity, refs, support};
+
+/// Port of an http component whose container names none.
+const DEFAULT_HTTP_PORT: u16 = 8080;
+/// How long a launch waits for the first list of Services.
+const SERVICES_WAIT: Duration = Duration::from_secs(5);
+
+/// Runs the launch and tells the loop how it went. Up to the start it can be called off.
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    pod: Arc<Pod>,
+    address: Option<Ipv4Addr>,
+    container: String,
+    attempt: u32,
+    cancel: CancellationToken,
+) {
+    let uid = pod.uid().unwrap_or_default();
+    let launch = Launch { shared: &shared, pod: &pod, uid: &uid, address, name: &container, attempt };
+    let refusal = match cancel.run_until_cancelled(launch.prepare()).await {
+        None => Refusal { reason: RefusalReason::Cancelled, message: String::new() },
+        Some(Err(refusal)) => refusal,
+        Some(Ok(spec)) => {
+            if let Err(error) = shared.engine.start(spec).await {
+                let message = error.to_string();
+                shared.tell_pod(&uid, Event::StartFailed { container, attempt, message }).await;
+            }
+            return;
+        }
+    };
+    shared.tell_pod(&uid, Event::Refused { container, attempt, refusal }).await;
+}
+
+struct Launch<'a> {
+    shared: &'a Shared,
+    pod: &'a Pod,
+    uid: &'a str,
+    address: Option<Ipv4Addr>,
+    name: &'a str,
+    attempt: u32,
+}
+
+impl Launch<'_> {
+    async fn prepare(&self) -> Result<ContainerSpec, Refusal> {
+        let (spec, container) = self.container().ok_or_else(|| config_error("the container is not in the pod"))?;
+        if let Some(refusal) = support::refusal(spec, container) {
+            return Err(config_error(refusal));
+        }
+        let image = self.image(container).await?;
+        let event = Event::Imaged { container: self.name.to_owned(), attempt: self.attempt, image_id: image.id };
+        self.shared.tell_pod(self.uid, event).await;
+        let environment = self.environment(spec, container).await?;
+        let preopens = self.preopens(spec, container, &environment).await?;
+        let prepared = self.shared.engine.prepare(&image.artifact).await.map_err(create_error)?;
+        let log_path = self.shared.log_path(self.pod, self.name, self.attempt);
+        self.make_log_dir(&log_path).await?;
+        let argv = env::argv(container, &environment);
+        let called = container.command.is_some() || container.args.is_some();
+        Ok(ContainerSpec {
+            id: ContainerId { pod_uid: self.uid.to_owned(), container: self.name.to_owned(), attempt: self.attempt },
+            pod: self.identity(spec),
+            container_name: self.name.to_owned(),
+            digest: prepared.digest,
+            argv,
+            env: environment,
+            preopens,
+            working_dir: container.working_dir.clone().filter(|dir| !dir.is_empty()),
+            http_port: (prepared.runs_as != RunsAs::Command).then(|| http_port(container)),
+            memory_limit_bytes: limit(container, "memory").and_then(quantity::units),
+            pod_memory_limit_bytes: pod_memory_limit(spec),
+            cpu_limit_millis: limit(container, "cpu").and_then(quantity::millis).and_then(|m| u32::try_from(m).ok()),
+            cpu_request_millis: request(container, "cpu").and_then(quantity::millis).and_then(|m| u32::try_from(m).ok()),
+            log_path,
+            force_command: called && prepared.runs_as == RunsAs::HttpOrCommand,
+        })
+    }
+
+    fn container(&self) -> Option<(&PodSpec, &Container)> {
+        let spec = self.pod.spec.as_ref()?;
+        let mut all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+        Some((spec, all.find(|container| container.name == self.name)?))
+    }
+
+    async fn image(&self, container: &Container) -> Result<image::Image, Refusal> {
+        let request = image::Request {
+            image: container.image.as_deref().unwrap_or_default(),
+            policy: image::Policy::parse(container.image_pull_policy.as_deref()),
+            pod: self.pod,
+            container: self.name,
+            recorder: &self.shared.recorder,
+        };
+        let keys = async { self.pull_secrets().await };
+        self.shared.images.ensure(request, keys).await.map_err(|error| Refusal {
+            reason: error.waiting_reason(),
+            message: error.to_string(),
+        })
+    }
+
+    /// The pod's pull secrets, those that exist.
+    async fn pull_secrets(&self) -> Vec<refs::Contents> {
+        let namespace = self.pod.namespace().unwrap_or_default();
+        let names = self.pod.spec.iter().flat_map(|spec| spec.image_pull_secrets.iter().flatten());
+        let wanted: Vec<_> = names.map(|secret| refs::Reference::secret(&namespace, &secret.name)).collect();
+        match self.shared.refs.get(self.uid, &wanted).await {
+            Ok(found) => found.into_values().flatten().collect(),
+            Err(error) => {
+                tracing::warn!(pod = self.pod.name_any(), %error, "pulling without the pod's pull secrets");
+                Vec::new()
+            }
+        }
+    }
+
+    async fn environment(&self, spec: &PodSpec, container: &Container) -> Result<Vec<(String, String)>, Refusal> {
+        let namespace = self.pod.namespace().unwrap_or_default();
+        let wanted = env::references(container, &namespace);
+        let found = self.shared.refs.get(self.uid, &wanted).await.map_err(config_error)?;
+        // A pod whose Services are not known yet runs without their variables rather than not at all.
+        let _ = tokio::time::timeout(SERVICES_WAIT, self.shared.services.wait_until_ready()).await;
+        let services = self.shared.services.state();
+        let links = spec.enable_service_links.unwrap_or(true);
+        let services = env::service_variables(services.iter().map(AsRef::as_ref), &namespace, links);
+        let facts = downward::Facts {
+            pod: self.pod,
+            host_ip: self.shared.config.address,
+            pod_ip: self.pod_ip(),
+            allocatable: &self.shared.allocatable,
+        };
+        let mut environment = env::environment(container, &facts, services, &found).map_err(config_error)?;
+        if !environment.iter().any(|(name, _)| name == "HOSTNAME") {
+            let hostname = spec.hostname_override.clone().or_else(|| spec.hostname.clone());
+            environment.push(("HOSTNAME".to_owned(), hostname.unwrap_or_else(|| self.pod.name_any())));
+        }
+        Ok(environment)
+    }
+
+    /// The preopens; directories that a `subPath` names and nobody made are made.
+    async fn preopens(
+        &self,
+        spec: &PodSpec,
+        container: &Container,
+        environment: &[(String, String)],
+    ) -> Result<Vec<Preopen>, Refusal> {
+        let pod_dir = self.shared.pod_dir(self.uid);
+        let preopens = mounts::preopens(spec, container, &pod_dir, environment).map_err(config_error)?;
+        let wanted = preopens.clone();
+        let made = tokio::task::spawn_blocking(move || {
+            let mut with_sub_path = wanted.iter().filter_map(|preopen| Some((preopen, preopen.sub_path.as_deref()?)));
+            with_sub_path.try_for_each(|(preopen, path)| sub_path::ensure(&preopen.host_dir, path))
+        });
+        match made.await {
+            Ok(Ok(())) => Ok(preopens),
+            Ok(Err(error)) => Err(config_error(format!("failed to prepare subPath for volumeMount: {error}"))),
+            Err(error) => Err(config_error(error)),
+        }
+    }
+
+    async fn make_log_dir(&self, log_path: &Path) -> Result<(), Refusal> {
+        let dir = log_path.parent().unwrap_or(log_path);
+        let made = tokio::fs::create_dir_all(dir).await;
+        made.map_err(|error| create_error(EngineError::Internal(format!("{}: {error}", dir.display()))))?;
+        // The log of the attempt before stays for `kubectl logs --previous`; older ones go.
+        if let Some(old) = self.attempt.checked_sub(2) {
+            let _ = tokio::fs::remove_file(self.shared.log_path(self.pod, self.name, old)).await;
+        }
+        Ok(())
+    }
+
+    fn identity(&self, spec: &PodSpec) -> PodIdentity {
+        PodIdentity {
+            namespace: self.pod.namespace().unwrap_or_default(),
+            name: self.pod.name_any(),
+            uid: self.uid.to_owned(),
+            ip: self.pod_ip(),
+            service_account: spec.service_account_name.clone().unwrap_or_else(|| "default".to_owned()),
+        }
+    }
+
+    fn pod_ip(&self) -> IpAddr {
+        IpAddr::V4(self.address.unwrap_or(Ipv4Addr::UNSPECIFIED))
+    }
+}
+
+fn config_error(message: impl ToString) -> Refusal {
+    Refusal { reason: RefusalReason::CreateContainerConfigError, message: message.to_string() }
+}
+
+fn create_error(error: EngineError) -> Refusal {
+    Refusal { reason: RefusalReason::CreateContainerError, message: error.to_string() }
+}
+
+fn http_port(container: &Container) -> u16 {
+    let first = container.ports.iter().flatten().next();
+    first.and_then(|port| u16::try_from(port.container_port).ok()).unwrap_or(DEFAULT_HTTP_PORT)
+}
+
+fn limit<'a>(
+    container: &'a Container,
+    resource: &str,
+) -> Option<&'a k8s_openapi::apimachinery::pkg::api::resource::Quantity> {
+    container.resources.as_ref()?.limits.as_ref()?.get(resource)
+}
+
+fn request<'a>(
+    container: &'a Container,
+    resource: &str,
+) -> Option<&'a k8s_openapi::apimachinery::pkg::api::resource::Quantity> {
+    container.resources.as_ref()?.requests.as_ref()?.get(resource)
+}
+
+/// The pod's own limit, or the sum of its containers' when every one has a limit.
+fn pod_memory_limit(spec: &PodSpec) -> Option<u64> {
+    let own = spec.resources.as_ref().and_then(|resources| resources.limits.as_ref()?.get("memory"));
+    if let Some(own) = own {
+        return quantity::units(own);
+    }
+    let limits = spec.containers.iter().map(|container| limit(container, "memory").and_then(quantity::units));
+    limits.sum()
+}

@@ -1,0 +1,426 @@
+//! The node agent: one loop over a closed enum of events.
+//!
+//! ```text
+//! watch of this node's pods ─┐
+//! engine events ─────────────┤             ┌─▶ jobs (set-up, launch, stop, probes) ─▶ events
+//! results of jobs ───────────┼─▶ Agent ────┤
+//! changed ConfigMaps ────────┤   (step)    ├─▶ PATCH /status, DELETE
+//! timers ────────────────────┘             └─▶ Events
+//! ```
+//!
+//! The loop itself never waits for anything but the next event: whatever takes time is a task, and its result is an
+//! event. What a pod does next is decided by [`crate::pod::state`].
+
+mod address;
+mod hooks;
+mod jobs;
+mod launch;
+mod probes;
+mod record;
+mod refs;
+mod setup;
+mod shared;
+mod tokens;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use k8w_networking::Network;
+use k8w_storage::blob::BlobStore;
+use kube::api::Api;
+use kube::runtime::{WatchStreamExt, reflector, watcher};
+use kube::{Client, ResourceExt};
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::NodeConfig;
+use crate::engine::{Engine, EngineEvent};
+use crate::node::{Keeper, Machine};
+use crate::pod::plan::PodPlan;
+use crate::pod::refs::Reference;
+use crate::pod::state::{self, Action, PodState, step};
+use crate::recorder::Recorder;
+use crate::server::NodeService;
+
+use address::AddressPool;
+use record::Record;
+pub use shared::PodTable;
+use shared::Shared;
+
+/// Results of jobs that may wait for the loop.
+const RESULTS: usize = 4_096;
+/// How long running containers get when the agent itself stops.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
+/// How long the agent waits for them, and for its tasks.
+const SHUTDOWN_WAIT: Duration = Duration::from_secs(5);
+
+/// Why an agent could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot prepare {}", path.display())]
+    Directory { path: PathBuf, source: std::io::Error },
+}
+
+/// Everything that can happen to the agent.
+#[derive(Debug)]
+enum Event {
+    Watched(watcher::Event<Pod>),
+    Engine(EngineEvent),
+    /// A job of a pod has something to say to the pod's state machine.
+    Pod { uid: String, event: state::Event },
+    /// A pod's volumes were made or made anew; when they are due again.
+    Volumes { uid: String, result: Result<Option<Timestamp>, state::SetupError> },
+    /// The API server answered a status patch.
+    StatusWritten { uid: String, result: Result<Box<Pod>, kube::Error> },
+    /// The API server answered the final delete; false when it is to be tried again.
+    Deleted { uid: String, done: bool },
+    /// Something that pods refer to changed.
+    Referenced(Reference),
+    Timer,
+}
+
+/// A node: made first, so that its service can be wired, then run.
+pub struct Node {
+    shared: Arc<Shared>,
+    engine_events: mpsc::Receiver<EngineEvent>,
+    results: mpsc::Receiver<Event>,
+    references: mpsc::Receiver<Reference>,
+    record_events: futures::future::BoxFuture<'static, ()>,
+}
+
+impl Node {
+    /// Makes the node's directories and reads the machine.
+    ///
+    /// # Errors
+    /// When a directory cannot be made.
+    pub fn new(
+        config: NodeConfig,
+        client: Client,
+        engine: Arc<dyn Engine>,
+        engine_events: mpsc::Receiver<EngineEvent>,
+        blobs: Arc<BlobStore>,
+        network: Arc<Network>,
+    ) -> Result<Node, Error> {
+        // Every TLS connection of this process uses the one provider; another part may have chosen it already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        for path in [config.root_dir.join("pods"), config.log_dir.clone()] {
+            std::fs::create_dir_all(&path).map_err(|source| Error::Directory { path, source })?;
+        }
+        let (results_sender, results) = mpsc::channel(RESULTS);
+        let (references_sender, references) = mpsc::channel(RESULTS);
+        let (recorder, record_events) = Recorder::new(client.clone(), &config.name);
+        let shared =
+            Shared::new(config, client, engine, blobs, network, recorder, results_sender, references_sender);
+        let record_events = Box::pin(record_events);
+        Ok(Node { shared: Arc::new(shared), engine_events, results, references, record_events })
+    }
+
+    /// The node's HTTP API, as a kubelet serves it on 10250.
+    pub fn service(&self) -> NodeService {
+        NodeService::new(self.shared.clone())
+    }
+
+    /// Registers the node and runs its pods until shutdown. Containers are then stopped, while the API keeps their
+    /// pods, so that they come back with the node.
+    ///
+    /// # Errors
+    /// None yet: whatever fails while a node runs is tried again.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
+        let Node { shared, engine_events, results, references, record_events } = self;
+        let tasks = TaskTracker::new();
+        tasks.spawn(until(shutdown.clone(), record_events));
+        tasks.spawn(until(shutdown.clone(), watch_services(shared.clone())));
+        let keeper = Keeper {
+            client: shared.client.clone(),
+            config: shared.config.clone(),
+            machine: shared.machine.clone(),
+            recorder: shared.recorder.clone(),
+            inventory: shared.images.clone(),
+            changed: shared.images_changed.clone(),
+        };
+        let Some(uid) = keeper.register(&shutdown).await else { return Ok(()) };
+        tasks.spawn(keeper.keep(uid, shutdown.clone()));
+        let addresses = AddressPool::new(shared.config.wasm_cidr);
+        let mut agent = Agent {
+            shared,
+            addresses,
+            pods: HashMap::new(),
+            timers: BTreeSet::new(),
+            listed: None,
+            swept: false,
+        };
+        agent.run(engine_events, results, references, &shutdown).await;
+        tasks.close();
+        let _ = tokio::time::timeout(SHUTDOWN_WAIT, tasks.wait()).await;
+        Ok(())
+    }
+}
+
+/// Registers the node and runs its pods until shutdown; see [`Node`].
+///
+/// # Errors
+/// As [`Node::new`].
+pub async fn run(
+    config: NodeConfig,
+    client: Client,
+    engine: Arc<dyn Engine>,
+    events: mpsc::Receiver<EngineEvent>,
+    blobs: Arc<BlobStore>,
+    network: Arc<Network>,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    Node::new(config, client, engine, events, blobs, network)?.run(shutdown).await
+}
+
+async fn until(shutdown: CancellationToken, task: impl Future<Output = ()>) {
+    shutdown.run_until_cancelled(task).await;
+}
+
+/// Keeps the Services whose variables containers get.
+async fn watch_services(shared: Arc<Shared>) {
+    let Some(writer) = shared.take_service_writer() else { return };
+    let services: Api<Service> = Api::all(shared.client.clone());
+    let events = watcher(services, watcher::Config::default()).default_backoff();
+    let mut events = pin!(reflector(writer, events));
+    while let Some(event) = events.next().await {
+        if let Err(error) = event {
+            tracing::debug!(%error, "watching Services failed, trying again");
+        }
+    }
+}
+
+struct Agent {
+    shared: Arc<Shared>,
+    addresses: AddressPool,
+    /// By uid.
+    pods: HashMap<String, Record>,
+    timers: BTreeSet<(Timestamp, String)>,
+    /// Uids seen so far while the watch lists anew.
+    listed: Option<HashSet<String>>,
+    /// Directories of pods that are gone were removed, after the first list.
+    swept: bool,
+}
+
+impl Agent {
+    async fn run(
+        &mut self,
+        mut engine_events: mpsc::Receiver<EngineEvent>,
+        mut results: mpsc::Receiver<Event>,
+        mut references: mpsc::Receiver<Reference>,
+        shutdown: &CancellationToken,
+    ) {
+        let api: Api<Pod> = Api::all(self.shared.client.clone());
+        let own = watcher::Config::default().fields(&format!("spec.nodeName={}", self.shared.config.name));
+        let mut pods = pin!(watcher(api, own).default_backoff());
+        loop {
+            let wake = self.timers.first().map(|(at, _)| until_timestamp(*at));
+            let event = tokio::select! {
+                () = shutdown.cancelled() => break,
+                Some(event) = pods.next() => match event {
+                    Ok(event) => Event::Watched(event),
+                    Err(error) => {
+                        tracing::warn!(%error, "watching this node's pods failed, trying again");
+                        continue;
+                    }
+                },
+                Some(event) = engine_events.recv() => Event::Engine(event),
+                Some(event) = results.recv() => event,
+                Some(reference) = references.recv() => Event::Referenced(reference),
+                () = tokio::time::sleep(wake.unwrap_or_default()), if wake.is_some() => Event::Timer,
+            };
+            self.handle(event);
+        }
+        self.stop_everything(engine_events).await;
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Watched(event) => self.watched(event),
+            Event::Engine(event) => {
+                let (uid, event) = shared::from_engine(event);
+                self.process(&uid, event);
+            }
+            Event::Pod { uid, event } => self.process(&uid, event),
+            Event::Volumes { uid, result } => {
+                if let Some(record) = self.pods.get_mut(&uid) {
+                    record.volumes_made(&self.shared, &result);
+                }
+                self.process(&uid, state::Event::SetUp(result.map(drop)));
+            }
+            Event::StatusWritten { uid, result } => {
+                if let Some(record) = self.pods.get_mut(&uid) {
+                    record.status_written(result);
+                    self.settle(&uid);
+                }
+            }
+            Event::Deleted { uid, done } => {
+                if let Some(record) = self.pods.get_mut(&uid) {
+                    record.deleted(done);
+                    self.settle(&uid);
+                }
+            }
+            Event::Referenced(reference) => {
+                for uid in self.shared.refs.users(&reference) {
+                    if let Some(record) = self.pods.get_mut(&uid) {
+                        record.refresh(&self.shared);
+                    }
+                    self.process(&uid, state::Event::Nudge);
+                }
+            }
+            Event::Timer => self.timer(),
+        }
+    }
+
+    fn watched(&mut self, event: watcher::Event<Pod>) {
+        match event {
+            watcher::Event::Init => self.listed = Some(HashSet::new()),
+            watcher::Event::InitApply(pod) => {
+                if let Some(listed) = &mut self.listed {
+                    listed.extend(pod.uid());
+                }
+                self.applied(pod);
+            }
+            watcher::Event::InitDone => {
+                let listed = self.listed.take().unwrap_or_default();
+                let gone: Vec<String> = self.pods.keys().filter(|uid| !listed.contains(*uid)).cloned().collect();
+                for uid in gone {
+                    self.process(&uid, state::Event::Removed);
+                }
+                if !std::mem::replace(&mut self.swept, true) {
+                    tokio::spawn(jobs::sweep(self.shared.clone(), listed));
+                }
+            }
+            watcher::Event::Apply(pod) => self.applied(pod),
+            watcher::Event::Delete(pod) => {
+                if let Some(uid) = pod.uid() {
+                    self.process(&uid, state::Event::Removed);
+                }
+            }
+        }
+    }
+
+    /// A pod of this node is new, or changed.
+    fn applied(&mut self, pod: Pod) {
+        let Some(uid) = pod.uid() else { return };
+        let plan = PodPlan::of(&pod);
+        if let Some(record) = self.pods.get_mut(&uid) {
+            record.pod_changed(pod);
+            self.process(&uid, state::Event::Plan(plan));
+            return;
+        }
+        let now = Timestamp::now();
+        let seen = pod.status.as_ref().filter(|status| status.start_time.is_some());
+        let state = match seen {
+            Some(status) => PodState::restore(plan, status, now),
+            None => PodState::new(plan, now),
+        };
+        let address = if state.outcome().is_none() { self.address_for(&pod) } else { None };
+        self.pods.insert(uid.clone(), Record::new(pod, state, address, now));
+        self.process(&uid, state::Event::Tick);
+    }
+
+    /// The address that the pod's status shows, or a fresh one.
+    fn address_for(&mut self, pod: &Pod) -> Option<Ipv4Addr> {
+        let shown = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref());
+        let shown: Option<Ipv4Addr> = shown.and_then(|ip| ip.parse().ok());
+        shown.filter(|address| self.addresses.claim(*address)).or_else(|| self.addresses.allocate())
+    }
+
+    /// Steps one pod and does what it decides.
+    fn process(&mut self, uid: &str, event: state::Event) {
+        let Some(record) = self.pods.get_mut(uid) else { return };
+        let actions = step(&mut record.state, event, Timestamp::now());
+        for action in actions {
+            match action {
+                Action::Close => {
+                    let Some(record) = self.pods.get_mut(uid) else { return };
+                    if let Some(address) = record.close(&self.shared) {
+                        self.addresses.release(address);
+                    }
+                }
+                Action::Forget => {
+                    self.forget(uid);
+                    return;
+                }
+                action => {
+                    if let Some(record) = self.pods.get_mut(uid) {
+                        record.execute(&self.shared, action);
+                    }
+                }
+            }
+        }
+        self.settle(uid);
+    }
+
+    fn forget(&mut self, uid: &str) {
+        let Some(record) = self.pods.remove(uid) else { return };
+        self.timers.retain(|(_, other)| other != uid);
+        self.shared.pods.remove(&record.pod);
+        tokio::spawn(jobs::remove_logs(self.shared.log_dir(&record.pod)));
+    }
+
+    /// Brings what follows from a pod's state up to date: its tasks, its status in the API, its timer.
+    fn settle(&mut self, uid: &str) {
+        let Some(record) = self.pods.get_mut(uid) else { return };
+        let now = Timestamp::now();
+        if let Some(before) = record.wake.take() {
+            self.timers.remove(&(before, uid.to_owned()));
+        }
+        record.wake = record.settle(&self.shared, now);
+        if let Some(wake) = record.wake {
+            self.timers.insert((wake, uid.to_owned()));
+        }
+    }
+
+    fn timer(&mut self) {
+        let now = Timestamp::now();
+        while let Some((at, uid)) = self.timers.first().cloned().filter(|(at, _)| *at <= now) {
+            self.timers.remove(&(at, uid.clone()));
+            if let Some(record) = self.pods.get_mut(&uid) {
+                record.wake = None;
+                if record.refresh_at.is_some_and(|due| due <= now) {
+                    record.refresh(&self.shared);
+                }
+            }
+            self.process(&uid, state::Event::Tick);
+        }
+    }
+
+    /// Stops all containers, and waits a bounded time for them.
+    async fn stop_everything(&mut self, mut engine_events: mpsc::Receiver<EngineEvent>) {
+        let mut running = HashSet::new();
+        for record in self.pods.values_mut() {
+            running.extend(record.abandon());
+        }
+        for id in &running {
+            self.shared.engine.stop(id, SHUTDOWN_GRACE).await;
+        }
+        let all_ended = async {
+            while !running.is_empty() {
+                match engine_events.recv().await {
+                    Some(EngineEvent::Exited { id, .. }) => running.remove(&id),
+                    Some(EngineEvent::Started { .. }) => false,
+                    None => return,
+                };
+            }
+        };
+        if tokio::time::timeout(SHUTDOWN_WAIT, all_ended).await.is_err() {
+            tracing::warn!("not all containers ended in time");
+        }
+    }
+}
+
+fn until_timestamp(at: Timestamp) -> Duration {
+    Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default()
+}
+
+/// Told when the images on this node change.
+pub(crate) type ImagesChanged = Arc<Notify>;

@@ -1,0 +1,273 @@
+//! One pod as the agent's loop holds it: its object, its state, and the tasks that work for it.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use kube::ResourceExt;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::shared::Shared;
+use super::{jobs, launch, probes, setup};
+use crate::engine::ContainerId;
+use crate::pod::backoff;
+use crate::pod::state::{Action, Life, PodState, SetupError};
+use crate::pod::status::{self, HostFacts};
+
+/// How long the first status of a new pod waits for its containers: a pod whose image is here is Ready by then, and
+/// one write says it all.
+const FIRST_STATUS_LINGER: Duration = Duration::from_millis(15);
+
+/// Wait before volumes of a running pod that could not be brought up to date are tried again.
+const REFRESH_RETRY: Duration = Duration::from_secs(30);
+
+pub(super) struct Record {
+    pub pod: Arc<Pod>,
+    pub state: PodState,
+    pub wake: Option<Timestamp>,
+    /// When the volumes are due to be made anew (a token ends).
+    pub refresh_at: Option<Timestamp>,
+    refreshing: bool,
+    refresh_again: bool,
+    address: Option<Ipv4Addr>,
+    seen: Timestamp,
+    setup: Option<AbortOnDropHandle<()>>,
+    launches: HashMap<String, CancellationToken>,
+    runs: HashMap<String, Run>,
+    live: PodStatus,
+    live_version: u64,
+    patching: bool,
+    delete: Delete,
+}
+
+/// The final delete of a pod's object.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Delete {
+    NotYet,
+    Wanted,
+    Sent,
+}
+
+/// Tasks that live as long as one attempt runs.
+struct Run {
+    attempt: u32,
+    _tasks: Vec<AbortOnDropHandle<()>>,
+}
+
+impl Record {
+    pub fn new(pod: Pod, state: PodState, address: Option<Ipv4Addr>, now: Timestamp) -> Record {
+        let live = pod.status.clone().unwrap_or_default();
+        Record {
+            live_version: version(&pod),
+            pod: Arc::new(pod),
+            state,
+            wake: None,
+            refresh_at: None,
+            refreshing: false,
+            refresh_again: false,
+            address,
+            seen: now,
+            setup: None,
+            launches: HashMap::new(),
+            runs: HashMap::new(),
+            live,
+            patching: false,
+            delete: Delete::NotYet,
+        }
+    }
+
+    /// The watch brought a newer object. Its status counts unless it is older than what was written since.
+    pub fn pod_changed(&mut self, pod: Pod) {
+        let newer = version(&pod) > self.live_version;
+        if newer && !self.patching {
+            self.live = pod.status.clone().unwrap_or_default();
+            self.live_version = version(&pod);
+        }
+        self.pod = Arc::new(pod);
+    }
+
+    pub fn status_written(&mut self, result: Result<Box<Pod>, kube::Error>) {
+        self.patching = false;
+        match result {
+            Ok(pod) => {
+                self.live_version = version(&pod);
+                self.live = pod.status.unwrap_or_default();
+            }
+            Err(error) => tracing::warn!(pod = self.pod.name_any(), %error, "a pod's status could not be written"),
+        }
+    }
+
+    pub fn deleted(&mut self, done: bool) {
+        if !done {
+            self.delete = Delete::Wanted;
+        }
+    }
+
+    /// Does what the state machine decided; `Close` and `Forget` belong to the loop.
+    pub fn execute(&mut self, shared: &Arc<Shared>, action: Action) {
+        match action {
+            Action::SetUp => self.set_up(shared),
+            Action::Launch { container, attempt } => {
+                let cancel = CancellationToken::new();
+                self.launches.insert(container.clone(), cancel.clone());
+                let address = self.address;
+                tokio::spawn(launch::run(shared.clone(), self.pod.clone(), address, container, attempt, cancel));
+            }
+            Action::Cancel { container, .. } => {
+                if let Some(cancel) = self.launches.get(&container) {
+                    cancel.cancel();
+                }
+            }
+            Action::Stop { container, attempt, grace } => {
+                // A second stop only shortens the first: its hook runs already.
+                let hook = self.runs.remove(&container).is_some();
+                let job = jobs::stop(shared.clone(), self.pod.clone(), self.address(), container, attempt, grace, hook);
+                tokio::spawn(job);
+            }
+            Action::Emit { warning, reason, message, container } => {
+                shared.recorder.pod(&self.pod, container.as_deref(), warning, reason, message);
+            }
+            Action::Delete => self.delete = Delete::Wanted,
+            Action::Close | Action::Forget => {}
+        }
+    }
+
+    /// Makes the volumes anew: something that they show changed. One such job runs at a time.
+    pub fn refresh(&mut self, shared: &Arc<Shared>) {
+        self.refresh_at = None;
+        if !self.state.is_set_up() || self.state.is_closed() {
+            return;
+        }
+        match self.refreshing {
+            true => self.refresh_again = true,
+            false => self.set_up(shared),
+        }
+    }
+
+    /// The volumes were made, or not. What failed for a pod that runs already is tried again later.
+    pub fn volumes_made(&mut self, shared: &Arc<Shared>, result: &Result<Option<Timestamp>, SetupError>) {
+        self.refreshing = false;
+        self.refresh_at = match result {
+            Ok(due) => *due,
+            Err(error) if self.state.is_set_up() => {
+                tracing::warn!(pod = self.pod.name_any(), error.message, "volumes could not be brought up to date");
+                Some(backoff::after(Timestamp::now(), REFRESH_RETRY))
+            }
+            Err(_) => None,
+        };
+        if std::mem::take(&mut self.refresh_again) {
+            self.refresh(shared);
+        }
+    }
+
+    fn set_up(&mut self, shared: &Arc<Shared>) {
+        self.refreshing = true;
+        let job = setup::run(shared.clone(), self.pod.clone(), self.address);
+        self.setup = Some(AbortOnDropHandle::new(tokio::spawn(job)));
+    }
+
+    /// Nothing runs any more: gives everything back. Returns the address that is free now.
+    pub fn close(&mut self, shared: &Arc<Shared>) -> Option<Ipv4Addr> {
+        let uid = self.pod.uid().unwrap_or_default();
+        self.setup = None;
+        self.refresh_at = None;
+        self.runs.clear();
+        self.launches.clear();
+        shared.refs.release(&uid);
+        tokio::spawn(jobs::remove_volumes(shared.pod_dir(&uid)));
+        self.address.take()
+    }
+
+    /// The agent stops: what runs is to be stopped, and nothing of it is told to the API.
+    pub fn abandon(&mut self) -> Vec<ContainerId> {
+        self.setup = None;
+        for (_, cancel) in self.launches.drain() {
+            cancel.cancel();
+        }
+        self.runs.clear();
+        let uid = self.pod.uid().unwrap_or_default();
+        let running = self.state.containers().iter().filter(|container| container.run().is_some());
+        running
+            .map(|container| ContainerId {
+                pod_uid: uid.clone(),
+                container: container.plan.name.clone(),
+                attempt: container.attempt,
+            })
+            .collect()
+    }
+
+    /// Brings tasks and status up to date; returns when to look again.
+    pub fn settle(&mut self, shared: &Arc<Shared>, now: Timestamp) -> Option<Timestamp> {
+        self.settle_runs(shared);
+        let status_due = self.settle_status(shared, now);
+        [self.state.next_wake(), self.refresh_at, status_due].into_iter().flatten().min()
+    }
+
+    /// Every running container has its probes and hooks, and no other has.
+    fn settle_runs(&mut self, shared: &Arc<Shared>) {
+        let state = &self.state;
+        self.runs.retain(|name, run| {
+            let container = state.container(name);
+            container.is_some_and(|found| found.attempt == run.attempt && matches!(found.life, Life::Running(_)))
+        });
+        for container in state.containers() {
+            let name = &container.plan.name;
+            if !matches!(container.life, Life::Running(_)) || self.runs.contains_key(name) {
+                continue;
+            }
+            let address = self.address.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V4);
+            let tasks = probes::spawn(shared, &self.pod, address, name, container.attempt);
+            self.runs.insert(name.clone(), Run { attempt: container.attempt, _tasks: tasks });
+        }
+    }
+
+    /// Writes the status if the API does not show it, one write at a time; the delete comes after the last.
+    fn settle_status(&mut self, shared: &Arc<Shared>, now: Timestamp) -> Option<Timestamp> {
+        let facts = HostFacts { host_ip: shared.config.address, pod_ip: self.address.map(IpAddr::V4) };
+        let own = status::build(&self.state, &self.pod, &self.live, facts, now);
+        let uid = self.pod.uid().unwrap_or_default();
+        let patch = status::patch(&uid, &self.live, &own);
+        self.show(shared, own);
+        if self.patching {
+            return None;
+        }
+        let Some(patch) = patch else {
+            if self.delete == Delete::Wanted {
+                self.delete = Delete::Sent;
+                tokio::spawn(jobs::delete(shared.clone(), self.pod.clone()));
+            }
+            return None;
+        };
+        let linger = backoff::after(self.seen, FIRST_STATUS_LINGER);
+        let waits = now < linger && self.state.containers().iter().all(is_beginning);
+        if waits {
+            return Some(linger);
+        }
+        self.patching = true;
+        tokio::spawn(jobs::write_status(shared.clone(), self.pod.clone(), patch));
+        None
+    }
+
+    /// Puts the newest status where the node's HTTP API sees it.
+    fn show(&self, shared: &Shared, own: PodStatus) {
+        let mut pod = Pod::clone(&self.pod);
+        pod.status = Some(PodStatus { qos_class: self.live.qos_class.clone(), ..own });
+        shared.pods.insert(Arc::new(pod));
+    }
+
+    fn address(&self) -> IpAddr {
+        self.address.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V4)
+    }
+}
+
+fn is_beginning(container: &crate::pod::state::Container) -> bool {
+    matches!(container.life, Life::Pending | Life::Launching { showing: None, .. })
+}
+
+fn version(pod: &Pod) -> u64 {
+    pod.metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
+}

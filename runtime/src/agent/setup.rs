@@ -1,0 +1,253 @@
+//! Makes a pod's sandbox and volumes, and makes the volumes anew when what they show has changed.
+//!
+//! The table of volume sources is [`make`]: a source that is not in it is refused by name.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{DownwardAPIVolumeFile, KeyToPath, Pod, Volume, VolumeProjection};
+use k8s_openapi::api::node::v1::RuntimeClass;
+use k8w_storage::volume::{
+    self, File, Files, Item, atomic, config_map, downward_api, empty_dir, host_path, projected, secret,
+};
+use kube::ResourceExt;
+use kube::api::Api;
+
+use super::shared::Shared;
+use super::{Event, tokens};
+use crate::node::RUNTIME_HANDLER;
+use crate::pod::refs::{self, Contents, Reference};
+use crate::pod::state::SetupError;
+use crate::pod::{downward, mounts};
+
+/// Permission bits of projected files when the volume gives none, and of tokens, which only the node's user may read.
+const DEFAULT_MODE: u32 = 0o644;
+const TOKEN_MODE: u32 = 0o600;
+
+/// Why one volume could not be made.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Volume(#[from] volume::Error),
+    #[error(transparent)]
+    Missing(#[from] refs::Missing),
+    #[error(transparent)]
+    Unavailable(#[from] super::refs::Unavailable),
+    #[error(transparent)]
+    Downward(#[from] downward::Error),
+    #[error("failed to fetch token: {0}")]
+    Token(kube::Error),
+    #[error("{0} volumes are not supported on this node")]
+    Unsupported(&'static str),
+    #[error("hostPath type \"{0}\" is unknown")]
+    HostPathType(String),
+    #[error("the node is stopping")]
+    Stopping,
+}
+
+/// Makes everything and tells the loop, with when the volumes are due again.
+pub(super) async fn run(shared: Arc<Shared>, pod: Arc<Pod>, address: Option<Ipv4Addr>) {
+    let uid = pod.uid().unwrap_or_default();
+    let result = set_up(&shared, &pod, &uid, address).await;
+    shared.tell(Event::Volumes { uid, result }).await;
+}
+
+async fn set_up(
+    shared: &Shared,
+    pod: &Pod,
+    uid: &str,
+    address: Option<Ipv4Addr>,
+) -> Result<Option<Timestamp>, SetupError> {
+    check_runtime_class(shared, pod).await?;
+    let Some(address) = address else {
+        let range = shared.config.wasm_cidr;
+        return Err(sandbox_error(format!("no pod address is free in this node's range {range}")));
+    };
+    let pod_dir = shared.pod_dir(uid);
+    let maker = Maker { shared, pod, uid, pod_dir: &pod_dir, address: IpAddr::V4(address) };
+    let mut due = None;
+    for volume in pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()) {
+        let renew_at = maker.make(volume).await.map_err(|error| SetupError {
+            reason: "FailedMount",
+            message: format!("MountVolume.SetUp failed for volume \"{}\" : {error}", volume.name),
+        })?;
+        due = [due, renew_at].into_iter().flatten().min();
+    }
+    Ok(due)
+}
+
+/// A pod may name the runtime class of this node's engine, or none.
+async fn check_runtime_class(shared: &Shared, pod: &Pod) -> Result<(), SetupError> {
+    let class = pod.spec.as_ref().and_then(|spec| spec.runtime_class_name.as_deref()).filter(|name| !name.is_empty());
+    let Some(class) = class else { return Ok(()) };
+    let handler = match shared.known_handler(class) {
+        Some(handler) => handler,
+        None => {
+            let api: Api<RuntimeClass> = Api::all(shared.client.clone());
+            let found = api.get_opt(class).await.map_err(|error| sandbox_error(error.to_string()))?;
+            let missing = || sandbox_error(format!("RuntimeClass \"{class}\" not found"));
+            let handler = found.ok_or_else(missing)?.handler;
+            shared.remember_handler(class, &handler);
+            handler
+        }
+    };
+    match handler.as_str() {
+        RUNTIME_HANDLER => Ok(()),
+        handler => Err(sandbox_error(format!("no runtime for \"{handler}\" is configured"))),
+    }
+}
+
+fn sandbox_error(message: String) -> SetupError {
+    SetupError { reason: "FailedCreatePodSandBox", message: format!("Failed to create pod sandbox: {message}") }
+}
+
+struct Maker<'a> {
+    shared: &'a Shared,
+    pod: &'a Pod,
+    uid: &'a str,
+    pod_dir: &'a Path,
+    address: IpAddr,
+}
+
+impl Maker<'_> {
+    /// Makes one volume; returns when it is due again.
+    async fn make(&self, volume: &Volume) -> Result<Option<Timestamp>, Error> {
+        let dir = mounts::place(volume, self.pod_dir).dir;
+        let namespace = self.namespace();
+        if let Some(source) = &volume.empty_dir {
+            if source.medium.as_deref().is_some_and(|medium| !medium.is_empty()) {
+                return Err(Error::Unsupported("emptyDir medium other than the node's disk:"));
+            }
+            blocking(move || empty_dir::create(&dir)).await?;
+        } else if let Some(source) = &volume.host_path {
+            let word = source.type_.clone().unwrap_or_default();
+            let kind = host_path::Kind::parse(&word).ok_or(Error::HostPathType(word))?;
+            let path = PathBuf::from(&source.path);
+            blocking(move || host_path::check(&path, kind)).await?;
+        } else if let Some(source) = &volume.config_map {
+            let reference = Reference::config_map(&namespace, &source.name);
+            let optional = source.optional.unwrap_or(false);
+            let data = self.contents(&reference, optional).await?;
+            let mode = mode(source.default_mode, DEFAULT_MODE);
+            let files = config_map::files(&data, &items(source.items.as_deref()), mode, optional)?;
+            write(dir, files).await?;
+        } else if let Some(source) = &volume.secret {
+            let reference = Reference::secret(&namespace, source.secret_name.as_deref().unwrap_or_default());
+            let optional = source.optional.unwrap_or(false);
+            let data = self.contents(&reference, optional).await?;
+            let mode = mode(source.default_mode, DEFAULT_MODE);
+            let files = secret::files(&data, &items(source.items.as_deref()), mode, optional)?;
+            write(dir, files).await?;
+        } else if let Some(source) = &volume.downward_api {
+            let mode = mode(source.default_mode, DEFAULT_MODE);
+            let files = self.downward(source.items.as_deref().unwrap_or_default(), mode)?;
+            write(dir, files).await?;
+        } else if let Some(source) = &volume.projected {
+            let mode = mode(source.default_mode, DEFAULT_MODE);
+            let mut parts = Vec::new();
+            let mut due = None;
+            for source in source.sources.iter().flatten() {
+                let (files, renew_at) = self.projection(source, mode).await?;
+                parts.push(files);
+                due = [due, renew_at].into_iter().flatten().min();
+            }
+            write(dir, projected::files(parts)?).await?;
+            return Ok(due);
+        } else {
+            return Err(Error::Unsupported(source_name(volume)));
+        }
+        Ok(None)
+    }
+
+    async fn projection(&self, source: &VolumeProjection, mode: u32) -> Result<(Files, Option<Timestamp>), Error> {
+        let namespace = self.namespace();
+        if let Some(source) = &source.config_map {
+            let optional = source.optional.unwrap_or(false);
+            let data = self.contents(&Reference::config_map(&namespace, &source.name), optional).await?;
+            Ok((config_map::files(&data, &items(source.items.as_deref()), mode, optional)?, None))
+        } else if let Some(source) = &source.secret {
+            let optional = source.optional.unwrap_or(false);
+            let data = self.contents(&Reference::secret(&namespace, &source.name), optional).await?;
+            Ok((secret::files(&data, &items(source.items.as_deref()), mode, optional)?, None))
+        } else if let Some(source) = &source.downward_api {
+            Ok((self.downward(source.items.as_deref().unwrap_or_default(), mode)?, None))
+        } else if let Some(source) = &source.service_account_token {
+            let now = Timestamp::now();
+            let token = tokens::request(&self.shared.client, self.pod, source, now).await.map_err(Error::Token)?;
+            let file = File { bytes: token.text.into(), mode: TOKEN_MODE };
+            Ok((Files::from([(source.path.clone(), file)]), Some(token.renew_at)))
+        } else if source.cluster_trust_bundle.is_some() {
+            Err(Error::Unsupported("projected clusterTrustBundle"))
+        } else {
+            Err(Error::Unsupported("projected podCertificate"))
+        }
+    }
+
+    async fn contents(&self, reference: &Reference, optional: bool) -> Result<Contents, Error> {
+        let found = self.shared.refs.get(self.uid, std::slice::from_ref(reference)).await?;
+        Ok(refs::contents(&found, reference, optional)?.unwrap_or_else(|| Arc::new(BTreeMap::<String, Bytes>::new())))
+    }
+
+    fn downward(&self, items: &[DownwardAPIVolumeFile], default_mode: u32) -> Result<Files, Error> {
+        let facts = downward::Facts {
+            pod: self.pod,
+            host_ip: self.shared.config.address,
+            pod_ip: self.address,
+            allocatable: &self.shared.allocatable,
+        };
+        let mut files = Vec::new();
+        for item in items {
+            let text = match (&item.field_ref, &item.resource_field_ref) {
+                (Some(field), _) => downward::field(&facts, &field.field_path)?,
+                (None, Some(resource)) => downward::resource(&facts, resource, "")?,
+                (None, None) => String::new(),
+            };
+            files.push((item.path.clone(), text, mode(item.mode, default_mode)));
+        }
+        Ok(downward_api::files(files)?)
+    }
+
+    fn namespace(&self) -> String {
+        self.pod.namespace().unwrap_or_default()
+    }
+}
+
+async fn write(dir: PathBuf, files: Files) -> Result<(), Error> {
+    blocking(move || atomic::write(&dir, &files).map(drop)).await
+}
+
+async fn blocking(work: impl FnOnce() -> Result<(), volume::Error> + Send + 'static) -> Result<(), Error> {
+    Ok(tokio::task::spawn_blocking(work).await.map_err(|_| Error::Stopping)??)
+}
+
+fn items(items: Option<&[KeyToPath]>) -> Vec<Item> {
+    let item = |item: &KeyToPath| Item {
+        key: item.key.clone(),
+        path: item.path.clone(),
+        mode: item.mode.and_then(|mode| u32::try_from(mode).ok()),
+    };
+    items.unwrap_or_default().iter().map(item).collect()
+}
+
+fn mode(given: Option<i32>, default: u32) -> u32 {
+    given.and_then(|mode| u32::try_from(mode).ok()).unwrap_or(default)
+}
+
+/// The name of a volume's source in the API, for those that are refused.
+fn source_name(volume: &Volume) -> &'static str {
+    let sources: [(&str, bool); 8] = [
+        ("persistentVolumeClaim", volume.persistent_volume_claim.is_some()),
+        ("nfs", volume.nfs.is_some()),
+        ("csi", volume.csi.is_some()),
+        ("ephemeral", volume.ephemeral.is_some()),
+        ("image", volume.image.is_some()),
+        ("gitRepo", volume.git_repo.is_some()),
+        ("iscsi", volume.iscsi.is_some()),
+        ("fc", volume.fc.is_some()),
+    ];
+    sources.into_iter().find(|(_, given)| *given).map_or("such", |(name, _)| name)
+}

@@ -1,0 +1,112 @@
+//! Credentials for a registry, from the pull secrets of a pod
+//! (<https://kubernetes.io/docs/concepts/containers/images/#config-json>).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use oci_client::Reference;
+use oci_client::secrets::RegistryAuth;
+use serde_json::{Map, Value};
+
+use crate::pod::refs::Contents;
+
+/// Keys of the two kinds of pull secret; the older one has the entries at its top.
+const CONFIG_JSON: &str = ".dockerconfigjson";
+const CONFIG_OLD: &str = ".dockercfg";
+
+/// The credentials of the entry that names most of the image's path; anonymous when none does.
+pub fn credentials(secrets: &[Contents], reference: &Reference) -> RegistryAuth {
+    let mut best: Option<(usize, RegistryAuth)> = None;
+    for secret in secrets {
+        for (pattern, entry) in entries(secret) {
+            let Some(length) = matches(&pattern, reference) else { continue };
+            if best.as_ref().is_none_or(|(longest, _)| length > *longest)
+                && let Some(auth) = auth(&entry)
+            {
+                best = Some((length, auth));
+            }
+        }
+    }
+    best.map_or(RegistryAuth::Anonymous, |(_, auth)| auth)
+}
+
+fn entries(secret: &Contents) -> Map<String, Value> {
+    let parse = |key: &str| secret.get(key).and_then(|bytes| serde_json::from_slice::<Value>(bytes).ok());
+    let map = match parse(CONFIG_JSON) {
+        Some(mut config) => config["auths"].take(),
+        None => parse(CONFIG_OLD).unwrap_or_default(),
+    };
+    match map {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
+
+/// How much of the image's name an entry's key matches, if it does: `host`, `host/path`, with or without scheme, and
+/// `*.` for one label of the host.
+fn matches(pattern: &str, reference: &Reference) -> Option<usize> {
+    let pattern = pattern.trim_start_matches("https://").trim_start_matches("http://");
+    let pattern = pattern.trim_end_matches('/').trim_end_matches("/v1").trim_end_matches("/v2");
+    let (host, path) = pattern.split_once('/').unwrap_or((pattern, ""));
+    let registry = reference.registry();
+    let same_host = host == registry
+        || (registry == "docker.io" && host == "index.docker.io")
+        || host.strip_prefix("*.").is_some_and(|rest| registry.split_once('.').is_some_and(|(_, tail)| tail == rest));
+    let repository = reference.repository();
+    let beneath = path.is_empty()
+        || repository == path
+        || repository.strip_prefix(path).is_some_and(|rest| rest.starts_with('/'));
+    (same_host && beneath).then_some(pattern.len())
+}
+
+fn auth(entry: &Value) -> Option<RegistryAuth> {
+    let text = |key: &str| entry[key].as_str().filter(|text| !text.is_empty());
+    if let (Some(user), Some(password)) = (text("username"), text("password")) {
+        return Some(RegistryAuth::Basic(user.to_owned(), password.to_owned()));
+    }
+    let decoded = STANDARD.decode(text("auth")?).ok()?;
+    let decoded = String::from_utf8(decoded).ok()?;
+    let (user, password) = decoded.split_once(':')?;
+    Some(RegistryAuth::Basic(user.to_owned(), password.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn find(auths: Value, image: &str) -> RegistryAuth {
+        let config = json!({ "auths": auths }).to_string();
+        let secret: Contents = Arc::new(BTreeMap::from([(CONFIG_JSON.to_owned(), config.into())]));
+        credentials(&[secret], &image.parse().unwrap())
+    }
+
+    fn basic(user: &str) -> RegistryAuth {
+        RegistryAuth::Basic(user.to_owned(), "p".to_owned())
+    }
+
+    #[test]
+    fn the_longest_match_wins() {
+        let auths = json!({
+            "https://registry.example.com/v1/": { "username": "host", "password": "p" },
+            "registry.example.com/team": { "auth": STANDARD.encode("team:p") },
+            "*.wild.example.com": { "username": "wild", "password": "p" },
+            "https://index.docker.io/v1/": { "username": "hub", "password": "p" }
+        });
+        assert_eq!(find(auths.clone(), "registry.example.com/other/app"), basic("host"));
+        assert_eq!(find(auths.clone(), "registry.example.com/team/app:1"), basic("team"));
+        assert_eq!(find(auths.clone(), "registry.example.com/teamwork"), basic("host"));
+        assert_eq!(find(auths.clone(), "a.wild.example.com/x"), basic("wild"));
+        assert_eq!(find(auths.clone(), "hello"), basic("hub"));
+        assert_eq!(find(auths, "elsewhere.example.com/x"), RegistryAuth::Anonymous);
+    }
+
+    #[test]
+    fn broken_secrets_are_anonymous() {
+        let secret: Contents = Arc::new(BTreeMap::from([(CONFIG_JSON.to_owned(), "{".into())]));
+        assert_eq!(credentials(&[secret], &"hello".parse().unwrap()), RegistryAuth::Anonymous);
+    }
+}

@@ -1,0 +1,201 @@
+//! Images: from a reference in a manifest to one `.wasm` file on this node.
+//!
+//! The local store is asked first, and the registry only when the pull policy says so. Images whose registry is
+//! `localhost` (no port) were loaded by hand and are never pulled.
+//!
+//! * [`artifact`]: which of a manifest's layers is the component.
+//! * [`registry`]: the OCI registry protocol.
+//! * [`keyring`]: credentials from a pod's pull secrets.
+//! * [`layer`]: finds the entrypoint in the layers of a container image.
+
+mod artifact;
+mod keyring;
+mod layer;
+mod registry;
+mod store;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use k8s_openapi::api::core::v1::{ContainerImage, Pod};
+use k8w_storage::blob::BlobStore;
+use oci_client::Reference;
+use tokio::sync::{Notify, Semaphore};
+
+use crate::engine::Artifact;
+use crate::node::Inventory;
+use crate::pod::refs::Contents;
+use crate::pod::state::RefusalReason;
+use crate::recorder::Recorder;
+
+pub use store::{LoadError, load};
+
+/// Pulls that may run at once.
+const MAX_PULLS: usize = 4;
+/// Largest component that is pulled, in bytes.
+const MAX_COMPONENT_BYTES: usize = 256 << 20;
+/// The registry name of images that were loaded by hand.
+const LOCAL_REGISTRY: &str = "localhost";
+
+/// The images of one node.
+pub struct Images {
+    blobs: Arc<BlobStore>,
+    insecure_registries: Vec<String>,
+    pulls: Semaphore,
+    /// One pull per reference at a time.
+    locks: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    changed: Arc<Notify>,
+}
+
+/// What a container asks for.
+pub struct Request<'a> {
+    pub image: &'a str,
+    pub policy: Policy,
+    pub pod: &'a Pod,
+    pub container: &'a str,
+    pub recorder: &'a Recorder,
+}
+
+/// `imagePullPolicy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    Always,
+    IfNotPresent,
+    Never,
+}
+
+/// An image on this node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Image {
+    pub artifact: Artifact,
+    /// `imageID`: `<repository>@<digest>`.
+    pub id: String,
+}
+
+/// Why a container has no image.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("Failed to apply default image tag \"{0}\": couldn't parse image name \"{0}\": invalid reference format")]
+    InvalidName(String),
+    #[error("Container image \"{0}\" is not present with pull policy of Never")]
+    NeverPull(String),
+    #[error("image \"{0}\" is not on this node and its registry is the node itself: load it with `k8w image load`")]
+    NotLoaded(String),
+    #[error("{0}")]
+    Pull(#[from] registry::Error),
+    #[error("image \"{image}\" is a container image and this node has no CRI runtime to run it: {why}")]
+    NotWasm { image: String, why: String },
+    #[error("the image store failed: {0}")]
+    Store(#[from] std::io::Error),
+}
+
+impl Error {
+    /// The waiting reason that the kubelet gives for it.
+    pub fn waiting_reason(&self) -> RefusalReason {
+        match self {
+            Error::InvalidName(_) => RefusalReason::InvalidImageName,
+            Error::NeverPull(_) => RefusalReason::ErrImageNeverPull,
+            Error::NotLoaded(_) | Error::Pull(_) => RefusalReason::ErrImagePull,
+            Error::NotWasm { .. } | Error::Store(_) => RefusalReason::CreateContainerError,
+        }
+    }
+}
+
+impl Policy {
+    /// The API sets the field on every pod; what is missing is `IfNotPresent`.
+    pub fn parse(text: Option<&str>) -> Policy {
+        match text {
+            Some("Always") => Policy::Always,
+            Some("Never") => Policy::Never,
+            _ => Policy::IfNotPresent,
+        }
+    }
+}
+
+impl Images {
+    /// `insecure_registries` are spoken to over plain HTTP, as loopback addresses always are.
+    pub fn new(blobs: Arc<BlobStore>, insecure_registries: Vec<String>, changed: Arc<Notify>) -> Images {
+        let pulls = Semaphore::new(MAX_PULLS);
+        Images { blobs, insecure_registries, pulls, locks: Mutex::default(), changed }
+    }
+
+    /// Makes sure that an image is on this node. `secrets` is asked only when a registry is.
+    ///
+    /// # Errors
+    /// When it is not and may not or cannot be pulled, or is no WebAssembly.
+    pub async fn ensure(
+        &self,
+        request: Request<'_>,
+        secrets: impl Future<Output = Vec<Contents>>,
+    ) -> Result<Image, Error> {
+        let name = request.image;
+        let reference: Reference = name.parse().map_err(|_| Error::InvalidName(name.to_owned()))?;
+        let lock = self.lock_for(&reference.whole());
+        let only_local = reference.registry() == LOCAL_REGISTRY;
+        if request.policy != Policy::Always || only_local {
+            let _alone = lock.lock().await;
+            if let Some(image) = store::find(&self.blobs, &reference)? {
+                let text = format!("Container image \"{name}\" already present on machine");
+                request.recorder.pod(request.pod, Some(request.container), false, "Pulled", text);
+                return Ok(image);
+            }
+        }
+        if request.policy == Policy::Never {
+            return Err(Error::NeverPull(name.to_owned()));
+        }
+        if only_local {
+            return Err(Error::NotLoaded(name.to_owned()));
+        }
+        self.pull(&request, &reference, &lock, secrets).await
+    }
+
+    async fn pull(
+        &self,
+        request: &Request<'_>,
+        reference: &Reference,
+        lock: &tokio::sync::Mutex<()>,
+        secrets: impl Future<Output = Vec<Contents>>,
+    ) -> Result<Image, Error> {
+        let waited_from = Instant::now();
+        let _alone = lock.lock().await;
+        let _permit = self.pulls.acquire().await;
+        let begun = Instant::now();
+        let name = request.image;
+        let emit = |reason: &str, text: String| {
+            request.recorder.pod(request.pod, Some(request.container), false, reason, text);
+        };
+        emit("Pulling", format!("Pulling image \"{name}\""));
+        let credentials = keyring::credentials(&secrets.await, reference);
+        let pulled = registry::pull(reference, &credentials, &self.insecure_registries).await;
+        let pulled = pulled.map_err(|error| match error {
+            registry::Error::NotWasm(why) => Error::NotWasm { image: name.to_owned(), why },
+            error => Error::Pull(error),
+        })?;
+        let size = pulled.component.len();
+        let image = store::keep(&self.blobs, reference, &pulled)?;
+        let (took, waiting) = (begun.elapsed(), waited_from.elapsed());
+        emit(
+            "Pulled",
+            format!(
+                "Successfully pulled image \"{name}\" in {}ms ({}ms including waiting). Image size: {size} bytes.",
+                took.as_millis(),
+                waiting.as_millis()
+            ),
+        );
+        self.changed.notify_one();
+        Ok(image)
+    }
+
+    fn lock_for(&self, key: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        locks.retain(|_, lock| Arc::strong_count(lock) > 1);
+        locks.entry(key.to_owned()).or_default().clone()
+    }
+}
+
+impl Inventory for Images {
+    fn images(&self) -> Vec<ContainerImage> {
+        store::list(&self.blobs)
+    }
+}

@@ -1,0 +1,174 @@
+//! The node's own objects: its Node, registered and kept true, and the Lease that says it is alive.
+
+mod machine;
+mod object;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::api::core::v1::{Node, ObjectReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
+use kube::Client;
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use serde_json::json;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+pub use machine::Machine;
+pub use object::{Inventory, RUNTIME_HANDLER, allocatable, node, status};
+
+use crate::config::NodeConfig;
+use crate::recorder::{Note, Recorder};
+
+/// Namespace of the nodes' Leases.
+const LEASE_NAMESPACE: &str = "kube-node-lease";
+const LEASE_EVERY: Duration = Duration::from_secs(10);
+const LEASE_SECONDS: i32 = 40;
+/// How often the status is written although nothing changed.
+const STATUS_EVERY: Duration = Duration::from_secs(300);
+/// Waits between tries to register.
+const RETRY_MIN: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(7);
+
+/// Registers the node and keeps its objects true until shutdown.
+pub struct Keeper {
+    pub client: Client,
+    pub config: Arc<NodeConfig>,
+    pub machine: Arc<Machine>,
+    pub recorder: Recorder,
+    /// Images on this node, as the status lists them.
+    pub inventory: Arc<dyn Inventory>,
+    /// Told when the inventory changed.
+    pub changed: Arc<Notify>,
+}
+
+impl Keeper {
+    /// Creates the Node or brings an existing one up to date, trying until it works or shutdown. Returns its uid.
+    pub async fn register(&self, shutdown: &CancellationToken) -> Option<String> {
+        let mut wait = RETRY_MIN;
+        loop {
+            match self.try_register().await {
+                Ok(node) => {
+                    self.record(&node, "Starting", "Starting kubelet.");
+                    return node.metadata.uid;
+                }
+                Err(error) => tracing::warn!(%error, "the node could not be registered, trying again"),
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return None,
+                () = tokio::time::sleep(wait) => wait = (wait * 2).min(RETRY_MAX),
+            }
+        }
+    }
+
+    /// Renews the Lease and the status until shutdown.
+    pub async fn keep(self, uid: String, shutdown: CancellationToken) {
+        let mut lease = tokio::time::interval(LEASE_EVERY);
+        let mut status = tokio::time::interval_at(tokio::time::Instant::now() + STATUS_EVERY, STATUS_EVERY);
+        loop {
+            let result = tokio::select! {
+                () = shutdown.cancelled() => return,
+                _ = lease.tick() => self.renew_lease(&uid).await,
+                _ = status.tick() => self.write_status().await.map(drop),
+                () = self.changed.notified() => self.write_status().await.map(drop),
+            };
+            if let Err(error) = result {
+                tracing::warn!(%error, "the node's lease or status could not be written");
+            }
+        }
+    }
+
+    async fn try_register(&self) -> Result<Node, kube::Error> {
+        let api: Api<Node> = Api::all(self.client.clone());
+        let wanted = node(&self.config, &self.machine);
+        match api.create(&PostParams::default(), &wanted).await {
+            Err(kube::Error::Api(status)) if status.code == 409 => {
+                let metadata = json!({ "metadata": { "labels": wanted.metadata.labels } });
+                api.patch(&self.config.name, &PatchParams::default(), &Patch::Merge(metadata)).await?;
+            }
+            Err(error) => return Err(error),
+            Ok(_) => {}
+        }
+        self.write_status().await
+    }
+
+    async fn write_status(&self) -> Result<Node, kube::Error> {
+        let api: Api<Node> = Api::all(self.client.clone());
+        let live = api.get(&self.config.name).await?;
+        let images = self.inventory.images();
+        let new = status(&self.config, &self.machine, live.status.as_ref(), images, Timestamp::now());
+        let became_ready = !is_ready(live.status.as_ref()) && is_ready(Some(&new));
+        let patch = Patch::Strategic(json!({ "status": new }));
+        let node = api.patch_status(&self.config.name, &PatchParams::default(), &patch).await?;
+        if became_ready {
+            self.record(&node, "NodeReady", &format!("Node {} status is now: NodeReady", self.config.name));
+        }
+        Ok(node)
+    }
+
+    async fn renew_lease(&self, uid: &str) -> Result<(), kube::Error> {
+        let api: Api<Lease> = Api::namespaced(self.client.clone(), LEASE_NAMESPACE);
+        let now = MicroTime(Timestamp::now());
+        let renew = json!({ "spec": {
+            "holderIdentity": self.config.name, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": now } });
+        match api.patch(&self.config.name, &PatchParams::default(), &Patch::Merge(renew)).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            other => return other.map(drop),
+        }
+        let owner = OwnerReference {
+            api_version: "v1".to_owned(),
+            kind: "Node".to_owned(),
+            name: self.config.name.clone(),
+            uid: uid.to_owned(),
+            ..Default::default()
+        };
+        let lease = Lease {
+            metadata: ObjectMeta {
+                name: Some(self.config.name.clone()),
+                namespace: Some(LEASE_NAMESPACE.to_owned()),
+                owner_references: Some(vec![owner]),
+                ..Default::default()
+            },
+            spec: Some(LeaseSpec {
+                holder_identity: Some(self.config.name.clone()),
+                lease_duration_seconds: Some(LEASE_SECONDS),
+                renew_time: Some(now),
+                ..Default::default()
+            }),
+        };
+        api.create(&PostParams::default(), &lease).await.map(drop)
+    }
+
+    fn record(&self, node: &Node, reason: &str, message: &str) {
+        let object = ObjectReference {
+            kind: Some("Node".to_owned()),
+            name: node.metadata.name.clone(),
+            // Events about nodes have always carried the name for a uid.
+            uid: node.metadata.name.clone(),
+            ..Default::default()
+        };
+        self.recorder.record(Note { object, warning: false, reason: reason.to_owned(), message: message.to_owned() });
+    }
+}
+
+fn is_ready(status: Option<&k8s_openapi::api::core::v1::NodeStatus>) -> bool {
+    let mut conditions = status.into_iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+/// Labels that every node has, and those that its configuration adds.
+pub(crate) fn labels(config: &NodeConfig, machine: &Machine) -> BTreeMap<String, String> {
+    let fixed = [
+        ("beta.kubernetes.io/arch", machine.architecture.as_str()),
+        ("beta.kubernetes.io/os", "linux"),
+        ("kubernetes.io/arch", machine.architecture.as_str()),
+        ("kubernetes.io/hostname", config.name.as_str()),
+        ("kubernetes.io/os", "linux"),
+        ("k8w.dev/runtime-wasmtime", "true"),
+    ];
+    let fixed = fixed.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
+    fixed.chain(config.labels.clone()).collect()
+}

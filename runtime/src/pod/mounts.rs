@@ -1,0 +1,167 @@
+//! Where a pod's volumes lie on the node, and how a container's mounts become preopens.
+
+use std::path::{Path, PathBuf};
+
+use k8s_openapi::api::core::v1 as core;
+
+use super::env::expand;
+use crate::engine::Preopen;
+
+/// Why a mount cannot be made: `CreateContainerConfigError`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    #[error("volume \"{0}\" of the container's volumeMounts is not in the pod's volumes")]
+    NoVolume(String),
+    #[error("invalid subPath \"{0}\": must be relative and must not contain '..'")]
+    SubPath(String),
+    #[error("subPathExpr \"{0}\" refers to a variable that is not set")]
+    SubPathExpr(String),
+}
+
+/// Where one volume lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub dir: PathBuf,
+    /// Name of the one file in `dir` that is the volume (a hostPath of a file).
+    pub file: Option<String>,
+    /// No mount of it may write.
+    pub read_only: bool,
+}
+
+/// The directory of a volume. A `hostPath` lies where it says; everything else beneath the pod's directory.
+pub fn place(volume: &core::Volume, pod_dir: &Path) -> Place {
+    if let Some(host) = &volume.host_path {
+        let path = PathBuf::from(&host.path);
+        let is_file = matches!(host.type_.as_deref(), Some("File" | "FileOrCreate")) || path.is_file();
+        return match (is_file, path.parent(), path.file_name().and_then(|name| name.to_str())) {
+            (true, Some(parent), Some(name)) => {
+                Place { dir: parent.to_owned(), file: Some(name.to_owned()), read_only: false }
+            }
+            _ => Place { dir: path, file: None, read_only: false },
+        };
+    }
+    let read_only = volume.empty_dir.is_none();
+    Place { dir: pod_dir.join("volumes").join(&volume.name), file: None, read_only }
+}
+
+/// A container's mounts, in the order in which the manifest names them.
+///
+/// # Errors
+/// When a mount names no volume of the pod, or a path that leads outside it.
+pub fn preopens(
+    spec: &core::PodSpec,
+    container: &core::Container,
+    pod_dir: &Path,
+    environment: &[(String, String)],
+) -> Result<Vec<Preopen>, Error> {
+    let mounts = container.volume_mounts.iter().flatten();
+    mounts.map(|mount| preopen(spec, mount, pod_dir, environment)).collect()
+}
+
+fn preopen(
+    spec: &core::PodSpec,
+    mount: &core::VolumeMount,
+    pod_dir: &Path,
+    environment: &[(String, String)],
+) -> Result<Preopen, Error> {
+    let mut volumes = spec.volumes.iter().flatten();
+    let volume = volumes.find(|volume| volume.name == mount.name).ok_or_else(|| Error::NoVolume(mount.name.clone()))?;
+    let place = place(volume, pod_dir);
+    let sub_path = sub_path(mount, environment)?;
+    Ok(Preopen {
+        host_dir: place.dir,
+        guest_path: mount.mount_path.clone(),
+        read_only: place.read_only || mount.read_only.unwrap_or(false),
+        sub_path: place.file.or(sub_path),
+    })
+}
+
+fn sub_path(mount: &core::VolumeMount, environment: &[(String, String)]) -> Result<Option<String>, Error> {
+    let path = match (&mount.sub_path, &mount.sub_path_expr) {
+        (Some(path), _) if !path.is_empty() => path.clone(),
+        (_, Some(expression)) if !expression.is_empty() => expanded(expression, environment)?,
+        _ => return Ok(None),
+    };
+    if path.starts_with('/') || path.split('/').any(|part| part == "..") {
+        return Err(Error::SubPath(path));
+    }
+    Ok(Some(path))
+}
+
+fn expanded(expression: &str, environment: &[(String, String)]) -> Result<String, Error> {
+    let unset = std::cell::Cell::new(false);
+    let path = expand(expression, |name| {
+        let value = environment.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str());
+        unset.set(unset.get() || value.is_none());
+        value
+    });
+    if unset.get() { Err(Error::SubPathExpr(expression.to_owned())) } else { Ok(path) }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn show(mounts: Value) -> String {
+        let spec: core::PodSpec = serde_json::from_value(json!({
+            "containers": [{ "name": "c", "volumeMounts": mounts }],
+            "volumes": [
+                { "name": "data", "emptyDir": {} },
+                { "name": "cfg", "configMap": { "name": "x" } },
+                { "name": "host", "hostPath": { "path": "/srv/data", "type": "Directory" } },
+                { "name": "file", "hostPath": { "path": "/srv/one.txt", "type": "FileOrCreate" } }
+            ]
+        }))
+        .unwrap();
+        let environment = [("POD".to_owned(), "p-0".to_owned())];
+        match preopens(&spec, &spec.containers[0], Path::new("/pods/u"), &environment) {
+            Ok(all) => all.iter().map(line).collect(),
+            Err(error) => format!("{error}\n"),
+        }
+    }
+
+    fn line(preopen: &Preopen) -> String {
+        let mode = if preopen.read_only { "ro" } else { "rw" };
+        let sub = preopen.sub_path.as_deref().unwrap_or("-");
+        format!("{} -> {} {mode} {sub}\n", preopen.guest_path, preopen.host_dir.display())
+    }
+
+    #[test]
+    fn mounts_become_preopens() {
+        expect![[r#"
+            /d -> /pods/u/volumes/data rw -
+            /e -> /pods/u/volumes/data ro logs/p-0
+            /c -> /pods/u/volumes/cfg ro -
+            /c/k.txt -> /pods/u/volumes/cfg ro k.txt
+            /h -> /srv/data rw -
+            /f -> /srv rw one.txt
+        "#]]
+        .assert_eq(&show(json!([
+            { "name": "data", "mountPath": "/d" },
+            { "name": "data", "mountPath": "/e", "readOnly": true, "subPathExpr": "logs/$(POD)" },
+            { "name": "cfg", "mountPath": "/c" },
+            { "name": "cfg", "mountPath": "/c/k.txt", "subPath": "k.txt" },
+            { "name": "host", "mountPath": "/h" },
+            { "name": "file", "mountPath": "/f" }
+        ])));
+    }
+
+    #[test]
+    fn refusals_say_what_is_wrong() {
+        expect![[r#"
+            volume "none" of the container's volumeMounts is not in the pod's volumes
+        "#]]
+        .assert_eq(&show(json!([{ "name": "none", "mountPath": "/d" }])));
+        expect![[r#"
+            invalid subPath "../x": must be relative and must not contain '..'
+        "#]]
+        .assert_eq(&show(json!([{ "name": "data", "mountPath": "/d", "subPath": "../x" }])));
+        expect![[r#"
+            subPathExpr "$(NO)" refers to a variable that is not set
+        "#]]
+        .assert_eq(&show(json!([{ "name": "data", "mountPath": "/d", "subPathExpr": "$(NO)" }])));
+    }
+}

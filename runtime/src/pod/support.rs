@@ -1,0 +1,126 @@
+//! What a wasm pod may not ask for on this node: THE table. What is in it is refused by name, so that nothing a
+//! manifest says is parsed and then ignored.
+//!
+//! What is neither here nor honoured is harmless, because a guest has no kernel to apply it to: user and group ids,
+//! `fsGroup`, seccomp, AppArmor, SELinux, dropped capabilities, `allowPrivilegeEscalation`, `readOnlyRootFilesystem`
+//! (there is no root file system), `hostUsers`, and UDP `ports` (which only document).
+//!
+//! To support something: remove its row.
+
+use k8s_openapi::api::core::v1 as core;
+
+type PodRule = (&'static str, fn(&core::PodSpec) -> bool);
+type ContainerRule = (&'static str, fn(&core::Container) -> bool);
+
+const POD: &[PodRule] = &[
+    ("spec.hostNetwork", |spec| spec.host_network == Some(true)),
+    ("spec.hostPID", |spec| spec.host_pid == Some(true)),
+    ("spec.hostIPC", |spec| spec.host_ipc == Some(true)),
+    ("spec.shareProcessNamespace", |spec| spec.share_process_namespace == Some(true)),
+    ("spec.setHostnameAsFQDN", |spec| spec.set_hostname_as_fqdn == Some(true)),
+    ("spec.hostAliases", |spec| spec.host_aliases.iter().flatten().next().is_some()),
+    ("spec.dnsConfig", |spec| spec.dns_config.is_some()),
+    ("spec.dnsPolicy None", |spec| spec.dns_policy.as_deref() == Some("None")),
+    ("spec.resourceClaims", |spec| spec.resource_claims.iter().flatten().next().is_some()),
+    ("spec.os.name windows", |spec| spec.os.as_ref().is_some_and(|os| os.name != "linux")),
+    ("spec.securityContext.sysctls", |spec| {
+        spec.security_context.as_ref().is_some_and(|context| context.sysctls.iter().flatten().next().is_some())
+    }),
+];
+
+const CONTAINER: &[ContainerRule] = &[
+    ("securityContext.privileged", |container| {
+        container.security_context.as_ref().is_some_and(|context| context.privileged == Some(true))
+    }),
+    ("securityContext.capabilities.add", |container| {
+        let capabilities = container.security_context.as_ref().and_then(|context| context.capabilities.as_ref());
+        capabilities.is_some_and(|capabilities| capabilities.add.iter().flatten().next().is_some())
+    }),
+    ("stdin", |container| container.stdin == Some(true)),
+    ("tty", |container| container.tty == Some(true)),
+    ("volumeDevices", |container| container.volume_devices.iter().flatten().next().is_some()),
+    ("ports.hostPort", |container| container.ports.iter().flatten().any(|port| port.host_port.is_some())),
+    ("ports.protocol SCTP", |container| {
+        container.ports.iter().flatten().any(|port| port.protocol.as_deref() == Some("SCTP"))
+    }),
+    ("resources.claims", |container| {
+        let claims = container.resources.as_ref().and_then(|resources| resources.claims.as_ref());
+        claims.is_some_and(|claims| !claims.is_empty())
+    }),
+    ("livenessProbe.exec", |container| container.liveness_probe.as_ref().is_some_and(|probe| probe.exec.is_some())),
+    ("readinessProbe.exec", |container| container.readiness_probe.as_ref().is_some_and(|probe| probe.exec.is_some())),
+    ("startupProbe.exec", |container| container.startup_probe.as_ref().is_some_and(|probe| probe.exec.is_some())),
+    ("livenessProbe.grpc", |container| container.liveness_probe.as_ref().is_some_and(|probe| probe.grpc.is_some())),
+    ("readinessProbe.grpc", |container| container.readiness_probe.as_ref().is_some_and(|probe| probe.grpc.is_some())),
+    ("startupProbe.grpc", |container| container.startup_probe.as_ref().is_some_and(|probe| probe.grpc.is_some())),
+    ("lifecycle.postStart.exec", |container| hook(container, |l| l.post_start.as_ref(), |h| h.exec.is_some())),
+    ("lifecycle.preStop.exec", |container| hook(container, |l| l.pre_stop.as_ref(), |h| h.exec.is_some())),
+    ("lifecycle.postStart.tcpSocket", |container| hook(container, |l| l.post_start.as_ref(), |h| h.tcp_socket.is_some())),
+    ("lifecycle.preStop.tcpSocket", |container| hook(container, |l| l.pre_stop.as_ref(), |h| h.tcp_socket.is_some())),
+    ("lifecycle.stopSignal", |container| {
+        container.lifecycle.as_ref().is_some_and(|lifecycle| lifecycle.stop_signal.is_some())
+    }),
+    ("restartPolicyRules with an action other than Restart", |container| {
+        container.restart_policy_rules.iter().flatten().any(|rule| rule.action != "Restart")
+    }),
+    ("a terminationMessagePath other than /dev/termination-log", |container| {
+        container.termination_message_path.as_deref().is_some_and(|path| path != "/dev/termination-log")
+    }),
+    ("volumeMounts.mountPropagation", |container| {
+        let mut mounts = container.volume_mounts.iter().flatten();
+        mounts.any(|mount| mount.mount_propagation.as_deref().is_some_and(|mode| mode != "None"))
+    }),
+    ("volumeMounts.recursiveReadOnly Enabled", |container| {
+        let mut mounts = container.volume_mounts.iter().flatten();
+        mounts.any(|mount| mount.recursive_read_only.as_deref() == Some("Enabled"))
+    }),
+];
+
+fn hook(
+    container: &core::Container,
+    which: fn(&core::Lifecycle) -> Option<&core::LifecycleHandler>,
+    test: fn(&core::LifecycleHandler) -> bool,
+) -> bool {
+    container.lifecycle.as_ref().and_then(which).is_some_and(test)
+}
+
+/// The sentence that refuses a container, naming everything that it asks for in vain; `None` when it may run.
+pub fn refusal(spec: &core::PodSpec, container: &core::Container) -> Option<String> {
+    let pod = POD.iter().filter(|(_, asks)| asks(spec)).map(|(name, _)| *name);
+    let own = CONTAINER.iter().filter(|(_, asks)| asks(container)).map(|(name, _)| *name);
+    let refused: Vec<&str> = pod.chain(own).collect();
+    (!refused.is_empty()).then(|| format!("wasm pods do not support {}", refused.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn check(spec: Value) -> Option<String> {
+        let spec: core::PodSpec = serde_json::from_value(spec).unwrap();
+        refusal(&spec, &spec.containers[0])
+    }
+
+    #[test]
+    fn ordinary_pods_pass() {
+        let spec = json!({ "dnsPolicy": "ClusterFirst", "hostNetwork": false, "securityContext": { "runAsNonRoot": true },
+            "containers": [{ "name": "c", "ports": [{ "containerPort": 80 }],
+                "terminationMessagePath": "/dev/termination-log",
+                "securityContext": { "capabilities": { "drop": ["ALL"] } },
+                "livenessProbe": { "httpGet": { "port": 80 } } }] });
+        assert_eq!(check(spec), None);
+    }
+
+    #[test]
+    fn everything_refused_is_named() {
+        let spec = json!({ "hostPID": true, "containers": [{ "name": "c", "tty": true,
+            "securityContext": { "privileged": true },
+            "lifecycle": { "preStop": { "exec": { "command": ["x"] } } },
+            "readinessProbe": { "exec": { "command": ["x"] } } }] });
+        expect!["wasm pods do not support spec.hostPID, securityContext.privileged, tty, readinessProbe.exec, lifecycle.preStop.exec"]
+            .assert_eq(&check(spec).unwrap());
+    }
+}
