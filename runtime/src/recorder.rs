@@ -121,8 +121,7 @@ impl Writer {
             self.objects.clear();
         }
         let now = Instant::now();
-        let tokens =
-            self.objects.entry(uid.to_owned()).or_insert(Tokens { left: BURST_EVENTS, since: now });
+        let tokens = self.objects.entry(uid.to_owned()).or_insert(Tokens { left: BURST_EVENTS, since: now });
         let refills = now.duration_since(tokens.since).as_secs() / REFILL.as_secs();
         if refills > 0 {
             tokens.left = tokens.left.saturating_add(u32::try_from(refills).unwrap_or(u32::MAX)).min(BURST_EVENTS);

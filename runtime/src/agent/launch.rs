@@ -86,7 +86,9 @@ impl Launch<'_> {
             memory_limit_bytes: limit(container, "memory").and_then(quantity::units),
             pod_memory_limit_bytes: pod_memory_limit(spec),
             cpu_limit_millis: limit(container, "cpu").and_then(quantity::millis).and_then(|m| u32::try_from(m).ok()),
-            cpu_request_millis: request(container, "cpu").and_then(quantity::millis).and_then(|m| u32::try_from(m).ok()),
+            cpu_request_millis: request(container, "cpu")
+                .and_then(quantity::millis)
+                .and_then(|m| u32::try_from(m).ok()),
             log_path,
             force_command: called && prepared.runs_as == RunsAs::HttpOrCommand,
         })
@@ -107,10 +109,11 @@ impl Launch<'_> {
             recorder: &self.shared.recorder,
         };
         let keys = async { self.pull_secrets().await };
-        self.shared.images.ensure(request, keys).await.map_err(|error| Refusal {
-            reason: error.waiting_reason(),
-            message: error.to_string(),
-        })
+        self.shared
+            .images
+            .ensure(request, keys)
+            .await
+            .map_err(|error| Refusal { reason: error.waiting_reason(), message: error.to_string() })
     }
 
     /// The pod's pull secrets, those that exist.

@@ -37,13 +37,13 @@ use k8w_storage::blob::BlobStore;
 use kube::api::Api;
 use kube::runtime::{WatchStreamExt, reflector, watcher};
 use kube::{Client, ResourceExt};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::NodeConfig;
 use crate::engine::{Engine, EngineEvent};
-use crate::node::{Keeper, Machine};
+use crate::node::Keeper;
 use crate::pod::plan::PodPlan;
 use crate::pod::refs::Reference;
 use crate::pod::state::{self, Action, PodState, step};
@@ -53,7 +53,7 @@ use crate::server::NodeService;
 use address::AddressPool;
 use record::Record;
 pub use shared::PodTable;
-use shared::Shared;
+pub(crate) use shared::Shared;
 
 /// Results of jobs that may wait for the loop.
 const RESULTS: usize = 4_096;
@@ -72,16 +72,28 @@ pub enum Error {
 /// Everything that can happen to the agent.
 #[derive(Debug)]
 enum Event {
-    Watched(watcher::Event<Pod>),
+    Watched(Box<watcher::Event<Pod>>),
     Engine(EngineEvent),
     /// A job of a pod has something to say to the pod's state machine.
-    Pod { uid: String, event: state::Event },
+    Pod {
+        uid: String,
+        event: state::Event,
+    },
     /// A pod's volumes were made or made anew; when they are due again.
-    Volumes { uid: String, result: Result<Option<Timestamp>, state::SetupError> },
+    Volumes {
+        uid: String,
+        result: Result<Option<Timestamp>, state::SetupError>,
+    },
     /// The API server answered a status patch.
-    StatusWritten { uid: String, result: Result<Box<Pod>, kube::Error> },
+    StatusWritten {
+        uid: String,
+        result: Result<Box<Pod>, kube::Error>,
+    },
     /// The API server answered the final delete; false when it is to be tried again.
-    Deleted { uid: String, done: bool },
+    Deleted {
+        uid: String,
+        done: bool,
+    },
     /// Something that pods refer to changed.
     Referenced(Reference),
     Timer,
@@ -117,8 +129,7 @@ impl Node {
         let (results_sender, results) = mpsc::channel(RESULTS);
         let (references_sender, references) = mpsc::channel(RESULTS);
         let (recorder, record_events) = Recorder::new(client.clone(), &config.name);
-        let shared =
-            Shared::new(config, client, engine, blobs, network, recorder, results_sender, references_sender);
+        let shared = Shared::new(config, client, engine, blobs, network, recorder, results_sender, references_sender);
         let record_events = Box::pin(record_events);
         Ok(Node { shared: Arc::new(shared), engine_events, results, references, record_events })
     }
@@ -149,14 +160,8 @@ impl Node {
         let Some(uid) = keeper.register(&shutdown).await else { return Ok(()) };
         tasks.spawn(keeper.keep(uid, shutdown.clone()));
         let addresses = AddressPool::new(shared.config.wasm_cidr);
-        let mut agent = Agent {
-            shared,
-            addresses,
-            pods: HashMap::new(),
-            timers: BTreeSet::new(),
-            listed: None,
-            swept: false,
-        };
+        let mut agent =
+            Agent { shared, addresses, pods: HashMap::new(), timers: BTreeSet::new(), listed: None, swept: false };
         agent.run(engine_events, results, references, &shutdown).await;
         tasks.close();
         let _ = tokio::time::timeout(SHUTDOWN_WAIT, tasks.wait()).await;
@@ -225,7 +230,7 @@ impl Agent {
             let event = tokio::select! {
                 () = shutdown.cancelled() => break,
                 Some(event) = pods.next() => match event {
-                    Ok(event) => Event::Watched(event),
+                    Ok(event) => Event::Watched(Box::new(event)),
                     Err(error) => {
                         tracing::warn!(%error, "watching this node's pods failed, trying again");
                         continue;
@@ -243,7 +248,7 @@ impl Agent {
 
     fn handle(&mut self, event: Event) {
         match event {
-            Event::Watched(event) => self.watched(event),
+            Event::Watched(event) => self.watched(*event),
             Event::Engine(event) => {
                 let (uid, event) = shared::from_engine(event);
                 self.process(&uid, event);
@@ -421,6 +426,3 @@ impl Agent {
 fn until_timestamp(at: Timestamp) -> Duration {
     Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default()
 }
-
-/// Told when the images on this node change.
-pub(crate) type ImagesChanged = Arc<Notify>;

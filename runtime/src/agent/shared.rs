@@ -10,7 +10,7 @@ use k8w_networking::Network;
 use k8w_storage::blob::BlobStore;
 use kube::runtime::reflector::{self, Store};
 use kube::{Client, ResourceExt};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::Event;
 use super::refs::Refs;
@@ -119,10 +119,21 @@ impl Shared {
     }
 }
 
-/// The pods of this node by namespace and name, with their newest status.
-#[derive(Default)]
+/// Namespace and name, and the pod.
+type ByName = BTreeMap<(String, String), Arc<Pod>>;
+
+/// The pods of this node by namespace and name, with their newest status; cheap to clone.
+#[derive(Clone)]
 pub struct PodTable {
-    pods: RwLock<BTreeMap<(String, String), Arc<Pod>>>,
+    pods: Arc<RwLock<ByName>>,
+    /// Counts changes.
+    version: Arc<watch::Sender<u64>>,
+}
+
+impl Default for PodTable {
+    fn default() -> PodTable {
+        PodTable { pods: Arc::default(), version: Arc::new(watch::channel(0).0) }
+    }
 }
 
 impl PodTable {
@@ -136,9 +147,23 @@ impl PodTable {
         self.pods.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
+    /// Waits until an attempt of a container no longer runs, or its pod is gone.
+    pub async fn ended(self, pod: Arc<Pod>, container: String, attempt: u32) {
+        let mut changes = self.version.subscribe();
+        loop {
+            changes.mark_unchanged();
+            let now = self.get(&pod.namespace().unwrap_or_default(), &pod.name_any());
+            let same = now.filter(|now| now.uid() == pod.uid());
+            if !same.is_some_and(|pod| may_run(&pod, &container, attempt)) || changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     pub(super) fn insert(&self, pod: Arc<Pod>) {
         let key = (pod.namespace().unwrap_or_default(), pod.name_any());
         self.pods.write().unwrap_or_else(PoisonError::into_inner).insert(key, pod);
+        self.version.send_modify(|version| *version = version.wrapping_add(1));
     }
 
     /// Removes exactly this pod; one of the same name that came after it stays.
@@ -148,7 +173,21 @@ impl PodTable {
         if pods.get(&key).is_some_and(|found| found.uid() == pod.uid()) {
             pods.remove(&key);
         }
+        drop(pods);
+        self.version.send_modify(|version| *version = version.wrapping_add(1));
     }
+}
+
+/// Whether this attempt runs, by the pod's status.
+fn may_run(pod: &Pod, container: &str, attempt: u32) -> bool {
+    let statuses = pod.status.iter().flat_map(|status| {
+        status.container_statuses.iter().flatten().chain(status.init_container_statuses.iter().flatten())
+    });
+    let mut own = statuses.filter(|status| status.name == container);
+    own.any(|status| {
+        u32::try_from(status.restart_count) == Ok(attempt)
+            && status.state.as_ref().is_some_and(|state| state.running.is_some())
+    })
 }
 
 /// An engine's event, as the state machine of the pod it is about takes it.

@@ -29,7 +29,7 @@ use crate::pod::refs::Contents;
 use crate::pod::state::RefusalReason;
 use crate::recorder::Recorder;
 
-pub use store::{LoadError, load};
+pub use store::{LoadError, LocalImages};
 
 /// Pulls that may run at once.
 const MAX_PULLS: usize = 4;

@@ -150,7 +150,9 @@ impl Pull<'_> {
         let mut out = Limited { bytes: Vec::new(), left: max_bytes };
         match self.client.pull_blob(self.reference, descriptor, &mut out).await {
             Ok(()) => Ok(out.bytes),
-            Err(OciDistributionError::IoError(error)) if error.kind() == io::ErrorKind::FileTooLarge => Err(too_large()),
+            Err(OciDistributionError::IoError(error)) if error.kind() == io::ErrorKind::FileTooLarge => {
+                Err(too_large())
+            }
             Err(error) => Err(registry_error(self.reference, error)),
         }
     }
@@ -172,7 +174,9 @@ fn registry_error(reference: &Reference, error: OciDistributionError) -> Error {
     let image = reference.whole();
     let (not_found, denied) = match &error {
         OciDistributionError::ImageManifestNotFoundError(_) => (true, false),
-        OciDistributionError::UnauthorizedError { .. } | OciDistributionError::AuthenticationFailure(_) => (false, true),
+        OciDistributionError::UnauthorizedError { .. } | OciDistributionError::AuthenticationFailure(_) => {
+            (false, true)
+        }
         OciDistributionError::ServerError { code, .. } => (*code == 404, *code == 401 || *code == 403),
         OciDistributionError::RegistryError { envelope, .. } => {
             let text = envelope.to_string();

@@ -34,10 +34,12 @@ impl Machine {
             .to_owned(),
             cpus: std::thread::available_parallelism().map_or(1, usize::from),
             memory_bytes: memory_bytes(&line("/proc/meminfo")),
-            storage_bytes: storage.map_or(0, |stat| stat.blocks() as u64 * stat.fragment_size() as u64),
+            storage_bytes: storage.map_or(0, |stat| stat.blocks().saturating_mul(stat.fragment_size())),
             kernel_version: line("/proc/sys/kernel/osrelease"),
             os_image: os_image(&line("/etc/os-release")),
-            system_uuid: Some(line("/sys/class/dmi/id/product_uuid")).filter(|id| !id.is_empty()).unwrap_or_else(|| machine_id.clone()),
+            system_uuid: Some(line("/sys/class/dmi/id/product_uuid"))
+                .filter(|id| !id.is_empty())
+                .unwrap_or_else(|| machine_id.clone()),
             machine_id,
             boot_id: line("/proc/sys/kernel/random/boot_id"),
         }
@@ -62,7 +64,10 @@ mod tests {
     #[test]
     fn reads_the_formats_of_linux() {
         assert_eq!(memory_bytes("MemFree: 1 kB\nMemTotal:       16384 kB\n"), 16 << 20);
-        assert_eq!(os_image("NAME=x\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n"), "Debian GNU/Linux 12 (bookworm)");
+        assert_eq!(
+            os_image("NAME=x\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n"),
+            "Debian GNU/Linux 12 (bookworm)"
+        );
         assert_eq!(os_image(""), "Linux");
     }
 }

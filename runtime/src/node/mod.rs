@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 pub use machine::Machine;
-pub use object::{Inventory, RUNTIME_HANDLER, allocatable, node, status};
+pub use object::{Inventory, KUBELET_VERSION, RUNTIME_HANDLER, allocatable, node, status};
 
 use crate::config::NodeConfig;
 use crate::recorder::{Note, Recorder};

@@ -173,7 +173,8 @@ mod tests {
     fn allocatable_is_what_the_configuration_leaves() {
         let config = NodeConfig { allocatable_memory_bytes: Some(1 << 30), ..config() };
         let shown = serde_json::to_string(&allocatable(&config, &machine())).unwrap();
-        expect![[r#"{"cpu":"2","ephemeral-storage":"10485760Ki","memory":"1048576Ki","pods":"1000"}"#]].assert_eq(&shown);
+        expect![[r#"{"cpu":"2","ephemeral-storage":"10485760Ki","memory":"1048576Ki","pods":"1000"}"#]]
+            .assert_eq(&shown);
     }
 
     #[test]

@@ -12,8 +12,10 @@
 pub mod backoff;
 pub mod downward;
 pub mod env;
+pub mod logs;
 pub mod mounts;
 pub mod plan;
+pub mod probe;
 pub mod quantity;
 pub mod refs;
 pub mod state;

@@ -55,7 +55,9 @@ const CONTAINER: &[ContainerRule] = &[
     ("startupProbe.grpc", |container| container.startup_probe.as_ref().is_some_and(|probe| probe.grpc.is_some())),
     ("lifecycle.postStart.exec", |container| hook(container, |l| l.post_start.as_ref(), |h| h.exec.is_some())),
     ("lifecycle.preStop.exec", |container| hook(container, |l| l.pre_stop.as_ref(), |h| h.exec.is_some())),
-    ("lifecycle.postStart.tcpSocket", |container| hook(container, |l| l.post_start.as_ref(), |h| h.tcp_socket.is_some())),
+    ("lifecycle.postStart.tcpSocket", |container| {
+        hook(container, |l| l.post_start.as_ref(), |h| h.tcp_socket.is_some())
+    }),
     ("lifecycle.preStop.tcpSocket", |container| hook(container, |l| l.pre_stop.as_ref(), |h| h.tcp_socket.is_some())),
     ("lifecycle.stopSignal", |container| {
         container.lifecycle.as_ref().is_some_and(|lifecycle| lifecycle.stop_signal.is_some())

@@ -10,7 +10,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use super::{Error, Files, MAX_PROJECTED_BYTES, check_relative};
@@ -69,7 +69,7 @@ fn fill(root: &Path, files: &Files) -> Result<(), Error> {
         let mut out = opened.map_err(Error::io(&path))?;
         out.write_all(&file.bytes).map_err(Error::io(&path))?;
         // The process's umask took bits away.
-        let mode = fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(file.mode & 0o777));
+        let mode = fs::Permissions::from_mode(file.mode & 0o777);
         fs::set_permissions(&path, mode).map_err(Error::io(&path))?;
     }
     Ok(())
@@ -138,8 +138,6 @@ fn ignore_missing(result: std::io::Result<()>, path: &Path) -> Result<(), Error>
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::super::File;
     use super::*;
 

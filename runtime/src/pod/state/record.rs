@@ -134,7 +134,8 @@ impl PodState {
                 container.refusals.failed(now)
             }
             RefusalReason::ErrImagePull | RefusalReason::ImagePullBackOff => {
-                out.push(error(refusal.message.clone()));
+                let image = &container.plan.image;
+                out.push(error(format!("Failed to pull image \"{image}\": {}", refusal.message)));
                 out.push(error("Error: ErrImagePull".to_owned()));
                 container.refusals.failed(now)
             }

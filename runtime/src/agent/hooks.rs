@@ -1,0 +1,52 @@
+//! Lifecycle hooks: httpGet and sleep. Others are refused before a container starts.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Container, LifecycleHandler, Pod};
+
+use super::probes;
+use super::shared::Shared;
+
+/// Runs a container's postStart hook, if it has one.
+///
+/// # Errors
+/// With the reason when it fails.
+pub(super) async fn post_start(shared: &Shared, pod: &Pod, address: IpAddr, name: &str) -> Result<(), String> {
+    let Some(container) = container(pod, name) else { return Ok(()) };
+    let hook = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.as_ref());
+    let done = run(shared, address, container, hook).await;
+    done.map_err(|error| format!("PostStartHook failed: {error}"))
+}
+
+/// Runs a container's preStop hook, if it has one. The caller bounds its time.
+///
+/// # Errors
+/// With the reason when it fails.
+pub(super) async fn pre_stop(shared: &Shared, pod: &Pod, address: IpAddr, name: &str) -> Result<(), String> {
+    let Some(container) = container(pod, name) else { return Ok(()) };
+    let hook = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.pre_stop.as_ref());
+    let done = run(shared, address, container, hook).await;
+    done.map_err(|error| format!("PreStopHook failed: {error}"))
+}
+
+async fn run(
+    shared: &Shared,
+    address: IpAddr,
+    container: &Container,
+    hook: Option<&LifecycleHandler>,
+) -> Result<(), String> {
+    let Some(hook) = hook else { return Ok(()) };
+    if let Some(action) = &hook.http_get {
+        return probes::http_get(&shared.network, address, container, action).await;
+    }
+    if let Some(sleep) = &hook.sleep {
+        tokio::time::sleep(Duration::from_secs(sleep.seconds.max(0).unsigned_abs())).await;
+    }
+    Ok(())
+}
+
+fn container<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
+    let spec = pod.spec.as_ref()?;
+    spec.containers.iter().chain(spec.init_containers.iter().flatten()).find(|container| container.name == name)
+}

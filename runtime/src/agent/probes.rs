@@ -1,0 +1,204 @@
+//! The tasks that live as long as a container runs: its postStart hook, then its probes.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use k8s_openapi::api::core::v1::{Container, HTTPGetAction, Pod, Probe};
+use k8w_networking::{Body, Network};
+use kube::ResourceExt;
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::shared::Shared;
+use super::{hooks, jobs};
+use crate::pod::probe::{self, Timing, Tracker};
+use crate::pod::state::{Event, ProbeKind};
+
+/// Of an answer to a probe, this much is read; the rest is not waited for.
+const MAX_ANSWER_BYTES: usize = 10 << 10;
+
+/// Starts the tasks of one attempt. They end when their handles are dropped.
+pub(super) fn spawn(
+    shared: &Arc<Shared>,
+    pod: &Arc<Pod>,
+    address: IpAddr,
+    container: &str,
+    attempt: u32,
+) -> Vec<AbortOnDropHandle<()>> {
+    let Some(spec) = find(pod, container) else { return Vec::new() };
+    let mut tasks = Vec::new();
+    if spec.lifecycle.as_ref().is_some_and(|lifecycle| lifecycle.post_start.is_some()) {
+        tasks.push(AbortOnDropHandle::new(tokio::spawn(post_start(
+            shared.clone(),
+            pod.clone(),
+            address,
+            container.to_owned(),
+            attempt,
+        ))));
+    }
+    // Liveness and readiness wait for the startup probe, if there is one.
+    let (started, has_started) = watch::channel(spec.startup_probe.is_none());
+    let started = Arc::new(started);
+    let probes = [
+        (ProbeKind::Startup, &spec.startup_probe),
+        (ProbeKind::Readiness, &spec.readiness_probe),
+        (ProbeKind::Liveness, &spec.liveness_probe),
+    ];
+    for (kind, probe) in probes {
+        let Some(probe) = probe else { continue };
+        let worker = Worker {
+            shared: shared.clone(),
+            pod: pod.clone(),
+            address,
+            container: spec.clone(),
+            attempt,
+            kind,
+            timing: Timing::of(probe),
+            probe: probe.clone(),
+            started: started.clone(),
+        };
+        tasks.push(AbortOnDropHandle::new(tokio::spawn(worker.run(has_started.clone()))));
+    }
+    tasks
+}
+
+fn find<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
+    let spec = pod.spec.as_ref()?;
+    spec.containers.iter().chain(spec.init_containers.iter().flatten()).find(|container| container.name == name)
+}
+
+async fn post_start(shared: Arc<Shared>, pod: Arc<Pod>, address: IpAddr, container: String, attempt: u32) {
+    if let Err(error) = hooks::post_start(&shared, &pod, address, &container).await {
+        let uid = pod.uid().unwrap_or_default();
+        jobs::hook_failed(&shared, &uid, &container, attempt, error).await;
+    }
+}
+
+struct Worker {
+    shared: Arc<Shared>,
+    pod: Arc<Pod>,
+    address: IpAddr,
+    container: Container,
+    attempt: u32,
+    kind: ProbeKind,
+    timing: Timing,
+    probe: Probe,
+    started: Arc<watch::Sender<bool>>,
+}
+
+impl Worker {
+    async fn run(self, mut has_started: watch::Receiver<bool>) {
+        let begun = Instant::now();
+        if self.kind != ProbeKind::Startup && has_started.wait_for(|started| *started).await.is_err() {
+            return;
+        }
+        tokio::time::sleep_until(begun + self.timing.initial_delay).await;
+        let mut ticks = tokio::time::interval(self.timing.period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut tracker = Tracker::new(self.kind, &self.timing);
+        loop {
+            ticks.tick().await;
+            let result = self.check().await;
+            let healthy = result.is_ok();
+            if let Err(message) = result {
+                let text = format!("{} probe failed: {message}", kind_name(self.kind));
+                self.shared.recorder.pod(&self.pod, Some(&self.container.name), true, "Unhealthy", text);
+            }
+            let Some(healthy) = tracker.observe(healthy) else { continue };
+            let uid = self.pod.uid().unwrap_or_default();
+            let container = self.container.name.clone();
+            let event = Event::Probed { container, attempt: self.attempt, probe: self.kind, healthy };
+            self.shared.tell_pod(&uid, event).await;
+            if self.kind == ProbeKind::Startup {
+                // It has said what it had to: started, or to be stopped.
+                self.started.send_replace(healthy);
+                return;
+            }
+        }
+    }
+
+    async fn check(&self) -> Result<(), String> {
+        let check = async {
+            if let Some(action) = &self.probe.http_get {
+                return http_get(&self.shared.network, self.address, &self.container, action).await;
+            }
+            if let Some(action) = &self.probe.tcp_socket {
+                let port = probe::port(&action.port, &self.container)?;
+                let host = action.host.as_deref().filter(|host| !host.is_empty());
+                let ip = host.map_or(Ok(self.address), str::parse).map_err(|_| "host is not an address".to_owned())?;
+                let address = SocketAddr::new(ip, port);
+                let dialled = self.shared.network.connect(None, address).await;
+                return dialled.map(drop).map_err(|error| format!("dial tcp {address}: {error}"));
+            }
+            Err("the probe has no action".to_owned())
+        };
+        let late = || Err(timeout_message(self.timing.timeout));
+        tokio::time::timeout(self.timing.timeout, check).await.unwrap_or_else(|_| late())
+    }
+}
+
+fn timeout_message(timeout: Duration) -> String {
+    format!("no answer within {}s (Client.Timeout exceeded while awaiting headers)", timeout.as_secs())
+}
+
+fn kind_name(kind: ProbeKind) -> &'static str {
+    match kind {
+        ProbeKind::Startup => "Startup",
+        ProbeKind::Readiness => "Readiness",
+        ProbeKind::Liveness => "Liveness",
+    }
+}
+
+/// Asks a container over HTTP: through the network's tables, so that a component of this node is called in process.
+///
+/// # Errors
+/// When it cannot be asked, or answers with a status outside 200..400, in the kubelet's words.
+pub(super) async fn http_get(
+    network: &Network,
+    address: IpAddr,
+    container: &Container,
+    action: &HTTPGetAction,
+) -> Result<(), String> {
+    let port = probe::port(&action.port, container)?;
+    let scheme = action.scheme.as_deref().unwrap_or("HTTP").to_lowercase();
+    let host = action.host.as_deref().filter(|host| !host.is_empty());
+    let host = host.map_or_else(|| SocketAddr::new(address, port).to_string(), |host| format!("{host}:{port}"));
+    let path = action.path.as_deref().unwrap_or("/");
+    let slash = if path.starts_with('/') { "" } else { "/" };
+    let uri = format!("{scheme}://{host}{slash}{path}");
+    let mut request = http::Request::get(&uri).header(http::header::USER_AGENT, "kube-probe/1.36");
+    request = request.header(http::header::ACCEPT, "*/*");
+    let mut has_host = false;
+    for header in action.http_headers.iter().flatten() {
+        has_host |= header.name.eq_ignore_ascii_case("host");
+        request = request.header(&header.name, &header.value);
+    }
+    if !has_host {
+        request = request.header(http::header::HOST, &host);
+    }
+    let empty = http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync();
+    let request: http::Request<Body> = request.body(empty).map_err(|error| error.to_string())?;
+    let answer = network.send(None, request).await.map_err(|error| format!("Get \"{uri}\": {error}"))?;
+    let status = answer.status();
+    drain(answer.into_body()).await;
+    if (200..400).contains(&status.as_u16()) {
+        Ok(())
+    } else {
+        Err(format!("HTTP probe failed with statuscode: {}", status.as_u16()))
+    }
+}
+
+/// Reads a bounded part of the answer, so that a connection can be used again and a component ends well.
+async fn drain(mut body: Body) {
+    let mut left = MAX_ANSWER_BYTES;
+    while let Some(Ok(frame)) = body.frame().await {
+        let length = frame.data_ref().map_or(0, bytes::Bytes::len);
+        match left.checked_sub(length) {
+            Some(rest) => left = rest,
+            None => return,
+        }
+    }
+}
