@@ -382,3 +382,29 @@ fn openapi_is_published_from_the_same_facts() {
     ports.as_object_mut().unwrap().remove("description");
     expect![[r##"{"items":{"$ref":"#/components/schemas/io.k8s.api.core.v1.ContainerPort"},"type":"array","x-kubernetes-list-map-keys":["containerPort","protocol"],"x-kubernetes-list-type":"map","x-kubernetes-patch-merge-key":"containerPort","x-kubernetes-patch-strategy":"merge"}"##]].assert_eq(&ports.to_string());
 }
+
+#[test]
+fn openapi_of_a_custom_kind_is_complete() {
+    let schema = json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {
+        "pod": {"type": "object", "x-kubernetes-embedded-resource": true, "x-kubernetes-preserve-unknown-fields": true},
+    }}}});
+    let components = openapi::custom_components("example.com", "v1", "Widget", "WidgetList", &schema);
+    let names: Vec<&String> = components.keys().collect();
+    let fields =
+        |schema: &Value| schema["properties"].as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
+    let widget = &components["com.example.v1.Widget"];
+    let pod = &widget["properties"]["spec"]["properties"]["pod"];
+    let text = format!(
+        "{names:?}\n{}\n{}\n{}\n{}",
+        fields(widget),
+        fields(pod),
+        widget["x-kubernetes-group-version-kind"],
+        components["com.example.v1.WidgetList"]["properties"]["items"]["items"],
+    );
+    expect![[r##"
+        ["com.example.v1.Widget", "com.example.v1.WidgetList", "io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1", "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta", "io.k8s.apimachinery.pkg.apis.meta.v1.ManagedFieldsEntry", "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta", "io.k8s.apimachinery.pkg.apis.meta.v1.OwnerReference", "io.k8s.apimachinery.pkg.apis.meta.v1.ShardInfo", "io.k8s.apimachinery.pkg.apis.meta.v1.Time"]
+        apiVersion kind metadata spec
+        apiVersion kind metadata
+        [{"group":"example.com","kind":"Widget","version":"v1"}]
+        {"$ref":"#/components/schemas/com.example.v1.Widget"}"##]].assert_eq(&text);
+}

@@ -14,8 +14,12 @@ type Members = JsonMap<String, Value>;
 impl FieldSet {
     /// Reads `fieldsV1`. Keys that no known version writes are dropped.
     pub fn from_fields_v1(fields: &Value) -> FieldSet {
+        fields.as_object().map(FieldSet::from_members).unwrap_or_default()
+    }
+
+    pub(super) fn from_members(fields: &Members) -> FieldSet {
         let mut set = FieldSet::default();
-        for (key, below) in fields.as_object().into_iter().flatten() {
+        for (key, below) in fields {
             let Some(element) = PathElement::from_key(key) else { continue };
             let children = FieldSet::from_fields_v1(below);
             let member = children.is_empty() || below.get(SELF).is_some();
@@ -26,9 +30,13 @@ impl FieldSet {
 
     /// Writes `fieldsV1`.
     pub fn to_fields_v1(&self) -> Value {
+        Value::Object(self.to_members())
+    }
+
+    pub(super) fn to_members(&self) -> Members {
         let mut members = Members::new();
         add(&mut members, self);
-        Value::Object(members)
+        members
     }
 }
 

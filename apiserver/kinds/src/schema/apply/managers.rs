@@ -12,58 +12,68 @@ const ANCIENT: &str = "ancient-changes";
 
 type Members = JsonMap<String, Value>;
 
-/// One entry, as stored.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Entry(pub Members);
+/// One entry.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    /// Everything but the fields, as stored.
+    about: Members,
+    /// `fieldsV1`.
+    pub fields: Members,
+}
 
 impl Entry {
     fn new(manager: &Manager) -> Entry {
-        let mut members = Members::new();
-        members.insert("apiVersion".into(), manager.api_version.as_str().into());
-        members.insert("fieldsType".into(), "FieldsV1".into());
-        members.insert("fieldsV1".into(), Value::Object(Members::new()));
-        members.insert("manager".into(), if manager.name.is_empty() { "unknown" } else { &manager.name }.into());
-        members.insert("operation".into(), manager.operation.as_str().into());
+        let mut about = Members::new();
+        about.insert("apiVersion".into(), manager.api_version.as_str().into());
+        about.insert("fieldsType".into(), "FieldsV1".into());
+        about.insert("manager".into(), manager.known_name().into());
+        about.insert("operation".into(), manager.operation.as_str().into());
         if !manager.subresource.is_empty() {
-            members.insert("subresource".into(), manager.subresource.as_str().into());
+            about.insert("subresource".into(), manager.subresource.as_str().into());
         }
-        Entry(members)
+        Entry { about, fields: Members::new() }
+    }
+
+    /// Reads an entry; `None` when it does not have the form that Kubernetes writes.
+    fn read(entry: &Value) -> Option<Entry> {
+        let mut about = entry.as_object()?.clone();
+        let fields = match about.remove("fieldsV1") {
+            None => Members::new(),
+            Some(Value::Object(fields)) => fields,
+            Some(_) => return None,
+        };
+        let entry = Entry { about, fields };
+        let valid = matches!(entry.text("operation"), "Apply" | "Update")
+            && !entry.text("apiVersion").is_empty()
+            && entry.text("fieldsType") == "FieldsV1";
+        valid.then_some(entry)
+    }
+
+    fn write(mut self) -> Value {
+        self.about.insert("fieldsV1".into(), Value::Object(self.fields));
+        Value::Object(self.about)
     }
 
     fn text(&self, name: &str) -> &str {
-        self.0.get(name).and_then(Value::as_str).unwrap_or_default()
-    }
-
-    /// Whether it has the form that Kubernetes writes.
-    fn is_valid(&self) -> bool {
-        matches!(self.text("operation"), "Apply" | "Update")
-            && !self.text("apiVersion").is_empty()
-            && self.text("fieldsType") == "FieldsV1"
-            && self.0.get("fieldsV1").is_none_or(Value::is_object)
+        self.about.get(name).and_then(Value::as_str).unwrap_or_default()
     }
 
     pub fn is(&self, manager: &Manager) -> bool {
-        let name = if manager.name.is_empty() { "unknown" } else { &manager.name };
-        self.text("manager") == name
+        self.text("manager") == manager.known_name()
             && self.text("operation") == manager.operation.as_str()
             && self.text("subresource") == manager.subresource
             // An applier is the same in all versions.
             && (manager.operation == Operation::Apply || self.text("apiVersion") == manager.api_version)
     }
 
-    pub fn fields(&mut self) -> &mut Members {
-        let fields = self.0.entry("fieldsV1").or_insert_with(|| Value::Object(Members::new()));
-        if !fields.is_object() {
-            *fields = Value::Object(Members::new());
-        }
-        match fields {
-            Value::Object(members) => members,
-            _ => unreachable!("it was just made an object"),
-        }
+    pub fn set(&self) -> FieldSet {
+        FieldSet::from_members(&self.fields)
     }
 
-    pub fn set(&self) -> FieldSet {
-        self.0.get("fieldsV1").map(FieldSet::from_fields_v1).unwrap_or_default()
+    /// Notes when, and in which version, the manager wrote last.
+    pub fn touch(&mut self, manager: &Manager) {
+        self.about.insert("apiVersion".into(), manager.api_version.as_str().into());
+        self.about.insert("time".into(), manager.time.as_str().into());
     }
 
     fn is_update(&self) -> bool {
@@ -83,10 +93,14 @@ impl Entry {
     }
 
     /// Kubernetes' order of entries.
-    fn order(&self) -> (&str, &str, &str, &str, &str) {
-        let [operation, time, manager, version, subresource] =
-            ["operation", "time", "manager", "apiVersion", "subresource"].map(|name| self.text(name));
-        (operation, time, manager, version, subresource)
+    fn order(&self) -> [&str; 5] {
+        ["operation", "time", "manager", "apiVersion", "subresource"].map(|name| self.text(name))
+    }
+}
+
+impl Manager {
+    fn known_name(&self) -> &str {
+        if self.name.is_empty() { "unknown" } else { &self.name }
     }
 }
 
@@ -98,8 +112,7 @@ impl Managers {
     /// Reads `metadata.managedFields`; none when any entry is malformed.
     pub fn of(object: &Value) -> Managers {
         let entries = object.pointer("/metadata/managedFields").and_then(Value::as_array);
-        let read = |entry: &Value| entry.as_object().cloned().map(Entry).filter(Entry::is_valid);
-        Managers(entries.and_then(|entries| entries.iter().map(read).collect()).unwrap_or_default())
+        Managers(entries.and_then(|entries| entries.iter().map(Entry::read).collect()).unwrap_or_default())
     }
 
     /// Whether the object asks for its ownership to be forgotten: `[]` or `[{}]`.
@@ -112,9 +125,9 @@ impl Managers {
         })
     }
 
-    /// Writes `metadata.managedFields`.
+    /// Writes `metadata.managedFields`; managers without fields are dropped.
     pub fn write(mut self, object: &mut Value) {
-        self.0.retain_mut(|entry| !entry.fields().is_empty());
+        self.0.retain(|entry| !entry.fields.is_empty());
         self.0.sort_by(|a, b| a.order().cmp(&b.order()));
         let Some(object) = object.as_object_mut() else { return };
         let metadata = object.entry("metadata").or_insert_with(|| Value::Object(Members::new()));
@@ -122,9 +135,13 @@ impl Managers {
         if self.0.is_empty() {
             metadata.remove("managedFields");
         } else {
-            let entries = self.0.into_iter().map(|Entry(members)| Value::Object(members)).collect();
+            let entries = self.0.into_iter().map(Entry::write).collect();
             metadata.insert("managedFields".into(), Value::Array(entries));
         }
+    }
+
+    pub fn get(&self, manager: &Manager) -> Option<&Entry> {
+        self.0.iter().find(|entry| entry.is(manager))
     }
 
     /// The entry of a manager, made when there is none.
@@ -136,6 +153,10 @@ impl Managers {
         &mut self.0[position]
     }
 
+    pub fn others(&self, manager: &Manager) -> impl Iterator<Item = &Entry> {
+        self.0.iter().filter(move |entry| !entry.is(manager))
+    }
+
     /// Merges the oldest updaters of each version into one while there are too many.
     pub fn cap(&mut self) {
         let mut excess = self.0.iter().filter(|e| e.is_update()).count().saturating_sub(MAX_UPDATE_MANAGERS);
@@ -145,16 +166,16 @@ impl Managers {
         self.0.sort_by(|a, b| a.order().cmp(&b.order()));
         let mut i = 0;
         while i < self.0.len() && excess > 0 {
-            let older =
-                self.0[..i].iter().position(|e| e.is_update() && e.text("apiVersion") == self.0[i].text("apiVersion"));
+            let version = self.0[i].text("apiVersion");
+            let older = self.0[..i].iter().position(|e| e.is_update() && e.text("apiVersion") == version);
             match older {
                 Some(older) if self.0[i].is_update() => {
                     let newer = self.0.remove(i);
                     let bucket = &mut self.0[older];
-                    fields_v1::add(bucket.fields(), &newer.set());
-                    bucket.0.insert("manager".into(), ANCIENT.into());
-                    bucket.0.remove("subresource");
-                    bucket.0.insert("time".into(), newer.0.get("time").cloned().unwrap_or_default());
+                    fields_v1::add(&mut bucket.fields, &newer.set());
+                    bucket.about.insert("manager".into(), ANCIENT.into());
+                    bucket.about.remove("subresource");
+                    bucket.about.insert("time".into(), newer.text("time").into());
                     excess -= 1;
                 }
                 _ => i += 1,

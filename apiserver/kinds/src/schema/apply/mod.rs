@@ -7,6 +7,7 @@
 mod compare;
 mod fields_v1;
 mod invalid;
+mod last_applied;
 mod managers;
 mod merge;
 mod of_value;
@@ -20,7 +21,7 @@ use std::fmt;
 use serde_json::{Map as JsonMap, Value};
 
 use super::Schema;
-use compare::{Comparison, compare};
+use compare::compare;
 use managers::Managers;
 use of_value::{field_set, with_named_fields};
 pub use path::PathElement;
@@ -157,17 +158,16 @@ fn take_over(schema: &Schema, old: &Value, new: &Value, managers: &mut Managers,
     let comparison = compare(Typed::new(&schema.0.node.shape), old, new);
     let changed = comparison.changed();
     for entry in &mut managers.0 {
-        fields_v1::subtract(entry.fields(), &changed);
-        fields_v1::subtract(entry.fields(), &comparison.removed);
+        fields_v1::subtract(&mut entry.fields, &changed);
+        fields_v1::subtract(&mut entry.fields, &comparison.removed);
     }
     let tracked = changed.difference(&untracked());
     if !tracked.is_empty() {
         let entry = managers.entry(manager);
-        fields_v1::add(entry.fields(), &tracked);
-        entry.0.insert("apiVersion".into(), manager.api_version.as_str().into());
-        entry.0.insert("time".into(), manager.time.as_str().into());
+        fields_v1::add(&mut entry.fields, &tracked);
+        entry.touch(manager);
     }
-    managers.0.retain_mut(|entry| !entry.fields().is_empty());
+    managers.0.retain(|entry| !entry.fields.is_empty());
     managers.cap();
 }
 
@@ -220,23 +220,32 @@ pub fn apply(
 
     let failed = |message| ApplyError::Invalid(format!("failed to merge config: {message}"));
     let mut merged = merge::merge(typed, base.as_ref().unwrap_or(&live), config).map_err(failed)?;
-    let before = managers.0.iter().find(|entry| entry.is(manager)).map(managers::Entry::set);
+    let before = managers.get(manager).map(managers::Entry::set);
     let owned = field_set(typed, config);
     if let Some(before) = &before {
         merged = prune(typed, merged, before, &owned, &managers, manager);
     }
     let comparison = compare(typed, &live, &merged);
-    settle(&comparison, &mut managers, manager, force)?;
+    if !force {
+        let by_client = match manager.name.as_str() {
+            last_applied::MANAGER => last_applied::unchanged(typed, &live, &manager.api_version),
+            _ => FieldSet::default(),
+        };
+        refuse_conflicts(&managers, manager, &comparison.changed().difference(&by_client))?;
+    }
+    for entry in managers.0.iter_mut().filter(|entry| !entry.is(manager)) {
+        fields_v1::subtract(&mut entry.fields, &comparison.changed());
+        fields_v1::subtract(&mut entry.fields, &comparison.removed);
+    }
 
     let tracked = owned.difference(&untracked());
     if before.as_ref() != Some(&tracked) || merged != live {
         let entry = managers.entry(manager);
-        *entry.fields() = match tracked.to_fields_v1() {
-            Value::Object(members) => members,
-            _ => JsonMap::new(),
-        };
-        entry.0.insert("apiVersion".into(), manager.api_version.as_str().into());
-        entry.0.insert("time".into(), manager.time.as_str().into());
+        entry.fields = tracked.to_members();
+        entry.touch(manager);
+    }
+    if manager.name == last_applied::MANAGER {
+        last_applied::sync(&mut merged, config);
     }
     managers.write(&mut merged);
     Ok(merged)
@@ -257,8 +266,8 @@ fn prune(
 
     let before = named(before);
     let all = fields_of(&merged);
-    let others = managers.0.iter().filter(|entry| !entry.is(manager)).map(managers::Entry::set);
-    let owned_by_any = others.fold(owned.clone(), |all, set| all.union(&set));
+    let owned_by_any =
+        managers.others(manager).map(managers::Entry::set).fold(owned.clone(), |all, set| all.union(&set));
 
     let kept = fields_of(&without(&before)).union(&named(&owned_by_any));
     let kept = fields_of(&without(&all.difference(&kept)));
@@ -266,19 +275,14 @@ fn prune(
     without(&all.difference(&kept).intersection(&before))
 }
 
-/// Takes what the apply changes from the other managers, or says what they would lose.
-fn settle(comparison: &Comparison, managers: &mut Managers, manager: &Manager, force: bool) -> Result<(), ApplyError> {
-    let changed = comparison.changed();
+/// Says which of the changed fields other managers own.
+fn refuse_conflicts(managers: &Managers, manager: &Manager, changed: &FieldSet) -> Result<(), ApplyError> {
     let mut conflicts = Vec::new();
-    for entry in managers.0.iter_mut().filter(|entry| !entry.is(manager)) {
-        if !force {
-            entry.set().intersection(&changed).for_each(&mut |path| {
-                let field = path.iter().map(PathElement::to_string).collect();
-                conflicts.push(Conflict { manager: entry.describe(), field });
-            });
-        }
-        fields_v1::subtract(entry.fields(), &changed);
-        fields_v1::subtract(entry.fields(), &comparison.removed);
+    for entry in managers.others(manager) {
+        entry.set().intersection(changed).for_each(&mut |path| {
+            let field = path.iter().map(PathElement::to_string).collect();
+            conflicts.push(Conflict { manager: entry.describe(), field });
+        });
     }
     if conflicts.is_empty() {
         return Ok(());

@@ -246,6 +246,35 @@ fn objects_from_before_ownership_conflict_with_their_past() {
 }
 
 #[test]
+fn kubectl_takes_over_from_its_client_side_apply() {
+    let mut object = deployment(json!({"replicas": 1, "paused": true}));
+    let last = object.to_string();
+    object["metadata"]["annotations"] = json!({"kubectl.kubernetes.io/last-applied-configuration": last});
+    let mut live = updated(None, object, "kubectl-client-side-apply");
+    check(
+        applied(Some(&live), deployment(json!({"replicas": 2})), "other"),
+        expect![[
+            r#"error: Apply failed with 1 conflict: conflict with "kubectl-client-side-apply" using apps/v1: .spec.replicas"#
+        ]],
+    );
+    check(
+        applied(Some(&live), deployment(json!({"replicas": 2})), "kubectl"),
+        expect![[r#"
+        Apply kubectl 2024-01-01T00:00:00Z: {"f:spec":{"f:replicas":{}}}
+        Update kubectl-client-side-apply 2024-01-01T00:00:00Z: {"f:metadata":{"f:annotations":{".":{},"f:kubectl.kubernetes.io/last-applied-configuration":{}}},"f:spec":{"f:paused":{}}}
+        {"apiVersion":"apps/v1","kind":"Deployment","metadata":{"annotations":{"kubectl.kubernetes.io/last-applied-configuration":"{\"apiVersion\":\"apps/v1\",\"kind\":\"Deployment\",\"metadata\":{\"name\":\"a\"},\"spec\":{\"replicas\":2}}\n"},"name":"a"},"spec":{"paused":true,"replicas":2}}"#]],
+    );
+    // What has changed since is not the client's any more.
+    let before = live.clone();
+    live["spec"]["replicas"] = 5.into();
+    let live = updated(Some(&before), live, "scaler");
+    check(
+        applied(Some(&live), deployment(json!({"replicas": 2, "paused": false})), "kubectl"),
+        expect![[r#"error: Apply failed with 1 conflict: conflict with "scaler" using apps/v1: .spec.replicas"#]],
+    );
+}
+
+#[test]
 fn a_configuration_has_to_fit_the_schema() {
     check(
         applied(None, deployment(json!({"foo": 1})), "a"),

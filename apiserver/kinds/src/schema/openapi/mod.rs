@@ -3,6 +3,9 @@
 //! Structure and descriptions are generated from k8s-openapi when asked for, and annotated with
 //! [`facts`](super::facts). Callers keep the bytes; nothing is kept here.
 
+mod custom;
+mod made;
+
 use std::collections::BTreeSet;
 
 use k8s_openapi::schemars::SchemaGenerator;
@@ -11,6 +14,10 @@ use serde_json::{Map, Value, json};
 
 use super::facts::TypeFacts;
 use super::roots;
+
+pub use custom::components as custom_components;
+pub(super) use made::list_of;
+use made::{patch, watch_event};
 
 type Members = Map<String, Value>;
 
@@ -46,65 +53,9 @@ pub fn components(root_types: &[&str]) -> Map<String, Value> {
     made
 }
 
+/// A generator whose references are those of a published document.
 pub(super) fn generator() -> SchemaGenerator {
     SchemaGenerator::new(SchemaSettings::openapi3().with(|settings| settings.transforms.clear()))
-}
-
-fn reference(name: &str) -> Value {
-    json!({ "$ref": format!("{REFERENCE}{name}") })
-}
-
-/// The schema of a kind's list, which k8s-openapi has no schema for.
-pub(super) fn list_of(item: &str) -> Value {
-    let kind = item.rsplit('.').next().unwrap_or_default();
-    json!({
-        "description": format!("{kind}List is a list of {kind} objects."),
-        "type": "object",
-        "properties": {
-            "apiVersion": {
-                "description": "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
-                "type": "string",
-            },
-            "items": {
-                "description": format!("Items is the list of {kind} objects."),
-                "type": "array",
-                "items": reference(item),
-            },
-            "kind": {
-                "description": "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
-                "type": "string",
-            },
-            "metadata": {
-                "description": "Standard list metadata. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
-                "$ref": format!("{REFERENCE}{META}ListMeta"),
-            },
-        },
-        "required": ["items"],
-    })
-}
-
-/// k8s-openapi's watch event is generic and has no schema either.
-fn watch_event() -> Value {
-    json!({
-        "description": "Event represents a single event to a watched resource.",
-        "type": "object",
-        "properties": {
-            "object": {
-                "description": "Object is:\n * If Type is Added or Modified: the new state of the object.\n * If Type is Deleted: the state of the object immediately before deletion.\n * If Type is Error: *Status is recommended; other types may make sense\n   depending on context.",
-                "$ref": format!("{REFERENCE}io.k8s.apimachinery.pkg.runtime.RawExtension"),
-            },
-            "type": { "type": "string" },
-        },
-        "required": ["object", "type"],
-    })
-}
-
-/// The body of a PATCH request, for which k8s-openapi has an enum.
-fn patch() -> Value {
-    json!({
-        "description": "Patch is provided to give a concrete name and type to the Kubernetes PATCH request body.",
-        "type": "object",
-    })
 }
 
 /// Groups and versions whose lists are published: their clients also send and get what is in every group.
