@@ -1,0 +1,139 @@
+//! OwnerReferencesPermissionEnforcement: who makes the garbage collector delete an object must be allowed to delete it,
+//! and who blocks an owner's deletion must be allowed to change the owner's finalizers.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use k8w_kinds::object::{list, text};
+use k8w_kinds::registry;
+use serde_json::Value;
+
+use super::forbidden;
+use crate::authz;
+use crate::identity::Attributes;
+use crate::plugins::{Admission, AdmissionRequest, Authorizer, Decision, Operation};
+use crate::request_info::RequestInfo;
+use crate::status::Status;
+
+pub struct OwnerReferencesPermissionEnforcement {
+    authorizers: Vec<Arc<dyn Authorizer>>,
+}
+
+impl OwnerReferencesPermissionEnforcement {
+    pub fn new(authorizers: Vec<Arc<dyn Authorizer>>) -> Self {
+        OwnerReferencesPermissionEnforcement { authorizers }
+    }
+
+    fn may(&self, request: &AdmissionRequest<'_>, verb: &'static str, info: RequestInfo) -> bool {
+        let attributes = Attributes { user: request.user, verb, info: &info };
+        authz::decide(&self.authorizers, &attributes) == Decision::Allow
+    }
+
+    fn may_delete(&self, request: &AdmissionRequest<'_>) -> bool {
+        let resource = request.resource;
+        let info = RequestInfo {
+            is_resource_request: true,
+            group: resource.group.to_string(),
+            version: resource.version.to_string(),
+            resource: resource.plural.to_string(),
+            namespace: request.namespace.to_owned(),
+            name: request.name.to_owned(),
+            ..RequestInfo::default()
+        };
+        self.may(request, "delete", info)
+    }
+
+    fn may_block(&self, request: &AdmissionRequest<'_>, owner: &Value) -> bool {
+        let api_version = text(owner, &["apiVersion"]);
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        // An owner of a kind that nobody serves cannot be deleted either.
+        let Some(kind) = registry::by_kind(group, version, text(owner, &["kind"])) else { return true };
+        let info = RequestInfo {
+            is_resource_request: true,
+            group: group.to_owned(),
+            version: version.to_owned(),
+            resource: kind.plural.to_string(),
+            subresource: "finalizers".to_owned(),
+            namespace: if kind.namespaced { request.namespace.to_owned() } else { String::new() },
+            name: text(owner, &["name"]).to_owned(),
+            ..RequestInfo::default()
+        };
+        self.may(request, "update", info)
+    }
+}
+
+#[async_trait]
+impl Admission for OwnerReferencesPermissionEnforcement {
+    fn name(&self) -> &'static str {
+        "OwnerReferencesPermissionEnforcement"
+    }
+
+    async fn validate(&self, request: &AdmissionRequest<'_>) -> Result<(), Status> {
+        if !matches!(request.operation, Operation::Create | Operation::Update) || request.subresource == "status" {
+            return Ok(());
+        }
+        let owners = list(request.object, &["metadata", "ownerReferences"]);
+        let before = request.old.map(|old| list(old, &["metadata", "ownerReferences"])).unwrap_or_default();
+        if owners == before {
+            return Ok(());
+        }
+        if request.operation == Operation::Update && !self.may_delete(request) {
+            return Err(forbidden(request, "cannot set an ownerRef on a resource you can't delete: "));
+        }
+        let blocks = |owner: &&Value| owner["blockOwnerDeletion"] == true;
+        let new = owners.iter().filter(blocks).filter(|owner| !before.contains(owner));
+        for owner in new {
+            if !self.may_block(request, owner) {
+                let why = "cannot set blockOwnerDeletion if an ownerReference refers to a resource you can't set finalizers \
+                           on: ";
+                return Err(forbidden(request, why));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::testing::World;
+    use super::*;
+
+    /// Allows one verb on one resource.
+    struct Only(&'static str, &'static str);
+
+    impl Authorizer for Only {
+        fn authorize(&self, attributes: &Attributes<'_>) -> Decision {
+            let info = attributes.info;
+            let what = if info.subresource.is_empty() { info.resource.clone() } else { format!("{}/{}", info.resource, info.subresource) };
+            if attributes.verb == self.0 && what == self.1 { Decision::Allow } else { Decision::NoOpinion(String::new()) }
+        }
+    }
+
+    fn plugin(verb: &'static str, resource: &'static str) -> OwnerReferencesPermissionEnforcement {
+        OwnerReferencesPermissionEnforcement::new(vec![Arc::new(Only(verb, resource))])
+    }
+
+    fn pod(block: bool) -> Value {
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "a", "ownerReferences": [
+            {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "1", "blockOwnerDeletion": block}]}})
+    }
+
+    #[tokio::test]
+    async fn blocking_needs_the_owners_finalizers() {
+        let world = World::new([]).await;
+        assert!(world.create(&plugin("update", "replicasets/finalizers"), pod(true)).await.is_ok());
+        assert!(world.create(&plugin("update", "replicasets"), pod(true)).await.is_err());
+        assert!(world.create(&plugin("none", ""), pod(false)).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn changing_owners_needs_deletion() {
+        let world = World::new([]).await;
+        let orphan = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "a"}});
+        assert!(world.update(&plugin("delete", "pods"), orphan.clone(), pod(false)).await.is_ok());
+        assert!(world.update(&plugin("none", ""), orphan, pod(false)).await.is_err());
+        assert!(world.update(&plugin("none", ""), pod(true), pod(true)).await.is_ok());
+    }
+}

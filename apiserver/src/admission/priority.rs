@@ -1,0 +1,68 @@
+//! Priority: a pod's priority class becomes a number.
+
+use async_trait::async_trait;
+use k8w_kinds::object::{get, int, text};
+use serde_json::Value;
+
+use super::{forbidden, is};
+use crate::plugins::{Admission, AdmissionRequest, Operation};
+use crate::status::Status;
+
+const GROUP: &str = "scheduling.k8s.io";
+const PLURAL: &str = "priorityclasses";
+const DEFAULT_PRIORITY: i64 = 0;
+const DEFAULT_PREEMPTION: &str = "PreemptLowerPriority";
+
+pub struct Priority;
+
+#[async_trait]
+impl Admission for Priority {
+    fn name(&self) -> &'static str {
+        "Priority"
+    }
+
+    async fn admit(&self, request: &mut AdmissionRequest<'_>) -> Result<(), Status> {
+        if !is(request, Operation::Create, "", "pods") || !request.object["spec"].is_object() {
+            return Ok(());
+        }
+        let class = class_of(request).await?;
+        let priority = class.as_ref().map_or(DEFAULT_PRIORITY, |class| int(class, &["value"]));
+        let given = get(request.object, &["spec", "priority"]).and_then(Value::as_i64);
+        if let Some(given) = given.filter(|given| *given != priority) {
+            let why = format!(
+                "the integer value of priority ({given}) must not be provided in pod spec; priority admission controller \
+                 computed {priority} from the given PriorityClass name"
+            );
+            return Err(forbidden(request, why));
+        }
+        let preemption = class.as_ref().map(|class| text(class, &["preemptionPolicy"])).filter(|policy| !policy.is_empty());
+        let spec = &mut request.object["spec"];
+        if let Some(class) = &class {
+            spec["priorityClassName"] = text(class, &["metadata", "name"]).into();
+        }
+        spec["priority"] = priority.into();
+        if get(spec, &["preemptionPolicy"]).is_none() {
+            spec["preemptionPolicy"] = preemption.unwrap_or(DEFAULT_PREEMPTION).into();
+        }
+        Ok(())
+    }
+}
+
+/// The class that the pod names, or else the cluster's default one.
+async fn class_of(request: &AdmissionRequest<'_>) -> Result<Option<Value>, Status> {
+    let name = text(request.object, &["spec", "priorityClassName"]);
+    if name.is_empty() {
+        let (classes, _) = request.view.kind(GROUP, PLURAL).list(None);
+        let defaults = classes.iter().map(|record| record.value()).filter(|class| class["globalDefault"] == true);
+        return Ok(defaults.min_by_key(|class| int(class, &["value"])));
+    }
+    let look = || request.view.get(GROUP, PLURAL, "", name);
+    let class = match look() {
+        Some(class) => Some(class),
+        None => request.view.catch_up().await.map(|_| look())?,
+    };
+    match class {
+        Some(class) => Ok(Some(class.value())),
+        None => Err(forbidden(request, format!("no PriorityClass with name {name} was found"))),
+    }
+}

@@ -1,0 +1,180 @@
+//! Service-account tokens: signed by us, and alive only as long as the objects that they are bound to.
+//!
+//! A token's signature is verified once; after that the token costs a hash and a few look-ups, which see at once when its
+//! service account, pod, secret or node is gone.
+
+mod claims;
+pub mod issue;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use async_trait::async_trait;
+use http::request::Parts;
+use jiff::Timestamp;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use super::bearer::bearer_token;
+use crate::identity::{Peer, UserInfo};
+use crate::pki::TokenKey;
+use crate::plugins::{Authenticator, AuthnError};
+use crate::watch_cache::{Record, WatchCache};
+pub use claims::{Claims, ClaimsError, ObjectRef, Private};
+
+/// How many verified tokens are remembered; when there are more, all are forgotten and verified anew.
+const REMEMBERED_TOKENS: usize = 8192;
+
+/// A deleted pod may use its token for this long while it shuts down.
+const SHUTDOWN_LEEWAY_SECONDS: i64 = 60;
+
+/// Verifies tokens that [`issue`] made.
+pub struct Tokens {
+    key: Arc<TokenKey>,
+    cache: Arc<WatchCache>,
+    issuer: String,
+    remembered: RwLock<HashMap<[u8; 32], Arc<Verified>>>,
+}
+
+/// Why a token proves nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenRefused {
+    #[error(transparent)]
+    Form(#[from] crate::pki::TokenError),
+    #[error(transparent)]
+    Claims(#[from] ClaimsError),
+    #[error("the {kind} that the token is bound to is gone")]
+    Gone { kind: &'static str },
+}
+
+/// A token whose signature is good.
+pub struct Verified {
+    pub claims: Claims,
+    pub user: Arc<UserInfo>,
+    bound: Vec<Bound>,
+}
+
+/// An object that must be there for the token to be good.
+struct Bound {
+    kind: &'static str,
+    plural: &'static str,
+    namespace: String,
+    object: ObjectRef,
+    /// The revision at which the object last was the right one and not being deleted: as long as it has not changed,
+    /// there is no need to look into it. 0 is none.
+    good_at: AtomicU64,
+}
+
+impl Tokens {
+    /// `issuer` is what tokens name as theirs, and the audience that they need to be accepted by this API server.
+    pub fn new(key: Arc<TokenKey>, cache: Arc<WatchCache>, issuer: String) -> Tokens {
+        Tokens { key, cache, issuer, remembered: RwLock::default() }
+    }
+
+    /// The verified token, and which of `audiences` it is for.
+    pub fn verify(
+        &self,
+        token: &str,
+        audiences: &[String],
+        now: Timestamp,
+    ) -> Result<(Arc<Verified>, Vec<String>), TokenRefused> {
+        let verified = self.signed(token)?;
+        let audiences = verified.claims.check(&self.issuer, audiences, now)?;
+        for bound in &verified.bound {
+            bound.check(&self.cache, now)?;
+        }
+        Ok((verified, audiences))
+    }
+
+    /// What tokens name as their issuer.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// The token's claims if its signature is ours, now or when it was first seen.
+    fn signed(&self, token: &str) -> Result<Arc<Verified>, TokenRefused> {
+        let hash: [u8; 32] = Sha256::digest(token).into();
+        let remembered = self.remembered.read().unwrap_or_else(PoisonError::into_inner).get(&hash).cloned();
+        if let Some(verified) = remembered {
+            return Ok(verified);
+        }
+        let claims: Claims = self.key.verify(token)?;
+        let verified = Arc::new(Verified { user: Arc::new(claims.user()), bound: Bound::of(&claims), claims });
+        let mut remembered = self.remembered.write().unwrap_or_else(PoisonError::into_inner);
+        if remembered.len() >= REMEMBERED_TOKENS {
+            remembered.clear();
+        }
+        remembered.insert(hash, verified.clone());
+        Ok(verified)
+    }
+}
+
+#[async_trait]
+impl Authenticator for Tokens {
+    async fn authenticate(&self, parts: &Parts, _: &Peer) -> Result<Option<Arc<UserInfo>>, AuthnError> {
+        let Some(token) = bearer_token(&parts.headers) else { return Ok(None) };
+        let audience = std::slice::from_ref(&self.issuer);
+        match self.verify(token, audience, Timestamp::now()) {
+            Ok((verified, _)) => Ok(Some(verified.user.clone())),
+            Err(refused) => Err(AuthnError(refused.to_string())),
+        }
+    }
+}
+
+impl Bound {
+    fn of(claims: &Claims) -> Vec<Bound> {
+        let private = &claims.kubernetes;
+        let bound = |kind, plural, namespace: &str, object: &ObjectRef| Bound {
+            kind,
+            plural,
+            namespace: namespace.to_owned(),
+            object: object.clone(),
+            good_at: AtomicU64::new(0),
+        };
+        let mut all = vec![bound("service account", "serviceaccounts", &private.namespace, &private.serviceaccount)];
+        all.extend(private.pod.as_ref().map(|pod| bound("pod", "pods", &private.namespace, pod)));
+        all.extend(private.secret.as_ref().map(|secret| bound("secret", "secrets", &private.namespace, secret)));
+        // A pod's token names the node for information; a token of the node's own dies with the node.
+        let node = private.node.as_ref().filter(|_| private.pod.is_none());
+        all.extend(node.map(|node| bound("node", "nodes", "", node)));
+        all
+    }
+
+    fn check(&self, cache: &WatchCache, now: Timestamp) -> Result<(), TokenRefused> {
+        let gone = || TokenRefused::Gone { kind: self.kind };
+        let record = cache.get("", self.plural, &self.namespace, &self.object.name).ok_or_else(gone)?;
+        if self.good_at.load(Ordering::Relaxed) == record.revision() {
+            return Ok(());
+        }
+        let identity = Identity::of(&record);
+        if identity.uid != self.object.uid {
+            return Err(gone());
+        }
+        match identity.deletion_timestamp {
+            None => self.good_at.store(record.revision(), Ordering::Relaxed),
+            Some(deleted) if now.as_second() > deleted.as_second() + SHUTDOWN_LEEWAY_SECONDS => return Err(gone()),
+            Some(_) => {}
+        }
+        Ok(())
+    }
+}
+
+/// Which object it is, whatever its name.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Identity {
+    uid: String,
+    deletion_timestamp: Option<Timestamp>,
+}
+
+impl Identity {
+    fn of(record: &Record) -> Identity {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Object {
+            metadata: Identity,
+        }
+        serde_json::from_slice::<Object>(record.json()).unwrap_or_default().metadata
+    }
+}

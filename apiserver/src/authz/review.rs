@@ -1,0 +1,156 @@
+//! The four access reviews: may I, may they, and what may I (`kubectl auth can-i`).
+
+use std::sync::Arc;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use k8w_kinds::object::{get, list, map, text};
+use k8w_kinds::{FieldError, FieldPath};
+use serde_json::{Value, json};
+
+use super::rbac::rule::Rule;
+use crate::ApiServer;
+use crate::call::Call;
+use crate::identity::{Attributes, UserInfo};
+use crate::plugins::Decision;
+use crate::request_info::RequestInfo;
+use crate::respond;
+use crate::review::Kind;
+use crate::routes::Answer;
+use crate::status::Status;
+
+const SELF_ACCESS: Kind =
+    Kind::authorization("SelfSubjectAccessReview", "io.k8s.api.authorization.v1.SelfSubjectAccessReview");
+const ACCESS: Kind = Kind::authorization("SubjectAccessReview", "io.k8s.api.authorization.v1.SubjectAccessReview");
+const LOCAL_ACCESS: Kind =
+    Kind::authorization("LocalSubjectAccessReview", "io.k8s.api.authorization.v1.LocalSubjectAccessReview");
+const SELF_RULES: Kind =
+    Kind::authorization("SelfSubjectRulesReview", "io.k8s.api.authorization.v1.SelfSubjectRulesReview");
+
+/// `POST …/selfsubjectaccessreviews`.
+pub fn serve_self_access(server: Arc<ApiServer>, mut call: Call) -> BoxFuture<'static, Answer> {
+    async move {
+        let review = SELF_ACCESS.read(&mut call).await?;
+        let user = call.user.clone();
+        answer(&server, &SELF_ACCESS, review, &user).await
+    }
+    .boxed()
+}
+
+/// `POST …/subjectaccessreviews`.
+pub fn serve_access(server: Arc<ApiServer>, mut call: Call) -> BoxFuture<'static, Answer> {
+    async move {
+        let review = ACCESS.read(&mut call).await?;
+        let user = subject(&ACCESS, &review)?;
+        answer(&server, &ACCESS, review, &user).await
+    }
+    .boxed()
+}
+
+/// `POST …/namespaces/{namespace}/localsubjectaccessreviews`.
+pub fn serve_local_access(server: Arc<ApiServer>, mut call: Call) -> BoxFuture<'static, Answer> {
+    async move {
+        let review = LOCAL_ACCESS.read(&mut call).await?;
+        let user = subject(&LOCAL_ACCESS, &review)?;
+        let namespace = text(&review, &["spec", "resourceAttributes", "namespace"]);
+        if namespace != call.info.namespace {
+            let spec = FieldPath::new("spec");
+            let attributes = spec.child("resourceAttributes");
+            let path = attributes.child("namespace");
+            return Err(invalid(&LOCAL_ACCESS, FieldError::invalid(&path, namespace, "must match metadata.namespace")));
+        }
+        answer(&server, &LOCAL_ACCESS, review, &user).await
+    }
+    .boxed()
+}
+
+/// `POST …/selfsubjectrulesreviews`.
+pub fn serve_self_rules(server: Arc<ApiServer>, mut call: Call) -> BoxFuture<'static, Answer> {
+    async move {
+        let mut review = SELF_RULES.read(&mut call).await?;
+        let namespace = text(&review, &["spec", "namespace"]);
+        if namespace.is_empty() {
+            return Err(Status::bad_request("no namespace on request"));
+        }
+        server.cache.catch_up().await?;
+        let rules = server.plugins.rbac.as_ref().map(|rbac| rbac.rules(&call.user, namespace)).unwrap_or_default();
+        let (urls, resources): (Vec<Rule>, Vec<Rule>) =
+            rules.into_iter().partition(|rule| !rule.non_resource_urls.is_empty());
+        review["status"] = json!({"incomplete": false, "resourceRules": resources, "nonResourceRules": urls});
+        Ok(respond::created(&review))
+    }
+    .boxed()
+}
+
+async fn answer(server: &ApiServer, kind: &Kind, mut review: Value, user: &UserInfo) -> Answer {
+    let (verb, info) = question(kind, &review)?;
+    server.cache.catch_up().await?;
+    let attributes = Attributes { user, verb, info: &info };
+    review["status"] = match super::decide(&server.plugins.authorizers, &attributes) {
+        Decision::Allow => json!({"allowed": true}),
+        Decision::NoOpinion(reason) => with_reason(json!({"allowed": false}), reason),
+        Decision::Deny(reason) => with_reason(json!({"allowed": false, "denied": true}), reason),
+    };
+    Ok(respond::created(&review))
+}
+
+fn with_reason(mut status: Value, reason: String) -> Value {
+    if !reason.is_empty() {
+        status["reason"] = reason.into();
+    }
+    status
+}
+
+/// The verb and the rest of what a review asks about.
+fn question<'r>(kind: &Kind, review: &'r Value) -> Result<(&'r str, RequestInfo), Status> {
+    let resource = get(review, &["spec", "resourceAttributes"]);
+    let path = get(review, &["spec", "nonResourceAttributes"]);
+    let info = match (resource, path) {
+        (Some(attributes), None) => {
+            let field = |name: &str| text(attributes, &[name]).to_owned();
+            RequestInfo {
+                is_resource_request: true,
+                group: field("group"),
+                version: field("version"),
+                resource: field("resource"),
+                subresource: field("subresource"),
+                namespace: field("namespace"),
+                name: field("name"),
+                ..RequestInfo::default()
+            }
+        }
+        (None, Some(attributes)) => {
+            RequestInfo { path: text(attributes, &["path"]).to_owned(), ..RequestInfo::default() }
+        }
+        _ => {
+            let spec = FieldPath::new("spec");
+            let path = spec.child("resourceAttributes");
+            let detail = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
+            return Err(invalid(kind, FieldError::invalid(&path, resource.cloned().unwrap_or_default(), detail)));
+        }
+    };
+    Ok((text(resource.or(path).unwrap_or(&Value::Null), &["verb"]), info))
+}
+
+/// The user that a review asks about.
+fn subject(kind: &Kind, review: &Value) -> Result<UserInfo, Status> {
+    let spec = &review["spec"];
+    let texts = |values: &[Value]| values.iter().filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>();
+    let extra = map(spec, &["extra"]).into_iter().flatten();
+    let user = UserInfo {
+        name: text(spec, &["user"]).to_owned(),
+        uid: text(spec, &["uid"]).to_owned(),
+        groups: texts(list(spec, &["groups"])),
+        extra: extra.map(|(key, values)| (key.clone(), texts(list(values, &[])))).collect(),
+    };
+    if user.name.is_empty() && user.groups.is_empty() {
+        let path = FieldPath::new("spec");
+        let detail = "at least one of user or group must be specified";
+        return Err(invalid(kind, FieldError::invalid(&path.child("user"), "", detail)));
+    }
+    Ok(user)
+}
+
+fn invalid(kind: &Kind, error: FieldError) -> Status {
+    Status::invalid(kind.group, kind.kind, "", &[error])
+}

@@ -1,0 +1,41 @@
+//! Requests that are answered and not stored: reviews, and token requests.
+
+use k8w_kinds::schema::Schema;
+use serde_json::Value;
+
+use crate::call::Call;
+use crate::status::Status;
+use crate::verbs::{Expected, FieldValidation};
+
+/// What a review's body must be.
+pub struct Kind {
+    pub group: &'static str,
+    pub kind: &'static str,
+    /// The type's published name.
+    pub type_name: &'static str,
+}
+
+impl Kind {
+    pub const fn authentication(kind: &'static str, type_name: &'static str) -> Kind {
+        Kind { group: "authentication.k8s.io", kind, type_name }
+    }
+
+    pub const fn authorization(kind: &'static str, type_name: &'static str) -> Kind {
+        Kind { group: "authorization.k8s.io", kind, type_name }
+    }
+
+    /// Reads the body of a create. All such kinds have the version `v1`.
+    ///
+    /// # Errors
+    /// 405 for anything but a create; what [`Expected::read`] says of a bad body.
+    pub async fn read(&self, call: &mut Call) -> Result<Value, Status> {
+        if call.info.verb != "create" {
+            return Err(Status::method_not_allowed(&call.info.group, &call.info.resource, call.info.verb));
+        }
+        let schema = Schema::builtin(self.type_name).ok_or_else(|| Status::internal(self.type_name))?;
+        let expected = Expected { group: self.group, version: "v1", kind: self.kind, schema: &schema };
+        let mut review = expected.read(call, FieldValidation::Ignore, &mut Vec::new()).await?;
+        schema.default(&mut review);
+        Ok(review)
+    }
+}
