@@ -2,6 +2,7 @@
 
 use crate::ApiServer;
 use crate::authn::{self, impersonation::impersonate};
+use crate::authz;
 use crate::body::Body;
 use crate::call::Call;
 use crate::identity::{Attributes, Peer, UserInfo};
@@ -88,20 +89,11 @@ impl ApiServer {
 
     /// The first authorizer with an opinion decides; without one the answer is no.
     pub fn authorize(&self, user: &UserInfo, info: &RequestInfo) -> Result<(), Status> {
-        let attributes = Attributes { user, info };
-        let mut reasons = Vec::new();
-        for authorizer in &self.plugins.authorizers {
-            match authorizer.authorize(&attributes) {
-                Decision::Allow => return Ok(()),
-                Decision::NoOpinion(reason) => reasons.push(reason),
-                Decision::Deny(reason) => {
-                    reasons.push(reason);
-                    break;
-                }
-            }
+        let attributes = Attributes { user, verb: info.verb, info };
+        match authz::decide(&self.plugins.authorizers, &attributes) {
+            Decision::Allow => Ok(()),
+            Decision::NoOpinion(reason) | Decision::Deny(reason) => Err(forbidden(user, info, &reason)),
         }
-        reasons.retain(|reason| !reason.is_empty());
-        Err(forbidden(user, info, &reasons.join(", ")))
     }
 }
 

@@ -1,8 +1,11 @@
 //! What an API server must be told.
 
+use crate::authn::token_file::TokenFile;
+use crate::pki::TokenKey;
 use ipnet::Ipv4Net;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// The API server's settings.
 #[derive(Clone, Debug)]
@@ -13,6 +16,10 @@ pub struct Config {
     pub cluster_domain: String,
     /// Where clients reach this server.
     pub advertise: SocketAddr,
+    /// Signs and verifies service-account tokens; without it there are none.
+    pub token_key: Option<Arc<TokenKey>>,
+    /// Users with fixed tokens.
+    pub token_file: Option<Arc<TokenFile>>,
 }
 
 impl Default for Config {
@@ -22,6 +29,8 @@ impl Default for Config {
             node_port_range: 30000..32768,
             cluster_domain: "cluster.local".into(),
             advertise: SocketAddr::from((Ipv4Addr::LOCALHOST, 6443)),
+            token_key: None,
+            token_file: None,
         }
     }
 }

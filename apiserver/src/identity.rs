@@ -71,5 +71,8 @@ impl std::ops::Deref for Peer {
 #[derive(Clone, Copy, Debug)]
 pub struct Attributes<'a> {
     pub user: &'a UserInfo,
+    /// Beside the verbs of requests, any that access reviews ask about.
+    pub verb: &'a str,
+    /// What it is about; its own verb does not count.
     pub info: &'a RequestInfo,
 }

@@ -10,6 +10,7 @@
 //! [`k8w_kinds::registry`]. The API server knows no node and no controller: they come through [`plugins::NodeConnector`]
 //! and the API.
 
+pub mod admission;
 pub mod apply;
 pub mod authn;
 pub mod authz;
@@ -27,6 +28,7 @@ pub mod identity;
 pub mod in_process;
 pub mod limits;
 pub mod metrics;
+pub mod node_proxy;
 pub mod object_store;
 pub mod openapi;
 pub mod patch;
@@ -36,6 +38,7 @@ pub mod query;
 pub mod request_info;
 pub mod resources;
 pub mod respond;
+pub mod review;
 pub mod routes;
 pub mod selector;
 pub mod serve;

@@ -2,10 +2,11 @@
 //! answered by code of their own.
 
 use crate::ApiServer;
+use crate::authn::service_account::issue;
 use crate::body::Body;
 use crate::call::Call;
 use crate::status::Status;
-use crate::{discovery, health, metrics, openapi, verbs, version};
+use crate::{authn, authz, discovery, health, metrics, node_proxy, openapi, verbs, version};
 use futures::future::BoxFuture;
 use http::Response;
 use std::sync::Arc;
@@ -51,13 +52,41 @@ pub fn paths() -> &'static [PathRoute] {
             below("/api", discovery::serve),
             below("/apis", discovery::serve),
             below("/openapi/v3", openapi::serve),
+            exact("/openid/v1/jwks", issue::serve_key_set),
+            exact("/.well-known/openid-configuration", issue::serve_configuration),
         ]
     }
 }
 
 /// Resources with code of their own.
 pub fn resources() -> &'static [ResourceRoute] {
-    const { &[ResourceRoute { group: "", resource: "bindings", subresource: "", serve: verbs::serve_bindings }] }
+    const fn row(
+        group: &'static str,
+        resource: &'static str,
+        subresource: &'static str,
+        serve: Serve,
+    ) -> ResourceRoute {
+        ResourceRoute { group, resource, subresource, serve }
+    }
+    const AUTHENTICATION: &str = "authentication.k8s.io";
+    const AUTHORIZATION: &str = "authorization.k8s.io";
+    const {
+        &[
+            row("", "bindings", "", verbs::serve_bindings),
+            row("", "pods", "log", node_proxy::serve_log),
+            row("", "pods", "exec", node_proxy::serve_unsupported),
+            row("", "pods", "attach", node_proxy::serve_unsupported),
+            row("", "pods", "portforward", node_proxy::serve_unsupported),
+            row("", "nodes", "proxy", node_proxy::serve_unsupported),
+            row("", "serviceaccounts", "token", issue::serve),
+            row(AUTHENTICATION, "tokenreviews", "", authn::review::serve_token_review),
+            row(AUTHENTICATION, "selfsubjectreviews", "", authn::review::serve_self_review),
+            row(AUTHORIZATION, "selfsubjectaccessreviews", "", authz::review::serve_self_access),
+            row(AUTHORIZATION, "selfsubjectrulesreviews", "", authz::review::serve_self_rules),
+            row(AUTHORIZATION, "subjectaccessreviews", "", authz::review::serve_access),
+            row(AUTHORIZATION, "localsubjectaccessreviews", "", authz::review::serve_local_access),
+        ]
+    }
 }
 
 /// Who answers a path that is no resource.

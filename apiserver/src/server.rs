@@ -1,6 +1,8 @@
 //! The API server as a value: its settings, its store, and the tables that plug into the request path.
 
+use crate::authn::service_account::Tokens;
 use crate::authz::rbac::Rbac;
+use crate::bootstrap::{self, BootstrapError};
 use crate::config::Config;
 use crate::identity::UserInfo;
 use crate::in_process::InProcess;
@@ -9,7 +11,7 @@ use crate::metrics::Metrics;
 use crate::plugins::{Admission, Authenticator, Authorizer, NodeConnector};
 use crate::resources::{Def, Resources};
 use crate::watch_cache::WatchCache;
-use crate::{authn, authz};
+use crate::{admission, authn, authz};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use k8w_kinds::registry;
 use k8w_storage::datastore::{self, Datastore};
@@ -20,6 +22,8 @@ use std::sync::Arc;
 pub enum StartError {
     #[error("the datastore cannot be read")]
     Datastore(#[from] datastore::Error),
+    #[error(transparent)]
+    Bootstrap(#[from] BootstrapError),
 }
 
 /// The ordered tables that a request passes.
@@ -28,13 +32,26 @@ pub struct Plugins {
     pub authenticators: Vec<Arc<dyn Authenticator>>,
     pub authorizers: Vec<Arc<dyn Authorizer>>,
     pub admission: Vec<Arc<dyn Admission>>,
+    /// What the rules review reads.
+    pub rbac: Option<Arc<Rbac>>,
+    /// What issues and reviews tokens.
+    pub tokens: Option<Arc<Tokens>>,
 }
 
 impl Plugins {
     /// Everything that a cluster runs with.
     pub fn standard(config: &Config, cache: &Arc<WatchCache>) -> Self {
         let rbac = Arc::new(Rbac::new(cache));
-        Plugins { authenticators: authn::all(config, cache), authorizers: authz::all(&rbac), admission: Vec::new() }
+        let authorizers = authz::all(cache, &rbac);
+        let tokens = config.token_key.clone().map(|key| Tokens::new(key, cache.clone(), authn::issuer(config)));
+        let tokens = tokens.map(Arc::new);
+        Plugins {
+            authenticators: authn::all(config, tokens.as_ref()),
+            admission: admission::all(&rbac, &authorizers),
+            authorizers,
+            rbac: Some(rbac),
+            tokens,
+        }
     }
 }
 
@@ -51,11 +68,14 @@ pub struct ApiServer {
 }
 
 impl ApiServer {
-    /// Starts with the standard plugins; when this returns, reads are served from memory.
+    /// Starts with the standard plugins; when this returns, reads are served from memory and the objects that every
+    /// cluster has are there.
     pub async fn start(config: Config, datastore: Arc<dyn Datastore>) -> Result<Arc<Self>, StartError> {
         let cache = WatchCache::start(datastore.clone()).await?;
         let plugins = Plugins::standard(&config, &cache);
-        Ok(Self::assemble(config, datastore, cache, plugins))
+        let server = Self::assemble(config, datastore, cache, plugins);
+        bootstrap::reconcile(&server).await?;
+        Ok(server)
     }
 
     /// Starts with plugins of the caller's choice.

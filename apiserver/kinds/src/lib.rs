@@ -5,6 +5,8 @@
 
 pub mod age;
 pub mod apps;
+pub mod authentication;
+pub mod authorization;
 pub mod coordination;
 pub mod core;
 pub mod discovery;

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use crate::kind::KindDef;
-use crate::{apps, coordination, core, discovery, events, networking, node, rbac};
+use crate::{apps, authentication, authorization, coordination, core, discovery, events, networking, node, rbac};
 
 static ALL: LazyLock<Vec<KindDef>> = LazyLock::new(|| {
     vec![
@@ -24,6 +24,12 @@ static ALL: LazyLock<Vec<KindDef>> = LazyLock::new(|| {
         apps::deployment::definition(),
         apps::replica_set::definition(),
         apps::stateful_set::definition(),
+        authentication::self_subject_review::definition(),
+        authentication::token_review::definition(),
+        authorization::local_subject_access_review::definition(),
+        authorization::self_subject_access_review::definition(),
+        authorization::self_subject_rules_review::definition(),
+        authorization::subject_access_review::definition(),
         coordination::lease::definition(),
         discovery::endpoint_slice::definition(),
         events::event::definition(),

@@ -56,7 +56,8 @@ mod tests {
     async fn class_of(classes: Vec<Value>, annotations: Value, spec: Value) -> Value {
         let ingress = json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "spec": spec,
             "metadata": {"name": "i", "namespace": "a", "annotations": annotations}});
-        World::new(classes).await.create(&DefaultIngressClass, ingress).await.unwrap()["spec"]["ingressClassName"].clone()
+        World::new(classes).await.create(&DefaultIngressClass, ingress).await.unwrap()["spec"]["ingressClassName"]
+            .clone()
     }
 
     #[tokio::test]

@@ -14,7 +14,7 @@ mod runtime_class;
 mod service_account;
 mod taint_nodes_by_condition;
 #[cfg(test)]
-mod testing;
+pub mod testing;
 mod wasm_architecture;
 
 use std::sync::Arc;
@@ -53,7 +53,11 @@ fn is_kind(request: &AdmissionRequest<'_>, group: &str, plural: &str) -> bool {
 
 /// 403 as admission words it: `pods "x" is forbidden: …`.
 fn forbidden(request: &AdmissionRequest<'_>, why: impl std::fmt::Display) -> Status {
-    let name = [request.name, text(request.object, &["metadata", "name"]), text(request.object, &["metadata", "generateName"])];
+    let name = [
+        request.name,
+        text(request.object, &["metadata", "name"]),
+        text(request.object, &["metadata", "generateName"]),
+    ];
     let name = name.into_iter().find(|name| !name.is_empty()).unwrap_or("Unknown");
     Status::forbidden(&request.resource.group, &request.resource.plural, name, why)
 }

@@ -73,9 +73,7 @@ mod tests {
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "b"}, "status": {"phase": "Terminating"}}),
         ])
         .await;
-        let pod = |namespace: &str| {
-            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": namespace}})
-        };
+        let pod = |namespace: &str| json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": namespace}});
         assert!(world.create(&NamespaceLifecycle, pod("a")).await.is_ok());
         let gone = world.create(&NamespaceLifecycle, pod("b")).await.unwrap_err();
         assert_eq!(

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use k8w_kinds::object::{get, list, map, text};
 use serde_json::Value;
 
-use super::{forbidden, is_kind};
+use super::forbidden;
 use crate::authz::node_name;
 use crate::plugins::{Admission, AdmissionRequest, Operation};
 use crate::status::Status;
@@ -47,14 +47,18 @@ fn pod(request: &AdmissionRequest<'_>, node: &str) -> Option<String> {
             Some(format!("node {node:?} can only update pod status for pods with spec.nodeName set to itself"))
         }
         (Operation::Create, "eviction") => None,
-        (Operation::Update, "") => Some(format!("unexpected operation \"UPDATE\", node {node:?} can only create and delete mirror pods")),
+        (Operation::Update, "") => {
+            Some(format!("unexpected operation \"UPDATE\", node {node:?} can only create and delete mirror pods"))
+        }
         _ => None,
     }
 }
 
 fn mirror_pod(pod: &Value, node: &str) -> Option<String> {
     if get(pod, &["metadata", "annotations", MIRROR_ANNOTATION]).is_none() {
-        return Some(format!("pod does not have {MIRROR_ANNOTATION:?} annotation, node {node:?} can only create mirror pods"));
+        return Some(format!(
+            "pod does not have {MIRROR_ANNOTATION:?} annotation, node {node:?} can only create mirror pods"
+        ));
     }
     if text(pod, &["spec", "nodeName"]) != node {
         return Some(format!("node {node:?} can only create pods with spec.nodeName set to itself"));
@@ -73,7 +77,8 @@ fn mirror_pod(pod: &Value, node: &str) -> Option<String> {
 }
 
 fn same_labels(request: &AdmissionRequest<'_>) -> Option<String> {
-    let labels = |pod: Option<&Value>| pod.and_then(|pod| map(pod, &["metadata", "labels"])).cloned().unwrap_or_default();
+    let labels =
+        |pod: Option<&Value>| pod.and_then(|pod| map(pod, &["metadata", "labels"])).cloned().unwrap_or_default();
     (labels(Some(request.object)) != labels(request.old)).then(|| "cannot update labels through pod status".to_owned())
 }
 
@@ -116,11 +121,8 @@ mod tests {
     use crate::identity::UserInfo;
 
     async fn world() -> World {
-        let user = UserInfo {
-            name: "system:node:n1".into(),
-            groups: vec!["system:nodes".into()],
-            ..UserInfo::default()
-        };
+        let user =
+            UserInfo { name: "system:node:n1".into(), groups: vec!["system:nodes".into()], ..UserInfo::default() };
         World::new([]).await.acting_as(user)
     }
 
@@ -137,10 +139,7 @@ mod tests {
         let world = world().await;
         assert!(world.create(&NodeRestriction, node("n1")).await.is_ok());
         let other = world.create(&NodeRestriction, node("n2")).await.unwrap_err();
-        assert_eq!(
-            other.message,
-            "nodes \"n2\" is forbidden: node \"n1\" is not allowed to modify node \"n2\""
-        );
+        assert_eq!(other.message, "nodes \"n2\" is forbidden: node \"n1\" is not allowed to modify node \"n2\"");
         let mut labelled = node("n1");
         labelled["metadata"]["labels"] = json!({"node-restriction.kubernetes.io/trusted": "yes"});
         assert!(world.update(&NodeRestriction, node("n1"), labelled).await.is_err());

@@ -106,8 +106,16 @@ mod tests {
     impl Authorizer for Only {
         fn authorize(&self, attributes: &Attributes<'_>) -> Decision {
             let info = attributes.info;
-            let what = if info.subresource.is_empty() { info.resource.clone() } else { format!("{}/{}", info.resource, info.subresource) };
-            if attributes.verb == self.0 && what == self.1 { Decision::Allow } else { Decision::NoOpinion(String::new()) }
+            let what = if info.subresource.is_empty() {
+                info.resource.clone()
+            } else {
+                format!("{}/{}", info.resource, info.subresource)
+            };
+            if attributes.verb == self.0 && what == self.1 {
+                Decision::Allow
+            } else {
+                Decision::NoOpinion(String::new())
+            }
         }
     }
 

@@ -35,7 +35,8 @@ impl Admission for Priority {
             );
             return Err(forbidden(request, why));
         }
-        let preemption = class.as_ref().map(|class| text(class, &["preemptionPolicy"])).filter(|policy| !policy.is_empty());
+        let preemption =
+            class.as_ref().map(|class| text(class, &["preemptionPolicy"])).filter(|policy| !policy.is_empty());
         let spec = &mut request.object["spec"];
         if let Some(class) = &class {
             spec["priorityClassName"] = text(class, &["metadata", "name"]).into();

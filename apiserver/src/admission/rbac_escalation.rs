@@ -64,9 +64,8 @@ impl RbacEscalation {
     fn role(&self, request: &AdmissionRequest<'_>) -> Result<(), Status> {
         let rules = rules_of(request.object);
         let aggregation = |role: &Value| role.get("aggregationRule").cloned();
-        let unchanged = request.old.is_some_and(|old| {
-            rules_of(old) == rules && aggregation(old) == aggregation(request.object)
-        });
+        let unchanged =
+            request.old.is_some_and(|old| rules_of(old) == rules && aggregation(old) == aggregation(request.object));
         if unchanged || self.may(request, "escalate", &request.resource.plural, request.name) {
             return Ok(());
         }
@@ -133,7 +132,8 @@ mod tests {
     use crate::identity::UserInfo;
 
     fn object(kind: &str, namespace: &str, name: &str, rest: Value) -> Value {
-        let mut object = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": {"name": name}});
+        let mut object =
+            json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": {"name": name}});
         if !namespace.is_empty() {
             object["metadata"]["namespace"] = namespace.into();
         }

@@ -98,10 +98,12 @@ fn wants_token(pod: &Value, account: &Value) -> bool {
 fn mount_token(pod: &mut Value) {
     let volumes = list(pod, &["spec", "volumes"]).iter().map(|volume| text(volume, &["name"]));
     let existing = volumes.clone().find(|name| name.starts_with(VOLUME_PREFIX)).map(str::to_owned);
-    let name = existing.clone().unwrap_or_else(|| loop {
-        let name = format!("{VOLUME_PREFIX}{}", random_suffix());
-        if volumes.clone().all(|other| other != name) {
-            break name;
+    let name = existing.clone().unwrap_or_else(|| {
+        loop {
+            let name = format!("{VOLUME_PREFIX}{}", random_suffix());
+            if volumes.clone().all(|other| other != name) {
+                break name;
+            }
         }
     });
     let mount = json!({"name": name, "readOnly": true, "mountPath": MOUNT_PATH});

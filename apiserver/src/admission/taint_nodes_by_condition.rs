@@ -23,9 +23,8 @@ impl Admission for TaintNodesByCondition {
             return Ok(());
         }
         let mut taints = list(request.object, &["spec", "taints"]).to_vec();
-        let there = |taint: &serde_json::Value| {
-            text(taint, &["key"]) == NOT_READY && text(taint, &["effect"]) == "NoSchedule"
-        };
+        let there =
+            |taint: &serde_json::Value| text(taint, &["key"]) == NOT_READY && text(taint, &["effect"]) == "NoSchedule";
         if !taints.iter().any(there) {
             taints.push(json!({"key": NOT_READY, "effect": "NoSchedule"}));
             if !request.object["spec"].is_object() {

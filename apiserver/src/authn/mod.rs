@@ -5,6 +5,8 @@
 
 mod bearer;
 pub mod impersonation;
+pub mod review;
+pub mod service_account;
 pub mod token_file;
 pub mod x509;
 
@@ -13,7 +15,7 @@ use std::sync::Arc;
 use crate::config::Config;
 use crate::identity::UserInfo;
 use crate::plugins::Authenticator;
-use crate::watch_cache::WatchCache;
+use service_account::Tokens;
 
 /// The group of every user that proved who it is.
 pub const AUTHENTICATED: &str = "system:authenticated";
@@ -22,8 +24,21 @@ pub const AUTHENTICATED: &str = "system:authenticated";
 const ANONYMOUS_PATHS: &[&str] = &["/healthz", "/livez", "/readyz"];
 
 /// The authenticators of a cluster, in order.
-pub fn all(_config: &Config, _cache: &Arc<WatchCache>) -> Vec<Arc<dyn Authenticator>> {
-    vec![Arc::new(x509::ClientCertificate)]
+pub fn all(config: &Config, tokens: Option<&Arc<Tokens>>) -> Vec<Arc<dyn Authenticator>> {
+    let mut all: Vec<Arc<dyn Authenticator>> = vec![Arc::new(x509::ClientCertificate)];
+    if let Some(file) = &config.token_file {
+        all.push(file.clone());
+    }
+    // Last of those that take bearer tokens: it refuses what it does not know.
+    if let Some(tokens) = tokens {
+        all.push(tokens.clone());
+    }
+    all
+}
+
+/// What service-account tokens name as their issuer, and as their audience when they are for the API server.
+pub fn issuer(config: &Config) -> String {
+    format!("https://kubernetes.default.svc.{}", config.cluster_domain)
 }
 
 /// The user of a request without credentials; `None` where there must be some.

@@ -22,6 +22,12 @@ pub struct TokenFileError {
     pub line: usize,
 }
 
+impl std::fmt::Debug for TokenFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "TokenFile({} users)", self.0.len())
+    }
+}
+
 impl TokenFile {
     /// Reads the file's text.
     pub fn parse(text: &str) -> Result<TokenFile, TokenFileError> {

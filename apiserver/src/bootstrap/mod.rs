@@ -21,6 +21,7 @@ use crate::body::Body;
 use crate::identity::{Peer, UserInfo};
 use crate::pki::MASTERS_GROUP;
 use plan::{Keep, Write, plan};
+pub use roles::node_rules;
 
 /// As whom the API server writes its own objects.
 const USER: &str = "system:apiserver";

@@ -284,6 +284,11 @@ impl Grant {
     }
 }
 
+/// The rules of the role `system:node`.
+pub fn node_rules() -> Vec<Rule> {
+    NODE.iter().map(Grant::rule).collect()
+}
+
 /// Every ClusterRole, aggregated ones with the rules that their parts add up to.
 pub fn cluster_roles() -> Vec<Value> {
     let single = ROLES.iter().map(|role| {

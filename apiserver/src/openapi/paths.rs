@@ -66,7 +66,7 @@ pub fn group_version(kind: &KindDef) -> String {
 
 /// The types that the kind's operations refer to.
 pub fn types(kind: &KindDef) -> Vec<String> {
-    let bodies = kind.subresources.iter().map(|sub| body_type(kind, sub));
+    let bodies = kind.subresources.iter().filter(|sub| !is_stream(sub)).map(|sub| body_type(kind, sub));
     let mut types: Vec<String> = bodies.collect();
     types.push(kind.schema_name.to_string());
     if kind.verbs.contains(&"list") {
@@ -101,7 +101,8 @@ pub fn of(kind: &KindDef) -> Vec<(String, Value)> {
     put(item.clone(), named, item_operations(kind, kind.verbs, kind.schema_name.to_string(), own_gvk(kind), ""));
     for sub in &kind.subresources {
         let gvk = sub.gvk.unwrap_or(own_gvk(kind));
-        let operations = item_operations(kind, sub.verbs, body_type(kind, sub), gvk, sub.name);
+        let body = if is_stream(sub) { String::new() } else { body_type(kind, sub) };
+        let operations = item_operations(kind, sub.verbs, body, gvk, sub.name);
         put(format!("{item}/{}", sub.name), named, operations);
     }
     paths
@@ -127,6 +128,11 @@ fn body_type(kind: &KindDef, sub: &Subresource) -> String {
             format!("io.k8s.api.{package}.{version}.{name}")
         }
     }
+}
+
+/// Whether a subresource answers with a stream (logs, exec) and its kind is that of its query parameters.
+fn is_stream(sub: &Subresource) -> bool {
+    sub.name == "log" || sub.gvk.is_some_and(|(_, _, kind)| kind.ends_with("Options"))
 }
 
 fn collection_operations(kind: &KindDef) -> Map<String, Value> {
@@ -171,6 +177,7 @@ fn item_operations(
         let base = |name, action| Operation { answer: &body, gvk, subresource, ..Operation::new(kind, name, action) };
         let (method, operation) = match *verb {
             "get" if subresource == "log" => ("get", Operation { parameters: LOG, ..base("read", "get") }),
+            "get" if body.is_empty() => ("get", base("connect", "connect")),
             "get" => ("get", base("read", "get")),
             "update" => ("put", Operation { body: Some(&body), parameters: WRITE, ..base("replace", "put") }),
             "patch" => {
@@ -181,6 +188,7 @@ fn item_operations(
                 let body = Some(DELETE_OPTIONS);
                 ("delete", Operation { body, answer: STATUS, parameters: DELETE, ..base("delete", "delete") })
             }
+            "create" if body.is_empty() => ("post", base("connect", "connect")),
             "create" if !subresource.is_empty() => {
                 ("post", Operation { body: Some(&body), parameters: WRITE, ..base("create", "post") })
             }
@@ -271,7 +279,11 @@ impl<'a> Operation<'a> {
     }
 }
 
+/// The schema of a body; without a name it is text.
 fn reference(schema: &str) -> Value {
+    if schema.is_empty() {
+        return json!({"type": "string"});
+    }
     json!({"$ref": format!("#/components/schemas/{schema}")})
 }
 

@@ -29,6 +29,13 @@ pub struct TokenKey {
 
 const COORDINATE_BYTES: usize = 32;
 
+/// Shows which key it is, and nothing of it.
+impl std::fmt::Debug for TokenKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "TokenKey({})", self.key_id)
+    }
+}
+
 impl TokenKey {
     /// From a PKCS #8 private key in PEM; `None` if it is not a P-256 key.
     pub(super) fn from_pem(pem: &str) -> Option<TokenKey> {

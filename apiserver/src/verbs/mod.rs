@@ -15,6 +15,8 @@ mod update;
 mod watch;
 
 pub use binding::serve_bindings;
+pub use object::Expected;
+pub use options::FieldValidation;
 
 use crate::ApiServer;
 use crate::call::Call;

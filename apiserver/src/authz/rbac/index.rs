@@ -126,7 +126,8 @@ impl Index {
     /// Whether any rule bound to the user allows the request.
     pub fn allows(&self, attributes: &Attributes<'_>) -> bool {
         let info = attributes.info;
-        self.grants(attributes.user, &info.namespace).any(|rules| rules.iter().any(|rule| rule.allows(info)))
+        self.grants(attributes.user, &info.namespace)
+            .any(|rules| rules.iter().any(|rule| rule.allows(attributes.verb, info)))
     }
 
     /// All rules bound to the user for `namespace` (empty: cluster-wide ones only).
@@ -196,7 +197,7 @@ mod tests {
             namespace: namespace.into(),
             ..RequestInfo::default()
         };
-        index.allows(&Attributes { user: &user, info: &info })
+        index.allows(&Attributes { user: &user, verb, info: &info })
     }
 
     fn sample() -> Index {
