@@ -2,8 +2,11 @@
 
 use crate::discovery::Discovery;
 use crate::openapi::OpenApi;
-use crate::watch_cache::{KindCache, WatchCache};
+use crate::watch_cache::{Corrupt, KindCache, Record, WatchCache, encode, kind_prefix, storage_key};
+use bytes::Bytes;
 use k8w_kinds::kind::KindDef;
+use k8w_storage::datastore::Revision;
+use serde_json::Value;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::ops::Deref;
@@ -41,6 +44,44 @@ impl Deref for Resource {
     }
 }
 
+impl Resource {
+    /// The API group under which the objects are stored.
+    fn stored_group(&self) -> &str {
+        self.stored_as.as_ref().map_or(&self.group, |stored| &stored.group)
+    }
+
+    /// Where all objects of the kind are stored.
+    pub fn storage_prefix(&self) -> String {
+        kind_prefix(self.stored_group(), &self.plural)
+    }
+
+    /// Where one object is stored.
+    pub fn storage_key(&self, namespace: &str, name: &str) -> Bytes {
+        storage_key(self.stored_group(), &self.plural, namespace, name)
+    }
+
+    /// An object as it is stored; it must not have a resource version any more.
+    pub fn encode(&self, object: &Value) -> Bytes {
+        match &self.stored_as {
+            None => encode(object).into(),
+            Some(stored) => {
+                let mut object = object.clone();
+                stored.conversion.to_stored(&mut object);
+                encode(&object).into()
+            }
+        }
+    }
+
+    /// A stored object as it is served. `key` is its key below the kind.
+    pub fn decode(&self, key: Bytes, stored: &[u8], revision: Revision) -> Result<Record, Corrupt> {
+        let record = Record::new(key, stored, revision)?;
+        match &self.stored_as {
+            None => Ok(record),
+            Some(stored) => record.converted(&*stored.conversion),
+        }
+    }
+}
+
 /// A snapshot of all kinds that are served.
 #[derive(Default)]
 pub struct Resources {
@@ -56,7 +97,10 @@ impl Resources {
     pub fn new(defs: impl IntoIterator<Item = Def>, cache: &WatchCache) -> Self {
         let mut resources = Resources::default();
         for def in defs {
-            let objects = cache.kind(&def.group, &def.plural);
+            let objects = match &def.stored_as {
+                None => cache.kind(&def.group, &def.plural),
+                Some(stored) => cache.kind(&stored.group, &def.plural).view(stored.conversion.clone()),
+            };
             let resource = Arc::new(Resource { def, objects });
             resources.by_plural.entry(resource.plural.to_string()).or_default().push(resource.clone());
             resources.all.push(resource);

@@ -38,7 +38,23 @@ pub struct KindDef {
     /// What field selectors may name beside `metadata.name` and `metadata.namespace`.
     pub selectable_fields: Vec<SelectableField>,
     pub strategy: Arc<dyn Strategy>,
+    /// Set where the objects are stored as another kind of the same plural name.
+    pub stored_as: Option<StoredAs>,
     schema: OnceLock<Schema>,
+}
+
+/// Another spelling of a kind, under which its objects are stored: one object then shows in both.
+#[derive(Clone)]
+pub struct StoredAs {
+    /// API group of the stored kind.
+    pub group: Cow<'static, str>,
+    pub conversion: Arc<dyn Conversion>,
+}
+
+/// Turns an object of a kind into the kind it is stored as, and back; `apiVersion` included.
+pub trait Conversion: Send + Sync {
+    fn to_stored(&self, object: &mut Value);
+    fn from_stored(&self, object: &mut Value);
 }
 
 impl KindDef {
@@ -66,6 +82,7 @@ impl KindDef {
             columns: vec![Column::name(), Column::created_at()],
             selectable_fields: Vec::new(),
             strategy: Arc::new(Plain),
+            stored_as: None,
             schema: OnceLock::new(),
         }
     }
@@ -113,6 +130,12 @@ impl KindDef {
 
     pub fn strategy(mut self, strategy: impl Strategy + 'static) -> KindDef {
         self.strategy = Arc::new(strategy);
+        self
+    }
+
+    /// A kind whose objects are stored as those of the same plural name in `group`.
+    pub fn stored_as(mut self, group: &'static str, conversion: impl Conversion + 'static) -> KindDef {
+        self.stored_as = Some(StoredAs { group: group.into(), conversion: Arc::new(conversion) });
         self
     }
 

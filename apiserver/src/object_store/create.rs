@@ -1,6 +1,6 @@
 //! Creating objects.
 
-use super::{ATTEMPTS, Committed, Write, Written, encoded, meta};
+use super::{ATTEMPTS, Committed, Write, Written, meta};
 use crate::effects::Plan;
 use crate::plugins::Operation;
 use crate::status::Status;
@@ -61,16 +61,16 @@ async fn store(write: &Write<'_>, mut object: Value, base: Option<&str>) -> Resu
     loop {
         let name = meta::text(&object, "name").to_string();
         let plan = Plan::new(write.server, write.resource, None, Some(&mut object)).await?;
-        let stored = encoded(&mut object);
+        let stored = write.encoded(&mut object);
         if write.dry_run {
             if write.resource.objects.get(write.namespace, &name).is_some() {
                 return Err(already_exists(write, &name));
             }
-            return Ok(Written { json: write.written(&name, stored, None)?, created: true });
+            return Ok(Written { json: write.written(&name, &stored, None)?, created: true });
         }
         match write.commit(write.key(&name), 0, Some(stored.clone()), &plan).await? {
             Committed::At(revision) => {
-                let json = write.written(&name, stored, Some(revision))?;
+                let json = write.written(&name, &stored, Some(revision))?;
                 return Ok(Written { json, created: true });
             }
             Committed::Moved(_) => match base {

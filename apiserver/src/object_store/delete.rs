@@ -3,7 +3,7 @@
 //! <https://kubernetes.io/docs/concepts/overview/working-with-objects/finalizers/>,
 //! <https://kubernetes.io/docs/concepts/architecture/garbage-collection/#cascading-deletion>
 
-use super::{ATTEMPTS, Committed, Write, encoded, meta};
+use super::{ATTEMPTS, Committed, Write, meta};
 use crate::effects::Plan;
 use crate::plugins::Operation;
 use crate::resources::Resource;
@@ -66,24 +66,24 @@ pub async fn delete(write: &mut Write<'_>, options: &DeleteOptions) -> Result<De
             Marked::Pending => return done(live.json(), false),
             Marked::Remove => (None, Plan::new(write.server, write.resource, Some(&old), None).await?),
             Marked::Keep(new) if meta::same(&new, &old) => return done(live.json(), false),
-            Marked::Keep(mut new) => (Some(encoded(&mut new)), Plan::default()),
+            Marked::Keep(mut new) => (Some(write.encoded(&mut new)), Plan::default()),
         };
         if write.dry_run {
             return match value {
                 None => done(live.json(), true),
-                Some(stored) => done(&write.written(write.name, stored, Some(live.revision()))?, false),
+                Some(stored) => done(&write.written(write.name, &stored, Some(live.revision()))?, false),
             };
         }
         match write.commit(write.key(write.name), live.revision(), value.clone(), &plan).await? {
             Committed::At(revision) => {
                 return match value {
                     None => done(live.at_revision(revision).json(), true),
-                    Some(stored) => done(&write.written(write.name, stored, Some(revision))?, false),
+                    Some(stored) => done(&write.written(write.name, &stored, Some(revision))?, false),
                 };
             }
             Committed::Moved(None) => return Err(write.not_found()),
             Committed::Moved(Some(now)) => {
-                let record = Record::new(live.key().clone(), &now.value, now.mod_revision).map_err(Status::internal)?;
+                let record = write.current(&live, &now)?;
                 live = Arc::new(record);
             }
             Committed::Claimed(_) => return Err(Status::internal("a deletion claims nothing")),

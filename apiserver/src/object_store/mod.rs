@@ -23,7 +23,7 @@ use crate::identity::UserInfo;
 use crate::plugins::{AdmissionRequest, Operation};
 use crate::resources::Resource;
 use crate::status::Status;
-use crate::watch_cache::{Record, encode, storage_key};
+use crate::watch_cache::Record;
 use bytes::Bytes;
 use jiff::Timestamp;
 use k8w_kinds::field::FieldError;
@@ -163,7 +163,7 @@ impl Write<'_> {
     }
 
     fn key(&self, name: &str) -> Bytes {
-        storage_key(&self.resource.group, &self.resource.plural, self.namespace, name)
+        self.resource.storage_key(self.namespace, name)
     }
 
     /// One transaction: the object at `expected` becomes `value` (or nothing), together with its effects.
@@ -195,16 +195,21 @@ impl Write<'_> {
         }
     }
 
-    /// The object as it would be served at `revision`; without a revision it was not stored.
-    fn written(&self, name: &str, stored: Bytes, revision: Option<Revision>) -> Result<Bytes, Status> {
-        let Some(revision) = revision else { return Ok(stored) };
-        let record = Record::new(Bytes::copy_from_slice(name.as_bytes()), &stored, revision);
-        record.map(|record| record.json().clone()).map_err(Status::internal)
+    /// The object as somebody else just left it.
+    fn current(&self, live: &Record, now: &KeyValue) -> Result<Record, Status> {
+        self.resource.decode(live.key().clone(), &now.value, now.mod_revision).map_err(Status::internal)
     }
-}
 
-/// The object without its resource version, as it is stored.
-fn encoded(object: &mut Value) -> Bytes {
-    meta::remove(object, "resourceVersion");
-    Bytes::from(encode(object))
+    /// A stored object as it is served at `revision`; without a revision it was not stored.
+    fn written(&self, name: &str, stored: &[u8], revision: Option<Revision>) -> Result<Bytes, Status> {
+        let key = Bytes::copy_from_slice(name.as_bytes());
+        let record = self.resource.decode(key, stored, revision.unwrap_or_default()).map_err(Status::internal)?;
+        Ok(if revision.is_some() { record.json().clone() } else { record.without_version() })
+    }
+
+    /// The object as it is stored: without its resource version.
+    fn encoded(&self, object: &mut Value) -> Bytes {
+        meta::remove(object, "resourceVersion");
+        self.resource.encode(object)
+    }
 }

@@ -1,7 +1,7 @@
 //! Changing objects: by replacement, by patch, and through subresources.
 
 use super::delete::{held_back, inherit_deletion};
-use super::{ATTEMPTS, Committed, Write, Written, encoded, meta};
+use super::{ATTEMPTS, Committed, Write, Written, meta};
 use crate::effects::{self, Plan};
 use crate::plugins::Operation;
 use crate::status::Status;
@@ -156,8 +156,8 @@ async fn store(write: &Write<'_>, live: &Record, old: Value, mut new: Value, rem
     for attempt in 1.. {
         let claimant = (!removed).then_some(&mut new);
         let plan = Plan::new(write.server, write.resource, Some(&old), claimant).await?;
-        let stored = encoded(&mut new);
-        let at = |revision| write.written(write.name, stored.clone(), Some(revision)).map(Stored::Done);
+        let stored = write.encoded(&mut new);
+        let at = |revision| write.written(write.name, &stored, Some(revision)).map(Stored::Done);
         if write.dry_run {
             return at(live.revision());
         }
@@ -166,7 +166,7 @@ async fn store(write: &Write<'_>, live: &Record, old: Value, mut new: Value, rem
             Committed::At(revision) => return at(revision),
             Committed::Moved(None) => return Ok(Stored::Moved(None)),
             Committed::Moved(Some(now)) => {
-                let record = Record::new(live.key().clone(), &now.value, now.mod_revision).map_err(Status::internal)?;
+                let record = write.current(live, &now)?;
                 return Ok(Stored::Moved(Some(Arc::new(record))));
             }
             Committed::Claimed(index) => {

@@ -14,7 +14,7 @@ use crate::routes::Answer;
 use crate::selector::{FieldSelector, Filter, LabelSelector};
 use crate::status::Status;
 use crate::table::{self, Include};
-use crate::watch_cache::{Record, kind_prefix, successor};
+use crate::watch_cache::{Record, successor};
 use bytes::Bytes;
 use http::{StatusCode, header};
 use k8w_kinds::field::{FieldError, FieldPath};
@@ -98,7 +98,7 @@ fn check_match(version: Option<&str>, version_match: Option<&str>, token: Option
 
 fn read_cache(resource: &Resource, filter: &Filter, limit: usize, reached: Revision) -> Page {
     let (mut records, changed) = match (filter.single_name(), &filter.namespace) {
-        (Some(name), namespace) if namespace.is_some() != !resource.namespaced => {
+        (Some(name), namespace) if namespace.is_some() == resource.namespaced => {
             let found = resource.objects.get(namespace.as_deref().unwrap_or_default(), name);
             (found.into_iter().collect(), 0)
         }
@@ -132,7 +132,7 @@ async fn read_history(
     revision: Option<Revision>,
     start: Option<String>,
 ) -> Result<Page, Status> {
-    let kind = kind_prefix(&resource.group, &resource.plural);
+    let kind = resource.storage_prefix();
     let range = KeyRange::prefix(match &filter.namespace {
         Some(namespace) => format!("{kind}{namespace}/"),
         None => kind.clone(),
@@ -152,7 +152,7 @@ async fn read_history(
         let (count, behind) = (chunk.items.len(), chunk.remaining);
         start_key = chunk.items.last().map(|last| successor(&last.key));
         for (index, item) in chunk.items.into_iter().enumerate() {
-            let record = Record::new(item.key.slice(kind.len()..), &item.value, item.mod_revision);
+            let record = resource.decode(item.key.slice(kind.len()..), &item.value, item.mod_revision);
             let record = record.map_err(Status::internal)?;
             if !filter.matches(&resource.def, &record) {
                 continue;

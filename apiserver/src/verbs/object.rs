@@ -189,7 +189,7 @@ pub fn answer_written(call: &Call, resource: &Resource, written: Written, warnin
 pub fn warn(response: &mut Response<Body>, warnings: &[String]) {
     const WARNING: HeaderName = HeaderName::from_static("warning");
     for text in warnings {
-        let quoted: String = text.chars().filter(|c| !c.is_control()).flat_map(|c| escape(c)).collect();
+        let quoted: String = text.chars().filter(|c| !c.is_control()).flat_map(escape).collect();
         if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
             response.headers_mut().append(WARNING, value);
         }

@@ -7,11 +7,11 @@ use crate::resources::Def;
 use crate::selector::Filter;
 use crate::status::Status;
 use bytes::Bytes;
-use k8w_kinds::kind::KindDef;
+use k8w_kinds::kind::{Conversion, KindDef};
 use k8w_storage::datastore::Revision;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 use tokio::sync::mpsc;
 
 /// How many past changes of a kind a watch can start from.
@@ -61,6 +61,26 @@ struct State {
     /// How many watchers are routed by each selectable field.
     routed_fields: BTreeMap<String, usize>,
     next_watcher: u64,
+    views: Vec<View>,
+}
+
+/// The same objects in another kind's spelling.
+#[derive(Clone)]
+struct View {
+    objects: Weak<KindCache>,
+    conversion: Arc<dyn Conversion>,
+}
+
+impl View {
+    fn convert(&self, record: &Record) -> Option<Arc<Record>> {
+        match record.converted(&*self.conversion) {
+            Ok(record) => Some(Arc::new(record)),
+            Err(error) => {
+                tracing::error!(%error, "an object cannot be converted");
+                None
+            }
+        }
+    }
 }
 
 /// All objects of one kind.
@@ -144,9 +164,26 @@ impl KindCache {
         Ok(Subscription { initial, backlog, receiver, revision, _place: place })
     }
 
+    /// The same objects in another kind's spelling, kept up to date for as long as the view is in use.
+    pub fn view(&self, conversion: Arc<dyn Conversion>) -> Arc<KindCache> {
+        let objects = Arc::new(KindCache::default());
+        let view = View { objects: Arc::downgrade(&objects), conversion };
+        let mut state = self.write();
+        let converted = state.objects.values().filter_map(|record| view.convert(record));
+        objects.reset(converted.map(|record| (record.key().clone(), record)).collect(), state.changed);
+        state.views.retain(|view| view.objects.strong_count() > 0);
+        state.views.push(view);
+        objects
+    }
+
     /// Puts a change of the datastore into effect.
     pub(super) fn apply(&self, revision: Revision, key: &[u8], current: Option<Arc<Record>>) {
         let mut state = self.write();
+        for view in &state.views {
+            if let Some(objects) = view.objects.upgrade() {
+                objects.apply(revision, key, current.as_ref().and_then(|record| view.convert(record)));
+            }
+        }
         let previous = match &current {
             Some(record) => state.objects.insert(record.key().clone(), record.clone()),
             None => state.objects.remove(key),
@@ -163,8 +200,14 @@ impl KindCache {
     /// Starts over with other objects: nothing is known about what happened between, so all watchers are closed.
     pub(super) fn reset(&self, objects: BTreeMap<Bytes, Arc<Record>>, revision: Revision) {
         let mut state = self.write();
-        let next_watcher = state.next_watcher;
-        *state = State { objects, horizon: revision, changed: revision, next_watcher, ..State::default() };
+        for view in &state.views {
+            if let Some(cache) = view.objects.upgrade() {
+                let converted = objects.values().filter_map(|record| view.convert(record));
+                cache.reset(converted.map(|record| (record.key().clone(), record)).collect(), revision);
+            }
+        }
+        let (next_watcher, views) = (state.next_watcher, std::mem::take(&mut state.views));
+        *state = State { objects, horizon: revision, changed: revision, next_watcher, views, ..State::default() };
     }
 
     fn unwatch(&self, route: &Route, id: u64) {

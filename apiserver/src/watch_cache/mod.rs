@@ -10,6 +10,7 @@
 
 mod change;
 mod kind;
+mod progress;
 mod record;
 mod subscription;
 
@@ -17,6 +18,8 @@ pub use change::{Change, EventType, frame, frame_named};
 pub use kind::{From, KindCache};
 pub use record::{Corrupt, Record, encode};
 pub use subscription::{Delivery, Subscription};
+
+use progress::Progress;
 
 use crate::status::Status;
 use bytes::Bytes;
@@ -26,7 +29,6 @@ use k8w_storage::datastore::{self, Datastore, Event, KeyRange, ListRequest, Revi
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
-use tokio::sync::watch;
 
 /// Objects are stored below this.
 const OBJECTS: &str = "/registry/";
@@ -43,7 +45,7 @@ const RETRY_MS: u64 = 500;
 pub struct WatchCache {
     datastore: Arc<dyn Datastore>,
     kinds: RwLock<HashMap<String, Arc<KindCache>>>,
-    revision: watch::Sender<Revision>,
+    progress: Progress,
 }
 
 type Changes = BoxStream<'static, datastore::Result<WatchItem>>;
@@ -51,7 +53,7 @@ type Changes = BoxStream<'static, datastore::Result<WatchItem>>;
 impl WatchCache {
     /// Reads everything and begins to follow the datastore; the task ends when the cache is dropped.
     pub async fn start(datastore: Arc<dyn Datastore>) -> datastore::Result<Arc<Self>> {
-        let cache = Arc::new(WatchCache { datastore, kinds: RwLock::default(), revision: watch::Sender::new(0) });
+        let cache = Arc::new(WatchCache { datastore, kinds: RwLock::default(), progress: Progress::default() });
         let changes = cache.fill().await?;
         tokio::spawn(follow(Arc::downgrade(&cache), changes));
         Ok(cache)
@@ -84,7 +86,7 @@ impl WatchCache {
 
     /// All changes up to this revision are in the cache and with their watchers.
     pub fn revision(&self) -> Revision {
-        *self.revision.borrow()
+        self.progress.reached()
     }
 
     /// Waits until reads see everything that was acknowledged before this call; returns the revision reached.
@@ -102,12 +104,9 @@ impl WatchCache {
         if current >= revision {
             return Ok(current);
         }
-        let mut progress = self.revision.subscribe();
-        let reached = progress.wait_for(|reached| *reached >= revision);
-        match tokio::time::timeout(Duration::from_millis(READ_WAIT_MS), reached).await {
-            Ok(Ok(reached)) => Ok(*reached),
-            _ => Err(Status::future_revision(revision, self.revision())),
-        }
+        let reached = tokio::time::timeout(Duration::from_millis(READ_WAIT_MS), self.progress.wait_for(revision)).await;
+        let current = self.revision();
+        if reached.is_ok() { Ok(current) } else { Err(Status::future_revision(revision, current)) }
     }
 
     /// Replaces everything by what the datastore holds now, and watches from there.
@@ -139,7 +138,7 @@ impl WatchCache {
         for (prefix, objects) in kinds {
             self.kind_below(&prefix).reset(objects, revision);
         }
-        self.revision.send_replace(revision);
+        self.progress.advance(revision);
         self.datastore.watch(KeyRange::prefix(EVERYTHING), revision).await
     }
 
@@ -153,11 +152,7 @@ impl WatchCache {
                 revision
             }
         };
-        self.revision.send_if_modified(|current| {
-            let newer = revision > *current;
-            *current = revision.max(*current);
-            newer
-        });
+        self.progress.advance(revision);
     }
 
     fn apply_event(&self, revision: Revision, event: Event) {

@@ -1,7 +1,7 @@
 //! One object at one revision, as it is served.
 
 use bytes::{Bytes, BytesMut};
-use k8w_kinds::kind::KindDef;
+use k8w_kinds::kind::{Conversion, KindDef};
 use k8w_storage::datastore::Revision;
 use serde::Deserialize;
 use serde_json::Value;
@@ -48,14 +48,26 @@ impl Record {
 
     /// The same object with another resource version: what a deletion event shows.
     pub fn at_revision(&self, revision: Revision) -> Self {
-        let open = self.version_at - VERSION_OPEN.len();
+        let (head, tail) = self.around_version();
+        Self::splice(self.key.clone(), head, revision, tail)
+    }
+
+    /// What stands before and after the resource version.
+    fn around_version(&self) -> (&[u8], &[u8]) {
         let rest = &self.json[self.version_at..];
         let close = rest.iter().position(|byte| *byte == b'"').unwrap_or(0);
-        let mut tail = &rest[close + 1..];
-        if let [b',', after @ ..] = tail {
-            tail = after;
+        let tail = &rest[close + 1..];
+        (&self.json[..self.version_at - VERSION_OPEN.len()], tail.strip_prefix(b",").unwrap_or(tail))
+    }
+
+    /// The same object in another kind's spelling.
+    pub fn converted(&self, conversion: &dyn Conversion) -> Result<Self, Corrupt> {
+        let mut object = self.value();
+        if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
+            metadata.remove("resourceVersion");
         }
-        Self::splice(self.key.clone(), &self.json[..open], revision, tail)
+        conversion.from_stored(&mut object);
+        Record::new(self.key.clone(), &encode(&object), self.revision)
     }
 
     fn splice(key: Bytes, head: &[u8], revision: Revision, tail: &[u8]) -> Self {
@@ -103,6 +115,12 @@ impl Record {
     /// The object as JSON.
     pub fn json(&self) -> &Bytes {
         &self.json
+    }
+
+    /// The object without a resource version: what was not stored has none.
+    pub fn without_version(&self) -> Bytes {
+        let (head, tail) = self.around_version();
+        [head, tail].concat().into()
     }
 
     /// The object, parsed anew; null if what was stored is not JSON.
@@ -221,7 +239,9 @@ mod tests {
                 expected["metadata"]["resourceVersion"] = json!(revision.to_string());
                 prop_assert_eq!(record.value(), expected.clone());
                 expected["metadata"]["resourceVersion"] = json!(later.to_string());
-                prop_assert_eq!(record.at_revision(later).value(), expected);
+                prop_assert_eq!(record.at_revision(later).value(), expected.clone());
+                expected["metadata"].as_object_mut().unwrap().remove("resourceVersion");
+                prop_assert_eq!(serde_json::from_slice::<Value>(&record.without_version()).unwrap(), expected);
             }
         }
     }

@@ -2,12 +2,14 @@
 //!
 //! Requests go straight into the chain, with a store in memory: no sockets, no files.
 
+#[cfg(test)]
 mod api;
 
 mod chunked_lists;
 mod deletion;
 mod dry_run;
 mod errors;
+mod events;
 mod field_validation;
 mod generated_names;
 mod objects;

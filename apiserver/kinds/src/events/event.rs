@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::core::event;
 use crate::field::{Field, FieldError};
-use crate::kind::{KindDef, SelectableField, Strategy};
+use crate::kind::{Conversion, KindDef, SelectableField, Strategy};
 use crate::{names, rules};
 
 pub fn definition() -> KindDef {
@@ -22,6 +22,42 @@ pub fn definition() -> KindDef {
         .columns(event::columns())
         .selectable(fields.map(SelectableField::at).into())
         .strategy(Event)
+        .stored_as("", Spelling)
+}
+
+/// What the core group and this one call the same field.
+const NAMES: [(&str, &str); 7] = [
+    ("count", "deprecatedCount"),
+    ("firstTimestamp", "deprecatedFirstTimestamp"),
+    ("involvedObject", "regarding"),
+    ("lastTimestamp", "deprecatedLastTimestamp"),
+    ("message", "note"),
+    ("reportingComponent", "reportingController"),
+    ("source", "deprecatedSource"),
+];
+
+/// An event is one object, whichever group it is read in.
+struct Spelling;
+
+impl Conversion for Spelling {
+    fn to_stored(&self, event: &mut Value) {
+        event["apiVersion"] = "v1".into();
+        rename(event, NAMES.map(|(core, ours)| (ours, core)));
+    }
+
+    fn from_stored(&self, event: &mut Value) {
+        event["apiVersion"] = "events.k8s.io/v1".into();
+        rename(event, NAMES);
+    }
+}
+
+fn rename(event: &mut Value, names: [(&str, &str); 7]) {
+    let Some(fields) = event.as_object_mut() else { return };
+    for (from, to) in names {
+        if let Some(value) = fields.remove(from) {
+            fields.insert(to.to_owned(), value);
+        }
+    }
 }
 
 struct Event;
