@@ -1,28 +1,39 @@
-//! HTTP requests that leave a pod: in process when the endpoint is a component of this node, pooled connections otherwise.
+//! HTTP requests that leave a pod or the ingress: in process when the endpoint is a component of this node, pooled
+//! connections otherwise.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use http::Uri;
+use http::header::{CONNECTION, HOST, HeaderValue, UPGRADE};
 use http::uri::{Authority, Scheme};
-use http_body_util::BodyExt;
+use http::{Request, Response, Uri};
+use hyper::body::Incoming;
 use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsConnector;
 
 use crate::dns::Lookup;
 use crate::endpoint::{Body, Endpoint, PodIdentity};
 use crate::network::{Network, Refused};
-use crate::stream::Stream;
+use crate::{headers, serve};
 
+/// Connections open to all endpoints together. Further requests wait for one.
+const MAX_CONNECTIONS: usize = 4096;
 /// Connections kept open to one endpoint while nothing uses them.
 const MAX_IDLE_PER_ENDPOINT: usize = 64;
 /// How long an unused connection is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a TLS handshake with a foreign host may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a request got no response.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +47,7 @@ pub enum SendError {
     #[error(transparent)]
     Refused(#[from] Refused),
     #[error("the request to {endpoint} failed")]
-    Failed { endpoint: String, source: hyper_util::client::legacy::Error },
+    Failed { endpoint: SocketAddr, source: hyper_util::client::legacy::Error },
 }
 
 /// The pool of connections to endpoints outside this process, and to pods that listen by themselves.
@@ -45,99 +56,228 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub fn new(network: Weak<Network>, _tls: Option<Arc<rustls::ClientConfig>>) -> Self {
+    pub fn new(network: Weak<Network>, tls: Option<Arc<rustls::ClientConfig>>) -> Self {
+        let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let dialer = Dialer { network, tls: tls.map(TlsConnector::from), permits };
         let pool = Pool::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(MAX_IDLE_PER_ENDPOINT)
-            .build(Dialer { network });
+            .build(dialer);
         Self { pool }
     }
 
+    /// Sends a request of a pod to where its URI points.
     pub async fn send(
         &self,
         network: &Network,
         from: Option<&PodIdentity>,
-        request: http::Request<Body>,
-    ) -> Result<http::Response<Body>, SendError> {
-        if request.uri().scheme() != Some(&Scheme::HTTP) {
-            return Err(SendError::Scheme(request.uri().scheme_str().unwrap_or("(none)").to_owned()));
-        }
+        request: Request<Body>,
+    ) -> Result<Response<Body>, SendError> {
+        let (default_port, secure) = match request.uri().scheme() {
+            Some(scheme) if *scheme == Scheme::HTTP => (80, false),
+            Some(scheme) if *scheme == Scheme::HTTPS => (443, true),
+            other => return Err(SendError::Scheme(other.map_or("(none)", Scheme::as_str).to_owned())),
+        };
         let authority = request.uri().authority().ok_or(SendError::NoHost)?;
-        let port = authority.port_u16().unwrap_or(80);
-        let ip = resolve(network, from, authority).await?;
-        let dst = SocketAddr::new(ip, port);
-        match network.select(from, dst)? {
-            Endpoint::Local(handler) => Ok(handler.call(request).await),
-            Endpoint::Listener(queue) => self.pooled(queue.address(), request).await,
-            Endpoint::Remote(address) => self.pooled(address, request).await,
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        let port = authority.port_u16().unwrap_or(default_port);
+        match find(network, from, &host, port).await? {
+            // A component speaks HTTP, not TLS.
+            Endpoint::Local(handler) if !secure => Ok(handler.call(request).await),
+            Endpoint::Local(_) => Err(SendError::Scheme("https to a component of this cluster".into())),
+            Endpoint::Listener(queue) => self.exchange(queue.address(), secure.then_some(&host), request).await,
+            Endpoint::Remote(address) => self.exchange(address, secure.then_some(&host), request).await,
         }
+    }
+
+    async fn exchange(
+        &self,
+        address: SocketAddr,
+        tls_name: Option<&String>,
+        mut request: Request<Body>,
+    ) -> Result<Response<Body>, SendError> {
+        headers::remove_hop_by_hop(request.headers_mut());
+        let response = self.pooled(address, tls_name.map(String::as_str), request).await?;
+        Ok(response.map(serve::body))
+    }
+
+    /// Sends a request on behalf of a client outside; its hop-by-hop headers are gone already. With `upgrade` it asks to
+    /// change to that protocol, and a response of 101 can be taken over.
+    pub async fn forward(
+        &self,
+        address: SocketAddr,
+        mut request: Request<Body>,
+        upgrade: Option<HeaderValue>,
+    ) -> Result<Response<Incoming>, SendError> {
+        // The connection to the backend has a version of its own.
+        *request.version_mut() = http::Version::HTTP_11;
+        if let Some(protocol) = upgrade {
+            request.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            request.headers_mut().insert(UPGRADE, protocol);
+        }
+        self.pooled(address, None, request).await
     }
 
     async fn pooled(
         &self,
         address: SocketAddr,
-        mut request: http::Request<Body>,
-    ) -> Result<http::Response<Body>, SendError> {
-        let endpoint = address.to_string();
-        if !request.headers().contains_key(http::header::HOST)
-            && let Some(authority) = request.uri().authority()
-            && let Ok(host) = http::HeaderValue::from_str(authority.as_str())
-        {
-            request.headers_mut().insert(http::header::HOST, host);
+        tls_name: Option<&str>,
+        mut request: Request<Body>,
+    ) -> Result<Response<Incoming>, SendError> {
+        if !request.headers().contains_key(HOST) {
+            let authority = request.uri().authority().ok_or(SendError::NoHost)?;
+            let host = HeaderValue::from_str(authority.as_str()).map_err(|_| SendError::NoHost)?;
+            request.headers_mut().insert(HOST, host);
         }
-        let mut parts = std::mem::take(request.uri_mut()).into_parts();
-        parts.authority = endpoint.parse::<Authority>().ok();
-        *request.uri_mut() = Uri::from_parts(parts).map_err(|_| SendError::NoHost)?;
+        *request.uri_mut() = pool_uri(request.uri(), address, tls_name).ok_or(SendError::NoHost)?;
         match self.pool.request(request).await {
-            Ok(response) => Ok(response.map(|body| body.map_err(Into::into).boxed_unsync())),
-            Err(source) => Err(SendError::Failed { endpoint, source }),
+            Ok(mut response) => {
+                if response.status() != http::StatusCode::SWITCHING_PROTOCOLS {
+                    headers::remove_hop_by_hop(response.headers_mut());
+                }
+                Ok(response)
+            }
+            Err(source) => Err(SendError::Failed { endpoint: address, source }),
         }
     }
 }
 
-async fn resolve(network: &Network, from: Option<&PodIdentity>, authority: &Authority) -> Result<IpAddr, SendError> {
-    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+/// Where a host and port lead: the first of the host's addresses that somebody listens on, beginning anywhere.
+async fn find(network: &Network, from: Option<&PodIdentity>, host: &str, port: u16) -> Result<Endpoint, SendError> {
     let namespace = from.map_or("default", |pod| pod.namespace.as_str());
     let missing = || SendError::NoSuchName(host.to_owned());
-    let foreign = match network.lookup_host(namespace, host) {
-        Lookup::Addresses(addresses) => return addresses.first().copied().ok_or_else(missing),
+    let mut lookup = network.lookup_host(namespace, host);
+    if let Lookup::Alias(name) = &lookup {
+        lookup = match network.lookup_host(namespace, name) {
+            // An alias of an alias is left to the resolver.
+            Lookup::Alias(_) | Lookup::NotCluster => Lookup::Alias(name.clone()),
+            found => found,
+        };
+    }
+    let addresses = match lookup {
+        Lookup::Addresses(addresses) => addresses,
         Lookup::NoSuchName => return Err(missing()),
-        Lookup::Alias(name) => name,
-        Lookup::NotCluster => host.to_owned(),
+        Lookup::Alias(name) => resolve(&name).await.map_err(|_| missing())?,
+        Lookup::NotCluster => resolve(host).await.map_err(|_| missing())?,
     };
-    let mut found = tokio::net::lookup_host((foreign.as_str(), 0)).await.map_err(|_| missing())?;
-    found.next().map(|address| address.ip()).ok_or_else(missing)
+    let start = (rand::random::<u32>() as usize).checked_rem(addresses.len()).unwrap_or(0);
+    let mut refused = missing();
+    for ip in addresses.iter().cycle().skip(start).take(addresses.len()) {
+        match network.select(from, SocketAddr::new(*ip, port)) {
+            Ok(endpoint) => return Ok(endpoint),
+            Err(why) => refused = why.into(),
+        }
+    }
+    Err(refused)
 }
 
-/// Opens the pool's connections. By then the request's URI holds the endpoint's own address.
+async fn resolve(name: &str) -> io::Result<Vec<std::net::IpAddr>> {
+    Ok(tokio::net::lookup_host((name, 0)).await?.map(|address| address.ip()).collect())
+}
+
+/// The URI by which the pool knows a connection: the endpoint's own address and, before an `@`, the name that its
+/// certificate must have. (The path stays; the pool sends it alone.)
+fn pool_uri(uri: &Uri, address: SocketAddr, tls_name: Option<&str>) -> Option<Uri> {
+    let (scheme, authority) = match tls_name {
+        Some(name) => (Scheme::HTTPS, format!("{name}@{address}")),
+        None => (Scheme::HTTP, address.to_string()),
+    };
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let authority: Authority = authority.parse().ok()?;
+    Uri::builder().scheme(scheme).authority(authority).path_and_query(path).build().ok()
+}
+
+/// Opens the pool's connections. By then it is decided where they go: see [`pool_uri`].
 #[derive(Clone)]
 struct Dialer {
     network: Weak<Network>,
+    tls: Option<TlsConnector>,
+    permits: Arc<Semaphore>,
+}
+
+impl Dialer {
+    async fn dial(self, uri: Uri) -> io::Result<Dialed> {
+        let network = self.network.upgrade().ok_or(io::ErrorKind::NotConnected)?;
+        let authority = uri.authority().map(Authority::as_str).ok_or(io::ErrorKind::InvalidInput)?;
+        let (tls_name, address) = match authority.split_once('@') {
+            Some((name, address)) => (Some(name), address),
+            None => (None, authority),
+        };
+        let address: SocketAddr = address.parse().map_err(|_| io::ErrorKind::InvalidInput)?;
+        let permit = self.permits.acquire_owned().await.map_err(io::Error::other)?;
+        let stream = network.open(None, network.endpoint_at(address).ok_or(Refused::NothingListens(address))?).await?;
+        let io: Box<dyn Io> = match tls_name {
+            None => Box::new(stream),
+            Some(name) => {
+                let tls = self.tls.ok_or_else(|| io::Error::other("TLS to other hosts is not configured"))?;
+                let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
+                Box::new(tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.connect(name, stream)).await??)
+            }
+        };
+        Ok(Dialed { io, _permit: permit })
+    }
 }
 
 impl tower_service::Service<Uri> for Dialer {
-    type Response = TokioIo<Stream>;
+    type Response = TokioIo<Dialed>;
     type Error = io::Error;
-    type Future = BoxFuture<'static, io::Result<TokioIo<Stream>>>;
+    type Future = BoxFuture<'static, io::Result<TokioIo<Dialed>>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let network = self.network.upgrade();
-        Box::pin(async move {
-            let network = network.ok_or(io::ErrorKind::NotConnected)?;
-            let address = uri.authority().and_then(|a| a.as_str().parse::<SocketAddr>().ok());
-            let address = address.ok_or(io::ErrorKind::InvalidInput)?;
-            Ok(TokioIo::new(network.connect(None, address).await?))
-        })
+        let dialer = self.clone();
+        Box::pin(async move { Ok(TokioIo::new(dialer.dial(uri).await?)) })
     }
 }
 
-impl Connection for Stream {
+trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+/// A connection of the pool; it counts against the bound as long as it is open.
+struct Dialed {
+    io: Box<dyn Io>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Connection for Dialed {
     fn connected(&self) -> Connected {
         Connected::new()
+    }
+}
+
+impl AsyncRead for Dialed {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Dialed {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }

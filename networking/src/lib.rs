@@ -2,19 +2,27 @@
 //!
 //! One set of immutable tables, built from watched API objects ([`tables`]), answers every question about where a
 //! connection goes, for host functions and for the node's listeners alike. [`network`] is what both of them hold;
-//! [`endpoint`] is what a look-up ends in.
+//! [`endpoint`] is what a look-up ends in. What comes from outside enters at [`ingress`] and [`node_port`]; its whole way is
+//! in `stack.rs`.
 
+mod accept;
 pub mod balance;
 mod client;
 pub mod dns;
 pub mod endpoint;
+mod headers;
+pub mod ingress;
 mod listener;
 pub mod network;
+pub mod node_port;
+mod policy;
 mod registry;
 mod serve;
 pub mod service;
+mod stack;
 mod stream;
 pub mod tables;
+mod tls;
 
 pub use balance::Origin;
 pub use client::SendError;
@@ -25,3 +33,4 @@ pub use network::{Config, Network, Refused};
 pub use registry::Registration;
 pub use stream::Stream;
 pub use tables::{Objects, Tables};
+pub use tls::TlsError;

@@ -9,12 +9,14 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 
 use crate::balance::{Affinities, Origin};
 use crate::client::{Client, SendError};
 use crate::dns::Lookup;
 use crate::endpoint::{Body, Endpoint, Handler, PodIdentity};
 use crate::listener::{Incoming, PodListener, accept_queue};
+use crate::policy;
 use crate::registry::{Registration, Registry};
 use crate::serve;
 use crate::service::{Protocol, ServicePort};
@@ -50,6 +52,9 @@ pub enum Refused {
     /// Nothing listens there.
     #[error("nothing listens on {0}")]
     NothingListens(SocketAddr),
+    /// The node port was a Service's when the connection came in, and is none now.
+    #[error("no service has node port {0}")]
+    NoSuchNodePort(u16),
     /// The Service exists and has no endpoint that is ready.
     #[error("service {service} has no ready endpoints")]
     NoEndpoints { service: String },
@@ -69,23 +74,43 @@ pub struct Network {
     affinities: Affinities,
     client: Client,
     next_ephemeral_port: AtomicU16,
+    changes: watch::Sender<()>,
+    /// Every range of the cluster.
+    cluster_ranges: Vec<IpNet>,
 }
 
 impl Network {
     pub fn new(config: Config) -> Arc<Self> {
         Arc::new_cyclic(|network| Self {
             client: Client::new(network.clone(), config.client_tls.clone()),
+            cluster_ranges: std::iter::once(config.service_cidr).chain(config.pod_cidrs.iter().copied()).collect(),
             config,
             tables: ArcSwap::default(),
             registry: Registry::new(),
             affinities: Affinities::default(),
             next_ephemeral_port: AtomicU16::new(EPHEMERAL_PORTS.start),
+            changes: watch::Sender::default(),
         })
     }
 
     /// Replaces the tables. Connections and requests that have begun go on as decided.
     pub fn update(&self, tables: Tables) {
         self.tables.store(Arc::new(tables));
+        self.changes.send_replace(());
+    }
+
+    /// Tells when the tables have been replaced.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
+    /// The tables of this moment, for one decision: not to be held across a wait.
+    pub(crate) fn load_tables(&self) -> arc_swap::Guard<Arc<Tables>> {
+        self.tables.load()
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
     }
 
     pub fn tables(&self) -> Arc<Tables> {
@@ -125,15 +150,14 @@ impl Network {
     /// Where a connection to `dst` goes. Foreign addresses are themselves; an address of the cluster that nothing stands
     /// behind is refused, so that it never leaves this process.
     pub fn select(&self, from: Option<&PodIdentity>, dst: SocketAddr) -> Result<Endpoint, Refused> {
-        let dst = as_seen_by(from, dst);
+        let dst = policy::as_seen_by(from, dst);
         if let Some(endpoint) = self.registry.get(dst) {
             return Ok(endpoint);
         }
         if let Some(port) = self.tables.load().virtual_port(dst, Protocol::Tcp) {
             return self.select_of(port, Origin::Internal, from.map(|pod| pod.ip));
         }
-        let own = from.is_some_and(|pod| pod.ip == dst.ip());
-        if own || self.is_cluster_address(dst.ip()) {
+        if !policy::may_leave(from, dst, &self.cluster_ranges) {
             return Err(Refused::NothingListens(dst));
         }
         Ok(Endpoint::Remote(dst))
@@ -155,7 +179,7 @@ impl Network {
     }
 
     /// What stands behind an endpoint's address. A pod of this node that has stopped listening is none.
-    fn endpoint_at(&self, address: SocketAddr) -> Option<Endpoint> {
+    pub(crate) fn endpoint_at(&self, address: SocketAddr) -> Option<Endpoint> {
         let registered = self.registry.get(address);
         let own = self.config.wasm_cidr.is_some_and(|range| range.contains(&address.ip()));
         registered.or_else(|| (!own).then_some(Endpoint::Remote(address)))
@@ -173,7 +197,7 @@ impl Network {
         match endpoint {
             Endpoint::Local(handler) => {
                 let (near, far) = Stream::pipe();
-                tokio::spawn(serve::http_connection(far, handler));
+                tokio::spawn(serve::handler(far, handler));
                 Ok(near)
             }
             Endpoint::Listener(queue) => {
@@ -203,7 +227,7 @@ impl Network {
 
     /// Whether an address belongs to the cluster's own ranges.
     pub fn is_cluster_address(&self, ip: IpAddr) -> bool {
-        self.config.service_cidr.contains(&ip) || self.config.pod_cidrs.iter().any(|range| range.contains(&ip))
+        self.cluster_ranges.iter().any(|range| range.contains(&ip))
     }
 
     fn ephemeral_port(&self) -> u16 {
@@ -212,14 +236,4 @@ impl Network {
             Ok(port) | Err(port) => port,
         }
     }
-}
-
-/// A pod's loopback and unspecified addresses are its own, never the host's; an IPv4 address in IPv6 clothes is itself.
-fn as_seen_by(from: Option<&PodIdentity>, dst: SocketAddr) -> SocketAddr {
-    let ip = dst.ip().to_canonical();
-    let ip = match from {
-        Some(pod) if ip.is_loopback() || ip.is_unspecified() => pod.ip,
-        _ => ip,
-    };
-    SocketAddr::new(ip, dst.port())
 }

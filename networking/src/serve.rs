@@ -1,26 +1,91 @@
-//! Serving a handler over a byte stream, HTTP/1.1 or HTTP/2 as the client speaks.
+//! Serving HTTP over a byte stream, HTTP/1.1 or HTTP/2 as the client speaks, within bounds.
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use http::{Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::endpoint::Handler;
+use crate::endpoint::{Body, Handler};
 use crate::stream::Stream;
 
-/// Serves `handler` on one connection until it ends.
-pub(crate) async fn http_connection(stream: Stream, handler: Arc<dyn Handler>) {
-    let service = service_fn(move |request: http::Request<Incoming>| {
-        let response = handler.call(request.map(|body| body.map_err(Into::into).boxed_unsync()));
+/// How long a client may take to send a request's headers, and may wait between two requests.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
+/// All headers of a request together.
+const MAX_HEADER_BYTES: usize = 64 * 1024;
+/// Requests at a time on one HTTP/2 connection.
+const MAX_CONCURRENT_STREAMS: u32 = 250;
+/// An HTTP/2 client that is silent for so long is asked for a sign of life, and given as long again to send one.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+
+/// Serves a connection until its client is done or, asked to stop, its last request is.
+pub(crate) async fn http<I, F>(io: I, stop: CancellationToken, answer: impl Fn(Request<Incoming>) -> F + Clone)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    let begun = AtomicBool::new(false);
+    let service = service_fn(|request| {
+        begun.store(true, Ordering::Relaxed);
+        let response = answer(request);
         async move { Ok::<_, Infallible>(response.await) }
     });
-    let served = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
-    if let Err(error) = served {
-        debug!(%error, "connection ended early");
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(MAX_HEADER_BYTES)
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
+        .max_header_list_size(MAX_HEADER_BYTES as u32);
+    let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(io), service));
+    // hyper's own time-out begins when it knows the protocol, and a silent client leaves that open.
+    let mut first_request = pin!(tokio::time::sleep(HEADER_TIMEOUT));
+    let (mut waiting, mut stopping) = (true, false);
+    loop {
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    debug!(%error, "connection ended early");
+                }
+                return;
+            }
+            () = &mut first_request, if waiting => {
+                waiting = false;
+                if !begun.load(Ordering::Relaxed) {
+                    return;
+                }
+            }
+            () = stop.cancelled(), if !stopping => {
+                stopping = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
     }
+}
+
+/// Serves a handler on a connection made in this process.
+pub(crate) async fn handler(stream: Stream, handler: Arc<dyn Handler>) {
+    let answer = move |request: Request<Incoming>| handler.call(request.map(body));
+    http(stream, CancellationToken::new(), answer).await;
+}
+
+/// A body as it came in.
+pub(crate) fn body(incoming: Incoming) -> Body {
+    incoming.map_err(Into::into).boxed_unsync()
 }

@@ -9,7 +9,9 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 
 use crate::dns::Names;
+use crate::ingress::Rules;
 use crate::service::{self, Endpoints, Protocol, ServiceName, ServicePort};
+use crate::tls::Certificates;
 
 /// The API objects that tables are built from.
 #[derive(Clone, Copy, Default)]
@@ -27,6 +29,10 @@ pub struct Objects<'a> {
 pub struct Tables {
     /// What cluster names mean.
     pub names: Names,
+    /// Which Service a request at the ingress is for.
+    pub ingress: Rules,
+    /// What the ingress proves itself with.
+    pub certificates: Certificates,
     virtual_ports: HashMap<(SocketAddr, Protocol), Arc<ServicePort>>,
     node_ports: BTreeMap<(u16, Protocol), Arc<ServicePort>>,
     services: HashMap<ServiceName, Vec<Arc<ServicePort>>>,
@@ -51,6 +57,10 @@ impl Tables {
             }
             tables.services.insert(service::name_of(service), ports);
         }
+        let find = |name: &ServiceName| tables.services.get(name).map(Vec::as_slice);
+        let ingresses = Rules::ours(objects.ingresses, objects.ingress_classes);
+        tables.ingress = Rules::build(&ingresses, &find);
+        tables.certificates = Certificates::build(&ingresses, objects.secrets);
         tables
     }
 

@@ -1,0 +1,54 @@
+//! The ingress's listeners.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use crate::accept;
+use crate::network::Network;
+use crate::stack::{self, Door, RESPONSE_TIMEOUT};
+use crate::tls::{self, TlsError};
+
+/// Bounds of the ingress.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Largest body of a request.
+    pub max_request_body_bytes: u64,
+    /// How long a backend may take to begin its answer.
+    pub response_timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { max_request_body_bytes: 1024 * 1024 * 1024, response_timeout: RESPONSE_TIMEOUT }
+    }
+}
+
+/// Serves Ingresses on one listener for plain HTTP and one for HTTPS, until `stop`; then lets open requests end.
+/// Errors: TLS cannot be set up.
+pub async fn serve(
+    network: Arc<Network>,
+    config: Config,
+    http: Option<TcpListener>,
+    https: Option<TcpListener>,
+    stop: CancellationToken,
+) -> Result<(), TlsError> {
+    let config = Arc::new(config);
+    let tls = https.is_some().then(|| tls::server_config(&network)).transpose()?.map(TlsAcceptor::from);
+    let listen = |listener: Option<TcpListener>, tls: Option<TlsAcceptor>| {
+        let door = Door::Ingress { tls, config: config.clone() };
+        let (network, stop) = (network.clone(), stop.clone());
+        async move {
+            let Some(listener) = listener else { return };
+            accept::connections(listener, stop.clone(), |socket, peer| {
+                stack::connection(network.clone(), door.clone(), socket, peer, stop.clone())
+            })
+            .await;
+        }
+    };
+    tokio::join!(listen(http, None), listen(https, tls));
+    Ok(())
+}

@@ -1,0 +1,260 @@
+//! The way of a connection from outside, top to bottom: accept, TLS, ingress, Service, balance, endpoint.
+//!
+//! ```text
+//!   ingress   accept ─ TLS ─ HTTP ─ per request:    host and path ─ Service ─┐
+//!   node port accept ─┬──── HTTP ─ per request:                    Service ─┼─ balance ─┬─ component, called in process
+//!                     │                                                     │           └─ forwarded over a pooled connection
+//!                     └──── per connection:                        Service ─┴─ balance ─┬─ handed to a listening pod, whole
+//!                                                                                       └─ bytes copied to and from elsewhere
+//! ```
+//!
+//! The tables are read once per decision, without a lock. (A decision on where a connection may go by who sent it, which
+//! NetworkPolicies make, belongs between Service and balance: [`policy`](crate::policy).)
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, UPGRADE};
+use http::uri::Scheme;
+use http::{Method, Request, Response, StatusCode};
+use http_body::Body as _;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::balance::Origin;
+use crate::client::SendError;
+use crate::endpoint::{Body, Endpoint};
+use crate::headers;
+use crate::ingress::{self, Backend};
+use crate::listener;
+use crate::network::{Network, Refused};
+use crate::serve;
+use crate::service::Protocol;
+use crate::stream::Stream;
+
+/// How long a client may take to set up TLS.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a backend may take to begin an answer, unless an ingress is configured otherwise.
+pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Where a connection came in.
+#[derive(Clone)]
+pub(crate) enum Door {
+    /// The ingress, with how to speak TLS if it is the door for that.
+    Ingress { tls: Option<TlsAcceptor>, config: Arc<ingress::Config> },
+    /// A port of the node.
+    NodePort(u16),
+}
+
+/// Serves one accepted connection until it ends.
+pub(crate) async fn connection(
+    network: Arc<Network>,
+    door: Door,
+    socket: TcpStream,
+    peer: SocketAddr,
+    stop: CancellationToken,
+) {
+    match &door {
+        Door::Ingress { tls: Some(tls), .. } => {
+            match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(socket)).await {
+                Ok(Ok(stream)) => Requests::new(network, door, peer, &stop).serve(stream, stop).await,
+                Ok(Err(error)) => debug!(%peer, %error, "TLS handshake failed"),
+                Err(_) => debug!(%peer, "TLS handshake timed out"),
+            }
+        }
+        Door::Ingress { tls: None, .. } => Requests::new(network, door, peer, &stop).serve(socket, stop).await,
+        Door::NodePort(port) => match node_port_endpoint(&network, *port, peer) {
+            Ok(Endpoint::Local(_)) => Requests::new(network, door, peer, &stop).serve(socket, stop).await,
+            Ok(Endpoint::Listener(queue)) => {
+                let stream = Stream::Tcp(socket);
+                if let Err(error) = queue.hand_over(listener::Incoming { stream, peer }).await {
+                    debug!(%peer, %error, "the pod did not take the connection");
+                }
+            }
+            Ok(remote @ Endpoint::Remote(_)) => relay(&network, remote, socket, stop).await,
+            Err(refused) => debug!(%peer, %refused, "closing the connection"),
+        },
+    }
+}
+
+fn node_port_endpoint(network: &Network, port: u16, peer: SocketAddr) -> Result<Endpoint, Refused> {
+    let tables = network.load_tables();
+    let service = tables.node_port(port, Protocol::Tcp).ok_or(Refused::NoSuchNodePort(port))?;
+    network.select_of(service, Origin::External, Some(peer.ip()))
+}
+
+/// Copies bytes both ways until both are done.
+async fn relay(network: &Network, endpoint: Endpoint, mut socket: TcpStream, stop: CancellationToken) {
+    let copied = async {
+        let mut backend = network.open(None, endpoint).await?;
+        tokio::io::copy_bidirectional(&mut socket, &mut backend).await
+    };
+    tokio::select! {
+        copied = copied => if let Err(error) = copied {
+            debug!(%error, "relayed connection ended early");
+        },
+        () = stop.cancelled() => {}
+    }
+}
+
+/// The requests of one connection.
+#[derive(Clone)]
+struct Requests(Arc<Context>);
+
+struct Context {
+    network: Arc<Network>,
+    door: Door,
+    peer: SocketAddr,
+    stop: CancellationToken,
+}
+
+/// A request that is answered here, in one sentence.
+struct Answer(StatusCode, String);
+
+impl Requests {
+    fn new(network: Arc<Network>, door: Door, peer: SocketAddr, stop: &CancellationToken) -> Self {
+        Self(Arc::new(Context { network, door, peer, stop: stop.clone() }))
+    }
+
+    async fn serve<I>(self, io: I, stop: CancellationToken)
+    where
+        I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    {
+        let answer = move |request| {
+            let context = self.0.clone();
+            async move { context.answer(request).await.unwrap_or_else(Answer::into_response) }
+        };
+        serve::http(io, stop, answer).await;
+    }
+}
+
+impl Context {
+    async fn answer(&self, mut request: Request<Incoming>) -> Result<Response<Body>, Answer> {
+        let endpoint = self.route(&mut request)?;
+        let timeout = match &self.door {
+            Door::Ingress { config, .. } => config.response_timeout,
+            Door::NodePort(_) => RESPONSE_TIMEOUT,
+        };
+        match tokio::time::timeout(timeout, self.forward(endpoint, request)).await {
+            Ok(response) => response,
+            Err(_) => {
+                let what = format!("the backend did not answer within {} seconds", timeout.as_secs());
+                Err(Answer(StatusCode::GATEWAY_TIMEOUT, what))
+            }
+        }
+    }
+
+    /// Decides where a request goes, from the tables of this moment.
+    fn route(&self, request: &mut Request<Incoming>) -> Result<Endpoint, Answer> {
+        let host = headers::settle_host(request).map_err(|e| Answer(StatusCode::BAD_REQUEST, e.to_string()))?;
+        if request.method() == Method::CONNECT {
+            return Err(Answer(StatusCode::METHOD_NOT_ALLOWED, "CONNECT is not supported".into()));
+        }
+        let selected = match &self.door {
+            Door::NodePort(port) => node_port_endpoint(&self.network, *port, self.peer),
+            Door::Ingress { tls, .. } => {
+                let tables = self.network.load_tables();
+                if tls.is_some() {
+                    let checked = tables.certificates.check(&host);
+                    checked.map_err(|why| Answer(StatusCode::MISDIRECTED_REQUEST, why))?;
+                }
+                headers::set_forwarded(request, self.peer, if tls.is_some() { &Scheme::HTTPS } else { &Scheme::HTTP });
+                match tables.ingress.find(&host, request.uri().path()) {
+                    Some(Backend::Service(port)) => {
+                        self.network.select_of(port, Origin::Internal, Some(self.peer.ip()))
+                    }
+                    Some(Backend::Broken(why)) => return Err(Answer(StatusCode::SERVICE_UNAVAILABLE, why.to_string())),
+                    None => {
+                        let what = format!("no Ingress has a rule for host {host} and path {}", request.uri().path());
+                        return Err(Answer(StatusCode::NOT_FOUND, what));
+                    }
+                }
+            }
+        };
+        selected.map_err(|refused| Answer(StatusCode::SERVICE_UNAVAILABLE, refused.to_string()))
+    }
+
+    async fn forward(&self, endpoint: Endpoint, mut request: Request<Incoming>) -> Result<Response<Body>, Answer> {
+        let upgrade = headers::upgrade_of(&request);
+        let switch = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
+        headers::remove_hop_by_hop(request.headers_mut());
+        let request = self.bound_body(request)?;
+        let sent = match endpoint {
+            // A component cannot take a connection over; it sees a request like any other.
+            Endpoint::Local(handler) => return Ok(handler.call(request).await),
+            Endpoint::Listener(queue) => self.network.client().forward(queue.address(), request, upgrade).await,
+            Endpoint::Remote(address) => self.network.client().forward(address, request, upgrade).await,
+        };
+        let response = sent.map_err(|error: SendError| {
+            debug!(error = &error as &dyn std::error::Error, "no answer from the backend");
+            Answer(StatusCode::BAD_GATEWAY, error.to_string())
+        })?;
+        match switch {
+            Some(client) if response.status() == StatusCode::SWITCHING_PROTOCOLS => Ok(self.switch(client, response)),
+            _ => Ok(response.map(serve::body)),
+        }
+    }
+
+    fn bound_body(&self, request: Request<Incoming>) -> Result<Request<Body>, Answer> {
+        let Door::Ingress { config, .. } = &self.door else { return Ok(request.map(serve::body)) };
+        let limit = config.max_request_body_bytes;
+        if request.body().size_hint().lower() > limit {
+            let what = format!("the request's body is larger than {limit} bytes");
+            return Err(Answer(StatusCode::PAYLOAD_TOO_LARGE, what));
+        }
+        if request.body().is_end_stream() || request.body().size_hint().exact().is_some() {
+            return Ok(request.map(serve::body));
+        }
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        Ok(request.map(|body| Limited::new(body, limit).boxed_unsync()))
+    }
+
+    /// Both sides have changed to another protocol: from here on there are only bytes.
+    fn switch(&self, client: hyper::upgrade::OnUpgrade, mut response: Response<Incoming>) -> Response<Body> {
+        let backend = hyper::upgrade::on(&mut response);
+        let stop = self.stop.clone();
+        let copied = async move {
+            let (client, backend) = tokio::try_join!(client, backend)?;
+            let copied = tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(backend)).await;
+            if let Err(error) = copied {
+                debug!(%error, "upgraded connection ended early");
+            }
+            Ok::<_, hyper::Error>(())
+        };
+        tokio::spawn(async move {
+            tokio::select! {
+                copied = copied => if let Err(error) = copied {
+                    debug!(%error, "the connection was not upgraded");
+                },
+                () = stop.cancelled() => {}
+            }
+        });
+        let protocol = response.headers().get(UPGRADE).cloned();
+        headers::remove_hop_by_hop(response.headers_mut());
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        if let Some(protocol) = protocol {
+            response.headers_mut().insert(UPGRADE, protocol);
+        }
+        response.map(serve::body)
+    }
+}
+
+impl Answer {
+    fn into_response(self) -> Response<Body> {
+        let Self(status, what) = self;
+        let text = Bytes::from(what + "\n");
+        let length = HeaderValue::from(text.len());
+        let mut response = Response::new(Full::new(text).map_err(|never| match never {}).boxed_unsync());
+        *response.status_mut() = status;
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        response.headers_mut().insert(CONTENT_LENGTH, length);
+        response
+    }
+}
