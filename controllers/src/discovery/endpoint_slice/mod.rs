@@ -1,0 +1,172 @@
+//! Keeps a Service's EndpointSlices in step with the pods it selects (KEP-752).
+
+mod endpoints;
+mod slices;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use self::endpoints::Family;
+use crate::engine::{Controller, Turn, Wake};
+use crate::plan::{self, Plan, Target};
+use crate::pods;
+use crate::resource::{ENDPOINT_SLICES, Key, SERVICES};
+use crate::selector::{self, Labels};
+use crate::world::{Delta, Object, World};
+
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+const MANAGER: &str = "endpointslice-controller.k8s.io";
+const HEADLESS: &str = "service.kubernetes.io/headless";
+const TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time";
+
+pub struct EndpointSlices;
+
+impl Controller for EndpointSlices {
+    fn name(&self) -> &'static str {
+        "endpointslice"
+    }
+
+    fn observe(&mut self, delta: &Delta, world: &World, wake: &mut Wake) {
+        match (&delta.object, &delta.before) {
+            (Object::Service(service), _) => wake.now(Key::of(&service.metadata)),
+            (Object::EndpointSlice(slice), _) => {
+                let service = slice.metadata.labels.as_ref().and_then(|l| l.get(SERVICE_NAME));
+                if let Some(service) = service {
+                    wake.now(Key::new(slice.metadata.namespace.as_deref().unwrap_or_default(), service));
+                }
+            }
+            (Object::Pod(pod), before) => {
+                let before = match before {
+                    Some(Object::Pod(before)) => Some(before),
+                    _ => None,
+                };
+                if !delta.gone && before.is_some_and(|before| same_endpoint(before, pod)) {
+                    return;
+                }
+                let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+                for service in world.services.in_namespace(namespace) {
+                    let Some(wanted) = wanted(service) else { continue };
+                    let selects = |pod: &Arc<Pod>| selector::contains(pod.metadata.labels.as_ref(), wanted);
+                    if selects(pod) || before.is_some_and(selects) {
+                        wake.now(Key::of(&service.metadata));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn reconcile(&mut self, key: &Key, world: &World, turn: &mut Turn<'_>) -> Plan {
+        match world.services.by_key(key) {
+            Some(service) => reconcile(service, world, turn.now),
+            None => Plan::none(),
+        }
+    }
+}
+
+/// Nothing has changed in the pod that an endpoint is made of.
+fn same_endpoint(a: &Pod, b: &Pod) -> bool {
+    let facts = |pod: &Pod| {
+        let status = pod.status.clone().unwrap_or_default();
+        (status.pod_ips, pods::is_ready(pod), pods::is_terminal(pod), pods::is_deleting(&pod.metadata))
+    };
+    facts(a) == facts(b) && a.metadata.labels == b.metadata.labels && pods::node_name(a) == pods::node_name(b)
+}
+
+/// The selector of a Service whose endpoints are ours to find.
+fn wanted(service: &Service) -> Option<&Labels> {
+    let spec = service.spec.as_ref()?;
+    let is_alias = spec.type_.as_deref() == Some("ExternalName");
+    spec.selector.as_ref().filter(|selector| !selector.is_empty() && !is_alias)
+}
+
+pub fn reconcile(service: &Service, world: &World, now: Timestamp) -> Plan {
+    let mut plan = Plan::none();
+    let Some(selected) = wanted(service).filter(|_| !pods::is_deleting(&service.metadata)) else { return plan };
+    let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
+    let pods: Vec<&Arc<Pod>> = world
+        .pods
+        .in_namespace(namespace)
+        .filter(|pod| selector::contains(pod.metadata.labels.as_ref(), selected))
+        .collect();
+    let existing: Vec<&Arc<EndpointSlice>> =
+        world.endpoint_slices.in_namespace(namespace).filter(|slice| is_ours(slice, service)).collect();
+    let labels = labels(service);
+    let families = Family::of(service);
+    for family in &families {
+        let groups = endpoints::groups(service, &pods, *family, world);
+        let of_family = existing.iter().filter(|s| s.address_type == family.address_type()).copied().collect();
+        let changes = slices::fit(groups, of_family, &labels);
+        let trigger = trigger_time(service, &pods).unwrap_or(now);
+        for slice in changes.create {
+            let slice = dress(slice, service, *family, &labels, trigger);
+            plan.step(plan::create(&ENDPOINT_SLICES, namespace, &slice));
+        }
+        for slice in changes.update {
+            plan.update(&ENDPOINT_SLICES, &dress(slice, service, *family, &labels, trigger), None);
+        }
+        for slice in changes.delete {
+            plan.delete(Target::exact(&ENDPOINT_SLICES, &slice.metadata));
+        }
+    }
+    for stray in existing.iter().filter(|s| !families.iter().any(|f| f.address_type() == s.address_type)) {
+        plan.delete(Target::exact(&ENDPOINT_SLICES, &stray.metadata));
+    }
+    plan
+}
+
+fn is_ours(slice: &EndpointSlice, service: &Service) -> bool {
+    let label = |name: &str| slice.metadata.labels.as_ref().and_then(|l| l.get(name)).map(String::as_str);
+    label(SERVICE_NAME) == service.metadata.name.as_deref()
+        && label(MANAGED_BY) == Some(MANAGER)
+        && !pods::is_deleting(&slice.metadata)
+}
+
+/// The Service's labels, and those that say whose the slice is.
+fn labels(service: &Service) -> Labels {
+    let mut labels = service.metadata.labels.clone().unwrap_or_default();
+    labels.remove(HEADLESS);
+    if service.spec.as_ref().is_some_and(|s| s.cluster_ip.as_deref() == Some("None")) {
+        labels.insert(HEADLESS.into(), String::new());
+    }
+    labels.insert(SERVICE_NAME.into(), service.metadata.name.clone().unwrap_or_default());
+    labels.insert(MANAGED_BY.into(), MANAGER.into());
+    labels
+}
+
+/// Completes a slice that is new or changed.
+fn dress(
+    mut slice: EndpointSlice,
+    service: &Service,
+    family: Family,
+    labels: &Labels,
+    trigger: Timestamp,
+) -> EndpointSlice {
+    let name = service.metadata.name.as_deref().unwrap_or_default();
+    if slice.metadata.name.is_none() {
+        slice.metadata = ObjectMeta {
+            generate_name: Some(format!("{name}-")),
+            namespace: service.metadata.namespace.clone(),
+            owner_references: Some(vec![pods::controller_ref(&SERVICES, &service.metadata)]),
+            ..ObjectMeta::default()
+        };
+        slice.address_type = family.address_type().into();
+    }
+    slice.metadata.labels = Some(labels.clone());
+    let annotations: &mut BTreeMap<_, _> = slice.metadata.annotations.get_or_insert_default();
+    annotations.insert(TRIGGER_TIME.into(), trigger.to_string());
+    slice
+}
+
+/// When the newest of the changes behind the endpoints happened: what programming latency is measured from.
+fn trigger_time(service: &Service, pods: &[&Arc<Pod>]) -> Option<Timestamp> {
+    let ready_changed = |pod: &&Arc<Pod>| pods::condition(pod, "Ready")?.last_transition_time.as_ref().map(|t| t.0);
+    let created = service.metadata.creation_timestamp.as_ref().map(|t| t.0);
+    pods.iter().filter_map(ready_changed).chain(created).max()
+}

@@ -1,0 +1,233 @@
+//! Deletes what its owners left behind (API concepts: Garbage Collection).
+//!
+//! Keys are uids. What the graph says of an owner that it lacks is asked of the API again before anything is deleted: a
+//! watch may lag, and an owner may be of a kind that is not watched.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::json;
+
+use crate::engine::{Controller, Turn, Wake};
+use crate::plan::{Note, NoteType, PatchKind, Plan, Propagation, Regarding, Step, Target, owners_patch};
+use crate::pods::is_deleting;
+use crate::resource::Key;
+use crate::world::{Delta, Object, Owner, World};
+
+const ORPHAN: &str = "orphan";
+const FOREGROUND: &str = "foregroundDeletion";
+
+pub struct GarbageCollector;
+
+impl Controller for GarbageCollector {
+    fn name(&self) -> &'static str {
+        "garbage-collector-controller"
+    }
+
+    fn observe(&mut self, delta: &Delta, world: &World, wake: &mut Wake) {
+        let (object, meta) = (&delta.object, delta.object.meta());
+        if delta.gone {
+            world.graph.dependents(object.uid()).for_each(|dependent| wake.now(key(dependent.uid())));
+            // Owners that wait for their dependents to go.
+            owners(meta).for_each(|owner| wake.now(key(&owner.uid)));
+            return;
+        }
+        let facts = |meta: &ObjectMeta| {
+            (meta.uid.clone(), meta.owner_references.clone(), meta.finalizers.clone(), is_deleting(meta))
+        };
+        let is_resync = delta.before.as_ref().is_some_and(|b| b.meta().resource_version == meta.resource_version);
+        let is_unchanged = delta.before.as_ref().is_some_and(|before| facts(before.meta()) == facts(meta));
+        if is_unchanged && !is_resync {
+            return;
+        }
+        if owners(meta).next().is_some() || is_deleting(meta) {
+            wake.now(key(object.uid()));
+        }
+        if waits_for_dependents(meta) {
+            world.graph.dependents(object.uid()).for_each(|dependent| wake.now(key(dependent.uid())));
+        }
+        for owner in delta.before.iter().flat_map(|before| owners(before.meta())) {
+            wake.now(key(&owner.uid));
+        }
+    }
+
+    fn reconcile(&mut self, key: &Key, world: &World, _: &mut Turn<'_>) -> Plan {
+        match world.graph.get(&key.name) {
+            Some(object) => reconcile(object, world),
+            None => Plan::none(),
+        }
+    }
+}
+
+fn key(uid: &str) -> Key {
+    Key::new("", uid)
+}
+
+fn owners(meta: &ObjectMeta) -> impl Iterator<Item = &Owner> {
+    meta.owner_references.iter().flatten()
+}
+
+fn has_finalizer(meta: &ObjectMeta, name: &str) -> bool {
+    meta.finalizers.iter().flatten().any(|f| f == name)
+}
+
+/// In foreground deletion: it goes after its dependents.
+fn waits_for_dependents(meta: &ObjectMeta) -> bool {
+    is_deleting(meta) && has_finalizer(meta, FOREGROUND)
+}
+
+pub fn reconcile(object: &Object, world: &World) -> Plan {
+    let meta = object.meta();
+    if is_deleting(meta) && has_finalizer(meta, ORPHAN) {
+        return orphan(object, world);
+    }
+    if waits_for_dependents(meta) {
+        return let_go_when_alone(object, world);
+    }
+    if is_deleting(meta) || owners(meta).next().is_none() {
+        return Plan::none();
+    }
+    collect(object, world)
+}
+
+/// Frees the dependents of their owner, then the owner.
+fn orphan(object: &Object, world: &World) -> Plan {
+    let mut plan = Plan::none();
+    let freed = world.graph.dependents(object.uid()).map(|dependent| {
+        let rest: Vec<Owner> = owners(dependent.meta()).filter(|o| o.uid != object.uid()).cloned().collect();
+        set_owners(dependent, &rest)
+    });
+    plan.step(Step::Together(freed.collect()));
+    plan.step(remove_finalizer(object, ORPHAN));
+    plan
+}
+
+fn let_go_when_alone(object: &Object, world: &World) -> Plan {
+    let blocks = |dependent: &Object| {
+        owners(dependent.meta()).any(|o| o.uid == object.uid() && o.block_owner_deletion == Some(true))
+    };
+    let mut plan = Plan::none();
+    if !world.graph.dependents(object.uid()).any(blocks) {
+        plan.step(remove_finalizer(object, FOREGROUND));
+    }
+    plan
+}
+
+/// How an owner bears on its dependent.
+enum Standing {
+    /// It keeps its dependent.
+    Solid,
+    /// It is being deleted in the foreground, and its dependents first.
+    Waiting,
+    /// As far as we know it does not exist; the target is where it would be.
+    Absent(Target),
+    /// The dependent names it where it can't be.
+    ElsewhereAbsent(Target),
+}
+
+fn standing(owner: &Owner, dependent: &Object, world: &World) -> Standing {
+    let Some(resource) = world.resource_of(&owner.api_version, &owner.kind) else {
+        // A kind that nobody serves (now) can't be shown to be gone.
+        return Standing::Solid;
+    };
+    let namespace = dependent.meta().namespace.as_deref().unwrap_or_default();
+    if resource.namespaced && namespace.is_empty() {
+        // A cluster-scoped object can't be owned from within a namespace; such a reference is never acted on.
+        return Standing::Solid;
+    }
+    let at = Target {
+        resource: resource.clone(),
+        key: Key::new(if resource.namespaced { namespace } else { "" }, &owner.name),
+        uid: Some(owner.uid.clone()),
+        resource_version: None,
+    };
+    match world.graph.get(&owner.uid) {
+        Some(found) if resource.namespaced && found.key().namespace != at.key.namespace => {
+            Standing::ElsewhereAbsent(at)
+        }
+        Some(found) if waits_for_dependents(found.meta()) => Standing::Waiting,
+        Some(_) => Standing::Solid,
+        None if !world.knows(resource) => Standing::Solid,
+        None => Standing::Absent(at),
+    }
+}
+
+/// Deletes the object if nothing keeps it, or frees it of the owners that don't.
+fn collect(object: &Object, world: &World) -> Plan {
+    let mut plan = Plan::none();
+    let (mut solid, mut waiting, mut absent) = (Vec::new(), false, Vec::new());
+    for owner in owners(object.meta()) {
+        match standing(owner, object, world) {
+            Standing::Solid => solid.push(owner.clone()),
+            Standing::Waiting => waiting = true,
+            Standing::Absent(target) => absent.push(target),
+            Standing::ElsewhereAbsent(target) => {
+                plan.note(elsewhere(object, owner));
+                absent.push(target);
+            }
+        }
+    }
+    if !solid.is_empty() && !waiting && absent.is_empty() {
+        return Plan::none();
+    }
+    plan.steps.extend(absent.into_iter().map(Step::CheckAbsent));
+    if !solid.is_empty() {
+        plan.step(set_owners(object, &solid));
+        return plan;
+    }
+    let meta = object.meta();
+    let has_dependents = world.graph.dependents(object.uid()).next().is_some();
+    let propagation = if waiting && has_dependents {
+        // The owner waits for all that is below it.
+        Propagation::Foreground
+    } else if has_finalizer(meta, ORPHAN) {
+        Propagation::Orphan
+    } else if has_finalizer(meta, FOREGROUND) {
+        Propagation::Foreground
+    } else {
+        Propagation::Background
+    };
+    plan.step(Step::Delete {
+        target: Target::exact(object.resource(), meta),
+        propagation: Some(propagation),
+        grace_seconds: None,
+        then: None,
+        or_else: None,
+    });
+    plan
+}
+
+fn set_owners(object: &Object, owners: &[Owner]) -> Step {
+    Step::Patch {
+        target: Target::exact(object.resource(), object.meta()),
+        subresource: "",
+        kind: PatchKind::Merge,
+        patch: owners_patch(owners),
+        then: None,
+    }
+}
+
+fn remove_finalizer(object: &Object, name: &str) -> Step {
+    let rest: Vec<&String> = object.meta().finalizers.iter().flatten().filter(|f| *f != name).collect();
+    Step::Patch {
+        target: Target::exact(object.resource(), object.meta()),
+        subresource: "",
+        kind: PatchKind::Merge,
+        patch: json!({ "metadata": { "finalizers": rest } }),
+        then: None,
+    }
+}
+
+fn elsewhere(object: &Object, owner: &Owner) -> Note {
+    let Owner { api_version, kind, name, uid, .. } = owner;
+    let namespace = object.meta().namespace.as_deref().unwrap_or_default();
+    Note {
+        component: "garbage-collector-controller",
+        regarding: Regarding::new(object.resource(), object.meta()),
+        note_type: NoteType::Warning,
+        reason: "OwnerRefInvalidNamespace",
+        action: "",
+        message: format!(
+            "ownerRef [{api_version}/{kind}, namespace: {namespace}, name: {name}, uid: {uid}] does not exist in namespace \
+             \"{namespace}\""
+        ),
+    }
+}
