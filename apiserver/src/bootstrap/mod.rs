@@ -41,10 +41,11 @@ pub struct BootstrapError {
 pub async fn reconcile(server: &Arc<ApiServer>) -> Result<(), BootstrapError> {
     let config = &server.config;
     write_all(server, objects::namespaces().into_iter().map(|object| (object, Keep::Present))).await?;
-    let cluster = vec![
-        (objects::kubernetes_service(config), Keep::Fields),
-        (objects::kubernetes_endpoints(config.advertise), Keep::Fields),
-    ];
+    let mut cluster = vec![(objects::kubernetes_service(config), Keep::Fields)];
+    // A loopback address means something else to each pod, and the API takes none as an endpoint.
+    if !config.advertise.ip().is_loopback() {
+        cluster.push((objects::kubernetes_endpoints(config.advertise), Keep::Fields));
+    }
     let classes = objects::classes().into_iter().map(|object| (object, Keep::Present));
     let roles = roles::cluster_roles().into_iter().map(|role| (role, Keep::Rules));
     let bindings = roles::cluster_role_bindings().into_iter().map(|binding| (binding, Keep::Subjects));
@@ -102,3 +103,6 @@ async fn send(server: &Arc<ApiServer>, peer: Peer, kind: &KindDef, write: Write)
     let status: Value = serde_json::from_slice(&body).unwrap_or_default();
     Err(failed(format!("{code}: {}", text(&status, &["message"]))))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,48 @@
+use k8w_storage::datastore::Datastore;
+use k8w_storage::datastore::memory::Memory;
+
+use super::*;
+use crate::Config;
+
+fn config() -> Config {
+    Config { advertise: "192.0.2.1:6443".parse().unwrap(), ..Config::default() }
+}
+
+#[tokio::test]
+async fn a_second_start_writes_nothing() {
+    let datastore: Arc<dyn Datastore> = Arc::new(Memory::new());
+    ApiServer::start(config(), datastore.clone()).await.unwrap();
+    let revision = datastore.revision().await.unwrap();
+    assert!(revision > 40, "{revision}");
+    ApiServer::start(config(), datastore.clone()).await.unwrap();
+    assert_eq!(datastore.revision().await.unwrap(), revision);
+}
+
+#[tokio::test]
+async fn a_cluster_has_its_namespaces_classes_and_service() {
+    let server = ApiServer::start(config(), Arc::new(Memory::new())).await.unwrap();
+    server.cache.catch_up().await.unwrap();
+    for name in objects::NAMESPACES {
+        let namespace = server.cache.get("", "namespaces", "", name).unwrap().value();
+        assert_eq!(namespace["status"]["phase"], "Active", "{name}");
+    }
+    let service = server.cache.get("", "services", "default", "kubernetes").unwrap().value();
+    assert_eq!(service["spec"]["clusterIP"], "10.96.0.1");
+    let slice = server.cache.get("discovery.k8s.io", "endpointslices", "default", "kubernetes").unwrap().value();
+    assert_eq!(slice["endpoints"][0]["addresses"][0], "192.0.2.1");
+    assert!(server.cache.get("node.k8s.io", "runtimeclasses", "", "wasmtime").is_some());
+    assert!(server.cache.get("networking.k8s.io", "ingressclasses", "", "k8w").is_some());
+}
+
+#[tokio::test]
+async fn a_server_that_moved_says_so() {
+    let datastore: Arc<dyn Datastore> = Arc::new(Memory::new());
+    ApiServer::start(config(), datastore.clone()).await.unwrap();
+    let moved = Config { advertise: "192.0.2.2:7443".parse().unwrap(), ..config() };
+    let server = ApiServer::start(moved, datastore).await.unwrap();
+    server.cache.catch_up().await.unwrap();
+    let slice = server.cache.get("discovery.k8s.io", "endpointslices", "default", "kubernetes").unwrap().value();
+    assert_eq!(slice["endpoints"][0]["addresses"][0], "192.0.2.2");
+    let service = server.cache.get("", "services", "default", "kubernetes").unwrap().value();
+    assert_eq!(service["spec"]["ports"][0]["targetPort"], 7443);
+}
