@@ -16,11 +16,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let names = ServerNames { service_ip: "10.96.0.1".parse()?, cluster_domain: "cluster.local".into(), extra: vec![] };
     let pki = Pki::open(&dir.join("pki"), &names)?;
-    let config = Config {
-        advertise: listener.local_addr()?,
-        token_key: Some(pki.token_key().clone()),
-        ..Config::default()
-    };
+    let config =
+        Config { advertise: listener.local_addr()?, token_key: Some(pki.token_key().clone()), ..Config::default() };
     let url = format!("https://{}", config.advertise);
     let server = ApiServer::start(config, Arc::new(Memory::new())).await?;
     let kubeconfig = dir.join("kubeconfig");

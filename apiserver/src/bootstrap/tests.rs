@@ -13,7 +13,7 @@ async fn a_second_start_writes_nothing() {
     let datastore: Arc<dyn Datastore> = Arc::new(Memory::new());
     ApiServer::start(config(), datastore.clone()).await.unwrap();
     let revision = datastore.revision().await.unwrap();
-    assert!(revision > 40, "{revision}");
+    assert!(revision > 0);
     ApiServer::start(config(), datastore.clone()).await.unwrap();
     assert_eq!(datastore.revision().await.unwrap(), revision);
 }
