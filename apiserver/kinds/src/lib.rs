@@ -7,6 +7,9 @@ pub mod age;
 pub mod apps;
 pub mod authentication;
 pub mod authorization;
+pub mod autoscaling;
+pub mod batch;
+pub mod certificates;
 pub mod coordination;
 pub mod core;
 pub mod discovery;
@@ -19,12 +22,15 @@ pub mod names;
 pub mod networking;
 pub mod node;
 pub mod object;
+pub mod policy;
 pub mod quantity;
 pub mod rbac;
 pub mod registry;
 pub mod rules;
+pub mod scheduling;
 pub mod schema;
 pub mod selector;
+pub mod storage;
 #[cfg(test)]
 mod testing;
 

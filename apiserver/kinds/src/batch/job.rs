@@ -1,0 +1,328 @@
+//! Job: pods that run until enough of them have succeeded.
+
+use serde_json::{Map, Value, json};
+
+use crate::core::pod::template;
+use crate::field::{Field, FieldError};
+use crate::kind::{self, CellContext, Column, KindDef, SelectableField, Shape, Strategy, Subresource};
+use crate::object::{self, get, int, list, text};
+use crate::{age, rules};
+
+/// Labels that tie pods to their Job; the ones without a prefix are kept for older clients.
+const UID_LABELS: [&str; 2] = ["batch.kubernetes.io/controller-uid", "controller-uid"];
+const NAME_LABELS: [&str; 2] = ["batch.kubernetes.io/job-name", "job-name"];
+/// Failures before a Job is given up.
+const BACKOFF_LIMIT: i64 = 6;
+/// Most pods that an Indexed Job may have.
+const INDEXED_MAX: i64 = 100_000;
+
+pub fn definition() -> KindDef {
+    KindDef::builtin("batch", "v1", "Job", "jobs", "io.k8s.api.batch.v1.Job")
+        .categories(&["all"])
+        .subresources(vec![Subresource::status()])
+        .columns(columns())
+        .selectable(vec![SelectableField::computed("status.successful", |job| {
+            int(job, &["status", "succeeded"]).to_string()
+        })])
+        .strategy(Job)
+}
+
+fn columns() -> Vec<Column> {
+    vec![
+        Column::name(),
+        Column::text("Status", |job, _| status(job).into()).describe("Status of the job."),
+        Column::text("Completions", |job, _| completions(job).into()),
+        Column::text("Duration", |job, context| duration(job, context).into())
+            .describe("Time required to complete the job."),
+        Column::age(),
+        Column::text("Containers", |job, _| template::containers(of(job), "name").into()).wide(),
+        Column::text("Images", |job, _| template::containers(of(job), "image").into()).wide(),
+        Column::text("Selector", |job, _| template::selector(get(job, &["spec", "selector"])).into()).wide(),
+    ]
+}
+
+fn of(job: &Value) -> &Value {
+    get(job, &["spec", "template"]).unwrap_or(&Value::Null)
+}
+
+fn status(job: &Value) -> &'static str {
+    let met = |type_: &str| {
+        list(job, &["status", "conditions"])
+            .iter()
+            .any(|c| text(c, &["type"]) == type_ && text(c, &["status"]) == "True")
+    };
+    if met("Complete") {
+        "Complete"
+    } else if met("Failed") {
+        "Failed"
+    } else if get(job, &["metadata", "deletionTimestamp"]).is_some() {
+        "Terminating"
+    } else if met("Suspended") {
+        "Suspended"
+    } else if met("FailureTarget") {
+        "FailureTarget"
+    } else if met("SuccessCriteriaMet") {
+        "SuccessCriteriaMet"
+    } else {
+        "Running"
+    }
+}
+
+fn completions(job: &Value) -> String {
+    let done = int(job, &["status", "succeeded"]);
+    match (get(job, &["spec", "completions"]).and_then(Value::as_i64), int(job, &["spec", "parallelism"])) {
+        (Some(wanted), _) => format!("{done}/{wanted}"),
+        (None, parallel) if parallel > 1 => format!("{done}/1 of {parallel}"),
+        (None, _) => format!("{done}/1"),
+    }
+}
+
+fn duration(job: &Value, context: &CellContext) -> String {
+    let time = |field: &str| text(job, &["status", field]).parse::<jiff::Timestamp>().ok();
+    let end = time("completionTime").or_else(|| {
+        let failed = list(job, &["status", "conditions"]).iter().find(|c| text(c, &["type"]) == "Failed");
+        failed.and_then(|c| text(c, &["lastTransitionTime"]).parse().ok())
+    });
+    match time("startTime") {
+        Some(_) => age::since(Some(text(job, &["status", "startTime"])), end.unwrap_or(context.now)),
+        None => String::new(),
+    }
+}
+
+fn default_spec(spec: &mut Map<String, Value>) {
+    let unset = |spec: &Map<String, Value>, field: &str| spec.get(field).is_none_or(Value::is_null);
+    if unset(spec, "completions") && unset(spec, "parallelism") {
+        spec.insert("completions".to_owned(), 1.into());
+    }
+    object::set_default(spec, "parallelism", 1);
+    // With a limit of its own per index, the whole has none that matters.
+    let limit = if unset(spec, "backoffLimitPerIndex") { BACKOFF_LIMIT } else { i64::from(i32::MAX) };
+    object::set_default(spec, "backoffLimit", limit);
+    object::set_default(spec, "completionMode", "NonIndexed");
+    object::set_default(spec, "suspend", false);
+    let replacement = if unset(spec, "podFailurePolicy") { "TerminatingOrFailed" } else { "Failed" };
+    object::set_default(spec, "podReplacementPolicy", replacement);
+    if let Some(Value::Array(policies)) = spec.get_mut("podFailurePolicy").and_then(|p| p.get_mut("rules")) {
+        for condition in policies.iter_mut().flat_map(|p| object::list_mut(p, &["onPodConditions"])) {
+            if let Some(condition) = condition.as_object_mut() {
+                object::set_default_text(condition, "status", "True");
+            }
+        }
+    }
+    if let Some(template) = spec.get_mut("template") {
+        template::default(template);
+    }
+}
+
+struct Job;
+
+impl Strategy for Job {
+    fn shape(&self) -> Shape {
+        Shape::SPEC_AND_STATUS
+    }
+
+    fn validate_name(&self, name: &str) -> Vec<String> {
+        crate::names::dns_subdomain(name)
+    }
+
+    fn default(&self, job: &mut Value) {
+        if let Some(spec) = object::ensure(job, &["spec"]) {
+            default_spec(spec);
+        }
+        let labels = object::map(job, &["spec", "template", "metadata", "labels"]).filter(|l| !l.is_empty()).cloned();
+        let own = object::map(job, &["metadata", "labels"]).is_none_or(Map::is_empty);
+        if let (true, Some(labels), Some(metadata)) = (own, labels, object::ensure(job, &["metadata"])) {
+            metadata.insert("labels".to_owned(), Value::Object(labels));
+        }
+    }
+
+    /// The selector is the Job's own identity, unless the user insists on another.
+    fn prepare_for_create(&self, job: &mut Value) {
+        kind::prepare_for_create(self.shape(), job);
+        if let Some(object) = job.as_object_mut() {
+            object.insert("status".to_owned(), json!({}));
+        }
+        if get(job, &["spec", "manualSelector"]) == Some(&Value::Bool(true)) {
+            return;
+        }
+        let (name, uid) = (text(job, &["metadata", "name"]).to_owned(), text(job, &["metadata", "uid"]).to_owned());
+        if let Some(labels) = object::ensure(job, &["spec", "template", "metadata", "labels"]) {
+            UID_LABELS.iter().for_each(|label| object::set_default(labels, label, uid.as_str()));
+            NAME_LABELS.iter().for_each(|label| object::set_default(labels, label, name.as_str()));
+        }
+        if let Some(spec) = object::ensure(job, &["spec"])
+            && spec.get("selector").is_none_or(|s| object::same(Some(s), None))
+        {
+            spec.insert("selector".to_owned(), json!({"matchLabels": {UID_LABELS[0]: uid}}));
+        }
+    }
+
+    fn validate(&self, job: &Value) -> Vec<FieldError> {
+        let root = Field::root(job);
+        let spec = root.get("spec");
+        let mut errors = Vec::new();
+        validate_spec(&spec, &mut errors);
+        let selector = spec.get("selector");
+        if !selector.is_set() {
+            errors.push(selector.required(""));
+        } else {
+            rules::label_selector(&selector, &mut errors);
+        }
+        let template = spec.get("template");
+        let labels = template.get("metadata");
+        let labels = labels.get("labels");
+        let parsed = crate::selector::LabelSelector::from_object(selector.value()).unwrap_or_default();
+        if selector.is_set() && !parsed.matches(labels.value().and_then(Value::as_object)) {
+            let shown = labels.value().cloned().unwrap_or_default();
+            errors.push(FieldError::invalid(&labels.path, shown, "`selector` does not match template `labels`"));
+        }
+        errors
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
+        let mut errors = self.validate(new);
+        let suspended = get(old, &["spec", "suspend"]) == Some(&Value::Bool(true));
+        let started = get(old, &["status", "startTime"]).is_some();
+        let indexed = text(old, &["spec", "completionMode"]) == "Indexed";
+        let (new, old) = (Field::root(new), Field::root(old));
+        let (new, old) = (new.get("spec"), old.get("spec"));
+        for name in
+            ["selector", "completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"]
+        {
+            rules::immutable(&new.get(name), &old.get(name), &mut errors);
+        }
+        // An Indexed Job is resized by both numbers together.
+        let together = new.get("completions").int() == new.get("parallelism").int();
+        if !(indexed && together) {
+            rules::immutable(&new.get("completions"), &old.get("completions"), &mut errors);
+        }
+        if !suspended || started {
+            rules::immutable(&new.get("template"), &old.get("template"), &mut errors);
+        }
+        errors
+    }
+}
+
+/// Rules of a Job's spec, also where a CronJob holds it (which has no selector yet).
+pub fn validate_spec(spec: &Field, errors: &mut Vec<FieldError>) {
+    for name in [
+        "parallelism",
+        "completions",
+        "activeDeadlineSeconds",
+        "backoffLimit",
+        "ttlSecondsAfterFinished",
+        "backoffLimitPerIndex",
+        "maxFailedIndexes",
+    ] {
+        rules::not_negative(&spec.get(name), errors);
+    }
+    let mode = spec.get("completionMode");
+    rules::maybe_one_of(&mode, &["Indexed", "NonIndexed"], errors);
+    let completions = spec.get("completions");
+    if mode.text() == "Indexed" {
+        if !completions.is_set() {
+            errors.push(completions.required("when completion mode is Indexed"));
+        }
+        for name in ["completions", "parallelism"] {
+            if spec.get(name).int().is_some_and(|n| n > INDEXED_MAX) {
+                errors.push(
+                    spec.get(name).invalid(format!(
+                        "must be less than or equal to {INDEXED_MAX} when completion mode is Indexed"
+                    )),
+                );
+            }
+        }
+    } else if spec.get("backoffLimitPerIndex").is_set() {
+        errors.push(spec.get("backoffLimitPerIndex").invalid("requires indexed completion mode"));
+    }
+    rules::maybe_one_of(&spec.get("podReplacementPolicy"), &["Failed", "TerminatingOrFailed"], errors);
+    let template = spec.get("template");
+    template::validate(&template, errors);
+    let pod = template.get("spec");
+    let restart = pod.get("restartPolicy");
+    if !matches!(restart.text(), "OnFailure" | "Never") {
+        errors.push(restart.required("valid values: \"OnFailure\", \"Never\""));
+    }
+    let policy = spec.get("podFailurePolicy");
+    if policy.is_set() && restart.text() != "Never" {
+        errors.push(restart.invalid("only \"Never\" is supported when podFailurePolicy is specified"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+    use crate::testing::{check, check_default, check_row, check_update};
+
+    #[test]
+    fn rules() {
+        check(
+            "jobs",
+            "{metadata: {name: a, namespace: b}, spec: {completionMode: Indexed, parallelism: -1, template: {spec: {containers: [{name: c, image: i}]}}}}",
+            expect![[r#"
+                spec.parallelism: Invalid value: -1: must be greater than or equal to 0
+                spec.completions: Required value: when completion mode is Indexed
+                spec.template.spec.restartPolicy: Required value: valid values: "OnFailure", "Never"
+            "#]],
+        );
+        let job = "{metadata: {name: a, namespace: b}, spec: {selector: {matchLabels: {x: z}}, manualSelector: true, template: {metadata: {labels: {x: z}}, spec: {restartPolicy: Never, containers: [{name: c, image: i}]}}}}";
+        check("jobs", job, expect![[r#""#]]);
+        check_update(
+            "jobs",
+            job,
+            &job.replace("image: i", "image: j"),
+            expect![[r#"
+            spec.template: Invalid value: {"metadata":{"labels":{"x":"z"}},"spec":{"containers":[{"image":"j","imagePullPolicy":"Always","name":"c","resources":{},"terminationMessagePath":"/dev/termination-log","terminationMessagePolicy":"File"}],"dnsPolicy":"ClusterFirst","restartPolicy":"Never","schedulerName":"default-scheduler","securityContext":{},"terminationGracePeriodSeconds":30}}: field is immutable
+        "#]],
+        );
+    }
+
+    #[test]
+    fn identity_is_the_selector() {
+        let mut job = json!({"metadata": {"name": "a", "uid": "u"}, "spec": {"template": {}}});
+        Job.prepare_for_create(&mut job);
+        assert_eq!(job["spec"]["selector"], json!({"matchLabels": {"batch.kubernetes.io/controller-uid": "u"}}));
+        assert_eq!(job["spec"]["template"]["metadata"]["labels"]["job-name"], "a");
+    }
+
+    #[test]
+    fn defaults() {
+        check_default(
+            "jobs",
+            "{spec: {parallelism: 2, podFailurePolicy: {rules: []}}}",
+            expect![[r#"
+            metadata: {}
+            spec:
+              backoffLimit: 6
+              completionMode: NonIndexed
+              parallelism: 2
+              podFailurePolicy:
+                rules: []
+              podReplacementPolicy: Failed
+              suspend: false
+              template:
+                metadata: {}
+                spec:
+                  dnsPolicy: ClusterFirst
+                  restartPolicy: Always
+                  schedulerName: default-scheduler
+                  securityContext: {}
+                  terminationGracePeriodSeconds: 30
+            status: {}
+        "#]],
+        );
+    }
+
+    #[test]
+    fn row() {
+        check_row(
+            "jobs",
+            "{metadata: {name: a}, spec: {completions: 2}, status: {succeeded: 2, startTime: '2026-01-01T00:00:00Z', completionTime: '2026-01-01T00:00:09Z', conditions: [{type: Complete, status: 'True'}]}}",
+            expect![
+                "Name=a | Status=Complete | Completions=2/2 | Duration=9s | Age=<unknown> | Containers= | Images= | Selector=<none>"
+            ],
+        );
+    }
+}

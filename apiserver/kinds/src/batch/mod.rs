@@ -1,0 +1,5 @@
+//! The kinds of `batch`.
+
+pub mod cron_job;
+pub mod job;
+mod schedule;

@@ -1,0 +1,171 @@
+//! CertificateSigningRequest: a wish for a certificate, and what became of it.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use crate::field::{Field, FieldError};
+use crate::kind::{self, Column, KindDef, SelectableField, Shape, Strategy, Subresource};
+use crate::object::{self, get, list, text};
+use crate::{age, names, rules};
+
+pub fn definition() -> KindDef {
+    let schema = "io.k8s.api.certificates.v1.CertificateSigningRequest";
+    let approval = Subresource::of_parent("approval", &["get", "patch", "update"]);
+    KindDef::builtin("certificates.k8s.io", "v1", "CertificateSigningRequest", "certificatesigningrequests", schema)
+        .cluster_scoped()
+        .short_names(&["csr"])
+        .subresources(vec![approval, Subresource::status()])
+        .columns(vec![
+            Column::name(),
+            Column::age(),
+            Column::at("SignerName", "string", "spec.signerName"),
+            Column::at("Requestor", "string", "spec.username"),
+            Column::text("RequestedDuration", |request, _| match get(request, &["spec", "expirationSeconds"]) {
+                Some(seconds) => age::human(seconds.as_i64().unwrap_or_default()).into(),
+                None => "<none>".into(),
+            }),
+            Column::text("Condition", |request, _| condition(request).into()),
+        ])
+        .selectable(vec![SelectableField::at("spec.signerName")])
+        .strategy(CertificateSigningRequest)
+}
+
+/// `Pending`, `Approved,Issued`, `Denied`.
+fn condition(request: &Value) -> String {
+    let conditions = list(request, &["status", "conditions"]);
+    let has = |type_: &str| conditions.iter().any(|c| text(c, &["type"]) == type_);
+    let decided = match (has("Denied"), has("Approved")) {
+        (true, _) => "Denied",
+        (false, true) => "Approved",
+        (false, false) => "Pending",
+    };
+    let mut shown = vec![decided];
+    if has("Failed") {
+        shown.push("Failed");
+    }
+    if !text(request, &["status", "certificate"]).is_empty() {
+        shown.push("Issued");
+    }
+    shown.join(",")
+}
+
+struct CertificateSigningRequest;
+
+impl Strategy for CertificateSigningRequest {
+    fn shape(&self) -> Shape {
+        Shape::STATUS
+    }
+
+    fn prepare_for_create(&self, request: &mut Value) {
+        kind::prepare_for_create(self.shape(), request);
+        if let Some(object) = request.as_object_mut() {
+            object.insert("status".to_owned(), json!({}));
+        }
+    }
+
+    /// What was asked for stays; only `/approval` and `/status` move it on.
+    fn prepare_for_update(&self, new: &mut Value, old: &Value) {
+        kind::prepare_for_update(self.shape(), new, old);
+        object::keep(new, old, "spec");
+    }
+
+    fn validate(&self, request: &Value) -> Vec<FieldError> {
+        const USAGES: &[&str] = &[
+            "any",
+            "cert sign",
+            "client auth",
+            "code signing",
+            "content commitment",
+            "crl sign",
+            "data encipherment",
+            "decipher only",
+            "digital signature",
+            "email protection",
+            "encipher only",
+            "ipsec end system",
+            "ipsec tunnel",
+            "ipsec user",
+            "key agreement",
+            "key encipherment",
+            "microsoft sgc",
+            "netscape sgc",
+            "ocsp signing",
+            "s/mime",
+            "server auth",
+            "signing",
+            "timestamping",
+        ];
+        const MIN_SECONDS: i64 = 600;
+        let root = Field::root(request);
+        let spec = root.get("spec");
+        let mut errors = Vec::new();
+        let pem = STANDARD.decode(spec.get("request").text()).unwrap_or_default();
+        if !String::from_utf8_lossy(&pem).contains("-----BEGIN CERTIFICATE REQUEST-----") {
+            let detail = "PEM block type must be CERTIFICATE REQUEST";
+            errors.push(spec.get("request").invalid(detail));
+        }
+        let usages = spec.get("usages");
+        rules::required(&usages, &mut errors);
+        for usage in usages.items() {
+            if !USAGES.contains(&usage.text()) {
+                errors.push(usage.not_supported(USAGES));
+            }
+        }
+        let signer = spec.get("signerName");
+        match signer.text().split_once('/') {
+            _ if signer.is_empty() => errors.push(signer.required("")),
+            Some((domain, path)) if !path.is_empty() => {
+                errors.extend(names::dns_subdomain(domain).into_iter().map(|wrong| signer.invalid(wrong)));
+            }
+            _ => errors.push(
+                signer.invalid("must be a fully qualified domain and path of the form 'example.com/signer-name'"),
+            ),
+        }
+        let seconds = spec.get("expirationSeconds");
+        if seconds.int().is_some_and(|s| s < MIN_SECONDS) {
+            errors.push(seconds.invalid("may not specify a duration less than 600 seconds (10 minutes)"));
+        }
+        errors
+    }
+
+    fn validate_status_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
+        let root = Field::root(new);
+        let status = root.get("status");
+        let mut errors = Vec::new();
+        let certificate = status.get("certificate");
+        let before = text(old, &["status", "certificate"]);
+        if !before.is_empty() && certificate.text() != before {
+            errors.push(certificate.forbidden("may not be modified once set"));
+        }
+        errors
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use crate::testing::{check, check_row};
+
+    #[test]
+    fn rules() {
+        check(
+            "certificatesigningrequests",
+            "{metadata: {name: a}, spec: {request: eA==, usages: [odd], signerName: x, expirationSeconds: 1}}",
+            expect![[r#"
+                spec.request: Invalid value: "eA==": PEM block type must be CERTIFICATE REQUEST
+                spec.usages[0]: Unsupported value: "odd": supported values: "any", "cert sign", "client auth", "code signing", "content commitment", "crl sign", "data encipherment", "decipher only", "digital signature", "email protection", "encipher only", "ipsec end system", "ipsec tunnel", "ipsec user", "key agreement", "key encipherment", "microsoft sgc", "netscape sgc", "ocsp signing", "s/mime", "server auth", "signing", "timestamping"
+                spec.signerName: Invalid value: "x": must be a fully qualified domain and path of the form 'example.com/signer-name'
+                spec.expirationSeconds: Invalid value: 1: may not specify a duration less than 600 seconds (10 minutes)
+            "#]],
+        );
+        check_row(
+            "certificatesigningrequests",
+            "{metadata: {name: a}, spec: {signerName: a/b, username: u}, status: {conditions: [{type: Approved}], certificate: eA==}}",
+            expect![
+                "Name=a | Age=<unknown> | SignerName=a/b | Requestor=u | RequestedDuration=<none> | Condition=Approved,Issued"
+            ],
+        );
+    }
+}

@@ -1,0 +1,156 @@
+//! LimitRange: bounds and defaults for what pods of a namespace ask for.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value};
+
+use super::pod::resources;
+use crate::field::{Field, FieldError};
+use crate::kind::{Column, KindDef, Strategy};
+use crate::object;
+use crate::{names, rules};
+
+pub fn definition() -> KindDef {
+    KindDef::builtin("", "v1", "LimitRange", "limitranges", "io.k8s.api.core.v1.LimitRange")
+        .short_names(&["limits"])
+        .columns(vec![Column::name(), Column::created_at()])
+        .strategy(LimitRange)
+}
+
+struct LimitRange;
+
+impl Strategy for LimitRange {
+    fn default(&self, range: &mut Value) {
+        for item in object::list_mut(range, &["spec", "limits"]).iter_mut().filter_map(Value::as_object_mut) {
+            for list in ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"] {
+                if let Some(Value::Object(amounts)) = item.get_mut(list) {
+                    resources::canonicalize_list(amounts);
+                }
+            }
+            if item.get("type").and_then(Value::as_str) == Some("Container") {
+                inherit(item, "default", "max");
+                inherit(item, "defaultRequest", "default");
+                inherit(item, "defaultRequest", "min");
+            }
+        }
+    }
+
+    fn validate(&self, range: &Value) -> Vec<FieldError> {
+        let root = Field::root(range);
+        let mut errors = Vec::new();
+        let mut types = BTreeSet::new();
+        for item in root.get("spec").get("limits").items() {
+            let type_ = item.get("type");
+            rules::form(&type_, names::qualified_name, &mut errors);
+            if !types.insert(type_.text()) {
+                errors.push(type_.duplicate());
+            }
+            self::item(&item, &mut errors);
+        }
+        errors
+    }
+
+    fn allow_create_on_update(&self) -> bool {
+        true
+    }
+}
+
+/// Copies what `target` lacks from `source`.
+fn inherit(item: &mut Map<String, Value>, target: &str, source: &str) {
+    let Some(Value::Object(source)) = item.get(source).cloned() else { return };
+    let target = item.entry(target).or_insert_with(|| Value::Object(Map::new()));
+    let Some(target) = target.as_object_mut() else { return };
+    for (name, amount) in source {
+        target.entry(name).or_insert(amount);
+    }
+}
+
+fn item(item: &Field, errors: &mut Vec<FieldError>) {
+    let lists = ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"].map(|name| item.get(name));
+    for list in &lists {
+        for (name, amount) in list.entries() {
+            resources::quantity(name, &amount, errors);
+        }
+    }
+    let [max, min, default, request, ratio] = lists;
+    if item.get("type").text() == "Pod" {
+        for list in [&default, &request] {
+            if !list.is_empty() {
+                errors.push(list.forbidden("may not be specified when `type` is 'Pod'"));
+            }
+        }
+    }
+    let resources: BTreeSet<&str> =
+        [&max, &min, &default, &request].iter().flat_map(|l| l.entries().map(|(n, _)| n).collect::<Vec<_>>()).collect();
+    for name in resources {
+        let amount = |list: &Field| list.key(name).value().and_then(resources::parse);
+        let pairs = [
+            (&min, "min", &max, "max"),
+            (&min, "min", &request, "default request"),
+            (&request, "default request", &max, "max"),
+            (&request, "default request", &default, "default"),
+            (&default, "default", &max, "max"),
+        ];
+        for (low, low_name, high, high_name) in pairs {
+            if let (Some(a), Some(b)) = (amount(low), amount(high))
+                && a > b
+            {
+                let detail = format!("{low_name} value {a} is greater than {high_name} value {b}");
+                errors.push(FieldError::invalid(&low.path.key(name), a.to_string(), detail));
+            }
+        }
+    }
+    for (name, value) in ratio.entries() {
+        let one = crate::quantity::Quantity::from_int(1);
+        if value.value().and_then(resources::parse).is_some_and(|r| r < one) {
+            errors.push(FieldError::invalid(
+                &ratio.path.key(name),
+                value.text(),
+                format!("ratio {} is less than 1", value.text()),
+            ));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use crate::testing::{check, check_default};
+
+    #[test]
+    fn defaults() {
+        check_default(
+            "limitranges",
+            "{spec: {limits: [{type: Container, max: {cpu: 2000m}, min: {memory: 1Mi}}]}}",
+            expect![[r#"
+                metadata: {}
+                spec:
+                  limits:
+                  - default:
+                      cpu: "2"
+                    defaultRequest:
+                      cpu: "2"
+                      memory: 1Mi
+                    max:
+                      cpu: "2"
+                    min:
+                      memory: 1Mi
+                    type: Container
+            "#]],
+        );
+    }
+
+    #[test]
+    fn rules() {
+        check(
+            "limitranges",
+            "{metadata: {name: a, namespace: b}, spec: {limits: [{type: Pod, default: {cpu: 1}}, {type: Pod, max: {cpu: 1}, min: {cpu: 2}}]}}",
+            expect![[r#"
+                spec.limits[0].default: Forbidden: may not be specified when `type` is 'Pod'
+                spec.limits[1].type: Duplicate value: "Pod"
+                spec.limits[1].min[cpu]: Invalid value: "2": min value 2 is greater than max value 1
+            "#]],
+        );
+    }
+}

@@ -1,0 +1,92 @@
+//! IPAddress: an address of a Service, and whose it is.
+
+use serde_json::Value;
+
+use crate::field::{Field, FieldError};
+use crate::kind::{Column, KindDef, Shape, Strategy};
+use crate::object::{get, text};
+use crate::rules;
+
+pub fn definition() -> KindDef {
+    KindDef::builtin("networking.k8s.io", "v1", "IPAddress", "ipaddresses", "io.k8s.api.networking.v1.IPAddress")
+        .cluster_scoped()
+        .short_names(&["ip"])
+        .columns(vec![Column::name(), Column::text("ParentRef", |address, _| parent(address).into()), Column::age()])
+        .strategy(IpAddress)
+}
+
+/// `services/default/kubernetes`, with the group where there is one.
+fn parent(address: &Value) -> String {
+    let Some(parent) = get(address, &["spec", "parentRef"]) else { return "<none>".to_owned() };
+    let resource = match text(parent, &["group"]) {
+        "" => text(parent, &["resource"]).to_owned(),
+        group => format!("{}.{group}", text(parent, &["resource"])),
+    };
+    match text(parent, &["namespace"]) {
+        "" => format!("{resource}/{}", text(parent, &["name"])),
+        namespace => format!("{resource}/{namespace}/{}", text(parent, &["name"])),
+    }
+}
+
+struct IpAddress;
+
+impl Strategy for IpAddress {
+    fn shape(&self) -> Shape {
+        Shape::SPEC
+    }
+
+    /// The name is the address, in canonical form.
+    fn validate_name(&self, name: &str) -> Vec<String> {
+        match name.parse::<std::net::IpAddr>() {
+            Ok(address) if address.to_string() == name => Vec::new(),
+            Ok(_) => vec!["must be a valid IP address in canonical form".to_owned()],
+            Err(_) => vec!["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)".to_owned()],
+        }
+    }
+
+    fn validate(&self, address: &Value) -> Vec<FieldError> {
+        let root = Field::root(address);
+        let parent = root.get("spec");
+        let parent = parent.get("parentRef");
+        let mut errors = Vec::new();
+        if !parent.is_set() {
+            errors.push(parent.required(""));
+            return errors;
+        }
+        rules::required(&parent.get("resource"), &mut errors);
+        rules::required(&parent.get("name"), &mut errors);
+        errors
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
+        let mut errors = self.validate(new);
+        let (new, old) = (Field::root(new), Field::root(old));
+        let (new, old) = (new.get("spec"), old.get("spec"));
+        rules::immutable(&new.get("parentRef"), &old.get("parentRef"), &mut errors);
+        errors
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use crate::testing::{check, check_row};
+
+    #[test]
+    fn names_are_addresses() {
+        check(
+            "ipaddresses",
+            "{metadata: {name: a}, spec: {parentRef: {resource: services}}}",
+            expect![[r#"
+            metadata.name: Invalid value: "a": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)
+            spec.parentRef.name: Required value
+        "#]],
+        );
+        check_row(
+            "ipaddresses",
+            "{metadata: {name: 10.0.0.1}, spec: {parentRef: {resource: services, namespace: b, name: c}}}",
+            expect!["Name=10.0.0.1 | ParentRef=services/b/c | Age=<unknown>"],
+        );
+    }
+}

@@ -1,0 +1,114 @@
+//! PriorityClass: a name for how important a pod is.
+
+use serde_json::Value;
+
+use crate::field::{Field, FieldError};
+use crate::kind::{Column, KindDef, Shape, Strategy};
+use crate::object::{self, get, text};
+use crate::rules;
+
+/// Highest priority that users may give; above are the system's own classes.
+const USER_MAX: i64 = 1_000_000_000;
+/// The system's own classes, with their values.
+const SYSTEM: [(&str, i64); 2] = [("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)];
+
+pub fn definition() -> KindDef {
+    let schema = "io.k8s.api.scheduling.v1.PriorityClass";
+    KindDef::builtin("scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses", schema)
+        .cluster_scoped()
+        .short_names(&["pc"])
+        .columns(vec![
+            Column::name(),
+            Column::new("Value", "integer", |class, _| object::int(class, &["value"]).into()),
+            Column::new("Global-Default", "boolean", |class, _| {
+                get(class, &["globalDefault"]).and_then(Value::as_bool).unwrap_or_default().into()
+            }),
+            Column::age(),
+            Column::text("PreemptionPolicy", |class, _| text(class, &["preemptionPolicy"]).into()),
+        ])
+        .strategy(PriorityClass)
+}
+
+struct PriorityClass;
+
+impl Strategy for PriorityClass {
+    fn shape(&self) -> Shape {
+        Shape::SPEC
+    }
+
+    fn default(&self, class: &mut Value) {
+        if let Some(class) = class.as_object_mut() {
+            object::set_default_text(class, "preemptionPolicy", "PreemptLowerPriority");
+        }
+    }
+
+    fn validate(&self, class: &Value) -> Vec<FieldError> {
+        let root = Field::root(class);
+        let mut errors = Vec::new();
+        let name = text(class, &["metadata", "name"]);
+        let value = root.get("value");
+        if name.starts_with("system-") {
+            let known = SYSTEM.iter().any(|(n, v)| *n == name && value.int() == Some(*v));
+            if !known || root.get("globalDefault").bool() == Some(true) {
+                let metadata = root.get("metadata");
+                let detail = "priority class names with 'system-' prefix are reserved for system use only. error: \
+                              only the system's own classes may have it";
+                errors.push(metadata.get("name").forbidden(detail));
+            }
+        } else if value.int().is_some_and(|v| v > USER_MAX) {
+            let detail = format!("maximum allowed value of a user defined priority is {USER_MAX}");
+            errors.push(value.forbidden(detail));
+        }
+        rules::maybe_one_of(&root.get("preemptionPolicy"), &["Never", "PreemptLowerPriority"], &mut errors);
+        errors
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
+        let mut errors = Vec::new();
+        let (new, old) = (Field::root(new), Field::root(old));
+        if new.get("value").int() != old.get("value").int() {
+            errors.push(new.get("value").forbidden("may not be changed in an update."));
+        }
+        rules::immutable(&new.get("preemptionPolicy"), &old.get("preemptionPolicy"), &mut errors);
+        errors
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use crate::testing::{check, check_row, check_update};
+
+    #[test]
+    fn rules() {
+        check(
+            "priorityclasses",
+            "{metadata: {name: system-x}, value: 1}",
+            expect![[r#"
+            metadata.name: Forbidden: priority class names with 'system-' prefix are reserved for system use only. error: only the system's own classes may have it
+        "#]],
+        );
+        check(
+            "priorityclasses",
+            "{metadata: {name: a}, value: 1000000001, preemptionPolicy: Odd}",
+            expect![[r#"
+            value: Forbidden: maximum allowed value of a user defined priority is 1000000000
+            preemptionPolicy: Unsupported value: "Odd": supported values: "Never", "PreemptLowerPriority"
+        "#]],
+        );
+        check_update(
+            "priorityclasses",
+            "{metadata: {name: a}, value: 1}",
+            "{metadata: {name: a}, value: 2}",
+            expect![[r#"
+                value: Forbidden: may not be changed in an update.
+            "#]],
+        );
+        check_row(
+            "priorityclasses",
+            "{metadata: {name: a}, value: 7, preemptionPolicy: Never}",
+            expect!["Name=a | Value=7 | Global-Default=false | Age=<unknown> | PreemptionPolicy=Never"],
+        );
+    }
+}

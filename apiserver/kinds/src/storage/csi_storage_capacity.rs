@@ -1,0 +1,72 @@
+//! CSIStorageCapacity: how much a class can still provide, and where.
+
+use serde_json::Value;
+
+use crate::core::pod::resources;
+use crate::field::{Field, FieldError};
+use crate::kind::{Column, KindDef, Strategy};
+use crate::{names, object, rules};
+
+pub fn definition() -> KindDef {
+    let schema = "io.k8s.api.storage.v1.CSIStorageCapacity";
+    KindDef::builtin("storage.k8s.io", "v1", "CSIStorageCapacity", "csistoragecapacities", schema)
+        .columns(vec![
+            Column::name(),
+            Column::at("StorageClass", "string", "storageClassName"),
+            Column::at("Capacity", "string", "capacity"),
+            Column::age(),
+        ])
+        .strategy(CsiStorageCapacity)
+}
+
+struct CsiStorageCapacity;
+
+impl Strategy for CsiStorageCapacity {
+    fn default(&self, capacity: &mut Value) {
+        if let Some(object) = capacity.as_object_mut() {
+            resources::canonicalize_field(object, "capacity");
+            resources::canonicalize_field(object, "maximumVolumeSize");
+        }
+    }
+
+    fn validate(&self, capacity: &Value) -> Vec<FieldError> {
+        let root = Field::root(capacity);
+        let mut errors = Vec::new();
+        rules::label_selector(&root.get("nodeTopology"), &mut errors);
+        rules::form(&root.get("storageClassName"), names::dns_subdomain, &mut errors);
+        for name in ["capacity", "maximumVolumeSize"] {
+            resources::quantity("storage", &root.get(name), &mut errors);
+        }
+        errors
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
+        let mut errors = self.validate(new);
+        let (new, old) = (Field::root(new), Field::root(old));
+        for name in ["nodeTopology", "storageClassName"] {
+            if !object::same(new.get(name).value(), old.get(name).value()) {
+                errors.push(new.get(name).invalid(rules::IMMUTABLE));
+            }
+        }
+        errors
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use crate::testing::check;
+
+    #[test]
+    fn rules() {
+        check(
+            "csistoragecapacities",
+            "{metadata: {name: a, namespace: b}, storageClassName: A, capacity: -1}",
+            expect![[r#"
+                storageClassName: Invalid value: "A": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+                capacity: Invalid value: "-1": must be greater than or equal to 0
+            "#]],
+        );
+    }
+}

@@ -1,0 +1,63 @@
+//! VolumeAttributesClass: attributes of a volume that may change while it is used.
+
+use serde_json::Value;
+
+use super::storage_class;
+use crate::field::{Field, FieldError};
+use crate::kind::{Column, KindDef, Strategy};
+use crate::{names, object, rules};
+
+pub fn definition() -> KindDef {
+    let schema = "io.k8s.api.storage.v1.VolumeAttributesClass";
+    KindDef::builtin("storage.k8s.io", "v1", "VolumeAttributesClass", "volumeattributesclasses", schema)
+        .cluster_scoped()
+        .short_names(&["vac"])
+        .columns(vec![Column::name(), Column::at("DriverName", "string", "driverName"), Column::age()])
+        .strategy(VolumeAttributesClass)
+}
+
+struct VolumeAttributesClass;
+
+impl Strategy for VolumeAttributesClass {
+    fn validate(&self, class: &Value) -> Vec<FieldError> {
+        let root = Field::root(class);
+        let mut errors = Vec::new();
+        rules::name(&root.get("driverName"), names::dns_subdomain, &mut errors);
+        let parameters = root.get("parameters");
+        if parameters.is_empty() {
+            errors.push(parameters.required("must contain at least one key/value pair"));
+        }
+        storage_class::parameters(&parameters, &mut errors);
+        errors
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
+        let mut errors = self.validate(new);
+        let (new, old) = (Field::root(new), Field::root(old));
+        for name in ["driverName", "parameters"] {
+            if !object::same(new.get(name).value(), old.get(name).value()) {
+                errors.push(new.get(name).forbidden(format!("updates to {name} are forbidden.")));
+            }
+        }
+        errors
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use crate::testing::check;
+
+    #[test]
+    fn rules() {
+        check(
+            "volumeattributesclasses",
+            "{metadata: {name: a}}",
+            expect![[r#"
+            driverName: Required value
+            parameters: Required value: must contain at least one key/value pair
+        "#]],
+        );
+    }
+}
