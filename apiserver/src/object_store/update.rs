@@ -44,16 +44,17 @@ pub enum Rules {
 ///
 /// # Errors
 /// 404, 409 `Conflict` when the change insists on another revision or UID, 422 `Invalid`, and admission's.
-pub async fn update(write: &mut Write<'_>, change: Change<'_>, rules: Rules) -> Result<Written, Status> {
+pub async fn update(write: &mut Write<'_>, mut change: Change<'_>, rules: Rules) -> Result<Written, Status> {
     write.server.cache.catch_up().await?;
     let mut live = write.live().ok_or_else(|| write.not_found())?;
     for _ in 0..ATTEMPTS {
         let old = live.value();
-        let patched = match &change {
-            Change::Replace(object) => Patched { object: object.clone(), tracked: false, once: false },
+        let replaces = matches!(change, Change::Replace(_));
+        let patched = match &mut change {
+            Change::Replace(object) => Patched { object: attempt(object), tracked: false, once: false },
             Change::Patch(patch) => patch(&old)?,
         };
-        let pinned = pinned(write, &patched.object, &live, &change)? || patched.once;
+        let pinned = pinned(write, &patched.object, &live, replaces)? || patched.once;
         let Some((new, removed)) = work_out(write, patched, &old, rules).await? else {
             return Ok(Written { json: live.json().clone(), created: false });
         };
@@ -68,10 +69,10 @@ pub async fn update(write: &mut Write<'_>, change: Change<'_>, rules: Rules) -> 
 }
 
 /// Whether the change insists on the revision that the object is at.
-fn pinned(write: &Write<'_>, new: &Value, live: &Record, change: &Change<'_>) -> Result<bool, Status> {
+fn pinned(write: &Write<'_>, new: &Value, live: &Record, replaces: bool) -> Result<bool, Status> {
     let version = meta::text(new, "resourceVersion");
-    if version.is_empty() || version == "0" {
-        if !write.resource.strategy.allow_unconditional_update() && matches!(change, Change::Replace(_)) {
+    if is_unconditional(new) {
+        if !write.resource.strategy.allow_unconditional_update() && replaces {
             let path = FieldPath::new("metadata");
             let path = path.child("resourceVersion");
             let error = FieldError::invalid(&path, version, "must be specified for an update");
@@ -86,7 +87,16 @@ fn pinned(write: &Write<'_>, new: &Value, live: &Record, change: &Change<'_>) ->
         return Err(write.modified());
     }
     // A patch carries the version that it was worked out from, which says nothing about the client.
-    Ok(matches!(change, Change::Replace(_)))
+    Ok(replaces)
+}
+
+fn is_unconditional(object: &Value) -> bool {
+    matches!(meta::text(object, "resourceVersion"), "" | "0")
+}
+
+/// The client's object for one attempt. Only one that says no revision gets another.
+fn attempt(object: &mut Value) -> Value {
+    if is_unconditional(object) { object.clone() } else { object.take() }
 }
 
 /// The object to be stored, and whether this change is what its deletion waited for; `None` when nothing changes.

@@ -193,12 +193,10 @@ impl Watch {
         (text(&event["type"]), text(&event["object"]["metadata"]["name"]))
     }
 
-    #[track_caller]
-    pub fn expect(&mut self, events: &'static [(&'static str, &'static str)]) -> impl Future<Output = ()> + use<'_> {
-        async move {
-            for (event, name) in events {
-                assert_eq!(self.event().await, (event.to_string(), name.to_string()));
-            }
+    /// Types and names of the next events.
+    pub async fn expect(&mut self, events: &[(&str, &str)]) {
+        for (event, name) in events {
+            assert_eq!(self.event().await, (event.to_string(), name.to_string()));
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Requests go straight into the chain, with a store in memory: no sockets, no files.
 
-#[cfg(test)]
+#![allow(clippy::unwrap_used, reason = "a test's helpers may, like the test")]
+
 mod api;
 
 mod chunked_lists;
@@ -21,4 +22,5 @@ mod scale;
 mod selectors;
 mod server_side_apply;
 mod service_addresses;
+mod serving;
 mod watches;
