@@ -54,7 +54,7 @@ pub struct StoredAs {
 /// Turns an object of a kind into the kind it is stored as, and back; `apiVersion` included.
 pub trait Conversion: Send + Sync {
     fn to_stored(&self, object: &mut Value);
-    fn from_stored(&self, object: &mut Value);
+    fn to_served(&self, object: &mut Value);
 }
 
 impl KindDef {

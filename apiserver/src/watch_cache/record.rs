@@ -66,7 +66,7 @@ impl Record {
         if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
             metadata.remove("resourceVersion");
         }
-        conversion.from_stored(&mut object);
+        conversion.to_served(&mut object);
         Record::new(self.key.clone(), &encode(&object), self.revision)
     }
 

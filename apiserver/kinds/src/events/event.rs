@@ -45,7 +45,7 @@ impl Conversion for Spelling {
         rename(event, NAMES.map(|(core, ours)| (ours, core)));
     }
 
-    fn from_stored(&self, event: &mut Value) {
+    fn to_served(&self, event: &mut Value) {
         event["apiVersion"] = "events.k8s.io/v1".into();
         rename(event, NAMES);
     }
