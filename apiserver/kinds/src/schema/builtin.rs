@@ -56,7 +56,7 @@ impl Types {
             }
             None => self.list_of(type_name.strip_suffix("List")?)?,
         };
-        let schema = Schema(Arc::new(Root { node: Node::new(shape), lenient: false }));
+        let schema = Schema(Arc::new(Root::new(Node::new(shape), false)));
         self.roots.insert(type_name.into(), schema.clone());
         Some(schema)
     }

@@ -41,6 +41,14 @@ pub(super) fn add_nulls(node: &Node, value: &mut Value) {
     }
 }
 
+/// Undoes [`add_nulls`].
+pub(super) fn drop_nulls(value: &mut Value) {
+    if let Value::Object(members) = value {
+        members.retain(|_, member| !member.is_null());
+        members.values_mut().for_each(drop_nulls);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use expect_test::expect;

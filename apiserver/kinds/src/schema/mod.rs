@@ -27,9 +27,9 @@ pub mod roots;
 mod shape;
 pub mod strategic;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::field::{FieldError, FieldPath};
 pub use decode::{DecodeError, Decoded, Format};
@@ -45,6 +45,14 @@ struct Root {
     node: Node,
     /// Whether a value that lacks its type is left to [`Schema::validate`], as for custom objects.
     lenient: bool,
+    /// See [`Schema::zero`].
+    zero: OnceLock<Value>,
+}
+
+impl Root {
+    fn new(node: Node, lenient: bool) -> Root {
+        Root { node, lenient, zero: OnceLock::new() }
+    }
 }
 
 impl Schema {
@@ -78,24 +86,17 @@ impl Schema {
         default::fill(&self.0.node, value);
     }
 
-    /// What an object is before its first write: a built-in kind has the parts that Go's zero value has, a custom
-    /// object only says what it is.
-    fn zero(&self, like: &Value) -> Value {
-        let named = |name: &str| Some((name.to_owned(), like.get(name)?.clone()));
-        let mut zero = Value::Object(["apiVersion", "kind"].into_iter().filter_map(named).collect());
-        if !self.0.lenient {
-            default::fill(&self.0.node, &mut zero);
-        }
-        zero
-    }
-
-    /// [`Schema::zero`] with null for the lists and maps that Go writes even when they are empty.
-    fn zero_as_written(&self, like: &Value) -> Value {
-        let mut zero = self.zero(like);
-        if !self.0.lenient {
-            default::add_nulls(&self.0.node, &mut zero);
-        }
-        zero
+    /// What an object is before its first write: a built-in kind has the parts that Go's zero value writes, with null
+    /// for lists and maps; a custom object has nothing.
+    fn zero(&self) -> &Value {
+        self.0.zero.get_or_init(|| {
+            let mut zero = Value::Object(Map::new());
+            if !self.0.lenient {
+                default::fill(&self.0.node, &mut zero);
+                default::add_nulls(&self.0.node, &mut zero);
+            }
+            zero
+        })
     }
 
     /// Merges a `application/strategic-merge-patch+json` document into `original`.

@@ -1,6 +1,6 @@
 //! The compact form itself: what a value of a type looks like, and the facts that every operation reads from it.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
@@ -59,7 +59,7 @@ pub(crate) enum ListKind {
     /// Scalars, each at most once.
     Set,
     /// Objects identified by these fields (`x-kubernetes-list-map-keys`).
-    Map(Box<[Box<str>]>),
+    Map(Box<[Arc<str>]>),
 }
 
 /// An object with free keys.
@@ -84,7 +84,8 @@ pub(crate) struct Object {
 
 #[derive(Debug)]
 pub(crate) struct Field {
-    pub name: Box<str>,
+    /// Shared with the sets of fields that name it.
+    pub name: Arc<str>,
     pub node: Node,
     pub required: bool,
     pub default: Option<Box<Value>>,

@@ -7,7 +7,7 @@ use serde_json::{Map as JsonMap, Value};
 use super::super::shape::List;
 use super::path::PathElement;
 use super::set::FieldSet;
-use super::typed::{Parts, Typed, identity};
+use super::typed::{Parts, Typed, identity, member_element};
 
 /// The difference from one object to another. No path is in more than one of the sets.
 #[derive(Debug, Default)]
@@ -63,8 +63,8 @@ impl Comparison {
             let Some((name, _)) = old.or(new) else { break };
             let (old, new) = (old.map(|(_, value)| value), new.map(|(_, value)| value));
             if old != new {
-                let found = place(typed.member(name).0, old, new);
-                self.put(&PathElement::Field(name.as_str().into()), found);
+                let (below, field) = typed.member(name);
+                self.put(&member_element(name, field), place(below, old, new));
             }
         }
     }

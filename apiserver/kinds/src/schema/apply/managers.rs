@@ -35,8 +35,8 @@ impl Entry {
     }
 
     /// Reads an entry; `None` when it does not have the form that Kubernetes writes.
-    fn read(entry: &Value) -> Option<Entry> {
-        let mut about = entry.as_object()?.clone();
+    fn read(entry: Value) -> Option<Entry> {
+        let Value::Object(mut about) = entry else { return None };
         let fields = match about.remove("fieldsV1") {
             None => Members::new(),
             Some(Value::Object(fields)) => fields,
@@ -112,7 +112,16 @@ impl Managers {
     /// Reads `metadata.managedFields`; none when any entry is malformed.
     pub fn of(object: &Value) -> Managers {
         let entries = object.pointer("/metadata/managedFields").and_then(Value::as_array);
-        Managers(entries.and_then(|entries| entries.iter().map(Entry::read).collect()).unwrap_or_default())
+        Managers(entries.and_then(|entries| entries.iter().cloned().map(Entry::read).collect()).unwrap_or_default())
+    }
+
+    /// [`Managers::of`] an object that is to be written anyway: nothing is copied.
+    pub fn take(object: &mut Value) -> Managers {
+        let metadata = object.get_mut("metadata").and_then(Value::as_object_mut);
+        let Some(Value::Array(entries)) = metadata.and_then(|metadata| metadata.remove("managedFields")) else {
+            return Managers::default();
+        };
+        Managers(entries.into_iter().map(Entry::read).collect::<Option<_>>().unwrap_or_default())
     }
 
     /// Whether the object asks for its ownership to be forgotten: `[]` or `[{}]`.

@@ -17,10 +17,11 @@ mod set;
 mod typed;
 
 use std::fmt;
+use std::sync::OnceLock;
 
 use serde_json::{Map as JsonMap, Value};
 
-use super::Schema;
+use super::{Schema, default};
 use compare::compare;
 use managers::Managers;
 use of_value::{field_set, with_named_fields};
@@ -129,58 +130,49 @@ const UNTRACKED: [&str; 9] = [
 /// noted only when there was a change. Ownership that the request itself carries is taken over, except through a
 /// subresource; `[]` or `[{}]` resets it.
 pub fn track_update(schema: &Schema, live: Option<&Value>, new: &mut Value, manager: &Manager) {
-    let from_live = || live.map(Managers::of).unwrap_or_default();
-    let reset = manager.subresource.is_empty() && Managers::is_reset(new);
-    let mut managers = if reset {
-        Managers::default()
-    } else if manager.subresource.is_empty() {
-        let own = Managers::of(new);
-        if own.0.is_empty() { from_live() } else { own }
-    } else {
-        from_live()
-    };
+    let on_object = manager.subresource.is_empty();
+    let reset = on_object && Managers::is_reset(new);
+    let mut managers = Managers::take(new);
+    if !reset && (managers.0.is_empty() || !on_object) {
+        managers = live.map(Managers::of).unwrap_or_default();
+    }
     if live.is_none() || !managers.0.is_empty() {
-        let empty;
-        let old = match live {
-            Some(live) => live,
-            None => {
-                empty = schema.zero_as_written(new);
-                &empty
-            }
-        };
-        take_over(schema, old, new, &mut managers, manager);
+        take_over(schema, live.unwrap_or_else(|| schema.zero()), new, &mut managers, manager);
     }
     managers.write(new);
 }
 
 /// Gives the fields that differ between `old` and `new` to `manager`.
 fn take_over(schema: &Schema, old: &Value, new: &Value, managers: &mut Managers, manager: &Manager) {
-    let comparison = compare(Typed::new(&schema.0.node.shape), old, new);
-    let changed = comparison.changed();
-    for entry in &mut managers.0 {
-        fields_v1::subtract(&mut entry.fields, &changed);
-        fields_v1::subtract(&mut entry.fields, &comparison.removed);
+    let mut comparison = compare(Typed::new(&schema.0.node.shape), old, new);
+    for set in [&comparison.removed, &comparison.modified, &comparison.added] {
+        managers.0.iter_mut().for_each(|entry| fields_v1::subtract(&mut entry.fields, set));
     }
-    let tracked = changed.difference(&untracked());
-    if !tracked.is_empty() {
-        let entry = managers.entry(manager);
-        fields_v1::add(&mut entry.fields, &tracked);
-        entry.touch(manager);
+    for set in [&mut comparison.modified, &mut comparison.added] {
+        set.remove(untracked());
+        if !set.is_empty() {
+            let entry = managers.entry(manager);
+            fields_v1::add(&mut entry.fields, set);
+            entry.touch(manager);
+        }
     }
     managers.0.retain(|entry| !entry.fields.is_empty());
     managers.cap();
 }
 
-fn untracked() -> FieldSet {
-    let field = |name: &str| PathElement::Field(name.into());
-    let mut set = FieldSet::default();
-    for name in ["apiVersion", "kind", "metadata"] {
-        set.insert(&[field(name)]);
-    }
-    for name in UNTRACKED {
-        set.insert(&[field("metadata"), field(name)]);
-    }
-    set
+fn untracked() -> &'static FieldSet {
+    static SET: OnceLock<FieldSet> = OnceLock::new();
+    SET.get_or_init(|| {
+        let field = |name: &str| PathElement::Field(name.into());
+        let mut set = FieldSet::default();
+        for name in ["apiVersion", "kind", "metadata"] {
+            set.insert(&[field(name)]);
+        }
+        for name in UNTRACKED {
+            set.insert(&[field("metadata"), field(name)]);
+        }
+        set
+    })
 }
 
 /// Server-side apply: merges `config` into `live` and returns the new object with its `managedFields`.
@@ -211,11 +203,15 @@ pub fn apply(
             if managers.0.is_empty() {
                 let name = "before-first-apply".to_owned();
                 let before = Manager { name, operation: Operation::Update, ..manager.clone() };
-                take_over(schema, &schema.zero_as_written(&live), &live, &mut managers, &before);
+                take_over(schema, schema.zero(), &live, &mut managers, &before);
             }
             (live, None)
         }
-        None => (schema.zero_as_written(config), Some(schema.zero(config))),
+        None => {
+            let mut base = schema.zero().clone();
+            default::drop_nulls(&mut base);
+            (schema.zero().clone(), Some(base))
+        }
     };
 
     let failed = |message| ApplyError::Invalid(format!("failed to merge config: {message}"));
@@ -238,7 +234,7 @@ pub fn apply(
         fields_v1::subtract(&mut entry.fields, &comparison.removed);
     }
 
-    let tracked = owned.difference(&untracked());
+    let tracked = owned.difference(untracked());
     if before.as_ref() != Some(&tracked) || merged != live {
         let entry = managers.entry(manager);
         entry.fields = tracked.to_members();

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::path::PathElement;
 use super::set::FieldSet;
-use super::typed::{Parts, Typed, identity};
+use super::typed::{Parts, Typed, identity, member_element};
 
 /// The fields of an object: leaves, list items, map entries, and objects without fields.
 pub(super) fn field_set(typed: Typed<'_>, value: &Value) -> FieldSet {
@@ -18,10 +18,10 @@ fn below(typed: Typed<'_>, value: &Value) -> (bool, FieldSet) {
         Parts::Leaf => return (true, set),
         Parts::Object(members) => {
             for (name, member) in members {
-                let (place, named) = typed.member(name);
+                let (place, field) = typed.member(name);
                 let (whole, children) = below(place, member);
                 let empty = member.as_object().is_some_and(serde_json::Map::is_empty);
-                set.put(&PathElement::Field(name.as_str().into()), whole || empty || !named, children);
+                set.put(&member_element(name, field), whole || empty || field.is_none(), children);
             }
         }
         Parts::List(items) => {

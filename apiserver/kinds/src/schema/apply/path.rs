@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::sync::Arc;
 
 use serde_json::{Map as JsonMap, Value};
 
@@ -11,9 +12,9 @@ use serde_json::{Map as JsonMap, Value};
 #[derive(Clone, Debug, PartialEq)]
 pub enum PathElement {
     /// `f:name`: the field of an object or the entry of a map.
-    Field(Box<str>),
+    Field(Arc<str>),
     /// `k:{"name":"a"}`: the list item with these keys, sorted by name.
-    Key(Vec<(Box<str>, Value)>),
+    Key(Vec<(Arc<str>, Value)>),
     /// `v:"a"`: the item of a set.
     Value(Value),
     /// `i:0`: the item at this index.
@@ -39,15 +40,10 @@ impl PathElement {
     /// Writes the element as a key of `fieldsV1`.
     pub fn to_key(&self) -> String {
         match self {
-            PathElement::Field(name) => format!("f:{name}"),
+            PathElement::Field(name) => ["f:", name].concat(),
             PathElement::Key(keys) => {
-                let mut text = String::from("k:{");
-                for (i, (name, value)) in keys.iter().enumerate() {
-                    let comma = if i > 0 { "," } else { "" };
-                    text.push_str(&format!("{comma}{}:{value}", Value::from(&**name)));
-                }
-                text.push('}');
-                text
+                let keys: Vec<String> = keys.iter().map(|(name, value)| format!("{:?}:{value}", &**name)).collect();
+                format!("k:{{{}}}", keys.join(","))
             }
             PathElement::Value(value) => format!("v:{value}"),
             PathElement::Index(index) => format!("i:{index}"),

@@ -1,5 +1,7 @@
 //! What a value is to field ownership: a leaf that is owned as a whole, an object of fields, or a list of items.
 
+use std::sync::Arc;
+
 use serde_json::{Map as JsonMap, Value};
 
 use super::super::shape::{Field, List, ListKind, Scalar, Shape};
@@ -13,12 +15,19 @@ pub(super) struct Typed<'s> {
     atomic: Option<bool>,
 }
 
+const ANYTHING: Typed<'static> = Typed { shape: &Shape::Any, atomic: None };
+
 /// How a value divides into owned parts.
 pub(super) enum Parts<'v> {
     /// Not at all.
     Leaf,
     Object(&'v JsonMap<String, Value>),
     List(&'v [Value]),
+}
+
+/// The step to a member: the field's own name where there is one.
+pub(super) fn member_element(name: &str, field: Option<&Arc<str>>) -> PathElement {
+    PathElement::Field(field.cloned().unwrap_or_else(|| name.into()))
 }
 
 impl<'s> Typed<'s> {
@@ -42,24 +51,27 @@ impl<'s> Typed<'s> {
         }
     }
 
-    /// The place of a member, and whether the type names it (as a field) or not (as a map entry).
-    pub fn member(self, name: &str) -> (Typed<'s>, bool) {
+    /// The place of a member, and its name where the type names it as a field (and not as a map entry).
+    pub fn member(self, name: &str) -> (Typed<'s>, Option<&'s Arc<str>>) {
         match self.shape {
             Shape::Object(object) => match object.field(name) {
-                Some(field) => (Typed::of_field(field), true),
-                None => (Typed { shape: &Shape::Any, atomic: None }, false),
+                Some(field) => (Typed::of_field(field), Some(&field.name)),
+                None => (ANYTHING, None),
             },
-            Shape::Map(map) => (Typed::new(&map.value.shape), false),
-            _ => (Typed { shape: &Shape::Any, atomic: None }, false),
+            Shape::Map(map) => (Typed::new(&map.value.shape), None),
+            _ => (ANYTHING, None),
         }
     }
 
     /// The place that an element of a set leads to.
     pub fn step(self, element: &PathElement) -> (Typed<'s>, bool) {
         match (element, self.shape) {
-            (PathElement::Field(name), _) => self.member(name),
+            (PathElement::Field(name), _) => {
+                let (place, field) = self.member(name);
+                (place, field.is_some())
+            }
             (_, Shape::List(list)) => (Typed::new(&list.item.shape), false),
-            _ => (Typed { shape: &Shape::Any, atomic: None }, false),
+            _ => (ANYTHING, false),
         }
     }
 
@@ -127,7 +139,7 @@ pub(super) fn identity(list: &List, item: &Value) -> Result<PathElement, String>
     };
     let object = list.item.shape.object();
     let default = |key: &str| object?.field(key)?.default.as_deref();
-    let mut found: Vec<(Box<str>, Value)> =
+    let mut found: Vec<(Arc<str>, Value)> =
         keys.iter().filter_map(|key| Some((key.clone(), item.get(&**key).or_else(|| default(key))?.clone()))).collect();
     if found.is_empty() {
         let keys: Vec<String> = keys.iter().map(|key| format!("{key:?}")).collect();

@@ -26,7 +26,7 @@ pub(super) fn schema(source: &Value) -> Result<Schema, Vec<FieldError>> {
     if !errors.is_empty() {
         return Err(errors);
     }
-    Ok(Schema(Arc::new(Root { node: node(source, true), lenient: true })))
+    Ok(Schema(Arc::new(Root::new(node(source, true), true))))
 }
 
 /// The node of a schema that is known to be structural. `is_object` says that it is a whole object: a kind, or one
