@@ -1,0 +1,358 @@
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use expect_test::expect;
+use futures::StreamExt;
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
+use k8w_networking::ingress::{self, Config};
+use k8w_networking::{Body, BodyError, Network};
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::harness::*;
+
+struct Ingress {
+    http: SocketAddr,
+    https: SocketAddr,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+    _stop_in_the_end: DropGuard,
+}
+
+async fn start_with(network: &Arc<Network>, config: Config) -> Ingress {
+    let listen = async || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let (http, https) = (listen().await, listen().await);
+    let addresses = (http.local_addr().unwrap(), https.local_addr().unwrap());
+    let stop = CancellationToken::new();
+    let served = ingress::serve(network.clone(), config, Some(http), Some(https), stop.clone());
+    let task = tokio::spawn(async { served.await.unwrap() });
+    Ingress { http: addresses.0, https: addresses.1, _stop_in_the_end: stop.clone().drop_guard(), stop, task }
+}
+
+async fn start(network: &Arc<Network>) -> Ingress {
+    start_with(network, Config::default()).await
+}
+
+/// An ingress whose host `host` leads to a server at `backend`.
+async fn in_front_of(backend: SocketAddr, config: Config) -> (Arc<Network>, Ingress) {
+    let network = network();
+    network.update(Cluster::default().service("web", "10.96.0.9", None, &[backend]).ingress("host", "web").tables());
+    let ingress = start_with(&network, config).await;
+    (network, ingress)
+}
+
+#[tokio::test]
+async fn a_component_gets_the_request_with_the_truth_about_its_client() {
+    let network = network();
+    let (address, _registration) = describing(&network, &pod(2));
+    let cluster = Cluster::default().service("web", "10.96.0.9", None, &[address]).ingress("shop.example", "web");
+    network.update(cluster.tables());
+    let ingress = start(&network).await;
+    let mut client = Client::connect(ingress.http).await;
+    let request = Request::post("/cart?item=7")
+        .header("host", "Shop.Example:8080")
+        .header("x-forwarded-for", "10.0.0.1")
+        .header("x-forwarded-proto", "https")
+        .header("connection", "x-private")
+        .header("x-private", "1")
+        .body(full("two, please"))
+        .unwrap();
+    let (status, answer) = read(client.send(request).await).await;
+    assert_eq!(status, StatusCode::OK);
+    expect![[r#"
+        pod-2: POST /cart?item=7
+        content-length: 11
+        host: Shop.Example:8080
+        x-forwarded-for: 127.0.0.1
+        x-forwarded-host: Shop.Example:8080
+        x-forwarded-proto: http
+        two, please"#]]
+    .assert_eq(&answer);
+}
+
+#[tokio::test]
+async fn what_cannot_be_answered_is_said_in_one_sentence() {
+    let network = network();
+    let cluster = Cluster::default()
+        .service("idle", "10.96.0.9", None, &[])
+        .service("stopped", "10.96.0.10", None, &["10.64.0.3:8080".parse().unwrap()])
+        .ingress("idle.example", "idle")
+        .ingress("stopped.example", "stopped")
+        .ingress("gone.example", "gone");
+    network.update(cluster.tables());
+    let ingress = start(&network).await;
+    let mut client = Client::connect(ingress.http).await;
+    let mut answers = String::new();
+    for host in ["idle.example", "stopped.example", "gone.example", "other.example"] {
+        let (status, answer) = client.get(host, "/path").await;
+        answers += &format!("{} {answer}", status.as_u16());
+    }
+    let two_hosts = Request::get("/").header("host", "a").header("host", "b").body(full("")).unwrap();
+    let (status, answer) = read(client.send(two_hosts).await).await;
+    answers += &format!("{} {answer}", status.as_u16());
+    expect![[r#"
+        503 service default/idle has no ready endpoints
+        503 service default/stopped has no ready endpoints
+        503 service default/gone does not exist
+        404 no Ingress has a rule for host other.example and path /path
+        400 the request must name exactly one host
+    "#]]
+    .assert_eq(&answers);
+}
+
+#[tokio::test]
+async fn a_remote_backend_is_reached_over_pooled_connections_without_our_hop_headers() {
+    let backend = server(|number, request| async move {
+        let mut response = describe(&format!("connection {number}"), request).await;
+        response.headers_mut().insert("keep-alive", "timeout=5".parse().unwrap());
+        response.headers_mut().insert("connection", "x-secret".parse().unwrap());
+        response.headers_mut().insert("x-secret", "1".parse().unwrap());
+        response
+    })
+    .await;
+    let (_network, ingress) = in_front_of(backend, Config::default()).await;
+    let mut client = Client::connect(ingress.http).await;
+    for _ in 0..3 {
+        let request = Request::get("/x").header("host", "host").header("te", "trailers").header("keep-alive", "1");
+        let response = client.send(request.body(full("")).unwrap()).await;
+        assert!(!response.headers().contains_key("x-secret") && !response.headers().contains_key("keep-alive"));
+        let (status, answer) = read(response).await;
+        assert_eq!(status, StatusCode::OK);
+        expect![[r#"
+            connection 0: GET /x
+            host: host
+            te: trailers
+            x-forwarded-for: 127.0.0.1
+            x-forwarded-host: host
+            x-forwarded-proto: http
+        "#]]
+        .assert_eq(&answer);
+    }
+}
+
+#[tokio::test]
+async fn a_backend_that_is_not_there_or_too_slow_is_a_bad_gateway_or_a_timeout() {
+    let nobody = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
+    let (_network, ingress) = in_front_of(nobody, Config::default()).await;
+    let (status, answer) = Client::connect(ingress.http).await.get("host", "/").await;
+    assert_eq!((status, answer), (StatusCode::BAD_GATEWAY, format!("the request to {nobody} failed\n")));
+
+    let silent = server(|_, _| std::future::pending()).await;
+    let config = Config { response_timeout: Duration::from_millis(50), ..Config::default() };
+    let (_network, ingress) = in_front_of(silent, config).await;
+    let (status, answer) = Client::connect(ingress.http).await.get("host", "/").await;
+    assert_eq!(
+        (status, answer.as_str()),
+        (StatusCode::GATEWAY_TIMEOUT, "the backend did not answer within 0 seconds\n")
+    );
+}
+
+#[tokio::test]
+async fn bodies_have_a_bound_whether_their_length_is_known_or_not() {
+    let network = network();
+    let (address, _registration) = describing(&network, &pod(2));
+    network.update(Cluster::default().service("web", "10.96.0.9", None, &[address]).ingress("host", "web").tables());
+    let config = Config { max_request_body_bytes: 10, ..Config::default() };
+    let ingress = start_with(&network, config).await;
+    let mut client = Client::connect(ingress.http).await;
+    let post = |body: Body| Request::post("/").header("host", "host").body(body).unwrap();
+    let (status, answer) = read(client.send(post(full("0123456789"))).await).await;
+    assert!(status == StatusCode::OK && answer.ends_with("0123456789"), "{answer}");
+    let (status, answer) = read(client.send(post(full("0123456789a"))).await).await;
+    assert_eq!(
+        (status, answer.as_str()),
+        (StatusCode::PAYLOAD_TOO_LARGE, "the request's body is larger than 10 bytes\n")
+    );
+    let chunks = futures::stream::iter(["012345", "6789a"]);
+    let chunked = StreamBody::new(chunks.map(|c| Ok::<_, BodyError>(Frame::data(Bytes::from(c))))).boxed_unsync();
+    let (_, answer) = read(Client::connect(ingress.http).await.send(post(chunked)).await).await;
+    assert!(answer.ends_with("(broken)"), "{answer}");
+}
+
+#[tokio::test]
+async fn http2_without_tls_names_its_host_in_the_target() {
+    let network = network();
+    let (address, _registration) = describing(&network, &pod(2));
+    network.update(Cluster::default().service("web", "10.96.0.9", None, &[address]).ingress("host", "web").tables());
+    let ingress = start(&network).await;
+    let mut client = http2_client(TcpStream::connect(ingress.http).await.unwrap()).await;
+    let request = Request::get("http://host:80/two").header("host", "lie").body(full("")).unwrap();
+    let (status, answer) = read(client.send_request(request).await.unwrap()).await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(answer.starts_with("pod-2: GET /two\n") && answer.contains("\nhost: host:80\n"), "{answer}");
+}
+
+async fn tls_client(
+    address: SocketAddr,
+    name: &'static str,
+    trusted: &rcgen::Certificate,
+    alpn: &[u8],
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(trusted.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let mut config = config.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![alpn.to_vec()];
+    let socket = TcpStream::connect(address).await.unwrap();
+    TlsConnector::from(Arc::new(config)).connect(ServerName::try_from(name).unwrap(), socket).await
+}
+
+#[tokio::test]
+async fn certificates_come_from_secrets_by_name_and_follow_their_changes() {
+    let network = network();
+    let (address, _registration) = describing(&network, &pod(2));
+    let cluster = Cluster::default().service("web", "10.96.0.9", None, &[address]).ingress("shop.example", "web");
+    let make = || rcgen::generate_simple_self_signed(["shop.example".to_owned()]).unwrap();
+    let (first, second) = (make(), make());
+    let with = |made: &rcgen::CertifiedKey<rcgen::KeyPair>| {
+        cluster.clone().secret(&made.cert.pem(), &made.signing_key.serialize_pem()).tables()
+    };
+    network.update(with(&first));
+    let ingress = start(&network).await;
+
+    let mut client =
+        Client::over(tls_client(ingress.https, "shop.example", &first.cert, b"http/1.1").await.unwrap()).await;
+    let (status, answer) = client.get("shop.example", "/").await;
+    assert!(status == StatusCode::OK && answer.contains("x-forwarded-proto: https\n"), "{answer}");
+    let stream = tls_client(ingress.https, "shop.example", &first.cert, b"h2").await.unwrap();
+    let request = Request::get("https://shop.example/").body(full("")).unwrap();
+    assert_eq!(http2_client(stream).await.send_request(request).await.unwrap().status(), StatusCode::OK);
+
+    network.update(with(&second));
+    assert!(
+        tls_client(ingress.https, "shop.example", &first.cert, b"h2").await.is_err(),
+        "the old certificate is used"
+    );
+    tls_client(ingress.https, "shop.example", &second.cert, b"h2").await.unwrap();
+    // A host without a certificate: the connection comes about for a client that does not check, and says what is wrong.
+    let (status, answer) = client.get("other.example", "/").await;
+    assert_eq!(status, StatusCode::MISDIRECTED_REQUEST);
+    assert_eq!(answer, "no Ingress has a TLS certificate for other.example\n");
+    assert!(tls_client(ingress.https, "other.example", &second.cert, b"h2").await.is_err());
+
+    network.update(cluster.clone().secret("nonsense", "nonsense").tables());
+    let (status, answer) = client.get("shop.example", "/").await;
+    assert_eq!(status, StatusCode::MISDIRECTED_REQUEST);
+    assert!(answer.contains("secret default/tls"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_websocket_is_handed_through_to_a_remote_backend() {
+    let backend = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let (_network, ingress) = in_front_of(backend.local_addr().unwrap(), Config::default()).await;
+    let served = tokio::spawn(async move {
+        let (mut socket, _) = backend.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(socket.read_u8().await.unwrap());
+        }
+        let answer = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\n";
+        socket.write_all(answer).await.unwrap();
+        let mut bytes = [0; 4];
+        socket.read_exact(&mut bytes).await.unwrap();
+        bytes.reverse();
+        socket.write_all(&bytes).await.unwrap();
+        String::from_utf8(head).unwrap().to_lowercase()
+    });
+    let request = Request::get("/chat")
+        .header("host", "host")
+        .header("connection", "keep-alive, Upgrade")
+        .header("upgrade", "websocket")
+        .header("sec-websocket-key", "k");
+    let mut response = Client::connect(ingress.http).await.send(request.body(full("")).unwrap()).await;
+    assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
+    assert_eq!(response.headers()["upgrade"], "websocket");
+    assert_eq!(response.headers()["sec-websocket-accept"], "x");
+    let mut stream = hyper_util::rt::TokioIo::new(hyper::upgrade::on(&mut response).await.unwrap());
+    stream.write_all(b"ping").await.unwrap();
+    let mut echoed = String::new();
+    stream.read_to_string(&mut echoed).await.unwrap();
+    assert_eq!(echoed, "gnip");
+    let head = served.await.unwrap();
+    assert!(head.contains("connection: upgrade\r\n") && head.contains("sec-websocket-key: k\r\n"), "{head}");
+}
+
+#[tokio::test]
+async fn requests_under_way_end_before_the_ingress_does() {
+    let network = network();
+    let (begun, go_on) = (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Notify::new()));
+    let handler = Answer({
+        let (begun, go_on) = (begun.clone(), go_on.clone());
+        move |_| {
+            let (begun, go_on) = (begun.clone(), go_on.clone());
+            async move {
+                begun.notify_one();
+                go_on.notified().await;
+                text(StatusCode::OK, "done")
+            }
+        }
+    });
+    let registration = network.register_http(&pod(2), 8080, Arc::new(handler));
+    let cluster =
+        Cluster::default().service("web", "10.96.0.9", None, &[registration.address()]).ingress("host", "web");
+    network.update(cluster.tables());
+    let ingress = start(&network).await;
+    let mut client = Client::connect(ingress.http).await;
+    let request = tokio::spawn(async move { client.get("host", "/").await });
+    begun.notified().await;
+    ingress.stop.cancel();
+    // The listener is gone when connecting fails; the request is still under way.
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while TcpStream::connect(ingress.http).await.is_ok() {
+        assert!(tokio::time::Instant::now() < deadline, "the listener stays open");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(!ingress.task.is_finished());
+    go_on.notify_one();
+    assert_eq!(request.await.unwrap(), (StatusCode::OK, "done".into()));
+    tokio::time::timeout(PATIENCE, ingress.task).await.expect("the ingress does not end").unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_cancels_its_request() {
+    struct Told(Arc<AtomicUsize>, Arc<tokio::sync::Notify>);
+    impl Drop for Told {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            self.1.notify_one();
+        }
+    }
+    let network = network();
+    let cancelled = Arc::new(AtomicUsize::new(0));
+    let (begun, ended) = (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Notify::new()));
+    let handler = Answer({
+        let (cancelled, begun, ended) = (cancelled.clone(), begun.clone(), ended.clone());
+        move |_| {
+            let told = Told(cancelled.clone(), ended.clone());
+            let begun = begun.clone();
+            async move {
+                let _told = told;
+                begun.notify_one();
+                std::future::pending().await
+            }
+        }
+    });
+    let registration = network.register_http(&pod(2), 8080, Arc::new(handler));
+    let cluster =
+        Cluster::default().service("web", "10.96.0.9", None, &[registration.address()]).ingress("host", "web");
+    network.update(cluster.tables());
+    let ingress = start(&network).await;
+    let mut socket = TcpStream::connect(ingress.http).await.unwrap();
+    socket.write_all(b"GET / HTTP/1.1\r\nHost: host\r\n\r\n").await.unwrap();
+    begun.notified().await;
+    assert_eq!(cancelled.load(Ordering::SeqCst), 0);
+    drop(socket);
+    tokio::time::timeout(PATIENCE, ended.notified()).await.expect("the request goes on");
+}

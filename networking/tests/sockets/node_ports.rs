@@ -1,0 +1,142 @@
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use http::StatusCode;
+use k8w_networking::{Network, node_port};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::harness::*;
+
+const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// Serves node ports on loopback; failures arrive on the channel.
+fn start(network: &Arc<Network>) -> (mpsc::UnboundedReceiver<SocketAddr>, DropGuard) {
+    let (failures, receiver) = mpsc::unbounded_channel();
+    let stop = CancellationToken::new();
+    let failed = move |address, _: &std::io::Error| failures.send(address).unwrap();
+    tokio::spawn(node_port::serve(network.clone(), vec![LOCALHOST], failed, stop.clone()));
+    (receiver, stop.drop_guard())
+}
+
+/// A port that is free now.
+async fn free_port() -> u16 {
+    TcpListener::bind((LOCALHOST, 0)).await.unwrap().local_addr().unwrap().port()
+}
+
+/// Connects as soon as somebody listens.
+async fn connect(port: u16) -> TcpStream {
+    let connected = async {
+        loop {
+            match TcpStream::connect((LOCALHOST, port)).await {
+                Ok(socket) => return socket,
+                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(5)).await,
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, connected).await.expect("nobody listens on the node port")
+}
+
+async fn closes(port: u16) {
+    let closed = async {
+        while TcpStream::connect((LOCALHOST, port)).await.is_ok() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, closed).await.expect("the node port stays open");
+}
+
+#[tokio::test]
+async fn components_are_served_on_the_port_and_balanced_by_request() {
+    let network = network();
+    let (_failures, _stop) = start(&network);
+    let port = free_port().await;
+    let (a, _a) = describing(&network, &pod(2));
+    let (b, registration_of_b) = describing(&network, &pod(3));
+    network.update(Cluster::default().service("web", "10.96.0.9", Some(port), &[a, b]).tables());
+    let mut client = Client::over(connect(port).await).await;
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..100 {
+        let (status, answer) = client.get("any", "/").await;
+        assert_eq!(status, StatusCode::OK);
+        assert!(!answer.contains("x-forwarded"), "{answer}");
+        seen.insert(answer.split(':').next().unwrap().to_owned());
+    }
+    assert_eq!(seen.len(), 2);
+    // On the same connection, after one of the two is gone without the tables knowing it yet.
+    drop(registration_of_b);
+    for _ in 0..20 {
+        let (status, answer) = client.get("any", "/").await;
+        assert!(status == StatusCode::OK && answer.starts_with("pod-2:"), "{status} {answer}");
+    }
+    network.update(Cluster::default().tables());
+    closes(port).await;
+}
+
+#[tokio::test]
+async fn a_listening_pod_gets_the_connection_itself() {
+    let network = network();
+    let (_failures, _stop) = start(&network);
+    let port = free_port().await;
+    let listener = network.bind_tcp(&pod(2), 5432).await.unwrap();
+    network.update(Cluster::default().service("db", "10.96.0.9", Some(port), &[listener.local_addr()]).tables());
+    let mut client = connect(port).await;
+    client.write_all(b"ping").await.unwrap();
+    let mut incoming = tokio::time::timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+    assert_eq!(incoming.peer, client.local_addr().unwrap());
+    assert!(matches!(incoming.stream, k8w_networking::Stream::Tcp(_)));
+    let mut bytes = [0; 4];
+    incoming.stream.read_exact(&mut bytes).await.unwrap();
+    incoming.stream.write_all(b"pong").await.unwrap();
+    drop(incoming);
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    assert_eq!((&bytes[..], answer.as_str()), (&b"ping"[..], "pong"));
+}
+
+#[tokio::test]
+async fn bytes_are_relayed_to_what_listens_elsewhere() {
+    let network = network();
+    let (_failures, _stop) = start(&network);
+    let port = free_port().await;
+    let backend = TcpListener::bind((LOCALHOST, 0)).await.unwrap();
+    let address = backend.local_addr().unwrap();
+    network.update(Cluster::default().service("db", "10.96.0.9", Some(port), &[address]).tables());
+    let mut client = connect(port).await;
+    let (mut server, _) = backend.accept().await.unwrap();
+    // The client is done sending, and still gets an answer.
+    client.write_all(b"ping").await.unwrap();
+    client.shutdown().await.unwrap();
+    let mut asked = String::new();
+    server.read_to_string(&mut asked).await.unwrap();
+    server.write_all(b"pong").await.unwrap();
+    drop(server);
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    assert_eq!((asked.as_str(), answer.as_str()), ("ping", "pong"));
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_reported_and_taken_when_it_is_free() {
+    let network = network();
+    let (mut failures, _stop) = start(&network);
+    let other = TcpListener::bind((LOCALHOST, 0)).await.unwrap();
+    let (taken, free) = (other.local_addr().unwrap().port(), free_port().await);
+    let (a, _a) = describing(&network, &pod(2));
+    let cluster = Cluster::default().service("taken", "10.96.0.9", Some(taken), &[a]).service(
+        "free",
+        "10.96.0.8",
+        Some(free),
+        &[a],
+    );
+    network.update(cluster.tables());
+    let failed = tokio::time::timeout(PATIENCE, failures.recv()).await.unwrap();
+    assert_eq!(failed, Some(SocketAddr::new(LOCALHOST, taken)));
+    assert_eq!(Client::over(connect(free).await).await.get("any", "/").await.0, StatusCode::OK);
+    drop(other);
+    // Any change of the tables is an occasion to try again.
+    network.update(cluster.tables());
+    assert_eq!(Client::over(connect(taken).await).await.get("any", "/").await.0, StatusCode::OK);
+}
