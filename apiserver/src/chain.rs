@@ -29,8 +29,7 @@ impl ApiServer {
         let counted = self.metrics.begin(&info, resource.as_deref());
         let answer = self.answer(parts, body, info, query, resource, peer).await;
         let response = answer.unwrap_or_else(|status| error_response(&status));
-        counted.end(response.status(), started.elapsed());
-        response
+        counted.end(response, started.elapsed())
     }
 
     async fn answer(

@@ -1,15 +1,17 @@
 //! What the API server counts, as Prometheus text at `/metrics`, under the names that Kubernetes uses.
 
 use crate::ApiServer;
-use crate::body::Body;
+use crate::body::{Body, BodyError};
 use crate::call::Call;
 use crate::limits::{is_long_running, is_mutating};
 use crate::request_info::RequestInfo;
 use crate::resources::Resource;
 use crate::routes::Answer;
 use crate::status::Status;
+use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Response, header};
+use http_body::Frame;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -18,7 +20,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use std::borrow::Cow;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// Upper bounds of the duration buckets.
@@ -99,7 +103,34 @@ impl Default for Metrics {
 pub struct Counted<'a> {
     metrics: &'a Metrics,
     labels: Labels,
-    gauge: Gauge,
+    running: Running,
+}
+
+/// Counted as running until it is dropped.
+struct Running(Gauge);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// A body that is counted as running until it has been sent, or nobody wants it any more.
+struct CountedBody {
+    body: Body,
+    _running: Running,
+}
+
+impl http_body::Body for CountedBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
 }
 
 impl Metrics {
@@ -113,7 +144,7 @@ impl Metrics {
             self.in_flight.get_or_create_owned(&KindOfRequest { request_kind })
         };
         gauge.inc();
-        Counted { metrics: self, labels, gauge }
+        Counted { metrics: self, labels, running: Running(gauge) }
     }
 
     /// Everything in the OpenMetrics text format.
@@ -126,18 +157,18 @@ impl Metrics {
 }
 
 impl Counted<'_> {
-    /// Counts the answer.
-    pub fn end(&self, code: StatusCode, took: Duration) {
+    /// Counts the answer. One that is a stream counts as running until it ends.
+    pub fn end(self, response: Response<Body>, took: Duration) -> Response<Body> {
         let Labels { verb, group, version, resource, subresource, scope } = self.labels.clone();
-        let coded = CodedLabels { verb, group, version, resource, subresource, scope, code: code.as_u16() };
+        let code = response.status().as_u16();
+        let coded = CodedLabels { verb, group, version, resource, subresource, scope, code };
         self.metrics.requests.get_or_create(&coded).inc();
         self.metrics.durations.get_or_create(&self.labels).observe(took.as_secs_f64());
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.gauge.dec();
+        let running = self.running;
+        response.map(|body| match body {
+            Body::Stream(_) => Body::stream(CountedBody { body, _running: running }),
+            whole => whole,
+        })
     }
 }
 

@@ -58,10 +58,16 @@ struct State {
     /// The newest revision that changed this kind.
     changed: Revision,
     watchers: HashMap<Route, Vec<Watcher>>,
-    /// How many watchers are routed by each selectable field.
-    routed_fields: BTreeMap<String, usize>,
+    /// The selectable fields by which watchers are routed.
+    routed_fields: BTreeMap<String, RoutedField>,
     next_watcher: u64,
     views: Vec<View>,
+}
+
+struct RoutedField {
+    /// Knows how to read the field.
+    def: Def,
+    watchers: usize,
 }
 
 /// The same objects in another kind's spelling.
@@ -155,7 +161,8 @@ impl KindCache {
         let id = state.next_watcher;
         state.next_watcher += 1;
         if let Route::Field(path, _) = &route {
-            *state.routed_fields.entry(path.clone()).or_default() += 1;
+            let fresh = || RoutedField { def: def.clone(), watchers: 0 };
+            state.routed_fields.entry(path.clone()).or_insert_with(fresh).watchers += 1;
         }
         state.watchers.entry(route.clone()).or_default().push(Watcher { id, def, filter, sender });
         let revision = now.max(state.changed);
@@ -249,15 +256,9 @@ impl State {
         }
         let mut routes =
             vec![Route::All, Route::Namespace(record.namespace().to_string()), Route::Object(record.key().clone())];
-        for path in self.routed_fields.keys() {
-            let Some(def) = self.watchers.iter().find_map(|(route, watchers)| match route {
-                Route::Field(field, _) if field == path => watchers.first().map(|watcher| watcher.def.clone()),
-                _ => None,
-            }) else {
-                continue;
-            };
+        for (path, routed) in &self.routed_fields {
             for record in [&change.previous, &change.current].into_iter().flatten() {
-                let value = record.field(&def, path).unwrap_or_default().to_string();
+                let value = record.field(&routed.def, path).unwrap_or_default().to_string();
                 let route = Route::Field(path.clone(), value);
                 if !routes.contains(&route) {
                     routes.push(route);
@@ -286,10 +287,10 @@ impl State {
             self.watchers.remove(route);
         }
         if let Route::Field(path, _) = route
-            && let Some(count) = self.routed_fields.get_mut(path)
+            && let Some(routed) = self.routed_fields.get_mut(path)
         {
-            *count -= removed.min(*count);
-            if *count == 0 {
+            routed.watchers -= removed.min(routed.watchers);
+            if routed.watchers == 0 {
                 self.routed_fields.remove(path);
             }
         }

@@ -46,6 +46,7 @@ async fn requests_are_counted() {
     for line in [
         r#"apiserver_request_total{verb="POST",group="",version="v1",resource="configmaps",subresource="",scope="namespace",code="201"} 1"#,
         r#"apiserver_request_total{verb="GET",group="",version="v1",resource="configmaps",subresource="",scope="resource",code="404"} 1"#,
+        r#"apiserver_longrunning_requests{verb="WATCH",group="",version="v1",resource="configmaps",subresource="",scope="namespace"} 1"#,
         r#"apiserver_request_duration_seconds_count{verb="POST",group="",version="v1",resource="configmaps",subresource="",scope="namespace"} 1"#,
     ] {
         assert!(text.contains(line), "{text}");
