@@ -110,4 +110,27 @@ mod tests {
         assert_eq!(TypeFacts::of("io.k8s.api.core.v1.Pod").own().collect::<Vec<_>>(), ["kind=/v1"]);
         assert_eq!(index().len(), FILES.iter().map(|(p, t)| types(p, t).len()).sum::<usize>(), "a type is named twice");
     }
+
+    #[test]
+    fn every_word_is_understood() {
+        let lists = ["atomic", "granular", "set", "merge", "replace", "retainKeys", "required", "optional"];
+        for (package, text) in FILES {
+            for ((_, short), facts) in types(package, text) {
+                for word in facts.own() {
+                    assert!(
+                        word == "atomic" || word.starts_with("kind=") || word.starts_with("union="),
+                        "{short}: {word}"
+                    );
+                }
+                for line in facts.fields.lines() {
+                    for word in line.split_ascii_whitespace().skip(1) {
+                        let default = word.strip_prefix('=').map(serde_json::from_str::<serde_json::Value>);
+                        let keys = word.strip_prefix("keys=").or(word.strip_prefix("merge="));
+                        let known = default.is_some_and(|d| d.is_ok()) || keys.is_some_and(|k| !k.is_empty());
+                        assert!(known || lists.contains(&word), "{package}{short}: {line}");
+                    }
+                }
+            }
+        }
+    }
 }

@@ -117,4 +117,48 @@ proptest! {
             prop_assert_eq!(data, json!(model.values));
         }
     }
+
+    #[test]
+    fn merged_lists_keep_every_item_and_the_applied_order(
+        live in prop::collection::btree_set("[a-g]", 0..6).prop_map(Vec::from_iter).prop_shuffle(),
+        config in prop::collection::btree_set("[a-g]", 0..6).prop_map(Vec::from_iter).prop_shuffle(),
+    ) {
+        let schema = Schema::builtin("io.k8s.api.core.v1.Pod").unwrap();
+        let pod = |names: &[String]| {
+            let containers: Vec<Value> = names.iter().map(|name| json!({"name": name})).collect();
+            json!({"apiVersion": "v1", "kind": "Pod", "spec": {"containers": containers}})
+        };
+        let merged = merge::merge(Typed::new(&schema.0.node.shape), &pod(&live), &pod(&config)).unwrap();
+        let merged: Vec<String> = merged["spec"]["containers"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|container| container["name"].as_str().unwrap().to_owned())
+            .collect();
+        let all: BTreeSet<&String> = live.iter().chain(&config).collect();
+        prop_assert_eq!(merged.len(), all.len());
+        prop_assert_eq!(merged.iter().collect::<BTreeSet<_>>(), all);
+        let applied: Vec<String> = merged.iter().filter(|name| config.contains(name)).cloned().collect();
+        prop_assert_eq!(applied, config.clone());
+        let only_live = |names: &[String]| names.iter().filter(|n| !config.contains(n)).cloned().collect::<Vec<_>>();
+        prop_assert_eq!(only_live(&merged), only_live(&live));
+    }
+
+    #[test]
+    fn applying_again_changes_nothing(labels in prop::collection::btree_map("[a-d]", "[xy]", 0..4), names in prop::collection::btree_set("[a-d]", 1..4)) {
+        let schema = Schema::builtin("io.k8s.api.core.v1.Pod").unwrap();
+        let containers: Vec<Value> = names.iter().map(|name| json!({"name": name, "image": "i"})).collect();
+        let config = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "labels": labels}, "spec": {"containers": containers}});
+        let manager = |time: &str| Manager {
+            name: "m".into(),
+            operation: Operation::Apply,
+            api_version: "v1".into(),
+            subresource: String::new(),
+            time: time.into(),
+        };
+        let mut first = apply(&schema, None, &config, &manager("2024-01-01T00:00:00Z"), false).unwrap();
+        schema.default(&mut first);
+        let second = apply(&schema, Some(&first), &config, &manager("2025-01-01T00:00:00Z"), false).unwrap();
+        prop_assert_eq!(second, first);
+    }
 }
