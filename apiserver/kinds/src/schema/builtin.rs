@@ -1,4 +1,4 @@
-//! Built-in types: structure from k8s-openapi's JSON schemas, the rest from [`facts`](super::facts).
+//! Built-in types: structure from k8s-openapi's JSON schemas, the rest from `facts.rs`.
 //!
 //! A root type is built with everything it refers to when it is first asked for, and kept for the life of the process.
 //! Descriptions are dropped; [`openapi`](super::openapi) generates them again when asked to publish.

@@ -1,8 +1,8 @@
 //! The schema core: one compact, immutable form of a type that drives everything an API server does with an object.
 //!
 //! Decoding, strictness, pruning, defaulting, strategic merge patch, server-side apply, validation of custom objects and
-//! OpenAPI all read the same [`Shape`](shape::Shape), whether it came from a built-in kind ([`builtin`]) or from a
-//! CustomResourceDefinition ([`crd`]). Nothing here does IO or reads a clock.
+//! OpenAPI all read the same `shape::Shape`, whether it came from a built-in kind (`builtin.rs`) or from a
+//! CustomResourceDefinition (`crd/`). Nothing here does IO or reads a clock.
 //!
 //! ```text
 //! k8s-openapi's schemas + facts.txt ─┐                ┌─ decode / check     (types, unknown and duplicate fields)

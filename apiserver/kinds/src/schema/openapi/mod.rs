@@ -1,7 +1,7 @@
 //! OpenAPI v3 component schemas, named and annotated as Kubernetes publishes them.
 //!
 //! Structure and descriptions are generated from k8s-openapi when asked for, and annotated with
-//! [`facts`](super::facts). Callers keep the bytes; nothing is kept here.
+//! `facts.rs`. Callers keep the bytes; nothing is kept here.
 
 mod custom;
 mod made;
