@@ -1,6 +1,6 @@
 //! Content negotiation: what a request's body is written in, and what its answer is to be written in.
 //!
-//! JSON and YAML are read and written. The answer can also be asked for as a `Table` (what `kubectl get` prints) or as
+//! JSON and YAML are read and written; Kubernetes' protobuf encoding, which Go clients send, is read. The answer can also be asked for as a `Table` (what `kubectl get` prints) or as
 //! metadata only: <https://kubernetes.io/docs/reference/using-api/api-concepts/#alternate-representations-of-resources>
 
 use crate::body::Body;
@@ -17,7 +17,7 @@ use std::io::Write;
 /// Answers at least this large are compressed when the client accepts it, as in Kubernetes.
 const GZIP_FROM_BYTES: usize = 128 << 10;
 
-const READ: [&str; 2] = ["application/json", "application/yaml"];
+const READ: [&str; 3] = ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
 const WRITTEN: [&str; 2] = ["application/json", "application/yaml"];
 
 /// What an object in the answer is shown as.
@@ -86,12 +86,13 @@ fn clause(text: &str) -> Option<(f32, Accept)> {
 /// What an object in a request's body is written in; JSON when nothing is said.
 ///
 /// # Errors
-/// 415 for everything but JSON and YAML.
+/// 415 for everything but JSON, YAML and Kubernetes' protobuf.
 pub fn body_format(content_type: Option<&str>) -> Result<Format, Status> {
     let media_type = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
     match media_type {
         "" | "application/json" => Ok(Format::Json),
         "application/yaml" => Ok(Format::Yaml),
+        "application/vnd.kubernetes.protobuf" => Ok(Format::Protobuf),
         _ => Err(Status::unsupported_media_type(&READ)),
     }
 }
@@ -99,7 +100,8 @@ pub fn body_format(content_type: Option<&str>) -> Result<Format, Status> {
 /// An answer of JSON bytes in the format that the client accepts, compressed if that is worth it.
 pub fn respond(call: &Call, accept: Accept, code: StatusCode, json: Bytes) -> Response<Body> {
     let (bytes, content_type) = match accept.format {
-        Format::Json => (json, "application/json"),
+        // Answers are not written as protobuf; clients that send it accept JSON too.
+        Format::Json | Format::Protobuf => (json, "application/json"),
         Format::Yaml => (to_yaml(&json), "application/yaml"),
     };
     let compress = bytes.len() >= GZIP_FROM_BYTES && !call.peer.is_in_process() && accepts_gzip(call);
@@ -169,11 +171,12 @@ mod tests {
     }
 
     #[test]
-    fn bodies_are_json_or_yaml() {
+    fn bodies_are_json_yaml_or_protobuf() {
         assert_eq!(body_format(None), Ok(Format::Json));
         assert_eq!(body_format(Some("application/json; charset=utf-8")), Ok(Format::Json));
         assert_eq!(body_format(Some("application/yaml")), Ok(Format::Yaml));
-        let refused = body_format(Some("application/vnd.kubernetes.protobuf")).unwrap_err();
+        assert_eq!(body_format(Some("application/vnd.kubernetes.protobuf")), Ok(Format::Protobuf));
+        let refused = body_format(Some("application/cbor")).unwrap_err();
         assert_eq!(refused.code, 415);
     }
 

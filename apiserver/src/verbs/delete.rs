@@ -11,7 +11,7 @@ use crate::routes::Answer;
 use crate::status::Status;
 use http::{StatusCode, header};
 use k8w_kinds::object;
-use k8w_kinds::schema::Format;
+use k8w_kinds::schema::{Format, Schema};
 use serde_json::{Value, json};
 
 /// Kinds whose deletion answers the object and not a Status, as upstream (`ReturnDeletedObject`).
@@ -39,6 +39,9 @@ pub async fn serve(server: &ApiServer, resource: &Resource, mut call: Call) -> A
     Ok(codec::respond(&call, accept, StatusCode::OK, json.into()))
 }
 
+/// The published name of DeleteOptions.
+const OPTIONS_TYPE: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
+
 /// DeleteOptions come in the body or, without one, in the query. Also says whether the body asks for a dry run.
 pub async fn read_options(call: &mut Call) -> Result<(DeleteOptions, bool), Status> {
     let format = codec::body_format(call.header(header::CONTENT_TYPE))?;
@@ -50,6 +53,10 @@ pub async fn read_options(call: &mut Call) -> Result<(DeleteOptions, bool), Stat
     let options: Value = match format {
         Format::Json => serde_json::from_slice(&body).map_err(|error| unreadable(error.to_string()))?,
         Format::Yaml => serde_saphyr::from_slice(&body).map_err(|error| unreadable(error.to_string()))?,
+        Format::Protobuf => {
+            let schema = Schema::builtin(OPTIONS_TYPE).ok_or_else(|| Status::internal(OPTIONS_TYPE))?;
+            schema.decode(&body, format).map_err(|error| unreadable(error.to_string()))?.value
+        }
     };
     let dry = object::list(&options, &["dryRun"]).iter().filter_map(Value::as_str);
     let dry = dry_run(dry, "DeleteOptions")?;

@@ -21,6 +21,7 @@ mod default;
 mod facts;
 pub mod merge_patch;
 pub mod openapi;
+mod protobuf;
 #[cfg(test)]
 mod reference;
 pub mod roots;

@@ -11,7 +11,7 @@ mod syntax;
 use serde::de::DeserializeSeed;
 use serde_json::Value;
 
-use super::Schema;
+use super::{Schema, protobuf};
 use seed::{Context, Place, Seed};
 
 /// Largest body that is decoded.
@@ -28,6 +28,8 @@ pub const MAX_ISSUES: usize = 100;
 pub enum Format {
     Json,
     Yaml,
+    /// Kubernetes' protobuf encoding, for built-in kinds.
+    Protobuf,
 }
 
 /// A decoded object, and what strict decoding would have refused.
@@ -63,6 +65,7 @@ pub(super) fn decode(schema: &Schema, body: &[u8], format: Format) -> Result<Dec
             result => result,
         },
         Format::Yaml => decode_yaml(schema, body),
+        Format::Protobuf => protobuf::decode(schema, body),
     }
 }
 

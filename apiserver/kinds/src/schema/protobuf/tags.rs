@@ -1,0 +1,86 @@
+//! Field numbers of the built-in types, from the struct tags of `k8s.io/api` v0.36.0 and `k8s.io/apimachinery`.
+//!
+//! One text file per API group, one line per type:
+//!
+//! ```text
+//! DeploymentSpec 1=replicas* 2=selector*      a field and its JSON name; `*` where absence and zero differ (a Go pointer)
+//! Volume 1=name 2=@VolumeSource               a part whose fields JSON has inlined
+//! ```
+
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
+/// Package prefix of type names, and the numbers of their fields.
+const FILES: [(&str, &str); 21] = [
+    ("io.k8s.api.admissionregistration.v1.", include_str!("tags/admissionregistration.v1.txt")),
+    ("io.k8s.api.apps.v1.", include_str!("tags/apps.v1.txt")),
+    ("io.k8s.api.authentication.v1.", include_str!("tags/authentication.v1.txt")),
+    ("io.k8s.api.authorization.v1.", include_str!("tags/authorization.v1.txt")),
+    ("io.k8s.api.autoscaling.v1.", include_str!("tags/autoscaling.v1.txt")),
+    ("io.k8s.api.autoscaling.v2.", include_str!("tags/autoscaling.v2.txt")),
+    ("io.k8s.api.batch.v1.", include_str!("tags/batch.v1.txt")),
+    ("io.k8s.api.certificates.v1.", include_str!("tags/certificates.v1.txt")),
+    ("io.k8s.api.coordination.v1.", include_str!("tags/coordination.v1.txt")),
+    ("io.k8s.api.core.v1.", include_str!("tags/core.v1.txt")),
+    ("io.k8s.api.discovery.v1.", include_str!("tags/discovery.v1.txt")),
+    ("io.k8s.api.events.v1.", include_str!("tags/events.v1.txt")),
+    ("io.k8s.api.flowcontrol.v1.", include_str!("tags/flowcontrol.v1.txt")),
+    ("io.k8s.api.networking.v1.", include_str!("tags/networking.v1.txt")),
+    ("io.k8s.api.node.v1.", include_str!("tags/node.v1.txt")),
+    ("io.k8s.api.policy.v1.", include_str!("tags/policy.v1.txt")),
+    ("io.k8s.api.rbac.v1.", include_str!("tags/rbac.v1.txt")),
+    ("io.k8s.api.resource.v1.", include_str!("tags/resource.v1.txt")),
+    ("io.k8s.api.scheduling.v1.", include_str!("tags/scheduling.v1.txt")),
+    ("io.k8s.api.storage.v1.", include_str!("tags/storage.v1.txt")),
+    ("io.k8s.apimachinery.pkg.apis.meta.v1.", include_str!("tags/meta.v1.txt")),
+];
+
+/// The field numbers of one type, ascending.
+#[derive(Debug, Default)]
+pub(super) struct Tags(Vec<(u32, Tag)>);
+
+#[derive(Debug)]
+pub(super) enum Tag {
+    Field {
+        name: &'static str,
+        /// A zero that is written means zero, not absence.
+        optional: bool,
+    },
+    /// The name of a type whose fields JSON has in this place.
+    Inline(Box<str>),
+}
+
+static NONE: Tags = Tags(Vec::new());
+
+impl Tags {
+    /// The numbers of a type by its published name; empty where there are none.
+    pub fn of(type_name: &str) -> &'static Tags {
+        static INDEX: OnceLock<HashMap<String, Tags>> = OnceLock::new();
+        let index = INDEX.get_or_init(|| FILES.iter().flat_map(|(package, text)| types(package, text)).collect());
+        index.get(type_name).unwrap_or(&NONE)
+    }
+
+    pub fn get(&self, number: u32) -> Option<&Tag> {
+        self.0.binary_search_by_key(&number, |(number, _)| *number).ok().map(|at| &self.0[at].1)
+    }
+
+    #[cfg(test)]
+    pub fn iter(&self) -> impl Iterator<Item = &Tag> {
+        self.0.iter().map(|(_, tag)| tag)
+    }
+}
+
+fn types(package: &'static str, text: &'static str) -> impl Iterator<Item = (String, Tags)> {
+    text.lines().filter_map(move |line| {
+        let (short, fields) = line.split_once(' ')?;
+        let tags = fields.split(' ').filter_map(|field| {
+            let (number, name) = field.split_once('=')?;
+            let tag = match name.strip_prefix('@') {
+                Some(part) => Tag::Inline(format!("{package}{part}").into()),
+                None => Tag::Field { name: name.trim_end_matches('*'), optional: name.ends_with('*') },
+            };
+            Some((number.parse().ok()?, tag))
+        });
+        Some((format!("{package}{short}"), Tags(tags.collect())))
+    })
+}
