@@ -8,14 +8,14 @@
 //! * [`recorder`]: Events about pods and the node.
 //! * [`config`]: what a node is told when it starts.
 //! * [`engine`]: the contract between the agent and whatever runs a container. It consists of messages.
-//! * [`wasm`]: the wasmtime engine.
+//! * [`wasm`]: the wasmtime engine, and [`host`]: what a component can import.
 //!
 //! The agent knows the API and no wasm; an engine knows wasm and no API.
 
 pub mod agent;
 pub mod config;
 pub mod engine;
-mod host;
+pub mod host;
 pub mod image;
 pub mod node;
 pub mod pod;

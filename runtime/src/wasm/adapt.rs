@@ -3,10 +3,13 @@
 //! A preview 1 command (`_start`) gets the adapter that exports `wasi:cli/run`; a module that carries its world (as
 //! `wit-bindgen` leaves it) is wrapped as that world says.
 
+use std::ops::Range;
+
 use wasi_preview1_component_adapter_provider::{
     WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
 };
-use wit_component::ComponentEncoder;
+use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+use wit_parser::Resolve;
 
 /// What the first eight bytes of a file say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,8 +72,12 @@ pub fn componentize(bytes: &[u8]) -> Result<Vec<u8>, AdaptError> {
         true => WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
         false => WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
     };
+    let exiting = match module.proc_exit {
+        Some(import) if !module.has_component_type => Some(exit_with_code(bytes, &import)?),
+        _ => None,
+    };
     ComponentEncoder::default()
-        .module(bytes)
+        .module(exiting.as_deref().unwrap_or(bytes))
         .and_then(|encoder| encoder.adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, adapter))
         .and_then(|mut encoder| encoder.encode())
         .map_err(|error| AdaptError::Encode(first_cause(&format!("{error:#}"))))
@@ -81,22 +88,79 @@ fn first_cause(chain: &str) -> String {
     chain.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// The adapter knows success and failure only. A module's `proc_exit` is therefore bound to WASI's own
+/// `exit-with-code`, which has the same core signature.
+fn exit_with_code(module: &[u8], import: &ProcExit) -> Result<Vec<u8>, AdaptError> {
+    const WIT: &str = "package wasi:cli@0.2.12;
+        interface exit { exit: func(status: result); exit-with-code: func(status-code: u8); }
+        world exiting { import exit; }";
+    let Range { start, end } = import.section.clone();
+    let mut section = module[start..import.names.start].to_vec();
+    for name in [&b"wasi:cli/exit@0.2.12"[..], b"exit-with-code"] {
+        // Both are shorter than 128 bytes: one byte of LEB128.
+        section.push(name.len() as u8);
+        section.extend_from_slice(name);
+    }
+    section.extend_from_slice(&module[import.names.end..end]);
+    let mut exiting = module[..import.size_at].to_vec();
+    write_leb32(&mut exiting, section.len());
+    exiting.extend_from_slice(&section);
+    exiting.extend_from_slice(&module[end..]);
+
+    let encode = |error: &dyn std::fmt::Display| AdaptError::Encode(error.to_string());
+    let mut resolve = Resolve::default();
+    let package = resolve.push_str("exit.wit", WIT).map_err(|error| encode(&error))?;
+    let world = resolve.select_world(&[package], None).map_err(|error| encode(&error))?;
+    embed_component_metadata(&mut exiting, &resolve, world, StringEncoding::UTF8).map_err(|error| encode(&error))?;
+    Ok(exiting)
+}
+
+fn write_leb32(into: &mut Vec<u8>, mut value: usize) {
+    while value >= 0x80 {
+        into.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    into.push(value as u8);
+}
+
 struct Module {
     exports_start: bool,
     has_component_type: bool,
+    proc_exit: Option<ProcExit>,
+}
+
+/// Where a module imports preview 1's `proc_exit`, in bytes of the file.
+struct ProcExit {
+    /// The length of the import section, before its contents.
+    size_at: usize,
+    section: Range<usize>,
+    /// The two names, with their lengths.
+    names: Range<usize>,
 }
 
 /// Walks the sections of a module, reading only names. `None` when it is cut short.
 fn scan(bytes: &[u8]) -> Option<Module> {
     const CUSTOM_SECTION: u8 = 0;
+    const IMPORT_SECTION: u8 = 2;
     const EXPORT_SECTION: u8 = 7;
-    let mut found = Module { exports_start: false, has_component_type: false };
+    // Module, field, and the tag of a function; the lengths before the names make it unmistakable.
+    const PROC_EXIT: &[u8] = b"\x16wasi_snapshot_preview1\x09proc_exit\x00";
+    let mut found = Module { exports_start: false, has_component_type: false, proc_exit: None };
     let mut rest = Reader(bytes.get(8..)?);
     while !rest.0.is_empty() {
         let id = rest.byte()?;
+        let size_at = bytes.len() - rest.0.len();
         let size = rest.leb32()?;
+        let start = bytes.len() - rest.0.len();
         let mut section = Reader(rest.take(size)?);
         match id {
+            IMPORT_SECTION => {
+                let contents = section.0;
+                if let Some(at) = contents.windows(PROC_EXIT.len()).position(|window| window == PROC_EXIT) {
+                    let names = start + at..start + at + PROC_EXIT.len() - 1;
+                    found.proc_exit = Some(ProcExit { size_at, section: start..start + contents.len(), names });
+                }
+            }
             CUSTOM_SECTION => found.has_component_type |= section.name()?.starts_with(b"component-type"),
             EXPORT_SECTION => {
                 for _ in 0..section.leb32()? {

@@ -67,6 +67,8 @@ fn work(job: &Job) -> Answer {
     }
     let module = match std::fs::read(&job.input) {
         Ok(module) => module,
+        // As any other allocation that fails: the parent knows what that means.
+        Err(error) if error.kind() == io::ErrorKind::OutOfMemory => std::process::abort(),
         Err(error) => return failed("reading the component", &error),
     };
     let component = match adapt::componentize(&module) {

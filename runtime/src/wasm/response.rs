@@ -1,78 +1,73 @@
-//! The body of a guest's response, which keeps the guest running while it is read.
+//! The body of a guest's response, while the guest may still run.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use k8w_networking::BodyError;
+use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, spawn};
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
 use super::guest::Guest;
-use super::serve::Server;
+use super::serve::Turn;
 
-/// Frames of a guest. Polling it polls the guest; dropping it before its end ends the guest.
+/// Frames that a guest can leave behind when it returns: what its channel holds (two chunks), and trailers.
+const MAX_FRAMES_AHEAD: usize = 3;
+
+/// Frames of a guest, which writes no further ahead than its channel allows. Dropping it before its end ends the guest.
 pub struct GuestBody {
     body: HyperOutgoingBody,
-    /// `None` when the guest has returned.
-    guest: Option<Guest<()>>,
-    server: Arc<Server>,
-    /// The whole body, when the guest had returned with no more than one chunk by the time of the head: then its length
-    /// is known, and a server writes head and body at once.
-    whole: Option<Bytes>,
+    /// `None` when the guest had returned by the time of the head.
+    guest: Option<AbortOnDropJoinHandle<()>>,
+    turn: Arc<Turn>,
+    /// Taken from the body of a guest that had returned. When that is all of it, its length is known, and a server
+    /// writes head and body at once.
+    ahead: [Option<Frame<Bytes>>; MAX_FRAMES_AHEAD],
     ended: bool,
-    failed: bool,
 }
 
 impl GuestBody {
-    /// `error` is that of a guest which already ended. With `head_only` nobody reads the body.
-    pub fn new(
-        body: HyperOutgoingBody,
-        guest: Option<Guest<()>>,
-        error: Option<wasmtime::Error>,
-        server: Arc<Server>,
-        head_only: bool,
-    ) -> GuestBody {
-        let mut this = GuestBody { body, guest, server, whole: None, ended: head_only, failed: false };
-        if let Some(error) = error {
-            this.fail(&error);
-        }
-        if this.guest.is_none() && !this.failed && !head_only {
-            this.look_ahead();
+    /// A guest that still runs goes on in a task of its own: it may have to read its request to the end before its
+    /// client begins to read the response. With `head_only` nobody reads the body.
+    pub fn new(body: HyperOutgoingBody, guest: Option<Guest<()>>, turn: Arc<Turn>, head_only: bool) -> GuestBody {
+        let mut this =
+            GuestBody { body, guest: None, turn, ahead: [const { None }; MAX_FRAMES_AHEAD], ended: head_only };
+        match guest {
+            None if !head_only => this.look_ahead(),
+            None => {}
+            Some(mut guest) => {
+                let turn = this.turn.clone();
+                this.guest = Some(spawn(async move {
+                    // By reference: a guest that was ended keeps its streams until that has been reported.
+                    if let Err(error) = (&mut guest).await {
+                        turn.report(&error);
+                    }
+                }));
+            }
         }
         this
     }
 
     fn look_ahead(&mut self) {
         let mut cx = Context::from_waker(Waker::noop());
-        let mut next = || Pin::new(&mut self.body).poll_frame(&mut cx);
-        match next() {
-            Poll::Ready(None) => self.ended = true,
-            Poll::Ready(Some(Ok(frame))) => {
-                let Ok(chunk) = frame.into_data() else { return };
-                self.ended = matches!(next(), Poll::Ready(None));
-                self.whole = Some(chunk);
+        for slot in &mut self.ahead {
+            match Pin::new(&mut self.body).poll_frame(&mut cx) {
+                Poll::Ready(Some(Ok(frame))) => *slot = Some(frame),
+                Poll::Ready(None) => {
+                    self.ended = !self.turn.has_failed();
+                    return;
+                }
+                _ => return,
             }
-            _ => {}
         }
     }
 
-    fn fail(&mut self, error: &wasmtime::Error) {
-        self.failed = true;
-        self.server.failed(error);
-    }
-
-    /// Runs the guest; it may have something to say or be done.
-    fn poll_guest(&mut self, cx: &mut Context<'_>) {
-        if let Some(guest) = &mut self.guest
-            && let Poll::Ready(ended) = Pin::new(guest).poll(cx)
-        {
-            self.guest = None;
-            if let Err(error) = ended {
-                self.fail(&error);
-            }
-        }
+    /// Whether the guest finished its body. One that trapped ends its body in the same way as one that finished does.
+    fn end(&mut self) -> Option<Result<Frame<Bytes>, BodyError>> {
+        self.ended = true;
+        self.turn.has_failed().then(|| Err("the component failed".into()))
     }
 }
 
@@ -81,54 +76,49 @@ impl Body for GuestBody {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Some(chunk) = self.whole.take() {
-            return Poll::Ready(Some(Ok(Frame::data(chunk))));
+        if let Some(frame) = self.ahead.iter_mut().find_map(Option::take) {
+            return Poll::Ready(Some(Ok(frame)));
         }
         if self.ended {
             return Poll::Ready(None);
         }
-        self.poll_guest(cx);
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        if frame.is_none() {
-            self.ended = true;
-            // A guest that trapped ends its body as one that finished does; the reader must be able to tell.
-            if self.failed {
-                return Poll::Ready(Some(Err("the component failed".into())));
-            }
-        }
-        Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
+        Poll::Ready(match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            Some(frame) => Some(frame.map_err(BodyError::from)),
+            None => self.end(),
+        })
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ended && self.whole.is_none()
+        self.ended && self.ahead.iter().all(Option::is_none)
     }
 
     fn size_hint(&self) -> SizeHint {
-        match (&self.whole, self.ended) {
-            (Some(chunk), true) => SizeHint::with_exact(chunk.remaining() as u64),
-            (None, true) => SizeHint::with_exact(0),
-            _ => self.body.size_hint(),
+        let mut length_bytes = 0;
+        for frame in self.ahead.iter().flatten() {
+            match frame.data_ref() {
+                Some(chunk) => length_bytes += chunk.len() as u64,
+                // With a length, HTTP/1.1 would have no place for trailers.
+                None => return SizeHint::default(),
+            }
         }
+        if self.ended { SizeHint::with_exact(length_bytes) } else { self.body.size_hint() }
     }
 }
 
 impl Drop for GuestBody {
-    /// A guest may go on for a while after its response is complete; one whose reader left may not.
+    /// A guest may go on for a while after its response is complete; one whose client left may not.
     fn drop(&mut self) {
-        if !self.ended && self.guest.is_some() {
+        let Some(guest) = self.guest.take() else { return };
+        if !self.ended {
             // A reader that knows the length stops before it sees the end.
             let mut cx = Context::from_waker(Waker::noop());
             self.ended = matches!(Pin::new(&mut self.body).poll_frame(&mut cx), Poll::Ready(None));
         }
-        let (Some(guest), true) = (self.guest.take(), self.ended) else { return };
-        let server = self.server.clone();
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                let limit = server.container.http.after_response;
-                if let Ok(Err(error)) = tokio::time::timeout(limit, guest).await {
-                    server.failed(&error);
-                }
-            });
+        if self.ended
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let limit = self.turn.server.container.http.after_response;
+            runtime.spawn(async move { tokio::time::timeout(limit, guest).await });
         }
     }
 }

@@ -1,10 +1,10 @@
 //! Serves HTTP with a component: the handler that a pod's port stands for.
 //!
-//! A request costs a store, an instance from the pool and no task: the guest runs inside the response's own future, and
-//! after the head inside the response's body. So a slow reader slows the guest, and a reader that goes away ends it.
+//! A request costs a store and an instance from the pool. The guest runs inside the response's own future; only one that
+//! has not returned when its response's head is there goes on in a task, until its body is read or its reader leaves.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, ready};
 use std::time::Instant;
@@ -158,20 +158,36 @@ impl Handler for HttpHandler {
 }
 
 /// One request that runs; the last one to end tells those who wait.
-pub struct Turn(Arc<Server>);
+pub struct Turn {
+    pub server: Arc<Server>,
+    failed: AtomicBool,
+}
 
 impl Turn {
-    fn begin(server: &Arc<Server>) -> Option<Turn> {
-        let turn = Turn(server.clone());
+    fn begin(server: Arc<Server>) -> Option<Arc<Turn>> {
         let before = server.running.fetch_add(1, Ordering::SeqCst);
-        (before < server.container.http.concurrent).then_some(turn)
+        let turn = Turn { server, failed: AtomicBool::new(false) };
+        let allowed = before < turn.server.container.http.concurrent;
+        allowed.then(|| Arc::new(turn))
+    }
+
+    /// Whether the guest trapped or was ended. Set before its streams close.
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    /// Tells what became of a guest whose response is under way.
+    pub fn report(&self, error: &wasmtime::Error) {
+        self.failed.store(true, Ordering::Release);
+        self.server.failed(error);
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        if self.0.running.fetch_sub(1, Ordering::SeqCst) == 1 && self.0.container.draining.is_cancelled() {
-            self.0.idle.notify_waiters();
+        let last = self.server.running.fetch_sub(1, Ordering::SeqCst) == 1;
+        if last && self.server.container.draining.is_cancelled() {
+            self.server.idle.notify_waiters();
         }
     }
 }
@@ -179,16 +195,16 @@ impl Drop for Turn {
 async fn respond(server: Arc<Server>, request: http::Request<Body>) -> http::Response<Body> {
     let container = &server.container;
     container.counters.requests.fetch_add(1, Ordering::Relaxed);
-    let Some(turn) = Turn::begin(&server) else {
+    let limit = container.http.response;
+    let Some(turn) = Turn::begin(server.clone()) else {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "too many requests at once\n");
     };
     if request.uri().authority().is_none() && !request.headers().contains_key(http::header::HOST) {
         return refuse(StatusCode::BAD_REQUEST, "the request names no host\n");
     }
     let head_only = request.method() == http::Method::HEAD;
-    let limit = container.http.response;
     let (sender, mut head) = oneshot::channel();
-    let mut guest = Some(Guest::new(container.clone(), serve(turn, request, sender)));
+    let mut guest = Some(Guest::new(container.clone(), serve(turn.clone(), request, sender)));
     let mut error = None;
     let mut response = std::future::poll_fn(|cx| {
         if let Some(running) = &mut guest
@@ -207,7 +223,10 @@ async fn respond(server: Arc<Server>, request: http::Request<Body>) -> http::Res
     };
     match answered {
         Ok(Some(Ok(response))) => {
-            response.map(|body| GuestBody::new(body, guest, error, server.clone(), head_only).boxed_unsync())
+            if let Some(error) = error {
+                turn.report(&error);
+            }
+            response.map(|body| GuestBody::new(body, guest, turn, head_only).boxed_unsync())
         }
         Ok(Some(Err(code))) => {
             container.log.line(Source::Stderr, &format!("the component answered with an error: {code}"));
@@ -222,17 +241,19 @@ async fn respond(server: Arc<Server>, request: http::Request<Body>) -> http::Res
 }
 
 /// The guest's side of a request, from instance to return.
-async fn serve(turn: Turn, request: http::Request<Body>, head: oneshot::Sender<Head>) -> wasmtime::Result<()> {
-    let mut warm = turn.0.instance().await?;
+async fn serve(turn: Arc<Turn>, request: http::Request<Body>, head: oneshot::Sender<Head>) -> wasmtime::Result<()> {
+    let mut warm = turn.server.instance().await?;
     let request = request.map(|body| body.map_err(|error| Error::InternalError(Some(error.to_string()))));
     let mut view = warm.store.data_mut().http();
     let request = view.new_incoming_request(Scheme::Http, request)?;
     let out = view.new_response_outparam(head)?;
-    warm.proxy.wasi_http_incoming_handler().call_handle(&mut warm.store, request, out).await?;
-    if turn.0.container.http.instance_reuse > 1 {
-        turn.0.keep(warm);
+    let returned = warm.proxy.wasi_http_incoming_handler().call_handle(&mut warm.store, request, out).await;
+    match &returned {
+        Ok(()) if turn.server.container.http.instance_reuse > 1 => turn.server.keep(warm),
+        Ok(()) => {}
+        Err(_) => turn.failed.store(true, Ordering::Release),
     }
-    Ok(())
+    returned
 }
 
 fn refuse(status: StatusCode, why: &'static str) -> http::Response<Body> {

@@ -1,0 +1,167 @@
+//! Servers: requests, streams both ways, failures, and stopping.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{SinkExt as _, StreamExt as _};
+use http_body::Frame;
+use http_body_util::{BodyExt, BodyStream, StreamBody};
+use k8w_networking::{Body, BodyError};
+use k8w_runtime::engine::{Engine, ExitReason};
+
+use crate::node::{Node, empty, full, probe, request, until};
+
+const SERVER: &str = "10.64.0.2:8080";
+
+async fn server(change: impl FnOnce(&mut k8w_runtime::wasm::WasmConfig)) -> Node {
+    let node = Node::with(change);
+    let spec = node.pod("server", probe()).await;
+    node.start(spec).await;
+    node
+}
+
+#[tokio::test]
+async fn a_server_answers_with_its_environment() {
+    let node = Node::new();
+    let mut spec = node.pod("server", probe()).await;
+    spec.env = vec![("NAME".to_owned(), "value".to_owned())];
+    let id = node.start(spec).await;
+    assert_eq!(node.get(SERVER, "/env").await, (200, "NAME=value\n".to_owned()));
+    assert_eq!(node.get(SERVER, "/log?a+line").await.0, 200);
+    node.logged("server", "stdout F a+line").await;
+    let stats = node.engine.stats(&id).await.unwrap();
+    assert_eq!((stats.requests, stats.instances, stats.memory_bytes), (2, 0, 0), "an idle server has no instance");
+    assert!(stats.cpu_usage_nanos > 0);
+}
+
+#[tokio::test]
+async fn a_short_answer_has_a_length() {
+    let node = server(|_| {}).await;
+    let response = node.send(request("GET", &format!("http://{SERVER}/env"), empty())).await;
+    assert_eq!(http_body::Body::size_hint(response.body()).exact(), Some(0));
+    let response = node.send(request("GET", &format!("http://{SERVER}/count"), empty())).await;
+    assert_eq!(http_body::Body::size_hint(response.body()).exact(), Some(1));
+}
+
+/// A body whose frames the test sends one by one.
+fn channel_body() -> (futures::channel::mpsc::Sender<Result<Frame<Bytes>, BodyError>>, Body) {
+    let (sender, receiver) = futures::channel::mpsc::channel(0);
+    (sender, StreamBody::new(receiver).boxed_unsync())
+}
+
+#[tokio::test]
+async fn bodies_stream_both_ways_with_trailers() {
+    let node = server(|_| {}).await;
+    let (mut sender, body) = channel_body();
+    let response = node.send(request("POST", &format!("http://{SERVER}/echo"), body)).await;
+    let mut answer = BodyStream::new(response.into_body());
+    for chunk in ["one", "two"] {
+        sender.send(Ok(Frame::data(Bytes::from(chunk)))).await.unwrap();
+        let echoed = answer.next().await.unwrap().unwrap().into_data().unwrap();
+        assert_eq!(echoed, chunk, "each chunk comes back before the next is sent");
+    }
+    let trailers = http::HeaderMap::from_iter([(
+        http::HeaderName::from_static("checksum"),
+        http::HeaderValue::from_static("abc"),
+    )]);
+    sender.send(Ok(Frame::trailers(trailers.clone()))).await.unwrap();
+    drop(sender);
+    assert_eq!(answer.next().await.unwrap().unwrap().into_trailers().unwrap(), trailers);
+    assert!(answer.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_reader_that_stops_holds_the_guest_back_and_one_that_leaves_ends_it() {
+    let node = Node::new();
+    let spec = node.pod("server", probe()).await;
+    let id = node.start(spec).await;
+    let response = node.send(request("GET", &format!("http://{SERVER}/stream?1000"), empty())).await;
+    let mut body = BodyStream::new(response.into_body());
+    body.next().await.unwrap().unwrap();
+    let stats = node.engine.stats(&id).await.unwrap();
+    assert_eq!(stats.instances, 1);
+    assert!(stats.memory_bytes < 16 << 20, "{stats:?}");
+    drop(body);
+    until(async || node.engine.stats(&id).await.unwrap().instances == 0).await;
+}
+
+#[tokio::test]
+async fn a_trap_is_an_error_of_its_request_alone() {
+    let node = server(|_| {}).await;
+    assert_eq!(node.get(SERVER, "/trap").await, (500, "the component failed; its log says why\n".to_owned()));
+    node.logged("server", "wasm backtrace").await;
+    assert_eq!(node.get(SERVER, "/nothing").await, (500, "the component gave no response\n".to_owned()));
+    let half = node.send(request("GET", &format!("http://{SERVER}/half"), empty())).await;
+    assert!(half.into_body().collect().await.is_err(), "a body that was cut short does not look whole");
+    assert_eq!(node.get(SERVER, "/count").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_request_that_takes_too_long_is_ended() {
+    let node = server(|config| config.http.response = Duration::from_millis(50)).await;
+    assert_eq!(node.get(SERVER, "/spin").await, (504, "the component did not answer in time\n".to_owned()));
+    assert_eq!(node.get(SERVER, "/count").await.0, 200);
+}
+
+#[tokio::test]
+async fn too_many_requests_at_once_are_refused() {
+    let node = server(|config| config.http.concurrent = 1).await;
+    let (_sender, body) = channel_body();
+    let held = node.send(request("POST", &format!("http://{SERVER}/echo"), body)).await;
+    assert_eq!(node.get(SERVER, "/count").await.0, 503);
+    drop(held);
+    until(async || node.get(SERVER, "/count").await.0 == 200).await;
+}
+
+#[tokio::test]
+async fn instances_are_reused_only_as_often_as_configured() {
+    let node = server(|_| {}).await;
+    for _ in 0..3 {
+        assert_eq!(node.get(SERVER, "/count").await.1, "1", "by default every request has its own instance");
+    }
+    let node = server(|config| {
+        config.http.instance_reuse = 2;
+        config.http.idle_instance = Duration::from_secs(3600);
+    })
+    .await;
+    let mut seen = Vec::new();
+    for _ in 0..4 {
+        seen.push(node.get(SERVER, "/count").await.1);
+    }
+    assert_eq!(seen, ["1", "2", "1", "2"]);
+}
+
+#[tokio::test]
+async fn stopping_lets_requests_end_and_refuses_new_ones() {
+    let node = Node::new();
+    let spec = node.pod("server", probe()).await;
+    let id = node.start(spec).await;
+    let (sender, body) = channel_body();
+    let held = node.send(request("POST", &format!("http://{SERVER}/echo"), body)).await;
+    node.engine.stop(&id, Duration::from_secs(3600)).await;
+    let refused = node.network.send(None, request("GET", &format!("http://{SERVER}/count"), empty())).await;
+    assert!(refused.is_err(), "the port is closed at once");
+    drop(sender);
+    assert_eq!(held.into_body().collect().await.unwrap().to_bytes(), "");
+    assert_eq!(node.exit(&id).await, (0, ExitReason::Completed, String::new()));
+}
+
+#[tokio::test]
+async fn a_request_that_outlasts_the_grace_is_interrupted() {
+    let node = Node::new();
+    let spec = node.pod("server", probe()).await;
+    let id = node.start(spec).await;
+    let (_sender, body) = channel_body();
+    let held = node.send(request("POST", &format!("http://{SERVER}/echo"), body)).await;
+    node.engine.stop(&id, Duration::from_millis(1)).await;
+    assert_eq!(node.exit(&id).await, (137, ExitReason::Error, String::new()));
+    assert!(held.into_body().collect().await.is_err());
+}
+
+#[tokio::test]
+async fn a_request_without_a_host_is_the_clients_mistake() {
+    let node = server(|_| {}).await;
+    let endpoint = node.network.select(None, SERVER.parse().unwrap()).unwrap();
+    let k8w_networking::Endpoint::Local(handler) = endpoint else { panic!("{endpoint:?}") };
+    assert_eq!(handler.call(request("GET", "/count", full(""))).await.status(), 400);
+}

@@ -1,0 +1,105 @@
+//! Limits: memory, CPU, sockets; and that one guest's excess is its own.
+
+use std::time::{Duration, Instant};
+
+use k8w_runtime::engine::{Engine, ExitReason};
+
+use crate::node::{Node, preview1, probe, until};
+
+#[tokio::test]
+async fn a_command_over_its_memory_limit_is_oom_killed() {
+    let node = Node::new();
+    let mut spec = node.pod("hog", preview1()).await;
+    spec.memory_limit_bytes = Some(32 << 20);
+    let (code, reason, message, _) = node.run(spec, &["hog"]).await;
+    assert_eq!((code, reason), (137, ExitReason::OOMKilled));
+    assert_eq!(message, "memory limit of 33554432 bytes exceeded");
+}
+
+#[tokio::test]
+async fn a_request_that_alone_exceeds_the_limit_kills_its_server() {
+    let node = Node::new();
+    let mut spec = node.pod("server", probe()).await;
+    spec.memory_limit_bytes = Some(32 << 20);
+    let id = node.start(spec).await;
+    assert_eq!(node.get("10.64.0.2:8080", "/hog?8").await, (200, format!("{} bytes", 8 << 20)));
+    assert_eq!(node.get("10.64.0.2:8080", "/hog?64").await.0, 500);
+    let (code, reason, _) = node.exit(&id).await;
+    assert_eq!((code, reason), (137, ExitReason::OOMKilled));
+}
+
+#[tokio::test]
+async fn a_request_that_finds_memory_used_up_by_others_gets_503() {
+    let node = Node::with(|config| config.http.memory_wait = Duration::from_millis(20));
+    let mut spec = node.pod("server", probe()).await;
+    spec.memory_limit_bytes = Some(24 << 20);
+    node.start(spec).await;
+    let uri = "http://10.64.0.2:8080/stream?1000";
+    let held = node.send(crate::node::request("GET", uri, crate::node::empty())).await;
+    assert_eq!(node.get("10.64.0.2:8080", "/hog?21").await.0, 503);
+    drop(held);
+    until(async || node.get("10.64.0.2:8080", "/hog?21").await.0 == 200).await;
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn an_endless_loop_stops_nobody_else_even_on_one_thread() {
+    let node = Node::new();
+    let server = node.pod("server", probe()).await;
+    node.start(server).await;
+    let mut spinning = node.pod("spinning", preview1()).await;
+    spinning.argv.push("spin".to_owned());
+    let id = node.start(spinning).await;
+    for _ in 0..3 {
+        assert_eq!(node.get("10.64.0.2:8080", "/count").await.0, 200);
+    }
+    node.engine.stop(&id, Duration::ZERO).await;
+    assert_eq!(node.exit(&id).await.0, 143);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cpu_limit_holds() {
+    let node = Node::new();
+    let mut spinning = node.pod("spinning", preview1()).await;
+    spinning.argv.push("spin".to_owned());
+    spinning.cpu_limit_millis = Some(100);
+    let id = node.start(spinning).await;
+    let begun = Instant::now();
+    let mut every = tokio::time::interval(Duration::from_millis(50));
+    let used = loop {
+        every.tick().await;
+        let used = Duration::from_nanos(node.engine.stats(&id).await.unwrap().cpu_usage_nanos);
+        if begun.elapsed() > Duration::from_millis(1_500) {
+            break used;
+        }
+    };
+    // A tenth of the time, the burst saved up, and one tick of debt.
+    let most = begun.elapsed() / 10 + Duration::from_millis(10 + 100);
+    assert!(used <= most, "{used:?} used, at most {most:?} allowed");
+    node.engine.stop(&id, Duration::ZERO).await;
+    node.exit(&id).await;
+}
+
+#[tokio::test]
+async fn sockets_are_counted() {
+    let node = Node::with(|config| config.guest.sockets = 5);
+    let spec = node.pod("sockets", probe()).await;
+    let (_, _, _, log) = node.run(spec, &["sockets"]).await;
+    assert_eq!(log, "stdout F 5 sockets, UDP error not-supported\n".replace("error ", ""));
+}
+
+#[tokio::test]
+async fn a_node_without_a_free_slot_says_so() {
+    let node = Node::with(|config| config.pool.instances = 16);
+    let mut last = None;
+    for n in 0..17 {
+        let mut spec = node.pod(&format!("waiting-{n}"), probe()).await;
+        spec.force_command = true;
+        spec.argv.push("sleep".to_owned());
+        match node.engine.start(spec.clone()).await {
+            Ok(()) => drop(node.event().await),
+            Err(error) => last = Some((n, error.to_string())),
+        }
+    }
+    let full = "node is out of capacity: all instance slots of this node are in use".to_owned();
+    assert_eq!(last, Some((16, full)));
+}

@@ -1,0 +1,128 @@
+//! The cluster as a guest sees it: names, Services, its own ports, and calls that never become a socket.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{SinkExt as _, StreamExt as _};
+use http_body::Frame;
+use http_body_util::{BodyExt, BodyStream, StreamBody};
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8w_networking::BodyError;
+use k8w_networking::tables::{Objects, Tables};
+use serde_json::json;
+
+use crate::node::{Node, empty, probe, request};
+
+/// A Service `name` at `vip`, port 80, with one endpoint.
+fn service(node: &Node, name: &str, vip: &str, endpoint: &str, port: u16) {
+    let service: Service = serde_json::from_value(json!({
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {"clusterIP": vip, "clusterIPs": [vip], "ports": [{"port": 80, "targetPort": port}]},
+    }))
+    .unwrap();
+    let slice: EndpointSlice = serde_json::from_value(json!({
+        "metadata": {"name": name, "namespace": "default", "labels": {"kubernetes.io/service-name": name}},
+        "addressType": "IPv4",
+        "ports": [{"port": port, "protocol": "TCP"}],
+        "endpoints": [{"addresses": [endpoint], "conditions": {"ready": true}}],
+    }))
+    .unwrap();
+    let (services, endpoint_slices) = ([Arc::new(service)], [Arc::new(slice)]);
+    let objects = Objects { services: &services, endpoint_slices: &endpoint_slices, ..Objects::default() };
+    node.network.update(Tables::build(&objects, "node"));
+}
+
+#[tokio::test]
+async fn a_guest_resolves_cluster_names() {
+    let node = Node::new();
+    service(&node, "web", "10.96.0.7", "10.64.0.2", 8080);
+    let server = node.pod("server", probe()).await;
+    node.start(server).await;
+    for name in ["web", "web.default", "web.default.svc", "web.default.svc.cluster.local"] {
+        assert_eq!(node.get("10.64.0.2:8080", &format!("/resolve?{name}")).await.1, "10.96.0.7\n", "{name}");
+    }
+    let missing = node.get("10.64.0.2:8080", "/resolve?other.default.svc.cluster.local").await.1;
+    assert_eq!(missing, "name-unresolvable");
+    assert_eq!(node.get("10.64.0.2:8080", "/resolve?192.0.2.1").await.1, "192.0.2.1\n");
+}
+
+#[tokio::test]
+async fn two_pods_listen_on_one_port_and_a_guest_reaches_each_and_a_service() {
+    let node = Node::new();
+    let mut ids = Vec::new();
+    for name in ["first", "second"] {
+        let mut spec = node.pod(name, probe()).await;
+        spec.force_command = true;
+        spec.argv.extend(["listen", "0.0.0.0", "8080", name, "2"].map(str::to_owned));
+        ids.push(node.start(spec).await);
+        node.logged(name, "listening on 8080").await;
+    }
+    service(&node, "second", "10.96.0.8", "10.64.0.3", 8080);
+    let client = node.pod("client", probe()).await;
+    assert_eq!(client.pod.ip.to_string(), "10.64.0.4");
+    node.start(client).await;
+    let ask = async |address: &str| node.get("10.64.0.4:8080", &format!("/ask?{address}")).await.1;
+    assert_eq!(ask("10.64.0.2:8080").await, "first heard hello");
+    assert_eq!(ask("10.64.0.3:8080").await, "second heard hello");
+    assert_eq!(ask("10.96.0.8:80").await, "second heard hello", "through the Service's address");
+    assert_eq!(node.exit(&ids[1]).await.0, 0, "it has answered its two connections");
+    assert_eq!(ask("10.64.0.3:8080").await, "connection-refused", "its port went with it");
+    assert_eq!(ask("10.64.0.9:1").await, "connection-refused", "an address of the cluster is never dialled");
+    assert_eq!(ask("10.64.0.2:8080").await, "first heard hello");
+    assert_eq!(node.exit(&ids[0]).await.0, 0);
+}
+
+#[tokio::test]
+async fn a_port_is_bound_once_in_a_pod_and_only_at_its_own_address() {
+    let node = Node::new();
+    let server = node.pod("pod", probe()).await;
+    node.start(server.clone()).await;
+    let listen = async |attempt, ip: &str| {
+        let mut spec = server.clone();
+        spec.id.attempt = attempt;
+        spec.log_path = node.dir.path().join(format!("listen-{attempt}.log"));
+        node.run(spec, &["listen", ip, "8080", "name", "0"]).await.3
+    };
+    assert_eq!(listen(1, "0.0.0.0").await, "stdout F address-in-use\n");
+    assert_eq!(listen(2, "192.0.2.1").await, "stdout F address-not-bindable\n");
+}
+
+fn sockets() -> BTreeSet<String> {
+    let open = std::fs::read_dir("/proc/self/fd").unwrap();
+    let targets = open.filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok());
+    targets.map(|target| target.display().to_string()).filter(|target| target.starts_with("socket:")).collect()
+}
+
+#[tokio::test]
+async fn a_call_from_component_to_component_streams_both_ways_without_a_socket() {
+    let node = Node::new();
+    service(&node, "back", "10.96.0.9", "10.64.0.3", 8080);
+    for name in ["front", "back"] {
+        let spec = node.pod(name, probe()).await;
+        node.start(spec).await;
+    }
+    let before = sockets();
+    let (mut sender, receiver) = futures::channel::mpsc::channel::<Result<Frame<Bytes>, BodyError>>(0);
+    let uri = "http://10.64.0.2:8080/forward?back.default.svc.cluster.local/echo";
+    let sending = tokio::spawn(async move {
+        for n in 0..100 {
+            sender.send(Ok(Frame::data(Bytes::from(vec![n; 10_000])))).await.unwrap();
+        }
+    });
+    let response = node.send(request("POST", uri, StreamBody::new(receiver).boxed_unsync())).await;
+    let mut body = BodyStream::new(response.into_body());
+    let mut received = 0;
+    while let Some(frame) = body.next().await {
+        received += frame.unwrap().into_data().unwrap().len();
+        assert!(sockets().is_subset(&before), "a socket was opened");
+    }
+    assert_eq!(received, 1_000_000);
+    sending.await.unwrap();
+    assert_eq!(node.get("10.64.0.2:8080", "/fetch?back/count").await, (200, "1".to_owned()));
+    assert_eq!(node.get("10.64.0.2:8080", "/fetch?back/trap").await.0, 500);
+    let refused = node.get("10.64.0.2:8080", "/fetch?10.64.0.9/").await.1;
+    assert_eq!(refused, "ErrorCode::ConnectionRefused");
+    drop(empty());
+}

@@ -1,0 +1,193 @@
+//! The server. The path says what to do, the query is its argument.
+
+use std::io::{Read, Write};
+
+use wasip2::http::outgoing_handler;
+use wasip2::http::types::{
+    Fields, IncomingBody, IncomingRequest, Method, OutgoingBody, OutgoingRequest, OutgoingResponse, ResponseOutparam,
+    Scheme,
+};
+
+use crate::net;
+
+struct Server;
+
+wasip2::http::proxy::export!(Server);
+
+impl wasip2::exports::http::incoming_handler::Guest for Server {
+    fn handle(request: IncomingRequest, out: ResponseOutparam) {
+        let target = request.path_with_query().unwrap_or_default();
+        let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+        match path {
+            "/env" => respond(out, &env()),
+            "/echo" => echo(request, out),
+            "/stream" => stream(query.parse().unwrap_or(0), out),
+            "/forward" => forward(request, query, out),
+            "/fetch" => fetch(query, out),
+            "/resolve" => respond(out, &net::resolve(query)),
+            "/ask" => {
+                let (ip, port) = query.split_once(':').unwrap_or((query, "80"));
+                respond(out, &net::ask(ip, port.parse().unwrap_or(80), "hello"));
+            }
+            "/log" => {
+                net::println(query);
+                respond(out, "logged");
+            }
+            "/hog" => {
+                let bytes = query.parse::<usize>().unwrap_or(0) << 20;
+                let memory = std::hint::black_box(vec![1u8; bytes]);
+                respond(out, &format!("{} bytes", memory.len()));
+            }
+            "/count" => respond(out, &count()),
+            "/trap" => panic!("asked to"),
+            "/half" => {
+                let response = OutgoingResponse::new(Fields::new());
+                let body = response.body().expect("a response has one body");
+                ResponseOutparam::set(out, Ok(response));
+                body.write().expect("a body has one stream").blocking_write_and_flush(b"half").ok();
+                panic!("asked to");
+            }
+            "/nothing" => {}
+            "/spin" => loop {
+                std::hint::black_box(());
+            },
+            _ => respond(out, "unknown"),
+        }
+    }
+}
+
+fn env() -> String {
+    let mut text = String::new();
+    for (name, value) in wasip2::cli::environment::get_environment() {
+        text += &format!("{name}={value}\n");
+    }
+    for (directory, path) in wasip2::filesystem::preopens::get_directories() {
+        let writable = directory.create_directory_at("made").is_ok();
+        text += &format!("preopen {path} {}\n", if writable { "rw" } else { "ro" });
+    }
+    text
+}
+
+/// Requests that this instance has seen.
+fn count() -> String {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static SEEN: AtomicU32 = AtomicU32::new(0);
+    (SEEN.fetch_add(1, Ordering::Relaxed) + 1).to_string()
+}
+
+fn respond(out: ResponseOutparam, text: &str) {
+    let response = OutgoingResponse::new(Fields::new());
+    let body = response.body().expect("a response has one body");
+    ResponseOutparam::set(out, Ok(response));
+    let mut stream = body.write().expect("a body has one stream");
+    stream.write_all(text.as_bytes()).expect("the client reads");
+    drop(stream);
+    OutgoingBody::finish(body, None).expect("the body is complete");
+}
+
+/// Sends the request's body back while it still comes in, and its trailers after it.
+fn echo(request: IncomingRequest, out: ResponseOutparam) {
+    let incoming = request.consume().expect("a request has one body");
+    pass_on(incoming, OutgoingResponse::new(Fields::new()), out);
+}
+
+fn pass_on(incoming: IncomingBody, response: OutgoingResponse, out: ResponseOutparam) {
+    let body = response.body().expect("a response has one body");
+    ResponseOutparam::set(out, Ok(response));
+    let trailers = copy(incoming, &body);
+    OutgoingBody::finish(body, trailers).expect("the body is complete");
+}
+
+fn copy(incoming: IncomingBody, body: &OutgoingBody) -> Option<Fields> {
+    let mut input = incoming.stream().expect("a body has one stream");
+    let mut output = body.write().expect("a body has one stream");
+    let mut buffer = [0; 4096];
+    loop {
+        let length = Read::read(&mut input, &mut buffer).expect("the body comes in");
+        if length == 0 {
+            break;
+        }
+        output.write_all(&buffer[..length]).expect("the client reads");
+    }
+    drop((input, output));
+    let trailers = IncomingBody::finish(incoming);
+    trailers.subscribe().block();
+    let trailers = trailers.get().and_then(Result::ok).and_then(Result::ok).flatten()?;
+    let copied = Fields::new();
+    for (name, value) in trailers.entries() {
+        copied.append(&name, &value).expect("a received trailer can be sent");
+    }
+    Some(copied)
+}
+
+/// So many mebibytes.
+fn stream(mebibytes: usize, out: ResponseOutparam) {
+    let response = OutgoingResponse::new(Fields::new());
+    let body = response.body().expect("a response has one body");
+    ResponseOutparam::set(out, Ok(response));
+    let mut stream = body.write().expect("a body has one stream");
+    let chunk = vec![b'x'; 1 << 20];
+    for _ in 0..mebibytes {
+        if stream.write_all(&chunk).is_err() {
+            return;
+        }
+    }
+    drop(stream);
+    OutgoingBody::finish(body, None).expect("the body is complete");
+}
+
+fn outgoing(method: &Method, target: &str) -> OutgoingRequest {
+    let (authority, path) = target.split_once('/').unwrap_or((target, ""));
+    let request = OutgoingRequest::new(Fields::new());
+    request.set_method(method).expect("a method");
+    request.set_scheme(Some(&Scheme::Http)).expect("a scheme");
+    request.set_authority(Some(authority)).expect("an authority");
+    request.set_path_with_query(Some(&format!("/{path}"))).expect("a path");
+    request
+}
+
+/// GETs `authority/path` and answers with what comes back, or with the error.
+fn fetch(target: &str, out: ResponseOutparam) {
+    let future = outgoing_handler::handle(outgoing(&Method::Get, target), None).expect("a request that can be sent");
+    future.subscribe().block();
+    match future.get().expect("ready").expect("taken once") {
+        Ok(response) => {
+            let answer = OutgoingResponse::new(Fields::new());
+            answer.set_status_code(response.status()).expect("a status");
+            pass_on(response.consume().expect("a response has one body"), answer, out);
+        }
+        Err(code) => respond(out, &format!("{code:?}")),
+    }
+}
+
+/// Sends the request on to `authority/path`, which must be an echo: each chunk comes back before the next is sent.
+fn forward(request: IncomingRequest, target: &str, out: ResponseOutparam) {
+    let onward = outgoing(&request.method(), target);
+    let onward_body = onward.body().expect("a request has one body");
+    let future = outgoing_handler::handle(onward, None).expect("a request that can be sent");
+    future.subscribe().block();
+    let echo = future.get().expect("ready").expect("taken once").expect("an answer");
+    let echo = echo.consume().expect("a response has one body");
+    let incoming = request.consume().expect("a request has one body");
+    let response = OutgoingResponse::new(Fields::new());
+    let body = response.body().expect("a response has one body");
+    ResponseOutparam::set(out, Ok(response));
+
+    let mut input = incoming.stream().expect("a body has one stream");
+    let mut there = onward_body.write().expect("a body has one stream");
+    let mut back = echo.stream().expect("a body has one stream");
+    let mut output = body.write().expect("a body has one stream");
+    let mut buffer = [0; 4096];
+    loop {
+        let length = Read::read(&mut input, &mut buffer).expect("the body comes in");
+        if length == 0 {
+            break;
+        }
+        there.write_all(&buffer[..length]).expect("the echo reads");
+        back.read_exact(&mut buffer[..length]).expect("the echo answers");
+        output.write_all(&buffer[..length]).expect("the client reads");
+    }
+    drop((there, output));
+    OutgoingBody::finish(onward_body, None).expect("the body is complete");
+    OutgoingBody::finish(body, None).expect("the body is complete");
+}

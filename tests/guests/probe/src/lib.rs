@@ -1,0 +1,6 @@
+//! Does on request whatever the host's tests want to see: an http server (the path says what) and a command (the first
+//! argument does).
+
+mod command;
+mod http;
+mod net;
