@@ -44,7 +44,20 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 /// THE table of controllers.
 pub fn controllers(config: &Config) -> Vec<Box<dyn Controller>> {
-    vec![Box::new(scheduler::Scheduler::new(&config.scheduler_name)), Box::new(apps::replica_set::ReplicaSets)]
+    vec![
+        Box::new(scheduler::Scheduler::new(&config.scheduler_name)),
+        Box::new(apps::deployment::Deployments),
+        Box::new(apps::replica_set::ReplicaSets),
+        Box::new(discovery::endpoint_slice::EndpointSlices),
+        Box::new(core::namespace::Namespaces),
+        Box::new(core::service_account::ServiceAccounts),
+        Box::new(core::root_ca::RootCas::new(&config.root_ca_pem)),
+        Box::new(core::node_lifecycle::NodeLifecycle::new(config.node_monitor_grace)),
+        Box::new(core::taint_eviction::TaintEviction::default()),
+        Box::new(core::pod_gc::PodGc::new(config.terminated_pods_kept, config.gone_node_quarantine)),
+        Box::new(garbage_collector::GarbageCollector),
+        Box::new(networking::ingress::Ingresses::new(&config.ingress_controller, &config.ingress_addresses)),
+    ]
 }
 
 /// Runs every controller and the scheduler until `shutdown` is cancelled.

@@ -20,11 +20,10 @@ const COUNT_EVERY: Duration = Duration::from_secs(20);
 const MAX_DELETIONS_PER_PLAN: usize = 500;
 
 pub struct PodGc {
-    /// Ended pods to keep; 0 keeps all.
-    pub terminated_kept: usize,
-    pub quarantine: Duration,
+    terminated_kept: usize,
+    quarantine: Duration,
     /// Nodes that pods name and nobody knows, since when.
-    pub gone: HashMap<String, Timestamp>,
+    gone: HashMap<String, Timestamp>,
 }
 
 /// The one key that is no pod: all ended pods together.
@@ -87,6 +86,11 @@ impl Controller for PodGc {
 }
 
 impl PodGc {
+    /// `terminated_kept`: ended pods to keep, 0 keeps all. `quarantine`: how long a node must be gone before its pods go.
+    pub fn new(terminated_kept: usize, quarantine: Duration) -> Self {
+        Self { terminated_kept, quarantine, gone: HashMap::new() }
+    }
+
     fn thin_out(&self, world: &World) -> Plan {
         let mut terminated: Vec<_> = world.pods.iter().filter(|pod| pods::is_terminal(pod)).collect();
         let excess = terminated.len().saturating_sub(self.terminated_kept);

@@ -16,7 +16,14 @@ const DESCRIPTION: &str = "Contains a CA bundle that can be used to verify the k
                            across distributions of Kubernetes clusters.";
 
 pub struct RootCas {
-    pub pem: String,
+    pem: String,
+}
+
+impl RootCas {
+    /// Publishes this PEM bundle; nothing if it is empty.
+    pub fn new(pem: &str) -> Self {
+        Self { pem: pem.into() }
+    }
 }
 
 impl Controller for RootCas {

@@ -13,9 +13,8 @@ use crate::world::{Delta, Object, World};
 const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
 
 pub struct Ingresses {
-    /// `spec.controller` of our classes.
-    pub controller: String,
-    pub addresses: Vec<IngressAddress>,
+    controller: String,
+    addresses: Vec<IngressAddress>,
 }
 
 impl Controller for Ingresses {
@@ -40,6 +39,11 @@ impl Controller for Ingresses {
 }
 
 impl Ingresses {
+    /// `controller`: `spec.controller` of our classes. Without addresses nothing is published.
+    pub fn new(controller: &str, addresses: &[IngressAddress]) -> Self {
+        Self { controller: controller.into(), addresses: addresses.into() }
+    }
+
     fn is_ours(&self, ingress: &Ingress, world: &World) -> bool {
         let named = ingress.spec.as_ref().and_then(|s| s.ingress_class_name.as_ref());
         let class = named.or_else(|| ingress.metadata.annotations.as_ref()?.get(CLASS_ANNOTATION));

@@ -1,0 +1,286 @@
+//! A whole control plane under a seed: who goes next, what is delayed, what fails and what crashes is chance, and the same
+//! seed replays it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use k8w_controllers::Config;
+use k8w_controllers::engine::{Engine, Next, Work};
+use k8w_controllers::execute::{Answer, Api, Executed, Failure, Record, execute};
+use k8w_controllers::plan::{Note, Step};
+use k8w_controllers::resource::{self, PODS, Resource};
+use k8w_controllers::world::{Change, Object, WATCHED};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use serde_json::{Value, json};
+
+use crate::server::{Event, Server, failure};
+
+/// How unkind the world is, as probabilities of each step.
+#[derive(Clone, Copy)]
+pub struct Chaos {
+    /// A write fails and is not made.
+    pub refused: f64,
+    /// A write is made, but its answer is lost.
+    pub unanswered: f64,
+    /// The controllers die after this write and start anew.
+    pub crash: f64,
+}
+
+impl Chaos {
+    pub const NONE: Chaos = Chaos { refused: 0.0, unanswered: 0.0, crash: 0.0 };
+    pub const SOME: Chaos = Chaos { refused: 0.05, unanswered: 0.03, crash: 0.01 };
+}
+
+struct Shared {
+    server: Mutex<Server>,
+    dice: Mutex<(StdRng, Chaos)>,
+    notes: Mutex<Vec<Note>>,
+    crashed: Mutex<bool>,
+}
+
+#[derive(Clone)]
+struct Access(Arc<Shared>);
+
+#[async_trait]
+impl Api for Access {
+    async fn perform(&self, step: &Step) -> Result<Answer, Failure> {
+        let mut crashed = self.0.crashed.lock().unwrap();
+        if *crashed {
+            return Err(failure(0, "there is nobody left to write"));
+        }
+        let (refused, unanswered, dies) = {
+            let (rng, chaos) = &mut *self.0.dice.lock().unwrap();
+            (rng.random_bool(chaos.refused), rng.random_bool(chaos.unanswered), rng.random_bool(chaos.crash))
+        };
+        if refused {
+            return Err(failure(500, "no luck"));
+        }
+        let answer = self.0.server.lock().unwrap().perform(step);
+        *crashed = dies;
+        if unanswered || dies { Err(failure(0, "connection lost")) } else { answer }
+    }
+}
+
+impl Record for Access {
+    fn record(&self, note: Note) {
+        self.0.notes.lock().unwrap().push(note);
+    }
+}
+
+pub struct Cluster {
+    shared: Arc<Shared>,
+    engine: Engine,
+    config: Config,
+    resources: Vec<Resource>,
+    /// Watch events on their way, in order per resource.
+    streams: BTreeMap<Resource, VecDeque<Event>>,
+    /// Plans that were executed and whose outcome is on its way.
+    outcomes: Vec<(Work, Executed)>,
+    rng: StdRng,
+    runtime: tokio::runtime::Runtime,
+    /// Whether nodes run the pods they are given.
+    pub nodes_work: bool,
+}
+
+pub fn start() -> Timestamp {
+    "2024-01-01T00:00:00Z".parse().unwrap()
+}
+
+impl Cluster {
+    pub fn new(seed: u64, chaos: Chaos, prepare: impl FnOnce(&mut Server)) -> Self {
+        let mut server = Server::new(start());
+        prepare(&mut server);
+        let shared = Arc::new(Shared {
+            server: Mutex::new(server),
+            dice: Mutex::new((StdRng::seed_from_u64(seed), chaos)),
+            notes: Mutex::default(),
+            crashed: Mutex::new(false),
+        });
+        let config = Config { node_monitor_grace: Duration::from_secs(1 << 40), ..Config::default() };
+        let resources = WATCHED.iter().map(|(resource, _)| (*resource).clone()).collect();
+        let mut cluster = Self {
+            shared,
+            engine: Engine::new(Vec::new(), 0),
+            config,
+            resources,
+            streams: BTreeMap::new(),
+            outcomes: Vec::new(),
+            rng: StdRng::seed_from_u64(seed ^ 0x5eed),
+            runtime: tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap(),
+            nodes_work: true,
+        };
+        cluster.restart();
+        cluster
+    }
+
+    pub fn server(&self) -> MutexGuard<'_, Server> {
+        self.shared.server.lock().unwrap()
+    }
+
+    pub fn notes(&self) -> Vec<Note> {
+        self.shared.notes.lock().unwrap().clone()
+    }
+
+    /// From here on the world is kind.
+    pub fn calm(&mut self) {
+        self.shared.dice.lock().unwrap().1 = Chaos::NONE;
+    }
+
+    /// Starts the controllers with nothing but what the API server has.
+    fn restart(&mut self) {
+        *self.shared.crashed.lock().unwrap() = false;
+        self.streams.clear();
+        self.outcomes.clear();
+        self.engine = Engine::new(k8w_controllers::controllers(&self.config), self.rng.random());
+        let mut server = self.shared.server.lock().unwrap();
+        server.events.clear();
+        let (now, at) = (server.now, server.revision);
+        self.engine.observe(Change::Discovered(self.resources.clone()), now);
+        for (resource, only) in WATCHED {
+            let items = server.list(resource).filter(|o| only.is_none_or(|name| o["metadata"]["name"] == name));
+            let objects = items.map(|o| Object::decode(resource, o.clone()).unwrap()).collect();
+            self.engine.observe(Change::Relisted { resource: (*resource).clone(), bare: false, objects, at }, now);
+        }
+    }
+
+    /// Lets `steps` things happen, or fewer if nothing is left to happen; true if so. `watch` sees every state.
+    pub fn run(&mut self, steps: usize, mut watch: impl FnMut(&Server)) -> bool {
+        let mut idle = 0;
+        for _ in 0..steps {
+            let did = match self.rng.random_range(0..4) {
+                0 => self.deliver(),
+                1 => self.reconcile(),
+                2 => self.report(),
+                _ => self.nodes_work && self.run_pods(),
+            };
+            idle = if did { 0 } else { idle + 1 };
+            if *self.shared.crashed.lock().unwrap() {
+                self.restart();
+            }
+            watch(&self.server());
+            // Everybody had many chances, and nobody had anything to do: only time can change that.
+            if idle > 60 && !self.let_time_pass() {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn deliver(&mut self) -> bool {
+        let mut server = self.shared.server.lock().unwrap();
+        for (resource, event) in server.events.drain(..) {
+            self.streams.entry(resource).or_default().push_back(event);
+        }
+        let now = server.now;
+        drop(server);
+        let waiting: Vec<_> = self.streams.iter().filter(|(_, s)| !s.is_empty()).map(|(r, _)| r.clone()).collect();
+        if waiting.is_empty() {
+            return false;
+        }
+        let resource = &waiting[self.rng.random_range(0..waiting.len())];
+        let Some(event) = self.streams.get_mut(resource).and_then(VecDeque::pop_front) else { return false };
+        let decode = |value| Object::decode(resource, value).unwrap();
+        let is_watched = |value: &Value| {
+            let only = WATCHED.iter().find(|(watched, _)| *watched == resource).and_then(|(_, only)| *only);
+            only.is_none_or(|name| value["metadata"]["name"] == name)
+        };
+        match event {
+            Event::Put(value) if is_watched(&value) => self.engine.observe(Change::Watched(decode(value)), now),
+            Event::Gone(value) if is_watched(&value) => self.engine.observe(Change::WatchedGone(decode(value)), now),
+            _ => {}
+        }
+        true
+    }
+
+    fn reconcile(&mut self) -> bool {
+        let now = self.server().now;
+        match self.engine.next(now) {
+            Next::Idle => false,
+            Next::Nothing => true,
+            Next::Execute(work, plan) => {
+                let access = Access(self.shared.clone());
+                let executed = self.runtime.block_on(execute(plan, &access, &access));
+                self.outcomes.push((work, executed));
+                true
+            }
+        }
+    }
+
+    fn report(&mut self) -> bool {
+        if self.outcomes.is_empty() {
+            return false;
+        }
+        let (work, executed) = self.outcomes.swap_remove(self.rng.random_range(0..self.outcomes.len()));
+        let now = self.server().now;
+        self.engine.finish(work, executed, now);
+        true
+    }
+
+    /// One pod on its node takes one step: it starts, or it ends.
+    fn run_pods(&mut self) -> bool {
+        let mut server = self.shared.server.lock().unwrap();
+        let now = server.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let due = server.list(&PODS).filter(|pod| {
+            let is_placed = !pod["spec"]["nodeName"].is_null();
+            let is_deleting = !pod["metadata"]["deletionTimestamp"].is_null();
+            is_placed && (is_deleting || pod["status"]["phase"] == "Pending")
+        });
+        let due: Vec<Value> = due.cloned().collect();
+        if due.is_empty() {
+            return false;
+        }
+        let pod = &due[self.rng.random_range(0..due.len())];
+        let text = |pointer: &str| pod.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
+        if pod["metadata"]["deletionTimestamp"].is_null() {
+            let address = format!("10.64.0.{}", self.rng.random_range(1..255));
+            server.edit(&PODS, &namespace, &name, |pod| {
+                pod["status"] = json!({
+                    "phase": "Running", "podIP": address, "podIPs": [{ "ip": address }],
+                    "conditions": [{ "type": "Ready", "status": "True", "lastTransitionTime": now }],
+                });
+            });
+        } else {
+            server.forget(&PODS, &namespace, &name);
+        }
+        true
+    }
+
+    /// Moves the clock to when something is due, unless that is far off.
+    fn let_time_pass(&mut self) -> bool {
+        let mut server = self.shared.server.lock().unwrap();
+        let soon = server.now + Duration::from_secs(120);
+        match self.engine.next_timer() {
+            Some(at) if at <= soon => {
+                server.now = server.now.max(at);
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+pub fn node(name: &str, cpu: &str) -> Value {
+    json!({
+        "metadata": { "name": name, "labels": { "kubernetes.io/hostname": name } },
+        "status": {
+            "allocatable": { "cpu": cpu, "memory": "8Gi", "pods": "110" },
+            "conditions": [{ "type": "Ready", "status": "True", "lastHeartbeatTime": "2024-01-01T00:00:00Z" }],
+        },
+    })
+}
+
+pub fn namespace(name: &str) -> Value {
+    json!({ "metadata": { "name": name }, "spec": { "finalizers": ["kubernetes"] }, "status": { "phase": "Active" } })
+}
+
+/// A cluster with a namespace and two nodes.
+pub fn usual(server: &mut Server) {
+    server.create(&resource::NAMESPACES, "", namespace("default")).unwrap();
+    server.create(&resource::NODES, "", node("n1", "8")).unwrap();
+    server.create(&resource::NODES, "", node("n2", "8")).unwrap();
+}

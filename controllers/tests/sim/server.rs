@@ -1,0 +1,272 @@
+//! An API server in miniature: objects by path, resource versions, preconditions, finalizers, subresources. It knows just
+//! enough of Kubernetes' rules for controllers to be judged against it.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8w_controllers::execute::{Answer, Failure};
+use k8w_controllers::plan::{PatchKind, Propagation, Step, Target};
+use k8w_controllers::resource::{Key, NAMESPACES, PODS, Resource};
+use serde_json::{Value, json};
+
+#[derive(Clone, Debug)]
+pub enum Event {
+    Put(Value),
+    Gone(Value),
+}
+
+pub struct Server {
+    objects: BTreeMap<(Resource, Key), Value>,
+    pub revision: u64,
+    /// What the watches have to deliver, by resource, in order.
+    pub events: Vec<(Resource, Event)>,
+    serial: u64,
+    pub now: Timestamp,
+}
+
+impl Server {
+    pub fn new(now: Timestamp) -> Self {
+        Self { objects: BTreeMap::new(), revision: 1, events: Vec::new(), serial: 0, now }
+    }
+
+    pub fn list(&self, resource: &Resource) -> impl Iterator<Item = &Value> {
+        self.objects.iter().filter(move |((r, _), _)| r == resource).map(|(_, object)| object)
+    }
+
+    pub fn get(&self, resource: &Resource, namespace: &str, name: &str) -> Option<&Value> {
+        self.objects.get(&(resource.clone(), Key::new(namespace, name)))
+    }
+
+    /// Changes an object as somebody else would.
+    pub fn edit(&mut self, resource: &Resource, namespace: &str, name: &str, change: impl FnOnce(&mut Value)) {
+        let key = Key::new(namespace, name);
+        let Some(old) = self.objects.get(&(resource.clone(), key.clone())).cloned() else { return };
+        let mut new = old.clone();
+        change(&mut new);
+        self.store(resource, key, Some(&old), new);
+    }
+
+    pub fn create(&mut self, resource: &Resource, namespace: &str, mut object: Value) -> Result<Value, Failure> {
+        self.serial += 1;
+        let metadata = &mut object["metadata"];
+        if metadata["name"].is_null() {
+            let prefix = metadata["generateName"].as_str().unwrap_or_default();
+            metadata["name"] = json!(format!("{prefix}{:05}", self.serial));
+        }
+        if resource.namespaced {
+            let owner = Key::new("", namespace);
+            let terminating = self.objects.get(&(NAMESPACES.clone(), owner));
+            if terminating.is_some_and(|n| !n["metadata"]["deletionTimestamp"].is_null()) {
+                return Err(failure(403, "unable to create new content in namespace because it is being terminated"));
+            }
+            metadata["namespace"] = json!(namespace);
+        }
+        let key = Key::new(if resource.namespaced { namespace } else { "" }, metadata["name"].as_str().unwrap());
+        metadata["uid"] = json!(format!("uid-{:05}", self.serial));
+        metadata["creationTimestamp"] = json!(self.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+        metadata["generation"] = json!(1);
+        if *resource == PODS {
+            object["status"] = json!({ "phase": "Pending" });
+        }
+        if self.objects.contains_key(&(resource.clone(), key.clone())) {
+            return Err(failure(409, "already exists"));
+        }
+        Ok(self.store(resource, key, None, object).expect("nothing new is removed at once"))
+    }
+
+    /// Deletes as a user would.
+    pub fn delete(&mut self, resource: &Resource, namespace: &str, name: &str, propagation: Propagation) {
+        let target =
+            Target { resource: resource.clone(), key: Key::new(namespace, name), uid: None, resource_version: None };
+        self.remove(&target, Some(propagation), None).expect("the object exists");
+    }
+
+    /// What a node does when a pod's containers have ended.
+    pub fn forget(&mut self, resource: &Resource, namespace: &str, name: &str) {
+        let key = Key::new(namespace, name);
+        if let Some(object) = self.objects.remove(&(resource.clone(), key)) {
+            self.gone(resource, object);
+        }
+    }
+
+    pub fn perform(&mut self, step: &Step) -> Result<Answer, Failure> {
+        match step {
+            Step::Create { resource, namespace, object, .. } => {
+                self.create(resource, namespace, object.clone()).map(Answer::Object)
+            }
+            Step::Update { resource, key, subresource, object, .. } => {
+                let old = self.find(resource, key)?;
+                if object["metadata"]["resourceVersion"] != old["metadata"]["resourceVersion"] {
+                    return Err(failure(409, "the object has been modified"));
+                }
+                let new = merged_subresource(&old, object.clone(), subresource);
+                Ok(self.store(resource, key.clone(), Some(&old), new).map_or(Answer::Gone, Answer::Object))
+            }
+            Step::Patch { target, subresource, kind, patch, .. } => {
+                let old = self.check(target)?;
+                let mut new = old.clone();
+                match kind {
+                    PatchKind::Merge => merge(&mut new, patch),
+                    PatchKind::Strategic => merge_strategic(&mut new, patch),
+                }
+                let new = merged_subresource(&old, new, subresource);
+                let stored = self.store(&target.resource, target.key.clone(), Some(&old), new);
+                Ok(stored.map_or(Answer::Gone, Answer::Object))
+            }
+            Step::Delete { target, propagation, grace_seconds, .. } => {
+                self.remove(target, *propagation, *grace_seconds)
+            }
+            Step::DeleteAll { resource, namespace } => {
+                let keys: Vec<Key> = self.keys(resource, namespace);
+                for key in keys {
+                    let target = Target { resource: resource.clone(), key, uid: None, resource_version: None };
+                    self.remove(&target, Some(Propagation::Background), None)?;
+                }
+                Ok(Answer::Done)
+            }
+            Step::Bind { pod, node, .. } => {
+                let old = self.check(pod)?;
+                if !old["spec"]["nodeName"].is_null() {
+                    return Err(failure(409, "pod is already assigned to a node"));
+                }
+                let mut new = old.clone();
+                new["spec"]["nodeName"] = json!(node);
+                self.store(&PODS, pod.key.clone(), Some(&old), new);
+                Ok(Answer::Done)
+            }
+            Step::CheckAbsent(target) => {
+                let found = self.objects.get(&(target.resource.clone(), target.key.clone()));
+                let is_it = |o: &Value| target.uid.as_deref().is_none_or(|uid| o["metadata"]["uid"] == uid);
+                Ok(Answer::Check(!found.is_some_and(is_it)))
+            }
+            Step::CheckAlive(target) => {
+                let alive = self.check(target).is_ok_and(|o| o["metadata"]["deletionTimestamp"].is_null());
+                Ok(Answer::Check(alive))
+            }
+            Step::CheckNoneLeft { resource, namespace } => Ok(Answer::Check(self.keys(resource, namespace).is_empty())),
+            Step::Together(_) => panic!("the executor splits these"),
+        }
+    }
+
+    fn keys(&self, resource: &Resource, namespace: &str) -> Vec<Key> {
+        let of = self.objects.keys().filter(|(r, key)| r == resource && &*key.namespace == namespace);
+        of.map(|(_, key)| key.clone()).collect()
+    }
+
+    fn find(&self, resource: &Resource, key: &Key) -> Result<Value, Failure> {
+        self.objects.get(&(resource.clone(), key.clone())).cloned().ok_or_else(|| failure(404, "not found"))
+    }
+
+    fn check(&self, target: &Target) -> Result<Value, Failure> {
+        let object = self.find(&target.resource, &target.key)?;
+        let metadata = &object["metadata"];
+        let same_uid = target.uid.as_deref().is_none_or(|uid| metadata["uid"] == uid);
+        let same_version = target.resource_version.as_deref().is_none_or(|v| metadata["resourceVersion"] == v);
+        if same_uid && same_version { Ok(object) } else { Err(failure(409, "precondition failed")) }
+    }
+
+    fn remove(&mut self, target: &Target, how: Option<Propagation>, grace: Option<i64>) -> Result<Answer, Failure> {
+        let old = self.check(target)?;
+        let mut new = old.clone();
+        let finalizer = match how {
+            Some(Propagation::Foreground) => Some("foregroundDeletion"),
+            Some(Propagation::Orphan) => Some("orphan"),
+            _ => None,
+        };
+        let finalizers = new["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
+        if let Some(name) = finalizer.filter(|name| !finalizers.contains(&json!(name))) {
+            new["metadata"]["finalizers"] = json!([finalizers, vec![json!(name)]].concat());
+        }
+        let placed = target.resource == PODS && !new["spec"]["nodeName"].is_null();
+        let seconds = if placed { grace.unwrap_or(30) } else { 0 };
+        if new["metadata"]["deletionTimestamp"].is_null() || grace == Some(0) {
+            new["metadata"]["deletionTimestamp"] = json!(self.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+            new["metadata"]["deletionGracePeriodSeconds"] = json!(seconds);
+        }
+        let stored = self.store(&target.resource, target.key.clone(), Some(&old), new);
+        Ok(stored.map_or(Answer::Gone, Answer::Object))
+    }
+
+    /// Stores the new state; `None` when that removes the object.
+    fn store(&mut self, resource: &Resource, key: Key, old: Option<&Value>, mut new: Value) -> Option<Value> {
+        if old == Some(&new) {
+            return Some(new);
+        }
+        let metadata = &new["metadata"];
+        let is_deleting = !metadata["deletionTimestamp"].is_null();
+        let is_held = metadata["finalizers"].as_array().is_some_and(|f| !f.is_empty())
+            || metadata["deletionGracePeriodSeconds"].as_i64().is_some_and(|s| s > 0)
+            || new["spec"]["finalizers"].as_array().is_some_and(|f| !f.is_empty());
+        if let Some(old) = old.filter(|old| old["spec"] != new["spec"]) {
+            new["metadata"]["generation"] = json!(old["metadata"]["generation"].as_i64().unwrap_or(0) + 1);
+        }
+        if is_deleting && !is_held {
+            self.objects.remove(&(resource.clone(), key));
+            self.gone(resource, new);
+            return None;
+        }
+        self.revision += 1;
+        new["metadata"]["resourceVersion"] = json!(self.revision.to_string());
+        self.events.push((resource.clone(), Event::Put(new.clone())));
+        self.objects.insert((resource.clone(), key), new.clone());
+        Some(new)
+    }
+
+    fn gone(&mut self, resource: &Resource, mut object: Value) {
+        self.revision += 1;
+        object["metadata"]["resourceVersion"] = json!(self.revision.to_string());
+        self.events.push((resource.clone(), Event::Gone(object)));
+    }
+}
+
+pub fn failure(code: u16, message: &str) -> Failure {
+    Failure { code, reason: String::new(), message: message.into() }
+}
+
+/// What a write to a subresource may change.
+fn merged_subresource(old: &Value, new: Value, subresource: &str) -> Value {
+    let mut result = old.clone();
+    match subresource {
+        "status" => result["status"] = new["status"].clone(),
+        "finalize" => result["spec"]["finalizers"] = new["spec"]["finalizers"].clone(),
+        _ => {
+            result = new;
+            result["status"] = old["status"].clone();
+        }
+    }
+    result["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"].clone();
+    result
+}
+
+fn merge(target: &mut Value, patch: &Value) {
+    let Some(patch) = patch.as_object() else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    for (name, value) in patch {
+        if value.is_null() {
+            target.as_object_mut().expect("made one above").remove(name);
+        } else {
+            merge(&mut target[name], value);
+        }
+    }
+}
+
+/// Merges conditions by type, the only list that our strategic patches touch.
+fn merge_strategic(target: &mut Value, patch: &Value) {
+    let mut patch = patch.clone();
+    if let Some(conditions) = patch.pointer_mut("/status/conditions").map(Value::take) {
+        let mut merged = target["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        for condition in conditions.as_array().into_iter().flatten() {
+            match merged.iter_mut().find(|c| c["type"] == condition["type"]) {
+                Some(old) => merge(old, condition),
+                None => merged.push(condition.clone()),
+            }
+        }
+        patch["status"]["conditions"] = json!(merged);
+    }
+    merge(target, &patch);
+}
