@@ -1,7 +1,8 @@
 //! Content negotiation: what a request's body is written in, and what its answer is to be written in.
 //!
-//! JSON and YAML are read and written; Kubernetes' protobuf encoding, which Go clients send, is read. The answer can also be asked for as a `Table` (what `kubectl get` prints) or as
-//! metadata only: <https://kubernetes.io/docs/reference/using-api/api-concepts/#alternate-representations-of-resources>
+//! JSON and YAML are read and written; Kubernetes' protobuf encoding, which Go clients send, is read. The answer can also
+//! be asked for as a `Table` (what `kubectl get` prints) or as metadata only:
+//! <https://kubernetes.io/docs/reference/using-api/api-concepts/#alternate-representations-of-resources>
 
 use crate::body::Body;
 use crate::call::Call;
@@ -88,13 +89,17 @@ fn clause(text: &str) -> Option<(f32, Accept)> {
 /// # Errors
 /// 415 for everything but JSON, YAML and Kubernetes' protobuf.
 pub fn body_format(content_type: Option<&str>) -> Result<Format, Status> {
-    let media_type = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    match media_type {
+    match media_type(content_type) {
         "" | "application/json" => Ok(Format::Json),
         "application/yaml" => Ok(Format::Yaml),
         "application/vnd.kubernetes.protobuf" => Ok(Format::Protobuf),
         _ => Err(Status::unsupported_media_type(&READ)),
     }
+}
+
+/// A media type without its parameters.
+pub fn media_type(content_type: Option<&str>) -> &str {
+    content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim()
 }
 
 /// An answer of JSON bytes in the format that the client accepts, compressed if that is worth it.

@@ -1,7 +1,7 @@
 //! `DELETE` of one object.
 
 use super::object::answer;
-use super::options::{WriteOptions, dry_run};
+use super::options::{WriteOptions, dry_run, invalid};
 use crate::ApiServer;
 use crate::call::Call;
 use crate::codec::{self, Accept};
@@ -10,8 +10,9 @@ use crate::resources::Resource;
 use crate::routes::Answer;
 use crate::status::Status;
 use http::{StatusCode, header};
+use k8w_kinds::field::{FieldError, FieldPath};
 use k8w_kinds::object;
-use k8w_kinds::schema::{Format, Schema};
+use k8w_kinds::schema::Schema;
 use serde_json::{Value, json};
 
 /// Kinds whose deletion answers the object and not a Status, as upstream (`ReturnDeletedObject`).
@@ -46,18 +47,12 @@ const OPTIONS_TYPE: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
 pub async fn read_options(call: &mut Call) -> Result<(DeleteOptions, bool), Status> {
     let format = codec::body_format(call.header(header::CONTENT_TYPE))?;
     let body = call.read_body().await?;
-    if body.is_empty() {
+    if body.is_empty() || &*body == b"null" {
         return Ok((from_query(call)?, false));
     }
-    let unreadable = |why: String| Status::bad_request(format!("cannot read the DeleteOptions: {why}"));
-    let options: Value = match format {
-        Format::Json => serde_json::from_slice(&body).map_err(|error| unreadable(error.to_string()))?,
-        Format::Yaml => serde_saphyr::from_slice(&body).map_err(|error| unreadable(error.to_string()))?,
-        Format::Protobuf => {
-            let schema = Schema::builtin(OPTIONS_TYPE).ok_or_else(|| Status::internal(OPTIONS_TYPE))?;
-            schema.decode(&body, format).map_err(|error| unreadable(error.to_string()))?.value
-        }
-    };
+    let schema = Schema::builtin(OPTIONS_TYPE).ok_or_else(|| Status::internal(OPTIONS_TYPE))?;
+    let decoded = schema.decode(&body, format);
+    let options = decoded.map_err(|why| Status::bad_request(format!("cannot read the DeleteOptions: {why}")))?.value;
     let dry = object::list(&options, &["dryRun"]).iter().filter_map(Value::as_str);
     let dry = dry_run(dry, "DeleteOptions")?;
     let text = |path: &[&str]| object::get(&options, path).and_then(Value::as_str).map(str::to_string);
@@ -92,10 +87,9 @@ fn propagation(policy: Option<&str>, orphan: Option<bool>) -> Result<Option<Prop
         (None, Some(false)) => Ok(Some(Propagation::Background)),
         (None, None) => Ok(None),
         (Some(other), _) => {
-            use k8w_kinds::field::{FieldError, FieldPath};
             let path = FieldPath::new("propagationPolicy");
             let error = FieldError::not_supported(&path, other, &["Foreground", "Background", "Orphan"]);
-            Err(super::options::invalid("DeleteOptions", error))
+            Err(invalid("DeleteOptions", error))
         }
     }
 }

@@ -5,6 +5,7 @@ use super::options::{FieldValidation, WriteOptions, invalid};
 use crate::ApiServer;
 use crate::apply;
 use crate::call::Call;
+use crate::codec;
 use crate::object_store::{self, Change, Patched, Rules};
 use crate::patch::{MEDIA_TYPES, Patch, strict_error};
 use crate::resources::{Def, Resource};
@@ -18,8 +19,7 @@ use std::sync::Mutex;
 
 pub async fn serve(server: &ApiServer, resource: &Resource, mut call: Call) -> Answer {
     let options = WriteOptions::parse(&call, "PatchOptions")?;
-    let media_type = call.header(header::CONTENT_TYPE).unwrap_or_default();
-    let media_type = media_type.split(';').next().unwrap_or_default().trim().to_string();
+    let media_type = codec::media_type(call.header(header::CONTENT_TYPE)).to_string();
     let body = call.read_body().await?;
     let rules = if call.info.subresource == "status" { Rules::Status } else { Rules::Update };
     if media_type == "application/apply-patch+yaml" {

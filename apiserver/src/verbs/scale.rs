@@ -5,6 +5,7 @@ use super::object::{Expected, answer_written, match_url};
 use super::options::WriteOptions;
 use crate::ApiServer;
 use crate::call::Call;
+use crate::codec;
 use crate::object_store::{self, Change, Patched, Rules, Written};
 use crate::patch::{MEDIA_TYPES, Patch};
 use crate::resources::Resource;
@@ -35,7 +36,7 @@ pub async fn serve(server: &ApiServer, resource: &Resource, mut call: Call) -> A
         match_url(&mut scale, resource, &call)?;
         Wanted::Scale(scale)
     } else {
-        let media_type = call.header(header::CONTENT_TYPE).unwrap_or_default().to_string();
+        let media_type = codec::media_type(call.header(header::CONTENT_TYPE)).to_string();
         let body = call.read_body().await?;
         match Patch::read(&media_type, &body)? {
             Some(patch) => Wanted::Patch(patch),

@@ -123,7 +123,7 @@ async fn bodies_must_be_of_a_known_type_and_size() {
     let request = |content_type: &str, body: Body| {
         Request::post(CONFIG_MAPS).header("content-type", content_type).body(body).unwrap()
     };
-    let reply = api.send(request("application/vnd.kubernetes.protobuf", Body::Empty)).await;
+    let reply = api.send(request("application/cbor", Body::Empty)).await;
     check(
         &reply,
         expect![

@@ -79,3 +79,21 @@ async fn the_state_outlives_the_server() {
     let second = Api::on(first.datastore.clone()).await;
     assert_eq!(second.get(&format!("{CONFIG_MAPS}/a")).await.ok(), created);
 }
+
+/// A field of a protobuf message that holds bytes.
+fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    [&[number << 3 | 2, bytes.len() as u8], bytes].concat()
+}
+
+#[tokio::test]
+async fn go_clients_may_write_protobuf() {
+    let api = Api::new().await;
+    let type_meta = [field(1, b"v1"), field(2, b"ConfigMap")].concat();
+    let data = [field(1, b"key"), field(2, b"value")].concat();
+    let object = [field(1, &field(1, b"a")), field(2, &data)].concat();
+    let body = [b"k8s\0".to_vec(), field(1, &type_meta), field(2, &object)].concat();
+    let content_type = "application/vnd.kubernetes.protobuf";
+    let request = http::Request::post(CONFIG_MAPS).header("content-type", content_type).body(body.into());
+    let created = api.send(request.unwrap()).await.ok();
+    assert_eq!((&created["metadata"]["name"], &created["data"]), (&json!("a"), &json!({"key": "value"})));
+}
