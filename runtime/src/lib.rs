@@ -7,6 +7,7 @@
 //! * [`server`]: the node's HTTP API, as a kubelet serves it.
 //! * [`recorder`]: Events about pods and the node.
 //! * [`config`]: what a node is told when it starts.
+//! * [`network_sync`]: keeps the network tables up to date with the API.
 //! * [`engine`]: the contract between the agent and whatever runs a container. It consists of messages.
 //! * [`wasm`]: the wasmtime engine, and [`host`]: what a component can import.
 //!
@@ -17,6 +18,7 @@ pub mod config;
 pub mod engine;
 pub mod host;
 pub mod image;
+pub mod network_sync;
 pub mod node;
 pub mod pod;
 pub mod recorder;
