@@ -115,6 +115,16 @@ const ROLES: &[Role] = &[
             On("list watch", "networking.k8s.io", "servicecidrs"),
         ],
     ),
+    // The part of a node that routes: it needs TLS Secrets of every namespace, which a node's agent must not see.
+    role(
+        "k8w:network",
+        &["k8w:network"],
+        &[
+            On("list watch", "", "services secrets"),
+            On("list watch", "discovery.k8s.io", "endpointslices"),
+            On("list watch", "networking.k8s.io", "ingresses ingressclasses"),
+        ],
+    ),
     role(
         "system:node-bootstrapper",
         &[],
