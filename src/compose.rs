@@ -1,0 +1,295 @@
+//! The only wiring of crates: a control plane and one node in this process.
+//!
+//! ```text
+//! datastore <- API server <- in-process clients <- controllers, agent, network tables
+//!                  |                                   |
+//!             TLS listener           wasm engine <- network <- ingress, node ports
+//! ```
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use async_trait::async_trait;
+use ipnet::Ipv4Net;
+use k8w_apiserver::pki::{Pki, ServerNames};
+use k8w_apiserver::plugins::{ConnectError, NodeConnector};
+use k8w_apiserver::{ApiServer, UserInfo};
+use k8w_controllers::config::IngressAddress;
+use k8w_networking::{Network, ingress, node_port};
+use k8w_runtime::agent::Node;
+use k8w_runtime::image::LocalImages;
+use k8w_runtime::server::NodeService;
+use k8w_runtime::wasm::{WasmConfig, WasmEngine};
+use k8w_runtime::{NodeConfig, network_sync};
+use k8w_storage::blob::BlobStore;
+use k8w_storage::datastore::embedded::Embedded;
+use kube::Client;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::data_dir::DataDir;
+
+/// Events of the engine that wait for the agent.
+const MAX_ENGINE_EVENTS: usize = 4_096;
+
+/// What the node says its own HTTP API listens on; in this process it is called without a socket.
+const NODE_PORT: u16 = 10250;
+
+/// Who the parts of this process are to the API server.
+const CONTROLLERS: &str = "system:kube-controller-manager";
+const NETWORK: &str = "k8w:network";
+const MASTERS: &str = "system:masters";
+
+/// What is chosen from outside.
+pub struct ClusterConfig {
+    /// Address that everything listens on.
+    pub address: IpAddr,
+    pub port: u16,
+    pub ingress_http_port: u16,
+    pub ingress_https_port: u16,
+    pub node_port_range: RangeInclusive<u16>,
+    pub node_name: String,
+    pub service_cidr: Ipv4Net,
+    pub wasm_cidr: Ipv4Net,
+    pub cluster_domain: String,
+    pub insecure_registries: Vec<String>,
+    pub max_pods: u32,
+}
+
+/// A running cluster of one node.
+pub struct Cluster {
+    config: ClusterConfig,
+    client: Client,
+    kubeconfig: String,
+    images: LocalImages,
+    ingress_http: SocketAddr,
+    ingress_https: SocketAddr,
+    tasks: JoinSet<()>,
+    shutdown: CancellationToken,
+}
+
+impl Cluster {
+    /// Starts everything; when this returns, the API answers and the node is registering.
+    ///
+    /// # Errors
+    /// A port that is taken, data that cannot be read, keys that cannot be made.
+    pub async fn start(config: ClusterConfig, data_dir: &DataDir) -> Result<Self> {
+        // One TLS provider for every user of rustls in this process; a second installation changes nothing.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let listener = listen(config.address, config.port, "--port").await?;
+        let ingress_http = listen(config.address, config.ingress_http_port, "--ingress-http-port").await?;
+        let ingress_https = listen(config.address, config.ingress_https_port, "--ingress-https-port").await?;
+        let (api_address, http_address) = (listener.local_addr()?, ingress_http.local_addr()?);
+        let https_address = ingress_https.local_addr()?;
+
+        let (shutdown, mut tasks) = (CancellationToken::new(), JoinSet::new());
+        let (pki, datastore, blobs) = open_stores(&config, data_dir).await?;
+        let api = ApiServer::start(api_config(&config, api_address, &pki), Arc::new(datastore))
+            .await
+            .context("cannot start the API server")?;
+        let tls = pki.server_config()?;
+        let stopping = shutdown.clone();
+        let serving = api.clone().serve(listener, tls, async move { stopping.cancelled().await });
+        tasks.spawn(ended("API server", serving));
+
+        let network = Network::new(network_config(&config));
+        // The Service `kubernetes` leads to this very process, whatever its endpoints say to the outside.
+        let kubernetes = SocketAddr::new(first_address(config.service_cidr), 443);
+        let registration = network.register_address(kubernetes, api_address);
+        let (events, engine_events) = mpsc::channel(MAX_ENGINE_EVENTS);
+        let engine = WasmEngine::new(WasmConfig::new(data_dir.join("wasm")), network.clone(), events)
+            .context("cannot start the wasm engine")?;
+        let node = Node::new(
+            node_config(&config, data_dir),
+            client(&api, &format!("system:node:{}", config.node_name), "system:nodes"),
+            Arc::new(engine),
+            engine_events,
+            blobs.clone(),
+            network.clone(),
+        )?;
+        api.connect_nodes(Box::new(InProcessNode { name: config.node_name.clone(), service: node.service() }));
+        tasks.spawn(ended("node agent", node.run(shutdown.clone())));
+
+        let network_client = client(&api, NETWORK, "system:authenticated");
+        let sync = network_sync::run(network_client, network.clone(), config.node_name.clone(), shutdown.clone());
+        tasks.spawn(async move {
+            sync.await;
+            drop(registration);
+        });
+        let doors = ingress::serve(
+            network.clone(),
+            ingress::Config::default(),
+            Some(ingress_http),
+            Some(ingress_https),
+            shutdown.clone(),
+        );
+        tasks.spawn(ended("ingress", doors));
+        let refused = |address: SocketAddr, error: &std::io::Error| {
+            tracing::warn!("node port {address} cannot be opened: {error}");
+        };
+        tasks.spawn(node_port::serve(network, vec![config.address], refused, shutdown.clone()));
+        let controllers = controllers_config(&config, &pki);
+        let controllers = k8w_controllers::run(client(&api, CONTROLLERS, MASTERS), controllers, shutdown.clone());
+        tasks.spawn(ended("controllers", controllers));
+
+        Ok(Self {
+            client: client(&api, "kubernetes-admin", MASTERS),
+            kubeconfig: pki.admin_kubeconfig("k8w", &format!("https://{api_address}")),
+            images: LocalImages::new(blobs),
+            config,
+            ingress_http: http_address,
+            ingress_https: https_address,
+            tasks,
+            shutdown,
+        })
+    }
+
+    /// Acts as the cluster's administrator.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub fn node_name(&self) -> &str {
+        &self.config.node_name
+    }
+
+    /// The address that node ports listen on.
+    pub fn address(&self) -> IpAddr {
+        self.config.address
+    }
+
+    pub fn ingress_http(&self) -> SocketAddr {
+        self.ingress_http
+    }
+
+    pub fn ingress_https(&self) -> SocketAddr {
+        self.ingress_https
+    }
+
+    /// The images on the node.
+    pub fn images(&self) -> &LocalImages {
+        &self.images
+    }
+
+    /// The administrator's kubeconfig, as YAML.
+    pub fn kubeconfig(&self) -> &str {
+        &self.kubeconfig
+    }
+
+    /// Stops everything and waits for it.
+    pub async fn stop(mut self) {
+        self.shutdown.cancel();
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+/// Opens what lies on disk. Blocks, so it runs beside the async tasks.
+async fn open_stores(config: &ClusterConfig, data_dir: &DataDir) -> Result<(Pki, Embedded, Arc<BlobStore>)> {
+    let names = ServerNames {
+        service_ip: first_address(config.service_cidr),
+        cluster_domain: config.cluster_domain.clone(),
+        extra: vec![config.address.to_string(), config.node_name.clone()],
+    };
+    let [pki, datastore, blobs] = ["pki", "datastore", "images"].map(|name| data_dir.join(name));
+    tokio::task::spawn_blocking(move || {
+        let pki = Pki::open(&pki, &names)?;
+        let datastore = Embedded::open(&datastore)?;
+        let blobs = BlobStore::open(&blobs).with_context(|| format!("cannot open {}", blobs.display()))?;
+        Ok((pki, datastore, Arc::new(blobs)))
+    })
+    .await?
+}
+
+fn api_config(config: &ClusterConfig, advertise: SocketAddr, pki: &Pki) -> k8w_apiserver::Config {
+    k8w_apiserver::Config {
+        service_cidr: config.service_cidr,
+        node_port_range: *config.node_port_range.start()..config.node_port_range.end().saturating_add(1),
+        cluster_domain: config.cluster_domain.clone(),
+        advertise,
+        token_key: Some(pki.token_key().clone()),
+        ..k8w_apiserver::Config::default()
+    }
+}
+
+fn network_config(config: &ClusterConfig) -> k8w_networking::Config {
+    k8w_networking::Config {
+        service_cidr: config.service_cidr.into(),
+        pod_cidrs: vec![config.wasm_cidr.into()],
+        wasm_cidr: Some(config.wasm_cidr.into()),
+        cluster_domain: config.cluster_domain.clone(),
+        node_name: config.node_name.clone(),
+        client_tls: None,
+    }
+}
+
+fn node_config(config: &ClusterConfig, data_dir: &DataDir) -> NodeConfig {
+    NodeConfig {
+        wasm_cidr: config.wasm_cidr,
+        max_pods: config.max_pods,
+        insecure_registries: config.insecure_registries.clone(),
+        cluster_domain: config.cluster_domain.clone(),
+        ..NodeConfig::new(&config.node_name, config.address, NODE_PORT, data_dir.join("node"))
+    }
+}
+
+fn controllers_config(config: &ClusterConfig, pki: &Pki) -> k8w_controllers::Config {
+    k8w_controllers::Config {
+        identity: config.node_name.clone(),
+        root_ca_pem: pki.ca_pem().to_owned(),
+        ingress_addresses: vec![IngressAddress::Ip(config.address)],
+        ..k8w_controllers::Config::default()
+    }
+}
+
+/// A client of the API server in this process that is `user`, a member of `group`.
+fn client(api: &Arc<ApiServer>, user: &str, group: &str) -> Client {
+    let user = UserInfo {
+        name: user.into(),
+        groups: vec![group.into(), "system:authenticated".into()],
+        ..UserInfo::default()
+    };
+    Client::new(api.in_process(user), "default")
+}
+
+/// The way from the API server to the node in the same process.
+struct InProcessNode {
+    name: String,
+    service: NodeService,
+}
+
+#[async_trait]
+impl NodeConnector for InProcessNode {
+    async fn request(
+        &self,
+        node: &str,
+        request: http::Request<k8w_apiserver::Body>,
+    ) -> Result<http::Response<k8w_apiserver::Body>, ConnectError> {
+        if node != self.name {
+            return Err(ConnectError::UnknownNode(node.to_owned()));
+        }
+        let response = self.service.handle(request).await;
+        Ok(response.map(k8w_apiserver::Body::stream))
+    }
+}
+
+/// Runs a part of the process; its failure is said where the user sees it.
+async fn ended<E: std::fmt::Display>(part: &'static str, task: impl Future<Output = Result<(), E>>) {
+    if let Err(error) = task.await {
+        tracing::error!("the {part} stopped: {error}");
+    }
+}
+
+async fn listen(address: IpAddr, port: u16, flag: &str) -> Result<TcpListener> {
+    let address = SocketAddr::new(address, port);
+    let listener = TcpListener::bind(address).await;
+    listener.with_context(|| format!("cannot listen on {address} (choose another port with {flag})"))
+}
+
+/// The first address that a Service can have.
+fn first_address(range: Ipv4Net) -> IpAddr {
+    range.hosts().next().unwrap_or_else(|| range.addr()).into()
+}
