@@ -1,1 +1,16 @@
+//! Drives the real binary from outside: clusters, kubectl, HTTP, and waiting for conditions.
+//!
+//! Every cluster has ports and folders of its own, so that tests run in parallel; it ends with its test, or with the
+//! process that started it, whichever comes first.
 
+mod cluster;
+mod http;
+mod kubectl;
+mod process;
+mod wait;
+
+pub use cluster::{ClusterOptions, TestCluster, run, shared};
+pub use http::{Answer, get};
+pub use kubectl::{Kubectl, Outcome};
+pub use process::Process;
+pub use wait::{DEFAULT_TIMEOUT, eventually};

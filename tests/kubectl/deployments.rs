@@ -1,0 +1,89 @@
+//! `scale`, `rollout`, `set image`, `wait`, `expose`: a Deployment's life.
+
+use crate::sandbox;
+use k8w_testkit::{eventually, get};
+
+#[test]
+fn scaling_up_and_down() {
+    let t = sandbox();
+    t.hello(1);
+    t.kubectl.ok(&["scale", "deployment", "hello", "--replicas=4"]);
+    t.kubectl.ok(&["wait", "--for=jsonpath={.status.readyReplicas}=4", "deployment/hello", "--timeout=60s"]);
+    t.kubectl.ok(&["scale", "deployment", "hello", "--replicas=0"]);
+    eventually("all pods are gone", || {
+        let pods = t.kubectl.ok(&["get", "pods", "-o", "name"]);
+        if pods.is_empty() { Ok(()) } else { Err(pods) }
+    });
+}
+
+#[test]
+fn a_rollout_can_be_watched_and_undone() {
+    let t = sandbox();
+    t.hello(2);
+    t.cluster.load_image(&crate::repo("examples/hello/hello.wasm"), "localhost/hello:v2");
+    t.kubectl.ok(&["set", "image", "deployment/hello", "hello=localhost/hello:v2"]);
+    let status = t.kubectl.ok(&["rollout", "status", "deployment/hello", "--timeout=60s"]);
+    assert!(status.ends_with("deployment \"hello\" successfully rolled out\n"), "{status}");
+    let history = t.kubectl.ok(&["rollout", "history", "deployment/hello"]);
+    assert_eq!(history.lines().filter(|line| line.starts_with(['1', '2'])).count(), 2, "{history}");
+    assert_eq!(t.kubectl.ok(&["rollout", "undo", "deployment/hello"]), "deployment.apps/hello rolled back\n");
+    t.kubectl.ok(&["rollout", "status", "deployment/hello", "--timeout=60s"]);
+    let image = t.kubectl.ok(&["get", "pods", "-l", "app=hello", "--field-selector=status.phase=Running", "-o", "jsonpath={.items[0].spec.containers[0].image}"]);
+    assert_eq!(image, "localhost/hello:latest");
+}
+
+#[test]
+fn a_rollout_can_be_paused_and_restarted() {
+    let t = sandbox();
+    t.hello(1);
+    t.kubectl.ok(&["rollout", "pause", "deployment/hello"]);
+    t.kubectl.ok(&["set", "env", "deployment/hello", "A=1"]);
+    assert_eq!(t.kubectl.ok(&["get", "replicasets", "-o", "name"]).lines().count(), 1);
+    t.kubectl.ok(&["rollout", "resume", "deployment/hello"]);
+    t.kubectl.ok(&["rollout", "status", "deployment/hello", "--timeout=60s"]);
+    t.kubectl.ok(&["rollout", "restart", "deployment/hello"]);
+    t.kubectl.ok(&["rollout", "status", "deployment/hello", "--timeout=60s"]);
+    assert_eq!(t.kubectl.ok(&["get", "replicasets", "-o", "name"]).lines().count(), 3);
+}
+
+#[test]
+fn a_rollout_that_cannot_progress_says_why() {
+    let t = sandbox();
+    t.hello(1);
+    t.kubectl.ok(&["set", "image", "deployment/hello", "hello=localhost/absent:v1"]);
+    eventually("the new pod waits for its image", || {
+        let pods = t.kubectl.ok(&["get", "pods", "--no-headers"]);
+        if pods.contains("ImagePullBackOff") || pods.contains("ErrImagePull") { Ok(()) } else { Err(pods) }
+    });
+    let available = t.kubectl.ok(&["get", "deployment", "hello", "-o", "jsonpath={.status.availableReplicas}"]);
+    assert_eq!(available, "1", "the old pod goes on serving");
+}
+
+#[test]
+fn a_service_answers_through_its_node_port() {
+    let t = sandbox();
+    t.hello(3);
+    t.kubectl.ok(&["expose", "deployment", "hello", "--port=80", "--target-port=8080", "--type=NodePort"]);
+    let port = t.kubectl.ok(&["get", "service", "hello", "-o", "jsonpath={.spec.ports[0].nodePort}"]);
+    let address = format!("127.0.0.1:{port}").parse().unwrap();
+    let answer = eventually("the node port answers", || match get(address, "localhost", "/here") {
+        Ok(answer) if answer.status == 200 => Ok(answer),
+        other => Err(format!("{other:?}")),
+    });
+    assert!(answer.body.contains("you asked for /here"), "{answer:?}");
+}
+
+#[test]
+fn a_deleted_pod_is_replaced() {
+    let t = sandbox();
+    t.hello(1);
+    let name = || t.kubectl.ok(&["get", "pods", "-o", "jsonpath={.items[*].metadata.name}"]);
+    let before = name();
+    t.kubectl.ok(&["delete", "pod", &before]);
+    t.kubectl.ok(&["rollout", "status", "deployment/hello", "--timeout=60s"]);
+    let after = eventually("another pod takes its place", || {
+        let now = name();
+        if now != before && !now.is_empty() && !now.contains(' ') { Ok(now) } else { Err(now) }
+    });
+    assert_ne!(before, after);
+}

@@ -1,0 +1,65 @@
+//! kubectl, unmodified, against the real binary: a module per family of commands.
+
+mod access;
+mod apply;
+mod deployments;
+mod get;
+mod refusals;
+mod watch;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use k8w_testkit::{Kubectl, TestCluster, shared};
+
+/// A namespace of its own on the shared cluster.
+struct Sandbox {
+    cluster: Arc<TestCluster>,
+    kubectl: Kubectl,
+    namespace: String,
+}
+
+fn sandbox() -> Sandbox {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let cluster = shared(env!("CARGO_BIN_EXE_k8w"));
+    let namespace = format!("t{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    let kubectl = cluster.namespace(&namespace);
+    Sandbox { cluster, kubectl, namespace }
+}
+
+/// A repository file.
+fn repo(path: &str) -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+impl Sandbox {
+    /// The image of `examples/hello`, on the cluster's node.
+    fn hello_image(&self) -> &'static str {
+        self.cluster.load_image(&repo("examples/hello/hello.wasm"), "localhost/hello:latest");
+        "localhost/hello:latest"
+    }
+
+    /// A Deployment `hello` of that many replicas, rolled out.
+    fn hello(&self, replicas: usize) {
+        let image = self.hello_image();
+        self.kubectl.apply(&format!(
+            "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: hello, labels: {{app: hello}}}}
+spec:
+  replicas: {replicas}
+  selector: {{matchLabels: {{app: hello}}}}
+  template:
+    metadata: {{labels: {{app: hello}}}}
+    spec:
+      runtimeClassName: wasmtime
+      containers:
+      - name: hello
+        image: {image}
+        ports: [{{containerPort: 8080}}]
+"
+        ));
+        self.kubectl.ok(&["rollout", "status", "deployment/hello", "--timeout=60s"]);
+    }
+}

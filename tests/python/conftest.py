@@ -1,0 +1,59 @@
+"""A cluster of the real binary for the official Python client. `K8W_BINARY` names the binary."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import time
+import uuid
+
+import pytest
+from kubernetes import client, config
+
+START_SECONDS = 60
+STOP_SECONDS = 30
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory):
+    """Starts a cluster, and stops it cleanly at the end."""
+    folder = tmp_path_factory.mktemp("k8w")
+    kubeconfig, log = folder / "kubeconfig", folder / "stderr"
+    arguments = [
+        os.environ["K8W_BINARY"], "up", "--port", "0", "--ingress-http-port", "0", "--ingress-https-port", "0",
+        "--node-port-range", "19000-19049", "--data-dir", str(folder / "data"), "--kubeconfig", str(kubeconfig),
+    ]
+    with open(log, "wb") as stderr:
+        process = subprocess.Popen(["setpriv", "--pdeathsig", "TERM", "--", *arguments], stderr=stderr)
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while "Ingress for HTTP: " not in log.read_text():
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+            time.sleep(0.02)
+        config.load_kube_config(str(kubeconfig))
+        yield folder / "data"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(STOP_SECONDS) == 0, log.read_text()
+
+
+@pytest.fixture
+def namespace(cluster):
+    """A namespace of the test's own."""
+    core = client.CoreV1Api()
+    name = f"t-{uuid.uuid4().hex[:8]}"
+    core.create_namespace({"metadata": {"name": name}})
+    yield name
+    core.delete_namespace(name)
+
+
+@pytest.fixture
+def load_image(cluster):
+    """Loads a component of the repository as an image."""
+    root = pathlib.Path(__file__).parents[2]
+
+    def load(file: str, name: str) -> None:
+        command = [os.environ["K8W_BINARY"], "image", "load", str(root / file), "--tag", name, "--data-dir", str(cluster)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+    return load

@@ -1,0 +1,109 @@
+//! Runs every scenario: a folder with manifests and what is expected of them.
+//!
+//! A scenario is `tests/scenarios/<case>/`: `manifest.yaml` is applied in a namespace of its own, after the components
+//! that `expect.yaml` names are loaded as images; then each expectation comes true, in order, within a bound.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use k8w_testkit::{Kubectl, TestCluster, eventually, get, shared};
+use libtest_mimic::{Arguments, Trial};
+use serde::Deserialize;
+
+/// `expect.yaml`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Scenario {
+    /// Files relative to the repository, each the image `localhost/<file stem>:latest`.
+    #[serde(default)]
+    components: Vec<PathBuf>,
+    /// `apply` must be refused with this, and nothing else happens.
+    refused: Option<String>,
+    #[serde(default)]
+    expect: Vec<Expectation>,
+}
+
+/// One thing that comes true.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Expectation {
+    /// A kubectl command line, split at spaces.
+    kubectl: Option<String>,
+    /// `host/path`, asked of the ingress. `NAMESPACE` stands for the scenario's own.
+    http: Option<String>,
+    /// The answer's status; 200 when not given.
+    status: Option<u16>,
+    /// The whole answer, without white space at its end.
+    equals: Option<String>,
+    /// Parts of the answer.
+    #[serde(default)]
+    contains: Vec<String>,
+}
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
+    let folders = std::fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir());
+    let trials = folders.map(|folder| {
+        let name = folder.file_name().unwrap().to_string_lossy().into_owned();
+        Trial::test(name.clone(), move || {
+            std::panic::catch_unwind(|| run(&name, &folder)).map_err(|panic| {
+                panic.downcast_ref::<String>().map_or("it panicked", String::as_str).into()
+            })
+        })
+    });
+    libtest_mimic::run(&arguments, trials.collect()).exit();
+}
+
+fn run(name: &str, folder: &Path) {
+    let scenario = std::fs::read_to_string(folder.join("expect.yaml")).unwrap();
+    let scenario: Scenario = serde_saphyr::from_str(&scenario).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let manifest = std::fs::read_to_string(folder.join("manifest.yaml")).unwrap();
+    let cluster = shared(env!("CARGO_BIN_EXE_k8w"));
+    let kubectl = cluster.namespace(name);
+    for component in &scenario.components {
+        let stem = component.file_stem().unwrap().to_string_lossy();
+        cluster.load_image(&Path::new(env!("CARGO_MANIFEST_DIR")).join(component), &format!("localhost/{stem}:latest"));
+    }
+    let applied = kubectl.run_with_input(&["apply", "-f", "-"], &manifest.replace("NAMESPACE", name));
+    match &scenario.refused {
+        Some(refusal) => assert!(!applied.success && applied.stderr.contains(refusal.as_str()), "{applied:?}"),
+        None => assert!(applied.success, "{}", applied.stderr),
+    }
+    for expectation in &scenario.expect {
+        eventually(&format!("{name}: {}", expectation.describe()), || expectation.look(&cluster, &kubectl, name));
+    }
+    // Not waited for: the namespace's end has tests of its own.
+    kubectl.ok(&["delete", "namespace", name, "--wait=false"]);
+}
+
+impl Expectation {
+    fn describe(&self) -> String {
+        let what = self.kubectl.iter().chain(&self.http).next().cloned().unwrap_or_default();
+        format!("`{what}` answers {:?} {:?}", self.equals, self.contains)
+    }
+
+    fn look(&self, cluster: &Arc<TestCluster>, kubectl: &Kubectl, namespace: &str) -> Result<(), String> {
+        let answer = match (&self.kubectl, &self.http) {
+            (Some(line), None) => {
+                let outcome = kubectl.run(&line.split(' ').collect::<Vec<_>>());
+                if !outcome.success {
+                    return Err(outcome.stderr);
+                }
+                outcome.stdout
+            }
+            (None, Some(url)) => {
+                let url = url.replace("NAMESPACE", namespace);
+                let (host, path) = url.split_once('/').unwrap_or((&url, ""));
+                let answer = get(cluster.ingress_http(), host, &format!("/{path}"))?;
+                if answer.status != self.status.unwrap_or(200) {
+                    return Err(format!("{answer:?}"));
+                }
+                answer.body
+            }
+            _ => panic!("an expectation has either `kubectl` or `http`"),
+        };
+        let equal = self.equals.as_ref().is_none_or(|expected| answer.trim_end() == expected);
+        if equal && self.contains.iter().all(|part| answer.contains(part.as_str())) { Ok(()) } else { Err(answer) }
+    }
+}

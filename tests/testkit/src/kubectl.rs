@@ -1,0 +1,98 @@
+//! The real kubectl, unmodified.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// kubectl for one cluster, and perhaps one namespace.
+#[derive(Clone)]
+pub struct Kubectl {
+    program: String,
+    kubeconfig: PathBuf,
+    cache: PathBuf,
+    namespace: Option<String>,
+}
+
+/// What a command printed and how it ended.
+#[derive(Debug)]
+pub struct Outcome {
+    pub success: bool,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Kubectl {
+    /// `kubectl` from the PATH, or what `K8W_TEST_KUBECTL` names.
+    pub fn new(kubeconfig: &Path, cache: &Path) -> Self {
+        let program = std::env::var("K8W_TEST_KUBECTL").unwrap_or_else(|_| "kubectl".into());
+        Self { program, kubeconfig: kubeconfig.into(), cache: cache.into(), namespace: None }
+    }
+
+    pub fn in_namespace(&self, namespace: &str) -> Self {
+        Self { namespace: Some(namespace.into()), ..self.clone() }
+    }
+
+    /// The command, ready to be run or added to.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", &self.cache);
+        command.arg("--kubeconfig").arg(&self.kubeconfig).arg("--cache-dir").arg(&self.cache);
+        if let Some(namespace) = &self.namespace {
+            command.args(["--namespace", namespace]);
+        }
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Outcome {
+        self.run_with_input(arguments, "")
+    }
+
+    /// Runs with `input` on standard input.
+    pub fn run_with_input(&self, arguments: &[&str], input: &str) -> Outcome {
+        let mut child = self
+            .command(arguments)
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot run {}: {error}; tests/run installs it", self.program));
+        if let Some(mut stdin) = child.stdin.take() {
+            // A command that reads no input closes it; that is not this test's business.
+            let _ = stdin.write_all(input.as_bytes());
+        }
+        let output = child.wait_with_output().unwrap_or_else(|error| panic!("kubectl {arguments:?}: {error}"));
+        Outcome {
+            success: output.status.success(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Standard output of a command that must succeed.
+    pub fn ok(&self, arguments: &[&str]) -> String {
+        self.ok_with_input(arguments, "")
+    }
+
+    /// Standard output of a command that must succeed with `input` on standard input.
+    pub fn ok_with_input(&self, arguments: &[&str], input: &str) -> String {
+        let outcome = self.run_with_input(arguments, input);
+        assert!(outcome.success, "kubectl {arguments:?} failed:\n{}{}", outcome.stdout, outcome.stderr);
+        outcome.stdout
+    }
+
+    /// Standard error of a command that must fail.
+    pub fn fails(&self, arguments: &[&str]) -> String {
+        self.fails_with_input(arguments, "")
+    }
+
+    /// Standard error of a command that must fail with `input` on standard input.
+    pub fn fails_with_input(&self, arguments: &[&str], input: &str) -> String {
+        let outcome = self.run_with_input(arguments, input);
+        assert!(!outcome.success, "kubectl {arguments:?} succeeded:\n{}", outcome.stdout);
+        outcome.stderr
+    }
+
+    /// Applies manifests given as text.
+    pub fn apply(&self, manifests: &str) -> String {
+        self.ok_with_input(&["apply", "-f", "-"], manifests)
+    }
+}

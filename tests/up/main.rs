@@ -1,0 +1,203 @@
+//! `k8w up` as a user meets it: starting, stopping, coming back, and refusing in one clear sentence.
+
+use std::net::TcpListener;
+use std::path::Path;
+
+use k8w_testkit::{ClusterOptions, TestCluster, eventually, get, run};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_k8w");
+
+fn repo(path: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn start(options: ClusterOptions) -> TestCluster {
+    TestCluster::start(BINARY, options)
+}
+
+/// Standard error of an `up` that must not start.
+fn refusal(arguments: &[&str]) -> String {
+    let outcome = run(BINARY, &[&["up"], arguments].concat());
+    assert!(!outcome.success, "k8w up {arguments:?} started");
+    let last = outcome.stderr.lines().last().unwrap_or_default().to_owned();
+    assert!(last.starts_with("error: "), "{}", outcome.stderr);
+    last
+}
+
+/// An `up` whose folders and ports disturb nobody, but for `arguments`.
+fn refusal_in(folder: &Path, arguments: &[&str]) -> String {
+    let data_dir = folder.join("data").display().to_string();
+    let free = ["--data-dir", &data_dir, "--ingress-http-port", "0", "--ingress-https-port", "0"];
+    refusal(&[&free[..], arguments].concat())
+}
+
+#[test]
+fn a_folder_is_served_and_its_urls_answer() {
+    let cluster = start(ClusterOptions { dir: Some(repo("examples/hello")), ..ClusterOptions::default() });
+    let kubectl = cluster.kubectl();
+    let line = kubectl.ok(&["get", "deployment", "hello", "--no-headers"]);
+    assert_eq!(line.split_whitespace().nth(1), Some("3/3"), "{line}");
+    let urls = eventually("the URLs are printed", || match cluster.stdout() {
+        urls if urls.lines().count() == 2 => Ok(urls),
+        other => Err(other),
+    });
+    let port = cluster.ingress_http().port();
+    assert!(urls.contains(&format!("http://hello.localhost:{port}/\n")), "{urls}");
+    let answer = get(cluster.ingress_http(), "hello.localhost", "/a/b?c").unwrap();
+    assert_eq!(answer.status, 200);
+    assert!(answer.body.starts_with("Hello from hello-"), "{answer:?}");
+    assert!(answer.body.ends_with("you asked for /a/b?c\n"), "{answer:?}");
+    let node_port = urls.lines().find_map(|url| url.strip_prefix("http://127.0.0.1:")).unwrap();
+    let address = format!("127.0.0.1:{}", node_port.trim_end_matches('/')).parse().unwrap();
+    assert_eq!(get(address, "localhost", "/").unwrap().status, 200);
+    assert_eq!(get(cluster.ingress_http(), "unknown.localhost", "/").unwrap().status, 404);
+}
+
+#[test]
+fn components_reach_each_other_by_service_name() {
+    let cluster = start(ClusterOptions { dir: Some(repo("examples/chain")), ..ClusterOptions::default() });
+    let answer = get(cluster.ingress_http(), "chain.localhost", "/hop").unwrap();
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert!(answer.body.starts_with("front asked, back-"), "{answer:?}");
+    assert!(answer.body.ends_with("heard /hop\n"), "{answer:?}");
+}
+
+#[test]
+fn a_stopped_cluster_comes_back_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let data_dir = folder.path().join("data");
+    let options = || ClusterOptions { data_dir: Some(data_dir.clone()), ..ClusterOptions::default() };
+    let mut cluster = start(ClusterOptions { dir: Some(repo("examples/hello")), ..options() });
+    let uid = |cluster: &TestCluster| cluster.kubectl().ok(&["get", "deployment", "hello", "-o", "jsonpath={.metadata.uid}"]);
+    let before = uid(&cluster);
+    cluster.stop();
+    drop(cluster);
+    let cluster = start(options());
+    assert_eq!(uid(&cluster), before);
+    let answer = eventually("hello answers again", || match get(cluster.ingress_http(), "hello.localhost", "/") {
+        Ok(answer) if answer.status == 200 => Ok(answer),
+        other => Err(format!("{other:?}")),
+    });
+    assert!(answer.body.starts_with("Hello from hello-"));
+}
+
+#[test]
+fn acknowledged_writes_survive_a_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let data_dir = folder.path().join("data");
+    let options = || ClusterOptions { data_dir: Some(data_dir.clone()), ..ClusterOptions::default() };
+    let mut cluster = start(ClusterOptions { dir: Some(repo("examples/hello")), ..options() });
+    // Writers go on until the server is gone under them; each remembers what was acknowledged.
+    let acknowledged = std::sync::Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for writer in 0..4 {
+            let (kubectl, acknowledged) = (cluster.kubectl().clone(), &acknowledged);
+            scope.spawn(move || {
+                for batch in 0..10 {
+                    let names: Vec<String> = (0..25).map(|n| format!("w{writer}-{batch}-{n}")).collect();
+                    let manifests: String = names
+                        .iter()
+                        .map(|name| format!("---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata: {{a: b}}\n"))
+                        .collect();
+                    let outcome = kubectl.run_with_input(&["create", "-f", "-"], &manifests);
+                    let created = outcome.stdout.lines().filter_map(|line| {
+                        line.strip_prefix("configmap/")?.strip_suffix(" created").map(str::to_owned)
+                    });
+                    acknowledged.lock().unwrap().extend(created);
+                    if !outcome.success {
+                        return;
+                    }
+                }
+            });
+        }
+        eventually("enough writes are acknowledged", || {
+            let count = acknowledged.lock().unwrap().len();
+            if count >= 400 { Ok(()) } else { Err(format!("{count} writes")) }
+        });
+        cluster.kill();
+    });
+    drop(cluster);
+    let cluster = start(options());
+    let stored = cluster.kubectl().ok(&["get", "configmaps", "-o", "jsonpath={.items[*].metadata.name}"]);
+    let stored: std::collections::HashSet<&str> = stored.split(' ').collect();
+    let acknowledged = acknowledged.into_inner().unwrap();
+    let lost: Vec<_> = acknowledged.iter().filter(|name| !stored.contains(name.as_str())).collect();
+    assert!(lost.is_empty(), "{} of {} acknowledged writes are lost: {lost:?}", lost.len(), acknowledged.len());
+    eventually("pods come back", || match get(cluster.ingress_http(), "hello.localhost", "/") {
+        Ok(answer) if answer.status == 200 => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+}
+
+#[test]
+fn an_ephemeral_cluster_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["up", "--ephemeral", "--port", "0", "--ingress-http-port", "0", "--ingress-https-port", "0"];
+    let arguments: Vec<String> = arguments.iter().map(|argument| argument.to_string()).collect();
+    let (stdout, stderr) = (folder.path().join("out"), folder.path().join("err"));
+    let scratch = folder.path().join("tmp");
+    std::fs::create_dir(&scratch).unwrap();
+    let script = format!("TMPDIR={} exec {BINARY} \"$@\"", scratch.display());
+    let arguments: Vec<String> = ["-c".into(), script, "k8w".into()].into_iter().chain(arguments).collect();
+    let mut process = k8w_testkit::Process::start("/bin/sh", &arguments, &stdout, &stderr).unwrap();
+    eventually("it is ready", || {
+        let printed = std::fs::read_to_string(&stderr).unwrap();
+        if printed.contains("Ingress for HTTP: ") { Ok(()) } else { Err(printed) }
+    });
+    assert_eq!(std::fs::read_dir(&scratch).unwrap().count(), 1);
+    assert!(process.terminate().success());
+    assert_eq!(std::fs::read_dir(&scratch).unwrap().count(), 0);
+}
+
+#[test]
+fn a_second_up_on_the_same_data_is_refused() {
+    let cluster = start(ClusterOptions::default());
+    let error = refusal(&["--port", "0", "--data-dir", &cluster.data_dir().display().to_string()]);
+    assert!(error.contains(&format!("is in use by another k8w (process {})", cluster.process_id())), "{error}");
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let error = refusal_in(folder.path(), &["--port", &address.port().to_string()]);
+    assert!(error.contains(&format!("cannot listen on {address}")) && error.contains("--port"), "{error}");
+}
+
+#[test]
+fn data_of_a_newer_version_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("data")).unwrap();
+    std::fs::write(folder.path().join("data/format"), "1000\n").unwrap();
+    let error = refusal_in(folder.path(), &["--port", "0"]);
+    assert!(error.contains("has format 1000") && error.contains("use a newer k8w"), "{error}");
+}
+
+#[test]
+fn a_data_dir_that_is_no_directory_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("data"), "").unwrap();
+    let error = refusal_in(folder.path(), &["--port", "0"]);
+    assert!(error.contains("cannot make the data directory"), "{error}");
+}
+
+#[test]
+fn broken_manifests_are_refused_with_their_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let manifests = folder.path().join("app");
+    std::fs::create_dir(&manifests).unwrap();
+    let manifests_text = manifests.display().to_string();
+    let try_with = |text: &str| {
+        std::fs::write(manifests.join("a.yaml"), text).unwrap();
+        refusal_in(folder.path(), &["--port", "0", &manifests_text])
+    };
+    let error = try_with("a: [");
+    assert!(error.contains("a.yaml is not valid YAML"), "{error}");
+    let error = try_with("apiVersion: v1\nkind: Nonsense\nmetadata: {name: x}\n");
+    assert!(error.contains("a.yaml (document 1) was refused") && error.contains("Nonsense"), "{error}");
+    let error = try_with("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: Not_Valid}\n");
+    assert!(error.contains("a.yaml (document 1) was refused") && error.contains("metadata.name: Invalid value"), "{error}");
+    let error = refusal_in(folder.path(), &["--port", "0", "/nonexistent"]);
+    assert!(error.contains("cannot read the folder /nonexistent"), "{error}");
+}
