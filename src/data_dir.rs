@@ -79,7 +79,10 @@ fn check_format(path: &Path) -> Result<()> {
         Ok(text) => {
             let found = text.trim();
             let number: u32 = found.parse().with_context(|| {
-                format!("{} says {found:?}, which is no format number; is this a data directory of k8w?", file.display())
+                format!(
+                    "{} says {found:?}, which is no format number; is this a data directory of k8w?",
+                    file.display()
+                )
             })?;
             if number > FORMAT {
                 bail!(

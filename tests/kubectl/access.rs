@@ -39,12 +39,27 @@ fn a_service_account_token_authenticates() {
     assert!(!who.is_empty());
     let server = t.kubectl.ok(&["config", "view", "-o", "jsonpath={.clusters[0].cluster.server}"]);
     let bare = t.kubectl.run(&[
-        "--kubeconfig=/dev/null", "--insecure-skip-tls-verify", "--server", &server, "--token", token.trim(), "auth", "whoami", "-o",
+        "--kubeconfig=/dev/null",
+        "--insecure-skip-tls-verify",
+        "--server",
+        &server,
+        "--token",
+        token.trim(),
+        "auth",
+        "whoami",
+        "-o",
         "jsonpath={.status.userInfo.username}",
     ]);
     assert_eq!(bare.stdout, format!("system:serviceaccount:{}:default", t.namespace), "{}", bare.stderr);
     let wrong = t.kubectl.run(&[
-        "--kubeconfig=/dev/null", "--insecure-skip-tls-verify", "--server", &server, "--token", "not.a.token", "get", "pods",
+        "--kubeconfig=/dev/null",
+        "--insecure-skip-tls-verify",
+        "--server",
+        &server,
+        "--token",
+        "not.a.token",
+        "get",
+        "pods",
     ]);
     assert!(wrong.stderr.contains("You must be logged in to the server"), "{}", wrong.stderr);
 }

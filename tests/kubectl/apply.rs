@@ -47,7 +47,14 @@ fn server_side_apply_reports_conflicts_and_can_be_forced() {
         conflict.stderr
     );
     assert!(apply("two", &CONFIG.replace("blue", "green"), true).success);
-    let managers = ["get", "configmap", "settings", "-o", "jsonpath={.metadata.managedFields[*].manager}", "--show-managed-fields"];
+    let managers = [
+        "get",
+        "configmap",
+        "settings",
+        "-o",
+        "jsonpath={.metadata.managedFields[*].manager}",
+        "--show-managed-fields",
+    ];
     assert_eq!(t.kubectl.ok(&managers), "one two");
     assert_eq!(t.kubectl.ok(&["get", "configmap", "settings", "-o", "jsonpath={.data.color}"]), "green");
 }
@@ -81,7 +88,8 @@ fn a_create_that_exists_is_refused_in_kubernetes_words() {
 fn patches_of_all_three_kinds() {
     let t = sandbox();
     t.kubectl.apply(CONFIG);
-    let patch = |kind: &str, patch: &str| t.kubectl.ok(&["patch", "configmap", "settings", "--type", kind, "-p", patch]);
+    let patch =
+        |kind: &str, patch: &str| t.kubectl.ok(&["patch", "configmap", "settings", "--type", kind, "-p", patch]);
     patch("merge", r#"{"data":{"color":null,"shape":"round"}}"#);
     patch("json", r#"[{"op":"replace","path":"/data/size","value":"small"}]"#);
     patch("strategic", r#"{"metadata":{"labels":{"tier":"two"}}}"#);
@@ -112,7 +120,14 @@ fn labels_and_annotations_come_and_go() {
     assert!(t.kubectl.fails(&["label", "configmap", "settings", "env=prod"]).contains("already has a value"));
     t.kubectl.ok(&["label", "configmap", "settings", "env=prod", "--overwrite"]);
     t.kubectl.ok(&["annotate", "configmap", "settings", "note=read me"]);
-    let line = ["get", "configmap", "-l", "env=prod,tier in (one,two)", "-o", "jsonpath={.items[*].metadata.annotations.note}"];
+    let line = [
+        "get",
+        "configmap",
+        "-l",
+        "env=prod,tier in (one,two)",
+        "-o",
+        "jsonpath={.items[*].metadata.annotations.note}",
+    ];
     assert_eq!(t.kubectl.ok(&line), "read me");
     t.kubectl.ok(&["label", "configmap", "settings", "env-"]);
     assert_eq!(t.kubectl.ok(&["get", "configmap", "-l", "env", "-o", "name"]), "");
@@ -156,7 +171,8 @@ fn deleting_a_namespace_takes_everything_in_it() {
 #[test]
 fn dry_run_on_the_server_changes_nothing() {
     let t = sandbox();
-    let created = t.kubectl.ok_with_input(&["apply", "--dry-run=server", "-f", "-", "-o", "jsonpath={.metadata.uid}"], CONFIG);
+    let created =
+        t.kubectl.ok_with_input(&["apply", "--dry-run=server", "-f", "-", "-o", "jsonpath={.metadata.uid}"], CONFIG);
     assert!(!created.is_empty());
     assert!(t.kubectl.fails(&["get", "configmap", "settings"]).contains("NotFound"));
 }

@@ -28,7 +28,15 @@ fn a_rollout_can_be_watched_and_undone() {
     assert_eq!(history.lines().filter(|line| line.starts_with(['1', '2'])).count(), 2, "{history}");
     assert_eq!(t.kubectl.ok(&["rollout", "undo", "deployment/hello"]), "deployment.apps/hello rolled back\n");
     t.kubectl.ok(&["rollout", "status", "deployment/hello", "--timeout=60s"]);
-    let image = t.kubectl.ok(&["get", "pods", "-l", "app=hello", "--field-selector=status.phase=Running", "-o", "jsonpath={.items[0].spec.containers[0].image}"]);
+    let image = t.kubectl.ok(&[
+        "get",
+        "pods",
+        "-l",
+        "app=hello",
+        "--field-selector=status.phase=Running",
+        "-o",
+        "jsonpath={.items[0].spec.containers[0].image}",
+    ]);
     assert_eq!(image, "localhost/hello:latest");
 }
 

@@ -26,15 +26,20 @@ fn tables_have_the_columns_that_kubernetes_prints() {
         titles(&wide("replicasets")),
         ["NAME", "DESIRED", "CURRENT", "READY", "AGE", "CONTAINERS", "IMAGES", "SELECTOR"]
     );
-    assert_eq!(
-        titles(&wide("services")),
-        ["NAME", "TYPE", "CLUSTER-IP", "EXTERNAL-IP", "PORT(S)", "AGE", "SELECTOR"]
-    );
+    assert_eq!(titles(&wide("services")), ["NAME", "TYPE", "CLUSTER-IP", "EXTERNAL-IP", "PORT(S)", "AGE", "SELECTOR"]);
     assert_eq!(titles(&wide("endpointslices")), ["NAME", "ADDRESSTYPE", "PORTS", "ENDPOINTS", "AGE"]);
     assert_eq!(
         titles(&wide("nodes")),
         [
-            "NAME", "STATUS", "ROLES", "AGE", "VERSION", "INTERNAL-IP", "EXTERNAL-IP", "OS-IMAGE", "KERNEL-VERSION",
+            "NAME",
+            "STATUS",
+            "ROLES",
+            "AGE",
+            "VERSION",
+            "INTERNAL-IP",
+            "EXTERNAL-IP",
+            "OS-IMAGE",
+            "KERNEL-VERSION",
             "CONTAINER-RUNTIME"
         ]
     );
@@ -53,7 +58,9 @@ fn a_running_pod_reads_as_one() {
     let cells: Vec<&str> = line.split_whitespace().collect();
     assert_eq!(cells[1..4], ["1/1", "Running", "0"], "{line}");
     let yaml = t.kubectl.ok(&["get", "pods", "-o", "yaml"]);
-    for expected in ["phase: Running", "qosClass: BestEffort", "restartPolicy: Always", "containerID: wasmtime://", "podIP: 10.64."] {
+    for expected in
+        ["phase: Running", "qosClass: BestEffort", "restartPolicy: Always", "containerID: wasmtime://", "podIP: 10.64."]
+    {
         assert!(yaml.contains(expected), "{expected} is missing from\n{yaml}");
     }
 }
@@ -79,9 +86,15 @@ fn describe_tells_the_story_of_a_pod() {
     let t = sandbox();
     t.hello(1);
     let text = t.kubectl.ok(&["describe", "pods"]);
-    for expected in
-        ["Status:           Running", "Runtime Class", "Successfully assigned", "Pulled", "Created", "Started", "Ready             True"]
-    {
+    for expected in [
+        "Status:           Running",
+        "Runtime Class",
+        "Successfully assigned",
+        "Pulled",
+        "Created",
+        "Started",
+        "Ready             True",
+    ] {
         assert!(text.contains(expected), "{expected} is missing from\n{text}");
     }
     let deployment = t.kubectl.ok(&["describe", "deployment", "hello"]);

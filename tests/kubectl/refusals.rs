@@ -12,10 +12,15 @@ metadata: {name: p}
 spec:
   containers: [{name: c, image: i, imagee: typo}]
 ";
-    let create = |validate: &str| t.kubectl.run_with_input(&["create", "-f", "-", validate, "--dry-run=server"], manifest);
+    let create =
+        |validate: &str| t.kubectl.run_with_input(&["create", "-f", "-", validate, "--dry-run=server"], manifest);
     let strict = create("--validate=strict");
     assert!(!strict.success);
-    assert!(strict.stderr.contains(r#"strict decoding error: unknown field "spec.containers[0].imagee""#), "{}", strict.stderr);
+    assert!(
+        strict.stderr.contains(r#"strict decoding error: unknown field "spec.containers[0].imagee""#),
+        "{}",
+        strict.stderr
+    );
     let warn = create("--validate=warn");
     assert!(warn.success, "{}", warn.stderr);
     assert!(warn.stderr.contains(r#"Warning: unknown field "spec.containers[0].imagee""#), "{}", warn.stderr);
@@ -27,7 +32,10 @@ spec:
 fn invalid_names_and_values() {
     let t = sandbox();
     let error = t.kubectl.fails(&["create", "configmap", "Not_Valid"]);
-    assert!(error.contains(r#"metadata.name: Invalid value: "Not_Valid": a lowercase RFC 1123 subdomain must consist of"#), "{error}");
+    assert!(
+        error.contains(r#"metadata.name: Invalid value: "Not_Valid": a lowercase RFC 1123 subdomain must consist of"#),
+        "{error}"
+    );
     let error = t.kubectl.fails_with_input(
         &["apply", "-f", "-"],
         "
@@ -61,7 +69,8 @@ fn wrong_types_and_malformed_documents() {
     );
     assert!(wrong_type.contains("cannot unmarshal number into Go struct field"), "{wrong_type}");
     assert!(t.kubectl.fails_with_input(&["apply", "-f", "-"], "a: [").contains("error"));
-    let kind = t.kubectl.fails_with_input(&["apply", "-f", "-"], "apiVersion: v1\nkind: Nonsense\nmetadata: {name: x}\n");
+    let kind =
+        t.kubectl.fails_with_input(&["apply", "-f", "-"], "apiVersion: v1\nkind: Nonsense\nmetadata: {name: x}\n");
     assert!(kind.contains(r#"no matches for kind "Nonsense" in version "v1""#), "{kind}");
 }
 

@@ -47,9 +47,8 @@ fn main() {
     let trials = folders.map(|folder| {
         let name = folder.file_name().unwrap().to_string_lossy().into_owned();
         Trial::test(name.clone(), move || {
-            std::panic::catch_unwind(|| run(&name, &folder)).map_err(|panic| {
-                panic.downcast_ref::<String>().map_or("it panicked", String::as_str).into()
-            })
+            std::panic::catch_unwind(|| run(&name, &folder))
+                .map_err(|panic| panic.downcast_ref::<String>().map_or("it panicked", String::as_str).into())
         })
     });
     libtest_mimic::run(&arguments, trials.collect()).exit();

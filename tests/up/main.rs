@@ -68,7 +68,8 @@ fn a_stopped_cluster_comes_back_as_it_was() {
     let data_dir = folder.path().join("data");
     let options = || ClusterOptions { data_dir: Some(data_dir.clone()), ..ClusterOptions::default() };
     let mut cluster = start(ClusterOptions { dir: Some(repo("examples/hello")), ..options() });
-    let uid = |cluster: &TestCluster| cluster.kubectl().ok(&["get", "deployment", "hello", "-o", "jsonpath={.metadata.uid}"]);
+    let uid =
+        |cluster: &TestCluster| cluster.kubectl().ok(&["get", "deployment", "hello", "-o", "jsonpath={.metadata.uid}"]);
     let before = uid(&cluster);
     cluster.stop();
     drop(cluster);
@@ -97,7 +98,11 @@ fn acknowledged_writes_survive_a_kill() {
                     let names: Vec<String> = (0..25).map(|n| format!("w{writer}-{batch}-{n}")).collect();
                     let manifests: String = names
                         .iter()
-                        .map(|name| format!("---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata: {{a: b}}\n"))
+                        .map(|name| {
+                            format!(
+                                "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata: {{a: b}}\n"
+                            )
+                        })
                         .collect();
                     let outcome = kubectl.run_with_input(&["create", "-f", "-"], &manifests);
                     let created = outcome.stdout.lines().filter_map(|line| {
@@ -197,7 +202,10 @@ fn broken_manifests_are_refused_with_their_place() {
     let error = try_with("apiVersion: v1\nkind: Nonsense\nmetadata: {name: x}\n");
     assert!(error.contains("a.yaml (document 1) was refused") && error.contains("Nonsense"), "{error}");
     let error = try_with("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: Not_Valid}\n");
-    assert!(error.contains("a.yaml (document 1) was refused") && error.contains("metadata.name: Invalid value"), "{error}");
+    assert!(
+        error.contains("a.yaml (document 1) was refused") && error.contains("metadata.name: Invalid value"),
+        "{error}"
+    );
     let error = refusal_in(folder.path(), &["--port", "0", "/nonexistent"]);
     assert!(error.contains("cannot read the folder /nonexistent"), "{error}");
 }

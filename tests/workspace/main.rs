@@ -39,7 +39,8 @@ fn read_member(manifest: &Path) -> (String, BTreeSet<String>) {
         let start = text.split(&format!("\n[{name}]\n")).nth(1).or_else(|| text.strip_prefix(&format!("[{name}]\n")));
         start.unwrap_or_default().split("\n[").next().unwrap_or_default().to_owned()
     };
-    let name = section("package").lines().find_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"').map(String::from));
+    let name =
+        section("package").lines().find_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"').map(String::from));
     let keys = section("dependencies");
     let keys = keys.lines().filter_map(|line| line.split(['.', '=', ' ']).next()).filter(|key| !key.is_empty());
     (name.unwrap_or_else(|| panic!("{} has no name", manifest.display())), keys.map(String::from).collect())

@@ -106,7 +106,8 @@ fn flatten(document: Value, origin: &str, manifests: &mut Vec<Manifest>) -> Resu
             bail!("{origin} is no Kubernetes object: {field} is missing");
         }
     }
-    let object: DynamicObject = serde_json::from_value(document).with_context(|| format!("{origin} is no Kubernetes object"))?;
+    let object: DynamicObject =
+        serde_json::from_value(document).with_context(|| format!("{origin} is no Kubernetes object"))?;
     manifests.push(Manifest { object, origin: origin.to_owned() });
     Ok(())
 }
@@ -146,7 +147,9 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_with_its_place() {
         assert!(refusal(&[("a.yaml", "a: [")]).contains("a.yaml is not valid YAML"));
-        assert!(refusal(&[("a.yaml", "kind: Pod")]).contains("a.yaml (document 1) is no Kubernetes object: apiVersion"));
+        assert!(
+            refusal(&[("a.yaml", "kind: Pod")]).contains("a.yaml (document 1) is no Kubernetes object: apiVersion")
+        );
         assert!(refusal(&[("Bad Name.wasm", "")]).contains("cannot become an image"));
         assert!(refusal(&[("readme.txt", "")]).contains("holds neither components"));
     }

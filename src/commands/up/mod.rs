@@ -168,7 +168,8 @@ impl Up {
     /// The data directory, and the temporary folder around it when it is not to be kept.
     fn open_data_dir(&self) -> Result<(Option<tempfile::TempDir>, DataDir)> {
         if self.ephemeral {
-            let scratch = tempfile::Builder::new().prefix("k8w-").tempdir().context("cannot make a temporary folder")?;
+            let scratch =
+                tempfile::Builder::new().prefix("k8w-").tempdir().context("cannot make a temporary folder")?;
             let data_dir = DataDir::open(&scratch.path().join("data"))?;
             return Ok((Some(scratch), data_dir));
         }

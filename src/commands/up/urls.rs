@@ -69,7 +69,10 @@ fn node_port_urls(service: &Service, address: IpAddr) -> Vec<String> {
     let Some(spec) = &service.spec else { return Vec::new() };
     let tcp = |protocol: &Option<String>| protocol.as_deref().is_none_or(|protocol| protocol == "TCP");
     let ports = spec.ports.iter().flatten().filter(|port| tcp(&port.protocol)).filter_map(|port| port.node_port);
-    ports.filter_map(|port| u16::try_from(port).ok()).map(|port| format!("http://{}/", SocketAddr::new(address, port))).collect()
+    ports
+        .filter_map(|port| u16::try_from(port).ok())
+        .map(|port| format!("http://{}/", SocketAddr::new(address, port)))
+        .collect()
 }
 
 /// An address as it stands in a URL.

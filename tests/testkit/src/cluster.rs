@@ -53,10 +53,10 @@ impl TestCluster {
         let data_dir = options.data_dir.unwrap_or_else(|| folder.path().join("data"));
         let kubeconfig = folder.path().join("kubeconfig");
         let first_port = next_node_ports();
-        let mut arguments: Vec<String> = ["up", "--port", "0", "--ingress-http-port", "0", "--ingress-https-port", "0"]
-            .map(String::from)
-            .to_vec();
-        arguments.extend(["--node-port-range".into(), format!("{first_port}-{}", first_port + NODE_PORTS_PER_CLUSTER - 1)]);
+        let mut arguments: Vec<String> =
+            ["up", "--port", "0", "--ingress-http-port", "0", "--ingress-https-port", "0"].map(String::from).to_vec();
+        arguments
+            .extend(["--node-port-range".into(), format!("{first_port}-{}", first_port + NODE_PORTS_PER_CLUSTER - 1)]);
         arguments.extend(["--data-dir".into(), data_dir.display().to_string()]);
         arguments.extend(["--kubeconfig".into(), kubeconfig.display().to_string()]);
         arguments.extend(options.arguments);
@@ -133,7 +133,15 @@ impl TestCluster {
     pub fn load_image(&self, file: &Path, name: &str) {
         let outcome = run(
             &self.binary,
-            &["image", "load", &file.display().to_string(), "--tag", name, "--data-dir", &self.data_dir.display().to_string()],
+            &[
+                "image",
+                "load",
+                &file.display().to_string(),
+                "--tag",
+                name,
+                "--data-dir",
+                &self.data_dir.display().to_string(),
+            ],
         );
         assert!(outcome.success, "{}{}", outcome.stdout, outcome.stderr);
     }
