@@ -127,7 +127,7 @@ async fn bodies_must_be_of_a_known_type_and_size() {
     check(
         &reply,
         expect![
-            "415 UnsupportedMediaType: the body of the request was in an unknown format - accepted media types include: application/json, application/yaml"
+            "415 UnsupportedMediaType: the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf"
         ],
     );
     let huge = vec![b' '; (3 << 20) + 1];
