@@ -59,7 +59,7 @@ pub fn serve(server: Arc<ApiServer>, call: Call) -> BoxFuture<'static, Answer> {
         }
         let results = futures::future::join_all(checks.iter().map(|check| run(check, &server))).await;
         let passed = results.iter().all(|passed| *passed);
-        if passed && !call.query.get("verbose").is_some() {
+        if passed && call.query.get("verbose").is_none() {
             return Ok(respond::text("ok"));
         }
         let mut report = String::new();

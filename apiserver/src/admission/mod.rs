@@ -24,11 +24,12 @@ use k8w_kinds::object::text;
 use crate::authz::rbac::Rbac;
 use crate::plugins::{Admission, AdmissionRequest, Authorizer, Operation};
 use crate::status::Status;
+use crate::watch_cache::WatchCache;
 
 /// The admission plugins of a cluster, in order.
-pub fn all(rbac: &Arc<Rbac>, authorizers: &[Arc<dyn Authorizer>]) -> Vec<Arc<dyn Admission>> {
+pub fn all(cache: &WatchCache, rbac: &Arc<Rbac>, authorizers: &[Arc<dyn Authorizer>]) -> Vec<Arc<dyn Admission>> {
     vec![
-        Arc::new(namespace_lifecycle::NamespaceLifecycle),
+        Arc::new(namespace_lifecycle::NamespaceLifecycle::new(cache)),
         Arc::new(node_restriction::NodeRestriction),
         Arc::new(service_account::ServiceAccount),
         Arc::new(taint_nodes_by_condition::TaintNodesByCondition),

@@ -5,7 +5,10 @@
 #![allow(clippy::unwrap_used, reason = "a test's helpers may, like the test")]
 
 mod api;
+mod cluster;
 
+mod access_reviews;
+mod authorization;
 mod chunked_lists;
 mod deletion;
 mod dry_run;
@@ -13,14 +16,18 @@ mod errors;
 mod events;
 mod field_validation;
 mod generated_names;
+mod health;
+mod impersonation;
 mod objects;
 mod patches;
 mod pod_binding;
+mod pod_logs;
 mod representations;
 mod resource_versions;
 mod scale;
 mod selectors;
 mod server_side_apply;
+mod service_account_tokens;
 mod service_addresses;
 mod serving;
 mod watches;
