@@ -20,7 +20,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// An error with its causes on one line.
+/// An error with its causes on one line. What a cause says beyond its first line (a parser's excerpt) is left out.
 fn one_sentence(error: &anyhow::Error) -> String {
-    error.chain().map(|cause| cause.to_string()).collect::<Vec<_>>().join(": ")
+    let texts: Vec<String> = error.chain().map(|cause| cause.to_string()).collect();
+    let first_lines: Vec<&str> = texts.iter().map(|text| text.lines().next().unwrap_or_default()).collect();
+    first_lines.join(": ")
 }

@@ -8,14 +8,23 @@ fn a_watch_shows_every_change_in_order() {
     let t = sandbox();
     let mut child = t
         .kubectl
-        .command(&["get", "configmaps", "-l", "mine", "--watch", "-o", "jsonpath={.metadata.name}={.data.n}{\"\\n\"}"])
+        .command(&[
+            "get",
+            "configmaps",
+            "-l",
+            "mine",
+            "--watch",
+            "-o",
+            "jsonpath={.metadata.name}={.data.step}{\"\\n\"}",
+        ])
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    t.kubectl.apply("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: w, labels: {mine: \"1\"}}\ndata: {n: \"1\"}\n");
+    t.kubectl
+        .apply("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: w, labels: {mine: \"1\"}}\ndata: {step: \"1\"}\n");
     assert_eq!(lines.next().unwrap().unwrap(), "w=1");
     for n in ["2", "3"] {
-        t.kubectl.ok(&["patch", "configmap", "w", "-p", &format!("{{\"data\":{{\"n\":\"{n}\"}}}}")]);
+        t.kubectl.ok(&["patch", "configmap", "w", "-p", &format!("{{\"data\":{{\"step\":\"{n}\"}}}}")]);
         assert_eq!(lines.next().unwrap().unwrap(), format!("w={n}"));
     }
     child.kill().unwrap();

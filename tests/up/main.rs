@@ -19,9 +19,8 @@ fn start(options: ClusterOptions) -> TestCluster {
 fn refusal(arguments: &[&str]) -> String {
     let outcome = run(BINARY, &[&["up"], arguments].concat());
     assert!(!outcome.success, "k8w up {arguments:?} started");
-    let last = outcome.stderr.lines().last().unwrap_or_default().to_owned();
-    assert!(last.starts_with("error: "), "{}", outcome.stderr);
-    last
+    let error = outcome.stderr.lines().find(|line| line.starts_with("error: "));
+    error.unwrap_or_else(|| panic!("no error: {}", outcome.stderr)).to_owned()
 }
 
 /// An `up` whose folders and ports disturb nobody, but for `arguments`.

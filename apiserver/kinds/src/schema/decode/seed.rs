@@ -260,7 +260,8 @@ impl<'s> Seed<'s, '_, '_> {
                     }
                     let place = self.place.join(Segment::Field(field, object));
                     let read = entries.next_value_seed(Seed::new(&field.node, place, self.context, self.lenient))?;
-                    if read.is_null() && !field.node.nullable {
+                    let null = read.is_null() && !field.node.nullable;
+                    if null || !self.lenient && left_out(field, &read) {
                         map.remove(&*field.name);
                     } else {
                         map.insert((*field.name).to_owned(), read);
@@ -282,6 +283,17 @@ impl<'s> Seed<'s, '_, '_> {
         }
         Ok(Value::Object(map))
     }
+}
+
+/// Whether Go leaves the field out when it writes the object: optional lists and maps of the built-in types are
+/// `omitempty`, so that an empty one is the same as none.
+fn left_out(field: &Field, value: &Value) -> bool {
+    !field.required
+        && match value {
+            Value::Array(items) => items.is_empty(),
+            Value::Object(entries) => entries.is_empty() && matches!(field.node.shape.resolve(), Shape::Map(_)),
+            _ => false,
+        }
 }
 
 /// Which fields of an object were met already.
