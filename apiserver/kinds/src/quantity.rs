@@ -80,6 +80,11 @@ impl Quantity {
         self.nanos % NANOS == 0
     }
 
+    /// How often `unit` goes into the amount, rounded up; 0 where there is no unit to speak of.
+    pub fn in_units_of(&self, unit: Quantity) -> i64 {
+        if unit.is_zero() { 0 } else { clamp(div_up(self.nanos, unit.nanos)) }
+    }
+
     /// Rounds up to thousandths, the finest that resource lists keep.
     pub fn round_up_to_milli(self) -> Quantity {
         let milli = NANOS / 1000;
@@ -146,7 +151,7 @@ fn clamp(value: i128) -> i64 {
 /// Division that rounds away from zero, as Kubernetes' "round up" does.
 fn div_up(value: i128, by: i128) -> i128 {
     let whole = value / by;
-    if value % by == 0 { whole } else { whole + value.signum() }
+    if value % by == 0 { whole } else { whole + value.signum() * by.signum() }
 }
 
 impl FromStr for Quantity {
@@ -316,6 +321,15 @@ mod tests {
         for (text, canonical) in cases {
             assert_eq!(text.parse::<Quantity>().map(|q| q.to_string()).as_deref(), Ok(canonical), "{text}");
         }
+    }
+
+    #[test]
+    fn units() {
+        let quantity = |text: &str| text.parse::<Quantity>().unwrap();
+        assert_eq!(quantity("1500m").in_units_of(quantity("1")), 2);
+        assert_eq!(quantity("1Gi").in_units_of(quantity("1Mi")), 1024);
+        assert_eq!(quantity("1").in_units_of(quantity("1m")), 1000);
+        assert_eq!(quantity("1").in_units_of(Quantity::ZERO), 0);
     }
 
     #[test]

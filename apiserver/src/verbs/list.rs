@@ -11,7 +11,7 @@ use crate::call::Call;
 use crate::codec::{self, Accept, Shape};
 use crate::resources::{Def, Resource};
 use crate::routes::Answer;
-use crate::selector::{FieldSelector, Filter, LabelSelector};
+use crate::selector::Filter;
 use crate::status::Status;
 use crate::table::{self, Include};
 use crate::watch_cache::{Record, successor};
@@ -44,11 +44,9 @@ pub async fn serve(server: &ApiServer, resource: &Resource, call: Call) -> Answe
 /// What narrows the request.
 pub fn filter(resource: &Resource, call: &Call) -> Result<Filter, Status> {
     let namespace = &call.info.namespace;
-    Ok(Filter {
-        namespace: (!namespace.is_empty()).then(|| namespace.clone()),
-        labels: LabelSelector::parse(call.query.get("labelSelector").unwrap_or_default())?,
-        fields: FieldSelector::parse(call.query.get("fieldSelector").unwrap_or_default(), &resource.def)?,
-    })
+    let namespace = (!namespace.is_empty()).then(|| namespace.clone());
+    let selector = |name| call.query.get(name).unwrap_or_default();
+    Filter::parse(namespace, selector("labelSelector"), selector("fieldSelector"), &resource.def)
 }
 
 /// Reads what a list request asks for.

@@ -1,7 +1,8 @@
 //! Field selectors: `spec.nodeName=a,status.phase!=Running`.
 
-use crate::kind::KindDef;
 use serde_json::Value;
+
+use crate::kind::KindDef;
 
 /// Why a text is no field selector for a kind.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -70,7 +71,13 @@ impl FieldSelector {
         self.terms.iter().find(|t| t.equal && t.field == field).map(|t| t.value.as_str())
     }
 
-    /// Whether the object fulfils every comparison; fields that the kind does not know compare as `""`.
+    /// Whether an object fulfils every comparison; `value_of` looks a field up by its path. What it does not know
+    /// compares as `""`.
+    pub fn matches_with<'v>(&self, value_of: impl Fn(&str) -> Option<&'v str>) -> bool {
+        self.terms.iter().all(|t| (value_of(&t.field).unwrap_or_default() == t.value) == t.equal)
+    }
+
+    /// Whether the object fulfils every comparison.
     pub fn matches(&self, kind: &KindDef, object: &Value) -> bool {
         self.terms.iter().all(|t| (kind.select(&t.field, object).unwrap_or_default() == t.value) == t.equal)
     }

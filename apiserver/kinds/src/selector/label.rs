@@ -125,13 +125,14 @@ impl LabelSelector {
         Ok(LabelSelector::new(requirements))
     }
 
+    /// Whether labels fulfil every requirement; `value_of` looks one up by its key.
+    pub fn matches_with<'v>(&self, value_of: impl Fn(&str) -> Option<&'v str>) -> bool {
+        !self.nothing && self.requirements.iter().all(|r| r.matches(value_of(&r.key)))
+    }
+
     /// Whether these labels fulfil every requirement.
     pub fn matches(&self, labels: Option<&Map<String, Value>>) -> bool {
-        !self.nothing
-            && self.requirements.iter().all(|r| {
-                let value = labels.and_then(|l| l.get(&r.key)).and_then(Value::as_str);
-                r.matches(value)
-            })
+        self.matches_with(|key| labels?.get(key)?.as_str())
     }
 
     /// Whether the object's `metadata.labels` fulfil every requirement.
