@@ -19,6 +19,7 @@ pub mod bootstrap;
 pub mod call;
 pub mod chain;
 pub mod codec;
+mod compaction;
 pub mod config;
 pub mod discovery;
 pub mod document;

@@ -11,7 +11,7 @@ use crate::metrics::Metrics;
 use crate::plugins::{Admission, Authenticator, Authorizer, NodeConnector};
 use crate::resources::{Def, Resources};
 use crate::watch_cache::WatchCache;
-use crate::{admission, authn, authz};
+use crate::{admission, authn, authz, compaction};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use k8w_kinds::registry;
 use k8w_storage::datastore::{self, Datastore};
@@ -89,6 +89,7 @@ impl ApiServer {
     }
 
     fn assemble(config: Config, datastore: Arc<dyn Datastore>, cache: Arc<WatchCache>, plugins: Plugins) -> Arc<Self> {
+        compaction::start(&datastore);
         let resources = Resources::new(registry::all().iter().map(Def::BuiltIn), &cache);
         Arc::new(ApiServer {
             config,
