@@ -1,5 +1,7 @@
 //! The network over real sockets and in process, with real HTTP clients and servers on loopback.
 
+#![allow(clippy::unwrap_used, reason = "these are tests, helpers included")]
+
 mod harness;
 mod ingress;
 mod node_ports;
