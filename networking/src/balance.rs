@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Mutex;
 use std::time::Instant;
 
-use crate::service::{Protocol, ServiceName, ServicePort, Target};
+use crate::service::{Protocol, ServiceName, ServicePort};
 
 /// Clients with a remembered endpoint. Beyond it the table is emptied of the expired, then of everything.
 const MAX_AFFINITIES: usize = 65_536;
@@ -27,10 +27,10 @@ impl ServicePort {
             Origin::Internal => self.internal_local,
             Origin::External => self.external_local,
         };
-        let eligible = move |target: &&Target| target.local || !only_local;
-        let count = self.targets.iter().filter(eligible).count();
-        let start = random.checked_rem(count).unwrap_or(0);
-        self.targets.iter().filter(eligible).cycle().skip(start).take(count).map(|target| target.address)
+        let eligible = if only_local { &self.targets[..self.local_targets] } else { &self.targets };
+        let start = random.checked_rem(eligible.len()).unwrap_or(0);
+        let (before, from) = eligible.split_at(start);
+        from.iter().chain(before).copied()
     }
 }
 
@@ -61,7 +61,7 @@ impl Affinities {
         let clients = self.clients.lock().ok()?;
         let (address, last) = *clients.get(&Key::new(port, client))?;
         let fresh = now.saturating_duration_since(last) < timeout;
-        (fresh && port.targets.iter().any(|target| target.address == address)).then_some(address)
+        (fresh && port.targets.contains(&address)).then_some(address)
     }
 
     /// Remembers what `client` was given.
@@ -83,11 +83,8 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    fn port(locals: &[bool]) -> ServicePort {
-        let target = |(index, local): (usize, &bool)| Target {
-            address: SocketAddr::from(([10, 64, 0, index as u8 + 1], 80)),
-            local: *local,
-        };
+    /// A port with endpoints 1, 2, …, of which the first ones are on this node.
+    fn port(local_targets: usize, targets: u8) -> ServicePort {
         ServicePort {
             service: ServiceName { namespace: "default".into(), name: "web".into() },
             name: String::new(),
@@ -97,7 +94,8 @@ mod tests {
             affinity: Some(Duration::from_secs(10)),
             internal_local: false,
             external_local: true,
-            targets: locals.iter().enumerate().map(target).collect(),
+            targets: (1..=targets).map(|last| SocketAddr::from(([10, 64, 0, last], 80))).collect(),
+            local_targets,
         }
     }
 
@@ -111,26 +109,26 @@ mod tests {
 
     #[test]
     fn every_endpoint_is_a_candidate_once_from_a_random_start() {
-        let port = port(&[true, false, true]);
+        let port = port(2, 3);
         assert_eq!(last_bytes(port.candidates(Origin::Internal, 0)), [1, 2, 3]);
         assert_eq!(last_bytes(port.candidates(Origin::Internal, 4)), [2, 3, 1]);
     }
 
     #[test]
     fn a_local_policy_leaves_out_other_nodes() {
-        assert_eq!(last_bytes(port(&[true, false, true]).candidates(Origin::External, 1)), [3, 1]);
-        assert_eq!(last_bytes(port(&[false]).candidates(Origin::External, 1)), [0u8; 0]);
+        assert_eq!(last_bytes(port(2, 3).candidates(Origin::External, 1)), [2, 1]);
+        assert_eq!(last_bytes(port(0, 1).candidates(Origin::External, 1)), [0u8; 0]);
     }
 
     #[test]
     fn a_client_keeps_its_endpoint_until_the_timeout_or_the_endpoint_is_gone() {
-        let port = port(&[true, true]);
+        let port = port(2, 2);
         let client = IpAddr::from([192, 0, 2, 1]);
         let (affinities, start) = (Affinities::default(), Instant::now());
         assert_eq!(affinities.get(&port, client, start), None);
-        affinities.set(&port, client, port.targets[1].address, start);
+        affinities.set(&port, client, port.targets[1], start);
         let later = |seconds| start + Duration::from_secs(seconds);
-        assert_eq!(affinities.get(&port, client, later(9)), Some(port.targets[1].address));
+        assert_eq!(affinities.get(&port, client, later(9)), Some(port.targets[1]));
         assert_eq!(affinities.get(&port, client, later(10)), None);
         let without = ServicePort { targets: port.targets[..1].to_vec(), ..port };
         assert_eq!(affinities.get(&without, client, later(1)), None);

@@ -1,6 +1,6 @@
 //! A Service's port and the endpoints behind it, from the Service and its EndpointSlices.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,17 +62,14 @@ pub struct ServicePort {
     pub internal_local: bool,
     /// `externalTrafficPolicy: Local`: likewise for clients outside.
     pub external_local: bool,
-    /// Those that take new connections, in the order of their addresses.
-    pub targets: Vec<Target>,
+    /// The endpoints that take new connections: first those of this node, each part in the order of addresses.
+    pub targets: Vec<SocketAddr>,
+    /// How many of them are on this node.
+    pub local_targets: usize,
 }
 
-/// One endpoint of a Service's port.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Target {
-    pub address: SocketAddr,
-    /// Whether it is on this node.
-    pub local: bool,
-}
+/// Whether an endpoint is on another node: those of this one sort first.
+type Elsewhere = bool;
 
 /// The endpoints of one Service: an index over its slices.
 #[derive(Default)]
@@ -102,9 +99,9 @@ impl<'a> Endpoints<'a> {
 
     /// The endpoints of a port that take new connections: the ready ones or, when there are none, those that still serve
     /// while they terminate (KEP-1669).
-    fn targets(&self, port_name: &str, protocol: Protocol, node_name: &str) -> Vec<Target> {
+    fn targets(&self, port_name: &str, protocol: Protocol, node_name: &str) -> BTreeSet<(Elsewhere, SocketAddr)> {
         let select = |accept: fn(&Endpoint) -> bool| {
-            let mut targets = Vec::new();
+            let mut targets = BTreeSet::new();
             for slice in &self.slices {
                 let port = slice.ports.iter().flatten().find(|port| {
                     port.name.as_deref().unwrap_or_default() == port_name
@@ -114,12 +111,10 @@ impl<'a> Endpoints<'a> {
                 targets.extend(slice.endpoints.iter().flatten().filter(|endpoint| accept(endpoint)).filter_map(
                     |endpoint| {
                         let address = SocketAddr::new(address(endpoint)?, port);
-                        Some(Target { address, local: endpoint.node_name.as_deref() == Some(node_name) })
+                        Some((endpoint.node_name.as_deref() != Some(node_name), address))
                     },
                 ));
             }
-            targets.sort();
-            targets.dedup();
             targets
         };
         let ready = select(is_ready);
@@ -154,9 +149,11 @@ pub fn ports(service: &Service, endpoints: &Endpoints<'_>, node_name: &str) -> V
     let build = |port: &Port| {
         let protocol = Protocol::parse(port.protocol.as_deref())?;
         let name = port.name.clone().unwrap_or_default();
+        let targets = endpoints.targets(&name, protocol, node_name);
         Some(ServicePort {
             service: name_of(service),
-            targets: endpoints.targets(&name, protocol, node_name),
+            local_targets: targets.iter().filter(|(elsewhere, _)| !elsewhere).count(),
+            targets: targets.into_iter().map(|(_, address)| address).collect(),
             name,
             port: u16::try_from(port.port).ok()?,
             node_port: port.node_port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0),

@@ -173,6 +173,7 @@ mod tests {
             internal_local: false,
             external_local: false,
             targets: Vec::new(),
+            local_targets: 0,
         })
     }
 
