@@ -3,6 +3,7 @@
 //! A scenario is `tests/scenarios/<case>/`: `manifest.yaml` is applied in a namespace of its own, after the components
 //! that `expect.yaml` names are loaded as images; then each expectation comes true, in order, within a bound.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use serde::Deserialize;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Scenario {
-    /// Files relative to the repository, each the image `localhost/<file stem>:latest`.
+    /// Files relative to the repository, each the image `localhost/<file stem>:latest`. Text (`.wat`) is assembled.
     #[serde(default)]
     components: Vec<PathBuf>,
     /// `apply` must be refused with this, and nothing else happens.
@@ -61,8 +62,15 @@ fn run(name: &str, folder: &Path) {
     let cluster = shared(env!("CARGO_BIN_EXE_k8w"));
     let kubectl = cluster.namespace(name);
     for component in &scenario.components {
-        let stem = component.file_stem().unwrap().to_string_lossy();
-        cluster.load_image(&Path::new(env!("CARGO_MANIFEST_DIR")).join(component), &format!("localhost/{stem}:latest"));
+        let image = format!("localhost/{}:latest", component.file_stem().unwrap().to_string_lossy());
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(component);
+        if component.extension().is_some_and(|extension| extension == "wat") {
+            let mut assembled = tempfile::NamedTempFile::new().unwrap();
+            assembled.write_all(&wat::parse_file(&file).unwrap()).unwrap();
+            cluster.load_image(assembled.path(), &image);
+        } else {
+            cluster.load_image(&file, &image);
+        }
     }
     let applied = kubectl.run_with_input(&["apply", "-f", "-"], &manifest.replace("NAMESPACE", name));
     match &scenario.refused {
