@@ -2,7 +2,7 @@
 //!
 //! As in Kubernetes, lists and watches can go back at least five minutes, and at most twice as long.
 
-use k8w_storage::datastore::{Datastore, Revision};
+use k8w_storage::datastore::{Datastore, Error, Revision};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
@@ -28,10 +28,12 @@ async fn run(datastore: Weak<dyn Datastore>) {
 
 /// Compacts to `before` and returns the revision to compact to next time.
 async fn step(datastore: &dyn Datastore, before: Option<Revision>) -> Option<Revision> {
-    if let Some(before) = before
-        && let Err(error) = datastore.compact(before).await
-    {
-        tracing::warn!(%error, "the datastore cannot be compacted");
+    if let Some(before) = before {
+        match datastore.compact(before).await {
+            // Nothing has happened since, or another API server was first.
+            Ok(()) | Err(Error::Compacted { .. }) => {}
+            Err(error) => tracing::warn!(%error, "the datastore cannot be compacted"),
+        }
     }
     match datastore.revision().await {
         Ok(revision) => Some(revision),
@@ -46,7 +48,7 @@ async fn step(datastore: &dyn Datastore, before: Option<Revision>) -> Option<Rev
 mod tests {
     use super::*;
     use k8w_storage::datastore::memory::Memory;
-    use k8w_storage::datastore::{Error, KeyRange, ListRequest, Txn, Write};
+    use k8w_storage::datastore::{KeyRange, ListRequest, Txn, Write};
 
     #[tokio::test]
     async fn history_is_kept_for_one_interval_at_least() {

@@ -14,7 +14,7 @@ use crate::watch_cache::WatchCache;
 use crate::{admission, authn, authz, compaction};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use k8w_kinds::registry;
-use k8w_storage::datastore::{self, Datastore, compaction};
+use k8w_storage::datastore::{self, Datastore};
 use std::sync::Arc;
 
 /// Why an API server did not start.
@@ -71,7 +71,6 @@ impl ApiServer {
     /// Starts with the standard plugins; when this returns, reads are served from memory and the objects that every
     /// cluster has are there.
     pub async fn start(config: Config, datastore: Arc<dyn Datastore>) -> Result<Arc<Self>, StartError> {
-        tokio::spawn(compaction::run(Arc::downgrade(&datastore), compaction::HISTORY));
         let cache = WatchCache::start(datastore.clone()).await?;
         let plugins = Plugins::standard(&config, &cache);
         let server = Self::assemble(config, datastore, cache, plugins);

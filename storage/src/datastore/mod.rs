@@ -3,7 +3,6 @@
 //! Keys and values are bytes. Every transaction that writes gets one new [`Revision`], shared by all of its writes.
 //! [`Datastore`] states what callers may rely on; every backend proves it by running the one behaviour suite.
 
-pub mod compaction;
 pub mod embedded;
 pub mod etcd;
 mod journal;
