@@ -153,3 +153,26 @@ async fn others_can_verify_tokens() {
     assert_eq!((&keys["keys"][0]["kid"], &keys["keys"][0]["alg"]), (&header["kid"], &header["alg"]));
     assert_eq!(cluster.get(As::User("jane", &[]), "/openid/v1/jwks").await.code, 403);
 }
+
+#[tokio::test]
+async fn a_node_gets_tokens_of_its_own_pods_alone() {
+    let cluster = cluster().await;
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}});
+    cluster.make(node).await;
+    let spec = json!({"nodeName": "n1", "serviceAccountName": "robot", "containers": [{"name": "a", "image": "x"}]});
+    cluster.make(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": spec})).await;
+    let ask = async |user: &str, spec: Value| {
+        let node = As::User(user, &["system:nodes", "system:authenticated"]);
+        cluster.post(node, &format!("{ACCOUNTS}/robot/token"), &json!({"spec": spec})).await
+    };
+    let bound = json!({"boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": "p"}});
+    cluster.server.cache.catch_up().await.unwrap();
+    let answer = ask("system:node:n1", bound.clone()).await.ok();
+    let user = whoami(&cluster, answer["status"]["token"].as_str().unwrap()).await.unwrap();
+    assert_eq!(user["extra"]["authentication.kubernetes.io/node-name"], json!(["n1"]));
+    assert_eq!(
+        ask("system:node:n1", json!({})).await.error().2,
+        "serviceaccounts \"robot\" is forbidden: node requested token not bound to a pod"
+    );
+    assert_eq!(ask("system:node:n2", bound).await.error().0, 403);
+}

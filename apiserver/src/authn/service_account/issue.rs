@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::{Claims, Identity, ObjectRef, Private, Tokens};
 use crate::ApiServer;
+use crate::authz::node_name;
 use crate::authz::rbac::index::service_account_user;
 use crate::call::Call;
 use crate::respond;
@@ -38,6 +39,9 @@ pub fn serve(server: Arc<ApiServer>, mut call: Call) -> BoxFuture<'static, Answe
         let lifetime = lifetime_seconds(&request)?;
         server.cache.catch_up().await?;
         let private = bind(&server, &call.info.namespace, &call.info.name, &request)?;
+        if let Some(node) = node_name(&call.user) {
+            restrict_to_node(node, &private, &call.info.name)?;
+        }
         let now = Timestamp::now();
         let mut audiences: Vec<String> =
             list(&request, &["spec", "audiences"]).iter().filter_map(Value::as_str).map(str::to_owned).collect();
@@ -139,6 +143,16 @@ fn bind(server: &ApiServer, namespace: &str, name: &str, request: &Value) -> Res
         _ => private.node = Some(object),
     }
     Ok(private)
+}
+
+/// A node asks for tokens of the pods that run on it (NodeRestriction).
+fn restrict_to_node(node: &str, private: &Private, account: &str) -> Result<(), Status> {
+    let why = match (&private.pod, &private.node) {
+        (None, _) => "node requested token not bound to a pod",
+        (Some(_), Some(own)) if own.name == node => return Ok(()),
+        (Some(_), _) => "node requested token bound to a pod scheduled on a different node",
+    };
+    Err(Status::forbidden("", "serviceaccounts", account, why))
 }
 
 /// `GET /openid/v1/jwks`.
