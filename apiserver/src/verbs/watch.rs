@@ -29,6 +29,8 @@ use tokio::time::{Instant, sleep_until};
 
 /// How long a watch lasts when the client does not say: this, and up to twice as long, so that not all end at once.
 const DEFAULT_TIMEOUT_SECONDS: u64 = 1800;
+/// How long a watch lasts at most.
+const LONGEST_TIMEOUT_SECONDS: u64 = 24 * 3600;
 /// How often a quiet watch is told how far it has got.
 const BOOKMARK_INTERVAL_SECONDS: u64 = 60;
 /// Events that are ready are sent together up to about this much.
@@ -43,7 +45,7 @@ pub async fn serve(server: &ApiServer, resource: &Arc<Resource>, call: Call) -> 
     let bookmarks = call.query.flag("allowWatchBookmarks");
     let timeout = match call.query.non_empty("timeoutSeconds").map(str::parse::<u64>) {
         None | Some(Ok(0)) => rand::rng().random_range(DEFAULT_TIMEOUT_SECONDS..2 * DEFAULT_TIMEOUT_SECONDS),
-        Some(Ok(seconds)) => seconds,
+        Some(Ok(seconds)) => seconds.min(LONGEST_TIMEOUT_SECONDS),
         Some(Err(_)) => return Err(Status::bad_request("timeoutSeconds: Invalid value: must be a number")),
     };
     let (initial_end, started) = start(server, resource, &call).await?;

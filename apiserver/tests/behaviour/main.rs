@@ -17,6 +17,7 @@ mod events;
 mod field_validation;
 mod generated_names;
 mod health;
+mod hostile_input;
 mod impersonation;
 mod objects;
 mod patches;
