@@ -35,7 +35,7 @@ pub trait Engine: Send + Sync + 'static {
     async fn start(&self, spec: ContainerSpec) -> Result<(), EngineError>;
 
     /// Stops accepting work, lets what runs drain for `grace`, then interrupts it. Returns at once; `Exited` follows.
-    /// Unknown and ended containers are ignored.
+    /// A second call with a shorter grace shortens the first. Unknown and ended containers are ignored.
     async fn stop(&self, id: &ContainerId, grace: Duration);
 
     /// What a running container uses; `None` when it does not run.

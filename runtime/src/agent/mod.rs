@@ -16,10 +16,13 @@ mod hooks;
 mod jobs;
 mod launch;
 mod probes;
+mod quota;
 mod record;
 mod refs;
 mod setup;
 mod shared;
+#[cfg(test)]
+mod tests;
 mod tokens;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -159,9 +162,14 @@ impl Node {
         };
         let Some(uid) = keeper.register(&shutdown).await else { return Ok(()) };
         tasks.spawn(keeper.keep(uid, shutdown.clone()));
-        let addresses = AddressPool::new(shared.config.wasm_cidr);
-        let mut agent =
-            Agent { shared, addresses, pods: HashMap::new(), timers: BTreeSet::new(), listed: None, swept: false };
+        let mut agent = Agent {
+            addresses: AddressPool::new(shared.config.wasm_cidr),
+            leftovers: jobs::leftovers(&shared.config),
+            shared,
+            pods: HashMap::new(),
+            timers: BTreeSet::new(),
+            listed: None,
+        };
         agent.run(engine_events, results, references, &shutdown).await;
         tasks.close();
         let _ = tokio::time::timeout(SHUTDOWN_WAIT, tasks.wait()).await;
@@ -210,8 +218,8 @@ struct Agent {
     timers: BTreeSet<(Timestamp, String)>,
     /// Uids seen so far while the watch lists anew.
     listed: Option<HashSet<String>>,
-    /// Directories of pods that are gone were removed, after the first list.
-    swept: bool,
+    /// Directories that were here at the start; those of pods that are gone are removed after the first list.
+    leftovers: Vec<(String, PathBuf)>,
 }
 
 impl Agent {
@@ -249,10 +257,7 @@ impl Agent {
     fn handle(&mut self, event: Event) {
         match event {
             Event::Watched(event) => self.watched(*event),
-            Event::Engine(event) => {
-                let (uid, event) = shared::from_engine(event);
-                self.process(&uid, event);
-            }
+            Event::Engine(event) => self.reported(event),
             Event::Pod { uid, event } => self.process(&uid, event),
             Event::Volumes { uid, result } => {
                 if let Some(record) = self.pods.get_mut(&uid) {
@@ -284,6 +289,18 @@ impl Agent {
         }
     }
 
+    /// An engine's event. Where the end of the log is to be the message of a failure, it is read first.
+    fn reported(&mut self, event: EngineEvent) {
+        let (uid, event) = shared::from_engine(event);
+        if let Some(record) = self.pods.get(&uid)
+            && let Some(reads_log) = jobs::explain_exit(&self.shared, &record.pod, &event)
+        {
+            tokio::spawn(reads_log);
+            return;
+        }
+        self.process(&uid, event);
+    }
+
     fn watched(&mut self, event: watcher::Event<Pod>) {
         match event {
             watcher::Event::Init => self.listed = Some(HashSet::new()),
@@ -299,9 +316,7 @@ impl Agent {
                 for uid in gone {
                     self.process(&uid, state::Event::Removed);
                 }
-                if !std::mem::replace(&mut self.swept, true) {
-                    tokio::spawn(jobs::sweep(self.shared.clone(), listed));
-                }
+                tokio::spawn(jobs::sweep(std::mem::take(&mut self.leftovers), listed));
             }
             watcher::Event::Apply(pod) => self.applied(pod),
             watcher::Event::Delete(pod) => {

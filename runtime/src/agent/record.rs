@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::shared::Shared;
-use super::{jobs, launch, probes, setup};
+use super::{jobs, launch, probes, quota, setup};
 use crate::engine::ContainerId;
 use crate::pod::backoff;
 use crate::pod::state::{Action, Life, PodState, SetupError};
@@ -36,6 +36,7 @@ pub(super) struct Record {
     address: Option<Ipv4Addr>,
     seen: Timestamp,
     setup: Option<AbortOnDropHandle<()>>,
+    quota: Option<AbortOnDropHandle<()>>,
     launches: HashMap<String, CancellationToken>,
     runs: HashMap<String, Run>,
     live: PodStatus,
@@ -72,6 +73,7 @@ impl Record {
             address,
             seen: now,
             setup: None,
+            quota: None,
             launches: HashMap::new(),
             runs: HashMap::new(),
             live,
@@ -159,6 +161,9 @@ impl Record {
             }
             Err(_) => None,
         };
+        if result.is_ok() && self.quota.is_none() {
+            self.quota = quota::watch(shared, &self.pod).map(|watch| AbortOnDropHandle::new(tokio::spawn(watch)));
+        }
         if std::mem::take(&mut self.refresh_again) {
             self.refresh(shared);
         }
@@ -174,6 +179,7 @@ impl Record {
     pub fn close(&mut self, shared: &Arc<Shared>) -> Option<Ipv4Addr> {
         let uid = self.pod.uid().unwrap_or_default();
         self.setup = None;
+        self.quota = None;
         self.refresh_at = None;
         self.runs.clear();
         self.launches.clear();
@@ -185,6 +191,7 @@ impl Record {
     /// The agent stops: what runs is to be stopped, and nothing of it is told to the API.
     pub fn abandon(&mut self) -> Vec<ContainerId> {
         self.setup = None;
+        self.quota = None;
         for (_, cancel) in self.launches.drain() {
             cancel.cancel();
         }

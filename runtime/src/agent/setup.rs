@@ -16,6 +16,7 @@ use k8w_storage::volume::{
 };
 use kube::ResourceExt;
 use kube::api::Api;
+use serde_json::{Map, Value};
 
 use super::shared::Shared;
 use super::{Event, tokens};
@@ -40,9 +41,11 @@ enum Error {
     #[error(transparent)]
     Downward(#[from] downward::Error),
     #[error("failed to fetch token: {0}")]
-    Token(kube::Error),
+    Token(String),
     #[error("{0} volumes are not supported on this node")]
-    Unsupported(&'static str),
+    Unsupported(String),
+    #[error("emptyDir medium {0} is not supported on this node")]
+    Medium(String),
     #[error("hostPath type \"{0}\" is unknown")]
     HostPathType(String),
     #[error("the node is stopping")]
@@ -88,7 +91,7 @@ async fn check_runtime_class(shared: &Shared, pod: &Pod) -> Result<(), SetupErro
         Some(handler) => handler,
         None => {
             let api: Api<RuntimeClass> = Api::all(shared.client.clone());
-            let found = api.get_opt(class).await.map_err(|error| sandbox_error(error.to_string()))?;
+            let found = api.get_opt(class).await.map_err(|error| sandbox_error(sentence(error)))?;
             let missing = || sandbox_error(format!("RuntimeClass \"{class}\" not found"));
             let handler = found.ok_or_else(missing)?.handler;
             shared.remember_handler(class, &handler);
@@ -119,8 +122,8 @@ impl Maker<'_> {
         let dir = mounts::place(volume, self.pod_dir).dir;
         let namespace = self.namespace();
         if let Some(source) = &volume.empty_dir {
-            if source.medium.as_deref().is_some_and(|medium| !medium.is_empty()) {
-                return Err(Error::Unsupported("emptyDir medium other than the node's disk:"));
+            if let Some(medium) = source.medium.clone().filter(|medium| !medium.is_empty()) {
+                return Err(Error::Medium(medium));
             }
             blocking(move || empty_dir::create(&dir)).await?;
         } else if let Some(source) = &volume.host_path {
@@ -177,13 +180,15 @@ impl Maker<'_> {
             Ok((self.downward(source.items.as_deref().unwrap_or_default(), mode)?, None))
         } else if let Some(source) = &source.service_account_token {
             let now = Timestamp::now();
-            let token = tokens::request(&self.shared.client, self.pod, source, now).await.map_err(Error::Token)?;
+            let token = tokens::request(&self.shared.client, self.pod, source, now)
+                .await
+                .map_err(|error| Error::Token(sentence(error)))?;
             let file = File { bytes: token.text.into(), mode: TOKEN_MODE };
             Ok((Files::from([(source.path.clone(), file)]), Some(token.renew_at)))
         } else if source.cluster_trust_bundle.is_some() {
-            Err(Error::Unsupported("projected clusterTrustBundle"))
+            Err(Error::Unsupported("projected clusterTrustBundle".to_owned()))
         } else {
-            Err(Error::Unsupported("projected podCertificate"))
+            Err(Error::Unsupported("projected podCertificate".to_owned()))
         }
     }
 
@@ -238,16 +243,18 @@ fn mode(given: Option<i32>, default: u32) -> u32 {
 }
 
 /// The name of a volume's source in the API, for those that are refused.
-fn source_name(volume: &Volume) -> &'static str {
-    let sources: [(&str, bool); 8] = [
-        ("persistentVolumeClaim", volume.persistent_volume_claim.is_some()),
-        ("nfs", volume.nfs.is_some()),
-        ("csi", volume.csi.is_some()),
-        ("ephemeral", volume.ephemeral.is_some()),
-        ("image", volume.image.is_some()),
-        ("gitRepo", volume.git_repo.is_some()),
-        ("iscsi", volume.iscsi.is_some()),
-        ("fc", volume.fc.is_some()),
-    ];
-    sources.into_iter().find(|(_, given)| *given).map_or("such", |(name, _)| name)
+fn source_name(volume: &Volume) -> String {
+    let fields = match serde_json::to_value(volume) {
+        Ok(Value::Object(fields)) => fields,
+        _ => Map::new(),
+    };
+    fields.into_iter().map(|(name, _)| name).find(|name| name != "name").unwrap_or_else(|| "emptyDir".to_owned())
+}
+
+/// What the API server said, or what kept it from saying anything.
+fn sentence(error: kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message,
+        other => other.to_string(),
+    }
 }

@@ -13,6 +13,8 @@ mod keyring;
 mod layer;
 mod registry;
 mod store;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -131,15 +133,17 @@ impl Images {
     ) -> Result<Image, Error> {
         let name = request.image;
         let reference: Reference = name.parse().map_err(|_| Error::InvalidName(name.to_owned()))?;
-        let lock = self.lock_for(&reference.whole());
         let only_local = reference.registry() == LOCAL_REGISTRY;
-        if request.policy != Policy::Always || only_local {
-            let _alone = lock.lock().await;
-            if let Some(image) = store::find(&self.blobs, &reference)? {
-                let text = format!("Container image \"{name}\" already present on machine");
-                request.recorder.pod(request.pod, Some(request.container), false, "Pulled", text);
-                return Ok(image);
-            }
+        let waited_from = Instant::now();
+        let lock = self.lock_for(&reference.whole());
+        // Who waited for another's pull of the same image finds it here.
+        let _alone = lock.lock().await;
+        if (request.policy != Policy::Always || only_local)
+            && let Some(image) = store::find(&self.blobs, &reference)?
+        {
+            let text = format!("Container image \"{name}\" already present on machine");
+            request.recorder.pod(request.pod, Some(request.container), false, "Pulled", text);
+            return Ok(image);
         }
         if request.policy == Policy::Never {
             return Err(Error::NeverPull(name.to_owned()));
@@ -147,18 +151,16 @@ impl Images {
         if only_local {
             return Err(Error::NotLoaded(name.to_owned()));
         }
-        self.pull(&request, &reference, &lock, secrets).await
+        self.pull(&request, &reference, waited_from, secrets).await
     }
 
     async fn pull(
         &self,
         request: &Request<'_>,
         reference: &Reference,
-        lock: &tokio::sync::Mutex<()>,
+        waited_from: Instant,
         secrets: impl Future<Output = Vec<Contents>>,
     ) -> Result<Image, Error> {
-        let waited_from = Instant::now();
-        let _alone = lock.lock().await;
         let _permit = self.pulls.acquire().await;
         let begun = Instant::now();
         let name = request.image;

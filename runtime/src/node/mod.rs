@@ -46,14 +46,14 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Creates the Node or brings an existing one up to date, trying until it works or shutdown. Returns its uid.
+    /// Creates the Node or brings an existing one up to date, trying until it works. Returns its uid; `None` at shutdown.
     pub async fn register(&self, shutdown: &CancellationToken) -> Option<String> {
         let mut wait = RETRY_MIN;
         loop {
             match self.try_register().await {
                 Ok(node) => {
                     self.record(&node, "Starting", "Starting kubelet.");
-                    return node.metadata.uid;
+                    return Some(node.metadata.uid.unwrap_or_default());
                 }
                 Err(error) => tracing::warn!(%error, "the node could not be registered, trying again"),
             }

@@ -3,7 +3,7 @@
 //! It is a service without a listener: the API server's proxy calls it in process, or a listener serves it over TLS to
 //! whoever has the API server's client certificate. It authenticates nobody itself.
 
-mod log_stream;
+pub(crate) mod log_stream;
 mod stats;
 
 use std::convert::Infallible;

@@ -237,6 +237,11 @@ pub enum Event {
         attempt: u32,
         message: String,
     },
+    /// The node ends the pod: `Evicted`, and why.
+    Condemned {
+        reason: &'static str,
+        message: String,
+    },
     /// Something the pod refers to changed: what was refused for its configuration is tried now.
     Nudge,
     /// Time has passed.
@@ -335,7 +340,7 @@ impl PodState {
     pub fn is_initialized(&self) -> bool {
         self.containers.iter().all(|container| match container.plan.role {
             Role::Init => container.succeeded(),
-            Role::Sidecar => container.is_started() || container.last.is_some() && self.main_has_begun(),
+            Role::Sidecar => container.is_started() || self.main_has_begun(),
             Role::Main => true,
         })
     }

@@ -64,6 +64,11 @@ impl PodState {
                     self.stop(index, StopCause::Unhealthy, self.plan.grace, text, out);
                 }
             }
+            Event::Condemned { reason, message } if self.ending.is_none() && self.outcome.is_none() => {
+                out.push(Action::Emit { warning: true, reason, message: message.clone(), container: None });
+                self.ending = Some(Ending::Condemned { reason, message });
+            }
+            Event::Condemned { .. } => {}
             Event::Nudge => self.nudge(now),
             Event::Tick => {}
         }

@@ -1,1 +1,685 @@
+//! Whole lives of pods as event lists and the actions they lead to.
 
+use std::time::Duration;
+
+use expect_test::{Expect, expect};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1 as core;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn at(second: f64) -> Timestamp {
+    Timestamp::from_millisecond(1_700_000_000_000 + (second * 1_000.0) as i64).unwrap()
+}
+
+fn plan(spec: Value) -> PodPlan {
+    let pod: core::Pod = serde_json::from_value(json!({
+        "metadata": { "name": "p", "namespace": "ns", "uid": "u" }, "spec": spec
+    }))
+    .unwrap();
+    PodPlan::of(&pod)
+}
+
+fn one(policy: &str) -> PodPlan {
+    plan(json!({ "restartPolicy": policy, "containers": [{ "name": "c", "image": "i" }] }))
+}
+
+/// A pod under test, with everything that happened to it written down.
+struct Life {
+    state: PodState,
+    story: String,
+}
+
+impl Life {
+    fn new(plan: PodPlan) -> Life {
+        Life { state: PodState::new(plan, at(0.0)), story: String::new() }
+    }
+
+    /// A pod whose volumes are there.
+    fn set_up(plan: PodPlan) -> Life {
+        let mut life = Life::new(plan);
+        life.then(0.0, Event::Tick).then(0.0, Event::SetUp(Ok(())));
+        life
+    }
+
+    fn then(&mut self, second: f64, event: Event) -> &mut Life {
+        let actions = step(&mut self.state, event.clone(), at(second));
+        self.story += &format!("{second}s {}\n", told(&event));
+        for action in &actions {
+            self.story += &format!("  {}\n", shown(action));
+        }
+        let lives: Vec<String> = self.state.containers().iter().map(lived).collect();
+        self.story += &format!("  => {} {}\n", self.state.phase().as_str(), lives.join(" "));
+        self
+    }
+
+    fn started(&mut self, second: f64, container: &str) -> &mut Life {
+        let attempt = self.state.container(container).unwrap().attempt;
+        self.then(second, Event::Started { container: container.to_owned(), attempt })
+    }
+
+    fn exited(&mut self, second: f64, container: &str, exit_code: i32) -> &mut Life {
+        let attempt = self.state.container(container).unwrap().attempt;
+        let reason = if exit_code == 0 { "Completed" } else { "Error" }.to_owned();
+        let container = container.to_owned();
+        self.then(second, Event::Exited { container, attempt, exit_code, reason, message: String::new() })
+    }
+
+    fn refused(&mut self, second: f64, container: &str, reason: RefusalReason) -> &mut Life {
+        let attempt = self.state.container(container).unwrap().attempt;
+        let refusal = Refusal { reason, message: "why".to_owned() };
+        self.then(second, Event::Refused { container: container.to_owned(), attempt, refusal })
+    }
+
+    fn deleted(&mut self, second: f64, grace: u64) -> &mut Life {
+        let plan = PodPlan { deletion_grace: Some(Duration::from_secs(grace)), ..self.state.plan().clone() };
+        self.then(second, Event::Plan(plan))
+    }
+
+    fn check(&self, expected: Expect) {
+        expected.assert_eq(&self.story);
+    }
+}
+
+fn told(event: &Event) -> String {
+    match event {
+        Event::Plan(plan) => format!("plan (deletion grace {:?})", plan.deletion_grace),
+        Event::Refused { container, refusal, .. } => format!("{container} refused: {}", refusal.reason.as_str()),
+        Event::Started { container, attempt } => format!("{container}/{attempt} started"),
+        Event::Exited { container, attempt, exit_code, .. } => format!("{container}/{attempt} exited {exit_code}"),
+        Event::Probed { container, probe, healthy, .. } => format!("{container} {probe:?} {healthy}"),
+        other => format!("{other:?}"),
+    }
+}
+
+fn shown(action: &Action) -> String {
+    match action {
+        Action::Emit { reason, message, .. } => format!("event {reason}: {message}"),
+        Action::Launch { container, attempt } => format!("launch {container}/{attempt}"),
+        Action::Cancel { container, attempt } => format!("cancel {container}/{attempt}"),
+        Action::Stop { container, attempt, grace } => format!("stop {container}/{attempt} within {grace:?}"),
+        other => format!("{other:?}").to_lowercase(),
+    }
+}
+
+fn lived(container: &Container) -> String {
+    let life = match &container.life {
+        super::Life::Pending => "pending".to_owned(),
+        super::Life::Launching { .. } => "launching".to_owned(),
+        super::Life::Refused { refusal, .. } => refusal.reason.as_str().to_owned(),
+        super::Life::Running(run) if run.ready => "ready".to_owned(),
+        super::Life::Running(_) => "running".to_owned(),
+        super::Life::Stopping { .. } => "stopping".to_owned(),
+        super::Life::Exited { exit, restart_at: None } => format!("exited({})", exit.exit_code),
+        super::Life::Exited { .. } => "crash-loop".to_owned(),
+    };
+    format!("{}/{}={life}", container.plan.name, container.attempt)
+}
+
+#[test]
+fn a_server_starts_and_is_deleted() {
+    let mut life = Life::new(one("Always"));
+    life.then(0.0, Event::Tick).then(0.1, Event::SetUp(Ok(()))).started(0.2, "c").deleted(5.0, 30).deleted(6.0, 2);
+    life.exited(7.0, "c", 137);
+    life.then(7.1, Event::Removed);
+    life.check(expect![[r#"
+        0s Tick
+          setup
+          => Pending c/0=pending
+        0.1s SetUp(Ok(()))
+          launch c/0
+          => Pending c/0=launching
+        0.2s c/0 started
+          event Created: Container created
+          event Started: Container started
+          => Running c/0=ready
+        5s plan (deletion grace Some(30s))
+          event Killing: Stopping container c
+          stop c/0 within 30s
+          => Running c/0=stopping
+        6s plan (deletion grace Some(2s))
+          stop c/0 within 2s
+          => Running c/0=stopping
+        7s c/0 exited 137
+          close
+          delete
+          => Failed c/0=exited(137)
+        7.1s Removed
+          forget
+          => Failed c/0=exited(137)
+    "#]]);
+}
+
+#[test]
+fn a_crashing_container_backs_off() {
+    let mut life = Life::set_up(one("Always"));
+    life.started(1.0, "c").exited(2.0, "c", 1).started(2.1, "c").exited(3.0, "c", 1);
+    assert_eq!(life.state.next_wake(), Some(at(13.0)));
+    life.then(12.9, Event::Tick).then(13.0, Event::Tick);
+    life.check(expect![[r#"
+        0s Tick
+          setup
+          => Pending c/0=pending
+        0s SetUp(Ok(()))
+          launch c/0
+          => Pending c/0=launching
+        1s c/0 started
+          event Created: Container created
+          event Started: Container started
+          => Running c/0=ready
+        2s c/0 exited 1
+          launch c/1
+          => Running c/1=launching
+        2.1s c/1 started
+          event Created: Container created
+          event Started: Container started
+          => Running c/1=ready
+        3s c/1 exited 1
+          event BackOff: Back-off restarting failed container c in pod p_ns(u)
+          => Running c/1=crash-loop
+        12.9s Tick
+          => Running c/1=crash-loop
+        13s Tick
+          launch c/2
+          => Running c/2=launching
+    "#]]);
+}
+
+#[test]
+fn policies_decide_what_an_exit_means() {
+    let outcome = |policy: &str, exit_code: i32| {
+        let mut life = Life::set_up(one(policy));
+        life.started(1.0, "c").exited(2.0, "c", exit_code);
+        life.state.phase()
+    };
+    assert_eq!(outcome("Never", 0), Phase::Succeeded);
+    assert_eq!(outcome("Never", 1), Phase::Failed);
+    assert_eq!(outcome("OnFailure", 0), Phase::Succeeded);
+    assert_eq!(outcome("OnFailure", 1), Phase::Running);
+    assert_eq!(outcome("Always", 0), Phase::Running);
+}
+
+#[test]
+fn init_containers_run_in_order_and_sidecars_stay() {
+    let mut life = Life::set_up(plan(json!({
+        "restartPolicy": "Never",
+        "initContainers": [
+            { "name": "i", "image": "i" }, { "name": "s", "image": "s", "restartPolicy": "Always",
+              "startupProbe": { "httpGet": { "port": 80 } } }
+        ],
+        "containers": [{ "name": "c", "image": "i" }]
+    })));
+    life.started(1.0, "i").exited(2.0, "i", 0).started(3.0, "s");
+    let container = "s".to_owned();
+    life.then(4.0, Event::Probed { container, attempt: 0, probe: ProbeKind::Startup, healthy: true });
+    life.started(5.0, "c").exited(6.0, "c", 0).exited(7.0, "s", 143);
+    life.check(expect![[r#"
+        0s Tick
+          setup
+          => Pending i/0=pending s/0=pending c/0=pending
+        0s SetUp(Ok(()))
+          launch i/0
+          => Pending i/0=launching s/0=pending c/0=pending
+        1s i/0 started
+          event Created: Container created
+          event Started: Container started
+          => Pending i/0=ready s/0=pending c/0=pending
+        2s i/0 exited 0
+          launch s/0
+          => Pending i/0=exited(0) s/0=launching c/0=pending
+        3s s/0 started
+          event Created: Container created
+          event Started: Container started
+          => Pending i/0=exited(0) s/0=running c/0=pending
+        4s s Startup true
+          launch c/0
+          => Pending i/0=exited(0) s/0=ready c/0=launching
+        5s c/0 started
+          event Created: Container created
+          event Started: Container started
+          => Running i/0=exited(0) s/0=ready c/0=ready
+        6s c/0 exited 0
+          event Killing: Stopping container s
+          stop s/0 within 30s
+          => Running i/0=exited(0) s/0=stopping c/0=exited(0)
+        7s s/0 exited 143
+          close
+          => Succeeded i/0=exited(0) s/0=exited(143) c/0=exited(0)
+    "#]]);
+}
+
+#[test]
+fn a_failed_init_container_fails_a_pod_that_never_restarts() {
+    let mut life = Life::set_up(plan(json!({
+        "restartPolicy": "Never",
+        "initContainers": [{ "name": "i", "image": "i" }], "containers": [{ "name": "c", "image": "i" }]
+    })));
+    life.started(1.0, "i").exited(2.0, "i", 3);
+    assert_eq!(life.state.phase(), Phase::Failed);
+}
+
+#[test]
+fn a_missing_image_is_tried_again_and_can_be_deleted() {
+    let mut life = Life::set_up(one("Always"));
+    life.refused(1.0, "c", RefusalReason::ErrImagePull).then(3.0, Event::Tick).then(11.0, Event::Tick);
+    life.refused(12.0, "c", RefusalReason::ErrImagePull).deleted(13.0, 30);
+    life.check(expect![[r#"
+        0s Tick
+          setup
+          => Pending c/0=pending
+        0s SetUp(Ok(()))
+          launch c/0
+          => Pending c/0=launching
+        1s c refused: ErrImagePull
+          event Failed: Failed to pull image "i": why
+          event Failed: Error: ErrImagePull
+          => Pending c/0=ErrImagePull
+        3s Tick
+          event BackOff: Back-off pulling image "i"
+          event Failed: Error: ImagePullBackOff
+          => Pending c/0=ImagePullBackOff
+        11s Tick
+          launch c/0
+          => Pending c/0=launching
+        12s c refused: ErrImagePull
+          event Failed: Failed to pull image "i": why
+          event Failed: Error: ErrImagePull
+          => Pending c/0=ErrImagePull
+        13s plan (deletion grace Some(30s))
+          close
+          delete
+          => Failed c/0=ErrImagePull
+    "#]]);
+}
+
+#[test]
+fn a_launch_is_called_off_when_the_pod_goes() {
+    let mut life = Life::set_up(one("Always"));
+    life.deleted(1.0, 30).deleted(1.5, 30).refused(2.0, "c", RefusalReason::Cancelled);
+    life.check(expect![[r#"
+        0s Tick
+          setup
+          => Pending c/0=pending
+        0s SetUp(Ok(()))
+          launch c/0
+          => Pending c/0=launching
+        1s plan (deletion grace Some(30s))
+          cancel c/0
+          => Pending c/0=launching
+        1.5s plan (deletion grace Some(30s))
+          => Pending c/0=launching
+        2s c refused: ContainerCreating
+          close
+          delete
+          => Failed c/0=pending
+    "#]]);
+}
+
+#[test]
+fn a_launch_that_was_too_far_to_be_called_off_is_stopped() {
+    let mut life = Life::set_up(one("Always"));
+    life.deleted(1.0, 30).started(2.0, "c").exited(3.0, "c", 0);
+    life.check(expect![[r#"
+        0s Tick
+          setup
+          => Pending c/0=pending
+        0s SetUp(Ok(()))
+          launch c/0
+          => Pending c/0=launching
+        1s plan (deletion grace Some(30s))
+          cancel c/0
+          => Pending c/0=launching
+        2s c/0 started
+          event Created: Container created
+          event Started: Container started
+          event Killing: Stopping container c
+          stop c/0 within 30s
+          => Running c/0=stopping
+        3s c/0 exited 0
+          close
+          delete
+          => Succeeded c/0=exited(0)
+    "#]]);
+}
+
+#[test]
+fn configuration_errors_wait_for_what_they_miss() {
+    let mut life = Life::set_up(one("Always"));
+    life.refused(1.0, "c", RefusalReason::CreateContainerConfigError).then(2.0, Event::Nudge);
+    life.check(expect![[r#"
+        0s Tick
+          setup
+          => Pending c/0=pending
+        0s SetUp(Ok(()))
+          launch c/0
+          => Pending c/0=launching
+        1s c refused: CreateContainerConfigError
+          event Failed: Error: why
+          => Pending c/0=CreateContainerConfigError
+        2s Nudge
+          launch c/0
+          => Pending c/0=launching
+    "#]]);
+}
+
+#[test]
+fn volumes_are_tried_again() {
+    let mut life = Life::new(one("Always"));
+    let missing = SetupError { reason: "FailedMount", message: "configmap \"x\" not found".to_owned() };
+    life.then(0.0, Event::Tick).then(0.1, Event::SetUp(Err(missing)));
+    assert_eq!(life.state.next_wake(), Some(at(0.6)));
+    life.then(0.6, Event::Tick);
+    life.check(expect![[r#"
+        0s Tick
+          setup
+          => Pending c/0=pending
+        0.1s SetUp(Err(SetupError { reason: "FailedMount", message: "configmap \"x\" not found" }))
+          event FailedMount: configmap "x" not found
+          => Pending c/0=pending
+        0.6s Tick
+          setup
+          => Pending c/0=pending
+    "#]]);
+}
+
+#[test]
+fn a_deadline_ends_a_pod() {
+    let mut life = Life::set_up(plan(json!({
+        "restartPolicy": "OnFailure", "activeDeadlineSeconds": 10, "containers": [{ "name": "c", "image": "i" }]
+    })));
+    life.started(1.0, "c");
+    assert_eq!(life.state.next_wake(), Some(at(10.0)));
+    life.then(10.0, Event::Tick).exited(10.5, "c", 143).then(11.0, Event::Tick);
+    life.check(expect![[r#"
+        0s Tick
+          setup
+          => Pending c/0=pending
+        0s SetUp(Ok(()))
+          launch c/0
+          => Pending c/0=launching
+        1s c/0 started
+          event Created: Container created
+          event Started: Container started
+          => Running c/0=ready
+        10s Tick
+          event DeadlineExceeded: Pod was active on the node longer than the specified deadline
+          event Killing: Stopping container c
+          stop c/0 within 30s
+          => Running c/0=stopping
+        10.5s c/0 exited 143
+          close
+          => Failed c/0=exited(143)
+        11s Tick
+          => Failed c/0=exited(143)
+    "#]]);
+}
+
+#[test]
+fn an_unhealthy_container_is_restarted() {
+    let mut life = Life::set_up(one("Always"));
+    life.started(1.0, "c");
+    let container = "c".to_owned();
+    life.then(2.0, Event::Probed { container, attempt: 0, probe: ProbeKind::Liveness, healthy: false });
+    life.exited(3.0, "c", 143).started(3.1, "c");
+    life.check(expect![[r#"
+        0s Tick
+          setup
+          => Pending c/0=pending
+        0s SetUp(Ok(()))
+          launch c/0
+          => Pending c/0=launching
+        1s c/0 started
+          event Created: Container created
+          event Started: Container started
+          => Running c/0=ready
+        2s c Liveness false
+          event Killing: Container c failed liveness probe, will be restarted
+          stop c/0 within 30s
+          => Running c/0=stopping
+        3s c/0 exited 143
+          launch c/1
+          => Running c/1=launching
+        3.1s c/1 started
+          event Created: Container created
+          event Started: Container started
+          => Running c/1=ready
+    "#]]);
+}
+
+#[test]
+fn a_new_image_restarts_even_what_never_restarts() {
+    let mut life = Life::set_up(one("Never"));
+    life.started(1.0, "c");
+    let mut changed = one("Never");
+    changed.containers[0].image = "j".to_owned();
+    life.then(2.0, Event::Plan(changed)).exited(3.0, "c", 143);
+    life.check(expect![[r#"
+        0s Tick
+          setup
+          => Pending c/0=pending
+        0s SetUp(Ok(()))
+          launch c/0
+          => Pending c/0=launching
+        1s c/0 started
+          event Created: Container created
+          event Started: Container started
+          => Running c/0=ready
+        2s plan (deletion grace None)
+          event Killing: Container c definition changed, will be restarted
+          stop c/0 within 30s
+          => Running c/0=stopping
+        3s c/0 exited 143
+          launch c/1
+          => Running c/1=launching
+    "#]]);
+}
+
+#[test]
+fn restart_rules_speak_before_the_policy() {
+    let mut life = Life::set_up(plan(json!({ "restartPolicy": "Never", "containers": [{ "name": "c", "image": "i",
+        "restartPolicyRules": [{ "action": "Restart", "exitCodes": { "operator": "In", "values": [42] } }] }] })));
+    life.started(1.0, "c").exited(2.0, "c", 42).started(3.0, "c").exited(4.0, "c", 1);
+    assert_eq!((life.state.phase(), life.state.containers()[0].attempt), (Phase::Failed, 1));
+}
+
+#[test]
+fn a_pod_comes_back_after_a_restart_of_the_agent() {
+    let status = |value: Value| serde_json::from_value::<core::PodStatus>(value).unwrap();
+    let restored = |policy: &str, value: Value| {
+        let mut state = PodState::restore(one(policy), &status(value), at(100.0));
+        step(&mut state, Event::Tick, at(100.0));
+        let actions = step(&mut state, Event::SetUp(Ok(())), at(100.0));
+        let lives: Vec<String> = state.containers().iter().map(lived).collect();
+        let actions: Vec<String> = actions.iter().map(shown).collect();
+        format!("{} {} {actions:?}", state.phase().as_str(), lives.join(" "))
+    };
+    let container = |state: Value, last: Value, count: i32| {
+        json!({ "phase": "Running", "startTime": "2023-11-14T22:13:20Z", "containerStatuses": [{ "name": "c",
+            "image": "i", "imageID": "x", "ready": true, "restartCount": count, "state": state, "lastState": last }] })
+    };
+    let running = json!({ "running": { "startedAt": "2023-11-14T22:13:20Z" } });
+    let looping = json!({ "waiting": { "reason": "CrashLoopBackOff" } });
+    let ended = json!({ "terminated": { "exitCode": 0 } });
+    let mut all = String::new();
+    all += &format!("running:  {}\n", restored("Always", container(running.clone(), json!({}), 3)));
+    all += &format!("looping:  {}\n", restored("Always", container(looping, ended.clone(), 3)));
+    all += &format!("never:    {}\n", restored("Never", container(running, json!({}), 0)));
+    let mut finished = container(ended, json!({}), 0);
+    finished["phase"] = json!("Succeeded");
+    all += &format!("finished: {}\n", restored("Never", finished));
+    expect![[r#"
+        running:  Running c/4=launching ["launch c/4"]
+        looping:  Running c/4=launching ["launch c/4"]
+        never:    Failed c/0=exited(137) ["close"]
+        finished: Succeeded c/0=exited(0) []
+    "#]]
+    .assert_eq(&all);
+}
+
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What may happen, with more noise than a well-behaved engine would make.
+    #[derive(Clone, Debug)]
+    enum Happening {
+        SetUp(bool),
+        Started(usize),
+        Exited(usize, i32),
+        Refused(usize, bool),
+        Probed(usize, bool),
+        Delete(u64),
+        Removed,
+        Image(usize),
+        Wait(u32),
+        Stale(usize),
+    }
+
+    fn happening() -> impl Strategy<Value = Happening> {
+        prop_oneof![
+            2 => any::<bool>().prop_map(Happening::SetUp),
+            6 => (0..4_usize).prop_map(Happening::Started),
+            6 => ((0..4_usize), (0..3_i32)).prop_map(|(index, code)| Happening::Exited(index, code)),
+            3 => ((0..4_usize), any::<bool>()).prop_map(|(index, pull)| Happening::Refused(index, pull)),
+            3 => ((0..4_usize), any::<bool>()).prop_map(|(index, healthy)| Happening::Probed(index, healthy)),
+            1 => (0..60_u64).prop_map(Happening::Delete),
+            1 => Just(Happening::Removed),
+            1 => (0..4_usize).prop_map(Happening::Image),
+            6 => (0..700_u32).prop_map(Happening::Wait),
+            2 => (0..4_usize).prop_map(Happening::Stale),
+        ]
+    }
+
+    fn pod(policy: &str) -> PodPlan {
+        plan(json!({
+            "restartPolicy": policy,
+            "initContainers": [{ "name": "i", "image": "i" }, { "name": "s", "image": "i", "restartPolicy": "Always" }],
+            "containers": [{ "name": "a", "image": "i", "readinessProbe": { "httpGet": { "port": 1 } } },
+                           { "name": "b", "image": "i" }]
+        }))
+    }
+
+    fn event(state: &PodState, happening: &Happening) -> Event {
+        let named = |index: usize| (state.containers()[index].plan.name.clone(), state.containers()[index].attempt);
+        match *happening {
+            Happening::SetUp(true) => Event::SetUp(Ok(())),
+            Happening::SetUp(false) => Event::SetUp(Err(SetupError { reason: "FailedMount", message: "m".to_owned() })),
+            Happening::Started(index) => {
+                let (container, attempt) = named(index);
+                Event::Started { container, attempt }
+            }
+            Happening::Exited(index, exit_code) => {
+                let (container, attempt) = named(index);
+                Event::Exited { container, attempt, exit_code, reason: "Error".to_owned(), message: String::new() }
+            }
+            Happening::Refused(index, pull) => {
+                let (container, attempt) = named(index);
+                let cancelled = matches!(state.containers()[index].life, Life::Launching { cancelled: true, .. });
+                let reason = match (cancelled, pull) {
+                    (true, _) => RefusalReason::Cancelled,
+                    (false, true) => RefusalReason::ErrImagePull,
+                    (false, false) => RefusalReason::CreateContainerConfigError,
+                };
+                Event::Refused { container, attempt, refusal: Refusal { reason, message: "m".to_owned() } }
+            }
+            Happening::Probed(index, healthy) => {
+                let (container, attempt) = named(index);
+                let probe = if index % 2 == 0 { ProbeKind::Readiness } else { ProbeKind::Liveness };
+                Event::Probed { container, attempt, probe, healthy }
+            }
+            Happening::Delete(grace) => {
+                let deletion_grace = Some(Duration::from_secs(grace));
+                Event::Plan(PodPlan { deletion_grace, ..state.plan().clone() })
+            }
+            Happening::Removed => Event::Removed,
+            Happening::Image(index) => {
+                let mut plan = state.plan().clone();
+                plan.containers[index].image.push('x');
+                Event::Plan(plan)
+            }
+            Happening::Wait(_) => Event::Tick,
+            Happening::Stale(index) => {
+                let (container, attempt) = named(index);
+                Event::Started { container, attempt: attempt.wrapping_sub(1) }
+            }
+        }
+    }
+
+    use super::super::Life;
+
+    proptest! {
+        #[test]
+        fn whatever_happens_the_pod_stays_sane(
+            policy in prop_oneof![Just("Always"), Just("OnFailure"), Just("Never")],
+            happenings in prop::collection::vec(happening(), 0..120),
+        ) {
+            let mut state = PodState::new(pod(policy), at(0.0));
+            let mut now = 0.0;
+            // By container: the attempt that was launched and has not ended.
+            let mut under_way: std::collections::HashMap<String, u32> = std::collections::HashMap::new();
+            for happening in &happenings {
+                now += if let Happening::Wait(tenths) = happening { f64::from(*tenths) / 10.0 } else { 0.001 };
+                let before = state.clone();
+                let event = event(&state, happening);
+                let actions = step(&mut state, event, at(now));
+                for (old, new) in before.containers().iter().zip(state.containers()) {
+                    prop_assert!(new.attempt >= old.attempt && new.attempt <= old.attempt + 1, "restart counts grow by one");
+                    if !new.is_live() {
+                        under_way.remove(&new.plan.name);
+                    }
+                }
+                for action in &actions {
+                    match action {
+                        Action::Launch { container, attempt } => {
+                            let other = under_way.insert(container.clone(), *attempt);
+                            prop_assert!(other.is_none_or(|other| other < *attempt), "two attempts of {container}");
+                            prop_assert!(state.ending().is_none(), "a pod that ends starts nothing");
+                        }
+                        Action::Close => prop_assert!(!before.is_closed(), "closed once"),
+                        _ => {}
+                    }
+                }
+                if let Some(outcome) = before.outcome() {
+                    prop_assert_eq!(state.outcome(), Some(outcome), "a final phase is final");
+                }
+                if state.is_closed() {
+                    prop_assert!(state.containers().iter().all(|container| !container.is_live()));
+                }
+                if let Some(wake) = state.next_wake() {
+                    let mut later = state.clone();
+                    step(&mut later, Event::Tick, wake.max(at(now)));
+                    prop_assert!(later.next_wake() != Some(wake) || wake > at(now), "a tick that is due does something");
+                }
+            }
+        }
+
+        #[test]
+        fn a_deleted_pod_always_ends(
+            happenings in prop::collection::vec(happening(), 0..60),
+        ) {
+            let mut state = PodState::new(pod("Always"), at(0.0));
+            for (index, happening) in happenings.iter().enumerate() {
+                let event = event(&state, happening);
+                step(&mut state, event, at(index as f64));
+            }
+            let deletion_grace = Some(Duration::from_secs(1));
+            let plan = PodPlan { deletion_grace, ..state.plan().clone() };
+            step(&mut state, Event::Plan(plan), at(1_000.0));
+            // A well-behaved engine answers what is live, at most twice for each container.
+            for _ in 0..2 * state.containers().len() {
+                for index in 0..state.containers().len() {
+                    let answer = match state.containers()[index].life {
+                        Life::Launching { .. } => Happening::Refused(index, false),
+                        Life::Stopping { .. } => Happening::Exited(index, 0),
+                        _ => continue,
+                    };
+                    let event = event(&state, &answer);
+                    step(&mut state, event, at(1_001.0));
+                }
+            }
+            prop_assert!(state.is_closed());
+        }
+    }
+}

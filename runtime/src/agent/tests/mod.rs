@@ -1,0 +1,236 @@
+//! The agent's loop against a fake API and a fake engine.
+
+mod fake_api;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use expect_test::expect;
+use http_body_util::BodyExt;
+use k8w_networking::Network;
+use k8w_storage::blob::BlobStore;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::Node;
+use crate::config::NodeConfig;
+use crate::engine::{
+    Artifact, ContainerId, ContainerSpec, Engine, EngineError, EngineEvent, ExitReason, Prepared, RunsAs, Stats,
+};
+use crate::image::LocalImages;
+use crate::server::NodeService;
+use fake_api::FakeApi;
+
+const POD: &str = "/api/v1/namespaces/ns/pods/p";
+
+/// Starts everything at once, and ends it when told to.
+struct FakeEngine {
+    events: mpsc::Sender<EngineEvent>,
+    started: Mutex<Vec<ContainerSpec>>,
+}
+
+#[async_trait]
+impl Engine for FakeEngine {
+    async fn prepare(&self, artifact: &Artifact) -> Result<Prepared, EngineError> {
+        assert!(artifact.path.is_file());
+        Ok(Prepared { digest: artifact.digest.clone(), runs_as: RunsAs::Http })
+    }
+
+    async fn start(&self, spec: ContainerSpec) -> Result<(), EngineError> {
+        let id = spec.id.clone();
+        std::fs::write(&spec.log_path, "2024-01-01T00:00:00.000000000Z stdout F hello\n").unwrap();
+        self.started.lock().unwrap().push(spec);
+        self.events.send(EngineEvent::Started { id }).await.unwrap();
+        Ok(())
+    }
+
+    async fn stop(&self, id: &ContainerId, _: Duration) {
+        self.exit(id, 143).await;
+    }
+
+    async fn stats(&self, _: &ContainerId) -> Option<Stats> {
+        Some(Stats { memory_bytes: 1_024, ..Stats::default() })
+    }
+}
+
+impl FakeEngine {
+    async fn exit(&self, id: &ContainerId, exit_code: i32) {
+        let (id, reason, message) = (id.clone(), ExitReason::Error, String::new());
+        self.events.send(EngineEvent::Exited { id, exit_code, reason, message }).await.unwrap();
+    }
+
+    fn last_started(&self) -> ContainerSpec {
+        self.started.lock().unwrap().last().cloned().unwrap()
+    }
+}
+
+/// A node on a fake API, with an image named `localhost/hello`.
+struct TestNode {
+    api: FakeApi,
+    engine: Arc<FakeEngine>,
+    service: NodeService,
+    shutdown: CancellationToken,
+    task: JoinHandle<()>,
+    root: Arc<TempDir>,
+}
+
+impl TestNode {
+    fn start() -> TestNode {
+        TestNode::on(FakeApi::new(), Arc::new(tempfile::tempdir().unwrap()))
+    }
+
+    fn on(api: FakeApi, root: Arc<TempDir>) -> TestNode {
+        let (events, receiver) = mpsc::channel(64);
+        let engine = Arc::new(FakeEngine { events, started: Mutex::default() });
+        let blobs = Arc::new(BlobStore::open(&root.path().join("images")).unwrap());
+        let component = root.path().join("hello.wasm");
+        std::fs::write(&component, b"\0asm").unwrap();
+        LocalImages::new(blobs.clone()).load(&component, "localhost/hello").unwrap();
+        let network = Network::new(k8w_networking::Config {
+            service_cidr: "10.96.0.0/16".parse().unwrap(),
+            pod_cidrs: vec!["10.64.0.0/18".parse().unwrap()],
+            wasm_cidr: Some("10.64.0.0/18".parse().unwrap()),
+            cluster_domain: "cluster.local".to_owned(),
+            node_name: "n".to_owned(),
+            client_tls: None,
+        });
+        let config = NodeConfig::new("n", "10.0.0.1".parse().unwrap(), 10250, root.path());
+        let node = Node::new(config, api.client(), engine.clone(), receiver, blobs, network).unwrap();
+        let service = node.service();
+        let shutdown = CancellationToken::new();
+        let until = shutdown.clone();
+        let task = tokio::spawn(async move { node.run(until).await.unwrap() });
+        TestNode { api, engine, service, shutdown, task, root }
+    }
+
+    async fn stop(self) -> (FakeApi, Arc<TempDir>) {
+        self.shutdown.cancel();
+        self.task.await.unwrap();
+        (self.api, self.root)
+    }
+
+    fn create(&self, spec: Value) {
+        let metadata = json!({ "name": "p", "namespace": "ns", "uid": "u", "generation": 1 });
+        let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec, "status": {} });
+        self.api.put(POD, pod);
+    }
+
+    async fn logs(&self, query: &str) -> (u16, String) {
+        let uri = format!("/containerLogs/ns/p/c?{query}");
+        let answer = self.service.handle(http::Request::get(uri).body(()).unwrap()).await;
+        let status = answer.status().as_u16();
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+}
+
+fn simple() -> Value {
+    json!({ "nodeName": "n", "serviceAccountName": "sa", "containers": [{ "name": "c", "image": "localhost/hello",
+        "ports": [{ "containerPort": 8000 }], "env": [{ "name": "A", "value": "x" }] }] })
+}
+
+fn condition(pod: &Value, type_: &str) -> bool {
+    let mut conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
+    conditions.any(|condition| condition["type"] == type_ && condition["status"] == "True")
+}
+
+#[tokio::test]
+async fn a_pod_lives_and_is_deleted() {
+    let node = TestNode::start();
+    node.create(simple());
+    let pod = node.api.wait(POD, |pod| condition(pod, "Ready")).await;
+    assert_eq!((&pod["status"]["phase"], &pod["status"]["podIP"]), (&json!("Running"), &json!("10.64.0.2")));
+    let spec = node.engine.last_started();
+    assert_eq!((spec.http_port, spec.pod.service_account.as_str()), (Some(8_000), "sa"));
+    assert!(spec.env.contains(&("A".to_owned(), "x".to_owned())));
+    assert_eq!(node.logs("").await, (200, "hello\n".to_owned()));
+
+    let mut deleted = pod.clone();
+    deleted["metadata"]["deletionTimestamp"] = json!("2024-01-01T00:00:00Z");
+    deleted["metadata"]["deletionGracePeriodSeconds"] = json!(30);
+    node.api.put(POD, deleted);
+    node.api.wait(POD, Value::is_null).await;
+    assert_eq!(node.logs("").await.0, 404);
+    let (api, root) = node.stop().await;
+    expect!["NodeReady Starting Pulled Created Started Killing"].assert_eq(&api.events().join(" "));
+    assert!(!root.path().join("pods/u").exists());
+}
+
+#[tokio::test]
+async fn one_write_says_that_a_pod_is_ready() {
+    let node = TestNode::start();
+    node.api.wait("/api/v1/nodes/n", |node| condition(node, "Ready")).await;
+    node.create(simple());
+    let pod = node.api.wait(POD, |pod| pod["status"].get("phase").is_some()).await;
+    assert!(condition(&pod, "Ready"), "{pod:#}");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_crash_is_restarted_with_its_log_kept() {
+    let node = TestNode::start();
+    node.create(simple());
+    node.api.wait(POD, |pod| condition(pod, "Ready")).await;
+    node.engine.exit(&node.engine.last_started().id, 1).await;
+    let restarted = |pod: &Value| pod["status"]["containerStatuses"][0]["restartCount"] == 1 && condition(pod, "Ready");
+    let pod = node.api.wait(POD, restarted).await;
+    assert_eq!(pod["status"]["containerStatuses"][0]["lastState"]["terminated"]["exitCode"], 1);
+    assert_eq!(node.logs("previous=true").await, (200, "hello\n".to_owned()));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_pod_misses_is_named_and_awaited() {
+    let node = TestNode::start();
+    let mut spec = simple();
+    spec["containers"][0]["envFrom"] = json!([{ "configMapRef": { "name": "cfg" } }]);
+    spec["containers"][0]["volumeMounts"] = json!([{ "name": "v", "mountPath": "/v" }]);
+    spec["volumes"] = json!([{ "name": "v", "projected": { "sources": [
+        { "serviceAccountToken": { "path": "token" } },
+        { "configMap": { "name": "cfg", "optional": true } } ] } }]);
+    node.create(spec);
+    let waiting = |pod: &Value| pod["status"]["containerStatuses"][0]["state"]["waiting"].clone();
+    let pod = node.api.wait(POD, |pod| waiting(pod)["reason"] == "CreateContainerConfigError").await;
+    assert_eq!(waiting(&pod)["message"], "configmap \"cfg\" not found");
+    let log = node.logs("").await;
+    let why = "container \"c\" in pod \"p\" is waiting to start: CreateContainerConfigError";
+    assert_eq!(log, (400, why.to_owned()));
+
+    let config = |value: &str| json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "cfg", "namespace": "ns" }, "data": { "k": value } });
+    node.api.put("/api/v1/namespaces/ns/configmaps/cfg", config("one"));
+    node.api.wait(POD, |pod| condition(pod, "Ready")).await;
+    let spec = node.engine.last_started();
+    assert!(spec.env.contains(&("k".to_owned(), "one".to_owned())));
+    let volume = &spec.preopens[0].host_dir;
+    assert_eq!(std::fs::read_to_string(volume.join("token")).unwrap(), "secret-token");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn what_wasm_cannot_have_is_refused_by_name() {
+    let node = TestNode::start();
+    let mut spec = simple();
+    spec["hostPID"] = json!(true);
+    node.create(spec);
+    let waiting = |pod: &Value| pod["status"]["containerStatuses"][0]["state"]["waiting"].clone();
+    let pod = node.api.wait(POD, |pod| waiting(pod)["message"].is_string()).await;
+    assert_eq!(waiting(&pod)["message"], "wasm pods do not support spec.hostPID");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn pods_come_back_after_a_restart() {
+    let node = TestNode::start();
+    node.create(simple());
+    node.api.wait(POD, |pod| condition(pod, "Ready")).await;
+    let (api, root) = node.stop().await;
+    let node = TestNode::on(api, root);
+    let restarted = |pod: &Value| pod["status"]["containerStatuses"][0]["restartCount"] == 1 && condition(pod, "Ready");
+    let pod = node.api.wait(POD, restarted).await;
+    assert_eq!(pod["status"]["podIP"], "10.64.0.2");
+    node.stop().await;
+}

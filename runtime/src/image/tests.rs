@@ -1,0 +1,186 @@
+//! Pulls from a registry that speaks just enough of the protocol.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use expect_test::expect;
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use k8w_storage::blob::Digest;
+use oci_client::Reference;
+use oci_client::secrets::RegistryAuth;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::registry::{self, Error};
+
+const COMPONENT: &[u8] = b"\0asm component";
+
+/// What a registry has, by path, with the media type.
+#[derive(Clone, Default)]
+struct Content {
+    answers: HashMap<String, (String, Bytes)>,
+    /// `Authorization` that every request must carry.
+    authorization: Option<String>,
+}
+
+impl Content {
+    fn blob(&mut self, bytes: &[u8]) -> Value {
+        let digest = Digest::of(bytes).to_string();
+        let answer = ("application/octet-stream".to_owned(), Bytes::copy_from_slice(bytes));
+        self.answers.insert(format!("/v2/app/blobs/{digest}"), answer);
+        json!({ "digest": digest, "size": bytes.len() })
+    }
+
+    fn described(&mut self, media_type: &str, bytes: &[u8]) -> Value {
+        let mut descriptor = self.blob(bytes);
+        descriptor["mediaType"] = json!(media_type);
+        descriptor
+    }
+
+    /// Adds a manifest under a tag and under its digest, which is returned.
+    fn manifest(&mut self, tag: &str, media_type: &str, manifest: &Value) -> String {
+        let bytes = Bytes::from(manifest.to_string());
+        let digest = Digest::of(&bytes).to_string();
+        for name in [tag, &digest] {
+            self.answers.insert(format!("/v2/app/manifests/{name}"), (media_type.to_owned(), bytes.clone()));
+        }
+        digest
+    }
+
+    fn artifact(&mut self, tag: &str, layers: &[&str]) -> String {
+        let config = self.described("application/vnd.wasm.config.v0+json", b"{}");
+        let layers: Vec<Value> = layers.iter().map(|layer| self.described(layer, COMPONENT)).collect();
+        let media_type = "application/vnd.oci.image.manifest.v1+json";
+        let manifest = json!({ "schemaVersion": 2, "mediaType": media_type, "config": config, "layers": layers });
+        self.manifest(tag, media_type, &manifest)
+    }
+
+    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        let given = request.headers().get("authorization").and_then(|value| value.to_str().ok());
+        if self.authorization.is_some() && given != self.authorization.as_deref() {
+            let builder = Response::builder().status(StatusCode::UNAUTHORIZED);
+            return builder.header("www-authenticate", "Basic realm=\"test\"").body(Full::default()).unwrap();
+        }
+        match self.answers.get(request.uri().path()) {
+            Some((media_type, bytes)) => {
+                Response::builder().header("content-type", media_type).body(Full::from(bytes.clone())).unwrap()
+            }
+            None => {
+                let error = json!({ "errors": [{ "code": "MANIFEST_UNKNOWN", "message": "manifest unknown" }] });
+                Response::builder().status(StatusCode::NOT_FOUND).body(Full::from(error.to_string())).unwrap()
+            }
+        }
+    }
+}
+
+/// A registry on loopback, for as long as it is held.
+struct Registry {
+    address: SocketAddr,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Registry {
+    async fn serve(content: Content) -> Registry {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let content = Arc::new(content);
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let content = content.clone();
+                let service = service_fn(move |request| {
+                    let answer = content.answer(&request);
+                    async move { Ok::<_, Infallible>(answer) }
+                });
+                tokio::spawn(
+                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service),
+                );
+            }
+        });
+        Registry { address, _task: AbortOnDropHandle::new(task) }
+    }
+
+    async fn pull(&self, tag: &str, auth: RegistryAuth) -> Result<registry::Pulled, String> {
+        let reference: Reference = format!("{}/app:{tag}", self.address).parse().unwrap();
+        let pulled = registry::pull(&reference, &auth, &[]).await;
+        pulled.map_err(|error: Error| error.to_string().replace(&self.address.to_string(), "registry"))
+    }
+}
+
+#[tokio::test]
+async fn artifacts_and_their_indexes_are_pulled() {
+    let mut content = Content::default();
+    let digest = content.artifact("plain", &["application/wasm"]);
+    content.artifact("older", &["application/vnd.wasm.content.layer.v1+wasm"]);
+    let index_type = "application/vnd.oci.image.index.v1+json";
+    let platform = |os: &str, architecture: &str| json!({ "os": os, "architecture": architecture });
+    let entry = |digest: &str, platform: Value| json!({ "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest, "size": 1, "platform": platform });
+    let nowhere = Digest::of(b"").to_string();
+    let entries = json!([entry(&nowhere, platform("linux", "amd64")), entry(&digest, platform("wasip2", "wasm"))]);
+    content.manifest(
+        "index",
+        index_type,
+        &json!({ "schemaVersion": 2, "mediaType": index_type, "manifests": entries }),
+    );
+    let registry = Registry::serve(content).await;
+    for tag in ["plain", "older", "index"] {
+        let pulled = registry.pull(tag, RegistryAuth::Anonymous).await.unwrap();
+        assert_eq!(pulled.component, COMPONENT, "{tag}");
+        assert_eq!(pulled.manifest_digest, Digest::of(&pulled.manifest).to_string(), "{tag}");
+    }
+}
+
+#[tokio::test]
+async fn a_container_image_gives_its_entrypoint() {
+    let mut content = Content::default();
+    let config = json!({ "os": "wasip1", "architecture": "wasm", "config": { "Entrypoint": ["/app.wasm"] } });
+    let config = content.described("application/vnd.oci.image.config.v1+json", config.to_string().as_bytes());
+    let mut header = vec![0; 512];
+    header[..8].copy_from_slice(b"app.wasm");
+    header[124..135].copy_from_slice(format!("{:011o}", COMPONENT.len()).as_bytes());
+    header[156] = b'0';
+    header.extend(COMPONENT);
+    header.resize(1_024, 0);
+    let layer = content.described("application/vnd.oci.image.layer.v1.tar", &header);
+    let media_type = "application/vnd.oci.image.manifest.v1+json";
+    let manifest = json!({ "schemaVersion": 2, "mediaType": media_type, "config": config, "layers": [layer] });
+    content.manifest("compat", media_type, &manifest);
+    let registry = Registry::serve(content).await;
+    assert_eq!(registry.pull("compat", RegistryAuth::Anonymous).await.unwrap().component, COMPONENT);
+}
+
+#[tokio::test]
+async fn refusals_are_one_sentence() {
+    let mut content = Content::default();
+    content.artifact("two", &["application/wasm", "application/wasm"]);
+    content.artifact("broken", &["application/wasm"]);
+    let key = format!("/v2/app/blobs/{}", Digest::of(COMPONENT));
+    content.answers.insert(key, ("application/octet-stream".to_owned(), Bytes::from_static(b"\0asm something")));
+    let registry = Registry::serve(content).await;
+    expect![["a wasm artifact has exactly one application/wasm layer, and this one has 2 layers"]]
+        .assert_eq(&registry.pull("two", RegistryAuth::Anonymous).await.unwrap_err());
+    expect![[r#"failed to pull "registry/app:none": Registry error: url http://registry/v2/app/manifests/none, envelope: OCI API errors: [OCI API error: manifest unknown]"#]]
+        .assert_eq(&registry.pull("none", RegistryAuth::Anonymous).await.unwrap_err());
+    let broken = registry.pull("broken", RegistryAuth::Anonymous).await.unwrap_err();
+    assert!(broken.contains("Invalid digest"), "{broken}");
+}
+
+#[tokio::test]
+async fn credentials_are_used() {
+    let authorization = Some("Basic dTpw".to_owned());
+    let mut content = Content { authorization, ..Content::default() };
+    content.artifact("plain", &["application/wasm"]);
+    let registry = Registry::serve(content).await;
+    let auth = RegistryAuth::Basic("u".to_owned(), "p".to_owned());
+    assert_eq!(registry.pull("plain", auth).await.unwrap().component, COMPONENT);
+    let denied = registry.pull("plain", RegistryAuth::Anonymous).await.unwrap_err();
+    assert!(denied.starts_with("failed to pull \"registry/app:plain\": the registry refuses access"), "{denied}");
+}
