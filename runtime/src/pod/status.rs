@@ -228,7 +228,7 @@ fn mount_status(mount: &core::VolumeMount) -> core::VolumeMountStatus {
     core::VolumeMountStatus {
         name: mount.name.clone(),
         mount_path: mount.mount_path.clone(),
-        read_only: Some(read_only),
+        read_only: read_only.then_some(true),
         recursive_read_only: read_only.then(|| "Disabled".to_owned()),
         ..Default::default()
     }
