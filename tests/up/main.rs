@@ -208,3 +208,43 @@ fn broken_manifests_are_refused_with_their_place() {
     let error = refusal_in(folder.path(), &["--port", "0", "/nonexistent"]);
     assert!(error.contains("cannot read the folder /nonexistent"), "{error}");
 }
+
+/// As root, the cluster is started as another user; otherwise every test here already is such a one.
+#[test]
+fn a_normal_user_can_start_it() {
+    if run("id", &["-u"]).stdout.trim() != "0" {
+        return;
+    }
+    const NOBODY: u32 = 65_534;
+    let folder =
+        tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755)).tempdir().unwrap();
+    let home = folder.path().join("home");
+    std::fs::create_dir(&home).unwrap();
+    std::os::unix::fs::chown(&home, Some(NOBODY), Some(NOBODY)).unwrap();
+    // The build folder may be closed to others.
+    let binary = folder.path().join("k8w");
+    std::fs::copy(BINARY, &binary).unwrap();
+    let example = folder.path().join("hello");
+    std::fs::create_dir(&example).unwrap();
+    for file in ["hello.wasm", "hello.yaml"] {
+        std::fs::copy(repo("examples/hello").join(file), example.join(file)).unwrap();
+    }
+    let (stdout, stderr) = (folder.path().join("out"), folder.path().join("err"));
+    let script = format!(
+        "exec setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups env HOME={} {} up {} --port 0 \
+         --ingress-http-port 0 --ingress-https-port 0 --node-port-range 18000-18049",
+        home.display(),
+        binary.display(),
+        example.display()
+    );
+    let mut process = k8w_testkit::Process::start("/bin/sh", &["-c".into(), script], &stdout, &stderr).unwrap();
+    let url = eventually("the URLs are printed", || {
+        let urls = std::fs::read_to_string(&stdout).unwrap();
+        let url = urls.lines().find_map(|url| url.strip_prefix("http://hello.localhost:")?.strip_suffix('/'));
+        url.map(str::to_owned).ok_or_else(|| std::fs::read_to_string(&stderr).unwrap())
+    });
+    let answer = get(format!("127.0.0.1:{url}").parse().unwrap(), "hello.localhost", "/").unwrap();
+    assert_eq!(answer.status, 200);
+    assert!(home.join(".local/share/k8w/kubeconfig").exists());
+    assert!(process.terminate().success());
+}

@@ -18,13 +18,39 @@ pub struct Answer {
 
 /// GETs `path` from `address` for `host`, and reads the answer to its end.
 pub fn get(address: SocketAddr, host: &str, path: &str) -> Result<Answer, String> {
-    exchange(address, host, path).map_err(|error| format!("GET http://{address}{path} for {host}: {error}"))
+    send(address, "GET", path, &[("host", host)], b"")
 }
 
-fn exchange(address: SocketAddr, host: &str, path: &str) -> std::io::Result<Answer> {
+/// Sends one request, and reads the answer to its end. Without a `host` among the headers it is the address.
+pub fn send(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Result<Answer, String> {
+    exchange(address, method, path, headers, body)
+        .map_err(|error| format!("{method} http://{address}{path} {headers:?}: {error}"))
+}
+
+fn exchange(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> std::io::Result<Answer> {
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n")?;
+    let mut head = format!("{method} {path} HTTP/1.1\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
+    if !headers.iter().any(|(name, _)| *name == "host") {
+        head += &format!("host: {address}\r\n");
+    }
+    for (name, value) in headers {
+        head += &format!("{name}: {value}\r\n");
+    }
+    stream.write_all(format!("{head}\r\n").as_bytes())?;
+    stream.write_all(body)?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes)?;
     parse(&bytes).ok_or_else(|| std::io::Error::other(format!("no HTTP answer: {:?}", String::from_utf8_lossy(&bytes))))

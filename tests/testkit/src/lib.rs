@@ -7,10 +7,12 @@ mod cluster;
 mod http;
 mod kubectl;
 mod process;
+mod registry;
 mod wait;
 
 pub use cluster::{ClusterOptions, TestCluster, run, shared};
-pub use http::{Answer, get};
+pub use http::{Answer, get, send};
 pub use kubectl::{Kubectl, Outcome};
 pub use process::Process;
+pub use registry::Registry;
 pub use wait::{DEFAULT_TIMEOUT, eventually};

@@ -1,0 +1,145 @@
+//! Images: from a real registry, from a file, and what is refused.
+
+use std::path::{Path, PathBuf};
+
+use k8w_testkit::{Kubectl, Registry, eventually, get, run, shared};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_k8w");
+
+fn repo(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn pod(kubectl: &Kubectl, name: &str, image: &str) {
+    kubectl.apply(&format!(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}}}
+spec:
+  runtimeClassName: wasmtime
+  restartPolicy: Never
+  containers: [{{name: main, image: \"{image}\"}}]
+"
+    ));
+}
+
+/// Waits until the container waits for one of these reasons, and gives its message.
+fn waiting_message(kubectl: &Kubectl, name: &str, reasons: &[&str]) -> String {
+    let path = "jsonpath={.status.containerStatuses[0].state.waiting.reason}={.status.containerStatuses[0].state.waiting.message}";
+    eventually("the container waits", || {
+        let state = kubectl.ok(&["get", "pod", name, "-o", path]);
+        match state.split_once('=') {
+            Some((reason, message)) if reasons.contains(&reason) && !message.is_empty() => Ok(message.to_owned()),
+            _ => Err(state),
+        }
+    })
+}
+
+#[test]
+fn a_wasm_artifact_is_pulled_from_a_registry() {
+    let registry = Registry::start();
+    let image = registry.push("team/cli", "v1", &[&std::fs::read(repo("examples/cli/cli.wasm")).unwrap()]);
+    let cluster = shared(BINARY);
+    let kubectl = cluster.namespace("pulls");
+    pod(&kubectl, "pulled", &image);
+    kubectl.ok(&["wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/pulled", "--timeout=60s"]);
+    assert_eq!(kubectl.ok(&["logs", "pulled"]), "Hello, world!\n");
+    let id = kubectl.ok(&["get", "pod", "pulled", "-o", "jsonpath={.status.containerStatuses[0].imageID}"]);
+    assert!(id.contains("team/cli@sha256:"), "{id}");
+    let events = eventually("the events are there", || {
+        let events = kubectl.ok(&["events", "--for", "pod/pulled"]);
+        if events.contains("Successfully pulled image") { Ok(events) } else { Err(events) }
+    });
+    assert!(events.contains(&format!("Pulling image \"{image}\"")), "{events}");
+}
+
+#[test]
+fn a_tag_that_the_registry_lacks_backs_off() {
+    let registry = Registry::start();
+    let cluster = shared(BINARY);
+    let kubectl = cluster.namespace("lacks");
+    pod(&kubectl, "absent", &format!("{}/nothing:v1", registry.address()));
+    let message = waiting_message(&kubectl, "absent", &["ErrImagePull", "ImagePullBackOff"]);
+    assert!(message.contains("nothing:v1"), "{message}");
+}
+
+#[test]
+fn an_artifact_of_two_layers_is_refused() {
+    let registry = Registry::start();
+    let component = std::fs::read(repo("examples/cli/cli.wasm")).unwrap();
+    let image = registry.push("two", "v1", &[&component, b"\0asm another"]);
+    let cluster = shared(BINARY);
+    let kubectl = cluster.namespace("two-layers");
+    pod(&kubectl, "two", &image);
+    let message = waiting_message(&kubectl, "two", &["ErrImagePull", "ImagePullBackOff"]);
+    assert!(message.contains("layer"), "{message}");
+}
+
+#[test]
+fn a_loaded_image_is_used_without_a_registry() {
+    let cluster = shared(BINARY);
+    let kubectl = cluster.namespace("loaded");
+    cluster.load_image(&repo("examples/cli/cli.wasm"), "example.test/never/pulled:v1");
+    pod(&kubectl, "loaded", "example.test/never/pulled:v1");
+    kubectl.ok(&["wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/loaded", "--timeout=60s"]);
+}
+
+#[test]
+fn a_file_that_is_no_component_is_not_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let data_dir = folder.path().join("data").display().to_string();
+    let load =
+        |file: &str, tag: &str| run(BINARY, &["image", "load", file, "--tag", tag, "--data-dir", &data_dir]).stderr;
+    let text = repo("README.md").display().to_string();
+    let error = load(&text, "localhost/readme:latest");
+    assert!(error.starts_with("error: ") && error.contains("README.md is not WebAssembly"), "{error}");
+    let component = repo("examples/cli/cli.wasm").display().to_string();
+    let error = load(&component, "Not A Name");
+    assert!(error.contains("\"Not A Name\" is not an image name"), "{error}");
+    let error = load("/nonexistent.wasm", "localhost/a:latest");
+    assert!(error.contains("/nonexistent.wasm"), "{error}");
+}
+
+/// The prebuilt component of the first example and one built from its source now answer alike. `tests/run` builds it.
+#[test]
+fn hello_rebuilt_from_source_behaves_like_the_prebuilt_one() {
+    let Some(guests) = std::env::var_os("K8W_TEST_GUESTS") else {
+        println!("skipped: K8W_TEST_GUESTS names no folder of rebuilt guests (tests/guests/build-all makes one)");
+        return;
+    };
+    let prebuilt = std::fs::metadata(repo("examples/hello/hello.wasm")).unwrap();
+    assert!(prebuilt.len() < 100_000, "the prebuilt component has {} bytes", prebuilt.len());
+    let cluster = shared(BINARY);
+    let kubectl = cluster.namespace("rebuilt");
+    cluster.load_image(&repo("examples/hello/hello.wasm"), "localhost/hello:prebuilt");
+    cluster.load_image(&Path::new(&guests).join("hello.wasm"), "localhost/hello:rebuilt");
+    let answers = ["prebuilt", "rebuilt"].map(|tag| {
+        kubectl.apply(&format!(
+            "
+apiVersion: v1
+kind: Pod
+metadata: {{name: {tag}, labels: {{app: {tag}}}}}
+spec:
+  runtimeClassName: wasmtime
+  containers: [{{name: hello, image: \"localhost/hello:{tag}\", env: [{{name: POD_NAME, value: it}}]}}]
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: {tag}}}
+spec: {{selector: {{app: {tag}}}, ports: [{{port: 80, targetPort: 8080}}]}}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {{name: {tag}}}
+spec: {{defaultBackend: null, rules: [{{host: {tag}.test, http: {{paths: [{{path: /, pathType: Prefix, backend: {{service: {{name: {tag}, port: {{number: 80}}}}}}}}]}}}}]}}
+"
+        ));
+        eventually("it answers", || match get(cluster.ingress_http(), &format!("{tag}.test"), "/a?b=c") {
+            Ok(answer) if answer.status == 200 => Ok((answer.body, answer.headers.into_iter().find(|(name, _)| name == "content-type"))),
+            other => Err(format!("{other:?}")),
+        })
+    });
+    assert_eq!(answers[0], answers[1]);
+    assert_eq!(answers[0].0, "Hello from it: you asked for /a?b=c\n");
+}
