@@ -146,18 +146,6 @@ const ROLES: &[Role] = &[
         &["system:serviceaccount:kube-system:kube-dns"],
         &[On("list watch", "", "endpoints services")],
     ),
-    // The tables of k8w's own network: Services, ingress and its certificates, policies.
-    role(
-        "k8w:network",
-        &["k8w:network"],
-        &[
-            On(READ, "", "namespaces nodes pods secrets services"),
-            On(READ, "discovery.k8s.io", "endpointslices"),
-            On(READ, "networking.k8s.io", "ingressclasses ingresses networkpolicies"),
-            On("patch update", "networking.k8s.io", "ingresses/status"),
-            On("create patch update", "", "events"),
-        ],
-    ),
     role("system:kube-scheduler", &["system:kube-scheduler"], SCHEDULER),
     role("system:kube-controller-manager", &["system:kube-controller-manager"], CONTROLLERS),
 ];
