@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::config::PoolLimits;
 
@@ -99,7 +99,9 @@ fn pooling(limits: &PoolLimits, instances: u32) -> PoolingAllocationConfig {
         .max_memory_size(usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX))
         .table_elements(limits.table_elements)
         .linear_memory_keep_resident(limits.keep_resident_bytes)
-        .table_keep_resident(limits.keep_resident_bytes);
+        .table_keep_resident(limits.keep_resident_bytes)
+        // Where the kernel can tell which pages were touched, just those are reset, and stay mapped for the next guest.
+        .pagemap_scan(Enabled::Auto);
     pool
 }
 

@@ -1,5 +1,7 @@
 //! The wasmtime engine with real guests: those of `tests/guests`, built from source, and small ones in WAT.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests unwrap as tests do")]
+
 mod command;
 mod http;
 mod image;

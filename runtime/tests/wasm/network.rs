@@ -1,6 +1,6 @@
 //! The cluster as a guest sees it: names, Services, its own ports, and calls that never become a socket.
 
-use std::collections::BTreeSet;
+use std::process::Command;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use k8w_networking::BodyError;
 use k8w_networking::tables::{Objects, Tables};
 use serde_json::json;
 
-use crate::node::{Node, empty, probe, request};
+use crate::node::{Node, probe, request};
 
 /// A Service `name` at `vip`, port 80, with one endpoint.
 fn service(node: &Node, name: &str, vip: &str, endpoint: &str, port: u16) {
@@ -89,21 +89,23 @@ async fn a_port_is_bound_once_in_a_pod_and_only_at_its_own_address() {
     assert_eq!(listen(2, "192.0.2.1").await, "stdout F address-not-bindable\n");
 }
 
-fn sockets() -> BTreeSet<String> {
-    let open = std::fs::read_dir("/proc/self/fd").unwrap();
-    let targets = open.filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok());
-    targets.map(|target| target.display().to_string()).filter(|target| target.starts_with("socket:")).collect()
+/// Marks of the calls in a trace of this process: what is written to a file that forgets it.
+const CALLS_BEGIN: &str = "calls begin";
+const CALLS_END: &str = "calls end";
+
+fn mark(text: &str) {
+    std::fs::write("/dev/null", text).unwrap();
 }
 
 #[tokio::test]
-async fn a_call_from_component_to_component_streams_both_ways_without_a_socket() {
+async fn a_call_from_component_to_component_streams_both_ways() {
     let node = Node::new();
     service(&node, "back", "10.96.0.9", "10.64.0.3", 8080);
     for name in ["front", "back"] {
         let spec = node.pod(name, probe()).await;
         node.start(spec).await;
     }
-    let before = sockets();
+    mark(CALLS_BEGIN);
     let (mut sender, receiver) = futures::channel::mpsc::channel::<Result<Frame<Bytes>, BodyError>>(0);
     let uri = "http://10.64.0.2:8080/forward?back.default.svc.cluster.local/echo";
     let sending = tokio::spawn(async move {
@@ -113,16 +115,38 @@ async fn a_call_from_component_to_component_streams_both_ways_without_a_socket()
     });
     let response = node.send(request("POST", uri, StreamBody::new(receiver).boxed_unsync())).await;
     let mut body = BodyStream::new(response.into_body());
-    let mut received = 0;
+    let mut received = Vec::new();
     while let Some(frame) = body.next().await {
-        received += frame.unwrap().into_data().unwrap().len();
-        assert!(sockets().is_subset(&before), "a socket was opened");
+        received.extend_from_slice(&frame.unwrap().into_data().unwrap());
     }
-    assert_eq!(received, 1_000_000);
     sending.await.unwrap();
+    assert!(received.chunks(10_000).enumerate().all(|(n, chunk)| chunk == vec![n as u8; 10_000]));
+    assert_eq!(received.len(), 1_000_000);
     assert_eq!(node.get("10.64.0.2:8080", "/fetch?back/count").await, (200, "1".to_owned()));
     assert_eq!(node.get("10.64.0.2:8080", "/fetch?back/trap").await.0, 500);
+    mark(CALLS_END);
     let refused = node.get("10.64.0.2:8080", "/fetch?10.64.0.9/").await.1;
     assert_eq!(refused, "ErrorCode::ConnectionRefused");
-    drop(empty());
+}
+
+/// The zero hop, counted: the test above again in a process of its own, with every network system call written down.
+#[test]
+fn a_call_from_component_to_component_makes_no_network_system_call() {
+    let dir = tempfile::tempdir().unwrap();
+    let trace = dir.path().join("trace");
+    let traced = Command::new("strace")
+        .args(["-f", "-qq", "-e", "trace=%network,write", "-o"])
+        .arg(&trace)
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "network::a_call_from_component_to_component_streams_both_ways"])
+        .output()
+        .expect("this test needs strace: apt-get install strace");
+    let said = String::from_utf8_lossy(&traced.stdout);
+    assert!(traced.status.success() && said.contains("1 passed"), "{said}");
+    let trace = std::fs::read_to_string(trace).unwrap();
+    let (_, calls) = trace.split_once(CALLS_BEGIN).expect("the calls began");
+    let (calls, _) = calls.split_once(CALLS_END).expect("the calls ended");
+    let network: Vec<&str> = calls.lines().skip(1).filter(|line| !line.contains(" write(")).collect();
+    let network: Vec<&str> = network.into_iter().filter(|line| line.contains('(')).collect();
+    assert_eq!(network, Vec::<&str>::new());
 }
