@@ -18,9 +18,10 @@ pub fn keep_claims(new: &mut Value, old: &Value) {
                 spec.insert("clusterIP".to_owned(), first);
             }
             let missing = spec.get("clusterIPs").and_then(Value::as_array).is_none_or(Vec::is_empty);
-            if let (true, Some(addresses)) = (missing, addresses) {
-                spec.insert("clusterIPs".to_owned(), addresses);
+            if let (true, Some(addresses)) = (missing, &addresses) {
+                spec.insert("clusterIPs".to_owned(), addresses.clone());
             }
+            follow_first(spec, addresses.as_ref());
         }
     }
     if needs_node_ports(old) && needs_node_ports(new) {
@@ -29,6 +30,17 @@ pub fn keep_claims(new: &mut Value, old: &Value) {
     let health = get(old, &["spec", "healthCheckNodePort"]).cloned();
     if let (true, Some(port), Some(spec)) = (needs_health_port(new), health, object::ensure(new, &["spec"])) {
         object::set_default(spec, "healthCheckNodePort", port);
+    }
+}
+
+/// A client that only knows `clusterIP` and changes it means the first of the addresses, too.
+fn follow_first(spec: &mut Map<String, Value>, before: Option<&Value>) {
+    let Some(first) = spec.get("clusterIP").cloned() else { return };
+    if spec.get("clusterIPs") == before
+        && let Some(Value::Array(addresses)) = spec.get_mut("clusterIPs")
+        && let Some(address) = addresses.first_mut()
+    {
+        *address = first;
     }
 }
 

@@ -336,6 +336,24 @@ mod tests {
     }
 
     #[test]
+    fn the_first_address_stays() {
+        let with = |first: &str| {
+            format!(
+                "{{metadata: {{name: a, namespace: b}}, spec: {{clusterIP: {first}, clusterIPs: [10.96.0.9], ports: [{{port: 80}}]}}}}"
+            )
+        };
+        check_update(
+            "services",
+            &with("10.96.0.9"),
+            &with("10.96.0.8"),
+            expect![[r#"
+            spec.clusterIPs[0]: Invalid value: ["10.96.0.8"]: may not change once set
+        "#]],
+        );
+        check_update("services", &with("10.96.0.9"), &with("10.96.0.9"), expect![[r#""#]]);
+    }
+
+    #[test]
     fn rows() {
         check_row(
             "services",
