@@ -72,8 +72,8 @@ fn an_artifact_of_two_layers_is_refused() {
     let cluster = shared(BINARY);
     let kubectl = cluster.namespace("two-layers");
     pod(&kubectl, "two", &image);
-    let message = waiting_message(&kubectl, "two", &["ErrImagePull", "ImagePullBackOff"]);
-    assert!(message.contains("layer"), "{message}");
+    let message = waiting_message(&kubectl, "two", &["CreateContainerError"]);
+    assert!(message.contains("exactly one application/wasm layer, and this one has 2 layers"), "{message}");
 }
 
 #[test]
