@@ -161,16 +161,6 @@ async fn a_pod_lives_and_is_deleted() {
 }
 
 #[tokio::test]
-async fn one_write_says_that_a_pod_is_ready() {
-    let node = TestNode::start();
-    node.api.wait("/api/v1/nodes/n", |node| condition(node, "Ready")).await;
-    node.create(simple());
-    let pod = node.api.wait(POD, |pod| pod["status"].get("phase").is_some()).await;
-    assert!(condition(&pod, "Ready"), "{pod:#}");
-    node.stop().await;
-}
-
-#[tokio::test]
 async fn a_crash_is_restarted_with_its_log_kept() {
     let node = TestNode::start();
     node.create(simple());
