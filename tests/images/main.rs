@@ -1,5 +1,7 @@
 //! Images: from a real registry, from a file, and what is refused.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::{Path, PathBuf};
 
 use k8w_testkit::{Kubectl, Registry, eventually, get, run, shared};

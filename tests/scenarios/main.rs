@@ -3,6 +3,8 @@
 //! A scenario is `tests/scenarios/<case>/`: `manifest.yaml` is applied in a namespace of its own, after the components
 //! that `expect.yaml` names are loaded as images; then each expectation comes true, in order, within a bound.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! `k8w up` as a user meets it: starting, stopping, coming back, and refusing in one clear sentence.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::net::TcpListener;
 use std::path::Path;
 

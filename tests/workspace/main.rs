@@ -1,5 +1,7 @@
 //! The layering is a test, not a hope: every member's Cargo.toml against the table in ARCHITECTURE.md.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 

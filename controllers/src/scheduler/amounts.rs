@@ -78,7 +78,7 @@ impl SubAssign<&Amounts> for Amounts {
 /// What the pod asks for: all its containers and sidecars together, or the most that starting it takes, whichever is
 /// more; a pod-level request instead where there is one; and the overhead of its runtime (KEP-753, KEP-2837).
 pub fn requests(pod: &Pod) -> Amounts {
-    pod.spec.as_ref().map(|spec| total(spec, |c| container_requests(c))).unwrap_or_default()
+    pod.spec.as_ref().map(|spec| total(spec, container_requests)).unwrap_or_default()
 }
 
 /// Like [`requests`], but with something for containers that ask for nothing, so that they spread too.

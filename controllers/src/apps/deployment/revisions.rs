@@ -109,18 +109,18 @@ pub fn annotations(deployment: &Deployment, set: &ReplicaSet, at_least: i64) -> 
     let copied =
         deployment.metadata.annotations.iter().flatten().filter(|(name, _)| !NOT_COPIED.contains(&name.as_str()));
     annotations.extend(copied.map(|(name, value)| (name.clone(), value.clone())));
-    if revision(set) < at_least {
-        if let Some(old) = annotations.insert(REVISION.into(), at_least.to_string()) {
-            let history = annotations.entry(REVISION_HISTORY.into()).or_default();
-            if !history.is_empty() {
-                history.push(',');
-            }
-            history.push_str(&old);
-            while history.len() > MAX_HISTORY_BYTES {
-                match history.split_once(',') {
-                    Some((_, rest)) => *history = rest.to_owned(),
-                    None => history.clear(),
-                }
+    if revision(set) < at_least
+        && let Some(old) = annotations.insert(REVISION.into(), at_least.to_string())
+    {
+        let history = annotations.entry(REVISION_HISTORY.into()).or_default();
+        if !history.is_empty() {
+            history.push(',');
+        }
+        history.push_str(&old);
+        while history.len() > MAX_HISTORY_BYTES {
+            match history.split_once(',') {
+                Some((_, rest)) => *history = rest.to_owned(),
+                None => history.clear(),
             }
         }
     }
@@ -133,7 +133,7 @@ pub fn size_annotations(bounds: &Bounds) -> [(String, String); 2] {
 }
 
 /// Old sets beyond the history limit that nothing runs on, lowest revision first.
-pub fn surplus<'a>(limit: Option<i32>, old: &'a [Arc<ReplicaSet>]) -> Vec<&'a Arc<ReplicaSet>> {
+pub fn surplus(limit: Option<i32>, old: &[Arc<ReplicaSet>]) -> Vec<&Arc<ReplicaSet>> {
     let limit = usize::try_from(limit.unwrap_or(i32::MAX)).unwrap_or(0);
     let mut alive: Vec<_> = old.iter().filter(|set| !pods::is_deleting(&set.metadata)).collect();
     let excess = alive.len().saturating_sub(limit);
