@@ -25,6 +25,8 @@ pub mod resource;
 pub mod scheduler;
 mod selector;
 mod taints;
+#[cfg(test)]
+mod testing;
 mod time;
 pub mod world;
 

@@ -47,6 +47,10 @@ impl Wake {
     pub fn after(&mut self, key: Key, delay: Duration) {
         self.later.push((key, delay));
     }
+
+    pub fn is_empty(&self) -> bool {
+        self.now.is_empty() && self.later.is_empty()
+    }
 }
 
 /// One controller. Most are stateless; what state there is must be a cache of the world.

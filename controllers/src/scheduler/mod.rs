@@ -9,6 +9,8 @@ mod decide;
 mod filter;
 mod score;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -9,6 +9,7 @@ use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition, DeploymentStat
 use super::bounds::Bounds;
 use super::scale::{available, spec_replicas};
 use crate::time::{self, stamp, until};
+use crate::world::Meta;
 
 const PROGRESSING: &str = "Progressing";
 const AVAILABLE: &str = "Available";
@@ -121,10 +122,9 @@ impl Facts<'_> {
             self.set(conditions, PROGRESSING, "False", "ReplicaSetCreateError", error.into());
             return;
         }
-        let name = self.deployment.metadata.name.as_deref().unwrap_or_default();
         let subject = match self.new {
-            Some(new) => format!("ReplicaSet \"{}\"", new.metadata.name.as_deref().unwrap_or_default()),
-            None => format!("Deployment \"{name}\""),
+            Some(new) => format!("ReplicaSet \"{}\"", name_of(&**new)),
+            None => format!("Deployment \"{}\"", name_of(self.deployment)),
         };
         let current = condition(conditions, PROGRESSING).cloned();
         let reason = current.as_ref().and_then(|c| c.reason.as_deref());
@@ -134,13 +134,9 @@ impl Facts<'_> {
         if self.is_complete(status) {
             self.set(conditions, PROGRESSING, "True", COMPLETE, format!("{subject} has successfully progressed."));
         } else if self.has_progressed(status) || current.is_none() {
-            let reason = if current.is_none() { "NewReplicaSetCreated" } else { "ReplicaSetUpdated" };
-            let message = match current {
-                None => format!(
-                    "Created new replica set \"{}\"",
-                    subject.trim_start_matches("ReplicaSet ").trim_matches('"')
-                ),
-                Some(_) => format!("{subject} is progressing."),
+            let (reason, message) = match (&current, self.new) {
+                (None, Some(new)) => ("NewReplicaSetCreated", format!("Created new replica set \"{}\"", name_of(&**new))),
+                _ => ("ReplicaSetUpdated", format!("{subject} is progressing.")),
             };
             let since = current.filter(|c| c.status == "True").and_then(|c| c.last_transition_time);
             conditions.retain(|c| c.type_ != PROGRESSING);
@@ -205,6 +201,10 @@ fn condition<'a>(conditions: &'a [DeploymentCondition], type_: &str) -> Option<&
 
 pub fn actual(set: &ReplicaSet) -> i32 {
     set.status.as_ref().map_or(0, |s| s.replicas)
+}
+
+fn name_of(object: &impl Meta) -> &str {
+    object.meta().name.as_deref().unwrap_or_default()
 }
 
 fn ready(set: &ReplicaSet) -> i32 {
