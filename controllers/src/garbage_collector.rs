@@ -231,3 +231,103 @@ fn elsewhere(object: &Object, owner: &Owner) -> Note {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+    use crate::testing::{Bench, text};
+
+    /// A pod whose owners are these, and whose metadata has `more`.
+    fn pod(owners: &str, more: &str) -> String {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{namespace: ns, name: p, ownerReferences: [{owners}]{more}}}\n\
+             spec: {{containers: []}}\n---\n"
+        )
+    }
+
+    fn owner(name: &str) -> String {
+        format!("{{apiVersion: apps/v1, kind: ReplicaSet, name: {name}, uid: {name}-uid, blockOwnerDeletion: true}}")
+    }
+
+    fn set(name: &str, more: &str) -> String {
+        format!("apiVersion: apps/v1\nkind: ReplicaSet\nmetadata: {{namespace: ns, name: {name}{more}}}\n---\n")
+    }
+
+    fn check(key: &str, world: &[String], expect: Expect) {
+        let mut bench = Bench::new(GarbageCollector, &world.concat());
+        expect.assert_eq(&text(&bench.reconcile("", key, "2024-01-01T00:00:00Z")));
+    }
+
+    const GOING: &str = ", deletionTimestamp: 2024-01-01T00:00:00Z, finalizers: [foregroundDeletion]";
+
+    #[test]
+    fn what_has_lost_every_owner_goes_and_what_has_one_left_stays() {
+        check(
+            "p-uid",
+            &[pod(&owner("gone"), "")],
+            expect![[r#"
+            check absent replicasets ns/gone
+            delete pods ns/p at 1 Background
+        "#]],
+        );
+        check("p-uid", &[pod(&owner("here"), ""), set("here", "")], expect![]);
+        check(
+            "p-uid",
+            &[pod(&format!("{}, {}", owner("gone"), owner("here")), ""), set("here", "")],
+            expect![[r#"
+            check absent replicasets ns/gone
+            patch pods ns/p at 1 : {"metadata":{"ownerReferences":[{"apiVersion":"apps/v1","blockOwnerDeletion":true,"kind":"ReplicaSet","name":"here","uid":"here-uid"}]}}
+        "#]],
+        );
+    }
+
+    #[test]
+    fn in_the_foreground_dependents_go_before_their_owner() {
+        check(
+            "p-uid",
+            &[pod(&owner("going"), ""), set("going", GOING)],
+            expect![[r#"
+            delete pods ns/p at 1 Background
+        "#]],
+        );
+        check("going-uid", &[pod(&owner("going"), ""), set("going", GOING)], expect![]);
+        check(
+            "going-uid",
+            &[set("going", GOING)],
+            expect![[r#"
+            patch replicasets ns/going at 1 : {"metadata":{"finalizers":[]}}
+        "#]],
+        );
+    }
+
+    #[test]
+    fn orphans_are_freed_before_their_owner_goes() {
+        let orphaning = GOING.replace("foregroundDeletion", "orphan");
+        check(
+            "going-uid",
+            &[pod(&owner("going"), ""), set("going", &orphaning)],
+            expect![[r#"
+            together:
+              patch pods ns/p at 1 : {"metadata":{"ownerReferences":[]}}
+            patch replicasets ns/going at 2 : {"metadata":{"finalizers":[]}}
+        "#]],
+        );
+    }
+
+    #[test]
+    fn an_owner_in_another_namespace_is_no_owner_and_an_unknown_kind_is_let_be() {
+        let elsewhere = set("far", "").replace("namespace: ns", "namespace: other");
+        check(
+            "p-uid",
+            &[pod(&owner("far"), ""), elsewhere],
+            expect![[r#"
+            note Warning OwnerRefInvalidNamespace on p: ownerRef [apps/v1/ReplicaSet, namespace: ns, name: far, uid: far-uid] does not exist in namespace "ns"
+            check absent replicasets ns/far
+            delete pods ns/p at 1 Background
+        "#]],
+        );
+        check("p-uid", &[pod("{apiVersion: example.com/v1, kind: Widget, name: w, uid: w}", "")], expect![]);
+    }
+}

@@ -63,7 +63,9 @@ fn write_step(out: &mut String, step: &Step, indent: &str) {
         format!("{} {}{version}", target.resource.plural, target.key)
     };
     let line = match step {
-        Step::Create { resource, namespace, object, .. } => format!("create {} in {namespace}: {object}", resource.plural),
+        Step::Create { resource, namespace, object, .. } => {
+            format!("create {} in {namespace}: {object}", resource.plural)
+        }
         Step::Update { resource, key, subresource, object, .. } => {
             let shown = if *subresource == "status" { &object["status"] } else { object };
             format!("update {} {key} {subresource}: {shown}", resource.plural)
@@ -115,8 +117,7 @@ impl<C: crate::engine::Controller> Bench<C> {
 
     pub fn reconcile(&mut self, namespace: &str, name: &str, now: &str) -> Plan {
         let key = resource::Key::new(namespace, name);
-        let mut turn =
-            crate::engine::Turn { now: now.parse().unwrap(), rng: &mut self.rng, last_failure: None };
+        let mut turn = crate::engine::Turn { now: now.parse().unwrap(), rng: &mut self.rng, last_failure: None };
         self.controller.reconcile(&key, &self.world, &mut turn)
     }
 

@@ -7,3 +7,5 @@ pub mod pod_gc;
 pub mod root_ca;
 pub mod service_account;
 pub mod taint_eviction;
+#[cfg(test)]
+mod tests;

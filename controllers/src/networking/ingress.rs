@@ -72,3 +72,55 @@ fn entry(address: &IngressAddress) -> IngressLoadBalancerIngress {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+    use crate::testing::{Bench, text};
+
+    fn check(metadata: &str, spec: &str, expect: Expect) {
+        let world = format!(
+            "
+apiVersion: networking.k8s.io/v1
+kind: IngressClass
+metadata: {{name: k8w}}
+spec: {{controller: k8w.dev/ingress}}
+---
+apiVersion: networking.k8s.io/v1
+kind: IngressClass
+metadata: {{name: nginx}}
+spec: {{controller: k8s.io/ingress-nginx}}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {{namespace: ns, name: web{metadata}}}
+spec: {{{spec}}}
+"
+        );
+        let addresses = [IngressAddress::Ip([127, 0, 0, 1].into()), IngressAddress::Hostname("here.test".into())];
+        let mut bench = Bench::new(Ingresses::new("k8w.dev/ingress", &addresses), &world);
+        expect.assert_eq(&text(&bench.reconcile("ns", "web", "2024-01-01T00:00:00Z")));
+    }
+
+    #[test]
+    fn only_ingresses_of_our_class_get_our_address() {
+        check(
+            "",
+            "ingressClassName: k8w",
+            expect![[r#"
+            update ingresses ns/web status: {"loadBalancer":{"ingress":[{"ip":"127.0.0.1"},{"hostname":"here.test"}]}}
+        "#]],
+        );
+        check(
+            ", annotations: {kubernetes.io/ingress.class: k8w}",
+            "",
+            expect![[r#"
+            update ingresses ns/web status: {"loadBalancer":{"ingress":[{"ip":"127.0.0.1"},{"hostname":"here.test"}]}}
+        "#]],
+        );
+        check("", "ingressClassName: nginx", expect![]);
+        check("", "", expect![]);
+    }
+}

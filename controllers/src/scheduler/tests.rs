@@ -10,7 +10,7 @@ const NOW: &str = "2024-01-01T00:00:00Z";
 /// A node of 1 cpu, 1Gi, 3 pods; `more` goes into its spec.
 fn node(name: &str, labels: &str, more: &str) -> String {
     format!(
-        "apiVersion: v1\nkind: Node\nmetadata: {{name: {name}, labels: {{{labels}}}}}\nspec: {{{more}}}\n\
+        "apiVersion: v1\nkind: Node\nmetadata: {{name: '{name}', labels: {{{labels}}}}}\nspec: {{{more}}}\n\
          status: {{allocatable: {{cpu: '1', memory: 1Gi, pods: '3'}}}}\n---\n"
     )
 }
@@ -118,7 +118,10 @@ fn a_pod_counts_from_the_decision_until_its_binding_fails() {
     assert!(text(&bench.reconcile("ns", "p", NOW)).starts_with("bind"));
     assert!(bench.reconcile("ns", "p", NOW).is_empty(), "it is decided already");
     let refused = text(&bench.reconcile("ns", "q", NOW));
-    assert!(refused.contains("1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims"), "{refused}");
+    assert!(
+        refused.contains("1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims"),
+        "{refused}"
+    );
     bench.finish("ns", "p", &Outcome::Stale);
     assert!(text(&bench.reconcile("ns", "q", NOW)).starts_with("bind"));
 }
@@ -129,7 +132,8 @@ fn a_parked_pod_wakes_for_what_may_help_it_and_for_nothing_else() {
     let mut bench = Bench::new(Scheduler::new("default-scheduler"), &world.concat());
     bench.reconcile("ns", "p", NOW);
     let mut wakes = |yaml: &str| {
-        let object = crate::testing::objects(&yaml.replace("metadata: {", "metadata: {resourceVersion: '2000', ")).remove(0);
+        let object =
+            crate::testing::objects(&yaml.replace("metadata: {", "metadata: {resourceVersion: '2000', ")).remove(0);
         let mut wake = Wake::default();
         for delta in bench.world.apply(Change::Watched(object)) {
             bench.controller.observe(&delta, &bench.world, &mut wake);
@@ -137,7 +141,7 @@ fn a_parked_pod_wakes_for_what_may_help_it_and_for_nothing_else() {
         !wake.is_empty()
     };
     assert!(!wakes(&pod("nodeSelector: {zone: b}", "")), "its own status");
-    assert!(!wakes(&pod("nodeName: n", "").replace("name: p", "name: other")), "another pod's start");
+    assert!(!wakes(&pod("nodeName: 'n'", "").replace("name: p", "name: other")), "another pod's start");
     assert!(wakes(&node("n", "zone: b", "")), "the label it waits for");
 }
 

@@ -135,7 +135,9 @@ impl Facts<'_> {
             self.set(conditions, PROGRESSING, "True", COMPLETE, format!("{subject} has successfully progressed."));
         } else if self.has_progressed(status) || current.is_none() {
             let (reason, message) = match (&current, self.new) {
-                (None, Some(new)) => ("NewReplicaSetCreated", format!("Created new replica set \"{}\"", name_of(&**new))),
+                (None, Some(new)) => {
+                    ("NewReplicaSetCreated", format!("Created new replica set \"{}\"", name_of(&**new)))
+                }
                 _ => ("ReplicaSetUpdated", format!("{subject} is progressing.")),
             };
             let since = current.filter(|c| c.status == "True").and_then(|c| c.last_transition_time);

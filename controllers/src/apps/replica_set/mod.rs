@@ -1,6 +1,8 @@
 //! Keeps as many pods as a ReplicaSet asks for (API reference: ReplicaSet v1 apps).
 
 mod ranking;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;

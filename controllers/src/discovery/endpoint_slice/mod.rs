@@ -2,6 +2,8 @@
 
 mod endpoints;
 mod slices;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,0 +1,298 @@
+use expect_test::{Expect, expect};
+
+use crate::engine::Controller;
+use crate::testing::{Bench, text};
+
+use super::*;
+
+fn check(controller: impl Controller, world: &str, (namespace, name): (&str, &str), now: &str, expect: Expect) {
+    let mut bench = Bench::new(controller, world);
+    expect.assert_eq(&text(&bench.reconcile(namespace, name, now)));
+}
+
+const START: &str = "2024-01-01T00:00:00Z";
+const NODE: &str = "
+apiVersion: v1
+kind: Node
+metadata: {name: one, creationTimestamp: 2024-01-01T00:00:00Z}
+spec: {}
+status:
+  conditions:
+  - {type: Ready, status: 'True', lastHeartbeatTime: 2024-01-01T00:00:00Z}
+  - {type: DiskPressure, status: 'True'}
+---
+apiVersion: v1
+kind: Node
+metadata: {name: other}
+spec: {}
+status: {conditions: [{type: Ready, status: 'True'}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {namespace: ns, name: p}
+spec: {nodeName: one, containers: []}
+status: {phase: Running, conditions: [{type: Ready, status: 'True'}]}
+";
+
+#[test]
+fn a_node_keeps_its_taints_in_step_with_its_conditions() {
+    let lifecycle = || node_lifecycle::NodeLifecycle::new(std::time::Duration::from_secs(40));
+    check(
+        lifecycle(),
+        NODE,
+        ("", "one"),
+        START,
+        expect![[r#"
+        patch nodes one at 1 : {"spec":{"taints":[{"effect":"NoSchedule","key":"node.kubernetes.io/disk-pressure","timeAdded":"2024-01-01T00:00:00Z"}]}}
+        look again in 40s
+    "#]],
+    );
+    let not_ready = NODE.replacen("type: Ready, status: 'True'", "type: Ready, status: 'False'", 1);
+    check(
+        lifecycle(),
+        &not_ready,
+        ("", "one"),
+        START,
+        expect![[r#"
+        patch nodes one at 1 : {"spec":{"taints":[{"effect":"NoSchedule","key":"node.kubernetes.io/not-ready","timeAdded":"2024-01-01T00:00:00Z"},{"effect":"NoExecute","key":"node.kubernetes.io/not-ready","timeAdded":"2024-01-01T00:00:00Z"},{"effect":"NoSchedule","key":"node.kubernetes.io/disk-pressure","timeAdded":"2024-01-01T00:00:00Z"}]}}
+        look again in 40s
+    "#]],
+    );
+    let all_lost = NODE.replace("type: Ready, status: 'True'", "type: Ready, status: Unknown");
+    check(
+        lifecycle(),
+        &all_lost,
+        ("", "one"),
+        START,
+        expect![[r#"
+        patch nodes one at 1 : {"spec":{"taints":[{"effect":"NoSchedule","key":"node.kubernetes.io/unreachable","timeAdded":"2024-01-01T00:00:00Z"},{"effect":"NoSchedule","key":"node.kubernetes.io/disk-pressure","timeAdded":"2024-01-01T00:00:00Z"}]}}
+        look again in 40s
+    "#]],
+    );
+    let well_again = NODE.replacen(
+        "spec: {}",
+        "spec: {unschedulable: true, taints: [{key: mine, effect: NoExecute}, {key: node.kubernetes.io/not-ready, effect: NoExecute}]}",
+        1,
+    );
+    check(
+        lifecycle(),
+        &well_again,
+        ("", "one"),
+        START,
+        expect![[r#"
+        patch nodes one at 1 : {"spec":{"taints":[{"effect":"NoExecute","key":"mine"},{"effect":"NoSchedule","key":"node.kubernetes.io/disk-pressure","timeAdded":"2024-01-01T00:00:00Z"},{"effect":"NoSchedule","key":"node.kubernetes.io/unschedulable","timeAdded":"2024-01-01T00:00:00Z"}]}}
+        look again in 40s
+    "#]],
+    );
+}
+
+#[test]
+fn a_silent_node_is_unknown_after_the_grace_period() {
+    let mut bench = Bench::new(node_lifecycle::NodeLifecycle::new(std::time::Duration::from_secs(40)), NODE);
+    bench.reconcile("", "one", START);
+    expect![[r#"
+        patch nodes one at 1 : {"spec":{"taints":[{"effect":"NoSchedule","key":"node.kubernetes.io/disk-pressure","timeAdded":"2024-01-01T00:00:39Z"}]}}
+        look again in 1s
+    "#]].assert_eq(&text(&bench.reconcile("", "one", "2024-01-01T00:00:39Z")));
+    expect![[r#"
+        note Normal NodeNotReady on one: Node one status is now: NodeNotReady
+        note Warning NodeNotReady on p: Node is not ready
+        patch pods ns/p status: {"status":{"conditions":[{"lastTransitionTime":"2024-01-01T00:00:40Z","status":"False","type":"Ready"}]}}
+        patch nodes one status: {"status":{"conditions":[{"lastHeartbeatTime":"2024-01-01T00:00:00Z","lastTransitionTime":"2024-01-01T00:00:40Z","message":"Kubelet stopped posting node status.","reason":"NodeStatusUnknown","status":"Unknown","type":"Ready"},{"lastHeartbeatTime":"2024-01-01T00:00:00Z","lastTransitionTime":"2024-01-01T00:00:40Z","message":"Kubelet never posted node status.","reason":"NodeStatusNeverUpdated","status":"Unknown","type":"MemoryPressure"},{"lastHeartbeatTime":"2024-01-01T00:00:00Z","lastTransitionTime":"2024-01-01T00:00:40Z","message":"Kubelet stopped posting node status.","reason":"NodeStatusUnknown","status":"Unknown","type":"DiskPressure"},{"lastHeartbeatTime":"2024-01-01T00:00:00Z","lastTransitionTime":"2024-01-01T00:00:40Z","message":"Kubelet never posted node status.","reason":"NodeStatusNeverUpdated","status":"Unknown","type":"PIDPressure"}]}}
+    "#]].assert_eq(&text(&bench.reconcile("", "one", "2024-01-01T00:00:40Z")));
+}
+
+#[test]
+fn pods_leave_a_tainted_node_when_their_tolerations_end() {
+    let world = |tolerations: &str| {
+        format!(
+            "
+apiVersion: v1
+kind: Node
+metadata: {{name: one}}
+spec: {{taints: [{{key: k, effect: NoExecute, timeAdded: 2024-01-01T00:00:00Z}}]}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {{namespace: ns, name: p}}
+spec: {{nodeName: one, containers: [], tolerations: [{tolerations}]}}
+"
+        )
+    };
+    let eviction = taint_eviction::TaintEviction::default;
+    check(
+        eviction(),
+        &world(""),
+        ("ns", "p"),
+        START,
+        expect![[r#"
+        note Normal TaintManagerEviction on p: Marking for deletion Pod ns/p
+        patch pods ns/p status: {"status":{"conditions":[{"lastTransitionTime":"2024-01-01T00:00:00Z","message":"Taint manager: deleting due to NoExecute taint","reason":"DeletionByTaintManager","status":"True","type":"DisruptionTarget"}]}}
+        delete pods ns/p
+    "#]],
+    );
+    check(eviction(), &world("{key: k, operator: Exists}"), ("ns", "p"), START, expect![]);
+    let for_a_while = world("{key: k, operator: Exists, tolerationSeconds: 300}");
+    check(
+        eviction(),
+        &for_a_while,
+        ("ns", "p"),
+        "2024-01-01T00:01:00Z",
+        expect![[r#"
+        look again in 240s
+    "#]],
+    );
+    check(
+        eviction(),
+        &for_a_while,
+        ("ns", "p"),
+        "2024-01-01T00:05:00Z",
+        expect![[r#"
+        note Normal TaintManagerEviction on p: Marking for deletion Pod ns/p
+        patch pods ns/p status: {"status":{"conditions":[{"lastTransitionTime":"2024-01-01T00:05:00Z","message":"Taint manager: deleting due to NoExecute taint","reason":"DeletionByTaintManager","status":"True","type":"DisruptionTarget"}]}}
+        delete pods ns/p
+    "#]],
+    );
+}
+
+#[test]
+fn pods_that_no_node_will_remove_are_removed() {
+    let gc = || pod_gc::PodGc::new(1, std::time::Duration::from_secs(40));
+    let unplaced = "
+apiVersion: v1
+kind: Pod
+metadata: {namespace: ns, name: p, deletionTimestamp: 2024-01-01T00:00:00Z}
+spec: {containers: []}
+";
+    check(
+        gc(),
+        unplaced,
+        ("ns", "p"),
+        START,
+        expect![[r#"
+        delete pods ns/p within 0 s
+    "#]],
+    );
+    let orphaned = "
+apiVersion: v1
+kind: Pod
+metadata: {namespace: ns, name: p}
+spec: {nodeName: gone, containers: []}
+status: {phase: Running}
+";
+    let mut bench = Bench::new(gc(), orphaned);
+    expect![[r#"
+        look again in 40s
+    "#]]
+    .assert_eq(&text(&bench.reconcile("ns", "p", START)));
+    expect![[r#"
+        check absent nodes gone
+        patch pods ns/p status: {"status":{"conditions":[{"lastTransitionTime":"2024-01-01T00:00:40Z","message":"PodGC: node no longer exists","reason":"DeletionByPodGC","status":"True","type":"DisruptionTarget"}],"phase":"Failed"}}
+        delete pods ns/p within 0 s
+    "#]].assert_eq(&text(&bench.reconcile("ns", "p", "2024-01-01T00:00:40Z")));
+    let ended: String = (1..4)
+        .map(|i| {
+            format!(
+                "
+apiVersion: v1
+kind: Pod
+metadata: {{namespace: ns, name: p{i}, creationTimestamp: 2024-01-01T00:00:0{i}Z}}
+spec: {{containers: []}}
+status: {{phase: Succeeded}}
+---"
+            )
+        })
+        .collect();
+    check(
+        gc(),
+        ended.trim_end_matches("---"),
+        ("", "ended pods"),
+        START,
+        expect![[r#"
+        together:
+          delete pods ns/p1 within 0 s
+          delete pods ns/p2 within 0 s
+        look again in 20s
+    "#]],
+    );
+}
+
+#[test]
+fn every_namespace_gets_its_account_and_the_root_certificate() {
+    let namespace = "
+apiVersion: v1
+kind: Namespace
+metadata: {name: ns}
+";
+    check(
+        service_account::ServiceAccounts,
+        namespace,
+        ("", "ns"),
+        START,
+        expect![[r#"
+        create serviceaccounts in ns: {"apiVersion":"v1","kind":"ServiceAccount","metadata":{"name":"default","namespace":"ns"}}
+    "#]],
+    );
+    check(
+        root_ca::RootCas::new("PEM"),
+        namespace,
+        ("", "ns"),
+        START,
+        expect![[r#"
+        create configmaps in ns: {"apiVersion":"v1","data":{"ca.crt":"PEM"},"kind":"ConfigMap","metadata":{"annotations":{"kubernetes.io/description":"Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints such as the internal service IP or kubernetes.default.svc. No other usage is guaranteed across distributions of Kubernetes clusters."},"name":"kube-root-ca.crt","namespace":"ns"}}
+    "#]],
+    );
+    check(root_ca::RootCas::new(""), namespace, ("", "ns"), START, expect![]);
+    let outdated = format!(
+        "{namespace}---
+apiVersion: v1
+kind: ConfigMap
+metadata: {{namespace: ns, name: kube-root-ca.crt}}
+data: {{ca.crt: OLD}}
+"
+    );
+    check(
+        root_ca::RootCas::new("PEM"),
+        &outdated,
+        ("", "ns"),
+        START,
+        expect![[r#"
+        update configmaps ns/kube-root-ca.crt : {"apiVersion":"v1","data":{"ca.crt":"PEM"},"kind":"ConfigMap","metadata":{"name":"kube-root-ca.crt","namespace":"ns","resourceVersion":"2","uid":"kube-root-ca.crt-uid"}}
+    "#]],
+    );
+    let going = namespace.replace("name: ns", "name: ns, deletionTimestamp: 2024-01-01T00:00:00Z");
+    check(service_account::ServiceAccounts, &going, ("", "ns"), START, expect![]);
+    check(root_ca::RootCas::new("PEM"), &going, ("", "ns"), START, expect![]);
+}
+
+#[test]
+fn a_namespace_loses_its_pods_first_and_says_what_it_waits_for() {
+    let world = "
+apiVersion: v1
+kind: Namespace
+metadata: {name: ns, deletionTimestamp: 2024-01-01T00:00:00Z}
+spec: {finalizers: [kubernetes]}
+status: {phase: Terminating}
+---
+apiVersion: v1
+kind: Pod
+metadata: {namespace: ns, name: p, finalizers: [example.com/wait]}
+spec: {containers: []}
+---
+apiVersion: v1
+kind: Service
+metadata: {namespace: ns, name: s}
+";
+    check(
+        namespace::Namespaces,
+        world,
+        ("", "ns"),
+        START,
+        expect![[r#"
+        together:
+          delete all pods in ns
+        update namespaces ns status: {"conditions":[{"lastTransitionTime":"2024-01-01T00:00:00Z","message":"All resources successfully discovered","reason":"ResourcesDiscovered","status":"False","type":"NamespaceDeletionDiscoveryFailure"},{"lastTransitionTime":"2024-01-01T00:00:00Z","message":"All legacy kube types successfully parsed","reason":"ParsedGroupVersions","status":"False","type":"NamespaceDeletionGroupVersionParsingFailure"},{"lastTransitionTime":"2024-01-01T00:00:00Z","message":"All content successfully deleted, may be waiting on finalization","reason":"ContentDeleted","status":"False","type":"NamespaceDeletionContentFailure"},{"lastTransitionTime":"2024-01-01T00:00:00Z","message":"Some resources are remaining: pods. has 1 resource instances, services. has 1 resource instances","reason":"SomeResourcesRemain","status":"True","type":"NamespaceContentRemaining"},{"lastTransitionTime":"2024-01-01T00:00:00Z","message":"Some content in the namespace has finalizers remaining: example.com/wait in 1 resource instances","reason":"SomeFinalizersRemain","status":"True","type":"NamespaceFinalizersRemaining"}],"phase":"Terminating"}
+        look again in 15s
+    "#]],
+    );
+}
