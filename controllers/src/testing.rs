@@ -107,12 +107,13 @@ impl<C: crate::engine::Controller> Bench<C> {
         Self { world, controller, rng: rand::rngs::StdRng::seed_from_u64(7) }
     }
 
-    /// Takes in a change, as the engine would.
-    pub fn change(&mut self, change: Change) {
+    /// Takes in a change, as the engine would, and says whether it wakes any key.
+    pub fn wakes(&mut self, change: Change) -> bool {
         let mut wake = crate::engine::Wake::default();
         for delta in self.world.apply(change) {
             self.controller.observe(&delta, &self.world, &mut wake);
         }
+        !wake.is_empty()
     }
 
     pub fn reconcile(&mut self, namespace: &str, name: &str, now: &str) -> Plan {

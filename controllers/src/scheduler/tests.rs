@@ -134,11 +134,7 @@ fn a_parked_pod_wakes_for_what_may_help_it_and_for_nothing_else() {
     let mut wakes = |yaml: &str| {
         let object =
             crate::testing::objects(&yaml.replace("metadata: {", "metadata: {resourceVersion: '2000', ")).remove(0);
-        let mut wake = Wake::default();
-        for delta in bench.world.apply(Change::Watched(object)) {
-            bench.controller.observe(&delta, &bench.world, &mut wake);
-        }
-        !wake.is_empty()
+        bench.wakes(Change::Watched(object))
     };
     assert!(!wakes(&pod("nodeSelector: {zone: b}", "")), "its own status");
     assert!(!wakes(&pod("nodeName: 'n'", "").replace("name: p", "name: other")), "another pod's start");

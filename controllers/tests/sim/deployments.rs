@@ -244,3 +244,24 @@ fn a_rollout_that_goes_nowhere_misses_its_deadline() {
     cluster.run(5_000, |_| {});
     assert_eq!(condition(&status(&cluster.server()), "Progressing"), "False/ProgressDeadlineExceeded");
 }
+
+#[test]
+fn every_step_is_told_as_an_event() {
+    let mut cluster = Cluster::new(1, Chaos::NONE, |server| {
+        usual(server);
+        server.create(&DEPLOYMENTS, "default", deployment("web", 1, rolling(1, 0))).unwrap();
+    });
+    assert!(cluster.run(MAX_STEPS, |_| {}));
+    let (set, pod) = {
+        let server = cluster.server();
+        let name = |object: &Value| object["metadata"]["name"].as_str().unwrap().to_owned();
+        (name(server.list(&REPLICA_SETS).next().unwrap()), name(server.list(&PODS).next().unwrap()))
+    };
+    let told: Vec<_> = cluster.notes().into_iter().map(|note| (note.reason, note.message)).collect();
+    assert!(told.contains(&("ScalingReplicaSet", format!("Scaled up replica set {set} from 0 to 1"))), "{told:?}");
+    assert!(told.contains(&("SuccessfulCreate", format!("Created pod: {pod}"))), "{told:?}");
+    let assigned = |(reason, message): &(&str, String)| {
+        *reason == "Scheduled" && message.starts_with(&format!("Successfully assigned default/{pod} to n"))
+    };
+    assert!(told.iter().any(assigned), "{told:?}");
+}
