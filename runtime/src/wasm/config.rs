@@ -25,7 +25,8 @@ impl WasmConfig {
     pub fn new(data_dir: impl Into<PathBuf>) -> WasmConfig {
         WasmConfig {
             data_dir: data_dir.into(),
-            worker: std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into()),
+            // Not its path: the file may be replaced by an upgrade while this process runs.
+            worker: "/proc/self/exe".into(),
             compile: CompileLimits::default(),
             pool: PoolLimits::default(),
             guest: GuestLimits::default(),
