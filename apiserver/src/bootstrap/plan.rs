@@ -136,6 +136,14 @@ mod tests {
     }
 
     #[test]
+    fn no_role_is_listed_twice() {
+        let roles = roles::cluster_roles();
+        let names: std::collections::BTreeSet<&str> =
+            roles.iter().filter_map(|role| role["metadata"]["name"].as_str()).collect();
+        assert_eq!(names.len(), roles.len());
+    }
+
+    #[test]
     fn aggregated_roles_hold_what_their_parts_hold() {
         let roles = roles::cluster_roles();
         let rules = |name: &str| {
