@@ -182,16 +182,28 @@ impl Context {
     }
 
     async fn forward(&self, endpoint: Endpoint, mut request: Request<Incoming>) -> Result<Response<Body>, Answer> {
+        let address = match endpoint {
+            Endpoint::Local(handler) => {
+                // A component cannot take a connection over; it sees a request like any other.
+                headers::remove_hop_by_hop(request.headers_mut());
+                return Ok(handler.call(self.bound_body(request)?).await);
+            }
+            Endpoint::Listener(queue) => queue.address(),
+            Endpoint::Remote(address) => address,
+        };
+        // Boxed, so that requests to components need not carry the room for it.
+        Box::pin(self.forward_over_connection(address, request)).await
+    }
+
+    async fn forward_over_connection(
+        &self,
+        address: SocketAddr,
+        mut request: Request<Incoming>,
+    ) -> Result<Response<Body>, Answer> {
         let upgrade = headers::upgrade_of(&request);
         let switch = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
         headers::remove_hop_by_hop(request.headers_mut());
-        let request = self.bound_body(request)?;
-        let sent = match endpoint {
-            // A component cannot take a connection over; it sees a request like any other.
-            Endpoint::Local(handler) => return Ok(handler.call(request).await),
-            Endpoint::Listener(queue) => self.network.client().forward(queue.address(), request, upgrade).await,
-            Endpoint::Remote(address) => self.network.client().forward(address, request, upgrade).await,
-        };
+        let sent = self.network.client().forward(address, self.bound_body(request)?, upgrade).await;
         let response = sent.map_err(|error: SendError| {
             debug!(error = &error as &dyn std::error::Error, "no answer from the backend");
             Answer(StatusCode::BAD_GATEWAY, error.to_string())
