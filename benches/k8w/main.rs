@@ -1,0 +1,68 @@
+//! What k8w costs: each measurement starts the real binary, puts load on it and prints a line or a small table.
+//!
+//! `cargo bench --bench k8w -- up api` runs some measurements, without names all of them. `docs/bench.md` says what each
+//! figure means and what bounds it. To add a measurement: a file, a `mod` line and a row in [`MEASUREMENTS`].
+
+mod api;
+mod bare;
+mod cluster;
+mod compare;
+mod density;
+mod http1;
+mod http2;
+mod ingress;
+mod memory;
+mod pod;
+mod stats;
+mod up;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use futures::future::BoxFuture;
+
+/// Takes one measurement and prints it.
+type Measure = fn() -> BoxFuture<'static, Result<()>>;
+
+/// Every measurement under the name by which it is chosen.
+const MEASUREMENTS: &[(&str, Measure)] = &[
+    ("up", || Box::pin(up::measure())),
+    ("ingress", || Box::pin(ingress::measure())),
+    ("api", || Box::pin(api::measure())),
+    ("memory", || Box::pin(memory::measure())),
+    ("pod", || Box::pin(pod::measure())),
+    ("density", || Box::pin(density::measure())),
+];
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    // The process has one TLS provider; a second installation would change nothing.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    // Cargo says `--bench` to every benchmark.
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let outcome = match arguments.split_first() {
+        Some((first, rest)) if first == bare::SUBCOMMAND => bare::serve(rest).await,
+        _ => run(&arguments).await,
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(names: &[String]) -> Result<()> {
+    let known = |name: &String| MEASUREMENTS.iter().any(|(known, _)| known == name);
+    if let Some(unknown) = names.iter().find(|name| !known(name)) {
+        let known: Vec<&str> = MEASUREMENTS.iter().map(|(name, _)| *name).collect();
+        bail!("no measurement is called {unknown}; there are {}", known.join(", "));
+    }
+    for (name, measure) in MEASUREMENTS {
+        if names.is_empty() || names.iter().any(|chosen| chosen == name) {
+            measure().await?;
+        }
+    }
+    Ok(())
+}
