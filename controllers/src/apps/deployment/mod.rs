@@ -341,16 +341,16 @@ impl Rollout<'_> {
         if let Some(wait) = facts.deadline_in(&status).filter(|_| is_rolling_out) {
             plan.requeue(wait);
         }
-        if self.deployment.status.as_ref() != Some(&status) {
+        let revision = self.new.as_ref().and_then(|new| annotation(&new.metadata, REVISION));
+        let revision = revision.filter(|r| annotation(&self.deployment.metadata, REVISION) != Some(r));
+        if self.deployment.status.as_ref() != Some(&status) || revision.is_some() {
             let mut updated = self.deployment.clone();
             updated.status = Some(status);
+            if let Some(revision) = revision {
+                // Through the status: elsewhere a change of annotations counts as a new generation.
+                updated.metadata.annotations.get_or_insert_default().insert(REVISION.into(), revision.into());
+            }
             plan.update_status(&DEPLOYMENTS, &updated);
-        }
-        let revision = self.new.as_ref().and_then(|new| annotation(&new.metadata, REVISION));
-        if let Some(revision) = revision.filter(|r| annotation(&self.deployment.metadata, REVISION) != Some(r)) {
-            // After the status, whose precondition this write would break.
-            let patch = json!({ "metadata": { "annotations": { REVISION: revision } } });
-            plan.merge_patch(Target::new(&DEPLOYMENTS, &self.deployment.metadata), patch);
         }
         plan
     }
