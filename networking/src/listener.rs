@@ -4,7 +4,7 @@
 //! that did arrive on a socket (a node port) is handed to the pod as that socket: nobody copies its bytes.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -29,6 +29,8 @@ pub struct Incoming {
 #[derive(Debug)]
 pub struct AcceptQueue {
     address: SocketAddr,
+    /// Bound to the pod's loopback address: only the pod itself may connect.
+    private: bool,
     connections: mpsc::Sender<Incoming>,
 }
 
@@ -36,6 +38,11 @@ impl AcceptQueue {
     /// The pod address and port that this queue stands for.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Whether a client at `from` may connect.
+    pub(crate) fn admits(&self, from: Option<IpAddr>) -> bool {
+        !self.private || from == Some(self.address.ip())
     }
 
     /// Hands a connection to the pod. Errors: `ConnectionRefused` when the pod has closed the port, `TimedOut` when it does
@@ -75,7 +82,7 @@ impl PodListener {
 }
 
 /// Both sides of a listening port at `address`.
-pub(crate) fn accept_queue(address: SocketAddr) -> (AcceptQueue, mpsc::Receiver<Incoming>) {
+pub(crate) fn accept_queue(address: SocketAddr, private: bool) -> (AcceptQueue, mpsc::Receiver<Incoming>) {
     let (connections, receiver) = mpsc::channel(ACCEPT_BACKLOG);
-    (AcceptQueue { address, connections }, receiver)
+    (AcceptQueue { address, private, connections }, receiver)
 }

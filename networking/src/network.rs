@@ -134,9 +134,18 @@ impl Network {
 
     /// Listens on a port of the pod's own address; port 0 picks a free one. Errors: `AddrInUse`.
     pub async fn bind_tcp(&self, pod: &PodIdentity, port: u16) -> io::Result<PodListener> {
+        self.bind(pod, port, false)
+    }
+
+    /// Likewise on the pod's loopback address: only the pod itself can connect.
+    pub async fn bind_tcp_loopback(&self, pod: &PodIdentity, port: u16) -> io::Result<PodListener> {
+        self.bind(pod, port, true)
+    }
+
+    fn bind(&self, pod: &PodIdentity, port: u16, private: bool) -> io::Result<PodListener> {
         let claim = |port| {
             let address = SocketAddr::new(pod.ip, port);
-            let (queue, connections) = accept_queue(address);
+            let (queue, connections) = accept_queue(address, private);
             let registration = self.registry.claim(address, Endpoint::Listener(Arc::new(queue)))?;
             Some(PodListener::new(connections, address, registration))
         };
@@ -151,8 +160,12 @@ impl Network {
     /// behind is refused, so that it never leaves this process.
     pub fn select(&self, from: Option<&PodIdentity>, dst: SocketAddr) -> Result<Endpoint, Refused> {
         let dst = policy::as_seen_by(from, dst);
-        if let Some(endpoint) = self.registry.get(dst) {
-            return Ok(endpoint);
+        match self.registry.get(dst) {
+            Some(Endpoint::Listener(queue)) if !queue.admits(from.map(|pod| pod.ip)) => {
+                return Err(Refused::NothingListens(dst));
+            }
+            Some(endpoint) => return Ok(endpoint),
+            None => {}
         }
         if let Some(port) = self.tables.load().virtual_port(dst, Protocol::Tcp) {
             return self.select_of(port, Origin::Internal, from.map(|pod| pod.ip));
@@ -180,7 +193,10 @@ impl Network {
 
     /// What stands behind an endpoint's address. A pod of this node that has stopped listening is none.
     pub(crate) fn endpoint_at(&self, address: SocketAddr) -> Option<Endpoint> {
-        let registered = self.registry.get(address);
+        let registered = match self.registry.get(address) {
+            Some(Endpoint::Listener(queue)) if !queue.admits(None) => return None,
+            registered => registered,
+        };
         let own = self.config.wasm_cidr.is_some_and(|range| range.contains(&address.ip()));
         registered.or_else(|| (!own).then_some(Endpoint::Remote(address)))
     }

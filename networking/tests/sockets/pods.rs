@@ -167,3 +167,17 @@ async fn requests_that_lead_nowhere_say_why() {
     assert!(matches!(send("/").await, Err(SendError::Scheme(_))));
     assert!(matches!(send("https://10.64.0.2:8080/").await, Err(SendError::Scheme(_))));
 }
+
+#[tokio::test]
+async fn a_port_on_loopback_is_the_pods_own() {
+    let network = network();
+    let (own, other) = (pod(2), pod(3));
+    let listener = network.bind_tcp_loopback(&own, 8080).await.unwrap();
+    let address = listener.local_addr();
+    assert_eq!(network.connect(Some(&other), address).await.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    assert_eq!(network.connect(None, address).await.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    let loopback = SocketAddr::from(([127, 0, 0, 1], 8080));
+    let (connected, accepted) = tokio::join!(network.connect(Some(&own), loopback), listener.accept());
+    connected.unwrap();
+    accepted.unwrap();
+}

@@ -158,6 +158,7 @@ impl Up {
             ready::all(cluster, &objects, Duration::from_secs(self.wait_timeout), progress).await?;
         }
         progress.finish("Ready");
+        eprintln!("Network: in this process; pods are reached through the ingress, node ports and each other");
         eprintln!("Ingress for HTTP: {}", cluster.ingress_http());
         eprintln!("Ingress for HTTPS: {}", cluster.ingress_https());
         eprintln!("Use it with: kubectl --kubeconfig {} get pods", kubeconfig.display());

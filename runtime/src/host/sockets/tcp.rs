@@ -173,7 +173,11 @@ impl HostTcpSocket for Instance {
         if !(ip.is_unspecified() || ip.is_loopback() || ip == container.pod.ip) {
             return Err(ErrorCode::AddressNotBindable.into());
         }
-        let bound = container.network.bind_tcp(&container.pod, local.port()).await;
+        let (network, pod) = (&container.network, &container.pod);
+        let bound = match ip.is_loopback() {
+            true => network.bind_tcp_loopback(pod, local.port()).await,
+            false => network.bind_tcp(pod, local.port()).await,
+        };
         let listener = bound.map_err(|error| code(&error))?;
         local.set_port(listener.local_addr().port());
         socket.state = State::BindStarted(Bound { local, listener });
