@@ -16,7 +16,8 @@ mod pod;
 mod stats;
 mod up;
 
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Result, bail};
 use futures::future::BoxFuture;
@@ -34,8 +35,31 @@ const MEASUREMENTS: &[(&str, Measure)] = &[
     ("density", || Box::pin(density::measure())),
 ];
 
+/// With these set, every error that wasmtime makes on its normal path captures a backtrace: all servers would be slowed down.
+const DIAGNOSTIC_VARIABLES: [&str; 2] = ["RUST_BACKTRACE", "RUST_LIB_BACKTRACE"];
+
+fn main() -> ExitCode {
+    if DIAGNOSTIC_VARIABLES.iter().any(|name| std::env::var_os(name).is_some()) {
+        return restart_without_diagnostics();
+    }
+    measure()
+}
+
+/// Replaces this process by one that has not got the variables, and neither have its children.
+fn restart_without_diagnostics() -> ExitCode {
+    let error = std::env::current_exe().map(|this| {
+        let mut again = Command::new(this);
+        DIAGNOSTIC_VARIABLES.iter().for_each(|name| {
+            again.env_remove(name);
+        });
+        again.args(std::env::args_os().skip(1)).exec()
+    });
+    eprintln!("error: cannot start again: {}", error.unwrap_or_else(|error| error));
+    ExitCode::FAILURE
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn measure() -> ExitCode {
     // The process has one TLS provider; a second installation would change nothing.
     let _ = rustls::crypto::ring::default_provider().install_default();
     // Cargo says `--bench` to every benchmark.
