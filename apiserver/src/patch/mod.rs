@@ -1,12 +1,15 @@
 //! The patch formats: <https://kubernetes.io/docs/reference/using-api/api-concepts/#patch-and-apply>.
 
 use crate::status::Status;
+use json_patch::PatchOperation;
 use k8w_kinds::field::{FieldError, FieldPath};
 use k8w_kinds::schema::Schema;
 use serde_json::Value;
 
 /// How many operations a JSON patch may have, as in Kubernetes.
 const JSON_PATCH_LIMIT_OPERATIONS: usize = 10_000;
+/// How much the copy operations of a JSON patch may copy together, as in Kubernetes: as much as a body may hold.
+const JSON_PATCH_LIMIT_COPIED_BYTES: usize = 3 * 1024 * 1024;
 
 /// The media types of patches.
 pub const MEDIA_TYPES: [&str; 4] = [
@@ -51,15 +54,7 @@ impl Patch {
     /// What the patch makes of `original`.
     pub fn apply(&self, schema: &Schema, original: &Value) -> Result<Value, Status> {
         match self {
-            Patch::Json(operations) => {
-                let mut patched = original.clone();
-                json_patch::patch(&mut patched, &operations.0).map_err(|error| {
-                    Status::unprocessable(format!(
-                        "the server rejected our request due to an error in our request: {error}"
-                    ))
-                })?;
-                Ok(patched)
-            }
+            Patch::Json(operations) => json(original.clone(), operations),
             Patch::Merge(patch) => {
                 let mut patched = original.clone();
                 json_patch::merge(&mut patched, patch);
@@ -81,6 +76,46 @@ impl Patch {
             }
         }
     }
+}
+
+/// Applies operation by operation. A few copies of copies would make any size of a small object, so what they copy
+/// counts, as in Kubernetes.
+fn json(mut patched: Value, operations: &json_patch::Patch) -> Result<Value, Status> {
+    let mut copied_bytes = 0;
+    for operation in &operations.0 {
+        if let PatchOperation::Copy(copy) = operation
+            && let Some(source) = patched.pointer(copy.from.as_str())
+        {
+            copied_bytes += size_bytes(source);
+            if copied_bytes > JSON_PATCH_LIMIT_COPIED_BYTES {
+                return Err(Status::too_much(format!(
+                    "The copy operations of a JSON patch may copy {JSON_PATCH_LIMIT_COPIED_BYTES} bytes"
+                )));
+            }
+        }
+        json_patch::patch(&mut patched, std::slice::from_ref(operation)).map_err(|error| {
+            Status::unprocessable(format!("the server rejected our request due to an error in our request: {error}"))
+        })?;
+    }
+    Ok(patched)
+}
+
+/// How long a value is as JSON, without writing it anywhere.
+fn size_bytes(value: &Value) -> usize {
+    struct Counter(usize);
+    impl std::io::Write for Counter {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut counter = Counter(0);
+    // Counting cannot fail, and a value is always JSON.
+    let _ = serde_json::to_writer(&mut counter, value);
+    counter.0
 }
 
 /// 422 for a patch whose result has unknown fields, where the client wants to be told so.

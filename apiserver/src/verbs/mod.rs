@@ -45,11 +45,12 @@ pub async fn serve(server: &ApiServer, resource: &Arc<Resource>, mut call: Call)
     }
 }
 
-/// Namespaced objects live in a namespace, all others do not. A Namespace's own requests carry its name twice.
+/// Namespaced objects live in a namespace, all others do not. A Namespace's own requests carry its name twice; with two
+/// names that differ, authorization in the one would open the other.
 fn scope(resource: &Resource, call: &mut Call) -> Result<(), Status> {
     let info = &mut call.info;
     if !resource.namespaced {
-        if info.resource == "namespaces" && info.group.is_empty() {
+        if info.resource == "namespaces" && info.group.is_empty() && info.namespace == info.name {
             info.namespace.clear();
         }
         return if info.namespace.is_empty() { Ok(()) } else { Err(Status::no_such_resource()) };

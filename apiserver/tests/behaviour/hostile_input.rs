@@ -101,3 +101,33 @@ async fn grace_periods_out_of_range_are_bounded() {
         assert_eq!(api.get(&path).await.code, 404);
     }
 }
+
+#[tokio::test]
+async fn a_json_patch_cannot_double_an_object_again_and_again() {
+    let api = Api::new().await;
+    let data = json!({"data": {"a": "x".repeat(500_000)}, "metadata": {"name": "big"}});
+    api.post(CONFIG_MAPS, &data).await.ok();
+    let copies: Vec<_> =
+        (0..40).map(|n| json!({"op": "copy", "from": "/data", "path": format!("/data/x{n}")})).collect();
+    let reply = api.patch("json", &format!("{CONFIG_MAPS}/big"), &json!(copies)).await;
+    assert_eq!(reply.code, 413, "{reply:?}");
+}
+
+/// A right in one namespace must not reach another Namespace through a path that names both.
+#[tokio::test]
+async fn namespaces_are_not_found_inside_a_namespace() {
+    let api = Api::new().await;
+    for path in [
+        "/api/v1/namespaces/default/namespaces",
+        "/api/v1/namespaces/default/namespaces/kube-system",
+        "/api/v1/namespaces/default/namespaces/kube-system/finalize",
+    ] {
+        for method in [Method::GET, Method::PUT, Method::PATCH, Method::DELETE] {
+            let request = Request::builder().method(method.clone()).uri(path);
+            let request = request.header("content-type", "application/merge-patch+json");
+            let reply = api.send(request.body(Body::from("{}".to_string())).unwrap()).await;
+            assert!((400..500).contains(&reply.code), "{method} {path}: {reply:?}");
+        }
+    }
+    assert_eq!(api.get("/api/v1/namespaces/default").await.code, 200);
+}
