@@ -6,7 +6,7 @@ use crate::authz;
 use crate::body::Body;
 use crate::call::Call;
 use crate::identity::{Attributes, Peer, UserInfo};
-use crate::limits::{REQUEST_TIMEOUT_MS, is_long_running};
+use crate::limits::{REQUEST_TIMEOUT_MS, is_long_running, is_mutating};
 use crate::plugins::Decision;
 use crate::query::Query;
 use crate::request_info::RequestInfo;
@@ -45,13 +45,20 @@ impl ApiServer {
         let user = impersonate(user, &parts.headers, |user, info| self.authorize(user, info))?;
         self.authorize(&user, &info)?;
         let long_running = is_long_running(&info);
-        let _turn = if long_running { None } else { self.limits.turn(&info).await? };
         let special = if info.is_resource_request {
             routes::for_resource(&info.group, &info.resource, &info.subresource)
         } else {
             routes::for_path(&info.path)
         };
-        let call = Call { parts, body, info, query, user, peer };
+        let mut call = Call { parts, body, info, query, user, peer };
+        if is_mutating(&call.info) && !long_running {
+            // Before the turn: a client that sends slowly must not hold what others wait for.
+            let read = tokio::time::timeout(Duration::from_millis(REQUEST_TIMEOUT_MS), call.read_body()).await;
+            call.body = Body::Full(read.map_err(|_| timed_out())??);
+        }
+        // This process's own controllers and node never wait behind clients.
+        let no_turn = long_running || call.peer.is_in_process();
+        let _turn = if no_turn { None } else { self.limits.turn(&call.info).await? };
         let answer = async {
             match (special, resource) {
                 (Some(serve), _) => serve(self.clone(), call).await,
@@ -64,7 +71,7 @@ impl ApiServer {
         }
         match tokio::time::timeout(Duration::from_millis(REQUEST_TIMEOUT_MS), answer).await {
             Ok(answer) => answer,
-            Err(_) => Err(Status::timeout("Timeout: request did not complete within the allotted timeout", 1)),
+            Err(_) => Err(timed_out()),
         }
     }
 
@@ -94,6 +101,10 @@ impl ApiServer {
             Decision::NoOpinion(reason) | Decision::Deny(reason) => Err(forbidden(user, info, &reason)),
         }
     }
+}
+
+fn timed_out() -> Status {
+    Status::timeout("Timeout: request did not complete within the allotted timeout", 1)
 }
 
 /// `pods is forbidden: User "x" cannot list resource "pods" in API group "" in the namespace "default"`.
