@@ -19,7 +19,7 @@ use bytes::Bytes;
 use super::super::Revision;
 use super::super::journal::{Journal, JournalError, Kept};
 use super::super::mvcc::{Index, Record};
-use super::log::{self, Entry, LogFile};
+use super::log::{self, Behind, Entry, LogFile, Tail};
 
 /// Garbage that is not worth a snapshot.
 const TOLERATED_BYTES: u64 = 16 * 1024 * 1024;
@@ -41,12 +41,20 @@ struct Log {
     older_bytes: u64,
 }
 
-/// The files do not hold together.
+/// The files do not hold together. They are left as they are.
 #[derive(Debug, thiserror::Error)]
-#[error("{path} is damaged at byte {position}; restore the folder from a backup")]
-struct Damaged {
-    path: String,
-    position: u64,
+enum Damaged {
+    #[error("{path} is damaged at byte {position}; restore the folder from a backup")]
+    File { path: String, position: u64 },
+    #[error(
+        "{path} is damaged at byte {position}, and later writes stand behind that; restore the folder from a backup, or \
+         give the later writes up with `truncate --size={position} {path}`"
+    )]
+    NewestLog { path: String, position: u64 },
+    #[error("{path} is missing; restore the folder from a backup")]
+    Missing { path: String },
+    #[error("{path} goes on with revision {found} after revision {last}; restore the folder from a backup")]
+    Gap { path: String, last: Revision, found: Revision },
 }
 
 impl History {
@@ -66,21 +74,28 @@ impl History {
             older_bytes += read_snapshot(&snapshot_path(folder, number), number, &mut entry)?;
         }
         let mut newest = None;
-        for (i, number) in found.logs.iter().enumerate() {
-            let path = log_path(folder, *number);
-            let tail = log::read(&path, *number, &mut entry)?;
+        let mut last = None;
+        for (i, &number) in found.logs(folder)?.iter().enumerate() {
+            let path = log_path(folder, number);
+            let tail = read_log(&path, number, &mut last, &mut entry)?;
             if i + 1 < found.logs.len() {
                 // A newer log was only begun when all of this one was on disk.
                 whole(&path, tail)?;
                 older_bytes += tail.end;
             } else {
-                newest = Some((path, *number, tail));
+                newest = Some((path, number, tail));
             }
         }
         let file = match newest {
             Some((path, number, tail)) => {
-                if tail.torn {
-                    tracing::warn!(path = %path.display(), position = tail.end, "dropped an unfinished write");
+                match tail.behind {
+                    Behind::Nothing => {}
+                    Behind::Unfinished => {
+                        tracing::warn!(path = %path.display(), position = tail.end, "dropped an unfinished write");
+                    }
+                    Behind::Damage => {
+                        return Err(Damaged::NewestLog { path: shown(&path), position: tail.end }.into());
+                    }
                 }
                 LogFile::resume(&path, number, tail)?
             }
@@ -118,9 +133,10 @@ impl History {
             let (records, behind) = kept.page(&start, up_to);
             for record in &records {
                 file.push_change(record);
-                file.may_split();
+                if file.is_full() {
+                    file.write()?;
+                }
             }
-            file.write()?;
             changes += records.len() as u64;
             next = behind;
         }
@@ -138,7 +154,7 @@ impl History {
     }
 
     /// Changes over to a new log; returns its number, and the newest revision that is in the older ones.
-    fn begin_log(&self) -> io::Result<(u64, Revision)> {
+    pub(super) fn begin_log(&self) -> io::Result<(u64, Revision)> {
         let mut log = self.log();
         let number = log.file.number() + 1;
         let file = new_log(&self.folder, number)?;
@@ -156,7 +172,11 @@ impl Journal for History {
         let mut log = self.log();
         for record in records {
             if record.version.mod_revision > log.revision {
-                log.file.may_split();
+                if log.file.is_full() {
+                    log.file.write()?;
+                    // Before the next frame: only the last one in the file may be unfinished.
+                    log.file.sync()?;
+                }
                 log.revision = record.version.mod_revision;
             }
             log.file.push_change(record);
@@ -211,9 +231,15 @@ pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-fn whole(path: &Path, tail: log::Tail) -> Result<(), Damaged> {
-    let damaged = || Damaged { path: path.display().to_string(), position: tail.end };
-    if tail.torn { Err(damaged()) } else { Ok(()) }
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
+
+fn whole(path: &Path, tail: Tail) -> Result<(), Damaged> {
+    match tail.behind {
+        Behind::Nothing => Ok(()),
+        Behind::Unfinished | Behind::Damage => Err(Damaged::File { path: shown(path), position: tail.end }),
+    }
 }
 
 fn read_snapshot(path: &Path, number: u64, mut entry: impl FnMut(Entry)) -> Result<u64, JournalError> {
@@ -226,8 +252,35 @@ fn read_snapshot(path: &Path, number: u64, mut entry: impl FnMut(Entry)) -> Resu
         }
         entry(next);
     })?;
-    whole(path, log::Tail { torn: tail.torn || end != Some(changes), ..tail })?;
-    Ok(tail.end)
+    whole(path, tail)?;
+    match end == Some(changes) {
+        true => Ok(tail.end),
+        false => Err(Damaged::File { path: shown(path), position: tail.end }.into()),
+    }
+}
+
+/// Reads a log; `last` is the revision that the one before it ended with, and is brought up to this one's last.
+fn read_log(
+    path: &Path,
+    number: u64,
+    last: &mut Option<Revision>,
+    mut entry: impl FnMut(Entry),
+) -> Result<Tail, JournalError> {
+    let mut gap = None;
+    let tail = log::read(path, number, |next| {
+        if let Entry::Change(record) = &next {
+            let found = record.version.mod_revision;
+            // A transaction has one revision for all that it changes, and the next one has the next.
+            if let Some(last) = last.replace(found)
+                && found != last
+                && found != last + 1
+            {
+                gap.get_or_insert(Damaged::Gap { path: shown(path), last, found });
+            }
+        }
+        entry(next);
+    })?;
+    gap.map_or(Ok(tail), |gap| Err(gap.into()))
 }
 
 /// The files that make up the history.
@@ -258,6 +311,17 @@ impl Files {
         let superseded = old_snapshots.chain(old_logs).collect();
         logs.retain(|n| *n >= base);
         Ok(Self { snapshot, logs, superseded })
+    }
+
+    /// The numbers of the logs, after checking that none is missing among them.
+    fn logs(&self, folder: &Path) -> Result<&[u64], Damaged> {
+        let first = self.snapshot.unwrap_or(0);
+        // A snapshot is named after the log that goes on behind it, which is there before the snapshot is.
+        let count = (self.logs.len() as u64).max(u64::from(self.snapshot.is_some()));
+        match (first..first + count).find(|number| !self.logs.contains(number)) {
+            Some(missing) => Err(Damaged::Missing { path: shown(&log_path(folder, missing)) }),
+            None => Ok(&self.logs),
+        }
     }
 
     fn remove_superseded(&self) -> io::Result<()> {

@@ -5,6 +5,9 @@
 //!   payload   entry, entry, …                    zeros behind the last frame: space laid out ahead
 //! ```
 //!
+//! A frame is written when everything before it is on disk. So only the last one can be unfinished, and one that cannot be
+//! read with another behind it is damage.
+//!
 //! All integers are little-endian. Space is laid out ahead because overwriting blocks that exist spares the file system a
 //! commit of its own in every `fdatasync`, about a third of its time on ext4. The checksum is bound to the frame's place, so
 //! that neither a value that looks like a frame nor a leftover of an earlier write can pass for one.
@@ -21,9 +24,9 @@ use super::super::mvcc::{Record, Version};
 
 /// Space laid out ahead at a time.
 const AHEAD_BYTES: u64 = 256 * 1024;
-/// A frame is closed once its payload reaches this size.
+/// A frame is full once it reaches this size.
 const FRAME_BYTES: usize = 1024 * 1024;
-/// No frame is larger: a frame is closed before the transaction that follows, and no transaction has this size.
+/// No payload is larger: a full frame is written before the transaction that follows, and no transaction has this size.
 const MAX_FRAME_BYTES: usize = 8 * 1024 * 1024;
 const FRAME_HEADER_BYTES: usize = 8;
 
@@ -40,10 +43,20 @@ pub(super) enum Entry {
 /// How a file ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tail {
-    /// Where the last whole frame ends.
+    /// Where the last readable frame ends.
     pub end: u64,
-    /// Whether something stands behind it that is not a frame.
-    pub torn: bool,
+    pub behind: Behind,
+}
+
+/// What stands behind the last readable frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Behind {
+    /// Nothing but space laid out ahead.
+    Nothing,
+    /// What one write that a crash cut short may have left.
+    Unfinished,
+    /// More than that: writes that were on disk once.
+    Damage,
 }
 
 const DELETE: u8 = 0;
@@ -122,10 +135,8 @@ pub(super) struct LogFile {
     end: u64,
     /// Up to here the file has blocks.
     laid_out: u64,
-    /// Frames on their way to the file; kept for its capacity.
+    /// The frame being filled, or nothing; kept for its capacity.
     buffer: Vec<u8>,
-    /// Where the frame begins that is being filled.
-    frame: usize,
 }
 
 impl LogFile {
@@ -135,7 +146,7 @@ impl LogFile {
         Ok(Self::at(file, number, 0))
     }
 
-    /// Goes on behind the last whole frame; what a crash left behind it is cut off.
+    /// Goes on behind the last readable frame; what a crash left behind it is cut off.
     pub fn resume(path: &Path, number: u64, tail: Tail) -> io::Result<Self> {
         let file = File::options().write(true).open(path)?;
         file.set_len(tail.end)?;
@@ -144,7 +155,7 @@ impl LogFile {
     }
 
     fn at(file: File, number: u64, end: u64) -> Self {
-        Self { file, number, end, laid_out: end, buffer: Vec::new(), frame: 0 }
+        Self { file, number, end, laid_out: end, buffer: Vec::new() }
     }
 
     pub fn number(&self) -> u64 {
@@ -156,8 +167,7 @@ impl LogFile {
         self.end
     }
 
-    /// Adds an entry to the frame being filled. A frame is applied whole or not at all, so what must stay together goes
-    /// between two calls of [`Self::may_split`].
+    /// Adds an entry to the frame being filled, which is applied whole or not at all.
     pub fn push(&mut self, entry: &Entry) {
         self.open_frame();
         encode(entry, &mut self.buffer);
@@ -170,30 +180,21 @@ impl LogFile {
     }
 
     fn open_frame(&mut self) {
-        if self.frame == self.buffer.len() {
+        if self.buffer.is_empty() {
             self.buffer.put_bytes(0, FRAME_HEADER_BYTES);
         }
     }
 
-    /// What comes next need not share the fate of what came before.
-    pub fn may_split(&mut self) {
-        if self.buffer.len() - self.frame >= FRAME_BYTES {
-            self.close_frame();
-        }
+    /// Whether the frame should be written before more is added that need not share its fate.
+    pub fn is_full(&self) -> bool {
+        self.buffer.len() >= FRAME_BYTES
     }
 
-    fn close_frame(&mut self) {
-        let Some(frame) = self.buffer.get_mut(self.frame..).filter(|frame| !frame.is_empty()) else { return };
-        let (header, payload) = frame.split_at_mut(FRAME_HEADER_BYTES);
-        let checksum = checksum(self.number, self.end + self.frame as u64, payload);
-        header[..4].copy_from_slice(&(payload.len() as u32).to_le_bytes());
-        header[4..].copy_from_slice(&checksum.to_le_bytes());
-        self.frame = self.buffer.len();
-    }
-
-    /// Writes what was pushed, in one write.
+    /// Writes what was pushed as one frame.
     pub fn write(&mut self) -> io::Result<()> {
-        self.close_frame();
+        let Some((header, payload)) = self.buffer.split_at_mut_checked(FRAME_HEADER_BYTES) else { return Ok(()) };
+        header[..4].copy_from_slice(&(payload.len() as u32).to_le_bytes());
+        header[4..].copy_from_slice(&checksum(self.number, self.end, payload).to_le_bytes());
         let end = self.end + self.buffer.len() as u64;
         if end > self.laid_out {
             self.laid_out = end.next_multiple_of(AHEAD_BYTES);
@@ -203,7 +204,6 @@ impl LogFile {
         self.end = end;
         self.buffer.clear();
         self.buffer.shrink_to(FRAME_BYTES);
-        self.frame = 0;
         Ok(())
     }
 
@@ -219,31 +219,56 @@ impl LogFile {
     }
 }
 
-/// Reads a file from its beginning to its last whole frame. Errors: the file system's, `InvalidData` when a frame that is
-/// whole cannot be understood.
+/// Reads a file from its beginning to its last readable frame. Errors: the file system's, `InvalidData` when a frame that
+/// is whole cannot be understood.
 pub(super) fn read(path: &Path, number: u64, mut entry: impl FnMut(Entry)) -> io::Result<Tail> {
     let mut file = BufReader::with_capacity(FRAME_BYTES, File::open(path)?);
     let mut end = 0;
-    let mut payload = Vec::new();
+    let mut frame = Vec::new();
     loop {
-        let mut header = [0; FRAME_HEADER_BYTES];
-        let got = fill(&mut file, &mut header)?;
-        let mut fields = &header[..];
-        let (length, expected) = (fields.get_u32_le() as usize, fields.get_u32_le());
-        if got == 0 || (length == 0 && expected == 0 && got == header.len()) {
-            return Ok(Tail { end, torn: false });
+        frame.resize(FRAME_HEADER_BYTES, 0);
+        let mut got = fill(&mut file, &mut frame)?;
+        if let Some(payload_bytes) = payload_bytes(&frame) {
+            frame.resize(FRAME_HEADER_BYTES + payload_bytes, 0);
+            got += fill(&mut file, &mut frame[FRAME_HEADER_BYTES..])?;
         }
-        payload.resize(length.min(MAX_FRAME_BYTES), 0);
-        let whole = got == header.len() && length <= MAX_FRAME_BYTES && fill(&mut file, &mut payload)? == length;
-        if !whole || checksum(number, end, &payload) != expected {
-            return Ok(Tail { end, torn: true });
-        }
-        let mut rest = &payload[..];
+        let Some(payload) = payload(number, end, &frame[..got]) else {
+            frame.truncate(got);
+            file.read_to_end(&mut frame)?;
+            return Ok(Tail { end, behind: behind(number, end, &frame) });
+        };
+        let mut rest = payload;
         while !rest.is_empty() {
-            entry(decode(&mut rest).map_err(io::Error::other)?);
+            entry(decode(&mut rest).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?);
         }
-        end += (FRAME_HEADER_BYTES + length) as u64;
+        end += got as u64;
     }
+}
+
+/// The length that a frame's header gives, if a frame can have it.
+fn payload_bytes(header: &[u8]) -> Option<usize> {
+    let length = u32::from_le_bytes(*header.first_chunk()?) as usize;
+    (1..=MAX_FRAME_BYTES).contains(&length).then_some(length)
+}
+
+/// The payload of the frame at this place, if `bytes` begin with it.
+fn payload(number: u64, position: u64, bytes: &[u8]) -> Option<&[u8]> {
+    let length = payload_bytes(bytes)?;
+    let (header, rest) = bytes.split_at_checked(FRAME_HEADER_BYTES)?;
+    let payload = rest.get(..length)?;
+    // An entry begins with what it is: looked at first, because it spares most places that hold no frame the checksum.
+    let is_frame = payload[0] <= END && header[4..] == checksum(number, position, payload).to_le_bytes();
+    is_frame.then_some(payload)
+}
+
+/// Judges the rest of a file, which begins with no readable frame.
+fn behind(number: u64, position: u64, rest: &[u8]) -> Behind {
+    let Some(last) = rest.iter().rposition(|byte| *byte != 0) else { return Behind::Nothing };
+    let too_long = last >= FRAME_HEADER_BYTES + MAX_FRAME_BYTES;
+    if too_long || (1..=last).any(|at| payload(number, position + at as u64, &rest[at..]).is_some()) {
+        return Behind::Damage;
+    }
+    Behind::Unfinished
 }
 
 /// As many bytes as there are.
@@ -309,7 +334,7 @@ mod tests {
                 log.push(entry);
                 log.write().unwrap();
             }
-            let tail = Tail { end: log.len_bytes(), torn: false };
+            let tail = Tail { end: log.len_bytes(), behind: Behind::Nothing };
             prop_assert_eq!(read_all(&path), (written.clone(), tail));
             log.finish().unwrap();
             prop_assert_eq!(read_all(&path), (written, tail));
@@ -327,8 +352,18 @@ mod tests {
         let frame = std::fs::read(&path).unwrap();
         std::fs::write(&path, [frame.clone(), frame.clone()].concat()).unwrap();
         let (entries, tail) = read_all(&path);
-        assert_eq!((entries.len(), tail), (1, Tail { end: frame.len() as u64, torn: true }));
+        assert_eq!((entries.len(), tail), (1, Tail { end: frame.len() as u64, behind: Behind::Unfinished }));
         // The same bytes in a file of another number.
-        assert_eq!(read(&path, 8, |_| {}).unwrap(), Tail { end: 0, torn: true });
+        assert_eq!(read(&path, 8, |_| {}).unwrap(), Tail { end: 0, behind: Behind::Unfinished });
+    }
+
+    #[test]
+    fn more_than_one_write_can_leave_is_damage() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let bytes = |length: usize| [vec![0; length - 1], vec![1]].concat();
+        std::fs::write(file.path(), bytes(FRAME_HEADER_BYTES + MAX_FRAME_BYTES)).unwrap();
+        assert_eq!(read(file.path(), 7, |_| {}).unwrap(), Tail { end: 0, behind: Behind::Unfinished });
+        std::fs::write(file.path(), bytes(FRAME_HEADER_BYTES + MAX_FRAME_BYTES + 1)).unwrap();
+        assert_eq!(read(file.path(), 7, |_| {}).unwrap(), Tail { end: 0, behind: Behind::Damage });
     }
 }

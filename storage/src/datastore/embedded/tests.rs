@@ -12,6 +12,8 @@ use futures::future::join_all;
 use tempfile::TempDir;
 
 use super::*;
+use crate::datastore::journal::Journal;
+use crate::datastore::mvcc::{Record, Version};
 use crate::datastore::{Compare, Write, suite};
 
 async fn open_new() -> Option<(Arc<dyn Datastore>, TempDir)> {
@@ -165,6 +167,135 @@ async fn a_torn_last_write_is_dropped_and_the_others_stay() {
         }
         std::fs::remove_dir_all(&torn).unwrap();
     }
+}
+
+/// Every file beneath a folder, with its content.
+fn contents(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => all.extend(contents(&path)),
+            false => all.push((path.clone(), std::fs::read(&path).unwrap())),
+        }
+    }
+    all.sort();
+    all
+}
+
+/// A store whose log has this many frames; returns where each of them ends.
+async fn with_frames(folder: &Path, frames: usize) -> Vec<u64> {
+    let store = Embedded::open(folder).unwrap();
+    let mut ends = Vec::new();
+    for i in 0..frames {
+        store.txn(put(&format!("k{i}"), "value")).await.unwrap();
+        ends.push(write_ahead_log(folder).1);
+    }
+    ends
+}
+
+/// What opening a store gives: how many keys, or why not. A store that is refused must not have been touched.
+async fn opened(folder: &Path) -> std::result::Result<usize, String> {
+    let before = contents(folder);
+    match Embedded::open(folder) {
+        Ok(store) => Ok(store.list(all()).await.unwrap().items.len()),
+        Err(error) => {
+            assert!(contents(folder) == before, "refused, but changed: {error:?}");
+            let Error::Unavailable(source) = error else { panic!("{error:?}") };
+            Err(source.to_string())
+        }
+    }
+}
+
+/// Every byte of a small log is damaged, one at a time, in several ways.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damage_before_whole_writes_is_refused_and_nothing_is_changed() {
+    const FRAMES: usize = 3;
+    let folder = tempfile::tempdir().unwrap();
+    let ends = with_frames(folder.path(), FRAMES).await;
+    let (log, end) = write_ahead_log(folder.path());
+    // With some of the space that is laid out ahead.
+    let whole = std::fs::read(&log).unwrap()[..end as usize + 64].to_vec();
+    for at in 0..end as usize {
+        for damage in [whole[at] ^ 0x01, whole[at] ^ 0x80, !whole[at], 0] {
+            let mut damaged = whole.clone();
+            damaged[at] = damage;
+            std::fs::write(&log, &damaged).unwrap();
+            let frame = ends.iter().filter(|end| **end <= at as u64).count();
+            let begin = frame.checked_sub(1).map_or(0, |before| ends[before]);
+            let found = opened(folder.path()).await;
+            if damaged == whole {
+                assert_eq!(found, Ok(FRAMES));
+            } else if frame == FRAMES - 1 {
+                // No different from a write that was cut short.
+                assert_eq!(found, Ok(FRAMES - 1), "byte {at} set to {damage}");
+            } else {
+                let refused = found.unwrap_err();
+                let place = format!("log-0 is damaged at byte {begin}, and later writes stand behind that;");
+                assert!(refused.contains(&place), "byte {at} set to {damage}: {refused}");
+            }
+        }
+    }
+    // A whole block that was lost.
+    let mut damaged = whole.clone();
+    damaged[..ends[1] as usize].fill(0);
+    std::fs::write(&log, &damaged).unwrap();
+    assert!(opened(folder.path()).await.unwrap_err().contains("log-0 is damaged at byte 0"));
+    // What the message proposes works.
+    std::fs::write(&log, &whole[..ends[0] as usize]).unwrap();
+    assert_eq!(opened(folder.path()).await, Ok(1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_ends_early_has_what_is_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let ends = with_frames(folder.path(), 3).await;
+    let (log, end) = write_ahead_log(folder.path());
+    let whole = std::fs::read(&log).unwrap();
+    for cut in 0..=end {
+        let left = ends.iter().filter(|end| **end <= cut).count();
+        std::fs::write(&log, &whole[..cut as usize]).unwrap();
+        assert_eq!(opened(folder.path()).await, Ok(left), "cut at {cut}");
+    }
+}
+
+/// A flush of more than a frame holds is written frame by frame, each on disk before the next.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_of_large_writes_makes_several_frames() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Embedded::open(folder.path()).unwrap();
+    let large = |i: usize| store.txn(put(&format!("k{i}"), vec![i as u8; 600 * 1024]));
+    join_all((0..8).map(large)).await.into_iter().for_each(|outcome| drop(outcome.unwrap()));
+    drop(store);
+    assert_eq!(opened(folder.path()).await, Ok(8));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_is_missing_or_cut_between_others_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let history = History::open(folder.path(), tempfile::tempfile().unwrap()).unwrap().0;
+    let record = |revision| {
+        let version = Version {
+            mod_revision: revision,
+            position: 0,
+            create_revision: revision,
+            value: None,
+            expires_at_ms: None,
+        };
+        Record { key: "k".into(), version }
+    };
+    for revision in 1..=3 {
+        history.append(&[record(revision)]).unwrap();
+        history.begin_log().unwrap();
+    }
+    drop(history);
+    let open = || History::open(folder.path(), tempfile::tempfile().unwrap()).map(|_| ()).map_err(|e| e.to_string());
+    open().unwrap();
+    let middle = folder.path().join("log-1");
+    std::fs::write(&middle, "").unwrap();
+    assert!(open().unwrap_err().contains("log-2 goes on with revision 3 after revision 1"), "{:?}", open());
+    std::fs::remove_file(&middle).unwrap();
+    assert!(open().unwrap_err().contains("log-1 is missing"), "{:?}", open());
 }
 
 const CHILD_FOLDER: &str = "K8W_STORAGE_TEST_FOLDER";
