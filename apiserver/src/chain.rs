@@ -54,13 +54,14 @@ impl ApiServer {
         if is_mutating(&call.info) && !long_running {
             // Before the turn: a client that sends slowly must not hold what others wait for.
             let read = tokio::time::timeout(Duration::from_millis(REQUEST_TIMEOUT_MS), call.read_body()).await;
-            call.body = Body::Full(read.map_err(|_| timed_out())??);
+            call.body = Body::Full(read.map_err(|_| Status::request_timed_out())??);
         }
         // This process's own controllers and node never wait behind clients.
         let no_turn = long_running || call.peer.is_in_process();
         let _turn = if no_turn { None } else { self.limits.turn(&call.info).await? };
         let answer = async {
             match (special, resource) {
+                _ if call.info.leads_beyond() => Err(Status::no_such_resource()),
                 (Some(serve), _) => serve(self.clone(), call).await,
                 (None, Some(resource)) => verbs::serve(self, &resource, call).await,
                 (None, None) => Err(Status::no_such_resource()),
@@ -71,7 +72,7 @@ impl ApiServer {
         }
         match tokio::time::timeout(Duration::from_millis(REQUEST_TIMEOUT_MS), answer).await {
             Ok(answer) => answer,
-            Err(_) => Err(timed_out()),
+            Err(_) => Err(Status::request_timed_out()),
         }
     }
 
@@ -101,10 +102,6 @@ impl ApiServer {
             Decision::NoOpinion(reason) | Decision::Deny(reason) => Err(forbidden(user, info, &reason)),
         }
     }
-}
-
-fn timed_out() -> Status {
-    Status::timeout("Timeout: request did not complete within the allotted timeout", 1)
 }
 
 /// `pods is forbidden: User "x" cannot list resource "pods" in API group "" in the namespace "default"`.

@@ -26,6 +26,9 @@ pub struct RequestInfo {
     pub version: String,
     /// Empty for cluster-scoped resources and for requests over all namespaces.
     pub namespace: String,
+    /// Whether the path lies inside the namespace. That of a Namespace itself does not, though it has one to be authorized
+    /// in.
+    pub is_in_namespace: bool,
     /// The plural name.
     pub resource: String,
     pub subresource: String,
@@ -38,7 +41,7 @@ pub struct RequestInfo {
 impl RequestInfo {
     pub fn new(method: &Method, path: &str, query: &Query) -> Self {
         let mut info = RequestInfo { verb: method_verb(method), path: path.to_string(), ..RequestInfo::default() };
-        let mut segments = path.split('/').filter(|segment| !segment.is_empty()).map(|segment| decode(segment, false));
+        let mut segments = path.trim_matches('/').split('/').map(|segment| decode(segment, false));
         info.api_prefix = match segments.next().as_deref() {
             Some("api") => "api",
             Some("apis") => "apis",
@@ -59,12 +62,18 @@ impl RequestInfo {
         info
     }
 
+    /// Whether the path goes on where nothing can be: beneath a subresource, unless that has paths of its own.
+    pub fn leads_beyond(&self) -> bool {
+        self.parts.len() > 3 && self.subresource != "proxy"
+    }
+
     /// The verb that the method stands for; `/watch/` is the old spelling of `?watch=true`.
     fn read_verb(&mut self, method: &Method) {
         let old_watch = self.parts.first().is_some_and(|first| first == "watch") && self.parts.len() > 1;
         self.verb = match method.as_str() {
-            "POST" => "create",
             "GET" | "HEAD" if old_watch => "watch",
+            _ if old_watch => self.verb,
+            "POST" => "create",
             "GET" | "HEAD" => "get",
             "PUT" => "update",
             "PATCH" => "patch",
@@ -83,6 +92,7 @@ impl RequestInfo {
             self.namespace.clone_from(&self.parts[1]);
             if self.parts.len() > 2 && !matches!(self.parts[2].as_str(), "status" | "finalize") {
                 self.parts.drain(..2);
+                self.is_in_namespace = true;
             }
         }
         let mut parts = self.parts.iter().cloned();
@@ -168,6 +178,9 @@ mod tests {
             ("GET", "/api/v1/watch/namespaces/other/pods", r#"watch /v1 "other" pods "" """#),
             ("GET", "/api/v1/pods?watch=true", r#"watch /v1 "" pods "" """#),
             ("GET", "/api/v1/pods?watch=false", r#"list /v1 "" pods "" """#),
+            ("POST", "/api/v1/watch/namespaces/other/pods", r#"post /v1 "other" pods "" """#),
+            ("GET", "/api/v1/namespaces/other//pods", r#"get /v1 "other"  "pods" """#),
+            ("GET", "/api/v1/namespaces/other/pods/", r#"list /v1 "other" pods "" """#),
             ("GET", "/api/v1/nodes?fieldSelector=metadata.name%3Dn", r#"list /v1 "" nodes "n" """#),
             ("DELETE", "/api/v1/namespaces/other/pods", r#"deletecollection /v1 "other" pods "" """#),
             ("DELETE", "/api/v1/namespaces/other/pods/foo", r#"delete /v1 "other" pods "foo" """#),
@@ -180,6 +193,15 @@ mod tests {
             assert_eq!(line(method, target), expected, "{method} {target}");
             assert!(info(method, target).is_resource_request);
         }
+    }
+
+    #[test]
+    fn a_namespaces_own_path_does_not_lie_inside_it() {
+        let is_inside = |path: &str| info("GET", path).is_in_namespace;
+        assert!(!is_inside("/api/v1/namespaces/a"));
+        assert!(!is_inside("/api/v1/namespaces/a/status"));
+        assert!(is_inside("/api/v1/namespaces/a/namespaces/a"));
+        assert!(is_inside("/api/v1/namespaces/a/pods"));
     }
 
     #[test]

@@ -202,11 +202,16 @@ impl Status {
     }
 
     /// 504: the answer did not come in time.
-    pub fn timeout(message: impl Into<String>, retry_after_seconds: u32) -> Self {
-        let mut status = Status::new(504, "Timeout", message);
+    pub fn timeout(message: impl std::fmt::Display, retry_after_seconds: u32) -> Self {
+        let mut status = Status::new(504, "Timeout", format!("Timeout: {message}"));
         status.details =
             Some(Box::new(Details { retry_after_seconds: Some(retry_after_seconds), ..Details::default() }));
         status
+    }
+
+    /// 504: the request took as long as any may.
+    pub fn request_timed_out() -> Self {
+        Status::timeout("request did not complete within the allotted timeout", 1)
     }
 
     /// 504: the client asks for a revision that has not happened.

@@ -45,24 +45,26 @@ pub async fn serve(server: &ApiServer, resource: &Arc<Resource>, mut call: Call)
     }
 }
 
-/// Namespaced objects live in a namespace, all others do not. A Namespace's own requests carry its name twice; with two
-/// names that differ, authorization in the one would open the other.
+/// Namespaced objects live in a namespace, all others do not. A Namespace's own requests name it as their namespace too.
 fn scope(resource: &Resource, call: &mut Call) -> Result<(), Status> {
     let info = &mut call.info;
     if !resource.namespaced {
-        if info.resource == "namespaces" && info.group.is_empty() && info.namespace == info.name {
-            info.namespace.clear();
+        if info.is_in_namespace {
+            return Err(Status::no_such_resource());
         }
-        return if info.namespace.is_empty() { Ok(()) } else { Err(Status::no_such_resource()) };
+        info.namespace.clear();
+        return Ok(());
     }
-    let everywhere = matches!(info.verb, "list" | "watch");
-    if info.namespace.is_empty() && !everywhere {
-        return Err(match info.verb {
-            "create" | "deletecollection" => Status::method_not_allowed(&info.group, &info.resource, info.verb),
-            _ => Status::no_such_resource(),
-        });
+    // Over all namespaces there are collections alone.
+    let is_collection = info.parts.len() == 1;
+    match info.verb {
+        _ if info.is_in_namespace => Ok(()),
+        "list" | "watch" if is_collection => Ok(()),
+        "create" | "deletecollection" if is_collection => {
+            Err(Status::method_not_allowed(&info.group, &info.resource, info.verb))
+        }
+        _ => Err(Status::no_such_resource()),
     }
-    Ok(())
 }
 
 fn check_verb(resource: &Resource, call: &Call) -> Result<(), Status> {

@@ -21,6 +21,7 @@ pub use subscription::{Delivery, Subscription};
 
 use progress::Progress;
 
+use crate::limits::REQUEST_TIMEOUT_MS;
 use crate::status::Status;
 use bytes::Bytes;
 use futures::StreamExt;
@@ -36,7 +37,7 @@ const OBJECTS: &str = "/registry/";
 const EVERYTHING: &str = "/";
 /// How many objects are read at a time when the cache fills.
 const FILL_PAGE_OBJECTS: usize = 1000;
-/// How long a read waits for the cache, as in Kubernetes.
+/// How long a read waits for a revision that its client names, as in Kubernetes.
 const READ_WAIT_MS: u64 = 3_000;
 /// How long to wait before the datastore is asked again after it failed.
 const RETRY_MS: u64 = 500;
@@ -90,23 +91,29 @@ impl WatchCache {
     }
 
     /// Waits until reads see everything that was acknowledged before this call; returns the revision reached.
+    ///
+    /// # Errors
+    /// The datastore's, and 504 `Timeout` when the cache stays behind it for as long as a request may take: then the
+    /// machine stalls, and there is nothing wrong with the request.
     pub async fn catch_up(&self) -> Result<Revision, Status> {
         let newest = self.datastore.revision().await?;
-        self.wait_for(newest).await
+        self.reach(newest, REQUEST_TIMEOUT_MS).await.ok_or_else(Status::request_timed_out)
     }
 
-    /// Waits until the cache has reached `revision`; returns the revision reached.
+    /// Waits until the cache has reached `revision`, which a client named; returns the revision reached.
     ///
     /// # Errors
     /// 504 `Timeout` when it does not within three seconds: the revision lies in the future.
     pub async fn wait_for(&self, revision: Revision) -> Result<Revision, Status> {
-        let current = self.revision();
-        if current >= revision {
-            return Ok(current);
+        let reached = self.reach(revision, READ_WAIT_MS).await;
+        reached.ok_or_else(|| Status::future_revision(revision, self.revision()))
+    }
+
+    async fn reach(&self, revision: Revision, wait_ms: u64) -> Option<Revision> {
+        if self.revision() < revision {
+            tokio::time::timeout(Duration::from_millis(wait_ms), self.progress.wait_for(revision)).await.ok()?;
         }
-        let reached = tokio::time::timeout(Duration::from_millis(READ_WAIT_MS), self.progress.wait_for(revision)).await;
-        let current = self.revision();
-        if reached.is_ok() { Ok(current) } else { Err(Status::future_revision(revision, current)) }
+        Some(self.revision())
     }
 
     /// Replaces everything by what the datastore holds now, and watches from there.
@@ -228,4 +235,66 @@ pub fn successor(key: &[u8]) -> Bytes {
     next.extend_from_slice(key);
     next.push(0);
     next.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+    use k8w_storage::datastore::memory::Memory;
+    use k8w_storage::datastore::{KeyValue, ListResponse, Txn, TxnOutcome, Write};
+    use tokio::sync::Semaphore;
+
+    /// A datastore whose watches are silent until they are let go.
+    struct Stalled {
+        store: Memory,
+        go: Arc<Semaphore>,
+    }
+
+    #[async_trait::async_trait]
+    impl Datastore for Stalled {
+        async fn revision(&self) -> datastore::Result<Revision> {
+            self.store.revision().await
+        }
+
+        async fn get(&self, key: &[u8]) -> datastore::Result<(Option<KeyValue>, Revision)> {
+            self.store.get(key).await
+        }
+
+        async fn list(&self, request: ListRequest) -> datastore::Result<ListResponse> {
+            self.store.list(request).await
+        }
+
+        async fn txn(&self, txn: Txn) -> datastore::Result<TxnOutcome> {
+            self.store.txn(txn).await
+        }
+
+        async fn watch(&self, range: KeyRange, from: Revision) -> datastore::Result<Changes> {
+            let (items, go) = (self.store.watch(range, from).await?, self.go.clone());
+            let opened = async move { drop(go.acquire().await) };
+            Ok(opened.into_stream().filter_map(|()| async { None }).chain(items).boxed())
+        }
+
+        async fn compact(&self, revision: Revision) -> datastore::Result<()> {
+            self.store.compact(revision).await
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stall_is_waited_out_and_is_not_the_clients_fault() {
+        let go = Arc::new(Semaphore::new(0));
+        let store = Arc::new(Stalled { store: Memory::default(), go: go.clone() });
+        let cache = WatchCache::start(store.clone()).await.unwrap();
+        let write = Write::Put { key: "/registry/core/pods/a/b".into(), value: "{}".into(), ttl_seconds: None };
+        store.txn(Txn { compares: vec![], writes: vec![write] }).await.unwrap();
+        let mut read = Box::pin(cache.catch_up());
+        assert!((&mut read).now_or_never().is_none());
+        assert_eq!(cache.reach(1, 1).await, None);
+        assert_eq!(
+            Status::request_timed_out().to_string(),
+            "Timeout: request did not complete within the allotted timeout"
+        );
+        go.add_permits(1);
+        assert_eq!(read.await.unwrap(), 1);
+    }
 }

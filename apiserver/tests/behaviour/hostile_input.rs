@@ -121,6 +121,7 @@ async fn namespaces_are_not_found_inside_a_namespace() {
     for path in [
         "/api/v1/namespaces/default/namespaces",
         "/api/v1/namespaces/default/namespaces/victim",
+        "/api/v1/namespaces/victim/namespaces/victim",
         "/api/v1/namespaces/default/namespaces/victim/finalize",
     ] {
         for method in [Method::GET, Method::PUT, Method::PATCH, Method::DELETE] {
@@ -131,4 +132,32 @@ async fn namespaces_are_not_found_inside_a_namespace() {
         }
     }
     assert_eq!(api.get("/api/v1/namespaces/victim").await.code, 200);
+}
+
+#[tokio::test]
+async fn paths_that_are_nearly_right_lead_nowhere() {
+    let api = Api::new().await;
+    api.post("/api/v1/namespaces", &json!({"metadata": {"name": "here"}})).await.ok();
+    api.post(CONFIG_MAPS, &json!({"metadata": {"name": "a"}})).await.ok();
+    let wrong = [
+        "/api/v1/namespaces/here/namespaces/here",
+        "/api/v1/namespaces/here/status/more",
+        "/api/v1/namespaces/default/nodes",
+        "/api/v1/namespaces/default/configmaps/a/status",
+        "/api/v1/namespaces/default/configmaps/a/more/and/more",
+        "/api/v1/namespaces/default//configmaps",
+        "/api/v1//configmaps",
+        "/api/v1/configmaps/a",
+        "/api/v1/watch/configmaps/a",
+        "/api/v1/watch/namespaces/here/namespaces/here",
+    ];
+    for path in wrong {
+        let reply = api.get(path).await;
+        assert_eq!(reply.code, 404, "{path}: {reply:?}");
+    }
+    for path in ["/api/v1/namespaces/here/", "/api/v1/configmaps/", "/api/v1/namespaces/default/configmaps/a/"] {
+        assert_eq!(api.get(path).await.code, 200, "{path}");
+    }
+    let reply = api.post("/api/v1/watch/namespaces/default/configmaps", &json!({"metadata": {"name": "b"}})).await;
+    assert_eq!(reply.code, 405, "{reply:?}");
 }

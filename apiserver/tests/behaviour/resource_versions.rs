@@ -23,7 +23,7 @@ async fn the_future_times_out() {
     let reply = api.get(&format!("{CONFIG_MAPS}?resourceVersion=1000000")).await;
     let (code, reason, message) = reply.error();
     assert_eq!((code, reason.as_str()), (504, "Timeout"));
-    assert!(message.starts_with("Too large resource version: 1000000, current: "), "{message}");
+    assert!(message.starts_with("Timeout: Too large resource version: 1000000, current: "), "{message}");
     assert_eq!(reply.json()["details"]["causes"][0]["reason"], "ResourceVersionTooLarge");
     assert_eq!(reply.headers["retry-after"], "1");
 }
