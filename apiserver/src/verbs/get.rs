@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 pub async fn serve(server: &ApiServer, resource: &Resource, call: Call) -> Answer {
     let record = read(server, resource, &call).await?;
-    answer(&call, resource, StatusCode::OK, record.json().clone())
+    answer(&call, resource, StatusCode::OK, record.json())
 }
 
 /// The object that the request names, at least as new as it asks for.

@@ -13,7 +13,9 @@ use crate::resources::Resource;
 use crate::routes::Answer;
 use crate::status::Status;
 use crate::table::{self, Include};
-use crate::watch_cache::{self, Delivery, EventType, Record, Subscription, WatchCache, frame, frame_named};
+use crate::watch_cache::{
+    self, Delivery, EventType, Record, Subscription, WatchCache, frame, frame_named, metadata_frame,
+};
 use bytes::{Bytes, BytesMut};
 use futures::stream;
 use http::{HeaderValue, Response, header};
@@ -207,9 +209,9 @@ struct Encoder {
 }
 
 impl Encoder {
-    fn event(&mut self, (change, event): &Delivery) -> Bytes {
-        match (self.shape, change.object(*event)) {
-            (Shape::Object, _) => change.frame(*event),
+    fn event(&mut self, (notice, event): &Delivery) -> Bytes {
+        match (self.shape, notice.change.object(*event)) {
+            (Shape::Object, _) => notice.frame(*event),
             (_, Some(record)) => self.object(*event, record),
             (_, None) => Bytes::new(),
         }
@@ -217,11 +219,11 @@ impl Encoder {
 
     fn object(&mut self, event: EventType, record: &Record) -> Bytes {
         match self.shape {
-            Shape::Object => frame(event, record.json()),
-            Shape::Metadata => frame(event, record.metadata_only()),
+            Shape::Object => frame(event, record),
+            Shape::Metadata => metadata_frame(event, record),
             Shape::Table => {
                 let metadata = json!({"resourceVersion": record.revision().to_string()});
-                frame(event, &self.table(vec![record.value()], metadata))
+                frame_named(event.name(), &self.table(vec![record.value()], metadata))
             }
         }
     }

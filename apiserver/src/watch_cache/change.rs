@@ -1,6 +1,6 @@
 //! One change of one object, as watchers see it.
 
-use super::record::Record;
+use super::record::{Record, VERSION_BYTES};
 use bytes::Bytes;
 use k8w_storage::datastore::Revision;
 use std::sync::{Arc, OnceLock};
@@ -33,7 +33,7 @@ impl EventType {
     }
 }
 
-/// A change of one object. Encodings are made once and shared by all watchers.
+/// A change of one object.
 #[derive(Debug)]
 pub struct Change {
     pub revision: Revision,
@@ -42,12 +42,11 @@ pub struct Change {
     pub current: Option<Arc<Record>>,
     /// The last state, at the revision of the change: what DELETED events show.
     gone: OnceLock<Arc<Record>>,
-    frames: [OnceLock<Bytes>; 3],
 }
 
 impl Change {
     pub fn new(revision: Revision, previous: Option<Arc<Record>>, current: Option<Arc<Record>>) -> Self {
-        Change { revision, previous, current, gone: OnceLock::new(), frames: Default::default() }
+        Change { revision, previous, current, gone: OnceLock::new() }
     }
 
     /// The object that an event of this type shows.
@@ -61,30 +60,53 @@ impl Change {
         }
     }
 
-    /// The event as one line of a JSON watch stream.
-    pub fn frame(&self, event: EventType) -> Bytes {
-        let cached = &self.frames[event as usize];
-        cached.get_or_init(|| self.object(event).map(|record| frame(event, record.json())).unwrap_or_default()).clone()
-    }
-
     /// About how much memory the change keeps alive on its own.
     pub fn size_bytes(&self) -> usize {
-        self.current.as_ref().or(self.previous.as_ref()).map_or(0, |record| record.json().len())
+        self.current.as_ref().or(self.previous.as_ref()).map_or(0, |record| record.stored().len())
+    }
+}
+
+/// A change on its way to watchers. Its encodings are made once and shared, and go when the last of them has them.
+#[derive(Debug)]
+pub struct Notice {
+    pub change: Arc<Change>,
+    frames: [OnceLock<Bytes>; 3],
+}
+
+impl Notice {
+    pub fn new(change: Arc<Change>) -> Arc<Self> {
+        Arc::new(Notice { change, frames: Default::default() })
+    }
+
+    /// The event as one line of a JSON watch stream.
+    pub fn frame(&self, event: EventType) -> Bytes {
+        let encode = || self.change.object(event).map(|record| frame(event, record)).unwrap_or_default();
+        self.frames[event as usize].get_or_init(encode).clone()
     }
 }
 
 /// One line of a JSON watch stream.
-pub fn frame(event: EventType, object: &[u8]) -> Bytes {
-    frame_named(event.name(), object)
+pub fn frame(event: EventType, record: &Record) -> Bytes {
+    line(event.name(), record.stored().len() + VERSION_BYTES, |out| record.write(out))
 }
 
-/// One line of a JSON watch stream, for the types that are no change: BOOKMARK and ERROR.
+/// One line of a JSON watch stream that shows nothing but metadata.
+pub fn metadata_frame(event: EventType, record: &Record) -> Bytes {
+    line(event.name(), 0, |out| record.write_metadata_only(out))
+}
+
+/// One line of a JSON watch stream, for what is no stored object: tables, BOOKMARK and ERROR.
 pub fn frame_named(name: &str, object: &[u8]) -> Bytes {
-    let mut line = Vec::with_capacity(object.len() + name.len() + 24);
+    line(name, object.len(), |out| out.extend_from_slice(object))
+}
+
+fn line(name: &str, object_bytes: usize, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+    const AROUND_BYTES: usize = 24;
+    let mut line = Vec::with_capacity(object_bytes + name.len() + AROUND_BYTES);
     line.extend_from_slice(b"{\"type\":\"");
     line.extend_from_slice(name.as_bytes());
     line.extend_from_slice(b"\",\"object\":");
-    line.extend_from_slice(object);
+    write(&mut line);
     line.extend_from_slice(b"}\n");
     line.into()
 }
