@@ -5,6 +5,7 @@ use crate::authn::{self, impersonation::impersonate};
 use crate::authz;
 use crate::body::Body;
 use crate::call::Call;
+use crate::codec::{self, Accept};
 use crate::identity::{Attributes, Peer, UserInfo};
 use crate::limits::{REQUEST_TIMEOUT_MS, is_long_running, is_mutating};
 use crate::plugins::Decision;
@@ -27,8 +28,10 @@ impl ApiServer {
         let info = RequestInfo::new(&parts.method, parts.uri.path(), &query);
         let resource = self.resources.load().get(&info.group, &info.version, &info.resource).cloned();
         let counted = self.metrics.begin(&info, resource.as_deref());
+        let accept = parts.headers.get(header::ACCEPT).cloned();
         let answer = self.answer(parts, body, info, query, resource, peer).await;
-        let response = answer.unwrap_or_else(|status| error_response(&status));
+        let accept = accept.as_ref().and_then(|accept| accept.to_str().ok());
+        let response = answer.unwrap_or_else(|status| error_response(&status, accept));
         counted.end(response, started.elapsed())
     }
 
@@ -126,11 +129,13 @@ fn forbidden(user: &UserInfo, info: &RequestInfo, reason: &str) -> Status {
     Status::forbidden(&info.group, &info.resource, &info.name, why)
 }
 
-/// The answer to a request that failed.
-pub fn error_response(status: &Status) -> Response<Body> {
-    let mut response = Response::new(Body::from(status.to_json()));
+/// The answer to a request that failed. `accept` is what the client accepts.
+pub fn error_response(status: &Status, accept: Option<&str>) -> Response<Body> {
+    let format = Accept::for_error(accept);
+    let mut response = Response::new(Body::from(codec::write_status(format, status.to_json().into())));
     *response.status_mut() = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    let content_type = header::HeaderValue::from_static(codec::content_type(format));
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     if let Some(seconds) = status.details.as_ref().and_then(|details| details.retry_after_seconds) {
         response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     }

@@ -1,5 +1,6 @@
 //! What is served right now: an immutable snapshot of all kinds, replaced as a whole when custom kinds come and go.
 
+use crate::codec::Offer;
 use crate::discovery::Discovery;
 use crate::openapi::OpenApi;
 use crate::watch_cache::{Corrupt, KindCache, Record, WatchCache, encode, kind_prefix, storage_key};
@@ -45,6 +46,14 @@ impl Deref for Resource {
 }
 
 impl Resource {
+    /// What clients can have these objects as.
+    pub fn offer(&self) -> Offer {
+        match self.def {
+            Def::BuiltIn(_) => Offer::BuiltIn,
+            Def::Custom(_) => Offer::Custom,
+        }
+    }
+
     /// The API group under which the objects are stored.
     fn stored_group(&self) -> &str {
         self.stored_as.as_ref().map_or(&self.group, |stored| &stored.group)
@@ -73,7 +82,7 @@ impl Resource {
     }
 
     /// A stored object as it is served. `key` is its key below the kind.
-    pub fn decode(&self, key: Bytes, stored: Bytes, revision: Revision) -> Result<Record, Corrupt> {
+    pub fn decode(&self, key: Bytes, stored: &[u8], revision: Revision) -> Result<Record, Corrupt> {
         let record = Record::new(key, stored, revision)?;
         match &self.stored_as {
             None => Ok(record),

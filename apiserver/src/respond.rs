@@ -1,6 +1,6 @@
 //! Answers that are no stored objects: JSON and text made on the spot.
 
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Response, header};
 use serde_json::Value;
 
 use crate::body::Body;
@@ -8,13 +8,6 @@ use crate::body::Body;
 /// 200 with a JSON body.
 pub fn json(value: &Value) -> Response<Body> {
     with_type(Body::from(value.to_string()), "application/json")
-}
-
-/// 201 with a JSON body: what a create answers.
-pub fn created(value: &Value) -> Response<Body> {
-    let mut response = json(value);
-    *response.status_mut() = StatusCode::CREATED;
-    response
 }
 
 /// 200 with text.

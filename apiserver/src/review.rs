@@ -1,9 +1,12 @@
 //! Requests that are answered and not stored: reviews, and token requests.
 
+use http::{StatusCode, header};
 use k8w_kinds::schema::Schema;
 use serde_json::Value;
 
 use crate::call::Call;
+use crate::codec::{self, Accept, Offer};
+use crate::routes::Answer;
 use crate::status::Status;
 use crate::verbs::{Expected, FieldValidation};
 
@@ -32,10 +35,24 @@ impl Kind {
         if call.info.verb != "create" {
             return Err(Status::method_not_allowed(&call.info.group, &call.info.resource, call.info.verb));
         }
-        let schema = Schema::builtin(self.type_name).ok_or_else(|| Status::internal(self.type_name))?;
+        // Before anything is done: whoever cannot read the answer need not ask.
+        Accept::parse(call.header(header::ACCEPT), Offer::Fixed)?;
+        let schema = self.schema()?;
         let expected = Expected { group: self.group, version: "v1", kind: self.kind, schema: &schema };
         let mut review = expected.read(call, FieldValidation::Ignore, &mut Vec::new()).await?;
         schema.default(&mut review);
         Ok(review)
+    }
+
+    fn schema(&self) -> Result<Schema, Status> {
+        Schema::builtin(self.type_name).ok_or_else(|| Status::internal(self.type_name))
+    }
+
+    /// 201 with the review: what a create answers.
+    ///
+    /// # Errors
+    /// 406 when the client accepts nothing that we can write.
+    pub fn created(&self, call: &Call, review: &Value) -> Answer {
+        codec::answer(call, &self.schema()?, StatusCode::CREATED, review.to_string().into())
     }
 }

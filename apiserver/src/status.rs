@@ -105,6 +105,11 @@ impl Status {
         Status::new(406, "NotAcceptable", format!("only the following media types are accepted: {list}"))
     }
 
+    /// 406: the object cannot be shown as the client asks for it.
+    pub fn not_convertible(message: impl Into<String>) -> Self {
+        Status::new(406, "NotAcceptable", message)
+    }
+
     /// 409: the name is taken.
     pub fn already_exists(group: &str, resource: &str, name: &str) -> Self {
         Status::new(409, "AlreadyExists", format!("{} {name:?} already exists", qualified(group, resource)))

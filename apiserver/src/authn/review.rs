@@ -13,7 +13,6 @@ use serde_json::{Map, Value, json};
 use crate::ApiServer;
 use crate::call::Call;
 use crate::identity::{Peer, UserInfo};
-use crate::respond;
 use crate::review::Kind;
 use crate::routes::Answer;
 use crate::status::Status;
@@ -40,7 +39,7 @@ pub fn serve_token_review(server: Arc<ApiServer>, mut call: Call) -> BoxFuture<'
         if let Some(spec) = review["spec"].as_object_mut() {
             spec.remove("token");
         }
-        Ok(respond::created(&review))
+        TOKEN_REVIEW.created(&call, &review)
     }
     .boxed()
 }
@@ -79,7 +78,7 @@ pub fn serve_self_review(_: Arc<ApiServer>, mut call: Call) -> BoxFuture<'static
     async move {
         let mut review = SELF_REVIEW.read(&mut call).await?;
         review["status"] = json!({"userInfo": user_info(&call.user)});
-        Ok(respond::created(&review))
+        SELF_REVIEW.created(&call, &review)
     }
     .boxed()
 }

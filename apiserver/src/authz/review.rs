@@ -14,7 +14,6 @@ use crate::call::Call;
 use crate::identity::{Attributes, UserInfo};
 use crate::plugins::Decision;
 use crate::request_info::RequestInfo;
-use crate::respond;
 use crate::review::Kind;
 use crate::routes::Answer;
 use crate::status::Status;
@@ -32,7 +31,7 @@ pub fn serve_self_access(server: Arc<ApiServer>, mut call: Call) -> BoxFuture<'s
     async move {
         let review = SELF_ACCESS.read(&mut call).await?;
         let user = call.user.clone();
-        answer(&server, &SELF_ACCESS, review, &user).await
+        answer(&server, &call, &SELF_ACCESS, review, &user).await
     }
     .boxed()
 }
@@ -42,7 +41,7 @@ pub fn serve_access(server: Arc<ApiServer>, mut call: Call) -> BoxFuture<'static
     async move {
         let review = ACCESS.read(&mut call).await?;
         let user = subject(&ACCESS, &review)?;
-        answer(&server, &ACCESS, review, &user).await
+        answer(&server, &call, &ACCESS, review, &user).await
     }
     .boxed()
 }
@@ -59,7 +58,7 @@ pub fn serve_local_access(server: Arc<ApiServer>, mut call: Call) -> BoxFuture<'
             let path = attributes.child("namespace");
             return Err(invalid(&LOCAL_ACCESS, FieldError::invalid(&path, namespace, "must match metadata.namespace")));
         }
-        answer(&server, &LOCAL_ACCESS, review, &user).await
+        answer(&server, &call, &LOCAL_ACCESS, review, &user).await
     }
     .boxed()
 }
@@ -77,12 +76,12 @@ pub fn serve_self_rules(server: Arc<ApiServer>, mut call: Call) -> BoxFuture<'st
         let (urls, resources): (Vec<Rule>, Vec<Rule>) =
             rules.into_iter().partition(|rule| !rule.non_resource_urls.is_empty());
         review["status"] = json!({"incomplete": false, "resourceRules": resources, "nonResourceRules": urls});
-        Ok(respond::created(&review))
+        SELF_RULES.created(&call, &review)
     }
     .boxed()
 }
 
-async fn answer(server: &ApiServer, kind: &Kind, mut review: Value, user: &UserInfo) -> Answer {
+async fn answer(server: &ApiServer, call: &Call, kind: &Kind, mut review: Value, user: &UserInfo) -> Answer {
     let (verb, info) = question(kind, &review)?;
     server.cache.catch_up().await?;
     let attributes = Attributes { user, verb, info: &info };
@@ -91,7 +90,7 @@ async fn answer(server: &ApiServer, kind: &Kind, mut review: Value, user: &UserI
         Decision::NoOpinion(reason) => with_reason(json!({"allowed": false}), reason),
         Decision::Deny(reason) => with_reason(json!({"allowed": false, "denied": true}), reason),
     };
-    Ok(respond::created(&review))
+    kind.created(call, &review)
 }
 
 fn with_reason(mut status: Value, reason: String) -> Value {

@@ -60,7 +60,8 @@ pub async fn delete(write: &mut Write<'_>, options: &DeleteOptions) -> Result<De
         write.admit(Operation::Delete, &mut nothing, Some(&old)).await?;
         write.admit_validating(Operation::Delete, &mut nothing, Some(&old)).await?;
         let marked = mark(write, options, &old);
-        let done = |json: Bytes, gone| Ok(Deleted { json, uid: meta::text(&old, "uid").to_string(), gone });
+        let done =
+            |json: &Bytes, gone| Ok(Deleted { json: json.clone(), uid: meta::text(&old, "uid").to_string(), gone });
         let (value, plan) = match marked {
             Marked::Pending => return done(live.json(), false),
             Marked::Remove => (None, Plan::new(write.server, write.resource, Some(&old), None).await?),
@@ -70,14 +71,14 @@ pub async fn delete(write: &mut Write<'_>, options: &DeleteOptions) -> Result<De
         if write.dry_run {
             return match value {
                 None => done(live.json(), true),
-                Some(stored) => done(write.written(write.name, &stored, Some(live.revision()))?, false),
+                Some(stored) => done(&write.written(write.name, &stored, Some(live.revision()))?, false),
             };
         }
         match write.commit(write.key(write.name), live.revision(), value.clone(), &plan).await? {
             Committed::At(revision) => {
                 return match value {
                     None => done(live.at_revision(revision).json(), true),
-                    Some(stored) => done(write.written(write.name, &stored, Some(revision))?, false),
+                    Some(stored) => done(&write.written(write.name, &stored, Some(revision))?, false),
                 };
             }
             Committed::Moved(None) => return Err(write.not_found()),

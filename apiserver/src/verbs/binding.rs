@@ -4,7 +4,7 @@ use super::object::{Expected, warn};
 use super::options::WriteOptions;
 use crate::ApiServer;
 use crate::call::Call;
-use crate::codec::{self, Accept};
+use crate::codec::{self, Accept, Offer};
 use crate::object_store::{self, Change, Patched, Rules};
 use crate::resources::Resource;
 use crate::routes::Answer;
@@ -30,6 +30,8 @@ pub fn serve_bindings(server: Arc<ApiServer>, call: Call) -> BoxFuture<'static, 
 }
 
 pub async fn serve(server: &ApiServer, pods: &Resource, mut call: Call) -> Answer {
+    // Before anything is written: whoever cannot read the answer is not to find it done.
+    Accept::parse(call.header(header::ACCEPT), Offer::Fixed)?;
     let options = WriteOptions::parse(&call, "CreateOptions")?;
     let schema = Schema::builtin("io.k8s.api.core.v1.Binding").ok_or_else(Status::no_such_resource)?;
     let expected = Expected { group: "", version: "v1", kind: "Binding", schema: &schema };
@@ -50,9 +52,7 @@ pub async fn serve(server: &ApiServer, pods: &Resource, mut call: Call) -> Answe
     object_store::update(&mut write, Change::Patch(&change), Rules::Trusted).await?;
     let warnings = write.warnings;
     let done = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
-    let accept = Accept::parse(call.header(header::ACCEPT))?;
-    let json = serde_json::to_vec(&done).map_err(Status::internal)?;
-    let mut response = codec::respond(&call, accept, StatusCode::CREATED, json.into());
+    let mut response = codec::answer_status(&call, Offer::Fixed, StatusCode::CREATED, &done)?;
     warn(&mut response, &warnings);
     Ok(response)
 }

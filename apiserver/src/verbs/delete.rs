@@ -4,7 +4,7 @@ use super::object::answer;
 use super::options::{WriteOptions, dry_run, invalid};
 use crate::ApiServer;
 use crate::call::Call;
-use crate::codec::{self, Accept};
+use crate::codec;
 use crate::object_store::{self, DeleteOptions, Propagation};
 use crate::resources::Resource;
 use crate::routes::Answer;
@@ -35,9 +35,7 @@ pub async fn serve(server: &ApiServer, resource: &Resource, mut call: Call) -> A
     let status = json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details,
     });
-    let accept = Accept::parse(call.header(header::ACCEPT))?;
-    let json = serde_json::to_vec(&status).map_err(Status::internal)?;
-    Ok(codec::respond(&call, accept, StatusCode::OK, json.into()))
+    codec::answer_status(&call, resource.offer(), StatusCode::OK, &status)
 }
 
 /// The published name of DeleteOptions.

@@ -12,7 +12,7 @@ use crate::routes::Answer;
 use http::{StatusCode, header};
 
 pub async fn serve(server: &ApiServer, resource: &Resource, mut call: Call) -> Answer {
-    let accept = Accept::parse(call.header(header::ACCEPT))?;
+    let accept = Accept::parse(call.header(header::ACCEPT), resource.offer())?;
     let mut options = WriteOptions::parse(&call, "DeleteOptions")?;
     let (delete, dry) = read_options(&mut call).await?;
     options.dry_run |= dry;
@@ -30,5 +30,6 @@ pub async fn serve(server: &ApiServer, resource: &Resource, mut call: Call) -> A
         }
     }
     let revision = get::reach(server, Some("0")).await?;
-    Ok(codec::respond(&call, accept, StatusCode::OK, list::encode_json(resource, revision, &deleted)))
+    let bytes = list::encode_written(resource, accept.format, revision, &deleted);
+    Ok(codec::respond(&call, accept.format, StatusCode::OK, bytes))
 }

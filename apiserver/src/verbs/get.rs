@@ -1,19 +1,18 @@
 //! `GET` of one object.
 
-use super::object::answer;
+use super::object::answer_record;
 use crate::ApiServer;
 use crate::call::Call;
 use crate::resources::Resource;
 use crate::routes::Answer;
 use crate::status::Status;
 use crate::watch_cache::Record;
-use http::StatusCode;
 use k8w_storage::datastore::Revision;
 use std::sync::Arc;
 
 pub async fn serve(server: &ApiServer, resource: &Resource, call: Call) -> Answer {
     let record = read(server, resource, &call).await?;
-    answer(&call, resource, StatusCode::OK, record.json())
+    answer_record(&call, resource, &record)
 }
 
 /// The object that the request names, at least as new as it asks for.

@@ -18,9 +18,12 @@ use crate::watch_cache::{Record, successor};
 use bytes::Bytes;
 use http::{StatusCode, header};
 use k8w_kinds::field::{FieldError, FieldPath};
+use k8w_kinds::schema::{Format, protobuf};
 use k8w_storage::datastore::{Error, KeyRange, ListRequest, Revision};
 use serde_json::{Value, json};
 use std::sync::Arc;
+
+const METADATA_LIST: &str = "PartialObjectMetadataList";
 
 /// How many objects are read from the datastore at a time when a selector thins them out.
 const PAGE_OBJECTS: usize = 500;
@@ -35,10 +38,10 @@ pub struct Page {
 }
 
 pub async fn serve(server: &ApiServer, resource: &Resource, call: Call) -> Answer {
-    let accept = Accept::parse(call.header(header::ACCEPT))?;
+    let accept = Accept::parse(call.header(header::ACCEPT), resource.offer())?;
     let page = read(server, resource, &call).await?;
-    let json = encode(resource, &call, accept.shape, page)?;
-    Ok(codec::respond(&call, accept, StatusCode::OK, json))
+    let bytes = encode(resource, &call, accept, page)?;
+    Ok(codec::respond(&call, accept.format, StatusCode::OK, bytes))
 }
 
 /// What narrows the request.
@@ -150,7 +153,7 @@ async fn read_history(
         let (count, behind) = (chunk.items.len(), chunk.remaining);
         start_key = chunk.items.last().map(|last| successor(&last.key));
         for (index, item) in chunk.items.into_iter().enumerate() {
-            let record = resource.decode(item.key.slice(kind.len()..), item.value, item.mod_revision);
+            let record = resource.decode(item.key.slice(kind.len()..), &item.value, item.mod_revision);
             let record = record.map_err(Status::internal)?;
             if !filter.matches(&resource.def, &record) {
                 continue;
@@ -184,7 +187,7 @@ fn too_old(start: Option<String>) -> Status {
     status
 }
 
-fn encode(resource: &Resource, call: &Call, shape: Shape, page: Page) -> Result<Bytes, Status> {
+fn encode(resource: &Resource, call: &Call, accept: Accept, page: Page) -> Result<Bytes, Status> {
     let mut metadata = json!({"resourceVersion": page.revision.to_string()});
     if let Some(next) = &page.next {
         metadata["continue"] = next.encode().into();
@@ -192,56 +195,47 @@ fn encode(resource: &Resource, call: &Call, shape: Shape, page: Page) -> Result<
     if let Some(remaining) = page.remaining {
         metadata["remainingItemCount"] = remaining.into();
     }
-    match shape {
-        Shape::Object => Ok(encode_items(
-            &resource.list_kind,
-            &resource.api_version(),
-            &metadata,
-            page.records.iter().map(|record| match resource.def {
-                Def::BuiltIn(_) => Item::Untyped(record),
-                Def::Custom(_) => Item::Whole(record),
-            }),
-        )),
-        Shape::Metadata => Ok(encode_items(
-            "PartialObjectMetadataList",
-            "meta.k8s.io/v1",
-            &metadata,
-            page.records.iter().map(|record| Item::Metadata(record)),
-        )),
-        Shape::Table => {
+    let (records, format) = (&page.records, accept.format);
+    match (accept.shape, format) {
+        (Shape::Object, Format::Protobuf) => {
+            let items = records.iter().map(|record| &**record.protobuf(&resource.def));
+            let list = protobuf::list(&metadata, items);
+            Ok(protobuf::envelope(&resource.api_version(), &resource.list_kind, &list).into())
+        }
+        (Shape::Object, _) => {
+            let items = records.iter().map(|record| match resource.def {
+                Def::BuiltIn(_) => Item::Open(record.list_item()),
+                Def::Custom(_) => Item::Whole(record.json()),
+            });
+            let list = encode_items(&resource.list_kind, &resource.api_version(), &metadata, items);
+            Ok(codec::write_json(format, list))
+        }
+        (Shape::MetadataList, Format::Protobuf) => {
+            let list = protobuf::list(&metadata, records.iter().map(|record| &**record.metadata_only_protobuf()));
+            Ok(protobuf::envelope(codec::META_VERSION, METADATA_LIST, &list).into())
+        }
+        (Shape::MetadataList, _) => {
+            let items = records.iter().map(|record| Item::Whole(record.metadata_only()));
+            Ok(codec::write_json(format, encode_items(METADATA_LIST, codec::META_VERSION, &metadata, items)))
+        }
+        (Shape::Metadata, _) => {
+            let kind = &resource.list_kind;
+            let why = "you requested PartialObjectMetadata, but the requested object is a list";
+            Err(Status::not_convertible(format!("{why} (*{}.{kind})", resource.version)))
+        }
+        (Shape::Table, _) => {
             let include = Include::parse(call.query.get("includeObject"))?;
-            let objects: Vec<Value> = page.records.iter().map(|record| record.value()).collect();
+            let objects: Vec<Value> = records.iter().map(|record| record.value()).collect();
             let table = table::table(&resource.def, objects, metadata, include, true);
-            serde_json::to_vec(&table).map(Bytes::from).map_err(Status::internal)
+            Ok(codec::write_json(format, serde_json::to_vec(&table).map_err(Status::internal)?.into()))
         }
     }
 }
 
 enum Item<'a> {
-    Json(&'a [u8]),
-    Whole(&'a Record),
-    /// Without `apiVersion` and `kind`.
-    Untyped(&'a Record),
-    Metadata(&'a Record),
-}
-
-impl Item<'_> {
-    /// About how long it is written; metadata is usually most of what its object is.
-    fn bytes(&self) -> usize {
-        match self {
-            Item::Json(json) => json.len(),
-            Item::Whole(record) | Item::Untyped(record) | Item::Metadata(record) => record.stored().len(),
-        }
-    }
-
-    fn write(&self, out: &mut Vec<u8>) {
-        match self {
-            Item::Json(json) => out.extend_from_slice(json),
-            Item::Whole(record) => record.write(out),
-            Item::Untyped(record) => record.write_list_item(out),
-            Item::Metadata(record) => record.write_metadata_only(out),
-        }
-    }
+    Whole(&'a [u8]),
+    /// Without its opening brace.
+    Open(&'a [u8]),
 }
 
 /// A list of objects that are JSON already.
@@ -251,24 +245,39 @@ fn encode_items<'a>(
     metadata: &Value,
     items: impl Iterator<Item = Item<'a>> + Clone,
 ) -> Bytes {
-    const AROUND_ITEM_BYTES: usize = 34;
-    let size: usize = items.clone().map(|item| item.bytes() + AROUND_ITEM_BYTES).sum();
+    let size: usize = items.clone().map(|(Item::Whole(bytes) | Item::Open(bytes))| bytes.len() + 2).sum();
     let head = format!(r#"{{"kind":"{kind}","apiVersion":"{api_version}","metadata":{metadata},"items":["#);
-    let mut out = Vec::with_capacity(head.len() + size);
+    let mut out = Vec::with_capacity(head.len() + size + 2);
     out.extend_from_slice(head.as_bytes());
     for (index, item) in items.enumerate() {
         if index > 0 {
             out.push(b',');
         }
-        item.write(&mut out);
+        match item {
+            Item::Whole(bytes) => out.extend_from_slice(bytes),
+            Item::Open(bytes) => {
+                out.push(b'{');
+                out.extend_from_slice(bytes);
+            }
+        }
     }
     out.extend_from_slice(b"]}");
     out.into()
 }
 
-/// A list of objects that were just written or removed.
-pub fn encode_json(resource: &Resource, revision: Revision, objects: &[Bytes]) -> Bytes {
+/// A list of objects that were just removed, each as JSON.
+pub fn encode_written(resource: &Resource, format: Format, revision: Revision, objects: &[Bytes]) -> Bytes {
     let metadata = json!({"resourceVersion": revision.to_string()});
-    let items = objects.iter().map(|json| Item::Json(json));
-    encode_items(&resource.list_kind, &resource.api_version(), &metadata, items)
+    let (kind, version) = (&resource.list_kind, resource.api_version());
+    if format != Format::Protobuf {
+        let items = objects.iter().map(|json| Item::Whole(json));
+        return codec::write_json(format, encode_items(kind, &version, &metadata, items));
+    }
+    let message = |json: &Bytes| {
+        let value: Value = serde_json::from_slice(json).unwrap_or_default();
+        resource.schema().to_protobuf(&value).unwrap_or_default()
+    };
+    let items: Vec<Vec<u8>> = objects.iter().map(message).collect();
+    let list = protobuf::list(&metadata, items.iter().map(Vec::as_slice));
+    protobuf::envelope(&version, kind, &list).into()
 }

@@ -20,15 +20,19 @@ pub use options::FieldValidation;
 
 use crate::ApiServer;
 use crate::call::Call;
+use crate::codec::Accept;
 use crate::resources::Resource;
 use crate::routes::Answer;
 use crate::status::Status;
+use http::header;
 use std::sync::Arc;
 
 /// Answers a request for a resource or for one of the subresources that every kind has in common.
 pub async fn serve(server: &ApiServer, resource: &Arc<Resource>, mut call: Call) -> Answer {
     scope(resource, &mut call)?;
     check_verb(resource, &call)?;
+    // Before anything is written: whoever cannot read the answer is not to find it done.
+    Accept::parse(call.header(header::ACCEPT), resource.offer())?;
     let (subresource, verb) = (call.info.subresource.as_str(), call.info.verb);
     match (subresource, verb) {
         ("", "create") => create::serve(server, resource, call).await,

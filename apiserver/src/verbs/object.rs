@@ -9,10 +9,11 @@ use crate::resources::Resource;
 use crate::routes::Answer;
 use crate::status::Status;
 use crate::table::{self, Include};
+use crate::watch_cache::Record;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use k8w_kinds::object;
-use k8w_kinds::schema::{DecodeError, Decoded, Format, Schema};
+use k8w_kinds::schema::{DecodeError, Decoded, Format, Schema, protobuf};
 use serde_json::{Value, json};
 
 /// What a body must be.
@@ -43,6 +44,9 @@ impl<'a> Expected<'a> {
         warnings: &mut Vec<String>,
     ) -> Result<Value, Status> {
         let format = codec::body_format(call.header(header::CONTENT_TYPE))?;
+        if format == Format::Protobuf && !self.schema.has_protobuf() {
+            return Err(Status::unsupported_media_type(&codec::READ));
+        }
         let body = call.read_body().await?;
         self.decode(&body, format, validation, warnings)
     }
@@ -153,28 +157,52 @@ pub fn match_url(object: &mut Value, resource: &Resource, call: &Call) -> Result
     Ok(())
 }
 
-/// One object, in the shape and format that the client accepts.
+/// A stored object, in the shape and format that the client accepts.
+pub fn answer_record(call: &Call, resource: &Resource, record: &Record) -> Answer {
+    let accept = Accept::parse(call.header(header::ACCEPT), resource.offer())?;
+    let protobuf = |version: &str, kind: &str, message: &[u8]| {
+        let body = protobuf::envelope(version, kind, message);
+        Ok(codec::respond(call, accept.format, StatusCode::OK, body.into()))
+    };
+    match (accept.format, accept.shape) {
+        (Format::Protobuf, Shape::Object) => {
+            protobuf(&resource.api_version(), &resource.kind, record.protobuf(&resource.def))
+        }
+        (Format::Protobuf, Shape::Metadata) => {
+            protobuf(codec::META_VERSION, codec::PARTIAL_OBJECT_METADATA, record.metadata_only_protobuf())
+        }
+        _ => answer_accepted(call, resource, accept, StatusCode::OK, record.json().clone()),
+    }
+}
+
+/// One object that is no record, in the shape and format that the client accepts.
 pub fn answer(call: &Call, resource: &Resource, code: StatusCode, json: Bytes) -> Answer {
-    let accept = Accept::parse(call.header(header::ACCEPT))?;
+    let accept = Accept::parse(call.header(header::ACCEPT), resource.offer())?;
+    answer_accepted(call, resource, accept, code, json)
+}
+
+fn answer_accepted(call: &Call, resource: &Resource, accept: Accept, code: StatusCode, json: Bytes) -> Answer {
+    let parsed = || serde_json::from_slice::<Value>(&json).map_err(Status::internal);
     let bytes = match accept.shape {
-        Shape::Object => json,
+        Shape::Object => codec::write(accept.format, json, resource.schema()),
         Shape::Metadata => {
-            let mut value: Value = serde_json::from_slice(&json).unwrap_or_default();
-            let metadata = value.get_mut("metadata").map(Value::take);
-            let partial = json!({
-                "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
-            });
-            serde_json::to_vec(&partial).map_err(Status::internal)?.into()
+            let metadata = parsed()?.get_mut("metadata").map(Value::take).unwrap_or_default();
+            codec::write_metadata(accept.format, &metadata)
+        }
+        Shape::MetadataList => {
+            let kind = &resource.kind;
+            let why = "you requested PartialObjectMetadataList, but the requested object is not a list";
+            return Err(Status::not_convertible(format!("{why} (*{}.{kind})", resource.version)));
         }
         Shape::Table => {
             let include = Include::parse(call.query.get("includeObject"))?;
-            let value: Value = serde_json::from_slice(&json).unwrap_or_default();
+            let value = parsed()?;
             let metadata = json!({"resourceVersion": object::text(&value, &["metadata", "resourceVersion"])});
             let table = table::table(&resource.def, vec![value], metadata, include, true);
-            serde_json::to_vec(&table).map_err(Status::internal)?.into()
+            codec::write_json(accept.format, serde_json::to_vec(&table).map_err(Status::internal)?.into())
         }
     };
-    Ok(codec::respond(call, accept, code, bytes))
+    Ok(codec::respond(call, accept.format, code, bytes))
 }
 
 /// The answer to a write.

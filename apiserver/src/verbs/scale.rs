@@ -1,18 +1,17 @@
 //! The `scale` subresource: a kind's number of replicas as an `autoscaling/v1` Scale.
 
 use super::get;
-use super::object::{Expected, answer_written, match_url};
+use super::object::{Expected, match_url, warn};
 use super::options::WriteOptions;
 use crate::ApiServer;
 use crate::call::Call;
 use crate::codec;
-use crate::object_store::{self, Change, Patched, Rules, Written};
+use crate::object_store::{self, Change, Patched, Rules};
 use crate::patch::{MEDIA_TYPES, Patch};
 use crate::resources::Resource;
 use crate::routes::Answer;
 use crate::status::Status;
-use bytes::Bytes;
-use http::header;
+use http::{StatusCode, header};
 use k8w_kinds::field::{FieldError, FieldPath};
 use k8w_kinds::kind::ScalePaths;
 use k8w_kinds::object;
@@ -22,12 +21,11 @@ use serde_json::{Value, json};
 pub async fn serve(server: &ApiServer, resource: &Resource, mut call: Call) -> Answer {
     let paths = resource.subresource("scale").and_then(|subresource| subresource.scale.as_ref());
     let paths = paths.ok_or_else(Status::no_such_resource)?;
+    let schema = Schema::builtin("io.k8s.api.autoscaling.v1.Scale").ok_or_else(Status::no_such_resource)?;
     if call.info.verb == "get" {
         let record = get::read(server, resource, &call).await?;
-        let json = encode(&scale_of(&record.value(), paths))?;
-        return answer_written(&call, resource, Written { json, created: false }, &[]);
+        return answer(&call, &schema, &scale_of(&record.value(), paths), &[]);
     }
-    let schema = Schema::builtin("io.k8s.api.autoscaling.v1.Scale").ok_or_else(Status::no_such_resource)?;
     let options = WriteOptions::parse(&call, "UpdateOptions")?;
     let mut warnings = Vec::new();
     let wanted = if call.info.verb == "update" {
@@ -48,9 +46,14 @@ pub async fn serve(server: &ApiServer, resource: &Resource, mut call: Call) -> A
     write.warnings = warnings;
     let written = object_store::update(&mut write, Change::Patch(&change), Rules::Update).await?;
     let object: Value = serde_json::from_slice(&written.json).map_err(Status::internal)?;
-    let json = encode(&scale_of(&object, paths))?;
     let warnings = write.warnings;
-    answer_written(&call, resource, Written { json, created: false }, &warnings)
+    answer(&call, &schema, &scale_of(&object, paths), &warnings)
+}
+
+fn answer(call: &Call, schema: &Schema, scale: &Value, warnings: &[String]) -> Answer {
+    let mut response = codec::answer(call, schema, StatusCode::OK, scale.to_string().into())?;
+    warn(&mut response, warnings);
+    Ok(response)
 }
 
 enum Wanted {
@@ -137,8 +140,4 @@ fn selector_text(selector: &Value, is_map: bool) -> Option<String> {
         });
     }
     Some(terms.join(","))
-}
-
-fn encode(scale: &Value) -> Result<Bytes, Status> {
-    serde_json::to_vec(scale).map(Bytes::from).map_err(Status::internal)
 }

@@ -8,21 +8,19 @@ use super::options::invalid;
 use crate::ApiServer;
 use crate::body::{Body, BodyError};
 use crate::call::Call;
-use crate::codec::{Accept, Shape};
+use crate::codec::{self, Accept, Shape};
 use crate::resources::Resource;
 use crate::routes::Answer;
 use crate::status::Status;
 use crate::table::{self, Include};
-use crate::watch_cache::{
-    self, Delivery, EventType, Record, Subscription, WatchCache, frame, frame_named, metadata_frame,
-};
+use crate::watch_cache::{self, Delivery, EventType, Record, Subscription, WatchCache, frame, frame_object};
 use bytes::{Bytes, BytesMut};
 use futures::stream;
 use http::{HeaderValue, Response, header};
 use http_body::Frame;
 use http_body_util::StreamBody;
 use k8w_kinds::field::{FieldError, FieldPath};
-use k8w_kinds::schema::Format;
+use k8w_kinds::schema::{Format, protobuf};
 use rand::Rng;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -39,10 +37,7 @@ const BOOKMARK_INTERVAL_SECONDS: u64 = 60;
 const CHUNK_BYTES: usize = 64 << 10;
 
 pub async fn serve(server: &ApiServer, resource: &Arc<Resource>, call: Call) -> Answer {
-    let accept = Accept::parse(call.header(header::ACCEPT))?;
-    if accept.format == Format::Yaml {
-        return Err(Status::not_acceptable(&["application/json"]));
-    }
+    let accept = Accept::parse_stream(call.header(header::ACCEPT), resource.offer())?;
     let include = Include::parse(call.query.get("includeObject"))?;
     let bookmarks = call.query.flag("allowWatchBookmarks");
     let timeout = match call.query.non_empty("timeoutSeconds").map(str::parse::<u64>) {
@@ -51,7 +46,7 @@ pub async fn serve(server: &ApiServer, resource: &Arc<Resource>, call: Call) -> 
         Some(Err(_)) => return Err(Status::bad_request("timeoutSeconds: Invalid value: must be a number")),
     };
     let (initial_end, started) = start(server, resource, &call).await?;
-    let encoder = Encoder { resource: resource.clone(), shape: accept.shape, include, columns_sent: false };
+    let encoder = Encoder { resource: resource.clone(), accept, include, columns_sent: false };
     let body = match started {
         Ok(mut subscription) => {
             let now = Instant::now();
@@ -73,10 +68,14 @@ pub async fn serve(server: &ApiServer, resource: &Arc<Resource>, call: Call) -> 
             Body::stream(StreamBody::new(chunks))
         }
         // A watch that cannot start at its revision is told so in the stream, as in Kubernetes.
-        Err(status) => Body::from(frame_named("ERROR", &status.to_json())),
+        Err(status) => Body::from(encoder.error(&status)),
     };
     let mut response = Response::new(body);
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let content_type = match accept.format {
+        Format::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+        Format::Json | Format::Yaml => "application/json",
+    };
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     Ok(response)
 }
 
@@ -150,7 +149,7 @@ impl Watch {
                 None => {
                     self.over = true;
                     let status = Status::expired("too old resource version: the watch fell behind and was closed");
-                    Some(frame_named("ERROR", &status.to_json()))
+                    Some(self.encoder.error(&status))
                 }
             },
             () = sleep_until(self.deadline) => {
@@ -199,31 +198,37 @@ impl Watch {
     }
 }
 
-/// Writes events in the shape that the client accepts.
+/// Writes events in the format and shape that the client accepts.
 struct Encoder {
     resource: Arc<Resource>,
-    shape: Shape,
+    accept: Accept,
     include: Include,
     /// Tables say their columns once.
     columns_sent: bool,
 }
 
 impl Encoder {
-    fn event(&mut self, (notice, event): &Delivery) -> Bytes {
-        match (self.shape, notice.change.object(*event)) {
-            (Shape::Object, _) => notice.frame(*event),
+    fn event(&mut self, (change, event): &Delivery) -> Bytes {
+        match (self.accept.shape, change.object(*event)) {
+            (Shape::Object, _) => change.frame(*event, self.accept.format, &self.resource.def),
             (_, Some(record)) => self.object(*event, record),
             (_, None) => Bytes::new(),
         }
     }
 
     fn object(&mut self, event: EventType, record: &Record) -> Bytes {
-        match self.shape {
-            Shape::Object => frame(event, record),
-            Shape::Metadata => metadata_frame(event, record),
-            Shape::Table => {
+        match (self.accept.shape, self.accept.format) {
+            (Shape::Object, format) => frame_object(event, format, record, &self.resource.def),
+            (Shape::Metadata | Shape::MetadataList, Format::Protobuf) => {
+                let message = record.metadata_only_protobuf();
+                let body = protobuf::envelope(codec::META_VERSION, codec::PARTIAL_OBJECT_METADATA, message);
+                self.frame(event.name(), &body)
+            }
+            (Shape::Metadata | Shape::MetadataList, _) => self.frame(event.name(), record.metadata_only()),
+            (Shape::Table, _) => {
                 let metadata = json!({"resourceVersion": record.revision().to_string()});
-                frame_named(event.name(), &self.table(vec![record.value()], metadata))
+                let table = self.table(vec![record.value()], metadata);
+                self.frame(event.name(), &table)
             }
         }
     }
@@ -239,15 +244,24 @@ impl Encoder {
         if initial_end {
             metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
-        let object = match self.shape {
-            Shape::Table => return frame_named("BOOKMARK", &self.table(Vec::new(), metadata)),
-            Shape::Metadata => {
-                json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
-            }
+        let format = self.accept.format;
+        let object = match self.accept.shape {
+            Shape::Table => self.table(Vec::new(), metadata).into(),
+            Shape::Metadata | Shape::MetadataList => codec::write_metadata(format, &metadata),
             Shape::Object => {
-                json!({"kind": self.resource.kind, "apiVersion": self.resource.api_version(), "metadata": metadata})
+                let (kind, version) = (&self.resource.kind, self.resource.api_version());
+                let object = json!({"kind": kind, "apiVersion": version, "metadata": metadata});
+                codec::write(format, object.to_string().into(), self.resource.schema())
             }
         };
-        frame_named("BOOKMARK", object.to_string().as_bytes())
+        self.frame("BOOKMARK", &object)
+    }
+
+    fn error(&self, status: &Status) -> Bytes {
+        self.frame("ERROR", &codec::write_status(self.accept.format, status.to_json().into()))
+    }
+
+    fn frame(&self, event: &str, object: &[u8]) -> Bytes {
+        frame(event, self.accept.format, object)
     }
 }

@@ -1,7 +1,9 @@
 //! One change of one object, as watchers see it.
 
-use super::record::{Record, VERSION_BYTES};
+use super::record::Record;
 use bytes::Bytes;
+use k8w_kinds::KindDef;
+use k8w_kinds::schema::{Format, protobuf};
 use k8w_storage::datastore::Revision;
 use std::sync::{Arc, OnceLock};
 
@@ -33,7 +35,7 @@ impl EventType {
     }
 }
 
-/// A change of one object.
+/// A change of one object. Encodings are made once and shared by all watchers.
 #[derive(Debug)]
 pub struct Change {
     pub revision: Revision,
@@ -42,11 +44,17 @@ pub struct Change {
     pub current: Option<Arc<Record>>,
     /// The last state, at the revision of the change: what DELETED events show.
     gone: OnceLock<Arc<Record>>,
+    frames: Frames,
+    protobuf_frames: OnceLock<Box<Frames>>,
 }
+
+/// The event of each type, as it is sent.
+type Frames = [OnceLock<Bytes>; 3];
 
 impl Change {
     pub fn new(revision: Revision, previous: Option<Arc<Record>>, current: Option<Arc<Record>>) -> Self {
-        Change { revision, previous, current, gone: OnceLock::new() }
+        let (gone, protobuf_frames) = (OnceLock::new(), OnceLock::new());
+        Change { revision, previous, current, gone, frames: Default::default(), protobuf_frames }
     }
 
     /// The object that an event of this type shows.
@@ -60,53 +68,43 @@ impl Change {
         }
     }
 
+    /// The event as it stands in a watch stream of whole objects.
+    pub fn frame(&self, event: EventType, format: Format, def: &KindDef) -> Bytes {
+        let frames = match format {
+            Format::Protobuf => self.protobuf_frames.get_or_init(Box::default),
+            Format::Json | Format::Yaml => &self.frames,
+        };
+        let made = || self.object(event).map(|record| frame_object(event, format, record, def)).unwrap_or_default();
+        frames[event as usize].get_or_init(made).clone()
+    }
+
     /// About how much memory the change keeps alive on its own.
     pub fn size_bytes(&self) -> usize {
-        self.current.as_ref().or(self.previous.as_ref()).map_or(0, |record| record.stored().len())
+        self.current.as_ref().or(self.previous.as_ref()).map_or(0, |record| record.json().len())
     }
 }
 
-/// A change on its way to watchers. Its encodings are made once and shared, and go when the last of them has them.
-#[derive(Debug)]
-pub struct Notice {
-    pub change: Arc<Change>,
-    frames: [OnceLock<Bytes>; 3],
-}
-
-impl Notice {
-    pub fn new(change: Arc<Change>) -> Arc<Self> {
-        Arc::new(Notice { change, frames: Default::default() })
-    }
-
-    /// The event as one line of a JSON watch stream.
-    pub fn frame(&self, event: EventType) -> Bytes {
-        let encode = || self.change.object(event).map(|record| frame(event, record)).unwrap_or_default();
-        self.frames[event as usize].get_or_init(encode).clone()
+/// A whole object in an event of a watch stream.
+pub fn frame_object(event: EventType, format: Format, record: &Record, def: &KindDef) -> Bytes {
+    match format {
+        Format::Protobuf => {
+            let body = protobuf::envelope(&def.api_version(), &def.kind, record.protobuf(def));
+            frame(event.name(), format, &body)
+        }
+        Format::Json | Format::Yaml => frame(event.name(), format, record.json()),
     }
 }
 
-/// One line of a JSON watch stream.
-pub fn frame(event: EventType, record: &Record) -> Bytes {
-    line(event.name(), record.stored().len() + VERSION_BYTES, |out| record.write(out))
-}
-
-/// One line of a JSON watch stream that shows nothing but metadata.
-pub fn metadata_frame(event: EventType, record: &Record) -> Bytes {
-    line(event.name(), 0, |out| record.write_metadata_only(out))
-}
-
-/// One line of a JSON watch stream, for what is no stored object: tables, BOOKMARK and ERROR.
-pub fn frame_named(name: &str, object: &[u8]) -> Bytes {
-    line(name, object.len(), |out| out.extend_from_slice(object))
-}
-
-fn line(name: &str, object_bytes: usize, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
-    const AROUND_BYTES: usize = 24;
-    let mut line = Vec::with_capacity(object_bytes + name.len() + AROUND_BYTES);
+/// An event of a watch stream. `object` is in the stream's format; YAML is never streamed.
+pub fn frame(name: &str, format: Format, object: &[u8]) -> Bytes {
+    if format == Format::Protobuf {
+        return protobuf::watch_frame(name, object).into();
+    }
+    let mut line = Vec::with_capacity(object.len() + name.len() + 24);
     line.extend_from_slice(b"{\"type\":\"");
     line.extend_from_slice(name.as_bytes());
     line.extend_from_slice(b"\",\"object\":");
-    write(&mut line);
+    line.extend_from_slice(object);
     line.extend_from_slice(b"}\n");
     line.into()
 }

@@ -1,36 +1,43 @@
 //! One object at one revision, as it is served.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use k8w_kinds::kind::{Conversion, KindDef};
+use k8w_kinds::schema::protobuf;
 use k8w_storage::datastore::Revision;
 use serde::Deserialize;
 use serde_json::Value;
-use serde_json::value::RawValue;
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::sync::OnceLock;
 
-/// About how much room a resource version takes.
-pub(super) const VERSION_BYTES: usize = 32;
+/// What precedes the spliced-in resource version.
+const VERSION_OPEN: &[u8] = b"\"resourceVersion\":\"";
 const METADATA_OPEN: &[u8] = b"\"metadata\":{";
 
-/// An object as stored, and the revision that it was stored at, which is written into it as `metadata.resourceVersion`
-/// when it is served.
+/// An object as stored, with the revision it was stored at spliced in as `metadata.resourceVersion`.
 ///
-/// The bytes are the datastore's own, so that an object is in memory once; serving it is one copy of them. What else is
-/// asked of it again and again is worked out once, when first asked.
+/// Serving it costs a reference count; everything else that is asked of it is worked out once, when first asked.
 #[derive(Debug)]
 pub struct Record {
     /// `namespace/name`, or `name` for cluster-scoped kinds.
     key: Bytes,
     namespace_len: usize,
     revision: Revision,
-    stored: Bytes,
-    /// Where in `stored` the members of `metadata` start.
-    metadata_at: usize,
+    json: Bytes,
+    /// Where in `json` the digits of the resource version start.
+    version_at: usize,
     labels: OnceLock<BTreeMap<String, String>>,
     /// The kind's selectable fields, in the order of `KindDef::selectable_fields`.
     fields: OnceLock<Vec<String>>,
+    /// Apart, because most records are never asked for any.
+    encodings: OnceLock<Box<Encodings>>,
+}
+
+/// What the object looks like beside JSON, shared by all who read and watch it.
+#[derive(Debug, Default)]
+struct Encodings {
+    protobuf: OnceLock<Bytes>,
+    metadata_only: OnceLock<Bytes>,
+    metadata_only_protobuf: OnceLock<Bytes>,
 }
 
 /// What is stored does not look like an object of ours.
@@ -42,34 +49,57 @@ pub struct Corrupt {
 
 impl Record {
     /// `stored` is the object without a resource version, its `metadata` before anything but `apiVersion` and `kind`.
-    pub fn new(key: Bytes, stored: Bytes, revision: Revision) -> Result<Self, Corrupt> {
-        let Some(at) = find(&stored, METADATA_OPEN) else {
+    pub fn new(key: Bytes, stored: &[u8], revision: Revision) -> Result<Self, Corrupt> {
+        let Some(at) = find(stored, METADATA_OPEN).map(|at| at + METADATA_OPEN.len()) else {
             return Err(Corrupt { key: String::from_utf8_lossy(&key).into() });
         };
-        let namespace_len = key.iter().position(|byte| *byte == b'/').unwrap_or(0);
-        let metadata_at = at + METADATA_OPEN.len();
-        let (labels, fields) = (OnceLock::new(), OnceLock::new());
-        Ok(Record { key, namespace_len, revision, stored, metadata_at, labels, fields })
+        Ok(Self::splice(key, &stored[..at], revision, &stored[at..]))
     }
 
     /// The same object with another resource version: what a deletion event shows.
     pub fn at_revision(&self, revision: Revision) -> Self {
-        Record {
-            key: self.key.clone(),
-            namespace_len: self.namespace_len,
-            revision,
-            stored: self.stored.clone(),
-            metadata_at: self.metadata_at,
-            labels: OnceLock::new(),
-            fields: OnceLock::new(),
-        }
+        let (head, tail) = self.around_version();
+        Self::splice(self.key.clone(), head, revision, tail)
+    }
+
+    /// What stands before and after the resource version.
+    fn around_version(&self) -> (&[u8], &[u8]) {
+        let rest = &self.json[self.version_at..];
+        let close = rest.iter().position(|byte| *byte == b'"').unwrap_or(0);
+        let tail = &rest[close + 1..];
+        (&self.json[..self.version_at - VERSION_OPEN.len()], tail.strip_prefix(b",").unwrap_or(tail))
     }
 
     /// The same object in another kind's spelling.
     pub fn converted(&self, conversion: &dyn Conversion) -> Result<Self, Corrupt> {
-        let mut object: Value = serde_json::from_slice(&self.stored).unwrap_or_default();
+        let mut object = self.value();
+        if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
+            metadata.remove("resourceVersion");
+        }
         conversion.to_served(&mut object);
-        Record::new(self.key.clone(), encode(&object).into(), self.revision)
+        Record::new(self.key.clone(), &encode(&object), self.revision)
+    }
+
+    fn splice(key: Bytes, head: &[u8], revision: Revision, tail: &[u8]) -> Self {
+        let digits = revision.to_string();
+        let mut json = BytesMut::with_capacity(head.len() + VERSION_OPEN.len() + digits.len() + 2 + tail.len());
+        json.extend_from_slice(head);
+        json.extend_from_slice(VERSION_OPEN);
+        let version_at = json.len();
+        json.extend_from_slice(digits.as_bytes());
+        json.extend_from_slice(if tail.first() == Some(&b'}') { b"\"" } else { b"\"," });
+        json.extend_from_slice(tail);
+        let namespace_len = key.iter().position(|byte| *byte == b'/').unwrap_or(0);
+        Record {
+            key,
+            namespace_len,
+            revision,
+            json: json.freeze(),
+            version_at,
+            labels: OnceLock::new(),
+            fields: OnceLock::new(),
+            encodings: OnceLock::new(),
+        }
     }
 
     /// `namespace/name`, or `name` for cluster-scoped kinds.
@@ -92,72 +122,35 @@ impl Record {
         self.revision
     }
 
-    /// The object as it is stored: without a resource version.
-    pub fn stored(&self) -> &Bytes {
-        &self.stored
+    /// The object as JSON.
+    pub fn json(&self) -> &Bytes {
+        &self.json
     }
 
-    /// The object as it is served, made anew.
-    pub fn json(&self) -> Bytes {
-        let mut json = Vec::with_capacity(self.stored.len() + VERSION_BYTES);
-        self.write(&mut json);
-        json.into()
-    }
-
-    /// Writes the object as it is served.
-    pub fn write(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.stored[..self.metadata_at]);
-        self.write_version(out, &self.stored[self.metadata_at..]);
-    }
-
-    /// Writes the object as it appears in lists of built-in kinds: without `apiVersion` and `kind`.
-    pub fn write_list_item(&self, out: &mut Vec<u8>) {
-        out.push(b'{');
-        out.extend_from_slice(METADATA_OPEN);
-        self.write_version(out, &self.stored[self.metadata_at..]);
-    }
-
-    /// Writes the object as `meta.k8s.io/v1` PartialObjectMetadata.
-    pub fn write_metadata_only(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(br#"{"apiVersion":"meta.k8s.io/v1","kind":"PartialObjectMetadata","metadata":{"#);
-        self.write_version(out, self.metadata().get(1..).unwrap_or(b"}"));
-        out.push(b'}');
-    }
-
-    /// Writes the resource version, and the members of `metadata` and whatever else `tail` has behind it.
-    fn write_version(&self, out: &mut Vec<u8>, tail: &[u8]) {
-        out.extend_from_slice(b"\"resourceVersion\":\"");
-        // Writing to memory cannot fail.
-        let _ = write!(out, "{}", self.revision);
-        out.extend_from_slice(if tail.first() == Some(&b'}') { b"\"" } else { b"\"," });
-        out.extend_from_slice(tail);
-    }
-
-    /// `metadata` as stored, from its opening to its closing brace; empty if what was stored is not JSON.
-    fn metadata(&self) -> &[u8] {
-        let from = &self.stored[self.metadata_at - 1..];
-        let mut values = serde_json::Deserializer::from_slice(from).into_iter::<&RawValue>();
-        values.next().and_then(Result::ok).map_or(&[], |metadata| metadata.get().as_bytes())
+    /// The object without a resource version: what was not stored has none.
+    pub fn without_version(&self) -> Bytes {
+        let (head, tail) = self.around_version();
+        [head, tail].concat().into()
     }
 
     /// The object, parsed anew; null if what was stored is not JSON.
     pub fn value(&self) -> Value {
-        let mut value: Value = serde_json::from_slice(&self.stored).unwrap_or_default();
-        if let Some(Value::Object(metadata)) = value.get_mut("metadata") {
-            metadata.insert("resourceVersion".into(), self.revision.to_string().into());
-        }
-        value
+        serde_json::from_slice(&self.json).unwrap_or_default()
     }
 
     pub fn labels(&self) -> &BTreeMap<String, String> {
+        #[derive(Default, Deserialize)]
+        struct Head {
+            #[serde(default)]
+            metadata: Metadata,
+        }
         #[derive(Default, Deserialize)]
         struct Metadata {
             #[serde(default)]
             labels: Option<BTreeMap<String, String>>,
         }
         self.labels.get_or_init(|| {
-            let mut from = serde_json::Deserializer::from_slice(&self.stored[self.metadata_at - 1..]);
-            Metadata::deserialize(&mut from).ok().and_then(|metadata| metadata.labels).unwrap_or_default()
+            serde_json::from_slice::<Head>(&self.json).ok().and_then(|head| head.metadata.labels).unwrap_or_default()
         })
     }
 
@@ -174,6 +167,41 @@ impl Record {
             def.selectable_fields.iter().map(|field| field.value(&value)).collect()
         });
         fields.get(index).map(String::as_str)
+    }
+
+    /// The object as it appears in lists of built-in kinds: without `apiVersion` and `kind`. To be written after a `{`.
+    pub fn list_item(&self) -> &[u8] {
+        &self.json[self.version_at - VERSION_OPEN.len() - METADATA_OPEN.len()..]
+    }
+
+    fn encodings(&self) -> &Encodings {
+        self.encodings.get_or_init(Box::default)
+    }
+
+    /// The object's own protobuf message, without an envelope; empty for custom kinds, which have none.
+    pub fn protobuf(&self, def: &KindDef) -> &Bytes {
+        let message = || def.schema().to_protobuf(&self.value()).unwrap_or_default().into();
+        self.encodings().protobuf.get_or_init(message)
+    }
+
+    /// The object as `meta.k8s.io/v1` PartialObjectMetadata.
+    pub fn metadata_only(&self) -> &Bytes {
+        self.encodings().metadata_only.get_or_init(|| {
+            let partial = serde_json::json!({
+                "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": self.metadata(),
+            });
+            serde_json::to_vec(&partial).unwrap_or_default().into()
+        })
+    }
+
+    /// The protobuf message of the same, without an envelope.
+    pub fn metadata_only_protobuf(&self) -> &Bytes {
+        let message = || protobuf::metadata_only(&self.metadata()).into();
+        self.encodings().metadata_only_protobuf.get_or_init(message)
+    }
+
+    fn metadata(&self) -> Value {
+        self.value().get_mut("metadata").map(Value::take).unwrap_or_default()
     }
 }
 
@@ -208,12 +236,8 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
-    fn parsed(json: &[u8]) -> Value {
-        serde_json::from_slice(json).unwrap()
-    }
-
     fn record(object: &Value, revision: Revision) -> Record {
-        Record::new(Bytes::from_static(b"default/x"), encode(object).into(), revision).unwrap()
+        Record::new(Bytes::from_static(b"default/x"), &encode(object), revision).unwrap()
     }
 
     #[test]
@@ -225,7 +249,7 @@ mod tests {
 
     #[test]
     fn an_object_without_metadata_is_refused() {
-        assert!(Record::new(Bytes::from_static(b"x"), Bytes::from_static(b"{}"), 1).is_err());
+        assert!(Record::new(Bytes::from_static(b"x"), b"{}", 1).is_err());
     }
 
     proptest! {
@@ -243,19 +267,10 @@ mod tests {
                 let record = record(&expected, revision);
                 expected["metadata"]["resourceVersion"] = json!(revision.to_string());
                 prop_assert_eq!(record.value(), expected.clone());
-                prop_assert_eq!(parsed(&record.json()), expected.clone());
-                let (mut item, mut partial) = (Vec::new(), Vec::new());
-                record.write_list_item(&mut item);
-                prop_assert_eq!(&parsed(&item)["metadata"], &expected["metadata"]);
-                prop_assert!(parsed(&item).get("kind").is_none());
-                record.write_metadata_only(&mut partial);
-                prop_assert_eq!(parsed(&partial), json!({
-                    "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": expected["metadata"],
-                }));
                 expected["metadata"]["resourceVersion"] = json!(later.to_string());
                 prop_assert_eq!(record.at_revision(later).value(), expected.clone());
                 expected["metadata"].as_object_mut().unwrap().remove("resourceVersion");
-                prop_assert_eq!(parsed(record.stored()), expected);
+                prop_assert_eq!(serde_json::from_slice::<Value>(&record.without_version()).unwrap(), expected);
             }
         }
     }

@@ -79,8 +79,13 @@ impl Api {
         Api { server, datastore, peer }
     }
 
+    /// Who this client is.
+    pub fn peer(&self) -> Peer {
+        self.peer.clone()
+    }
+
     pub async fn send(&self, request: Request<Body>) -> Reply {
-        let response = self.server.handle(request, self.peer.clone()).await;
+        let response = self.server.handle(request, self.peer()).await;
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         Reply { code: parts.status.as_u16(), headers: parts.headers, body }
@@ -127,7 +132,7 @@ impl Api {
 
     pub async fn watch(&self, path: &str) -> Watch {
         let request = Request::get(path).body(Body::Empty).unwrap();
-        let response = self.server.handle(request, self.peer.clone()).await;
+        let response = self.server.handle(request, self.peer()).await;
         assert_eq!(response.status(), 200);
         Watch { body: BodyStream::new(response.into_body()), lines: Vec::new() }
     }

@@ -137,10 +137,12 @@ async fn bodies_must_be_of_a_known_type_and_size() {
     assert_eq!(reply.code, 400);
     let reply = api.patch("nonsense", &format!("{CONFIG_MAPS}/x"), &json!({})).await;
     assert_eq!(reply.code, 415);
-    let accept = Request::get(CONFIG_MAPS).header("accept", "application/vnd.kubernetes.protobuf");
+    let accept = Request::get(CONFIG_MAPS).header("accept", "application/cbor");
     check(
         &api.send(accept.body(Body::Empty).unwrap()).await,
-        expect!["406 NotAcceptable: only the following media types are accepted: application/json, application/yaml"],
+        expect![
+            "406 NotAcceptable: only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf"
+        ],
     );
 }
 

@@ -23,6 +23,7 @@ mod objects;
 mod patches;
 mod pod_binding;
 mod pod_logs;
+mod protobuf;
 mod representations;
 mod resource_versions;
 mod scale;

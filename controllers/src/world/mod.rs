@@ -6,21 +6,14 @@ mod store;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
-use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{
-    ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController,
-    Service, ServiceAccount,
-};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use k8s_openapi::api::node::v1::RuntimeClass;
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use k8s_openapi::api::rbac::v1::ClusterRole;
-use k8s_openapi::api::storage::v1::StorageClass;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use serde::{Deserialize, Deserializer};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::Value;
 
 pub use graph::Graph;
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference as Owner;
@@ -107,14 +100,14 @@ macro_rules! world {
                 }
             }
 
-            /// Reads an object of `resource`; kinds without a store keep what [`Object::bare`] keeps.
-            pub fn decode<'de, D: Deserializer<'de>>(resource: &Resource, from: D) -> Result<Object, D::Error> {
+            /// Reads an object of `resource`; kinds without a store keep their metadata only.
+            pub fn decode(resource: &Resource, value: Value) -> Result<Object, serde_json::Error> {
                 $(if *resource == resource::$resource {
-                    let mut object = $kind::deserialize(from)?;
+                    let mut object: $kind = serde_json::from_value(value)?;
                     object.metadata.managed_fields = None;
                     return Ok(Object::$kind(Arc::new(object)));
                 })*
-                Object::bare(&Arc::new(resource.clone()), from)
+                Object::bare(resource, value)
             }
         }
 
@@ -199,20 +192,8 @@ world! {
     service_accounts: ServiceAccount = SERVICE_ACCOUNTS;
     /// Only the root CA bundles; the rest of the ConfigMaps is in `others`, without contents.
     root_cas: ConfigMap = CONFIG_MAPS named "kube-root-ca.crt";
-    endpoints: Endpoints = ENDPOINTS;
-    replication_controllers: ReplicationController = REPLICATION_CONTROLLERS;
-    persistent_volumes: PersistentVolume = PERSISTENT_VOLUMES;
-    persistent_volume_claims: PersistentVolumeClaim = PERSISTENT_VOLUME_CLAIMS;
-    storage_classes: StorageClass = STORAGE_CLASSES;
     deployments: Deployment = DEPLOYMENTS;
     replica_sets: ReplicaSet = REPLICA_SETS;
-    stateful_sets: StatefulSet = STATEFUL_SETS;
-    daemon_sets: DaemonSet = DAEMON_SETS;
-    controller_revisions: ControllerRevision = CONTROLLER_REVISIONS;
-    jobs: Job = JOBS;
-    cron_jobs: CronJob = CRON_JOBS;
-    pod_disruption_budgets: PodDisruptionBudget = POD_DISRUPTION_BUDGETS;
-    cluster_roles: ClusterRole = CLUSTER_ROLES;
     endpoint_slices: EndpointSlice = ENDPOINT_SLICES;
     leases: Lease = LEASES;
     runtime_classes: RuntimeClass = RUNTIME_CLASSES;
@@ -221,35 +202,17 @@ world! {
 }
 
 impl Object {
-    /// Reads of an object its identity, owners, finalizers and deletion, and nothing else.
-    pub fn bare<'de, D: Deserializer<'de>>(resource: &Arc<Resource>, from: D) -> Result<Object, D::Error> {
-        #[derive(Deserialize)]
-        struct Partial {
-            metadata: Metadata,
-        }
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Metadata {
-            name: Option<String>,
-            namespace: Option<String>,
-            uid: Option<String>,
-            resource_version: Option<String>,
-            owner_references: Option<Vec<Owner>>,
-            finalizers: Option<Vec<String>>,
-            deletion_timestamp: Option<Time>,
-        }
-        let Partial { metadata } = Partial::deserialize(from)?;
-        let metadata = ObjectMeta {
-            name: metadata.name,
-            namespace: metadata.namespace,
-            uid: metadata.uid,
-            resource_version: metadata.resource_version,
-            owner_references: metadata.owner_references,
-            finalizers: metadata.finalizers,
-            deletion_timestamp: metadata.deletion_timestamp,
-            ..ObjectMeta::default()
-        };
-        Ok(Object::Bare(Arc::new(Bare { resource: resource.clone(), metadata })))
+    fn bare(resource: &Resource, mut value: Value) -> Result<Object, serde_json::Error> {
+        let metadata = value.get_mut("metadata").map(Value::take).unwrap_or_default();
+        Ok(Object::from_meta(Arc::new(resource.clone()), serde_json::from_value(metadata)?))
+    }
+
+    /// An object of which only identity, owners, finalizers and deletion are kept.
+    pub fn from_meta(resource: Arc<Resource>, mut metadata: ObjectMeta) -> Object {
+        metadata.managed_fields = None;
+        metadata.annotations = None;
+        metadata.labels = None;
+        Object::Bare(Arc::new(Bare { resource, metadata }))
     }
 
     pub fn key(&self) -> Key {

@@ -6,7 +6,6 @@
 
 mod cluster;
 mod deployments;
-mod jobs;
 mod server;
 mod tidying;
 

@@ -51,8 +51,6 @@ struct State {
     durable: Revision,
     /// Applied, but not in the journal yet.
     pending: Vec<Record>,
-    /// Applied, but not durable yet: what watchers will be told, a transaction at a time.
-    unpublished: VecDeque<(Revision, Vec<Event>)>,
     /// Somebody is writing the journal, and will look at `pending` again afterwards.
     flushing: bool,
     /// How many writers the last flush served; tells a lone writer from a crowd.
@@ -85,7 +83,6 @@ impl<J: Journal> Local<J> {
             deadlines: index.expiries().collect(),
             index,
             pending: Vec::new(),
-            unpublished: VecDeque::new(),
             flushing: false,
             last_group: 0,
             waiting: VecDeque::new(),
@@ -188,9 +185,6 @@ impl<J: Journal> Local<J> {
                     self.sweep_when_due(state);
                 }
                 state.pending.extend(applied.records);
-                if !applied.events.is_empty() {
-                    state.unpublished.push_back((applied.revision, applied.events));
-                }
                 TxnOutcome::Committed { revision: applied.revision, previous: applied.previous }
             }
         };
@@ -381,8 +375,10 @@ impl State {
 
     /// Everything up to `revision` is durable: tells watchers and writers. Returns how many writers waited for it.
     fn reach(&mut self, revision: Revision) -> usize {
-        let durable = self.unpublished.partition_point(|(happened, _)| *happened <= revision);
-        self.watchers.publish(self.unpublished.drain(..durable).collect());
+        if !self.watchers.is_empty() {
+            let changes: Vec<(Revision, Vec<Event>)> = self.index.changes(self.durable, revision);
+            self.watchers.publish(&changes);
+        }
         self.durable = revision;
         let served = self.waiting.iter().take_while(|(waits_for, _)| *waits_for <= revision).count();
         for (_, writer) in self.waiting.drain(..served) {
@@ -396,7 +392,6 @@ impl State {
         tracing::error!(reason, "the datastore has stopped");
         self.failed = Some(reason.into());
         self.pending.clear();
-        self.unpublished.clear();
         self.waiting.clear();
         self.watchers.close();
     }

@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! k8s-openapi's schemas + facts.txt ─┐                ┌─ decode / check     (types, unknown and duplicate fields)
+//!                                    │                ├─ to_protobuf
 //!                                    ├─> Shape ──────>├─ default
 //! CRD openAPIV3Schema ───────────────┘                ├─ strategic_merge
 //!                                                     ├─ apply, track_update (field ownership)
@@ -21,7 +22,7 @@ mod default;
 mod facts;
 pub mod merge_patch;
 pub mod openapi;
-mod protobuf;
+pub mod protobuf;
 #[cfg(test)]
 mod reference;
 pub mod roots;
@@ -80,6 +81,16 @@ impl Schema {
     /// Applies the rules of [`Schema::decode`] to a value that is already parsed, such as the result of a patch.
     pub fn check(&self, value: Value) -> Result<Decoded, DecodeError> {
         decode::check(self, value)
+    }
+
+    /// Whether objects have a form in Kubernetes' protobuf encoding: those of built-in kinds do.
+    pub fn has_protobuf(&self) -> bool {
+        protobuf::has_form(self)
+    }
+
+    /// An object's own message in Kubernetes' protobuf encoding; `None` for custom kinds, which have none.
+    pub fn to_protobuf(&self, value: &Value) -> Option<Vec<u8>> {
+        protobuf::encode(self, value)
     }
 
     /// Fills in what has a fixed default and is absent. Defaults that depend on other fields belong to the kind's strategy.

@@ -55,7 +55,7 @@ pub fn serve(server: Arc<ApiServer>, mut call: Call) -> BoxFuture<'static, Answe
         request["spec"]["audiences"] = audiences.into();
         request["spec"]["expirationSeconds"] = lifetime.into();
         request["status"] = json!({"token": token, "expirationTimestamp": seconds(expires)});
-        Ok(respond::created(&request))
+        TOKEN_REQUEST.created(&call, &request)
     }
     .boxed()
 }

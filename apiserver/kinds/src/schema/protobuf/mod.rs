@@ -1,9 +1,12 @@
-//! Kubernetes' protobuf encoding, read under a schema: what Go clients send for built-in kinds.
+//! Kubernetes' protobuf encoding, read and written under a schema: what Go clients speak for built-in kinds.
 //!
 //! A body is `k8s\0` and a message `runtime.Unknown`, which holds the type's name and the object's own message
 //! ("Protobuf encoding" in the API concepts). Types come from the schema; the only other facts needed are field numbers
 //! ([`tags`]). Unknown field numbers are skipped, as Go skips them.
+//!
+//! An object's own message is worth keeping: [`envelope`], [`list`] and [`watch_frame`] take it as it is.
 
+mod encode;
 mod tags;
 mod value;
 mod wire;
@@ -12,13 +15,31 @@ use serde_json::{Map, Value};
 
 use super::decode::{self, DecodeError, Decoded};
 use super::{Schema, shape::Object};
-use tags::Tags;
-use wire::{Field, Reader, Wire};
+use tags::{OrElse, Tag, Tags};
+use wire::{Field, Reader, Wire, Writer};
+
+const LIST_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
+const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
 /// What every body begins with.
 const MAGIC: &[u8] = b"k8s\0";
 /// Deepest nesting of messages.
 const MAX_DEPTH_LEVELS: usize = 100;
+
+/// Fields of `k8s.io/apimachinery/pkg/util/intstr` IntOrString.
+mod int_or_string {
+    pub const KIND: u32 = 1;
+    pub const INT: u32 = 2;
+    pub const STRING: u32 = 3;
+    /// The kind of a string.
+    pub const IS_STRING: u64 = 1;
+}
+
+/// Fields of `k8s.io/apimachinery/pkg/apis/meta/v1` Timestamp.
+mod timestamp {
+    pub const SECONDS: u32 = 1;
+    pub const NANOSECONDS: u32 = 2;
+}
 
 /// Not a message of the expected type. Display is worded for the user.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -53,6 +74,71 @@ pub(super) fn decode(schema: &Schema, body: &[u8]) -> Result<Decoded, DecodeErro
         message(shape, Tags::of(&shape.name), envelope.raw, &mut object, 0).map_err(malformed)?;
     }
     decode::check(schema, Value::Object(object))
+}
+
+/// Whether the type has a protobuf form.
+pub(super) fn has_form(schema: &Schema) -> bool {
+    schema.0.node.shape.object().is_some_and(|shape| !Tags::of(&shape.name).is_empty())
+}
+
+/// An object's own message, without the envelope; `None` for types that have no protobuf form, such as custom ones.
+pub(super) fn encode(schema: &Schema, value: &Value) -> Option<Vec<u8>> {
+    let shape = schema.0.node.shape.object()?;
+    let tags = Tags::of(&shape.name);
+    if tags.is_empty() {
+        return None;
+    }
+    let mut out = Writer::default();
+    encode::message(shape, tags, value.as_object()?, &mut out);
+    Some(out.into_bytes())
+}
+
+/// A whole body: an object's own message in `k8s.io/apimachinery/pkg/runtime` Unknown.
+pub fn envelope(api_version: &str, kind: &str, message: &[u8]) -> Vec<u8> {
+    let mut out = Writer::with_capacity(message.len() + api_version.len() + kind.len() + 32);
+    out.raw(MAGIC);
+    out.message(1, |out| {
+        out.bytes(1, api_version.as_bytes());
+        out.bytes(2, kind.as_bytes());
+    });
+    out.bytes(2, message);
+    // The encoding and the type of what the message holds, which Go writes though they are empty.
+    out.bytes(3, b"");
+    out.bytes(4, b"");
+    out.into_bytes()
+}
+
+/// The message of any kind's list, of its `metadata` and its objects' own messages.
+pub fn list<'m>(metadata: &Value, items: impl Iterator<Item = &'m [u8]> + Clone) -> Vec<u8> {
+    const BYTES_AROUND_AN_ITEM: usize = 6;
+    let size: usize = items.clone().map(|item| item.len() + BYTES_AROUND_AN_ITEM).sum();
+    let mut out = Writer::with_capacity(size + 128);
+    let metadata = Schema::builtin(LIST_META).and_then(|schema| encode(&schema, metadata));
+    out.bytes(1, &metadata.unwrap_or_default());
+    items.for_each(|item| out.bytes(2, item));
+    out.into_bytes()
+}
+
+/// The message of a PartialObjectMetadata: all kinds have their metadata in the same place.
+pub fn metadata_only(metadata: &Value) -> Vec<u8> {
+    let metadata = Schema::builtin(OBJECT_META).and_then(|schema| encode(&schema, metadata));
+    let mut out = Writer::default();
+    out.bytes(1, &metadata.unwrap_or_default());
+    out.into_bytes()
+}
+
+/// One event of a watch: a `meta.k8s.io/v1` WatchEvent after its length in four bytes. `body` is the object in its
+/// envelope.
+pub fn watch_frame(event: &str, body: &[u8]) -> Vec<u8> {
+    let mut out = Writer::with_capacity(body.len() + event.len() + 24);
+    out.raw(&[0; 4]);
+    out.bytes(1, event.as_bytes());
+    out.message(2, |out| out.bytes(1, body));
+    let mut frame = out.into_bytes();
+    // An object is never near 4 GiB.
+    let length = u32::try_from(frame.len() - 4).unwrap_or(u32::MAX);
+    frame[..4].copy_from_slice(&length.to_be_bytes());
+    frame
 }
 
 /// `k8s.io/apimachinery/pkg/runtime` Unknown.
@@ -103,13 +189,16 @@ fn message(
     let mut reader = Reader::new(bytes);
     while let Some(Field { number, wire }) = reader.next()? {
         match tags.get(number) {
-            Some(tags::Tag::Inline(part)) => {
+            Some(Tag::Inline(part)) => {
                 let Wire::Bytes(bytes) = wire else { return Err(Malformed::Type(part.to_string())) };
                 message(shape, Tags::of(part), bytes, into, depth + 1)?;
             }
-            Some(tags::Tag::Field { name, optional }) => {
+            Some(Tag::Field { name, optional, or_else }) => {
                 let Some(field) = shape.field(name) else { continue };
-                value::field(&field.node.shape, name, *optional, wire, into, depth)?;
+                match or_else {
+                    OrElse::Nothing => value::field(&field.node.shape, name, *optional, wire, into, depth)?,
+                    or_else => value::alternatives(shape, name, *or_else, wire, into, depth)?,
+                }
             }
             None => {}
         }

@@ -5,13 +5,14 @@
 //! ```text
 //! DeploymentSpec 1=replicas* 2=selector*      a field and its JSON name; `*` where absence and zero differ (a Go pointer)
 //! Volume 1=name 2=@VolumeSource               a part whose fields JSON has inlined
+//! JSONSchemaProps 24=items*|list              a schema or something else: `list`, `bool` or `strings`
 //! ```
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
 /// Package prefix of type names, and the numbers of their fields.
-const FILES: [(&str, &str); 21] = [
+const FILES: [(&str, &str); 23] = [
     ("io.k8s.api.admissionregistration.v1.", include_str!("tags/admissionregistration.v1.txt")),
     ("io.k8s.api.apps.v1.", include_str!("tags/apps.v1.txt")),
     ("io.k8s.api.authentication.v1.", include_str!("tags/authentication.v1.txt")),
@@ -32,7 +33,9 @@ const FILES: [(&str, &str); 21] = [
     ("io.k8s.api.resource.v1.", include_str!("tags/resource.v1.txt")),
     ("io.k8s.api.scheduling.v1.", include_str!("tags/scheduling.v1.txt")),
     ("io.k8s.api.storage.v1.", include_str!("tags/storage.v1.txt")),
+    ("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.", include_str!("tags/apiextensions.v1.txt")),
     ("io.k8s.apimachinery.pkg.apis.meta.v1.", include_str!("tags/meta.v1.txt")),
+    ("io.k8s.kube-aggregator.pkg.apis.apiregistration.v1.", include_str!("tags/apiregistration.v1.txt")),
 ];
 
 /// The field numbers of one type, ascending.
@@ -45,9 +48,22 @@ pub(super) enum Tag {
         name: &'static str,
         /// A zero that is written means zero, not absence.
         optional: bool,
+        or_else: OrElse,
     },
     /// The name of a type whose fields JSON has in this place.
     Inline(Box<str>),
+}
+
+/// What a field of a JSON schema may hold in place of a schema. In JSON either stands by itself; as protobuf there is a
+/// message between, in which the schema is field 1 and its stand-in field 2 (for a bool the other way round).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OrElse {
+    /// The field is what its type says.
+    Nothing,
+    ListOfSchemas,
+    Bool,
+    /// A map of names to schemas or lists of strings.
+    Strings,
 }
 
 static NONE: Tags = Tags(Vec::new());
@@ -64,9 +80,13 @@ impl Tags {
         self.0.binary_search_by_key(&number, |(number, _)| *number).ok().map(|at| &self.0[at].1)
     }
 
-    #[cfg(test)]
-    pub fn iter(&self) -> impl Iterator<Item = &Tag> {
-        self.0.iter().map(|(_, tag)| tag)
+    /// All fields in the order of their numbers.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &Tag)> {
+        self.0.iter().map(|(number, tag)| (*number, tag))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 
@@ -75,12 +95,23 @@ fn types(package: &'static str, text: &'static str) -> impl Iterator<Item = (Str
         let (short, fields) = line.split_once(' ')?;
         let tags = fields.split(' ').filter_map(|field| {
             let (number, name) = field.split_once('=')?;
-            let tag = match name.strip_prefix('@') {
+            let found = match name.strip_prefix('@') {
                 Some(part) => Tag::Inline(format!("{package}{part}").into()),
-                None => Tag::Field { name: name.trim_end_matches('*'), optional: name.ends_with('*') },
+                None => tag(name),
             };
-            Some((number.parse().ok()?, tag))
+            Some((number.parse().ok()?, found))
         });
         Some((format!("{package}{short}"), Tags(tags.collect())))
     })
+}
+
+fn tag(text: &'static str) -> Tag {
+    let (name, or_else) = text.split_once('|').unwrap_or((text, ""));
+    let or_else = match or_else {
+        "list" => OrElse::ListOfSchemas,
+        "bool" => OrElse::Bool,
+        "strings" => OrElse::Strings,
+        _ => OrElse::Nothing,
+    };
+    Tag::Field { name: name.trim_end_matches('*'), optional: name.ends_with('*'), or_else }
 }

@@ -107,7 +107,7 @@ fn what_is_no_message_is_refused() {
 #[test]
 fn every_field_of_every_kind_has_its_number() {
     fn names(tags: &Tags) -> Vec<String> {
-        let fields = tags.iter().flat_map(|tag| match tag {
+        let fields = tags.iter().flat_map(|(_, tag)| match tag {
             tags::Tag::Field { name, .. } => vec![name.to_string()],
             tags::Tag::Inline(part) => names(Tags::of(part)),
         });

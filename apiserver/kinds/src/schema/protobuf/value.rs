@@ -5,10 +5,10 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::super::shape::{Scalar, Shape};
-use super::tags::Tags;
+use super::super::shape::{Object, Scalar, Shape};
+use super::tags::{OrElse, Tags};
 use super::wire::{Field, Reader, Wire};
-use super::{Malformed, message};
+use super::{Malformed, int_or_string as parts, message, timestamp};
 
 /// Reads an occurrence of the field `name` into its object: sets it, or adds to a list or map.
 ///
@@ -44,6 +44,62 @@ pub(super) fn field(
         }
     }
     Ok(())
+}
+
+/// Reads a field that holds a schema (of the type `shape`, which it is a field of) or something else.
+pub(super) fn alternatives(
+    shape: &Object,
+    name: &str,
+    or_else: OrElse,
+    wire: Wire<'_>,
+    into: &mut Map<String, Value>,
+    depth: usize,
+) -> Result<(), Malformed> {
+    let Wire::Bytes(bytes) = wire else { return Err(Malformed::Type(name.to_owned())) };
+    if or_else != OrElse::Strings {
+        into.insert(name.to_owned(), alternative(shape, name, or_else, bytes, depth)?);
+        return Ok(());
+    }
+    let (mut key, mut value) = (String::new(), Value::Array(Vec::new()));
+    let mut reader = Reader::new(bytes);
+    while let Some(Field { number, wire }) = reader.next()? {
+        match (number, wire) {
+            (1, Wire::Bytes(bytes)) => key = text(bytes, name)?,
+            (2, Wire::Bytes(bytes)) => value = alternative(shape, name, or_else, bytes, depth)?,
+            _ => {}
+        }
+    }
+    match into.get_mut(name) {
+        Some(Value::Object(entries)) => drop(entries.insert(key, value)),
+        _ => drop(into.insert(name.to_owned(), Value::Object(Map::from_iter([(key, value)])))),
+    }
+    Ok(())
+}
+
+fn alternative(shape: &Object, name: &str, or_else: OrElse, bytes: &[u8], depth: usize) -> Result<Value, Malformed> {
+    let schema = |bytes: &[u8]| {
+        let mut members = Map::new();
+        message(shape, Tags::of(&shape.name), bytes, &mut members, depth + 1)?;
+        Ok(Value::Object(members))
+    };
+    let (mut found, mut items, mut allows) = (None, Vec::new(), false);
+    let mut reader = Reader::new(bytes);
+    while let Some(Field { number, wire }) = reader.next()? {
+        match (or_else, number, wire) {
+            (OrElse::Bool, 1, Wire::Varint(value)) => allows = value != 0,
+            (OrElse::Bool, 2, Wire::Bytes(bytes)) => found = Some(schema(bytes)?),
+            (OrElse::Strings, 2, Wire::Bytes(bytes)) => items.push(text(bytes, name)?.into()),
+            (OrElse::ListOfSchemas, 2, Wire::Bytes(bytes)) => items.push(schema(bytes)?),
+            (_, 1, Wire::Bytes(bytes)) => found = Some(schema(bytes)?),
+            (_, 1 | 2, _) => return Err(Malformed::Type(name.to_owned())),
+            _ => {}
+        }
+    }
+    Ok(match found {
+        Some(schema) => schema,
+        None if or_else == OrElse::Bool => allows.into(),
+        None => items.into(),
+    })
 }
 
 /// A scalar's zero. An empty message is something: that it is there.
@@ -137,18 +193,17 @@ fn scalar(scalar: Scalar, name: &str, wire: Wire<'_>) -> Result<Value, Malformed
 
 /// `k8s.io/apimachinery/pkg/util/intstr` IntOrString.
 fn int_or_string(bytes: &[u8], name: &str) -> Result<Value, Malformed> {
-    const STRING: u64 = 1;
     let (mut kind, mut number, mut string) = (0, 0, String::new());
     let mut reader = Reader::new(bytes);
     while let Some(Field { number: field, wire }) = reader.next()? {
         match (field, wire) {
-            (1, Wire::Varint(value)) => kind = value,
-            (2, Wire::Varint(value)) => number = value as i32,
-            (3, Wire::Bytes(bytes)) => string = text(bytes, name)?,
+            (parts::KIND, Wire::Varint(value)) => kind = value,
+            (parts::INT, Wire::Varint(value)) => number = value as i32,
+            (parts::STRING, Wire::Bytes(bytes)) => string = text(bytes, name)?,
             _ => {}
         }
     }
-    Ok(if kind == STRING { string.into() } else { number.into() })
+    Ok(if kind == parts::IS_STRING { string.into() } else { number.into() })
 }
 
 /// Seconds and nanoseconds; nothing at all is Go's zero time, which JSON writes as null.
@@ -157,8 +212,8 @@ fn time(bytes: &[u8]) -> Result<Option<Timestamp>, Malformed> {
     let mut reader = Reader::new(bytes);
     while let Some(Field { number, wire }) = reader.next()? {
         match (number, wire) {
-            (1, Wire::Varint(value)) => seconds = value as i64,
-            (2, Wire::Varint(value)) => nanoseconds = value as i32,
+            (timestamp::SECONDS, Wire::Varint(value)) => seconds = value as i64,
+            (timestamp::NANOSECONDS, Wire::Varint(value)) => nanoseconds = value as i32,
             _ => {}
         }
     }
