@@ -2,16 +2,27 @@
 //!
 //! A claim is a key of its own that nobody else may hold: a Service's cluster IPs and node ports. Whoever creates the
 //! key owns the address or port; it is deleted with the object, or when the object changes so that it needs it no more.
+//!
+//! An amendment changes another object that the write draws on: the quotas of its namespace, the budget of an evicted
+//! pod. It holds only if that object is still as it was read.
 
+mod budget;
+mod quota;
 mod service;
 
-use crate::ApiServer;
+pub use budget::budget_of;
+pub use quota::Turns;
+
+use crate::object_store::Write;
 use crate::resources::Resource;
 use crate::status::Status;
+use crate::watch_cache::{Record, encode, storage_key};
 use bytes::Bytes;
 use k8w_kinds::field::FieldError;
-use k8w_storage::datastore::{Compare, Txn, Write};
+use k8w_kinds::object;
+use k8w_storage::datastore::{Compare, KeyValue, Revision, Txn, Write as StoreWrite};
 use serde_json::Value;
+use tokio::sync::OwnedMutexGuard;
 
 /// How long Events are kept, as in Kubernetes.
 const EVENT_TTL_SECONDS: u64 = 3600;
@@ -23,6 +34,31 @@ struct Claim {
     taken: FieldError,
     /// We chose it, and can choose another.
     chosen: bool,
+}
+
+/// Another object that changes with the write.
+pub struct Amendment {
+    key: Bytes,
+    /// What it was worked out from.
+    revision: Revision,
+    value: Bytes,
+    /// What the client is told when the object keeps changing under our hands.
+    modified: Status,
+}
+
+impl Amendment {
+    /// `changed` is the object of `record`, which is of the core group or of `group`, with what the write makes of it.
+    fn new(group: &str, plural: &str, record: &Record, mut changed: Value) -> Self {
+        if let Some(metadata) = changed.get_mut("metadata") {
+            object::remove(metadata, "resourceVersion");
+        }
+        Amendment {
+            key: storage_key(group, plural, record.namespace(), record.name()),
+            revision: record.revision(),
+            value: encode(&changed).into(),
+            modified: Status::modified(group, plural, record.name()),
+        }
+    }
 }
 
 /// A field that was filled in, and what it was before.
@@ -38,6 +74,9 @@ pub struct Plan {
     released: Vec<Bytes>,
     filled: Vec<Filled>,
     owner: Bytes,
+    amendments: Vec<Amendment>,
+    /// Writes that draw on the same objects take turns.
+    turn: Option<OwnedMutexGuard<()>>,
 }
 
 impl Plan {
@@ -45,33 +84,55 @@ impl Plan {
     /// object is going away.
     ///
     /// # Errors
-    /// 422 when the object asks for something outside the ranges, 500 when a range is used up.
-    pub async fn new(
-        server: &ApiServer,
-        resource: &Resource,
-        old: Option<&Value>,
-        new: Option<&mut Value>,
-    ) -> Result<Self, Status> {
-        if is_service(resource) { service::plan(server, resource, old, new).await } else { Ok(Plan::default()) }
+    /// 422 when the object asks for something outside the ranges, 500 when a range is used up, 403 when a quota is.
+    pub async fn new(write: &Write<'_>, old: Option<&Value>, mut new: Option<&mut Value>) -> Result<Self, Status> {
+        let mut plan = match is_service(write.resource) {
+            true => service::plan(write.server, write.resource, old, new.as_deref_mut()).await?,
+            false => Plan::default(),
+        };
+        if let Some(new) = new {
+            quota::charge(write, &mut plan, old, new).await?;
+        }
+        Ok(plan)
+    }
+
+    /// Changes another object too.
+    pub fn amend(&mut self, amendment: Amendment) {
+        self.amendments.push(amendment);
     }
 
     /// Adds the claims to the object's own transaction, in order, after what it compares already.
     pub fn extend(&self, txn: &mut Txn) {
         for claim in &self.claims {
             txn.compares.push(Compare { key: claim.key.clone(), mod_revision: 0 });
-            txn.writes.push(Write::Put { key: claim.key.clone(), value: self.owner.clone(), ttl_seconds: None });
+            txn.writes.push(StoreWrite::Put { key: claim.key.clone(), value: self.owner.clone(), ttl_seconds: None });
         }
-        txn.writes.extend(self.released.iter().map(|key| Write::Delete { key: key.clone() }));
+        for Amendment { key, revision, value, .. } in &self.amendments {
+            txn.compares.push(Compare { key: key.clone(), mod_revision: *revision });
+            txn.writes.push(StoreWrite::Put { key: key.clone(), value: value.clone(), ttl_seconds: None });
+        }
+        txn.writes.extend(self.released.iter().map(|key| StoreWrite::Delete { key: key.clone() }));
     }
 
-    /// Claim `index` is somebody else's: an error if the client asked for just this one, or when it is the `last` try.
+    /// Which claim or amendment does not hold, given the current values of what [`extend`](Self::extend) compares.
+    pub fn contested(&self, current: impl Iterator<Item = Option<KeyValue>>) -> usize {
+        let claims = self.claims.iter().map(|_| 0);
+        let expected = claims.chain(self.amendments.iter().map(|amendment| amendment.revision));
+        let found = current.map(|kv| kv.map_or(0, |kv| kv.mod_revision));
+        expected.zip(found).position(|(expected, found)| expected != found).unwrap_or_default()
+    }
+
+    /// Claim or amendment `index` does not hold: an error if the client asked for just this one, or when it is the `last`
+    /// try.
     pub fn lost(&self, resource: &Resource, name: &str, index: usize, last: bool) -> Result<(), Status> {
-        match self.claims.get(index) {
-            Some(claim) if claim.chosen && !last => Ok(()),
-            Some(claim) => {
+        match (self.claims.get(index), self.amendments.get(index.saturating_sub(self.claims.len()))) {
+            (Some(claim), _) if claim.chosen && !last => Ok(()),
+            (Some(claim), _) => {
                 Err(Status::invalid(&resource.group, &resource.kind, name, std::slice::from_ref(&claim.taken)))
             }
-            None => Err(Status::internal("a transaction failed for no reason")),
+            (None, Some(_)) if !last => Ok(()),
+            (None, Some(amendment)) => Err(amendment.modified.clone()),
+            (None, None) => Err(Status::internal("a transaction failed for no reason")),
         }
     }
 

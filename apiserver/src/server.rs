@@ -4,6 +4,7 @@ use crate::authn::service_account::Tokens;
 use crate::authz::rbac::Rbac;
 use crate::bootstrap::{self, BootstrapError};
 use crate::config::Config;
+use crate::effects::Turns;
 use crate::identity::UserInfo;
 use crate::in_process::InProcess;
 use crate::limits::Limits;
@@ -64,6 +65,7 @@ pub struct ApiServer {
     pub plugins: Plugins,
     pub limits: Limits,
     pub metrics: Metrics,
+    pub quota_turns: Turns,
     node_connector: ArcSwapOption<Box<dyn NodeConnector>>,
 }
 
@@ -99,6 +101,7 @@ impl ApiServer {
             plugins,
             limits: Limits::default(),
             metrics: Metrics::default(),
+            quota_turns: Turns::default(),
             node_connector: ArcSwapOption::empty(),
         })
     }

@@ -201,6 +201,11 @@ impl Status {
         status
     }
 
+    /// 500 without a reason, as Kubernetes says what it does not support.
+    pub fn failure(message: impl Into<String>) -> Self {
+        Status::new(500, "", message)
+    }
+
     /// 503: a part that the request needs cannot be reached now.
     pub fn unavailable(message: impl Into<String>) -> Self {
         Status::new(503, "ServiceUnavailable", message)

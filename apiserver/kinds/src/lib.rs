@@ -24,6 +24,7 @@ pub mod node;
 pub mod object;
 pub mod policy;
 pub mod quantity;
+pub mod quota;
 pub mod rbac;
 pub mod registry;
 pub mod rules;

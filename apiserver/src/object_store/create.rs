@@ -60,7 +60,7 @@ async fn store(write: &Write<'_>, mut object: Value, base: Option<&str>) -> Resu
     let (mut names, mut claims) = (1, 0);
     loop {
         let name = meta::text(&object, "name").to_string();
-        let plan = Plan::new(write.server, write.resource, None, Some(&mut object)).await?;
+        let plan = Plan::new(write, None, Some(&mut object)).await?;
         let stored = write.encoded(&mut object);
         if write.dry_run {
             if write.resource.objects.get(write.namespace, &name).is_some() {

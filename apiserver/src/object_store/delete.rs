@@ -4,7 +4,7 @@
 //! <https://kubernetes.io/docs/concepts/architecture/garbage-collection/#cascading-deletion>
 
 use super::{ATTEMPTS, Committed, Write, meta};
-use crate::effects::Plan;
+use crate::effects::{Amendment, Plan};
 use crate::plugins::Operation;
 use crate::resources::Resource;
 use crate::status::Status;
@@ -51,6 +51,17 @@ pub struct Deleted {
 /// # Errors
 /// 404, 409 `Conflict` when a precondition fails, and admission's.
 pub async fn delete(write: &mut Write<'_>, options: &DeleteOptions) -> Result<Deleted, Status> {
+    delete_with(write, options, &|_| Ok(None)).await
+}
+
+/// What another object has to become for this one's deletion; asked anew when somebody else was faster.
+pub type Amend<'a> = &'a (dyn Fn(&Value) -> Result<Option<Amendment>, Status> + Sync);
+
+/// Deletes an object together with a change of another one.
+///
+/// # Errors
+/// Those of [`delete`] and of `amend`.
+pub async fn delete_with(write: &mut Write<'_>, options: &DeleteOptions, amend: Amend<'_>) -> Result<Deleted, Status> {
     write.server.cache.catch_up().await?;
     let mut live = write.live().ok_or_else(|| write.not_found())?;
     for _ in 0..ATTEMPTS {
@@ -62,9 +73,10 @@ pub async fn delete(write: &mut Write<'_>, options: &DeleteOptions) -> Result<De
         let marked = mark(write, options, &old);
         let done =
             |json: &Bytes, gone| Ok(Deleted { json: json.clone(), uid: meta::text(&old, "uid").to_string(), gone });
-        let (value, plan) = match marked {
+        let amendment = amend(&old)?;
+        let (value, mut plan) = match marked {
             Marked::Pending => return done(live.json(), false),
-            Marked::Remove => (None, Plan::new(write.server, write.resource, Some(&old), None).await?),
+            Marked::Remove => (None, Plan::new(write, Some(&old), None).await?),
             Marked::Keep(new) if meta::same(&new, &old) => return done(live.json(), false),
             Marked::Keep(mut new) => (Some(write.encoded(&mut new)), Plan::default()),
         };
@@ -74,6 +86,7 @@ pub async fn delete(write: &mut Write<'_>, options: &DeleteOptions) -> Result<De
                 Some(stored) => done(&write.written(write.name, &stored, Some(live.revision()))?, false),
             };
         }
+        amendment.into_iter().for_each(|amendment| plan.amend(amendment));
         match write.commit(write.key(write.name), live.revision(), value.clone(), &plan).await? {
             Committed::At(revision) => {
                 return match value {
@@ -86,7 +99,8 @@ pub async fn delete(write: &mut Write<'_>, options: &DeleteOptions) -> Result<De
                 let record = write.current(&live, &now)?;
                 live = Arc::new(record);
             }
-            Committed::Claimed(_) => return Err(Status::internal("a deletion claims nothing")),
+            // The other object has changed: it is read anew.
+            Committed::Claimed(_) => _ = write.server.cache.catch_up().await?,
         }
     }
     Err(write.modified())

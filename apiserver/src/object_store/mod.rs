@@ -13,7 +13,7 @@ mod meta;
 mod update;
 
 pub use create::create;
-pub use delete::{DeleteOptions, Deleted, Propagation, delete};
+pub use delete::{DeleteOptions, Deleted, Propagation, delete, delete_with};
 pub use meta::timestamp;
 pub use update::{Change, Patched, Rules, update};
 
@@ -68,7 +68,7 @@ enum Committed {
     At(Revision),
     /// Somebody else was faster; the object as it is now.
     Moved(Option<KeyValue>),
-    /// Another object got hold of something that this one was about to claim.
+    /// Another write got hold of something that this one was about to claim or amend.
     Claimed(usize),
 }
 
@@ -102,7 +102,8 @@ impl Write<'_> {
         self.resource.strategy.default(object);
     }
 
-    async fn admit(&mut self, operation: Operation, object: &mut Value, old: Option<&Value>) -> Result<(), Status> {
+    /// Lets the admission plugins see, change and refuse an object.
+    pub async fn admit(&mut self, operation: Operation, object: &mut Value, old: Option<&Value>) -> Result<(), Status> {
         let server = self.server;
         let mut request = self.admission(operation, object, old);
         for plugin in &server.plugins.admission {
@@ -111,7 +112,8 @@ impl Write<'_> {
         Ok(())
     }
 
-    async fn admit_validating(
+    /// Lets them refuse what would be stored.
+    pub async fn admit_validating(
         &mut self,
         operation: Operation,
         object: &mut Value,
@@ -190,7 +192,7 @@ impl Write<'_> {
                 if object.as_ref().map_or(0, |found| found.mod_revision) != expected {
                     return Ok(Committed::Moved(object));
                 }
-                Ok(Committed::Claimed(current.position(|claim| claim.is_some()).unwrap_or_default()))
+                Ok(Committed::Claimed(plan.contested(current)))
             }
         }
     }

@@ -165,7 +165,7 @@ enum Stored {
 async fn store(write: &Write<'_>, live: &Record, old: Value, mut new: Value, removed: bool) -> Result<Stored, Status> {
     for attempt in 1.. {
         let claimant = (!removed).then_some(&mut new);
-        let plan = Plan::new(write.server, write.resource, Some(&old), claimant).await?;
+        let plan = Plan::new(write, Some(&old), claimant).await?;
         let stored = write.encoded(&mut new);
         let at = |revision| write.written(write.name, &stored, Some(revision)).map(Stored::Done);
         if write.dry_run {

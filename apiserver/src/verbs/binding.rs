@@ -1,16 +1,14 @@
 //! Binding a pod to a node: `POST` of a Binding to `pods/{name}/binding`, or to `bindings`.
 
-use super::object::{Expected, warn};
+use super::object::{Expected, answer_success};
 use super::options::WriteOptions;
 use crate::ApiServer;
 use crate::call::Call;
-use crate::codec::{self, Accept, Offer};
 use crate::object_store::{self, Change, Patched, Rules};
 use crate::resources::Resource;
 use crate::routes::Answer;
 use crate::status::Status;
 use futures::future::BoxFuture;
-use http::{StatusCode, header};
 use jiff::Timestamp;
 use k8w_kinds::field::{FieldError, FieldPath};
 use k8w_kinds::object;
@@ -51,10 +49,7 @@ pub async fn serve(server: &ApiServer, pods: &Resource, mut call: Call) -> Answe
     write.warnings = warnings;
     object_store::update(&mut write, Change::Patch(&change), Rules::Trusted).await?;
     let warnings = write.warnings;
-    let done = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
-    let mut response = codec::answer_status(&call, Offer::Fixed, StatusCode::CREATED, &done)?;
-    warn(&mut response, &warnings);
-    Ok(response)
+    answer_success(&call, &warnings)
 }
 
 fn validate(binding: &Value) -> Result<(), Status> {

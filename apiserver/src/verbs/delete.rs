@@ -51,12 +51,17 @@ pub async fn read_options(call: &mut Call) -> Result<(DeleteOptions, bool), Stat
     let schema = Schema::builtin(OPTIONS_TYPE).ok_or_else(|| Status::internal(OPTIONS_TYPE))?;
     let decoded = schema.decode(&body, format);
     let options = decoded.map_err(|why| Status::bad_request(format!("cannot read the DeleteOptions: {why}")))?.value;
-    let dry = object::list(&options, &["dryRun"]).iter().filter_map(Value::as_str);
+    delete_options(&options)
+}
+
+/// A DeleteOptions object. Also says whether it asks for a dry run.
+pub fn delete_options(options: &Value) -> Result<(DeleteOptions, bool), Status> {
+    let dry = object::list(options, &["dryRun"]).iter().filter_map(Value::as_str);
     let dry = dry_run(dry, "DeleteOptions")?;
-    let text = |path: &[&str]| object::get(&options, path).and_then(Value::as_str).map(str::to_string);
-    let orphan = object::get(&options, &["orphanDependents"]).and_then(Value::as_bool);
+    let text = |path: &[&str]| object::get(options, path).and_then(Value::as_str).map(str::to_string);
+    let orphan = object::get(options, &["orphanDependents"]).and_then(Value::as_bool);
     let delete = DeleteOptions {
-        grace_period_seconds: object::get(&options, &["gracePeriodSeconds"]).and_then(Value::as_i64),
+        grace_period_seconds: object::get(options, &["gracePeriodSeconds"]).and_then(Value::as_i64),
         propagation: propagation(text(&["propagationPolicy"]).as_deref(), orphan)?,
         uid: text(&["preconditions", "uid"]),
         resource_version: text(&["preconditions", "resourceVersion"]),

@@ -5,6 +5,7 @@ mod continuation;
 mod create;
 mod delete;
 mod deletecollection;
+mod eviction;
 mod get;
 mod list;
 mod object;
@@ -45,6 +46,7 @@ pub async fn serve(server: &ApiServer, resource: &Arc<Resource>, mut call: Call)
         ("", "deletecollection") => deletecollection::serve(server, resource, call).await,
         ("scale", "get" | "update" | "patch") => scale::serve(server, resource, call).await,
         ("binding", "create") => binding::serve(server, resource, call).await,
+        ("eviction", "create") => eviction::serve(server, resource, call).await,
         _ => Err(Status::no_such_resource()),
     }
 }

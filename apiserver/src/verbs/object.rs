@@ -3,7 +3,7 @@
 use super::options::FieldValidation;
 use crate::body::Body;
 use crate::call::Call;
-use crate::codec::{self, Accept, Shape};
+use crate::codec::{self, Accept, Offer, Shape};
 use crate::object_store::Written;
 use crate::resources::Resource;
 use crate::routes::Answer;
@@ -213,8 +213,16 @@ pub fn answer_written(call: &Call, resource: &Resource, written: Written, warnin
     Ok(response)
 }
 
+/// The answer to a create whose object is not stored, such as a Binding.
+pub fn answer_success(call: &Call, warnings: &[String]) -> Answer {
+    let done = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
+    let mut response = codec::answer_status(call, Offer::Fixed, StatusCode::CREATED, &done)?;
+    warn(&mut response, warnings);
+    Ok(response)
+}
+
 /// Tells the client in headers (RFC 7234, section 5.5) what it should know about a request that succeeded.
-pub fn warn(response: &mut Response<Body>, warnings: &[String]) {
+fn warn(response: &mut Response<Body>, warnings: &[String]) {
     const WARNING: HeaderName = HeaderName::from_static("warning");
     for text in warnings {
         let quoted: String = text.chars().filter(|c| !c.is_control()).flat_map(escape).collect();

@@ -14,6 +14,7 @@ mod spec;
 pub mod template;
 #[cfg(test)]
 mod tests;
+pub mod totals;
 mod update;
 mod volume;
 

@@ -1,0 +1,112 @@
+//! Resource quotas: what a namespace may use, and that it cannot use more, however many clients try at once.
+
+use futures::future::join_all;
+use serde_json::{Value, json};
+
+use crate::api::{Api, pod};
+
+const NAMESPACE: &str = "/api/v1/namespaces/default";
+
+/// A quota whose controller has said what is used.
+async fn quota(api: &Api, name: &str, spec: Value, used: Value) {
+    let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": name}, "spec": spec});
+    let mut quota = api.post(&format!("{NAMESPACE}/resourcequotas"), &quota).await.ok();
+    quota["status"] = json!({"hard": spec["hard"], "used": used});
+    api.put(&format!("{NAMESPACE}/resourcequotas/{name}/status"), &quota).await.ok();
+}
+
+async fn used(api: &Api, name: &str) -> Value {
+    api.get(&format!("{NAMESPACE}/resourcequotas/{name}")).await.ok()["status"]["used"].clone()
+}
+
+fn pod_asking(name: &str, cpu: &str) -> Value {
+    let mut pod = pod(name);
+    pod["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": cpu}});
+    pod
+}
+
+#[tokio::test]
+async fn a_write_is_charged_when_it_happens() {
+    let api = Api::new().await;
+    quota(&api, "q", json!({"hard": {"pods": "2", "requests.cpu": "1"}}), json!({"pods": "0", "requests.cpu": "0"}))
+        .await;
+    api.post(&format!("{NAMESPACE}/pods"), &pod_asking("a", "600m")).await.ok();
+    assert_eq!(used(&api, "q").await, json!({"pods": "1", "requests.cpu": "600m"}));
+    let (code, reason, message) = api.post(&format!("{NAMESPACE}/pods"), &pod_asking("b", "600m")).await.error();
+    assert_eq!((code, reason.as_str()), (403, "Forbidden"));
+    assert_eq!(
+        message,
+        "pods \"b\" is forbidden: exceeded quota: q, requested: requests.cpu=600m, used: requests.cpu=600m, limited: \
+         requests.cpu=1"
+    );
+    let (_, _, message) = api.post(&format!("{NAMESPACE}/pods"), &pod("c")).await.error();
+    assert_eq!(message, "pods \"c\" is forbidden: failed quota: q: must specify requests.cpu for: c");
+}
+
+#[tokio::test]
+async fn a_dry_run_is_checked_and_not_charged() {
+    let api = Api::new().await;
+    quota(&api, "q", json!({"hard": {"count/secrets": "1"}}), json!({"count/secrets": "0"})).await;
+    let secret = |name: &str| json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}});
+    api.post(&format!("{NAMESPACE}/secrets?dryRun=All"), &secret("a")).await.ok();
+    assert_eq!(used(&api, "q").await, json!({"count/secrets": "0"}));
+    api.post(&format!("{NAMESPACE}/secrets"), &secret("a")).await.ok();
+    assert_eq!(api.post(&format!("{NAMESPACE}/secrets?dryRun=All"), &secret("b")).await.error().0, 403);
+}
+
+#[tokio::test]
+async fn writes_that_come_at_once_cannot_overrun_a_quota() {
+    const WRITES: usize = 40;
+    let api = Api::new().await;
+    quota(&api, "q", json!({"hard": {"pods": "10"}}), json!({"pods": "0"})).await;
+    let path = format!("{NAMESPACE}/pods");
+    let pods: Vec<Value> = (0..WRITES).map(|i| pod(&format!("p{i}"))).collect();
+    let replies = join_all(pods.iter().map(|pod| api.post(&path, pod))).await;
+    assert_eq!(replies.iter().filter(|reply| reply.code == 201).count(), 10);
+    assert!(replies.iter().all(|reply| matches!(reply.code, 201 | 403)));
+    assert_eq!(used(&api, "q").await, json!({"pods": "10"}));
+}
+
+#[tokio::test]
+async fn every_quota_of_the_namespace_must_allow() {
+    let api = Api::new().await;
+    quota(&api, "a", json!({"hard": {"pods": "5"}}), json!({"pods": "0"})).await;
+    quota(&api, "b", json!({"hard": {"pods": "1"}, "scopes": ["BestEffort"]}), json!({"pods": "1"})).await;
+    let (code, _, message) = api.post(&format!("{NAMESPACE}/pods"), &pod("p")).await.error();
+    assert_eq!(code, 403);
+    assert!(message.contains("exceeded quota: b"), "{message}");
+    assert_eq!(used(&api, "a").await, json!({"pods": "0"}));
+    api.post(&format!("{NAMESPACE}/pods"), &pod_asking("p", "1m")).await.ok();
+    assert_eq!(used(&api, "a").await, json!({"pods": "1"}));
+    assert_eq!(used(&api, "b").await, json!({"pods": "1"}));
+}
+
+#[tokio::test]
+async fn a_service_that_changes_its_type_is_charged_for_its_ports() {
+    let api = Api::new().await;
+    quota(&api, "q", json!({"hard": {"services.nodeports": "1"}}), json!({"services.nodeports": "0"})).await;
+    let service = |kind: &str, ports: Value| json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": {"type": kind, "ports": ports}});
+    let one = json!([{"name": "a", "port": 80}]);
+    let two = json!([{"name": "a", "port": 80}, {"name": "b", "port": 81}]);
+    api.post(&format!("{NAMESPACE}/services"), &service("ClusterIP", one.clone())).await.ok();
+    api.put(&format!("{NAMESPACE}/services/s"), &service("NodePort", one)).await.ok();
+    assert_eq!(used(&api, "q").await, json!({"services.nodeports": "1"}));
+    let (code, _, message) = api.put(&format!("{NAMESPACE}/services/s"), &service("NodePort", two)).await.error();
+    assert_eq!(code, 403);
+    assert_eq!(
+        message,
+        "services \"s\" is forbidden: exceeded quota: q, requested: services.nodeports=1, used: services.nodeports=1, \
+         limited: services.nodeports=1"
+    );
+}
+
+#[tokio::test]
+async fn nothing_is_let_in_before_usage_is_known() {
+    let api = Api::new().await;
+    quota(&api, "q", json!({"hard": {"pods": "1"}}), json!({})).await;
+    let (code, _, message) = api.post(&format!("{NAMESPACE}/pods"), &pod("a")).await.error();
+    assert_eq!(
+        (code, message.as_str()),
+        (403, "pods \"a\" is forbidden: status unknown for quota: q, resources: pods")
+    );
+}
