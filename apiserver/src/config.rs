@@ -1,5 +1,6 @@
 //! What an API server must be told.
 
+use crate::admission::pod_security;
 use crate::authn::token_file::TokenFile;
 use crate::pki::TokenKey;
 use ipnet::Ipv4Net;
@@ -20,6 +21,8 @@ pub struct Config {
     pub token_key: Option<Arc<TokenKey>>,
     /// Users with fixed tokens.
     pub token_file: Option<Arc<TokenFile>>,
+    /// Which Pod Security Standard counts where namespaces do not say, and for whom none does.
+    pub pod_security: pod_security::Settings,
 }
 
 impl Default for Config {
@@ -31,6 +34,7 @@ impl Default for Config {
             advertise: SocketAddr::from((Ipv4Addr::LOCALHOST, 6443)),
             token_key: None,
             token_file: None,
+            pod_security: pod_security::Settings::default(),
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::status::Status;
 use crate::watch_cache::WatchCache;
 use async_trait::async_trait;
 use serde_json::Value;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Credentials were given, but they prove nothing; the request is answered 401.
 #[derive(Debug, thiserror::Error)]
@@ -67,8 +67,21 @@ pub struct AdmissionRequest<'a> {
     pub dry_run: bool,
     /// Reads are at least as new as the moment before this write began.
     pub view: &'a WatchCache,
-    /// What the client should be told in `Warning` headers.
-    pub warnings: &'a mut Vec<String>,
+    pub warnings: &'a Warnings,
+}
+
+/// What the client should be told in `Warning` headers.
+#[derive(Default)]
+pub struct Warnings(Mutex<Vec<String>>);
+
+impl Warnings {
+    pub fn add(&self, text: impl Into<String>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(text.into());
+    }
+
+    pub fn into_texts(self) -> Vec<String> {
+        self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// One admission rule. All of them `admit` in the order of the table, then all of them `validate`.

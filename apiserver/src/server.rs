@@ -48,7 +48,7 @@ impl Plugins {
         let tokens = tokens.map(Arc::new);
         Plugins {
             authenticators: authn::all(config, tokens.as_ref()),
-            admission: admission::all(cache, &rbac, &authorizers),
+            admission: admission::all(config, cache, &rbac, &authorizers),
             authorizers,
             rbac: Some(rbac),
             tokens,

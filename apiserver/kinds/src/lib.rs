@@ -22,6 +22,7 @@ pub mod names;
 pub mod networking;
 pub mod node;
 pub mod object;
+pub mod pod_security;
 pub mod policy;
 pub mod quantity;
 pub mod quota;

@@ -1,13 +1,15 @@
 //! What may be written, and what is filled in on the way: the ordered table of admission plugins.
 //!
-//! All of them `admit` in order, then all of them `validate`. To add one: a file, a `mod` line, a row in [`all`]. Not
-//! here yet: LimitRanger, PodSecurity and ResourceQuota (before and after everything else, respectively), and webhooks.
+//! All of them `admit` in order, then all of them `validate`. To add one: a file, a `mod` line, a row in [`all`].
+//! ResourceQuota comes after all of them, in the write's transaction ([`crate::effects`]).
 
 mod default_ingress_class;
 mod default_toleration_seconds;
+mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
 mod owner_references;
+pub mod pod_security;
 mod priority;
 mod rbac_escalation;
 mod runtime_class;
@@ -22,17 +24,25 @@ use std::sync::Arc;
 use k8w_kinds::object::text;
 
 use crate::authz::rbac::Rbac;
+use crate::config::Config;
 use crate::plugins::{Admission, AdmissionRequest, Authorizer, Operation};
 use crate::status::Status;
 use crate::watch_cache::WatchCache;
 
 /// The admission plugins of a cluster, in order.
-pub fn all(cache: &WatchCache, rbac: &Arc<Rbac>, authorizers: &[Arc<dyn Authorizer>]) -> Vec<Arc<dyn Admission>> {
+pub fn all(
+    config: &Config,
+    cache: &WatchCache,
+    rbac: &Arc<Rbac>,
+    authorizers: &[Arc<dyn Authorizer>],
+) -> Vec<Arc<dyn Admission>> {
     vec![
         Arc::new(namespace_lifecycle::NamespaceLifecycle::new(cache)),
+        Arc::new(limit_ranger::LimitRanger),
         Arc::new(node_restriction::NodeRestriction),
         Arc::new(service_account::ServiceAccount),
         Arc::new(taint_nodes_by_condition::TaintNodesByCondition),
+        Arc::new(pod_security::PodSecurity::new(config.pod_security.clone())),
         Arc::new(wasm_architecture::WasmArchitecture),
         Arc::new(priority::Priority),
         Arc::new(default_toleration_seconds::DefaultTolerationSeconds),

@@ -8,7 +8,7 @@ use k8w_storage::datastore::{Datastore, Txn, Write};
 use serde_json::Value;
 
 use crate::identity::UserInfo;
-use crate::plugins::{Admission, AdmissionRequest, Operation};
+use crate::plugins::{Admission, AdmissionRequest, Operation, Warnings};
 use crate::resources::{Def, Resource};
 use crate::status::Status;
 use crate::watch_cache::{WatchCache, encode, storage_key};
@@ -72,7 +72,7 @@ impl World {
     ) -> Result<Value, Status> {
         let named = old.clone().unwrap_or_else(|| object.clone());
         let resource = self.resource(&named);
-        let mut warnings = Vec::new();
+        let warnings = Warnings::default();
         let mut request = AdmissionRequest {
             operation,
             resource: &resource,
@@ -84,7 +84,7 @@ impl World {
             user: &self.user,
             dry_run: false,
             view: &self.cache,
-            warnings: &mut warnings,
+            warnings: &warnings,
         };
         plugin.admit(&mut request).await?;
         plugin.validate(&request).await?;

@@ -20,7 +20,7 @@ pub use update::{Change, Patched, Rules, update};
 use crate::ApiServer;
 use crate::effects::{self, Plan};
 use crate::identity::UserInfo;
-use crate::plugins::{AdmissionRequest, Operation};
+use crate::plugins::{AdmissionRequest, Operation, Warnings};
 use crate::resources::Resource;
 use crate::status::Status;
 use crate::watch_cache::Record;
@@ -104,11 +104,12 @@ impl Write<'_> {
 
     /// Lets the admission plugins see, change and refuse an object.
     pub async fn admit(&mut self, operation: Operation, object: &mut Value, old: Option<&Value>) -> Result<(), Status> {
-        let server = self.server;
-        let mut request = self.admission(operation, object, old);
-        for plugin in &server.plugins.admission {
+        let warnings = Warnings::default();
+        let mut request = self.admission(operation, object, old, &warnings);
+        for plugin in &self.server.plugins.admission {
             plugin.admit(&mut request).await?;
         }
+        self.warnings.extend(warnings.into_texts());
         Ok(())
     }
 
@@ -119,19 +120,21 @@ impl Write<'_> {
         object: &mut Value,
         old: Option<&Value>,
     ) -> Result<(), Status> {
-        let server = self.server;
-        let request = self.admission(operation, object, old);
-        for plugin in &server.plugins.admission {
+        let warnings = Warnings::default();
+        let request = self.admission(operation, object, old, &warnings);
+        for plugin in &self.server.plugins.admission {
             plugin.validate(&request).await?;
         }
+        self.warnings.extend(warnings.into_texts());
         Ok(())
     }
 
     fn admission<'r>(
-        &'r mut self,
+        &'r self,
         operation: Operation,
         object: &'r mut Value,
         old: Option<&'r Value>,
+        warnings: &'r Warnings,
     ) -> AdmissionRequest<'r> {
         AdmissionRequest {
             operation,
@@ -144,7 +147,7 @@ impl Write<'_> {
             user: self.user,
             dry_run: self.dry_run,
             view: &self.server.cache,
-            warnings: &mut self.warnings,
+            warnings,
         }
     }
 

@@ -5,17 +5,21 @@ use super::object::{Expected, answer_success};
 use super::options::WriteOptions;
 use crate::ApiServer;
 use crate::call::Call;
+use crate::codec::{Accept, Offer};
 use crate::effects::budget_of;
 use crate::object_store::{self, DeleteOptions};
 use crate::plugins::Operation;
 use crate::resources::Resource;
 use crate::routes::Answer;
 use crate::status::Status;
+use http::header;
 use k8w_kinds::object;
 use k8w_kinds::schema::Schema;
 use serde_json::Value;
 
 pub async fn serve(server: &ApiServer, pods: &Resource, mut call: Call) -> Answer {
+    // Before anything is written: whoever cannot read the answer is not to find it done.
+    Accept::parse(call.header(header::ACCEPT), Offer::Fixed)?;
     let mut options = WriteOptions::parse(&call, "CreateOptions")?;
     let schema = Schema::builtin("io.k8s.api.policy.v1.Eviction").ok_or_else(Status::no_such_resource)?;
     let expected = Expected { group: "policy", version: "v1", kind: "Eviction", schema: &schema };

@@ -222,7 +222,7 @@ pub fn answer_success(call: &Call, warnings: &[String]) -> Answer {
 }
 
 /// Tells the client in headers (RFC 7234, section 5.5) what it should know about a request that succeeded.
-fn warn(response: &mut Response<Body>, warnings: &[String]) {
+pub fn warn(response: &mut Response<Body>, warnings: &[String]) {
     const WARNING: HeaderName = HeaderName::from_static("warning");
     for text in warnings {
         let quoted: String = text.chars().filter(|c| !c.is_control()).flat_map(escape).collect();

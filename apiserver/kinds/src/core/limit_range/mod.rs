@@ -1,10 +1,12 @@
 //! LimitRange: bounds and defaults for what pods of a namespace ask for.
 
+pub mod enforce;
+
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use super::pod::resources;
+use crate::core::pod::resources;
 use crate::field::{Field, FieldError};
 use crate::kind::{Column, KindDef, Strategy};
 use crate::object;
