@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use serde_json::Value;
 
-use crate::plan::{Step, Target, owners_patch};
+use crate::plan::{PatchKind, Step, Target, owners_patch};
 use crate::pods::{controller_ref, is_deleting};
-use crate::resource::Resource;
+use crate::resource::{PODS, Resource};
 use crate::selector;
 use crate::world::{Meta, Store};
 
@@ -25,6 +27,28 @@ pub fn claim<K: Meta>(
     resource: &Resource,
     store: &Store<K>,
 ) -> Claimed<K> {
+    claim_with(owner_resource, owner, wanted, resource, store, None)
+}
+
+/// Like [`claim`] for pods, which get a finalizer when they are adopted.
+pub fn claim_tracked(
+    owner_resource: &Resource,
+    owner: &ObjectMeta,
+    wanted: &LabelSelector,
+    store: &Store<Pod>,
+    finalizer: &str,
+) -> Claimed<Pod> {
+    claim_with(owner_resource, owner, wanted, &PODS, store, Some(finalizer))
+}
+
+fn claim_with<K: Meta>(
+    owner_resource: &Resource,
+    owner: &ObjectMeta,
+    wanted: &LabelSelector,
+    resource: &Resource,
+    store: &Store<K>,
+    finalizer: Option<&str>,
+) -> Claimed<K> {
     let uid = owner.uid.as_deref().unwrap_or_default();
     let selected = |object: &Arc<K>| selector::matches(wanted, object.meta().labels.as_ref());
     let (mine, strangers): (Vec<_>, Vec<_>) = store.controlled_by(uid).cloned().partition(selected);
@@ -34,7 +58,7 @@ pub fn claim<K: Meta>(
     }
     for object in strangers {
         let rest: Vec<_> = object.meta().owner_references.iter().flatten().filter(|o| o.uid != uid).cloned().collect();
-        steps.push(set_owners(resource, object.meta(), &rest));
+        steps.push(merge(resource, object.meta(), owners_patch(&rest)));
     }
     let namespace = owner.namespace.as_deref().unwrap_or_default();
     let orphans = store.unmanaged(namespace).filter(|object| !is_deleting(object.meta()) && selected(object));
@@ -45,17 +69,17 @@ pub fn claim<K: Meta>(
         }
         let mut owners = object.meta().owner_references.clone().unwrap_or_default();
         owners.push(controller_ref(owner_resource, owner));
-        steps.push(set_owners(resource, object.meta(), &owners));
+        let mut patch = owners_patch(&owners);
+        if let Some(finalizer) = finalizer {
+            let finalizers = object.meta().finalizers.iter().flatten().map(String::as_str);
+            let rest = finalizers.filter(|name| *name != finalizer);
+            patch["metadata"]["finalizers"] = rest.chain([finalizer]).collect();
+        }
+        steps.push(merge(resource, object.meta(), patch));
     }
     Claimed { mine, steps }
 }
 
-fn set_owners(resource: &Resource, meta: &ObjectMeta, owners: &[crate::world::Owner]) -> Step {
-    Step::Patch {
-        target: Target::exact(resource, meta),
-        subresource: "",
-        kind: crate::plan::PatchKind::Merge,
-        patch: owners_patch(owners),
-        then: None,
-    }
+fn merge(resource: &Resource, meta: &ObjectMeta, patch: Value) -> Step {
+    Step::Patch { target: Target::exact(resource, meta), subresource: "", kind: PatchKind::Merge, patch, then: None }
 }

@@ -4,11 +4,12 @@
 //! watch may lag, and an owner may be of a kind that is not watched.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde_json::json;
 
 use crate::engine::{Controller, Turn, Wake};
-use crate::plan::{Note, NoteType, PatchKind, Plan, Propagation, Regarding, Step, Target, owners_patch};
-use crate::pods::is_deleting;
+use crate::plan::{
+    Note, NoteType, PatchKind, Plan, Propagation, Regarding, Step, Target, owners_patch, without_finalizer,
+};
+use crate::pods::{has_finalizer, is_deleting};
 use crate::resource::Key;
 use crate::world::{Delta, Object, Owner, World};
 
@@ -63,10 +64,6 @@ fn key(uid: &str) -> Key {
 
 fn owners(meta: &ObjectMeta) -> impl Iterator<Item = &Owner> {
     meta.owner_references.iter().flatten()
-}
-
-fn has_finalizer(meta: &ObjectMeta, name: &str) -> bool {
-    meta.finalizers.iter().flatten().any(|f| f == name)
 }
 
 /// In foreground deletion: it goes after its dependents.
@@ -206,14 +203,7 @@ fn set_owners(object: &Object, owners: &[Owner]) -> Step {
 }
 
 fn remove_finalizer(object: &Object, name: &str) -> Step {
-    let rest: Vec<&String> = object.meta().finalizers.iter().flatten().filter(|f| *f != name).collect();
-    Step::Patch {
-        target: Target::exact(object.resource(), object.meta()),
-        subresource: "",
-        kind: PatchKind::Merge,
-        patch: json!({ "metadata": { "finalizers": rest } }),
-        then: None,
-    }
+    without_finalizer(object.resource(), object.meta(), name)
 }
 
 fn elsewhere(object: &Object, owner: &Owner) -> Note {

@@ -10,6 +10,7 @@
 //! own. Only [`execute`](mod@execute) writes. To add a controller: a file, a `mod` line and a row in [`controllers()`].
 
 pub mod apps;
+pub mod batch;
 mod claim;
 pub mod config;
 pub mod core;
@@ -21,6 +22,7 @@ pub mod networking;
 pub mod plan;
 mod pods;
 mod quantity;
+mod ranking;
 pub mod resource;
 pub mod scheduler;
 mod selector;
@@ -50,6 +52,9 @@ pub fn controllers(config: &Config) -> Vec<Box<dyn Controller>> {
         Box::new(scheduler::Scheduler::new(&config.scheduler_name)),
         Box::new(apps::deployment::Deployments),
         Box::new(apps::replica_set::ReplicaSets),
+        Box::new(batch::job::Jobs),
+        Box::new(batch::job::orphans::OrphanedPods),
+        Box::new(batch::ttl_after_finished::TtlAfterFinished),
         Box::new(discovery::endpoint_slice::EndpointSlices),
         Box::new(core::namespace::Namespaces),
         Box::new(core::service_account::ServiceAccounts),

@@ -171,6 +171,14 @@ impl Plan {
         self.steps.push(step);
     }
 
+    /// Adds steps that don't depend on each other, if there are any.
+    pub fn together(&mut self, steps: impl IntoIterator<Item = Step>) {
+        let steps: Vec<Step> = steps.into_iter().collect();
+        if !steps.is_empty() {
+            self.step(Step::Together(steps));
+        }
+    }
+
     pub fn note(&mut self, note: Note) {
         self.notes.push(note);
     }
@@ -213,7 +221,8 @@ pub fn create(resource: &Resource, namespace: &str, object: &impl Serialize) -> 
     }
 }
 
-fn update(resource: &Resource, object: &(impl Meta + Serialize), sub: &'static str, then: Option<Note>) -> Step {
+/// Replaces the object, or the subresource `sub` of it.
+pub fn update(resource: &Resource, object: &(impl Meta + Serialize), sub: &'static str, then: Option<Note>) -> Step {
     let key = Key::of(object.meta());
     Step::Update { resource: resource.clone(), key, subresource: sub, object: to_value(object), then }
 }
@@ -226,4 +235,26 @@ pub fn to_value(object: &impl Serialize) -> Value {
 /// A merge patch that sets `metadata.ownerReferences` as a whole; used with an exact target.
 pub fn owners_patch(owners: &[OwnerReference]) -> Value {
     json!({ "metadata": { "ownerReferences": owners } })
+}
+
+/// Takes a finalizer away, if the object is still what it was.
+pub fn without_finalizer(resource: &Resource, meta: &ObjectMeta, name: &str) -> Step {
+    let rest: Vec<&String> = meta.finalizers.iter().flatten().filter(|finalizer| *finalizer != name).collect();
+    set_finalizers(resource, meta, json!(rest))
+}
+
+/// Adds a finalizer, if the object is still what it was.
+pub fn with_finalizer(resource: &Resource, meta: &ObjectMeta, name: &str) -> Step {
+    let all: Vec<&str> = meta.finalizers.iter().flatten().map(String::as_str).chain([name]).collect();
+    set_finalizers(resource, meta, json!(all))
+}
+
+fn set_finalizers(resource: &Resource, meta: &ObjectMeta, finalizers: Value) -> Step {
+    Step::Patch {
+        target: Target::exact(resource, meta),
+        subresource: "",
+        kind: PatchKind::Merge,
+        patch: json!({ "metadata": { "finalizers": finalizers } }),
+        then: None,
+    }
 }

@@ -6,8 +6,10 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodCondition, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
-use crate::resource::Resource;
+use crate::engine::Wake;
+use crate::resource::{Key, Resource};
 use crate::time;
+use crate::world::{Delta, Object, controller_of};
 
 pub fn phase(pod: &Pod) -> &str {
     pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or("Pending")
@@ -20,6 +22,10 @@ pub fn is_terminal(pod: &Pod) -> bool {
 
 pub fn is_deleting(meta: &ObjectMeta) -> bool {
     meta.deletion_timestamp.is_some()
+}
+
+pub fn has_finalizer(meta: &ObjectMeta, name: &str) -> bool {
+    meta.finalizers.iter().flatten().any(|finalizer| finalizer == name)
 }
 
 /// Counts as a replica: it runs or will run, and is meant to stay.
@@ -73,6 +79,27 @@ pub fn from_template(template: &PodTemplateSpec, namespace: &str, owner: OwnerRe
         spec: template.spec.clone(),
         status: None,
     }
+}
+
+/// Wakes the objects of `resource` that control the pod, or did before the change.
+pub fn wake_owners(resource: &Resource, pod: &Pod, delta: &Delta, wake: &mut Wake) {
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    let before = delta.before.as_ref().map(Object::meta);
+    for owner in [Some(&pod.metadata), before].into_iter().flatten().filter_map(controller_of) {
+        if owner.kind == resource.kind {
+            wake.now(Key::new(namespace, &owner.name));
+        }
+    }
+}
+
+/// A number of objects as a status holds it.
+pub fn count(objects: usize) -> i32 {
+    i32::try_from(objects).unwrap_or(i32::MAX)
+}
+
+/// A count that a status leaves out when it is 0.
+pub fn positive(count: i32) -> Option<i32> {
+    Some(count).filter(|count| *count > 0)
 }
 
 /// The reference by which `meta`'s object manages another.

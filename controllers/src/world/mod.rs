@@ -6,12 +6,19 @@ mod store;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController,
+    Service, ServiceAccount,
+};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use k8s_openapi::api::node::v1::RuntimeClass;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::rbac::v1::ClusterRole;
+use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
@@ -192,8 +199,20 @@ world! {
     service_accounts: ServiceAccount = SERVICE_ACCOUNTS;
     /// Only the root CA bundles; the rest of the ConfigMaps is in `others`, without contents.
     root_cas: ConfigMap = CONFIG_MAPS named "kube-root-ca.crt";
+    endpoints: Endpoints = ENDPOINTS;
+    replication_controllers: ReplicationController = REPLICATION_CONTROLLERS;
+    persistent_volumes: PersistentVolume = PERSISTENT_VOLUMES;
+    persistent_volume_claims: PersistentVolumeClaim = PERSISTENT_VOLUME_CLAIMS;
+    storage_classes: StorageClass = STORAGE_CLASSES;
     deployments: Deployment = DEPLOYMENTS;
     replica_sets: ReplicaSet = REPLICA_SETS;
+    stateful_sets: StatefulSet = STATEFUL_SETS;
+    daemon_sets: DaemonSet = DAEMON_SETS;
+    controller_revisions: ControllerRevision = CONTROLLER_REVISIONS;
+    jobs: Job = JOBS;
+    cron_jobs: CronJob = CRON_JOBS;
+    pod_disruption_budgets: PodDisruptionBudget = POD_DISRUPTION_BUDGETS;
+    cluster_roles: ClusterRole = CLUSTER_ROLES;
     endpoint_slices: EndpointSlice = ENDPOINT_SLICES;
     leases: Lease = LEASES;
     runtime_classes: RuntimeClass = RUNTIME_CLASSES;

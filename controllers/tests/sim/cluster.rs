@@ -84,6 +84,10 @@ pub struct Cluster {
     runtime: tokio::runtime::Runtime,
     /// Whether nodes run the pods they are given.
     pub nodes_work: bool,
+    /// How likely a pod that is to end ends well.
+    pub succeeds: f64,
+    /// How far the clock may jump when nothing else can happen.
+    pub patience: Duration,
 }
 
 pub fn start() -> Timestamp {
@@ -112,6 +116,8 @@ impl Cluster {
             rng: StdRng::seed_from_u64(seed ^ 0x5eed),
             runtime: tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap(),
             nodes_work: true,
+            succeeds: 1.0,
+            patience: Duration::from_secs(120),
         };
         cluster.restart();
         cluster
@@ -220,14 +226,15 @@ impl Cluster {
         true
     }
 
-    /// One pod on its node takes one step: it starts, or it ends.
+    /// One pod on its node takes one step: it starts, it ends, or it goes.
     fn run_pods(&mut self) -> bool {
         let mut server = self.shared.server.lock().unwrap();
         let now = server.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let due = server.list(&PODS).filter(|pod| {
-            let is_placed = !pod["spec"]["nodeName"].is_null();
-            let is_deleting = !pod["metadata"]["deletionTimestamp"].is_null();
-            is_placed && (is_deleting || pod["status"]["phase"] == "Pending")
+            let phase = &pod["status"]["phase"];
+            let is_leaving = pod["metadata"]["deletionGracePeriodSeconds"].as_i64().is_some_and(|seconds| seconds > 0);
+            let ends = *phase == "Running" && pod["spec"]["restartPolicy"] == "Never";
+            !pod["spec"]["nodeName"].is_null() && (is_leaving || *phase == "Pending" || ends)
         });
         let due: Vec<Value> = due.cloned().collect();
         if due.is_empty() {
@@ -236,16 +243,21 @@ impl Cluster {
         let pod = &due[self.rng.random_range(0..due.len())];
         let text = |pointer: &str| pod.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
         let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
-        if pod["metadata"]["deletionTimestamp"].is_null() {
+        let ready = |status: &str| json!([{ "type": "Ready", "status": status, "lastTransitionTime": now }]);
+        if !pod["metadata"]["deletionTimestamp"].is_null() {
+            server.forget(&namespace, &name);
+        } else if text("/status/phase") == "Running" {
+            let phase = if self.rng.random_bool(self.succeeds) { "Succeeded" } else { "Failed" };
+            server.edit(&PODS, &namespace, &name, |pod| {
+                pod["status"] = json!({ "phase": phase, "conditions": ready("False") });
+            });
+        } else {
             let address = format!("10.64.0.{}", self.rng.random_range(1..255));
             server.edit(&PODS, &namespace, &name, |pod| {
                 pod["status"] = json!({
-                    "phase": "Running", "podIP": address, "podIPs": [{ "ip": address }],
-                    "conditions": [{ "type": "Ready", "status": "True", "lastTransitionTime": now }],
+                    "phase": "Running", "podIP": address, "podIPs": [{ "ip": address }], "conditions": ready("True"),
                 });
             });
-        } else {
-            server.forget(&PODS, &namespace, &name);
         }
         true
     }
@@ -253,7 +265,7 @@ impl Cluster {
     /// Moves the clock to when something is due, unless that is far off.
     fn let_time_pass(&mut self) -> bool {
         let mut server = self.shared.server.lock().unwrap();
-        let soon = server.now + Duration::from_secs(120);
+        let soon = server.now + self.patience;
         match self.engine.next_timer() {
             Some(at) if at <= soon => {
                 server.now = server.now.max(at);

@@ -6,6 +6,7 @@
 
 mod cluster;
 mod deployments;
+mod jobs;
 mod server;
 mod tidying;
 

@@ -1,6 +1,5 @@
 //! Keeps as many pods as a ReplicaSet asks for (API reference: ReplicaSet v1 apps).
 
-mod ranking;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +15,7 @@ use crate::engine::{Controller, Turn, Wake};
 use crate::execute::Failure;
 use crate::plan::{self, Note, NoteType, Plan, Regarding, Step, Target};
 use crate::pods;
+use crate::ranking::Rank;
 use crate::resource::{Key, PODS, REPLICA_SETS};
 use crate::selector;
 use crate::time::stamp;
@@ -36,15 +36,7 @@ impl Controller for ReplicaSets {
         match &delta.object {
             Object::ReplicaSet(set) => wake.now(Key::of(&set.metadata)),
             Object::Pod(pod) => {
-                let before = match &delta.before {
-                    Some(Object::Pod(before)) => Some(before),
-                    _ => None,
-                };
-                for owner in [Some(pod), before].into_iter().flatten().filter_map(|p| controller_of(&p.metadata)) {
-                    if owner.kind == REPLICA_SETS.kind {
-                        wake.now(Key::new(pod.metadata.namespace.as_deref().unwrap_or_default(), &owner.name));
-                    }
-                }
+                pods::wake_owners(&REPLICA_SETS, pod, delta, wake);
                 if controller_of(&pod.metadata).is_none() && !delta.gone {
                     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
                     for set in world.replica_sets.in_namespace(namespace).filter(|set| selects(set, pod)) {
@@ -124,7 +116,7 @@ fn delete(set: &ReplicaSet, active: &[&Arc<Pod>], excess: usize, world: &World, 
     let related = related_pods_per_node(set, world);
     ranked.sort_by_cached_key(|pod| {
         let neighbours = pods::node_name(pod).and_then(|node| related.get(node)).copied().unwrap_or(0);
-        ranking::Rank::of(pod, neighbours, now)
+        Rank::of(pod, neighbours, now)
     });
     let doomed = ranked.into_iter().take(excess.min(MAX_PODS_PER_PLAN));
     let steps = doomed.map(|pod| {
@@ -161,18 +153,17 @@ fn status(set: &ReplicaSet, mine: &[Arc<Pod>], failure: Option<(&str, &str)>, no
     let template_labels = spec.template.and_then(|t| t.metadata).and_then(|m| m.labels).unwrap_or_default();
     let min_ready = spec.min_ready_seconds.unwrap_or(0);
     let active = || mine.iter().filter(|pod| pods::is_active(pod));
-    let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
-    let positive = |n: usize| Some(count(n)).filter(|n| *n > 0);
+    let positive = |n: usize| pods::positive(pods::count(n));
     let labeled = active().filter(|pod| selector::contains(pod.metadata.labels.as_ref(), &template_labels));
     let available = active().filter(|pod| pods::available_in(pod, min_ready, now).is_some_and(|wait| wait.is_zero()));
     let terminating = mine.iter().filter(|pod| pods::is_deleting(&pod.metadata) && !pods::is_terminal(pod));
     let old = set.status.clone().unwrap_or_default();
     ReplicaSetStatus {
-        replicas: count(active().count()),
+        replicas: pods::count(active().count()),
         fully_labeled_replicas: positive(labeled.count()),
         ready_replicas: positive(active().filter(|pod| pods::is_ready(pod)).count()),
         available_replicas: positive(available.count()),
-        terminating_replicas: Some(count(terminating.count())),
+        terminating_replicas: Some(pods::count(terminating.count())),
         observed_generation: set.metadata.generation,
         conditions: conditions(old.conditions.unwrap_or_default(), failure, now),
     }

@@ -1,0 +1,4 @@
+//! Controllers of the `batch` group.
+
+pub mod job;
+pub mod ttl_after_finished;
