@@ -55,7 +55,7 @@ impl Discovery {
     fn start(&self, resource: &Resource) -> AbortOnDrop {
         let informer = Informer {
             client: self.client.clone(),
-            resource: resource.clone(),
+            resource: Arc::new(resource.clone()),
             bare: true,
             name: None,
             changes: self.changes.clone(),

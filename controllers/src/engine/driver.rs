@@ -39,7 +39,7 @@ pub async fn drive(
     let bell = Arc::new(Notify::new());
 
     for &(resource, name) in WATCHED {
-        let resource = resource.clone();
+        let resource = Arc::new(resource.clone());
         let informer = Informer { client: client.clone(), resource, bare: false, name, changes: changes.clone() };
         tasks.spawn(TaskKind::Informer, informer.run());
     }

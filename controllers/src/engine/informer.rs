@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{Stream, StreamExt};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
-use kube::api::{ListParams, WatchEvent, WatchParams};
+use futures::io::{AsyncBufRead, AsyncBufReadExt};
+use http::HeaderValue;
+use http::header::ACCEPT_ENCODING;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ListMeta, Status};
+use kube::api::{ListParams, WatchParams};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
 use crate::resource::Resource;
@@ -21,7 +23,7 @@ const MAX_RETRY_MS: u64 = 10_000;
 /// What to watch.
 pub struct Informer {
     pub client: kube::Client,
-    pub resource: Resource,
+    pub resource: Arc<Resource>,
     /// Metadata only.
     pub bare: bool,
     /// Only the objects of this name.
@@ -32,7 +34,22 @@ pub struct Informer {
 #[derive(Deserialize)]
 struct List {
     metadata: ListMeta,
-    items: Option<Vec<Value>>,
+    items: Option<Vec<Box<RawValue>>>,
+}
+
+/// One line of a watch. The object is read once, as what its event makes of it.
+#[derive(Deserialize)]
+struct Event<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    #[serde(borrow)]
+    object: &'a RawValue,
+}
+
+/// The object of a bookmark.
+#[derive(Deserialize)]
+struct Bookmark {
+    metadata: ListMeta,
 }
 
 /// The engine has gone away, or the watch must start anew from a list.
@@ -78,7 +95,7 @@ impl Informer {
         loop {
             let page = if self.bare { request.list_metadata(&params) } else { request.list(&params) };
             let list: List = self.client.request(page.map_err(kube::Error::BuildRequest)?).await?;
-            objects.extend(list.items.into_iter().flatten().filter_map(|item| self.decode(item)));
+            objects.extend(list.items.into_iter().flatten().filter_map(|item| self.decode(&item)));
             match list.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => params.continue_token = Some(token),
                 None => return Ok((objects, list.metadata.resource_version.unwrap_or_default())),
@@ -103,77 +120,99 @@ impl Informer {
         }
     }
 
-    async fn open(&self, revision: &str) -> kube::Result<impl Stream<Item = kube::Result<WatchEvent<Value>>> + use<>> {
+    async fn open(&self, revision: &str) -> kube::Result<impl AsyncBufRead + use<>> {
         let request = kube::core::Request::new(self.resource.path(""));
         let mut params = WatchParams::default().timeout(WATCH_SECONDS);
         params.field_selector = self.field_selector();
         let built =
             if self.bare { request.watch_metadata(&params, revision) } else { request.watch(&params, revision) };
-        self.client.request_events(built.map_err(kube::Error::BuildRequest)?).await
+        let mut request = built.map_err(kube::Error::BuildRequest)?;
+        // What is compressed would come in blocks, and not when it happens.
+        request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        self.client.request_stream(request).await
     }
 
     /// Passes on what the stream brings; `None` when it ended in a way that can be resumed.
-    async fn follow(
-        &self,
-        stream: impl Stream<Item = kube::Result<WatchEvent<Value>>>,
-        revision: &mut String,
-        retry: &mut Retry,
-    ) -> Option<Ended> {
+    async fn follow(&self, stream: impl AsyncBufRead, revision: &mut String, retry: &mut Retry) -> Option<Ended> {
         let mut stream = std::pin::pin!(stream);
-        while let Some(event) = stream.next().await {
-            let change = match event {
-                Ok(WatchEvent::Added(value) | WatchEvent::Modified(value)) => self.decode(value).map(Change::Watched),
-                Ok(WatchEvent::Deleted(value)) => self.decode(value).map(Change::WatchedGone),
-                Ok(WatchEvent::Bookmark(bookmark)) => {
-                    *revision = bookmark.metadata.resource_version;
-                    None
-                }
-                Ok(WatchEvent::Error(status)) if status.code == 410 => return Some(Ended::Watch),
-                Ok(WatchEvent::Error(status)) => {
-                    tracing::warn!(resource = %self.resource.plural, status.message, "watch failed");
-                    return None;
-                }
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            match stream.read_until(b'\n', &mut line).await {
+                Ok(0) => return None,
+                Ok(_) => {}
                 Err(error) => {
                     tracing::warn!(resource = %self.resource.plural, %error, "watch broke");
                     return None;
                 }
+            }
+            let change = match self.read(&line, revision) {
+                Ok(change) => change,
+                Err(Failed::Expired) => return Some(Ended::Watch),
+                Err(Failed::Other(why)) => {
+                    tracing::warn!(resource = %self.resource.plural, why, "watch failed");
+                    return None;
+                }
             };
             retry.reset();
-            if let Some(change) = change {
-                if let Change::Watched(object) | Change::WatchedGone(object) = &change
-                    && let Some(seen) = &object.meta().resource_version
-                {
-                    revision.clone_from(seen);
-                }
-                if !self.send(change).await {
-                    return Some(Ended::Engine);
-                }
+            if let Some(change) = change
+                && !self.send(change).await
+            {
+                return Some(Ended::Engine);
             }
         }
-        None
+    }
+
+    /// The change that a line of a watch tells of, if it is one. `revision` follows.
+    fn read(&self, line: &[u8], revision: &mut String) -> Result<Option<Change>, Failed> {
+        let unreadable = |error: serde_json::Error| Failed::Other(error.to_string());
+        let event: Event<'_> = serde_json::from_slice(line).map_err(unreadable)?;
+        let change = match event.kind {
+            "ADDED" | "MODIFIED" => self.decode(event.object).map(Change::Watched),
+            "DELETED" => self.decode(event.object).map(Change::WatchedGone),
+            "BOOKMARK" => {
+                let bookmark = Bookmark::deserialize(event.object).map_err(unreadable)?;
+                *revision = bookmark.metadata.resource_version.unwrap_or_default();
+                None
+            }
+            _ => {
+                let status = Status::deserialize(event.object).map_err(unreadable)?;
+                let expired = status.code == Some(410);
+                return Err(if expired { Failed::Expired } else { Failed::Other(status.message.unwrap_or_default()) });
+            }
+        };
+        if let Some(Change::Watched(object) | Change::WatchedGone(object)) = &change
+            && let Some(seen) = &object.meta().resource_version
+        {
+            revision.clone_from(seen);
+        }
+        Ok(change)
     }
 
     fn relisted(&self, objects: Vec<Object>, at: u64) -> Change {
-        Change::Relisted { resource: self.resource.clone(), bare: self.bare, objects, at }
+        Change::Relisted { resource: (*self.resource).clone(), bare: self.bare, objects, at }
     }
 
     fn field_selector(&self) -> Option<String> {
         self.name.map(|name| format!("metadata.name={name}"))
     }
 
-    fn decode(&self, value: Value) -> Option<Object> {
-        let decoded = if self.bare {
-            let metadata = value.get("metadata").cloned().unwrap_or_default();
-            serde_json::from_value(metadata).map(|meta| Object::from_meta(Arc::new(self.resource.clone()), meta))
-        } else {
-            Object::decode(&self.resource, value)
-        };
+    fn decode(&self, object: &RawValue) -> Option<Object> {
+        let decoded =
+            if self.bare { Object::bare(&self.resource, object) } else { Object::decode(&self.resource, object) };
         decoded.inspect_err(|error| tracing::warn!(resource = %self.resource.plural, %error, "unreadable object")).ok()
     }
 
     async fn send(&self, change: Change) -> bool {
         self.changes.send(change).await.is_ok()
     }
+}
+
+/// Why a watch cannot go on.
+enum Failed {
+    /// Its revision is no longer kept.
+    Expired,
+    Other(String),
 }
 
 /// Waits that double until something works again.

@@ -41,11 +41,24 @@ impl Graph {
             if let Some(before) = delta.before.as_ref().filter(|before| before.uid() != delta.object.uid()) {
                 self.remove(before.uid());
             }
-            self.remove(delta.object.uid());
-            if !delta.gone {
+            if delta.gone {
+                self.remove(delta.object.uid());
+            } else if !self.replace(&delta.object) {
+                self.remove(delta.object.uid());
                 self.insert(&delta.object);
             }
         }
+    }
+
+    /// Puts a newer state of an object in place of the one that is known, if its owners are the same; most changes leave
+    /// them alone. An object never changes its namespace.
+    fn replace(&mut self, object: &Object) -> bool {
+        let Some(known) = self.objects.get_mut(object.uid()) else { return false };
+        let same = known.meta().owner_references == object.meta().owner_references;
+        if same {
+            *known = object.clone();
+        }
+        same
     }
 
     fn insert(&mut self, object: &Object) {

@@ -19,8 +19,8 @@ use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use k8s_openapi::api::storage::v1::StorageClass;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde_json::Value;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use serde::{Deserialize, Deserializer};
 
 pub use graph::Graph;
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference as Owner;
@@ -107,14 +107,14 @@ macro_rules! world {
                 }
             }
 
-            /// Reads an object of `resource`; kinds without a store keep their metadata only.
-            pub fn decode(resource: &Resource, value: Value) -> Result<Object, serde_json::Error> {
+            /// Reads an object of `resource`; kinds without a store keep what [`Object::bare`] keeps.
+            pub fn decode<'de, D: Deserializer<'de>>(resource: &Resource, from: D) -> Result<Object, D::Error> {
                 $(if *resource == resource::$resource {
-                    let mut object: $kind = serde_json::from_value(value)?;
+                    let mut object = $kind::deserialize(from)?;
                     object.metadata.managed_fields = None;
                     return Ok(Object::$kind(Arc::new(object)));
                 })*
-                Object::bare(resource, value)
+                Object::bare(&Arc::new(resource.clone()), from)
             }
         }
 
@@ -221,17 +221,35 @@ world! {
 }
 
 impl Object {
-    fn bare(resource: &Resource, mut value: Value) -> Result<Object, serde_json::Error> {
-        let metadata = value.get_mut("metadata").map(Value::take).unwrap_or_default();
-        Ok(Object::from_meta(Arc::new(resource.clone()), serde_json::from_value(metadata)?))
-    }
-
-    /// An object of which only identity, owners, finalizers and deletion are kept.
-    pub fn from_meta(resource: Arc<Resource>, mut metadata: ObjectMeta) -> Object {
-        metadata.managed_fields = None;
-        metadata.annotations = None;
-        metadata.labels = None;
-        Object::Bare(Arc::new(Bare { resource, metadata }))
+    /// Reads of an object its identity, owners, finalizers and deletion, and nothing else.
+    pub fn bare<'de, D: Deserializer<'de>>(resource: &Arc<Resource>, from: D) -> Result<Object, D::Error> {
+        #[derive(Deserialize)]
+        struct Partial {
+            metadata: Metadata,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Metadata {
+            name: Option<String>,
+            namespace: Option<String>,
+            uid: Option<String>,
+            resource_version: Option<String>,
+            owner_references: Option<Vec<Owner>>,
+            finalizers: Option<Vec<String>>,
+            deletion_timestamp: Option<Time>,
+        }
+        let Partial { metadata } = Partial::deserialize(from)?;
+        let metadata = ObjectMeta {
+            name: metadata.name,
+            namespace: metadata.namespace,
+            uid: metadata.uid,
+            resource_version: metadata.resource_version,
+            owner_references: metadata.owner_references,
+            finalizers: metadata.finalizers,
+            deletion_timestamp: metadata.deletion_timestamp,
+            ..ObjectMeta::default()
+        };
+        Ok(Object::Bare(Arc::new(Bare { resource: resource.clone(), metadata })))
     }
 
     pub fn key(&self) -> Key {

@@ -26,6 +26,8 @@ const FIRST_STATUS_LINGER: Duration = Duration::from_millis(15);
 const REFRESH_RETRY: Duration = Duration::from_secs(30);
 
 pub(super) struct Record {
+    /// The object without its `managedFields`, which take several times the room of the rest; its status is what the
+    /// node's HTTP API shows.
     pub pod: Arc<Pod>,
     pub state: PodState,
     pub wake: Option<Timestamp>,
@@ -60,7 +62,8 @@ struct Run {
 }
 
 impl Record {
-    pub fn new(pod: Pod, state: PodState, address: Option<Ipv4Addr>, now: Timestamp) -> Record {
+    pub fn new(mut pod: Pod, state: PodState, address: Option<Ipv4Addr>, now: Timestamp) -> Record {
+        pod.metadata.managed_fields = None;
         let live = pod.status.clone().unwrap_or_default();
         Record {
             live_version: version(&pod),
@@ -83,12 +86,14 @@ impl Record {
     }
 
     /// The watch brought a newer object. Its status counts unless it is older than what was written since.
-    pub fn pod_changed(&mut self, pod: Pod) {
+    pub fn pod_changed(&mut self, mut pod: Pod) {
         let newer = version(&pod) > self.live_version;
+        let status = std::mem::replace(&mut pod.status, self.pod.status.clone());
         if newer && !self.patching {
-            self.live = pod.status.clone().unwrap_or_default();
+            self.live = status.unwrap_or_default();
             self.live_version = version(&pod);
         }
+        pod.metadata.managed_fields = None;
         self.pod = Arc::new(pod);
     }
 
@@ -260,10 +265,12 @@ impl Record {
     }
 
     /// Puts the newest status where the node's HTTP API sees it.
-    fn show(&self, shared: &Shared, own: PodStatus) {
-        let mut pod = Pod::clone(&self.pod);
-        pod.status = Some(PodStatus { qos_class: self.live.qos_class.clone(), ..own });
-        shared.pods.insert(Arc::new(pod));
+    fn show(&mut self, shared: &Shared, own: PodStatus) {
+        let status = Some(PodStatus { qos_class: self.live.qos_class.clone(), ..own });
+        if self.pod.status != status {
+            self.pod = Arc::new(Pod { status, ..Pod::clone(&self.pod) });
+        }
+        shared.pods.insert(self.pod.clone());
     }
 
     fn address(&self) -> IpAddr {

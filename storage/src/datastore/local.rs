@@ -51,6 +51,8 @@ struct State {
     durable: Revision,
     /// Applied, but not in the journal yet.
     pending: Vec<Record>,
+    /// Applied, but not durable yet: what watchers will be told, a transaction at a time.
+    unpublished: VecDeque<(Revision, Vec<Event>)>,
     /// Somebody is writing the journal, and will look at `pending` again afterwards.
     flushing: bool,
     /// How many writers the last flush served; tells a lone writer from a crowd.
@@ -83,6 +85,7 @@ impl<J: Journal> Local<J> {
             deadlines: index.expiries().collect(),
             index,
             pending: Vec::new(),
+            unpublished: VecDeque::new(),
             flushing: false,
             last_group: 0,
             waiting: VecDeque::new(),
@@ -185,6 +188,9 @@ impl<J: Journal> Local<J> {
                     self.sweep_when_due(state);
                 }
                 state.pending.extend(applied.records);
+                if !applied.events.is_empty() {
+                    state.unpublished.push_back((applied.revision, applied.events));
+                }
                 TxnOutcome::Committed { revision: applied.revision, previous: applied.previous }
             }
         };
@@ -375,10 +381,8 @@ impl State {
 
     /// Everything up to `revision` is durable: tells watchers and writers. Returns how many writers waited for it.
     fn reach(&mut self, revision: Revision) -> usize {
-        if !self.watchers.is_empty() {
-            let changes: Vec<(Revision, Vec<Event>)> = self.index.changes(self.durable, revision);
-            self.watchers.publish(&changes);
-        }
+        let durable = self.unpublished.partition_point(|(happened, _)| *happened <= revision);
+        self.watchers.publish(self.unpublished.drain(..durable).collect());
         self.durable = revision;
         let served = self.waiting.iter().take_while(|(waits_for, _)| *waits_for <= revision).count();
         for (_, writer) in self.waiting.drain(..served) {
@@ -392,6 +396,7 @@ impl State {
         tracing::error!(reason, "the datastore has stopped");
         self.failed = Some(reason.into());
         self.pending.clear();
+        self.unpublished.clear();
         self.waiting.clear();
         self.watchers.close();
     }

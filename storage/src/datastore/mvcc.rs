@@ -36,6 +36,13 @@ impl Version {
             mod_revision: self.mod_revision,
         })
     }
+
+    fn to_event(&self, key: &Bytes, previous: Option<KeyValue>) -> Event {
+        match self.to_key_value(key) {
+            Some(kv) => Event::Put { kv, previous },
+            None => Event::Delete { key: key.clone(), previous, revision: self.mod_revision },
+        }
+    }
 }
 
 /// One change, as history keeps it: what a journal stores.
@@ -60,6 +67,8 @@ pub(super) struct Applied {
     /// What each write replaced.
     pub previous: Vec<Option<KeyValue>>,
     pub records: Vec<Record>,
+    /// What watchers are told.
+    pub events: Vec<Event>,
 }
 
 /// A part of a range.
@@ -96,10 +105,15 @@ impl Index {
 
     /// Takes a record of earlier history; records come in the order in which they happened.
     pub fn restore(&mut self, record: Record) {
+        self.note(&record);
+        self.versions.entry(record.key).or_default().push(record.version);
+    }
+
+    /// Everything about a new version but the version itself.
+    fn note(&mut self, record: &Record) {
         self.revision = self.revision.max(record.version.mod_revision);
         self.bytes += record.bytes();
         self.log.push_back((record.version.mod_revision, record.key.clone()));
-        self.versions.entry(record.key).or_default().push(record.version);
     }
 
     /// The current values of the compared keys if one of them is not at the revision asked for.
@@ -117,27 +131,42 @@ impl Index {
         let revision = self.revision + 1;
         let mut previous = Vec::with_capacity(writes.len());
         let mut records = Vec::with_capacity(writes.len());
+        let mut events = Vec::with_capacity(writes.len());
         for (position, write) in writes.into_iter().enumerate() {
             let (key, value, ttl_seconds) = match write {
                 Write::Put { key, value, ttl_seconds } => (key, Some(value), ttl_seconds),
                 Write::Delete { key } => (key, None, None),
             };
-            let replaced = self.newest(&key);
-            previous.push(replaced.and_then(|v| v.to_key_value(&key)));
-            if replaced.is_none() && value.is_none() {
+            let versions = match value {
+                Some(_) => self.versions.entry(key.clone()).or_default(),
+                None => match self.versions.get_mut(&key) {
+                    Some(versions) => versions,
+                    None => {
+                        previous.push(None);
+                        continue;
+                    }
+                },
+            };
+            let replaced = versions.last().filter(|version| version.value.is_some());
+            let before = replaced.and_then(|version| version.to_key_value(&key));
+            previous.push(before.clone());
+            if before.is_none() && value.is_none() {
                 continue;
             }
             let version = Version {
                 mod_revision: revision,
                 position: position as u32,
-                create_revision: replaced.map_or(revision, |v| v.create_revision),
+                create_revision: replaced.map_or(revision, |version| version.create_revision),
                 value,
                 expires_at_ms: ttl_seconds.map(|ttl| now_ms.saturating_add(ttl.saturating_mul(1000))),
             };
-            self.restore(Record { key: key.clone(), version: version.clone() });
-            records.push(Record { key, version });
+            versions.push(version.clone());
+            let record = Record { key, version };
+            self.note(&record);
+            events.push(record.version.to_event(&record.key, before));
+            records.push(record);
         }
-        Applied { revision: self.revision, previous, records }
+        Applied { revision: self.revision, previous, records, events }
     }
 
     /// The newest version of a key that exists.
@@ -228,10 +257,7 @@ impl Index {
         let at = versions.partition_point(|v| v.mod_revision < revision);
         let version = versions.get(at)?;
         let previous = at.checked_sub(1).and_then(|before| versions[before].to_key_value(key));
-        Some(match version.to_key_value(key) {
-            Some(kv) => Event::Put { kv, previous },
-            None => Event::Delete { key: key.clone(), previous, revision },
-        })
+        Some(version.to_event(key, previous))
     }
 
     /// The records up to a revision of at most `limit` keys from `start` on, and where to go on, if there is more.

@@ -28,10 +28,6 @@ struct Watcher {
 pub(super) struct Watchers(Vec<Watcher>);
 
 impl Watchers {
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     pub fn subscribe(&mut self, range: KeyRange) -> Subscription {
         let (sender, items) = mpsc::channel(MAX_BUFFERED_TRANSACTIONS);
         let lagged = Arc::new(AtomicBool::new(false));
@@ -40,7 +36,7 @@ impl Watchers {
     }
 
     /// Tells every watcher what falls into its range; drops those that are gone or too slow.
-    pub fn publish(&mut self, changes: &[(Revision, Vec<Event>)]) {
+    pub fn publish(&mut self, changes: Vec<(Revision, Vec<Event>)>) {
         self.0.retain(|watcher| {
             let sent = changes.iter().filter_map(|(revision, events)| only(&watcher.range, *revision, events));
             for item in sent {
