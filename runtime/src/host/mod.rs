@@ -6,9 +6,12 @@
 
 mod cli;
 mod clocks;
+mod config;
 pub(crate) mod filesystem;
 pub(crate) mod http;
 mod io;
+pub(crate) mod keyvalue;
+mod logging;
 mod random;
 mod sockets;
 
@@ -20,13 +23,14 @@ use crate::wasm::store::State;
 pub struct Interface {
     /// Package and interface, without version: `wasi:cli/environment`.
     pub name: &'static str,
-    /// The version it is implemented at. Older ones of the same minor version link as well.
+    /// The version it is implemented at. Others of the same minor version link as well, unless it is a proposal's.
     pub version: &'static str,
     /// Puts its functions into a linker.
     pub link: fn(&mut Linker<State>) -> wasmtime::Result<()>,
 }
 
 const WASI: &str = "0.2.12";
+const KEYVALUE: &str = "0.2.0-draft";
 
 const fn wasi(name: &'static str, link: fn(&mut Linker<State>) -> wasmtime::Result<()>) -> Interface {
     Interface { name, version: WASI, link }
@@ -47,6 +51,7 @@ pub fn all() -> &'static [Interface] {
         wasi("wasi:cli/terminal-stdout", cli::terminal_stdout),
         wasi("wasi:clocks/monotonic-clock", clocks::monotonic_clock),
         wasi("wasi:clocks/wall-clock", clocks::wall_clock),
+        Interface { name: "wasi:config/store", version: "0.2.0-rc.1", link: config::store },
         wasi("wasi:filesystem/preopens", filesystem::preopens),
         wasi("wasi:filesystem/types", filesystem::types),
         wasi("wasi:http/outgoing-handler", http::outgoing_handler),
@@ -54,6 +59,10 @@ pub fn all() -> &'static [Interface] {
         wasi("wasi:io/error", io::error),
         wasi("wasi:io/poll", io::poll),
         wasi("wasi:io/streams", io::streams),
+        Interface { name: "wasi:keyvalue/atomics", version: KEYVALUE, link: keyvalue::atomics },
+        Interface { name: "wasi:keyvalue/batch", version: KEYVALUE, link: keyvalue::batch },
+        Interface { name: "wasi:keyvalue/store", version: KEYVALUE, link: keyvalue::store },
+        Interface { name: "wasi:logging/logging", version: "0.1.0-draft", link: logging::logging },
         wasi("wasi:random/insecure", random::insecure),
         wasi("wasi:random/insecure-seed", random::insecure_seed),
         wasi("wasi:random/random", random::random),
@@ -81,11 +90,19 @@ pub fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<State>> {
 }
 
 /// Whether an import (`wasi:cli/environment@0.2.3`) is provided: same interface, and a version that semver calls
-/// compatible with ours.
+/// compatible with ours. A proposal (`-draft`, `-rc.1`) is compatible with itself alone.
 pub fn provides(import: &str) -> bool {
     let (name, version) = import.split_once('@').unwrap_or((import, ""));
-    let track = |version: &str| version.rsplit_once('.').map(|(track, _)| track.to_owned());
-    all().iter().any(|interface| interface.name == name && track(interface.version) == track(version))
+    let compatible = |ours: &str| match ours.contains('-') || version.contains('-') {
+        true => ours == version,
+        false => minor(ours) == minor(version),
+    };
+    all().iter().any(|interface| interface.name == name && compatible(interface.version))
+}
+
+/// `0.2.3` -> `0.2`.
+fn minor(version: &str) -> Option<&str> {
+    version.rsplit_once('.').map(|(minor, _)| minor)
 }
 
 #[cfg(test)]
@@ -99,6 +116,10 @@ mod tests {
         assert!(!provides("wasi:cli/environment@0.3.0"));
         assert!(!provides("wasi:cli/environment"));
         assert!(!provides("foo:bar/baz@0.2.0"));
+        assert!(provides("wasi:keyvalue/store@0.2.0-draft"));
+        assert!(!provides("wasi:keyvalue/store@0.2.0-draft2"));
+        assert!(!provides("wasi:keyvalue/store@0.2.0"));
+        assert!(!provides("wasi:cli/environment@0.2.0-rc-2023-11-10"));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::logs::Log;
 use super::memory::Budget;
 use super::ticker::Ticker;
 use crate::engine::{ContainerId, Stats};
+use crate::host::keyvalue::Buckets;
 
 /// One attempt of a container. Instances hold it by reference; it holds none of them.
 pub struct Container {
@@ -27,6 +28,7 @@ pub struct Container {
     pub network: Arc<Network>,
     pub log: Arc<Log>,
     pub memory: Arc<Budget>,
+    pub buckets: Buckets,
     pub cpu: CpuAccount,
     pub ticker: Arc<Ticker>,
     /// Instances that the node can still have alive.

@@ -26,6 +26,7 @@ use super::store::NoSlot;
 use super::ticker::Ticker;
 use crate::engine::{Artifact, ContainerId, ContainerSpec, Engine, EngineError, EngineEvent, Prepared, RunsAs, Stats};
 use crate::host;
+use crate::host::keyvalue::Buckets;
 
 /// Port of an http component whose container names none.
 const DEFAULT_HTTP_PORT: u16 = 8080;
@@ -171,7 +172,7 @@ impl Inner {
     fn container(&self, spec: ContainerSpec) -> Result<Container, EngineError> {
         let limits = self.config.guest;
         let pod_budget = spec.pod_memory_limit_bytes.map(|limit_bytes| self.pod_budget(&spec.pod.uid, limit_bytes));
-        let memory_limit_bytes = spec.memory_limit_bytes.unwrap_or(limits.memory_bytes);
+        let memory = Budget::new(spec.memory_limit_bytes.unwrap_or(limits.memory_bytes), pod_budget);
         Ok(Container {
             preopens: preopens::open(&spec.preopens, &self.views(&spec.id))?,
             id: spec.id,
@@ -181,7 +182,8 @@ impl Inner {
             working_dir: spec.working_dir,
             network: self.network.clone(),
             log: Arc::new(Log::new(spec.log_path, limits.log_file_bytes, limits.log_files)),
-            memory: Budget::new(memory_limit_bytes, pod_budget),
+            buckets: Buckets::new(memory.clone()),
+            memory,
             cpu: CpuAccount::new(spec.cpu_limit_millis),
             ticker: self.ticker.clone(),
             slots: self.slots.clone(),

@@ -42,7 +42,8 @@ impl Budget {
         self.used_bytes.load(Ordering::Relaxed)
     }
 
-    fn try_reserve(&self, bytes: u64) -> bool {
+    /// Takes `bytes` if they are free now; [`release`](Self::release) gives them back.
+    pub fn try_reserve(&self, bytes: u64) -> bool {
         let fits = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= self.limit_bytes);
         if self.used_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_err() {
             return false;
@@ -54,7 +55,7 @@ impl Budget {
         allowed
     }
 
-    fn release(&self, bytes: u64) {
+    pub fn release(&self, bytes: u64) {
         if bytes == 0 {
             return;
         }

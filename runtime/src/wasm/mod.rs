@@ -19,7 +19,7 @@ mod cpu;
 mod engine;
 mod guest;
 pub(crate) mod logs;
-mod memory;
+pub(crate) mod memory;
 mod outcome;
 mod pool;
 mod preopens;

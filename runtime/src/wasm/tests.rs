@@ -14,11 +14,13 @@ use super::logs::Log;
 use super::memory::Budget;
 use super::ticker::Ticker;
 use crate::engine::ContainerId;
+use crate::host::keyvalue::Buckets;
 
 /// A container with no component, logging into `dir`.
 pub fn container(dir: &Path) -> Arc<Container> {
     let engine = wasmtime::Engine::default();
     let limits = GuestLimits::default();
+    let memory = Budget::new(limits.memory_bytes, None);
     let network = Network::new(k8w_networking::Config {
         service_cidr: "10.96.0.0/16".parse().unwrap(),
         pod_cidrs: vec!["10.64.0.0/18".parse().unwrap()],
@@ -42,7 +44,8 @@ pub fn container(dir: &Path) -> Arc<Container> {
         preopens: Vec::new(),
         network,
         log: Arc::new(Log::new(dir.join("0.log"), limits.log_file_bytes, limits.log_files)),
-        memory: Budget::new(limits.memory_bytes, None),
+        buckets: Buckets::new(memory.clone()),
+        memory,
         cpu: CpuAccount::new(None),
         ticker: Arc::new(Ticker::start(engine.weak(), limits.tick).unwrap()),
         slots: Arc::new(Semaphore::new(1)),

@@ -44,6 +44,39 @@ async fn a_short_answer_has_a_length() {
     assert_eq!(http_body::Body::size_hint(response.body()).exact(), Some(1));
 }
 
+#[tokio::test]
+async fn configuration_is_the_environment() {
+    let node = Node::new();
+    let mut spec = node.pod("server", probe()).await;
+    spec.env = vec![("db.host".to_owned(), "db".to_owned()), ("mode".to_owned(), "fast".to_owned())];
+    node.start(spec).await;
+    assert_eq!(node.get(SERVER, "/config?db.host").await.1, "Some(\"db\") of 2");
+    assert_eq!(node.get(SERVER, "/config?none").await.1, "None of 2");
+}
+
+#[tokio::test]
+async fn keys_and_values_outlive_the_request_within_the_memory_limit() {
+    let node = Node::new();
+    let mut spec = node.pod("server", probe()).await;
+    spec.memory_limit_bytes = Some(16 << 20);
+    let id = node.start(spec).await;
+    let values = r#"[Some(("two", [50])), None] Some([50]) false ["times", "two"]"#;
+    assert_eq!(node.get(SERVER, "/keyvalue?a").await.1, format!("1 {values}"));
+    assert_eq!(node.get(SERVER, "/keyvalue?a").await.1, format!("2 {values}"));
+    assert_eq!(node.get(SERVER, "/keyvalue?b").await.1, format!("1 {values}"));
+    assert_eq!(node.get(SERVER, "/fill?4000000").await.1, "Ok(())");
+    assert!(node.engine.stats(&id).await.unwrap().memory_bytes > 4_000_000, "what is kept counts as memory");
+    let refused = node.get(SERVER, "/fill?7000000").await.1;
+    assert!(refused.contains("memory limit leaves no room"), "{refused}");
+}
+
+#[tokio::test]
+async fn messages_are_lines_of_the_log() {
+    let node = server(|_| {}).await;
+    assert_eq!(node.get(SERVER, "/say?hello").await.0, 200);
+    node.logged("server", "stderr F WARN probe: hello\nstderr F INFO hello").await;
+}
+
 /// A body whose frames the test sends one by one.
 fn channel_body() -> (futures::channel::mpsc::Sender<Result<Frame<Bytes>, BodyError>>, Body) {
     let (sender, receiver) = futures::channel::mpsc::channel(0);

@@ -8,7 +8,7 @@ use wasip2::http::types::{
     Scheme,
 };
 
-use crate::net;
+use crate::{net, proposals};
 
 struct Server;
 
@@ -32,6 +32,13 @@ impl wasip2::exports::http::incoming_handler::Guest for Server {
             "/log" => {
                 net::println(query);
                 respond(out, "logged");
+            }
+            "/config" => respond(out, &proposals::config(query)),
+            "/keyvalue" => respond(out, &proposals::keyvalue(query)),
+            "/fill" => respond(out, &proposals::fill(query.parse().unwrap_or(0))),
+            "/say" => {
+                proposals::say(query);
+                respond(out, "said");
             }
             "/hog" => {
                 let bytes = query.parse::<usize>().unwrap_or(0) << 20;

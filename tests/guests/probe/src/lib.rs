@@ -4,3 +4,4 @@
 mod command;
 mod http;
 mod net;
+mod proposals;
