@@ -10,15 +10,41 @@ const BLOCK_BYTES: usize = 512;
 /// Longest name in a long-name record, in bytes.
 const MAX_NAME_BYTES: u64 = 16 << 10;
 
-/// The content of the regular file at `path`, which has no leading slash; `None` when the layer does not have it.
+/// What may still be unpacked of an image, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// Of the file that is looked for.
+    pub file_bytes: u64,
+    /// Of all layers together: a few kilobytes can unpack to terabytes.
+    pub unpacked_bytes: u64,
+}
+
+/// The content of the regular file at `path`, which has no leading slash; `None` when the layer does not have it. What is
+/// unpacked on the way is taken from the budget.
 ///
 /// # Errors
-/// When the archive is broken, or the file is larger than `max_bytes`.
-pub fn find(layer: &[u8], path: &str, max_bytes: u64) -> io::Result<Option<Vec<u8>>> {
+/// When the archive is broken, or there is more in it than the budget allows.
+pub fn find(layer: &[u8], path: &str, budget: &mut Budget) -> io::Result<Option<Vec<u8>>> {
+    let max_file_bytes = budget.file_bytes;
     if layer.starts_with(&[0x1f, 0x8b]) {
-        search(MultiGzDecoder::new(layer), path, max_bytes)
+        search(Metered { archive: MultiGzDecoder::new(layer), budget }, path, max_file_bytes)
     } else {
-        search(layer, path, max_bytes)
+        search(Metered { archive: layer, budget }, path, max_file_bytes)
+    }
+}
+
+/// Counts what is read against the budget.
+struct Metered<'a, R> {
+    archive: R,
+    budget: &'a mut Budget,
+}
+
+impl<R: Read> Read for Metered<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.archive.read(buffer)?;
+        let left = self.budget.unpacked_bytes.checked_sub(read as u64);
+        self.budget.unpacked_bytes = left.ok_or_else(|| broken("its layers unpack to more than is allowed"))?;
+        Ok(read)
     }
 }
 
@@ -131,6 +157,10 @@ mod tests {
         block
     }
 
+    fn budget(file_bytes: u64) -> Budget {
+        Budget { file_bytes, unpacked_bytes: 1 << 20 }
+    }
+
     fn archive() -> Vec<u8> {
         let mut archive = entry("dir/", b'5', b"");
         archive.extend(entry("./app.wasm", b'0', b"\0asm"));
@@ -145,23 +175,40 @@ mod tests {
     #[test]
     fn finds_files_by_any_kind_of_name() {
         let archive = archive();
-        assert_eq!(find(&archive, "app.wasm", 100).unwrap().unwrap(), b"\0asm");
-        assert_eq!(find(&archive, "long/name.wasm", 100).unwrap().unwrap(), b"long");
-        assert_eq!(find(&archive, "pax/name.wasm", 100).unwrap().unwrap(), b"pax");
-        assert_eq!(find(&archive, "none", 100).unwrap(), None);
+        let find = |archive: &[u8], path: &str| find(archive, path, &mut budget(100)).unwrap();
+        assert_eq!(find(&archive, "app.wasm").unwrap(), b"\0asm");
+        assert_eq!(find(&archive, "long/name.wasm").unwrap(), b"long");
+        assert_eq!(find(&archive, "pax/name.wasm").unwrap(), b"pax");
+        assert_eq!(find(&archive, "none"), None);
         let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
         gzip.write_all(&archive).unwrap();
-        assert_eq!(find(&gzip.finish().unwrap(), "app.wasm", 100).unwrap().unwrap(), b"\0asm");
+        assert_eq!(find(&gzip.finish().unwrap(), "app.wasm").unwrap(), b"\0asm");
+    }
+
+    #[test]
+    fn a_small_layer_cannot_unpack_to_a_large_one() {
+        let large = entry("zeros", b'0', &vec![0; 1 << 20]);
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
+        gzip.write_all(&large).unwrap();
+        let layer = gzip.finish().unwrap();
+        assert!(layer.len() < 10_000, "{}", layer.len());
+        let mut left = Budget { file_bytes: 100, unpacked_bytes: 3 << 20 };
+        for _ in 0..2 {
+            assert_eq!(find(&layer, "app.wasm", &mut left).unwrap(), None);
+        }
+        let refused = find(&layer, "app.wasm", &mut left).unwrap_err();
+        assert_eq!(refused.to_string(), "its layers unpack to more than is allowed");
     }
 
     #[test]
     fn broken_and_oversized_archives_are_refused() {
-        assert!(find(&archive(), "app.wasm", 3).is_err());
+        let find = |archive: &[u8], max_bytes: u64| find(archive, "app.wasm", &mut budget(max_bytes));
+        assert!(find(&archive(), 3).is_err());
         let mut cut = entry("app.wasm", b'0', &[1; 600]);
         cut.truncate(700);
-        assert!(find(&cut, "app.wasm", 1_000).is_err());
+        assert!(find(&cut, 1_000).is_err());
         let mut bad = entry("app.wasm", b'0', b"");
         bad[124..135].copy_from_slice(b"zzzzzzzzzzz");
-        assert!(find(&bad, "app.wasm", 1_000).is_err());
+        assert!(find(&bad, 1_000).is_err());
     }
 }

@@ -4,7 +4,7 @@
 //! `localhost` (no port) were loaded by hand and are never pulled.
 //!
 //! * [`artifact`]: which of a manifest's layers is the component.
-//! * [`registry`]: the OCI registry protocol.
+//! * [`registry`]: what is asked of an OCI registry, and what is believed of its answers; [`session`]: the requests.
 //! * [`keyring`]: credentials from a pod's pull secrets.
 //! * [`layer`]: finds the entrypoint in the layers of a container image.
 
@@ -12,6 +12,7 @@ mod artifact;
 mod keyring;
 mod layer;
 mod registry;
+mod session;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -36,7 +37,7 @@ pub use store::{LoadError, LocalImages};
 /// Pulls that may run at once.
 const MAX_PULLS: usize = 4;
 /// Largest component that is pulled, in bytes.
-const MAX_COMPONENT_BYTES: usize = 256 << 20;
+const MAX_COMPONENT_BYTES: u64 = 256 << 20;
 /// The registry name of images that were loaded by hand.
 const LOCAL_REGISTRY: &str = "localhost";
 

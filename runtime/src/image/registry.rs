@@ -1,34 +1,27 @@
 //! Pulls a component from an OCI registry.
 
-use std::error::Error as _;
-use std::io;
 use std::net::IpAddr;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
-use oci_client::client::{ClientConfig, ClientProtocol};
-use oci_client::errors::OciDistributionError;
+use k8w_storage::blob::Digest;
+use oci_client::Reference;
 use oci_client::manifest::{
     IMAGE_MANIFEST_LIST_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE, OCI_IMAGE_INDEX_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE,
     OciDescriptor, OciImageIndex, OciImageManifest,
 };
 use oci_client::secrets::RegistryAuth;
-use oci_client::{Client, Reference};
 use serde_json::Value;
-use tokio::io::AsyncWrite;
 
 use super::artifact::{self, Content};
+use super::session::{Failure, Session};
 use super::{MAX_COMPONENT_BYTES, layer};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest silence of a registry.
-const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// Largest manifest or config that is read.
-const MAX_MANIFEST_BYTES: usize = 4 << 20;
-/// Layers of a container image that are searched for its entrypoint.
+const MAX_MANIFEST_BYTES: u64 = 4 << 20;
+/// Layers that a container image may have.
 const MAX_LAYERS: usize = 128;
+/// What all layers of a container image may have together, as they are sent and again unpacked.
+const MAX_LAYERS_BYTES: u64 = 1 << 30;
 
 /// What came from a registry.
 #[derive(Debug)]
@@ -48,8 +41,6 @@ pub enum Error {
     Denied { image: String, why: String },
     #[error("failed to pull \"{image}\": {why}")]
     Registry { image: String, why: String },
-    #[error("failed to pull \"{image}\": larger than {MAX_COMPONENT_BYTES} bytes")]
-    TooLarge { image: String },
     #[error("failed to pull \"{image}\": {why}")]
     Broken { image: String, why: String },
     /// The image holds no component.
@@ -63,36 +54,28 @@ pub enum Error {
 /// When the registry does not give it, or it is not wasm.
 pub async fn pull(reference: &Reference, auth: &RegistryAuth, insecure: &[String]) -> Result<Pulled, Error> {
     let plain = is_plain(reference.registry(), insecure);
-    let config = ClientConfig {
-        protocol: if plain { ClientProtocol::Http } else { ClientProtocol::Https },
-        connect_timeout: Some(CONNECT_TIMEOUT),
-        read_timeout: Some(READ_TIMEOUT),
-        user_agent: concat!("k8w/", env!("CARGO_PKG_VERSION")),
-        ..ClientConfig::default()
-    };
-    // A client of its own for each pull: it remembers credentials, and those belong to one pod.
-    let client = Client::try_from(config).map_err(|error| registry_error(reference, error))?;
-    Pull { client: &client, reference, auth }.run().await
+    // A session of its own for each pull: it remembers credentials, and those belong to one pod.
+    let session = Session::new(reference, auth, plain).map_err(|failure| registry_error(reference, failure))?;
+    Pull { session, reference }.run().await
 }
 
 struct Pull<'a> {
-    client: &'a Client,
+    session: Session<'a>,
     reference: &'a Reference,
-    auth: &'a RegistryAuth,
 }
 
 impl Pull<'_> {
-    async fn run(&self) -> Result<Pulled, Error> {
+    async fn run(&mut self) -> Result<Pulled, Error> {
         let (manifest, manifest_digest, image) = self.manifest().await?;
         let component = match artifact::content(&image).map_err(Error::NotWasm)? {
-            Content::Layer(layer) => self.blob(&layer, MAX_COMPONENT_BYTES).await?,
+            Content::Layer(layer) => self.blob("layer", &layer, MAX_COMPONENT_BYTES).await?,
             Content::Entrypoint => self.entrypoint(&image).await?,
         };
         Ok(Pulled { manifest, manifest_digest, component })
     }
 
     /// The image's manifest; of an index, that of its wasm image.
-    async fn manifest(&self) -> Result<(Bytes, String, OciImageManifest), Error> {
+    async fn manifest(&mut self) -> Result<(Bytes, String, OciImageManifest), Error> {
         let (bytes, digest) = self.raw_manifest(self.reference).await?;
         let value: Value = serde_json::from_slice(&bytes).map_err(|error| self.broken(error))?;
         if value.get("manifests").is_none() {
@@ -107,34 +90,43 @@ impl Pull<'_> {
         Ok((bytes, digest, image))
     }
 
-    async fn raw_manifest(&self, reference: &Reference) -> Result<(Bytes, String), Error> {
-        let accepted = [
+    async fn raw_manifest(&mut self, reference: &Reference) -> Result<(Bytes, String), Error> {
+        const ACCEPTED: [&str; 4] = [
             OCI_IMAGE_MEDIA_TYPE,
             OCI_IMAGE_INDEX_MEDIA_TYPE,
             IMAGE_MANIFEST_MEDIA_TYPE,
             IMAGE_MANIFEST_LIST_MEDIA_TYPE,
         ];
-        let pulled = self.client.pull_manifest_raw(reference, self.auth, &accepted).await;
-        let (bytes, digest) = pulled.map_err(|error| registry_error(self.reference, error))?;
-        if bytes.len() > MAX_MANIFEST_BYTES {
-            return Err(self.broken(format!("its manifest is larger than {MAX_MANIFEST_BYTES} bytes")));
-        }
-        Ok((bytes, digest))
+        let name = reference.digest().or(reference.tag()).unwrap_or("latest");
+        let path = format!("manifests/{name}");
+        let bytes = self.get("manifest", &path, &ACCEPTED.join(", "), MAX_MANIFEST_BYTES).await?;
+        let digest = match reference.digest() {
+            Some(expected) => self.verified("manifest", &bytes, expected)?,
+            None => Digest::of(&bytes),
+        };
+        Ok((bytes.into(), digest.to_string()))
     }
 
-    async fn entrypoint(&self, image: &OciImageManifest) -> Result<Vec<u8>, Error> {
-        let config = self.blob(&image.config, MAX_MANIFEST_BYTES).await?;
+    async fn entrypoint(&mut self, image: &OciImageManifest) -> Result<Vec<u8>, Error> {
+        let config = self.blob("config", &image.config, MAX_MANIFEST_BYTES).await?;
         let config: Value = serde_json::from_slice(&config).map_err(|error| self.broken(error))?;
         let path = artifact::entrypoint(image, &config).map_err(Error::NotWasm)?;
+        if image.layers.len() > MAX_LAYERS {
+            return Err(self.broken(format!("it has {} layers, and {MAX_LAYERS} is the most", image.layers.len())));
+        }
+        let mut left = layer::Budget { file_bytes: MAX_COMPONENT_BYTES, unpacked_bytes: MAX_LAYERS_BYTES };
+        let mut sent_bytes = 0;
         // The last layer that has the file is the one that counts.
-        for descriptor in image.layers.iter().rev().take(MAX_LAYERS) {
+        for descriptor in image.layers.iter().rev() {
             if descriptor.media_type.ends_with("zstd") {
                 return Err(self.broken("a layer is compressed with zstd, which is not supported"));
             }
-            let bytes = self.blob(descriptor, MAX_COMPONENT_BYTES).await?;
+            let bytes = self.blob("layer", descriptor, MAX_LAYERS_BYTES - sent_bytes).await?;
+            sent_bytes += bytes.len() as u64;
             let wanted = path.clone();
-            let search = move || layer::find(&bytes, &wanted, MAX_COMPONENT_BYTES as u64);
-            let found = tokio::task::spawn_blocking(search).await.map_err(|error| self.broken(error))?;
+            let search = move || (layer::find(&bytes, &wanted, &mut left), left);
+            let (found, rest) = tokio::task::spawn_blocking(search).await.map_err(|error| self.broken(error))?;
+            left = rest;
             if let Some(component) = found.map_err(|error| self.broken(error))? {
                 return Ok(component);
             }
@@ -142,18 +134,32 @@ impl Pull<'_> {
         Err(self.broken(format!("its entrypoint /{path} is in none of its layers")))
     }
 
-    async fn blob(&self, descriptor: &OciDescriptor, max_bytes: usize) -> Result<Vec<u8>, Error> {
-        let too_large = || Error::TooLarge { image: self.reference.whole() };
-        if usize::try_from(descriptor.size).map_or(true, |size| size > max_bytes) {
-            return Err(too_large());
-        }
-        let mut out = Limited { bytes: Vec::new(), left: max_bytes };
-        match self.client.pull_blob(self.reference, descriptor, &mut out).await {
-            Ok(()) => Ok(out.bytes),
-            Err(OciDistributionError::IoError(error)) if error.kind() == io::ErrorKind::FileTooLarge => {
-                Err(too_large())
+    async fn blob(&mut self, what: &str, descriptor: &OciDescriptor, max_bytes: u64) -> Result<Vec<u8>, Error> {
+        // No more than the manifest says, and that must not be too much.
+        let bytes = match u64::try_from(descriptor.size) {
+            Ok(size) if size <= max_bytes => {
+                self.get(what, &format!("blobs/{}", descriptor.digest), "*/*", size).await?
             }
-            Err(error) => Err(registry_error(self.reference, error)),
+            _ => return Err(self.broken(format!("its {what} is larger than {max_bytes} bytes"))),
+        };
+        self.verified(what, &bytes, &descriptor.digest)?;
+        Ok(bytes)
+    }
+
+    async fn get(&mut self, what: &str, path: &str, accept: &str, max_bytes: u64) -> Result<Vec<u8>, Error> {
+        let got = self.session.get(path, accept, max_bytes).await;
+        got.map_err(|failure| match failure {
+            Failure::TooLarge { max_bytes } => self.broken(format!("its {what} is larger than {max_bytes} bytes")),
+            failure => registry_error(self.reference, failure),
+        })
+    }
+
+    fn verified(&self, what: &str, bytes: &[u8], expected: &str) -> Result<Digest, Error> {
+        let expected: Digest = expected.parse().map_err(|error| self.broken(error))?;
+        let found = Digest::of(bytes);
+        match found == expected {
+            true => Ok(found),
+            false => Err(self.broken(format!("its {what} has digest {found}, not {expected}"))),
         }
     }
 
@@ -170,70 +176,12 @@ fn is_plain(registry: &str, insecure: &[String]) -> bool {
     loopback || insecure.iter().any(|name| name == registry)
 }
 
-fn registry_error(reference: &Reference, error: OciDistributionError) -> Error {
-    let image = reference.whole();
-    let (not_found, denied) = match &error {
-        OciDistributionError::ImageManifestNotFoundError(_) => (true, false),
-        OciDistributionError::UnauthorizedError { .. } | OciDistributionError::AuthenticationFailure(_) => {
-            (false, true)
-        }
-        OciDistributionError::ServerError { code, .. } => (*code == 404, *code == 401 || *code == 403),
-        OciDistributionError::RegistryError { envelope, .. } => {
-            let text = envelope.to_string();
-            let has = |code: &str| text.contains(code);
-            (has("ManifestUnknown") || has("NameUnknown") || has("NotFound"), has("Unauthorized") || has("Denied"))
-        }
-        _ => (false, false),
-    };
-    let why = chain(&error);
-    if not_found {
-        Error::NotFound { image }
-    } else if denied {
-        Error::Denied { image, why }
-    } else {
-        Error::Registry { image, why }
-    }
-}
-
-/// An error with its sources, which most HTTP errors say the interesting part in.
-fn chain(error: &OciDistributionError) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
-}
-
-/// Collects bytes up to a limit, whatever a registry sends.
-struct Limited {
-    bytes: Vec<u8>,
-    left: usize,
-}
-
-impl AsyncWrite for Limited {
-    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.left.checked_sub(bytes.len()) {
-            None => Poll::Ready(Err(io::ErrorKind::FileTooLarge.into())),
-            Some(left) => {
-                self.left = left;
-                self.bytes.extend_from_slice(bytes);
-                Poll::Ready(Ok(bytes.len()))
-            }
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+fn registry_error(reference: &Reference, failure: Failure) -> Error {
+    let (image, why) = (reference.whole(), failure.to_string());
+    match failure {
+        Failure::Status { status, .. } if status == 404 => Error::NotFound { image },
+        Failure::Status { status, .. } if status == 401 || status == 403 => Error::Denied { image, why },
+        _ => Error::Registry { image, why },
     }
 }
 

@@ -7,9 +7,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use expect_test::expect;
+use futures::stream;
 use http::{Request, Response, StatusCode};
-use http_body_util::Full;
-use hyper::body::Incoming;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use k8w_storage::blob::Digest;
@@ -29,6 +31,16 @@ struct Content {
     answers: HashMap<String, (String, Bytes)>,
     /// `Authorization` that every request must carry.
     authorization: Option<String>,
+    /// What the `WWW-Authenticate` of a refusal says; otherwise that it wants a password.
+    challenge: Option<String>,
+    /// What is answered without an end, by path, with the status.
+    endless: HashMap<String, StatusCode>,
+}
+
+type Body = BoxBody<Bytes, Infallible>;
+
+fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::from(bytes.into()).boxed()
 }
 
 impl Content {
@@ -63,19 +75,31 @@ impl Content {
         self.manifest(tag, media_type, &manifest)
     }
 
-    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    fn answer(&self, request: &Request<Incoming>) -> Response<Body> {
+        let path = request.uri().path();
+        if let Some(status) = self.endless.get(path) {
+            let chunk = Bytes::from(vec![b' '; 64 << 10]);
+            let body = StreamBody::new(stream::repeat_with(move || Ok(Frame::data(chunk.clone()))));
+            return Response::builder().status(status).body(BodyExt::boxed(body)).unwrap();
+        }
+        if path == "/token" {
+            let right = "/token?scope=repository%3Aapp%3Apull&service=test" == request.uri();
+            return Response::new(full(json!({ "token": if right { "t" } else { "wrong" } }).to_string()));
+        }
         let given = request.headers().get("authorization").and_then(|value| value.to_str().ok());
         if self.authorization.is_some() && given != self.authorization.as_deref() {
             let builder = Response::builder().status(StatusCode::UNAUTHORIZED);
-            return builder.header("www-authenticate", "Basic realm=\"test\"").body(Full::default()).unwrap();
+            let host = request.headers()["host"].to_str().unwrap();
+            let challenge = self.challenge.as_deref().unwrap_or("Basic realm=\"test\"").replace("HOST", host);
+            return builder.header("www-authenticate", challenge).body(full("")).unwrap();
         }
-        match self.answers.get(request.uri().path()) {
+        match self.answers.get(path) {
             Some((media_type, bytes)) => {
-                Response::builder().header("content-type", media_type).body(Full::from(bytes.clone())).unwrap()
+                Response::builder().header("content-type", media_type).body(full(bytes.clone())).unwrap()
             }
             None => {
                 let error = json!({ "errors": [{ "code": "MANIFEST_UNKNOWN", "message": "manifest unknown" }] });
-                Response::builder().status(StatusCode::NOT_FOUND).body(Full::from(error.to_string())).unwrap()
+                Response::builder().status(StatusCode::NOT_FOUND).body(full(error.to_string())).unwrap()
             }
         }
     }
@@ -167,10 +191,74 @@ async fn refusals_are_one_sentence() {
     let registry = Registry::serve(content).await;
     expect![["a wasm artifact has exactly one application/wasm layer, and this one has 2 layers"]]
         .assert_eq(&registry.pull("two", RegistryAuth::Anonymous).await.unwrap_err());
-    expect![[r#"failed to pull "registry/app:none": Registry error: url http://registry/v2/app/manifests/none, envelope: OCI API errors: [OCI API error: manifest unknown]"#]]
+    expect![[r#"failed to pull "registry/app:none": not found in the registry"#]]
         .assert_eq(&registry.pull("none", RegistryAuth::Anonymous).await.unwrap_err());
-    let broken = registry.pull("broken", RegistryAuth::Anonymous).await.unwrap_err();
-    assert!(broken.contains("Invalid digest"), "{broken}");
+    expect![[r#"failed to pull "registry/app:broken": its layer has digest sha256:a4ad01372143409ad6e08d6151795d32c7d21742bcfd1f514906d31fd868dd33, not sha256:d39ad56a4c032330cab88e5277b39bdad5e1adae6bb74e355543ff2d80960121"#]].assert_eq(&registry.pull("broken", RegistryAuth::Anonymous).await.unwrap_err());
+}
+
+/// Answers that never end, in every place where one is read.
+#[tokio::test]
+async fn an_endless_answer_is_cut_off() {
+    let mut content = Content::default();
+    content.artifact("layer", &["application/wasm"]);
+    content.endless.insert("/v2/app/manifests/manifest".to_owned(), StatusCode::OK);
+    content.endless.insert("/v2/app/manifests/error".to_owned(), StatusCode::BAD_GATEWAY);
+    content.endless.insert(format!("/v2/app/blobs/{}", Digest::of(COMPONENT)), StatusCode::OK);
+    let registry = Registry::serve(content).await;
+    let mut all = String::new();
+    for tag in ["manifest", "error", "layer"] {
+        let error = registry.pull(tag, RegistryAuth::Anonymous).await.unwrap_err();
+        all += &format!("{error}\n");
+    }
+    expect![[r#"
+        failed to pull "registry/app:manifest": its manifest is larger than 4194304 bytes
+        failed to pull "registry/app:error": its registry answered 502 Bad Gateway
+        failed to pull "registry/app:layer": its layer is larger than 14 bytes
+    "#]]
+    .assert_eq(&all);
+
+    let mut content = Content { authorization: Some(String::new()), ..Content::default() };
+    content.challenge = Some("Bearer realm=\"http://HOST/token\",service=\"test\"".to_owned());
+    content.endless.insert("/token".to_owned(), StatusCode::OK);
+    let registry = Registry::serve(content).await;
+    expect![[r#"failed to pull "registry/app:any": what its token server answers is no token"#]]
+        .assert_eq(&registry.pull("any", RegistryAuth::Anonymous).await.unwrap_err());
+}
+
+#[tokio::test]
+async fn a_layer_of_a_container_image_must_be_of_a_kind_and_size_that_is_read() {
+    let mut content = Content::default();
+    let config = json!({ "os": "wasip1", "architecture": "wasm", "config": { "Entrypoint": ["/app.wasm"] } });
+    let config = content.described("application/vnd.oci.image.config.v1+json", config.to_string().as_bytes());
+    let media_type = "application/vnd.oci.image.manifest.v1+json";
+    let tar = "application/vnd.oci.image.layer.v1.tar";
+    let mut large = content.described(tar, b"x");
+    large["size"] = json!(u64::from(u32::MAX));
+    let zstd = content.described("application/vnd.oci.image.layer.v1.tar+zstd", b"x");
+    let small = content.described(tar, b"");
+    for (tag, layers) in [("large", json!([large])), ("zstd", json!([zstd])), ("many", json!(vec![small; 129]))] {
+        content.manifest(tag, media_type, &json!({ "schemaVersion": 2, "config": config, "layers": layers }));
+    }
+    let registry = Registry::serve(content).await;
+    let mut all = String::new();
+    for tag in ["large", "zstd", "many"] {
+        all += &format!("{}\n", registry.pull(tag, RegistryAuth::Anonymous).await.unwrap_err());
+    }
+    expect![[r#"
+        failed to pull "registry/app:large": its layer is larger than 1073741824 bytes
+        failed to pull "registry/app:zstd": a layer is compressed with zstd, which is not supported
+        failed to pull "registry/app:many": it has 129 layers, and 128 is the most
+    "#]]
+    .assert_eq(&all);
+}
+
+#[tokio::test]
+async fn a_token_is_asked_for_where_the_registry_says() {
+    let mut content = Content { authorization: Some("Bearer t".to_owned()), ..Content::default() };
+    content.challenge = Some("Bearer realm=\"http://HOST/token\",service=\"test\"".to_owned());
+    content.artifact("plain", &["application/wasm"]);
+    let registry = Registry::serve(content).await;
+    assert_eq!(registry.pull("plain", RegistryAuth::Anonymous).await.unwrap().component, COMPONENT);
 }
 
 #[tokio::test]

@@ -1,0 +1,201 @@
+//! Requests to one registry, authorized the way it asks for, with every answer read up to a bound.
+//!
+//! `oci-client` has the protocol's types, but reads manifests, tokens and errors whole, however long a registry makes
+//! them. The requests are those of the OCI distribution specification; tokens are asked for as
+//! <https://distribution.github.io/distribution/spec/auth/token/> says.
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http_auth::ChallengeParser;
+use oci_client::Reference;
+use oci_client::errors::OciEnvelope;
+use oci_client::secrets::RegistryAuth;
+use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
+use reqwest::{Client, Response, StatusCode, Url};
+use serde::Deserialize;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest silence of a registry.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest time for one answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+/// Largest answer of a token server.
+const MAX_TOKEN_BYTES: u64 = 64 << 10;
+/// How much is read of the reasons that a registry gives for an error.
+const MAX_REASON_BYTES: u64 = 16 << 10;
+
+/// Why a registry gave no answer that can be used. Each displays as one sentence.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error("{}", chain(.0))]
+    Unreachable(#[from] reqwest::Error),
+    #[error("its registry answered {status}{reasons}")]
+    Status { status: StatusCode, reasons: String },
+    #[error("its registry's answer is larger than {max_bytes} bytes")]
+    TooLarge { max_bytes: u64 },
+    #[error("its registry asks for a token in a way that is not understood")]
+    Challenge,
+    #[error("what its token server answers is no token")]
+    Token,
+}
+
+/// Talks to the registry of one image with the credentials of one pod.
+pub struct Session<'a> {
+    http: Client,
+    reference: &'a Reference,
+    credentials: &'a RegistryAuth,
+    /// `http` or `https`
+    scheme: &'static str,
+    authorization: Option<HeaderValue>,
+}
+
+impl<'a> Session<'a> {
+    /// With `plain` over HTTP; otherwise nothing is sent but over TLS, wherever the registry redirects to.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn new(reference: &'a Reference, credentials: &'a RegistryAuth, plain: bool) -> Result<Session<'a>, Failure> {
+        let http = Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(READ_TIMEOUT)
+            .timeout(ANSWER_TIMEOUT)
+            .user_agent(concat!("k8w/", env!("CARGO_PKG_VERSION")))
+            .https_only(!plain)
+            .build()?;
+        let authorization = match credentials {
+            RegistryAuth::Bearer(token) => authorization("Bearer", token),
+            RegistryAuth::Anonymous | RegistryAuth::Basic(..) => None,
+        };
+        let scheme = if plain { "http" } else { "https" };
+        Ok(Session { http, reference, credentials, scheme, authorization })
+    }
+
+    /// Gets what lies at `path` beneath the image's repository, if it has no more than `max_bytes`.
+    ///
+    /// # Errors
+    /// [`Failure`]
+    pub async fn get(&mut self, path: &str, accept: &str, max_bytes: u64) -> Result<Vec<u8>, Failure> {
+        let (registry, repository) = (self.reference.resolve_registry(), self.reference.repository());
+        let url = format!("{}://{registry}/v2/{repository}/{path}", self.scheme);
+        let mut response = self.send(&url, accept).await?;
+        if response.status() == StatusCode::UNAUTHORIZED
+            && let Some(authorization) = self.authorize(&response).await?
+        {
+            self.authorization = Some(authorization);
+            response = self.send(&url, accept).await?;
+        }
+        match response.status() {
+            StatusCode::OK => read(response, max_bytes).await,
+            _ => Err(refused(response).await),
+        }
+    }
+
+    async fn send(&self, url: &str, accept: &str) -> Result<Response, Failure> {
+        let request = self.http.get(url).header(ACCEPT, accept);
+        let request = match &self.authorization {
+            Some(authorization) => request.header(AUTHORIZATION, authorization.clone()),
+            None => request,
+        };
+        Ok(request.send().await?)
+    }
+
+    /// What to send so that a request that was refused is not, if there is anything.
+    async fn authorize(&self, refused: &Response) -> Result<Option<HeaderValue>, Failure> {
+        let headers = refused.headers().get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
+        let challenges: Vec<_> = headers.flat_map(|header| ChallengeParser::new(header).flatten()).collect();
+        let bearer_challenge = challenges.iter().find(|challenge| challenge.scheme.eq_ignore_ascii_case("bearer"));
+        if let Some(challenge) = bearer_challenge {
+            let parameter = |name: &str| {
+                let mut all = challenge.params.iter();
+                all.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_unescaped())
+            };
+            let scope = format!("repository:{}:pull", self.reference.repository());
+            let query = [("scope", Some(scope)), ("service", parameter("service"))];
+            let query = query.into_iter().filter_map(|(name, value)| Some((name, value?)));
+            let realm = parameter("realm").ok_or(Failure::Challenge)?;
+            let url = Url::parse_with_params(&realm, query).map_err(|_| Failure::Challenge)?;
+            return self.token(url).await.map(Some);
+        }
+        Ok(self.basic())
+    }
+
+    async fn token(&self, url: Url) -> Result<HeaderValue, Failure> {
+        #[derive(Deserialize)]
+        struct Answer {
+            token: Option<String>,
+            access_token: Option<String>,
+        }
+        let mut request = self.http.get(url);
+        if let Some(basic) = self.basic() {
+            request = request.header(AUTHORIZATION, basic);
+        }
+        let response = request.send().await?;
+        if response.status() != StatusCode::OK {
+            return Err(refused(response).await);
+        }
+        let answer = read(response, MAX_TOKEN_BYTES).await.map_err(|failure| match failure {
+            Failure::TooLarge { .. } => Failure::Token,
+            failure => failure,
+        })?;
+        let answer: Answer = serde_json::from_slice(&answer).map_err(|_| Failure::Token)?;
+        let token = answer.token.or(answer.access_token);
+        token.and_then(|token| authorization("Bearer", &token)).ok_or(Failure::Token)
+    }
+
+    fn basic(&self) -> Option<HeaderValue> {
+        match self.credentials {
+            RegistryAuth::Basic(user, password) => {
+                authorization("Basic", &STANDARD.encode(format!("{user}:{password}")))
+            }
+            RegistryAuth::Anonymous | RegistryAuth::Bearer(_) => None,
+        }
+    }
+}
+
+fn authorization(scheme: &str, credentials: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::try_from(format!("{scheme} {credentials}")).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+async fn read(mut response: Response, max_bytes: u64) -> Result<Vec<u8>, Failure> {
+    let too_large = |length: u64| length > max_bytes;
+    if response.content_length().is_some_and(too_large) {
+        return Err(Failure::TooLarge { max_bytes });
+    }
+    let mut bytes = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        if too_large((bytes.len() + chunk.len()) as u64) {
+            return Err(Failure::TooLarge { max_bytes });
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+/// What the registry says about its refusal; nothing when it says it at too great length or not as it should.
+async fn refused(response: Response) -> Failure {
+    let status = response.status();
+    let body = read(response, MAX_REASON_BYTES).await.unwrap_or_default();
+    let errors = serde_json::from_slice::<OciEnvelope>(&body).map_or(Vec::new(), |envelope| envelope.errors);
+    let reasons = errors.iter().filter(|error| !error.message.is_empty()).map(|error| format!(": {}", error.message));
+    Failure::Status { status, reasons: reasons.collect() }
+}
+
+/// An error with its sources, which most HTTP errors say the interesting part in.
+fn chain(error: &reqwest::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
