@@ -17,12 +17,12 @@ use k8w_apiserver::pki::{Pki, ServerNames};
 use k8w_apiserver::plugins::{ConnectError, NodeConnector};
 use k8w_apiserver::{ApiServer, UserInfo};
 use k8w_controllers::config::IngressAddress;
-use k8w_networking::{Network, ingress, node_port};
+use k8w_networking::{Network, ingress};
 use k8w_runtime::agent::Node;
 use k8w_runtime::image::LocalImages;
 use k8w_runtime::server::NodeService;
 use k8w_runtime::wasm::{WasmConfig, WasmEngine};
-use k8w_runtime::{NodeConfig, network_sync};
+use k8w_runtime::{NodeConfig, network_sync, node_ports};
 use k8w_storage::blob::BlobStore;
 use k8w_storage::datastore::embedded::Embedded;
 use kube::Client;
@@ -115,7 +115,8 @@ impl Cluster {
         tasks.spawn(ended("node agent", node.run(shutdown.clone())));
 
         let network_client = client(&api, NETWORK, "system:authenticated");
-        let sync = network_sync::run(network_client, network.clone(), config.node_name.clone(), shutdown.clone());
+        let sync =
+            network_sync::run(network_client.clone(), network.clone(), config.node_name.clone(), shutdown.clone());
         tasks.spawn(async move {
             sync.await;
             drop(registration);
@@ -128,10 +129,8 @@ impl Cluster {
             shutdown.clone(),
         );
         tasks.spawn(ended("ingress", doors));
-        let refused = |address: SocketAddr, error: &std::io::Error| {
-            tracing::warn!("node port {address} cannot be opened: {error}");
-        };
-        tasks.spawn(node_port::serve(network, vec![config.address], refused, shutdown.clone()));
+        let name = config.node_name.clone();
+        tasks.spawn(node_ports::run(network_client, network, vec![config.address], name, shutdown.clone()));
         let controllers = controllers_config(&config, &pki);
         let controllers = k8w_controllers::run(client(&api, CONTROLLERS, MASTERS), controllers, shutdown.clone());
         tasks.spawn(ended("controllers", controllers));

@@ -31,6 +31,7 @@ pub use endpoint::{Body, BodyError, Endpoint, Handler, PodIdentity};
 pub use listener::{AcceptQueue, Incoming, PodListener};
 pub use network::{Config, Network, Refused};
 pub use registry::Registration;
+pub use service::ServiceName;
 pub use stream::Stream;
 pub use tables::{Objects, Tables};
 pub use tls::TlsError;

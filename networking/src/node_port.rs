@@ -1,6 +1,6 @@
 //! The node's own ports that Services have: listeners that come and go with the tables.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -12,18 +12,26 @@ use tokio_util::sync::CancellationToken;
 
 use crate::accept;
 use crate::network::Network;
-use crate::service::Protocol;
+use crate::service::{Protocol, ServiceName, ServicePort};
 use crate::stack::{self, Door};
 
 /// A port that was taken is tried again after this time.
-const RETRY_INTERVAL: Duration = Duration::from_secs(5);
+pub const RETRY_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A node port that cannot be opened now.
+#[derive(Clone, Copy, Debug)]
+pub struct Unavailable<'a> {
+    pub service: &'a ServiceName,
+    pub address: SocketAddr,
+    pub error: &'a io::Error,
+}
 
 /// Listens on the node ports of the network's tables, at each of `addresses`, until `stop`. A port that cannot be bound is
 /// told to `failed`, once, and tried again; the others are served all the same.
 pub async fn serve(
     network: Arc<Network>,
     addresses: Vec<IpAddr>,
-    failed: impl Fn(SocketAddr, &io::Error),
+    failed: impl Fn(Unavailable<'_>),
     stop: CancellationToken,
 ) {
     let mut changes = network.changes();
@@ -33,14 +41,17 @@ pub async fn serve(
     loop {
         let wanted = wanted(&network, &addresses);
         open.retain(|address, listener| {
-            let keep = wanted.contains(address);
+            let keep = wanted.contains_key(address);
             if !keep {
                 listener.cancel();
             }
             keep
         });
-        reported.retain(|address| wanted.contains(address));
-        for address in wanted.iter().filter(|address| !open.contains_key(*address)).copied().collect::<Vec<_>>() {
+        reported.retain(|address| wanted.contains_key(address));
+        for (address, service) in wanted {
+            if open.contains_key(&address) {
+                continue;
+            }
             match TcpListener::bind(address).await {
                 Ok(listener) => {
                     reported.remove(&address);
@@ -50,7 +61,7 @@ pub async fn serve(
                 }
                 Err(error) => {
                     if reported.insert(address) {
-                        failed(address, &error);
+                        failed(Unavailable { service: &service, address, error: &error });
                     }
                 }
             }
@@ -65,10 +76,11 @@ pub async fn serve(
     while listeners.join_next().await.is_some() {}
 }
 
-fn wanted(network: &Network, addresses: &[IpAddr]) -> BTreeSet<SocketAddr> {
+fn wanted(network: &Network, addresses: &[IpAddr]) -> BTreeMap<SocketAddr, ServiceName> {
     let tables = network.load_tables();
-    let ports = tables.node_ports().filter(|(_, protocol)| *protocol == Protocol::Tcp);
-    ports.flat_map(|(port, _)| addresses.iter().map(move |ip| SocketAddr::new(*ip, port))).collect()
+    let ports = tables.node_ports().filter(|(_, port)| port.protocol == Protocol::Tcp);
+    let at = |ip: &IpAddr, number, port: &ServicePort| (SocketAddr::new(*ip, number), port.service.clone());
+    ports.flat_map(|(number, port)| addresses.iter().map(move |ip| at(ip, number, port))).collect()
 }
 
 async fn listen(network: Arc<Network>, listener: TcpListener, port: u16, stop: CancellationToken) {

@@ -74,9 +74,9 @@ impl Tables {
         self.node_ports.get(&(port, protocol))
     }
 
-    /// Every node port, in order.
-    pub fn node_ports(&self) -> impl Iterator<Item = (u16, Protocol)> {
-        self.node_ports.keys().copied()
+    /// Every port of the node that leads to a Service, in order.
+    pub fn node_ports(&self) -> impl Iterator<Item = (u16, &ServicePort)> {
+        self.node_ports.iter().map(|((number, _), port)| (*number, &**port))
     }
 
     /// The ports of a Service; `None` when there is no such Service.
@@ -156,8 +156,8 @@ endpoint_slices:
             lines.push(format!("{address} {protocol:?} {} {:?} -> {targets:?}", port.service, port.affinity));
         }
         lines.sort();
-        for (port, protocol) in tables.node_ports() {
-            lines.push(format!("node port {port} {protocol:?} {}", tables.node_port(port, protocol).unwrap().service));
+        for (number, port) in tables.node_ports() {
+            lines.push(format!("node port {number} {:?} {}", port.protocol, port.service));
         }
         expect![[r#"
             10.96.0.7:53 Udp default/web None -> []

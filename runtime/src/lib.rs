@@ -8,6 +8,7 @@
 //! * [`recorder`]: Events about pods and the node.
 //! * [`config`]: what a node is told when it starts.
 //! * [`network_sync`]: keeps the network tables up to date with the API.
+//! * [`node_ports`]: serves the node ports of Services.
 //! * [`engine`]: the contract between the agent and whatever runs a container. It consists of messages.
 //! * [`wasm`]: the wasmtime engine, and [`host`]: what a component can import.
 //!
@@ -20,6 +21,7 @@ pub mod host;
 pub mod image;
 pub mod network_sync;
 pub mod node;
+pub mod node_ports;
 pub mod pod;
 pub mod recorder;
 pub mod server;

@@ -41,10 +41,15 @@ pub struct Note {
 }
 
 impl Recorder {
-    /// A recorder, and the task that writes what it is given until the recorder is dropped.
-    pub fn new(client: Client, node: &str) -> (Recorder, impl Future<Output = ()> + Send + use<>) {
+    /// A recorder for a component of a node, and the task that writes what it is given until the recorder is dropped.
+    pub fn new(
+        client: Client,
+        component: &'static str,
+        node: &str,
+    ) -> (Recorder, impl Future<Output = ()> + Send + use<>) {
         let (queue, notes) = mpsc::channel(QUEUE_EVENTS);
-        let writer = Writer { client, node: node.to_owned(), seen: HashMap::new(), objects: HashMap::new() };
+        let node = node.to_owned();
+        let writer = Writer { client, component, node, seen: HashMap::new(), objects: HashMap::new() };
         (Recorder { queue }, writer.run(notes))
     }
 
@@ -64,6 +69,18 @@ impl Recorder {
     /// Records an event about a pod, or about one of its containers.
     pub fn pod(&self, pod: &Pod, container: Option<&str>, warning: bool, reason: &str, message: impl Into<String>) {
         let object = reference(pod, container);
+        self.record(Note { object, warning, reason: reason.to_owned(), message: message.into() });
+    }
+
+    /// Records an event about a node.
+    pub fn node(&self, name: &str, warning: bool, reason: &str, message: impl Into<String>) {
+        let object = ObjectReference {
+            kind: Some("Node".to_owned()),
+            name: Some(name.to_owned()),
+            // Events about nodes have always carried the name for a uid.
+            uid: Some(name.to_owned()),
+            ..Default::default()
+        };
         self.record(Note { object, warning, reason: reason.to_owned(), message: message.into() });
     }
 }
@@ -100,6 +117,7 @@ struct Tokens {
 
 struct Writer {
     client: Client,
+    component: &'static str,
     node: String,
     seen: HashMap<Key, Seen>,
     objects: HashMap<String, Tokens>,
@@ -178,8 +196,8 @@ impl Writer {
             count: Some(1),
             first_timestamp: Some(now.clone()),
             last_timestamp: Some(now),
-            source: Some(EventSource { component: Some("kubelet".to_owned()), host: Some(self.node.clone()) }),
-            reporting_component: Some("kubelet".to_owned()),
+            source: Some(EventSource { component: Some(self.component.to_owned()), host: Some(self.node.clone()) }),
+            reporting_component: Some(self.component.to_owned()),
             reporting_instance: Some(self.node.clone()),
             ..Default::default()
         }

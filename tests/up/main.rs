@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::collections::{BTreeMap, HashSet};
 use std::net::TcpListener;
 use std::path::Path;
+use std::sync::Mutex;
 
 use k8w_testkit::{ClusterOptions, TestCluster, eventually, get, run};
 
@@ -64,6 +66,29 @@ fn components_reach_each_other_by_service_name() {
 }
 
 #[test]
+fn a_node_port_in_use_is_told_on_its_service_and_taken_when_it_is_free() {
+    let cluster = start(ClusterOptions { dir: Some(repo("examples/hello")), ..ClusterOptions::default() });
+    let kubectl = cluster.kubectl();
+    let port = kubectl.ok(&["get", "service", "hello", "-o", "jsonpath={.spec.ports[0].nodePort}"]);
+    let address: std::net::SocketAddr = format!("127.0.0.1:{port}").parse().unwrap();
+    kubectl.ok(&["patch", "service", "hello", "-p", "{\"spec\": {\"type\": \"ClusterIP\"}}"]);
+    let taken = eventually("the port is given back", || TcpListener::bind(address).map_err(|error| error.to_string()));
+    let patch =
+        format!("{{\"spec\": {{\"type\": \"NodePort\", \"ports\": [{{\"port\": 80, \"nodePort\": {port}}}]}}}}");
+    kubectl.ok(&["patch", "service", "hello", "-p", &patch]);
+    let described = eventually("the service says so", || {
+        let described = kubectl.ok(&["describe", "service", "hello"]);
+        if described.contains("FailedToOpenNodePort") { Ok(described) } else { Err(described) }
+    });
+    assert!(described.contains(&format!("Node port {port} cannot be opened on 127.0.0.1: Address already in use")));
+    drop(taken);
+    eventually("the port answers", || match get(address, "localhost", "/") {
+        Ok(answer) if answer.status == 200 => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+}
+
+#[test]
 fn a_stopped_cluster_comes_back_as_it_was() {
     let folder = tempfile::tempdir().unwrap();
     let data_dir = folder.path().join("data");
@@ -83,28 +108,44 @@ fn a_stopped_cluster_comes_back_as_it_was() {
     assert!(answer.body.starts_with("Hello from hello-"));
 }
 
+/// Restart counts and readiness of hello's pods by name, when there are three of them.
+fn hello_pods(cluster: &TestCluster) -> Result<BTreeMap<String, (u32, bool)>, String> {
+    let columns = "jsonpath={range .items[*]}{.metadata.name} {.status.containerStatuses[0].restartCount} \
+                   {.status.containerStatuses[0].ready}{'\\n'}{end}";
+    let listed = cluster.kubectl().ok(&["get", "pods", "-l", "app=hello", "-o", columns]);
+    let pod = |line: &str| {
+        let mut words = line.split(' ');
+        let (name, restarts, ready) = (words.next()?, words.next()?, words.next()?);
+        Some((name.to_owned(), (restarts.parse().ok()?, ready == "true")))
+    };
+    let pods: BTreeMap<_, _> = listed.lines().filter_map(pod).collect();
+    if pods.len() == 3 { Ok(pods) } else { Err(listed) }
+}
+
 #[test]
-fn acknowledged_writes_survive_a_kill() {
+fn acknowledged_writes_survive_a_kill_and_pods_are_restarted() {
+    const WRITERS: usize = 8;
+    const BATCHES: usize = 5;
+    const BATCH: usize = 25;
+    const WRITES: usize = WRITERS * BATCHES * BATCH;
+    const _: () = assert!(WRITES == 1_000);
     let folder = tempfile::tempdir().unwrap();
     let data_dir = folder.path().join("data");
     let options = || ClusterOptions { data_dir: Some(data_dir.clone()), ..ClusterOptions::default() };
     let mut cluster = start(ClusterOptions { dir: Some(repo("examples/hello")), ..options() });
+    let before = hello_pods(&cluster).unwrap();
+    assert!(before.values().all(|pod| *pod == (0, true)), "{before:?}");
     // Writers go on until the server is gone under them; each remembers what was acknowledged.
-    let acknowledged = std::sync::Mutex::new(Vec::new());
+    let acknowledged = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
-        for writer in 0..4 {
+        for writer in 0..WRITERS {
             let (kubectl, acknowledged) = (cluster.kubectl().clone(), &acknowledged);
             scope.spawn(move || {
-                for batch in 0..10 {
-                    let names: Vec<String> = (0..25).map(|n| format!("w{writer}-{batch}-{n}")).collect();
-                    let manifests: String = names
-                        .iter()
-                        .map(|name| {
-                            format!(
-                                "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata: {{a: b}}\n"
-                            )
-                        })
-                        .collect();
+                for batch in 0..BATCHES {
+                    let manifest = |n| {
+                        format!("---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: w{writer}-{batch}-{n}}}\n")
+                    };
+                    let manifests: String = (0..BATCH).map(manifest).collect();
                     let outcome = kubectl.run_with_input(&["create", "-f", "-"], &manifests);
                     let created = outcome.stdout.lines().filter_map(|line| {
                         line.strip_prefix("configmap/")?.strip_suffix(" created").map(str::to_owned)
@@ -116,23 +157,28 @@ fn acknowledged_writes_survive_a_kill() {
                 }
             });
         }
-        eventually("enough writes are acknowledged", || {
+        eventually("the writes are under way", || {
             let count = acknowledged.lock().unwrap().len();
-            if count >= 400 { Ok(()) } else { Err(format!("{count} writes")) }
+            if count >= WRITES / 3 { Ok(()) } else { Err(format!("{count} writes")) }
         });
         cluster.kill();
     });
+    let acknowledged = acknowledged.into_inner().unwrap();
+    assert!(acknowledged.len() < WRITES, "the kill came after all writes");
     drop(cluster);
+
     let cluster = start(options());
     let stored = cluster.kubectl().ok(&["get", "configmaps", "-o", "jsonpath={.items[*].metadata.name}"]);
-    let stored: std::collections::HashSet<&str> = stored.split(' ').collect();
-    let acknowledged = acknowledged.into_inner().unwrap();
+    let stored: HashSet<&str> = stored.split(' ').collect();
     let lost: Vec<_> = acknowledged.iter().filter(|name| !stored.contains(name.as_str())).collect();
     assert!(lost.is_empty(), "{} of {} acknowledged writes are lost: {lost:?}", lost.len(), acknowledged.len());
-    eventually("pods come back", || match get(cluster.ingress_http(), "hello.localhost", "/") {
-        Ok(answer) if answer.status == 200 => Ok(()),
-        other => Err(format!("{other:?}")),
+    // The same pods, each restarted once.
+    let expected: BTreeMap<_, _> = before.into_keys().map(|name| (name, (1, true))).collect();
+    eventually("pods come back", || match hello_pods(&cluster)? {
+        pods if pods == expected => Ok(()),
+        pods => Err(format!("{pods:?}")),
     });
+    assert_eq!(get(cluster.ingress_http(), "hello.localhost", "/").unwrap().status, 200);
 }
 
 #[test]

@@ -120,7 +120,9 @@ const ROLES: &[Role] = &[
         "k8w:network",
         &["k8w:network"],
         &[
-            On("list watch", "", "services secrets"),
+            On(READ, "", "services"),
+            On("list watch", "", "secrets"),
+            On("create patch", "", "events"),
             On("list watch", "discovery.k8s.io", "endpointslices"),
             On("list watch", "networking.k8s.io", "ingresses ingressclasses"),
         ],

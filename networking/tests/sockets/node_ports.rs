@@ -13,10 +13,12 @@ use crate::harness::*;
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// Serves node ports on loopback; failures arrive on the channel.
-fn start(network: &Arc<Network>) -> (mpsc::UnboundedReceiver<SocketAddr>, DropGuard) {
+fn start(network: &Arc<Network>) -> (mpsc::UnboundedReceiver<(String, SocketAddr)>, DropGuard) {
     let (failures, receiver) = mpsc::unbounded_channel();
     let stop = CancellationToken::new();
-    let failed = move |address, _: &std::io::Error| failures.send(address).unwrap();
+    let failed = move |port: node_port::Unavailable<'_>| {
+        failures.send((port.service.to_string(), port.address)).unwrap();
+    };
     tokio::spawn(node_port::serve(network.clone(), vec![LOCALHOST], failed, stop.clone()));
     (receiver, stop.drop_guard())
 }
@@ -133,7 +135,7 @@ async fn a_port_in_use_is_reported_and_taken_when_it_is_free() {
     );
     network.update(cluster.tables());
     let failed = tokio::time::timeout(PATIENCE, failures.recv()).await.unwrap();
-    assert_eq!(failed, Some(SocketAddr::new(LOCALHOST, taken)));
+    assert_eq!(failed, Some(("default/taken".to_owned(), SocketAddr::new(LOCALHOST, taken))));
     assert_eq!(Client::over(connect(free).await).await.get("any", "/").await.0, StatusCode::OK);
     drop(other);
     // Any change of the tables is an occasion to try again.

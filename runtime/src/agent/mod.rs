@@ -12,6 +12,7 @@
 //! event. What a pod does next is decided by [`crate::pod::state`].
 
 mod address;
+mod garbage;
 mod hooks;
 mod jobs;
 mod launch;
@@ -131,7 +132,7 @@ impl Node {
         }
         let (results_sender, results) = mpsc::channel(RESULTS);
         let (references_sender, references) = mpsc::channel(RESULTS);
-        let (recorder, record_events) = Recorder::new(client.clone(), &config.name);
+        let (recorder, record_events) = Recorder::new(client.clone(), "kubelet", &config.name);
         let shared = Shared::new(config, client, engine, blobs, network, recorder, results_sender, references_sender);
         let record_events = Box::pin(record_events);
         Ok(Node { shared: Arc::new(shared), engine_events, results, references, record_events })
@@ -152,6 +153,7 @@ impl Node {
         let tasks = TaskTracker::new();
         tasks.spawn(until(shutdown.clone(), record_events));
         tasks.spawn(until(shutdown.clone(), watch_services(shared.clone())));
+        tasks.spawn(until(shutdown.clone(), garbage::run(shared.clone())));
         let keeper = Keeper {
             client: shared.client.clone(),
             config: shared.config.clone(),
@@ -316,6 +318,7 @@ impl Agent {
                 for uid in gone {
                     self.process(&uid, state::Event::Removed);
                 }
+                self.shared.pods.all_are_here();
                 tokio::spawn(jobs::sweep(std::mem::take(&mut self.leftovers), listed));
             }
             watcher::Event::Apply(pod) => self.applied(pod),

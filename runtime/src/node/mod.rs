@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
-use k8s_openapi::api::core::v1::{Node, ObjectReference};
+use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams, PostParams};
@@ -21,7 +21,7 @@ pub use machine::Machine;
 pub use object::{Inventory, KUBELET_VERSION, RUNTIME_HANDLER, allocatable, node, status};
 
 use crate::config::NodeConfig;
-use crate::recorder::{Note, Recorder};
+use crate::recorder::Recorder;
 
 /// Namespace of the nodes' Leases.
 const LEASE_NAMESPACE: &str = "kube-node-lease";
@@ -52,7 +52,7 @@ impl Keeper {
         loop {
             match self.try_register().await {
                 Ok(node) => {
-                    self.record(&node, "Starting", "Starting kubelet.");
+                    self.recorder.node(&self.config.name, false, "Starting", "Starting kubelet.");
                     return Some(node.metadata.uid.unwrap_or_default());
                 }
                 Err(error) => tracing::warn!(%error, "the node could not be registered, trying again"),
@@ -104,7 +104,8 @@ impl Keeper {
         let patch = Patch::Strategic(json!({ "status": new }));
         let node = api.patch_status(&self.config.name, &PatchParams::default(), &patch).await?;
         if became_ready {
-            self.record(&node, "NodeReady", &format!("Node {} status is now: NodeReady", self.config.name));
+            let name = &self.config.name;
+            self.recorder.node(name, false, "NodeReady", format!("Node {name} status is now: NodeReady"));
         }
         Ok(node)
     }
@@ -140,17 +141,6 @@ impl Keeper {
             }),
         };
         api.create(&PostParams::default(), &lease).await.map(drop)
-    }
-
-    fn record(&self, node: &Node, reason: &str, message: &str) {
-        let object = ObjectReference {
-            kind: Some("Node".to_owned()),
-            name: node.metadata.name.clone(),
-            // Events about nodes have always carried the name for a uid.
-            uid: node.metadata.name.clone(),
-            ..Default::default()
-        };
-        self.recorder.record(Note { object, warning: false, reason: reason.to_owned(), message: message.to_owned() });
     }
 }
 
