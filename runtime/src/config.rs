@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use ipnet::Ipv4Net;
 
+use crate::image::garbage::Policy;
+
 /// Settings of one node. The command line fills it; nothing here is read from the environment.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
@@ -30,6 +32,8 @@ pub struct NodeConfig {
     pub cluster_domain: String,
     /// Memory that pods may request; the machine's own when not given.
     pub allocatable_memory_bytes: Option<u64>,
+    /// When pulled images that nothing uses are removed.
+    pub image_gc: Policy,
 }
 
 impl NodeConfig {
@@ -51,6 +55,7 @@ impl NodeConfig {
             insecure_registries: Vec::new(),
             cluster_domain: "cluster.local".to_owned(),
             allocatable_memory_bytes: None,
+            image_gc: Policy::default(),
         }
     }
 }

@@ -8,6 +8,7 @@
 //! channel that the engine was given at construction exactly one [`EngineEvent::Started`] followed by exactly one
 //! [`EngineEvent::Exited`], the latter also when [`Engine::stop`] asked for it. A `start` that fails sends no event.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -37,6 +38,9 @@ pub trait Engine: Send + Sync + 'static {
     /// Stops accepting work, lets what runs drain for `grace`, then interrupts it. Returns at once; `Exited` follows.
     /// A second call with a shorter grace shortens the first. Unknown and ended containers are ignored.
     async fn stop(&self, id: &ContainerId, grace: Duration);
+
+    /// Gives back what was kept of images whose digests are not among these and that no container runs.
+    async fn keep_prepared(&self, digests: &HashSet<String>);
 
     /// What a running container uses; `None` when it does not run.
     async fn stats(&self, id: &ContainerId) -> Option<Stats>;

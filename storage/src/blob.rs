@@ -116,6 +116,11 @@ impl BlobStore {
         Ok(store)
     }
 
+    /// Where the blobs lie, for who measures the disk.
+    pub fn folder(&self) -> &Path {
+        &self.blobs
+    }
+
     /// Begins a blob whose content comes piece by piece.
     pub fn writer(&self) -> io::Result<BlobWriter> {
         let file = NamedTempFile::new_in(&self.unfinished)?;

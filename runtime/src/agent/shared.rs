@@ -128,11 +128,13 @@ pub struct PodTable {
     pods: Arc<RwLock<ByName>>,
     /// Counts changes.
     version: Arc<watch::Sender<u64>>,
+    /// Whether every pod of the node is here.
+    listed: Arc<watch::Sender<bool>>,
 }
 
 impl Default for PodTable {
     fn default() -> PodTable {
-        PodTable { pods: Arc::default(), version: Arc::new(watch::channel(0).0) }
+        PodTable { pods: Arc::default(), version: Arc::new(watch::channel(0).0), listed: Arc::default() }
     }
 }
 
@@ -145,6 +147,16 @@ impl PodTable {
 
     pub fn all(&self) -> Vec<Arc<Pod>> {
         self.pods.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Waits until the pods that the API has for this node have been here once.
+    pub(super) async fn listed(&self) {
+        // The sender is this table's own.
+        let _ = self.listed.subscribe().wait_for(|listed| *listed).await;
+    }
+
+    pub(super) fn all_are_here(&self) {
+        self.listed.send_replace(true);
     }
 
     /// Waits until an attempt of a container no longer runs, or its pod is gone.

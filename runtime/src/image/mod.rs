@@ -6,9 +6,11 @@
 //! * [`artifact`]: which of a manifest's layers is the component.
 //! * [`registry`]: what is asked of an OCI registry, and what is believed of its answers; [`session`]: the requests.
 //! * [`keyring`]: credentials from a pod's pull secrets.
+//! * [`garbage`]: which images go when the disk fills up.
 //! * [`layer`]: finds the entrypoint in the layers of a container image.
 
 mod artifact;
+pub mod garbage;
 mod keyring;
 mod layer;
 mod registry;
@@ -17,12 +19,14 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use k8s_openapi::api::core::v1::{ContainerImage, Pod};
-use k8w_storage::blob::BlobStore;
+use k8w_storage::blob::{BlobStore, Digest};
 use oci_client::Reference;
 use tokio::sync::{Notify, Semaphore};
 
@@ -48,7 +52,28 @@ pub struct Images {
     pulls: Semaphore,
     /// One pull per reference at a time.
     locks: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    /// By digest, since this process runs.
+    seen: Mutex<HashMap<String, Seen>>,
     changed: Arc<Notify>,
+}
+
+/// When this process first saw an image, and last used it.
+#[derive(Clone, Copy)]
+struct Seen {
+    first: Instant,
+    last_used: Instant,
+}
+
+/// What a collection of images has done.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// How much of the disk was in use that should not be.
+    pub excess_bytes: u64,
+    pub freed_bytes: u64,
+    /// The names that are gone.
+    pub removed: Vec<String>,
+    /// Digests of all components that are left.
+    pub kept: HashSet<String>,
 }
 
 /// What a container asks for.
@@ -90,7 +115,7 @@ pub enum Error {
     #[error("image \"{image}\" is a container image and this node has no CRI runtime to run it: {why}")]
     NotWasm { image: String, why: String },
     #[error("the image store failed: {0}")]
-    Store(#[from] std::io::Error),
+    Store(#[from] io::Error),
 }
 
 impl Error {
@@ -120,7 +145,7 @@ impl Images {
     /// `insecure_registries` are spoken to over plain HTTP, as loopback addresses always are.
     pub fn new(blobs: Arc<BlobStore>, insecure_registries: Vec<String>, changed: Arc<Notify>) -> Images {
         let pulls = Semaphore::new(MAX_PULLS);
-        Images { blobs, insecure_registries, pulls, locks: Mutex::default(), changed }
+        Images { blobs, insecure_registries, pulls, locks: Mutex::default(), seen: Mutex::default(), changed }
     }
 
     /// Makes sure that an image is on this node. `secrets` is asked only when a registry is.
@@ -144,6 +169,7 @@ impl Images {
         {
             let text = format!("Container image \"{name}\" already present on machine");
             request.recorder.pod(request.pod, Some(request.container), false, "Pulled", text);
+            self.mark_used(&image.artifact.digest, Instant::now());
             return Ok(image);
         }
         if request.policy == Policy::Never {
@@ -177,6 +203,7 @@ impl Images {
         })?;
         let size = pulled.component.len();
         let image = store::keep(&self.blobs, reference, &pulled)?;
+        self.mark_used(&image.artifact.digest, Instant::now());
         let (took, waiting) = (begun.elapsed(), waited_from.elapsed());
         emit(
             "Pulled",
@@ -188,6 +215,69 @@ impl Images {
         );
         self.changed.notify_one();
         Ok(image)
+    }
+
+    /// Where images lie, for who measures the disk.
+    pub fn folder(&self) -> &Path {
+        self.blobs.folder()
+    }
+
+    /// Removes what the policy says of the images that were pulled and that none of the names `in_use` stands for, and
+    /// content that has no name any more. What was loaded by hand stays: it could not be pulled again. Blocks.
+    ///
+    /// # Errors
+    /// When the store cannot be read or changed.
+    pub fn collect(
+        &self,
+        in_use: &HashSet<String>,
+        policy: garbage::Policy,
+        disk: garbage::Disk,
+        now: Instant,
+    ) -> io::Result<Collected> {
+        let in_use: HashSet<String> =
+            in_use.iter().filter_map(|name| Some(name.parse::<Reference>().ok()?.whole())).collect();
+        let stored = store::all(&self.blobs)?;
+        let mut candidates = Vec::new();
+        for (digest, image) in &stored {
+            let is_used = image.names.iter().any(|name| in_use.contains(name));
+            let seen =
+                if is_used { self.mark_used(&digest.to_string(), now) } else { self.see(&digest.to_string(), now) };
+            if !is_used && !image.loaded {
+                let (first_seen, last_used) = (seen.first, seen.last_used);
+                let size_bytes = image.size_bytes;
+                candidates.push(garbage::Candidate { digest: *digest, size_bytes, first_seen, last_used });
+            }
+        }
+        let mut collected = Collected { excess_bytes: policy.excess_bytes(disk), ..Collected::default() };
+        for image in policy.choose(candidates, collected.excess_bytes, now) {
+            for name in &stored[&image.digest].names {
+                // A container asks for it at this very moment.
+                let lock = self.lock_for(name);
+                let Ok(_alone) = lock.try_lock() else { continue };
+                store::remove(&self.blobs, name)?;
+                collected.removed.push(name.clone());
+            }
+            collected.freed_bytes += image.size_bytes;
+        }
+        self.blobs.remove_unreferenced(policy.min_age)?;
+        collected.kept = self.blobs.list()?.iter().map(Digest::to_string).collect();
+        self.lock_seen().retain(|digest, _| collected.kept.contains(digest));
+        Ok(collected)
+    }
+
+    fn mark_used(&self, digest: &str, now: Instant) -> Seen {
+        let mut all = self.lock_seen();
+        let seen = all.entry(digest.to_owned()).or_insert(Seen { first: now, last_used: now });
+        seen.last_used = now;
+        *seen
+    }
+
+    fn see(&self, digest: &str, now: Instant) -> Seen {
+        *self.lock_seen().entry(digest.to_owned()).or_insert(Seen { first: now, last_used: now })
+    }
+
+    fn lock_seen(&self) -> std::sync::MutexGuard<'_, HashMap<String, Seen>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_for(&self, key: &str) -> Arc<tokio::sync::Mutex<()>> {

@@ -3,6 +3,7 @@
 //! A pulled image has a second name, [`MANIFEST`] and its own, that stands for its manifest, by whose digest the image
 //! is known to the world. An image that was loaded by hand has no manifest and is known by its component.
 
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -88,27 +89,48 @@ pub(super) fn keep(blobs: &BlobStore, reference: &Reference, pulled: &Pulled) ->
     Ok(image(reference, digest, path, &pulled.manifest_digest))
 }
 
-/// All images, the largest first.
+/// A component with all the names that stand for it.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Stored {
+    pub names: Vec<String>,
+    pub size_bytes: u64,
+    /// One of the names was loaded by hand: nobody could bring it back.
+    pub loaded: bool,
+}
+
+/// Everything that is an image.
+pub(super) fn all(blobs: &BlobStore) -> io::Result<BTreeMap<Digest, Stored>> {
+    let refs = blobs.refs()?;
+    let pulled: HashSet<&str> = refs.iter().filter_map(|(name, _)| name.strip_prefix(MANIFEST)).collect();
+    let mut images: BTreeMap<Digest, Stored> = BTreeMap::new();
+    for (name, digest) in refs.iter().filter(|(name, _)| !name.starts_with(MANIFEST)) {
+        let Some(path) = blobs.path(digest) else { continue };
+        let image = images.entry(*digest).or_default();
+        image.names.push(name.clone());
+        image.size_bytes = path.metadata()?.len();
+        image.loaded |= !pulled.contains(name.as_str());
+    }
+    Ok(images)
+}
+
+/// All images as a node shows them, the largest first.
 pub(super) fn list(blobs: &BlobStore) -> Vec<ContainerImage> {
-    let names = match blobs.refs() {
-        Ok(names) => names,
-        Err(error) => {
-            tracing::warn!(%error, "the images on this node could not be listed");
-            return Vec::new();
-        }
-    };
-    let size = |digest: &Digest| {
-        let path = blobs.path(digest)?;
-        i64::try_from(path.metadata().ok()?.len()).ok()
-    };
-    let component = |(name, _): &&(String, Digest)| name.parse::<Reference>().is_ok() && !name.starts_with(MANIFEST);
-    let mut images: Vec<ContainerImage> = names
-        .iter()
-        .filter(component)
-        .map(|(name, digest)| ContainerImage { names: Some(vec![name.clone()]), size_bytes: size(digest) })
+    let images = all(blobs).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the images on this node could not be listed");
+        BTreeMap::new()
+    });
+    let mut images: Vec<ContainerImage> = images
+        .into_values()
+        .map(|image| ContainerImage { size_bytes: i64::try_from(image.size_bytes).ok(), names: Some(image.names) })
         .collect();
     images.sort_by_key(|image| std::cmp::Reverse(image.size_bytes));
     images
+}
+
+/// Forgets an image's name; its content goes when it has no other.
+pub(super) fn remove(blobs: &BlobStore, name: &str) -> io::Result<()> {
+    blobs.remove_ref(name)?;
+    blobs.remove_ref(&format!("{MANIFEST}{name}")).map(drop)
 }
 
 fn image(reference: &Reference, digest: Digest, path: PathBuf, known_by: &str) -> Image {
@@ -151,6 +173,24 @@ mod tests {
         assert_eq!(found.id, format!("localhost/hello@{digest}"));
         assert_eq!(list(&images.blobs)[0].names.as_deref(), Some(&["localhost/hello:latest".to_owned()][..]));
         assert_eq!(find(&images.blobs, &"hello".parse().unwrap()).unwrap(), None);
+    }
+
+    #[test]
+    fn a_component_is_one_image_whatever_its_names() {
+        let root = tempfile::tempdir().unwrap();
+        let blobs = BlobStore::open(root.path()).unwrap();
+        let pulled = Pulled { manifest: "{}".into(), manifest_digest: String::new(), component: b"\0asm".to_vec() };
+        for name in ["registry.test/a:1", "registry.test/a:2"] {
+            keep(&blobs, &name.parse().unwrap(), &pulled).unwrap();
+        }
+        let digest = Digest::of(b"\0asm");
+        let names = vec!["registry.test/a:1".to_owned(), "registry.test/a:2".to_owned()];
+        let expected = |names, loaded| BTreeMap::from([(digest, Stored { names, size_bytes: 4, loaded })]);
+        assert_eq!(all(&blobs).unwrap(), expected(names, false));
+        remove(&blobs, "registry.test/a:1").unwrap();
+        blobs.set_ref("localhost/b:latest", &digest).unwrap();
+        let names = vec!["localhost/b:latest".to_owned(), "registry.test/a:2".to_owned()];
+        assert_eq!(all(&blobs).unwrap(), expected(names, true));
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! Pulls from a registry that speaks just enough of the protocol.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use expect_test::expect;
@@ -14,14 +15,16 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use k8w_storage::blob::Digest;
+use k8w_storage::blob::{BlobStore, Digest};
 use oci_client::Reference;
 use oci_client::secrets::RegistryAuth;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::garbage::{Disk, Policy};
 use super::registry::{self, Error};
+use super::{Images, LocalImages, store};
 
 const COMPONENT: &[u8] = b"\0asm component";
 
@@ -271,4 +274,35 @@ async fn credentials_are_used() {
     assert_eq!(registry.pull("plain", auth).await.unwrap().component, COMPONENT);
     let denied = registry.pull("plain", RegistryAuth::Anonymous).await.unwrap_err();
     assert!(denied.starts_with("failed to pull \"registry/app:plain\": the registry refuses access"), "{denied}");
+}
+
+#[test]
+fn a_full_disk_costs_pulled_images_that_nothing_uses() {
+    let root = tempfile::tempdir().unwrap();
+    let blobs = Arc::new(BlobStore::open(root.path()).unwrap());
+    let images = Images::new(blobs.clone(), Vec::new(), Arc::default());
+    for name in ["registry.test/used:1", "registry.test/idle:1"] {
+        let component = format!("\0asm{name}").into_bytes();
+        let pulled = registry::Pulled { manifest: name.into(), manifest_digest: String::new(), component };
+        store::keep(&blobs, &name.parse().unwrap(), &pulled).unwrap();
+    }
+    let file = root.path().join("file");
+    std::fs::write(&file, b"\0asm by hand").unwrap();
+    let by_hand = LocalImages::new(blobs.clone()).load(&file, "localhost/by-hand").unwrap();
+    let in_use = HashSet::from(["registry.test/used:1".to_owned()]);
+    let start = Instant::now();
+    let policy = Policy { min_age: Duration::ZERO, ..Policy::default() };
+    let collect = |available_bytes: u64, policy| {
+        let disk = Disk { capacity_bytes: 1_000, available_bytes };
+        let collected = images.collect(&in_use, policy, disk, start).unwrap();
+        (collected.removed, collected.excess_bytes, collected.kept.len())
+    };
+    // The components, and the manifests of those that were pulled.
+    assert_eq!(collect(500, policy), (vec![], 0, 5), "the disk is not full");
+    assert_eq!(collect(0, Policy::default()), (vec![], 200, 5), "all were seen just now");
+    assert_eq!(collect(0, policy), (vec!["registry.test/idle:1".to_owned()], 200, 3));
+    assert_eq!(collect(0, policy), (vec![], 200, 3));
+    let left: Vec<String> = blobs.refs().unwrap().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(left, ["localhost/by-hand:latest", "manifest of registry.test/used:1", "registry.test/used:1"]);
+    assert!(blobs.path(&by_hand).is_some());
 }

@@ -4,7 +4,8 @@
 //! code. Files are written once under another name, renamed, and never changed: they are mapped and executed. That only
 //! the node's own user can write to the directory is the trust boundary, and is checked.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
 use std::fs;
 use std::hash::{Hash as _, Hasher};
 use std::io;
@@ -105,6 +106,26 @@ impl Components {
         }
     }
 
+    /// Removes the machine code of images that are neither among `digests` nor in memory, and of other settings and
+    /// versions than this engine's. Returns how many files that were.
+    ///
+    /// # Errors
+    /// When the directory cannot be read or changed.
+    pub async fn keep(&self, digests: &HashSet<String>) -> io::Result<usize> {
+        let mut names = fs::read_dir(&self.dir)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>()?;
+        // Asked after the directory was listed: what is compiled from now on is not in the list.
+        let loaded: Vec<String> = self.lock().keys().cloned().collect();
+        let kept: HashSet<OsString> = digests.iter().chain(&loaded).map(|digest| self.name(digest).into()).collect();
+        names.retain(|name| !kept.contains(name) && !name.to_string_lossy().starts_with(UNFINISHED));
+        for name in &names {
+            match tokio::fs::remove_file(self.dir.join(name)).await {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(names.len())
+    }
+
     /// Drops what failed, unless somebody has succeeded meanwhile.
     fn forget(&self, digest: &str) {
         let mut loaded = self.lock();
@@ -154,6 +175,10 @@ impl Components {
 
     /// Where the machine code of an image lies.
     fn path(&self, digest: &str) -> PathBuf {
+        self.dir.join(self.name(digest))
+    }
+
+    fn name(&self, digest: &str) -> String {
         let mut key = Key(Sha256::new());
         key.0.update(digest.as_bytes());
         key.0.update(WASMTIME_VERSION.as_bytes());
@@ -162,7 +187,7 @@ impl Components {
         for byte in key.0.finalize() {
             name.push_str(&format!("{byte:02x}"));
         }
-        self.dir.join(name)
+        name
     }
 }
 

@@ -140,6 +140,20 @@ pub struct HttpLimits {
     pub memory_wait: Duration,
     /// Requests of one container at the same time; beyond it 503.
     pub concurrent: usize,
+    pub trap_burst: TrapBurst,
+}
+
+/// So many requests that trap within so long a time fail their container.
+#[derive(Clone, Copy, Debug)]
+pub struct TrapBurst {
+    pub traps: usize,
+    pub within: Duration,
+}
+
+impl Default for TrapBurst {
+    fn default() -> Self {
+        TrapBurst { traps: 20, within: Duration::from_secs(10) }
+    }
 }
 
 impl Default for HttpLimits {
@@ -151,6 +165,7 @@ impl Default for HttpLimits {
             after_response: Duration::from_secs(60),
             memory_wait: Duration::from_secs(5),
             concurrent: 1_000,
+            trap_burst: TrapBurst::default(),
         }
     }
 }

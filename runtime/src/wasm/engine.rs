@@ -1,6 +1,6 @@
 //! Starts, stops and reports containers: the [`Engine`] of this node.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
@@ -118,6 +118,14 @@ impl Engine for WasmEngine {
 
     async fn stop(&self, id: &ContainerId, grace: Duration) {
         self.0.stop(id, grace);
+    }
+
+    async fn keep_prepared(&self, digests: &HashSet<String>) {
+        match self.0.components.keep(digests).await {
+            Ok(removed) if removed > 0 => tracing::info!(removed, "removed machine code of images that are gone"),
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "machine code of images that are gone could not be removed"),
+        }
     }
 
     async fn stats(&self, id: &ContainerId) -> Option<Stats> {

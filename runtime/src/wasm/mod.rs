@@ -10,6 +10,7 @@
 //! no instance, no thread, no task and no socket.
 
 pub mod adapt;
+mod burst;
 mod command;
 pub mod compile;
 mod components;
@@ -31,5 +32,5 @@ mod ticker;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use config::WasmConfig;
+pub use config::{TrapBurst, WasmConfig};
 pub use engine::WasmEngine;

@@ -2,6 +2,7 @@
 
 use wasmtime_wasi::I32Exit;
 
+use super::config::TrapBurst;
 use super::memory::OutOfMemory;
 use super::store::Interrupted;
 use crate::engine::{ContainerId, EngineEvent, ExitReason};
@@ -49,6 +50,13 @@ impl Outcome {
         Outcome { exit_code: TRAPPED, reason: ExitReason::Error, message: describe(error) }
     }
 
+    /// Too many requests trapped in too short a time, the last of them with this error.
+    pub fn burst(burst: TrapBurst, last: &wasmtime::Error) -> Outcome {
+        let TrapBurst { traps, within } = burst;
+        let message = cut(format!("{traps} requests trapped within {within:?}, the last with: {last:?}"));
+        Outcome { exit_code: TRAPPED, reason: ExitReason::Error, message }
+    }
+
     /// The event that reports it.
     pub fn event(self, id: ContainerId) -> EngineEvent {
         let Outcome { exit_code, reason, message } = self;
@@ -58,7 +66,10 @@ impl Outcome {
 
 /// A trap with its wasm backtrace, cut to what a status may hold.
 pub fn describe(error: &wasmtime::Error) -> String {
-    let mut text = format!("{error:?}");
+    cut(format!("{error:?}"))
+}
+
+fn cut(mut text: String) -> String {
     if text.len() > MAX_MESSAGE_BYTES {
         let end = (0..=MAX_MESSAGE_BYTES).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
         text.truncate(end);

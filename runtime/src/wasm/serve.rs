@@ -21,6 +21,7 @@ use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
 use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
+use super::burst::Burst;
 use super::container::Container;
 use super::guest::Guest;
 use super::logs::Source;
@@ -39,6 +40,7 @@ pub struct Server {
     /// Told when the last request ends.
     idle: Notify,
     warm: Mutex<Vec<Warm>>,
+    burst: Burst,
     /// Ends the container.
     fail: Box<dyn Fn(Outcome) + Send + Sync>,
 }
@@ -57,12 +59,14 @@ impl Server {
         container: Arc<Container>,
         fail: impl Fn(Outcome) + Send + Sync + 'static,
     ) -> Arc<Server> {
+        let trap_burst = container.http.trap_burst;
         Arc::new(Server {
             pre,
             container,
             running: AtomicUsize::new(0),
             idle: Notify::new(),
             warm: Mutex::default(),
+            burst: Burst::new(trap_burst),
             fail: Box::new(fail),
         })
     }
@@ -130,6 +134,9 @@ impl Server {
         }
         self.container.counters.traps.fetch_add(1, Ordering::Relaxed);
         self.container.log.line(Source::Stderr, &describe(error));
+        if self.burst.trapped(Instant::now()) {
+            (self.fail)(Outcome::burst(self.container.http.trap_burst, error));
+        }
         StatusCode::INTERNAL_SERVER_ERROR
     }
 }

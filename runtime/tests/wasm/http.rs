@@ -8,6 +8,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, BodyStream, StreamBody};
 use k8w_networking::{Body, BodyError};
 use k8w_runtime::engine::{Engine, ExitReason};
+use k8w_runtime::wasm::TrapBurst;
 
 use crate::node::{Node, empty, full, probe, request, until};
 
@@ -128,6 +129,22 @@ async fn a_trap_is_an_error_of_its_request_alone() {
     let half = node.send(request("GET", &format!("http://{SERVER}/half"), empty())).await;
     assert!(half.into_body().collect().await.is_err(), "a body that was cut short does not look whole");
     assert_eq!(node.get(SERVER, "/count").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_burst_of_traps_fails_the_container() {
+    let node = Node::with(|config| config.http.trap_burst = TrapBurst { traps: 3, within: Duration::from_secs(3600) });
+    let id = node.start(node.pod("server", probe()).await).await;
+    for path in ["/trap", "/count", "/trap"] {
+        node.get(SERVER, path).await;
+    }
+    assert_eq!(node.get(SERVER, "/count").await.0, 200, "two traps are not three");
+    node.get(SERVER, "/trap").await;
+    let (code, reason, message) = node.exit(&id).await;
+    assert_eq!((code, reason), (134, ExitReason::Error));
+    let expected = "3 requests trapped within 3600s, the last with: error while executing at wasm backtrace:";
+    assert!(message.starts_with(expected), "{message}");
+    assert!(node.network.select(None, SERVER.parse().unwrap()).is_err(), "its port is closed");
 }
 
 #[tokio::test]

@@ -1,7 +1,10 @@
 //! What an image may be, and what is said of one that cannot run.
 
+use std::collections::HashSet;
+use std::time::Duration;
+
 use expect_test::{Expect, expect};
-use k8w_runtime::engine::{EngineError, RunsAs};
+use k8w_runtime::engine::{Engine, EngineError, RunsAs};
 use k8w_runtime::host;
 use wasmtime::component::Component;
 
@@ -108,7 +111,6 @@ async fn an_image_is_compiled_once_and_again_when_its_file_is_spoilt() {
         path: node.dir.path().join(prepared.digest.replace(':', "-")),
         digest: prepared.digest,
     };
-    use k8w_runtime::engine::Engine as _;
     again().prepare(&artifact).await.expect("nothing is compiled");
 
     let spoilt = std::fs::read(&compiled[0]).unwrap();
@@ -131,4 +133,21 @@ fn every_host_interface_has_a_guest() {
         let prefix = format!("{}@", interface.name);
         assert!(imported.iter().any(|name| name.starts_with(&prefix)), "no guest imports {}", interface.name);
     }
+}
+
+#[tokio::test]
+async fn machine_code_goes_with_its_image_but_not_under_a_container() {
+    let node = Node::new();
+    let compiled = || std::fs::read_dir(node.dir.path().join("wasm/compiled")).unwrap().count();
+    let (stopped, running) = (node.pod("stopped", preview1()).await, node.pod("running", probe()).await);
+    let digests = HashSet::from([stopped.digest.clone()]);
+    let id = node.start(running).await;
+    assert_eq!(compiled(), 2);
+    node.engine.keep_prepared(&digests).await;
+    assert_eq!(compiled(), 2, "one is an image's, the other runs");
+    node.engine.stop(&id, Duration::ZERO).await;
+    node.exit(&id).await;
+    node.engine.keep_prepared(&digests).await;
+    assert_eq!(compiled(), 1);
+    assert_eq!(node.run(stopped, &["exit", "0"]).await.0, 0, "the other is still there");
 }

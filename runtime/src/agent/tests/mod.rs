@@ -2,6 +2,7 @@
 
 mod fake_api;
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -51,6 +52,8 @@ impl Engine for FakeEngine {
     async fn stop(&self, id: &ContainerId, _: Duration) {
         self.exit(id, 143).await;
     }
+
+    async fn keep_prepared(&self, _: &HashSet<String>) {}
 
     async fn stats(&self, _: &ContainerId) -> Option<Stats> {
         Some(Stats { memory_bytes: 1_024, ..Stats::default() })
