@@ -54,6 +54,7 @@ pub fn controllers(config: &Config) -> Vec<Box<dyn Controller>> {
         Box::new(apps::replica_set::ReplicaSets),
         Box::new(batch::job::Jobs),
         Box::new(batch::job::orphans::OrphanedPods),
+        Box::new(batch::cron_job::CronJobs),
         Box::new(batch::ttl_after_finished::TtlAfterFinished),
         Box::new(discovery::endpoint_slice::EndpointSlices),
         Box::new(core::namespace::Namespaces),

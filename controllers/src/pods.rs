@@ -81,11 +81,12 @@ pub fn from_template(template: &PodTemplateSpec, namespace: &str, owner: OwnerRe
     }
 }
 
-/// Wakes the objects of `resource` that control the pod, or did before the change.
-pub fn wake_owners(resource: &Resource, pod: &Pod, delta: &Delta, wake: &mut Wake) {
-    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+/// Wakes the objects of `resource` that control what changed, or did before.
+pub fn wake_owners(resource: &Resource, delta: &Delta, wake: &mut Wake) {
+    let meta = delta.object.meta();
+    let namespace = meta.namespace.as_deref().unwrap_or_default();
     let before = delta.before.as_ref().map(Object::meta);
-    for owner in [Some(&pod.metadata), before].into_iter().flatten().filter_map(controller_of) {
+    for owner in [Some(meta), before].into_iter().flatten().filter_map(controller_of) {
         if owner.kind == resource.kind {
             wake.now(Key::new(namespace, &owner.name));
         }

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{job, schedule};
+use super::job;
+use super::schedule::Schedule;
 use crate::core::pod::template;
 use crate::field::{Field, FieldError};
 use crate::kind::{self, Column, KindDef, Shape, Strategy, Subresource};
@@ -97,7 +98,7 @@ impl Strategy for CronJob {
             if times.text().contains("TZ") {
                 let detail = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead";
                 errors.push(times.invalid(detail));
-            } else if let Some(wrong) = schedule::wrong(times.text()) {
+            } else if let Err(wrong) = Schedule::parse(times.text()) {
                 errors.push(times.invalid(wrong));
             }
         }

@@ -42,11 +42,7 @@ impl Controller for Deployments {
             Object::Deployment(deployment) => wake.now(Key::of(&deployment.metadata)),
             Object::ReplicaSet(set) => {
                 let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
-                let before = delta.before.as_ref().map(Object::meta);
-                let owners = [Some(&set.metadata), before].into_iter().flatten().filter_map(controller_of);
-                for owner in owners.filter(|owner| owner.kind == DEPLOYMENTS.kind) {
-                    wake.now(Key::new(namespace, &owner.name));
-                }
+                pods::wake_owners(&DEPLOYMENTS, delta, wake);
                 if controller_of(&set.metadata).is_none() && !delta.gone {
                     for deployment in world.deployments.in_namespace(namespace) {
                         let selector = deployment.spec.as_ref().map(|spec| &spec.selector);

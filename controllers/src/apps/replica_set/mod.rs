@@ -36,7 +36,7 @@ impl Controller for ReplicaSets {
         match &delta.object {
             Object::ReplicaSet(set) => wake.now(Key::of(&set.metadata)),
             Object::Pod(pod) => {
-                pods::wake_owners(&REPLICA_SETS, pod, delta, wake);
+                pods::wake_owners(&REPLICA_SETS, delta, wake);
                 if controller_of(&pod.metadata).is_none() && !delta.gone {
                     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
                     for set in world.replica_sets.in_namespace(namespace).filter(|set| selects(set, pod)) {

@@ -55,7 +55,7 @@ impl Controller for Jobs {
         match &delta.object {
             Object::Job(job) => wake.now(Key::of(&job.metadata)),
             Object::Pod(pod) => {
-                pods::wake_owners(&JOBS, pod, delta, wake);
+                pods::wake_owners(&JOBS, delta, wake);
                 if controller_of(&pod.metadata).is_none() && !delta.gone {
                     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
                     for job in world.jobs.in_namespace(namespace).filter(|job| selects(job, pod)) {
