@@ -27,7 +27,7 @@ pub fn claim<K: Meta>(
     resource: &Resource,
     store: &Store<K>,
 ) -> Claimed<K> {
-    claim_with(owner_resource, owner, wanted, resource, store, None)
+    claim_with(owner_resource, owner, wanted, resource, store, None, |_| true)
 }
 
 /// Like [`claim`] for pods, which get a finalizer when they are adopted.
@@ -38,7 +38,18 @@ pub fn claim_tracked(
     store: &Store<Pod>,
     finalizer: &str,
 ) -> Claimed<Pod> {
-    claim_with(owner_resource, owner, wanted, &PODS, store, Some(finalizer))
+    claim_with(owner_resource, owner, wanted, &PODS, store, Some(finalizer), |_| true)
+}
+
+/// Like [`claim`] for pods, of which only the members can be the owner's.
+pub fn claim_members(
+    owner_resource: &Resource,
+    owner: &ObjectMeta,
+    wanted: &LabelSelector,
+    store: &Store<Pod>,
+    is_member: impl Fn(&Pod) -> bool,
+) -> Claimed<Pod> {
+    claim_with(owner_resource, owner, wanted, &PODS, store, None, is_member)
 }
 
 fn claim_with<K: Meta>(
@@ -48,9 +59,10 @@ fn claim_with<K: Meta>(
     resource: &Resource,
     store: &Store<K>,
     finalizer: Option<&str>,
+    is_member: impl Fn(&K) -> bool,
 ) -> Claimed<K> {
     let uid = owner.uid.as_deref().unwrap_or_default();
-    let selected = |object: &Arc<K>| selector::matches(wanted, object.meta().labels.as_ref());
+    let selected = |object: &Arc<K>| selector::matches(wanted, object.meta().labels.as_ref()) && is_member(object);
     let (mine, strangers): (Vec<_>, Vec<_>) = store.controlled_by(uid).cloned().partition(selected);
     let mut steps = Vec::new();
     if is_deleting(owner) {

@@ -26,6 +26,7 @@ mod ranking;
 pub mod resource;
 pub mod scheduler;
 mod selector;
+mod share;
 mod taints;
 #[cfg(test)]
 mod testing;
@@ -52,6 +53,8 @@ pub fn controllers(config: &Config) -> Vec<Box<dyn Controller>> {
         Box::new(scheduler::Scheduler::new(&config.scheduler_name)),
         Box::new(apps::deployment::Deployments),
         Box::new(apps::replica_set::ReplicaSets),
+        Box::new(apps::stateful_set::StatefulSets),
+        Box::new(apps::daemon_set::DaemonSets::default()),
         Box::new(batch::job::Jobs),
         Box::new(batch::job::orphans::OrphanedPods),
         Box::new(batch::cron_job::CronJobs),

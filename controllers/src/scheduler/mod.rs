@@ -7,6 +7,7 @@
 mod amounts;
 mod decide;
 mod filter;
+pub use filter::matches_required;
 mod score;
 mod snapshot;
 #[cfg(test)]

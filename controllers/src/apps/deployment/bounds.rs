@@ -3,6 +3,8 @@
 use k8s_openapi::api::apps::v1::DeploymentSpec;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use crate::share::{Round, share};
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     pub replicas: i32,
@@ -18,8 +20,8 @@ impl Bounds {
         }
         let rolling = spec.strategy.as_ref().and_then(|s| s.rolling_update.clone()).unwrap_or_default();
         let quarter = IntOrString::String("25%".into());
-        let max_surge = resolve(rolling.max_surge.as_ref().unwrap_or(&quarter), replicas, true);
-        let mut max_unavailable = resolve(rolling.max_unavailable.as_ref().unwrap_or(&quarter), replicas, false);
+        let max_surge = share(rolling.max_surge.as_ref().unwrap_or(&quarter), replicas, Round::Up);
+        let mut max_unavailable = share(rolling.max_unavailable.as_ref().unwrap_or(&quarter), replicas, Round::Down);
         if max_surge == 0 && max_unavailable == 0 {
             // Validation refuses two zeros, but percentages may round to them; the update must be able to move.
             max_unavailable = 1;
@@ -42,18 +44,6 @@ pub fn replicas(spec: &DeploymentSpec) -> i32 {
 
 pub fn is_rolling(spec: &DeploymentSpec) -> bool {
     spec.strategy.as_ref().and_then(|s| s.type_.as_deref()) != Some("Recreate")
-}
-
-fn resolve(value: &IntOrString, total: i32, round_up: bool) -> i32 {
-    match value {
-        IntOrString::Int(count) => (*count).max(0),
-        IntOrString::String(text) => {
-            let percent: i64 = text.strip_suffix('%').and_then(|p| p.parse().ok()).unwrap_or(0).max(0);
-            let hundredfold = percent.saturating_mul(i64::from(total.max(0)));
-            let share = if round_up { hundredfold.saturating_add(99) / 100 } else { hundredfold / 100 };
-            i32::try_from(share).unwrap_or(i32::MAX)
-        }
-    }
 }
 
 #[cfg(test)]

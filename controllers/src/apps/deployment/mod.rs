@@ -4,7 +4,6 @@
 //! back for the next.
 
 mod bounds;
-mod hash;
 mod revisions;
 mod scale;
 mod status;
@@ -19,6 +18,7 @@ use self::bounds::Bounds;
 use self::revisions::{REVISION, ROLLBACK_TO, annotation};
 use self::scale::{Resize, spec_replicas};
 use self::status::Facts;
+use super::hash::template_hash;
 use crate::claim::{Claimed, claim};
 use crate::engine::{Controller, Turn, Wake};
 use crate::execute::Failure;
@@ -220,7 +220,7 @@ impl Rollout<'_> {
 
     fn create_new(&self) -> Plan {
         let collisions = self.deployment.status.as_ref().and_then(|s| s.collision_count);
-        let hash = hash::template_hash(&self.spec.template, collisions);
+        let hash = template_hash(&self.spec.template, collisions);
         let replicas = if bounds::is_rolling(self.spec) {
             scale::new_set_size(&self.bounds, &self.old, 0)
         } else {

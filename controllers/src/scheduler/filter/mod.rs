@@ -1,6 +1,7 @@
 //! Where a pod may run: each filter a file, [`all`] the table.
 
 mod node_affinity;
+pub use node_affinity::matches_required;
 mod node_name;
 mod node_ports;
 mod node_resources;

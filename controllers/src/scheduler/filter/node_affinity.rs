@@ -32,7 +32,7 @@ impl Filter for NodeAffinity {
 }
 
 /// Whether the node has what the pod's node selector and required node affinity ask for.
-fn matches_required(pod: &Pod, node: &Node) -> bool {
+pub fn matches_required(pod: &Pod, node: &Node) -> bool {
     let Some(spec) = &pod.spec else { return true };
     let selected =
         spec.node_selector.as_ref().is_none_or(|pairs| selector::contains(node.metadata.labels.as_ref(), pairs));

@@ -1,0 +1,90 @@
+//! Which nodes a DaemonSet's pods belong on, and what binds a pod to its node.
+
+use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::core::v1::{
+    Node, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec, Toleration,
+};
+
+use crate::pods;
+use crate::scheduler::matches_required;
+use crate::taints::{NO_EXECUTE, NO_SCHEDULE, tolerated};
+
+const NAME_FIELD: &str = "metadata.name";
+/// What a daemon puts up with whatever its template says (API concepts: DaemonSet, "Taints and tolerations").
+const TOLERATED: [(&str, &str); 6] = [
+    ("node.kubernetes.io/not-ready", NO_EXECUTE),
+    ("node.kubernetes.io/unreachable", NO_EXECUTE),
+    ("node.kubernetes.io/disk-pressure", NO_SCHEDULE),
+    ("node.kubernetes.io/memory-pressure", NO_SCHEDULE),
+    ("node.kubernetes.io/pid-pressure", NO_SCHEDULE),
+    ("node.kubernetes.io/unschedulable", NO_SCHEDULE),
+];
+const TOLERATED_ON_HOST_NETWORK: (&str, &str) = ("node.kubernetes.io/network-unavailable", NO_SCHEDULE);
+
+/// Whether a pod should be made for the node, and whether one that is there may stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fit {
+    pub runs: bool,
+    pub stays: bool,
+}
+
+pub fn fit(set: &DaemonSet, node: &Node) -> Fit {
+    let template = set.spec.as_ref().and_then(|spec| spec.template.spec.clone());
+    let mut pod = Pod { spec: template, ..Pod::default() };
+    let elsewhere = pods::node_name(&pod).is_some_and(|name| Some(name) != node.metadata.name.as_deref());
+    if elsewhere || !matches_required(&pod, node) {
+        return Fit { runs: false, stays: false };
+    }
+    let spec = pod.spec.get_or_insert_default();
+    tolerate(spec);
+    let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
+    let repelling: Vec<&str> = taints
+        .filter(|taint| !tolerated(spec.tolerations.as_ref(), taint))
+        .map(|taint| taint.effect.as_str())
+        .collect();
+    let stays = !repelling.contains(&NO_EXECUTE);
+    Fit { runs: stays && !repelling.contains(&NO_SCHEDULE), stays }
+}
+
+/// Adds the tolerations every daemon has.
+pub fn tolerate(spec: &mut PodSpec) {
+    let on_host = spec.host_network == Some(true);
+    let wanted = TOLERATED.into_iter().chain(on_host.then_some(TOLERATED_ON_HOST_NETWORK));
+    let tolerations = spec.tolerations.get_or_insert_default();
+    for (key, effect) in wanted {
+        let toleration = Toleration {
+            key: Some(key.into()),
+            operator: Some("Exists".into()),
+            effect: Some(effect.into()),
+            ..Toleration::default()
+        };
+        if !tolerations.contains(&toleration) {
+            tolerations.push(toleration);
+        }
+    }
+}
+
+/// Leaves the scheduler only this node to choose.
+pub fn pin(spec: &mut PodSpec, node: &str) {
+    let is_node =
+        NodeSelectorRequirement { key: NAME_FIELD.into(), operator: "In".into(), values: Some(vec![node.into()]) };
+    let term = NodeSelectorTerm { match_fields: Some(vec![is_node]), match_expressions: None };
+    let affinity = spec.affinity.get_or_insert_default().node_affinity.get_or_insert_default();
+    affinity.required_during_scheduling_ignored_during_execution =
+        Some(NodeSelector { node_selector_terms: vec![term] });
+}
+
+/// The node a daemon is on or pinned to.
+pub fn target(pod: &Pod) -> Option<&str> {
+    let pinned = || {
+        let affinity = pod.spec.as_ref()?.affinity.as_ref()?.node_affinity.as_ref()?;
+        let required = affinity.required_during_scheduling_ignored_during_execution.as_ref()?;
+        let fields = required.node_selector_terms.iter().flat_map(|term| term.match_fields.iter().flatten());
+        let mut named = fields.filter(|field| field.key == NAME_FIELD && field.operator == "In");
+        named.find_map(|field| match field.values.as_deref() {
+            Some([only]) => Some(only.as_str()),
+            _ => None,
+        })
+    };
+    pods::node_name(pod).or_else(pinned)
+}

@@ -1,0 +1,263 @@
+use expect_test::{Expect, expect};
+
+use super::StatefulSets;
+use crate::testing::{Bench, text};
+
+/// A StatefulSet `web` with this spec and status, beside what every one here has.
+fn set(spec: &str, status: &str) -> String {
+    format!(
+        "
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {{namespace: ns, name: web, generation: 1}}
+spec: {{serviceName: svc, selector: {{matchLabels: {{app: web}}}}, template: {{metadata: {{labels: {{app: web}}}}, spec: {{containers: [{{name: c, image: two}}]}}}}, {spec}}}
+status: {{{status}}}
+"
+    )
+}
+
+/// The revision of a template with this image.
+fn revision(name: &str, number: u32, image: &str) -> String {
+    format!(
+        "---
+apiVersion: apps/v1
+kind: ControllerRevision
+metadata: {{namespace: ns, name: {name}, labels: {{app: web}}, ownerReferences: [{{apiVersion: apps/v1, kind: StatefulSet, name: web, uid: web-uid, controller: true}}]}}
+revision: {number}
+data: {{spec: {{template: {{$patch: replace, metadata: {{labels: {{app: web}}}}, spec: {{containers: [{{name: c, image: {image}}}]}}}}}}}}
+"
+    )
+}
+
+fn revisions() -> String {
+    revision("web-one", 1, "one") + &revision("web-two", 2, "two")
+}
+
+/// A pod of this ordinal and revision; `more` goes to its metadata.
+fn pod(ordinal: u32, revision: &str, status: &str, more: &str) -> String {
+    format!(
+        "---
+apiVersion: v1
+kind: Pod
+metadata: {{namespace: ns, name: web-{ordinal}, labels: {{app: web, controller-revision-hash: {revision}, statefulset.kubernetes.io/pod-name: web-{ordinal}, apps.kubernetes.io/pod-index: '{ordinal}'}}{more}, ownerReferences: [{{apiVersion: apps/v1, kind: StatefulSet, name: web, uid: web-uid, controller: true}}]}}
+spec: {{containers: []}}
+status: {{{status}}}
+"
+    )
+}
+
+const READY: &str =
+    "phase: Running, conditions: [{type: Ready, status: 'True', lastTransitionTime: 2024-01-01T00:00:00Z}]";
+const LEAVING: &str = ", deletionTimestamp: 2024-01-01T00:00:30Z";
+
+/// The plan without the status, which has a test of its own.
+fn check(world: &[String], expect: Expect) {
+    let mut bench = Bench::new(StatefulSets, &world.concat());
+    let plan = text(&bench.reconcile("ns", "web", "2024-01-01T00:01:00Z"));
+    let lines: Vec<&str> = plan.lines().filter(|line| !line.contains(" status: ")).collect();
+    expect.assert_eq(&lines.join("\n"));
+}
+
+#[test]
+fn a_new_template_gets_a_revision_first_and_an_old_one_becomes_the_newest_again() {
+    check(
+        &[set("replicas: 1", "")],
+        expect![[
+            r#"create controllerrevisions in ns: {"apiVersion":"apps/v1","data":{"spec":{"template":{"$patch":"replace","metadata":{"labels":{"app":"web"}},"spec":{"containers":[{"image":"two","name":"c"}]}}}},"kind":"ControllerRevision","metadata":{"labels":{"app":"web","controller.kubernetes.io/hash":"5b85f5968d"},"name":"web-5b85f5968d","namespace":"ns","ownerReferences":[{"apiVersion":"apps/v1","blockOwnerDeletion":true,"controller":true,"kind":"StatefulSet","name":"web","uid":"web-uid"}]},"revision":1}"#
+        ]],
+    );
+    check(
+        &[set("replicas: 1", ""), revision("web-two", 1, "two"), revision("web-one", 2, "one")],
+        expect![[r#"patch controllerrevisions ns/web-two at 2 : {"revision":3}"#]],
+    );
+}
+
+#[test]
+fn pods_are_made_one_by_one_each_when_those_before_are_available() {
+    let all = "replicas: 3, ordinals: {start: 5}";
+    check(
+        &[set(all, ""), revisions()],
+        expect![[
+            r#"create pods in ns: {"apiVersion":"v1","kind":"Pod","metadata":{"labels":{"app":"web","apps.kubernetes.io/pod-index":"5","controller-revision-hash":"web-two","statefulset.kubernetes.io/pod-name":"web-5"},"name":"web-5","namespace":"ns","ownerReferences":[{"apiVersion":"apps/v1","blockOwnerDeletion":true,"controller":true,"kind":"StatefulSet","name":"web","uid":"web-uid"}]},"spec":{"containers":[{"image":"two","name":"c"}],"hostname":"web-5","subdomain":"svc"}}"#
+        ]],
+    );
+    check(&[set(all, ""), revisions(), pod(5, "web-two", "phase: Pending", "")], expect![[r#""#]]);
+    check(
+        &[set("replicas: 2, minReadySeconds: 90", ""), revisions(), pod(0, "web-two", READY, "")],
+        expect!["look again in 30s"],
+    );
+}
+
+#[test]
+fn parallel_sets_do_not_wait() {
+    check(
+        &[
+            set("replicas: 2, podManagementPolicy: Parallel", ""),
+            revisions(),
+            pod(0, "web-two", "phase: Failed", ""),
+            pod(2, "web-two", READY, ""),
+            pod(3, "web-two", READY, ""),
+        ],
+        expect![[r#"
+            together:
+              create pods in ns: {"apiVersion":"v1","kind":"Pod","metadata":{"labels":{"app":"web","apps.kubernetes.io/pod-index":"1","controller-revision-hash":"web-two","statefulset.kubernetes.io/pod-name":"web-1"},"name":"web-1","namespace":"ns","ownerReferences":[{"apiVersion":"apps/v1","blockOwnerDeletion":true,"controller":true,"kind":"StatefulSet","name":"web","uid":"web-uid"}]},"spec":{"containers":[{"image":"two","name":"c"}],"hostname":"web-1","subdomain":"svc"}}
+            together:
+              delete pods ns/web-0
+              delete pods ns/web-3
+              delete pods ns/web-2"#]],
+    );
+}
+
+#[test]
+fn the_highest_go_first_and_only_while_the_others_are_well() {
+    let three = |middle: &str| {
+        vec![
+            set("replicas: 1", ""),
+            revisions(),
+            pod(0, "web-two", READY, ""),
+            pod(1, "web-two", middle, ""),
+            pod(2, "web-two", READY, ""),
+        ]
+    };
+    check(&three(READY), expect!["delete pods ns/web-2"]);
+    check(&three("phase: Pending"), expect!["delete pods ns/web-2"]);
+    let mut leaving = three(READY);
+    leaving[4] = pod(2, "web-two", READY, LEAVING);
+    check(&leaving, expect![[r#""#]]);
+}
+
+#[test]
+fn an_update_replaces_from_the_top_down_to_the_partition() {
+    let old = |spec: &str, top: &str| {
+        [
+            set(&format!("replicas: 3, {spec}"), "currentRevision: web-one"),
+            revisions(),
+            pod(0, "web-one", READY, ""),
+            pod(1, "web-one", READY, ""),
+            pod(2, top, READY, ""),
+        ]
+    };
+    check(&old("", "web-one"), expect!["delete pods ns/web-2"]);
+    check(&old("", "web-two"), expect!["delete pods ns/web-1"]);
+    check(&old("updateStrategy: {type: RollingUpdate, rollingUpdate: {partition: 2}}", "web-two"), expect![[r#""#]]);
+    check(
+        &old("updateStrategy: {type: RollingUpdate, rollingUpdate: {maxUnavailable: 2}}", "web-one"),
+        expect![[r#"
+        delete pods ns/web-2
+        delete pods ns/web-1"#]],
+    );
+    check(&old("updateStrategy: {type: OnDelete}", "web-one"), expect![[r#""#]]);
+}
+
+#[test]
+fn below_the_partition_a_lost_pod_comes_back_as_it_was() {
+    check(
+        &[
+            set(
+                "replicas: 2, updateStrategy: {type: RollingUpdate, rollingUpdate: {partition: 1}}",
+                "currentRevision: web-one",
+            ),
+            revisions(),
+            pod(1, "web-two", READY, ""),
+        ],
+        expect![[
+            r#"create pods in ns: {"apiVersion":"v1","kind":"Pod","metadata":{"labels":{"app":"web","apps.kubernetes.io/pod-index":"0","controller-revision-hash":"web-one","statefulset.kubernetes.io/pod-name":"web-0"},"name":"web-0","namespace":"ns","ownerReferences":[{"apiVersion":"apps/v1","blockOwnerDeletion":true,"controller":true,"kind":"StatefulSet","name":"web","uid":"web-uid"}]},"spec":{"containers":[{"image":"one","name":"c"}],"hostname":"web-0","subdomain":"svc"}}"#
+        ]],
+    );
+}
+
+const STORAGE: &str = "volumeClaimTemplates: [{metadata: {name: data}, spec: {accessModes: [ReadWriteOnce]}}]";
+
+fn claim(ordinal: u32, more: &str) -> String {
+    format!(
+        "---\napiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {{namespace: ns, name: data-web-{ordinal}{more}}}\n"
+    )
+}
+
+#[test]
+fn claims_are_made_before_their_pod_and_kept_after_it() {
+    check(
+        &[set(&format!("replicas: 1, {STORAGE}"), ""), revisions()],
+        expect![[r#"
+        create persistentvolumeclaims in ns: {"apiVersion":"v1","kind":"PersistentVolumeClaim","metadata":{"labels":{"app":"web"},"name":"data-web-0","namespace":"ns"},"spec":{"accessModes":["ReadWriteOnce"]}}
+        create pods in ns: {"apiVersion":"v1","kind":"Pod","metadata":{"labels":{"app":"web","apps.kubernetes.io/pod-index":"0","controller-revision-hash":"web-two","statefulset.kubernetes.io/pod-name":"web-0"},"name":"web-0","namespace":"ns","ownerReferences":[{"apiVersion":"apps/v1","blockOwnerDeletion":true,"controller":true,"kind":"StatefulSet","name":"web","uid":"web-uid"}]},"spec":{"containers":[{"image":"two","name":"c"}],"hostname":"web-0","subdomain":"svc","volumes":[{"name":"data","persistentVolumeClaim":{"claimName":"data-web-0"}}]}}"#]],
+    );
+    check(
+        &[
+            set(&format!("replicas: 1, {STORAGE}"), ""),
+            revisions(),
+            claim(0, ", deletionTimestamp: 2024-01-01T00:00:30Z"),
+        ],
+        expect![[r#""#]],
+    );
+    check(
+        &[set(&format!("replicas: 0, {STORAGE}"), ""), revisions(), claim(0, ""), pod(0, "web-two", READY, "")],
+        expect!["delete pods ns/web-0"],
+    );
+}
+
+#[test]
+fn claims_that_are_to_go_belong_to_what_they_go_with() {
+    let policy = "persistentVolumeClaimRetentionPolicy: {whenScaled: Delete, whenDeleted: Delete}";
+    check(
+        &[
+            set(&format!("replicas: 1, {STORAGE}, {policy}"), ""),
+            revisions(),
+            claim(0, ""),
+            claim(1, ""),
+            pod(0, "web-two", READY, ""),
+            pod(1, "web-two", READY, ""),
+        ],
+        expect![[r#"
+            patch persistentvolumeclaims ns/data-web-0 at 4 : {"metadata":{"ownerReferences":[{"apiVersion":"apps/v1","blockOwnerDeletion":true,"controller":true,"kind":"StatefulSet","name":"web","uid":"web-uid"}]}}
+            patch persistentvolumeclaims ns/data-web-1 at 5 : {"metadata":{"ownerReferences":[{"apiVersion":"v1","blockOwnerDeletion":true,"controller":true,"kind":"Pod","name":"web-1","uid":"web-1-uid"}]}}
+            delete pods ns/web-1"#]],
+    );
+}
+
+#[test]
+fn old_revisions_go_unless_a_pod_is_of_them() {
+    check(
+        &[
+            set("replicas: 1, revisionHistoryLimit: 1, updateStrategy: {type: OnDelete}", "currentRevision: web-two"),
+            revision("web-a", 1, "a"),
+            revision("web-b", 2, "b"),
+            revision("web-c", 3, "c"),
+            revision("web-d", 4, "d"),
+            revision("web-two", 5, "two"),
+            pod(0, "web-a", READY, ""),
+        ],
+        expect![[r#"
+            delete controllerrevisions ns/web-b
+            delete controllerrevisions ns/web-c"#]],
+    );
+}
+
+#[test]
+fn the_status_counts_by_revision_and_ends_an_update_that_is_complete() {
+    let check = |world: &[String], expect: Expect| {
+        let mut bench = Bench::new(StatefulSets, &world.concat());
+        let plan = text(&bench.reconcile("ns", "web", "2024-01-01T00:01:00Z"));
+        expect.assert_eq(plan.lines().find(|line| line.contains(" status: ")).unwrap_or_default());
+    };
+    let world = |second: &str| {
+        [
+            set("replicas: 2", "replicas: 0, currentRevision: web-one"),
+            revisions(),
+            pod(0, "web-two", READY, ""),
+            pod(1, second, READY, ""),
+        ]
+    };
+    check(
+        &world("web-one"),
+        expect![[
+            r#"update statefulsets ns/web status: {"availableReplicas":2,"collisionCount":0,"currentReplicas":1,"currentRevision":"web-one","observedGeneration":1,"readyReplicas":2,"replicas":2,"updateRevision":"web-two","updatedReplicas":1}"#
+        ]],
+    );
+    check(
+        &world("web-two"),
+        expect![[
+            r#"update statefulsets ns/web status: {"availableReplicas":2,"collisionCount":0,"currentReplicas":2,"currentRevision":"web-two","observedGeneration":1,"readyReplicas":2,"replicas":2,"updateRevision":"web-two","updatedReplicas":2}"#
+        ]],
+    );
+}
