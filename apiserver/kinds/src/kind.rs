@@ -322,6 +322,11 @@ pub trait Strategy: Send + Sync {
         prepare_for_status_update(new, old);
     }
 
+    /// Keeps everything but what `subresource` (any but `status` and `scale`) is there to write.
+    fn prepare_for_subresource_update(&self, _subresource: &str, new: &mut Value, old: &Value, _now: Timestamp) {
+        new.clone_from(old);
+    }
+
     /// How the kind's names are checked.
     fn validate_name(&self, name: &str) -> Vec<String> {
         crate::names::dns_subdomain(name)
@@ -338,6 +343,11 @@ pub trait Strategy: Send + Sync {
     }
 
     fn validate_status_update(&self, _new: &Value, _old: &Value) -> Vec<FieldError> {
+        Vec::new()
+    }
+
+    /// Rules of a write through that subresource.
+    fn validate_subresource_update(&self, _subresource: &str, _new: &Value, _old: &Value) -> Vec<FieldError> {
         Vec::new()
     }
 

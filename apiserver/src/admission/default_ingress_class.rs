@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use k8w_kinds::object::{get, text};
 
-use super::is;
+use super::{is, newest_default};
 use crate::plugins::{Admission, AdmissionRequest, Operation};
 use crate::status::Status;
 
@@ -28,13 +28,7 @@ impl Admission for DefaultIngressClass {
         }
         let (classes, _) = request.view.kind(GROUP, "ingressclasses").list(None);
         let classes = classes.iter().map(|record| record.value());
-        let defaults = classes.filter(|class| text(class, &["metadata", "annotations", DEFAULT_ANNOTATION]) == "true");
-        // Of several the newest wins, then the first by name.
-        let newest = defaults.reduce(|best, class| {
-            let created = |class| text(class, &["metadata", "creationTimestamp"]);
-            if created(&class) > created(&best) { class } else { best }
-        });
-        if let Some(class) = newest {
+        if let Some(class) = newest_default(classes, &[DEFAULT_ANNOTATION]) {
             request.object["spec"]["ingressClassName"] = text(&class, &["metadata", "name"]).into();
         }
         Ok(())

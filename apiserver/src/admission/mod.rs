@@ -3,17 +3,25 @@
 //! All of them `admit` in order, then all of them `validate`. To add one: a file, a `mod` line, a row in [`all`].
 //! ResourceQuota comes after all of them, in the write's transaction ([`crate::effects`]).
 
+mod certificate_approval;
+mod certificate_requester;
+mod certificate_signing;
+mod certificate_subject_restriction;
 mod default_ingress_class;
+mod default_storage_class;
 mod default_toleration_seconds;
 mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
 mod owner_references;
+mod persistent_volume_claim_resize;
 pub mod pod_security;
+mod pod_topology_labels;
 mod priority;
 mod rbac_escalation;
 mod runtime_class;
 mod service_account;
+mod storage_object_in_use_protection;
 mod taint_nodes_by_condition;
 #[cfg(test)]
 pub mod testing;
@@ -22,10 +30,13 @@ mod wasm_architecture;
 use std::sync::Arc;
 
 use k8w_kinds::object::text;
+use serde_json::Value;
 
-use crate::authz::rbac::Rbac;
+use crate::authz::{self, rbac::Rbac};
 use crate::config::Config;
-use crate::plugins::{Admission, AdmissionRequest, Authorizer, Operation};
+use crate::identity::Attributes;
+use crate::plugins::{Admission, AdmissionRequest, Authorizer, Decision, Operation};
+use crate::request_info::RequestInfo;
 use crate::status::Status;
 use crate::watch_cache::WatchCache;
 
@@ -46,9 +57,17 @@ pub fn all(
         Arc::new(wasm_architecture::WasmArchitecture),
         Arc::new(priority::Priority),
         Arc::new(default_toleration_seconds::DefaultTolerationSeconds),
-        Arc::new(runtime_class::RuntimeClass),
-        Arc::new(default_ingress_class::DefaultIngressClass),
+        Arc::new(default_storage_class::DefaultStorageClass),
+        Arc::new(storage_object_in_use_protection::StorageObjectInUseProtection),
         Arc::new(owner_references::OwnerReferencesPermissionEnforcement::new(authorizers.to_vec())),
+        Arc::new(persistent_volume_claim_resize::PersistentVolumeClaimResize),
+        Arc::new(runtime_class::RuntimeClass),
+        Arc::new(certificate_requester::CertificateRequester),
+        Arc::new(certificate_approval::CertificateApproval::new(authorizers.to_vec())),
+        Arc::new(certificate_signing::CertificateSigning::new(authorizers.to_vec())),
+        Arc::new(certificate_subject_restriction::CertificateSubjectRestriction),
+        Arc::new(default_ingress_class::DefaultIngressClass),
+        Arc::new(pod_topology_labels::PodTopologyLabels),
         Arc::new(rbac_escalation::RbacEscalation::new(rbac.clone(), authorizers.to_vec())),
     ]
 }
@@ -60,6 +79,39 @@ fn is(request: &AdmissionRequest<'_>, operation: Operation, group: &str, plural:
 
 fn is_kind(request: &AdmissionRequest<'_>, group: &str, plural: &str) -> bool {
     request.resource.plural == plural && request.resource.group == group
+}
+
+/// Of the classes that an annotation makes the cluster's default the newest, or the first by name.
+fn newest_default(classes: impl Iterator<Item = Value>, annotations: &[&str]) -> Option<Value> {
+    let is_default =
+        |class: &Value| annotations.iter().any(|name| text(class, &["metadata", "annotations", name]) == "true");
+    let created = |class: &Value| text(class, &["metadata", "creationTimestamp"]).to_owned();
+    classes.filter(is_default).reduce(|best, class| if created(&class) > created(&best) { class } else { best })
+}
+
+/// Whether the request's user may do something else too.
+fn may(authorizers: &[Arc<dyn Authorizer>], request: &AdmissionRequest<'_>, verb: &str, info: &RequestInfo) -> bool {
+    let attributes = Attributes { user: request.user, verb, info };
+    authz::decide(authorizers, &attributes) == Decision::Allow
+}
+
+/// Whether the request's user may use a signer: by its name, or all those of its domain (`example.com/*`).
+fn may_use_signer(
+    authorizers: &[Arc<dyn Authorizer>],
+    request: &AdmissionRequest<'_>,
+    verb: &str,
+    signer: &str,
+) -> bool {
+    let named = |name: &str| RequestInfo {
+        is_resource_request: true,
+        group: certificate_requester::GROUP.to_owned(),
+        version: "*".to_owned(),
+        resource: "signers".to_owned(),
+        name: name.to_owned(),
+        ..RequestInfo::default()
+    };
+    let domain = signer.split_once('/').map_or(signer, |(domain, _)| domain);
+    [signer, &format!("{domain}/*")].iter().any(|name| may(authorizers, request, verb, &named(name)))
 }
 
 /// 403 as admission words it: `pods "x" is forbidden: …`.

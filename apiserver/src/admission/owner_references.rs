@@ -8,10 +8,8 @@ use k8w_kinds::object::{list, text};
 use k8w_kinds::registry;
 use serde_json::Value;
 
-use super::forbidden;
-use crate::authz;
-use crate::identity::Attributes;
-use crate::plugins::{Admission, AdmissionRequest, Authorizer, Decision, Operation};
+use super::{forbidden, may};
+use crate::plugins::{Admission, AdmissionRequest, Authorizer, Operation};
 use crate::request_info::RequestInfo;
 use crate::status::Status;
 
@@ -22,11 +20,6 @@ pub struct OwnerReferencesPermissionEnforcement {
 impl OwnerReferencesPermissionEnforcement {
     pub fn new(authorizers: Vec<Arc<dyn Authorizer>>) -> Self {
         OwnerReferencesPermissionEnforcement { authorizers }
-    }
-
-    fn may(&self, request: &AdmissionRequest<'_>, verb: &'static str, info: RequestInfo) -> bool {
-        let attributes = Attributes { user: request.user, verb, info: &info };
-        authz::decide(&self.authorizers, &attributes) == Decision::Allow
     }
 
     fn may_delete(&self, request: &AdmissionRequest<'_>) -> bool {
@@ -40,7 +33,7 @@ impl OwnerReferencesPermissionEnforcement {
             name: request.name.to_owned(),
             ..RequestInfo::default()
         };
-        self.may(request, "delete", info)
+        may(&self.authorizers, request, "delete", &info)
     }
 
     fn may_block(&self, request: &AdmissionRequest<'_>, owner: &Value) -> bool {
@@ -58,7 +51,7 @@ impl OwnerReferencesPermissionEnforcement {
             name: text(owner, &["name"]).to_owned(),
             ..RequestInfo::default()
         };
-        self.may(request, "update", info)
+        may(&self.authorizers, request, "update", &info)
     }
 }
 
@@ -99,6 +92,8 @@ mod tests {
 
     use super::super::testing::World;
     use super::*;
+    use crate::identity::Attributes;
+    use crate::plugins::Decision;
 
     /// Allows one verb on one resource.
     struct Only(&'static str, &'static str);

@@ -8,13 +8,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::Value;
 
-use super::{forbidden, is_kind};
+use super::{forbidden, is_kind, may};
+use crate::authz::is_master;
 use crate::authz::rbac::index::{role_ref, rules_of};
 use crate::authz::rbac::rule::{ALL, Rule, quoted_list, uncovered};
 use crate::authz::rbac::{GROUP, Rbac};
-use crate::authz::{self, is_master};
-use crate::identity::Attributes;
-use crate::plugins::{Admission, AdmissionRequest, Authorizer, Decision, Operation};
+use crate::plugins::{Admission, AdmissionRequest, Authorizer, Operation};
 use crate::request_info::RequestInfo;
 use crate::status::Status;
 
@@ -38,8 +37,7 @@ impl RbacEscalation {
             name: name.to_owned(),
             ..RequestInfo::default()
         };
-        let attributes = Attributes { user: request.user, verb, info: &info };
-        authz::decide(&self.authorizers, &attributes) == Decision::Allow
+        may(&self.authorizers, request, verb, &info)
     }
 
     fn check_rules(&self, request: &AdmissionRequest<'_>, wanted: &[Rule]) -> Result<(), Status> {

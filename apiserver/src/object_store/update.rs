@@ -36,8 +36,21 @@ pub enum Rules {
     Update,
     /// Nothing but the status changes.
     Status,
+    /// Nothing but what the write's subresource is for changes.
+    Subresource,
     /// The caller makes a change that clients cannot make themselves, such as binding a pod.
     Trusted,
+}
+
+impl Rules {
+    /// The rules of a client's `PUT` or `PATCH`; `subresource` is empty for the object itself.
+    pub fn of(subresource: &str) -> Rules {
+        match subresource {
+            "" => Rules::Update,
+            "status" => Rules::Status,
+            _ => Rules::Subresource,
+        }
+    }
 }
 
 /// Changes an object. What changes nothing is not stored.
@@ -129,6 +142,9 @@ async fn work_out(
     match rules {
         Rules::Update => resource.strategy.prepare_for_update(&mut new, old),
         Rules::Status => resource.strategy.prepare_for_status_update(&mut new, old),
+        Rules::Subresource => {
+            resource.strategy.prepare_for_subresource_update(write.subresource, &mut new, old, write.now);
+        }
         Rules::Trusted => {}
     }
     if !tracked {
@@ -151,6 +167,9 @@ fn validate(write: &Write<'_>, new: &Value, old: &Value, rules: Rules) -> Result
     match rules {
         Rules::Update => errors.extend(write.resource.strategy.validate_update(new, old)),
         Rules::Status => errors.extend(write.resource.strategy.validate_status_update(new, old)),
+        Rules::Subresource => {
+            errors.extend(write.resource.strategy.validate_subresource_update(write.subresource, new, old));
+        }
         Rules::Trusted => {}
     }
     errors.extend(write.resource.schema().validate(new, &FieldPath::ROOT));

@@ -6,6 +6,7 @@ use crate::ApiServer;
 use crate::call::Call;
 use crate::codec::{Accept, Offer};
 use crate::object_store::{self, Change, Patched, Rules};
+use crate::plugins::Operation;
 use crate::resources::Resource;
 use crate::routes::Answer;
 use crate::status::Status;
@@ -36,7 +37,7 @@ pub async fn serve(server: &ApiServer, pods: &Resource, mut call: Call) -> Answe
     let schema = Schema::builtin("io.k8s.api.core.v1.Binding").ok_or_else(Status::no_such_resource)?;
     let expected = Expected { group: "", version: "v1", kind: "Binding", schema: &schema };
     let mut warnings = Vec::new();
-    let binding = expected.read(&mut call, options.validation, &mut warnings).await?;
+    let mut binding = expected.read(&mut call, options.validation, &mut warnings).await?;
     let name = object::text(&binding, &["metadata", "name"]).to_string();
     if call.info.name.is_empty() {
         call.info.name = name;
@@ -46,9 +47,11 @@ pub async fn serve(server: &ApiServer, pods: &Resource, mut call: Call) -> Answe
     }
     validate(&binding)?;
     let now = Timestamp::now();
-    let change = |old: &Value| bound(old, &binding, now);
     let mut write = options.write(server, pods, &call);
     write.warnings = warnings;
+    write.admit(Operation::Create, &mut binding, None).await?;
+    write.admit_validating(Operation::Create, &mut binding, None).await?;
+    let change = |old: &Value| bound(old, &binding, now);
     object_store::update(&mut write, Change::Patch(&change), Rules::Trusted).await?;
     let warnings = write.warnings;
     answer_success(&call, &warnings)

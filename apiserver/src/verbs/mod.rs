@@ -37,11 +37,17 @@ pub async fn serve(server: &ApiServer, resource: &Arc<Resource>, mut call: Call)
     let (subresource, verb) = (call.info.subresource.as_str(), call.info.verb);
     match (subresource, verb) {
         ("", "create") => create::serve(server, resource, call).await,
-        ("" | "status", "get") => get::serve(server, resource, call).await,
+        ("" | "status" | "approval" | "ephemeralcontainers" | "resize", "get") => {
+            get::serve(server, resource, call).await
+        }
         ("", "list") => list::serve(server, resource, call).await,
         ("", "watch") => watch::serve(server, resource, call).await,
-        ("" | "status" | "finalize", "update") => update::serve(server, resource, call).await,
-        ("" | "status", "patch") => patch::serve(server, resource, call).await,
+        ("" | "status" | "approval" | "ephemeralcontainers" | "finalize" | "resize", "update") => {
+            update::serve(server, resource, call).await
+        }
+        ("" | "status" | "approval" | "ephemeralcontainers" | "resize", "patch") => {
+            patch::serve(server, resource, call).await
+        }
         ("", "delete") => delete::serve(server, resource, call).await,
         ("", "deletecollection") => deletecollection::serve(server, resource, call).await,
         ("scale", "get" | "update" | "patch") => scale::serve(server, resource, call).await,

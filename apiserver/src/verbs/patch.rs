@@ -21,7 +21,7 @@ pub async fn serve(server: &ApiServer, resource: &Resource, mut call: Call) -> A
     let options = WriteOptions::parse(&call, "PatchOptions")?;
     let media_type = codec::media_type(call.header(header::CONTENT_TYPE)).to_string();
     let body = call.read_body().await?;
-    let rules = if call.info.subresource == "status" { Rules::Status } else { Rules::Update };
+    let rules = Rules::of(&call.info.subresource);
     if media_type == "application/apply-patch+yaml" {
         return serve_apply(server, resource, call, options, &body, rules).await;
     }

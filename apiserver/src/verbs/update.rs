@@ -1,4 +1,4 @@
-//! `PUT` of an object, its status, or a Namespace's finalizers.
+//! `PUT` of an object, of a part of it that is a subresource, or of a Namespace's finalizers.
 
 use super::object::{Expected, answer_written, match_url};
 use super::options::WriteOptions;
@@ -23,9 +23,8 @@ pub async fn serve(server: &ApiServer, resource: &Resource, mut call: Call) -> A
             let finalize = |old: &Value| Ok(finalized(old, &object));
             object_store::update(&mut write, Change::Patch(&finalize), Rules::Trusted).await
         }
-        "status" => object_store::update(&mut write, Change::Replace(object), Rules::Status).await,
-        _ if resource.strategy.allow_create_on_update() => create_or_update(&mut write, object).await,
-        _ => object_store::update(&mut write, Change::Replace(object), Rules::Update).await,
+        "" if resource.strategy.allow_create_on_update() => create_or_update(&mut write, object).await,
+        subresource => object_store::update(&mut write, Change::Replace(object), Rules::of(subresource)).await,
     }?;
     let warnings = write.warnings;
     answer_written(&call, resource, written, &warnings)

@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::field::{Field, FieldError};
@@ -129,17 +130,88 @@ impl Strategy for CertificateSigningRequest {
         errors
     }
 
+    /// `/approval` writes conditions.
+    fn prepare_for_subresource_update(&self, _subresource: &str, new: &mut Value, old: &Value, now: Timestamp) {
+        kind::prepare_for_status_update(new, old);
+        let certificate = get(old, &["status", "certificate"]).cloned();
+        if let Some(status) = object::ensure(new, &["status"]) {
+            match certificate {
+                Some(certificate) => status.insert("certificate".to_owned(), certificate),
+                None => status.remove("certificate"),
+            };
+        }
+        let before = list(old, &["status", "conditions"]);
+        for condition in object::list_mut(new, &["status", "conditions"]) {
+            date(condition, before, now);
+        }
+    }
+
+    fn validate_subresource_update(&self, _subresource: &str, new: &Value, old: &Value) -> Vec<FieldError> {
+        let mut errors = Vec::new();
+        conditions(new, old, &mut errors);
+        errors
+    }
+
     fn validate_status_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
         let root = Field::root(new);
         let status = root.get("status");
         let mut errors = Vec::new();
+        conditions(new, old, &mut errors);
+        for kind in DECISIONS {
+            let of = |request| list(request, &["status", "conditions"]).iter().filter(|c| text(c, &["type"]) == kind);
+            if of(new).count() > of(old).count() {
+                let detail = format!("updates may not add a condition of type {kind:?}");
+                errors.push(status.get("conditions").forbidden(detail));
+            }
+        }
         let certificate = status.get("certificate");
         let before = text(old, &["status", "certificate"]);
         if !before.is_empty() && certificate.text() != before {
-            errors.push(certificate.forbidden("may not be modified once set"));
+            errors.push(certificate.forbidden("updates may not modify existing certificate content"));
         }
         errors
     }
+}
+
+/// What `/approval` is for.
+const DECISIONS: [&str; 2] = ["Approved", "Denied"];
+
+/// Conditions are well formed, and none that says how the request ended goes away.
+fn conditions(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+    let root = Field::root(new);
+    let status = root.get("status");
+    let conditions = status.get("conditions");
+    let has = |kind: &str| conditions.items().any(|condition| condition.get("type").text() == kind);
+    for condition in conditions.items() {
+        let (kind, value) = (condition.get("type"), condition.get("status"));
+        if !rules::required(&kind, errors) {
+            continue;
+        }
+        if DECISIONS.contains(&kind.text()) || kind.text() == "Failed" {
+            rules::one_of(&value, &["True"], errors);
+        } else {
+            rules::one_of(&value, &["True", "False", "Unknown"], errors);
+        }
+        if kind.text() == "Denied" && has("Approved") {
+            errors.push(kind.invalid("Approved and Denied conditions are mutually exclusive"));
+        }
+    }
+    for kind in ["Approved", "Denied", "Failed"] {
+        let before = list(old, &["status", "conditions"]).iter().any(|c| text(c, &["type"]) == kind);
+        if before && !has(kind) {
+            errors.push(conditions.forbidden(format!("updates may not remove a condition of type {kind:?}")));
+        }
+    }
+}
+
+/// Says when a condition was written and when it last changed, where its writer does not.
+fn date(condition: &mut Value, before: &[Value], now: Timestamp) {
+    let same = |other: &&Value| ["type", "status"].iter().all(|field| other.get(field) == condition.get(field));
+    let since = before.iter().find(same).map(|other| text(other, &["lastTransitionTime"]).to_owned());
+    let Some(condition) = condition.as_object_mut() else { return };
+    let now = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    object::set_default(condition, "lastUpdateTime", now.clone());
+    object::set_default(condition, "lastTransitionTime", since.filter(|since| !since.is_empty()).unwrap_or(now));
 }
 
 #[cfg(test)]

@@ -5,8 +5,10 @@
 mod columns;
 mod container;
 pub mod defaults;
+mod ephemeral_containers;
 mod probe;
 pub mod qos;
+mod resize;
 pub mod resources;
 mod scheduling;
 mod security;
@@ -18,6 +20,7 @@ pub mod totals;
 mod update;
 mod volume;
 
+use jiff::Timestamp;
 pub use scheduling::{node_selector, tolerations};
 use serde_json::{Value, json};
 
@@ -108,8 +111,28 @@ impl Strategy for Pod {
         }
     }
 
+    fn prepare_for_subresource_update(&self, subresource: &str, new: &mut Value, old: &Value, _now: Timestamp) {
+        match subresource {
+            "ephemeralcontainers" => ephemeral_containers::prepare(new, old),
+            _ => resize::prepare(new, old),
+        }
+        kind::prepare_for_update(self.shape(), new, old);
+    }
+
+    fn validate_subresource_update(&self, subresource: &str, new: &Value, old: &Value) -> Vec<FieldError> {
+        match subresource {
+            "ephemeralcontainers" => ephemeral_containers::validate(new, old),
+            _ => resize::validate(new, old),
+        }
+    }
+
     fn validate(&self, pod: &Value) -> Vec<FieldError> {
         let mut errors = Vec::new();
+        let root = Field::root(pod);
+        let spec = root.get("spec");
+        if !spec.get("ephemeralContainers").is_empty() {
+            errors.push(spec.get("ephemeralContainers").forbidden("cannot be set on create"));
+        }
         spec::validate(&Field::root(pod).get("spec"), spec::Owner::Pod, &mut errors);
         errors
     }

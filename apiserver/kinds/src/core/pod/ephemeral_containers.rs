@@ -1,0 +1,47 @@
+//! `pods/ephemeralcontainers`: containers that are added to a pod while it runs, to look into it (KEP-277).
+
+use serde_json::Value;
+
+use super::spec;
+use crate::field::{Field, FieldError, FieldPath};
+use crate::object::{self, ensure, get, list, text};
+
+/// What a node runs on its own cannot be added to.
+pub const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
+
+/// The old pod with the new ephemeral containers.
+pub fn prepare(new: &mut Value, old: &Value) {
+    let wanted = new.get_mut("spec").and_then(|spec| spec.get_mut("ephemeralContainers")).map(Value::take);
+    new.clone_from(old);
+    let Some(spec) = ensure(new, &["spec"]) else { return };
+    match wanted {
+        Some(wanted) if !wanted.is_null() => spec.insert("ephemeralContainers".to_owned(), wanted),
+        _ => spec.remove("ephemeralContainers"),
+    };
+}
+
+/// Those that are there stay as they are.
+pub fn validate(new: &Value, old: &Value) -> Vec<FieldError> {
+    if get(old, &["metadata", "annotations", MIRROR_ANNOTATION]).is_some() {
+        return vec![FieldError::forbidden(&FieldPath::ROOT, "static pods do not support ephemeral containers")];
+    }
+    let mut errors = Vec::new();
+    let root = Field::root(new);
+    let spec = root.get("spec");
+    spec::validate(&spec, spec::Owner::Pod, &mut errors);
+    let containers = spec.get("ephemeralContainers");
+    for before in list(old, &["spec", "ephemeralContainers"]) {
+        let name = text(before, &["name"]);
+        let now = list(new, &["spec", "ephemeralContainers"]).iter().find(|now| text(now, &["name"]) == name);
+        match now {
+            None => errors
+                .push(containers.forbidden(format!("existing ephemeral containers {name:?} may not be removed\n"))),
+            Some(now) if !object::same(Some(now), Some(before)) => {
+                errors
+                    .push(containers.forbidden(format!("existing ephemeral containers {name:?} may not be changed\n")));
+            }
+            Some(_) => {}
+        }
+    }
+    errors
+}
