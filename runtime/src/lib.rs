@@ -27,6 +27,6 @@ pub mod recorder;
 pub mod server;
 pub mod wasm;
 
-pub use agent::{Error, Node, run};
+pub use agent::{Error, Node};
 pub use config::NodeConfig;
 pub use server::NodeService;

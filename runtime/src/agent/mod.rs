@@ -179,22 +179,6 @@ impl Node {
     }
 }
 
-/// Registers the node and runs its pods until shutdown; see [`Node`].
-///
-/// # Errors
-/// As [`Node::new`].
-pub async fn run(
-    config: NodeConfig,
-    client: Client,
-    engine: Arc<dyn Engine>,
-    events: mpsc::Receiver<EngineEvent>,
-    blobs: Arc<BlobStore>,
-    network: Arc<Network>,
-    shutdown: CancellationToken,
-) -> Result<(), Error> {
-    Node::new(config, client, engine, events, blobs, network)?.run(shutdown).await
-}
-
 async fn until(shutdown: CancellationToken, task: impl Future<Output = ()>) {
     shutdown.run_until_cancelled(task).await;
 }

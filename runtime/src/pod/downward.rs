@@ -86,12 +86,8 @@ pub fn resource(facts: &Facts<'_>, reference: &core::ResourceFieldSelector, cont
     let Some(quantity) = quantity else { return Ok("0".to_owned()) };
     let one = Quantity("1".to_owned());
     let divisor = reference.divisor.as_ref().filter(|divisor| divisor.0 != "0").unwrap_or(&one);
-    let parse = |quantity: &Quantity| quantity::nanos(quantity).ok_or_else(|| Error::Quantity(quantity.0.clone()));
-    let (value, divisor) = (parse(quantity)?, parse(divisor)?);
-    if value < 0 || divisor <= 0 {
-        return Err(Error::Quantity(quantity.0.clone()));
-    }
-    Ok(quantity::div_ceil(value, divisor).to_string())
+    let parse = |quantity: &Quantity| quantity::amount(quantity).ok_or_else(|| Error::Quantity(quantity.0.clone()));
+    Ok(parse(quantity)?.in_units_of(parse(divisor)?).to_string())
 }
 
 /// `metadata.labels['key']` -> (`metadata.labels`, `key`).

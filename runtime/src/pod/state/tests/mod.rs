@@ -38,11 +38,22 @@ impl Life {
         Life { state: PodState::new(plan, at(0.0)), story: String::new() }
     }
 
-    /// A pod whose volumes are there.
+    /// A pod whose volumes are there. Its story begins afterwards.
     fn set_up(plan: PodPlan) -> Life {
         let mut life = Life::new(plan);
-        life.then(0.0, Event::Tick).then(0.0, Event::SetUp(Ok(())));
+        life.then(0.0, Event::Tick).then(0.0, Event::SetUp(Ok(()))).begin();
         life
+    }
+
+    /// A pod whose container `c` runs since the first second. Its story begins afterwards.
+    fn running(plan: PodPlan) -> Life {
+        let mut life = Life::set_up(plan);
+        life.started(1.0, "c").begin();
+        life
+    }
+
+    fn begin(&mut self) {
+        self.story.clear();
     }
 
     fn then(&mut self, second: f64, event: Event) -> &mut Life {
@@ -155,21 +166,11 @@ fn a_server_starts_and_is_deleted() {
 
 #[test]
 fn a_crashing_container_backs_off() {
-    let mut life = Life::set_up(one("Always"));
-    life.started(1.0, "c").exited(2.0, "c", 1).started(2.1, "c").exited(3.0, "c", 1);
+    let mut life = Life::running(one("Always"));
+    life.exited(2.0, "c", 1).started(2.1, "c").exited(3.0, "c", 1);
     assert_eq!(life.state.next_wake(), Some(at(13.0)));
     life.then(12.9, Event::Tick).then(13.0, Event::Tick);
     life.check(expect![[r#"
-        0s Tick
-          setup
-          => Pending c/0=pending
-        0s SetUp(Ok(()))
-          launch c/0
-          => Pending c/0=launching
-        1s c/0 started
-          event Created: Container created
-          event Started: Container started
-          => Running c/0=ready
         2s c/0 exited 1
           launch c/1
           => Running c/1=launching
@@ -191,8 +192,8 @@ fn a_crashing_container_backs_off() {
 #[test]
 fn policies_decide_what_an_exit_means() {
     let outcome = |policy: &str, exit_code: i32| {
-        let mut life = Life::set_up(one(policy));
-        life.started(1.0, "c").exited(2.0, "c", exit_code);
+        let mut life = Life::running(one(policy));
+        life.exited(2.0, "c", exit_code);
         life.state.phase()
     };
     assert_eq!(outcome("Never", 0), Phase::Succeeded);
@@ -217,12 +218,6 @@ fn init_containers_run_in_order_and_sidecars_stay() {
     life.then(4.0, Event::Probed { container, attempt: 0, probe: ProbeKind::Startup, healthy: true });
     life.started(5.0, "c").exited(6.0, "c", 0).exited(7.0, "s", 143);
     life.check(expect![[r#"
-        0s Tick
-          setup
-          => Pending i/0=pending s/0=pending c/0=pending
-        0s SetUp(Ok(()))
-          launch i/0
-          => Pending i/0=launching s/0=pending c/0=pending
         1s i/0 started
           event Created: Container created
           event Started: Container started
@@ -267,12 +262,6 @@ fn a_missing_image_is_tried_again_and_can_be_deleted() {
     life.refused(1.0, "c", RefusalReason::ErrImagePull).then(3.0, Event::Tick).then(11.0, Event::Tick);
     life.refused(12.0, "c", RefusalReason::ErrImagePull).deleted(13.0, 30);
     life.check(expect![[r#"
-        0s Tick
-          setup
-          => Pending c/0=pending
-        0s SetUp(Ok(()))
-          launch c/0
-          => Pending c/0=launching
         1s c refused: ErrImagePull
           event Failed: Failed to pull image "i": why
           event Failed: Error: ErrImagePull
@@ -300,12 +289,6 @@ fn a_launch_is_called_off_when_the_pod_goes() {
     let mut life = Life::set_up(one("Always"));
     life.deleted(1.0, 30).deleted(1.5, 30).refused(2.0, "c", RefusalReason::Cancelled);
     life.check(expect![[r#"
-        0s Tick
-          setup
-          => Pending c/0=pending
-        0s SetUp(Ok(()))
-          launch c/0
-          => Pending c/0=launching
         1s plan (deletion grace Some(30s))
           cancel c/0
           => Pending c/0=launching
@@ -323,12 +306,6 @@ fn a_launch_that_was_too_far_to_be_called_off_is_stopped() {
     let mut life = Life::set_up(one("Always"));
     life.deleted(1.0, 30).started(2.0, "c").exited(3.0, "c", 0);
     life.check(expect![[r#"
-        0s Tick
-          setup
-          => Pending c/0=pending
-        0s SetUp(Ok(()))
-          launch c/0
-          => Pending c/0=launching
         1s plan (deletion grace Some(30s))
           cancel c/0
           => Pending c/0=launching
@@ -350,12 +327,6 @@ fn configuration_errors_wait_for_what_they_miss() {
     let mut life = Life::set_up(one("Always"));
     life.refused(1.0, "c", RefusalReason::CreateContainerConfigError).then(2.0, Event::Nudge);
     life.check(expect![[r#"
-        0s Tick
-          setup
-          => Pending c/0=pending
-        0s SetUp(Ok(()))
-          launch c/0
-          => Pending c/0=launching
         1s c refused: CreateContainerConfigError
           event Failed: Error: why
           => Pending c/0=CreateContainerConfigError
@@ -387,23 +358,12 @@ fn volumes_are_tried_again() {
 
 #[test]
 fn a_deadline_ends_a_pod() {
-    let mut life = Life::set_up(plan(json!({
+    let mut life = Life::running(plan(json!({
         "restartPolicy": "OnFailure", "activeDeadlineSeconds": 10, "containers": [{ "name": "c", "image": "i" }]
     })));
-    life.started(1.0, "c");
     assert_eq!(life.state.next_wake(), Some(at(10.0)));
     life.then(10.0, Event::Tick).exited(10.5, "c", 143).then(11.0, Event::Tick);
     life.check(expect![[r#"
-        0s Tick
-          setup
-          => Pending c/0=pending
-        0s SetUp(Ok(()))
-          launch c/0
-          => Pending c/0=launching
-        1s c/0 started
-          event Created: Container created
-          event Started: Container started
-          => Running c/0=ready
         10s Tick
           event DeadlineExceeded: Pod was active on the node longer than the specified deadline
           event Killing: Stopping container c
@@ -419,22 +379,11 @@ fn a_deadline_ends_a_pod() {
 
 #[test]
 fn an_unhealthy_container_is_restarted() {
-    let mut life = Life::set_up(one("Always"));
-    life.started(1.0, "c");
+    let mut life = Life::running(one("Always"));
     let container = "c".to_owned();
     life.then(2.0, Event::Probed { container, attempt: 0, probe: ProbeKind::Liveness, healthy: false });
     life.exited(3.0, "c", 143).started(3.1, "c");
     life.check(expect![[r#"
-        0s Tick
-          setup
-          => Pending c/0=pending
-        0s SetUp(Ok(()))
-          launch c/0
-          => Pending c/0=launching
-        1s c/0 started
-          event Created: Container created
-          event Started: Container started
-          => Running c/0=ready
         2s c Liveness false
           event Killing: Container c failed liveness probe, will be restarted
           stop c/0 within 30s
@@ -451,22 +400,11 @@ fn an_unhealthy_container_is_restarted() {
 
 #[test]
 fn a_new_image_restarts_even_what_never_restarts() {
-    let mut life = Life::set_up(one("Never"));
-    life.started(1.0, "c");
+    let mut life = Life::running(one("Never"));
     let mut changed = one("Never");
     changed.containers[0].image = "j".to_owned();
     life.then(2.0, Event::Plan(changed)).exited(3.0, "c", 143);
     life.check(expect![[r#"
-        0s Tick
-          setup
-          => Pending c/0=pending
-        0s SetUp(Ok(()))
-          launch c/0
-          => Pending c/0=launching
-        1s c/0 started
-          event Created: Container created
-          event Started: Container started
-          => Running c/0=ready
         2s plan (deletion grace None)
           event Killing: Container c definition changed, will be restarted
           stop c/0 within 30s
