@@ -32,6 +32,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::data_dir::DataDir;
+use crate::foreign_tls;
 
 /// Events of the engine that wait for the agent.
 const MAX_ENGINE_EVENTS: usize = 4_096;
@@ -87,7 +88,7 @@ impl Cluster {
         let https_address = ingress_https.local_addr()?;
 
         let (shutdown, mut tasks) = (CancellationToken::new(), JoinSet::new());
-        let (pki, datastore, blobs) = open_stores(&config, data_dir).await?;
+        let (pki, datastore, blobs, client_tls) = open_stores(&config, data_dir).await?;
         let api = ApiServer::start(api_config(&config, api_address, &pki), Arc::new(datastore))
             .await
             .context("cannot start the API server")?;
@@ -96,7 +97,7 @@ impl Cluster {
         let serving = api.clone().serve(listener, tls, async move { stopping.cancelled().await });
         tasks.spawn(ended("API server", serving));
 
-        let network = Network::new(network_config(&config));
+        let network = Network::new(network_config(&config, client_tls));
         // The Service `kubernetes` leads to this very process, whatever its endpoints say to the outside.
         let kubernetes = SocketAddr::new(first_address(config.service_cidr), 443);
         let registration = network.register_address(kubernetes, api_address);
@@ -186,8 +187,11 @@ impl Cluster {
     }
 }
 
+/// How components speak TLS to foreign hosts, if they can.
+type ClientTls = Option<Arc<rustls::ClientConfig>>;
+
 /// Opens what lies on disk. Blocks, so it runs beside the async tasks.
-async fn open_stores(config: &ClusterConfig, data_dir: &DataDir) -> Result<(Pki, Embedded, Arc<BlobStore>)> {
+async fn open_stores(config: &ClusterConfig, data_dir: &DataDir) -> Result<(Pki, Embedded, Arc<BlobStore>, ClientTls)> {
     let names = ServerNames {
         service_ip: first_address(config.service_cidr),
         cluster_domain: config.cluster_domain.clone(),
@@ -198,7 +202,7 @@ async fn open_stores(config: &ClusterConfig, data_dir: &DataDir) -> Result<(Pki,
         let pki = Pki::open(&pki, &names)?;
         let datastore = Embedded::open(&datastore)?;
         let blobs = BlobStore::open(&blobs).with_context(|| format!("cannot open {}", blobs.display()))?;
-        Ok((pki, datastore, Arc::new(blobs)))
+        Ok((pki, datastore, Arc::new(blobs), foreign_tls::client_config()))
     })
     .await?
 }
@@ -214,14 +218,14 @@ fn api_config(config: &ClusterConfig, advertise: SocketAddr, pki: &Pki) -> k8w_a
     }
 }
 
-fn network_config(config: &ClusterConfig) -> k8w_networking::Config {
+fn network_config(config: &ClusterConfig, client_tls: ClientTls) -> k8w_networking::Config {
     k8w_networking::Config {
         service_cidr: config.service_cidr.into(),
         pod_cidrs: vec![config.wasm_cidr.into()],
         wasm_cidr: Some(config.wasm_cidr.into()),
         cluster_domain: config.cluster_domain.clone(),
         node_name: config.node_name.clone(),
-        client_tls: None,
+        client_tls,
     }
 }
 

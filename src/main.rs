@@ -3,6 +3,7 @@
 mod commands;
 mod compose;
 mod data_dir;
+mod foreign_tls;
 mod kubeconfig;
 mod progress;
 

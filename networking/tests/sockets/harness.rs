@@ -23,6 +23,11 @@ use tokio::net::{TcpListener, TcpStream};
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 pub fn network() -> Arc<Network> {
+    network_with_tls(None)
+}
+
+/// A network whose requests to foreign hosts speak TLS so.
+pub fn network_with_tls(client_tls: Option<Arc<rustls::ClientConfig>>) -> Arc<Network> {
     let range = |range: &str| range.parse().unwrap();
     Network::new(Config {
         service_cidr: range("10.96.0.0/16"),
@@ -30,7 +35,7 @@ pub fn network() -> Arc<Network> {
         wasm_cidr: Some(range("10.64.0.0/18")),
         cluster_domain: "cluster.local".into(),
         node_name: "here".into(),
-        client_tls: None,
+        client_tls,
     })
 }
 

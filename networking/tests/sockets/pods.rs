@@ -8,8 +8,9 @@ use futures::StreamExt;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
-use k8w_networking::{Body, BodyError, Endpoint, Refused, SendError};
+use k8w_networking::{Body, BodyError, Endpoint, Network, Refused, SendError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
 use crate::harness::*;
@@ -166,6 +167,38 @@ async fn requests_that_lead_nowhere_say_why() {
     assert!(matches!(send("ftp://10.96.0.77/").await, Err(SendError::Scheme(_))));
     assert!(matches!(send("/").await, Err(SendError::Scheme(_))));
     assert!(matches!(send("https://10.64.0.2:8080/").await, Err(SendError::Scheme(_))));
+}
+
+#[tokio::test]
+async fn https_to_a_foreign_host_is_tls_under_its_own_name() {
+    let provider = || Arc::new(rustls::crypto::ring::default_provider());
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let key = rustls_pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let server = rustls::ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
+    let server = server.with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key).unwrap();
+    let foreign = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let uri = format!("https://{}/path", foreign.local_addr().unwrap());
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(server));
+    tokio::spawn(async move {
+        loop {
+            let socket = foreign.accept().await.unwrap().0;
+            let Ok(socket) = acceptor.accept(socket).await else { continue };
+            tokio::spawn(serve(socket, 0, |_, request| async move { describe("foreign", request).await }));
+        }
+    });
+    let client = |trusted: bool| {
+        let mut roots = rustls::RootCertStore::empty();
+        if trusted {
+            roots.add(made.cert.der().clone()).unwrap();
+        }
+        let client = rustls::ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+        network_with_tls(Some(Arc::new(client.unwrap().with_root_certificates(roots).with_no_client_auth())))
+    };
+    let get = async |network: Arc<Network>| network.send(None, Request::get(&uri).body(full("")).unwrap()).await;
+    let (status, answer) = read(get(client(true)).await.unwrap()).await;
+    assert!(status == StatusCode::OK && answer.starts_with("foreign: GET /path\n"), "{answer}");
+    assert!(matches!(get(client(false)).await, Err(SendError::Failed { .. })), "its certificate is nobody's");
+    assert!(matches!(get(network()).await, Err(SendError::Failed { .. })), "there are no roots");
 }
 
 #[tokio::test]
