@@ -66,8 +66,12 @@ impl ApiServer {
             match (special, resource) {
                 _ if call.info.leads_beyond() => Err(Status::no_such_resource()),
                 (Some(serve), _) => serve(self.clone(), call).await,
-                (None, Some(resource)) => verbs::serve(self, &resource, call).await,
-                (None, None) => Err(Status::no_such_resource()),
+                (None, Some(resource)) if !resource.is_custom() => verbs::serve(self, &resource, call).await,
+                (None, _) if call.info.is_resource_request => {
+                    let resource = self.custom_resource(&call.info).await?;
+                    verbs::serve(self, &resource, call).await
+                }
+                (None, _) => Err(Status::no_such_resource()),
             }
         };
         if long_running {

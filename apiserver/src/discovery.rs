@@ -13,6 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::{HeaderMap, Response, header};
+use k8w_kinds::names::version_priority;
 use k8w_kinds::{KindDef, Subresource};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -55,7 +56,7 @@ const GROUP_ORDER: &[&str] = &[
 /// `GET /api`, `/apis` and what lies below them, down to a version's list of resources.
 pub fn serve(server: Arc<ApiServer>, call: Call) -> BoxFuture<'static, Answer> {
     async move {
-        let resources = server.resources.load();
+        let resources = server.current_resources().await?;
         let discovery = resources.discovery(server.config.advertise);
         discovery.respond(&call.info.path, &call.parts.headers).ok_or_else(Status::no_such_resource)
     }
@@ -207,24 +208,6 @@ impl Version<'_> {
         json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group.group_version(self),
             "resources": resources})
     }
-}
-
-/// Kubernetes' order of versions: GA before beta before alpha, newer before older, anything else behind.
-fn version_priority(version: &str) -> (u8, u32, u32, Reverse<String>) {
-    let parse = || {
-        let rest = version.strip_prefix('v')?;
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-        let major = rest[..digits].parse().ok()?;
-        let number = |text: &str| text.parse().ok();
-        Some(match &rest[digits..] {
-            "" => (3, major, 0),
-            stage if stage.starts_with("beta") => (2, major, number(&stage[4..])?),
-            stage if stage.starts_with("alpha") => (1, major, number(&stage[5..])?),
-            _ => return None,
-        })
-    };
-    let (stage, major, minor) = parse().unwrap_or_default();
-    (stage, major, minor, Reverse(version.to_owned()))
 }
 
 /// Clients compare this hash before and after an upgrade to see whether the stored version moved.

@@ -11,6 +11,7 @@
 //! and the API.
 
 pub mod admission;
+pub mod api_services;
 pub mod apply;
 pub mod authn;
 pub mod authz;
@@ -21,6 +22,7 @@ pub mod chain;
 pub mod codec;
 mod compaction;
 pub mod config;
+pub mod crd;
 pub mod discovery;
 pub mod document;
 pub mod effects;

@@ -54,6 +54,19 @@ impl Resource {
         }
     }
 
+    /// A kind with its objects in `cache`.
+    pub fn new(def: Def, cache: &WatchCache) -> Resource {
+        let objects = match &def.stored_as {
+            None => cache.kind(&def.group, &def.plural),
+            Some(stored) => cache.kind(&stored.group, &def.plural).view(stored.conversion.clone()),
+        };
+        Resource { def, objects }
+    }
+
+    pub fn is_custom(&self) -> bool {
+        matches!(self.def, Def::Custom(_))
+    }
+
     /// The API group under which the objects are stored.
     fn stored_group(&self) -> &str {
         self.stored_as.as_ref().map_or(&self.group, |stored| &stored.group)
@@ -104,17 +117,22 @@ pub struct Resources {
 impl Resources {
     /// In the order given, which is the order of discovery.
     pub fn new(defs: impl IntoIterator<Item = Def>, cache: &WatchCache) -> Self {
+        Resources::of(defs.into_iter().map(|def| Arc::new(Resource::new(def, cache))))
+    }
+
+    fn of(all: impl IntoIterator<Item = Arc<Resource>>) -> Self {
         let mut resources = Resources::default();
-        for def in defs {
-            let objects = match &def.stored_as {
-                None => cache.kind(&def.group, &def.plural),
-                Some(stored) => cache.kind(&stored.group, &def.plural).view(stored.conversion.clone()),
-            };
-            let resource = Arc::new(Resource { def, objects });
+        for resource in all {
             resources.by_plural.entry(resource.plural.to_string()).or_default().push(resource.clone());
             resources.all.push(resource);
         }
         resources
+    }
+
+    /// The same built-in kinds, with these custom ones behind them.
+    pub fn with_custom(&self, custom: impl IntoIterator<Item = Arc<Resource>>) -> Self {
+        let built_in = self.all.iter().filter(|resource| !resource.is_custom()).cloned();
+        Resources::of(built_in.chain(custom))
     }
 
     /// The discovery documents of these kinds; `server_address` is where clients reach us.

@@ -4,6 +4,7 @@ use crate::authn::service_account::Tokens;
 use crate::authz::rbac::Rbac;
 use crate::bootstrap::{self, BootstrapError};
 use crate::config::Config;
+use crate::crd::{self, CustomKinds};
 use crate::effects::Turns;
 use crate::identity::UserInfo;
 use crate::in_process::InProcess;
@@ -61,7 +62,9 @@ pub struct ApiServer {
     pub config: Config,
     pub datastore: Arc<dyn Datastore>,
     pub cache: Arc<WatchCache>,
+    /// What is served right now. Custom kinds in it may lag; see [`ApiServer::current_resources`].
     pub resources: ArcSwap<Resources>,
+    pub custom: CustomKinds,
     pub plugins: Plugins,
     pub limits: Limits,
     pub metrics: Metrics,
@@ -93,9 +96,10 @@ impl ApiServer {
     fn assemble(config: Config, datastore: Arc<dyn Datastore>, cache: Arc<WatchCache>, plugins: Plugins) -> Arc<Self> {
         compaction::start(&datastore);
         let resources = Resources::new(registry::all().iter().map(Def::BuiltIn), &cache);
-        Arc::new(ApiServer {
+        let server = Arc::new(ApiServer {
             config,
             datastore,
+            custom: CustomKinds::new(&cache),
             cache,
             resources: ArcSwap::from_pointee(resources),
             plugins,
@@ -103,7 +107,9 @@ impl ApiServer {
             metrics: Metrics::default(),
             quota_turns: Turns::default(),
             node_connector: ArcSwapOption::empty(),
-        })
+        });
+        crd::start(&server);
+        server
     }
 
     /// Says how nodes are reached. Until then, logs and exec answer 503.

@@ -9,7 +9,9 @@ use std::sync::{Arc, OnceLock};
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::age;
 use crate::field::FieldError;
+use crate::jsonpath::JsonPath;
 use crate::object;
 use crate::schema::Schema;
 
@@ -40,7 +42,18 @@ pub struct KindDef {
     pub strategy: Arc<dyn Strategy>,
     /// Set where the objects are stored as another kind of the same plural name.
     pub stored_as: Option<StoredAs>,
+    /// What clients of a deprecated version are told in a `Warning` header.
+    pub deprecation: Option<Cow<'static, str>>,
+    /// Set for kinds made from a CustomResourceDefinition.
+    pub custom: Option<Custom>,
     schema: OnceLock<Schema>,
+}
+
+/// What only custom kinds have.
+#[derive(Clone)]
+pub struct Custom {
+    /// `openAPIV3Schema` of the version, as it is published.
+    pub open_api_v3_schema: Arc<Value>,
 }
 
 /// Another spelling of a kind, under which its objects are stored: one object then shows in both.
@@ -83,13 +96,16 @@ impl KindDef {
             selectable_fields: Vec::new(),
             strategy: Arc::new(Plain),
             stored_as: None,
+            deprecation: None,
+            custom: None,
             schema: OnceLock::new(),
         }
     }
 
     /// A custom kind, whose schema does not come from the built-in types.
-    pub fn with_schema(mut self, schema: Schema) -> KindDef {
+    pub fn with_schema(mut self, schema: Schema, custom: Custom) -> KindDef {
         self.schema = OnceLock::from(schema);
+        self.custom = Some(custom);
         self
     }
 
@@ -356,6 +372,9 @@ pub trait Strategy: Send + Sync {
         Vec::new()
     }
 
+    /// Marks an object whose deletion begins and that is held back, or that this holds back with a finalizer.
+    fn prepare_for_delete(&self, _object: &mut Value, _now: Timestamp) {}
+
     /// Seconds of grace that a deletion gives; `None` deletes at once.
     fn graceful_delete(&self, _object: &Value, _requested: Option<i64>) -> Option<i64> {
         None
@@ -440,8 +459,10 @@ pub struct CellContext {
 #[derive(Clone, Debug)]
 pub enum Cell {
     Computed(fn(&Value, &CellContext) -> Value),
-    /// The value at a dotted path (the simple form of a CRD's `jsonPath`); dates are shown as ages.
+    /// The value at a dotted path.
     Path(Cow<'static, str>),
+    /// The first value at the path of a custom kind's column, as the column's type; dates are shown as ages.
+    JsonPath(JsonPath),
 }
 
 /// A column of the tables that `kubectl get` prints (`metav1.TableColumnDefinition`).
@@ -517,6 +538,26 @@ impl Column {
                 let found = path.trim_start_matches('.').split('.').try_fold(object, |v, name| v.get(name));
                 found.cloned().unwrap_or_else(|| if self.type_ == "string" { "".into() } else { Value::Null })
             }
+            Cell::JsonPath(path) => path.find(object).first().map_or(Value::Null, |value| self.typed(value, context)),
+        }
+    }
+
+    /// A value as the column's type shows it; null where it has another type
+    /// (`cellForJSONValue` in `k8s.io/apiextensions-apiserver`).
+    fn typed(&self, value: &Value, context: &CellContext) -> Value {
+        match (&*self.type_, value) {
+            (_, Value::Null) => Value::Null,
+            ("string", Value::String(_)) | ("boolean", Value::Bool(_)) | ("number", Value::Number(_)) => value.clone(),
+            ("string", other) => other.to_string().into(),
+            ("integer", Value::Number(number)) => match number.as_i64() {
+                Some(whole) => whole.into(),
+                None => number.as_f64().map_or(Value::Null, |number| (number as i64).into()),
+            },
+            ("date", Value::String(text)) if text.parse::<Timestamp>().is_ok() => {
+                age::since(Some(text), context.now).into()
+            }
+            ("date", Value::String(_)) => "<invalid>".into(),
+            _ => Value::Null,
         }
     }
 }

@@ -4,6 +4,8 @@
 //! caller. To add a kind, write its file, name it in its group's module, and add its row to [`registry`].
 
 pub mod age;
+pub mod apiextensions;
+pub mod apiregistration;
 pub mod apps;
 pub mod authentication;
 pub mod authorization;
@@ -16,6 +18,7 @@ pub mod discovery;
 pub mod events;
 pub mod field;
 pub mod intstr;
+pub mod jsonpath;
 pub mod kind;
 pub mod metadata;
 pub mod names;

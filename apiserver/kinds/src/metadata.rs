@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::field::{Field, FieldError};
+use crate::field::{Field, FieldError, FieldPath};
 use crate::kind::KindDef;
 use crate::{names, object, rules};
 
@@ -36,7 +36,11 @@ pub fn validate(kind: &KindDef, object: &Value) -> Vec<FieldError> {
     rules::not_negative(&metadata.get("generation"), &mut errors);
     labels(&metadata.get("labels"), &mut errors);
     annotations(&metadata.get("annotations"), &mut errors);
-    finalizers(&metadata.get("finalizers"), &mut errors);
+    let own = metadata.get("finalizers");
+    finalizers(&own, &mut errors);
+    if kind.custom.is_none() {
+        own.items().for_each(|finalizer| standard_finalizer(&finalizer, &mut errors));
+    }
     owners(&metadata.get("ownerReferences"), &mut errors);
     managed_fields(&metadata.get("managedFields"), &mut errors);
     errors
@@ -96,23 +100,75 @@ pub fn annotations(annotations: &Field, errors: &mut Vec<FieldError>) {
 }
 
 fn finalizers(finalizers: &Field, errors: &mut Vec<FieldError>) {
-    const STANDARD: [&str; 3] = ["foregroundDeletion", "kubernetes", "orphan"];
     for finalizer in finalizers.items() {
         errors.extend(
             names::qualified_name(finalizer.text())
                 .into_iter()
                 .map(|w| FieldError::invalid(&finalizers.path, finalizer.text(), w)),
         );
-        if !finalizer.text().contains('/') && !STANDARD.contains(&finalizer.text()) {
-            let detail = "name is neither a standard finalizer name nor is it fully qualified";
-            errors.push(finalizer.invalid(detail));
-        }
     }
     let has = |name: &str| finalizers.items().any(|f| f.text() == name);
     if has("orphan") && has("foregroundDeletion") {
         let detail = "finalizer orphan and foregroundDeletion cannot be both set";
         errors.push(FieldError::invalid(&finalizers.path, finalizers.value().cloned().unwrap_or_default(), detail));
     }
+}
+
+/// Kubernetes' own finalizers, which need no domain.
+const STANDARD_FINALIZERS: [&str; 3] = ["foregroundDeletion", "kubernetes", "orphan"];
+
+fn is_qualified(finalizer: &str) -> bool {
+    finalizer.contains('/') || STANDARD_FINALIZERS.contains(&finalizer)
+}
+
+fn standard_finalizer(finalizer: &Field, errors: &mut Vec<FieldError>) {
+    if !is_qualified(finalizer.text()) {
+        errors.push(finalizer.invalid("name is neither a standard finalizer name nor is it fully qualified"));
+    }
+}
+
+/// Custom objects may have finalizers without a domain; their writers are told that others might choose the same name.
+pub fn finalizer_warnings(object: &Value) -> Vec<String> {
+    let names = object::list(object, &["metadata", "finalizers"]).iter().filter_map(Value::as_str);
+    let unqualified = names.filter(|name| !is_qualified(name));
+    let warning = |name: &str| {
+        let path = if name.contains('.') { " including a path (/)" } else { "" };
+        format!(
+            "metadata.finalizers: {name:?}: prefer a domain-qualified finalizer name{path} to avoid accidental conflicts \
+             with other finalizer writers"
+        )
+    };
+    unqualified.map(warning).collect()
+}
+
+/// Checks an object inside of another: that it says what it is, and its metadata.
+pub fn embedded(object: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    let root = Field::new(Some(object), *path);
+    let (api_version, kind) = (root.get("apiVersion"), root.get("kind"));
+    for field in [&api_version, &kind] {
+        if !field.is_set() {
+            errors.push(field.required(""));
+        } else if field.str() == Some("") {
+            errors.push(field.invalid("must not be empty"));
+        }
+    }
+    if api_version.text().matches('/').count() > 1 {
+        errors.push(api_version.invalid(format!("unexpected GroupVersion string: {}", api_version.text())));
+    }
+    let wrong = names::dns1035_label(&kind.text().to_lowercase());
+    if !kind.is_empty() && !wrong.is_empty() {
+        errors.push(kind.invalid(format!("may have mixed case, but should otherwise match: {}", wrong.join(","))));
+    }
+    let metadata = root.get("metadata");
+    let name = metadata.get("name");
+    if !name.is_empty() {
+        errors.extend(names::path_segment(name.text()).into_iter().map(|wrong| name.invalid(wrong)));
+    }
+    rules::maybe_form(&metadata.get("namespace"), names::dns_label, errors);
+    labels(&metadata.get("labels"), errors);
+    annotations(&metadata.get("annotations"), errors);
+    finalizers(&metadata.get("finalizers"), errors);
+    owners(&metadata.get("ownerReferences"), errors);
 }
 
 fn owners(owners: &Field, errors: &mut Vec<FieldError>) {

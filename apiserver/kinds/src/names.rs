@@ -1,5 +1,7 @@
 //! The forms that names may have (RFC 1123, RFC 1035), with Kubernetes' words for what is wrong.
 
+use std::cmp::Reverse;
+
 /// Longest label of a DNS name, in bytes.
 pub const DNS_LABEL_MAX_BYTES: usize = 63;
 /// Longest DNS name, in bytes.
@@ -242,6 +244,25 @@ pub fn port_name(text: &str) -> Vec<String> {
 /// A port that something listens on or connects to: 1 to 65535.
 pub fn port_number(port: i64) -> Vec<String> {
     if (1..=65535).contains(&port) { Vec::new() } else { vec!["must be between 1 and 65535, inclusive".to_owned()] }
+}
+
+/// Kubernetes' order of versions, the greatest preferred: GA before beta before alpha, newer before older, anything else
+/// behind (`k8s.io/apimachinery/pkg/version` `CompareKubeAwareVersionStrings`).
+pub fn version_priority(version: &str) -> (u8, u32, u32, Reverse<String>) {
+    let parse = || {
+        let rest = version.strip_prefix('v')?;
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let major = rest[..digits].parse().ok()?;
+        let number = |text: &str| text.parse().ok();
+        Some(match &rest[digits..] {
+            "" => (3, major, 0),
+            stage if stage.starts_with("beta") => (2, major, number(&stage[4..])?),
+            stage if stage.starts_with("alpha") => (1, major, number(&stage[5..])?),
+            _ => return None,
+        })
+    };
+    let (stage, major, minor) = parse().unwrap_or_default();
+    (stage, major, minor, Reverse(version.to_owned()))
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@ use std::sync::LazyLock;
 
 use crate::kind::KindDef;
 use crate::{
-    apps, authentication, authorization, autoscaling, batch, certificates, coordination, core, discovery, events,
-    networking, node, policy, rbac, scheduling, storage,
+    apiextensions, apiregistration, apps, authentication, authorization, autoscaling, batch, certificates,
+    coordination, core, discovery, events, networking, node, policy, rbac, scheduling, storage,
 };
 
 static ALL: LazyLock<Vec<KindDef>> = LazyLock::new(|| {
@@ -25,6 +25,8 @@ static ALL: LazyLock<Vec<KindDef>> = LazyLock::new(|| {
         core::secret::definition(),
         core::service::definition(),
         core::service_account::definition(),
+        apiextensions::custom_resource_definition::definition(),
+        apiregistration::api_service::definition(),
         apps::controller_revision::definition(),
         apps::daemon_set::definition(),
         apps::deployment::definition(),

@@ -17,10 +17,12 @@ use k8w_kinds::object::text;
 use serde_json::Value;
 
 use crate::ApiServer;
+use crate::api_services;
 use crate::body::Body;
 use crate::identity::{Peer, UserInfo};
 use crate::pki::MASTERS_GROUP;
-use plan::{Keep, Write, plan};
+pub(crate) use plan::Keep;
+use plan::{Write, plan};
 pub use roles::node_rules;
 
 /// As whom the API server writes its own objects.
@@ -49,10 +51,16 @@ pub async fn reconcile(server: &Arc<ApiServer>) -> Result<(), BootstrapError> {
     let classes = objects::classes().into_iter().map(|object| (object, Keep::Present));
     let roles = roles::cluster_roles().into_iter().map(|role| (role, Keep::Rules));
     let bindings = roles::cluster_role_bindings().into_iter().map(|binding| (binding, Keep::Subjects));
-    write_all(server, cluster.into_iter().chain(classes).chain(roles).chain(bindings)).await
+    let services = api_services::built_in().into_iter().map(|service| (service, Keep::Present));
+    let cluster = cluster.into_iter().chain(services);
+    write_all(server, cluster.chain(classes).chain(roles).chain(bindings)).await
 }
 
-async fn write_all(server: &Arc<ApiServer>, wanted: impl Iterator<Item = (Value, Keep)>) -> Result<(), BootstrapError> {
+/// Makes or mends objects, several at once.
+pub(crate) async fn write_all(
+    server: &Arc<ApiServer>,
+    wanted: impl Iterator<Item = (Value, Keep)>,
+) -> Result<(), BootstrapError> {
     let user = UserInfo { name: USER.into(), groups: vec![MASTERS_GROUP.into()], ..UserInfo::default() };
     let peer = Peer::in_process(user);
     let resources = server.resources.load_full();

@@ -160,6 +160,9 @@ fn mark(write: &Write<'_>, options: &DeleteOptions, old: &Value) -> Marked {
         }
     };
     propagate(&mut new, options.propagation);
+    if !deleting {
+        write.resource.strategy.prepare_for_delete(&mut new, write.now);
+    }
     let finalizers = !finalizers(&new).is_empty() || namespace_finalizers(write.resource, &new);
     if finalizers && graceful.is_none() && !deleting {
         set_deletion(&mut new, write.now, 0);

@@ -172,7 +172,7 @@ fn validate(write: &Write<'_>, new: &Value, old: &Value, rules: Rules) -> Result
         }
         Rules::Trusted => {}
     }
-    errors.extend(write.resource.schema().validate(new, &FieldPath::ROOT));
+    errors.extend(write.resource.schema().validate(new, Some(old), &FieldPath::ROOT));
     write.check(write.name, errors)
 }
 

@@ -40,7 +40,7 @@ const COMMON_TYPES: &[&str] = &[
 /// `GET /openapi/v3` and what lies below it.
 pub fn serve(server: Arc<ApiServer>, call: Call) -> BoxFuture<'static, Answer> {
     async move {
-        let resources = server.resources.load();
+        let resources = server.current_resources().await?;
         let kinds: Vec<&KindDef> = resources.kinds().collect();
         let response = resources.openapi().respond(&kinds, &call.info.path, &call.query, &call.parts.headers);
         response.ok_or_else(Status::no_such_resource)

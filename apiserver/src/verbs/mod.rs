@@ -34,6 +34,12 @@ pub async fn serve(server: &ApiServer, resource: &Arc<Resource>, mut call: Call)
     check_verb(resource, &call)?;
     // Before anything is written: whoever cannot read the answer is not to find it done.
     Accept::parse(call.header(header::ACCEPT), resource.offer())?;
+    let mut answer = serve_verb(server, resource, call).await?;
+    object::warn(&mut answer, resource.deprecation.as_deref());
+    Ok(answer)
+}
+
+async fn serve_verb(server: &ApiServer, resource: &Arc<Resource>, call: Call) -> Answer {
     let (subresource, verb) = (call.info.subresource.as_str(), call.info.verb);
     match (subresource, verb) {
         ("", "create") => create::serve(server, resource, call).await,

@@ -222,10 +222,10 @@ pub fn answer_success(call: &Call, warnings: &[String]) -> Answer {
 }
 
 /// Tells the client in headers (RFC 7234, section 5.5) what it should know about a request that succeeded.
-pub fn warn(response: &mut Response<Body>, warnings: &[String]) {
+pub fn warn(response: &mut Response<Body>, warnings: impl IntoIterator<Item = impl AsRef<str>>) {
     const WARNING: HeaderName = HeaderName::from_static("warning");
     for text in warnings {
-        let quoted: String = text.chars().filter(|c| !c.is_control()).flat_map(escape).collect();
+        let quoted: String = text.as_ref().chars().filter(|c| !c.is_control()).flat_map(escape).collect();
         if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
             response.headers_mut().append(WARNING, value);
         }

@@ -8,7 +8,7 @@ use crate::call::Call;
 use crate::codec;
 use crate::object_store::{self, Change, Patched, Rules};
 use crate::patch::{MEDIA_TYPES, Patch, strict_error};
-use crate::resources::{Def, Resource};
+use crate::resources::Resource;
 use crate::routes::Answer;
 use crate::status::Status;
 use http::header;
@@ -31,8 +31,12 @@ pub async fn serve(server: &ApiServer, resource: &Resource, mut call: Call) -> A
     }
     let strategic = media_type == "application/strategic-merge-patch+json";
     let patch = match Patch::read(&media_type, &body)? {
-        Some(patch) if !(strategic && matches!(resource.def, Def::Custom(_))) => patch,
-        _ => return Err(Status::unsupported_media_type(&MEDIA_TYPES)),
+        Some(patch) if !(strategic && resource.is_custom()) => patch,
+        _ => {
+            let strategic = |media_type: &&str| media_type.starts_with("application/strategic");
+            let accepted = MEDIA_TYPES.into_iter().filter(|accepted| !(resource.is_custom() && strategic(accepted)));
+            return Err(Status::unsupported_media_type(&accepted.collect::<Vec<_>>()));
+        }
     };
     let issues = Mutex::new(Vec::new());
     let change = |old: &Value| {

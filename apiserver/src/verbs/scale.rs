@@ -83,11 +83,12 @@ fn rescale(wanted: &Wanted, old: &Value, paths: &ScalePaths, schema: &Schema) ->
         return Err(Status::invalid("autoscaling", "Scale", name, &[error]));
     }
     let mut object = old.clone();
-    let mut at = &mut object;
-    for name in dotted(&paths.spec_replicas) {
-        at = &mut at[name];
+    let names: Vec<&str> = dotted(&paths.spec_replicas).collect();
+    if let Some((last, parents)) = names.split_last()
+        && let Some(parent) = object::ensure(&mut object, parents)
+    {
+        parent.insert((*last).to_owned(), replicas.into());
     }
-    *at = replicas.into();
     let metadata = |field| object::get(&scale, &["metadata", field]).filter(|_| once).cloned();
     for field in ["resourceVersion", "uid"] {
         if let Some(value) = metadata(field) {

@@ -146,6 +146,10 @@ impl Watch {
             biased;
             delivery = self.subscription.next() => match delivery {
                 Some(delivery) => Some(self.chunk(delivery)),
+                None if self.subscription.is_ended() => {
+                    self.over = true;
+                    None
+                }
                 None => {
                     self.over = true;
                     let status = Status::expired("too old resource version: the watch fell behind and was closed");

@@ -62,6 +62,8 @@ struct State {
     routed_fields: BTreeMap<String, RoutedField>,
     next_watcher: u64,
     views: Vec<View>,
+    /// Nothing comes any more: the kind is no longer served like this.
+    ended: bool,
 }
 
 struct RoutedField {
@@ -164,11 +166,13 @@ impl KindCache {
             let fresh = || RoutedField { def: def.clone(), watchers: 0 };
             state.routed_fields.entry(path.clone()).or_insert_with(fresh).watchers += 1;
         }
-        state.watchers.entry(route.clone()).or_default().push(Watcher { id, def, filter, sender });
+        if !state.ended {
+            state.watchers.entry(route.clone()).or_default().push(Watcher { id, def, filter, sender });
+        }
         let revision = now.max(state.changed);
         drop(state);
         let place = Place { kind: self.clone(), route, id };
-        Ok(Subscription { initial, backlog, receiver, revision, _place: place })
+        Ok(Subscription { initial, backlog, receiver, revision, place })
     }
 
     /// The same objects in another kind's spelling, kept up to date for as long as the view is in use.
@@ -213,8 +217,21 @@ impl KindCache {
                 cache.reset(converted.map(|record| (record.key().clone(), record)).collect(), revision);
             }
         }
-        let (next_watcher, views) = (state.next_watcher, std::mem::take(&mut state.views));
-        *state = State { objects, horizon: revision, changed: revision, next_watcher, views, ..State::default() };
+        let (next_watcher, views, ended) = (state.next_watcher, std::mem::take(&mut state.views), state.ended);
+        *state =
+            State { objects, horizon: revision, changed: revision, next_watcher, views, ended, ..State::default() };
+    }
+
+    /// Ends all watches, and those that begin later: the kind is no longer served like this.
+    pub fn end(&self) {
+        let mut state = self.write();
+        state.ended = true;
+        state.watchers.clear();
+        state.routed_fields.clear();
+    }
+
+    pub(super) fn is_ended(&self) -> bool {
+        self.read().ended
     }
 
     fn unwatch(&self, route: &Route, id: u64) {
@@ -299,7 +316,7 @@ impl State {
 
 /// A watcher's place among the others; it is given up when dropped.
 pub(super) struct Place {
-    kind: Arc<KindCache>,
+    pub kind: Arc<KindCache>,
     route: Route,
     id: u64,
 }

@@ -19,7 +19,7 @@ pub struct Subscription {
     pub revision: Revision,
     pub(super) backlog: VecDeque<Delivery>,
     pub(super) receiver: mpsc::Receiver<Delivery>,
-    pub(super) _place: Place,
+    pub(super) place: Place,
 }
 
 impl Subscription {
@@ -29,6 +29,11 @@ impl Subscription {
             Some(delivery) => Some(delivery),
             None => self.receiver.recv().await,
         }
+    }
+
+    /// Whether there is nothing to watch any more, so that the end is no failure.
+    pub fn is_ended(&self) -> bool {
+        self.place.kind.is_ended()
     }
 
     /// The next change, if it is there already.

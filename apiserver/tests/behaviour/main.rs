@@ -11,6 +11,8 @@ mod access_reviews;
 mod authorization;
 mod certificate_signing_requests;
 mod chunked_lists;
+mod custom_resource_definitions;
+mod custom_resources;
 mod deletion;
 mod dry_run;
 mod ephemeral_containers;

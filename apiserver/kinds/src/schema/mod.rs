@@ -73,6 +73,17 @@ impl Schema {
         crd::schema(open_api_v3_schema)
     }
 
+    /// Everything that is wrong with the `openAPIV3Schema` of a CRD, at `path`: what makes it not structural, and defaults
+    /// that do not fit.
+    pub fn check_crd(open_api_v3_schema: &Value, path: &FieldPath) -> Vec<FieldError> {
+        crd::check(open_api_v3_schema, path)
+    }
+
+    /// Whether strings of a custom object are checked against this `format`.
+    pub fn knows_format(name: &str) -> bool {
+        crd::knows_format(name)
+    }
+
     /// Decodes an object: types are checked, unknown fields pruned and duplicates resolved to the last, both recorded.
     pub fn decode(&self, body: &[u8], format: Format) -> Result<Decoded, DecodeError> {
         decode::decode(self, body, format)
@@ -117,8 +128,10 @@ impl Schema {
     }
 
     /// Validates a custom object against the rules of its CRD (`minimum`, `pattern`, `enum` …). Empty for built-in types.
-    pub fn validate(&self, value: &Value, path: &FieldPath) -> Vec<FieldError> {
-        if self.0.lenient { crd::validate(&self.0.node, value, path) } else { Vec::new() }
+    ///
+    /// With an `old` object, what did not change is not held against the new one (KEP-4008).
+    pub fn validate(&self, value: &Value, old: Option<&Value>, path: &FieldPath) -> Vec<FieldError> {
+        if self.0.lenient { crd::validate(&self.0.node, value, old, path) } else { Vec::new() }
     }
 }
 

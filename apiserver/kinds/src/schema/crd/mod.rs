@@ -4,7 +4,9 @@
 //! A custom object differs from a built-in one in three ways: a value that lacks its type is decoded as it is and
 //! refused by validation, null is a value where the schema says so, and values have [`Rules`].
 
+mod defaults;
 mod format;
+mod pattern;
 mod rules;
 mod structural;
 mod validate;
@@ -16,6 +18,7 @@ use serde_json::Value;
 use super::shape::{Field, List, ListKind, Map, Node, Object, Scalar, Shape};
 use super::{Root, Schema};
 use crate::field::{FieldError, FieldPath};
+pub(super) use format::is_known as knows_format;
 pub(crate) use rules::Rules;
 pub(super) use validate::validate;
 
@@ -27,6 +30,23 @@ pub(super) fn schema(source: &Value) -> Result<Schema, Vec<FieldError>> {
         return Err(errors);
     }
     Ok(Schema(Arc::new(Root::new(node(source, true), true))))
+}
+
+/// Everything that is wrong with a schema: that it is not structural, or else with its defaults.
+pub(super) fn check(source: &Value, path: &FieldPath) -> Vec<FieldError> {
+    let mut errors = structural::check(source, path);
+    if errors.is_empty() {
+        defaults::check(source, true, path, &mut errors);
+    }
+    errors
+}
+
+fn flag(schema: &Value, name: &str) -> bool {
+    schema.get(name) == Some(&Value::Bool(true))
+}
+
+fn members<'v>(schema: &'v Value, name: &str) -> impl Iterator<Item = (&'v String, &'v Value)> {
+    schema.get(name).and_then(Value::as_object).into_iter().flatten()
 }
 
 /// The node of a schema that is known to be structural. `is_object` says that it is a whole object: a kind, or one

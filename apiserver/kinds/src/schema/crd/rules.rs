@@ -1,18 +1,17 @@
 //! Value validation: what a value must satisfy beyond having its type.
 
-use regex::{Regex, RegexBuilder};
 use serde_json::Value;
 
 use super::format::Format;
-
-/// Compiled size of one pattern.
-const MAX_PATTERN_BYTES: usize = 1024 * 1024;
+use super::pattern::Pattern;
 
 /// The validation keywords of one schema, or of one inside of `allOf`, `anyOf`, `oneOf` or `not`.
 #[derive(Debug, Default)]
 pub(crate) struct Rules {
     /// Only inside of the combining keywords, where the shape does not say it.
     pub kind: Option<Kind>,
+    /// `x-kubernetes-embedded-resource`: the value is a whole object of some kind.
+    pub embedded: bool,
     pub enumeration: Vec<Value>,
     pub format: Option<Format>,
     pub minimum: Option<Limit>,
@@ -20,7 +19,7 @@ pub(crate) struct Rules {
     pub multiple_of: Option<f64>,
     pub min_length: Option<u64>,
     pub max_length: Option<u64>,
-    pub pattern: Option<Regex>,
+    pub pattern: Option<Pattern>,
     pub min_items: Option<u64>,
     pub max_items: Option<u64>,
     pub unique_items: bool,
@@ -75,6 +74,7 @@ impl Rules {
                 Some("string") => Some(Kind::String),
                 _ => None,
             },
+            embedded: flag("x-kubernetes-embedded-resource"),
             enumeration: list("enum").cloned().collect(),
             format: text("format").and_then(Format::named),
             minimum: limit("minimum", "exclusiveMinimum"),
@@ -82,7 +82,7 @@ impl Rules {
             multiple_of: source.get("multipleOf").and_then(Value::as_f64),
             min_length: count("minLength"),
             max_length: count("maxLength"),
-            pattern: text("pattern").and_then(|pattern| compile(pattern).ok()),
+            pattern: text("pattern").map(Pattern::new),
             min_items: count("minItems"),
             max_items: count("maxItems"),
             unique_items: flag("uniqueItems"),
@@ -108,7 +108,8 @@ impl Rules {
             self.min_properties,
             self.max_properties,
         ];
-        self.enumeration.is_empty()
+        !self.embedded
+            && self.enumeration.is_empty()
             && self.format.is_none()
             && self.minimum.is_none()
             && self.maximum.is_none()
@@ -122,12 +123,4 @@ impl Rules {
             && self.one_of.is_empty()
             && self.not.is_none()
     }
-}
-
-/// A pattern as Go's `regexp` understands it.
-///
-/// # Errors
-/// Why it is not a regular expression, or that it is too large.
-pub(super) fn compile(pattern: &str) -> Result<Regex, regex::Error> {
-    RegexBuilder::new(pattern).size_limit(MAX_PATTERN_BYTES).build()
 }

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::rules;
+use super::pattern;
+use super::{flag, members};
 use crate::field::{FieldError, FieldPath};
 
 /// Deepest nesting of a schema.
@@ -22,14 +23,6 @@ pub(super) fn check(schema: &Value, path: &FieldPath) -> Vec<FieldError> {
     walk(schema, Level::Root, path, 0, &mut errors);
     errors.sort_by_key(ToString::to_string);
     errors
-}
-
-fn flag(schema: &Value, name: &str) -> bool {
-    schema.get(name) == Some(&Value::Bool(true))
-}
-
-fn members<'v>(schema: &'v Value, name: &str) -> impl Iterator<Item = (&'v String, &'v Value)> {
-    schema.get(name).and_then(Value::as_object).into_iter().flatten()
 }
 
 fn items<'v>(schema: &'v Value, name: &str) -> impl Iterator<Item = (usize, &'v Value)> {
@@ -71,9 +64,28 @@ fn walk(schema: &Value, level: Level, path: &FieldPath, depth: usize, errors: &m
         errors.push(FieldError::forbidden(&path.child("uniqueItems"), detail));
     }
     check_type(schema, kind, level, path, errors);
+    check_keywords(schema, path, errors);
     check_extensions(schema, kind, path, errors);
     check_own_fields(schema, level, path, errors);
     combined(schema, path, depth, errors);
+}
+
+/// Keywords of JSON schema that CRDs do not have.
+const UNSUPPORTED: [&str; 6] = ["$ref", "additionalItems", "definitions", "dependencies", "id", "patternProperties"];
+
+fn check_keywords(schema: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    for name in UNSUPPORTED.into_iter().filter(|name| schema.get(name).is_some()) {
+        errors.push(FieldError::forbidden(&path.child(name), format!("{name} is not supported")));
+    }
+    if schema.get("items").is_some_and(Value::is_array) {
+        errors.push(FieldError::forbidden(&path.child("items"), "items must be a schema object and not an array"));
+    }
+    for (i, rule) in items(schema, "x-kubernetes-validations") {
+        if rule.get("rule").and_then(Value::as_str).is_none_or(|rule| rule.trim().is_empty()) {
+            let path = path.child("x-kubernetes-validations");
+            errors.push(FieldError::required(&path.index(i).child("rule"), "rule is not specified"));
+        }
+    }
 }
 
 fn check_type(schema: &Value, kind: &str, level: Level, path: &FieldPath, errors: &mut Vec<FieldError>) {
@@ -123,6 +135,9 @@ fn check_extensions(schema: &Value, kind: &str, path: &FieldPath, errors: &mut V
         let detail = "must be array if x-kubernetes-list-type is specified";
         errors.push(FieldError::invalid(&path.child("type"), kind, detail));
     }
+    if matches!(list_type, Some("set" | "map")) {
+        check_items(schema, list_type.unwrap_or_default(), path, errors);
+    }
     match list_type {
         Some("map") if keys == 0 => {
             let detail = "must not be empty if x-kubernetes-list-type is map";
@@ -152,6 +167,28 @@ fn check_extensions(schema: &Value, kind: &str, path: &FieldPath, errors: &mut V
     }
 }
 
+/// Items that are told apart by what they are cannot be null, and in a set not grow.
+fn check_items(schema: &Value, list_type: &str, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    let Some(item) = schema.get("items") else { return };
+    let path = path.child("items");
+    if flag(item, "nullable") {
+        let detail = format!("cannot be nullable when x-kubernetes-list-type is {list_type}");
+        errors.push(FieldError::forbidden(&path.child("nullable"), detail));
+    }
+    if list_type != "set" {
+        return;
+    }
+    let text = |name: &str| item.get(name).and_then(Value::as_str).unwrap_or_default();
+    let detail = "must be atomic as item of a list with x-kubernetes-list-type=set";
+    for (kind, name) in [("array", "x-kubernetes-list-type"), ("object", "x-kubernetes-map-type")] {
+        let found = text(name);
+        // A list is atomic where nothing is said, a map is not.
+        if text("type") == kind && found != "atomic" && !(kind == "array" && found.is_empty()) {
+            errors.push(FieldError::invalid(&path.child(name), found, detail));
+        }
+    }
+}
+
 /// Keys of a map must be scalar fields of its items that are always there.
 fn check_map_keys(schema: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
     let Some(item) = schema.get("items") else { return };
@@ -172,6 +209,11 @@ fn check_map_keys(schema: &Value, path: &FieldPath, errors: &mut Vec<FieldError>
             let properties = items_path.child("properties");
             let detail = "must be a scalar type if parent array's x-kubernetes-list-type is map";
             errors.push(FieldError::invalid(&properties.key(name).child("type"), property["type"].clone(), detail));
+        }
+        if flag(property, "nullable") {
+            let properties = items_path.child("properties");
+            let detail = "this property is in x-kubernetes-list-map-keys, so it cannot be nullable";
+            errors.push(FieldError::forbidden(&properties.key(name).child("nullable"), detail));
         }
         if property.get("default").is_none() && !items(item, "required").any(|(_, required)| required == name) {
             let properties = items_path.child("properties");
@@ -220,11 +262,11 @@ fn check_own_fields(schema: &Value, level: Level, path: &FieldPath, errors: &mut
 
 /// The combining keywords, whose schemas may only restrict values.
 fn combined(schema: &Value, path: &FieldPath, depth: usize, errors: &mut Vec<FieldError>) {
-    if let Some(pattern) = schema.get("pattern").and_then(Value::as_str)
-        && let Err(error) = rules::compile(pattern)
+    if let Some(source) = schema.get("pattern").and_then(Value::as_str)
+        && let Err(error) = pattern::compile(source)
     {
         let detail = format!("must be a valid regular expression, but isn't: {error}");
-        errors.push(FieldError::invalid(&path.child("pattern"), pattern, detail));
+        errors.push(FieldError::invalid(&path.child("pattern"), source, detail));
     }
     for name in ["allOf", "anyOf", "oneOf"] {
         let path = path.child(name);

@@ -19,7 +19,7 @@ fn validated(schema: &Schema, spec: Value, expected: Expect) {
     let body = json!({"apiVersion": "x/v1", "kind": "X", "metadata": {"name": "a"}, "spec": spec}).to_string();
     let mut value = schema.decode(body.as_bytes(), Format::Json).unwrap().value;
     schema.default(&mut value);
-    errors(&schema.validate(&value, &FieldPath::ROOT), expected);
+    errors(&schema.validate(&value, None, &FieldPath::ROOT), expected);
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn null_is_a_value_where_the_schema_says_so() {
     schema.default(&mut value);
     assert_eq!(value["spec"], json!({"a": null, "c": "x", "d": [null], "e": {}}));
     errors(
-        &schema.validate(&value, &FieldPath::ROOT),
+        &schema.validate(&value, None, &FieldPath::ROOT),
         expect![[r#"spec.d[0]: Invalid value: "null": spec.d[0] in body must be of type string: "null""#]],
     );
 }

@@ -1,20 +1,28 @@
 //! Validating a custom object against its schema, in apiextensions' words.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 
 use super::super::shape::{List, ListKind, Node, Scalar, Shape};
 use super::rules::{Kind, Limit, Rules};
 use crate::field::{FieldError, FieldPath};
+use crate::metadata;
 
-/// Everything that is wrong with a value, in the order of its members.
-pub(in crate::schema) fn validate(node: &Node, value: &Value, path: &FieldPath) -> Vec<FieldError> {
+/// Everything that is wrong with a value, in the order of its members. What is as it was in `old` is let be.
+pub(in crate::schema) fn validate(
+    node: &Node,
+    value: &Value,
+    old: Option<&Value>,
+    path: &FieldPath,
+) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    walk(node, value, path, &mut errors);
+    walk(node, value, old, path, &mut errors);
     errors
 }
 
-fn walk(node: &Node, value: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
-    if value.is_null() && (node.nullable || matches!(node.shape, Shape::Any)) {
+fn walk(node: &Node, value: &Value, old: Option<&Value>, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    if old == Some(value) || value.is_null() && (node.nullable || matches!(node.shape, Shape::Any)) {
         return;
     }
     if let Some(expected) = expected_type(&node.shape, value) {
@@ -28,26 +36,38 @@ fn walk(node: &Node, value: &Value, path: &FieldPath, errors: &mut Vec<FieldErro
     }
     if let Some(rules) = &node.rules {
         check(rules, value, path, errors);
+        if rules.embedded {
+            metadata::embedded(value, path, errors);
+        }
     }
     match (&node.shape, value) {
         (Shape::Object(object), Value::Object(members)) => {
             for (name, member) in members {
                 if let Some(field) = object.field(name) {
-                    walk(&field.node, member, &path.child(name), errors);
+                    walk(&field.node, member, old.and_then(|old| old.get(name)), &path.child(name), errors);
                 }
             }
         }
         (Shape::Map(map), Value::Object(members)) => {
-            members.iter().for_each(|(name, member)| walk(&map.value, member, &path.child(name), errors));
+            for (name, member) in members {
+                walk(&map.value, member, old.and_then(|old| old.get(name)), &path.child(name), errors);
+            }
         }
         (Shape::List(list), Value::Array(items)) => {
             for (i, item) in items.iter().enumerate() {
-                walk(&list.item, item, &path.index(i), errors);
+                walk(&list.item, item, counterpart(list, item, old), &path.index(i), errors);
             }
             identities(list, items, path, errors);
         }
         _ => {}
     }
+}
+
+/// The same item in the old list, where items have keys to be known by.
+fn counterpart<'v>(list: &List, item: &Value, old: Option<&'v Value>) -> Option<&'v Value> {
+    let ListKind::Map(keys) = &list.kind else { return None };
+    let same = |other: &&Value| keys.iter().all(|key| other.get(&**key) == item.get(&**key));
+    old?.as_array()?.iter().find(same)
 }
 
 /// The type a value should have; `None` when it has it.
@@ -88,10 +108,12 @@ fn identities(list: &List, items: &[Value], path: &FieldPath, errors: &mut Vec<F
             Some(keys.iter().filter_map(|key| Some(((**key).to_owned(), item.get(&**key)?.clone()))).collect())
         }
     };
-    let identities: Vec<Value> = items.iter().map_while(identity).collect();
-    for (i, identity) in identities.iter().enumerate() {
-        if identities[..i].iter().filter(|other| *other == identity).count() == 1 {
-            errors.push(FieldError::duplicate(&path.index(i), identity.clone()));
+    let mut seen: HashMap<Value, usize> = HashMap::new();
+    for (i, identity) in items.iter().map_while(identity).enumerate() {
+        let times = seen.entry(identity.clone()).or_default();
+        *times += 1;
+        if *times == 2 {
+            errors.push(FieldError::duplicate(&path.index(i), identity));
         }
     }
 }
@@ -176,7 +198,7 @@ fn check_string(rules: &Rules, text: &str, path: &FieldPath, errors: &mut Vec<Fi
         errors.push(invalid(format!("should be at least {min} chars long")));
     }
     if let Some(pattern) = rules.pattern.as_ref().filter(|pattern| !pattern.is_match(text)) {
-        errors.push(invalid(format!("should match '{pattern}'")));
+        errors.push(invalid(format!("should match '{}'", pattern.as_str())));
     }
     if let Some(format) = rules.format.filter(|format| !format.fits(text)) {
         let detail = format!("{path} in body must be of type {}: {text:?}", format.name());
