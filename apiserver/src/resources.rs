@@ -2,7 +2,7 @@
 
 use crate::codec::Offer;
 use crate::discovery::Discovery;
-use crate::openapi::OpenApi;
+use crate::openapi::{self, OpenApi};
 use crate::watch_cache::{Corrupt, KindCache, Record, WatchCache, encode, kind_prefix, storage_key};
 use bytes::Bytes;
 use k8w_kinds::kind::KindDef;
@@ -132,7 +132,20 @@ impl Resources {
     /// The same built-in kinds, with these custom ones behind them.
     pub fn with_custom(&self, custom: impl IntoIterator<Item = Arc<Resource>>) -> Self {
         let built_in = self.all.iter().filter(|resource| !resource.is_custom()).cloned();
-        Resources::of(built_in.chain(custom))
+        let next = Resources::of(built_in.chain(custom));
+        let (old, new) = (self.by_version(), next.by_version());
+        let openapi =
+            self.openapi.keep(new.keys().cloned(), |group_version| old.get(group_version) == new.get(group_version));
+        Resources { openapi, ..next }
+    }
+
+    /// The resources of each group and version, as places in memory.
+    fn by_version(&self) -> HashMap<String, Vec<*const Resource>> {
+        let mut versions: HashMap<_, Vec<_>> = HashMap::new();
+        for resource in &self.all {
+            versions.entry(openapi::group_version(resource)).or_default().push(Arc::as_ptr(resource));
+        }
+        versions
     }
 
     /// The discovery documents of these kinds; `server_address` is where clients reach us.

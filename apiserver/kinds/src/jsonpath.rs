@@ -174,7 +174,7 @@ fn step<'t>(text: &'t str, steps: &mut Vec<Step>) -> Result<&'t str, JsonPathErr
     }
     match text.strip_prefix('.') {
         // The object itself.
-        Some("") => Ok(""),
+        Some("") if steps.is_empty() => Ok(""),
         Some(rest) if rest.starts_with('[') => Ok(rest),
         Some(rest) => member(rest, steps),
         None => match text.strip_prefix('[') {

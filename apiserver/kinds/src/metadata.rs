@@ -38,7 +38,7 @@ pub fn validate(kind: &KindDef, object: &Value) -> Vec<FieldError> {
     annotations(&metadata.get("annotations"), &mut errors);
     let own = metadata.get("finalizers");
     finalizers(&own, &mut errors);
-    if kind.custom.is_none() {
+    if !takes_any_finalizer(kind) {
         own.items().for_each(|finalizer| standard_finalizer(&finalizer, &mut errors));
     }
     owners(&metadata.get("ownerReferences"), &mut errors);
@@ -119,6 +119,11 @@ const STANDARD_FINALIZERS: [&str; 3] = ["foregroundDeletion", "kubernetes", "orp
 
 fn is_qualified(finalizer: &str) -> bool {
     finalizer.contains('/') || STANDARD_FINALIZERS.contains(&finalizer)
+}
+
+/// Kinds of servers that extend the API are not held to Kubernetes' own rule.
+fn takes_any_finalizer(kind: &KindDef) -> bool {
+    kind.custom.is_some() || matches!(&*kind.group, "apiextensions.k8s.io" | "apiregistration.k8s.io")
 }
 
 fn standard_finalizer(finalizer: &Field, errors: &mut Vec<FieldError>) {

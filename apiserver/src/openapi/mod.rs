@@ -5,6 +5,8 @@
 
 mod paths;
 
+pub use paths::group_version;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
@@ -89,6 +91,19 @@ impl OpenApi {
         }
     }
 
+    /// For another set of kinds with these groups and versions: with the documents of those of which nothing is new.
+    pub fn keep(&self, versions: impl Iterator<Item = String>, is_same: impl Fn(&str) -> bool) -> OpenApi {
+        let known = self.versions.get();
+        let document = |group_version: &str| {
+            known.filter(|_| is_same(group_version)).and_then(|known| known.get(group_version)).cloned()
+        };
+        let versions = versions.map(|group_version| {
+            let document = document(&group_version).unwrap_or_default();
+            (group_version, document)
+        });
+        OpenApi { index: OnceLock::new(), versions: OnceLock::from(versions.collect::<BTreeMap<_, _>>()) }
+    }
+
     fn versions(&self, kinds: &[&KindDef]) -> &BTreeMap<String, OnceLock<Document>> {
         self.versions.get_or_init(|| kinds.iter().map(|kind| (paths::group_version(kind), OnceLock::new())).collect())
     }
@@ -125,13 +140,20 @@ fn document_of(kinds: &[&KindDef]) -> Value {
     types.sort();
     types.dedup();
     let types: Vec<&str> = types.iter().map(String::as_str).collect();
+    let mut schemas = openapi::components(&types);
+    for kind in kinds {
+        if let Some(custom) = &kind.custom {
+            let source = &custom.open_api_v3_schema;
+            schemas.extend(openapi::custom_components(&kind.group, &kind.version, &kind.kind, &kind.list_kind, source));
+        }
+    }
     let paths: Map<String, Value> = kinds.iter().flat_map(|kind| paths::of(kind)).collect();
     json!({
         "openapi": "3.0.0",
         "info": {"title": "Kubernetes", "version": GIT_VERSION},
         "paths": paths,
         "components": {
-            "schemas": openapi::components(&types),
+            "schemas": schemas,
             "securitySchemes": {"BearerToken": {"type": "apiKey", "in": "header", "name": "authorization",
                 "description": "Bearer Token authentication"}},
         },

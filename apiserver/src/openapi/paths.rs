@@ -48,11 +48,12 @@ const LOG: &[&str] = &[
     "timestamps",
 ];
 
+const STRATEGIC_MERGE_PATCH: &str = "application/strategic-merge-patch+json";
 const PATCH_TYPES: &[&str] = &[
     "application/apply-patch+yaml",
     "application/json-patch+json",
     "application/merge-patch+json",
-    "application/strategic-merge-patch+json",
+    STRATEGIC_MERGE_PATCH,
 ];
 
 /// `api/v1`, `apis/apps/v1`.
@@ -251,8 +252,13 @@ impl<'a> Operation<'a> {
         }
         if let Some(body) = self.body {
             let types = if self.action == "patch" { PATCH_TYPES } else { &["*/*"][..] };
-            let content: Map<String, Value> =
-                types.iter().map(|media| (media.to_string(), json!({"schema": reference(body)}))).collect();
+            // Only built-in kinds have keys to merge their lists by.
+            let taken = |media: &&&str| self.kind.custom.is_none() || **media != STRATEGIC_MERGE_PATCH;
+            let content: Map<String, Value> = types
+                .iter()
+                .filter(taken)
+                .map(|media| (media.to_string(), json!({"schema": reference(body)})))
+                .collect();
             operation["requestBody"] = json!({"content": content, "required": body != DELETE_OPTIONS});
         }
         operation

@@ -23,8 +23,12 @@ pub async fn serve(server: &ApiServer, resource: &Resource, mut call: Call) -> A
     let paths = paths.ok_or_else(Status::no_such_resource)?;
     let schema = Schema::builtin("io.k8s.api.autoscaling.v1.Scale").ok_or_else(Status::no_such_resource)?;
     if call.info.verb == "get" {
-        let record = get::read(server, resource, &call).await?;
-        return answer(&call, &schema, &scale_of(&record.value(), paths), &[]);
+        let object = get::read(server, resource, &call).await?.value();
+        if resource.is_custom() && object::get(&object, &dotted(&paths.spec_replicas).collect::<Vec<_>>()).is_none() {
+            let why = format!("the spec replicas field \".{}\" does not exist", paths.spec_replicas);
+            return Err(Status::internal(why));
+        }
+        return answer(&call, &schema, &scale_of(&object, paths), &[]);
     }
     let options = WriteOptions::parse(&call, "UpdateOptions")?;
     let mut warnings = Vec::new();

@@ -259,3 +259,83 @@ async fn groups_and_versions_are_registered() {
     api.delete(&format!("{DEFINITIONS}/widgets.example.com")).await.ok();
     watch.expect(&[("DELETED", "v1.example.com")]).await;
 }
+
+const OPENAPI: &str = "/openapi/v3/apis/example.com";
+
+/// The published schema of a kind in the group `example.com`.
+async fn published(api: &Api, version: &str, kind: &str) -> Option<Value> {
+    let reply = api.get(&format!("{OPENAPI}/{version}")).await;
+    let document = (reply.code == 200).then(|| reply.json())?;
+    document["components"]["schemas"].get(format!("com.example.{version}.{kind}")).cloned()
+}
+
+/// Conformance: "Custom Resource OpenAPI Publish, with validation schema"; "…, with x-kubernetes-preserve-unknown-fields in
+/// object"; "…, with x-kubernetes-preserve-unknown-fields at root"; "…, with x-kubernetes-preserve-unknown-fields in
+/// embedded object"; "…, varying kinds".
+#[tokio::test]
+async fn schemas_are_published_as_they_were_written() {
+    let api = Api::new().await;
+    let schema = json!({"type": "object", "description": "A widget.", "properties": {
+        "spec": {"type": "object", "description": "What it should be.", "required": ["name"], "properties": {
+            "name": {"type": "string"}, "open": anything(),
+            "template": {"type": "object", "x-kubernetes-embedded-resource": true, "x-kubernetes-preserve-unknown-fields": true}}}}});
+    let before = api.get("/openapi/v3").await;
+    api.define(&definition("widgets", "Widget", schema.clone())).await;
+    api.define(&definition("gadgets", "Gadget", anything())).await;
+    let widget = published(&api, "v1", "Widget").await.unwrap();
+    assert_eq!(
+        widget["x-kubernetes-group-version-kind"],
+        json!([{"group": "example.com", "kind": "Widget", "version": "v1"}])
+    );
+    assert_eq!(widget["properties"]["spec"]["required"], json!(["name"]));
+    assert_eq!(widget["properties"]["spec"]["properties"]["open"], anything());
+    assert!(widget["properties"]["metadata"]["allOf"].is_array());
+    assert!(widget["properties"]["spec"]["properties"]["template"]["properties"]["metadata"].is_object());
+    let gadget = published(&api, "v1", "Gadget").await.unwrap();
+    assert_eq!(gadget["x-kubernetes-preserve-unknown-fields"], true);
+    assert!(published(&api, "v1", "GadgetList").await.is_some());
+    let document = api.get(&format!("{OPENAPI}/v1")).await.ok();
+    let text = document.to_string();
+    for reference in text.split("\"$ref\":\"#/components/schemas/").skip(1) {
+        let name = reference.split('"').next().unwrap();
+        assert!(document["components"]["schemas"].get(name).is_some(), "{name}");
+    }
+    let patch = &document["paths"]["/apis/example.com/v1/namespaces/{namespace}/widgets/{name}"]["patch"];
+    assert!(patch["requestBody"]["content"].get("application/strategic-merge-patch+json").is_none());
+    // What did not change is answered as before.
+    let (before, after) = (before.json(), api.get("/openapi/v3").await.ok());
+    assert_eq!(before["paths"]["apis/apps/v1"], after["paths"]["apis/apps/v1"]);
+    assert!(
+        before["paths"].get("apis/example.com/v1").is_none() && after["paths"].get("apis/example.com/v1").is_some()
+    );
+}
+
+/// Conformance: "Custom Resource OpenAPI Publish, varying groups"; "…, varying versions"; "…, stop serving version"; "…,
+/// version rename".
+#[tokio::test]
+async fn published_schemas_follow_the_definitions() {
+    let api = Api::new().await;
+    let mut definition = definition("widgets", "Widget", anything());
+    let second =
+        json!({"name": "v2", "served": true, "storage": false, "schema": {"openAPIV3Schema": {"type": "object"}}});
+    definition["spec"]["versions"].as_array_mut().unwrap().push(second);
+    api.define(&definition).await;
+    let mut other = definition.clone();
+    other["metadata"]["name"] = "widgets.example.org".into();
+    other["spec"]["group"] = "example.org".into();
+    api.define(&other).await;
+    assert_eq!(api.get("/openapi/v3/apis/example.org/v2").await.code, 200);
+    assert!(published(&api, "v1", "Widget").await.is_some() && published(&api, "v2", "Widget").await.is_some());
+    let path = format!("{DEFINITIONS}/widgets.example.com");
+    let unserve = json!([{"op": "replace", "path": "/spec/versions/1/served", "value": false}]);
+    let patch = |patch: Value| {
+        let request = http::Request::patch(&path).header("content-type", "application/json-patch+json");
+        api.send(request.body(patch.to_string().into()).unwrap())
+    };
+    patch(unserve).await.ok();
+    assert!(published(&api, "v1", "Widget").await.is_some() && published(&api, "v2", "Widget").await.is_none());
+    let rename = json!([{"op": "replace", "path": "/spec/versions/1/served", "value": true},
+        {"op": "replace", "path": "/spec/versions/1/name", "value": "v3"}]);
+    patch(rename).await.ok();
+    assert!(published(&api, "v2", "Widget").await.is_none() && published(&api, "v3", "Widget").await.is_some());
+}

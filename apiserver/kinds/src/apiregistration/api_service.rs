@@ -198,7 +198,7 @@ mod tests {
             "apiservices",
             "{metadata: {name: v1.a}, spec: {service: {namespace: n, name: s}},
               status: {conditions: [{type: Available, status: 'False', reason: Why}]}}",
-            expect!["Name=v1.a | Service=n/s | Available=False (Why) | Age=<unknown>"],
+            expect!["Name=v1.a | Service=/s | Available=False (Why) | Age=<unknown>"],
         );
     }
 }

@@ -75,8 +75,8 @@ fn columns_show_what_their_paths_lead_to() {
         let cells = kind.columns.iter().map(|column| format!("{}={}", column.name, column.render(&object, &context)));
         cells.collect::<Vec<_>>().join(" ")
     };
-    expect![[""]].assert_eq(&row(&kinds.served[0]));
-    expect![[""]].assert_eq(&row(&kinds.served[1]));
+    expect![[r#"Name="a" Size=2 Ready="True" Since="60m" Labels="{\"x\":\"y\"}""#]].assert_eq(&row(&kinds.served[0]));
+    expect![[r#"Name="a" Age=null"#]].assert_eq(&row(&kinds.served[1]));
 }
 
 #[test]

@@ -22,7 +22,29 @@ fn names_follow_from_the_kind() {
     check_default(
         "customresourcedefinitions",
         "{spec: {names: {kind: WidGet}, conversion: {strategy: Webhook, webhook: {clientConfig: {service: {name: a}}}}}}",
-        expect![[""]],
+        expect![[r#"
+            metadata: {}
+            spec:
+              conversion:
+                strategy: Webhook
+                webhook:
+                  clientConfig:
+                    service:
+                      name: a
+                      namespace: ""
+                      port: 443
+              group: ""
+              names:
+                kind: WidGet
+                listKind: WidGetList
+                plural: ""
+                singular: widget
+              scope: ""
+            status:
+              acceptedNames:
+                kind: ""
+                plural: ""
+        "#]],
     );
 }
 
@@ -53,7 +75,34 @@ spec:
     selectableFields: [{jsonPath: .spec.x}, {jsonPath: .metadata.name}]
   - {name: 'v_', storage: true, schema: {openAPIV3Schema: {type: object}}}
 ",
-        expect![[""]],
+        expect![[r#"
+            metadata.name: Invalid value: "x": must be spec.names.plural+"."+spec.group
+            spec.group: Invalid value: "Example": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+            spec.scope: Unsupported value: "Global": supported values: "Cluster", "Namespaced"
+            spec.versions[0].schema.openAPIV3Schema: Required value
+            spec.versions[0].deprecationWarning: Invalid value: "gone": can only be set for deprecated versions
+            spec.versions[1].selectableFields[0].jsonPath: Invalid value: ".spec.x": is an invalid path: does not refer to a valid field
+            spec.versions[1].selectableFields[1].jsonPath: Invalid value: ".metadata.name": must not point to fields in metadata
+            spec.versions[2].name: Invalid value: "v_": a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')
+            spec.versions[1].schema.openAPIV3Schema.type: Invalid value: "string": must be object at the root
+            spec.versions[1].subresources.scale.specReplicasPath: Invalid value: "status.x": must be a simple json path starting with .
+            spec.versions[1].subresources.scale.statusReplicasPath: Invalid value: ".spec.x": should be a json path under .status
+            spec.versions[1].additionalPrinterColumns[0].name: Required value
+            spec.versions[1].additionalPrinterColumns[0].type: Invalid value: "any": must be one of boolean,date,integer,number,string
+            spec.versions[1].additionalPrinterColumns[0].format: Invalid value: "none": must be one of byte,date,date-time,double,float,int32,int64,password
+            spec.versions[1].additionalPrinterColumns[0].JSONPath: Invalid value: "x": must be a simple json path starting with .
+            spec.versions: Invalid value: [{"deprecationWarning":"gone","name":"v1","served":false,"storage":false},{"additionalPrinterColumns":[{"format":"none","jsonPath":"x","name":"","type":"any"}],"name":"v1","schema":{"openAPIV3Schema":{"type":"string"}},"selectableFields":[{"jsonPath":".spec.x"},{"jsonPath":".metadata.name"}],"served":false,"storage":true,"subresources":{"scale":{"specReplicasPath":"status.x","statusReplicasPath":".spec.x"}}},{"name":"v_","schema":{"openAPIV3Schema":{"type":"object"}},"served":false,"storage":true}]: must contain unique version names
+            spec.versions: Invalid value: [{"deprecationWarning":"gone","name":"v1","served":false,"storage":false},{"additionalPrinterColumns":[{"format":"none","jsonPath":"x","name":"","type":"any"}],"name":"v1","schema":{"openAPIV3Schema":{"type":"string"}},"selectableFields":[{"jsonPath":".spec.x"},{"jsonPath":".metadata.name"}],"served":false,"storage":true,"subresources":{"scale":{"specReplicasPath":"status.x","statusReplicasPath":".spec.x"}}},{"name":"v_","schema":{"openAPIV3Schema":{"type":"object"}},"served":false,"storage":true}]: must have exactly one version marked as storage version
+            spec.names.singular: Required value
+            spec.names.plural: Invalid value: "W": a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')
+            spec.names.shortNames[0]: Invalid value: "A": a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')
+            spec.names.categories[0]: Invalid value: "b_": a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')
+            spec.names.listKind: Invalid value: 1: kind and listKind may not be the same
+            spec.conversion.webhookClientConfig: Required value: required when strategy is set to Webhook
+            spec.conversion.conversionReviewVersions[1]: Invalid value: "v3": duplicate version
+            spec.conversion.conversionReviewVersions: Invalid value: ["v3","v3"]: must include at least one of v1, v1beta1
+            spec.preserveUnknownFields: Invalid value: true: cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead
+        "#]],
     );
 }
 
@@ -73,7 +122,9 @@ spec:
     schema: {openAPIV3Schema: {type: object, properties: {spec: {type: object, properties: {
       a: {}, b: {type: string, default: 1}, c: {type: object, default: {x: 1}}, d: {type: integer, default: 0, minimum: 1}}}}}}
 ",
-        expect![[""]],
+        expect![[r#"
+            spec.validation.openAPIV3Schema.properties[spec].properties[a].type: Required value: must not be empty for specified object fields
+        "#]],
     );
     check(
         "customresourcedefinitions",
@@ -91,17 +142,36 @@ spec:
       spec: {type: object, properties: {b: {type: string, default: 1}, c: {type: object, properties: {}, default: {x: 1}},
       d: {type: integer, default: 0, minimum: 1}}}, metadata: {type: object, properties: {name: {type: string, default: a}}}}}}
 ",
-        expect![[""]],
+        expect![[r#"
+            spec.validation.openAPIV3Schema: Invalid value: {"minProperties":1,"nullable":true,"properties":{"metadata":{"properties":{"name":{"default":"a","type":"string"}},"type":"object"},"spec":{"properties":{"b":{"default":1,"type":"string"},"c":{"default":{"x":1},"properties":{},"type":"object"},"d":{"default":0,"minimum":1,"type":"integer"}},"type":"object"}},"type":"object"}: only [description type format title maximum exclusiveMaximum minimum exclusiveMinimum maxLength minLength pattern maxItems minItems uniqueItems multipleOf required items properties externalDocs example x-kubernetes-preserve-unknown-fields x-kubernetes-validations] fields are allowed at the root of the schema if the status subresource is enabled
+            spec.validation.openAPIV3Schema.nullable: Forbidden: nullable cannot be true at the root
+            spec.validation.openAPIV3Schema.properties[metadata].properties[name].default: Forbidden: must not be set in top-level metadata
+            spec.validation.openAPIV3Schema.properties[spec].properties[b].default: Invalid value: "integer": spec.validation.openAPIV3Schema.properties[spec].properties[b].default in body must be of type string: "integer"
+            spec.validation.openAPIV3Schema.properties[spec].properties[c].default: Invalid value: {"x":1}: must not have unknown fields
+            spec.validation.openAPIV3Schema.properties[spec].properties[d].default: Invalid value: 0: spec.validation.openAPIV3Schema.properties[spec].properties[d].default in body should be greater than or equal to 1
+        "#]],
     );
 }
 
 #[test]
 fn kubernetes_own_groups_need_an_approval() {
     let own = WIDGETS.replace("example.com", "example.k8s.io");
-    check("customresourcedefinitions", &own, expect![[""]]);
+    check(
+        "customresourcedefinitions",
+        &own,
+        expect![[r#"
+        metadata.annotations[api-approved.kubernetes.io]: Required value: protected groups must have approval annotation "api-approved.kubernetes.io", see https://github.com/kubernetes/enhancements/pull/1111
+    "#]],
+    );
     let annotated =
         |value: &str| own.replacen("}", &format!(", annotations: {{api-approved.kubernetes.io: {value}}}}}"), 1);
-    check("customresourcedefinitions", &annotated("maybe"), expect![[""]]);
+    check(
+        "customresourcedefinitions",
+        &annotated("maybe"),
+        expect![[r#"
+        metadata.annotations[api-approved.kubernetes.io]: Invalid value: "maybe": protected groups must have approval annotation "api-approved.kubernetes.io" with either a URL or a reason starting with "unapproved", see https://github.com/kubernetes/enhancements/pull/1111
+    "#]],
+    );
     check("customresourcedefinitions", &annotated("https://example.com/1"), expect![[""]]);
 }
 
@@ -113,9 +183,19 @@ fn what_is_stored_binds_the_definition() {
         "customresourcedefinitions",
         &old,
         &old.replace("Namespaced", "Cluster").replace("Widget", "Gadget"),
-        expect![[""]],
+        expect![[r#"
+            spec.scope: Invalid value: "Cluster": field is immutable
+            spec.names.kind: Invalid value: "Gadget": field is immutable
+        "#]],
     );
-    check_update("customresourcedefinitions", &old, &old.replace("name: v1", "name: v2"), expect![[""]]);
+    check_update(
+        "customresourcedefinitions",
+        &old,
+        &old.replace("name: v1", "name: v2"),
+        expect![[r#"
+        status.storedVersions[0]: Invalid value: "v1": missing from spec.versions; v1 was previously a storage version, and must remain in spec.versions until a storage migration ensures no data remains persisted in v1 and removes v1 from status.storedVersions
+    "#]],
+    );
 }
 
 fn reconciled(definitions: &[&str], expected: Expect) {
@@ -146,10 +226,35 @@ fn reconciled(definitions: &[&str], expected: Expect) {
 #[test]
 fn names_are_given_to_who_comes_first() {
     let other = WIDGETS.replace("widgets", "wonders").replace("kind: Widget", "kind: Wonder");
-    reconciled(&[WIDGETS, &other], expect![[""]]);
+    reconciled(
+        &[WIDGETS, &other],
+        expect![[r#"
+        NamesAccepted=True NoConflicts: no conflicts found
+        Established=True InitialNamesAccepted: the initial names have been accepted
+        {"kind":"Widget","listKind":"WidgetList","plural":"widgets","shortNames":["w"],"singular":"widget"}
+        NamesAccepted=False ShortNamesConflict: "w" is already in use
+        Established=False NotAccepted: not all names are accepted
+        {"kind":"Wonder","listKind":"WonderList","plural":"wonders","singular":"wonder"}
+    "#]],
+    );
     let group = WIDGETS.replace("example.com", "apps").replace("widgets", "deployments");
-    reconciled(&[&group], expect![[""]]);
-    reconciled(&[&WIDGETS.replace("example.com", "example.k8s.io")], expect![[""]]);
+    reconciled(
+        &[&group],
+        expect![[r#"
+        NamesAccepted=False PluralConflict: "deployments" is already in use
+        Established=False NotAccepted: not all names are accepted
+        {"kind":"Widget","listKind":"WidgetList","shortNames":["w"],"singular":"widget"}
+    "#]],
+    );
+    reconciled(
+        &[&WIDGETS.replace("example.com", "example.k8s.io")],
+        expect![[r#"
+        NamesAccepted=True NoConflicts: no conflicts found
+        Established=True InitialNamesAccepted: the initial names have been accepted
+        KubernetesAPIApprovalPolicyConformant=False MissingAnnotation: protected groups must have approval annotation "api-approved.kubernetes.io", see https://github.com/kubernetes/enhancements/pull/1111
+        {"kind":"Widget","listKind":"WidgetList","plural":"widgets","shortNames":["w"],"singular":"widget"}
+    "#]],
+    );
 }
 
 #[test]
@@ -159,5 +264,9 @@ fn users_are_warned_of_what_has_no_effect() {
           a: {type: string, format: colour}, b: {type: integer, format: int32}, c: {type: array, x-kubernetes-list-type: set,
           items: {type: object}}, d: {type: object, x-kubernetes-validations: [{rule: 'true'}]}}}}}]}}",
     );
-    expect![[""]].assert_eq(&CustomResourceDefinition.warnings(&definition).join("\n"));
+    expect![[r#"
+        unrecognized format "colour"
+        x-kubernetes-list-type: set for items of type "object" is not supported by server-side apply or CEL validation rules
+        x-kubernetes-validations: the rules are stored, but k8w does not enforce them yet
+        spec.conversion: k8w does not call conversion webhooks yet: the storage version alone is served"#]].assert_eq(&CustomResourceDefinition.warnings(&definition).join("\n"));
 }
