@@ -12,6 +12,7 @@ use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::plugins::{Admission, Authenticator, Authorizer, NodeConnector};
 use crate::resources::{Def, Resources};
+use crate::status::Status;
 use crate::watch_cache::WatchCache;
 use crate::{admission, authn, authz, compaction};
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -26,6 +27,8 @@ pub enum StartError {
     Datastore(#[from] datastore::Error),
     #[error(transparent)]
     Bootstrap(#[from] BootstrapError),
+    #[error("the watch cache does not follow the datastore: {0}")]
+    Behind(Status),
 }
 
 /// The ordered tables that a request passes.
@@ -80,6 +83,8 @@ impl ApiServer {
         let plugins = Plugins::standard(&config, &cache);
         let server = Self::assemble(config, datastore, cache, plugins);
         bootstrap::reconcile(&server).await?;
+        // Authorization reads what was just written.
+        server.cache.catch_up().await.map_err(StartError::Behind)?;
         Ok(server)
     }
 

@@ -4,6 +4,7 @@
 
 mod access;
 mod apply;
+mod custom_resources;
 mod deployments;
 mod get;
 mod refusals;
