@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::scheduler::Profile;
+
 /// Where an Ingress of our class can be reached; copied to `status.loadBalancer.ingress`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IngressAddress {
@@ -20,8 +22,8 @@ pub struct Config {
     /// `spec.controller` of the IngressClasses whose Ingresses get `ingress_addresses` as their status.
     pub ingress_controller: String,
     pub ingress_addresses: Vec<IngressAddress>,
-    /// The name pods ask for in `spec.schedulerName`.
-    pub scheduler_name: String,
+    /// How pods are placed, by the name they ask for in `spec.schedulerName`.
+    pub scheduler_profiles: Vec<Profile>,
     /// How long a node's lease may be stale before its conditions become Unknown
     /// (kube-controller-manager's `--node-monitor-grace-period`).
     pub node_monitor_grace: Duration,
@@ -41,7 +43,7 @@ impl Default for Config {
             root_ca_pem: String::new(),
             ingress_controller: "k8w.dev/ingress".into(),
             ingress_addresses: Vec::new(),
-            scheduler_name: "default-scheduler".into(),
+            scheduler_profiles: vec![Profile::default()],
             node_monitor_grace: Duration::from_secs(40),
             terminated_pods_kept: 12_500,
             gone_node_quarantine: Duration::from_secs(40),

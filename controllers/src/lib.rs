@@ -50,7 +50,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// THE table of controllers.
 pub fn controllers(config: &Config) -> Vec<Box<dyn Controller>> {
     vec![
-        Box::new(scheduler::Scheduler::new(&config.scheduler_name)),
+        Box::new(scheduler::Scheduler::new(&config.scheduler_profiles)),
         Box::new(apps::deployment::Deployments),
         Box::new(apps::replica_set::ReplicaSets),
         Box::new(apps::stateful_set::StatefulSets),

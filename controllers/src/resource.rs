@@ -60,6 +60,7 @@ pub static STORAGE_CLASSES: Resource = cluster("storage.k8s.io", "v1", "storagec
 pub static CLUSTER_ROLES: Resource = cluster("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole");
 pub static ENDPOINT_SLICES: Resource = namespaced("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice");
 pub static LEASES: Resource = namespaced("coordination.k8s.io", "v1", "leases", "Lease");
+pub static CSI_NODES: Resource = cluster("storage.k8s.io", "v1", "csinodes", "CSINode");
 pub static RUNTIME_CLASSES: Resource = cluster("node.k8s.io", "v1", "runtimeclasses", "RuntimeClass");
 pub static INGRESSES: Resource = namespaced("networking.k8s.io", "v1", "ingresses", "Ingress");
 pub static INGRESS_CLASSES: Resource = cluster("networking.k8s.io", "v1", "ingressclasses", "IngressClass");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::{AddAssign, SubAssign};
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::quantity;
@@ -76,9 +76,29 @@ impl SubAssign<&Amounts> for Amounts {
 }
 
 /// What the pod asks for: all its containers and sidecars together, or the most that starting it takes, whichever is
-/// more; a pod-level request instead where there is one; and the overhead of its runtime (KEP-753, KEP-2837).
+/// more; a pod-level request instead where there is one; and the overhead of its runtime (KEP-753, KEP-2837). A container
+/// that is being resized counts for the most of what it asks for, what it was granted and what it has (KEP-1287).
 pub fn requests(pod: &Pod) -> Amounts {
-    pod.spec.as_ref().map(|spec| total(spec, container_requests)).unwrap_or_default()
+    let status = pod.status.as_ref();
+    let statuses = status.map(|s| [&s.container_statuses, &s.init_container_statuses]).into_iter().flatten();
+    let statuses: Vec<&ContainerStatus> = statuses.flat_map(|list| list.iter().flatten()).collect();
+    let is_infeasible = status.and_then(|s| s.conditions.as_ref()).is_some_and(|conditions| {
+        conditions.iter().any(|c| c.type_ == "PodResizePending" && c.reason.as_deref() == Some("Infeasible"))
+    });
+    let of = |container: &Container| {
+        let asked = container_requests(container);
+        let Some(status) = statuses.iter().find(|status| status.name == container.name) else { return asked };
+        let has = status.resources.as_ref().and_then(|resources| resources.requests.as_ref());
+        if has.is_none() && status.allocated_resources.is_none() {
+            return asked;
+        }
+        // What can't be granted here will not be used here.
+        let mut amounts = if is_infeasible { Amounts::default() } else { asked };
+        amounts.raise_to(&Amounts::from_list(has));
+        amounts.raise_to(&Amounts::from_list(status.allocated_resources.as_ref()));
+        amounts
+    };
+    pod.spec.as_ref().map(|spec| total(spec, of)).unwrap_or_default()
 }
 
 /// Like [`requests`], but with something for containers that ask for nothing, so that they spread too.

@@ -1,121 +1,259 @@
-//! Gives each pending pod a node (kube-scheduler's default profile).
+//! Gives each pending pod a node (kube-scheduler).
 //!
 //! The scheduler is a controller whose keys are pods. It keeps a [`snapshot`] up to date from the same changes that move
-//! the world, counts a pod against its node from the moment of the decision, and parks what fits nowhere until a change
+//! the world, counts a pod against its node from the moment of the decision, and parks what fits nowhere until an event
 //! comes that could help.
+//!
+//! ```text
+//! Pending -> decide: filters -> scores -> a node -> volumes, binding
+//!                       |
+//!                       +-> Unschedulable -> preempt -> evictions, or parked until an event
+//! ```
 
 mod amounts;
+mod cycle;
 mod decide;
+mod event;
 mod filter;
-pub use filter::matches_required;
+mod images;
+mod kin;
+mod parked;
+mod pending;
+mod pod_info;
+mod preempt;
+mod profile;
 mod score;
+mod selection;
 mod snapshot;
+mod steps;
 #[cfg(test)]
 mod tests;
+mod topology;
+mod unschedulable;
+mod volumes;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, PodCondition};
-use serde_json::json;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use rand::RngCore;
 
-pub use decide::{Decision, Unschedulable, decide};
-pub use snapshot::{NodeInfo, PodInfo, Snapshot};
+pub use decide::{Decision, decide};
+pub use pending::Pending;
+pub use pod_info::PodInfo;
+pub use profile::{Packing, Profile};
+pub use selection::{Selector, matches_required};
+pub use snapshot::{NodeInfo, Snapshot};
+pub use unschedulable::Unschedulable;
 
 use crate::engine::{Controller, Turn, Wake};
 use crate::execute::Outcome;
-use crate::plan::{self, Note, NoteType, PatchKind, Plan, Regarding, Step, Target};
+use crate::plan::Plan;
 use crate::pods;
-use crate::resource::{Key, PODS};
-use crate::time::{self, stamp};
+use crate::resource::Key;
+use crate::time;
 use crate::world::{Delta, Object, World};
+use event::Event;
+use parked::Parked;
+use preempt::{Preemption, preempt};
+use steps::Nomination;
+use volumes::Binding;
 
-const COMPONENT: &str = "default-scheduler";
-/// Wait after a pod's first fruitless attempt before a change may bring the next; doubles each time.
-const FIRST_BACKOFF_MS: u64 = 10;
-const MAX_BACKOFF_MS: u64 = 10_000;
-/// A parked pod is tried again after this, whatever happens.
-const MAX_PARKED: Duration = Duration::from_secs(300);
 const MAX_BINDINGS_IN_FLIGHT: usize = 256;
+/// How long a pod's volumes may take to be bound before another node is looked for.
+const MAX_VOLUME_BINDING: Duration = Duration::from_secs(600);
 
-/// A pod that fits nowhere, until something changes.
-struct Parked {
-    /// Bits of the filters that refused; none set when there was no node at all.
-    filters: u64,
-    attempts: u32,
-    not_before: Timestamp,
+/// How far a pod is that has its node.
+enum Stage {
+    /// The binding is being written, or is not yet seen.
+    Binding,
+    /// Its volumes are being asked for.
+    Asking(Vec<Binding>),
+    /// Its volumes are being bound or made.
+    Waiting(Vec<Binding>, Timestamp),
+}
+
+/// A pod that is decided, and not yet seen with its node.
+struct Assumed {
+    uid: Arc<str>,
+    node: String,
+    stage: Stage,
 }
 
 pub struct Scheduler {
-    name: String,
+    profiles: Vec<Arc<Profile>>,
     snapshot: Snapshot,
-    /// Decided, and not yet seen with a node: key -> uid.
-    assumed: HashMap<Key, Arc<str>>,
-    parked: HashMap<Key, Parked>,
+    assumed: HashMap<Key, Assumed>,
+    parked: Parked,
     start: usize,
     now: Timestamp,
 }
 
 impl Scheduler {
-    pub fn new(name: &str) -> Self {
+    /// Places the pods that ask for one of the profiles by name.
+    pub fn new(profiles: &[Profile]) -> Self {
         Self {
-            name: name.into(),
+            profiles: profiles.iter().cloned().map(Arc::new).collect(),
             snapshot: Snapshot::default(),
             assumed: HashMap::new(),
-            parked: HashMap::new(),
+            parked: Parked::default(),
             start: 0,
             now: Timestamp::UNIX_EPOCH,
         }
     }
 
-    fn is_ours(&self, pod: &Pod) -> bool {
-        let scheduler = pod.spec.as_ref().and_then(|s| s.scheduler_name.as_deref()).unwrap_or("default-scheduler");
-        scheduler == self.name
+    fn profile_of(&self, pod: &Pod) -> Option<&Arc<Profile>> {
+        let name = pod.spec.as_ref().and_then(|s| s.scheduler_name.as_deref()).unwrap_or("default-scheduler");
+        self.profiles.iter().find(|profile| profile.scheduler_name == name)
     }
 
     fn observe_pod(&mut self, pod: &Arc<Pod>, before: Option<&Arc<Pod>>, gone: bool, wake: &mut Wake) {
         let key = Key::of(&pod.metadata);
-        // A parked pod's own status says nothing new: most often it is what we wrote when we parked it.
-        let same = before.is_some_and(|b| b.spec == pod.spec && b.metadata.labels == pod.metadata.labels);
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        let mut has_arrived = false;
         if pods::node_name(pod).is_some() || gone {
             self.parked.remove(&key);
-            if self.assumed.get(&key).is_some_and(|uid| Some(&**uid) == pod.metadata.uid.as_deref()) {
+            self.snapshot.withdraw(uid);
+            if self.assumed.get(&key).is_some_and(|assumed| &*assumed.uid == uid) {
                 self.assumed.remove(&key);
+                has_arrived = !gone;
             }
-        } else if self.is_ours(pod) && !(same && self.parked.contains_key(&key)) {
-            wake.now(key);
+        } else if self.profile_of(pod).is_some() {
+            self.observe_pending(pod, &key, before, wake);
         }
-        self.snapshot.follow(pod, gone);
-    }
-
-    /// Wakes the parked pods that the change may help.
-    fn unpark(&mut self, delta: &Delta, wake: &mut Wake) {
-        if self.parked.is_empty() {
-            return;
+        let moved = self.snapshot.follow(pod, gone);
+        if let Some((freed, slot)) = &moved.freed {
+            let node = slot.map(|slot| &self.snapshot.nodes[slot]);
+            self.parked.wake(&Event::Freed { pod: freed, node }, &self.snapshot, self.now, wake);
         }
-        let helping: u64 = filter::all()
-            .iter()
-            .enumerate()
-            .filter(|(_, filter)| filter.may_be_helped_by(delta))
-            .map(|(bit, _)| 1 << bit)
-            .sum();
-        if helping == 0 {
-            return;
-        }
-        for (key, parked) in &self.parked {
-            if parked.filters & helping != 0 || parked.filters == 0 {
-                wake.after(key.clone(), time::until(parked.not_before, self.now));
-            }
+        let arrived = || {
+            let node = has_arrived.then(|| pods::node_name(pod)).flatten()?;
+            self.snapshot.node(node)?.pods.get(uid).cloned()
+        };
+        if let Some(placed) = moved.placed.clone().or_else(arrived) {
+            self.parked.wake(&Event::Placed { pod: &placed }, &self.snapshot, self.now, wake);
         }
     }
 
-    fn park(&mut self, key: &Key, filters: u64, now: Timestamp) {
-        let attempts = self.parked.get(key).map_or(0, |parked| parked.attempts) + 1;
-        let wait_ms = FIRST_BACKOFF_MS.saturating_mul(1 << (attempts - 1).min(20)).min(MAX_BACKOFF_MS);
-        let not_before = time::after(now, Duration::from_millis(wait_ms));
-        self.parked.insert(key.clone(), Parked { filters, attempts, not_before });
+    fn observe_pending(&mut self, pod: &Arc<Pod>, key: &Key, before: Option<&Arc<Pod>>, wake: &mut Wake) {
+        let nominated = |pod: &Pod| pod.status.as_ref().and_then(|s| s.nominated_node_name.clone());
+        let nomination = nominated(pod).filter(|node| !node.is_empty());
+        match &nomination {
+            Some(node) => self.snapshot.nominate(&Arc::new(PodInfo::new(pod.clone())), Some(node)),
+            None => self.snapshot.withdraw(pod.metadata.uid.as_deref().unwrap_or_default()),
+        }
+        // A parked pod's own status says nothing new: most often it is what we wrote when we parked it.
+        let is_the_same = before.is_some_and(|before| {
+            let lost_nomination = nomination.is_none() && nominated(before).is_some();
+            before.spec == pod.spec && before.metadata.labels == pod.metadata.labels && !lost_nomination
+        });
+        if !(is_the_same && self.parked.contains(key)) {
+            wake.now(key.clone());
+        }
+    }
+
+    fn observe_node(&mut self, node: &Arc<Node>, gone: bool, wake: &mut Wake) {
+        let name = node.metadata.name.as_deref().unwrap_or_default();
+        if gone {
+            return self.snapshot.remove_node(name);
+        }
+        let before = self.snapshot.node(name).map(|known| known.node.clone());
+        if self.snapshot.set_node(node.clone())
+            && let Some(node) = self.snapshot.node(name)
+        {
+            let event = Event::Node { node, before: before.as_deref() };
+            self.parked.wake(&event, &self.snapshot, self.now, wake);
+        }
+    }
+
+    fn observe_volumes(&mut self, wake: &mut Wake) {
+        self.parked.wake(&Event::Volumes, &self.snapshot, self.now, wake);
+        for (key, assumed) in &self.assumed {
+            if !matches!(assumed.stage, Stage::Binding) {
+                wake.now(key.clone());
+            }
+        }
+    }
+
+    /// The pod goes to this node, as soon as its volumes can.
+    fn assume(&mut self, key: &Key, pending: &Pending, slot: usize) -> Plan {
+        let node = self.snapshot.nodes[slot].name().to_owned();
+        let volumes = &self.snapshot.volumes;
+        let bindings = volumes
+            .of_pod(&pending.info)
+            .ok()
+            .and_then(|claims| volumes.bindings(&claims.waiting, &self.snapshot.nodes[slot].node));
+        let bindings = bindings.unwrap_or_default();
+        self.snapshot.place(pending.info.clone(), &node);
+        let (stage, plan) = if bindings.is_empty() {
+            (Stage::Binding, steps::bind(pending.pod(), node.clone(), pending.profile.scheduler_name))
+        } else {
+            self.snapshot.volumes.promise(&bindings);
+            let plan = steps::bind_volumes(&bindings, &node);
+            (Stage::Asking(bindings), plan)
+        };
+        let uid = pending.info.uid().into();
+        self.assumed.insert(key.clone(), Assumed { uid, node, stage });
+        plan
+    }
+
+    /// Goes on with a pod that has its node: it is bound when its volumes are. `None` when they will not be.
+    fn go_on(&mut self, key: &Key, pod: &Arc<Pod>, component: &'static str) -> Option<Plan> {
+        let assumed = self.assumed.get_mut(key)?;
+        let Stage::Waiting(bindings, since) = &assumed.stage else { return Some(Plan::none()) };
+        let info = PodInfo::new(pod.clone());
+        if self.snapshot.volumes.are_bound(&info) {
+            let node = assumed.node.clone();
+            assumed.stage = Stage::Binding;
+            return Some(steps::bind(pod, node, component));
+        }
+        let left = time::until(time::after(*since, MAX_VOLUME_BINDING), self.now);
+        if !left.is_zero() && self.snapshot.volumes.are_under_way(bindings, &assumed.node) {
+            return Some(Plan { requeue_after: Some(left), ..Plan::none() });
+        }
+        self.give_up(key);
+        None
+    }
+
+    /// The pod that was decided will not go to its node.
+    fn give_up(&mut self, key: &Key) {
+        if let Some(assumed) = self.assumed.remove(key)
+            && let Some((pod, _)) = self.snapshot.displace(&assumed.uid)
+        {
+            self.snapshot.volumes.release(&pod);
+        }
+    }
+
+    /// The pod fits nowhere: others leave for it, or it waits.
+    fn refuse(&mut self, pending: &Pending, why: &Unschedulable, world: &World, rng: &mut dyn RngCore) -> Plan {
+        let (pod, component) = (pending.pod(), pending.profile.scheduler_name);
+        if why.nodes() == 0 {
+            return steps::unschedulable(pod, component, &why.to_string(), &Nomination::Kept, self.now);
+        }
+        let budgets: Vec<_> = world.pod_disruption_budgets.iter().cloned().collect();
+        match preempt(pending, &mut self.snapshot, why, &budgets, rng) {
+            Preemption::Evict { slot, victims } => {
+                let node = self.snapshot.nodes[slot].name().to_owned();
+                let outbid = self.snapshot.nominated_below(&node, pending.info.priority());
+                outbid.iter().for_each(|other| self.snapshot.withdraw(other.uid()));
+                self.snapshot.nominate(&pending.info, Some(&node));
+                let nomination = Nomination::Set(&node);
+                let mut plan = steps::unschedulable(pod, component, &why.to_string(), &nomination, self.now);
+                plan.steps.extend(steps::evict(pod, &node, &victims, &outbid, component, self.now));
+                plan
+            }
+            Preemption::Useless { message, was_tried } => {
+                // Claims of dynamic resources are not made here, so there are none to give back.
+                let message = format!("{why} no new claims to deallocate, preemption: {message}");
+                let nomination = if was_tried { Nomination::Cleared } else { Nomination::Kept };
+                if was_tried {
+                    self.snapshot.withdraw(pending.info.uid());
+                }
+                steps::unschedulable(pod, component, &message, &nomination, self.now)
+            }
+        }
     }
 }
 
@@ -133,10 +271,11 @@ impl Controller for Scheduler {
                 };
                 self.observe_pod(pod, before, delta.gone, wake);
             }
-            Object::Node(node) if delta.gone => {
-                self.snapshot.remove_node(node.metadata.name.as_deref().unwrap_or_default());
+            Object::Node(node) => self.observe_node(node, delta.gone, wake),
+            Object::Namespace(namespace) => {
+                let labels = (!delta.gone).then(|| namespace.metadata.labels.clone().unwrap_or_default());
+                self.snapshot.set_namespace(namespace.metadata.name.as_deref().unwrap_or_default(), labels);
             }
-            Object::Node(node) => self.snapshot.set_node(node.clone()),
             Object::RuntimeClass(class) => {
                 let name = class.metadata.name.clone().unwrap_or_default();
                 if delta.gone {
@@ -144,47 +283,48 @@ impl Controller for Scheduler {
                 } else {
                     self.snapshot.runtime_handlers.insert(name, class.handler.clone());
                 }
+                self.parked.wake(&Event::RuntimeClass, &self.snapshot, self.now, wake);
             }
-            _ => return,
+            _ if self.snapshot.volumes.observe(delta) => self.observe_volumes(wake),
+            _ => {}
         }
-        self.unpark(delta, wake);
     }
 
     fn reconcile(&mut self, key: &Key, world: &World, turn: &mut Turn<'_>) -> Plan {
         self.now = turn.now;
         let pod = world.pods.by_key(key);
-        let pending = |pod: &&Arc<Pod>| pods::node_name(pod).is_none() && pods::is_active(pod) && self.is_ours(pod);
-        let Some(pod) = pod.filter(pending) else {
+        let pod = pod.filter(|pod| pods::node_name(pod).is_none() && pods::is_active(pod));
+        let Some((pod, profile)) = pod.and_then(|pod| Some((pod, self.profile_of(pod)?.clone()))) else {
             self.parked.remove(key);
             return Plan::none();
         };
-        if self.assumed.contains_key(key) {
-            return Plan::none();
+        if self.assumed.contains_key(key)
+            && let Some(plan) = self.go_on(key, pod, profile.scheduler_name)
+        {
+            return plan;
         }
         if pod.spec.as_ref().is_some_and(|s| s.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty())) {
-            return gated(pod, turn.now);
+            return steps::gated(pod, turn.now);
         }
-        let info = Arc::new(PodInfo::new(pod.clone()));
-        match decide(&info, &self.snapshot, &mut self.start, turn.rng) {
-            Decision::Node(index) => {
-                let node = self.snapshot.nodes[index].name().to_owned();
-                self.assumed.insert(key.clone(), info.uid().into());
-                self.snapshot.place(info, &node);
-                bind(pod, node)
-            }
+        let pending = Arc::new(Pending::new(pod.clone(), profile, &kin::kin(pod, world)));
+        match decide(&pending, &mut self.snapshot, &mut self.start, turn.rng) {
+            Decision::Node(slot) => self.assume(key, &pending, slot),
             Decision::Unschedulable(why) => {
-                self.park(key, why.filters, turn.now);
-                unschedulable(pod, &why, turn.now)
+                let plan = self.refuse(&pending, &why, world, turn.rng);
+                self.parked.park(key, pending, why.filters(), turn.now);
+                plan
             }
         }
     }
 
     fn finished(&mut self, key: &Key, outcome: &Outcome) {
-        // A binding that was made stays counted until the watch shows it; one that was not must not stay.
-        if !matches!(outcome, Outcome::Done)
-            && let Some(uid) = self.assumed.remove(key)
-        {
-            self.snapshot.displace(&uid);
+        let Some(assumed) = self.assumed.get_mut(key) else { return };
+        if !matches!(outcome, Outcome::Done) {
+            // A binding that was made stays counted until the watch shows it; one that was not must not stay.
+            return self.give_up(key);
+        }
+        if let Stage::Asking(bindings) = &mut assumed.stage {
+            assumed.stage = Stage::Waiting(std::mem::take(bindings), self.now);
         }
     }
 
@@ -195,62 +335,4 @@ impl Controller for Scheduler {
     fn max_plans_in_flight(&self) -> usize {
         MAX_BINDINGS_IN_FLIGHT
     }
-}
-
-fn bind(pod: &Pod, node: String) -> Plan {
-    let Key { namespace, name } = Key::of(&pod.metadata);
-    let assigned = format!("Successfully assigned {namespace}/{name} to {node}");
-    let step = Step::Bind {
-        pod: Target::new(&PODS, &pod.metadata),
-        node,
-        then: Some(note(pod, NoteType::Normal, "Scheduled", "Binding", assigned)),
-        or_else: Some(note(pod, NoteType::Warning, "FailedScheduling", "Scheduling", "{error}".into())),
-    };
-    Plan { steps: vec![step], ..Plan::none() }
-}
-
-fn unschedulable(pod: &Pod, why: &Unschedulable, now: Timestamp) -> Plan {
-    let message = why.to_string();
-    let mut plan = Plan::none();
-    plan.note(note(pod, NoteType::Warning, "FailedScheduling", "Scheduling", message.clone()));
-    plan.steps.extend(not_scheduled(pod, "Unschedulable", &message, now));
-    plan.requeue(MAX_PARKED);
-    plan
-}
-
-fn gated(pod: &Pod, now: Timestamp) -> Plan {
-    let message = "Scheduling is blocked due to non-empty scheduling gates";
-    Plan { steps: not_scheduled(pod, "SchedulingGated", message, now).into_iter().collect(), ..Plan::none() }
-}
-
-/// Sets the condition PodScheduled=False, unless the pod says so already.
-fn not_scheduled(pod: &Pod, reason: &str, message: &str, now: Timestamp) -> Option<Step> {
-    let old = pods::condition(pod, "PodScheduled");
-    if old.is_some_and(|c| {
-        c.status == "False" && c.reason.as_deref() == Some(reason) && c.message.as_deref() == Some(message)
-    }) {
-        return None;
-    }
-    let unchanged_since = old.filter(|c| c.status == "False").and_then(|c| c.last_transition_time.clone());
-    let condition = PodCondition {
-        type_: "PodScheduled".into(),
-        status: "False".into(),
-        reason: Some(reason.into()),
-        message: Some(message.into()),
-        last_transition_time: Some(unchanged_since.unwrap_or_else(|| stamp(now))),
-        observed_generation: pod.metadata.generation,
-        last_probe_time: None,
-    };
-    Some(Step::Patch {
-        target: Target::new(&PODS, &pod.metadata),
-        subresource: "status",
-        kind: PatchKind::Strategic,
-        patch: json!({ "status": { "conditions": [plan::to_value(&condition)] } }),
-        then: None,
-    })
-}
-
-fn note(pod: &Pod, note_type: NoteType, reason: &'static str, action: &'static str, message: String) -> Note {
-    let regarding = Regarding::new(&PODS, &pod.metadata);
-    Note { component: COMPONENT, regarding, note_type, reason, action, message }
 }

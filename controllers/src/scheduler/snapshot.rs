@@ -5,58 +5,25 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Node, Pod, Taint};
 
-use super::amounts::{Amounts, assumed_requests, requests};
+use super::amounts::Amounts;
+use super::images::Images;
+use super::pod_info::PodInfo;
+use super::selection::NO_LABELS;
+use super::topology::{Holdings, Namespaces, Tallies, Terrain, Who};
+use super::volumes::Volumes;
 use crate::pods;
-
-/// A port that a pod takes on its node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HostPort {
-    pub address: String,
-    pub protocol: String,
-    pub port: i32,
-}
-
-impl HostPort {
-    pub fn collides(&self, other: &HostPort) -> bool {
-        let any = |address: &str| address.is_empty() || address == "0.0.0.0";
-        self.port == other.port
-            && self.protocol == other.protocol
-            && (any(&self.address) || any(&other.address) || self.address == other.address)
-    }
-}
-
-/// A pod with what is asked of it again and again, computed once.
-#[derive(Debug)]
-pub struct PodInfo {
-    pub pod: Arc<Pod>,
-    pub requests: Amounts,
-    pub assumed: Amounts,
-    pub ports: Vec<HostPort>,
-}
-
-impl PodInfo {
-    pub fn new(pod: Arc<Pod>) -> Self {
-        let spec = pod.spec.as_ref();
-        let sidecars = spec.and_then(|s| s.init_containers.as_ref()).into_iter().flatten();
-        let sidecars = sidecars.filter(|c| c.restart_policy.as_deref() == Some("Always"));
-        let containers = spec.map(|s| &s.containers).into_iter().flatten().chain(sidecars);
-        let ports = containers.filter_map(|c| c.ports.as_ref()).flatten().filter_map(|port| {
-            Some(HostPort {
-                address: port.host_ip.clone().unwrap_or_default(),
-                protocol: port.protocol.clone().unwrap_or_else(|| "TCP".into()),
-                port: port.host_port.filter(|port| *port > 0)?,
-            })
-        });
-        Self { requests: requests(&pod), assumed: assumed_requests(&pod), ports: ports.collect(), pod }
-    }
-
-    pub fn uid(&self) -> &str {
-        self.pod.metadata.uid.as_deref().unwrap_or_default()
-    }
-}
+use crate::selector::Labels;
+use crate::taints::PREFER_NO_SCHEDULE;
 
 pub struct NodeInfo {
+    /// The node's place in [`Snapshot::nodes`].
+    pub slot: usize,
     pub node: Arc<Node>,
+    pub unschedulable: bool,
+    /// NoSchedule and NoExecute.
+    pub hard_taints: Vec<Taint>,
+    /// PreferNoSchedule.
+    pub soft_taints: Vec<Taint>,
     pub allocatable: Amounts,
     pub max_pods: usize,
     pub requested: Amounts,
@@ -65,9 +32,13 @@ pub struct NodeInfo {
 }
 
 impl NodeInfo {
-    fn new(node: Arc<Node>) -> Self {
+    fn new(slot: usize, node: Arc<Node>) -> Self {
         let mut info = Self {
+            slot,
             node: Arc::default(),
+            unschedulable: false,
+            hard_taints: Vec::new(),
+            soft_taints: Vec::new(),
             allocatable: Amounts::default(),
             max_pods: 0,
             requested: Amounts::default(),
@@ -83,6 +54,9 @@ impl NodeInfo {
         self.allocatable = Amounts::from_list(allocatable);
         let max_pods = allocatable.and_then(|a| crate::quantity::units(a.get("pods")?));
         self.max_pods = max_pods.and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
+        self.unschedulable = node.spec.as_ref().is_some_and(|spec| spec.unschedulable == Some(true));
+        let taints = node.spec.iter().filter_map(|spec| spec.taints.as_ref()).flatten().cloned();
+        (self.soft_taints, self.hard_taints) = taints.partition(|taint| taint.effect == PREFER_NO_SCHEDULE);
         self.node = node;
     }
 
@@ -90,8 +64,8 @@ impl NodeInfo {
         self.node.metadata.name.as_deref().unwrap_or_default()
     }
 
-    pub fn taints(&self) -> impl Iterator<Item = &Taint> {
-        self.node.spec.iter().filter_map(|spec| spec.taints.as_ref()).flatten()
+    pub fn labels(&self) -> &Labels {
+        self.node.metadata.labels.as_ref().unwrap_or(&NO_LABELS)
     }
 
     fn add(&mut self, uid: Arc<str>, pod: Arc<PodInfo>) {
@@ -108,7 +82,15 @@ impl NodeInfo {
     }
 }
 
-/// Nodes, the pods on them, and which handler each RuntimeClass names.
+/// What a pod's change did to the counts.
+#[derive(Default)]
+pub struct Moved {
+    /// It no longer counts, or no longer so, against the node in this slot (if the node is known).
+    pub freed: Option<(Arc<PodInfo>, Option<usize>)>,
+    pub placed: Option<Arc<PodInfo>>,
+}
+
+/// Nodes, the pods on them, and what else decisions rest on.
 #[derive(Default)]
 pub struct Snapshot {
     pub nodes: Vec<NodeInfo>,
@@ -117,37 +99,116 @@ pub struct Snapshot {
     places: HashMap<Arc<str>, Arc<str>>,
     /// Pods whose node is not known (yet), by node name.
     homeless: HashMap<Arc<str>, HashMap<Arc<str>, Arc<PodInfo>>>,
+    /// RuntimeClass -> its handler.
     pub runtime_handlers: HashMap<String, String>,
+    namespaces: Namespaces,
+    pub tallies: Tallies,
+    pub holdings: Holdings,
+    pub volumes: Volumes,
+    pub images: Images,
+    /// Pods that others were evicted for, by uid, and the node each waits for.
+    nominated: HashMap<Arc<str>, (Arc<PodInfo>, String)>,
 }
 
 impl Snapshot {
-    pub fn node(&self, name: &str) -> Option<&NodeInfo> {
-        self.index.get(name).map(|at| &self.nodes[*at])
+    pub fn slot(&self, name: &str) -> Option<usize> {
+        self.index.get(name).copied()
     }
 
-    pub fn set_node(&mut self, node: Arc<Node>) {
-        let name: Arc<str> = node.metadata.name.as_deref().unwrap_or_default().into();
-        if let Some(at) = self.index.get(&name) {
-            self.nodes[*at].set_node(node);
-            return;
+    pub fn node(&self, name: &str) -> Option<&NodeInfo> {
+        self.slot(name).map(|slot| &self.nodes[slot])
+    }
+
+    pub fn namespaces(&self) -> &Namespaces {
+        &self.namespaces
+    }
+
+    /// Takes in a namespace's labels; `None` when it is gone.
+    pub fn set_namespace(&mut self, name: &str, labels: Option<Labels>) {
+        let has_changed = match labels {
+            Some(labels) => self.namespaces.insert(name.to_owned(), labels.clone()) != Some(labels),
+            None => self.namespaces.remove(name).is_some(),
+        };
+        if has_changed {
+            self.tallies.namespaces_changed();
         }
-        let mut info = NodeInfo::new(node);
+    }
+
+    /// Takes in a node; says whether something that decisions rest on has changed.
+    pub fn set_node(&mut self, node: Arc<Node>) -> bool {
+        let name: Arc<str> = node.metadata.name.as_deref().unwrap_or_default().into();
+        let Some(slot) = self.slot(&name) else {
+            self.add_node(name, node);
+            return true;
+        };
+        let before = self.nodes[slot].node.clone();
+        self.images.replace(Some(&before), Some(&node));
+        let (was, is) = (before.status.as_ref(), node.status.as_ref());
+        let same_place = before.metadata.labels == node.metadata.labels && before.spec == node.spec;
+        let same_status =
+            was.map(|s| (&s.allocatable, &s.runtime_handlers)) == is.map(|s| (&s.allocatable, &s.runtime_handlers));
+        if same_place && same_status {
+            self.nodes[slot].node = node;
+            return false;
+        }
+        if same_place {
+            self.nodes[slot].set_node(node);
+            return true;
+        }
+        self.count_node(slot, -1);
+        self.tallies.leave(slot);
+        self.holdings.leave(slot);
+        self.nodes[slot].set_node(node);
+        self.tallies.enter(&self.nodes[slot]);
+        self.holdings.enter(&self.nodes[slot]);
+        self.count_node(slot, 1);
+        true
+    }
+
+    fn add_node(&mut self, name: Arc<str>, node: Arc<Node>) {
+        self.images.replace(None, Some(&node));
+        let slot = self.nodes.len();
+        let mut info = NodeInfo::new(slot, node);
         for (uid, pod) in self.homeless.remove(&name).unwrap_or_default() {
             info.add(uid, pod);
         }
-        self.index.insert(name, self.nodes.len());
+        self.index.insert(name, slot);
+        self.tallies.enter(&info);
+        self.holdings.enter(&info);
         self.nodes.push(info);
+        self.count_node(slot, 1);
     }
 
     pub fn remove_node(&mut self, name: &str) {
-        let Some(at) = self.index.remove(name) else { return };
-        let removed = self.nodes.swap_remove(at);
-        if let Some(moved) = self.nodes.get(at) {
-            self.index.insert(moved.name().into(), at);
+        let Some(slot) = self.slot(name) else { return };
+        self.images.replace(Some(&self.nodes[slot].node), None);
+        self.count_node(slot, -1);
+        self.tallies.swap_remove(slot);
+        self.holdings.swap_remove(slot);
+        self.index.remove(name);
+        let removed = self.nodes.swap_remove(slot);
+        if let Some(moved) = self.nodes.get_mut(slot) {
+            moved.slot = slot;
+            if let Some(place) = self.index.get_mut(moved.name()) {
+                *place = slot;
+            }
         }
         if !removed.pods.is_empty() {
             self.homeless.insert(name.into(), removed.pods);
         }
+    }
+
+    /// Counts all pods of a node in (1) or out (-1).
+    fn count_node(&mut self, slot: usize, sign: i64) {
+        for pod in self.nodes[slot].pods.values() {
+            self.tallies.count(pod, slot, sign, &self.namespaces);
+            self.holdings.count(pod, slot, sign, &self.nodes);
+        }
+    }
+
+    /// The tally of the pods that all of these select on this terrain.
+    pub fn tally(&mut self, who: Vec<Who>, terrain: Terrain) -> usize {
+        self.tallies.of(who, terrain, &self.nodes, &self.namespaces)
     }
 
     /// Counts the pod against a node, and no longer against any other.
@@ -155,45 +216,108 @@ impl Snapshot {
         let uid: Arc<str> = pod.uid().into();
         self.displace(&uid);
         self.places.insert(uid.clone(), node.into());
-        match self.index.get(node) {
-            Some(at) => self.nodes[*at].add(uid, pod),
+        self.volumes.used_by(&pod, 1);
+        match self.slot(node) {
+            Some(slot) => {
+                self.tallies.count(&pod, slot, 1, &self.namespaces);
+                self.holdings.count(&pod, slot, 1, &self.nodes);
+                self.nodes[slot].add(uid, pod);
+            }
             None => _ = self.homeless.entry(node.into()).or_default().insert(uid, pod),
         }
     }
 
-    /// Stops counting the pod.
-    pub fn displace(&mut self, uid: &str) {
-        let Some(node) = self.places.remove(uid) else { return };
-        match self.index.get(&node) {
-            Some(at) => _ = self.nodes[*at].remove(uid),
-            None => {
-                if let Some(pods) = self.homeless.get_mut(&node) {
-                    pods.remove(uid);
-                    if pods.is_empty() {
-                        self.homeless.remove(&node);
-                    }
-                }
+    /// Stops counting the pod, and says what it was and where.
+    pub fn displace(&mut self, uid: &str) -> Option<(Arc<PodInfo>, Option<usize>)> {
+        let node = self.places.remove(uid)?;
+        let slot = self.slot(&node);
+        let pod = match slot {
+            Some(slot) => {
+                let pod = self.nodes[slot].remove(uid)?;
+                self.tallies.count(&pod, slot, -1, &self.namespaces);
+                self.holdings.count(&pod, slot, -1, &self.nodes);
+                pod
             }
-        }
+            None => {
+                let pods = self.homeless.get_mut(&node)?;
+                let pod = pods.remove(uid)?;
+                if pods.is_empty() {
+                    self.homeless.remove(&node);
+                }
+                pod
+            }
+        };
+        self.volumes.used_by(&pod, -1);
+        Some((pod, slot))
     }
 
     /// Follows a pod's state: it counts from when it has a node until it has ended.
-    pub fn follow(&mut self, pod: &Arc<Pod>, gone: bool) {
+    pub fn follow(&mut self, pod: &Arc<Pod>, gone: bool) -> Moved {
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         match pods::node_name(pod) {
             Some(node) if !gone && !pods::is_terminal(pod) => {
-                let placed = self.places.get(uid).is_some_and(|place| &**place == node);
-                let known = self.node(node).and_then(|info| info.pods.get(uid));
-                // Most updates are status only, and change nothing that counts here.
-                let same = known
-                    .is_some_and(|info| info.pod.spec == pod.spec && info.pod.metadata.labels == pod.metadata.labels);
-                if !(placed && same) {
-                    self.place(Arc::new(PodInfo::new(pod.clone())), node);
+                let known = match self.places.get(uid) {
+                    Some(place) if &**place == node => match self.slot(node) {
+                        Some(slot) => self.nodes[slot].pods.get_mut(uid),
+                        None => self.homeless.get_mut(node).and_then(|pods| pods.get_mut(uid)),
+                    },
+                    _ => None,
+                };
+                if let Some(known) = known
+                    && known.counts_like(pod)
+                {
+                    // Most updates are status only, and change nothing that counts here.
+                    match Arc::get_mut(known) {
+                        Some(info) => info.pod = pod.clone(),
+                        None => *known = Arc::new(PodInfo::new(pod.clone())),
+                    }
+                    return Moved::default();
                 }
+                let freed = self.displace(uid);
+                let info = Arc::new(PodInfo::new(pod.clone()));
+                self.place(info.clone(), node);
+                Moved { freed, placed: Some(info) }
             }
-            Some(_) => self.displace(uid),
-            None if gone => self.displace(uid),
-            None => {}
+            None if !gone => Moved::default(),
+            _ => Moved { freed: self.displace(uid), placed: None },
         }
+    }
+
+    /// Remembers which node the pod waits for while those evicted for it leave; `None` forgets.
+    pub fn nominate(&mut self, pod: &Arc<PodInfo>, node: Option<&str>) {
+        match node {
+            Some(node) => _ = self.nominated.insert(pod.uid().into(), (pod.clone(), node.to_owned())),
+            None => _ = self.nominated.remove(pod.uid()),
+        }
+    }
+
+    /// Forgets what was remembered by [`Self::nominate`].
+    pub fn withdraw(&mut self, uid: &str) {
+        self.nominated.remove(uid);
+    }
+
+    /// Pods that wait for this node and must give way to one of `priority`.
+    pub fn nominated_below(&self, node: &str, priority: i32) -> Vec<Arc<PodInfo>> {
+        let waiting = self.nominated.values().filter(|(pod, place)| place == node && pod.priority() < priority);
+        let mut waiting: Vec<_> = waiting.map(|(pod, _)| pod.clone()).collect();
+        waiting.sort_by(|a, b| a.uid().cmp(b.uid()));
+        waiting
+    }
+
+    /// Places the nominated pods that the given one must make room for, and says which those are and where.
+    pub fn place_nominated(&mut self, before: &PodInfo) -> Vec<(Arc<PodInfo>, Option<usize>)> {
+        if self.nominated.is_empty() {
+            return Vec::new();
+        }
+        let rivals = self.nominated.iter().filter(|(uid, (pod, _))| {
+            &***uid != before.uid() && pod.priority() >= before.priority() && !self.places.contains_key(*uid)
+        });
+        let mut rivals: Vec<_> = rivals.map(|(_, nominated)| nominated.clone()).collect();
+        rivals.sort_by(|(a, _), (b, _)| a.uid().cmp(b.uid()));
+        let placed = rivals.into_iter().map(|(pod, node)| {
+            self.place(pod.clone(), &node);
+            (pod, self.slot(&node))
+        });
+        placed.collect()
     }
 }

@@ -18,7 +18,7 @@ use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::ClusterRole;
-use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::api::storage::v1::{CSINode, StorageClass};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde::{Deserialize, Deserializer};
 
@@ -216,6 +216,7 @@ world! {
     endpoint_slices: EndpointSlice = ENDPOINT_SLICES;
     leases: Lease = LEASES;
     runtime_classes: RuntimeClass = RUNTIME_CLASSES;
+    csi_nodes: CSINode = CSI_NODES;
     ingresses: Ingress = INGRESSES;
     ingress_classes: IngressClass = INGRESS_CLASSES;
 }

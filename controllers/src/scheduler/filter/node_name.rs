@@ -1,25 +1,31 @@
 //! A pod that names its node goes nowhere else.
 
-use super::{Check, Filter, Refusal, is_node_change};
+use super::{Begin, Filter, Refusal};
 use crate::pods;
-use crate::scheduler::snapshot::{PodInfo, Snapshot};
-use crate::world::Delta;
+use crate::scheduler::cycle::Cycle;
+use crate::scheduler::event::Event;
+use crate::scheduler::pending::Pending;
+use crate::scheduler::snapshot::Snapshot;
 
 pub struct NodeName;
 
 impl Filter for NodeName {
-    fn begin<'a>(&self, pod: &'a PodInfo, _: &'a Snapshot) -> Option<Check<'a>> {
-        let wanted = pods::node_name(&pod.pod)?;
-        Some(Box::new(move |node| {
+    fn name(&self) -> &'static str {
+        "NodeName"
+    }
+
+    fn begin<'a>(&self, cycle: &Cycle<'a>) -> Begin<'a> {
+        let Some(wanted) = pods::node_name(cycle.pod.pod()) else { return Begin::Pass };
+        Begin::check(move |node| {
             if node.name() == wanted {
                 Ok(())
             } else {
                 Err(Refusal::for_good("node(s) didn't match the requested node name"))
             }
-        }))
+        })
     }
 
-    fn may_be_helped_by(&self, delta: &Delta) -> bool {
-        is_node_change(delta)
+    fn may_be_helped_by(&self, pod: &Pending, event: &Event<'_>, _: &Snapshot) -> bool {
+        matches!(event, Event::Node { node, .. } if pods::node_name(pod.pod()) == Some(node.name()))
     }
 }

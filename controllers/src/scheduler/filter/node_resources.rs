@@ -2,25 +2,37 @@
 
 use std::borrow::Cow;
 
-use super::{Check, Filter, Refusal, frees_a_node, is_node_change};
-use crate::scheduler::snapshot::{NodeInfo, PodInfo, Snapshot};
-use crate::world::Delta;
+use super::{Begin, Filter, Reasons, Refusal};
+use crate::scheduler::cycle::Cycle;
+use crate::scheduler::event::Event;
+use crate::scheduler::pending::Pending;
+use crate::scheduler::pod_info::PodInfo;
+use crate::scheduler::snapshot::{NodeInfo, Snapshot};
 
-pub struct NodeResources;
+pub struct NodeResourcesFit;
 
-impl Filter for NodeResources {
-    fn begin<'a>(&self, pod: &'a PodInfo, _: &'a Snapshot) -> Option<Check<'a>> {
-        Some(Box::new(|node| {
+impl Filter for NodeResourcesFit {
+    fn name(&self) -> &'static str {
+        "NodeResourcesFit"
+    }
+
+    fn begin<'a>(&self, cycle: &Cycle<'a>) -> Begin<'a> {
+        let pod: &PodInfo = &cycle.pod.info;
+        Begin::check(move |node| {
             let reasons = lacks(pod, node);
             if reasons.is_empty() {
                 return Ok(());
             }
-            Err(Refusal { reasons, is_resolvable: fits_empty(pod, node) })
-        }))
+            Err(Refusal { reasons: Reasons::Many(reasons), is_resolvable: fits_empty(pod, node) })
+        })
     }
 
-    fn may_be_helped_by(&self, delta: &Delta) -> bool {
-        is_node_change(delta) || frees_a_node(delta)
+    fn may_be_helped_by(&self, pod: &Pending, event: &Event<'_>, _: &Snapshot) -> bool {
+        match event {
+            Event::Node { node, .. } => fits_empty(&pod.info, node),
+            Event::Freed { node: Some(node), .. } => lacks(&pod.info, node).is_empty(),
+            _ => false,
+        }
     }
 }
 

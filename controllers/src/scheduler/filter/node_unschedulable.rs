@@ -2,27 +2,35 @@
 
 use k8s_openapi::api::core::v1::Taint;
 
-use super::{Check, Filter, Refusal, is_node_change};
-use crate::scheduler::snapshot::{PodInfo, Snapshot};
+use super::{Begin, Filter, Refusal};
+use crate::scheduler::cycle::Cycle;
+use crate::scheduler::event::Event;
+use crate::scheduler::pending::Pending;
+use crate::scheduler::snapshot::Snapshot;
 use crate::taints::{NO_SCHEDULE, tolerated};
-use crate::world::Delta;
 
 pub struct NodeUnschedulable;
 
 impl Filter for NodeUnschedulable {
-    fn begin<'a>(&self, pod: &'a PodInfo, _: &'a Snapshot) -> Option<Check<'a>> {
-        let taint =
-            Taint { key: "node.kubernetes.io/unschedulable".into(), effect: NO_SCHEDULE.into(), ..Taint::default() };
-        if tolerated(pod.pod.spec.as_ref()?.tolerations.as_ref(), &taint) {
-            return None;
-        }
-        Some(Box::new(|node| {
-            let cordoned = node.node.spec.as_ref().is_some_and(|spec| spec.unschedulable == Some(true));
-            if cordoned { Err(Refusal::for_good("node(s) were unschedulable")) } else { Ok(()) }
-        }))
+    fn name(&self) -> &'static str {
+        "NodeUnschedulable"
     }
 
-    fn may_be_helped_by(&self, delta: &Delta) -> bool {
-        is_node_change(delta)
+    fn begin<'a>(&self, cycle: &Cycle<'a>) -> Begin<'a> {
+        let taint =
+            Taint { key: "node.kubernetes.io/unschedulable".into(), effect: NO_SCHEDULE.into(), ..Taint::default() };
+        let tolerations = cycle.pod.pod().spec.as_ref().and_then(|spec| spec.tolerations.as_ref());
+        if tolerated(tolerations, &taint) {
+            return Begin::Pass;
+        }
+        Begin::check(
+            |node| {
+                if node.unschedulable { Err(Refusal::for_good("node(s) were unschedulable")) } else { Ok(()) }
+            },
+        )
+    }
+
+    fn may_be_helped_by(&self, _: &Pending, event: &Event<'_>, _: &Snapshot) -> bool {
+        matches!(event, Event::Node { node, .. } if !node.unschedulable)
     }
 }

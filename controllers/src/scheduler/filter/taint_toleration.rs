@@ -1,27 +1,42 @@
 //! Tainted nodes take only pods that tolerate every NoSchedule and NoExecute taint.
 
-use super::{Check, Filter, Refusal, is_node_change};
-use crate::scheduler::snapshot::{PodInfo, Snapshot};
-use crate::taints::{PREFER_NO_SCHEDULE, tolerated};
-use crate::world::Delta;
+use k8s_openapi::api::core::v1::Toleration;
+
+use super::{Begin, Filter, Refusal};
+use crate::scheduler::cycle::Cycle;
+use crate::scheduler::event::Event;
+use crate::scheduler::pending::Pending;
+use crate::scheduler::snapshot::{NodeInfo, Snapshot};
+use crate::taints::tolerated;
 
 pub struct TaintToleration;
 
 impl Filter for TaintToleration {
-    fn begin<'a>(&self, pod: &'a PodInfo, _: &'a Snapshot) -> Option<Check<'a>> {
-        let tolerations = pod.pod.spec.as_ref()?.tolerations.as_ref();
-        Some(Box::new(move |node| {
-            let mut hard = node.taints().filter(|taint| taint.effect != PREFER_NO_SCHEDULE);
-            if hard.all(|taint| tolerated(tolerations, taint)) {
+    fn name(&self) -> &'static str {
+        "TaintToleration"
+    }
+
+    fn begin<'a>(&self, cycle: &Cycle<'a>) -> Begin<'a> {
+        let pod = cycle.pod;
+        Begin::check(move |node| {
+            if lets_in(node, tolerations(pod)) {
                 Ok(())
             } else {
                 // Which taint is not said: it may be more than the pod's owner should know (wording since v1.35).
                 Err(Refusal::for_good("node(s) had untolerated taint(s)"))
             }
-        }))
+        })
     }
 
-    fn may_be_helped_by(&self, delta: &Delta) -> bool {
-        is_node_change(delta)
+    fn may_be_helped_by(&self, pod: &Pending, event: &Event<'_>, _: &Snapshot) -> bool {
+        matches!(event, Event::Node { node, .. } if lets_in(node, tolerations(pod)))
     }
+}
+
+fn tolerations(pod: &Pending) -> Option<&Vec<Toleration>> {
+    pod.pod().spec.as_ref()?.tolerations.as_ref()
+}
+
+fn lets_in(node: &NodeInfo, tolerations: Option<&Vec<Toleration>>) -> bool {
+    node.hard_taints.iter().all(|taint| tolerated(tolerations, taint))
 }

@@ -1,16 +1,21 @@
 //! Prefers nodes whose cpu and memory are used in like measure, so that neither is left over.
 
 use super::{MAX_SCORE, Rate, Score};
-use crate::scheduler::snapshot::{PodInfo, Snapshot};
+use crate::scheduler::cycle::Cycle;
 
 pub struct BalancedAllocation;
 
 impl Score for BalancedAllocation {
-    fn begin<'a>(&self, pod: &'a PodInfo, _: &'a Snapshot) -> Option<Rate<'a>> {
+    fn begin<'a>(&self, cycle: &Cycle<'a>, _: &[usize]) -> Option<Rate<'a>> {
+        let pod = &cycle.pod.info.requests;
+        if pod.cpu_millis == 0 && pod.memory_bytes == 0 {
+            return None;
+        }
         let share = |used: i64, has: i64| if has <= 0 { 1.0 } else { (used as f64 / has as f64).min(1.0) };
         Some(Box::new(move |node| {
-            let cpu = share(node.requested.cpu_millis + pod.requests.cpu_millis, node.allocatable.cpu_millis);
-            let memory = share(node.requested.memory_bytes + pod.requests.memory_bytes, node.allocatable.memory_bytes);
+            let cpu = share(node.requested.cpu_millis.saturating_add(pod.cpu_millis), node.allocatable.cpu_millis);
+            let memory =
+                share(node.requested.memory_bytes.saturating_add(pod.memory_bytes), node.allocatable.memory_bytes);
             // Half the distance is the standard deviation of two values.
             ((1.0 - (cpu - memory).abs() / 2.0) * MAX_SCORE as f64) as i64
         }))

@@ -1,18 +1,19 @@
 //! Prefers nodes that match the pod's preferred node affinity, by weight.
 
 use super::{Rate, Score, scale_to_highest};
-use crate::scheduler::filter::matches_term;
-use crate::scheduler::snapshot::{PodInfo, Snapshot};
+use crate::scheduler::cycle::Cycle;
 
 pub struct NodeAffinity;
 
 impl Score for NodeAffinity {
-    fn begin<'a>(&self, pod: &'a PodInfo, _: &'a Snapshot) -> Option<Rate<'a>> {
-        let affinity = pod.pod.spec.as_ref()?.affinity.as_ref()?.node_affinity.as_ref()?;
-        let preferred = affinity.preferred_during_scheduling_ignored_during_execution.as_deref()?;
+    fn begin<'a>(&self, cycle: &Cycle<'a>, _: &[usize]) -> Option<Rate<'a>> {
+        let preferred = &cycle.pod.preferred_nodes;
+        if preferred.is_empty() {
+            return None;
+        }
         Some(Box::new(move |node| {
-            let matching = preferred.iter().filter(|term| matches_term(&term.preference, &node.node));
-            matching.map(|term| i64::from(term.weight)).sum()
+            let matching = preferred.iter().filter(|(_, term)| term.selects(node.name(), node.labels()));
+            matching.map(|(weight, _)| weight).sum()
         }))
     }
 

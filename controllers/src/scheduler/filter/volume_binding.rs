@@ -1,0 +1,53 @@
+//! A pod's claims must have a volume that can be mounted on the node, or be able to get one there.
+
+use std::borrow::Cow;
+
+use super::{Begin, Filter, Reasons, Refusal};
+use crate::scheduler::cycle::Cycle;
+use crate::scheduler::event::Event;
+use crate::scheduler::pending::Pending;
+use crate::scheduler::snapshot::Snapshot;
+use crate::scheduler::volumes::allows;
+
+pub struct VolumeBinding;
+
+impl Filter for VolumeBinding {
+    fn name(&self) -> &'static str {
+        "VolumeBinding"
+    }
+
+    fn begin<'a>(&self, cycle: &Cycle<'a>) -> Begin<'a> {
+        let volumes = &cycle.snapshot.volumes;
+        if cycle.pod.info.claims.is_empty() {
+            return Begin::Pass;
+        }
+        let claims = match volumes.of_pod(&cycle.pod.info) {
+            Ok(claims) if claims.has_unbound => {
+                return Begin::Nowhere("pod has unbound immediate PersistentVolumeClaims".into());
+            }
+            Ok(claims) => claims,
+            Err(message) => return Begin::Nowhere(message),
+        };
+        Begin::check(move |node| {
+            let mut reasons = Vec::new();
+            if claims.bound.iter().filter_map(|(_, volume)| *volume).any(|volume| !allows(volume, &node.node)) {
+                reasons.push(Cow::Borrowed("node(s) didn't match PersistentVolume's node affinity"));
+            }
+            if volumes.bindings(&claims.waiting, &node.node).is_none() {
+                reasons.push(Cow::Borrowed("node(s) didn't find available persistent volumes to bind"));
+            }
+            if claims.bound.iter().any(|(_, volume)| volume.is_none()) {
+                let gone = "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)";
+                reasons.push(Cow::Borrowed(gone));
+            }
+            if reasons.is_empty() {
+                return Ok(());
+            }
+            Err(Refusal { reasons: Reasons::Many(reasons), is_resolvable: false })
+        })
+    }
+
+    fn may_be_helped_by(&self, _: &Pending, event: &Event<'_>, _: &Snapshot) -> bool {
+        matches!(event, Event::Volumes) || event.is_new_ground()
+    }
+}

@@ -1,0 +1,114 @@
+//! A pod with what is asked of it again and again, computed once.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod};
+
+use super::amounts::{Amounts, assumed_requests, requests};
+use super::selection::NO_LABELS;
+use super::topology::PodTerms;
+use crate::selector::Labels;
+
+/// A port that a pod takes on its node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostPort {
+    pub address: String,
+    pub protocol: String,
+    pub port: i32,
+}
+
+impl HostPort {
+    pub fn collides(&self, other: &HostPort) -> bool {
+        let any = |address: &str| address.is_empty() || address == "0.0.0.0";
+        self.port == other.port
+            && self.protocol == other.protocol
+            && (any(&self.address) || any(&other.address) || self.address == other.address)
+    }
+}
+
+#[derive(Debug)]
+pub struct PodInfo {
+    pub pod: Arc<Pod>,
+    pub requests: Amounts,
+    pub assumed: Amounts,
+    pub ports: Vec<HostPort>,
+    /// What it wants of the pods around it.
+    pub terms: Option<Box<PodTerms>>,
+    /// The PersistentVolumeClaims it mounts, by name.
+    pub claims: Vec<String>,
+}
+
+impl PodInfo {
+    pub fn new(pod: Arc<Pod>) -> Self {
+        Self {
+            requests: requests(&pod),
+            assumed: assumed_requests(&pod),
+            ports: ports(&pod).collect(),
+            terms: PodTerms::of(&pod),
+            claims: claims(&pod),
+            pod,
+        }
+    }
+
+    pub fn uid(&self) -> &str {
+        self.pod.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    pub fn namespace(&self) -> &str {
+        self.pod.metadata.namespace.as_deref().unwrap_or_default()
+    }
+
+    pub fn labels(&self) -> &Labels {
+        self.pod.metadata.labels.as_ref().unwrap_or(&NO_LABELS)
+    }
+
+    pub fn priority(&self) -> i32 {
+        self.pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0)
+    }
+
+    /// Whether the other state of the same pod counts for the same.
+    pub fn counts_like(&self, other: &Pod) -> bool {
+        let resources = |pod: &Pod| {
+            let of = |list: &Option<Vec<ContainerStatus>>| {
+                list.iter().flatten().map(|s| (s.resources.clone(), s.allocated_resources.clone())).collect::<Vec<_>>()
+            };
+            pod.status.as_ref().map(|s| (of(&s.container_statuses), of(&s.init_container_statuses)))
+        };
+        self.pod.metadata.labels == other.metadata.labels
+            && self.pod.spec == other.spec
+            && resources(&self.pod) == resources(other)
+    }
+}
+
+/// Containers that run together: all but the init containers that end.
+fn running(pod: &Pod) -> impl Iterator<Item = &Container> {
+    let spec = pod.spec.as_ref();
+    let sidecars = spec.and_then(|s| s.init_containers.as_ref()).into_iter().flatten();
+    let sidecars = sidecars.filter(|c| c.restart_policy.as_deref() == Some("Always"));
+    spec.map(|s| &s.containers).into_iter().flatten().chain(sidecars)
+}
+
+fn ports(pod: &Pod) -> impl Iterator<Item = HostPort> + use<'_> {
+    running(pod).filter_map(|c| c.ports.as_ref()).flatten().filter_map(|port| {
+        Some(HostPort {
+            address: port.host_ip.clone().unwrap_or_default(),
+            protocol: port.protocol.clone().unwrap_or_else(|| "TCP".into()),
+            port: port.host_port.filter(|port| *port > 0)?,
+        })
+    })
+}
+
+fn claims(pod: &Pod) -> Vec<String> {
+    let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.as_ref()).into_iter().flatten();
+    let claims = volumes.filter_map(|volume| match (&volume.persistent_volume_claim, &volume.ephemeral) {
+        (Some(source), _) => Some(source.claim_name.clone()),
+        (None, Some(_)) => Some(ephemeral_claim(pod, &volume.name)),
+        (None, None) => None,
+    });
+    claims.collect()
+}
+
+/// The claim that is made for a pod's generic ephemeral volume (KEP-1698).
+pub fn ephemeral_claim(pod: &Pod, volume: &str) -> String {
+    format!("{}-{volume}", pod.metadata.name.as_deref().unwrap_or_default())
+}

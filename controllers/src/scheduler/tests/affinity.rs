@@ -1,0 +1,115 @@
+use super::*;
+
+fn term(kind: &str, selector: &str, more: &str) -> String {
+    format!(
+        "affinity: {{{kind}: {{requiredDuringSchedulingIgnoredDuringExecution: \
+         [{{topologyKey: zone, labelSelector: {selector}, {more}}}]}}}}"
+    )
+}
+
+const APP: &str = "{matchLabels: {app: a}}";
+
+/// Zone `a` with two nodes, zone `b` with one, and a node without a zone.
+fn zones() -> String {
+    [node("a1", "zone: a", ""), node("a2", "zone: a", ""), node("b1", "zone: b", ""), node("none", "", "")].concat()
+}
+
+#[test]
+fn a_pod_goes_where_its_company_is() {
+    let world = |other: String| [zones(), other, pod(&term("podAffinity", APP, ""), "")];
+    assert_eq!(place(&world(running("q", "b1", "app: a", ""))), "b1");
+    expect!["0/4 nodes are available: 4 node(s) didn't match pod affinity rules. no new claims to deallocate, preemption: 0/4 nodes are available: 4 Preemption is not helpful for scheduling."]
+        .assert_eq(&place(&world(running("q", "b1", "app: b", ""))));
+    expect!["0/4 nodes are available: 4 node(s) didn't match pod affinity rules. no new claims to deallocate, preemption: 0/4 nodes are available: 4 Preemption is not helpful for scheduling."]
+        .assert_eq(&place(&world(running("q", "none", "app: a", ""))));
+}
+
+#[test]
+fn the_first_of_a_group_founds_it() {
+    let founder = labelled("p", "app: a", &term("podAffinity", APP, ""), "");
+    assert_ne!(place(&[zones(), founder.clone()]), "none", "a node without the label is in no domain");
+    assert_eq!(place(&[zones(), running("q", "b1", "app: a", ""), founder]), "b1");
+}
+
+#[test]
+fn a_pod_avoids_others_and_others_avoid_it() {
+    let far = term("podAntiAffinity", APP, "");
+    let on_both = [running("q", "a1", "app: a", ""), running("r", "b1", "app: a", "")].concat();
+    assert_eq!(place(&[zones(), on_both, pod(&far, "")]), "none");
+    let holders = [running("q", "a1", "", &far), running("r", "b1", "", &far)].concat();
+    assert_eq!(place(&[zones(), holders.clone(), labelled("p", "app: a", "", "")]), "none");
+    let small = zones().replace("pods: '3'", "pods: '1'");
+    let taken = running("s", "none", "", "");
+    expect!["0/4 nodes are available: 1 node(s) didn't satisfy existing pods anti-affinity rules, 3 Too many pods. no new claims to deallocate, preemption: 0/4 nodes are available: 4 No preemption victims found for incoming pod."]
+        .assert_eq(&place(&[small, holders, taken, labelled("p", "app: a", "", "")]));
+}
+
+#[test]
+fn terms_choose_namespaces_by_name_and_by_label() {
+    let elsewhere = running("q", "b1", "app: a", "").replace("namespace: ns", "namespace: other");
+    let namespace = "apiVersion: v1\nkind: Namespace\nmetadata: {name: other, labels: {team: x}}\n---\n".to_owned();
+    let with =
+        |more: &str| place(&[namespace.clone(), zones(), elsewhere.clone(), pod(&term("podAffinity", APP, more), "")]);
+    assert!(with("").starts_with("0/4"), "the pod's own namespace alone");
+    assert_eq!(with("namespaces: [other]"), "b1");
+    assert_eq!(with("namespaceSelector: {matchLabels: {team: x}}"), "b1");
+    assert_eq!(with("namespaceSelector: {}"), "b1");
+    assert!(with("namespaceSelector: {matchLabels: {team: z}}").starts_with("0/4"));
+}
+
+#[test]
+fn a_namespace_gets_its_label_later() {
+    let namespace = |labels: &str| {
+        format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: other, labels: {{{labels}}}}}\n---\n")
+    };
+    let elsewhere = running("q", "b1", "app: a", "").replace("namespace: ns", "namespace: other");
+    let near = term("podAffinity", APP, "namespaceSelector: {matchLabels: {team: x}}");
+    let mut bench = bench(&[namespace(""), zones(), elsewhere, pod(&near, "")]);
+    assert!(outcome(&mut bench, "p").starts_with("0/4"));
+    wakes(&mut bench, &namespace("team: x"));
+    assert_eq!(outcome(&mut bench, "p"), "b1");
+}
+
+#[test]
+fn match_label_keys_narrow_a_term() {
+    let near = |more: &str| labelled("p", "version: v2", &term("podAffinity", APP, more), "");
+    let versions = [running("q", "a1", "app: a, version: v1", ""), running("r", "b1", "app: a, version: v2", "")];
+    assert_eq!(place(&[zones(), versions.concat(), near("matchLabelKeys: [version]")]), "b1");
+    assert_ne!(place(&[zones(), versions.concat(), near("mismatchLabelKeys: [version]")]), "b1");
+}
+
+#[test]
+fn one_pod_must_satisfy_all_terms() {
+    let both = "affinity: {podAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [\
+                {topologyKey: zone, labelSelector: {matchLabels: {app: a}}}, \
+                {topologyKey: zone, labelSelector: {matchLabels: {tier: x}}}]}}";
+    let halves = [running("q", "a1", "app: a", ""), running("r", "a2", "tier: x", "")].concat();
+    assert!(place(&[zones(), halves, pod(both, "")]).starts_with("0/4"));
+    assert_eq!(place(&[zones(), running("q", "b1", "app: a, tier: x", ""), pod(both, "")]), "b1");
+}
+
+#[test]
+fn preferences_weigh_both_ways() {
+    let prefers = |kind: &str| {
+        format!(
+            "affinity: {{{kind}: {{preferredDuringSchedulingIgnoredDuringExecution: \
+             [{{weight: 50, podAffinityTerm: {{topologyKey: zone, labelSelector: {APP}}}}}]}}}}"
+        )
+    };
+    let nodes = [node("a1", "zone: a", ""), node("b1", "zone: b", "")].concat();
+    let there = running("q", "b1", "app: a", "");
+    assert_eq!(place(&[nodes.clone(), there.clone(), pod(&prefers("podAffinity"), "")]), "b1");
+    assert_eq!(place(&[nodes.clone(), there, pod(&prefers("podAntiAffinity"), "")]), "a1");
+    let admirer = running("q", "b1", "", &prefers("podAffinity"));
+    assert_eq!(place(&[nodes.clone(), admirer, labelled("p", "app: a", "", "")]), "b1");
+    let holder = running("q", "b1", "", &term("podAffinity", APP, ""));
+    assert_eq!(place(&[nodes, holder, labelled("p", "app: a", "", "")]), "b1", "who requires it likes it too");
+}
+
+#[test]
+fn a_node_that_changes_its_zone_takes_its_pods_along() {
+    let near = pod(&term("podAffinity", APP, ""), "");
+    let mut bench = bench(&[zones(), running("q", "b1", "app: a", ""), near]);
+    wakes(&mut bench, &node("b1", "zone: a", "unschedulable: true"));
+    assert!(["a1", "a2"].contains(&outcome(&mut bench, "p").as_str()));
+}

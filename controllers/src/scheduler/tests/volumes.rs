@@ -1,0 +1,130 @@
+use super::*;
+
+const CLASS: &str = "apiVersion: storage.k8s.io/v1\nkind: StorageClass\nmetadata: {name: late}\n\
+                     provisioner: example.com/made\nvolumeBindingMode: WaitForFirstConsumer\n---\n";
+const STATIC: &str = "apiVersion: storage.k8s.io/v1\nkind: StorageClass\nmetadata: {name: late}\n\
+                      provisioner: kubernetes.io/no-provisioner\nvolumeBindingMode: WaitForFirstConsumer\n---\n";
+
+fn claim(annotations: &str, spec: &str, phase: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {{namespace: ns, name: data, annotations: \
+         {{{annotations}}}}}\nspec: {{accessModes: [ReadWriteOnce], resources: {{requests: {{storage: 1Gi}}}}, {spec}}}\n\
+         status: {{phase: {phase}}}\n---\n"
+    )
+}
+
+/// A volume of 2Gi on the nodes of a zone.
+fn volume(zone: &str, spec: &str) -> String {
+    let affinity = format!(
+        "nodeAffinity: {{required: {{nodeSelectorTerms: [{{matchExpressions: [{{key: zone, operator: In, values: [{zone}]}}]}}]}}}}"
+    );
+    format!(
+        "apiVersion: v1\nkind: PersistentVolume\nmetadata: {{name: pv-{zone}}}\nspec: {{accessModes: [ReadWriteOnce], \
+         capacity: {{storage: 2Gi}}, storageClassName: late, hostPath: {{path: /x}}, {affinity}, {spec}}}\n\
+         status: {{phase: Available}}\n---\n"
+    )
+}
+
+fn user() -> String {
+    pod("volumes: [{name: v, persistentVolumeClaim: {claimName: data}}]", "")
+}
+
+fn zones() -> String {
+    [node("a1", "zone: a", ""), node("b1", "zone: b", "")].concat()
+}
+
+const BOUND: &str = "pv.kubernetes.io/bind-completed: 'yes'";
+
+#[test]
+fn a_pod_goes_where_its_volume_is() {
+    let bound = claim(BOUND, "volumeName: pv-b, storageClassName: late", "Bound");
+    assert_eq!(place(&[zones(), volume("b", ""), bound.clone(), user()]), "b1");
+    expect!["0/2 nodes are available: 2 node(s) didn't match PersistentVolume's node affinity. no new claims to deallocate, preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."]
+        .assert_eq(&place(&[zones(), volume("c", "").replace("pv-c", "pv-b"), bound.clone(), user()]));
+    expect!["0/2 nodes are available: 2 node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s). no new claims to deallocate, preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."]
+        .assert_eq(&place(&[zones(), bound, user()]));
+}
+
+#[test]
+fn claims_that_cannot_be_used_are_named() {
+    expect![[r#"0/2 nodes are available: persistentvolumeclaim "data" not found. no new claims to deallocate, preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."#]]
+        .assert_eq(&place(&[zones(), user()]));
+    expect!["0/2 nodes are available: pod has unbound immediate PersistentVolumeClaims. no new claims to deallocate, preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."]
+        .assert_eq(&place(&[zones(), claim("", "storageClassName: other", "Pending"), user()]));
+    expect!["0/2 nodes are available: 2 node(s) didn't find available persistent volumes to bind. no new claims to deallocate, preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."]
+        .assert_eq(&place(&[STATIC.into(), zones(), claim("", "storageClassName: late", "Pending"), user()]));
+    let ephemeral = pod("volumes: [{name: v, ephemeral: {}}]", "");
+    expect![[r#"0/2 nodes are available: waiting for ephemeral volume controller to create the persistentvolumeclaim "p-v". no new claims to deallocate, preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."#]]
+        .assert_eq(&place(&[zones(), ephemeral]));
+}
+
+#[test]
+fn an_existing_volume_is_bound_before_the_pod() {
+    let pending = claim("", "storageClassName: late", "Pending");
+    let mut bench = bench(&[STATIC.into(), zones(), volume("b", ""), pending, user()]);
+    expect![[r#"
+        patch persistentvolumes pv-b at 4 : {"metadata":{"annotations":{"pv.kubernetes.io/bound-by-controller":"yes"}},"spec":{"claimRef":{"apiVersion":"v1","kind":"PersistentVolumeClaim","name":"data","namespace":"ns","resourceVersion":"5","uid":"data-uid"}}}
+    "#]]
+    .assert_eq(&text(&bench.reconcile("ns", "p", NOW)));
+    bench.finish("ns", "p", &Outcome::Done);
+    wakes(&mut bench, &volume("b", "claimRef: {namespace: ns, name: data, uid: data-uid}"));
+    expect![[r#"
+        look again in 600s
+    "#]]
+    .assert_eq(&text(&bench.reconcile("ns", "p", NOW)));
+    assert!(wakes(&mut bench, &claim(BOUND, "volumeName: pv-b, storageClassName: late", "Bound")));
+    assert_eq!(outcome(&mut bench, "p"), "b1");
+}
+
+#[test]
+fn a_volume_is_made_where_the_pod_goes() {
+    let pending = claim("", "storageClassName: late", "Pending");
+    let only_b = CLASS.replace(
+        "provisioner:",
+        "allowedTopologies: [{matchLabelExpressions: [{key: zone, values: [b]}]}]\nprovisioner:",
+    );
+    let mut bench = bench(&[only_b, zones(), pending, user()]);
+    expect![[r#"
+        patch persistentvolumeclaims ns/data at 4 : {"metadata":{"annotations":{"volume.kubernetes.io/selected-node":"b1"}}}
+    "#]]
+    .assert_eq(&text(&bench.reconcile("ns", "p", NOW)));
+    bench.finish("ns", "p", &Outcome::Done);
+    wakes(&mut bench, &claim("volume.kubernetes.io/selected-node: b1", "storageClassName: late", "Pending"));
+    expect![[r#"
+        look again in 600s
+    "#]]
+    .assert_eq(&text(&bench.reconcile("ns", "p", NOW)));
+    let refused = claim("", "storageClassName: late", "Pending");
+    assert!(wakes(&mut bench, &refused), "the provisioner gave the node up");
+    assert!(text(&bench.reconcile("ns", "p", NOW)).contains("selected-node"), "so the search begins anew");
+}
+
+#[test]
+fn a_claim_for_one_pod_alone_keeps_others_waiting() {
+    let bound = claim(BOUND, "volumeName: pv-b, storageClassName: late", "Bound").replace("Once]", "OncePod]");
+    let volume = volume("b", "").replace("Once]", "OncePod]");
+    let other = user().replace("name: p,", "name: q,").replace("spec: {", "spec: {nodeName: b1, ");
+    expect!["0/2 nodes are available: 2 node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access mode already in-use by another pod. no new claims to deallocate, preemption: 0/2 nodes are available: 2 No preemption victims found for incoming pod."]
+        .assert_eq(&place(&[zones(), volume, bound, other, user()]));
+}
+
+#[test]
+fn zones_and_limits_of_volumes_are_respected() {
+    let labelled_zone = volume("b", "")
+        .replace("metadata: {name: pv-b}", "metadata: {name: pv-b, labels: {topology.kubernetes.io/zone: x__y}}");
+    let bound = claim(BOUND, "volumeName: pv-b, storageClassName: late", "Bound");
+    let in_zone = |zone: &str| node("n", &format!("zone: b, topology.kubernetes.io/zone: {zone}"), "");
+    assert_eq!(place(&[in_zone("'y'"), labelled_zone.clone(), bound.clone(), user()]), "n");
+    expect!["0/1 nodes are available: 1 node(s) had no available volume zone. no new claims to deallocate, preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."]
+        .assert_eq(&place(&[in_zone("z"), labelled_zone, bound.clone(), user()]));
+    let csi = volume("b", "").replace("hostPath: {path: /x}", "csi: {driver: d, volumeHandle: h}");
+    let limit = |count: u32| {
+        format!(
+            "apiVersion: storage.k8s.io/v1\nkind: CSINode\nmetadata: {{name: 'n'}}\n\
+             spec: {{drivers: [{{name: d, nodeID: 'n', allocatable: {{count: {count}}}}}]}}\n---\n"
+        )
+    };
+    assert_eq!(place(&[in_zone("'y'"), limit(1), csi.clone(), bound.clone(), user()]), "n");
+    expect!["0/1 nodes are available: 1 node(s) exceed max volume count. no new claims to deallocate, preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."]
+        .assert_eq(&place(&[in_zone("'y'"), limit(0), csi, bound, user()]));
+}
