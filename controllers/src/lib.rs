@@ -62,6 +62,7 @@ pub fn controllers(config: &Config) -> Vec<Box<dyn Controller>> {
         Box::new(discovery::endpoint_slice::EndpointSlices),
         Box::new(core::namespace::Namespaces),
         Box::new(core::service_account::ServiceAccounts),
+        Box::new(core::resource_quota::ResourceQuotas::default()),
         Box::new(core::root_ca::RootCas::new(&config.root_ca_pem)),
         Box::new(core::node_lifecycle::NodeLifecycle::new(config.node_monitor_grace)),
         Box::new(core::taint_eviction::TaintEviction::default()),

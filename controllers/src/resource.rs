@@ -45,6 +45,7 @@ pub static SERVICE_ACCOUNTS: Resource = namespaced("", "v1", "serviceaccounts", 
 pub static CONFIG_MAPS: Resource = namespaced("", "v1", "configmaps", "ConfigMap");
 pub static EVENTS: Resource = namespaced("", "v1", "events", "Event");
 pub static REPLICATION_CONTROLLERS: Resource = namespaced("", "v1", "replicationcontrollers", "ReplicationController");
+pub static RESOURCE_QUOTAS: Resource = namespaced("", "v1", "resourcequotas", "ResourceQuota");
 pub static ENDPOINTS: Resource = namespaced("", "v1", "endpoints", "Endpoints");
 pub static PERSISTENT_VOLUMES: Resource = cluster("", "v1", "persistentvolumes", "PersistentVolume");
 pub static PERSISTENT_VOLUME_CLAIMS: Resource = namespaced("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim");

@@ -11,7 +11,7 @@ use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController,
-    Service, ServiceAccount,
+    ResourceQuota, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
@@ -200,6 +200,7 @@ world! {
     /// Only the root CA bundles; the rest of the ConfigMaps is in `others`, without contents.
     root_cas: ConfigMap = CONFIG_MAPS named "kube-root-ca.crt";
     endpoints: Endpoints = ENDPOINTS;
+    resource_quotas: ResourceQuota = RESOURCE_QUOTAS;
     replication_controllers: ReplicationController = REPLICATION_CONTROLLERS;
     persistent_volumes: PersistentVolume = PERSISTENT_VOLUMES;
     persistent_volume_claims: PersistentVolumeClaim = PERSISTENT_VOLUME_CLAIMS;
