@@ -1,4 +1,4 @@
-//! The only wiring of crates: a control plane and one node in this process.
+//! The only wiring of crates: a control plane and one node in this process, or a control plane alone.
 //!
 //! ```text
 //! datastore <- API server <- in-process clients <- controllers, agent, network tables
@@ -6,14 +6,15 @@
 //!             TLS listener           wasm engine <- network <- ingress, node ports
 //! ```
 
+mod control_plane;
+
 use std::net::{IpAddr, SocketAddr};
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use async_trait::async_trait;
 use ipnet::Ipv4Net;
-use k8w_apiserver::pki::{Pki, ServerNames};
+use k8w_apiserver::pki::Pki;
 use k8w_apiserver::plugins::{ConnectError, NodeConnector};
 use k8w_apiserver::{ApiServer, UserInfo};
 use k8w_controllers::config::IngressAddress;
@@ -33,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::data_dir::DataDir;
 use crate::foreign_tls;
+pub use control_plane::{ControlPlane, ControlPlaneConfig, Store, Tls};
 
 /// Events of the engine that wait for the agent.
 const MAX_ENGINE_EVENTS: usize = 4_096;
@@ -47,18 +49,20 @@ const MASTERS: &str = "system:masters";
 
 /// What is chosen from outside.
 pub struct ClusterConfig {
-    /// Address that everything listens on.
-    pub address: IpAddr,
-    pub port: u16,
+    pub control_plane: ControlPlaneConfig,
     pub ingress_http_port: u16,
     pub ingress_https_port: u16,
-    pub node_port_range: RangeInclusive<u16>,
     pub node_name: String,
-    pub service_cidr: Ipv4Net,
     pub wasm_cidr: Ipv4Net,
-    pub cluster_domain: String,
     pub insecure_registries: Vec<String>,
     pub max_pods: u32,
+}
+
+impl ClusterConfig {
+    /// Address that everything listens on.
+    fn address(&self) -> IpAddr {
+        self.control_plane.address
+    }
 }
 
 /// A running cluster of one node.
@@ -81,25 +85,20 @@ impl Cluster {
     pub async fn start(config: ClusterConfig, data_dir: &DataDir) -> Result<Self> {
         // One TLS provider for every user of rustls in this process; a second installation changes nothing.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let listener = listen(config.address, config.port, "--port").await?;
-        let ingress_http = listen(config.address, config.ingress_http_port, "--ingress-http-port").await?;
-        let ingress_https = listen(config.address, config.ingress_https_port, "--ingress-https-port").await?;
+        let listener = config.control_plane.listen().await?;
+        let ingress_http = listen(config.address(), config.ingress_http_port, "--ingress-http-port").await?;
+        let ingress_https = listen(config.address(), config.ingress_https_port, "--ingress-https-port").await?;
         let (api_address, http_address) = (listener.local_addr()?, ingress_http.local_addr()?);
         let https_address = ingress_https.local_addr()?;
 
         let (shutdown, mut tasks) = (CancellationToken::new(), JoinSet::new());
         let (pki, datastore, blobs, client_tls) = open_stores(&config, data_dir).await?;
-        let api = ApiServer::start(api_config(&config, api_address, &pki), Arc::new(datastore))
-            .await
-            .context("cannot start the API server")?;
-        let tls = pki.server_config()?;
-        let stopping = shutdown.clone();
-        let serving = api.clone().serve(listener, tls, async move { stopping.cancelled().await });
-        tasks.spawn(ended("API server", serving));
+        let datastore = Arc::new(datastore);
+        let api = config.control_plane.serve(listener, &pki, datastore, &mut tasks, &shutdown).await?;
 
         let network = Network::new(network_config(&config, client_tls));
         // The Service `kubernetes` leads to this very process, whatever its endpoints say to the outside.
-        let kubernetes = SocketAddr::new(first_address(config.service_cidr), 443);
+        let kubernetes = SocketAddr::new(first_address(config.control_plane.service_cidr), 443);
         let registration = network.register_address(kubernetes, api_address);
         let (events, engine_events) = mpsc::channel(MAX_ENGINE_EVENTS);
         let engine = WasmEngine::new(WasmConfig::new(data_dir.join("wasm")), network.clone(), events)
@@ -131,7 +130,7 @@ impl Cluster {
         );
         tasks.spawn(ended("ingress", doors));
         let name = config.node_name.clone();
-        tasks.spawn(node_ports::run(network_client, network, vec![config.address], name, shutdown.clone()));
+        tasks.spawn(node_ports::run(network_client, network, vec![config.address()], name, shutdown.clone()));
         let controllers = controllers_config(&config, &pki);
         let controllers = k8w_controllers::run(client(&api, CONTROLLERS, MASTERS), controllers, shutdown.clone());
         tasks.spawn(ended("controllers", controllers));
@@ -159,7 +158,7 @@ impl Cluster {
 
     /// The address that node ports listen on.
     pub fn address(&self) -> IpAddr {
-        self.config.address
+        self.config.address()
     }
 
     pub fn ingress_http(&self) -> SocketAddr {
@@ -192,11 +191,7 @@ type ClientTls = Option<Arc<rustls::ClientConfig>>;
 
 /// Opens what lies on disk. Blocks, so it runs beside the async tasks.
 async fn open_stores(config: &ClusterConfig, data_dir: &DataDir) -> Result<(Pki, Embedded, Arc<BlobStore>, ClientTls)> {
-    let names = ServerNames {
-        service_ip: first_address(config.service_cidr),
-        cluster_domain: config.cluster_domain.clone(),
-        extra: vec![config.address.to_string(), config.node_name.clone()],
-    };
+    let names = config.control_plane.names(&[&config.node_name]);
     let [pki, datastore, blobs] = ["pki", "datastore", "images"].map(|name| data_dir.join(name));
     tokio::task::spawn_blocking(move || {
         let pki = Pki::open(&pki, &names)?;
@@ -207,23 +202,12 @@ async fn open_stores(config: &ClusterConfig, data_dir: &DataDir) -> Result<(Pki,
     .await?
 }
 
-fn api_config(config: &ClusterConfig, advertise: SocketAddr, pki: &Pki) -> k8w_apiserver::Config {
-    k8w_apiserver::Config {
-        service_cidr: config.service_cidr,
-        node_port_range: *config.node_port_range.start()..config.node_port_range.end().saturating_add(1),
-        cluster_domain: config.cluster_domain.clone(),
-        advertise,
-        token_key: Some(pki.token_key().clone()),
-        ..k8w_apiserver::Config::default()
-    }
-}
-
 fn network_config(config: &ClusterConfig, client_tls: ClientTls) -> k8w_networking::Config {
     k8w_networking::Config {
-        service_cidr: config.service_cidr.into(),
+        service_cidr: config.control_plane.service_cidr.into(),
         pod_cidrs: vec![config.wasm_cidr.into()],
         wasm_cidr: Some(config.wasm_cidr.into()),
-        cluster_domain: config.cluster_domain.clone(),
+        cluster_domain: config.control_plane.cluster_domain.clone(),
         node_name: config.node_name.clone(),
         client_tls,
     }
@@ -234,8 +218,8 @@ fn node_config(config: &ClusterConfig, data_dir: &DataDir) -> NodeConfig {
         wasm_cidr: config.wasm_cidr,
         max_pods: config.max_pods,
         insecure_registries: config.insecure_registries.clone(),
-        cluster_domain: config.cluster_domain.clone(),
-        ..NodeConfig::new(&config.node_name, config.address, NODE_PORT, data_dir.join("node"))
+        cluster_domain: config.control_plane.cluster_domain.clone(),
+        ..NodeConfig::new(&config.node_name, config.address(), NODE_PORT, data_dir.join("node"))
     }
 }
 
@@ -243,7 +227,7 @@ fn controllers_config(config: &ClusterConfig, pki: &Pki) -> k8w_controllers::Con
     k8w_controllers::Config {
         identity: config.node_name.clone(),
         root_ca_pem: pki.ca_pem().to_owned(),
-        ingress_addresses: vec![IngressAddress::Ip(config.address)],
+        ingress_addresses: vec![IngressAddress::Ip(config.address())],
         ..k8w_controllers::Config::default()
     }
 }

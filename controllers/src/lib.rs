@@ -18,6 +18,7 @@ pub mod discovery;
 pub mod engine;
 pub mod execute;
 pub mod garbage_collector;
+pub mod leader;
 pub mod networking;
 pub mod plan;
 mod pods;

@@ -2,7 +2,10 @@
 
 mod compile_worker;
 mod completion;
+mod control_plane;
 mod image;
+mod process;
+mod server;
 mod up;
 
 use std::process::ExitCode;
@@ -21,6 +24,7 @@ pub struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Up(up::Up),
+    Server(server::Server),
     Image(image::Image),
     Completion(completion::Completion),
     #[command(hide = true)]
@@ -31,6 +35,7 @@ impl Cli {
     pub fn run(self) -> Result<ExitCode> {
         match self.command {
             Command::Up(up) => up.run()?,
+            Command::Server(server) => server.run()?,
             Command::Image(image) => image.run()?,
             Command::Completion(completion) => completion.run()?,
             Command::CompileWorker(worker) => return Ok(worker.run()),

@@ -1,0 +1,76 @@
+//! A process that runs until it is told to stop.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// How long a clean stop may take before the process ends anyway.
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Runs `work` until it ends; it is told by the token when the user wants it to.
+///
+/// # Errors
+/// Those of `work`.
+pub fn run<W: Future<Output = Result<()>>>(work: impl FnOnce(CancellationToken) -> W) -> Result<()> {
+    init_tracing();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(async {
+        let stop = CancellationToken::new();
+        cancel_on_signal(stop.clone())?;
+        work(stop).await
+    });
+    // Blocking work that is still under way (a guest that will not end) must not keep the process alive.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+/// Waits for a clean stop, but not for ever.
+pub async fn stop(stopping: impl Future<Output = ()>) {
+    eprintln!("Stopping");
+    if tokio::time::timeout(STOP_TIMEOUT, stopping).await.is_err() {
+        tracing::warn!("some tasks did not stop in time");
+    }
+}
+
+/// This machine's name in the form that a Node may have: lower case, RFC 1123.
+pub fn host_name() -> Result<String> {
+    let raw = std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .context("cannot read this machine's host name; name the node with --node-name")?;
+    let clean: String = raw
+        .trim()
+        .to_ascii_lowercase()
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' })
+        .take(63)
+        .collect();
+    let clean = clean.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+    Ok(if clean.is_empty() { "node".into() } else { clean.into() })
+}
+
+/// The first Ctrl-C or SIGTERM asks for a clean stop; a second one ends the process at once.
+fn cancel_on_signal(stop: CancellationToken) -> Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::spawn(async move {
+        for _ in 0..2 {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if stop.is_cancelled() {
+                std::process::exit(130);
+            }
+            stop.cancel();
+        }
+    });
+    Ok(())
+}
+
+/// Warnings on standard error, more with `K8W_LOG` (the syntax of tracing's `EnvFilter`).
+fn init_tracing() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("K8W_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}

@@ -1,0 +1,149 @@
+//! A control plane without a node: the API server, and the controllers of whichever of several control planes leads.
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use ipnet::Ipv4Net;
+use k8w_apiserver::ApiServer;
+use k8w_apiserver::pki::{Pki, ServerNames};
+use k8w_controllers::leader;
+use k8w_storage::datastore::Datastore;
+use k8w_storage::datastore::embedded::Embedded;
+use k8w_storage::datastore::etcd::Etcd;
+pub use k8w_storage::datastore::etcd::Tls;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::{CONTROLLERS, MASTERS, client, ended, first_address, listen};
+
+/// What is chosen from outside for every control plane.
+#[derive(Clone)]
+pub struct ControlPlaneConfig {
+    /// Address that the API server listens on.
+    pub address: IpAddr,
+    pub port: u16,
+    pub node_port_range: RangeInclusive<u16>,
+    pub service_cidr: Ipv4Net,
+    pub cluster_domain: String,
+}
+
+impl ControlPlaneConfig {
+    pub(super) async fn listen(&self) -> Result<TcpListener> {
+        listen(self.address, self.port, "--port").await
+    }
+
+    /// The names that the API server goes by, beside those that it has in every cluster.
+    pub(super) fn names(&self, extra: &[&str]) -> ServerNames {
+        let mut names = vec![self.address.to_string()];
+        names.extend(extra.iter().map(|name| (*name).to_owned()));
+        ServerNames {
+            service_ip: first_address(self.service_cidr),
+            cluster_domain: self.cluster_domain.clone(),
+            extra: names,
+        }
+    }
+
+    /// Starts an API server on `datastore`, and serves it until `shutdown`.
+    pub(super) async fn serve(
+        &self,
+        listener: TcpListener,
+        pki: &Pki,
+        datastore: Arc<dyn Datastore>,
+        tasks: &mut JoinSet<()>,
+        shutdown: &CancellationToken,
+    ) -> Result<Arc<ApiServer>> {
+        let config = k8w_apiserver::Config {
+            service_cidr: self.service_cidr,
+            node_port_range: *self.node_port_range.start()..self.node_port_range.end().saturating_add(1),
+            cluster_domain: self.cluster_domain.clone(),
+            advertise: listener.local_addr()?,
+            token_key: Some(pki.token_key().clone()),
+            ..k8w_apiserver::Config::default()
+        };
+        let api = ApiServer::start(config, datastore).await.context("cannot start the API server")?;
+        let stopping = shutdown.clone();
+        let serving = api.clone().serve(listener, pki.server_config()?, async move { stopping.cancelled().await });
+        tasks.spawn(ended("API server", serving));
+        Ok(api)
+    }
+}
+
+/// Where a control plane keeps the cluster's state.
+pub enum Store<'a> {
+    /// In this folder, alone.
+    Embedded(&'a Path),
+    /// In the etcd at these addresses, perhaps beside other control planes.
+    Etcd(&'a str, Option<Tls>),
+}
+
+/// A running control plane.
+pub struct ControlPlane {
+    address: SocketAddr,
+    kubeconfig: String,
+    tasks: JoinSet<()>,
+    shutdown: CancellationToken,
+}
+
+impl ControlPlane {
+    /// Starts it; when this returns, the API answers. `identity` tells it from the others on the same store, which must
+    /// have the keys in `pki` too.
+    ///
+    /// # Errors
+    /// A port that is taken, a store that cannot be read, keys that cannot be made.
+    pub async fn start(config: &ControlPlaneConfig, store: Store<'_>, pki: &Path, identity: &str) -> Result<Self> {
+        // One TLS provider for every user of rustls in this process; a second installation changes nothing.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let listener = config.listen().await?;
+        let address = listener.local_addr()?;
+        let (folder, names) = (pki.to_owned(), config.names(&[]));
+        let pki = tokio::task::spawn_blocking(move || Pki::open(&folder, &names)).await??;
+        let datastore: Arc<dyn Datastore> = match store {
+            Store::Embedded(folder) => {
+                let folder = folder.to_owned();
+                Arc::new(tokio::task::spawn_blocking(move || Embedded::open(&folder)).await??)
+            }
+            Store::Etcd(urls, tls) => {
+                let connected = Etcd::connect(urls, tls.as_ref()).await;
+                Arc::new(connected.with_context(|| format!("cannot use the etcd at {urls}"))?)
+            }
+        };
+        let (shutdown, mut tasks) = (CancellationToken::new(), JoinSet::new());
+        let api = config.serve(listener, &pki, datastore, &mut tasks, &shutdown).await?;
+        let client = client(&api, CONTROLLERS, MASTERS);
+        let controllers = k8w_controllers::Config {
+            identity: identity.to_owned(),
+            root_ca_pem: pki.ca_pem().to_owned(),
+            ..k8w_controllers::Config::default()
+        };
+        let (identity, stop) = (identity.to_owned(), shutdown.clone());
+        let led = async move {
+            leader::lead(client.clone(), &identity, stop, |stop| {
+                k8w_controllers::run(client.clone(), controllers.clone(), stop)
+            })
+            .await
+        };
+        tasks.spawn(ended("controllers", led));
+        let kubeconfig = pki.admin_kubeconfig("k8w", &format!("https://{address}"));
+        Ok(ControlPlane { address, kubeconfig, tasks, shutdown })
+    }
+
+    /// Where the API server listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The administrator's kubeconfig, as YAML.
+    pub fn kubeconfig(&self) -> &str {
+        &self.kubeconfig
+    }
+
+    /// Stops everything and waits for it.
+    pub async fn stop(mut self) {
+        self.shutdown.cancel();
+        while self.tasks.join_next().await.is_some() {}
+    }
+}

@@ -1,0 +1,146 @@
+//! `k8w server` as a user meets it: a control plane alone, and two of them on a real etcd.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::Path;
+
+use k8w_testkit::{Kubectl, Process, eventually};
+use tempfile::TempDir;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_k8w");
+
+/// A control plane that ends with the test.
+struct Server {
+    process: Process,
+    kubectl: Kubectl,
+}
+
+impl Server {
+    /// Its files are in `folder/name`.
+    fn start(folder: &Path, name: &str, arguments: &[&str]) -> Server {
+        let folder = folder.join(name);
+        std::fs::create_dir(&folder).unwrap();
+        let (data, kubeconfig) = (folder.join("data"), folder.join("kubeconfig"));
+        let mut all = ["server", "--port", "0", "--data-dir"].map(String::from).to_vec();
+        all.extend([data.display().to_string(), "--kubeconfig".into(), kubeconfig.display().to_string()]);
+        all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        let (stdout, stderr) = (folder.join("stdout"), folder.join("stderr"));
+        let mut process = Process::start(BINARY, &all, &stdout, &stderr).unwrap();
+        eventually("the control plane is ready", || {
+            let printed = std::fs::read_to_string(&stderr).unwrap();
+            assert!(process.ended().is_none(), "k8w ended: {printed}");
+            if printed.contains("Use it with:") { Ok(()) } else { Err(printed) }
+        });
+        Server { process, kubectl: Kubectl::new(&kubeconfig, &folder.join("cache")) }
+    }
+}
+
+/// An etcd of the test's own; `None` where there is none on this machine.
+fn etcd(folder: &Path) -> Option<(String, Process)> {
+    let free = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+    let found =
+        std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|p| p.join("etcd").exists()));
+    if !found {
+        println!("skipped: there is no etcd on this machine (Debian: apt install etcd-server)");
+        return None;
+    }
+    // Somebody else may take a port before etcd does; then etcd ends and is started anew.
+    loop {
+        let (client, peer) = (free(), free());
+        let (client_url, peer_url) = (format!("http://{client}"), format!("http://{peer}"));
+        let data = folder.join(format!("etcd-{}", client.port())).display().to_string();
+        let arguments = [
+            ["--data-dir", &data],
+            ["--listen-client-urls", &client_url],
+            ["--advertise-client-urls", &client_url],
+            ["--listen-peer-urls", &peer_url],
+            ["--initial-advertise-peer-urls", &peer_url],
+            ["--initial-cluster", &format!("default={peer_url}")],
+        ];
+        let arguments = arguments.concat().into_iter().map(String::from).collect::<Vec<_>>();
+        let (stdout, stderr) = (folder.join("etcd.stdout"), folder.join("etcd.stderr"));
+        let mut process = Process::start("etcd", &arguments, &stdout, &stderr).unwrap();
+        let up = eventually("etcd listens or ends", || match (TcpStream::connect(client), process.ended()) {
+            (Ok(_), None) => Ok(true),
+            (_, Some(_)) => Ok(false),
+            (Err(error), None) => Err(error.to_string()),
+        });
+        if up {
+            return Some((format!("etcd://{client}"), process));
+        }
+    }
+}
+
+fn replica_sets(kubectl: &Kubectl) -> usize {
+    kubectl.ok(&["get", "replicasets,pods", "-o", "name"]).lines().count()
+}
+
+#[test]
+fn a_control_plane_keeps_its_state_without_a_node() {
+    let folder = TempDir::new().unwrap();
+    let server = Server::start(folder.path(), "a", &[]);
+    server.kubectl.ok(&["create", "deployment", "web", "--image=localhost/web:1", "--replicas=2"]);
+    // A ReplicaSet and its two pods, which wait for a node.
+    eventually("the controllers act", || match replica_sets(&server.kubectl) {
+        3 => Ok(()),
+        other => Err(format!("{other} objects")),
+    });
+}
+
+#[test]
+fn two_control_planes_on_one_etcd_are_one_cluster() {
+    let folder = TempDir::new().unwrap();
+    let Some((datastore, _etcd)) = etcd(folder.path()) else { return };
+    let pki = folder.path().join("pki").display().to_string();
+    let shared = ["--datastore", &datastore, "--pki-dir", &pki];
+    let mut first = Server::start(folder.path(), "first", &shared);
+    let second = Server::start(folder.path(), "second", &shared);
+
+    // Each sees the other's writes in its watches, in order.
+    let columns = "jsonpath={.metadata.name}={.data.step}{\"\\n\"}";
+    let watch = ["get", "configmaps", "-l", "mine", "--watch", "-o", columns];
+    let mut watch = second.kubectl.command(&watch).spawn().unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    let manifest = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: w, labels: {mine: \"1\"}}\ndata: {step: \"1\"}\n";
+    first.kubectl.apply(manifest);
+    assert_eq!(lines.next().unwrap().unwrap(), "w=1");
+    for (server, n) in [(&second, "2"), (&first, "3"), (&second, "4")] {
+        server.kubectl.ok(&["patch", "configmap", "w", "-p", &format!("{{\"data\":{{\"step\":\"{n}\"}}}}")]);
+        assert_eq!(lines.next().unwrap().unwrap(), format!("w={n}"));
+    }
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+
+    // A kind defined at one is served by the other.
+    first.kubectl.apply(
+        "
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: widgets.example.com}
+spec:
+  group: example.com
+  scope: Namespaced
+  names: {plural: widgets, kind: Widget}
+  versions:
+  - {name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object}}}
+",
+    );
+    second.kubectl.ok(&["wait", "--for=condition=Established", "crd/widgets.example.com", "--timeout=30s"]);
+    second.kubectl.apply("apiVersion: example.com/v1\nkind: Widget\nmetadata: {name: mine}\n");
+    assert_eq!(first.kubectl.ok(&["get", "widgets", "-o", "name"]), "widget.example.com/mine\n");
+
+    // One of them runs the controllers; when it dies, the other one does, and clients go on there.
+    let made = |server: &Server, deployments: usize| {
+        eventually("the controllers act", || match replica_sets(&server.kubectl) {
+            count if count == 4 * deployments => Ok(()),
+            other => Err(format!("{other} objects")),
+        });
+    };
+    first.kubectl.ok(&["create", "deployment", "one", "--image=localhost/web:1", "--replicas=3"]);
+    made(&second, 1);
+    first.process.kill();
+    second.kubectl.ok(&["create", "deployment", "two", "--image=localhost/web:1", "--replicas=3"]);
+    made(&second, 2);
+}
