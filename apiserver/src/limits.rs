@@ -2,13 +2,16 @@
 
 use crate::request_info::RequestInfo;
 use crate::status::Status;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 /// How many reads run at the same time, as in Kubernetes.
 const READS_IN_FLIGHT: usize = 400;
 /// How many writes run at the same time, as in Kubernetes.
 const WRITES_IN_FLIGHT: usize = 200;
+/// How many connections may be switched to a stream at the same time (exec, attach, port-forward).
+const STREAMS: usize = 4_000;
 /// How long a request waits for its turn.
 const QUEUE_WAIT_MS: u64 = 5_000;
 /// How long a request may take, unless it is one that is meant to last.
@@ -20,11 +23,16 @@ const RETRY_AFTER_SECONDS: u32 = 1;
 pub struct Limits {
     reads: Semaphore,
     writes: Semaphore,
+    streams: Arc<Semaphore>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { reads: Semaphore::new(READS_IN_FLIGHT), writes: Semaphore::new(WRITES_IN_FLIGHT) }
+        Limits {
+            reads: Semaphore::new(READS_IN_FLIGHT),
+            writes: Semaphore::new(WRITES_IN_FLIGHT),
+            streams: Arc::new(Semaphore::new(STREAMS)),
+        }
     }
 }
 
@@ -43,9 +51,21 @@ impl Limits {
         }
         match tokio::time::timeout(Duration::from_millis(QUEUE_WAIT_MS), turns.acquire()).await {
             Ok(Ok(permit)) => Ok(Some(permit)),
-            _ => Err(Status::too_many_requests("Too many requests, please try again later.", RETRY_AFTER_SECONDS)),
+            _ => Err(too_many()),
         }
     }
+
+    /// A place for a connection that is switched to a stream.
+    ///
+    /// # Errors
+    /// 429 when there is none.
+    pub fn stream(&self) -> Result<OwnedSemaphorePermit, Status> {
+        self.streams.clone().try_acquire_owned().map_err(|_| too_many())
+    }
+}
+
+fn too_many() -> Status {
+    Status::too_many_requests("Too many requests, please try again later.", RETRY_AFTER_SECONDS)
 }
 
 pub fn is_mutating(info: &RequestInfo) -> bool {

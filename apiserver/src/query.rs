@@ -61,6 +61,18 @@ pub fn decode(text: &str, plus_is_space: bool) -> Cow<'_, str> {
     Cow::Owned(String::from_utf8(decoded).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into()))
 }
 
+/// Text as a value of a query, or a segment of a path.
+pub fn encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(char::from(byte)),
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
+}
+
 fn hex_pair(pair: &[u8]) -> Option<u8> {
     let digit = |byte: u8| (byte as char).to_digit(16).map(|value| value as u8);
     Some(digit(*pair.first()?)? << 4 | digit(*pair.get(1)?)?)
@@ -86,7 +98,8 @@ mod tests {
         #[test]
         fn decoding_undoes_encoding(text in ".*") {
             let encoded: String = text.bytes().map(|byte| format!("%{byte:02X}")).collect();
-            prop_assert_eq!(decode(&encoded, true), text);
+            prop_assert_eq!(decode(&encoded, true), text.as_str());
+            prop_assert_eq!(decode(&encode(&text), true), text);
         }
 
         #[test]

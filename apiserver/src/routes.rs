@@ -6,7 +6,8 @@ use crate::authn::service_account::issue;
 use crate::body::Body;
 use crate::call::Call;
 use crate::status::Status;
-use crate::{authn, authz, discovery, health, metrics, node_proxy, openapi, verbs, version};
+use crate::streams::{log, port_forward, proxy, remote_command};
+use crate::{authn, authz, discovery, health, metrics, openapi, verbs, version};
 use futures::future::BoxFuture;
 use http::Response;
 use std::sync::Arc;
@@ -73,11 +74,13 @@ pub fn resources() -> &'static [ResourceRoute] {
     const {
         &[
             row("", "bindings", "", verbs::serve_bindings),
-            row("", "pods", "log", node_proxy::serve_log),
-            row("", "pods", "exec", node_proxy::serve_unsupported),
-            row("", "pods", "attach", node_proxy::serve_unsupported),
-            row("", "pods", "portforward", node_proxy::serve_unsupported),
-            row("", "nodes", "proxy", node_proxy::serve_unsupported),
+            row("", "pods", "log", log::serve),
+            row("", "pods", "exec", remote_command::serve_exec),
+            row("", "pods", "attach", remote_command::serve_attach),
+            row("", "pods", "portforward", port_forward::serve),
+            row("", "pods", "proxy", proxy::serve_pod),
+            row("", "services", "proxy", proxy::serve_service),
+            row("", "nodes", "proxy", proxy::serve_node),
             row("", "serviceaccounts", "token", issue::serve),
             row(AUTHENTICATION, "tokenreviews", "", authn::review::serve_token_review),
             row(AUTHENTICATION, "selfsubjectreviews", "", authn::review::serve_self_review),

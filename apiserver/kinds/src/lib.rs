@@ -24,6 +24,7 @@ pub mod metadata;
 pub mod names;
 pub mod networking;
 pub mod node;
+pub mod node_stream;
 pub mod object;
 pub mod pod_security;
 pub mod policy;
