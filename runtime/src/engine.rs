@@ -1,8 +1,8 @@
 //! The contract between the agent and whatever runs a container.
 //!
 //! Commands and events are messages: they can be serialised and share no references, so that an engine may live in
-//! this process or in another that survives an upgrade of the agent. An engine never reads the API; everything it
-//! needs is in the [`ContainerSpec`].
+//! this process or in another that survives an upgrade of the agent; the bytes of [`Io`] are messages too. An engine
+//! never reads the API; everything it needs is in the [`ContainerSpec`].
 //!
 //! The life of a container: [`Engine::prepare`] once per image digest, [`Engine::start`] once per attempt, then on the
 //! channel that the engine was given at construction exactly one [`EngineEvent::Started`] followed by exactly one
@@ -14,8 +14,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use k8w_networking::endpoint::PodIdentity;
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 
 /// Runs containers. Implementations are cheap to call from many tasks at once.
 #[async_trait]
@@ -44,6 +46,57 @@ pub trait Engine: Send + Sync + 'static {
 
     /// What a running container uses; `None` when it does not run.
     async fn stats(&self, id: &ContainerId) -> Option<Stats>;
+
+    /// Runs a command in the sandbox of a running container, to its exit code. Dropping the future ends the command, and
+    /// so does the container's end.
+    ///
+    /// # Errors
+    /// When there is no such container or command, or it cannot be started.
+    async fn exec(&self, id: &ContainerId, command: Command, io: Io) -> Result<i32, ExecError>;
+
+    /// Connects `io` to the standard streams of a running container, until that has ended or nobody takes its output.
+    ///
+    /// # Errors
+    /// [`ExecError::NotRunning`].
+    async fn attach(&self, id: &ContainerId, io: Io) -> Result<(), ExecError>;
+}
+
+/// What is run beside a container's own process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Command {
+    /// The program's name and its arguments; never empty.
+    pub argv: Vec<String>,
+    /// Whether standard streams are a terminal's.
+    pub tty: bool,
+}
+
+/// The far ends of standard streams.
+#[derive(Debug)]
+pub struct Io {
+    /// Ends where the sender is dropped. Without it standard input is empty.
+    pub stdin: Option<mpsc::Receiver<Bytes>>,
+    /// Written no faster than it is read; nobody reads it any more once it is closed.
+    pub output: mpsc::Sender<Output>,
+}
+
+/// Bytes that a process has written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    Stdout(Bytes),
+    Stderr(Bytes),
+}
+
+/// Why a command was not run. Each displays as one sentence for the user.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ExecError {
+    #[error("container not found (\"{0}\")")]
+    NotRunning(String),
+    #[error("exec: \"{0}\": there is no shell in a wasm pod")]
+    NoShell(String),
+    #[error("exec: \"{0}\": executable file not found: neither a built-in command nor a .wasm file of the pod")]
+    NotFound(String),
+    #[error("exec: \"{command}\": {source}")]
+    Engine { command: String, source: EngineError },
 }
 
 /// One WebAssembly binary on this node's disk.
@@ -115,6 +168,12 @@ pub struct ContainerSpec {
     pub log_path: PathBuf,
     /// Runs `wasi:cli/run` although the component also exports an http handler.
     pub force_command: bool,
+    /// Standard input stays open for clients that attach, instead of being empty.
+    pub stdin: bool,
+    /// Standard input ends with the first client that was attached to it.
+    pub stdin_once: bool,
+    /// Standard streams are a terminal's.
+    pub tty: bool,
 }
 
 /// A directory of the host that a guest sees.

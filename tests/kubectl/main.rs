@@ -8,6 +8,7 @@ mod custom_resources;
 mod deployments;
 mod get;
 mod refusals;
+mod streams;
 mod watch;
 
 use std::sync::Arc;

@@ -91,6 +91,9 @@ impl Launch<'_> {
                 .and_then(|m| u32::try_from(m).ok()),
             log_path,
             force_command: called && prepared.runs_as == RunsAs::HttpOrCommand,
+            stdin: container.stdin == Some(true),
+            stdin_once: container.stdin_once == Some(true),
+            tty: container.tty == Some(true),
         })
     }
 

@@ -1,12 +1,14 @@
-//! `wasi:cli`: arguments, environment and standard streams of the container; there is no terminal.
+//! `wasi:cli`: arguments, environment and standard streams of the container, which may be a terminal's.
 
 use wasmtime::component::{HasSelf, Linker, Resource};
 use wasmtime_wasi::I32Exit;
 use wasmtime_wasi::p2::bindings::cli;
-use wasmtime_wasi::p2::pipe::ClosedInputStream;
+use wasmtime_wasi::p2::bindings::cli::terminal_input::TerminalInput;
+use wasmtime_wasi::p2::bindings::cli::terminal_output::TerminalOutput;
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream};
 
-use crate::wasm::logs::{LogStream, Source};
+use crate::wasm::logs::Source;
+use crate::wasm::stdio::{In, Out};
 use crate::wasm::store::State;
 
 pub fn environment(linker: &mut Linker<State>) -> wasmtime::Result<()> {
@@ -75,26 +77,30 @@ impl cli::exit::Host for State {
 
 impl cli::stdin::Host for State {
     fn get_stdin(&mut self) -> wasmtime::Result<Resource<DynInputStream>> {
-        Ok(self.table.push(Box::new(ClosedInputStream) as DynInputStream)?)
+        Ok(self.table.push(Box::new(In(self.container.clone())) as DynInputStream)?)
     }
 }
 
 impl State {
-    fn log_stream(&mut self, source: Source) -> wasmtime::Result<Resource<DynOutputStream>> {
-        let stream: DynOutputStream = Box::new(LogStream::new(self.container.log.clone(), source));
+    fn output(&mut self, source: Source) -> wasmtime::Result<Resource<DynOutputStream>> {
+        let stream: DynOutputStream = Box::new(Out::new(self.container.clone(), source));
         Ok(self.table.push(stream)?)
+    }
+
+    fn terminal(&mut self) -> wasmtime::Result<Option<Resource<TerminalOutput>>> {
+        Ok(if self.container.stdio.tty { Some(self.table.push(TerminalOutput)?) } else { None })
     }
 }
 
 impl cli::stdout::Host for State {
     fn get_stdout(&mut self) -> wasmtime::Result<Resource<DynOutputStream>> {
-        self.log_stream(Source::Stdout)
+        self.output(Source::Stdout)
     }
 }
 
 impl cli::stderr::Host for State {
     fn get_stderr(&mut self) -> wasmtime::Result<Resource<DynOutputStream>> {
-        self.log_stream(Source::Stderr)
+        self.output(Source::Stderr)
     }
 }
 
@@ -118,18 +124,21 @@ impl cli::terminal_output::HostTerminalOutput for State {
 
 impl cli::terminal_stdin::Host for State {
     fn get_terminal_stdin(&mut self) -> wasmtime::Result<Option<Resource<cli::terminal_input::TerminalInput>>> {
-        Ok(None)
+        if !self.container.stdio.tty || self.container.stdio.stdin.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(self.table.push(TerminalInput)?))
     }
 }
 
 impl cli::terminal_stdout::Host for State {
     fn get_terminal_stdout(&mut self) -> wasmtime::Result<Option<Resource<cli::terminal_output::TerminalOutput>>> {
-        Ok(None)
+        self.terminal()
     }
 }
 
 impl cli::terminal_stderr::Host for State {
     fn get_terminal_stderr(&mut self) -> wasmtime::Result<Option<Resource<cli::terminal_output::TerminalOutput>>> {
-        Ok(None)
+        self.terminal()
     }
 }

@@ -3,7 +3,6 @@
 use bindings::wasi::logging::logging as wit;
 use wasmtime::component::{HasSelf, Linker};
 
-use crate::wasm::logs::Source;
 use crate::wasm::store::State;
 
 mod bindings {
@@ -30,7 +29,7 @@ impl wit::Host for State {
         };
         let line =
             if context.is_empty() { format!("{level} {message}") } else { format!("{level} {context}: {message}") };
-        self.container.log.line(Source::Stderr, &line);
+        self.container.stdio.complain(&line);
         Ok(())
     }
 }

@@ -36,8 +36,6 @@ const CONTAINER: &[ContainerRule] = &[
         let capabilities = container.security_context.as_ref().and_then(|context| context.capabilities.as_ref());
         capabilities.is_some_and(|capabilities| capabilities.add.iter().flatten().next().is_some())
     }),
-    ("stdin", |container| container.stdin == Some(true)),
-    ("tty", |container| container.tty == Some(true)),
     ("volumeDevices", |container| container.volume_devices.iter().flatten().next().is_some()),
     ("ports.hostPort", |container| container.ports.iter().flatten().any(|port| port.host_port.is_some())),
     ("ports.protocol SCTP", |container| {
@@ -118,11 +116,11 @@ mod tests {
 
     #[test]
     fn everything_refused_is_named() {
-        let spec = json!({ "hostPID": true, "containers": [{ "name": "c", "tty": true,
+        let spec = json!({ "hostPID": true, "containers": [{ "name": "c", "stdin": true, "tty": true,
             "securityContext": { "privileged": true },
             "lifecycle": { "preStop": { "exec": { "command": ["x"] } } },
             "readinessProbe": { "exec": { "command": ["x"] } } }] });
-        expect!["wasm pods do not support spec.hostPID, securityContext.privileged, tty, readinessProbe.exec, lifecycle.preStop.exec"]
+        expect!["wasm pods do not support spec.hostPID, securityContext.privileged, readinessProbe.exec, lifecycle.preStop.exec"]
             .assert_eq(&check(spec).unwrap());
     }
 }

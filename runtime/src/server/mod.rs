@@ -1,15 +1,19 @@
-//! The node's HTTP API, as a kubelet serves it on port 10250: logs, the node's pods, health and metrics.
+//! The node's HTTP API, as a kubelet serves it on port 10250: logs, exec, attach, port-forward, the node's pods, health and
+//! metrics. Streams are the two bodies of one request, both under way at once (see [`k8w_kinds::node_stream`]).
 //!
 //! It is a service without a listener: the API server's proxy calls it in process, or a listener serves it over TLS to
 //! whoever has the API server's client certificate. It authenticates nobody itself.
 
+mod exec;
 pub(crate) mod log_stream;
+mod port_forward;
 mod stats;
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use http::{Method, Request, Response, StatusCode};
@@ -17,14 +21,17 @@ use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
-use k8w_networking::Body;
+use k8w_networking::{Body, BodyError};
+use kube::ResourceExt;
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::agent::Shared;
+use crate::engine::ContainerId;
 use crate::node::KUBELET_VERSION;
 use crate::pod::logs::Options;
+use exec::What;
 
 /// Chunks of a log that wait for a slow reader.
 const LOG_CHUNKS: usize = 16;
@@ -48,28 +55,41 @@ impl NodeService {
         NodeService { shared }
     }
 
-    /// Answers one request. Bodies of requests are not read.
-    pub async fn handle<B>(&self, request: Request<B>) -> Response<Body> {
-        let query = request.uri().query().unwrap_or_default();
-        let path: Vec<&str> = request.uri().path().split('/').filter(|part| !part.is_empty()).collect();
-        let answer = self.route(request.method(), &path, query).await;
+    /// Answers one request.
+    pub async fn handle<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BodyError>,
+    {
+        let (parts, body) = request.into_parts();
+        let query = parts.uri.query().unwrap_or_default();
+        let path: Vec<&str> = parts.uri.path().split('/').filter(|part| !part.is_empty()).collect();
+        let answer = self.route(&parts.method, &path, query, body.map_err(Into::into).boxed_unsync()).await;
         answer.unwrap_or_else(|failure| text(failure.status, failure.message))
     }
 
-    async fn route(&self, method: &Method, path: &[&str], query: &str) -> Answer {
+    async fn route(&self, method: &Method, path: &[&str], query: &str, body: Body) -> Answer {
         match (method, path) {
+            (&(Method::GET | Method::POST), &["exec", namespace, pod, container]) => {
+                exec::serve(&self.shared, What::Exec, [namespace, pod, container], query, body)
+            }
+            (&(Method::GET | Method::POST), &["attach", namespace, pod, container]) => {
+                exec::serve(&self.shared, What::Attach, [namespace, pod, container], query, body)
+            }
+            (&(Method::GET | Method::POST), &["portForward", namespace, pod]) => {
+                port_forward::serve(&self.shared, namespace, pod, query, body).await
+            }
+            (&Method::POST, &["run", namespace, pod, container]) => {
+                exec::run(&self.shared, [namespace, pod, container], query).await
+            }
             (&Method::GET, ["containerLogs", namespace, pod, container]) => self.logs(namespace, pod, container, query),
             (&Method::GET, ["healthz"] | ["healthz", "ping" | "syncloop" | "log"]) => Ok(text(StatusCode::OK, "ok")),
-            (&Method::GET, ["pods"]) => Ok(self.pods()),
+            (&Method::GET, ["pods"]) => Ok(self.pods(|_| true)),
+            (&Method::GET, ["runningpods"]) => Ok(self.pods(is_running)),
             (&Method::GET, ["metrics"]) => stats::metrics(&self.shared).map(plain),
             (&Method::GET, ["metrics", "resource"]) => stats::resource_metrics(&self.shared).await.map(plain),
             (&Method::GET, ["stats", "summary"]) => Ok(json_answer(&stats::summary(&self.shared).await)),
             (&Method::GET, ["configz"]) => Ok(self.configuration()),
-            (_, ["exec" | "attach" | "portForward" | "run", ..]) => {
-                let what = path[0];
-                let message = format!("{what} is not supported by this version of k8w's node");
-                Err(Failure { status: StatusCode::NOT_IMPLEMENTED, message })
-            }
             _ => Err(Failure { status: StatusCode::NOT_FOUND, message: "404 page not found".to_owned() }),
         }
     }
@@ -95,8 +115,9 @@ impl NodeService {
         Ok(answer(StatusCode::OK, "text/plain", StreamBody::new(frames).boxed_unsync()))
     }
 
-    fn pods(&self) -> Response<Body> {
-        let pods: Vec<Arc<Pod>> = self.shared.pods.all();
+    fn pods(&self, shown: fn(&Pod) -> bool) -> Response<Body> {
+        let mut pods: Vec<Arc<Pod>> = self.shared.pods.all();
+        pods.retain(|pod| shown(pod));
         let items: Vec<&Pod> = pods.iter().map(AsRef::as_ref).collect();
         json_answer(&json!({ "kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items }))
     }
@@ -116,7 +137,11 @@ impl NodeService {
     }
 }
 
-impl<B: Send + 'static> tower::Service<Request<B>> for NodeService {
+impl<B> tower::Service<Request<B>> for NodeService
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BodyError>,
+{
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
@@ -127,10 +152,25 @@ impl<B: Send + 'static> tower::Service<Request<B>> for NodeService {
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let service = self.clone();
-        // The request's body may not be Sync, and is not read.
-        let request = request.map(drop);
         Box::pin(async move { Ok(service.handle(request).await) })
     }
+}
+
+fn is_running(pod: &Pod) -> bool {
+    pod.status.as_ref().is_some_and(|status| status.phase.as_deref() == Some("Running"))
+}
+
+/// The attempt of a container that runs now.
+fn running_container(shared: &Shared, namespace: &str, pod: &str, container: &str) -> Result<ContainerId, Failure> {
+    let missing =
+        || Failure { status: StatusCode::NOT_FOUND, message: format!("container not found (\"{container}\")") };
+    let pod = shared.pods.get(namespace, pod).ok_or_else(missing)?;
+    let status = container_status(&pod, container).ok_or_else(missing)?;
+    if status.state.as_ref().is_none_or(|state| state.running.is_none()) {
+        return Err(missing());
+    }
+    let attempt = u32::try_from(status.restart_count).unwrap_or(0);
+    Ok(ContainerId { pod_uid: pod.uid().unwrap_or_default(), container: container.to_owned(), attempt })
 }
 
 fn container_status<'a>(pod: &'a Pod, container: &str) -> Option<&'a ContainerStatus> {

@@ -6,7 +6,6 @@ use wasmtime_wasi::p2::bindings::CommandPre;
 
 use super::container::Container;
 use super::guest::Guest;
-use super::logs::Source;
 use super::outcome::Outcome;
 use super::store::{NoSlot, State, new_store};
 
@@ -29,7 +28,7 @@ pub fn start(
             Err(error) => Outcome::of(&error),
         };
         if !outcome.message.is_empty() {
-            container.log.line(Source::Stderr, &outcome.message);
+            container.stdio.complain(&outcome.message);
         }
         outcome
     })

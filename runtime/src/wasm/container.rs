@@ -10,8 +10,8 @@ use wasmtime_wasi::filesystem::Dir;
 
 use super::config::{GuestLimits, HttpLimits};
 use super::cpu::CpuAccount;
-use super::logs::Log;
 use super::memory::Budget;
+use super::stdio::Stdio;
 use super::ticker::Ticker;
 use crate::engine::{ContainerId, Stats};
 use crate::host::keyvalue::Buckets;
@@ -26,10 +26,10 @@ pub struct Container {
     /// Opened when the container started; every instance gets the same handles.
     pub preopens: Vec<(Dir, String)>,
     pub network: Arc<Network>,
-    pub log: Arc<Log>,
+    pub stdio: Stdio,
     pub memory: Arc<Budget>,
-    pub buckets: Buckets,
-    pub cpu: CpuAccount,
+    pub buckets: Arc<Buckets>,
+    pub cpu: Arc<CpuAccount>,
     pub ticker: Arc<Ticker>,
     /// Instances that the node can still have alive.
     pub slots: Arc<Semaphore>,
@@ -39,7 +39,7 @@ pub struct Container {
     pub interrupt: CancellationToken,
     /// Ends listening: new connections are refused.
     pub draining: CancellationToken,
-    pub counters: Counters,
+    pub counters: Arc<Counters>,
 }
 
 /// What a container has done.
@@ -52,6 +52,30 @@ pub struct Counters {
 }
 
 impl Container {
+    /// A command in the same sandbox: other arguments and standard streams, the same files, network and limits.
+    pub fn command(&self, args: Vec<String>, stdio: Stdio) -> Container {
+        Container {
+            id: self.id.clone(),
+            pod: self.pod.clone(),
+            args,
+            env: self.env.clone(),
+            working_dir: self.working_dir.clone(),
+            preopens: self.preopens.clone(),
+            network: self.network.clone(),
+            stdio,
+            memory: self.memory.clone(),
+            buckets: self.buckets.clone(),
+            cpu: self.cpu.clone(),
+            ticker: self.ticker.clone(),
+            slots: self.slots.clone(),
+            limits: self.limits,
+            http: self.http,
+            interrupt: self.interrupt.child_token(),
+            draining: self.draining.clone(),
+            counters: self.counters.clone(),
+        }
+    }
+
     /// A snapshot of what the container uses.
     pub fn stats(&self) -> Stats {
         Stats {

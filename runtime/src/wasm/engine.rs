@@ -16,15 +16,20 @@ use super::components::{Components, Loaded};
 use super::config::WasmConfig;
 use super::container::{Container, Counters};
 use super::cpu::CpuAccount;
+use super::exec;
 use super::logs::Log;
 use super::memory::Budget;
 use super::outcome::Outcome;
 use super::pool::{self, Allocation};
 use super::preopens;
 use super::serve::{HttpHandler, Server};
+use super::stdio::Stdio;
 use super::store::NoSlot;
 use super::ticker::Ticker;
-use crate::engine::{Artifact, ContainerId, ContainerSpec, Engine, EngineError, EngineEvent, Prepared, RunsAs, Stats};
+use crate::engine::{
+    Artifact, Command, ContainerId, ContainerSpec, Engine, EngineError, EngineEvent, ExecError, Io, Prepared, RunsAs,
+    Stats,
+};
 use crate::host;
 use crate::host::keyvalue::Buckets;
 
@@ -131,6 +136,17 @@ impl Engine for WasmEngine {
     async fn stats(&self, id: &ContainerId) -> Option<Stats> {
         lock(&self.0.running).get(id).map(|running| running.container.stats())
     }
+
+    async fn exec(&self, id: &ContainerId, command: Command, io: Io) -> Result<i32, ExecError> {
+        let (container, digest) = self.0.running(id)?;
+        exec::run(&self.0.components, &self.0.config, container, &digest, command, io).await
+    }
+
+    async fn attach(&self, id: &ContainerId, io: Io) -> Result<(), ExecError> {
+        let (container, _) = self.0.running(id)?;
+        exec::attach(&container, io).await;
+        Ok(())
+    }
 }
 
 impl Inner {
@@ -177,9 +193,16 @@ impl Inner {
         Ok(())
     }
 
+    fn running(&self, id: &ContainerId) -> Result<(Arc<Container>, String), ExecError> {
+        let running = lock(&self.running);
+        let found = running.get(id).map(|running| (running.container.clone(), running.digest.clone()));
+        found.ok_or_else(|| ExecError::NotRunning(id.container.clone()))
+    }
+
     fn container(&self, spec: ContainerSpec) -> Result<Container, EngineError> {
         let limits = self.config.guest;
         let pod_budget = spec.pod_memory_limit_bytes.map(|limit_bytes| self.pod_budget(&spec.pod.uid, limit_bytes));
+        let log = Arc::new(Log::new(spec.log_path, limits.log_file_bytes, limits.log_files));
         let memory = Budget::new(spec.memory_limit_bytes.unwrap_or(limits.memory_bytes), pod_budget);
         Ok(Container {
             preopens: preopens::open(&spec.preopens, &self.views(&spec.id))?,
@@ -189,17 +212,17 @@ impl Inner {
             env: spec.env,
             working_dir: spec.working_dir,
             network: self.network.clone(),
-            log: Arc::new(Log::new(spec.log_path, limits.log_file_bytes, limits.log_files)),
-            buckets: Buckets::new(memory.clone()),
+            stdio: Stdio::of_container(log, spec.stdin, spec.stdin_once, spec.tty),
+            buckets: Arc::new(Buckets::new(memory.clone())),
             memory,
-            cpu: CpuAccount::new(spec.cpu_limit_millis),
+            cpu: Arc::new(CpuAccount::new(spec.cpu_limit_millis)),
             ticker: self.ticker.clone(),
             slots: self.slots.clone(),
             limits,
             http: self.config.http,
             interrupt: CancellationToken::new(),
             draining: CancellationToken::new(),
-            counters: Counters::default(),
+            counters: Arc::new(Counters::default()),
         })
     }
 
@@ -232,6 +255,7 @@ impl Inner {
         let Running { container, digest, kind } = ended;
         container.draining.cancel();
         container.interrupt.cancel();
+        container.stdio.clients.clear();
         if let Kind::Http { server, registration } = kind {
             drop(registration);
             server.close();

@@ -9,14 +9,12 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
 use jiff::Timestamp;
-use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
 /// A longer line is written in parts of this size, as container runtimes do.
 const MAX_PART_BYTES: usize = 16 << 10;
 /// What a guest may write in one call.
-const WRITE_PERMIT_BYTES: usize = 64 << 10;
+pub const WRITE_PERMIT_BYTES: usize = 64 << 10;
 
 /// Which of the two streams a line came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,7 +129,8 @@ impl LogStream {
         LogStream { log, source, partial: Vec::new() }
     }
 
-    fn push(&mut self, mut bytes: &[u8]) {
+    /// Writes bytes; a line is written when it is complete.
+    pub fn push(&mut self, mut bytes: &[u8]) {
         let (time, mut formatted) = (Timestamp::now(), Vec::new());
         while !bytes.is_empty() {
             let room = MAX_PART_BYTES - self.partial.len();
@@ -162,29 +161,6 @@ impl Drop for LogStream {
             self.push(b"\n");
         }
     }
-}
-
-impl OutputStream for LogStream {
-    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        if bytes.len() > WRITE_PERMIT_BYTES {
-            return Err(StreamError::Trap(wasmtime::format_err!("write exceeds what check-write permitted")));
-        }
-        self.push(&bytes);
-        Ok(())
-    }
-
-    fn flush(&mut self) -> StreamResult<()> {
-        Ok(())
-    }
-
-    fn check_write(&mut self) -> StreamResult<usize> {
-        Ok(WRITE_PERMIT_BYTES)
-    }
-}
-
-#[async_trait::async_trait]
-impl Pollable for LogStream {
-    async fn ready(&mut self) {}
 }
 
 #[cfg(test)]

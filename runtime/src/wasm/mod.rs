@@ -3,6 +3,7 @@
 //! ```text
 //! prepare  components -> compile (a worker process) -> machine code on disk -> InstancePre, one per image
 //! start    preopens, container                      -> serve (a Handler in the network) or command (a task)
+//! exec     a component of the pod's files, or a built-in command, in the sandbox of a running container
 //! run      guest: cpu + ticker + interrupt around every poll; store: memory, resources, epochs
 //! ```
 //!
@@ -18,6 +19,7 @@ pub mod config;
 pub(crate) mod container;
 mod cpu;
 mod engine;
+mod exec;
 mod guest;
 pub(crate) mod logs;
 pub(crate) mod memory;
@@ -26,8 +28,10 @@ mod pool;
 mod preopens;
 mod response;
 mod serve;
+pub(crate) mod stdio;
 pub(crate) mod store;
 mod ticker;
+mod tty;
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -24,7 +24,6 @@ use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 use super::burst::Burst;
 use super::container::Container;
 use super::guest::Guest;
-use super::logs::Source;
 use super::memory::OutOfMemory;
 use super::outcome::{Outcome, describe};
 use super::response::GuestBody;
@@ -133,7 +132,7 @@ impl Server {
             return StatusCode::SERVICE_UNAVAILABLE;
         }
         self.container.counters.traps.fetch_add(1, Ordering::Relaxed);
-        self.container.log.line(Source::Stderr, &describe(error));
+        self.container.stdio.complain(&describe(error));
         if self.burst.trapped(Instant::now()) {
             (self.fail)(Outcome::burst(self.container.http.trap_burst, error));
         }
@@ -236,7 +235,7 @@ async fn respond(server: Arc<Server>, request: http::Request<Body>) -> http::Res
             response.map(|body| GuestBody::new(body, guest, turn, head_only).boxed_unsync())
         }
         Ok(Some(Err(code))) => {
-            container.log.line(Source::Stderr, &format!("the component answered with an error: {code}"));
+            container.stdio.complain(&format!("the component answered with an error: {code}"));
             refuse(StatusCode::INTERNAL_SERVER_ERROR, "the component answered with an error\n")
         }
         Ok(None) => match error {

@@ -12,6 +12,7 @@ use super::container::{Container, Counters};
 use super::cpu::CpuAccount;
 use super::logs::Log;
 use super::memory::Budget;
+use super::stdio::Stdio;
 use super::ticker::Ticker;
 use crate::engine::ContainerId;
 use crate::host::keyvalue::Buckets;
@@ -29,6 +30,7 @@ pub fn container(dir: &Path) -> Arc<Container> {
         node_name: "node".to_owned(),
         client_tls: None,
     });
+    let log = Arc::new(Log::new(dir.join("0.log"), limits.log_file_bytes, limits.log_files));
     Arc::new(Container {
         id: ContainerId { pod_uid: "uid".to_owned(), container: "main".to_owned(), attempt: 0 },
         pod: PodIdentity {
@@ -43,16 +45,16 @@ pub fn container(dir: &Path) -> Arc<Container> {
         working_dir: None,
         preopens: Vec::new(),
         network,
-        log: Arc::new(Log::new(dir.join("0.log"), limits.log_file_bytes, limits.log_files)),
-        buckets: Buckets::new(memory.clone()),
+        stdio: Stdio::of_container(log, false, false, false),
+        buckets: Arc::new(Buckets::new(memory.clone())),
         memory,
-        cpu: CpuAccount::new(None),
+        cpu: Arc::new(CpuAccount::new(None)),
         ticker: Arc::new(Ticker::start(engine.weak(), limits.tick).unwrap()),
         slots: Arc::new(Semaphore::new(1)),
         limits,
         http: HttpLimits::default(),
         interrupt: CancellationToken::new(),
         draining: CancellationToken::new(),
-        counters: Counters::default(),
+        counters: Arc::new(Counters::default()),
     })
 }

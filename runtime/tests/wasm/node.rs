@@ -87,6 +87,9 @@ impl Node {
             cpu_request_millis: None,
             log_path: self.dir.path().join(format!("{name}.log")),
             force_command: false,
+            stdin: false,
+            stdin_once: false,
+            tty: false,
         }
     }
 

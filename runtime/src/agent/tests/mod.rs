@@ -20,7 +20,8 @@ use tokio_util::sync::CancellationToken;
 use super::Node;
 use crate::config::NodeConfig;
 use crate::engine::{
-    Artifact, ContainerId, ContainerSpec, Engine, EngineError, EngineEvent, ExitReason, Prepared, RunsAs, Stats,
+    Artifact, Command, ContainerId, ContainerSpec, Engine, EngineError, EngineEvent, ExecError, ExitReason, Io, Output,
+    Prepared, RunsAs, Stats,
 };
 use crate::image::LocalImages;
 use crate::server::NodeService;
@@ -57,6 +58,21 @@ impl Engine for FakeEngine {
 
     async fn stats(&self, _: &ContainerId) -> Option<Stats> {
         Some(Stats { memory_bytes: 1_024, ..Stats::default() })
+    }
+
+    /// Says its arguments on standard error, then repeats its input.
+    async fn exec(&self, _: &ContainerId, command: Command, io: Io) -> Result<i32, ExecError> {
+        io.output.send(Output::Stderr(command.argv.join(" ").into())).await.unwrap();
+        let mut stdin = io.stdin.ok_or_else(|| ExecError::NoShell(command.argv[0].clone()))?;
+        while let Some(bytes) = stdin.recv().await {
+            io.output.send(Output::Stdout(bytes)).await.unwrap();
+        }
+        Ok(7)
+    }
+
+    async fn attach(&self, _: &ContainerId, io: Io) -> Result<(), ExecError> {
+        io.output.send(Output::Stdout("attached".into())).await.unwrap();
+        Ok(())
     }
 }
 
@@ -124,7 +140,7 @@ impl TestNode {
 
     async fn logs(&self, query: &str) -> (u16, String) {
         let uri = format!("/containerLogs/ns/p/c?{query}");
-        let answer = self.service.handle(http::Request::get(uri).body(()).unwrap()).await;
+        let answer = self.service.handle(http::Request::get(uri).body(http_body_util::Empty::new()).unwrap()).await;
         let status = answer.status().as_u16();
         let body = answer.into_body().collect().await.unwrap().to_bytes();
         (status, String::from_utf8(body.to_vec()).unwrap())

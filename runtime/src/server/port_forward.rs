@@ -1,0 +1,66 @@
+//! `/portForward/{namespace}/{pod}?port=N`: a byte stream to a pod's port, in the two bodies of one request.
+
+use std::net::{IpAddr, SocketAddr};
+
+use futures::{StreamExt, TryStreamExt};
+use http::StatusCode;
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use k8s_openapi::api::core::v1::Pod;
+use k8w_networking::endpoint::PodIdentity;
+use k8w_networking::{Body, Stream};
+use kube::ResourceExt;
+use tokio::io::{AsyncWriteExt, WriteHalf};
+use tokio_util::io::ReaderStream;
+
+use super::{Answer, Failure, answer};
+use crate::agent::Shared;
+use crate::pod::logs::pairs;
+
+/// Bytes that are read from a pod at once.
+const READ_BYTES: usize = 32 << 10;
+
+pub(super) async fn serve(shared: &Shared, namespace: &str, name: &str, query: &str, body: Body) -> Answer {
+    let bad = |message: String| Failure { status: StatusCode::BAD_REQUEST, message };
+    let port = pairs(query).into_iter().find(|(key, _)| key == "port").map(|(_, value)| value).unwrap_or_default();
+    let port: u16 = port.parse().ok().filter(|port| *port > 0).ok_or_else(|| bad(format!("invalid port {port:?}")))?;
+    let missing = || Failure { status: StatusCode::NOT_FOUND, message: format!("pod not found (\"{name}\")") };
+    let pod = shared.pods.get(namespace, name).ok_or_else(missing)?;
+    let pod = identity(&pod).ok_or_else(missing)?;
+    // From the pod itself, as from within its network namespace: what listens on its loopback address can be reached.
+    let connected = shared.network.connect(Some(&pod), SocketAddr::new(pod.ip, port)).await;
+    let stream = connected.map_err(|error| Failure {
+        status: StatusCode::INTERNAL_SERVER_ERROR,
+        message: format!("failed to connect to localhost:{port} inside the pod: {error}"),
+    })?;
+    let (read, write) = tokio::io::split(stream);
+    tokio::spawn(send(body, write));
+    let frames =
+        ReaderStream::with_capacity(read, READ_BYTES).map_ok(Frame::data).map(|frame| frame.map_err(Into::into));
+    Ok(answer(StatusCode::OK, "application/octet-stream", StreamBody::new(frames).boxed_unsync()))
+}
+
+/// Passes on what the client sends, and that it has sent everything.
+async fn send(mut body: Body, mut pod: WriteHalf<Stream>) {
+    while let Some(Ok(frame)) = body.frame().await {
+        if let Ok(bytes) = frame.into_data()
+            && pod.write_all(&bytes).await.is_err()
+        {
+            return;
+        }
+    }
+    let _ = pod.shutdown().await;
+}
+
+/// Who a pod is in the network; `None` while it has no address.
+fn identity(pod: &Pod) -> Option<PodIdentity> {
+    let ip: IpAddr = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
+    let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.clone());
+    Some(PodIdentity {
+        namespace: pod.namespace().unwrap_or_default(),
+        name: pod.name_any(),
+        uid: pod.uid().unwrap_or_default(),
+        ip,
+        service_account: account.unwrap_or_else(|| "default".to_owned()),
+    })
+}

@@ -1,0 +1,120 @@
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use expect_test::{Expect, expect};
+use tokio::sync::mpsc;
+
+use super::*;
+
+/// A container that sees the mounts of [`crate::wasm::exec::tree::tests::preopens`].
+fn container(root: &Path) -> Container {
+    let mut container = Arc::into_inner(crate::wasm::tests::container(root)).unwrap();
+    container.preopens = tree::tests::preopens(root);
+    container.env = vec![("A".to_owned(), "1".to_owned()), ("B".to_owned(), "two words".to_owned())];
+    container.args = vec!["guest".to_owned(), "--serve".to_owned()];
+    container
+}
+
+/// Exit code, standard output and standard error.
+fn run(container: &Container, command: &str, input: &[u8]) -> (i32, Vec<u8>, String) {
+    let argv: Vec<String> = command.split(' ').map(str::to_owned).collect();
+    let (output, mut written) = mpsc::channel(4096);
+    let (sender, stdin) = mpsc::channel(1);
+    sender.try_send(Bytes::copy_from_slice(input)).unwrap();
+    drop(sender);
+    let builtin = find(&argv[0]).unwrap();
+    let code = super::run(builtin, container, argv, Io { stdin: Some(stdin), output });
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    while let Ok(output) = written.try_recv() {
+        match output {
+            Output::Stdout(bytes) => stdout.extend_from_slice(&bytes),
+            Output::Stderr(bytes) => stderr.extend_from_slice(&bytes),
+        }
+    }
+    (code, stdout, String::from_utf8(stderr).unwrap())
+}
+
+fn check(container: &Container, command: &str, expected: Expect) {
+    let (code, stdout, stderr) = run(container, command, b"input\n");
+    expected.assert_eq(&format!("{}{stderr}exit {code}\n", String::from_utf8(stdout).unwrap()));
+}
+
+#[test]
+fn the_table_is_sorted() {
+    assert!(ALL.is_sorted_by_key(|builtin| builtin.name));
+    assert!(find("/bin/ls").is_some());
+    assert!(find("/data/ls").is_none());
+}
+
+#[test]
+fn commands_say_what_people_expect() {
+    let root = tempfile::tempdir().unwrap();
+    let container = container(root.path());
+    std::fs::write(root.path().join("data/file"), "text\n").unwrap();
+    check(&container, "ls / /data", expect![["/:\ndata\n\n/data:\nfile\nfixed\nexit 0\n"]]);
+    check(&container, "ls /nowhere", expect![["ls: cannot access '/nowhere': No such file or directory\nexit 2\n"]]);
+    check(&container, "ls -z", expect![["ls: invalid option -- 'z'\nexit 2\n"]]);
+    check(&container, "cat /data/file -", expect![["text\ninput\nexit 0\n"]]);
+    check(&container, "cat /data", expect![["cat: /data: Is a directory\nexit 1\n"]]);
+    check(&container, "env", expect![["A=1\nB=two words\nexit 0\n"]]);
+    check(&container, "printenv B NONE", expect![["two words\nexit 1\n"]]);
+    check(&container, "echo a b", expect![["a b\nexit 0\n"]]);
+    check(&container, "pwd", expect![["/\nexit 0\n"]]);
+    check(&container, "ps", expect![["  PID COMMAND\n    1 guest --serve\n    2 ps\nexit 0\n"]]);
+    check(&container, "stat /nowhere", expect![["stat: cannot stat '/nowhere': No such file or directory\nexit 1\n"]]);
+    check(&container, "test -d /data", expect![["exit 0\n"]]);
+    check(&container, "test -d /data/file", expect![["exit 1\n"]]);
+    check(&container, "[ ! -e /data/none ]", expect![["exit 0\n"]]);
+    check(&container, "test -q x", expect![["test: -q x: unsupported expression\nexit 2\n"]]);
+    let (code, listing, _) = run(&container, "ls -l /data/file", b"");
+    let listing = String::from_utf8(listing).unwrap();
+    assert!(code == 0 && listing.starts_with("-rw") && listing.ends_with(" /data/file\n"), "{listing}");
+}
+
+#[test]
+fn an_archive_unpacks_to_what_was_packed() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (packing, unpacking) = (container(from.path()), container(to.path()));
+    let long = format!("tree/{}/{}", "d".repeat(90), "f".repeat(90));
+    let source = from.path().join("data");
+    std::fs::create_dir_all(source.join(&long).parent().unwrap()).unwrap();
+    std::fs::write(source.join(&long), vec![7; 100_000]).unwrap();
+    std::fs::write(source.join("tree/empty"), "").unwrap();
+    std::os::unix::fs::symlink("empty", source.join("tree/link")).unwrap();
+    let (code, archive, stderr) = run(&packing, "tar cf - /data/tree", b"");
+    assert_eq!((code, stderr.as_str()), (0, "tar: Removing leading `/' from member names\n"));
+    let (code, _, stderr) = run(&unpacking, "tar -xmf - -C /", &archive);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    let target = to.path().join("data");
+    assert_eq!(std::fs::read(target.join(&long)).unwrap(), vec![7; 100_000]);
+    assert_eq!(std::fs::read(target.join("tree/empty")).unwrap(), b"");
+    assert_eq!(std::fs::read_link(target.join("tree/link")).unwrap(), Path::new("empty"));
+}
+
+#[test]
+fn an_archive_writes_nowhere_else() {
+    let root = tempfile::tempdir().unwrap();
+    let container = container(root.path());
+    std::os::unix::fs::symlink(root.path(), root.path().join("data/out")).unwrap();
+    let mut archive = ::tar::Builder::new(Vec::new());
+    for name in ["data/fixed/a", "data/out/b", "c"] {
+        let mut header = ::tar::Header::new_gnu();
+        header.set_size(1);
+        header.set_mode(0o644);
+        archive.append_data(&mut header, name, &b"x"[..]).unwrap();
+    }
+    let (code, _, stderr) = run(&container, "tar xmf - -C /", &archive.into_inner().unwrap());
+    assert_eq!(code, 2);
+    assert!(stderr.contains("data/fixed/a: Cannot open: Read-only file system"), "{stderr}");
+    assert!(stderr.contains("tar: c: Cannot open: Read-only file system"), "{stderr}");
+    assert!(!root.path().join("b").exists());
+}
+
+#[test]
+fn garbage_is_no_archive() {
+    let root = tempfile::tempdir().unwrap();
+    let (code, _, stderr) = run(&container(root.path()), "tar xmf - -C /data", &[1; 2_000]);
+    assert_eq!(code, 1);
+    assert!(stderr.starts_with("tar: "), "{stderr}");
+}

@@ -1,0 +1,171 @@
+//! `exec`, `cp`, `attach`, `port-forward`, `logs` and proxies, over WebSockets and over SPDY.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::process::{Child, Stdio};
+
+use k8w_testkit::Outcome;
+
+use crate::{Sandbox, repo, sandbox};
+
+/// How kubectl is told which transport to use.
+const TRANSPORTS: &[(&str, &str)] = &[("websocket", "true"), ("spdy", "false")];
+
+/// Ends with the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A sandbox with an http pod `web` that has a volume at `/data` and a read-only one at `/fixed`.
+fn with_pod() -> Sandbox {
+    let t = sandbox();
+    let image = t.hello_image();
+    t.kubectl.apply(&format!(
+        "
+apiVersion: v1
+kind: ConfigMap
+metadata: {{name: fixed}}
+data: {{greeting: hello}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: web, labels: {{app: web}}}}
+spec:
+  runtimeClassName: wasmtime
+  volumes:
+  - {{name: data, emptyDir: {{}}}}
+  - {{name: fixed, configMap: {{name: fixed}}}}
+  containers:
+  - name: web
+    image: {image}
+    ports: [{{name: http, containerPort: 8080}}]
+    env: [{{name: COLOUR, value: blue}}]
+    volumeMounts:
+    - {{name: data, mountPath: /data}}
+    - {{name: fixed, mountPath: /fixed, readOnly: true}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: web}}
+spec: {{selector: {{app: web}}, ports: [{{name: http, port: 80, targetPort: http}}]}}
+"
+    ));
+    t.kubectl.ok(&["wait", "--for=condition=Ready", "pod/web", "--timeout=60s"]);
+    t
+}
+
+impl Sandbox {
+    /// Runs kubectl over one of the transports.
+    fn over(&self, websockets: &str, arguments: &[&str], input: &[u8]) -> Outcome {
+        let mut command = self.kubectl.command(arguments);
+        command.env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", websockets).stdin(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // A command that reads no input closes it.
+        let _ = child.stdin.take().unwrap().write_all(input);
+        let output = child.wait_with_output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Outcome { success: output.status.success(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+    }
+}
+
+#[test]
+fn exec_runs_what_every_pod_has() {
+    let t = with_pod();
+    for (name, websockets) in TRANSPORTS {
+        let exec = |command: &[&str]| t.over(websockets, &[&["exec", "web", "--"], command].concat(), b"");
+        let env = exec(&["env"]);
+        assert!(env.success && env.stdout.contains("COLOUR=blue\n"), "{name}: {env:?}");
+        assert_eq!(exec(&["ls", "/"]).stdout, "data\nfixed\n", "{name}");
+        assert_eq!(exec(&["cat", "/fixed/greeting"]).stdout, "hello", "{name}");
+        assert_eq!(exec(&["echo", "a b", "c"]).stdout, "a b c\n", "{name}");
+    }
+}
+
+#[test]
+fn exit_codes_and_errors_reach_the_user() {
+    let t = with_pod();
+    for (name, websockets) in TRANSPORTS {
+        let exec = |command: &[&str]| t.over(websockets, &[&["exec", "web", "--"], command].concat(), b"");
+        let missing = exec(&["cat", "/nowhere"]);
+        assert_eq!(
+            missing.stderr, "cat: /nowhere: No such file or directory\ncommand terminated with exit code 1\n",
+            "{name}"
+        );
+        let shell = exec(&["sh", "-c", "ls"]);
+        assert!(shell.stderr.contains("exec: \"sh\": there is no shell in a wasm pod"), "{name}: {}", shell.stderr);
+        let unknown = exec(&["frobnicate"]);
+        assert!(unknown.stderr.contains("executable file not found"), "{name}: {}", unknown.stderr);
+    }
+    let container = t.kubectl.fails(&["exec", "web", "-c", "none", "--", "env"]);
+    assert!(
+        container.contains("container none is not valid for pod web") || container.contains("not found"),
+        "{container}"
+    );
+}
+
+#[test]
+fn input_reaches_a_command_to_its_end() {
+    let t = with_pod();
+    let input = "line\n".repeat(40_000);
+    for (name, websockets) in TRANSPORTS {
+        let echoed = t.over(websockets, &["exec", "-i", "web", "--", "cat"], input.as_bytes());
+        assert!(echoed.success && echoed.stdout == input, "{name}: {} of {} bytes", echoed.stdout.len(), input.len());
+    }
+}
+
+#[test]
+fn files_are_copied_both_ways_and_a_copied_component_runs() {
+    let t = with_pod();
+    let scratch = tempfile::tempdir().unwrap();
+    let tree = scratch.path().join("tree");
+    std::fs::create_dir_all(tree.join("deep")).unwrap();
+    std::fs::write(tree.join("deep/file"), vec![b'x'; 200_000]).unwrap();
+    let (from, back) = (tree.to_str().unwrap(), scratch.path().join("back"));
+    t.kubectl.ok(&["cp", from, "web:/data/"]);
+    assert_eq!(t.kubectl.ok(&["exec", "web", "--", "ls", "/data/tree"]), "deep\n");
+    t.kubectl.ok(&["cp", "web:/data/tree", back.to_str().unwrap()]);
+    assert_eq!(std::fs::read(back.join("deep/file")).unwrap(), vec![b'x'; 200_000]);
+    let refused = t.kubectl.fails(&["cp", from, "web:/fixed/"]);
+    assert!(refused.contains("Read-only file system"), "{refused}");
+
+    let component = repo("examples/cli/cli.wasm");
+    t.kubectl.ok(&["cp", component.to_str().unwrap(), "web:/data/cli.wasm"]);
+    assert_eq!(t.kubectl.ok(&["exec", "web", "--", "/data/cli.wasm", "you"]), "Hello, you!\n");
+}
+
+#[test]
+fn ports_are_forwarded() {
+    let t = with_pod();
+    for (name, websockets) in TRANSPORTS {
+        let mut command = t.kubectl.command(&["port-forward", "pod/web", ":8080"]);
+        command.env("KUBECTL_PORT_FORWARD_WEBSOCKETS", websockets);
+        let mut running = Running(command.spawn().unwrap());
+        let mut line = String::new();
+        BufReader::new(running.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.strip_prefix("Forwarding from ").and_then(|rest| rest.split(' ').next());
+        let address: SocketAddr = address.unwrap_or_else(|| panic!("{name}: {line:?}")).parse().unwrap();
+        for _ in 0..3 {
+            let answer = k8w_testkit::get(address, "hello", "/").unwrap();
+            assert!(answer.status == 200 && answer.body.contains("Hello"), "{name}: {answer:?}");
+        }
+    }
+}
+
+#[test]
+fn proxies_lead_to_pods_services_and_nodes() {
+    let t = with_pod();
+    let namespace = &t.namespace;
+    for path in ["pods/web/proxy/", "pods/http:web:8080/proxy/", "services/web:http/proxy/", "services/web:80/proxy/"] {
+        let body = t.kubectl.ok(&["get", "--raw", &format!("/api/v1/namespaces/{namespace}/{path}")]);
+        assert!(body.contains("Hello"), "{path}: {body}");
+    }
+    let node = t.kubectl.ok(&["get", "nodes", "-o", "jsonpath={.items[0].metadata.name}"]);
+    assert_eq!(t.kubectl.ok(&["get", "--raw", &format!("/api/v1/nodes/{node}/proxy/healthz")]), "ok");
+    let closed = t.kubectl.fails(&["get", "--raw", &format!("/api/v1/namespaces/{namespace}/pods/web:81/proxy/")]);
+    assert!(closed.contains("error trying to reach service"), "{closed}");
+}
