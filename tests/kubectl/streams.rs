@@ -80,7 +80,7 @@ fn exec_runs_what_every_pod_has() {
         let exec = |command: &[&str]| t.over(websockets, &[&["exec", "web", "--"], command].concat(), b"");
         let env = exec(&["env"]);
         assert!(env.success && env.stdout.contains("COLOUR=blue\n"), "{name}: {env:?}");
-        assert_eq!(exec(&["ls", "/"]).stdout, "data\nfixed\n", "{name}");
+        assert_eq!(exec(&["ls", "/"]).stdout, "data\nfixed\nvar\n", "{name}");
         assert_eq!(exec(&["cat", "/fixed/greeting"]).stdout, "hello", "{name}");
         assert_eq!(exec(&["echo", "a b", "c"]).stdout, "a b c\n", "{name}");
     }
@@ -146,7 +146,9 @@ fn ports_are_forwarded() {
         command.env("KUBECTL_PORT_FORWARD_WEBSOCKETS", websockets);
         let mut running = Running(command.spawn().unwrap());
         let mut line = String::new();
-        BufReader::new(running.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        // Open to the end: kubectl says more on it, and ends when it cannot.
+        let mut stdout = BufReader::new(running.0.stdout.take().unwrap());
+        stdout.read_line(&mut line).unwrap();
         let address = line.strip_prefix("Forwarding from ").and_then(|rest| rest.split(' ').next());
         let address: SocketAddr = address.unwrap_or_else(|| panic!("{name}: {line:?}")).parse().unwrap();
         for _ in 0..3 {
@@ -168,4 +170,50 @@ fn proxies_lead_to_pods_services_and_nodes() {
     assert_eq!(t.kubectl.ok(&["get", "--raw", &format!("/api/v1/nodes/{node}/proxy/healthz")]), "ok");
     let closed = t.kubectl.fails(&["get", "--raw", &format!("/api/v1/namespaces/{namespace}/pods/web:81/proxy/")]);
     assert!(closed.contains("error trying to reach service"), "{closed}");
+}
+
+/// Repeats its input until that ends.
+const ECHO: &str = r#"(module
+  (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "_start")
+    (loop $again
+      (i32.store (i32.const 0) (i32.const 64))
+      (i32.store (i32.const 4) (i32.const 1024))
+      (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))
+      (if (i32.load (i32.const 8)) (then
+        (i32.store (i32.const 4) (i32.load (i32.const 8)))
+        (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 12)))
+        (br $again))))))"#;
+
+#[test]
+fn clients_attach_to_what_runs() {
+    let t = sandbox();
+    let scratch = tempfile::tempdir().unwrap();
+    let wasm = scratch.path().join("echo.wasm");
+    std::fs::write(&wasm, wat::parse_str(ECHO).unwrap()).unwrap();
+    t.cluster.load_image(&wasm, "localhost/echo:latest");
+    for (name, websockets) in TRANSPORTS {
+        t.kubectl.apply(&format!(
+            "
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}}}
+spec:
+  runtimeClassName: wasmtime
+  restartPolicy: Never
+  containers: [{{name: echo, image: 'localhost/echo:latest', stdin: true, stdinOnce: true}}]
+"
+        ));
+        t.kubectl.ok(&["wait", "--for=condition=Ready", &format!("pod/{name}"), "--timeout=60s"]);
+        let attached = t.over(websockets, &["attach", "-i", "-q", name], b"hello\n");
+        assert_eq!((attached.success, attached.stdout.as_str()), (true, "hello\n"), "{name}: {attached:?}");
+        let over = "--for=jsonpath={.status.phase}=Succeeded";
+        t.kubectl.ok(&["wait", over, &format!("pod/{name}"), "--timeout=60s"]);
+        assert_eq!(t.kubectl.ok(&["logs", name]), "hello\n");
+    }
+    let overrides = r#"--overrides={"spec":{"runtimeClassName":"wasmtime"}}"#;
+    let run = ["run", "once", "--image=localhost/echo:latest", "--restart=Never", "-i", "--rm", "-q", overrides];
+    assert_eq!(t.over("true", &run, b"hi\n").stdout, "hi\n");
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::ApiServer;
 use crate::call::Call;
-use crate::plugins::{AdmissionRequest, Operation};
+use crate::plugins::{AdmissionRequest, Operation, Warnings};
 use crate::status::Status;
 
 /// The pod that a request names.
@@ -67,7 +67,7 @@ pub async fn admit(server: &Arc<ApiServer>, call: &Call, mut options: Value) -> 
         user: &call.user,
         dry_run: false,
         view: &server.cache,
-        warnings: &mut Vec::new(),
+        warnings: &Warnings::default(),
     };
     for plugin in &server.plugins.admission {
         plugin.admit(&mut request).await?;

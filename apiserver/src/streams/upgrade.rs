@@ -257,10 +257,10 @@ mod tests {
         assert_eq!(agree(&request, Transport::Spdy, &["v4"]).unwrap().headers[STREAM_PROTOCOL], "v4");
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_silent_connection_ends() {
         let (_near, far) = tokio::io::duplex(64);
-        let mut idle = Idle::new(far, IDLE);
+        let mut idle = Idle::new(far, Duration::from_millis(5));
         assert_eq!(idle.read(&mut [0; 8]).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 }

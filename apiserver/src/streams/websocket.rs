@@ -9,8 +9,9 @@ use futures::{SinkExt, StreamExt};
 use k8w_kinds::node_stream;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 /// The longest message of a client: what one message to a node may hold, base64 and the channel's number included.
 const MAX_MESSAGE_BYTES: usize = node_stream::MAX_PAYLOAD_BYTES;
@@ -33,7 +34,9 @@ pub async fn open<T: AsyncRead + AsyncWrite + Unpin>(io: T) -> WebSocketStream<T
 /// Says goodbye, and waits a while for the client to do so: what was sent before must arrive.
 pub async fn close<T: AsyncRead + AsyncWrite + Unpin>(mut socket: WebSocketStream<T>) {
     let goodbye = async {
-        let _ = socket.close(None).await;
+        // Clients take a goodbye without a code for a failure.
+        let normal = CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() };
+        let _ = socket.close(Some(normal)).await;
         while let Some(Ok(_)) = socket.next().await {}
     };
     let _ = tokio::time::timeout(CLOSE_WAIT, goodbye).await;

@@ -31,6 +31,7 @@ mod pod_eviction;
 mod pod_logs;
 mod pod_resize;
 mod pod_security;
+mod pod_streams;
 mod protobuf;
 mod representations;
 mod resource_quotas;

@@ -3,12 +3,16 @@
 mod fake_api;
 
 use std::collections::HashSet;
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use expect_test::expect;
+use http_body::Frame;
 use http_body_util::BodyExt;
+use k8w_kinds::node_stream::{Decoder, Message};
 use k8w_networking::Network;
 use k8w_storage::blob::BlobStore;
 use serde_json::{Value, json};
@@ -241,5 +245,42 @@ async fn pods_come_back_after_a_restart() {
     let restarted = |pod: &Value| pod["status"]["containerStatuses"][0]["restartCount"] == 1 && condition(pod, "Ready");
     let pod = node.api.wait(POD, restarted).await;
     assert_eq!(pod["status"]["podIP"], "10.64.0.2");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn commands_talk_in_both_bodies_of_a_request() {
+    let node = TestNode::start();
+    node.create(simple());
+    node.api.wait(POD, |pod| condition(pod, "Ready")).await;
+    let ask = async |path: &str, said: Vec<Message>| {
+        // The body stays open: its end would mean that the client is gone.
+        let (client, heard) = mpsc::channel::<Result<Frame<Bytes>, Infallible>>(8);
+        for message in said {
+            client.send(Ok(Frame::data(message.encode()))).await.unwrap();
+        }
+        let body = http_body_util::StreamBody::new(tokio_stream::wrappers::ReceiverStream::new(heard));
+        let answer = node.service.handle(http::Request::post(path).body(body).unwrap()).await;
+        let (parts, body) = answer.into_parts();
+        (parts.status.as_u16(), body.collect().await.unwrap().to_bytes())
+    };
+    let messages = |bytes: &[u8]| {
+        let mut decoder = Decoder::default();
+        decoder.push(bytes);
+        std::iter::from_fn(move || decoder.next().unwrap()).collect::<Vec<_>>()
+    };
+    let query = "command=a&command=b%20c&stdin=true&stdout=true&stderr=true";
+    let said = vec![Message::Stdin("in".into()), Message::StdinEnd];
+    let (_, heard) = ask(&format!("/exec/ns/p/c?{query}"), said).await;
+    let expected = [Message::Stderr("a b c".into()), Message::Stdout("in".into()), Message::Exit(7)];
+    assert_eq!(messages(&heard), expected);
+    let (_, heard) = ask("/exec/ns/p/c?command=sh&stdout=true", vec![]).await;
+    assert_eq!(messages(&heard), [Message::Failed("exec: \"sh\": there is no shell in a wasm pod".to_owned())]);
+    let (_, heard) = ask("/attach/ns/p/c?stdout=true", vec![]).await;
+    assert_eq!(messages(&heard), [Message::Stdout("attached".into()), Message::Exit(0)]);
+    let missing = ask("/exec/ns/p/other?command=a&stdout=true", vec![]).await;
+    assert_eq!(missing, (404, Bytes::from_static(b"container not found (\"other\")")));
+    let closed = ask("/portForward/ns/p?port=1", vec![]).await;
+    assert_eq!(closed.0, 500);
     node.stop().await;
 }
