@@ -52,6 +52,7 @@ pub fn paths() -> &'static [PathRoute] {
             exact("/metrics", metrics::serve),
             below("/api", discovery::serve),
             below("/apis", discovery::serve),
+            exact("/openapi/v2", openapi::serve),
             below("/openapi/v3", openapi::serve),
             exact("/openid/v1/jwks", issue::serve_key_set),
             exact("/.well-known/openid-configuration", issue::serve_configuration),

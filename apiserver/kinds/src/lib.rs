@@ -3,6 +3,7 @@
 //! Pure: no runtime, no sockets, no client and no clock. Objects are [`serde_json::Value`]; time comes in from the
 //! caller. To add a kind, write its file, name it in its group's module, and add its row to [`registry`].
 
+pub mod admissionregistration;
 pub mod age;
 pub mod apiextensions;
 pub mod apiregistration;
@@ -17,6 +18,7 @@ pub mod core;
 pub mod discovery;
 pub mod events;
 pub mod field;
+pub mod flowcontrol;
 pub mod intstr;
 pub mod jsonpath;
 pub mod kind;
@@ -32,6 +34,7 @@ pub mod quantity;
 pub mod quota;
 pub mod rbac;
 pub mod registry;
+pub mod resource;
 pub mod rules;
 pub mod scheduling;
 pub mod schema;

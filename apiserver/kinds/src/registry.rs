@@ -4,12 +4,15 @@ use std::sync::LazyLock;
 
 use crate::kind::KindDef;
 use crate::{
-    apiextensions, apiregistration, apps, authentication, authorization, autoscaling, batch, certificates,
-    coordination, core, discovery, events, networking, node, policy, rbac, scheduling, storage,
+    admissionregistration, apiextensions, apiregistration, apps, authentication, authorization, autoscaling, batch,
+    certificates, coordination, core, discovery, events, flowcontrol, networking, node, policy, rbac, resource,
+    scheduling, storage,
 };
 
 static ALL: LazyLock<Vec<KindDef>> = LazyLock::new(|| {
     vec![
+        core::binding::definition(),
+        core::component_status::definition(),
         core::config_map::definition(),
         core::endpoints::definition(),
         core::event::definition(),
@@ -25,6 +28,12 @@ static ALL: LazyLock<Vec<KindDef>> = LazyLock::new(|| {
         core::secret::definition(),
         core::service::definition(),
         core::service_account::definition(),
+        admissionregistration::mutating_admission_policy::definition(),
+        admissionregistration::mutating_admission_policy_binding::definition(),
+        admissionregistration::mutating_webhook_configuration::definition(),
+        admissionregistration::validating_admission_policy::definition(),
+        admissionregistration::validating_admission_policy_binding::definition(),
+        admissionregistration::validating_webhook_configuration::definition(),
         apiextensions::custom_resource_definition::definition(),
         apiregistration::api_service::definition(),
         apps::controller_revision::definition(),
@@ -39,12 +48,15 @@ static ALL: LazyLock<Vec<KindDef>> = LazyLock::new(|| {
         authorization::self_subject_rules_review::definition(),
         authorization::subject_access_review::definition(),
         autoscaling::horizontal_pod_autoscaler::definition(),
+        autoscaling::horizontal_pod_autoscaler_v1::definition(),
         batch::cron_job::definition(),
         batch::job::definition(),
         certificates::certificate_signing_request::definition(),
         coordination::lease::definition(),
         discovery::endpoint_slice::definition(),
         events::event::definition(),
+        flowcontrol::flow_schema::definition(),
+        flowcontrol::priority_level_configuration::definition(),
         networking::ingress::definition(),
         networking::ingress_class::definition(),
         networking::ip_address::definition(),
@@ -56,6 +68,10 @@ static ALL: LazyLock<Vec<KindDef>> = LazyLock::new(|| {
         rbac::cluster_role_binding::definition(),
         rbac::role::definition(),
         rbac::role_binding::definition(),
+        resource::device_class::definition(),
+        resource::resource_claim::definition(),
+        resource::resource_claim_template::definition(),
+        resource::resource_slice::definition(),
         scheduling::priority_class::definition(),
         storage::csi_driver::definition(),
         storage::csi_node::definition(),
@@ -104,7 +120,7 @@ mod tests {
     #[test]
     fn short_names_mean_one_resource() {
         let mut names = BTreeSet::new();
-        for kind in all().iter().filter(|k| k.group != "events.k8s.io") {
+        for kind in all().iter().filter(|k| k.stored_as.is_none()) {
             for name in &kind.short_names {
                 assert!(names.insert(name), "{name}");
             }

@@ -3,6 +3,7 @@
 //! One pass: what should be there is compared with the watch cache, and only what is missing or was changed is written,
 //! through the ordinary request path. A restart on existing data writes nothing.
 
+mod flow_control;
 mod objects;
 mod plan;
 mod roles;
@@ -52,7 +53,7 @@ pub async fn reconcile(server: &Arc<ApiServer>) -> Result<(), BootstrapError> {
     let roles = roles::cluster_roles().into_iter().map(|role| (role, Keep::Rules));
     let bindings = roles::cluster_role_bindings().into_iter().map(|binding| (binding, Keep::Subjects));
     let services = api_services::built_in().into_iter().map(|service| (service, Keep::Present));
-    let cluster = cluster.into_iter().chain(services);
+    let cluster = cluster.into_iter().chain(services).chain(flow_control::objects());
     write_all(server, cluster.chain(classes).chain(roles).chain(bindings)).await
 }
 

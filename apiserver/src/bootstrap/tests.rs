@@ -32,6 +32,8 @@ async fn a_cluster_has_its_namespaces_classes_and_service() {
     assert_eq!(slice["endpoints"][0]["addresses"][0], "192.0.2.1");
     assert!(server.cache.get("node.k8s.io", "runtimeclasses", "", "wasmtime").is_some());
     assert!(server.cache.get("networking.k8s.io", "ingressclasses", "", "k8w").is_some());
+    let flows = |plural: &str| server.cache.kind("flowcontrol.apiserver.k8s.io", plural).list(None).0.len();
+    assert_eq!((flows("flowschemas"), flows("prioritylevelconfigurations")), (13, 8));
 }
 
 #[tokio::test]

@@ -1,9 +1,11 @@
-//! `/openapi/v3`: a document per group and version, from the schema core and the table of kinds.
+//! `/openapi/v3`: a document per group and version, from the schema core and the table of kinds; and `/openapi/v2`, one
+//! for all.
 //!
 //! The index names each document's URL with the hash of its content, so that clients may keep documents for ever
 //! (KEP-2896). Documents are made when first asked for, once per set of kinds.
 
 mod paths;
+mod v2;
 
 pub use paths::group_version;
 
@@ -32,18 +34,21 @@ const ROOT: &str = "/openapi/v3";
 
 /// What every document refers to beside its kinds.
 const COMMON_TYPES: &[&str] = &[
-    "io.k8s.apimachinery.pkg.apis.meta.v1.APIResourceList",
+    paths::RESOURCE_LIST,
     paths::DELETE_OPTIONS,
     paths::STATUS,
     paths::PATCH,
     "io.k8s.apimachinery.pkg.apis.meta.v1.WatchEvent",
 ];
 
-/// `GET /openapi/v3` and what lies below it.
+/// `GET /openapi/v2`, `/openapi/v3` and what lies below the latter.
 pub fn serve(server: Arc<ApiServer>, call: Call) -> BoxFuture<'static, Answer> {
     async move {
         let resources = server.current_resources().await?;
         let kinds: Vec<&KindDef> = resources.kinds().collect();
+        if call.info.path.trim_end_matches('/') == v2::PATH {
+            return resources.openapi().v2.respond(&kinds, &call.parts.headers);
+        }
         let response = resources.openapi().respond(&kinds, &call.info.path, &call.query, &call.parts.headers);
         response.ok_or_else(Status::no_such_resource)
     }
@@ -56,6 +61,7 @@ pub struct OpenApi {
     index: OnceLock<Document>,
     /// By group and version as paths name them: `api/v1`, `apis/apps/v1`.
     versions: OnceLock<BTreeMap<String, OnceLock<Document>>>,
+    v2: v2::OpenApiV2,
 }
 
 impl OpenApi {
@@ -147,7 +153,8 @@ fn document_of(kinds: &[&KindDef]) -> Value {
             schemas.extend(openapi::custom_components(&kind.group, &kind.version, &kind.kind, &kind.list_kind, source));
         }
     }
-    let paths: Map<String, Value> = kinds.iter().flat_map(|kind| paths::of(kind)).collect();
+    let mut paths: Map<String, Value> = kinds.iter().flat_map(|kind| paths::of(kind)).collect();
+    paths.extend(kinds.iter().map(|kind| paths::resource_list(kind)));
     json!({
         "openapi": "3.0.0",
         "info": {"title": "Kubernetes", "version": GIT_VERSION},

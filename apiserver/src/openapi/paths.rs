@@ -4,6 +4,7 @@ use k8w_kinds::{KindDef, Subresource};
 use serde_json::{Map, Value, json};
 
 pub const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
+pub const RESOURCE_LIST: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.APIResourceList";
 pub const STATUS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
 pub const PATCH: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
 
@@ -49,6 +50,12 @@ const LOG: &[&str] = &[
 ];
 
 const STRATEGIC_MERGE_PATCH: &str = "application/strategic-merge-patch+json";
+const JSON: &str = "application/json";
+const YAML: &str = "application/yaml";
+const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+const JSON_STREAM: &str = "application/json;stream=watch";
+const PROTOBUF_STREAM: &str = "application/vnd.kubernetes.protobuf;stream=watch";
+
 const PATCH_TYPES: &[&str] = &[
     "application/apply-patch+yaml",
     "application/json-patch+json",
@@ -107,6 +114,19 @@ pub fn of(kind: &KindDef) -> Vec<(String, Value)> {
         put(format!("{item}/{}", sub.name), named, operations);
     }
     paths
+}
+
+/// The path of the discovery document of the kind's group and version.
+pub fn resource_list(kind: &KindDef) -> (String, Value) {
+    let id = format!("get{}{}APIResources", group_words(kind), capitalized(&kind.version));
+    let get = json!({
+        "operationId": id, "tags": [tag(kind)], "description": "get available resources",
+        "responses": {
+            "200": {"description": "OK", "content": content(&[JSON, YAML, PROTOBUF], RESOURCE_LIST)},
+            "401": {"description": "Unauthorized"},
+        },
+    });
+    (format!("/{}/", group_version(kind)), json!({"get": get}))
 }
 
 type Gvk<'a> = (&'a str, &'a str, &'a str);
@@ -239,11 +259,8 @@ impl<'a> Operation<'a> {
         let answer = if self.action == "list" { list_type(self.kind) } else { self.answer.to_owned() };
         let mut operation = json!({
             "operationId": self.id(),
-            "tags": [self.tag()],
-            "responses": {
-                "200": {"description": "OK", "content": {"application/json": {"schema": reference(&answer)}}},
-                "401": {"description": "Unauthorized"},
-            },
+            "tags": [tag(self.kind)],
+            "responses": self.responses(&answer),
             "x-kubernetes-action": self.action,
             "x-kubernetes-group-version-kind": {"group": group, "version": version, "kind": kind},
         });
@@ -253,36 +270,64 @@ impl<'a> Operation<'a> {
         if let Some(body) = self.body {
             let types = if self.action == "patch" { PATCH_TYPES } else { &["*/*"][..] };
             // Only built-in kinds have keys to merge their lists by.
-            let taken = |media: &&&str| self.kind.custom.is_none() || **media != STRATEGIC_MERGE_PATCH;
-            let content: Map<String, Value> = types
-                .iter()
-                .filter(taken)
-                .map(|media| (media.to_string(), json!({"schema": reference(body)})))
-                .collect();
-            operation["requestBody"] = json!({"content": content, "required": body != DELETE_OPTIONS});
+            let taken = |media: &&str| self.kind.custom.is_none() || *media != STRATEGIC_MERGE_PATCH;
+            let types: Vec<&str> = types.iter().copied().filter(taken).collect();
+            operation["requestBody"] = json!({"content": content(&types, body), "required": body != DELETE_OPTIONS});
         }
         operation
     }
 
+    /// What can come back, by status code.
+    fn responses(&self, answer: &str) -> Value {
+        let media = match (self.action, answer) {
+            ("connect", _) => &["*/*"][..],
+            ("list", _) => &[JSON, YAML, PROTOBUF, JSON_STREAM, PROTOBUF_STREAM],
+            (_, "") => &[JSON, YAML, PROTOBUF, "text/plain"],
+            _ => &[JSON, YAML, PROTOBUF],
+        };
+        let codes: &[(&str, &str)] = match self.action {
+            "post" => &[("200", "OK"), ("201", "Created"), ("202", "Accepted")],
+            "put" | "patch" => &[("200", "OK"), ("201", "Created")],
+            "delete" => &[("200", "OK"), ("202", "Accepted")],
+            _ => &[("200", "OK")],
+        };
+        let response = |description: &str| json!({"description": description, "content": content(media, answer)});
+        let mut responses: Map<String, Value> =
+            codes.iter().map(|(code, description)| (code.to_string(), response(description))).collect();
+        responses.insert("401".into(), json!({"description": "Unauthorized"}));
+        responses.into()
+    }
+
     /// `readAppsV1NamespacedDeploymentStatus`.
     fn id(&self) -> String {
-        let group = match &*self.kind.group {
-            "" => "Core".to_owned(),
-            group => group.trim_end_matches(".k8s.io").split(['.', '-']).map(capitalized).collect(),
-        };
+        let group = group_words(self.kind);
         let scope = if self.kind.namespaced && self.suffix.is_empty() { "Namespaced" } else { "" };
         let (version, subresource) = (capitalized(&self.kind.version), capitalized(self.subresource));
         let collection = if self.action == "deletecollection" { "Collection" } else { "" };
         let name = if collection.is_empty() { self.name } else { "delete" };
         format!("{name}{group}{version}{collection}{scope}{}{subresource}{}", self.kind.kind, self.suffix)
     }
+}
 
-    fn tag(&self) -> String {
-        match &*self.kind.group {
-            "" => format!("core_{}", self.kind.version),
-            group => format!("{}_{}", group.trim_end_matches(".k8s.io").replace(['.', '-'], "_"), self.kind.version),
-        }
+/// `Core`, `Apps`, `RbacAuthorization`: a group in operation ids.
+fn group_words(kind: &KindDef) -> String {
+    match &*kind.group {
+        "" => "Core".to_owned(),
+        group => group.trim_end_matches(".k8s.io").split(['.', '-']).map(capitalized).collect(),
     }
+}
+
+fn tag(kind: &KindDef) -> String {
+    match &*kind.group {
+        "" => format!("core_{}", kind.version),
+        group => format!("{}_{}", group.trim_end_matches(".k8s.io").replace(['.', '-'], "_"), kind.version),
+    }
+}
+
+/// A body in any of some media types.
+fn content(media_types: &[&str], schema: &str) -> Value {
+    let schema = json!({"schema": reference(schema)});
+    media_types.iter().map(|media| (media.to_string(), schema.clone())).collect::<Map<_, _>>().into()
 }
 
 /// The schema of a body; without a name it is text.

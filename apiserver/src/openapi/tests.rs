@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use http_body_util::BodyExt;
 use k8w_kinds::registry;
 
@@ -94,4 +96,51 @@ fn operations_are_named_as_upstream_names_them() {
         replaceAppsV1NamespacedDeploymentScale
         replaceAppsV1NamespacedDeploymentStatus"#]]
     .assert_eq(&ids.join("\n"));
+}
+
+/// Paths and methods of an OpenAPI v3 document, without those for watching, which are deprecated.
+fn operations(document: &Value) -> BTreeSet<String> {
+    let paths = document["paths"].as_object().unwrap().iter().filter(|(path, _)| !path.contains("/watch/"));
+    let methods = |path: &Value| path.as_object().unwrap().keys().filter(|key| *key != "parameters").cloned().collect();
+    paths
+        .flat_map(|(path, item)| {
+            let methods: Vec<String> = methods(item);
+            methods.into_iter().map(move |method| format!("{method} {path}"))
+        })
+        .collect()
+}
+
+/// Operations of Kubernetes that are not published here, each with the reason.
+const NOT_PUBLISHED: [(&str, &str); 3] = [
+    ("/proxy/{path}", "the path behind a proxy is the proxied server's own"),
+    ("options /", "a proxy's preflight is answered by what is behind it"),
+    ("head /", "HEAD goes wherever GET goes"),
+];
+
+/// What Kubernetes publishes is published here: compared where a copy of it is at hand (`K8W_REFERENCE_DATA`).
+#[tokio::test]
+async fn every_path_of_every_group_is_published() {
+    let Ok(data) = std::env::var("K8W_REFERENCE_DATA") else {
+        eprintln!("skipped: K8W_REFERENCE_DATA is not set");
+        return;
+    };
+    let openapi = OpenApi::default();
+    let (mut missing, mut compared) = (Vec::new(), 0);
+    for kinds in paths_by_group_version() {
+        let name = kinds.replace('/', "__");
+        let theirs = std::fs::read(format!("{data}/openapi-v3/{name}_openapi.json")).unwrap();
+        let theirs = operations(&serde_json::from_slice(&theirs).unwrap());
+        let (_, ours) = get(&openapi, &format!("{ROOT}/{kinds}")).await;
+        let ours = operations(&ours);
+        let excused = |operation: &&String| NOT_PUBLISHED.iter().any(|(part, _)| operation.contains(part));
+        missing.extend(theirs.difference(&ours).filter(|operation| !excused(operation)).map(|o| format!("- {o}")));
+        missing.extend(ours.difference(&theirs).map(|operation| format!("+ {operation}")));
+        compared += theirs.len();
+    }
+    assert!(compared > 400, "only {compared} operations were compared");
+    assert_eq!(missing, Vec::<String>::new());
+}
+
+fn paths_by_group_version() -> BTreeSet<String> {
+    registry::all().iter().map(paths::group_version).collect()
 }

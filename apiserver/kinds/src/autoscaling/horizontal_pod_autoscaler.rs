@@ -7,6 +7,8 @@ use crate::kind::{self, Column, KindDef, Shape, Strategy, Subresource};
 use crate::object::{self, get, int, list, text};
 use crate::{names, rules};
 
+/// The utilization of CPU that is aimed at where nothing else is asked for.
+pub const DEFAULT_CPU_PERCENT: i64 = 80;
 /// Longest window that a scaling rule may look back.
 const MAX_WINDOW_SECONDS: i64 = 3600;
 /// Longest period of a scaling policy.
@@ -98,7 +100,7 @@ impl Strategy for HorizontalPodAutoscaler {
         object::set_default(spec, "minReplicas", 1);
         let unset = spec.get("metrics").and_then(Value::as_array).is_none_or(Vec::is_empty);
         if unset {
-            let target = json!({"type": "Utilization", "averageUtilization": 80});
+            let target = json!({"type": "Utilization", "averageUtilization": DEFAULT_CPU_PERCENT});
             let metric = json!({"type": "Resource", "resource": {"name": "cpu", "target": target}});
             spec.insert("metrics".to_owned(), json!([metric]));
         }

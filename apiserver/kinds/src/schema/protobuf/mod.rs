@@ -16,7 +16,8 @@ use serde_json::{Map, Value};
 use super::decode::{self, DecodeError, Decoded};
 use super::{Schema, shape::Object};
 use tags::{OrElse, Tag, Tags};
-use wire::{Field, Reader, Wire, Writer};
+pub use wire::Writer;
+use wire::{Field, Reader, Wire};
 
 const LIST_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
 const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";

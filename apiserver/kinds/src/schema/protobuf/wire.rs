@@ -79,7 +79,7 @@ impl<'a> Reader<'a> {
 
 /// Writes a message field by field.
 #[derive(Default)]
-pub(super) struct Writer {
+pub struct Writer {
     bytes: Vec<u8>,
 }
 

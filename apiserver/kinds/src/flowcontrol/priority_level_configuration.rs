@@ -1,0 +1,192 @@
+//! PriorityLevelConfiguration: how many requests of a level are served at once, and what becomes of the others.
+
+use serde_json::{Map, Value};
+
+use crate::field::{Field, FieldError};
+use crate::kind::{Column, KindDef, Shape, Strategy, Subresource};
+use crate::object::{self, get, text};
+use crate::rules;
+
+/// Queues per level.
+const MAX_QUEUES: i64 = 10_000_000;
+const DEFAULT_SHARES: i64 = 30;
+/// What a level that queues defaults.
+const QUEUING: [(&str, i64); 3] = [("queues", 64), ("handSize", 8), ("queueLengthLimit", 50)];
+
+pub fn definition() -> KindDef {
+    let schema = "io.k8s.api.flowcontrol.v1.PriorityLevelConfiguration";
+    KindDef::builtin(super::GROUP, "v1", "PriorityLevelConfiguration", "prioritylevelconfigurations", schema)
+        .cluster_scoped()
+        .subresources(vec![Subresource::status()])
+        .columns(vec![
+            Column::name(),
+            Column::at("Type", "string", "spec.type"),
+            Column::text("NominalConcurrencyShares", |level, _| {
+                or_none(
+                    get(level, &["spec", "limited", "nominalConcurrencyShares"])
+                        .or_else(|| get(level, &["spec", "exempt", "nominalConcurrencyShares"])),
+                )
+            }),
+            Column::text("Queues", |level, _| queuing(level, "queues")),
+            Column::text("HandSize", |level, _| queuing(level, "handSize")),
+            Column::text("QueueLengthLimit", |level, _| queuing(level, "queueLengthLimit")),
+            Column::age(),
+        ])
+        .strategy(PriorityLevelConfiguration)
+}
+
+fn queuing(level: &Value, field: &str) -> Value {
+    or_none(get(level, &["spec", "limited", "limitResponse", "queuing", field]))
+}
+
+fn or_none(value: Option<&Value>) -> Value {
+    value.cloned().unwrap_or_else(|| "<none>".into())
+}
+
+struct PriorityLevelConfiguration;
+
+impl Strategy for PriorityLevelConfiguration {
+    fn shape(&self) -> Shape {
+        Shape::SPEC_AND_STATUS
+    }
+
+    fn default(&self, level: &mut Value) {
+        if let Some(exempt) = object::get_mut(level, &["spec", "exempt"]).and_then(Value::as_object_mut) {
+            shares(exempt, 0);
+        }
+        let Some(limited) = object::get_mut(level, &["spec", "limited"]).and_then(Value::as_object_mut) else { return };
+        shares(limited, DEFAULT_SHARES);
+        let queuing = limited.get_mut("limitResponse").and_then(|response| response.get_mut("queuing"));
+        if let Some(queuing) = queuing.and_then(Value::as_object_mut) {
+            for (name, default) in QUEUING {
+                if queuing.get(name).and_then(Value::as_i64).unwrap_or_default() == 0 {
+                    queuing.insert(name.to_owned(), default.into());
+                }
+            }
+        }
+    }
+
+    fn validate(&self, level: &Value) -> Vec<FieldError> {
+        let root = Field::root(level);
+        let spec = root.get("spec");
+        let mut errors = Vec::new();
+        let type_ = spec.get("type");
+        let name = text(level, &["metadata", "name"]);
+        rules::one_of(&type_, &["Exempt", "Limited"], &mut errors);
+        if name == "exempt" && type_.text() == "Limited" {
+            errors.push(type_.invalid("type must be 'Exempt' if and only if `name` is 'exempt'"));
+        }
+        for (kind, field) in [("Exempt", "exempt"), ("Limited", "limited")] {
+            let part = spec.get(field);
+            if kind != type_.text() {
+                if part.is_set() {
+                    errors.push(part.forbidden(format!("must be nil if the type is not {kind}")));
+                }
+                continue;
+            }
+            if !part.is_set() {
+                if kind == "Limited" {
+                    errors.push(part.required("must not be empty when type is Limited"));
+                }
+                continue;
+            }
+            let shares = part.get("nominalConcurrencyShares");
+            if shares.int().is_some_and(|shares| shares < 0) {
+                errors.push(shares.invalid("must be a non-negative integer"));
+            }
+            rules::between(&part.get("lendablePercent"), 0, 100, &mut errors);
+            let borrowing = part.get("borrowingLimitPercent");
+            if borrowing.int().is_some_and(|percent| percent < 0) {
+                errors.push(borrowing.invalid("if specified, must be a non-negative integer"));
+            }
+            if kind == "Limited" {
+                limit_response(&part.get("limitResponse"), &mut errors);
+            }
+        }
+        errors
+    }
+}
+
+fn shares(part: &mut Map<String, Value>, default: i64) {
+    object::set_default(part, "nominalConcurrencyShares", default);
+    object::set_default(part, "lendablePercent", 0);
+}
+
+fn limit_response(response: &Field, errors: &mut Vec<FieldError>) {
+    let (type_, queuing) = (response.get("type"), response.get("queuing"));
+    rules::one_of(&type_, &["Queue", "Reject"], errors);
+    match (type_.text(), queuing.is_set()) {
+        ("Queue", false) => errors.push(queuing.required("must not be empty if limited.limitResponse.type is Queue")),
+        ("Reject", true) => errors.push(queuing.forbidden("must be nil if limited.limitResponse.type is not Queue")),
+        ("Queue", true) => {
+            let (queues, hand) = (queuing.get("queues"), queuing.get("handSize"));
+            for name in ["queues", "handSize", "queueLengthLimit"] {
+                let number = queuing.get(name);
+                if number.int().unwrap_or_default() <= 0 {
+                    errors.push(number.invalid("must be positive"));
+                }
+            }
+            if queues.int().is_some_and(|queues| queues > MAX_QUEUES) {
+                errors.push(queues.invalid(format!("must not be greater than {MAX_QUEUES}")));
+            }
+            if hand.int() > queues.int() {
+                let most = queues.int().unwrap_or_default();
+                errors.push(hand.invalid(format!("should not be greater than queues ({most})")));
+            }
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use crate::testing::{check, check_default, check_row};
+
+    #[test]
+    fn rules() {
+        check(
+            "prioritylevelconfigurations",
+            "{metadata: {name: a}, spec: {type: Limited, exempt: {}, limited: {lendablePercent: 101, limitResponse: {type: Queue, queuing: {queues: 4}}}}}",
+            expect![[r#"
+                spec.exempt: Forbidden: must be nil if the type is not Exempt
+                spec.limited.lendablePercent: Invalid value: 101: must be between 0 and 100, inclusive
+                spec.limited.limitResponse.queuing.handSize: Invalid value: 8: should not be greater than queues (4)
+            "#]],
+        );
+    }
+
+    #[test]
+    fn defaults() {
+        let level =
+            "{metadata: {name: a}, spec: {type: Limited, limited: {limitResponse: {type: Queue, queuing: {}}}}}";
+        check_default(
+            "prioritylevelconfigurations",
+            level,
+            expect![[r#"
+                metadata:
+                  name: a
+                spec:
+                  limited:
+                    lendablePercent: 0
+                    limitResponse:
+                      queuing:
+                        handSize: 8
+                        queueLengthLimit: 50
+                        queues: 64
+                      type: Queue
+                    nominalConcurrencyShares: 30
+                  type: Limited
+                status: {}
+            "#]],
+        );
+        check_row(
+            "prioritylevelconfigurations",
+            "{metadata: {name: exempt}, spec: {type: Exempt, exempt: {nominalConcurrencyShares: 0}}}",
+            expect![
+                "Name=exempt | Type=Exempt | NominalConcurrencyShares=0 | Queues=<none> | HandSize=<none> | QueueLengthLimit=<none> | Age=<unknown>"
+            ],
+        );
+    }
+}

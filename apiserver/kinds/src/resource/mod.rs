@@ -1,0 +1,11 @@
+//! `resource.k8s.io`: devices that pods claim (KEP-4381).
+//!
+//! These kinds are stored and validated; nothing allocates devices yet.
+
+pub mod device_class;
+pub mod request;
+pub mod resource_claim;
+pub mod resource_claim_template;
+pub mod resource_slice;
+
+pub const GROUP: &str = "resource.k8s.io";

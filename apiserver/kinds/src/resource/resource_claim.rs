@@ -1,0 +1,138 @@
+//! ResourceClaim: devices that a pod wants, and those that it got.
+
+use serde_json::Value;
+
+use super::request;
+use crate::field::{Field, FieldError};
+use crate::kind::{Column, KindDef, Shape, Strategy, Subresource};
+use crate::object::{get, list};
+use crate::rules;
+
+/// Consumers of one claim.
+const MAX_RESERVED_FOR: usize = 256;
+
+pub fn definition() -> KindDef {
+    let schema = "io.k8s.api.resource.v1.ResourceClaim";
+    KindDef::builtin(super::GROUP, "v1", "ResourceClaim", "resourceclaims", schema)
+        .subresources(vec![Subresource::status()])
+        .columns(vec![Column::name(), Column::text("State", |claim, _| state(claim).into()), Column::age()])
+        .strategy(ResourceClaim)
+}
+
+fn state(claim: &Value) -> String {
+    let deleted = get(claim, &["metadata", "deletionTimestamp"]).is_some();
+    let allocated = get(claim, &["status", "allocation"]).is_some();
+    let states = [
+        (deleted, "deleted"),
+        (!allocated && !deleted, "pending"),
+        (allocated, "allocated"),
+        (allocated && !list(claim, &["status", "reservedFor"]).is_empty(), "reserved"),
+    ];
+    states.into_iter().filter(|(holds, _)| *holds).map(|(_, state)| state).collect::<Vec<_>>().join(",")
+}
+
+struct ResourceClaim;
+
+impl Strategy for ResourceClaim {
+    fn shape(&self) -> Shape {
+        Shape::STATUS
+    }
+
+    fn default(&self, claim: &mut Value) {
+        request::default(claim.get_mut("spec"));
+    }
+
+    fn validate(&self, claim: &Value) -> Vec<FieldError> {
+        let root = Field::root(claim);
+        let mut errors = Vec::new();
+        request::validate(&root.get("spec"), &mut errors);
+        errors
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
+        let (new, old) = (Field::root(new), Field::root(old));
+        let mut errors = Vec::new();
+        rules::immutable(&new.get("spec"), &old.get("spec"), &mut errors);
+        errors
+    }
+
+    fn validate_status_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
+        let (new, old) = (Field::root(new), Field::root(old));
+        let (new, old) = (new.get("status"), old.get("status"));
+        let mut errors = Vec::new();
+        let reserved = new.get("reservedFor");
+        if reserved.len() > MAX_RESERVED_FOR {
+            errors.push(FieldError::too_many(&reserved.path, reserved.len(), MAX_RESERVED_FOR));
+        }
+        for consumer in reserved.items() {
+            for name in ["resource", "name", "uid"] {
+                rules::required(&consumer.get(name), &mut errors);
+            }
+        }
+        let allocation = new.get("allocation");
+        if !allocation.is_set() && !reserved.is_empty() {
+            errors.push(reserved.forbidden("may not be specified when `allocated` is not set"));
+        }
+        if allocation.is_set() && old.get("allocation").is_set() {
+            rules::immutable(&allocation, &old.get("allocation"), &mut errors);
+        }
+        errors
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use crate::testing::{check, check_default, check_row, check_update};
+
+    #[test]
+    fn rules() {
+        check(
+            "resourceclaims",
+            "{metadata: {name: a, namespace: b}, spec: {devices: {requests: [{name: A}, {name: x, exactly: {allocationMode: Odd}}, {name: x, exactly: {deviceClassName: c, count: -1}}]}}}",
+            expect![[r#"
+                spec.devices.requests[0].name: Invalid value: "A": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')
+                spec.devices.requests[0]: Required value: exactly one of `exactly` or `firstAvailable` is required
+                spec.devices.requests[1].exactly.deviceClassName: Required value
+                spec.devices.requests[1].exactly.allocationMode: Unsupported value: "Odd": supported values: "All", "ExactCount"
+                spec.devices.requests[2].name: Duplicate value: "x"
+                spec.devices.requests[2].exactly.count: Invalid value: -1: must be greater than zero
+            "#]],
+        );
+        check_update(
+            "resourceclaims",
+            "{metadata: {name: a, namespace: b}, spec: {devices: {requests: [{name: x, exactly: {deviceClassName: c}}]}}}",
+            "{metadata: {name: a, namespace: b}, spec: {devices: {}}}",
+            expect![[r#"
+                spec: Invalid value: {"devices":{}}: field is immutable
+            "#]],
+        );
+    }
+
+    #[test]
+    fn defaults() {
+        check_default(
+            "resourceclaims",
+            "{metadata: {name: a}, spec: {devices: {requests: [{name: x, exactly: {deviceClassName: c}}]}}}",
+            expect![[r#"
+                metadata:
+                  name: a
+                spec:
+                  devices:
+                    requests:
+                    - exactly:
+                        allocationMode: ExactCount
+                        count: 1
+                        deviceClassName: c
+                      name: x
+                status: {}
+            "#]],
+        );
+        check_row(
+            "resourceclaims",
+            "{metadata: {name: a}, status: {allocation: {}, reservedFor: [{name: p}]}}",
+            expect!["Name=a | State=allocated,reserved | Age=<unknown>"],
+        );
+    }
+}

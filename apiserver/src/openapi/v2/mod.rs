@@ -1,0 +1,60 @@
+//! `/openapi/v2`: one document for everything, as JSON or as the protobuf message that Go clients read.
+//!
+//! It is the OpenAPI v3 document of all kinds, said in OpenAPI v2's words ([`convert`]).
+
+mod convert;
+mod message;
+
+use std::sync::OnceLock;
+
+use http::{HeaderMap, Response, header};
+use k8w_kinds::KindDef;
+
+use crate::body::Body;
+use crate::document::Document;
+use crate::status::Status;
+
+pub const PATH: &str = "/openapi/v2";
+
+const JSON: &str = "application/json";
+/// How the message is answered, and how it is asked for.
+const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+const PROTOBUF_ASKED: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+
+/// The document of one set of kinds in both formats, each made when first asked for.
+#[derive(Default)]
+pub struct OpenApiV2 {
+    json: OnceLock<Document>,
+    protobuf: OnceLock<Document>,
+}
+
+impl OpenApiV2 {
+    /// `kinds` must be the same at each call.
+    ///
+    /// # Errors
+    /// 406 for a client that accepts neither format.
+    pub fn respond(&self, kinds: &[&KindDef], headers: &HeaderMap) -> Result<Response<Body>, Status> {
+        let document = || convert::document(&super::document_of(kinds));
+        Ok(if wants_protobuf(headers)? {
+            let made = || Document::of_bytes(PROTOBUF, message::encode(&document()).into());
+            self.protobuf.get_or_init(made).respond(headers)
+        } else {
+            self.json.get_or_init(|| Document::new(JSON, document())).respond(headers)
+        })
+    }
+}
+
+/// The first clause that names a format of ours decides.
+fn wants_protobuf(headers: &HeaderMap) -> Result<bool, Status> {
+    let Some(accept) = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()) else { return Ok(false) };
+    let format = |clause: &str| match clause.split(';').next().unwrap_or_default().trim() {
+        "" | "*/*" | "application/*" | JSON => Some(false),
+        PROTOBUF | PROTOBUF_ASKED => Some(true),
+        _ => None,
+    };
+    let found = accept.split(',').find_map(format);
+    found.ok_or_else(|| Status::not_acceptable(&[JSON, PROTOBUF_ASKED, PROTOBUF]))
+}
+
+#[cfg(test)]
+mod tests;
