@@ -86,7 +86,8 @@ impl Case {
     }
 
     fn user(&self) -> String {
-        format!("{}-{}-{}", self.verb, self.resource().replace('/', "-"), self.kind.group)
+        let kind = self.kind;
+        format!("{}-{}-{}-{}", self.verb, self.resource().replace('/', "-"), kind.group, kind.version)
     }
 
     fn info(&self) -> RequestInfo {
@@ -131,7 +132,10 @@ async fn a_permission_opens_what_it_names_and_nothing_else() {
         let user = UserInfo { name, ..UserInfo::default() };
         for (other, info) in infos.iter().enumerate() {
             let allowed = cluster.server.authorize(&user, info).is_ok();
-            assert_eq!(allowed, other == this, "{} {} {}", user.name, info.verb, resources[other]);
+            // A permission is for all versions of a resource.
+            let same = |other: &Case| (other.resource(), &other.kind.group) == (case.resource(), &case.kind.group);
+            let expected = other == this || same(&cases[other]) && cases[other].verb == case.verb;
+            assert_eq!(allowed, expected, "{} {} {}", user.name, info.verb, resources[other]);
         }
     }
 }

@@ -109,6 +109,12 @@ fn comparable(value: &Value) -> Value {
     }
 }
 
+/// Definitions that differ, each with the reason.
+const DIFFERING: [(&str, &str); 2] = [
+    ("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions", "names alpha and beta versions too, which are not served"),
+    ("io.k8s.apimachinery.pkg.apis.meta.v1.WatchEvent", "likewise"),
+];
+
 /// Every definition that is published is Kubernetes' own: compared where a copy of it is at hand (`K8W_REFERENCE_DATA`).
 #[tokio::test]
 async fn definitions_are_those_of_kubernetes() {
@@ -122,7 +128,7 @@ async fn definitions_are_those_of_kubernetes() {
     let definitions = ours["definitions"].as_object().unwrap();
     for (name, ours) in definitions {
         let (ours, theirs) = (comparable(ours), comparable(&theirs["definitions"][name]));
-        if ours != theirs {
+        if ours != theirs && !DIFFERING.iter().any(|(known, _)| known == name) {
             differing.push(format!("{name}\n  ours:   {ours}\n  theirs: {theirs}"));
         }
     }
