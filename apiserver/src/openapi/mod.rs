@@ -107,7 +107,7 @@ impl OpenApi {
             let document = document(&group_version).unwrap_or_default();
             (group_version, document)
         });
-        OpenApi { index: OnceLock::new(), versions: OnceLock::from(versions.collect::<BTreeMap<_, _>>()) }
+        OpenApi { versions: OnceLock::from(versions.collect::<BTreeMap<_, _>>()), ..OpenApi::default() }
     }
 
     fn versions(&self, kinds: &[&KindDef]) -> &BTreeMap<String, OnceLock<Document>> {

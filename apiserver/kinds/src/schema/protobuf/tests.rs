@@ -138,6 +138,27 @@ fn every_field_of_every_kind_has_its_number() {
     assert_eq!(missing, Vec::<String>::new());
 }
 
+/// A schema's fields may hold something else than a schema, which has a place of its own in the message.
+#[test]
+fn definitions_of_custom_kinds_come_back_as_they_were() {
+    let schema = json!({
+        "type": "object", "default": {"a": [1, null]}, "enum": ["x", 1], "maximum": 1.5, "minLength": 0, "$ref": "r",
+        "x-kubernetes-preserve-unknown-fields": true,
+        "additionalProperties": {"type": "string"}, "additionalItems": false,
+        "items": [{"type": "string"}, {"items": {"additionalProperties": true}}],
+        "dependencies": {"a": ["b", "c"], "d": {"type": "integer"}},
+        "properties": {"p": {"not": {"pattern": "."}}},
+    });
+    let definition = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "a"},
+        "spec": {"group": "g", "versions": [{"name": "v1", "schema": {"openAPIV3Schema": schema}}]},
+    });
+    let type_name = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition";
+    let message = Schema::builtin(type_name).unwrap().to_protobuf(&definition).unwrap();
+    let body = envelope("apiextensions.k8s.io/v1", "CustomResourceDefinition", &message);
+    assert_eq!(decoded(type_name, &body), definition);
+}
+
 proptest! {
     #[test]
     fn no_body_panics(body: Vec<u8>) {
