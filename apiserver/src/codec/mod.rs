@@ -15,14 +15,14 @@ use crate::status::Status;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use k8w_kinds::object;
 use k8w_kinds::schema::{Format, Schema, protobuf};
 use serde_json::{Value, json};
 use std::io::Write;
 
 /// Answers at least this large are compressed when the client accepts it, as in Kubernetes.
-const GZIP_FROM_BYTES: usize = 128 << 10;
+pub const GZIP_FROM_BYTES: usize = 128 << 10;
 
 /// What bodies are read in.
 pub const READ: [&str; 3] = ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
@@ -116,7 +116,7 @@ pub fn answer_status(call: &Call, offer: Offer, code: StatusCode, status: &Value
 
 /// An answer of bytes in the given format, compressed if that is worth it.
 pub fn respond(call: &Call, format: Format, code: StatusCode, bytes: Bytes) -> Response<Body> {
-    let compress = bytes.len() >= GZIP_FROM_BYTES && !call.peer.is_in_process() && accepts_gzip(call);
+    let compress = bytes.len() >= GZIP_FROM_BYTES && !call.peer.is_in_process() && accepts_gzip(&call.parts.headers);
     let mut response = match compress.then(|| gzip(&bytes)).flatten() {
         Some(compressed) => {
             let mut response = Response::new(Body::Full(compressed));
@@ -137,13 +137,13 @@ pub fn to_yaml(json: &[u8]) -> Bytes {
     yaml.map_or_else(|| Bytes::copy_from_slice(json), Bytes::from)
 }
 
-fn accepts_gzip(call: &Call) -> bool {
-    call.header(header::ACCEPT_ENCODING).is_some_and(|value| {
-        value.split(',').any(|coding| coding.split(';').next().unwrap_or_default().trim() == "gzip")
-    })
+pub fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let accepted = headers.get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    accepted.split(',').any(|coding| coding.split(';').next().unwrap_or_default().trim() == "gzip")
 }
 
-fn gzip(bytes: &[u8]) -> Option<Bytes> {
+/// As kube-apiserver compresses: at the fastest level.
+pub fn gzip(bytes: &[u8]) -> Option<Bytes> {
     let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 4), Compression::fast());
     encoder.write_all(bytes).ok()?;
     encoder.finish().ok().map(Bytes::from)

@@ -193,12 +193,14 @@ fn item_operations(
     gvk: Gvk<'_>,
     subresource: &str,
 ) -> Map<String, Value> {
+    if body.is_empty() && subresource != "log" {
+        return connect_operations(kind, verbs, gvk, subresource);
+    }
     let mut operations = Map::new();
     for verb in verbs {
         let base = |name, action| Operation { answer: &body, gvk, subresource, ..Operation::new(kind, name, action) };
         let (method, operation) = match *verb {
             "get" if subresource == "log" => ("get", Operation { parameters: LOG, ..base("read", "get") }),
-            "get" if body.is_empty() => ("get", base("connect", "connect")),
             "get" => ("get", base("read", "get")),
             "update" => ("put", Operation { body: Some(&body), parameters: WRITE, ..base("replace", "put") }),
             "patch" => {
@@ -209,7 +211,6 @@ fn item_operations(
                 let body = Some(DELETE_OPTIONS);
                 ("delete", Operation { body, answer: STATUS, parameters: DELETE, ..base("delete", "delete") })
             }
-            "create" if body.is_empty() => ("post", base("connect", "connect")),
             "create" if !subresource.is_empty() => {
                 ("post", Operation { body: Some(&body), parameters: WRITE, ..base("create", "post") })
             }
@@ -218,6 +219,23 @@ fn item_operations(
         operations.insert(method.into(), operation.into_value());
     }
     operations
+}
+
+/// Every method of a proxy or stream is a way to connect.
+fn connect_operations(kind: &KindDef, verbs: &[&str], gvk: Gvk<'_>, subresource: &str) -> Map<String, Value> {
+    let operations = verbs.iter().filter_map(|verb| {
+        let (method, name) = match *verb {
+            "get" => ("get", "connectGet"),
+            "create" => ("post", "connectPost"),
+            "update" => ("put", "connectPut"),
+            "patch" => ("patch", "connectPatch"),
+            "delete" => ("delete", "connectDelete"),
+            _ => return None,
+        };
+        let operation = Operation { answer: "", gvk, subresource, ..Operation::new(kind, name, "connect") };
+        Some((method.to_owned(), operation.into_value()))
+    });
+    operations.collect()
 }
 
 struct Operation<'a> {
@@ -305,7 +323,9 @@ impl<'a> Operation<'a> {
         let (version, subresource) = (capitalized(&self.kind.version), capitalized(self.subresource));
         let collection = if self.action == "deletecollection" { "Collection" } else { "" };
         let name = if collection.is_empty() { self.name } else { "delete" };
-        format!("{name}{group}{version}{collection}{scope}{}{subresource}{}", self.kind.kind, self.suffix)
+        // The method of a connection stands behind the version.
+        let (name, method) = name.strip_prefix("connect").map_or((name, ""), |method| ("connect", method));
+        format!("{name}{group}{version}{method}{collection}{scope}{}{subresource}{}", self.kind.kind, self.suffix)
     }
 }
 
@@ -317,11 +337,12 @@ fn group_words(kind: &KindDef) -> String {
     }
 }
 
+/// `core_v1`, `rbacAuthorization_v1`.
 fn tag(kind: &KindDef) -> String {
-    match &*kind.group {
-        "" => format!("core_{}", kind.version),
-        group => format!("{}_{}", group.trim_end_matches(".k8s.io").replace(['.', '-'], "_"), kind.version),
-    }
+    let words = group_words(kind);
+    let mut letters = words.chars();
+    let first = letters.next().map(|first| first.to_ascii_lowercase());
+    format!("{}{}_{}", first.map(String::from).unwrap_or_default(), letters.as_str(), kind.version)
 }
 
 /// A body in any of some media types.

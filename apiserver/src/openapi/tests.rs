@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use http_body_util::BodyExt;
 use k8w_kinds::registry;
@@ -98,16 +98,19 @@ fn operations_are_named_as_upstream_names_them() {
     .assert_eq(&ids.join("\n"));
 }
 
-/// Paths and methods of an OpenAPI v3 document, without those for watching, which are deprecated.
-fn operations(document: &Value) -> BTreeSet<String> {
+/// The operations of an OpenAPI v3 document and what is said about each; without those for watching, which are
+/// deprecated.
+fn operations(document: &Value) -> BTreeMap<String, Value> {
     let paths = document["paths"].as_object().unwrap().iter().filter(|(path, _)| !path.contains("/watch/"));
-    let methods = |path: &Value| path.as_object().unwrap().keys().filter(|key| *key != "parameters").cloned().collect();
-    paths
-        .flat_map(|(path, item)| {
-            let methods: Vec<String> = methods(item);
-            methods.into_iter().map(move |method| format!("{method} {path}"))
-        })
-        .collect()
+    let mut operations = BTreeMap::new();
+    for (path, item) in paths {
+        for (method, operation) in item.as_object().unwrap().iter().filter(|(name, _)| *name != "parameters") {
+            let said = ["operationId", "tags", "x-kubernetes-action", "x-kubernetes-group-version-kind"];
+            let said: Value = said.map(|name| operation[name].clone()).into_iter().collect();
+            operations.insert(format!("{method} {path}"), said);
+        }
+    }
+    operations
 }
 
 /// Operations of Kubernetes that are not published here, each with the reason.
@@ -132,13 +135,17 @@ async fn every_path_of_every_group_is_published() {
         let theirs = operations(&serde_json::from_slice(&theirs).unwrap());
         let (_, ours) = get(&openapi, &format!("{ROOT}/{kinds}")).await;
         let ours = operations(&ours);
-        let excused = |operation: &&String| NOT_PUBLISHED.iter().any(|(part, _)| operation.contains(part));
-        missing.extend(theirs.difference(&ours).filter(|operation| !excused(operation)).map(|o| format!("- {o}")));
-        missing.extend(ours.difference(&theirs).map(|operation| format!("+ {operation}")));
         compared += theirs.len();
+        for operation in theirs.keys().chain(ours.keys().filter(|operation| !theirs.contains_key(*operation))) {
+            let (ours, theirs) = (ours.get(operation), theirs.get(operation));
+            let excused = NOT_PUBLISHED.iter().any(|(part, _)| operation.contains(part));
+            if ours != theirs && !excused {
+                missing.push(format!("{operation}\n  ours:   {ours:?}\n  theirs: {theirs:?}"));
+            }
+        }
     }
     assert!(compared > 400, "only {compared} operations were compared");
-    assert_eq!(missing, Vec::<String>::new());
+    assert!(missing.is_empty(), "{} differ:\n{}", missing.len(), missing.join("\n"));
 }
 
 fn paths_by_group_version() -> BTreeSet<String> {

@@ -77,7 +77,7 @@ impl Case {
             _ => (vec![], Body::Empty),
         };
         let reply = cluster.send(who, self.method(), &self.path(), &headers, body).await;
-        (reply.code, if reply.code < 300 { String::new() } else { reply.error().2 })
+        (reply.code, if reply.code < 400 { String::new() } else { reply.error().2 })
     }
 
     /// What the refusal says.

@@ -1,9 +1,11 @@
 //! <https://kubernetes.io/docs/reference/using-api/api-concepts/#alternate-representations-of-resources>
 
-use crate::api::{Api, CONFIG_MAPS, Reply};
+use crate::api::{Api, CONFIG_MAPS, Reply, config_map};
+use crate::cluster::{As, Cluster};
 use http::Request;
 use k8w_apiserver::Body;
-use serde_json::json;
+use serde_json::{Value, json};
+use std::io::Read;
 
 async fn get(api: &Api, path: &str, accept: &str) -> Reply {
     api.send(Request::get(path).header("accept", accept).body(Body::Empty).unwrap()).await
@@ -51,4 +53,61 @@ async fn answers_can_be_yaml() {
     assert_eq!(reply.headers["content-type"], "application/yaml");
     let text = std::str::from_utf8(&reply.body).unwrap();
     assert!(text.contains("kind: ConfigMap\n") && text.contains("  name: a\n"), "{text}");
+}
+
+/// <https://kubernetes.io/docs/reference/using-api/api-concepts/#response-compression>: only large answers, only to
+/// clients outside of this process, and only when they accept it.
+#[tokio::test]
+async fn large_answers_are_compressed() {
+    let cluster = Cluster::new().await;
+    for index in 0..3 {
+        cluster.make(config_map(&format!("a{index}"), &"x".repeat(60 << 10))).await;
+    }
+    cluster.make(json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "a"}})).await;
+    let rule = json!({"verbs": ["list", "get"], "apiGroups": [""], "resources": ["configmaps"]});
+    cluster.grant("system:serviceaccount:default:a", json!([rule])).await;
+    let path = "/api/v1/namespaces/default/serviceaccounts/a/token";
+    let token = cluster.post(As::Admin, path, &json!({"spec": {}})).await.ok()["status"]["token"].clone();
+    let client = As::Token(token.as_str().unwrap());
+    let get = async |who: As<'_>, path: &str| {
+        cluster.send(who, "GET", path, &[("accept-encoding", "gzip, deflate")], Body::Empty).await
+    };
+    let plain = get(As::Admin, CONFIG_MAPS).await;
+    assert!(plain.body.len() > 180 << 10 && !plain.headers.contains_key("content-encoding"));
+    let list = get(client.clone(), CONFIG_MAPS).await;
+    assert_eq!(
+        (&list.headers["content-encoding"], &list.headers["vary"]),
+        (&"gzip".parse().unwrap(), &"Accept-Encoding".parse().unwrap())
+    );
+    let mut unpacked = Vec::new();
+    flate2::read::GzDecoder::new(&*list.body).read_to_end(&mut unpacked).unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&unpacked).unwrap()["items"], plain.json()["items"]);
+    let small = get(client.clone(), &format!("{CONFIG_MAPS}/a0")).await;
+    assert!(!small.headers.contains_key("content-encoding"));
+    let document = get(client, "/openapi/v2").await;
+    assert_eq!(document.headers["content-encoding"], "gzip");
+}
+
+#[tokio::test]
+async fn an_autoscaler_is_one_object_in_both_versions() {
+    let api = Api::new().await;
+    let path = |version: &str| format!("/apis/autoscaling/{version}/namespaces/default/horizontalpodautoscalers");
+    let autoscaler = json!({
+        "apiVersion": "autoscaling/v1", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "a"},
+        "spec": {"scaleTargetRef": {"kind": "Deployment", "name": "d"}, "maxReplicas": 3,
+            "targetCPUUtilizationPercentage": 50},
+    });
+    assert_eq!(api.post(&path("v1"), &autoscaler).await.ok()["apiVersion"], "autoscaling/v1");
+    let mut second = api.get(&format!("{}/a", path("v2"))).await.ok();
+    assert_eq!(second["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"], 50);
+    let memory = json!({"name": "memory", "target": {"type": "AverageValue", "averageValue": "1Gi"}});
+    second["spec"]["metrics"].as_array_mut().unwrap().push(json!({"type": "Resource", "resource": memory}));
+    api.put(&format!("{}/a", path("v2")), &second).await.ok();
+    let first = api.get(&format!("{}/a", path("v1"))).await.ok();
+    assert_eq!(first["spec"]["targetCPUUtilizationPercentage"], 50);
+    let metrics = first["metadata"]["annotations"]["autoscaling.alpha.kubernetes.io/metrics"].as_str().unwrap();
+    assert!(metrics.contains(r#""targetAverageValue":"1Gi""#), "{metrics}");
+    // Written back by a client that knows nothing of it, it is still there.
+    api.put(&format!("{}/a", path("v1")), &first).await.ok();
+    assert_eq!(api.get(&format!("{}/a", path("v2"))).await.ok()["spec"]["metrics"], second["spec"]["metrics"]);
 }
