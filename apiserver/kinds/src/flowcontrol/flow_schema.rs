@@ -20,9 +20,7 @@ pub fn definition() -> KindDef {
         .columns(vec![
             Column::name(),
             Column::at("PriorityLevel", "string", "spec.priorityLevelConfiguration.name"),
-            Column::new("MatchingPrecedence", "integer", |schema, _| {
-                int(schema, &["spec", "matchingPrecedence"]).into()
-            }),
+            Column::text("MatchingPrecedence", |schema, _| int(schema, &["spec", "matchingPrecedence"]).into()),
             Column::text("DistinguisherMethod", |schema, _| {
                 match text(schema, &["spec", "distinguisherMethod", "type"]) {
                     "" => "<none>".into(),

@@ -11,7 +11,7 @@ pub fn definition() -> KindDef {
     KindDef::builtin("networking.k8s.io", "v1", "IPAddress", "ipaddresses", "io.k8s.api.networking.v1.IPAddress")
         .cluster_scoped()
         .short_names(&["ip"])
-        .columns(vec![Column::name(), Column::text("ParentRef", |address, _| parent(address).into()), Column::age()])
+        .columns(vec![Column::name(), Column::text("ParentRef", |address, _| parent(address).into())])
         .strategy(IpAddress)
 }
 
@@ -86,7 +86,7 @@ mod tests {
         check_row(
             "ipaddresses",
             "{metadata: {name: 10.0.0.1}, spec: {parentRef: {resource: services, namespace: b, name: c}}}",
-            expect!["Name=10.0.0.1 | ParentRef=services/b/c | Age=<unknown>"],
+            expect!["Name=10.0.0.1 | ParentRef=services/b/c"],
         );
     }
 }

@@ -12,9 +12,8 @@ pub fn definition() -> KindDef {
     KindDef::builtin("storage.k8s.io", "v1", "CSIStorageCapacity", "csistoragecapacities", schema)
         .columns(vec![
             Column::name(),
-            Column::at("StorageClass", "string", "storageClassName"),
+            Column::at("StorageClassName", "string", "storageClassName"),
             Column::at("Capacity", "string", "capacity"),
-            Column::age(),
         ])
         .strategy(CsiStorageCapacity)
 }
