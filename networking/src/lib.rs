@@ -23,6 +23,7 @@ mod stack;
 mod stream;
 pub mod tables;
 mod tls;
+pub mod udp;
 
 pub use balance::Origin;
 pub use client::SendError;

@@ -22,11 +22,12 @@ use crate::serve;
 use crate::service::{Protocol, ServicePort};
 use crate::stream::Stream;
 use crate::tables::Tables;
+use crate::udp;
 
 /// How long dialling a remote endpoint may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Ports given to `bind` with port 0 and to the near end of in-process connections (Linux's default local range).
-const EPHEMERAL_PORTS: std::ops::Range<u16> = 32768..61000;
+pub(crate) const EPHEMERAL_PORTS: std::ops::Range<u16> = 32768..61000;
 
 /// What the network must know about the cluster. It does not change while the process runs.
 #[derive(Clone)]
@@ -71,6 +72,7 @@ pub struct Network {
     config: Config,
     tables: ArcSwap<Tables>,
     registry: Arc<Registry>,
+    udp_ports: udp::Ports,
     affinities: Affinities,
     client: Client,
     next_ephemeral_port: AtomicU16,
@@ -87,6 +89,7 @@ impl Network {
             config,
             tables: ArcSwap::default(),
             registry: Registry::new(),
+            udp_ports: udp::Ports::default(),
             affinities: Affinities::default(),
             next_ephemeral_port: AtomicU16::new(EPHEMERAL_PORTS.start),
             changes: watch::Sender::default(),
@@ -111,6 +114,10 @@ impl Network {
 
     pub(crate) fn client(&self) -> &Client {
         &self.client
+    }
+
+    pub(crate) fn udp_ports(&self) -> &udp::Ports {
+        &self.udp_ports
     }
 
     pub fn tables(&self) -> Arc<Tables> {
@@ -170,7 +177,7 @@ impl Network {
         if let Some(port) = self.tables.load().virtual_port(dst, Protocol::Tcp) {
             return self.select_of(port, Origin::Internal, from.map(|pod| pod.ip));
         }
-        if !policy::may_leave(from, dst, &self.cluster_ranges) {
+        if !self.may_leave(from, dst) {
             return Err(Refused::NothingListens(dst));
         }
         Ok(Endpoint::Remote(dst))
@@ -178,17 +185,26 @@ impl Network {
 
     /// Which endpoint of a Service's port a client gets: the one it had, or any other that still listens.
     pub fn select_of(&self, port: &ServicePort, origin: Origin, client: Option<IpAddr>) -> Result<Endpoint, Refused> {
+        let found = self.choose(port, origin, client, |address| self.endpoint_at(address));
+        found.ok_or_else(|| Refused::NoEndpoints { service: port.service.to_string() })
+    }
+
+    /// Likewise, with what `find` says stands behind an address.
+    pub(crate) fn choose<T>(
+        &self,
+        port: &ServicePort,
+        origin: Origin,
+        client: Option<IpAddr>,
+        find: impl Fn(SocketAddr) -> Option<T>,
+    ) -> Option<T> {
         let now = Instant::now();
         let known = client.and_then(|client| self.affinities.get(port, client, now));
-        for address in known.into_iter().chain(port.candidates(origin, rand::random::<u32>() as usize)) {
-            if let Some(endpoint) = self.endpoint_at(address) {
-                if let Some(client) = client {
-                    self.affinities.set(port, client, address, now);
-                }
-                return Ok(endpoint);
-            }
+        let mut candidates = known.into_iter().chain(port.candidates(origin, rand::random::<u32>() as usize));
+        let (address, found) = candidates.find_map(|address| Some((address, find(address)?)))?;
+        if let Some(client) = client {
+            self.affinities.set(port, client, address, now);
         }
-        Err(Refused::NoEndpoints { service: port.service.to_string() })
+        Some(found)
     }
 
     /// What stands behind an endpoint's address. A pod of this node that has stopped listening is none.
@@ -197,8 +213,7 @@ impl Network {
             Some(Endpoint::Listener(queue)) if !queue.admits(None) => return None,
             registered => registered,
         };
-        let own = self.config.wasm_cidr.is_some_and(|range| range.contains(&address.ip()));
-        registered.or_else(|| (!own).then_some(Endpoint::Remote(address)))
+        registered.or_else(|| (!self.is_own(address.ip())).then_some(Endpoint::Remote(address)))
     }
 
     /// Opens a byte stream to `dst`, through Services and to pods of this node. A [`Handler`] is served over a pipe.
@@ -246,7 +261,17 @@ impl Network {
         self.cluster_ranges.iter().any(|range| range.contains(&ip))
     }
 
-    fn ephemeral_port(&self) -> u16 {
+    /// Whether an address is one of this node's own pods': what does not listen here listens nowhere.
+    pub(crate) fn is_own(&self, ip: IpAddr) -> bool {
+        self.config.wasm_cidr.is_some_and(|range| range.contains(&ip))
+    }
+
+    /// Whether what nothing in this process stands for may be reached outside.
+    pub(crate) fn may_leave(&self, from: Option<&PodIdentity>, dst: SocketAddr) -> bool {
+        policy::may_leave(from, dst, &self.cluster_ranges)
+    }
+
+    pub(crate) fn ephemeral_port(&self) -> u16 {
         let next = |port: u16| if port + 1 < EPHEMERAL_PORTS.end { port + 1 } else { EPHEMERAL_PORTS.start };
         match self.next_ephemeral_port.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |p| Some(next(p))) {
             Ok(port) | Err(port) => port,

@@ -6,23 +6,27 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::accept;
 use crate::network::Network;
 use crate::service::{Protocol, ServiceName, ServicePort};
-use crate::stack::{self, Door};
+use crate::{stack, udp};
 
 /// A port that was taken is tried again after this time.
 pub const RETRY_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What a node port listens on.
+type Door = (SocketAddr, Protocol);
 
 /// A node port that cannot be opened now.
 #[derive(Clone, Copy, Debug)]
 pub struct Unavailable<'a> {
     pub service: &'a ServiceName,
     pub address: SocketAddr,
+    pub protocol: Protocol,
     pub error: &'a io::Error,
 }
 
@@ -35,33 +39,34 @@ pub async fn serve(
     stop: CancellationToken,
 ) {
     let mut changes = network.changes();
-    let mut open: HashMap<SocketAddr, CancellationToken> = HashMap::new();
-    let mut reported: BTreeSet<SocketAddr> = BTreeSet::new();
+    let mut open: HashMap<Door, CancellationToken> = HashMap::new();
+    let mut reported: BTreeSet<Door> = BTreeSet::new();
     let mut listeners = JoinSet::new();
     loop {
         let wanted = wanted(&network, &addresses);
-        open.retain(|address, listener| {
-            let keep = wanted.contains_key(address);
+        open.retain(|door, listener| {
+            let keep = wanted.contains_key(door);
             if !keep {
                 listener.cancel();
             }
             keep
         });
-        reported.retain(|address| wanted.contains_key(address));
-        for (address, service) in wanted {
-            if open.contains_key(&address) {
+        reported.retain(|door| wanted.contains_key(door));
+        for (door, service) in wanted {
+            if open.contains_key(&door) {
                 continue;
             }
-            match TcpListener::bind(address).await {
+            let (address, protocol) = door;
+            match Listener::bind(address, protocol).await {
                 Ok(listener) => {
-                    reported.remove(&address);
+                    reported.remove(&door);
                     let stop = stop.child_token();
-                    open.insert(address, stop.clone());
-                    listeners.spawn(listen(network.clone(), listener, address.port(), stop));
+                    open.insert(door, stop.clone());
+                    listeners.spawn(listener.serve(network.clone(), address.port(), stop));
                 }
                 Err(error) => {
-                    if reported.insert(address) {
-                        failed(Unavailable { service: &service, address, error: &error });
+                    if reported.insert(door) {
+                        failed(Unavailable { service: &service, address, protocol, error: &error });
                     }
                 }
             }
@@ -76,16 +81,37 @@ pub async fn serve(
     while listeners.join_next().await.is_some() {}
 }
 
-fn wanted(network: &Network, addresses: &[IpAddr]) -> BTreeMap<SocketAddr, ServiceName> {
+fn wanted(network: &Network, addresses: &[IpAddr]) -> BTreeMap<Door, ServiceName> {
     let tables = network.load_tables();
-    let ports = tables.node_ports().filter(|(_, port)| port.protocol == Protocol::Tcp);
-    let at = |ip: &IpAddr, number, port: &ServicePort| (SocketAddr::new(*ip, number), port.service.clone());
+    let ports = tables.node_ports().filter(|(_, port)| port.protocol != Protocol::Sctp);
+    let at =
+        |ip: &IpAddr, number, port: &ServicePort| ((SocketAddr::new(*ip, number), port.protocol), port.service.clone());
     ports.flat_map(|(number, port)| addresses.iter().map(move |ip| at(ip, number, port))).collect()
 }
 
-async fn listen(network: Arc<Network>, listener: TcpListener, port: u16, stop: CancellationToken) {
-    accept::connections(listener, stop.clone(), |socket, peer| {
-        stack::connection(network.clone(), Door::NodePort(port), socket, peer, stop.clone())
-    })
-    .await;
+enum Listener {
+    Tcp(TcpListener),
+    Udp(UdpSocket),
+}
+
+impl Listener {
+    async fn bind(address: SocketAddr, protocol: Protocol) -> io::Result<Self> {
+        match protocol {
+            Protocol::Tcp => Ok(Self::Tcp(TcpListener::bind(address).await?)),
+            Protocol::Udp => Ok(Self::Udp(UdpSocket::bind(address).await?)),
+            Protocol::Sctp => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    async fn serve(self, network: Arc<Network>, port: u16, stop: CancellationToken) {
+        match self {
+            Self::Tcp(listener) => {
+                accept::connections(listener, stop.clone(), |socket, peer| {
+                    stack::connection(network.clone(), stack::Door::NodePort(port), socket, peer, stop.clone())
+                })
+                .await;
+            }
+            Self::Udp(socket) => udp::node_port::serve(network, socket, port, stop).await,
+        }
+    }
 }

@@ -28,15 +28,15 @@ pub async fn run(
     let (recorder, recording) = Recorder::new(client.clone(), COMPONENT, &node_name);
     let (failures, mut failed) = mpsc::channel::<(ServiceName, String)>(QUEUE_PORTS);
     let refused = move |port: Unavailable<'_>| {
-        let (address, error) = (port.address, port.error);
-        tracing::warn!(service = %port.service, "node port {address} cannot be opened: {error}");
+        let Unavailable { service, address, protocol, error } = port;
+        tracing::warn!(%service, "node port {address}/{protocol} cannot be opened: {error}");
         let message = format!(
-            "Node port {} cannot be opened on {}: {error}; it is tried again every {RETRY_INTERVAL:?}",
+            "Node port {}/{protocol} cannot be opened on {}: {error}; it is tried again every {RETRY_INTERVAL:?}",
             address.port(),
             address.ip()
         );
         // Who does not find it among the events finds it in the log.
-        let _ = failures.try_send((port.service.clone(), message));
+        let _ = failures.try_send((service.clone(), message));
     };
     let serving = node_port::serve(network, addresses, refused, shutdown);
     let telling = async move {

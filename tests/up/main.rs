@@ -80,7 +80,7 @@ fn a_node_port_in_use_is_told_on_its_service_and_taken_when_it_is_free() {
         let described = kubectl.ok(&["describe", "service", "hello"]);
         if described.contains("FailedToOpenNodePort") { Ok(described) } else { Err(described) }
     });
-    assert!(described.contains(&format!("Node port {port} cannot be opened on 127.0.0.1: Address already in use")));
+    assert!(described.contains(&format!("Node port {port}/TCP cannot be opened on 127.0.0.1: Address already in use")));
     drop(taken);
     eventually("the port answers", || match get(address, "localhost", "/") {
         Ok(answer) if answer.status == 200 => Ok(()),

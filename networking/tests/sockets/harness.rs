@@ -57,13 +57,29 @@ pub struct Cluster {
 
 impl Cluster {
     /// A Service in namespace `default` with port 80 and these endpoints.
-    pub fn service(mut self, name: &str, cluster_ip: &str, node_port: Option<u16>, endpoints: &[SocketAddr]) -> Self {
+    pub fn service(self, name: &str, cluster_ip: &str, node_port: Option<u16>, endpoints: &[SocketAddr]) -> Self {
+        self.service_of("TCP", name, cluster_ip, node_port, endpoints)
+    }
+
+    /// Likewise for UDP.
+    pub fn udp_service(self, name: &str, cluster_ip: &str, node_port: Option<u16>, endpoints: &[SocketAddr]) -> Self {
+        self.service_of("UDP", name, cluster_ip, node_port, endpoints)
+    }
+
+    fn service_of(
+        mut self,
+        protocol: &str,
+        name: &str,
+        cluster_ip: &str,
+        node_port: Option<u16>,
+        endpoints: &[SocketAddr],
+    ) -> Self {
         self.services.push(json!({
             "metadata": {"namespace": "default", "name": name},
             "spec": {
                 "type": if node_port.is_some() { "NodePort" } else { "ClusterIP" },
                 "clusterIP": cluster_ip, "clusterIPs": [cluster_ip],
-                "ports": [{"port": 80, "nodePort": node_port}],
+                "ports": [{"port": 80, "nodePort": node_port, "protocol": protocol}],
             },
         }));
         for (i, endpoint) in endpoints.iter().enumerate() {
@@ -73,7 +89,7 @@ impl Cluster {
                     "labels": {"kubernetes.io/service-name": name},
                 },
                 "addressType": "IPv4",
-                "ports": [{"port": endpoint.port()}],
+                "ports": [{"port": endpoint.port(), "protocol": protocol}],
                 "endpoints": [{"addresses": [endpoint.ip()], "nodeName": "here", "conditions": {"ready": true}}],
             }));
         }

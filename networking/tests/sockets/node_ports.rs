@@ -13,7 +13,7 @@ use crate::harness::*;
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// Serves node ports on loopback; failures arrive on the channel.
-fn start(network: &Arc<Network>) -> (mpsc::UnboundedReceiver<(String, SocketAddr)>, DropGuard) {
+pub fn start(network: &Arc<Network>) -> (mpsc::UnboundedReceiver<(String, SocketAddr)>, DropGuard) {
     let (failures, receiver) = mpsc::unbounded_channel();
     let stop = CancellationToken::new();
     let failed = move |port: node_port::Unavailable<'_>| {

@@ -17,15 +17,19 @@ use crate::node::{BUILT_PROBE, Node, probe, request};
 
 /// A Service `name` at `vip`, port 80, with one endpoint.
 fn service(node: &Node, name: &str, vip: &str, endpoint: &str, port: u16) {
+    service_of("TCP", node, name, vip, endpoint, port);
+}
+
+fn service_of(protocol: &str, node: &Node, name: &str, vip: &str, endpoint: &str, port: u16) {
     let service: Service = serde_json::from_value(json!({
         "metadata": {"name": name, "namespace": "default"},
-        "spec": {"clusterIP": vip, "clusterIPs": [vip], "ports": [{"port": 80, "targetPort": port}]},
+        "spec": {"clusterIP": vip, "clusterIPs": [vip], "ports": [{"port": 80, "targetPort": port, "protocol": protocol}]},
     }))
     .unwrap();
     let slice: EndpointSlice = serde_json::from_value(json!({
         "metadata": {"name": name, "namespace": "default", "labels": {"kubernetes.io/service-name": name}},
         "addressType": "IPv4",
-        "ports": [{"port": port, "protocol": "TCP"}],
+        "ports": [{"port": port, "protocol": protocol}],
         "endpoints": [{"addresses": [endpoint], "conditions": {"ready": true}}],
     }))
     .unwrap();
@@ -72,6 +76,29 @@ async fn two_pods_listen_on_one_port_and_a_guest_reaches_each_and_a_service() {
     assert_eq!(ask("10.64.0.9:1").await, "connection-refused", "an address of the cluster is never dialled");
     assert_eq!(ask("10.64.0.2:8080").await, "first heard hello");
     assert_eq!(node.exit(&ids[0]).await.0, 0);
+}
+
+#[tokio::test]
+async fn guests_exchange_datagrams_by_address_and_through_a_service() {
+    let node = Node::new();
+    for name in ["first", "second"] {
+        let mut spec = node.pod(name, probe()).await;
+        spec.force_command = true;
+        spec.argv.extend(["hear", "0.0.0.0", "53", name, "100"].map(str::to_owned));
+        node.start(spec).await;
+        node.logged(name, "listening on 53").await;
+    }
+    service_of("UDP", &node, "dns", "10.96.0.9", "10.64.0.3", 53);
+    let say = async |client: &str, ip: &str, port: &str| {
+        node.run(node.pod(client, probe()).await, &["say", ip, port, "hello"]).await.3
+    };
+    let answers = |name: &str| format!("stdout F {name} heard hello (true), {name} heard hello (true)\n");
+    assert_eq!(say("a", "10.64.0.2", "53").await, answers("first"));
+    assert_eq!(say("b", "10.64.0.3", "53").await, answers("second"));
+    assert_eq!(say("c", "10.96.0.9", "80").await, answers("second"), "through the Service's address");
+    let reach = async |client: &str, ip: &str| node.run(node.pod(client, probe()).await, &["reach", ip, "53"]).await.3;
+    assert_eq!(reach("d", "10.64.0.9").await, "stdout F connection-refused\n", "nobody has that address");
+    assert_eq!(reach("e", "10.64.0.2").await, "stdout F 1 sent\n");
 }
 
 #[tokio::test]

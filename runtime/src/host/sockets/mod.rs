@@ -85,6 +85,11 @@ fn trap(error: ResourceTableError) -> SocketError {
     SocketError::trap(error)
 }
 
+/// A value that must not be zero (`invalid-argument` otherwise).
+fn positive<T: PartialEq + From<u8>>(value: T) -> SocketResult<T> {
+    if value == T::from(0) { Err(ErrorCode::InvalidArgument.into()) } else { Ok(value) }
+}
+
 /// The capability to use the pod's network. Every pod has it; policy is decided per connection.
 pub struct NetworkHandle;
 

@@ -18,7 +18,7 @@ use super::stream::{Connection, Sender};
 use super::wit::network::{ErrorCode, IpAddressFamily, IpSocketAddress};
 use super::wit::tcp::{Host, HostTcpSocket, ShutdownType};
 use super::wit::tcp_create_socket;
-use super::{NetworkHandle, SocketPermit, SocketResult, code, trap};
+use super::{NetworkHandle, SocketPermit, SocketResult, code, positive, trap};
 use crate::wasm::store::State as Instance;
 
 /// What `accept` and `finish-connect` give.
@@ -139,11 +139,6 @@ impl Instance {
         let output = self.table.push_child(output, socket).map_err(trap)?;
         Ok((input, output))
     }
-}
-
-/// A value that must not be zero (`invalid-argument` otherwise).
-fn positive<T: PartialEq + From<u8>>(value: T) -> SocketResult<T> {
-    if value == T::from(0) { Err(ErrorCode::InvalidArgument.into()) } else { Ok(value) }
 }
 
 impl Host for Instance {}

@@ -1,125 +1,346 @@
-//! `wasi:sockets/udp`: not given yet. Creating a socket says `not-supported`, so that programs which merely could use
-//! UDP link and run.
+//! `wasi:sockets/udp`: datagrams in the pod's own port space, through Services, and to hosts outside.
+//!
+//! The states are those of `wit/deps/sockets` (`UdpSocketOperationalSemantics`). A port is taken when it is bound. Hop limit
+//! and buffer sizes are kept and given back; a queue inside this process has no use for them.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use k8w_networking::udp::{Datagram, MAX_DATAGRAM_BYTES, PodSocket};
 use wasmtime::component::Resource;
-use wasmtime_wasi::p2::DynPollable;
+use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
 
+use super::address::family;
 use super::wit::network::{ErrorCode, IpAddressFamily, IpSocketAddress};
 use super::wit::udp::{self, IncomingDatagram, OutgoingDatagram};
 use super::wit::udp_create_socket;
-use super::{NetworkHandle, SocketResult};
-use crate::wasm::store::State;
+use super::{NetworkHandle, SocketError, SocketPermit, SocketResult, code, positive, trap};
+use crate::wasm::store::State as Instance;
 
-/// No socket of this type exists, so none of its functions can be reached with a valid handle.
-pub enum UdpSocket {}
-pub enum IncomingDatagrams {}
-pub enum OutgoingDatagrams {}
+/// Datagrams that one `check-send` permits, and that one `receive` gives at most.
+const BATCH_DATAGRAMS: usize = 16;
 
-const UNSUPPORTED: ErrorCode = ErrorCode::NotSupported;
+/// One UDP socket of a guest.
+pub struct UdpSocket {
+    family: IpAddressFamily,
+    state: State,
+    hop_limit: u8,
+    receive_buffer_bytes: u64,
+    send_buffer_bytes: u64,
+    _permit: SocketPermit,
+}
 
-impl udp_create_socket::Host for State {
-    fn create_udp_socket(&mut self, _family: IpAddressFamily) -> SocketResult<Resource<UdpSocket>> {
-        Err(UNSUPPORTED.into())
+enum State {
+    Unbound,
+    BindStarted(Bound),
+    Bound(Bound),
+}
+
+struct Bound {
+    /// As the guest asked for it (it may be `0.0.0.0`), with the port that it got.
+    local: SocketAddr,
+    /// The only peer, when `stream` was given one.
+    remote: Option<SocketAddr>,
+    socket: Arc<PodSocket>,
+}
+
+/// What arrives at a socket.
+pub struct IncomingDatagrams {
+    socket: Arc<PodSocket>,
+    remote: Option<SocketAddr>,
+    /// Taken from the socket to find out whether `receive` would wait.
+    next: Option<Datagram>,
+}
+
+/// What leaves a socket.
+pub struct OutgoingDatagrams {
+    socket: Arc<PodSocket>,
+    family: IpAddressFamily,
+    remote: Option<SocketAddr>,
+    permitted: usize,
+}
+
+impl IncomingDatagrams {
+    /// Whether the socket listens to where this came from.
+    fn wants(&self, datagram: &Datagram) -> bool {
+        self.remote.is_none_or(|remote| self.socket.peer_of(remote) == datagram.peer)
+    }
+
+    fn take(&mut self) -> Option<Datagram> {
+        if let Some(next) = self.next.take() {
+            return Some(next);
+        }
+        loop {
+            let datagram = self.socket.try_receive()?;
+            if self.wants(&datagram) {
+                return Some(datagram);
+            }
+        }
     }
 }
 
-impl udp::Host for State {}
+#[async_trait::async_trait]
+impl Pollable for IncomingDatagrams {
+    async fn ready(&mut self) {
+        while self.next.is_none() {
+            let datagram = self.socket.receive().await;
+            self.next = Some(datagram).filter(|datagram| self.wants(datagram));
+        }
+    }
+}
 
-impl udp::HostUdpSocket for State {
+#[async_trait::async_trait]
+impl Pollable for OutgoingDatagrams {
+    /// A datagram that finds no room is lost, so that there is nothing to wait for.
+    async fn ready(&mut self) {}
+}
+
+#[async_trait::async_trait]
+impl Pollable for UdpSocket {
+    /// Binding takes no time.
+    async fn ready(&mut self) {}
+}
+
+impl udp_create_socket::Host for Instance {
+    fn create_udp_socket(&mut self, family: IpAddressFamily) -> SocketResult<Resource<UdpSocket>> {
+        let socket = UdpSocket {
+            family,
+            state: State::Unbound,
+            // Linux's own defaults.
+            hop_limit: 64,
+            receive_buffer_bytes: 212_992,
+            send_buffer_bytes: 212_992,
+            _permit: SocketPermit::take(&self.container)?,
+        };
+        self.table.push(socket).map_err(trap)
+    }
+}
+
+impl Instance {
+    fn udp_socket(&mut self, socket: &Resource<UdpSocket>) -> SocketResult<&mut UdpSocket> {
+        self.table.get_mut(socket).map_err(trap)
+    }
+}
+
+impl UdpSocket {
+    fn bound(&mut self) -> SocketResult<&mut Bound> {
+        match &mut self.state {
+            State::Bound(bound) => Ok(bound),
+            State::Unbound | State::BindStarted(_) => Err(ErrorCode::InvalidState.into()),
+        }
+    }
+}
+
+fn check_remote(own: IpAddressFamily, remote: &SocketAddr) -> SocketResult<()> {
+    match family(remote) == own && !remote.ip().is_unspecified() && remote.port() != 0 {
+        true => Ok(()),
+        false => Err(ErrorCode::InvalidArgument.into()),
+    }
+}
+
+impl udp::Host for Instance {}
+
+impl udp::HostUdpSocket for Instance {
     fn start_bind(
         &mut self,
-        _: Resource<UdpSocket>,
-        _: Resource<NetworkHandle>,
-        _: IpSocketAddress,
+        this: Resource<UdpSocket>,
+        network: Resource<NetworkHandle>,
+        local_address: IpSocketAddress,
     ) -> SocketResult<()> {
-        Err(UNSUPPORTED.into())
+        self.table.get(&network).map_err(trap)?;
+        let container = self.container.clone();
+        let socket = self.udp_socket(&this)?;
+        let mut local = SocketAddr::from(local_address);
+        match socket.state {
+            State::Unbound => {}
+            State::BindStarted(_) => return Err(ErrorCode::ConcurrencyConflict.into()),
+            State::Bound(_) => return Err(ErrorCode::InvalidState.into()),
+        }
+        if family(&local) != socket.family {
+            return Err(ErrorCode::InvalidArgument.into());
+        }
+        let ip = local.ip().to_canonical();
+        let (network, pod) = (&container.network, &container.pod);
+        let bound = match ip {
+            ip if ip.is_loopback() => network.bind_udp_loopback(pod, local.port()),
+            ip if ip.is_unspecified() || ip == pod.ip => network.bind_udp(pod, local.port()),
+            _ => return Err(ErrorCode::AddressNotBindable.into()),
+        };
+        let bound = bound.map_err(|error| code(&error))?;
+        local.set_port(bound.local_addr().port());
+        socket.state = State::BindStarted(Bound { local, remote: None, socket: Arc::new(bound) });
+        Ok(())
     }
 
-    fn finish_bind(&mut self, _: Resource<UdpSocket>) -> SocketResult<()> {
-        Err(UNSUPPORTED.into())
+    fn finish_bind(&mut self, this: Resource<UdpSocket>) -> SocketResult<()> {
+        let socket = self.udp_socket(&this)?;
+        match std::mem::replace(&mut socket.state, State::Unbound) {
+            State::BindStarted(bound) => {
+                socket.state = State::Bound(bound);
+                Ok(())
+            }
+            other => {
+                socket.state = other;
+                Err(ErrorCode::NotInProgress.into())
+            }
+        }
     }
 
     fn stream(
         &mut self,
-        _: Resource<UdpSocket>,
-        _: Option<IpSocketAddress>,
+        this: Resource<UdpSocket>,
+        remote_address: Option<IpSocketAddress>,
     ) -> SocketResult<(Resource<IncomingDatagrams>, Resource<OutgoingDatagrams>)> {
-        Err(UNSUPPORTED.into())
+        let socket = self.udp_socket(&this)?;
+        let (family, remote) = (socket.family, remote_address.map(SocketAddr::from));
+        if let Some(remote) = &remote {
+            check_remote(family, remote)?;
+        }
+        let bound = socket.bound()?;
+        // The streams before these must be gone: two readers would take each other's datagrams.
+        if Arc::strong_count(&bound.socket) > 1 {
+            return Err(SocketError::trap(wasmtime::format_err!("a UDP socket has its streams already")));
+        }
+        bound.remote = remote;
+        let shared = bound.socket.clone();
+        let incoming = IncomingDatagrams { socket: shared.clone(), remote, next: None };
+        let outgoing = OutgoingDatagrams { socket: shared, family, remote, permitted: 0 };
+        let incoming = self.table.push_child(incoming, &this).map_err(trap)?;
+        let outgoing = self.table.push_child(outgoing, &this).map_err(trap)?;
+        Ok((incoming, outgoing))
     }
 
-    fn local_address(&mut self, _: Resource<UdpSocket>) -> SocketResult<IpSocketAddress> {
-        Err(UNSUPPORTED.into())
+    fn local_address(&mut self, this: Resource<UdpSocket>) -> SocketResult<IpSocketAddress> {
+        match &self.udp_socket(&this)?.state {
+            State::Bound(bound) => Ok(bound.local.into()),
+            State::BindStarted(_) => Err(ErrorCode::ConcurrencyConflict.into()),
+            State::Unbound => Err(ErrorCode::InvalidState.into()),
+        }
     }
 
-    fn remote_address(&mut self, _: Resource<UdpSocket>) -> SocketResult<IpSocketAddress> {
-        Err(UNSUPPORTED.into())
+    fn remote_address(&mut self, this: Resource<UdpSocket>) -> SocketResult<IpSocketAddress> {
+        let remote = self.udp_socket(&this)?.bound()?.remote;
+        remote.map(Into::into).ok_or_else(|| ErrorCode::InvalidState.into())
     }
 
-    fn address_family(&mut self, socket: Resource<UdpSocket>) -> wasmtime::Result<IpAddressFamily> {
-        match *self.table.get(&socket)? {}
+    fn address_family(&mut self, this: Resource<UdpSocket>) -> wasmtime::Result<IpAddressFamily> {
+        Ok(self.table.get(&this)?.family)
     }
 
-    fn unicast_hop_limit(&mut self, _: Resource<UdpSocket>) -> SocketResult<u8> {
-        Err(UNSUPPORTED.into())
+    fn unicast_hop_limit(&mut self, this: Resource<UdpSocket>) -> SocketResult<u8> {
+        Ok(self.udp_socket(&this)?.hop_limit)
     }
 
-    fn set_unicast_hop_limit(&mut self, _: Resource<UdpSocket>, _: u8) -> SocketResult<()> {
-        Err(UNSUPPORTED.into())
+    fn set_unicast_hop_limit(&mut self, this: Resource<UdpSocket>, value: u8) -> SocketResult<()> {
+        self.udp_socket(&this)?.hop_limit = positive(value)?;
+        Ok(())
     }
 
-    fn receive_buffer_size(&mut self, _: Resource<UdpSocket>) -> SocketResult<u64> {
-        Err(UNSUPPORTED.into())
+    fn receive_buffer_size(&mut self, this: Resource<UdpSocket>) -> SocketResult<u64> {
+        Ok(self.udp_socket(&this)?.receive_buffer_bytes)
     }
 
-    fn set_receive_buffer_size(&mut self, _: Resource<UdpSocket>, _: u64) -> SocketResult<()> {
-        Err(UNSUPPORTED.into())
+    fn set_receive_buffer_size(&mut self, this: Resource<UdpSocket>, value: u64) -> SocketResult<()> {
+        self.udp_socket(&this)?.receive_buffer_bytes = positive(value)?;
+        Ok(())
     }
 
-    fn send_buffer_size(&mut self, _: Resource<UdpSocket>) -> SocketResult<u64> {
-        Err(UNSUPPORTED.into())
+    fn send_buffer_size(&mut self, this: Resource<UdpSocket>) -> SocketResult<u64> {
+        Ok(self.udp_socket(&this)?.send_buffer_bytes)
     }
 
-    fn set_send_buffer_size(&mut self, _: Resource<UdpSocket>, _: u64) -> SocketResult<()> {
-        Err(UNSUPPORTED.into())
+    fn set_send_buffer_size(&mut self, this: Resource<UdpSocket>, value: u64) -> SocketResult<()> {
+        self.udp_socket(&this)?.send_buffer_bytes = positive(value)?;
+        Ok(())
     }
 
-    fn subscribe(&mut self, socket: Resource<UdpSocket>) -> wasmtime::Result<Resource<DynPollable>> {
-        match *self.table.get(&socket)? {}
+    fn subscribe(&mut self, this: Resource<UdpSocket>) -> wasmtime::Result<Resource<DynPollable>> {
+        subscribe(&mut self.table, this)
     }
 
-    fn drop(&mut self, socket: Resource<UdpSocket>) -> wasmtime::Result<()> {
-        match self.table.delete(socket)? {}
+    fn drop(&mut self, this: Resource<UdpSocket>) -> wasmtime::Result<()> {
+        self.table.delete(this)?;
+        Ok(())
     }
 }
 
-impl udp::HostIncomingDatagramStream for State {
-    fn receive(&mut self, _: Resource<IncomingDatagrams>, _: u64) -> SocketResult<Vec<IncomingDatagram>> {
-        Err(UNSUPPORTED.into())
+impl udp::HostIncomingDatagramStream for Instance {
+    fn receive(&mut self, this: Resource<IncomingDatagrams>, max_results: u64) -> SocketResult<Vec<IncomingDatagram>> {
+        let incoming = self.table.get_mut(&this).map_err(trap)?;
+        let most = usize::try_from(max_results).map_or(BATCH_DATAGRAMS, |most| most.min(BATCH_DATAGRAMS));
+        let datagrams = std::iter::from_fn(|| incoming.take()).take(most);
+        let shown = datagrams.map(|datagram| (datagram.bytes, datagram.peer)).collect::<Vec<_>>();
+        // A peer that the guest chose is shown by the address that it gave.
+        let remote = incoming.remote;
+        let shown = shown.into_iter().map(|(bytes, peer)| IncomingDatagram {
+            data: bytes.into(),
+            remote_address: remote.unwrap_or(peer).into(),
+        });
+        Ok(shown.collect())
     }
 
-    fn subscribe(&mut self, stream: Resource<IncomingDatagrams>) -> wasmtime::Result<Resource<DynPollable>> {
-        match *self.table.get(&stream)? {}
+    fn subscribe(&mut self, this: Resource<IncomingDatagrams>) -> wasmtime::Result<Resource<DynPollable>> {
+        subscribe(&mut self.table, this)
     }
 
-    fn drop(&mut self, stream: Resource<IncomingDatagrams>) -> wasmtime::Result<()> {
-        match self.table.delete(stream)? {}
+    fn drop(&mut self, this: Resource<IncomingDatagrams>) -> wasmtime::Result<()> {
+        self.table.delete(this)?;
+        Ok(())
     }
 }
 
-impl udp::HostOutgoingDatagramStream for State {
-    fn check_send(&mut self, _: Resource<OutgoingDatagrams>) -> SocketResult<u64> {
-        Err(UNSUPPORTED.into())
+impl udp::HostOutgoingDatagramStream for Instance {
+    fn check_send(&mut self, this: Resource<OutgoingDatagrams>) -> SocketResult<u64> {
+        let outgoing = self.table.get_mut(&this).map_err(trap)?;
+        outgoing.permitted = BATCH_DATAGRAMS;
+        Ok(BATCH_DATAGRAMS as u64)
     }
 
-    fn send(&mut self, _: Resource<OutgoingDatagrams>, _: Vec<OutgoingDatagram>) -> SocketResult<u64> {
-        Err(UNSUPPORTED.into())
+    fn send(&mut self, this: Resource<OutgoingDatagrams>, datagrams: Vec<OutgoingDatagram>) -> SocketResult<u64> {
+        let outgoing = self.table.get_mut(&this).map_err(trap)?;
+        if datagrams.len() > outgoing.permitted {
+            let why = wasmtime::format_err!("more datagrams are sent than `check-send` permitted");
+            return Err(SocketError::trap(why));
+        }
+        outgoing.permitted = 0;
+        let mut sent = 0;
+        for datagram in datagrams {
+            match outgoing.send(datagram) {
+                Ok(()) => sent += 1,
+                // Those before it are sent; the error comes again with the next call.
+                Err(_) if sent > 0 => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(sent)
     }
 
-    fn subscribe(&mut self, stream: Resource<OutgoingDatagrams>) -> wasmtime::Result<Resource<DynPollable>> {
-        match *self.table.get(&stream)? {}
+    fn subscribe(&mut self, this: Resource<OutgoingDatagrams>) -> wasmtime::Result<Resource<DynPollable>> {
+        subscribe(&mut self.table, this)
     }
 
-    fn drop(&mut self, stream: Resource<OutgoingDatagrams>) -> wasmtime::Result<()> {
-        match self.table.delete(stream)? {}
+    fn drop(&mut self, this: Resource<OutgoingDatagrams>) -> wasmtime::Result<()> {
+        self.table.delete(this)?;
+        Ok(())
+    }
+}
+
+impl OutgoingDatagrams {
+    fn send(&self, datagram: OutgoingDatagram) -> SocketResult<()> {
+        let to = match (datagram.remote_address.map(SocketAddr::from), self.remote) {
+            (None, Some(remote)) => remote,
+            (Some(to), Some(remote)) if to == remote => remote,
+            (Some(to), None) => to,
+            _ => return Err(ErrorCode::InvalidArgument.into()),
+        };
+        check_remote(self.family, &to)?;
+        if datagram.data.len() > MAX_DATAGRAM_BYTES {
+            return Err(ErrorCode::DatagramTooLarge.into());
+        }
+        match self.socket.send(datagram.data.into(), to) {
+            // Only a socket with one peer is told that nobody is there, as on Linux; otherwise the datagram is lost.
+            Err(error) if self.remote.is_none() && error.kind() == std::io::ErrorKind::ConnectionRefused => Ok(()),
+            sent => Ok(sent.map_err(|error| code(&error))?),
+        }
     }
 }

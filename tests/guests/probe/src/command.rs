@@ -22,7 +22,15 @@ impl wasip2::exports::cli::run::Guest for Command {
                     return Err(());
                 }
             }
-            "sockets" => println(&format!("{} sockets, UDP {}", net::count_sockets(), net::udp())),
+            "hear" => {
+                if let Err(code) = net::hear(arg(2), port(3), arg(4), port(5).into()) {
+                    println(code.name());
+                    return Err(());
+                }
+            }
+            "say" => println(&net::say(arg(2), port(3), arg(4))),
+            "reach" => println(&net::reach(arg(2), port(3))),
+            "sockets" => println(&format!("{} sockets", net::count_sockets())),
             "about" => about(),
             "exit" => wasip2::cli::exit::exit(Err(())),
             "sleep" => wasip2::clocks::monotonic_clock::subscribe_duration(u64::MAX / 2).block(),

@@ -8,6 +8,9 @@ use wasip2::sockets::ip_name_lookup::resolve_addresses;
 use wasip2::sockets::network::{ErrorCode, IpAddress, IpAddressFamily, IpSocketAddress, Ipv4SocketAddress};
 use wasip2::sockets::tcp::{ShutdownType, TcpSocket};
 use wasip2::sockets::tcp_create_socket::create_tcp_socket;
+use wasip2::sockets::udp::{
+    IncomingDatagram, IncomingDatagramStream, OutgoingDatagram, OutgoingDatagramStream, UdpSocket,
+};
 use wasip2::sockets::udp_create_socket::create_udp_socket;
 
 /// The addresses of a name, one a line; an error code otherwise.
@@ -99,15 +102,64 @@ pub fn count_sockets() -> usize {
     sockets.len()
 }
 
-/// What UDP says.
-pub fn udp() -> String {
-    match create_udp_socket(IpAddressFamily::Ipv4) {
-        Ok(socket) => {
-            let bound = socket.start_bind(&instance_network(), address("0.0.0.0", 0));
-            format!("{:?}", bound.and_then(|()| socket.stream(None).map(drop)))
+fn bound(ip: &str, port: u16) -> Result<UdpSocket, ErrorCode> {
+    let socket = create_udp_socket(IpAddressFamily::Ipv4)?;
+    socket.start_bind(&instance_network(), address(ip, port))?;
+    socket.finish_bind()?;
+    Ok(socket)
+}
+
+fn receive(incoming: &IncomingDatagramStream) -> Result<IncomingDatagram, ErrorCode> {
+    loop {
+        if let Some(datagram) = incoming.receive(1)?.pop() {
+            return Ok(datagram);
         }
-        Err(code) => code.name().to_owned(),
+        incoming.subscribe().block();
     }
+}
+
+fn send(outgoing: &OutgoingDatagramStream, data: Vec<u8>, to: Option<IpSocketAddress>) -> Result<u64, ErrorCode> {
+    while outgoing.check_send()? == 0 {
+        outgoing.subscribe().block();
+    }
+    outgoing.send(&[OutgoingDatagram { data, remote_address: to }])
+}
+
+/// Answers so many datagrams with the name and what they said.
+pub fn hear(ip: &str, port: u16, name: &str, datagrams: usize) -> Result<(), ErrorCode> {
+    let socket = bound(ip, port)?;
+    let (incoming, outgoing) = socket.stream(None)?;
+    println(&format!("listening on {port}"));
+    for _ in 0..datagrams {
+        let datagram = receive(&incoming)?;
+        let answer = [format!("{name} heard ").as_bytes(), &datagram.data].concat();
+        send(&outgoing, answer, Some(datagram.remote_address))?;
+    }
+    Ok(())
+}
+
+/// Sends a datagram and returns the answer and whether it came from where the question went; an error code otherwise.
+pub fn say(ip: &str, port: u16, text: &str) -> String {
+    let asked = || -> Result<String, ErrorCode> {
+        let socket = bound("0.0.0.0", 0)?;
+        // Once to anybody, and once as a socket with one peer.
+        let mut answers = Vec::new();
+        for peer in [None, Some(address(ip, port))] {
+            let (incoming, outgoing) = socket.stream(peer)?;
+            send(&outgoing, text.into(), peer.is_none().then(|| address(ip, port)))?;
+            let answer = receive(&incoming)?;
+            let same = format!("{:?}", answer.remote_address) == format!("{:?}", address(ip, port));
+            answers.push(format!("{} ({same})", String::from_utf8_lossy(&answer.data)));
+        }
+        Ok(answers.join(", "))
+    };
+    asked().unwrap_or_else(|code| code.name().to_owned())
+}
+
+/// What a socket with one peer is told of its datagrams.
+pub fn reach(ip: &str, port: u16) -> String {
+    let sent = || bound("0.0.0.0", 0)?.stream(Some(address(ip, port))).and_then(|(_, out)| send(&out, vec![0], None));
+    sent().map_or_else(|code| code.name().to_owned(), |sent| format!("{sent} sent"))
 }
 
 pub fn println(line: &str) {

@@ -1,0 +1,82 @@
+//! What a socket remembers of its peers, as connection tracking does for a real one.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Door;
+
+/// Peers of each sort that are remembered. Beyond it the table is emptied of the expired, then of everything.
+const MAX_FLOWS: usize = 1024;
+/// How long a peer is remembered without a datagram (`nf_conntrack_udp_timeout_stream`).
+pub(super) const FLOW_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// A bounded table of peers that forgets.
+pub(super) struct Peers<T>(HashMap<SocketAddr, (T, Instant)>);
+
+impl<T> Default for Peers<T> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<T> Peers<T> {
+    pub fn get(&self, peer: SocketAddr, now: Instant) -> Option<&T> {
+        let (known, last) = self.0.get(&peer)?;
+        (now.saturating_duration_since(*last) < FLOW_TIMEOUT).then_some(known)
+    }
+
+    /// Remembers what stands for a peer, from now on.
+    pub fn set(&mut self, peer: SocketAddr, known: T, now: Instant) {
+        if self.0.len() >= MAX_FLOWS && !self.0.contains_key(&peer) {
+            self.forget(now);
+            if self.0.len() >= MAX_FLOWS {
+                self.0.clear();
+            }
+        }
+        self.0.insert(peer, (known, now));
+    }
+
+    pub fn remove(&mut self, peer: SocketAddr) {
+        self.0.remove(&peer);
+    }
+
+    /// Lets go of those that have been silent for too long.
+    pub fn forget(&mut self, now: Instant) {
+        self.0.retain(|_, (_, last)| now.saturating_duration_since(*last) < FLOW_TIMEOUT);
+    }
+}
+
+/// The peers of one pod's socket.
+#[derive(Default)]
+pub(super) struct Flows {
+    /// The endpoint that each Service's address led to.
+    pub endpoints: Peers<SocketAddr>,
+    /// The Service's address that an endpoint answers for.
+    pub services: Peers<SocketAddr>,
+    /// The socket of the node through which a peer came.
+    pub doors: Peers<Arc<Door>>,
+    /// Peers outside that were sent something: what others outside send is none of the pod's.
+    pub outside: Peers<()>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peers_are_forgotten_after_a_silence_and_never_too_many() {
+        let start = Instant::now();
+        let address = |port: usize| SocketAddr::from(([192, 0, 2, 1], port as u16));
+        let mut peers = Peers::default();
+        peers.set(address(1), 'a', start);
+        assert_eq!(peers.get(address(1), start + FLOW_TIMEOUT / 2), Some(&'a'));
+        assert_eq!(peers.get(address(1), start + FLOW_TIMEOUT), None);
+        for port in 0..2 * MAX_FLOWS {
+            peers.set(address(port), 'b', start);
+            assert!(peers.0.len() <= MAX_FLOWS);
+        }
+        assert_eq!(peers.get(address(2 * MAX_FLOWS - 1), start), Some(&'b'));
+    }
+}

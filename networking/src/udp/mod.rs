@@ -1,0 +1,293 @@
+//! A pod's UDP sockets without a socket: datagrams in this process are handed over whole.
+//!
+//! Two pods can both have port 53, because a port belongs to a pod's address and not to the host. A client that sends to a
+//! Service's address keeps its endpoint while it goes on sending, and sees the answers come from the Service's address.
+//! What goes to hosts outside goes through one real socket, opened for the first such datagram. Datagrams may be lost, as
+//! everywhere: what does not fit into its receiver's buffer is.
+
+mod flows;
+pub(crate) mod node_port;
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+
+use self::flows::Flows;
+use crate::balance::Origin;
+use crate::endpoint::PodIdentity;
+use crate::network::{EPHEMERAL_PORTS, Network, Refused};
+use crate::policy;
+use crate::service::Protocol;
+
+/// Largest payload of a datagram over IPv4 (RFC 768, RFC 791).
+pub const MAX_DATAGRAM_BYTES: usize = 65_507;
+/// Payload that may wait in front of one socket (Linux's `net.core.rmem_default`).
+const RECEIVE_BUFFER_BYTES: usize = 212_992;
+/// Datagrams that may wait in front of one socket, however small.
+const RECEIVE_QUEUE_DATAGRAMS: usize = 1_024;
+/// A pause after a failed receive, which does not pass by trying.
+const FAILURE_PAUSE: Duration = Duration::from_millis(100);
+
+/// A datagram as its receiver sees it.
+#[derive(Clone, Debug)]
+pub struct Datagram {
+    pub bytes: Bytes,
+    /// Where it came from, and where an answer goes.
+    pub peer: SocketAddr,
+    /// The node's own socket that it came in by.
+    door: Option<Arc<Door>>,
+}
+
+/// A real socket to send by, which does not block. (A new one of the runtime's cannot send until it was polled.)
+type Door = std::net::UdpSocket;
+
+/// The sending side of a pod's port.
+#[derive(Clone)]
+pub(crate) struct Queue {
+    owner: IpAddr,
+    /// Bound to the pod's loopback address: only the pod itself is heard.
+    private: bool,
+    datagrams: mpsc::Sender<Datagram>,
+    waiting_bytes: Arc<AtomicUsize>,
+}
+
+impl Queue {
+    fn admits(&self, from: Option<IpAddr>) -> bool {
+        !self.private || from == Some(self.owner)
+    }
+
+    /// Hands a datagram over, or loses it.
+    fn offer(&self, datagram: Datagram) {
+        let length = datagram.bytes.len();
+        let before = self.waiting_bytes.fetch_add(length, Ordering::AcqRel);
+        if before + length > RECEIVE_BUFFER_BYTES || self.datagrams.try_send(datagram).is_err() {
+            self.waiting_bytes.fetch_sub(length, Ordering::AcqRel);
+        }
+    }
+}
+
+/// Every pod's own port space.
+#[derive(Default)]
+pub(crate) struct Ports(RwLock<HashMap<SocketAddr, Queue>>);
+
+impl Ports {
+    fn get(&self, address: SocketAddr) -> Option<Queue> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&address).cloned()
+    }
+
+    fn claim(&self, address: SocketAddr, queue: &Queue) -> bool {
+        match self.0.write().unwrap_or_else(PoisonError::into_inner).entry(address) {
+            Entry::Vacant(free) => {
+                free.insert(queue.clone());
+                true
+            }
+            Entry::Occupied(_) => false,
+        }
+    }
+
+    fn release(&self, address: SocketAddr) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&address);
+    }
+}
+
+/// Where a datagram goes.
+enum Hop {
+    /// To a pod of this node.
+    Pod(Queue),
+    Outside(SocketAddr),
+}
+
+/// A pod's UDP socket. Dropping it gives the port back.
+pub struct PodSocket {
+    network: Arc<Network>,
+    pod: PodIdentity,
+    address: SocketAddr,
+    queue: Queue,
+    incoming: tokio::sync::Mutex<mpsc::Receiver<Datagram>>,
+    flows: Arc<Mutex<Flows>>,
+    /// Real sockets, for IPv4 and IPv6.
+    outside: Mutex<[Option<Outside>; 2]>,
+}
+
+struct Outside {
+    socket: Arc<Door>,
+    _receiving: AbortOnDropHandle<()>,
+}
+
+impl Network {
+    /// Takes a UDP port of the pod's own address; port 0 picks a free one. Errors: `AddrInUse`.
+    pub fn bind_udp(self: &Arc<Self>, pod: &PodIdentity, port: u16) -> io::Result<PodSocket> {
+        self.bind_socket(pod, port, false)
+    }
+
+    /// Likewise on the pod's loopback address: only the pod itself is heard.
+    pub fn bind_udp_loopback(self: &Arc<Self>, pod: &PodIdentity, port: u16) -> io::Result<PodSocket> {
+        self.bind_socket(pod, port, true)
+    }
+
+    fn bind_socket(self: &Arc<Self>, pod: &PodIdentity, port: u16, private: bool) -> io::Result<PodSocket> {
+        let (datagrams, incoming) = mpsc::channel(RECEIVE_QUEUE_DATAGRAMS);
+        let queue = Queue { owner: pod.ip, private, datagrams, waiting_bytes: Arc::default() };
+        let claim = |port| {
+            let address = SocketAddr::new(pod.ip, port);
+            self.udp_ports().claim(address, &queue).then_some(address)
+        };
+        let address = match port {
+            0 => EPHEMERAL_PORTS.clone().find_map(|_| claim(self.ephemeral_port())),
+            port => claim(port),
+        };
+        Ok(PodSocket {
+            address: address.ok_or(io::ErrorKind::AddrInUse)?,
+            network: self.clone(),
+            pod: pod.clone(),
+            queue,
+            incoming: tokio::sync::Mutex::new(incoming),
+            flows: Arc::default(),
+            outside: Mutex::default(),
+        })
+    }
+
+    /// What stands behind an endpoint's address. A pod of this node that has no such port is nothing.
+    fn hop_at(&self, address: SocketAddr) -> Option<Hop> {
+        match self.udp_ports().get(address) {
+            Some(queue) => queue.admits(None).then_some(Hop::Pod(queue)),
+            None => (!self.is_own(address.ip())).then_some(Hop::Outside(address)),
+        }
+    }
+}
+
+impl PodSocket {
+    /// The pod's address and the port that was bound.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The address that a peer at `remote` is seen by: the pod's loopback is its own address.
+    pub fn peer_of(&self, remote: SocketAddr) -> SocketAddr {
+        policy::as_seen_by(Some(&self.pod), remote)
+    }
+
+    /// Sends a datagram of at most [`MAX_DATAGRAM_BYTES`]. That it was sent does not mean that it arrives. Errors:
+    /// `ConnectionRefused` when it is known that nobody is there, and what a real socket gives.
+    pub fn send(&self, bytes: Bytes, remote: SocketAddr) -> io::Result<()> {
+        let now = Instant::now();
+        // A client of the node on the host's loopback is none of the pod's own.
+        let door = self.flows().doors.get(remote, now).cloned();
+        if let Some(door) = door {
+            return door.send_to(&bytes, remote).map(drop);
+        }
+        let remote = self.peer_of(remote);
+        match self.hop(remote, now)? {
+            Hop::Pod(queue) => queue.offer(Datagram { bytes, peer: self.address, door: None }),
+            Hop::Outside(address) => {
+                let socket = self.outside(address)?;
+                self.flows().outside.set(address, (), now);
+                socket.send_to(&bytes, address)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The next datagram, in order of arrival. Cancel safe.
+    pub async fn receive(&self) -> Datagram {
+        let received = self.incoming.lock().await.recv().await;
+        match received {
+            Some(datagram) => self.received(datagram),
+            // This socket holds a sender itself.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The next datagram, if one is there.
+    pub fn try_receive(&self) -> Option<Datagram> {
+        let received = self.incoming.try_lock().ok()?.try_recv().ok()?;
+        Some(self.received(received))
+    }
+
+    fn received(&self, mut datagram: Datagram) -> Datagram {
+        self.queue.waiting_bytes.fetch_sub(datagram.bytes.len(), Ordering::AcqRel);
+        let now = Instant::now();
+        let mut flows = self.flows();
+        if let Some(door) = datagram.door.take() {
+            flows.doors.set(datagram.peer, door, now);
+        } else if let Some(service) = flows.services.get(datagram.peer, now) {
+            datagram.peer = *service;
+        }
+        datagram
+    }
+
+    fn hop(&self, remote: SocketAddr, now: Instant) -> Result<Hop, Refused> {
+        let network = &self.network;
+        let tables = network.load_tables();
+        let own = network.udp_ports().get(remote);
+        let Some(port) = tables.virtual_port(remote, Protocol::Udp).filter(|_| own.is_none()) else {
+            // Who is spoken to directly answers so, though a Service led there before.
+            self.flows().services.remove(remote);
+            return match own {
+                Some(queue) if queue.admits(Some(self.pod.ip)) => Ok(Hop::Pod(queue)),
+                None if network.may_leave(Some(&self.pod), remote) => Ok(Hop::Outside(remote)),
+                _ => Err(Refused::NothingListens(remote)),
+            };
+        };
+        let find = |address| Some((address, network.hop_at(address)?));
+        let known = self.flows().endpoints.get(remote, now).copied();
+        let known = known.filter(|endpoint| port.targets.contains(endpoint)).and_then(find);
+        let chosen = known.or_else(|| network.choose(port, Origin::Internal, Some(self.pod.ip), find));
+        let (endpoint, hop) = chosen.ok_or_else(|| Refused::NoEndpoints { service: port.service.to_string() })?;
+        let mut flows = self.flows();
+        flows.endpoints.set(remote, endpoint, now);
+        flows.services.set(endpoint, remote, now);
+        Ok(hop)
+    }
+
+    fn outside(&self, remote: SocketAddr) -> io::Result<Arc<Door>> {
+        let unspecified: IpAddr =
+            if remote.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let mut all = self.outside.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = &mut all[usize::from(remote.is_ipv6())];
+        if let Some(outside) = place {
+            return Ok(outside.socket.clone());
+        }
+        let socket = Door::bind((unspecified, 0))?;
+        socket.set_nonblocking(true)?;
+        let receiver = UdpSocket::from_std(socket.try_clone()?)?;
+        let receiving = tokio::spawn(receive_outside(receiver, self.queue.clone(), self.flows.clone()));
+        let socket = Arc::new(socket);
+        *place = Some(Outside { socket: socket.clone(), _receiving: AbortOnDropHandle::new(receiving) });
+        Ok(socket)
+    }
+
+    fn flows(&self) -> MutexGuard<'_, Flows> {
+        self.flows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for PodSocket {
+    fn drop(&mut self) {
+        self.network.udp_ports().release(self.address);
+    }
+}
+
+/// Takes in what peers outside answer.
+async fn receive_outside(socket: UdpSocket, queue: Queue, flows: Arc<Mutex<Flows>>) {
+    let mut buffer = vec![0; MAX_DATAGRAM_BYTES];
+    loop {
+        let Ok((length, peer)) = socket.recv_from(&mut buffer).await else {
+            tokio::time::sleep(FAILURE_PAUSE).await;
+            continue;
+        };
+        let known = flows.lock().unwrap_or_else(PoisonError::into_inner).outside.get(peer, Instant::now()).is_some();
+        if known {
+            queue.offer(Datagram { bytes: Bytes::copy_from_slice(&buffer[..length]), peer, door: None });
+        }
+    }
+}
