@@ -137,6 +137,20 @@ fn logs_can_be_followed_to_the_end() {
 }
 
 #[test]
+fn explain_knows_every_kind() {
+    let t = sandbox();
+    let table = t.kubectl.ok(&["api-resources", "--no-headers"]);
+    assert!(table.lines().count() > 60, "{table}");
+    for row in table.lines() {
+        let columns: Vec<&str> = row.split_whitespace().collect();
+        // Short names are not always there: the others are counted from the end.
+        let (name, version, kind) = (columns[0], columns[columns.len() - 3], columns[columns.len() - 1]);
+        let text = t.kubectl.ok(&["explain", name, &format!("--api-version={version}")]);
+        assert!(text.contains(&format!("KIND:       {kind}\n")) && text.contains("FIELDS:"), "{row}: {text}");
+    }
+}
+
+#[test]
 fn explain_knows_fields_and_their_types() {
     let t = sandbox();
     let text = t.kubectl.ok(&["explain", "deployment.spec.strategy.rollingUpdate.maxSurge"]);
