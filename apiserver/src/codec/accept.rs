@@ -65,12 +65,12 @@ impl Accept {
     /// 406 when nothing in it is ours to give.
     pub fn parse(header: Option<&str>, offer: Offer) -> Result<Self, Status> {
         match header.unwrap_or_default() {
-            "" | "*/*" | "application/json" => return Ok(Accept::JSON),
+            "" | "*/*" | "application/json" => Ok(Accept::JSON),
             // What Go clients send.
             "application/vnd.kubernetes.protobuf" | "application/vnd.kubernetes.protobuf,application/json"
                 if offer != Offer::Custom =>
             {
-                return Ok(Accept::PROTOBUF);
+                Ok(Accept::PROTOBUF)
             }
             header => {
                 let mut clauses: Vec<Clause> = header.split(',').filter_map(Clause::parse).collect();

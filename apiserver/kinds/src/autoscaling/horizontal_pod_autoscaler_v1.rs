@@ -103,7 +103,7 @@ impl Conversion for Spelling {
             .map(|metric| to_v1(metric, "target"))
             .collect();
         let current: Vec<Value> = current.into_iter().map(|metric| to_v1(metric, "current")).collect();
-        let some = |values: Vec<Value>| (!values.is_empty()).then(|| Value::Array(values));
+        let some = |values: Vec<Value>| (!values.is_empty()).then_some(Value::Array(values));
         for (key, value) in
             [(METRICS, some(others)), (CURRENT_METRICS, some(current)), (CONDITIONS, conditions), (BEHAVIOR, behavior)]
         {
