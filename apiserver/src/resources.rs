@@ -95,7 +95,7 @@ impl Resource {
     }
 
     /// A stored object as it is served. `key` is its key below the kind.
-    pub fn decode(&self, key: Bytes, stored: &[u8], revision: Revision) -> Result<Record, Corrupt> {
+    pub fn decode(&self, key: Bytes, stored: Bytes, revision: Revision) -> Result<Record, Corrupt> {
         let record = Record::new(key, stored, revision)?;
         match &self.stored_as {
             None => Ok(record),

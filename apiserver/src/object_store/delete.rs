@@ -71,8 +71,7 @@ pub async fn delete_with(write: &mut Write<'_>, options: &DeleteOptions, amend: 
         write.admit(Operation::Delete, &mut nothing, Some(&old)).await?;
         write.admit_validating(Operation::Delete, &mut nothing, Some(&old)).await?;
         let marked = mark(write, options, &old);
-        let done =
-            |json: &Bytes, gone| Ok(Deleted { json: json.clone(), uid: meta::text(&old, "uid").to_string(), gone });
+        let done = |json: Bytes, gone| Ok(Deleted { json, uid: meta::text(&old, "uid").to_string(), gone });
         let amendment = amend(&old)?;
         let (value, mut plan) = match marked {
             Marked::Pending => return done(live.json(), false),
@@ -83,7 +82,7 @@ pub async fn delete_with(write: &mut Write<'_>, options: &DeleteOptions, amend: 
         if write.dry_run {
             return match value {
                 None => done(live.json(), true),
-                Some(stored) => done(&write.written(write.name, &stored, Some(live.revision()))?, false),
+                Some(stored) => done(write.written(write.name, &stored, Some(live.revision()))?, false),
             };
         }
         amendment.into_iter().for_each(|amendment| plan.amend(amendment));
@@ -91,7 +90,7 @@ pub async fn delete_with(write: &mut Write<'_>, options: &DeleteOptions, amend: 
             Committed::At(revision) => {
                 return match value {
                     None => done(live.at_revision(revision).json(), true),
-                    Some(stored) => done(&write.written(write.name, &stored, Some(revision))?, false),
+                    Some(stored) => done(write.written(write.name, &stored, Some(revision))?, false),
                 };
             }
             Committed::Moved(None) => return Err(write.not_found()),

@@ -202,14 +202,15 @@ impl Write<'_> {
 
     /// The object as somebody else just left it.
     fn current(&self, live: &Record, now: &KeyValue) -> Result<Record, Status> {
-        self.resource.decode(live.key().clone(), &now.value, now.mod_revision).map_err(Status::internal)
+        self.resource.decode(live.key().clone(), now.value.clone(), now.mod_revision).map_err(Status::internal)
     }
 
     /// A stored object as it is served at `revision`; without a revision it was not stored.
-    fn written(&self, name: &str, stored: &[u8], revision: Option<Revision>) -> Result<Bytes, Status> {
+    fn written(&self, name: &str, stored: &Bytes, revision: Option<Revision>) -> Result<Bytes, Status> {
         let key = Bytes::copy_from_slice(name.as_bytes());
-        let record = self.resource.decode(key, stored, revision.unwrap_or_default()).map_err(Status::internal)?;
-        Ok(if revision.is_some() { record.json().clone() } else { record.without_version() })
+        let record = self.resource.decode(key, stored.clone(), revision.unwrap_or_default());
+        let record = record.map_err(Status::internal)?;
+        Ok(if revision.is_some() { record.json() } else { record.stored().clone() })
     }
 
     /// The object as it is stored: without its resource version.

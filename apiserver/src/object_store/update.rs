@@ -69,7 +69,7 @@ pub async fn update(write: &mut Write<'_>, mut change: Change<'_>, rules: Rules)
         };
         let pinned = pinned(write, &patched.object, &live, replaces)? || patched.once;
         let Some((new, removed)) = work_out(write, patched, &old, rules).await? else {
-            return Ok(Written { json: live.json().clone(), created: false });
+            return Ok(Written { json: live.json(), created: false });
         };
         match store(write, &live, old, new, removed).await? {
             Stored::Done(json) => return Ok(Written { json, created: false }),

@@ -153,7 +153,7 @@ async fn read_history(
         let (count, behind) = (chunk.items.len(), chunk.remaining);
         start_key = chunk.items.last().map(|last| successor(&last.key));
         for (index, item) in chunk.items.into_iter().enumerate() {
-            let record = resource.decode(item.key.slice(kind.len()..), &item.value, item.mod_revision);
+            let record = resource.decode(item.key.slice(kind.len()..), item.value, item.mod_revision);
             let record = record.map_err(Status::internal)?;
             if !filter.matches(&resource.def, &record) {
                 continue;
@@ -204,8 +204,8 @@ fn encode(resource: &Resource, call: &Call, accept: Accept, page: Page) -> Resul
         }
         (Shape::Object, _) => {
             let items = records.iter().map(|record| match resource.def {
-                Def::BuiltIn(_) => Item::Open(record.list_item()),
-                Def::Custom(_) => Item::Whole(record.json()),
+                Def::BuiltIn(_) => Item::Untyped(record),
+                Def::Custom(_) => Item::Whole(record),
             });
             let list = encode_items(&resource.list_kind, &resource.api_version(), &metadata, items);
             Ok(codec::write_json(format, list))
@@ -215,7 +215,7 @@ fn encode(resource: &Resource, call: &Call, accept: Accept, page: Page) -> Resul
             Ok(protobuf::envelope(codec::META_VERSION, METADATA_LIST, &list).into())
         }
         (Shape::MetadataList, _) => {
-            let items = records.iter().map(|record| Item::Whole(record.metadata_only()));
+            let items = records.iter().map(|record| Item::Metadata(record));
             Ok(codec::write_json(format, encode_items(METADATA_LIST, codec::META_VERSION, &metadata, items)))
         }
         (Shape::Metadata, _) => {
@@ -233,9 +233,30 @@ fn encode(resource: &Resource, call: &Call, accept: Accept, page: Page) -> Resul
 }
 
 enum Item<'a> {
-    Whole(&'a [u8]),
-    /// Without its opening brace.
-    Open(&'a [u8]),
+    Json(&'a [u8]),
+    Whole(&'a Record),
+    /// Without `apiVersion` and `kind`.
+    Untyped(&'a Record),
+    Metadata(&'a Record),
+}
+
+impl Item<'_> {
+    /// About how long it is, written; metadata is often most of what its object is.
+    fn bytes(&self) -> usize {
+        match self {
+            Item::Json(json) => json.len(),
+            Item::Whole(record) | Item::Untyped(record) | Item::Metadata(record) => record.stored().len(),
+        }
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Item::Json(json) => out.extend_from_slice(json),
+            Item::Whole(record) => record.write(out),
+            Item::Untyped(record) => record.write_list_item(out),
+            Item::Metadata(record) => record.write_metadata_only(out),
+        }
+    }
 }
 
 /// A list of objects that are JSON already.
@@ -245,21 +266,16 @@ fn encode_items<'a>(
     metadata: &Value,
     items: impl Iterator<Item = Item<'a>> + Clone,
 ) -> Bytes {
-    let size: usize = items.clone().map(|(Item::Whole(bytes) | Item::Open(bytes))| bytes.len() + 2).sum();
+    const AROUND_ITEM_BYTES: usize = 42;
+    let size: usize = items.clone().map(|item| item.bytes() + AROUND_ITEM_BYTES).sum();
     let head = format!(r#"{{"kind":"{kind}","apiVersion":"{api_version}","metadata":{metadata},"items":["#);
-    let mut out = Vec::with_capacity(head.len() + size + 2);
+    let mut out = Vec::with_capacity(head.len() + size);
     out.extend_from_slice(head.as_bytes());
     for (index, item) in items.enumerate() {
         if index > 0 {
             out.push(b',');
         }
-        match item {
-            Item::Whole(bytes) => out.extend_from_slice(bytes),
-            Item::Open(bytes) => {
-                out.push(b'{');
-                out.extend_from_slice(bytes);
-            }
-        }
+        item.write(&mut out);
     }
     out.extend_from_slice(b"]}");
     out.into()
@@ -270,7 +286,7 @@ pub fn encode_written(resource: &Resource, format: Format, revision: Revision, o
     let metadata = json!({"resourceVersion": revision.to_string()});
     let (kind, version) = (&resource.list_kind, resource.api_version());
     if format != Format::Protobuf {
-        let items = objects.iter().map(|json| Item::Whole(json));
+        let items = objects.iter().map(|json| Item::Json(json));
         return codec::write_json(format, encode_items(kind, &version, &metadata, items));
     }
     let message = |json: &Bytes| {

@@ -171,7 +171,7 @@ pub fn answer_record(call: &Call, resource: &Resource, record: &Record) -> Answe
         (Format::Protobuf, Shape::Metadata) => {
             protobuf(codec::META_VERSION, codec::PARTIAL_OBJECT_METADATA, record.metadata_only_protobuf())
         }
-        _ => answer_accepted(call, resource, accept, StatusCode::OK, record.json().clone()),
+        _ => answer_accepted(call, resource, accept, StatusCode::OK, record.json()),
     }
 }
 

@@ -13,7 +13,9 @@ use crate::resources::Resource;
 use crate::routes::Answer;
 use crate::status::Status;
 use crate::table::{self, Include};
-use crate::watch_cache::{self, Delivery, EventType, Record, Subscription, WatchCache, frame, frame_object};
+use crate::watch_cache::{
+    self, Delivery, EventType, Record, Subscription, WatchCache, frame, frame_metadata, frame_object,
+};
 use bytes::{Bytes, BytesMut};
 use futures::stream;
 use http::{HeaderValue, Response, header};
@@ -212,9 +214,9 @@ struct Encoder {
 }
 
 impl Encoder {
-    fn event(&mut self, (change, event): &Delivery) -> Bytes {
-        match (self.accept.shape, change.object(*event)) {
-            (Shape::Object, _) => change.frame(*event, self.accept.format, &self.resource.def),
+    fn event(&mut self, (notice, event): &Delivery) -> Bytes {
+        match (self.accept.shape, notice.change.object(*event)) {
+            (Shape::Object, _) => notice.frame(*event, self.accept.format, &self.resource.def),
             (_, Some(record)) => self.object(*event, record),
             (_, None) => Bytes::new(),
         }
@@ -228,7 +230,7 @@ impl Encoder {
                 let body = protobuf::envelope(codec::META_VERSION, codec::PARTIAL_OBJECT_METADATA, message);
                 self.frame(event.name(), &body)
             }
-            (Shape::Metadata | Shape::MetadataList, _) => self.frame(event.name(), record.metadata_only()),
+            (Shape::Metadata | Shape::MetadataList, _) => frame_metadata(event, record),
             (Shape::Table, _) => {
                 let metadata = json!({"resourceVersion": record.revision().to_string()});
                 let table = self.table(vec![record.value()], metadata);

@@ -1,6 +1,6 @@
 //! One change of one object, as watchers see it.
 
-use super::record::Record;
+use super::record::{Record, VERSION_BYTES};
 use bytes::Bytes;
 use k8w_kinds::KindDef;
 use k8w_kinds::schema::{Format, protobuf};
@@ -35,7 +35,7 @@ impl EventType {
     }
 }
 
-/// A change of one object. Encodings are made once and shared by all watchers.
+/// A change of one object.
 #[derive(Debug)]
 pub struct Change {
     pub revision: Revision,
@@ -44,17 +44,11 @@ pub struct Change {
     pub current: Option<Arc<Record>>,
     /// The last state, at the revision of the change: what DELETED events show.
     gone: OnceLock<Arc<Record>>,
-    frames: Frames,
-    protobuf_frames: OnceLock<Box<Frames>>,
 }
-
-/// The event of each type, as it is sent.
-type Frames = [OnceLock<Bytes>; 3];
 
 impl Change {
     pub fn new(revision: Revision, previous: Option<Arc<Record>>, current: Option<Arc<Record>>) -> Self {
-        let (gone, protobuf_frames) = (OnceLock::new(), OnceLock::new());
-        Change { revision, previous, current, gone, frames: Default::default(), protobuf_frames }
+        Change { revision, previous, current, gone: OnceLock::new() }
     }
 
     /// The object that an event of this type shows.
@@ -68,19 +62,37 @@ impl Change {
         }
     }
 
+    /// About how much memory the change keeps alive on its own.
+    pub fn size_bytes(&self) -> usize {
+        self.current.as_ref().or(self.previous.as_ref()).map_or(0, |record| record.stored().len())
+    }
+}
+
+/// A change on its way to watchers. Its encodings are made once, shared by all of them, and gone when the last has sent it.
+#[derive(Debug)]
+pub struct Notice {
+    pub change: Arc<Change>,
+    frames: Frames,
+    protobuf_frames: Frames,
+}
+
+/// The event of each type, as it is sent.
+type Frames = [OnceLock<Bytes>; 3];
+
+impl Notice {
+    pub fn new(change: Arc<Change>) -> Arc<Self> {
+        Arc::new(Notice { change, frames: Default::default(), protobuf_frames: Default::default() })
+    }
+
     /// The event as it stands in a watch stream of whole objects.
     pub fn frame(&self, event: EventType, format: Format, def: &KindDef) -> Bytes {
         let frames = match format {
-            Format::Protobuf => self.protobuf_frames.get_or_init(Box::default),
+            Format::Protobuf => &self.protobuf_frames,
             Format::Json | Format::Yaml => &self.frames,
         };
-        let made = || self.object(event).map(|record| frame_object(event, format, record, def)).unwrap_or_default();
+        let made =
+            || self.change.object(event).map(|record| frame_object(event, format, record, def)).unwrap_or_default();
         frames[event as usize].get_or_init(made).clone()
-    }
-
-    /// About how much memory the change keeps alive on its own.
-    pub fn size_bytes(&self) -> usize {
-        self.current.as_ref().or(self.previous.as_ref()).map_or(0, |record| record.json().len())
     }
 }
 
@@ -91,20 +103,33 @@ pub fn frame_object(event: EventType, format: Format, record: &Record, def: &Kin
             let body = protobuf::envelope(&def.api_version(), &def.kind, record.protobuf(def));
             frame(event.name(), format, &body)
         }
-        Format::Json | Format::Yaml => frame(event.name(), format, record.json()),
+        Format::Json | Format::Yaml => {
+            line(event.name(), record.stored().len() + VERSION_BYTES, |out| record.write(out))
+        }
     }
+}
+
+/// Nothing but an object's metadata in an event of a watch stream of JSON.
+pub fn frame_metadata(event: EventType, record: &Record) -> Bytes {
+    line(event.name(), record.stored().len(), |out| record.write_metadata_only(out))
 }
 
 /// An event of a watch stream. `object` is in the stream's format; YAML is never streamed.
 pub fn frame(name: &str, format: Format, object: &[u8]) -> Bytes {
-    if format == Format::Protobuf {
-        return protobuf::watch_frame(name, object).into();
+    match format {
+        Format::Protobuf => protobuf::watch_frame(name, object).into(),
+        Format::Json | Format::Yaml => line(name, object.len(), |out| out.extend_from_slice(object)),
     }
-    let mut line = Vec::with_capacity(object.len() + name.len() + 24);
+}
+
+/// One line of a watch stream of JSON, for an object of about `bytes`.
+fn line(name: &str, bytes: usize, object: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+    const AROUND_BYTES: usize = 24;
+    let mut line = Vec::with_capacity(bytes + name.len() + AROUND_BYTES);
     line.extend_from_slice(b"{\"type\":\"");
     line.extend_from_slice(name.as_bytes());
     line.extend_from_slice(b"\",\"object\":");
-    line.extend_from_slice(object);
+    object(&mut line);
     line.extend_from_slice(b"}\n");
     line.into()
 }

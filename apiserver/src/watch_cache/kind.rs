@@ -1,6 +1,6 @@
 //! The objects of one kind: the newest state, a window of its history, and who watches it.
 
-use super::change::{Change, EventType};
+use super::change::{Change, EventType, Notice};
 use super::record::Record;
 use super::subscription::{Delivery, Subscription};
 use crate::resources::Def;
@@ -156,8 +156,11 @@ impl KindCache {
             From::After(revision) => {
                 let start = state.history.partition_point(|change| change.revision <= revision);
                 let missed = state.history.range(start..).cloned();
-                backlog
-                    .extend(missed.filter_map(|change| concerns(kind, &filter, &change).map(|event| (change, event))));
+                backlog.extend(
+                    missed.filter_map(|change| {
+                        concerns(kind, &filter, &change).map(|event| (Notice::new(change), event))
+                    }),
+                );
             }
         }
         let id = state.next_watcher;
@@ -251,11 +254,13 @@ impl State {
 
     /// Hands the change to every watcher that it concerns; those that cannot take it are closed.
     fn offer(&mut self, change: &Arc<Change>) {
+        let mut notice: Option<Arc<Notice>> = None;
         let mut closed: Vec<(Route, u64)> = Vec::new();
         for route in self.routes(change) {
             for watcher in self.watchers.get(&route).into_iter().flatten() {
                 let Some(event) = concerns(&watcher.def, &watcher.filter, change) else { continue };
-                if watcher.sender.try_send((change.clone(), event)).is_err() {
+                let notice = notice.get_or_insert_with(|| Notice::new(change.clone()));
+                if watcher.sender.try_send((notice.clone(), event)).is_err() {
                     closed.push((route.clone(), watcher.id));
                 }
             }

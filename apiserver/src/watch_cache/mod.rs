@@ -14,7 +14,7 @@ mod progress;
 mod record;
 mod subscription;
 
-pub use change::{Change, EventType, frame, frame_object};
+pub use change::{Change, EventType, Notice, frame, frame_metadata, frame_object};
 pub use kind::{From, KindCache};
 pub use record::{Corrupt, Record, encode};
 pub use subscription::{Delivery, Subscription};
@@ -129,7 +129,7 @@ impl WatchCache {
             start_key = page.items.last().map(|last| successor(&last.key));
             for item in page.items {
                 let Some((prefix, key)) = split_key(&item.key) else { continue };
-                if let Some(record) = read_record(key.clone(), &item.value, item.mod_revision) {
+                if let Some(record) = read_record(key.clone(), item.value, item.mod_revision) {
                     kinds.entry(prefix.to_string()).or_default().insert(key, record);
                 }
             }
@@ -168,7 +168,7 @@ impl WatchCache {
             Event::Delete { key, .. } => (key, None),
         };
         let Some((prefix, below)) = split_key(&key) else { return };
-        let record = value.and_then(|value| read_record(below.clone(), &value, revision));
+        let record = value.and_then(|value| read_record(below.clone(), value, revision));
         self.kind_below(prefix).apply(revision, &below, record);
     }
 }
@@ -197,7 +197,7 @@ async fn follow(cache: std::sync::Weak<WatchCache>, mut changes: Changes) {
     }
 }
 
-fn read_record(key: Bytes, value: &[u8], revision: Revision) -> Option<Arc<Record>> {
+fn read_record(key: Bytes, value: Bytes, revision: Revision) -> Option<Arc<Record>> {
     match Record::new(key, value, revision) {
         Ok(record) => Some(Arc::new(record)),
         Err(error) => {

@@ -1,30 +1,34 @@
 //! One object at one revision, as it is served.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use k8w_kinds::kind::{Conversion, KindDef};
 use k8w_kinds::schema::protobuf;
 use k8w_storage::datastore::Revision;
 use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::sync::OnceLock;
 
-/// What precedes the spliced-in resource version.
-const VERSION_OPEN: &[u8] = b"\"resourceVersion\":\"";
+/// About how much room a resource version takes.
+pub(super) const VERSION_BYTES: usize = 40;
 const METADATA_OPEN: &[u8] = b"\"metadata\":{";
 
-/// An object as stored, with the revision it was stored at spliced in as `metadata.resourceVersion`.
+/// An object as stored, and the revision it was stored at, which is written into it as `metadata.resourceVersion` when it
+/// is served.
 ///
-/// Serving it costs a reference count; everything else that is asked of it is worked out once, when first asked.
+/// The bytes are the datastore's own, so that an object is in memory once; serving it as JSON is one copy of them.
+/// Everything else that is asked of it again and again is worked out once, when first asked.
 #[derive(Debug)]
 pub struct Record {
     /// `namespace/name`, or `name` for cluster-scoped kinds.
     key: Bytes,
     namespace_len: usize,
     revision: Revision,
-    json: Bytes,
-    /// Where in `json` the digits of the resource version start.
-    version_at: usize,
+    stored: Bytes,
+    /// Where in `stored` the members of `metadata` start.
+    metadata_at: usize,
     labels: OnceLock<BTreeMap<String, String>>,
     /// The kind's selectable fields, in the order of `KindDef::selectable_fields`.
     fields: OnceLock<Vec<String>>,
@@ -36,7 +40,6 @@ pub struct Record {
 #[derive(Debug, Default)]
 struct Encodings {
     protobuf: OnceLock<Bytes>,
-    metadata_only: OnceLock<Bytes>,
     metadata_only_protobuf: OnceLock<Bytes>,
 }
 
@@ -49,57 +52,29 @@ pub struct Corrupt {
 
 impl Record {
     /// `stored` is the object without a resource version, its `metadata` before anything but `apiVersion` and `kind`.
-    pub fn new(key: Bytes, stored: &[u8], revision: Revision) -> Result<Self, Corrupt> {
-        let Some(at) = find(stored, METADATA_OPEN).map(|at| at + METADATA_OPEN.len()) else {
+    pub fn new(key: Bytes, stored: Bytes, revision: Revision) -> Result<Self, Corrupt> {
+        let Some(at) = find(&stored, METADATA_OPEN) else {
             return Err(Corrupt { key: String::from_utf8_lossy(&key).into() });
         };
-        Ok(Self::splice(key, &stored[..at], revision, &stored[at..]))
+        Ok(Self::of(key, stored, at + METADATA_OPEN.len(), revision))
     }
 
     /// The same object with another resource version: what a deletion event shows.
     pub fn at_revision(&self, revision: Revision) -> Self {
-        let (head, tail) = self.around_version();
-        Self::splice(self.key.clone(), head, revision, tail)
+        Self::of(self.key.clone(), self.stored.clone(), self.metadata_at, revision)
     }
 
-    /// What stands before and after the resource version.
-    fn around_version(&self) -> (&[u8], &[u8]) {
-        let rest = &self.json[self.version_at..];
-        let close = rest.iter().position(|byte| *byte == b'"').unwrap_or(0);
-        let tail = &rest[close + 1..];
-        (&self.json[..self.version_at - VERSION_OPEN.len()], tail.strip_prefix(b",").unwrap_or(tail))
+    fn of(key: Bytes, stored: Bytes, metadata_at: usize, revision: Revision) -> Self {
+        let namespace_len = key.iter().position(|byte| *byte == b'/').unwrap_or(0);
+        let (labels, fields, encodings) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        Record { key, namespace_len, revision, stored, metadata_at, labels, fields, encodings }
     }
 
     /// The same object in another kind's spelling.
     pub fn converted(&self, conversion: &dyn Conversion) -> Result<Self, Corrupt> {
-        let mut object = self.value();
-        if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
-            metadata.remove("resourceVersion");
-        }
+        let mut object: Value = serde_json::from_slice(&self.stored).unwrap_or_default();
         conversion.to_served(&mut object);
-        Record::new(self.key.clone(), &encode(&object), self.revision)
-    }
-
-    fn splice(key: Bytes, head: &[u8], revision: Revision, tail: &[u8]) -> Self {
-        let digits = revision.to_string();
-        let mut json = BytesMut::with_capacity(head.len() + VERSION_OPEN.len() + digits.len() + 2 + tail.len());
-        json.extend_from_slice(head);
-        json.extend_from_slice(VERSION_OPEN);
-        let version_at = json.len();
-        json.extend_from_slice(digits.as_bytes());
-        json.extend_from_slice(if tail.first() == Some(&b'}') { b"\"" } else { b"\"," });
-        json.extend_from_slice(tail);
-        let namespace_len = key.iter().position(|byte| *byte == b'/').unwrap_or(0);
-        Record {
-            key,
-            namespace_len,
-            revision,
-            json: json.freeze(),
-            version_at,
-            labels: OnceLock::new(),
-            fields: OnceLock::new(),
-            encodings: OnceLock::new(),
-        }
+        Record::new(self.key.clone(), encode(&object).into(), self.revision)
     }
 
     /// `namespace/name`, or `name` for cluster-scoped kinds.
@@ -122,35 +97,83 @@ impl Record {
         self.revision
     }
 
-    /// The object as JSON.
-    pub fn json(&self) -> &Bytes {
-        &self.json
+    /// The object as it is stored: without a resource version.
+    pub fn stored(&self) -> &Bytes {
+        &self.stored
     }
 
-    /// The object without a resource version: what was not stored has none.
-    pub fn without_version(&self) -> Bytes {
-        let (head, tail) = self.around_version();
-        [head, tail].concat().into()
+    /// The object as JSON, made anew.
+    pub fn json(&self) -> Bytes {
+        let mut json = Vec::with_capacity(self.stored.len() + VERSION_BYTES);
+        self.write(&mut json);
+        json.into()
+    }
+
+    /// Writes the object as JSON.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.stored[..self.metadata_at]);
+        self.write_from_version(out, &self.stored[self.metadata_at..]);
+    }
+
+    /// Writes the object as it appears in lists of built-in kinds: without `apiVersion` and `kind`.
+    pub fn write_list_item(&self, out: &mut Vec<u8>) {
+        out.push(b'{');
+        out.extend_from_slice(METADATA_OPEN);
+        self.write_from_version(out, &self.stored[self.metadata_at..]);
+    }
+
+    /// Writes the object as `meta.k8s.io/v1` PartialObjectMetadata.
+    pub fn write_metadata_only(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(br#"{"apiVersion":"meta.k8s.io/v1","kind":"PartialObjectMetadata","metadata":{"#);
+        self.write_from_version(out, self.stored_metadata().get(1..).unwrap_or(b"}"));
+        out.push(b'}');
+    }
+
+    /// Writes the resource version, and `rest`, which begins with the other members of `metadata`.
+    fn write_from_version(&self, out: &mut Vec<u8>, rest: &[u8]) {
+        let end = if rest.first() == Some(&b'}') { "\"" } else { "\"," };
+        // Writing to memory cannot fail.
+        let _ = write!(out, "\"resourceVersion\":\"{}{end}", self.revision);
+        out.extend_from_slice(rest);
+    }
+
+    /// `metadata` as stored, from brace to brace; empty if what was stored is not JSON.
+    fn stored_metadata(&self) -> &[u8] {
+        let mut values = self.from_metadata().into_iter::<&RawValue>();
+        values.next().and_then(Result::ok).map_or(&[], |metadata| metadata.get().as_bytes())
+    }
+
+    /// Reads `metadata` without what follows it.
+    fn from_metadata(&self) -> serde_json::Deserializer<serde_json::de::SliceRead<'_>> {
+        serde_json::Deserializer::from_slice(&self.stored[self.metadata_at - 1..])
     }
 
     /// The object, parsed anew; null if what was stored is not JSON.
     pub fn value(&self) -> Value {
-        serde_json::from_slice(&self.json).unwrap_or_default()
+        let mut value: Value = serde_json::from_slice(&self.stored).unwrap_or_default();
+        if let Some(metadata) = value.get_mut("metadata") {
+            self.set_version(metadata);
+        }
+        value
+    }
+
+    fn set_version(&self, metadata: &mut Value) {
+        if let Value::Object(metadata) = metadata {
+            metadata.insert("resourceVersion".into(), self.revision.to_string().into());
+        }
     }
 
     pub fn labels(&self) -> &BTreeMap<String, String> {
-        #[derive(Default, Deserialize)]
-        struct Head {
-            #[serde(default)]
-            metadata: Metadata,
-        }
         #[derive(Default, Deserialize)]
         struct Metadata {
             #[serde(default)]
             labels: Option<BTreeMap<String, String>>,
         }
         self.labels.get_or_init(|| {
-            serde_json::from_slice::<Head>(&self.json).ok().and_then(|head| head.metadata.labels).unwrap_or_default()
+            Metadata::deserialize(&mut self.from_metadata())
+                .ok()
+                .and_then(|metadata| metadata.labels)
+                .unwrap_or_default()
         })
     }
 
@@ -169,11 +192,6 @@ impl Record {
         fields.get(index).map(String::as_str)
     }
 
-    /// The object as it appears in lists of built-in kinds: without `apiVersion` and `kind`. To be written after a `{`.
-    pub fn list_item(&self) -> &[u8] {
-        &self.json[self.version_at - VERSION_OPEN.len() - METADATA_OPEN.len()..]
-    }
-
     fn encodings(&self) -> &Encodings {
         self.encodings.get_or_init(Box::default)
     }
@@ -184,24 +202,14 @@ impl Record {
         self.encodings().protobuf.get_or_init(message)
     }
 
-    /// The object as `meta.k8s.io/v1` PartialObjectMetadata.
-    pub fn metadata_only(&self) -> &Bytes {
-        self.encodings().metadata_only.get_or_init(|| {
-            let partial = serde_json::json!({
-                "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": self.metadata(),
-            });
-            serde_json::to_vec(&partial).unwrap_or_default().into()
-        })
-    }
-
-    /// The protobuf message of the same, without an envelope.
+    /// The protobuf message of `meta.k8s.io/v1` PartialObjectMetadata, without an envelope.
     pub fn metadata_only_protobuf(&self) -> &Bytes {
-        let message = || protobuf::metadata_only(&self.metadata()).into();
+        let message = || {
+            let mut metadata = serde_json::from_slice(self.stored_metadata()).unwrap_or_default();
+            self.set_version(&mut metadata);
+            protobuf::metadata_only(&metadata).into()
+        };
         self.encodings().metadata_only_protobuf.get_or_init(message)
-    }
-
-    fn metadata(&self) -> Value {
-        self.value().get_mut("metadata").map(Value::take).unwrap_or_default()
     }
 }
 
@@ -213,10 +221,12 @@ fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
 
 /// Encodes an object for the store: as JSON that starts with `apiVersion`, `kind` and `metadata`, so that the resource
 /// version (which must not be in it) can be spliced in without parsing.
-pub fn encode(object: &Value) -> Vec<u8> {
+///
+/// What is returned lives as long as the object: it has no room to spare.
+pub fn encode(object: &Value) -> Box<[u8]> {
     const FIRST: [&str; 3] = ["apiVersion", "kind", "metadata"];
     let mut out = Vec::with_capacity(1024);
-    let Some(fields) = object.as_object() else { return out };
+    let Some(fields) = object.as_object() else { return out.into() };
     let first = FIRST.iter().filter_map(|name| fields.get_key_value(*name));
     let rest = fields.iter().filter(|(name, _)| !FIRST.contains(&name.as_str()));
     for (name, value) in first.chain(rest) {
@@ -227,7 +237,7 @@ pub fn encode(object: &Value) -> Vec<u8> {
         let _ = serde_json::to_writer(&mut out, value);
     }
     out.push(b'}');
-    out
+    out.into()
 }
 
 #[cfg(test)]
@@ -236,8 +246,12 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
+    fn parsed(json: &[u8]) -> Value {
+        serde_json::from_slice(json).unwrap()
+    }
+
     fn record(object: &Value, revision: Revision) -> Record {
-        Record::new(Bytes::from_static(b"default/x"), &encode(object), revision).unwrap()
+        Record::new(Bytes::from_static(b"default/x"), encode(object).into(), revision).unwrap()
     }
 
     #[test]
@@ -249,7 +263,7 @@ mod tests {
 
     #[test]
     fn an_object_without_metadata_is_refused() {
-        assert!(Record::new(Bytes::from_static(b"x"), b"{}", 1).is_err());
+        assert!(Record::new(Bytes::from_static(b"x"), Bytes::from_static(b"{}"), 1).is_err());
     }
 
     proptest! {
@@ -267,10 +281,19 @@ mod tests {
                 let record = record(&expected, revision);
                 expected["metadata"]["resourceVersion"] = json!(revision.to_string());
                 prop_assert_eq!(record.value(), expected.clone());
+                prop_assert_eq!(parsed(&record.json()), expected.clone());
+                let (mut item, mut partial) = (Vec::new(), Vec::new());
+                record.write_list_item(&mut item);
+                prop_assert_eq!(&parsed(&item)["metadata"], &expected["metadata"]);
+                prop_assert!(parsed(&item).get("kind").is_none());
+                record.write_metadata_only(&mut partial);
+                prop_assert_eq!(parsed(&partial), json!({
+                    "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": expected["metadata"],
+                }));
                 expected["metadata"]["resourceVersion"] = json!(later.to_string());
                 prop_assert_eq!(record.at_revision(later).value(), expected.clone());
                 expected["metadata"].as_object_mut().unwrap().remove("resourceVersion");
-                prop_assert_eq!(serde_json::from_slice::<Value>(&record.without_version()).unwrap(), expected);
+                prop_assert_eq!(parsed(record.stored()), expected);
             }
         }
     }

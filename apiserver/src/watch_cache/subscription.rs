@@ -1,6 +1,6 @@
 //! One watcher's end of the cache.
 
-use super::change::{Change, EventType};
+use super::change::{EventType, Notice};
 use super::kind::Place;
 use super::record::Record;
 use k8w_storage::datastore::Revision;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 /// A change, and what it means to the watcher that gets it.
-pub type Delivery = (Arc<Change>, EventType);
+pub type Delivery = (Arc<Notice>, EventType);
 
 /// What a watcher reads from. Dropping it ends the watch.
 pub struct Subscription {

@@ -175,6 +175,6 @@ impl Identity {
         struct Object {
             metadata: Identity,
         }
-        serde_json::from_slice::<Object>(record.json()).unwrap_or_default().metadata
+        serde_json::from_slice::<Object>(record.stored()).unwrap_or_default().metadata
     }
 }
