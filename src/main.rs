@@ -5,6 +5,7 @@ mod compose;
 mod data_dir;
 mod foreign_tls;
 mod kubeconfig;
+mod memory;
 mod progress;
 
 use std::process::ExitCode;
@@ -12,6 +13,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    memory::bound_arenas();
     match commands::Cli::parse().run() {
         Ok(code) => code,
         Err(error) => {

@@ -52,7 +52,8 @@ pub fn reconcile(namespace: &Arc<Namespace>, world: &World, now: Timestamp) -> P
         return plan;
     }
     let name = namespace.metadata.name.as_deref().unwrap_or_default();
-    let content = Content::of(name, world);
+    let objects = world.in_namespace(name);
+    let content = Content::of(&objects);
     // Pods first: what they use must not vanish under them (KEP-5080).
     let pods_only = content.left.get(&PODS).copied().unwrap_or(0) > 0;
     let resources = world.resources.iter().filter(|r| r.namespaced && (!pods_only || **r == PODS));
@@ -90,9 +91,9 @@ struct Content<'a> {
 }
 
 impl<'a> Content<'a> {
-    fn of(namespace: &str, world: &'a World) -> Self {
+    fn of(objects: &'a [Object]) -> Self {
         let mut content = Self { left: BTreeMap::new(), untouched: Vec::new(), finalizers: BTreeMap::new() };
-        for object in world.graph.in_namespace(namespace) {
+        for object in objects {
             let resource = object.resource();
             *content.left.entry(resource).or_default() += 1;
             if !is_deleting(object.meta()) && !content.untouched.contains(&resource) {

@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use super::{Delta, Object};
 
-/// Objects by uid and by namespace, and the dependents that name them as owners, whether the owner exists or not.
+/// Objects by uid, and the dependents that name them as owners, whether the owner exists or not.
 #[derive(Default)]
 pub struct Graph {
     objects: HashMap<Arc<str>, Object>,
-    namespaces: HashMap<Arc<str>, BTreeSet<Arc<str>>>,
     dependents: HashMap<Arc<str>, BTreeSet<Arc<str>>>,
 }
 
@@ -21,11 +20,6 @@ impl Graph {
     /// Objects that name `uid` among their owners.
     pub fn dependents(&self, uid: &str) -> impl Iterator<Item = &Object> {
         self.dependents.get(uid).into_iter().flatten().filter_map(|uid| self.objects.get(uid))
-    }
-
-    /// Every object of a namespace, of whatever kind.
-    pub fn in_namespace(&self, namespace: &str) -> impl Iterator<Item = &Object> {
-        self.namespaces.get(namespace).into_iter().flatten().filter_map(|uid| self.objects.get(uid))
     }
 
     pub fn len(&self) -> usize {
@@ -51,7 +45,7 @@ impl Graph {
     }
 
     /// Puts a newer state of an object in place of the one that is known, if its owners are the same; most changes leave
-    /// them alone. An object never changes its namespace.
+    /// them alone.
     fn replace(&mut self, object: &Object) -> bool {
         let Some(known) = self.objects.get_mut(object.uid()) else { return false };
         let same = known.meta().owner_references == object.meta().owner_references;
@@ -66,9 +60,6 @@ impl Graph {
         for owner in object.meta().owner_references.iter().flatten() {
             self.dependents.entry(owner.uid.as_str().into()).or_default().insert(uid.clone());
         }
-        if let Some(namespace) = object.meta().namespace.as_deref() {
-            self.namespaces.entry(namespace.into()).or_default().insert(uid.clone());
-        }
         self.objects.insert(uid, object.clone());
     }
 
@@ -76,9 +67,6 @@ impl Graph {
         let Some(object) = self.objects.remove(uid) else { return };
         for owner in object.meta().owner_references.iter().flatten() {
             remove_from(&mut self.dependents, &owner.uid, uid);
-        }
-        if let Some(namespace) = object.meta().namespace.as_deref() {
-            remove_from(&mut self.namespaces, namespace, uid);
         }
     }
 }

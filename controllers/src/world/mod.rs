@@ -130,6 +130,19 @@ macro_rules! world {
                 $(self.$field.synced())&&*
             }
 
+            /// Every object of a namespace, of whatever kind. A kind of which only one name has a store is in `others`.
+            pub fn in_namespace(&self, namespace: &str) -> Vec<Object> {
+                let mut found: Vec<Object> = Vec::new();
+                $({
+                    let limited_to: Option<&str> = world!(@name $($name)?);
+                    if limited_to.is_none() {
+                        found.extend(self.$field.in_namespace(namespace).cloned().map(Object::$kind));
+                    }
+                })*
+                found.extend(self.others.values().flat_map(|o| o.in_namespace(namespace)).cloned().map(Object::Bare));
+                found
+            }
+
             /// Takes in a change and says what it did, object by object.
             pub fn apply(&mut self, change: Change) -> Vec<Delta> {
                 let mut deltas = Vec::new();

@@ -60,7 +60,8 @@ async fn logs(client: &Client, since: jiff::Timestamp) {
         for id in started_containers(&pod) {
             let Ok(mut set) = followed.lock() else { return };
             if set.len() < MAX_FOLLOWED && set.insert(id.clone()) {
-                tasks.spawn(follow(client.clone(), pod.clone(), id, since, followed.clone()));
+                let api = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
+                tasks.spawn(follow(api, pod.name_any(), id, since, followed.clone()));
             }
         }
     }
@@ -88,18 +89,17 @@ fn started_containers(pod: &Pod) -> Vec<Run> {
 }
 
 /// Prints one run's output until it ends, then forgets it.
-async fn follow(client: Client, pod: Pod, run: Run, since: jiff::Timestamp, followed: Arc<Mutex<HashSet<Run>>>) {
-    let api: Api<Pod> = Api::namespaced(client, &pod.namespace().unwrap_or_default());
+async fn follow(api: Api<Pod>, pod: String, run: Run, since: jiff::Timestamp, followed: Arc<Mutex<HashSet<Run>>>) {
     let parameters = LogParams {
         container: Some(run.container.clone()),
         follow: true,
         since_time: Some(since),
         ..LogParams::default()
     };
-    if let Ok(stream) = api.log_stream(&pod.name_any(), &parameters).await {
+    if let Ok(stream) = api.log_stream(&pod, &parameters).await {
         let mut lines = stream.lines();
         while let Ok(Some(line)) = lines.try_next().await {
-            eprintln!("{}: {line}", pod.name_any());
+            eprintln!("{pod}: {line}");
         }
     }
     if let Ok(mut set) = followed.lock() {
