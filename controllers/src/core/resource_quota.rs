@@ -85,11 +85,12 @@ fn amounts(quota: &ResourceQuota) -> Option<Amounts> {
 
 /// What the namespace uses of what the quota limits.
 fn used(quota: &Value, namespace: &str, world: &World, now: Timestamp) -> Amounts {
+    let found = world.in_namespace(namespace);
     let mut objects: BTreeMap<(&str, &str), Vec<Value>> = BTreeMap::new();
     for resource in world.resources.iter().filter(|resource| resource.namespaced) {
         objects.entry((&resource.group, &resource.plural)).or_default();
     }
-    for object in world.graph.in_namespace(namespace) {
+    for object in &found {
         let resource = object.resource();
         // Other kinds are only counted.
         let value = match object {
