@@ -21,6 +21,9 @@ pub struct Config {
     pub token_key: Option<Arc<TokenKey>>,
     /// Users with fixed tokens.
     pub token_file: Option<Arc<TokenFile>>,
+    /// Common names of the proxies in front that say who the user is (`X-Remote-User`); their certificates are the
+    /// cluster CA's.
+    pub request_header_names: Vec<String>,
     /// Which Pod Security Standard counts where namespaces do not say, and for whom none does.
     pub pod_security: pod_security::Settings,
 }
@@ -34,6 +37,7 @@ impl Default for Config {
             advertise: SocketAddr::from((Ipv4Addr::LOCALHOST, 6443)),
             token_key: None,
             token_file: None,
+            request_header_names: Vec::new(),
             pod_security: pod_security::Settings::default(),
         }
     }

@@ -51,7 +51,7 @@ impl Plugins {
         let tokens = config.token_key.clone().map(|key| Tokens::new(key, cache.clone(), authn::issuer(config)));
         let tokens = tokens.map(Arc::new);
         Plugins {
-            authenticators: authn::all(config, tokens.as_ref()),
+            authenticators: authn::all(config, cache, tokens.as_ref()),
             admission: admission::all(config, cache, &rbac, &authorizers),
             authorizers,
             rbac: Some(rbac),

@@ -4,7 +4,9 @@
 //! line, a row in [`all`].
 
 mod bearer;
+mod bootstrap_token;
 pub mod impersonation;
+mod request_header;
 pub mod review;
 pub mod service_account;
 pub mod token_file;
@@ -15,6 +17,7 @@ use std::sync::Arc;
 use crate::config::Config;
 use crate::identity::UserInfo;
 use crate::plugins::Authenticator;
+use crate::watch_cache::WatchCache;
 use service_account::Tokens;
 
 /// The group of every user that proved who it is.
@@ -24,8 +27,12 @@ pub const AUTHENTICATED: &str = "system:authenticated";
 const ANONYMOUS_PATHS: &[&str] = &["/healthz", "/livez", "/readyz"];
 
 /// The authenticators of a cluster, in order.
-pub fn all(config: &Config, tokens: Option<&Arc<Tokens>>) -> Vec<Arc<dyn Authenticator>> {
-    let mut all: Vec<Arc<dyn Authenticator>> = vec![Arc::new(x509::ClientCertificate)];
+pub fn all(config: &Config, cache: &Arc<WatchCache>, tokens: Option<&Arc<Tokens>>) -> Vec<Arc<dyn Authenticator>> {
+    let mut all: Vec<Arc<dyn Authenticator>> = vec![
+        Arc::new(request_header::RequestHeader::new(config.request_header_names.clone())),
+        Arc::new(x509::ClientCertificate),
+        Arc::new(bootstrap_token::BootstrapTokens::new(cache.clone())),
+    ];
     if let Some(file) = &config.token_file {
         all.push(file.clone());
     }

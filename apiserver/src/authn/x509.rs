@@ -18,12 +18,14 @@ pub struct ClientCertificate;
 #[async_trait]
 impl Authenticator for ClientCertificate {
     async fn authenticate(&self, _: &Parts, peer: &Peer) -> Result<Option<Arc<UserInfo>>, AuthnError> {
-        let user = peer.certificate_user.get_or_init(|| {
-            let certificate = peer.certificates.first()?;
-            user_of(certificate).map(Arc::new)
-        });
-        Ok(user.clone())
+        Ok(user_of_peer(peer))
     }
+}
+
+/// Whom the connection's certificate names.
+pub fn user_of_peer(peer: &Peer) -> Option<Arc<UserInfo>> {
+    let read = || user_of(peer.certificates.first()?).map(Arc::new);
+    peer.certificate_user.get_or_init(read).clone()
 }
 
 /// `None` for a certificate without a common name.

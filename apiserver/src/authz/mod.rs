@@ -22,11 +22,7 @@ const NODE_PREFIX: &str = "system:node:";
 
 /// The authorizers of a cluster, in order.
 pub fn all(cache: &WatchCache, rbac: &Arc<Rbac>) -> Vec<Arc<dyn Authorizer>> {
-    vec![
-        Arc::new(privileged::Privileged),
-        Arc::new(node::Node::new(cache.kind("", "pods"), bootstrap::node_rules())),
-        rbac.clone(),
-    ]
+    vec![Arc::new(privileged::Privileged), Arc::new(node::Node::new(cache, bootstrap::node_rules())), rbac.clone()]
 }
 
 /// What the table as a whole says: the first opinion, or the reasons for having none.

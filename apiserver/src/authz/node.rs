@@ -1,12 +1,12 @@
-//! The Node authorizer: a node may do what the role `system:node` says, but reads secrets, config maps, volume claims and
-//! token requests of the pods that run on it, and of no others.
+//! The Node authorizer: a node may do what the role `system:node` says, but with secrets, config maps, claims, volumes and
+//! tokens only what the pods that run on it need, and with leases, CSINodes and attachments only what is its own.
 //!
 //! "Using Node Authorization" in the Kubernetes documentation.
 
 use std::sync::Arc;
 
 use k8w_kinds::KindDef;
-use k8w_kinds::object::{list, text};
+use k8w_kinds::object::{get, list, text};
 use k8w_kinds::registry;
 use serde_json::Value;
 
@@ -15,29 +15,114 @@ use super::rbac::rule::Rule;
 use crate::identity::Attributes;
 use crate::plugins::{Authorizer, Decision};
 use crate::request_info::RequestInfo;
-use crate::watch_cache::KindCache;
+use crate::watch_cache::{KindCache, WatchCache};
+
+/// Where nodes say that they live.
+const LEASES: &str = "kube-node-lease";
+/// What a node does with objects that carry its name.
+const OWN_VERBS: &[&str] = &["get", "create", "update", "patch", "delete"];
 
 pub struct Node {
     pods: Arc<KindCache>,
+    volumes: Arc<KindCache>,
+    attachments: Arc<KindCache>,
     kind: Option<&'static KindDef>,
     rules: Vec<Rule>,
 }
 
 impl Node {
     /// `rules` are those of the role `system:node`.
-    pub fn new(pods: Arc<KindCache>, rules: Vec<Rule>) -> Node {
-        Node { pods, kind: registry::by_resource("", "v1", "pods"), rules }
+    pub fn new(cache: &WatchCache, rules: Vec<Rule>) -> Node {
+        Node {
+            pods: cache.kind("", "pods"),
+            volumes: cache.kind("", "persistentvolumes"),
+            attachments: cache.kind("storage.k8s.io", "volumeattachments"),
+            kind: registry::by_resource("", "v1", "pods"),
+            rules,
+        }
+    }
+
+    /// What speaks against a request that the role allows.
+    fn objection(&self, node: &str, verb: &str, info: &RequestInfo) -> Result<(), String> {
+        let resource = (info.group.as_str(), info.resource.as_str());
+        match (resource, info.subresource.as_str()) {
+            (("", "secrets" | "configmaps"), "") if matches!(verb, "get" | "list" | "watch") => {
+                self.related(node, info, !info.namespace.is_empty() && self.is_needed(node, info))
+            }
+            (("", "secrets" | "configmaps"), _) => Err("can only read resources of this type".to_owned()),
+            (("", "persistentvolumeclaims"), "status") if matches!(verb, "update" | "patch") => {
+                self.related(node, info, self.is_needed(node, info))
+            }
+            (("", "persistentvolumeclaims"), _) | (("resource.k8s.io", "resourceclaims"), _) => {
+                only_get(verb, info)?;
+                self.related(node, info, self.is_needed(node, info))
+            }
+            (("", "persistentvolumes"), _) => {
+                only_get(verb, info)?;
+                self.related(node, info, self.uses_volume(node, &info.name))
+            }
+            (("storage.k8s.io", "volumeattachments"), _) => {
+                only_get(verb, info)?;
+                let attachment = self.attachments.get("", &info.name).map(|record| record.value());
+                self.related(node, info, attachment.is_some_and(|a| text(&a, &["spec", "nodeName"]) == node))
+            }
+            (("", "serviceaccounts"), "token") if verb == "create" => {
+                self.related(node, info, self.is_needed(node, info))
+            }
+            (("", "serviceaccounts"), "") if verb == "get" => self.related(node, info, self.is_needed(node, info)),
+            (("", "serviceaccounts"), _) => Err("can only get service accounts and create tokens for them".to_owned()),
+            (("coordination.k8s.io", "leases"), _) => {
+                if info.namespace != LEASES {
+                    return Err(format!("can only access leases in the {LEASES:?} system namespace"));
+                }
+                own(node, verb, info, "a node lease", "node lease")
+            }
+            (("storage.k8s.io", "csinodes"), "") => own(node, verb, info, "a CSINode", "CSINode"),
+            (("storage.k8s.io", "csinodes"), _) => Err("cannot authorize CSINode subresources".to_owned()),
+            _ => Ok(()),
+        }
+    }
+
+    fn related(&self, node: &str, info: &RequestInfo, is_related: bool) -> Result<(), String> {
+        if is_related && !info.name.is_empty() {
+            return Ok(());
+        }
+        Err(format!("no relationship found between node '{node}' and this object"))
     }
 
     /// Whether a pod on the node, in the request's namespace, refers to the object that is asked for.
     fn is_needed(&self, node: &str, info: &RequestInfo) -> bool {
-        let Some(kind) = self.kind else { return false };
-        if info.name.is_empty() || info.namespace.is_empty() {
-            return false;
-        }
-        let (pods, _) = self.pods.list(Some(&info.namespace));
+        let by_pod = self.any_pod(node, &info.namespace, |pod| refers_to(pod, &info.resource, &info.name));
+        by_pod || (info.resource == "secrets" && self.is_secret_of_volume(node, &info.namespace, &info.name))
+    }
+
+    fn any_pod(&self, node: &str, namespace: &str, found: impl Fn(&Value) -> bool) -> bool {
+        let Some(kind) = self.kind.filter(|_| !namespace.is_empty()) else { return false };
+        let (pods, _) = self.pods.list(Some(namespace));
         let here = pods.iter().filter(|pod| pod.field(kind, "spec.nodeName") == Some(node));
-        here.map(|pod| pod.value()).any(|pod| refers_to(&pod["spec"], &info.resource, &info.name))
+        here.map(|pod| pod.value()).any(|pod| found(&pod))
+    }
+
+    /// Whether a pod on the node uses the claim that a volume is bound to.
+    fn uses_volume(&self, node: &str, name: &str) -> bool {
+        self.volumes.get("", name).is_some_and(|volume| self.uses_claim_of(node, &volume.value()))
+    }
+
+    fn uses_claim_of(&self, node: &str, volume: &Value) -> bool {
+        let claim = |field: &str| text(volume, &["spec", "claimRef", field]);
+        self.any_pod(node, claim("namespace"), |pod| refers_to(pod, "persistentvolumeclaims", claim("name")))
+    }
+
+    /// Whether a volume that the node uses needs the secret to be mounted.
+    fn is_secret_of_volume(&self, node: &str, namespace: &str, name: &str) -> bool {
+        let (volumes, _) = self.volumes.list(None);
+        volumes.iter().map(|volume| volume.value()).any(|volume| {
+            let is =
+                |reference: &Value| text(reference, &["name"]) == name && text(reference, &["namespace"]) == namespace;
+            let csi = ["nodePublishSecretRef", "nodeStageSecretRef", "nodeExpandSecretRef"];
+            csi.iter().any(|field| get(&volume, &["spec", "csi", field]).is_some_and(is))
+                && self.uses_claim_of(node, &volume)
+        })
     }
 }
 
@@ -50,48 +135,80 @@ impl Authorizer for Node {
         if !self.rules.iter().any(|rule| rule.allows(attributes.verb, info)) {
             return Decision::NoOpinion(String::new());
         }
-        let guarded = info.group.is_empty()
-            && matches!(
-                info.resource.as_str(),
-                "secrets" | "configmaps" | "persistentvolumeclaims" | "serviceaccounts"
-            );
-        if guarded && !self.is_needed(node, info) {
-            let why = format!("no relationship found between node '{node}' and this object");
-            return Decision::NoOpinion(why);
+        match self.objection(node, attributes.verb, info) {
+            Ok(()) => Decision::Allow,
+            Err(why) => Decision::NoOpinion(why),
         }
-        Decision::Allow
     }
 }
 
-/// Whether a pod's spec names an object of a kind.
-fn refers_to(spec: &Value, plural: &str, name: &str) -> bool {
-    let is = |value: &Value, path: &[&str]| text(value, path) == name;
-    match plural {
-        "serviceaccounts" => is(spec, &["serviceAccountName"]),
-        "persistentvolumeclaims" => {
-            list(spec, &["volumes"]).iter().any(|volume| is(volume, &["persistentVolumeClaim", "claimName"]))
-        }
-        _ => {
-            let secret = plural == "secrets";
-            let (volume_path, source, from, key) = if secret {
-                (["secret", "secretName"], ["secret", "name"], ["secretRef", "name"], "secretKeyRef")
-            } else {
-                (["configMap", "name"], ["configMap", "name"], ["configMapRef", "name"], "configMapKeyRef")
-            };
-            let in_volume = |volume: &Value| {
-                is(volume, &volume_path)
-                    || list(volume, &["projected", "sources"]).iter().any(|projected| is(projected, &source))
-            };
-            let in_container = |container: &Value| {
-                list(container, &["envFrom"]).iter().any(|env| is(env, &from))
-                    || list(container, &["env"]).iter().any(|env| is(env, &["valueFrom", key, "name"]))
-            };
-            let containers = ["containers", "initContainers", "ephemeralContainers"];
-            list(spec, &["volumes"]).iter().any(in_volume)
-                || containers.iter().any(|containers| list(spec, &[containers]).iter().any(in_container))
-                || (secret && list(spec, &["imagePullSecrets"]).iter().any(|pull| is(pull, &["name"])))
-        }
+fn only_get(verb: &str, info: &RequestInfo) -> Result<(), String> {
+    if verb != "get" {
+        return Err("can only get individual resources of this type".to_owned());
     }
+    if info.subresource.is_empty() { Ok(()) } else { Err("cannot get subresource".to_owned()) }
+}
+
+/// An object that carries the node's name. What it is called is only known later when it is created.
+fn own(node: &str, verb: &str, info: &RequestInfo, one: &str, what: &str) -> Result<(), String> {
+    if !OWN_VERBS.contains(&verb) {
+        return Err(format!("can only get, create, update, patch, or delete {one}"));
+    }
+    if verb != "create" && info.name != node {
+        return Err(format!("can only access {what} with the same name as the requesting node"));
+    }
+    Ok(())
+}
+
+/// Whether a pod names an object of a kind.
+fn refers_to(pod: &Value, plural: &str, name: &str) -> bool {
+    let is = |value: &Value, path: &[&str]| text(value, path) == name;
+    let volumes = || list(pod, &["spec", "volumes"]).iter();
+    match plural {
+        "serviceaccounts" => is(pod, &["spec", "serviceAccountName"]),
+        "persistentvolumeclaims" => volumes().any(|volume| {
+            // The claim of an ephemeral volume is called after the pod and the volume.
+            let own = || format!("{}-{}", text(pod, &["metadata", "name"]), text(volume, &["name"]));
+            is(volume, &["persistentVolumeClaim", "claimName"])
+                || (get(volume, &["ephemeral"]).is_some() && own() == name)
+        }),
+        "resourceclaims" => {
+            let named = list(pod, &["spec", "resourceClaims"]).iter();
+            let made = list(pod, &["status", "resourceClaimStatuses"]).iter();
+            named.chain(made).any(|claim| is(claim, &["resourceClaimName"]))
+        }
+        _ => refers_to_data(pod, plural == "secrets", name),
+    }
+}
+
+/// Whether a pod names a Secret or a ConfigMap.
+fn refers_to_data(pod: &Value, secret: bool, name: &str) -> bool {
+    /// Sources of volumes that name a secret to mount them with.
+    const MOUNTED_WITH: &[&str] =
+        &["azureFile", "cephfs", "cinder", "flexVolume", "iscsi", "rbd", "scaleIO", "storageos"];
+    let is = |value: &Value, path: &[&str]| text(value, path) == name;
+    let (volume_path, source, from, key) = if secret {
+        (["secret", "secretName"], ["secret", "name"], ["secretRef", "name"], "secretKeyRef")
+    } else {
+        (["configMap", "name"], ["configMap", "name"], ["configMapRef", "name"], "configMapKeyRef")
+    };
+    let mounted_with = |volume: &Value| {
+        MOUNTED_WITH.iter().any(|kind| is(volume, &[kind, "secretRef", "name"]) || is(volume, &[kind, "secretName"]))
+            || is(volume, &["csi", "nodePublishSecretRef", "name"])
+    };
+    let in_volume = |volume: &Value| {
+        is(volume, &volume_path)
+            || list(volume, &["projected", "sources"]).iter().any(|projected| is(projected, &source))
+            || (secret && mounted_with(volume))
+    };
+    let in_container = |container: &Value| {
+        list(container, &["envFrom"]).iter().any(|env| is(env, &from))
+            || list(container, &["env"]).iter().any(|env| is(env, &["valueFrom", key, "name"]))
+    };
+    let containers = ["containers", "initContainers", "ephemeralContainers"];
+    list(pod, &["spec", "volumes"]).iter().any(in_volume)
+        || containers.iter().any(|containers| list(pod, &["spec", containers]).iter().any(in_container))
+        || (secret && list(pod, &["spec", "imagePullSecrets"]).iter().any(|pull| is(pull, &["name"])))
 }
 
 #[cfg(test)]
@@ -103,21 +220,35 @@ mod tests {
     use crate::bootstrap::node_rules;
     use crate::identity::UserInfo;
 
-    async fn decide(node: &str, verb: &'static str, resource: &str, name: &str) -> Decision {
-        let world =
-            World::new([json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "a"},
+    async fn world() -> World {
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "a"},
             "spec": {"nodeName": "n1", "serviceAccountName": "robot",
+                "resourceClaims": [{"name": "gpu", "resourceClaimName": "gpu"}],
                 "volumes": [{"name": "v", "projected": {"sources": [{"configMap": {"name": "c"}}]}},
-                    {"name": "w", "secret": {"secretName": "s"}}],
-                "containers": [{"name": "x", "env": [{"valueFrom": {"secretKeyRef": {"name": "t"}}}]}]}})])
-            .await;
+                    {"name": "w", "secret": {"secretName": "s"}}, {"name": "e", "ephemeral": {}},
+                    {"name": "d", "persistentVolumeClaim": {"claimName": "claim"}}],
+                "containers": [{"name": "x", "env": [{"valueFrom": {"secretKeyRef": {"name": "t"}}}]}]}});
+        let volume = |name: &str, claim: &str| {
+            json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name},
+                "spec": {"claimRef": {"namespace": "a", "name": claim},
+                    "csi": {"nodeStageSecretRef": {"namespace": "a", "name": format!("of-{name}")}}}})
+        };
+        let attachment = json!({"apiVersion": "storage.k8s.io/v1", "kind": "VolumeAttachment", "metadata": {"name": "va"},
+            "spec": {"nodeName": "n1"}});
+        World::new([pod, volume("pv", "claim"), volume("other", "none"), attachment]).await
+    }
+
+    fn decide(world: &World, node: &str, verb: &'static str, resource: &str, object: &str) -> Decision {
         let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+        let (resource, group) = resource.split_once('.').unwrap_or((resource, ""));
+        let (namespace, name) = object.split_once('/').unwrap_or(("", object));
         let info = RequestInfo {
             verb,
             is_resource_request: true,
+            group: group.into(),
             resource: resource.into(),
             subresource: subresource.into(),
-            namespace: "a".into(),
+            namespace: namespace.into(),
             name: name.into(),
             ..RequestInfo::default()
         };
@@ -126,26 +257,52 @@ mod tests {
             groups: vec!["system:nodes".into()],
             ..UserInfo::default()
         };
-        let authorizer = Node::new(world.cache.kind("", "pods"), node_rules());
-        authorizer.authorize(&Attributes { user: &user, verb, info: &info })
+        Node::new(&world.cache, node_rules()).authorize(&Attributes { user: &user, verb, info: &info })
     }
 
     #[tokio::test]
-    async fn a_node_reads_what_its_pods_need() {
-        for (node, verb, resource, name, allowed) in [
-            ("n1", "get", "secrets", "s", true),
-            ("n1", "watch", "secrets", "t", true),
-            ("n1", "get", "configmaps", "c", true),
-            ("n1", "get", "configmaps", "s", false),
-            ("n1", "list", "secrets", "", false),
-            ("n2", "get", "secrets", "s", false),
-            ("n1", "create", "serviceaccounts/token", "robot", true),
-            ("n2", "create", "serviceaccounts/token", "robot", false),
-            ("n1", "get", "pods", "p", true),
-            ("n1", "delete", "secrets", "s", false),
+    async fn a_node_reads_what_its_pods_need_and_writes_what_is_its_own() {
+        let world = world().await;
+        for (node, verb, resource, object, allowed) in [
+            ("n1", "get", "secrets", "a/s", true),
+            ("n1", "watch", "secrets", "a/t", true),
+            ("n1", "get", "secrets", "a/of-pv", true),
+            ("n1", "get", "secrets", "a/of-other", false),
+            ("n1", "get", "configmaps", "a/c", true),
+            ("n1", "get", "configmaps", "a/s", false),
+            ("n1", "list", "secrets", "a/", false),
+            ("n2", "get", "secrets", "a/s", false),
+            ("n1", "delete", "secrets", "a/s", false),
+            ("n1", "create", "serviceaccounts/token", "a/robot", true),
+            ("n2", "create", "serviceaccounts/token", "a/robot", false),
+            ("n1", "get", "pods", "a/p", true),
+            ("n1", "get", "persistentvolumeclaims", "a/claim", true),
+            ("n1", "get", "persistentvolumeclaims", "a/p-e", true),
+            ("n1", "patch", "persistentvolumeclaims/status", "a/claim", true),
+            ("n2", "get", "persistentvolumeclaims", "a/claim", false),
+            ("n1", "get", "persistentvolumes", "pv", true),
+            ("n1", "get", "persistentvolumes", "other", false),
+            ("n2", "get", "persistentvolumes", "pv", false),
+            ("n1", "get", "volumeattachments.storage.k8s.io", "va", true),
+            ("n2", "get", "volumeattachments.storage.k8s.io", "va", false),
+            ("n1", "get", "resourceclaims.resource.k8s.io", "a/gpu", true),
+            ("n2", "get", "resourceclaims.resource.k8s.io", "a/gpu", false),
+            ("n1", "update", "leases.coordination.k8s.io", "kube-node-lease/n1", true),
+            ("n1", "update", "leases.coordination.k8s.io", "kube-node-lease/n2", false),
+            ("n1", "update", "leases.coordination.k8s.io", "default/n1", false),
+            ("n1", "create", "leases.coordination.k8s.io", "kube-node-lease/", true),
+            ("n1", "get", "csinodes.storage.k8s.io", "n1", true),
+            ("n1", "get", "csinodes.storage.k8s.io", "n2", false),
         ] {
-            let decision = decide(node, verb, resource, name).await;
-            assert_eq!(decision == Decision::Allow, allowed, "{node} {verb} {resource} {name}: {decision:?}");
+            let decision = decide(&world, node, verb, resource, object);
+            assert_eq!(decision == Decision::Allow, allowed, "{node} {verb} {resource} {object}: {decision:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_refusal_says_why() {
+        let decision = decide(&world().await, "n2", "get", "secrets", "a/s");
+        let why = "no relationship found between node 'n2' and this object";
+        assert_eq!(decision, Decision::NoOpinion(why.to_owned()));
     }
 }

@@ -3,6 +3,7 @@
 //! One pass: what should be there is compared with the watch cache, and only what is missing or was changed is written,
 //! through the ordinary request path. A restart on existing data writes nothing.
 
+mod controller_roles;
 mod flow_control;
 mod objects;
 mod plan;

@@ -4,21 +4,24 @@
 
 use serde_json::{Value, json};
 
+use super::controller_roles;
 use crate::authz::rbac::rule::Rule;
 
-use Grant::{Named, On, Urls};
+use Grant::{Events, Named, On, Urls};
 
 /// Says that we look after an object, and that its missing permissions come back at the next start.
 const LABEL: &str = "kubernetes.io/bootstrapping";
 const LABEL_VALUE: &str = "rbac-defaults";
 pub const AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 
-const READ: &str = "get list watch";
+pub const READ: &str = "get list watch";
 const WRITE: &str = "create delete deletecollection patch update";
 const READ_WRITE: &str = "create delete deletecollection get list patch update watch";
 
 /// A few permissions.
-enum Grant {
+pub enum Grant {
+    /// Recording events, in both spellings.
+    Events,
     /// Verbs, API group, resources.
     On(&'static str, &'static str, &'static str),
     /// Verbs, API group, resources, object names.
@@ -149,8 +152,45 @@ const ROLES: &[Role] = &[
         &[On("list watch", "", "endpoints services")],
     ),
     role("system:kube-scheduler", &["system:kube-scheduler"], SCHEDULER),
+    role(
+        "system:volume-scheduler",
+        &["system:kube-scheduler"],
+        &[
+            On("get list patch update watch", "", "persistentvolumeclaims persistentvolumes"),
+            On(READ, "storage.k8s.io", "storageclasses"),
+        ],
+    ),
+    role("system:node-problem-detector", &[], &[On("get", "", "nodes"), On("patch", "", "nodes/status"), Events]),
+    role(
+        "system:heapster",
+        &[],
+        &[On(READ, "", "events namespaces nodes pods"), On(READ, "extensions", "deployments")],
+    ),
+    role(
+        "system:certificates.k8s.io:certificatesigningrequests:nodeclient",
+        &[],
+        &[On("create", "certificates.k8s.io", "certificatesigningrequests/nodeclient")],
+    ),
+    role(
+        "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient",
+        &[],
+        &[On("create", "certificates.k8s.io", "certificatesigningrequests/selfnodeclient")],
+    ),
+    role("system:certificates.k8s.io:kube-apiserver-client-approver", &[], KUBE_APISERVER_CLIENT),
+    role("system:certificates.k8s.io:kube-apiserver-client-kubelet-approver", &[], KUBE_APISERVER_CLIENT_KUBELET),
+    role("system:certificates.k8s.io:kubelet-serving-approver", &[], KUBELET_SERVING),
+    role("system:certificates.k8s.io:legacy-unknown-approver", &[], LEGACY_UNKNOWN),
     role("system:kube-controller-manager", &["system:kube-controller-manager"], CONTROLLERS),
 ];
+
+/// Deciding about certificates of one signer.
+const KUBE_APISERVER_CLIENT: &[Grant] =
+    &[Named("approve", "certificates.k8s.io", "signers", "kubernetes.io/kube-apiserver-client")];
+const KUBE_APISERVER_CLIENT_KUBELET: &[Grant] =
+    &[Named("approve", "certificates.k8s.io", "signers", "kubernetes.io/kube-apiserver-client-kubelet")];
+const KUBELET_SERVING: &[Grant] =
+    &[Named("approve", "certificates.k8s.io", "signers", "kubernetes.io/kubelet-serving")];
+const LEGACY_UNKNOWN: &[Grant] = &[Named("approve", "certificates.k8s.io", "signers", "kubernetes.io/legacy-unknown")];
 
 const ADMIN: &[Grant] = &[
     On("create", "authorization.k8s.io", "localsubjectaccessreviews"),
@@ -287,6 +327,10 @@ impl Grant {
             ..Rule::default()
         };
         match self {
+            Events => Rule {
+                api_groups: vec![String::new(), "events.k8s.io".to_owned()],
+                ..on("create patch update", "", "events")
+            },
             On(verbs, group, resources) => on(verbs, group, resources),
             Named(verbs, group, resources, names) => {
                 Rule { resource_names: words(names), ..on(verbs, group, resources) }
@@ -323,12 +367,21 @@ pub fn cluster_roles() -> Vec<Value> {
         }
         object
     });
-    single.chain(aggregated).collect()
+    let controllers = controller_roles::ROLES.iter().map(|(name, grants)| {
+        let rules: Vec<Rule> = grants.iter().map(Grant::rule).collect();
+        cluster_role(&format!("{}{name}", controller_roles::PREFIX), &rules)
+    });
+    single.chain(aggregated).chain(controllers).collect()
 }
 
 /// Every ClusterRoleBinding; it is called like its role.
 pub fn cluster_role_bindings() -> Vec<Value> {
-    ROLES.iter().filter(|role| !role.subjects.is_empty() || role.name == "system:node").map(binding).collect()
+    let bound = ROLES.iter().filter(|role| !role.subjects.is_empty() || role.name == "system:node").map(binding);
+    let controllers = controller_roles::ROLES.iter().map(|(name, _)| {
+        let account = json!({"kind": "ServiceAccount", "name": name, "namespace": "kube-system"});
+        cluster_role_binding(&format!("{}{name}", controller_roles::PREFIX), vec![account])
+    });
+    bound.chain(controllers).collect()
 }
 
 fn aggregation_label(name: &str) -> String {
@@ -351,11 +404,16 @@ fn binding(role: &Role) -> Value {
         };
         json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name})
     };
+    cluster_role_binding(role.name, role.subjects.iter().map(subject).collect())
+}
+
+/// The binding of a role; it is called like the role.
+fn cluster_role_binding(role: &str, subjects: Vec<Value>) -> Value {
     let mut object = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
-        "metadata": metadata(role.name),
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role.name}});
-    if !role.subjects.is_empty() {
-        object["subjects"] = role.subjects.iter().map(subject).collect();
+        "metadata": metadata(role),
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role}});
+    if !subjects.is_empty() {
+        object["subjects"] = subjects.into();
     }
     object
 }

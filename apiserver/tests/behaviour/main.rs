@@ -9,6 +9,7 @@ mod cluster;
 
 mod access_reviews;
 mod authorization;
+mod bootstrap_tokens;
 mod certificate_signing_requests;
 mod chunked_lists;
 mod custom_resource_definitions;
