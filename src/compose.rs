@@ -104,7 +104,7 @@ impl Cluster {
         let engine = WasmEngine::new(WasmConfig::new(data_dir.join("wasm")), network.clone(), events)
             .context("cannot start the wasm engine")?;
         let node = Node::new(
-            node_config(&config, data_dir),
+            NodeConfig { max_instances: engine.max_instances(), ..node_config(&config, data_dir) },
             client(&api, &format!("system:node:{}", config.node_name), "system:nodes"),
             Arc::new(engine),
             engine_events,

@@ -13,6 +13,7 @@ mod http2;
 mod ingress;
 mod memory;
 mod pod;
+mod scheduler;
 mod stats;
 mod up;
 
@@ -33,6 +34,7 @@ const MEASUREMENTS: &[(&str, Measure)] = &[
     ("memory", || Box::pin(memory::measure())),
     ("pod", || Box::pin(pod::measure())),
     ("density", || Box::pin(density::measure())),
+    ("scheduler", || Box::pin(scheduler::measure())),
 ];
 
 /// With these set, every error that wasmtime makes on its normal path captures a backtrace: all servers would be slowed down.

@@ -24,6 +24,8 @@ pub struct NodeConfig {
     /// Addresses of this node's wasm pods.
     pub wasm_cidr: Ipv4Net,
     pub max_pods: u32,
+    /// Live instances that the wasm engine has room for, published as `k8w.dev/instances`.
+    pub max_instances: u32,
     /// Labels beside the ones that every node has.
     pub labels: BTreeMap<String, String>,
     /// Registries (`host` or `host:port`) spoken to over plain HTTP. Loopback addresses always are.
@@ -51,6 +53,7 @@ impl NodeConfig {
             root_dir,
             wasm_cidr: DEFAULT_WASM_CIDR,
             max_pods: NodeConfig::DEFAULT_MAX_PODS,
+            max_instances: NodeConfig::DEFAULT_MAX_PODS,
             labels: BTreeMap::new(),
             insecure_registries: Vec::new(),
             cluster_domain: "cluster.local".to_owned(),

@@ -8,6 +8,7 @@ mod custom_resources;
 mod deployments;
 mod get;
 mod refusals;
+mod scheduling;
 mod streams;
 mod watch;
 

@@ -16,7 +16,8 @@ use crate::taints::{NO_EXECUTE, tolerates};
 use crate::time::{self, stamp};
 use crate::world::{Delta, Object, World};
 
-/// Remembers since when a pod has been on a tainted node, for taints that don't say when they were added.
+/// Remembers which pods are to leave, and since when they have been on a tainted node, for pods and taints that don't say
+/// how long that is.
 #[derive(Default)]
 pub struct TaintEviction {
     since: HashMap<Key, Timestamp>,
@@ -58,14 +59,19 @@ impl Controller for TaintEviction {
         let node = pods::node_name(pod).and_then(|name| world.nodes.get("", name));
         let taints = node.and_then(|node| node.spec.as_ref()?.taints.as_ref());
         let taints: Vec<&Taint> = taints.into_iter().flatten().filter(|t| t.effect == NO_EXECUTE).collect();
-        if taints.is_empty() {
-            self.since.remove(key);
-            return Plan::none();
-        }
-        let since = *self.since.entry(key.clone()).or_insert(turn.now);
-        match stays_for(pod, &taints, since, turn.now) {
-            Stay::Ever => Plan::none(),
-            Stay::For(wait) if !wait.is_zero() => Plan { requeue_after: Some(wait), ..Plan::none() },
+        let since = self.since.get(key).copied();
+        match stays_for(pod, &taints, since.unwrap_or(turn.now), turn.now) {
+            Stay::Ever => {
+                let mut plan = Plan::none();
+                if self.since.remove(key).is_some() {
+                    plan.note(note(pod, format!("Cancelling deletion of Pod {key}")));
+                }
+                plan
+            }
+            Stay::For(wait) if !wait.is_zero() => {
+                self.since.entry(key.clone()).or_insert(turn.now);
+                Plan { requeue_after: Some(wait), ..Plan::none() }
+            }
             Stay::For(_) => evict(pod, turn.now),
         }
     }
@@ -76,20 +82,22 @@ enum Stay {
     For(Duration),
 }
 
-/// How long the pod tolerates the taints: the shortest of its tolerations' times.
+/// How long the pod tolerates the taints: the shortest time of the tolerations that stand against them, the first for each.
+/// It is counted from when the pod and the taint came together.
 fn stays_for(pod: &Pod, taints: &[&Taint], since: Timestamp, now: Timestamp) -> Stay {
     let tolerations = || pod.spec.as_ref().and_then(|s| s.tolerations.as_ref()).into_iter().flatten();
+    let placed = pods::condition(pod, "PodScheduled").filter(|c| c.status == "True");
+    let placed = placed.and_then(|c| c.last_transition_time.as_ref()).map(|t| t.0);
     let mut shortest: Option<Duration> = None;
     for taint in taints {
-        let mut matching = tolerations().filter(|t| tolerates(t, taint)).peekable();
-        if matching.peek().is_none() {
+        let Some(toleration) = tolerations().find(|t| tolerates(t, taint)) else {
             return Stay::For(Duration::ZERO);
-        }
+        };
+        let Some(seconds) = toleration.toleration_seconds else { continue };
         let added = taint.time_added.as_ref().map_or(since, |t| t.0);
-        for seconds in matching.filter_map(|t| t.toleration_seconds) {
-            let wait = time::until(time::after(added, time::seconds(seconds)), now);
-            shortest = Some(shortest.map_or(wait, |s| s.min(wait)));
-        }
+        let met = placed.map_or(added, |placed| placed.max(added));
+        let wait = time::until(time::after(met, time::seconds(seconds)), now);
+        shortest = Some(shortest.map_or(wait, |s| s.min(wait)));
     }
     shortest.map_or(Stay::Ever, Stay::For)
 }
@@ -106,16 +114,20 @@ fn evict(pod: &Arc<Pod>, now: Timestamp) -> Plan {
         last_probe_time: None,
     };
     let key = Key::of(&pod.metadata);
-    plan.note(Note {
+    plan.note(note(pod, format!("Marking for deletion Pod {key}")));
+    let target = Target::new(&PODS, &pod.metadata);
+    plan.patch_status(target.clone(), json!({ "status": { "conditions": [plan::to_value(&condition)] } }));
+    plan.delete(target);
+    plan
+}
+
+fn note(pod: &Pod, message: String) -> Note {
+    Note {
         component: "taint-eviction-controller",
         regarding: Regarding::new(&PODS, &pod.metadata),
         note_type: NoteType::Normal,
         reason: "TaintManagerEviction",
         action: "",
-        message: format!("Marking for deletion Pod {key}"),
-    });
-    let target = Target::new(&PODS, &pod.metadata);
-    plan.patch_status(target.clone(), json!({ "status": { "conditions": [plan::to_value(&condition)] } }));
-    plan.delete(target);
-    plan
+        message,
+    }
 }

@@ -103,6 +103,41 @@ fn a_silent_node_is_unknown_after_the_grace_period() {
 }
 
 #[test]
+fn nodes_are_given_up_one_by_one_and_not_at_all_when_too_many_are_lost() {
+    let node = |name: &str, zone: &str, ready: &str| {
+        format!(
+            "
+apiVersion: v1
+kind: Node
+metadata: {{name: {name}, labels: {{topology.kubernetes.io/zone: {zone}}}}}
+spec: {{}}
+status: {{conditions: [{{type: Ready, status: '{ready}'}}]}}
+---"
+        )
+    };
+    let bench = |nodes: &[String]| {
+        let world = nodes.concat();
+        let lifecycle = node_lifecycle::NodeLifecycle::new(std::time::Duration::from_secs(600));
+        Bench::new(lifecycle, world.trim_end_matches("---"))
+    };
+    let given_up = |bench: &mut Bench<node_lifecycle::NodeLifecycle>, name: &str, now: &str| {
+        let plan = text(&bench.reconcile("", name, now));
+        (plan.contains("NoExecute"), plan.lines().last().unwrap_or_default().to_owned())
+    };
+    let healthy: Vec<String> = (0..4).map(|i| node(&format!("ok{i}"), "a", "True")).collect();
+    let lost: Vec<String> = (0..3).map(|i| node(&format!("lost{i}"), "a", "Unknown")).collect();
+    let mut some = bench(&[healthy.concat(), lost.concat(), node("b0", "b", "False")]);
+    assert_eq!(given_up(&mut some, "lost0", START), (true, "look again in 600s".into()));
+    assert_eq!(given_up(&mut some, "lost1", START), (false, "look again in 10s".into()));
+    assert!(given_up(&mut some, "b0", START).0, "a zone of its own");
+    assert!(given_up(&mut some, "lost1", "2024-01-01T00:00:10Z").0);
+    let mut most = bench(&[healthy[0].clone(), lost.concat()]);
+    assert!(!given_up(&mut most, "lost0", START).0, "a small zone in trouble is left alone");
+    let mut all = bench(&lost);
+    assert!(!given_up(&mut all, "lost0", START).0, "who lost every node is lost");
+}
+
+#[test]
 fn pods_leave_a_tainted_node_when_their_tolerations_end() {
     let world = |tolerations: &str| {
         format!(
@@ -133,6 +168,29 @@ spec: {{nodeName: one, containers: [], tolerations: [{tolerations}]}}
     );
     check(eviction(), &world("{key: k, operator: Exists}"), ("ns", "p"), START, expect![]);
     let for_a_while = world("{key: k, operator: Exists, tolerationSeconds: 300}");
+    let arrived_later = for_a_while.trim_end().to_owned()
+        + "
+status: {conditions: [{type: PodScheduled, status: 'True', lastTransitionTime: 2024-01-01T00:04:00Z}]}
+";
+    check(
+        eviction(),
+        &arrived_later,
+        ("ns", "p"),
+        "2024-01-01T00:05:00Z",
+        expect![[r#"
+        look again in 240s
+    "#]],
+    );
+    let mut bench = Bench::new(eviction(), &for_a_while);
+    bench.reconcile("ns", "p", START);
+    let untainted = world("").replace("metadata: {name: one}", "metadata: {name: one, resourceVersion: '2000'}");
+    let untainted =
+        untainted.replace("spec: {taints: [{key: k, effect: NoExecute, timeAdded: 2024-01-01T00:00:00Z}]}", "spec: {}");
+    assert!(bench.wakes(crate::world::Change::Watched(crate::testing::objects(&untainted).remove(0))));
+    expect![[r#"
+        note Normal TaintManagerEviction on p: Cancelling deletion of Pod ns/p
+    "#]]
+    .assert_eq(&text(&bench.reconcile("ns", "p", START)));
     check(
         eviction(),
         &for_a_while,

@@ -86,6 +86,8 @@ pub struct Scheduler {
     profiles: Vec<Arc<Profile>>,
     snapshot: Snapshot,
     assumed: HashMap<Key, Assumed>,
+    /// Pods that didn't go to their node after all, and it: nobody has been told yet that there is room.
+    given_up: Vec<(Arc<PodInfo>, String)>,
     parked: Parked,
     start: usize,
     now: Timestamp,
@@ -98,6 +100,7 @@ impl Scheduler {
             profiles: profiles.iter().cloned().map(Arc::new).collect(),
             snapshot: Snapshot::default(),
             assumed: HashMap::new(),
+            given_up: Vec::new(),
             parked: Parked::default(),
             start: 0,
             now: Timestamp::UNIX_EPOCH,
@@ -223,6 +226,7 @@ impl Scheduler {
             && let Some((pod, _)) = self.snapshot.displace(&assumed.uid)
         {
             self.snapshot.volumes.release(&pod);
+            self.given_up.push((pod, assumed.node));
         }
     }
 
@@ -263,6 +267,10 @@ impl Controller for Scheduler {
     }
 
     fn observe(&mut self, delta: &Delta, _: &World, wake: &mut Wake) {
+        for (pod, node) in std::mem::take(&mut self.given_up) {
+            let event = Event::Freed { pod: &pod, node: self.snapshot.node(&node) };
+            self.parked.wake(&event, &self.snapshot, self.now, wake);
+        }
         match &delta.object {
             Object::Pod(pod) => {
                 let before = match &delta.before {

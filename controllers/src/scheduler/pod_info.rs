@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod};
 
 use super::amounts::{Amounts, assumed_requests, requests};
 use super::selection::NO_LABELS;
-use super::topology::PodTerms;
+use super::topology::{PodTerms, anchor};
 use crate::selector::Labels;
 
 /// A port that a pod takes on its node.
@@ -60,6 +60,11 @@ impl PodInfo {
 
     pub fn labels(&self) -> &Labels {
         self.pod.metadata.labels.as_ref().unwrap_or(&NO_LABELS)
+    }
+
+    /// See [`anchor`]: one for each label.
+    pub fn anchors(&self) -> impl Iterator<Item = u64> {
+        self.labels().iter().map(|(label, value)| anchor(self.namespace(), label, value))
     }
 
     pub fn priority(&self) -> i32 {

@@ -199,7 +199,7 @@ impl Snapshot {
     }
 
     /// Counts all pods of a node in (1) or out (-1).
-    fn count_node(&mut self, slot: usize, sign: i64) {
+    fn count_node(&mut self, slot: usize, sign: isize) {
         for pod in self.nodes[slot].pods.values() {
             self.tallies.count(pod, slot, sign, &self.namespaces);
             self.holdings.count(pod, slot, sign, &self.nodes);

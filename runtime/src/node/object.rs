@@ -17,6 +17,8 @@ use crate::config::NodeConfig;
 pub const KUBELET_VERSION: &str = "v1.36.0+k8w";
 /// The handler of RuntimeClass `wasmtime`.
 pub const RUNTIME_HANDLER: &str = "wasmtime";
+/// Room for instances of components: every pod of RuntimeClass `wasmtime` takes one as its overhead.
+const INSTANCES: &str = "k8w.dev/instances";
 /// Version of the engine; the workspace's lock file holds the same.
 const ENGINE_VERSION: &str = "48.0.8";
 /// Images that a status lists at most, as the kubelet's `nodeStatusMaxImages`.
@@ -43,7 +45,7 @@ pub fn node(config: &NodeConfig, machine: &Machine) -> Node {
 /// What pods may ask for.
 pub fn allocatable(config: &NodeConfig, machine: &Machine) -> BTreeMap<String, Quantity> {
     let memory = config.allocatable_memory_bytes.unwrap_or(machine.memory_bytes).min(machine.memory_bytes);
-    capacity_of(machine, memory, config.max_pods)
+    capacity_of(config, machine, memory)
 }
 
 /// The whole status. Transition times are kept from the live one.
@@ -57,7 +59,7 @@ pub fn status(
     images.truncate(MAX_IMAGES);
     let address = |type_: &str, address: String| NodeAddress { type_: type_.to_owned(), address };
     NodeStatus {
-        capacity: Some(capacity_of(machine, machine.memory_bytes, config.max_pods)),
+        capacity: Some(capacity_of(config, machine, machine.memory_bytes)),
         allocatable: Some(allocatable(config, machine)),
         addresses: Some(vec![
             address("InternalIP", config.address.to_string()),
@@ -92,12 +94,13 @@ pub fn status(
     }
 }
 
-fn capacity_of(machine: &Machine, memory_bytes: u64, pods: u32) -> BTreeMap<String, Quantity> {
+fn capacity_of(config: &NodeConfig, machine: &Machine, memory_bytes: u64) -> BTreeMap<String, Quantity> {
     let quantities = [
         ("cpu", machine.cpus.to_string()),
         ("memory", format!("{}Ki", memory_bytes / 1_024)),
         ("ephemeral-storage", format!("{}Ki", machine.storage_bytes / 1_024)),
-        ("pods", pods.to_string()),
+        ("pods", config.max_pods.to_string()),
+        (INSTANCES, config.max_instances.to_string()),
     ];
     quantities.into_iter().map(|(name, value)| (name.to_owned(), Quantity(value))).collect()
 }
@@ -173,7 +176,7 @@ mod tests {
     fn allocatable_is_what_the_configuration_leaves() {
         let config = NodeConfig { allocatable_memory_bytes: Some(1 << 30), ..config() };
         let shown = serde_json::to_string(&allocatable(&config, &machine())).unwrap();
-        expect![[r#"{"cpu":"2","ephemeral-storage":"10485760Ki","memory":"1048576Ki","pods":"1000"}"#]]
+        expect![[r#"{"cpu":"2","ephemeral-storage":"10485760Ki","k8w.dev/instances":"1000","memory":"1048576Ki","pods":"1000"}"#]]
             .assert_eq(&shown);
     }
 

@@ -45,6 +45,7 @@ struct Inner {
     network: Arc<Network>,
     events: mpsc::Sender<EngineEvent>,
     ticker: Arc<Ticker>,
+    max_instances: u32,
     slots: Arc<Semaphore>,
     running: Mutex<HashMap<ContainerId, Running>>,
     /// Memory limits of whole pods, while one of their containers runs.
@@ -98,10 +99,16 @@ impl WasmEngine {
             network,
             events,
             ticker: Arc::new(ticker),
+            max_instances: instances,
             slots: Arc::new(Semaphore::new(instances as usize)),
             running: Mutex::default(),
             pods: Mutex::default(),
         })))
+    }
+
+    /// How many instances can be alive at a time, of all pods together.
+    pub fn max_instances(&self) -> u32 {
+        self.0.max_instances
     }
 }
 

@@ -1,7 +1,5 @@
 //! Prefers domains with fewer of the pods that are to be spread (KEP-895, KEP-1258).
 
-use std::collections::HashSet;
-
 use super::{MAX_SCORE, Rate, Score};
 use crate::scheduler::cycle::Cycle;
 
@@ -19,9 +17,8 @@ impl Score for PodTopologySpread {
         let needs_all = !(pod.spreads_by_default && pod.profile.has_system_defaults());
         let constraints = pod.soft_spread.iter().zip(&cycle.asked.soft_spread).map(|(spread, tally)| {
             let count = cycle.snapshot.tallies.get(*tally);
-            let domains: HashSet<_> = feasible.iter().filter_map(|slot| count.landscape.domain(*slot)).collect();
             // Topologies of many domains have few pods in each, which must not make them count for less.
-            let weight = ((domains.len() + 2) as f64).ln();
+            let weight = ((count.landscape.distinct(feasible) + 2) as f64).ln();
             (count, weight, (spread.max_skew - 1) as f64)
         });
         let constraints: Vec<_> = constraints.collect();

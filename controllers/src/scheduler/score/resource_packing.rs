@@ -15,7 +15,13 @@ impl Score for ResourcePacking {
                 Packing::LeastAllocated => has.saturating_sub(used),
                 Packing::MostAllocated => used,
             };
-            if has <= 0 || used > has { 0 } else { (counted as i128 * MAX_SCORE as i128 / has as i128) as i64 }
+            if has <= 0 || used > has {
+                return 0;
+            }
+            match counted.checked_mul(MAX_SCORE) {
+                Some(scaled) => scaled / has,
+                None => counted / (has / MAX_SCORE),
+            }
         };
         Some(Box::new(move |node| {
             let cpu = rate(node.allocatable.cpu_millis, node.assumed.cpu_millis.saturating_add(pod.cpu_millis));

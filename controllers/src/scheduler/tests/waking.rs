@@ -60,6 +60,19 @@ fn a_pod_wakes_when_its_company_was_decided_and_is_seen() {
 }
 
 #[test]
+fn a_pod_wakes_when_another_did_not_get_its_node() {
+    let asks = "resources: {requests: {cpu: 600m}}";
+    let mut bench = bench(&[node("n", "", ""), labelled("q", "", "", asks), pod("", asks)]);
+    assert_eq!(outcome(&mut bench, "q"), "n");
+    assert!(outcome(&mut bench, "p").contains("Insufficient cpu"));
+    bench.finish("ns", "q", &Outcome::Stale);
+    assert!(
+        wakes(&mut bench, "apiVersion: v1\nkind: Namespace\nmetadata: {name: other}\n"),
+        "with whatever comes next"
+    );
+}
+
+#[test]
 fn a_pod_wakes_for_its_spread() {
     let spread = "topologySpreadConstraints: [{maxSkew: 1, topologyKey: host, whenUnsatisfiable: DoNotSchedule, \
                   labelSelector: {matchLabels: {app: a}}}]";

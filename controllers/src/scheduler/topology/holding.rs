@@ -32,8 +32,8 @@ struct Held {
 pub struct Holdings {
     landscapes: Landscapes,
     held: HashMap<Arc<(Hold, Term)>, Held>,
-    /// Terms about pods of one namespace.
-    by_namespace: HashMap<String, Vec<Arc<(Hold, Term)>>>,
+    /// Terms about pods of one namespace with one label in common, by the anchor of both.
+    anchored: HashMap<u64, Vec<Arc<(Hold, Term)>>>,
     /// All others.
     wide: Vec<Arc<(Hold, Term)>>,
 }
@@ -46,8 +46,8 @@ impl Holdings {
         pod: &'a PodInfo,
         namespaces: &'a Namespaces,
     ) -> impl Iterator<Item = impl Fn(usize) -> i64 + use<'a>> + use<'a> {
-        let local = self.by_namespace.get(pod.namespace()).into_iter().flatten();
-        let selecting = local.chain(&self.wide).filter(move |held| held.0 == hold);
+        let anchored = pod.anchors().filter_map(|anchor| self.anchored.get(&anchor)).flatten();
+        let selecting = anchored.chain(&self.wide).filter(move |held| held.0 == hold);
         let selecting = selecting.filter(move |held| held.1.who.selects(&pod.pod, namespaces));
         selecting.filter_map(|held| self.held.get(held)).filter(|held| held.weights.iter().any(|w| *w != 0)).map(
             move |held| {
@@ -58,7 +58,7 @@ impl Holdings {
     }
 
     /// Counts a pod's own terms in (1) or out (-1) where it is.
-    pub fn count(&mut self, pod: &PodInfo, slot: usize, sign: i64, nodes: &[NodeInfo]) {
+    pub fn count(&mut self, pod: &PodInfo, slot: usize, sign: isize, nodes: &[NodeInfo]) {
         let Some(terms) = &pod.terms else { return };
         for term in &terms.refused {
             self.hold(Hold::Refuses, term, slot, sign, 1, nodes);
@@ -71,21 +71,21 @@ impl Holdings {
         }
     }
 
-    fn hold(&mut self, hold: Hold, term: &Term, slot: usize, sign: i64, weight: i64, nodes: &[NodeInfo]) {
+    fn hold(&mut self, hold: Hold, term: &Term, slot: usize, sign: isize, weight: i64, nodes: &[NodeInfo]) {
         let key = Arc::new((hold, term.clone()));
         let held = match self.held.get_mut(&key) {
             Some(held) => held,
             None => {
                 let landscape = self.landscapes.of(Terrain::whole(&term.key), nodes);
-                match term.who.only_namespace() {
-                    Some(namespace) => self.by_namespace.entry(namespace.to_owned()).or_default().push(key.clone()),
+                match term.who.anchor() {
+                    Some(anchor) => self.anchored.entry(anchor).or_default().push(key.clone()),
                     None => self.wide.push(key.clone()),
                 }
                 self.held.entry(key.clone()).or_insert(Held { landscape, weights: Vec::new(), holders: 0 })
             }
         };
         if let Some(domain) = self.landscapes.get(held.landscape).domain(slot) {
-            add(&mut held.weights, domain, sign * weight);
+            add(&mut held.weights, domain, sign as i64 * weight);
         }
         held.holders = if sign > 0 { held.holders + 1 } else { held.holders.saturating_sub(1) };
         if held.holders == 0 {
@@ -95,13 +95,13 @@ impl Holdings {
 
     fn forget(&mut self, key: &Arc<(Hold, Term)>) {
         self.held.remove(key);
-        let Some(namespace) = key.1.who.only_namespace() else {
+        let Some(anchor) = key.1.who.anchor() else {
             return self.wide.retain(|held| held != key);
         };
-        if let Some(local) = self.by_namespace.get_mut(namespace) {
-            local.retain(|held| held != key);
-            if local.is_empty() {
-                self.by_namespace.remove(namespace);
+        if let Some(anchored) = self.anchored.get_mut(&anchor) {
+            anchored.retain(|held| held != key);
+            if anchored.is_empty() {
+                self.anchored.remove(&anchor);
             }
         }
     }

@@ -96,6 +96,16 @@ impl Landscape {
         self.nodes.iter().enumerate().filter(|(_, nodes)| **nodes > 0).map(|(domain, _)| domain)
     }
 
+    /// How many domains these nodes are in.
+    pub fn distinct(&self, slots: &[usize]) -> usize {
+        let mut seen = vec![false; self.nodes.len()];
+        slots
+            .iter()
+            .filter_map(|slot| self.domain(*slot))
+            .filter(|domain| !std::mem::replace(&mut seen[*domain], true))
+            .count()
+    }
+
     /// Puts the node of the next slot, or of one that was left, where it belongs.
     fn enter(&mut self, node: &NodeInfo) {
         let domain = match self.terrain.domain_of(node) {

@@ -1,7 +1,6 @@
 //! How many pods of a kind are in each domain, counted along as pods come and go.
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::landscape::{Landscape, Landscapes, Terrain};
 use super::term::{Namespaces, Who};
@@ -58,10 +57,12 @@ pub struct Tallies {
     landscapes: Landscapes,
     list: Vec<Tally>,
     ids: HashMap<(Vec<Who>, usize), usize>,
-    /// Tallies of pods of one namespace with one label in common, by the hash of both.
+    /// Tallies of pods of one namespace with one label in common, by the anchor of both.
     anchored: HashMap<u64, Vec<usize>>,
     /// All others.
     wide: Vec<usize>,
+    /// How many placed pods have each anchor: most tallies are of pods of which there are none yet.
+    carriers: HashMap<u64, usize>,
 }
 
 impl Tallies {
@@ -80,7 +81,7 @@ impl Tallies {
     }
 
     fn clear(&mut self) {
-        *self = Self::default();
+        *self = Self { carriers: std::mem::take(&mut self.carriers), ..Self::default() };
     }
 
     /// The tally's id, good until the next [`Self::make_room`] or [`Self::namespaces_changed`].
@@ -92,15 +93,13 @@ impl Tallies {
         }
         let id = self.list.len();
         let mut tally = Tally { who: key.0.clone(), landscape, counts: Vec::new() };
-        for node in nodes {
+        let anchor = tally.who.iter().find_map(Who::anchor);
+        let has_any = anchor.is_none_or(|anchor| self.carriers.contains_key(&anchor));
+        for node in nodes.iter().filter(|_| has_any) {
             let Some(domain) = self.landscapes.get(landscape).domain(node.slot) else { continue };
             let count = node.pods.values().filter(|pod| tally.counts_pod(pod, namespaces)).count();
             tally.add(domain, count as i64);
         }
-        let anchor = tally.who.iter().find_map(|who| {
-            let (label, value) = who.pods.anchor()?;
-            Some(anchor(who.only_namespace()?, label, value))
-        });
         match anchor {
             Some(anchor) => self.anchored.entry(anchor).or_default().push(id),
             None => self.wide.push(id),
@@ -116,15 +115,20 @@ impl Tallies {
     }
 
     /// Counts a pod in (1) or out (-1) where it is.
-    pub fn count(&mut self, pod: &PodInfo, slot: usize, amount: i64, namespaces: &Namespaces) {
-        let namespace = pod.namespace();
-        let labels = pod.labels().iter().map(|(label, value)| anchor(namespace, label, value));
-        let anchored = labels.filter_map(|anchor| self.anchored.get(&anchor)).flatten();
+    pub fn count(&mut self, pod: &PodInfo, slot: usize, sign: isize, namespaces: &Namespaces) {
+        for anchor in pod.anchors() {
+            let carriers = self.carriers.entry(anchor).or_default();
+            *carriers = carriers.saturating_add_signed(sign);
+            if *carriers == 0 {
+                self.carriers.remove(&anchor);
+            }
+        }
+        let anchored = pod.anchors().filter_map(|anchor| self.anchored.get(&anchor)).flatten();
         for id in anchored.chain(&self.wide) {
             let tally = &mut self.list[*id];
             let Some(domain) = self.landscapes.get(tally.landscape).domain(slot) else { continue };
             if tally.counts_pod(pod, namespaces) {
-                tally.add(domain, amount);
+                tally.add(domain, sign as i64);
             }
         }
     }
@@ -157,10 +161,4 @@ pub(super) fn add(counts: &mut Vec<i64>, domain: usize, amount: i64) {
         counts.resize(domain + 1, 0);
     }
     counts[domain] += amount;
-}
-
-fn anchor(namespace: &str, label: &str, value: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (namespace, label, value).hash(&mut hasher);
-    hasher.finish()
 }

@@ -1,6 +1,7 @@
 //! Pods that other pods are drawn to or kept from: a pod affinity term, compiled.
 
 use std::collections::{BTreeSet, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use k8s_openapi::api::core::v1::{Affinity, Pod, PodAffinityTerm};
 
@@ -37,13 +38,19 @@ impl Who {
             })
     }
 
-    /// The one namespace all selected pods are in, if it is a single one.
-    pub fn only_namespace(&self) -> Option<&str> {
-        match (&self.namespace_selector, self.namespaces.len()) {
-            (None, 1) => self.namespaces.first().map(String::as_str),
-            _ => None,
-        }
+    /// What all selected pods have among their anchors, if they are in one namespace and have a label in common.
+    pub fn anchor(&self) -> Option<u64> {
+        let (None, 1) = (&self.namespace_selector, self.namespaces.len()) else { return None };
+        let (label, value) = self.pods.anchor()?;
+        Some(anchor(self.namespaces.first()?, label, value))
     }
+}
+
+/// Stands for a label of the pods of a namespace: where a pod's labels are looked up.
+pub fn anchor(namespace: &str, label: &str, value: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (namespace, label, value).hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Pods, and the label whose values say what is near them.

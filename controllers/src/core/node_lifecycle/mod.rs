@@ -1,5 +1,7 @@
 //! Notices nodes that fell silent, and keeps each node's taints in step with its conditions (KEP-589, KEP-166).
 
+mod zones;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +18,7 @@ use crate::resource::{Key, NODES, PODS};
 use crate::taints::{NO_EXECUTE, NO_SCHEDULE};
 use crate::time::{self, stamp};
 use crate::world::{Delta, Object, World};
+use zones::{Evictions, Permit};
 
 const COMPONENT: &str = "node-controller";
 const LEASES: &str = "kube-node-lease";
@@ -42,11 +45,12 @@ struct Sign {
 pub struct NodeLifecycle {
     grace: Duration,
     signs: HashMap<Arc<str>, Sign>,
+    evictions: Evictions,
 }
 
 impl NodeLifecycle {
     pub fn new(grace: Duration) -> Self {
-        Self { grace, signs: HashMap::new() }
+        Self { grace, signs: HashMap::new(), evictions: Evictions::default() }
     }
 
     /// How long the node may stay silent yet.
@@ -60,6 +64,44 @@ impl NodeLifecycle {
             *sign = Sign { renewed, heartbeat, at: now };
         }
         time::until(time::after(sign.at, self.grace), now)
+    }
+
+    /// Brings the taints that this controller manages in step with the node's conditions.
+    fn retaint(&mut self, plan: &mut Plan, node: &Arc<Node>, world: &World, now: Timestamp) {
+        // A node that has not reported yet keeps the taint it was admitted with.
+        let Some(ready) = condition(node, "Ready") else { return };
+        let current = node.spec.as_ref().and_then(|s| s.taints.clone()).unwrap_or_default();
+        let mut wanted: Vec<(&str, &str)> = Vec::new();
+        let by_readiness = match ready.status.as_str() {
+            "True" => None,
+            "False" => Some(NOT_READY),
+            _ => Some(UNREACHABLE),
+        };
+        if let Some(key) = by_readiness {
+            wanted.push((key, NO_SCHEDULE));
+            let evicts = current.iter().any(|taint| taint.effect == NO_EXECUTE && is_managed(taint));
+            match self.evictions.permit(node, evicts, world, now) {
+                Permit::Granted => wanted.push((key, NO_EXECUTE)),
+                Permit::After(wait) => plan.requeue(wait),
+                Permit::Denied => {}
+            }
+        }
+        let pressed = |(type_, _): &&(&str, &str)| condition(node, type_).is_some_and(|c| c.status == "True");
+        wanted.extend(PRESSURES.iter().filter(pressed).map(|(_, taint)| (*taint, NO_SCHEDULE)));
+        if node.spec.as_ref().is_some_and(|s| s.unschedulable == Some(true)) {
+            wanted.push((UNSCHEDULABLE, NO_SCHEDULE));
+        }
+        let is_wanted = |taint: &Taint| wanted.contains(&(taint.key.as_str(), taint.effect.as_str()));
+        let mut taints: Vec<Taint> = current.iter().filter(|t| !is_managed(t) || is_wanted(t)).cloned().collect();
+        for (key, effect) in wanted {
+            if !taints.iter().any(|t| t.key == key && t.effect == effect) {
+                let time_added = Some(stamp(now));
+                taints.push(Taint { key: key.into(), effect: effect.into(), value: None, time_added });
+            }
+        }
+        if taints != current {
+            plan.merge_patch(Target::exact(&NODES, &node.metadata), json!({ "spec": { "taints": taints } }));
+        }
     }
 }
 
@@ -96,7 +138,7 @@ impl Controller for NodeLifecycle {
             plan.requeue(left);
         }
         if plan.steps.is_empty() {
-            retaint(&mut plan, node, world, turn.now);
+            self.retaint(&mut plan, node, world, turn.now);
         }
         plan
     }
@@ -153,43 +195,6 @@ fn silent(node: &Arc<Node>, world: &World, now: Timestamp) -> Plan {
 fn not_ready(now: Timestamp) -> serde_json::Value {
     let condition = json!({ "type": "Ready", "status": "False", "lastTransitionTime": plan::to_value(&stamp(now)) });
     json!({ "status": { "conditions": [condition] } })
-}
-
-/// Brings the taints that this controller manages in step with the node's conditions.
-fn retaint(plan: &mut Plan, node: &Arc<Node>, world: &World, now: Timestamp) {
-    // A node that has not reported yet keeps the taint it was admitted with.
-    let Some(ready) = condition(node, "Ready") else { return };
-    // Where every node is out of reach, evicting helps nobody: more likely we are the ones cut off.
-    let can_evict = world.nodes.iter().any(|node| is_ready(node));
-    let mut wanted: Vec<(&str, &str)> = Vec::new();
-    let by_readiness = match ready.status.as_str() {
-        "True" => None,
-        "False" => Some(NOT_READY),
-        _ => Some(UNREACHABLE),
-    };
-    if let Some(key) = by_readiness {
-        wanted.push((key, NO_SCHEDULE));
-        if can_evict {
-            wanted.push((key, NO_EXECUTE));
-        }
-    }
-    let pressed = |(type_, _): &&(&str, &str)| condition(node, type_).is_some_and(|c| c.status == "True");
-    wanted.extend(PRESSURES.iter().filter(pressed).map(|(_, taint)| (*taint, NO_SCHEDULE)));
-    if node.spec.as_ref().is_some_and(|s| s.unschedulable == Some(true)) {
-        wanted.push((UNSCHEDULABLE, NO_SCHEDULE));
-    }
-    let current = node.spec.as_ref().and_then(|s| s.taints.clone()).unwrap_or_default();
-    let is_wanted = |taint: &Taint| wanted.contains(&(taint.key.as_str(), taint.effect.as_str()));
-    let mut taints: Vec<Taint> = current.iter().filter(|t| !is_managed(t) || is_wanted(t)).cloned().collect();
-    for (key, effect) in wanted {
-        if !taints.iter().any(|t| t.key == key && t.effect == effect) {
-            let time_added = Some(stamp(now));
-            taints.push(Taint { key: key.into(), effect: effect.into(), value: None, time_added });
-        }
-    }
-    if taints != current {
-        plan.merge_patch(Target::exact(&NODES, &node.metadata), json!({ "spec": { "taints": taints } }));
-    }
 }
 
 fn is_managed(taint: &Taint) -> bool {

@@ -1,0 +1,136 @@
+//! Where pods go and why they don't: selectors, gates, cordons, taints, and who must leave for whom.
+
+use k8w_testkit::{ClusterOptions, Kubectl, TestCluster, eventually};
+
+use crate::{repo, sandbox};
+
+const IMAGE: &str = "localhost/hello:latest";
+
+fn pod(name: &str, spec: &str) -> String {
+    format!(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}}}
+spec:
+  runtimeClassName: wasmtime
+  terminationGracePeriodSeconds: 1
+  containers: [{{name: c, image: '{IMAGE}', ports: [{{containerPort: 8080}}]}}]
+  {spec}
+"
+    )
+}
+
+/// The message of the pod's condition PodScheduled once it is False for this reason.
+fn unscheduled(kubectl: &Kubectl, name: &str, reason: &str) -> String {
+    let path = "jsonpath={.status.conditions[?(@.type==\"PodScheduled\")].reason}";
+    eventually("the pod is not scheduled", || {
+        let said = kubectl.ok(&["get", "pod", name, "-o", path]);
+        if said == reason { Ok(()) } else { Err(said) }
+    });
+    let path = "jsonpath={.status.conditions[?(@.type==\"PodScheduled\")].message}";
+    kubectl.ok(&["get", "pod", name, "-o", path])
+}
+
+fn described(kubectl: &Kubectl, name: &str, text: &str) {
+    eventually("describe shows the event", || {
+        let shown = kubectl.ok(&["describe", "pod", name]);
+        if shown.contains(text) { Ok(()) } else { Err(shown) }
+    });
+}
+
+#[test]
+fn a_pod_that_fits_nowhere_says_why_and_starts_when_it_fits() {
+    let t = sandbox();
+    t.hello_image();
+    let label = format!("test.k8w.dev/{}", t.namespace);
+    t.kubectl.apply(&pod("picky", &format!("nodeSelector: {{{label}: 'yes'}}")));
+    let why = "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. no new claims to deallocate, \
+               preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.";
+    assert_eq!(unscheduled(&t.kubectl, "picky", "Unschedulable"), why);
+    described(&t.kubectl, "picky", why);
+    t.kubectl.ok(&["label", "nodes", "--all", &format!("{label}=yes")]);
+    t.kubectl.ok(&["wait", "--for=condition=Ready", "pod/picky", "--timeout=60s"]);
+    t.kubectl.apply(&pod("greedy", "resources: {requests: {cpu: 100k}}"));
+    let message = unscheduled(&t.kubectl, "greedy", "Unschedulable");
+    assert!(message.starts_with("0/1 nodes are available: 1 Insufficient cpu. "), "{message}");
+}
+
+#[test]
+fn a_gated_pod_waits_for_its_gate() {
+    let t = sandbox();
+    t.hello_image();
+    t.kubectl.apply(&pod("gated", "schedulingGates: [{name: example.com/wait}]"));
+    let message = unscheduled(&t.kubectl, "gated", "SchedulingGated");
+    assert_eq!(message, "Scheduling is blocked due to non-empty scheduling gates");
+    assert!(t.kubectl.ok(&["get", "pod", "gated", "--no-headers"]).contains("SchedulingGated"));
+    let open = r#"[{"op": "remove", "path": "/spec/schedulingGates"}]"#;
+    t.kubectl.ok(&["patch", "pod", "gated", "--type=json", "-p", open]);
+    t.kubectl.ok(&["wait", "--for=condition=Ready", "pod/gated", "--timeout=60s"]);
+}
+
+/// A cluster of its own, whose node other tests don't use.
+fn cluster(arguments: &[&str]) -> (TestCluster, Kubectl, String) {
+    let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+    let cluster =
+        TestCluster::start(env!("CARGO_BIN_EXE_k8w"), ClusterOptions { arguments, ..ClusterOptions::default() });
+    cluster.load_image(&repo("examples/hello/hello.wasm"), IMAGE);
+    let kubectl = cluster.namespace("t");
+    let node = kubectl.ok(&["get", "nodes", "-o", "jsonpath={.items[0].metadata.name}"]);
+    (cluster, kubectl, node)
+}
+
+#[test]
+fn cordons_and_taints_keep_pods_away() {
+    let (_cluster, kubectl, node) = cluster(&[]);
+    kubectl.ok(&["cordon", &node]);
+    kubectl.apply(&pod("waits", ""));
+    let message = unscheduled(&kubectl, "waits", "Unschedulable");
+    let cordoned = ["1 node(s) were unschedulable", "1 node(s) had untolerated taint(s)"];
+    assert!(cordoned.iter().any(|reason| message.contains(reason)), "{message}");
+    kubectl.ok(&["uncordon", &node]);
+    kubectl.ok(&["wait", "--for=condition=Ready", "pod/waits", "--timeout=60s"]);
+
+    kubectl.ok(&["taint", "node", &node, "test=yes:NoSchedule"]);
+    kubectl.apply(&pod("repelled", ""));
+    let message = unscheduled(&kubectl, "repelled", "Unschedulable");
+    assert!(message.starts_with("0/1 nodes are available: 1 node(s) had untolerated taint(s). "), "{message}");
+    kubectl.apply(&pod("tolerant", "tolerations: [{key: test, operator: Exists}]"));
+    kubectl.ok(&["wait", "--for=condition=Ready", "pod/tolerant", "--timeout=60s"]);
+    kubectl.ok(&["taint", "node", &node, "test-"]);
+    kubectl.ok(&["wait", "--for=condition=Ready", "pod/repelled", "--timeout=60s"]);
+
+    kubectl.ok(&["taint", "node", &node, "test=yes:NoExecute"]);
+    kubectl.ok(&["wait", "--for=delete", "pod/waits", "pod/repelled", "--timeout=60s"]);
+    kubectl.ok(&["wait", "--for=condition=Ready", "pod/tolerant", "--timeout=60s"]);
+}
+
+#[test]
+fn a_pod_of_higher_priority_takes_the_room_of_a_lower_one() {
+    let (_cluster, kubectl, node) = cluster(&["--max-pods", "1"]);
+    let class = |name: &str, more: &str| {
+        format!("apiVersion: scheduling.k8s.io/v1\nkind: PriorityClass\nmetadata: {{name: {name}}}\n{more}\n---\n")
+    };
+    kubectl.apply(&[class("low", "value: 1"), class("high", "value: 1000")].concat());
+    kubectl.apply(&class("polite", "value: 1000\npreemptionPolicy: Never"));
+    // The finalizer shows the victim as it leaves.
+    let low = pod("low", "priorityClassName: low").replace("name: low}", "name: low, finalizers: [test.k8w.dev/hold]}");
+    kubectl.apply(&low);
+    kubectl.ok(&["wait", "--for=condition=Ready", "pod/low", "--timeout=60s"]);
+    kubectl.apply(&pod("polite", "priorityClassName: polite"));
+    let why = "0/1 nodes are available: 1 Too many pods. no new claims to deallocate, preemption: not eligible due to \
+               preemptionPolicy=Never.";
+    assert_eq!(unscheduled(&kubectl, "polite", "Unschedulable"), why);
+    kubectl.ok(&["delete", "pod", "polite"]);
+
+    kubectl.apply(&pod("high", "priorityClassName: high"));
+    kubectl.ok(&["wait", "--for=condition=DisruptionTarget", "pod/low", "--timeout=60s"]);
+    let reason = "jsonpath={.status.conditions[?(@.type==\"DisruptionTarget\")].reason}";
+    assert_eq!(kubectl.ok(&["get", "pod", "low", "-o", reason]), "PreemptionByScheduler");
+    let nominated = kubectl.ok(&["get", "pod", "high", "-o", "jsonpath={.status.nominatedNodeName}"]);
+    assert_eq!(nominated, node);
+    let uid = kubectl.ok(&["get", "pod", "high", "-o", "jsonpath={.metadata.uid}"]);
+    described(&kubectl, "low", &format!("Preempted by pod {uid} on node {node}"));
+    kubectl.ok(&["patch", "pod", "low", "-p", r#"{"metadata": {"finalizers": null}}"#]);
+    kubectl.ok(&["wait", "--for=condition=Ready", "pod/high", "--timeout=60s"]);
+}
