@@ -124,9 +124,11 @@ fn a_pod_of_higher_priority_takes_the_room_of_a_lower_one() {
     kubectl.ok(&["delete", "pod", "polite"]);
 
     kubectl.apply(&pod("high", "priorityClassName: high"));
-    kubectl.ok(&["wait", "--for=condition=DisruptionTarget", "pod/low", "--timeout=60s"]);
     let reason = "jsonpath={.status.conditions[?(@.type==\"DisruptionTarget\")].reason}";
-    assert_eq!(kubectl.ok(&["get", "pod", "low", "-o", reason]), "PreemptionByScheduler");
+    eventually("the pod is told why it goes", || {
+        let said = kubectl.ok(&["get", "pod", "low", "-o", reason]);
+        if said == "PreemptionByScheduler" { Ok(()) } else { Err(said) }
+    });
     let nominated = kubectl.ok(&["get", "pod", "high", "-o", "jsonpath={.status.nominatedNodeName}"]);
     assert_eq!(nominated, node);
     let uid = kubectl.ok(&["get", "pod", "high", "-o", "jsonpath={.metadata.uid}"]);
