@@ -224,7 +224,7 @@ impl LogFile {
 pub(super) fn read(path: &Path, number: u64, mut entry: impl FnMut(Entry)) -> io::Result<Tail> {
     let mut file = BufReader::with_capacity(FRAME_BYTES, File::open(path)?);
     let mut end = 0;
-    let mut frame = Vec::new();
+    let mut frame = vec![0; FRAME_HEADER_BYTES];
     loop {
         frame.resize(FRAME_HEADER_BYTES, 0);
         let mut got = fill(&mut file, &mut frame)?;
