@@ -51,17 +51,26 @@ pub struct Deleted {
 /// # Errors
 /// 404, 409 `Conflict` when a precondition fails, and admission's.
 pub async fn delete(write: &mut Write<'_>, options: &DeleteOptions) -> Result<Deleted, Status> {
-    delete_with(write, options, &|_| Ok(None)).await
+    delete_with(write, options, &Beside { amend: &|_| Ok(None), mark: &|_| {} }).await
 }
 
-/// What another object has to become for this one's deletion; asked anew when somebody else was faster.
-pub type Amend<'a> = &'a (dyn Fn(&Value) -> Result<Option<Amendment>, Status> + Sync);
+/// What goes with a deletion; asked anew when somebody else was faster.
+pub struct Beside<'a> {
+    /// What another object has to become.
+    pub amend: &'a (dyn Fn(&Value) -> Result<Option<Amendment>, Status> + Sync),
+    /// What the object says of its deletion while that lasts.
+    pub mark: &'a (dyn Fn(&mut Value) + Sync),
+}
 
 /// Deletes an object together with a change of another one.
 ///
 /// # Errors
-/// Those of [`delete`] and of `amend`.
-pub async fn delete_with(write: &mut Write<'_>, options: &DeleteOptions, amend: Amend<'_>) -> Result<Deleted, Status> {
+/// Those of [`delete`] and of [`Beside::amend`].
+pub async fn delete_with(
+    write: &mut Write<'_>,
+    options: &DeleteOptions,
+    beside: &Beside<'_>,
+) -> Result<Deleted, Status> {
     write.server.cache.catch_up().await?;
     let mut live = write.live().ok_or_else(|| write.not_found())?;
     for _ in 0..ATTEMPTS {
@@ -72,12 +81,15 @@ pub async fn delete_with(write: &mut Write<'_>, options: &DeleteOptions, amend: 
         write.admit_validating(Operation::Delete, &mut nothing, Some(&old)).await?;
         let marked = mark(write, options, &old);
         let done = |json: Bytes, gone| Ok(Deleted { json, uid: meta::text(&old, "uid").to_string(), gone });
-        let amendment = amend(&old)?;
+        let amendment = (beside.amend)(&old)?;
         let (value, mut plan) = match marked {
             Marked::Pending => return done(live.json(), false),
             Marked::Remove => (None, Plan::new(write, Some(&old), None).await?),
             Marked::Keep(new) if meta::same(&new, &old) => return done(live.json(), false),
-            Marked::Keep(mut new) => (Some(write.encoded(&mut new)), Plan::default()),
+            Marked::Keep(mut new) => {
+                (beside.mark)(&mut new);
+                (Some(write.encoded(&mut new)), Plan::default())
+            }
         };
         if write.dry_run {
             return match value {

@@ -13,7 +13,7 @@ mod meta;
 mod update;
 
 pub use create::create;
-pub use delete::{DeleteOptions, Deleted, Propagation, delete, delete_with};
+pub use delete::{Beside, DeleteOptions, Deleted, Propagation, delete, delete_with};
 pub use meta::timestamp;
 pub use update::{Change, Patched, Rules, update};
 

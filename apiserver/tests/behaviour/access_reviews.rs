@@ -18,6 +18,7 @@ fn deployments(verb: &str) -> Value {
     json!({"resourceAttributes": {"verb": verb, "group": "apps", "resource": "deployments", "namespace": "default"}})
 }
 
+/// Conformance: "SubjectReview, API Operations".
 #[tokio::test]
 async fn one_may_ask_for_oneself() {
     let cluster = cluster().await;

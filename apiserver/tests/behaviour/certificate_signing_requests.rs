@@ -35,7 +35,7 @@ async fn a_request_carries_who_made_it() {
     assert_eq!((&made["spec"]["username"], &made["spec"]["groups"]), (&json!("jane"), &json!(["dev"])));
 }
 
-/// CSR API: the approval subresource, and that nothing but the decision changes there.
+/// Conformance: "CertificateSigningRequest API": nothing but the decision changes through `/approval`.
 #[tokio::test]
 async fn approval_needs_a_permission_for_the_signer() {
     let cluster = Cluster::new().await;

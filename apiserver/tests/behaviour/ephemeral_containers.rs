@@ -10,6 +10,7 @@ fn debugger(name: &str, image: &str) -> Value {
     json!({"spec": {"ephemeralContainers": [{"name": name, "image": image}], "nodeName": "elsewhere"}})
 }
 
+/// Conformance: "Ephemeral Container, update ephemeral containers".
 #[tokio::test]
 async fn they_are_added_through_their_subresource_alone() {
     let api = Api::new().await;

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::cluster::{As, Cluster};
 
+/// Conformance: "LimitRange, resources".
 #[tokio::test]
 async fn pods_get_defaults_and_keep_within_bounds() {
     let cluster = Cluster::new().await;

@@ -36,6 +36,7 @@ async fn evict(api: &Api, pod: &str) -> crate::api::Reply {
     api.post(&format!("{PODS}/{pod}/eviction"), &eviction(pod, json!({}))).await
 }
 
+/// Conformance: "PodDisruptionBudget: block an eviction until the PDB is updated to allow it".
 #[tokio::test]
 async fn a_budget_is_drawn_on_and_then_refuses() {
     let api = Api::new().await;
@@ -120,6 +121,21 @@ async fn options_of_the_deletion_count() {
     let same = eviction("a", json!({"preconditions": {"uid": pod["metadata"]["uid"]}}));
     assert_eq!(api.post(&path, &same).await.code, 201);
     assert_eq!(api.post(&path, &same).await.error().0, 404);
+}
+
+/// Conformance: "Ensure pod failure policy allows to ignore failure matching on the DisruptionTarget condition" needs it.
+#[tokio::test]
+async fn a_pod_that_its_node_ends_says_that_it_was_evicted() {
+    let api = Api::new().await;
+    running_pod(&api, "a", "True").await;
+    let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "a"}, "target": {"name": "n"}});
+    api.post(&format!("{PODS}/a/binding"), &binding).await.ok();
+    assert_eq!(evict(&api, "a").await.code, 201);
+    let pod = api.get(&format!("{PODS}/a")).await.ok();
+    assert!(pod["metadata"]["deletionTimestamp"].is_string());
+    let mut conditions = pod["status"]["conditions"].as_array().unwrap().iter();
+    let target = conditions.find(|condition| condition["type"] == "DisruptionTarget").unwrap();
+    assert_eq!((&target["status"], &target["reason"]), (&json!("True"), &json!("EvictionByEvictionAPI")));
 }
 
 #[tokio::test]

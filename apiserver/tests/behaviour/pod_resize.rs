@@ -6,6 +6,7 @@ use crate::api::{Api, pod};
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
 
+/// Conformance: "In-place Pod Resize, read and replace endpoints".
 #[tokio::test]
 async fn cpu_and_memory_change_through_the_subresource() {
     let api = Api::new().await;

@@ -25,6 +25,7 @@ fn pod_asking(name: &str, cpu: &str) -> Value {
     pod
 }
 
+/// Conformance: "ResourceQuota, object count quota, pod".
 #[tokio::test]
 async fn a_write_is_charged_when_it_happens() {
     let api = Api::new().await;
@@ -43,6 +44,7 @@ async fn a_write_is_charged_when_it_happens() {
     assert_eq!(message, "pods \"c\" is forbidden: failed quota: q: must specify requests.cpu for: c");
 }
 
+/// Conformance: "ResourceQuota, object count quota, secret".
 #[tokio::test]
 async fn a_dry_run_is_checked_and_not_charged() {
     let api = Api::new().await;
@@ -67,6 +69,7 @@ async fn writes_that_come_at_once_cannot_overrun_a_quota() {
     assert_eq!(used(&api, "q").await, json!({"pods": "10"}));
 }
 
+/// Conformance: "ResourceQuota, quota scope, BestEffort and NotBestEffort scope".
 #[tokio::test]
 async fn every_quota_of_the_namespace_must_allow() {
     let api = Api::new().await;
@@ -81,6 +84,7 @@ async fn every_quota_of_the_namespace_must_allow() {
     assert_eq!(used(&api, "b").await, json!({"pods": "1"}));
 }
 
+/// Conformance: "ResourceQuota, object count quota, service".
 #[tokio::test]
 async fn a_service_that_changes_its_type_is_charged_for_its_ports() {
     let api = Api::new().await;

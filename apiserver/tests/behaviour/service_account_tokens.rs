@@ -35,6 +35,7 @@ async fn whoami(cluster: &Cluster, token: &str) -> Result<Value, u16> {
     if reply.code == 201 { Ok(reply.json()["status"]["userInfo"].clone()) } else { Err(reply.code) }
 }
 
+/// Conformance: "ServiceAccount, create and review token".
 #[tokio::test]
 async fn a_token_stands_for_its_account() {
     let cluster = cluster().await;
@@ -138,6 +139,7 @@ async fn forged_tokens_are_refused() {
     }
 }
 
+/// Conformance: "OIDC Discovery (ServiceAccountIssuerDiscovery)".
 #[tokio::test]
 async fn others_can_verify_tokens() {
     let cluster = cluster().await;

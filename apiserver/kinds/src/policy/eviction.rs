@@ -66,15 +66,29 @@ pub fn charge(budget: &Value, pod: &Value, now: Timestamp) -> Result<Option<Valu
         return Err(Refused::Exhausted(exhausted(budget, healthy, desired)));
     }
     let mut budget = budget.clone();
-    let timestamp = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let timestamp = timestamp(now);
     budget["status"]["disruptionsAllowed"] = (allowed - 1).into();
     if allowed == 1 {
-        not_allowed(&mut budget, &timestamp);
+        let generation = int(&budget, &["status", "observedGeneration"]);
+        let condition = json!({"type": "DisruptionAllowed", "status": "False", "reason": "InsufficientPods",
+            "message": "", "observedGeneration": generation, "lastTransitionTime": timestamp});
+        set_condition(&mut budget, condition);
     }
     if let Some(disrupted) = ensure(&mut budget, &["status", "disruptedPods"]) {
         disrupted.insert(text(pod, &["metadata", "name"]).to_owned(), timestamp.into());
     }
     Ok(Some(budget))
+}
+
+/// Says on a pod that goes why it does (KEP-3329).
+pub fn mark(pod: &mut Value, now: Timestamp) {
+    let condition = json!({"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
+        "message": "Eviction API: evicting", "lastProbeTime": null, "lastTransitionTime": timestamp(now)});
+    set_condition(pod, condition);
+}
+
+fn timestamp(now: Timestamp) -> String {
+    now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 fn is_ready(pod: &Value) -> bool {
@@ -100,15 +114,12 @@ fn exhausted(budget: &Value, healthy: i64, desired: i64) -> String {
     }
 }
 
-/// Sets the condition that says so when a budget has been used up.
-fn not_allowed(budget: &mut Value, now: &str) {
-    let generation = int(budget, &["status", "observedGeneration"]);
-    let condition = json!({"type": "DisruptionAllowed", "status": "False", "reason": "InsufficientPods", "message": "",
-        "observedGeneration": generation, "lastTransitionTime": now});
-    let Some(status) = ensure(budget, &["status"]) else { return };
+/// Sets the condition of its type.
+fn set_condition(object: &mut Value, condition: Value) {
+    let Some(status) = ensure(object, &["status"]) else { return };
     let conditions = status.entry("conditions").or_insert_with(|| json!([]));
     let Some(conditions) = conditions.as_array_mut() else { return };
-    match conditions.iter_mut().find(|found| found["type"] == "DisruptionAllowed") {
+    match conditions.iter_mut().find(|found| found["type"] == condition["type"]) {
         Some(found) => *found = condition,
         None => conditions.push(condition),
     }
