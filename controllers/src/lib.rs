@@ -22,6 +22,7 @@ pub mod leader;
 pub mod networking;
 pub mod plan;
 mod pods;
+pub mod policy;
 mod quantity;
 mod ranking;
 pub mod resource;
@@ -32,6 +33,7 @@ mod taints;
 #[cfg(test)]
 mod testing;
 mod time;
+pub mod volume;
 pub mod world;
 
 pub use config::Config;
@@ -56,10 +58,18 @@ pub fn controllers(config: &Config) -> Vec<Box<dyn Controller>> {
         Box::new(apps::replica_set::ReplicaSets),
         Box::new(apps::stateful_set::StatefulSets),
         Box::new(apps::daemon_set::DaemonSets::default()),
+        Box::new(core::replication_controller::ReplicationControllers),
         Box::new(batch::job::Jobs),
         Box::new(batch::job::orphans::OrphanedPods),
         Box::new(batch::cron_job::CronJobs),
         Box::new(batch::ttl_after_finished::TtlAfterFinished),
+        Box::new(policy::pod_disruption_budget::PodDisruptionBudgets),
+        Box::new(volume::binder::ClaimBinder),
+        Box::new(volume::reclaim::VolumeReclaimer),
+        Box::new(volume::local_path::LocalPath),
+        Box::new(volume::ephemeral::EphemeralVolumes),
+        Box::new(volume::protection::ClaimProtection),
+        Box::new(volume::protection::VolumeProtection),
         Box::new(discovery::endpoint_slice::EndpointSlices),
         Box::new(core::namespace::Namespaces),
         Box::new(core::service_account::ServiceAccounts),

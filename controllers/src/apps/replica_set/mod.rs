@@ -16,14 +16,21 @@ use crate::execute::Failure;
 use crate::plan::{self, Note, NoteType, Plan, Regarding, Step, Target};
 use crate::pods;
 use crate::ranking::Rank;
-use crate::resource::{Key, PODS, REPLICA_SETS};
+use crate::resource::{Key, PODS, REPLICA_SETS, Resource};
 use crate::selector;
 use crate::time::stamp;
 use crate::world::{Delta, Object, World, controller_of};
 
 /// Pods created or deleted by one plan.
 const MAX_PODS_PER_PLAN: usize = 500;
-const COMPONENT: &str = "replicaset-controller";
+
+/// As which kind a set is kept: a ReplicationController is a ReplicaSet in all but its name and its status.
+#[derive(Clone, Copy)]
+pub struct Kept<'a> {
+    pub resource: &'static Resource,
+    pub component: &'static str,
+    pub set: &'a ReplicaSet,
+}
 
 pub struct ReplicaSets;
 
@@ -50,7 +57,10 @@ impl Controller for ReplicaSets {
 
     fn reconcile(&mut self, key: &Key, world: &World, turn: &mut Turn<'_>) -> Plan {
         match world.replica_sets.by_key(key) {
-            Some(set) => reconcile(set, world, turn.now, turn.last_failure.as_ref()),
+            Some(set) => {
+                let kept = Kept { resource: &REPLICA_SETS, component: "replicaset-controller", set };
+                reconcile(kept, world, turn.now, turn.last_failure.as_ref(), |status| write_status(set, status))
+            }
             None => Plan::none(),
         }
     }
@@ -60,10 +70,23 @@ fn selects(set: &ReplicaSet, pod: &Pod) -> bool {
     set.spec.as_ref().is_some_and(|spec| selector::matches(&spec.selector, pod.metadata.labels.as_ref()))
 }
 
-pub fn reconcile(set: &ReplicaSet, world: &World, now: Timestamp, failure: Option<&Failure>) -> Plan {
+fn write_status(set: &ReplicaSet, status: ReplicaSetStatus) -> Option<Step> {
+    let updated = ReplicaSet { status: Some(status), ..set.clone() };
+    (updated.status != set.status).then(|| plan::update(&REPLICA_SETS, &updated, "status", None))
+}
+
+/// `write_status` gives the write of a status, if it differs from the stored one.
+pub fn reconcile(
+    kept: Kept,
+    world: &World,
+    now: Timestamp,
+    failure: Option<&Failure>,
+    write_status: impl FnOnce(ReplicaSetStatus) -> Option<Step>,
+) -> Plan {
     let mut plan = Plan::none();
+    let set = kept.set;
     let Some(spec) = &set.spec else { return plan };
-    let Claimed { mine, steps } = claim(&REPLICA_SETS, &set.metadata, &spec.selector, &PODS, &world.pods);
+    let Claimed { mine, steps } = claim(kept.resource, &set.metadata, &spec.selector, &PODS, &world.pods);
     if !steps.is_empty() {
         plan.steps = steps;
         return plan;
@@ -72,8 +95,8 @@ pub fn reconcile(set: &ReplicaSet, world: &World, now: Timestamp, failure: Optio
     let wanted = usize::try_from(spec.replicas.unwrap_or(1)).unwrap_or(0);
     let scaling = match (pods::is_deleting(&set.metadata), active.len()) {
         (true, _) => None,
-        (false, have) if have < wanted => Some(create(set, wanted - have)),
-        (false, have) if have > wanted => Some(delete(set, &active, have - wanted, world, now)),
+        (false, have) if have < wanted => Some(create(kept, wanted - have)),
+        (false, have) if have > wanted => Some(delete(kept, &active, have - wanted, world, now)),
         _ => None,
     };
     // The answers to these writes bring the set back at once, so its status can wait until they are counted.
@@ -83,12 +106,7 @@ pub fn reconcile(set: &ReplicaSet, world: &World, now: Timestamp, failure: Optio
     }
     let reason = if active.len() < wanted { "FailedCreate" } else { "FailedDelete" };
     let failure = failure.filter(|_| scaling.is_some()).map(|failure| (reason, failure.message.as_str()));
-    let status = status(set, &mine, failure, now);
-    if set.status.as_ref() != Some(&status) {
-        let mut updated = set.clone();
-        updated.status = Some(status);
-        plan.update_status(&REPLICA_SETS, &updated);
-    }
+    plan.steps.extend(write_status(status(set, &mine, failure, now)));
     plan.steps.extend(scaling);
     let min_ready = spec.min_ready_seconds.unwrap_or(0);
     let waiting =
@@ -99,21 +117,22 @@ pub fn reconcile(set: &ReplicaSet, world: &World, now: Timestamp, failure: Optio
     plan
 }
 
-fn create(set: &ReplicaSet, missing: usize) -> Step {
+fn create(kept: Kept, missing: usize) -> Step {
+    let set = kept.set;
     let template = set.spec.as_ref().and_then(|spec| spec.template.clone()).unwrap_or_default();
     let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
-    let owner = pods::controller_ref(&REPLICA_SETS, &set.metadata);
+    let owner = pods::controller_ref(kept.resource, &set.metadata);
     let mut step = plan::create(&PODS, namespace, &pods::from_template(&template, namespace, owner));
     if let Step::Create { then, or_else, .. } = &mut step {
-        *then = Some(note(set, NoteType::Normal, "SuccessfulCreate", "Created pod: {name}".into()));
-        *or_else = Some(note(set, NoteType::Warning, "FailedCreate", "Error creating: {error}".into()));
+        *then = Some(note(kept, NoteType::Normal, "SuccessfulCreate", "Created pod: {name}".into()));
+        *or_else = Some(note(kept, NoteType::Warning, "FailedCreate", "Error creating: {error}".into()));
     }
     Step::Together(vec![step; missing.min(MAX_PODS_PER_PLAN)])
 }
 
-fn delete(set: &ReplicaSet, active: &[&Arc<Pod>], excess: usize, world: &World, now: Timestamp) -> Step {
+fn delete(kept: Kept, active: &[&Arc<Pod>], excess: usize, world: &World, now: Timestamp) -> Step {
     let mut ranked: Vec<&Pod> = active.iter().map(|pod| &***pod).collect();
-    let related = related_pods_per_node(set, world);
+    let related = related_pods_per_node(kept.set, world);
     ranked.sort_by_cached_key(|pod| {
         let neighbours = pods::node_name(pod).and_then(|node| related.get(node)).copied().unwrap_or(0);
         Rank::of(pod, neighbours, now)
@@ -125,8 +144,8 @@ fn delete(set: &ReplicaSet, active: &[&Arc<Pod>], excess: usize, world: &World, 
             target: Target::new(&PODS, &pod.metadata),
             propagation: None,
             grace_seconds: None,
-            then: Some(note(set, NoteType::Normal, "SuccessfulDelete", format!("Deleted pod: {name}"))),
-            or_else: Some(note(set, NoteType::Warning, "FailedDelete", "Error deleting: {error}".into())),
+            then: Some(note(kept, NoteType::Normal, "SuccessfulDelete", format!("Deleted pod: {name}"))),
+            or_else: Some(note(kept, NoteType::Warning, "FailedDelete", "Error deleting: {error}".into())),
         }
     });
     Step::Together(steps.collect())
@@ -190,7 +209,7 @@ fn conditions(
     Some(conditions).filter(|c| !c.is_empty())
 }
 
-fn note(set: &ReplicaSet, note_type: NoteType, reason: &'static str, message: String) -> Note {
-    let regarding = Regarding::new(&REPLICA_SETS, &set.metadata);
-    Note { component: COMPONENT, regarding, note_type, reason, action: "", message }
+fn note(kept: Kept, note_type: NoteType, reason: &'static str, message: String) -> Note {
+    let regarding = Regarding::new(kept.resource, &kept.set.metadata);
+    Note { component: kept.component, regarding, note_type, reason, action: "", message }
 }

@@ -1,0 +1,243 @@
+//! Binds claims to volumes (API concepts: Persistent Volumes, "Binding").
+//!
+//! The volume is written first, then the claim: between the two, the volume says whom it is kept for.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimSpec};
+use serde_json::json;
+
+use super::facts::{self, BIND_COMPLETED, BOUND_BY_CONTROLLER, STORAGE_PROVISIONER, refers_to};
+use crate::engine::{Controller, Turn, Wake};
+use crate::plan::{self, Note, NoteType, Plan, Regarding, Target};
+use crate::pods::is_deleting;
+use crate::resource::{Key, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES};
+use crate::selector;
+use crate::world::{Delta, Object, World};
+
+const COMPONENT: &str = "persistentvolume-controller";
+
+pub struct ClaimBinder;
+
+impl Controller for ClaimBinder {
+    fn name(&self) -> &'static str {
+        "persistentvolumeclaim-binder"
+    }
+
+    fn observe(&mut self, delta: &Delta, world: &World, wake: &mut Wake) {
+        match &delta.object {
+            Object::PersistentVolumeClaim(claim) => wake.now(Key::of(&claim.metadata)),
+            Object::PersistentVolume(volume) => {
+                if let Some(kept) = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref()) {
+                    wake.now(facts::key_of(kept));
+                } else if !delta.gone {
+                    wake_unbound(world, wake);
+                }
+            }
+            Object::StorageClass(_) => wake_unbound(world, wake),
+            Object::Pod(pod) if !delta.gone => {
+                let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+                facts::claim_names(pod).for_each(|name| wake.now(Key::new(namespace, &name)));
+            }
+            _ => {}
+        }
+    }
+
+    fn reconcile(&mut self, key: &Key, world: &World, _: &mut Turn<'_>) -> Plan {
+        match world.persistent_volume_claims.by_key(key) {
+            Some(claim) => reconcile(claim, world),
+            None => Plan::none(),
+        }
+    }
+}
+
+fn wake_unbound(world: &World, wake: &mut Wake) {
+    let is_unbound = |claim: &&Arc<PersistentVolumeClaim>| volume_name(claim).is_none();
+    world.persistent_volume_claims.iter().filter(is_unbound).for_each(|claim| wake.now(Key::of(&claim.metadata)));
+}
+
+fn volume_name(claim: &PersistentVolumeClaim) -> Option<&str> {
+    claim.spec.as_ref()?.volume_name.as_deref().filter(|name| !name.is_empty())
+}
+
+pub fn reconcile(claim: &Arc<PersistentVolumeClaim>, world: &World) -> Plan {
+    let Some(spec) = claim.spec.as_ref().filter(|_| !is_deleting(&claim.metadata)) else { return Plan::none() };
+    if let Some(name) = volume_name(claim) {
+        return keep(claim, world.persistent_volumes.get("", name));
+    }
+    if let Some(kept) = kept_for(claim, world) {
+        return bind(claim, kept);
+    }
+    let mut plan = Plan::none();
+    let Some(class) = facts::class_name(spec) else {
+        match facts::default_class(world) {
+            Some(class) => plan.merge_patch(
+                Target::exact(&PERSISTENT_VOLUME_CLAIMS, &claim.metadata),
+                json!({ "spec": { "storageClassName": class.metadata.name } }),
+            ),
+            None => return find(claim, spec, world).map_or_else(|| unserved(claim), |found| bind(claim, found)),
+        }
+        return plan;
+    };
+    let stored = world.storage_classes.get("", class);
+    let waits = stored.is_some_and(|class| facts::waits_for_consumer(class));
+    if waits && facts::chosen_node(claim, world).is_none() {
+        let message = match facts::users(claim, world).next() {
+            None => "waiting for first consumer to be created before binding".to_owned(),
+            Some(pod) => {
+                format!("waiting for pod {} to be scheduled", pod.metadata.name.as_deref().unwrap_or_default())
+            }
+        };
+        let reason = if message.contains("pod") { "WaitForPodScheduled" } else { "WaitForFirstConsumer" };
+        plan.note(note(claim, NoteType::Normal, reason, message));
+        return plan;
+    }
+    if let Some(found) = find(claim, spec, world) {
+        return bind(claim, found);
+    }
+    let Some(class) = stored else {
+        if class.is_empty() {
+            return unserved(claim);
+        }
+        let message = format!("storageclass.storage.k8s.io \"{class}\" not found");
+        plan.note(note(claim, NoteType::Warning, "ProvisioningFailed", message));
+        return plan;
+    };
+    let provisioner = class.provisioner.as_str();
+    if provisioner == "kubernetes.io/no-provisioner" {
+        return unserved(claim);
+    }
+    if facts::annotation(&claim.metadata, STORAGE_PROVISIONER) != Some(provisioner) {
+        plan.merge_patch(
+            Target::exact(&PERSISTENT_VOLUME_CLAIMS, &claim.metadata),
+            json!({ "metadata": { "annotations": {
+                STORAGE_PROVISIONER: provisioner, "volume.beta.kubernetes.io/storage-provisioner": provisioner,
+            } } }),
+        );
+    }
+    let message = format!(
+        "Waiting for a volume to be created either by the external provisioner '{provisioner}' or manually by the system \
+         administrator. If volume creation is delayed, please verify that the provisioner is running and correctly \
+         registered."
+    );
+    plan.note(note(claim, NoteType::Normal, "ExternalProvisioning", message));
+    plan
+}
+
+fn unserved(claim: &PersistentVolumeClaim) -> Plan {
+    let mut plan = Plan::none();
+    let message = "no persistent volumes available for this claim and no storage class is set";
+    plan.note(note(claim, NoteType::Normal, "FailedBinding", message.into()));
+    plan
+}
+
+/// A volume that somebody has set aside for this claim.
+fn kept_for<'a>(claim: &PersistentVolumeClaim, world: &'a World) -> Option<&'a Arc<PersistentVolume>> {
+    world.persistent_volumes.iter().find(|volume| {
+        let kept = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
+        !is_deleting(&volume.metadata) && kept.is_some_and(|kept| refers_to(kept, claim))
+    })
+}
+
+/// The smallest free volume that has what the claim asks for.
+fn find<'a>(
+    claim: &PersistentVolumeClaim,
+    spec: &PersistentVolumeClaimSpec,
+    world: &'a World,
+) -> Option<&'a Arc<PersistentVolume>> {
+    let node = facts::chosen_node(claim, world);
+    let serves = |volume: &&Arc<PersistentVolume>| {
+        let Some(has) = &volume.spec else { return false };
+        let phase = volume.status.as_ref().and_then(|status| status.phase.as_deref());
+        let mode = |mode: &Option<String>| mode.clone().unwrap_or_else(|| "Filesystem".into());
+        let modes = has.access_modes.as_deref().unwrap_or_default();
+        has.claim_ref.is_none()
+            && phase == Some("Available")
+            && !is_deleting(&volume.metadata)
+            && has.storage_class_name.as_deref().unwrap_or_default() == facts::class_name(spec).unwrap_or_default()
+            && mode(&has.volume_mode) == mode(&spec.volume_mode)
+            && spec.access_modes.iter().flatten().all(|mode| modes.contains(mode))
+            && spec.selector.as_ref().is_none_or(|s| selector::matches(s, volume.metadata.labels.as_ref()))
+            && node.is_none_or(|node| facts::is_reachable(volume, node))
+            && facts::capacity_bytes(volume) >= facts::requested_bytes(claim)
+    };
+    let size = |volume: &&Arc<PersistentVolume>| (facts::capacity_bytes(volume), volume.metadata.name.clone());
+    world.persistent_volumes.iter().filter(serves).min_by_key(size)
+}
+
+fn bind(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> Plan {
+    let mut plan = Plan::none();
+    let kept = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
+    let target = Target::exact(&PERSISTENT_VOLUMES, &volume.metadata);
+    if kept.and_then(|kept| kept.uid.as_ref()) != claim.metadata.uid.as_ref() {
+        // Who set it aside keeps the say over it; what we chose we may let go.
+        let annotations = if kept.is_none() { json!({ BOUND_BY_CONTROLLER: "yes" }) } else { json!({}) };
+        plan.merge_patch(
+            target,
+            json!({
+                "metadata": { "annotations": annotations },
+                "spec": { "claimRef": plan::to_value(&facts::reference(claim)) },
+            }),
+        );
+    }
+    plan.merge_patch(
+        Target::exact(&PERSISTENT_VOLUME_CLAIMS, &claim.metadata),
+        json!({
+            "metadata": { "annotations": { BIND_COMPLETED: "yes", BOUND_BY_CONTROLLER: "yes" } },
+            "spec": { "volumeName": volume.metadata.name },
+        }),
+    );
+    plan
+}
+
+/// Brings the status of a claim in step with the volume it names.
+fn keep(claim: &PersistentVolumeClaim, volume: Option<&Arc<PersistentVolume>>) -> Plan {
+    let mut plan = Plan::none();
+    let was_bound = facts::annotation(&claim.metadata, BIND_COMPLETED).is_some();
+    let Some(volume) = volume else {
+        if was_bound {
+            let message = "Bound claim has lost its PersistentVolume. Data on the volume is lost!";
+            lose(&mut plan, claim, "ClaimLost", message.into());
+        }
+        return plan;
+    };
+    let kept = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
+    match kept {
+        Some(kept) if !refers_to(kept, claim) => {
+            if was_bound {
+                let message = "Two claims are bound to the same volume, this one is bound incorrectly";
+                lose(&mut plan, claim, "ClaimMisbound", message.into());
+            }
+            return plan;
+        }
+        Some(kept) if kept.uid.is_some() && was_bound => {}
+        _ => return bind(claim, volume),
+    }
+    let spec = volume.spec.clone().unwrap_or_default();
+    let old = claim.status.clone().unwrap_or_default();
+    let mut status = old.clone();
+    status.phase = Some("Bound".into());
+    status.access_modes = spec.access_modes;
+    status.capacity = spec.capacity;
+    if old != status {
+        plan.update_status(&PERSISTENT_VOLUME_CLAIMS, &PersistentVolumeClaim { status: Some(status), ..claim.clone() });
+    }
+    plan
+}
+
+fn lose(plan: &mut Plan, claim: &PersistentVolumeClaim, reason: &'static str, message: String) {
+    let mut status = claim.status.clone().unwrap_or_default();
+    if status.phase.as_deref() == Some("Lost") {
+        return;
+    }
+    status.phase = Some("Lost".into());
+    status.access_modes = None;
+    status.capacity = None;
+    plan.note(note(claim, NoteType::Warning, reason, message));
+    plan.update_status(&PERSISTENT_VOLUME_CLAIMS, &PersistentVolumeClaim { status: Some(status), ..claim.clone() });
+}
+
+fn note(claim: &PersistentVolumeClaim, note_type: NoteType, reason: &'static str, message: String) -> Note {
+    let regarding = Regarding::new(&PERSISTENT_VOLUME_CLAIMS, &claim.metadata);
+    Note { component: COMPONENT, regarding, note_type, reason, action: "", message }
+}

@@ -1,0 +1,92 @@
+//! Says what state a volume is in, and deletes it after its claim where its policy asks for that.
+
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeStatus};
+
+use super::facts::{self, PROVISIONED_BY};
+use super::local_path::PROVISIONER;
+use crate::engine::{Controller, Turn, Wake};
+use crate::plan::{Note, NoteType, Plan, Regarding, Target};
+use crate::pods::is_deleting;
+use crate::resource::{Key, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES};
+use crate::time::stamp;
+use crate::world::{Delta, Object, World};
+
+pub struct VolumeReclaimer;
+
+impl Controller for VolumeReclaimer {
+    fn name(&self) -> &'static str {
+        "persistentvolume-reclaimer"
+    }
+
+    fn observe(&mut self, delta: &Delta, world: &World, wake: &mut Wake) {
+        match &delta.object {
+            Object::PersistentVolume(volume) => wake.now(Key::of(&volume.metadata)),
+            Object::PersistentVolumeClaim(claim) => {
+                let named = claim.spec.as_ref().and_then(|spec| spec.volume_name.as_deref());
+                if let Some(volume) = named.and_then(|name| world.persistent_volumes.get("", name)) {
+                    wake.now(Key::of(&volume.metadata));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn reconcile(&mut self, key: &Key, world: &World, turn: &mut Turn<'_>) -> Plan {
+        match world.persistent_volumes.by_key(key) {
+            Some(volume) => reconcile(volume, world, turn.now),
+            None => Plan::none(),
+        }
+    }
+}
+
+pub fn reconcile(volume: &PersistentVolume, world: &World, now: jiff::Timestamp) -> Plan {
+    let mut plan = Plan::none();
+    let spec = volume.spec.clone().unwrap_or_default();
+    let phase = match &spec.claim_ref {
+        None => "Available",
+        // Set aside for a claim that has not come yet.
+        Some(kept) if kept.uid.is_none() => "Available",
+        Some(kept) => match world.persistent_volume_claims.by_key(&facts::key_of(kept)) {
+            Some(claim) if claim.metadata.uid == kept.uid => "Bound",
+            _ => "Released",
+        },
+    };
+    let policy = spec.persistent_volume_reclaim_policy.as_deref().unwrap_or("Retain");
+    let is_ours = facts::annotation(&volume.metadata, PROVISIONED_BY) == Some(PROVISIONER);
+    let phase = match (phase, policy) {
+        ("Released", "Recycle") => {
+            fail(&mut plan, volume, "VolumeFailedRecycle", "No recycler plugin found for the volume!");
+            "Failed"
+        }
+        (phase, _) => phase,
+    };
+    let old = volume.status.clone().unwrap_or_default();
+    if old.phase.as_deref() != Some(phase) {
+        let status =
+            PersistentVolumeStatus { phase: Some(phase.into()), last_phase_transition_time: Some(stamp(now)), ..old };
+        plan.update_status(&PERSISTENT_VOLUMES, &PersistentVolume { status: Some(status), ..volume.clone() });
+        return plan;
+    }
+    if phase == "Released" && policy == "Delete" && is_ours && !is_deleting(&volume.metadata) {
+        plan.step(crate::plan::Step::CheckAbsent(claim_target(&spec)));
+        plan.delete(Target::new(&PERSISTENT_VOLUMES, &volume.metadata));
+    }
+    plan
+}
+
+/// The claim a volume was bound to: only when the API server says that it is gone may the volume go.
+fn claim_target(spec: &k8s_openapi::api::core::v1::PersistentVolumeSpec) -> Target {
+    let kept = spec.claim_ref.clone().unwrap_or_default();
+    let resource = PERSISTENT_VOLUME_CLAIMS.clone();
+    Target { resource, key: facts::key_of(&kept), uid: kept.uid, resource_version: None }
+}
+
+fn fail(plan: &mut Plan, volume: &PersistentVolume, reason: &'static str, message: &str) {
+    if volume.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Failed") {
+        return;
+    }
+    let regarding = Regarding::new(&PERSISTENT_VOLUMES, &volume.metadata);
+    let component = "persistentvolume-controller";
+    let message = message.to_owned();
+    plan.note(Note { component, regarding, note_type: NoteType::Warning, reason, action: "", message });
+}
