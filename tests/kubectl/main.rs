@@ -11,6 +11,7 @@ mod refusals;
 mod scheduling;
 mod streams;
 mod watch;
+mod workloads;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

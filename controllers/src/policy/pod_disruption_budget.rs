@@ -251,37 +251,67 @@ spec: {{replicas: 4, selector: {{}}, template: {{}}}}
     #[test]
     fn it_spares_what_is_healthy_beyond_what_must_be() {
         let pods = ["a", "b", "c"].map(|name| pod(name, SET, READY));
-        check("maxUnavailable: '50%'", "", &pods, expect![[r#"
+        check(
+            "maxUnavailable: '50%'",
+            "",
+            &pods,
+            expect![[r#"
             update poddisruptionbudgets ns/b status: {"conditions":[{"lastTransitionTime":"2024-01-01T00:01:00Z","message":"","observedGeneration":3,"reason":"SufficientPods","status":"True","type":"DisruptionAllowed"}],"currentHealthy":3,"desiredHealthy":2,"disruptionsAllowed":1,"expectedPods":4,"observedGeneration":3}
-        "#]]);
-        check("minAvailable: 2", "", &pods[..2], expect![[r#"
+        "#]],
+        );
+        check(
+            "minAvailable: 2",
+            "",
+            &pods[..2],
+            expect![[r#"
             update poddisruptionbudgets ns/b status: {"conditions":[{"lastTransitionTime":"2024-01-01T00:01:00Z","message":"","observedGeneration":3,"reason":"InsufficientPods","status":"False","type":"DisruptionAllowed"}],"currentHealthy":2,"desiredHealthy":2,"disruptionsAllowed":0,"expectedPods":2,"observedGeneration":3}
-        "#]]);
-        check("minAvailable: '75%'", "", &pods, expect![[r#"
+        "#]],
+        );
+        check(
+            "minAvailable: '75%'",
+            "",
+            &pods,
+            expect![[r#"
             update poddisruptionbudgets ns/b status: {"conditions":[{"lastTransitionTime":"2024-01-01T00:01:00Z","message":"","observedGeneration":3,"reason":"InsufficientPods","status":"False","type":"DisruptionAllowed"}],"currentHealthy":3,"desiredHealthy":3,"disruptionsAllowed":0,"expectedPods":4,"observedGeneration":3}
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn pods_whose_eviction_was_granted_do_not_count_until_it_has_lasted_too_long() {
         let granted = "disruptedPods: {a: 2024-01-01T00:00:30Z, b: 2023-12-31T23:00:00Z, gone: 2024-01-01T00:00:30Z}";
         let pods = ["a", "b", "c"].map(|name| pod(name, SET, READY));
-        check("minAvailable: 1", granted, &pods, expect![[r#"
+        check(
+            "minAvailable: 1",
+            granted,
+            &pods,
+            expect![[r#"
             update poddisruptionbudgets ns/b status: {"conditions":[{"lastTransitionTime":"2024-01-01T00:01:00Z","message":"","observedGeneration":3,"reason":"SufficientPods","status":"True","type":"DisruptionAllowed"}],"currentHealthy":2,"desiredHealthy":1,"disruptedPods":{"a":"2024-01-01T00:00:30Z"},"disruptionsAllowed":1,"expectedPods":3,"observedGeneration":3}
             look again in 90s
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn where_nobody_says_how_many_there_should_be_nothing_is_spared() {
         let job = "{apiVersion: batch/v1, kind: Job, name: j, uid: j-uid, controller: true}";
-        check("maxUnavailable: 1", "", &[pod("a", job, READY)], expect![[r#"
+        check(
+            "maxUnavailable: 1",
+            "",
+            &[pod("a", job, READY)],
+            expect![[r#"
             note Warning CalculateExpectedPodCountFailed on b: Failed to calculate the number of expected pods: jobs.batch does not implement the scale subresource
             update poddisruptionbudgets ns/b status: {"conditions":[{"lastTransitionTime":"2024-01-01T00:01:00Z","message":"jobs.batch does not implement the scale subresource","observedGeneration":3,"reason":"SyncFailed","status":"False","type":"DisruptionAllowed"}],"disruptionsAllowed":0,"observedGeneration":3}
-        "#]]);
-        check("minAvailable: 1", "", &[], expect![[r#"
+        "#]],
+        );
+        check(
+            "minAvailable: 1",
+            "",
+            &[],
+            expect![[r#"
             note Normal NoPods on b: No matching pods found
             update poddisruptionbudgets ns/b status: {"conditions":[{"lastTransitionTime":"2024-01-01T00:01:00Z","message":"","observedGeneration":3,"reason":"InsufficientPods","status":"False","type":"DisruptionAllowed"}],"currentHealthy":0,"desiredHealthy":1,"disruptionsAllowed":0,"expectedPods":0,"observedGeneration":3}
-        "#]]);
+        "#]],
+        );
     }
 }

@@ -69,49 +69,94 @@ fn a_claim_gets_the_smallest_free_volume_that_serves() {
         volume("other-class", "1Gi", "", ", storageClassName: slow", "Available"),
         volume("taken", "1Gi", "", ", claimRef: {namespace: ns, name: other}", "Available"),
     ];
-    check(ClaimBinder, ("ns", "data"), &world, expect![[r#"
+    check(
+        ClaimBinder,
+        ("ns", "data"),
+        &world,
+        expect![[r#"
         patch persistentvolumes right at 4 : {"metadata":{"annotations":{"pv.kubernetes.io/bound-by-controller":"yes"}},"spec":{"claimRef":{"apiVersion":"v1","kind":"PersistentVolumeClaim","name":"data","namespace":"ns","uid":"data-uid"}}}
         patch persistentvolumeclaims ns/data at 1 : {"metadata":{"annotations":{"pv.kubernetes.io/bind-completed":"yes","pv.kubernetes.io/bound-by-controller":"yes"}},"spec":{"volumeName":"right"}}
-    "#]]);
-    check(ClaimBinder, ("ns", "data"), &world[..2], expect![[r#"
+    "#]],
+    );
+    check(
+        ClaimBinder,
+        ("ns", "data"),
+        &world[..2],
+        expect![[r#"
         note Normal FailedBinding on data: no persistent volumes available for this claim and no storage class is set
-    "#]]);
+    "#]],
+    );
     let kept = volume("kept", "1Gi", "", ", claimRef: {namespace: ns, name: data}", "Available");
-    check(ClaimBinder, ("ns", "data"), &[world[0].clone(), kept], expect![[r#"
+    check(
+        ClaimBinder,
+        ("ns", "data"),
+        &[world[0].clone(), kept],
+        expect![[r#"
         patch persistentvolumes kept at 2 : {"metadata":{"annotations":{}},"spec":{"claimRef":{"apiVersion":"v1","kind":"PersistentVolumeClaim","name":"data","namespace":"ns","uid":"data-uid"}}}
         patch persistentvolumeclaims ns/data at 1 : {"metadata":{"annotations":{"pv.kubernetes.io/bind-completed":"yes","pv.kubernetes.io/bound-by-controller":"yes"}},"spec":{"volumeName":"kept"}}
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_bound_claim_has_what_its_volume_has_or_has_lost_it() {
     let completed = ", annotations: {pv.kubernetes.io/bind-completed: 'yes'}";
     let bound = claim(completed, ", volumeName: v", "phase: Pending");
-    check(ClaimBinder, ("ns", "data"), &[bound.clone(), volume("v", "2Gi", "", OURS, "Bound")], expect![[r#"
+    check(
+        ClaimBinder,
+        ("ns", "data"),
+        &[bound.clone(), volume("v", "2Gi", "", OURS, "Bound")],
+        expect![[r#"
         update persistentvolumeclaims ns/data status: {"accessModes":["ReadWriteOnce","ReadOnlyMany"],"capacity":{"storage":"2Gi"},"phase":"Bound"}
-    "#]]);
-    check(ClaimBinder, ("ns", "data"), &[bound], expect![[r#"
+    "#]],
+    );
+    check(
+        ClaimBinder,
+        ("ns", "data"),
+        &[bound],
+        expect![[r#"
         note Warning ClaimLost on data: Bound claim has lost its PersistentVolume. Data on the volume is lost!
         update persistentvolumeclaims ns/data status: {"phase":"Lost"}
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_claim_of_a_class_waits_for_its_consumer_and_then_for_its_provisioner() {
-    check(ClaimBinder, ("ns", "data"), &[claim("", "", ""), CLASS.into()], expect![[r#"
+    check(
+        ClaimBinder,
+        ("ns", "data"),
+        &[claim("", "", ""), CLASS.into()],
+        expect![[r#"
         patch persistentvolumeclaims ns/data at 1 : {"spec":{"storageClassName":"local-path"}}
-    "#]]);
+    "#]],
+    );
     let ours = || claim("", ", storageClassName: local-path", "");
-    check(ClaimBinder, ("ns", "data"), &[ours(), CLASS.into()], expect![[r#"
+    check(
+        ClaimBinder,
+        ("ns", "data"),
+        &[ours(), CLASS.into()],
+        expect![[r#"
         note Normal WaitForFirstConsumer on data: waiting for first consumer to be created before binding
-    "#]]);
-    check(ClaimBinder, ("ns", "data"), &[ours(), CLASS.into(), POD.into(), NODE.into()], expect![[r#"
+    "#]],
+    );
+    check(
+        ClaimBinder,
+        ("ns", "data"),
+        &[ours(), CLASS.into(), POD.into(), NODE.into()],
+        expect![[r#"
         note Normal ExternalProvisioning on data: Waiting for a volume to be created either by the external provisioner 'k8w.io/local-path' or manually by the system administrator. If volume creation is delayed, please verify that the provisioner is running and correctly registered.
         patch persistentvolumeclaims ns/data at 1 : {"metadata":{"annotations":{"volume.beta.kubernetes.io/storage-provisioner":"k8w.io/local-path","volume.kubernetes.io/storage-provisioner":"k8w.io/local-path"}}}
-    "#]]);
-    check(ClaimBinder, ("ns", "data"), &[claim("", ", storageClassName: absent", "")], expect![[r#"
+    "#]],
+    );
+    check(
+        ClaimBinder,
+        ("ns", "data"),
+        &[claim("", ", storageClassName: absent", "")],
+        expect![[r#"
         note Warning ProvisioningFailed on data: storageclass.storage.k8s.io "absent" not found
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -119,22 +164,37 @@ fn a_directory_of_the_consumers_node_becomes_a_volume() {
     let asked = ", annotations: {volume.kubernetes.io/storage-provisioner: k8w.io/local-path}";
     let ours = |spec: &str| claim(asked, &format!(", storageClassName: local-path{spec}"), "");
     let world = |claim: String| [claim, CLASS.into(), POD.into(), NODE.into()];
-    check(LocalPath, ("ns", "data"), &world(ours("")), expect![[r#"
+    check(
+        LocalPath,
+        ("ns", "data"),
+        &world(ours("")),
+        expect![[r#"
         create persistentvolumes in : {"apiVersion":"v1","kind":"PersistentVolume","metadata":{"annotations":{"pv.kubernetes.io/provisioned-by":"k8w.io/local-path"},"name":"pvc-data-uid"},"spec":{"accessModes":["ReadWriteOnce"],"capacity":{"storage":"1Gi"},"claimRef":{"apiVersion":"v1","kind":"PersistentVolumeClaim","name":"data","namespace":"ns","uid":"data-uid"},"hostPath":{"path":"/var/lib/k8w/volumes/pvc-data-uid","type":"DirectoryOrCreate"},"nodeAffinity":{"required":{"nodeSelectorTerms":[{"matchExpressions":[{"key":"kubernetes.io/hostname","operator":"In","values":["n1"]}]}]}},"persistentVolumeReclaimPolicy":"Delete","storageClassName":"local-path"}}
-    "#]]);
+    "#]],
+    );
     check(LocalPath, ("ns", "data"), &world(ours("")).map(|part| part.replace("nodeName: n1, ", "")), expect![[r#""#]]);
-    check(LocalPath, ("ns", "data"), &world(ours(", volumeMode: Block")), expect![[r#"
+    check(
+        LocalPath,
+        ("ns", "data"),
+        &world(ours(", volumeMode: Block")),
+        expect![[r#"
         note Warning ProvisioningFailed on data: failed to provision volume with StorageClass "local-path": volume mode Block is not supported by k8w.io/local-path
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_volume_outlives_its_claim_unless_it_is_ours_to_delete() {
     let provisioned = ", annotations: {pv.kubernetes.io/provisioned-by: k8w.io/local-path}";
     let delete = format!("{OURS}, persistentVolumeReclaimPolicy: Delete");
-    check(VolumeReclaimer, ("", "v"), &[volume("v", "1Gi", "", "", "Pending")], expect![[r#"
+    check(
+        VolumeReclaimer,
+        ("", "v"),
+        &[volume("v", "1Gi", "", "", "Pending")],
+        expect![[r#"
         update persistentvolumes v status: {"lastPhaseTransitionTime":"2024-01-01T00:01:00Z","phase":"Available"}
-    "#]]);
+    "#]],
+    );
     check(
         VolumeReclaimer,
         ("", "v"),
@@ -143,31 +203,56 @@ fn a_volume_outlives_its_claim_unless_it_is_ours_to_delete() {
             update persistentvolumes v status: {"lastPhaseTransitionTime":"2024-01-01T00:01:00Z","phase":"Bound"}
         "#]],
     );
-    check(VolumeReclaimer, ("", "v"), &[volume("v", "1Gi", provisioned, &delete, "Bound")], expect![[r#"
+    check(
+        VolumeReclaimer,
+        ("", "v"),
+        &[volume("v", "1Gi", provisioned, &delete, "Bound")],
+        expect![[r#"
         update persistentvolumes v status: {"lastPhaseTransitionTime":"2024-01-01T00:01:00Z","phase":"Released"}
-    "#]]);
-    check(VolumeReclaimer, ("", "v"), &[volume("v", "1Gi", provisioned, &delete, "Released")], expect![[r#"
+    "#]],
+    );
+    check(
+        VolumeReclaimer,
+        ("", "v"),
+        &[volume("v", "1Gi", provisioned, &delete, "Released")],
+        expect![[r#"
         check absent persistentvolumeclaims ns/data
         delete persistentvolumes v
-    "#]]);
+    "#]],
+    );
     check(VolumeReclaimer, ("", "v"), &[volume("v", "1Gi", provisioned, OURS, "Released")], expect![[r#""#]]);
 }
 
 #[test]
 fn what_is_in_use_stays() {
     let going = ", deletionTimestamp: 2024-01-01T00:00:30Z, finalizers: [kubernetes.io/pvc-protection]";
-    check(ClaimProtection, ("ns", "data"), &[claim("", "", "")], expect![[r#"
+    check(
+        ClaimProtection,
+        ("ns", "data"),
+        &[claim("", "", "")],
+        expect![[r#"
         patch persistentvolumeclaims ns/data at 1 : {"metadata":{"finalizers":["kubernetes.io/pvc-protection"]}}
-    "#]]);
+    "#]],
+    );
     check(ClaimProtection, ("ns", "data"), &[claim(going, "", ""), POD.into()], expect![[r#""#]]);
-    check(ClaimProtection, ("ns", "data"), &[claim(going, "", "")], expect![[r#"
+    check(
+        ClaimProtection,
+        ("ns", "data"),
+        &[claim(going, "", "")],
+        expect![[r#"
         patch persistentvolumeclaims ns/data at 1 : {"metadata":{"finalizers":[]}}
-    "#]]);
+    "#]],
+    );
     let going = ", deletionTimestamp: 2024-01-01T00:00:30Z, finalizers: [kubernetes.io/pv-protection]";
     check(VolumeProtection, ("", "v"), &[volume("v", "1Gi", going, "", "Bound")], expect![[r#""#]]);
-    check(VolumeProtection, ("", "v"), &[volume("v", "1Gi", going, "", "Released")], expect![[r#"
+    check(
+        VolumeProtection,
+        ("", "v"),
+        &[volume("v", "1Gi", going, "", "Released")],
+        expect![[r#"
         patch persistentvolumes v at 1 : {"metadata":{"finalizers":[]}}
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -176,9 +261,14 @@ fn an_ephemeral_volume_is_a_claim_of_its_pod() {
         "persistentVolumeClaim: {claimName: data}",
         "ephemeral: {volumeClaimTemplate: {metadata: {labels: {a: b}}, spec: {accessModes: [ReadWriteOnce]}}}",
     );
-    check(EphemeralVolumes, ("ns", "p"), &[pod.clone()], expect![[r#"
+    check(
+        EphemeralVolumes,
+        ("ns", "p"),
+        &[pod.clone()],
+        expect![[r#"
         create persistentvolumeclaims in ns: {"apiVersion":"v1","kind":"PersistentVolumeClaim","metadata":{"labels":{"a":"b"},"name":"p-v","namespace":"ns","ownerReferences":[{"apiVersion":"v1","blockOwnerDeletion":true,"controller":true,"kind":"Pod","name":"p","uid":"p-uid"}]},"spec":{"accessModes":["ReadWriteOnce"]}}
-    "#]]);
+    "#]],
+    );
     check(
         EphemeralVolumes,
         ("ns", "p"),

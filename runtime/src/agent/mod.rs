@@ -12,6 +12,7 @@
 //! event. What a pod does next is decided by [`crate::pod::state`].
 
 mod address;
+mod claims;
 mod garbage;
 mod hooks;
 mod jobs;

@@ -12,14 +12,14 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{DownwardAPIVolumeFile, KeyToPath, Pod, Volume, VolumeProjection};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8w_storage::volume::{
-    self, File, Files, Item, atomic, config_map, downward_api, empty_dir, host_path, projected, secret,
+    self, File, Files, Item, atomic, config_map, downward_api, empty_dir, host_path, persistent, projected, secret,
 };
 use kube::ResourceExt;
 use kube::api::Api;
 use serde_json::{Map, Value};
 
 use super::shared::Shared;
-use super::{Event, tokens};
+use super::{Event, claims, tokens};
 use crate::node::RUNTIME_HANDLER;
 use crate::pod::refs::{self, Contents, Reference};
 use crate::pod::state::SetupError;
@@ -34,6 +34,8 @@ const TOKEN_MODE: u32 = 0o600;
 enum Error {
     #[error(transparent)]
     Volume(#[from] volume::Error),
+    #[error(transparent)]
+    Claim(#[from] claims::Error),
     #[error(transparent)]
     Missing(#[from] refs::Missing),
     #[error(transparent)]
@@ -131,6 +133,13 @@ impl Maker<'_> {
             let kind = host_path::Kind::parse(&word).ok_or(Error::HostPathType(word))?;
             let path = PathBuf::from(&source.path);
             blocking(move || host_path::check(&path, kind)).await?;
+        } else if let Some(claim) = claims::claim_name(self.pod, volume) {
+            let source = claims::find(&self.shared.client, self.pod, volume, &claim).await?;
+            blocking(move || {
+                host_path::check(&source.path, source.kind)?;
+                persistent::link(&dir, &source.path)
+            })
+            .await?;
         } else if let Some(source) = &volume.config_map {
             let reference = Reference::config_map(&namespace, &source.name);
             let optional = source.optional.unwrap_or(false);
@@ -252,7 +261,7 @@ fn source_name(volume: &Volume) -> String {
 }
 
 /// What the API server said, or what kept it from saying anything.
-fn sentence(error: kube::Error) -> String {
+pub(super) fn sentence(error: kube::Error) -> String {
     match error {
         kube::Error::Api(status) => status.message,
         other => other.to_string(),

@@ -86,7 +86,8 @@ impl Keeper {
         let wanted = node(&self.config, &self.machine);
         match api.create(&PostParams::default(), &wanted).await {
             Err(kube::Error::Api(status)) if status.code == 409 => {
-                let metadata = json!({ "metadata": { "labels": wanted.metadata.labels } });
+                let metadata = json!({ "metadata": {
+                    "labels": wanted.metadata.labels, "annotations": wanted.metadata.annotations } });
                 api.patch(&self.config.name, &PatchParams::default(), &Patch::Merge(metadata)).await?;
             }
             Err(error) => return Err(error),

@@ -36,10 +36,17 @@ pub fn node(config: &NodeConfig, machine: &Machine) -> Node {
         metadata: ObjectMeta {
             name: Some(config.name.clone()),
             labels: Some(labels(config, machine)),
+            annotations: Some(annotations(config)),
             ..Default::default()
         },
         ..Default::default()
     }
+}
+
+/// Where this node keeps the volumes that are made of its directories; the provisioner of `local-path` reads it.
+fn annotations(config: &NodeConfig) -> BTreeMap<String, String> {
+    let directory = config.root_dir.join("local-path");
+    BTreeMap::from([("k8w.io/local-path-directory".to_owned(), directory.display().to_string())])
 }
 
 /// What pods may ask for.

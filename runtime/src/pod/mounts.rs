@@ -40,7 +40,10 @@ pub fn place(volume: &core::Volume, pod_dir: &Path) -> Place {
             _ => Place { dir: path, file: None, read_only: false },
         };
     }
-    let read_only = volume.empty_dir.is_none();
+    let read_only = match &volume.persistent_volume_claim {
+        Some(claim) => claim.read_only.unwrap_or(false),
+        None => volume.empty_dir.is_none() && volume.ephemeral.is_none(),
+    };
     Place { dir: pod_dir.join("volumes").join(&volume.name), file: None, read_only }
 }
 
@@ -112,6 +115,8 @@ mod tests {
                 { "name": "data", "emptyDir": {} },
                 { "name": "cfg", "configMap": { "name": "x" } },
                 { "name": "host", "hostPath": { "path": "/srv/data", "type": "Directory" } },
+                { "name": "kept", "persistentVolumeClaim": { "claimName": "x" } },
+                { "name": "shown", "persistentVolumeClaim": { "claimName": "x", "readOnly": true } },
                 { "name": "file", "hostPath": { "path": "/srv/one.txt", "type": "FileOrCreate" } }
             ]
         }))
@@ -138,6 +143,8 @@ mod tests {
             /c/k.txt -> /pods/u/volumes/cfg ro k.txt
             /h -> /srv/data rw -
             /f -> /srv rw one.txt
+            /k -> /pods/u/volumes/kept rw -
+            /s -> /pods/u/volumes/shown ro -
         "#]]
         .assert_eq(&show(json!([
             { "name": "data", "mountPath": "/d" },
@@ -145,7 +152,9 @@ mod tests {
             { "name": "cfg", "mountPath": "/c" },
             { "name": "cfg", "mountPath": "/c/k.txt", "subPath": "k.txt" },
             { "name": "host", "mountPath": "/h" },
-            { "name": "file", "mountPath": "/f" }
+            { "name": "file", "mountPath": "/f" },
+            { "name": "kept", "mountPath": "/k" },
+            { "name": "shown", "mountPath": "/s" }
         ])));
     }
 

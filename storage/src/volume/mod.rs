@@ -1,6 +1,7 @@
 //! Directories for pods, from inputs that were already resolved.
 //!
-//! A source is a file: [`empty_dir`], [`host_path`], [`config_map`], [`secret`], [`downward_api`] and [`projected`].
+//! A source is a file: [`empty_dir`], [`host_path`], [`persistent`], [`config_map`], [`secret`], [`downward_api`] and
+//! [`projected`].
 //! Those that project data turn it into [`Files`], which [`atomic::write`] puts into the volume's directory in one
 //! step; the others make or check a directory. Nothing here knows the API: who calls has looked everything up.
 //!
@@ -12,6 +13,7 @@ pub mod downward_api;
 pub mod empty_dir;
 pub mod host_path;
 mod keyed;
+pub mod persistent;
 pub mod projected;
 pub mod secret;
 pub mod sub_path;

@@ -87,7 +87,8 @@ impl Strategy for StatefulSet {
     }
 
     fn validate(&self, set: &Value) -> Vec<FieldError> {
-        let root = Field::root(set);
+        let complete = with_claimed_volumes(set);
+        let root = Field::root(&complete);
         let spec = root.get("spec");
         let mut errors = Vec::new();
         let management = spec.get("podManagementPolicy");
@@ -161,6 +162,23 @@ impl Strategy for StatefulSet {
     }
 }
 
+/// The set with a volume in its template for each claim template, as its pods will have: containers may mount them.
+fn with_claimed_volumes(set: &Value) -> Value {
+    let mut complete = set.clone();
+    let claims = list(set, &["spec", "volumeClaimTemplates"]);
+    if !claims.is_empty()
+        && let Some(spec) = object::ensure(&mut complete, &["spec", "template", "spec"])
+    {
+        let mut volumes = spec.get("volumes").and_then(Value::as_array).cloned().unwrap_or_default();
+        for name in claims.iter().map(|claim| text(claim, &["metadata", "name"])) {
+            volumes.retain(|volume| text(volume, &["name"]) != name);
+            volumes.push(json!({"name": name, "persistentVolumeClaim": {"claimName": "claimed"}}));
+        }
+        spec.insert("volumes".to_owned(), volumes.into());
+    }
+    complete
+}
+
 #[cfg(test)]
 mod tests {
     use expect_test::expect;
@@ -193,6 +211,20 @@ mod tests {
         "#]],
         );
         check_row("statefulsets", SET, expect!["Name=a | Ready=0/0 | Age=<unknown> | Containers=c | Images=i"]);
+    }
+
+    #[test]
+    fn containers_mount_what_is_claimed() {
+        let mounted = SET.replace("image: i", "image: i, volumeMounts: [{name: data, mountPath: /data}]");
+        check(
+            "statefulsets",
+            &mounted,
+            expect![[r#"
+                spec.template.spec.containers[0].volumeMounts[0].name: Not found: "data"
+            "#]],
+        );
+        let claims = "spec: {volumeClaimTemplates: [{metadata: {name: data}, spec: {}}], ";
+        check("statefulsets", &mounted.replacen("spec: {", claims, 1), expect![[r#""#]]);
     }
 
     #[test]

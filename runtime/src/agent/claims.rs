@@ -1,0 +1,104 @@
+//! Finds the directory behind a pod's claim: the claim says which volume it has, the volume says where it lies.
+
+use std::path::PathBuf;
+
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod, Volume};
+use k8w_storage::volume::host_path::Kind;
+use kube::ResourceExt;
+use kube::api::Api;
+
+use super::setup::sentence;
+
+/// Why a claim cannot be mounted, as the kubelet words it.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error("error processing PVC {claim}: {problem}")]
+    Claim { claim: String, problem: String },
+    #[error("error processing PV {volume}: {problem}")]
+    Volume { volume: String, problem: String },
+}
+
+/// Where a volume lies on this node, and what must be there.
+pub(super) struct Source {
+    pub path: PathBuf,
+    pub kind: Kind,
+}
+
+/// The name of the claim that the pod's volume uses, if it uses one.
+pub(super) fn claim_name(pod: &Pod, volume: &Volume) -> Option<String> {
+    match (&volume.persistent_volume_claim, &volume.ephemeral) {
+        (Some(source), _) => Some(source.claim_name.clone()),
+        (None, Some(_)) => Some(format!("{}-{}", pod.name_any(), volume.name)),
+        (None, None) => None,
+    }
+}
+
+pub(super) async fn find(client: &kube::Client, pod: &Pod, volume: &Volume, claim: &str) -> Result<Source, Error> {
+    let namespace = pod.namespace().unwrap_or_default();
+    let fails = |problem: String| Error::Claim { claim: format!("{namespace}/{claim}"), problem };
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &namespace);
+    let found = claims.get(claim).await;
+    let found = found.map_err(|error| fails(format!("failed to fetch PVC from API server: {}", sentence(error))))?;
+    let is_ours = found.owner_references().iter().any(|owner| Some(&owner.uid) == pod.metadata.uid.as_ref());
+    if volume.ephemeral.is_some() && !is_ours {
+        return Err(fails(format!("PVC was not created for pod {namespace}/{} (pod is not owner)", pod.name_any())));
+    }
+    if found.metadata.deletion_timestamp.is_some() {
+        return Err(fails("can't start pod because PVC is being deleted".to_owned()));
+    }
+    let spec = found.spec.clone().unwrap_or_default();
+    let is_bound = found.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound");
+    let Some(name) = spec.volume_name.filter(|name| is_bound && !name.is_empty()) else {
+        return Err(fails("PVC is not bound".to_owned()));
+    };
+    if spec.volume_mode.as_deref() == Some("Block") {
+        return Err(fails("volumes of mode Block are not supported on this node".to_owned()));
+    }
+    let fails = |problem: String| Error::Volume { volume: name.clone(), problem };
+    let volumes: Api<PersistentVolume> = Api::all(client.clone());
+    let stored = volumes.get(&name).await;
+    let stored = stored.map_err(|error| fails(format!("failed to fetch PV from API server: {}", sentence(error))))?;
+    source(&stored, found.metadata.uid.as_deref()).map_err(fails)
+}
+
+fn source(volume: &PersistentVolume, claim_uid: Option<&str>) -> Result<Source, String> {
+    let spec = volume.spec.clone().unwrap_or_default();
+    if spec.claim_ref.as_ref().and_then(|kept| kept.uid.as_deref()) != claim_uid {
+        return Err("PV is bound to another claim".to_owned());
+    }
+    match (spec.host_path, spec.local) {
+        (Some(host), _) => {
+            let word = host.type_.unwrap_or_default();
+            let kind = Kind::parse(&word).ok_or_else(|| format!("hostPath type \"{word}\" is unknown"))?;
+            Ok(Source { path: host.path.into(), kind })
+        }
+        (None, Some(local)) => Ok(Source { path: local.path.into(), kind: Kind::Directory }),
+        (None, None) => Err("only hostPath and local volumes are supported on this node".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_volume_of_this_node_is_a_path_and_any_other_is_refused() {
+        let check = |spec: serde_json::Value| {
+            let volume = serde_json::from_value(json!({ "metadata": { "name": "v" }, "spec": spec })).unwrap();
+            source(&volume, Some("u")).map(|source| (source.path.display().to_string(), source.kind))
+        };
+        let kept = json!({ "uid": "u" });
+        let made = json!({ "claimRef": kept, "hostPath": { "path": "/v", "type": "DirectoryOrCreate" } });
+        assert_eq!(check(made), Ok(("/v".to_owned(), Kind::DirectoryOrCreate)));
+        assert_eq!(
+            check(json!({ "claimRef": kept, "local": { "path": "/l" } })),
+            Ok(("/l".to_owned(), Kind::Directory))
+        );
+        let others = json!({ "claimRef": { "uid": "other" }, "hostPath": { "path": "/v" } });
+        assert_eq!(check(others).unwrap_err(), "PV is bound to another claim");
+        let remote = json!({ "claimRef": kept, "nfs": { "path": "/", "server": "s" } });
+        assert_eq!(check(remote).unwrap_err(), "only hostPath and local volumes are supported on this node");
+    }
+}
