@@ -7,7 +7,7 @@ use crate::core::persistent_volume_claim as claim;
 use crate::core::pod::template;
 use crate::field::{Field, FieldError};
 use crate::kind::{self, Column, KindDef, Shape, Strategy, Subresource};
-use crate::object::{self, int};
+use crate::object::{self, int, list, text};
 use crate::rules;
 
 /// What of the spec an update may change.
