@@ -106,7 +106,7 @@ impl Decoder {
     ///
     /// # Errors
     /// [`Malformed`]: nothing after it can be understood.
-    pub fn next(&mut self) -> Result<Option<Message>, Malformed> {
+    pub fn pop(&mut self) -> Result<Option<Message>, Malformed> {
         if self.buffer.len() < HEADER_BYTES {
             return Ok(None);
         }
@@ -152,7 +152,7 @@ mod tests {
             let (mut decoder, mut read) = (Decoder::default(), Vec::new());
             for piece in wire.chunks(piece) {
                 decoder.push(piece);
-                while let Some(message) = decoder.next().unwrap() {
+                while let Some(message) = decoder.pop().unwrap() {
                     read.push(message);
                 }
             }
@@ -163,7 +163,7 @@ mod tests {
         fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let mut decoder = Decoder::default();
             decoder.push(&bytes);
-            while let Ok(Some(_)) = decoder.next() {}
+            while let Ok(Some(_)) = decoder.pop() {}
         }
     }
 
@@ -171,6 +171,6 @@ mod tests {
     fn what_is_too_long_is_refused_before_it_has_come() {
         let mut decoder = Decoder::default();
         decoder.push(&[0, 0xff, 0xff, 0xff, 0xff]);
-        assert_eq!(decoder.next(), Err(Malformed::Length { kind: 0, length: 0xffff_ffff }));
+        assert_eq!(decoder.pop(), Err(Malformed::Length { kind: 0, length: 0xffff_ffff }));
     }
 }

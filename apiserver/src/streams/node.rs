@@ -104,7 +104,7 @@ impl Receiver {
     /// The next message of a command, of which the last one says how it ended.
     pub async fn message(&mut self) -> Message {
         loop {
-            match self.decoder.next() {
+            match self.decoder.pop() {
                 Ok(Some(message)) => return message,
                 Ok(None) => match self.bytes().await {
                     Some(bytes) => self.decoder.push(&bytes),

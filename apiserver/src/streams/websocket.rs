@@ -94,11 +94,7 @@ pub async fn tunnel<T: AsyncRead + AsyncWrite + Unpin>(socket: WebSocketStream<T
     let inwards = async {
         while let Some(Ok(message)) = source.next().await {
             match message {
-                Message::Binary(bytes) => {
-                    if write.write_all(&bytes).await.is_err() {
-                        return;
-                    }
-                }
+                Message::Binary(bytes) if write.write_all(&bytes).await.is_err() => return,
                 Message::Close(_) => return,
                 _ => {}
             }

@@ -139,12 +139,12 @@ impl Record {
 
     /// `metadata` as stored, from brace to brace; empty if what was stored is not JSON.
     fn stored_metadata(&self) -> &[u8] {
-        let mut values = self.from_metadata().into_iter::<&RawValue>();
+        let mut values = self.metadata_reader().into_iter::<&RawValue>();
         values.next().and_then(Result::ok).map_or(&[], |metadata| metadata.get().as_bytes())
     }
 
     /// Reads `metadata` without what follows it.
-    fn from_metadata(&self) -> serde_json::Deserializer<serde_json::de::SliceRead<'_>> {
+    fn metadata_reader(&self) -> serde_json::Deserializer<serde_json::de::SliceRead<'_>> {
         serde_json::Deserializer::from_slice(&self.stored[self.metadata_at - 1..])
     }
 
@@ -170,7 +170,7 @@ impl Record {
             labels: Option<BTreeMap<String, String>>,
         }
         self.labels.get_or_init(|| {
-            Metadata::deserialize(&mut self.from_metadata())
+            Metadata::deserialize(&mut self.metadata_reader())
                 .ok()
                 .and_then(|metadata| metadata.labels)
                 .unwrap_or_default()

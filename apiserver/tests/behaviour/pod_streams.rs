@@ -46,7 +46,7 @@ impl NodeConnector for Node {
                     return;
                 }
                 decoder.push(&bytes);
-                while let Some(message) = decoder.next().unwrap() {
+                while let Some(message) = decoder.pop().unwrap() {
                     let answer = match message {
                         NodeMessage::Stdin(bytes) => NodeMessage::Stdout(bytes),
                         NodeMessage::StdinEnd => NodeMessage::Exit(3),

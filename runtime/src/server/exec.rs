@@ -130,7 +130,7 @@ async fn hear(mut body: Body, stdin: mpsc::Sender<Bytes>) {
         let Ok(bytes) = frame.into_data() else { continue };
         decoder.push(&bytes);
         loop {
-            match decoder.next() {
+            match decoder.pop() {
                 Ok(Some(Message::Stdin(bytes))) => {
                     if let Some(stdin) = &stdin {
                         // A command that reads no more goes on without.

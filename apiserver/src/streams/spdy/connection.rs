@@ -196,7 +196,7 @@ impl Receiver {
             }
             decoder.push(&buffer[..length]);
             let malformed = |error: Malformed| io::Error::new(io::ErrorKind::InvalidData, error);
-            while let Some(frame) = decoder.next().map_err(malformed)? {
+            while let Some(frame) = decoder.pop().map_err(malformed)? {
                 if matches!(frame, Frame::GoAway { .. }) {
                     return Ok(());
                 }
@@ -231,7 +231,7 @@ impl Receiver {
 
     /// Clients number their streams upwards, in odd numbers.
     async fn open(&mut self, stream: u32, headers: Headers, fin: bool) {
-        if stream <= self.last_stream || stream % 2 == 0 {
+        if stream <= self.last_stream || stream.is_multiple_of(2) {
             return self.answer(Frame::Reset { stream, status: PROTOCOL_ERROR }).await;
         }
         self.last_stream = stream;
@@ -288,7 +288,7 @@ mod tests {
 
         async fn next(&mut self) -> Option<Frame> {
             loop {
-                if let Some(frame) = self.decoder.next().unwrap() {
+                if let Some(frame) = self.decoder.pop().unwrap() {
                     return Some(frame);
                 }
                 let mut buffer = [0; 4096];

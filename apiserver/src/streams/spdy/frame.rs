@@ -106,7 +106,7 @@ impl Decoder {
     ///
     /// # Errors
     /// [`Malformed`]; the decoder is of no use afterwards.
-    pub fn next(&mut self) -> Result<Option<Frame>, Malformed> {
+    pub fn pop(&mut self) -> Result<Option<Frame>, Malformed> {
         if self.data.is_some() {
             return Ok(self.data_piece());
         }
@@ -244,7 +244,7 @@ mod tests {
         let (mut decoder, mut frames) = (Decoder::default(), Vec::new());
         for piece in bytes.chunks(piece) {
             decoder.push(piece);
-            while let Some(frame) = decoder.next()? {
+            while let Some(frame) = decoder.pop()? {
                 frames.push(frame);
             }
         }
@@ -333,10 +333,10 @@ mod tests {
     fn a_long_data_frame_is_handed_on_as_it_comes() {
         let mut decoder = Decoder::default();
         decoder.push(&[0, 0, 0, 1, FIN, 0xff, 0xff, 0xff]);
-        assert_eq!(decoder.next(), Ok(None));
+        assert_eq!(decoder.pop(), Ok(None));
         decoder.push(b"abc");
         let piece = Frame::Data { stream: 1, bytes: Bytes::from_static(b"abc"), fin: false };
-        assert_eq!(decoder.next(), Ok(Some(piece)));
-        assert_eq!(decoder.next(), Ok(None));
+        assert_eq!(decoder.pop(), Ok(Some(piece)));
+        assert_eq!(decoder.pop(), Ok(None));
     }
 }

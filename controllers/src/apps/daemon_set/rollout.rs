@@ -37,6 +37,9 @@ impl Moves<'_> {
     }
 }
 
+/// A node's updated and its outdated pod.
+type Pair<'a> = (Option<&'a Arc<Pod>>, Option<&'a Arc<Pod>>);
+
 /// Judges pods by revision and availability.
 pub struct Judge<'a> {
     pub set: &'a DaemonSet,
@@ -159,8 +162,8 @@ impl<'a> Judge<'a> {
         Moves { create: free, delete: done, ..Moves::default() }
     }
 
-    /// The node's updated and its outdated pod; `None` when it has two of a kind.
-    fn pair<'p>(&self, place: &Place<'p>) -> Option<(Option<&'p Arc<Pod>>, Option<&'p Arc<Pod>>)> {
+    /// What the node has; `None` when it has two of a kind.
+    fn pair<'p>(&self, place: &Place<'p>) -> Option<Pair<'p>> {
         let staying = place.pods.iter().copied().filter(|pod| !pods::is_deleting(&pod.metadata));
         let (new, old): (Vec<_>, Vec<_>) = staying.partition(|pod| self.is_updated(pod));
         (new.len() <= 1 && old.len() <= 1).then(|| (new.first().copied(), old.first().copied()))

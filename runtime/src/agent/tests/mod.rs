@@ -267,7 +267,7 @@ async fn commands_talk_in_both_bodies_of_a_request() {
     let messages = |bytes: &[u8]| {
         let mut decoder = Decoder::default();
         decoder.push(bytes);
-        std::iter::from_fn(move || decoder.next().unwrap()).collect::<Vec<_>>()
+        std::iter::from_fn(move || decoder.pop().unwrap()).collect::<Vec<_>>()
     };
     let query = "command=a&command=b%20c&stdin=true&stdout=true&stderr=true";
     let said = vec![Message::Stdin("in".into()), Message::StdinEnd];

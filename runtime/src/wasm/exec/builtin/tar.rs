@@ -231,7 +231,6 @@ fn extract(session: &mut Session<'_>, tree: &Tree, request: &Request) -> io::Res
             complaints.push(format!("{}: Cannot open: {}", path.display(), reason(&error)));
         }
     }
-    drop(archive);
     for complaint in complaints {
         session.complain(&complaint);
     }
