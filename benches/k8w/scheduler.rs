@@ -78,7 +78,7 @@ fn node(index: usize) -> Result<Node> {
         "metadata": { "name": name, "labels": {
             "kubernetes.io/hostname": name,
             "topology.kubernetes.io/zone": format!("zone-{}", index % ZONES),
-            "disk": if index % 3 == 0 { "ssd" } else { "hdd" },
+            "disk": if index.is_multiple_of(3) { "ssd" } else { "hdd" },
         }},
         "status": { "allocatable": { "cpu": "32", "memory": "128Gi", "pods": "110" } },
     });
