@@ -38,6 +38,7 @@ pub mod pki;
 pub mod plugins;
 pub mod query;
 pub mod request_info;
+pub mod resource_metrics;
 pub mod resources;
 pub mod respond;
 pub mod review;

@@ -3,6 +3,7 @@
 use crate::codec::Offer;
 use crate::discovery::Discovery;
 use crate::openapi::{self, OpenApi};
+use crate::resource_metrics;
 use crate::watch_cache::{Corrupt, KindCache, Record, WatchCache, encode, kind_prefix, storage_key};
 use bytes::Bytes;
 use k8w_kinds::kind::KindDef;
@@ -150,7 +151,8 @@ impl Resources {
 
     /// The discovery documents of these kinds; `server_address` is where clients reach us.
     pub fn discovery(&self, server_address: SocketAddr) -> &Discovery {
-        self.discovery.get_or_init(|| Discovery::new(self.kinds(), &server_address.to_string()))
+        let kinds = || self.kinds().chain(resource_metrics::kinds());
+        self.discovery.get_or_init(|| Discovery::new(kinds(), &server_address.to_string()))
     }
 
     /// The OpenAPI documents of these kinds.

@@ -7,7 +7,7 @@ use crate::body::Body;
 use crate::call::Call;
 use crate::status::Status;
 use crate::streams::{log, port_forward, proxy, remote_command};
-use crate::{authn, authz, discovery, health, metrics, openapi, verbs, version};
+use crate::{authn, authz, discovery, health, metrics, openapi, resource_metrics, verbs, version};
 use futures::future::BoxFuture;
 use http::Response;
 use std::sync::Arc;
@@ -71,6 +71,7 @@ pub fn resources() -> &'static [ResourceRoute] {
         ResourceRoute { group, resource, subresource, serve }
     }
     const AUTHENTICATION: &str = "authentication.k8s.io";
+    const METRICS: &str = resource_metrics::GROUP;
     const AUTHORIZATION: &str = "authorization.k8s.io";
     const {
         &[
@@ -82,6 +83,8 @@ pub fn resources() -> &'static [ResourceRoute] {
             row("", "pods", "proxy", proxy::serve_pod),
             row("", "services", "proxy", proxy::serve_service),
             row("", "nodes", "proxy", proxy::serve_node),
+            row(METRICS, "nodes", "", resource_metrics::serve_nodes),
+            row(METRICS, "pods", "", resource_metrics::serve_pods),
             row("", "serviceaccounts", "token", issue::serve),
             row(AUTHENTICATION, "tokenreviews", "", authn::review::serve_token_review),
             row(AUTHENTICATION, "selfsubjectreviews", "", authn::review::serve_self_review),

@@ -1,4 +1,4 @@
-//! `exec`, `cp`, `attach`, `port-forward`, `logs` and proxies, over WebSockets and over SPDY.
+//! `exec`, `cp`, `attach` and `port-forward`, over WebSockets and over SPDY; proxies; `top`.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
@@ -216,4 +216,20 @@ spec:
     let overrides = r#"--overrides={"spec":{"runtimeClassName":"wasmtime"}}"#;
     let run = ["run", "once", "--image=localhost/echo:latest", "--restart=Never", "-i", "--rm", "-q", overrides];
     assert_eq!(t.over("true", &run, b"hi\n").stdout, "hi\n");
+}
+
+#[test]
+fn top_shows_what_pods_and_nodes_use() {
+    let t = with_pod();
+    let pods = t.kubectl.ok(&["top", "pod", "--containers", "--no-headers"]);
+    let columns: Vec<&str> = pods.split_whitespace().collect();
+    assert!(
+        matches!(columns[..], ["web", "web", cpu, memory] if cpu.ends_with('m') && memory.ends_with("Mi")),
+        "{pods}"
+    );
+    assert_eq!(t.kubectl.run(&["top", "pod", "-l", "app=none"]).stdout, "");
+    let nodes = t.kubectl.ok(&["top", "node", "--no-headers"]);
+    assert_eq!(nodes.split_whitespace().count(), 5, "{nodes}");
+    let missing = t.kubectl.fails(&["top", "pod", "none"]);
+    assert!(missing.contains("NotFound"), "{missing}");
 }

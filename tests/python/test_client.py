@@ -5,6 +5,7 @@ import time
 import pytest
 from kubernetes import client, watch
 from kubernetes.client.exceptions import ApiException
+from kubernetes.stream import stream
 
 WAIT_SECONDS = 60
 
@@ -126,3 +127,21 @@ def test_an_invalid_object_is_a_422_with_causes(namespace):
         client.CoreV1Api().create_namespaced_config_map(namespace, {"metadata": {"name": "Not_Valid"}})
     assert invalid.value.status == 422
     assert '"field":"metadata.name"' in invalid.value.body
+
+
+def test_commands_run_in_pods(namespace, load_image):
+    load_image("examples/hello/hello.wasm", "localhost/hello:latest")
+    core = client.CoreV1Api()
+    ready_account(namespace)
+    container = {"name": "main", "image": "localhost/hello:latest", "env": [{"name": "COLOUR", "value": "blue"}]}
+    core.create_namespaced_pod(namespace, pod("web", containers=[container]))
+    eventually(lambda: core.read_namespaced_pod("web", namespace).status.phase == "Running")
+    ways = {"stderr": True, "stdin": False, "stdout": True, "tty": False}
+    env = stream(core.connect_get_namespaced_pod_exec, "web", namespace, command=["env"], **ways)
+    assert "COLOUR=blue\n" in env
+    cat = stream(
+        core.connect_get_namespaced_pod_exec, "web", namespace, command=["cat", "/nowhere"], **ways, _preload_content=False
+    )
+    cat.run_forever(timeout=WAIT_SECONDS)
+    assert cat.returncode == 1
+    assert cat.read_stderr() == "cat: /nowhere: No such file or directory\n"

@@ -11,7 +11,7 @@
 //! * [`node`]: what is spoken with the node instead. A node knows none of the protocols above.
 
 pub mod log;
-mod node;
+pub(crate) mod node;
 pub mod port_forward;
 pub mod proxy;
 pub mod remote_command;

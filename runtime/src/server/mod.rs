@@ -7,10 +7,11 @@
 mod exec;
 pub(crate) mod log_stream;
 mod port_forward;
+mod rates;
 mod stats;
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -32,6 +33,7 @@ use crate::engine::ContainerId;
 use crate::node::KUBELET_VERSION;
 use crate::pod::logs::Options;
 use exec::What;
+use rates::Rates;
 
 /// Chunks of a log that wait for a slow reader.
 const LOG_CHUNKS: usize = 16;
@@ -40,6 +42,7 @@ const LOG_CHUNKS: usize = 16;
 #[derive(Clone)]
 pub struct NodeService {
     shared: Arc<Shared>,
+    rates: Arc<Mutex<Rates>>,
 }
 
 /// What a request could not be answered for.
@@ -52,7 +55,7 @@ type Answer = Result<Response<Body>, Failure>;
 
 impl NodeService {
     pub(crate) fn new(shared: Arc<Shared>) -> NodeService {
-        NodeService { shared }
+        NodeService { shared, rates: Arc::default() }
     }
 
     /// Answers one request.
@@ -88,7 +91,7 @@ impl NodeService {
             (&Method::GET, ["runningpods"]) => Ok(self.pods(is_running)),
             (&Method::GET, ["metrics"]) => stats::metrics(&self.shared).map(plain),
             (&Method::GET, ["metrics", "resource"]) => stats::resource_metrics(&self.shared).await.map(plain),
-            (&Method::GET, ["stats", "summary"]) => Ok(json_answer(&stats::summary(&self.shared).await)),
+            (&Method::GET, ["stats", "summary"]) => Ok(json_answer(&stats::summary(&self.shared, &self.rates).await)),
             (&Method::GET, ["configz"]) => Ok(self.configuration()),
             _ => Err(Failure { status: StatusCode::NOT_FOUND, message: "404 page not found".to_owned() }),
         }

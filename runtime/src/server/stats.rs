@@ -1,5 +1,7 @@
 //! What the node's pods use, in the forms that Prometheus, metrics-server and `kubectl top` read.
 
+use std::sync::{Mutex, PoisonError};
+
 use http::StatusCode;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -13,13 +15,15 @@ use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
 use super::Failure;
+use super::rates::Rates;
 use crate::agent::Shared;
 use crate::engine::{ContainerId, Stats};
 
 /// One running container and what it uses.
 struct Usage {
     pod: std::sync::Arc<Pod>,
-    container: String,
+    id: ContainerId,
+    started: Timestamp,
     stats: Stats,
 }
 
@@ -49,7 +53,7 @@ pub(super) async fn resource_metrics(shared: &Shared) -> Result<String, Failure>
     let mut total = Stats::default();
     for usage in usages(shared).await {
         let labels = ContainerLabels {
-            container: usage.container,
+            container: usage.id.container,
             namespace: usage.pod.namespace().unwrap_or_default(),
             pod: usage.pod.name_any(),
         };
@@ -69,62 +73,78 @@ pub(super) async fn resource_metrics(shared: &Shared) -> Result<String, Failure>
 }
 
 /// `/stats/summary`, the parts that a wasm node knows.
-pub(super) async fn summary(shared: &Shared) -> Value {
-    let now = Timestamp::now().to_string();
+pub(super) async fn summary(shared: &Shared, rates: &Mutex<Rates>) -> Value {
     let usages = usages(shared).await;
-    let measured = |stats: &Stats| {
+    let now = Timestamp::now();
+    let cores = nano_cores(&usages, rates, now);
+    let now = now.to_string();
+    let measured = |stats: &Stats, nano_cores: u64| {
         json!({
-            "cpu": { "time": now, "usageCoreNanoSeconds": stats.cpu_usage_nanos },
+            "cpu": { "time": now, "usageNanoCores": nano_cores, "usageCoreNanoSeconds": stats.cpu_usage_nanos },
             "memory": { "time": now, "usageBytes": stats.memory_bytes, "workingSetBytes": stats.memory_bytes },
         })
     };
-    let mut total = Stats::default();
+    let (mut total, mut total_cores) = (Stats::default(), 0);
     let mut pods = Vec::new();
     for pod in shared.pods.all() {
-        let mut of_pod = Stats::default();
+        let (mut of_pod, mut pod_cores) = (Stats::default(), 0);
         let mut containers = Vec::new();
-        for usage in usages.iter().filter(|usage| usage.pod.uid() == pod.uid()) {
+        let own = usages.iter().zip(&cores).filter(|(usage, _)| usage.pod.uid() == pod.uid());
+        for (usage, nano_cores) in own {
+            pod_cores += nano_cores;
             of_pod.cpu_usage_nanos += usage.stats.cpu_usage_nanos;
             of_pod.memory_bytes += usage.stats.memory_bytes;
-            let mut container = measured(&usage.stats);
-            container["name"] = json!(usage.container);
+            let mut container = measured(&usage.stats, *nano_cores);
+            container["name"] = json!(usage.id.container);
             containers.push(container);
         }
+        total_cores += pod_cores;
         total.cpu_usage_nanos += of_pod.cpu_usage_nanos;
         total.memory_bytes += of_pod.memory_bytes;
-        let mut entry = measured(&of_pod);
+        let mut entry = measured(&of_pod, pod_cores);
         entry["podRef"] = json!({ "name": pod.name_any(), "namespace": pod.namespace(), "uid": pod.uid() });
         entry["startTime"] = json!(pod.status.as_ref().and_then(|status| status.start_time.clone()));
         entry["containers"] = Value::Array(containers);
         pods.push(entry);
     }
-    let mut node = measured(&total);
+    let mut node = measured(&total, total_cores);
     node["nodeName"] = json!(shared.config.name);
     json!({ "node": node, "pods": pods })
+}
+
+/// The rate of each container's use of CPU.
+fn nano_cores(usages: &[Usage], rates: &Mutex<Rates>, now: Timestamp) -> Vec<u64> {
+    let mut rates = rates.lock().unwrap_or_else(PoisonError::into_inner);
+    rates.retain(&usages.iter().map(|usage| usage.id.clone()).collect());
+    let rate = |usage: &Usage| rates.of(&usage.id, usage.started, usage.stats.cpu_usage_nanos, now);
+    usages.iter().map(rate).collect()
 }
 
 async fn usages(shared: &Shared) -> Vec<Usage> {
     let mut usages = Vec::new();
     for pod in shared.pods.all() {
-        let running: Vec<(String, u32)> = running_containers(&pod).collect();
-        for (container, attempt) in running {
-            let id = ContainerId { pod_uid: pod.uid().unwrap_or_default(), container: container.clone(), attempt };
+        let running: Vec<_> = running_containers(&pod).collect();
+        for (container, attempt, started) in running {
+            let id = ContainerId { pod_uid: pod.uid().unwrap_or_default(), container, attempt };
             if let Some(stats) = shared.engine.stats(&id).await {
-                usages.push(Usage { pod: pod.clone(), container, stats });
+                usages.push(Usage { pod: pod.clone(), id, started, stats });
             }
         }
     }
     usages
 }
 
-/// Names and attempts of the containers that run.
-fn running_containers(pod: &Pod) -> impl Iterator<Item = (String, u32)> + '_ {
+/// Names and attempts of the containers that run, and when they started.
+fn running_containers(pod: &Pod) -> impl Iterator<Item = (String, u32, Timestamp)> + '_ {
     let status = pod.status.iter();
     let all = status.flat_map(|status| {
         status.container_statuses.iter().flatten().chain(status.init_container_statuses.iter().flatten())
     });
-    let running = all.filter(|status| status.state.as_ref().is_some_and(|state| state.running.is_some()));
-    running.map(|status| (status.name.clone(), u32::try_from(status.restart_count).unwrap_or(0)))
+    all.filter_map(|status| {
+        let running = status.state.as_ref()?.running.as_ref()?;
+        let started = running.started_at.as_ref().map_or_else(Timestamp::now, |time| time.0);
+        Some((status.name.clone(), u32::try_from(status.restart_count).unwrap_or(0), started))
+    })
 }
 
 fn phase(pod: &Pod) -> &str {
