@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn a_summary_becomes_metrics() {
         let pod = json!({"metadata": {"name": "p", "namespace": "n", "labels": {"a": "b"}}});
-        let record = Record::new("n/p".into(), pod.to_string().as_bytes(), 1).unwrap();
+        let record = Record::new("n/p".into(), pod.to_string().into(), 1).unwrap();
         let measured = json!({"cpu": {"time": "t", "usageNanoCores": 7}, "memory": {"workingSetBytes": 2049}});
         let mut container = measured.clone();
         container["name"] = "c".into();
