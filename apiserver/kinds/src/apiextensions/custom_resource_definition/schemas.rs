@@ -39,8 +39,11 @@ const AT_ROOT_WITH_STATUS: [&str; 22] = [
 pub fn validate(schema: &Field, has_status: bool, errors: &mut Vec<FieldError>) {
     let schema = schema.get("openAPIV3Schema");
     let Some(value) = schema.value() else { return };
-    let foreign = |name: &&String| !AT_ROOT_WITH_STATUS.contains(&name.as_str());
-    if has_status && value.as_object().is_some_and(|members| members.keys().find(foreign).is_some()) {
+    let foreign = |(name, value): (&String, &Value)| {
+        let is_zero = value.is_null() || *value == Value::Bool(false) || value.as_str() == Some("");
+        !is_zero && !AT_ROOT_WITH_STATUS.contains(&name.as_str())
+    };
+    if has_status && value.as_object().is_some_and(|members| members.iter().any(foreign)) {
         let detail = format!(
             "only {AT_ROOT_WITH_STATUS:?} fields are allowed at the root of the schema if the status subresource is enabled"
         );

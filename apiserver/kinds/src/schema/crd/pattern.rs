@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use regex::{Regex, RegexBuilder};
 
 /// Compiled size of one pattern.
-const MAX_PATTERN_BYTES: usize = 1024 * 1024;
+const MAX_PATTERN_BYTES: usize = 512 * 1024;
 /// States that one pattern may keep while it runs.
 const MAX_CACHE_BYTES: usize = 1024 * 1024;
 

@@ -1,5 +1,7 @@
 //! Whether a CRD's schema is structural: every value's type is said once, outside of the combining keywords.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::pattern;
@@ -8,6 +10,8 @@ use crate::field::{FieldError, FieldPath};
 
 /// Deepest nesting of a schema.
 const MAX_SCHEMA_DEPTH_LEVELS: usize = 100;
+/// Different patterns in one schema.
+const MAX_PATTERNS: usize = 2_000;
 
 /// Where a schema stands, which decides how the lack of a type is told.
 #[derive(Clone, Copy, PartialEq)]
@@ -21,6 +25,7 @@ enum Level {
 pub(super) fn check(schema: &Value, path: &FieldPath) -> Vec<FieldError> {
     let mut errors = Vec::new();
     walk(schema, Level::Root, path, 0, &mut errors);
+    check_patterns(schema, path, 0, &mut HashSet::new(), &mut errors);
     errors.sort_by_key(ToString::to_string);
     errors
 }
@@ -260,14 +265,47 @@ fn check_own_fields(schema: &Value, level: Level, path: &FieldPath, errors: &mut
     }
 }
 
+/// Every pattern of a schema. Compiling takes time, so each is looked at once, and there may not be too many.
+fn check_patterns<'s>(
+    schema: &'s Value,
+    path: &FieldPath,
+    depth: usize,
+    seen: &mut HashSet<&'s str>,
+    errors: &mut Vec<FieldError>,
+) {
+    if depth > MAX_SCHEMA_DEPTH_LEVELS {
+        return;
+    }
+    let depth = depth + 1;
+    if let Some(source) = schema.get("pattern").and_then(Value::as_str)
+        && seen.insert(source)
+    {
+        let path = path.child("pattern");
+        if seen.len() > MAX_PATTERNS {
+            let detail = format!("a schema may have {MAX_PATTERNS} different patterns at most");
+            return errors.push(FieldError::forbidden(&path, detail));
+        }
+        if let Err(error) = pattern::compile(source) {
+            let detail = format!("must be a valid regular expression, but isn't: {error}");
+            errors.push(FieldError::invalid(&path, source, detail));
+        }
+    }
+    for name in ["items", "additionalProperties", "not"] {
+        if let Some(schema) = schema.get(name).filter(|schema| schema.is_object()) {
+            check_patterns(schema, &path.child(name), depth, seen, errors);
+        }
+    }
+    for name in ["allOf", "anyOf", "oneOf"] {
+        let path = path.child(name);
+        items(schema, name).for_each(|(i, schema)| check_patterns(schema, &path.index(i), depth, seen, errors));
+    }
+    let path = path.child("properties");
+    members(schema, "properties")
+        .for_each(|(name, schema)| check_patterns(schema, &path.key(name), depth, seen, errors));
+}
+
 /// The combining keywords, whose schemas may only restrict values.
 fn combined(schema: &Value, path: &FieldPath, depth: usize, errors: &mut Vec<FieldError>) {
-    if let Some(source) = schema.get("pattern").and_then(Value::as_str)
-        && let Err(error) = pattern::compile(source)
-    {
-        let detail = format!("must be a valid regular expression, but isn't: {error}");
-        errors.push(FieldError::invalid(&path.child("pattern"), source, detail));
-    }
     for name in ["allOf", "anyOf", "oneOf"] {
         let path = path.child(name);
         let exempt = flag(schema, "x-kubernetes-int-or-string");
@@ -296,6 +334,16 @@ const FORBIDDEN_IN_COMBINED: [(&str, &str); 11] = [
     ("x-kubernetes-preserve-unknown-fields", "must be false to be structural"),
 ];
 
+/// What Go's zero values look like: as if nothing stood there.
+fn is_zero(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        _ => false,
+    }
+}
+
 fn nested(schema: &Value, types_allowed: bool, path: &FieldPath, depth: usize, errors: &mut Vec<FieldError>) {
     if depth > MAX_SCHEMA_DEPTH_LEVELS {
         return errors.push(FieldError::forbidden(path, "must not be nested deeper"));
@@ -304,7 +352,7 @@ fn nested(schema: &Value, types_allowed: bool, path: &FieldPath, depth: usize, e
         errors.push(FieldError::forbidden(&path.child("type"), "must be empty to be structural"));
     }
     for (name, detail) in FORBIDDEN_IN_COMBINED {
-        if schema.get(name).is_some_and(|value| *value != Value::Bool(false)) {
+        if schema.get(name).is_some_and(|value| !is_zero(value)) {
             errors.push(FieldError::forbidden(&path.child(name), detail));
         }
     }

@@ -182,3 +182,62 @@ fn a_schema_has_to_be_structural() {
             properties[f].x-kubernetes-list-type: Unsupported value: "bag": supported values: "atomic", "map", "set""#]],
     );
 }
+
+/// A schema in the shape of those that operators bring: pods within it, many fields, descriptions, patterns and formats.
+fn large(fields: usize) -> Value {
+    let description = "What this field is for, when it is set, and what happens when it is not. ".repeat(3);
+    let leaf = |i: usize| match i % 5 {
+        0 => {
+            json!({"type": "string", "description": description, "pattern": format!("^[a-z0-9]{{1,{}}}$", i % 60 + 1)})
+        }
+        1 => json!({"type": "integer", "format": "int32", "description": description, "default": 1, "minimum": 0}),
+        2 => json!({"type": "string", "format": "date-time", "description": description}),
+        3 => {
+            json!({"x-kubernetes-int-or-string": true, "anyOf": [{"type": "integer"}, {"type": "string"}], "description": description})
+        }
+        _ => json!({"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"],
+            "items": {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}, "value": {"type": "string"}}}}),
+    };
+    let group = |g: usize| {
+        let members: serde_json::Map<_, _> = (0..20).map(|i| (format!("field{i}"), leaf(g * 20 + i))).collect();
+        json!({"type": "object", "description": description, "properties": members})
+    };
+    let groups: serde_json::Map<_, _> = (0..fields / 20).map(|g| (format!("group{g}"), group(g))).collect();
+    json!({"type": "object", "properties": {"spec": {"type": "object", "properties": groups}}})
+}
+
+#[test]
+fn large_schemas_are_built_and_used() {
+    let source = large(1_600);
+    assert!(source.to_string().len() > 400_000);
+    errors(&Schema::check_crd(&source, &FieldPath::ROOT), expect![[""]]);
+    let schema = Schema::from_crd(&source).unwrap();
+    let mut object = json!({"spec": {"group3": {"field0": "A", "field4": [{"name": "a"}, {"name": "a"}]}}});
+    schema.default(&mut object);
+    errors(
+        &schema.validate(&object, None, &FieldPath::ROOT),
+        expect![[r#"
+            spec.group3.field0: Invalid value: "A": spec.group3.field0 in body should match '^[a-z0-9]{1,1}$'
+            spec.group3.field4[1]: Duplicate value: {"name":"a"}"#]],
+    );
+}
+
+#[test]
+fn patterns_are_counted() {
+    let properties: serde_json::Map<_, _> = (0..2_001)
+        .map(|i| (format!("p{i:04}"), json!({"type": "string", "pattern": format!("^a{{{}}}b{i}$", i % 100 + 1)})))
+        .collect();
+    let source = json!({"type": "object", "properties": {"spec": {"type": "object", "properties": properties}}});
+    errors(
+        &Schema::check_crd(&source, &FieldPath::ROOT),
+        expect![
+            "properties[spec].properties[p2000].pattern: Forbidden: a schema may have 2000 different patterns at most"
+        ],
+    );
+}
+
+#[test]
+fn what_go_calls_zero_is_as_if_it_were_not_there() {
+    let source = json!({"type": "object", "properties": {"a": {"type": "string", "allOf": [{"description": "", "nullable": false, "minLength": 1}]}}});
+    errors(&Schema::check_crd(&source, &FieldPath::ROOT), expect![[""]]);
+}
