@@ -16,7 +16,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use k8w_kinds::KindDef;
-use k8w_kinds::schema::openapi;
+use k8w_kinds::schema::openapi::{self, Edition};
 use serde_json::{Map, Value, json};
 
 use crate::ApiServer;
@@ -119,7 +119,7 @@ impl OpenApi {
         Some(document.get_or_init(|| {
             let kinds: Vec<&KindDef> =
                 kinds.iter().copied().filter(|kind| paths::group_version(kind) == group_version).collect();
-            Document::new(JSON, document_of(&kinds))
+            Document::new(JSON, document_of(&kinds, Edition::V3))
         }))
     }
 
@@ -138,7 +138,7 @@ fn url(group_version: &str, document: &Document) -> String {
 }
 
 /// The document of one group and version, whose kinds these are.
-fn document_of(kinds: &[&KindDef]) -> Value {
+fn document_of(kinds: &[&KindDef], edition: Edition) -> Value {
     let mut types: Vec<String> = COMMON_TYPES.iter().map(|name| name.to_string()).collect();
     for kind in kinds {
         types.extend(paths::types(kind));
@@ -149,8 +149,9 @@ fn document_of(kinds: &[&KindDef]) -> Value {
     let mut schemas = openapi::components(&types);
     for kind in kinds {
         if let Some(custom) = &kind.custom {
-            let source = &custom.open_api_v3_schema;
-            schemas.extend(openapi::custom_components(&kind.group, &kind.version, &kind.kind, &kind.list_kind, source));
+            let (name, list_name, source) = (&kind.kind, &kind.list_kind, &custom.open_api_v3_schema);
+            let own = openapi::custom_components(edition, &kind.group, &kind.version, name, list_name, source);
+            schemas.extend(own);
         }
     }
     let mut paths: Map<String, Value> = kinds.iter().flat_map(|kind| paths::of(kind)).collect();

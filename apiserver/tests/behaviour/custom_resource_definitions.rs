@@ -339,3 +339,22 @@ async fn published_schemas_follow_the_definitions() {
     patch(rename).await.ok();
     assert!(published(&api, "v2", "Widget").await.is_none() && published(&api, "v3", "Widget").await.is_some());
 }
+
+/// What the conformance suite reads of "Custom Resource OpenAPI Publish" is OpenAPI v2.
+#[tokio::test]
+async fn old_readers_get_what_they_understand() {
+    let api = Api::new().await;
+    let schema = json!({"type": "object", "properties": {"spec": {"type": "object", "required": ["a", "b"], "properties": {
+        "a": {"type": "string", "nullable": true}, "b": {"type": "integer", "anyOf": [{"minimum": 1}]},
+        "open": {"type": "object", "x-kubernetes-preserve-unknown-fields": true, "properties": {"c": {"type": "string"}}}}}}});
+    api.define(&definition("widgets", "Widget", schema)).await;
+    api.define(&definition("gadgets", "Gadget", anything())).await;
+    let document = api.get("/openapi/v2").await.ok();
+    let spec = &document["definitions"]["com.example.v1.Widget"]["properties"]["spec"];
+    let expected = json!({"type": "object", "required": ["b"], "properties": {
+        "a": {}, "b": {"type": "integer"}, "open": {"x-kubernetes-preserve-unknown-fields": true}}});
+    assert_eq!(spec, &expected);
+    let gadget = json!({"type": "object",
+        "x-kubernetes-group-version-kind": [{"group": "example.com", "kind": "Gadget", "version": "v1"}]});
+    assert_eq!(document["definitions"]["com.example.v1.Gadget"], gadget);
+}

@@ -388,7 +388,8 @@ fn openapi_of_a_custom_kind_is_complete() {
     let schema = json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {
         "pod": {"type": "object", "x-kubernetes-embedded-resource": true, "x-kubernetes-preserve-unknown-fields": true},
     }}}});
-    let components = openapi::custom_components("example.com", "v1", "Widget", "WidgetList", &schema);
+    let components =
+        openapi::custom_components(openapi::Edition::V3, "example.com", "v1", "Widget", "WidgetList", &schema);
     let names: Vec<&String> = components.keys().collect();
     let fields =
         |schema: &Value| schema["properties"].as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");

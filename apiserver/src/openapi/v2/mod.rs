@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 
 use http::{HeaderMap, Response, header};
 use k8w_kinds::KindDef;
+use k8w_kinds::schema::openapi::Edition;
 
 use crate::body::Body;
 use crate::document::Document;
@@ -34,7 +35,7 @@ impl OpenApiV2 {
     /// # Errors
     /// 406 for a client that accepts neither format.
     pub fn respond(&self, kinds: &[&KindDef], headers: &HeaderMap) -> Result<Response<Body>, Status> {
-        let document = || convert::document(&super::document_of(kinds));
+        let document = || convert::document(&super::document_of(kinds, Edition::V2));
         Ok(if wants_protobuf(headers)? {
             let made = || Document::of_bytes(PROTOBUF, message::encode(&document()).into());
             self.protobuf.get_or_init(made).respond(headers)
