@@ -74,7 +74,9 @@ impl Record {
     pub fn converted(&self, conversion: &dyn Conversion) -> Result<Self, Corrupt> {
         let mut object: Value = serde_json::from_slice(&self.stored).unwrap_or_default();
         conversion.to_served(&mut object);
-        Record::new(self.key.clone(), encode(&object).into(), self.revision)
+        let encoded = encode(&object);
+        let served = if *encoded == *self.stored { self.stored.clone() } else { encoded.into() };
+        Record::new(self.key.clone(), served, self.revision)
     }
 
     /// `namespace/name`, or `name` for cluster-scoped kinds.
