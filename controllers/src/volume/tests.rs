@@ -264,7 +264,7 @@ fn an_ephemeral_volume_is_a_claim_of_its_pod() {
     check(
         EphemeralVolumes,
         ("ns", "p"),
-        &[pod.clone()],
+        std::slice::from_ref(&pod),
         expect![[r#"
         create persistentvolumeclaims in ns: {"apiVersion":"v1","kind":"PersistentVolumeClaim","metadata":{"labels":{"a":"b"},"name":"p-v","namespace":"ns","ownerReferences":[{"apiVersion":"v1","blockOwnerDeletion":true,"controller":true,"kind":"Pod","name":"p","uid":"p-uid"}]},"spec":{"accessModes":["ReadWriteOnce"]}}
     "#]],
