@@ -12,7 +12,9 @@ use futures::{FutureExt, StreamExt};
 use http::Request;
 use http_body_util::{BodyExt, Limited};
 use k8w_kinds::KindDef;
+use k8w_kinds::kind::Custom;
 use k8w_kinds::object::{list, text};
+use k8w_kinds::schema::Schema;
 use serde_json::{Value, json};
 
 use crate::ApiServer;
@@ -36,13 +38,49 @@ const SUMMARY_BYTES: usize = 32 << 20;
 /// The least time over which nodes work out their use of CPU.
 const WINDOW: &str = "10s";
 
-/// The kinds of the group, as discovery shows them.
+/// The kinds of the group, as discovery and OpenAPI show them (k8s.io/metrics, `v1beta1`).
 pub fn kinds() -> &'static [KindDef] {
     static KINDS: std::sync::LazyLock<[KindDef; 2]> = std::sync::LazyLock::new(|| {
-        let kind = |kind, plural| KindDef::builtin(GROUP, VERSION, kind, plural, "").verbs(&["get", "list"]);
-        [kind("NodeMetrics", "nodes").cluster_scoped(), kind("PodMetrics", "pods")]
+        let node = json!({"timestamp": time(), "window": window(), "usage": quantities()});
+        let container = json!({"type": "object", "description": "What one container uses.", "properties": {
+            "name": {"type": "string", "description": "The container's name in its pod."}, "usage": quantities()}});
+        let containers =
+            json!({"type": "array", "items": container, "description": "Every container that was measured."});
+        let pod = json!({"timestamp": time(), "window": window(), "containers": containers});
+        [
+            kind("NodeMetrics", "nodes", "What a node uses.", node).cluster_scoped(),
+            kind("PodMetrics", "pods", "What a pod uses.", pod),
+        ]
     });
     &*KINDS
+}
+
+fn kind(name: &'static str, plural: &'static str, description: &str, mut properties: Value) -> KindDef {
+    for (field, what) in [("apiVersion", "The group and version of this object."), ("kind", "The kind of this object.")]
+    {
+        properties[field] = json!({"type": "string", "description": what});
+    }
+    properties["metadata"] = json!({"type": "object", "description": "Whose these figures are."});
+    let source = json!({"type": "object", "description": description, "properties": properties});
+    let mut kind = KindDef::builtin(GROUP, VERSION, name, plural, "").verbs(&["get", "list"]);
+    kind.schema_name = format!("io.k8s.metrics.{VERSION}.{name}").into();
+    match Schema::from_crd(&source) {
+        Ok(schema) => kind.with_schema(schema, Custom { open_api_v3_schema: Arc::new(source) }),
+        Err(errors) => unreachable!("the schema of {name} is structural: {errors:?}"),
+    }
+}
+
+fn time() -> Value {
+    json!({"type": "string", "format": "date-time", "description": "The end of the time that was measured."})
+}
+
+fn window() -> Value {
+    json!({"type": "string", "description": "How long the time that was measured was."})
+}
+
+fn quantities() -> Value {
+    json!({"type": "object", "description": "What is used, by the name of the resource: cpu and memory.",
+        "additionalProperties": {"type": "string"}})
 }
 
 /// `GET …/nodes[/{name}]`.

@@ -140,19 +140,18 @@ impl Resources {
         Resources { openapi, ..next }
     }
 
-    /// The resources of each group and version, as places in memory.
-    fn by_version(&self) -> HashMap<String, Vec<*const Resource>> {
+    /// The kinds of each group and version, as places in memory.
+    fn by_version(&self) -> HashMap<String, Vec<*const KindDef>> {
         let mut versions: HashMap<_, Vec<_>> = HashMap::new();
-        for resource in &self.all {
-            versions.entry(openapi::group_version(resource)).or_default().push(Arc::as_ptr(resource));
+        for kind in self.shown() {
+            versions.entry(openapi::group_version(kind)).or_default().push(std::ptr::from_ref(kind));
         }
         versions
     }
 
     /// The discovery documents of these kinds; `server_address` is where clients reach us.
     pub fn discovery(&self, server_address: SocketAddr) -> &Discovery {
-        let kinds = || self.kinds().chain(resource_metrics::kinds());
-        self.discovery.get_or_init(|| Discovery::new(kinds(), &server_address.to_string()))
+        self.discovery.get_or_init(|| Discovery::new(self.shown(), &server_address.to_string()))
     }
 
     /// The OpenAPI documents of these kinds.
@@ -163,6 +162,11 @@ impl Resources {
     /// The definitions alone.
     pub fn kinds(&self) -> impl Iterator<Item = &KindDef> {
         self.all.iter().map(|resource| &***resource)
+    }
+
+    /// What clients are told of: these kinds, and those that are not stored.
+    pub fn shown(&self) -> impl Iterator<Item = &KindDef> {
+        self.kinds().chain(resource_metrics::kinds())
     }
 
     pub fn all(&self) -> &[Arc<Resource>] {

@@ -2,8 +2,9 @@
 
 use crate::{Sandbox, sandbox};
 
-/// A group of its own for each test, so that tests do not meet.
+/// A group and a category of its own for each test, so that tests do not meet.
 fn definition(group: &str) -> String {
+    let category = group.split('.').next().unwrap();
     format!(
         r#"
 apiVersion: apiextensions.k8s.io/v1
@@ -12,7 +13,7 @@ metadata: {{name: crontabs.{group}}}
 spec:
   group: {group}
   scope: Namespaced
-  names: {{plural: crontabs, singular: crontab, kind: CronTab, shortNames: [ct], categories: [all]}}
+  names: {{plural: crontabs, singular: crontab, kind: CronTab, shortNames: [ct], categories: [{category}]}}
   versions:
   - name: v1
     served: true
@@ -72,8 +73,7 @@ fn a_custom_kind_is_used_like_any_other() {
     assert_eq!(t.kubectl.ok(&replicas), "4");
     t.kubectl.ok(&["label", "crontabs.one.example.com/mine", "a=b"]);
     t.kubectl.ok_with_input(&["apply", "--server-side", "--force-conflicts", "-f", "-"], &manifest);
-    let all = t.kubectl.ok(&["get", "all", "-o", "name"]);
-    assert!(all.contains("crontab.one.example.com/mine"), "{all}");
+    assert_eq!(t.kubectl.ok(&["get", "one", "-o", "name"]), "crontab.one.example.com/mine\n");
     t.kubectl.ok(&["delete", "crontabs.one.example.com/mine", "--timeout=30s"]);
     t.kubectl.ok(&["delete", "crd", "crontabs.one.example.com", "--timeout=30s"]);
     let gone = t.kubectl.fails(&["get", "crontabs.one.example.com"]);

@@ -49,7 +49,7 @@ pub struct KindDef {
     schema: OnceLock<Schema>,
 }
 
-/// What only custom kinds have.
+/// What only kinds have whose schema does not come from the built-in types.
 #[derive(Clone)]
 pub struct Custom {
     /// `openAPIV3Schema` of the version, as it is published.

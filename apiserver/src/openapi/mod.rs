@@ -45,7 +45,7 @@ const COMMON_TYPES: &[&str] = &[
 pub fn serve(server: Arc<ApiServer>, call: Call) -> BoxFuture<'static, Answer> {
     async move {
         let resources = server.current_resources().await?;
-        let kinds: Vec<&KindDef> = resources.kinds().collect();
+        let kinds: Vec<&KindDef> = resources.shown().collect();
         if call.info.path.trim_end_matches('/') == v2::PATH {
             return resources.openapi().v2.respond(&kinds, &call.parts.headers);
         }
