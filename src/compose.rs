@@ -105,7 +105,7 @@ impl Cluster {
             .context("cannot start the wasm engine")?;
         let node = Node::new(
             NodeConfig { max_instances: engine.max_instances(), ..node_config(&config, data_dir) },
-            client(&api, &format!("system:node:{}", config.node_name), "system:nodes"),
+            client(&api, &format!("system:node:{}", config.node_name), "system:nodes", "kubelet"),
             Arc::new(engine),
             engine_events,
             blobs.clone(),
@@ -114,7 +114,7 @@ impl Cluster {
         api.connect_nodes(Box::new(InProcessNode { name: config.node_name.clone(), service: node.service() }));
         tasks.spawn(ended("node agent", node.run(shutdown.clone())));
 
-        let network_client = client(&api, NETWORK, "system:authenticated");
+        let network_client = client(&api, NETWORK, "system:authenticated", "k8w-network");
         let sync =
             network_sync::run(network_client.clone(), network.clone(), config.node_name.clone(), shutdown.clone());
         tasks.spawn(async move {
@@ -132,11 +132,15 @@ impl Cluster {
         let name = config.node_name.clone();
         tasks.spawn(node_ports::run(network_client, network, vec![config.address()], name, shutdown.clone()));
         let controllers = controllers_config(&config, &pki);
-        let controllers = k8w_controllers::run(client(&api, CONTROLLERS, MASTERS), controllers, shutdown.clone());
+        let controllers = k8w_controllers::run(
+            client(&api, CONTROLLERS, MASTERS, "kube-controller-manager"),
+            controllers,
+            shutdown.clone(),
+        );
         tasks.spawn(ended("controllers", controllers));
 
         Ok(Self {
-            client: client(&api, "kubernetes-admin", MASTERS),
+            client: client(&api, "kubernetes-admin", MASTERS, "k8w-up"),
             kubeconfig: pki.admin_kubeconfig("k8w", &format!("https://{api_address}")),
             images: LocalImages::new(blobs),
             config,
@@ -232,14 +236,14 @@ fn controllers_config(config: &ClusterConfig, pki: &Pki) -> k8w_controllers::Con
     }
 }
 
-/// A client of the API server in this process that is `user`, a member of `group`.
-fn client(api: &Arc<ApiServer>, user: &str, group: &str) -> Client {
+/// A client of the API server in this process that is `user`, a member of `group`, and writes as `agent`.
+fn client(api: &Arc<ApiServer>, user: &str, group: &str, agent: &'static str) -> Client {
     let user = UserInfo {
         name: user.into(),
         groups: vec![group.into(), "system:authenticated".into()],
         ..UserInfo::default()
     };
-    Client::new(api.in_process(user), "default")
+    Client::new(api.in_process(user, agent), "default")
 }
 
 /// The way from the API server to the node in the same process.

@@ -4,12 +4,17 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
 
 /// What this version writes. A data directory with a larger number was written by a newer k8w.
 const FORMAT: u32 = 1;
+
+/// How long a lock is waited for: a process that was just killed holds it until the kernel has taken it apart.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+const LOCK_RETRY: Duration = Duration::from_millis(20);
 
 /// A data directory held by this process. Dropping it lets go of it.
 pub struct DataDir {
@@ -54,7 +59,15 @@ fn lock(path: &Path) -> Result<Flock<File>> {
     let mut open = open.with_context(|| format!("cannot use the data directory {}", path.display()))?;
     let mut holder = String::new();
     open.read_to_string(&mut holder).with_context(|| format!("cannot read {}", file.display()))?;
-    match Flock::lock(open, FlockArg::LockExclusiveNonblock) {
+    let since = Instant::now();
+    let locked = loop {
+        match Flock::lock(open, FlockArg::LockExclusiveNonblock) {
+            Err((unlocked, nix::errno::Errno::EWOULDBLOCK)) if since.elapsed() < LOCK_PATIENCE => open = unlocked,
+            outcome => break outcome,
+        }
+        std::thread::sleep(LOCK_RETRY);
+    };
+    match locked {
         Ok(mut lock) => {
             lock.set_len(0)?;
             std::io::Seek::rewind(&mut *lock)?;

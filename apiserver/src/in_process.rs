@@ -5,7 +5,7 @@ use crate::body::{Body, BodyError};
 use crate::identity::{Peer, UserInfo};
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, header};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -15,11 +15,12 @@ use std::task::{Context, Poll};
 pub struct InProcess {
     server: Arc<ApiServer>,
     peer: Peer,
+    agent: HeaderValue,
 }
 
 impl InProcess {
-    pub(crate) fn new(server: Arc<ApiServer>, user: UserInfo) -> Self {
-        InProcess { server, peer: Peer::in_process(user) }
+    pub(crate) fn new(server: Arc<ApiServer>, user: UserInfo, agent: &'static str) -> Self {
+        InProcess { server, peer: Peer::in_process(user), agent: HeaderValue::from_static(agent) }
     }
 }
 
@@ -38,7 +39,8 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (server, peer) = (self.server.clone(), self.peer.clone());
-        let request = request.map(Body::stream);
+        let mut request = request.map(Body::stream);
+        request.headers_mut().entry(header::USER_AGENT).or_insert_with(|| self.agent.clone());
         Box::pin(async move { Ok(server.handle(request, peer).await) })
     }
 }

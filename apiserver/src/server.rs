@@ -126,8 +126,9 @@ impl ApiServer {
         self.node_connector.load_full()
     }
 
-    /// A client in this process that acts as `user`: no socket, no TLS, no authentication.
-    pub fn in_process(self: &Arc<Self>, user: UserInfo) -> InProcess {
-        InProcess::new(self.clone(), user)
+    /// A client in this process that acts as `user`: no socket, no TLS, no authentication. What it writes without naming a
+    /// field manager is `agent`'s.
+    pub fn in_process(self: &Arc<Self>, user: UserInfo, agent: &'static str) -> InProcess {
+        InProcess::new(self.clone(), user, agent)
     }
 }

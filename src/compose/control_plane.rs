@@ -113,7 +113,7 @@ impl ControlPlane {
         };
         let (shutdown, mut tasks) = (CancellationToken::new(), JoinSet::new());
         let api = config.serve(listener, &pki, datastore, &mut tasks, &shutdown).await?;
-        let client = client(&api, CONTROLLERS, MASTERS);
+        let client = client(&api, CONTROLLERS, MASTERS, "kube-controller-manager");
         let controllers = k8w_controllers::Config {
             identity: identity.to_owned(),
             root_ca_pem: pki.ca_pem().to_owned(),

@@ -57,7 +57,7 @@ async fn requests_are_counted() {
 async fn clients_in_the_process_need_no_socket() {
     let api = Api::new().await;
     api.config_map("a", "1").await;
-    let service = api.server.in_process(UserInfo { name: "controller".into(), ..UserInfo::default() });
+    let service = api.server.in_process(UserInfo { name: "controller".into(), ..UserInfo::default() }, "controller");
     let request = Request::get(format!("{CONFIG_MAPS}/a")).body(Full::new(Bytes::new())).unwrap();
     let response = service.oneshot(request).await.unwrap();
     assert_eq!(response.status(), 200);

@@ -53,7 +53,7 @@ impl Outcome {
     /// Too many requests trapped in too short a time, the last of them with this error.
     pub fn burst(burst: TrapBurst, last: &wasmtime::Error) -> Outcome {
         let TrapBurst { traps, within } = burst;
-        let message = cut(format!("{traps} requests trapped within {within:?}, the last with: {last:?}"));
+        let message = cut(format!("{traps} requests trapped within {within:?}, the last with: {}", describe(last)));
         Outcome { exit_code: TRAPPED, reason: ExitReason::Error, message }
     }
 
@@ -65,8 +65,15 @@ impl Outcome {
 }
 
 /// A trap with its wasm backtrace, cut to what a status may hold.
+///
+/// Put together here: what the error itself prints may have frames of the host, which are nobody's business.
 pub fn describe(error: &wasmtime::Error) -> String {
-    cut(format!("{error:?}"))
+    let mut text = error.to_string();
+    for (number, cause) in error.chain().skip(1).enumerate() {
+        let heading = if number == 0 { "\n\nCaused by:" } else { "" };
+        text += &format!("{heading}\n    {number}: {cause}");
+    }
+    cut(text)
 }
 
 fn cut(mut text: String) -> String {

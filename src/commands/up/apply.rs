@@ -1,7 +1,7 @@
 //! Applies manifests by server-side apply, each object after the ones before it.
 
 use anyhow::{Context, Result, anyhow};
-use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams, ValidationDirective};
 use kube::core::GroupVersionKind;
 use kube::discovery::{Scope, pinned_kind};
 use kube::{Client, ResourceExt};
@@ -62,7 +62,11 @@ async fn one(client: &Client, manifest: &Manifest) -> Result<Applied> {
         Scope::Cluster => Api::all_with(client.clone(), &resource),
     };
     let stored = match &object.metadata.name {
-        Some(name) => api.patch(name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(object)).await,
+        Some(name) => {
+            let mut params = PatchParams::apply(FIELD_MANAGER).force();
+            params.field_validation = Some(ValidationDirective::Strict);
+            api.patch(name, &params, &Patch::Apply(object)).await
+        }
         None => api.create(&PostParams::default(), object).await,
     };
     Ok(Applied { object: stored.map_err(sentence)?, resource })

@@ -9,7 +9,7 @@ mod urls;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use ipnet::Ipv4Net;
 use tokio_util::sync::CancellationToken;
@@ -56,7 +56,7 @@ pub struct Up {
     ingress_https_port: Option<u16>,
 
     /// Name of the node [default: this machine's host name]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = node_name)]
     node_name: Option<String>,
 
     /// Addresses of wasm pods
@@ -117,7 +117,7 @@ impl Up {
         progress.step("Waiting for the node to be ready");
         ready::node(cluster.client(), cluster.node_name()).await?;
         let since = jiff::Timestamp::now();
-        let mut objects = Vec::new();
+        let (mut objects, mut ready) = (Vec::new(), 0);
         if let Some(folder) = &folder {
             for (name, file) in folder.components() {
                 progress.step(format!("Loading {name}"));
@@ -125,9 +125,12 @@ impl Up {
             }
             progress.step(format!("Applying {}", folder.path().display()));
             objects = apply::all(cluster.client(), folder.manifests()).await?;
-            ready::all(cluster, &objects, Duration::from_secs(self.wait_timeout), progress).await?;
+            ready = ready::all(cluster, &objects, Duration::from_secs(self.wait_timeout), progress).await?;
         }
-        progress.finish("Ready");
+        match objects.len() - ready {
+            0 => progress.finish("Ready"),
+            lacking => progress.finish(&format!("Started, with {lacking} of {} objects not ready,", objects.len())),
+        }
         eprintln!("Network: in this process; pods are reached through the ingress, node ports and each other");
         eprintln!("Ingress for HTTP: {}", cluster.ingress_http());
         eprintln!("Ingress for HTTPS: {}", cluster.ingress_https());
@@ -164,8 +167,13 @@ impl Up {
     fn config(&self) -> Result<ClusterConfig> {
         let root = nix::unistd::geteuid().is_root();
         let port = |given: Option<u16>, privileged, other| given.unwrap_or(if root { privileged } else { other });
+        let control_plane = self.control_plane.config();
+        let (pods, services) = (self.wasm_cidr, control_plane.service_cidr);
+        if pods.contains(&services) || services.contains(&pods) {
+            bail!("--wasm-cidr {pods} and --service-cidr {services} overlap; choose ranges apart from each other");
+        }
         Ok(ClusterConfig {
-            control_plane: self.control_plane.config(),
+            control_plane,
             ingress_http_port: port(self.ingress_http_port, 80, 8080),
             ingress_https_port: port(self.ingress_https_port, 443, 8443),
             node_name: match &self.node_name {
@@ -176,5 +184,13 @@ impl Up {
             insecure_registries: self.insecure_registry.clone(),
             max_pods: self.max_pods,
         })
+    }
+}
+
+/// A node's name is a DNS subdomain.
+fn node_name(name: &str) -> Result<String, String> {
+    match k8w_kinds::names::dns_subdomain(name).into_iter().next() {
+        None => Ok(name.to_owned()),
+        Some(why) => Err(why),
     }
 }

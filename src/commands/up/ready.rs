@@ -32,25 +32,24 @@ pub async fn node(client: &Client, name: &str) -> Result<()> {
 }
 
 /// Waits for every object, at most `timeout` in total. What is not ready by then, or cannot become ready by waiting, is
-/// said and left to go on.
-pub async fn all(cluster: &Cluster, objects: &[Applied], timeout: Duration, progress: &Progress) -> Result<()> {
+/// said and left to go on. Returns how many became ready.
+pub async fn all(cluster: &Cluster, objects: &[Applied], timeout: Duration, progress: &Progress) -> Result<usize> {
     let mut waiting: FuturesUnordered<_> = objects.iter().map(|applied| one(cluster, applied)).collect();
     let total = waiting.len();
-    let mut done = 0;
+    let mut ready = 0;
     let everything = async {
         progress.step(format!("Waiting for {total} objects to be ready"));
         while let Some(outcome) = waiting.next().await {
-            done += 1;
             match outcome? {
                 State::Failing(why) => progress.note(format!("warning: {why}")),
-                State::Ready | State::Waiting(_) => {}
+                State::Ready | State::Waiting(_) => ready += 1,
             }
-            progress.step(format!("Waiting: {done} of {total} objects are ready"));
+            progress.step(format!("Waiting: {ready} of {total} objects are ready"));
         }
         anyhow::Ok(())
     };
     if let Ok(outcome) = tokio::time::timeout(timeout, everything).await {
-        return outcome;
+        return outcome.map(|()| ready);
     }
     for applied in objects {
         if let Some(current) = applied.api(cluster.client()).get_opt(&applied.object.name_any()).await?
@@ -59,7 +58,7 @@ pub async fn all(cluster: &Cluster, objects: &[Applied], timeout: Duration, prog
             progress.note(format!("warning: {} is not ready after {} s: {why}", applied.describe(), timeout.as_secs()));
         }
     }
-    Ok(())
+    Ok(ready)
 }
 
 async fn one(cluster: &Cluster, applied: &Applied) -> Result<State> {
@@ -94,6 +93,15 @@ fn state(kind: &str, object: &DynamicObject) -> State {
             match current && updated && available >= wanted {
                 true => State::Ready,
                 false => State::Waiting(format!("{available} of {wanted} replicas are available")),
+            }
+        }
+        "DaemonSet" => {
+            let wanted = status["desiredNumberScheduled"].as_i64().unwrap_or(0);
+            let current = status["observedGeneration"].as_i64() >= object.metadata.generation;
+            let available = status["numberAvailable"].as_i64().unwrap_or(0);
+            match current && available >= wanted {
+                true => State::Ready,
+                false => State::Waiting(format!("{available} of {wanted} pods are available")),
             }
         }
         "Pod" => pod_state(status),
