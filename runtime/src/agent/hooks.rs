@@ -1,21 +1,22 @@
-//! Lifecycle hooks: httpGet and sleep. Others are refused before a container starts.
+//! Lifecycle hooks: exec, httpGet and sleep. Others are refused before a container starts.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, LifecycleHandler, Pod};
 
-use super::probes;
 use super::shared::Shared;
+use super::{command, probes};
+use crate::engine::ContainerId;
 
 /// Runs a container's postStart hook, if it has one.
 ///
 /// # Errors
 /// With the reason when it fails.
-pub(super) async fn post_start(shared: &Shared, pod: &Pod, address: IpAddr, name: &str) -> Result<(), String> {
-    let Some(container) = container(pod, name) else { return Ok(()) };
+pub(super) async fn post_start(shared: &Shared, pod: &Pod, address: IpAddr, id: &ContainerId) -> Result<(), String> {
+    let Some(container) = container(pod, &id.container) else { return Ok(()) };
     let hook = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.as_ref());
-    let done = run(shared, address, container, hook).await;
+    let done = run(shared, address, id, container, hook).await;
     done.map_err(|error| format!("PostStartHook failed: {error}"))
 }
 
@@ -23,20 +24,30 @@ pub(super) async fn post_start(shared: &Shared, pod: &Pod, address: IpAddr, name
 ///
 /// # Errors
 /// With the reason when it fails.
-pub(super) async fn pre_stop(shared: &Shared, pod: &Pod, address: IpAddr, name: &str) -> Result<(), String> {
-    let Some(container) = container(pod, name) else { return Ok(()) };
+pub(super) async fn pre_stop(shared: &Shared, pod: &Pod, address: IpAddr, id: &ContainerId) -> Result<(), String> {
+    let Some(container) = container(pod, &id.container) else { return Ok(()) };
     let hook = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.pre_stop.as_ref());
-    let done = run(shared, address, container, hook).await;
+    let done = run(shared, address, id, container, hook).await;
     done.map_err(|error| format!("PreStopHook failed: {error}"))
 }
 
 async fn run(
     shared: &Shared,
     address: IpAddr,
+    id: &ContainerId,
     container: &Container,
     hook: Option<&LifecycleHandler>,
 ) -> Result<(), String> {
     let Some(hook) = hook else { return Ok(()) };
+    if let Some(action) = &hook.exec {
+        let argv = action.command.clone().unwrap_or_default();
+        let line = argv.join(" ");
+        let ended = command::run(shared, id, argv).await.map_err(|error| error.to_string())?;
+        return match ended.code {
+            0 => Ok(()),
+            code => Err(format!("command '{line}' exited with {code}: {}", ended.output)),
+        };
+    }
     if let Some(action) = &hook.http_get {
         return probes::http_get(&shared.network, address, container, action).await;
     }

@@ -76,13 +76,13 @@ pub(super) async fn stop(
     hook: bool,
 ) {
     let begun = Instant::now();
+    let id = ContainerId { pod_uid: pod.uid().unwrap_or_default(), container, attempt };
     if hook && !grace.is_zero() {
-        let hook = hooks::pre_stop(&shared, &pod, address, &container);
+        let hook = hooks::pre_stop(&shared, &pod, address, &id);
         if let Ok(Err(error)) = tokio::time::timeout(grace, hook).await {
-            shared.recorder.pod(&pod, Some(&container), true, "FailedPreStopHook", error);
+            shared.recorder.pod(&pod, Some(&id.container), true, "FailedPreStopHook", error);
         }
     }
-    let id = ContainerId { pod_uid: pod.uid().unwrap_or_default(), container, attempt };
     shared.engine.stop(&id, grace.saturating_sub(begun.elapsed())).await;
 }
 
@@ -169,7 +169,7 @@ async fn log_tail(path: PathBuf) -> String {
 }
 
 /// Tells the pod's state machine that a postStart hook failed.
-pub(super) async fn hook_failed(shared: &Shared, uid: &str, container: &str, attempt: u32, message: String) {
-    let event = state::Event::HookFailed { container: container.to_owned(), attempt, message };
-    shared.tell_pod(uid, event).await;
+pub(super) async fn hook_failed(shared: &Shared, id: ContainerId, message: String) {
+    let event = state::Event::HookFailed { container: id.container, attempt: id.attempt, message };
+    shared.tell_pod(&id.pod_uid, event).await;
 }

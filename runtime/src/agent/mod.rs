@@ -13,6 +13,7 @@
 
 mod address;
 mod claims;
+mod command;
 mod garbage;
 mod hooks;
 mod jobs;

@@ -5,15 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::BodyExt;
-use k8s_openapi::api::core::v1::{Container, HTTPGetAction, Pod, Probe};
+use k8s_openapi::api::core::v1::{Container, ExecAction, HTTPGetAction, Pod, Probe};
 use k8w_networking::{Body, Network};
 use kube::ResourceExt;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::command::{self, Ended};
 use super::shared::Shared;
 use super::{hooks, jobs};
+use crate::engine::ContainerId;
 use crate::pod::probe::{self, Timing, Tracker};
 use crate::pod::state::{Event, ProbeKind};
 
@@ -29,15 +31,10 @@ pub(super) fn spawn(
     attempt: u32,
 ) -> Vec<AbortOnDropHandle<()>> {
     let Some(spec) = find(pod, container) else { return Vec::new() };
+    let id = ContainerId { pod_uid: pod.uid().unwrap_or_default(), container: container.to_owned(), attempt };
     let mut tasks = Vec::new();
     if spec.lifecycle.as_ref().is_some_and(|lifecycle| lifecycle.post_start.is_some()) {
-        tasks.push(AbortOnDropHandle::new(tokio::spawn(post_start(
-            shared.clone(),
-            pod.clone(),
-            address,
-            container.to_owned(),
-            attempt,
-        ))));
+        tasks.push(AbortOnDropHandle::new(tokio::spawn(post_start(shared.clone(), pod.clone(), address, id.clone()))));
     }
     // Liveness and readiness wait for the startup probe, if there is one.
     let (started, has_started) = watch::channel(spec.startup_probe.is_none());
@@ -54,7 +51,7 @@ pub(super) fn spawn(
             pod: pod.clone(),
             address,
             container: spec.clone(),
-            attempt,
+            id: id.clone(),
             kind,
             timing: Timing::of(probe),
             probe: probe.clone(),
@@ -70,11 +67,18 @@ fn find<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
     spec.containers.iter().chain(spec.init_containers.iter().flatten()).find(|container| container.name == name)
 }
 
-async fn post_start(shared: Arc<Shared>, pod: Arc<Pod>, address: IpAddr, container: String, attempt: u32) {
-    if let Err(error) = hooks::post_start(&shared, &pod, address, &container).await {
-        let uid = pod.uid().unwrap_or_default();
-        jobs::hook_failed(&shared, &uid, &container, attempt, error).await;
+async fn post_start(shared: Arc<Shared>, pod: Arc<Pod>, address: IpAddr, id: ContainerId) {
+    if let Err(error) = hooks::post_start(&shared, &pod, address, &id).await {
+        jobs::hook_failed(&shared, id, error).await;
     }
+}
+
+/// Why a probe found nothing good.
+enum Problem {
+    /// It was answered badly, or not in time.
+    Failed(String),
+    /// It could not be tried: nothing is known of the container.
+    Errored(String),
 }
 
 struct Worker {
@@ -82,7 +86,7 @@ struct Worker {
     pod: Arc<Pod>,
     address: IpAddr,
     container: Container,
-    attempt: u32,
+    id: ContainerId,
     kind: ProbeKind,
     timing: Timing,
     probe: Probe,
@@ -102,16 +106,18 @@ impl Worker {
         loop {
             ticks.tick().await;
             let result = self.check().await;
-            let healthy = result.is_ok();
-            if let Err(message) = result {
-                let text = format!("{} probe failed: {message}", kind_name(self.kind));
-                self.shared.recorder.pod(&self.pod, Some(&self.container.name), true, "Unhealthy", text);
+            if let Err(problem) = &result {
+                self.complain(problem);
             }
+            // What could not be tried counts neither way.
+            let healthy = match result {
+                Err(Problem::Errored(_)) => continue,
+                result => result.is_ok(),
+            };
             let Some(healthy) = tracker.observe(healthy) else { continue };
-            let uid = self.pod.uid().unwrap_or_default();
-            let container = self.container.name.clone();
-            let event = Event::Probed { container, attempt: self.attempt, probe: self.kind, healthy };
-            self.shared.tell_pod(&uid, event).await;
+            let ContainerId { pod_uid, container, attempt } = self.id.clone();
+            let event = Event::Probed { container, attempt, probe: self.kind, healthy };
+            self.shared.tell_pod(&pod_uid, event).await;
             if self.kind == ProbeKind::Startup {
                 // It has said what it had to: started, or to be stopped.
                 self.started.send_replace(healthy);
@@ -120,7 +126,38 @@ impl Worker {
         }
     }
 
-    async fn check(&self) -> Result<(), String> {
+    fn complain(&self, problem: &Problem) {
+        let kind = kind_name(self.kind);
+        let text = match problem {
+            Problem::Failed(message) => format!("{kind} probe failed: {message}"),
+            Problem::Errored(message) => format!("{kind} probe errored and resulted in unknown state: {message}"),
+        };
+        self.shared.recorder.pod(&self.pod, Some(&self.container.name), true, "Unhealthy", text);
+    }
+
+    async fn check(&self) -> Result<(), Problem> {
+        match &self.probe.exec {
+            Some(action) => self.execute(action).await,
+            None => self.ask().await.map_err(Problem::Failed),
+        }
+    }
+
+    async fn execute(&self, action: &ExecAction) -> Result<(), Problem> {
+        let argv = probe::command(action, &self.container);
+        let line = argv.join(" ");
+        let timeout = self.timing.timeout;
+        match tokio::time::timeout(timeout, command::run(&self.shared, &self.id, argv)).await {
+            Ok(Ok(Ended { code: 0, .. })) => Ok(()),
+            Ok(Ok(Ended { output, .. })) => Err(Problem::Failed(output)),
+            Ok(Err(error)) => Err(Problem::Errored(error.to_string())),
+            Err(_) => {
+                let message = format!("command timed out: {line:?} timed out after {}s", timeout.as_secs());
+                Err(Problem::Failed(message))
+            }
+        }
+    }
+
+    async fn ask(&self) -> Result<(), String> {
         let check = async {
             if let Some(action) = &self.probe.http_get {
                 return http_get(&self.shared.network, self.address, &self.container, action).await;

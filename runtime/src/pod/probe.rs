@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Probe;
+use k8s_openapi::api::core::v1::{Container, ExecAction, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use super::env::expand;
 use super::state::ProbeKind;
 
 /// A probe's timing, with the API's defaults.
@@ -80,7 +81,7 @@ impl Tracker {
 }
 
 /// A probe's port: a number, or the name of one of the container's ports.
-pub fn port(port: &IntOrString, container: &k8s_openapi::api::core::v1::Container) -> Result<u16, String> {
+pub fn port(port: &IntOrString, container: &Container) -> Result<u16, String> {
     let number = match port {
         IntOrString::Int(number) => *number,
         IntOrString::String(name) => {
@@ -93,6 +94,16 @@ pub fn port(port: &IntOrString, container: &k8s_openapi::api::core::v1::Containe
         }
     };
     u16::try_from(number).ok().filter(|number| *number > 0).ok_or_else(|| format!("invalid port number: {number}"))
+}
+
+/// A probe's command. `$(NAME)` is expanded from the values that the container's manifest spells out, and from no other
+/// (`ExpandContainerCommandOnlyStatic`).
+pub fn command(action: &ExecAction, container: &Container) -> Vec<String> {
+    let look_up = |name: &str| {
+        let last = container.env.iter().flatten().rfind(|variable| variable.name == name);
+        last.map(|variable| variable.value.as_deref().unwrap_or_default())
+    };
+    action.command.iter().flatten().map(|word| expand(word, look_up)).collect()
 }
 
 #[cfg(test)]
@@ -119,6 +130,17 @@ mod tests {
         assert_eq!(told(ProbeKind::Liveness, &[true, true, true]), [None; 3]);
         assert_eq!(told(ProbeKind::Liveness, &[false, false, false]), [None, None, Some(false)]);
         assert_eq!(told(ProbeKind::Liveness, &[false, false, true, false, false]), [None; 5]);
+    }
+
+    #[test]
+    fn commands_are_expanded_from_plain_values() {
+        let container = serde_json::json!({ "name": "c", "env": [
+            { "name": "FILE", "value": "/old" }, { "name": "FILE", "value": "/data/ready" },
+            { "name": "NODE", "valueFrom": { "fieldRef": { "fieldPath": "spec.nodeName" } } } ] });
+        let container: Container = serde_json::from_value(container).unwrap();
+        let words = ["cat", "$(FILE)", "$$(FILE)", "<$(NODE)>", "$(OTHER)"].map(str::to_owned);
+        let action = ExecAction { command: Some(words.to_vec()) };
+        assert_eq!(command(&action, &container), ["cat", "/data/ready", "$(FILE)", "<>", "$(OTHER)"]);
     }
 
     #[test]

@@ -45,14 +45,9 @@ const CONTAINER: &[ContainerRule] = &[
         let claims = container.resources.as_ref().and_then(|resources| resources.claims.as_ref());
         claims.is_some_and(|claims| !claims.is_empty())
     }),
-    ("livenessProbe.exec", |container| container.liveness_probe.as_ref().is_some_and(|probe| probe.exec.is_some())),
-    ("readinessProbe.exec", |container| container.readiness_probe.as_ref().is_some_and(|probe| probe.exec.is_some())),
-    ("startupProbe.exec", |container| container.startup_probe.as_ref().is_some_and(|probe| probe.exec.is_some())),
     ("livenessProbe.grpc", |container| container.liveness_probe.as_ref().is_some_and(|probe| probe.grpc.is_some())),
     ("readinessProbe.grpc", |container| container.readiness_probe.as_ref().is_some_and(|probe| probe.grpc.is_some())),
     ("startupProbe.grpc", |container| container.startup_probe.as_ref().is_some_and(|probe| probe.grpc.is_some())),
-    ("lifecycle.postStart.exec", |container| hook(container, |l| l.post_start.as_ref(), |h| h.exec.is_some())),
-    ("lifecycle.preStop.exec", |container| hook(container, |l| l.pre_stop.as_ref(), |h| h.exec.is_some())),
     ("lifecycle.postStart.tcpSocket", |container| {
         hook(container, |l| l.post_start.as_ref(), |h| h.tcp_socket.is_some())
     }),
@@ -110,6 +105,8 @@ mod tests {
             "containers": [{ "name": "c", "ports": [{ "containerPort": 80 }],
                 "terminationMessagePath": "/dev/termination-log",
                 "securityContext": { "capabilities": { "drop": ["ALL"] } },
+                "lifecycle": { "postStart": { "exec": { "command": ["x"] } } },
+                "readinessProbe": { "exec": { "command": ["x"] } },
                 "livenessProbe": { "httpGet": { "port": 80 } } }] });
         assert_eq!(check(spec), None);
     }
@@ -118,9 +115,9 @@ mod tests {
     fn everything_refused_is_named() {
         let spec = json!({ "hostPID": true, "containers": [{ "name": "c", "stdin": true, "tty": true,
             "securityContext": { "privileged": true },
-            "lifecycle": { "preStop": { "exec": { "command": ["x"] } } },
-            "readinessProbe": { "exec": { "command": ["x"] } } }] });
-        expect!["wasm pods do not support spec.hostPID, securityContext.privileged, readinessProbe.exec, lifecycle.preStop.exec"]
+            "lifecycle": { "preStop": { "tcpSocket": { "port": 80 } } },
+            "readinessProbe": { "grpc": { "port": 80 } } }] });
+        expect!["wasm pods do not support spec.hostPID, securityContext.privileged, readinessProbe.grpc, lifecycle.preStop.tcpSocket"]
             .assert_eq(&check(spec).unwrap());
     }
 }

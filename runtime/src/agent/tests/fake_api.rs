@@ -72,6 +72,18 @@ impl FakeApi {
         found.unwrap_or_else(|_| panic!("{path} did not become as wanted: {:#?}", self.get(path)))
     }
 
+    /// Waits until an event was written for this reason, with this message.
+    pub async fn wait_event(&self, reason: &str, message: &str) {
+        let written = |(path, change): &(String, Value)| {
+            let event = &change["object"];
+            path.contains("/events/") && event["reason"] == reason && event["message"] == message
+        };
+        let mut changes = self.log.subscribe();
+        let limit = std::time::Duration::from_secs(20);
+        let found = tokio::time::timeout(limit, changes.wait_for(|log| log.iter().any(written))).await;
+        assert!(found.is_ok(), "no event {reason}: {message}");
+    }
+
     /// Reasons of the Events about a pod, in the order in which they were written.
     pub fn events(&self) -> Vec<String> {
         let created = self.log.borrow();

@@ -1,5 +1,6 @@
 //! The agent's loop against a fake API and a fake engine.
 
+mod commands;
 mod fake_api;
 
 use std::collections::HashSet;
@@ -64,14 +65,20 @@ impl Engine for FakeEngine {
         Some(Stats { memory_bytes: 1_024, ..Stats::default() })
     }
 
-    /// Says its arguments on standard error, then repeats its input.
+    /// Says its arguments on standard error, then repeats its input. There are `true`, `sleep`, which never wakes, and no
+    /// `sh`; everything else ends with 7.
     async fn exec(&self, _: &ContainerId, command: Command, io: Io) -> Result<i32, ExecError> {
         io.output.send(Output::Stderr(command.argv.join(" ").into())).await.unwrap();
-        let mut stdin = io.stdin.ok_or_else(|| ExecError::NoShell(command.argv[0].clone()))?;
-        while let Some(bytes) = stdin.recv().await {
+        let mut stdin = io.stdin;
+        while let Some(bytes) = async { stdin.as_mut()?.recv().await }.await {
             io.output.send(Output::Stdout(bytes)).await.unwrap();
         }
-        Ok(7)
+        match command.argv[0].as_str() {
+            "sh" => Err(ExecError::NoShell("sh".to_owned())),
+            "sleep" => std::future::pending().await,
+            "true" => Ok(0),
+            _ => Ok(7),
+        }
     }
 
     async fn attach(&self, _: &ContainerId, io: Io) -> Result<(), ExecError> {
