@@ -40,6 +40,11 @@ fn a_folder_is_served_and_its_urls_answer() {
     let kubectl = cluster.kubectl();
     let line = kubectl.ok(&["get", "deployment", "hello", "--no-headers"]);
     assert_eq!(line.split_whitespace().nth(1), Some("3/3"), "{line}");
+    let managers = ["get", "pods,deployments", "-o", "jsonpath={.items[*].metadata.managedFields[*].manager}"];
+    let managers = kubectl.ok(&managers);
+    for manager in ["k8w-up", "kube-controller-manager", "kubelet"] {
+        assert!(managers.contains(manager) && !managers.contains("unknown"), "{managers}");
+    }
     let urls = eventually("the URLs are printed", || match cluster.stdout() {
         urls if urls.lines().count() == 2 => Ok(urls),
         other => Err(other),
@@ -253,8 +258,34 @@ fn broken_manifests_are_refused_with_their_place() {
         error.contains("a.yaml (document 1) was refused") && error.contains("metadata.name: Invalid value"),
         "{error}"
     );
+    let error = try_with("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, bogus: 1}\n");
+    assert!(error.contains("was refused") && error.contains("metadata.bogus"), "{error}");
     let error = refusal_in(folder.path(), &["--port", "0", "/nonexistent"]);
     assert!(error.contains("cannot read the folder /nonexistent"), "{error}");
+}
+
+#[test]
+fn names_and_ranges_that_cannot_be_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = refusal_in(folder.path(), &["--port", "0", "--node-name", "Bad_Name"]);
+    assert!(error.contains("--node-name") && error.contains("lowercase RFC 1123 subdomain"), "{error}");
+    let error = refusal_in(folder.path(), &["--port", "0", "--service-cidr", "10.64.0.0/20"]);
+    assert!(error.contains("--wasm-cidr 10.64.0.0/18 and --service-cidr 10.64.0.0/20 overlap"), "{error}");
+}
+
+#[test]
+fn what_cannot_become_ready_is_not_called_ready() {
+    let folder = tempfile::tempdir().unwrap();
+    let pod =
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: a, image: localhost/none}]}\n";
+    std::fs::write(folder.path().join("a.yaml"), pod).unwrap();
+    let cluster = start(ClusterOptions { dir: Some(folder.path().to_owned()), ..ClusterOptions::default() });
+    let printed = eventually("it says what it is up to", || match cluster.stderr() {
+        printed if printed.contains("Ingress for HTTP: ") => Ok(printed),
+        printed => Err(printed),
+    });
+    assert!(printed.contains("Started, with 1 of 1 objects not ready"), "{printed}");
+    assert!(printed.contains("warning: ") && printed.contains("Waiting: 0 of 1 objects are ready"), "{printed}");
 }
 
 /// As root, the cluster is started as another user; otherwise every test here already is such a one.
