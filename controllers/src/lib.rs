@@ -71,6 +71,8 @@ pub fn controllers(config: &Config) -> Vec<Box<dyn Controller>> {
         Box::new(volume::protection::ClaimProtection),
         Box::new(volume::protection::VolumeProtection),
         Box::new(discovery::endpoint_slice::EndpointSlices),
+        Box::new(discovery::endpoint_slice_mirroring::EndpointSliceMirroring),
+        Box::new(core::endpoints::EndpointsOfServices),
         Box::new(core::namespace::Namespaces),
         Box::new(core::service_account::ServiceAccounts),
         Box::new(core::resource_quota::ResourceQuotas::default()),

@@ -1,5 +1,6 @@
 //! Controllers of the core group.
 
+pub mod endpoints;
 pub mod events;
 pub mod namespace;
 pub mod node_lifecycle;

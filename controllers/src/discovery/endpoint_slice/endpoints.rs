@@ -30,7 +30,7 @@ impl Family {
         }
     }
 
-    fn holds(self, address: &str) -> bool {
+    pub fn holds(self, address: &str) -> bool {
         address.contains(':') == (self == Family::V6)
     }
 }

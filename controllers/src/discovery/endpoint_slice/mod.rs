@@ -1,7 +1,7 @@
 //! Keeps a Service's EndpointSlices in step with the pods it selects (KEP-752).
 
-mod endpoints;
-mod slices;
+pub mod endpoints;
+pub mod slices;
 #[cfg(test)]
 mod tests;
 
@@ -21,11 +21,11 @@ use crate::resource::{ENDPOINT_SLICES, Key, SERVICES};
 use crate::selector::{self, Labels};
 use crate::world::{Delta, Object, World};
 
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
-const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
+pub const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 const MANAGER: &str = "endpointslice-controller.k8s.io";
-const HEADLESS: &str = "service.kubernetes.io/headless";
-const TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time";
+pub const HEADLESS: &str = "service.kubernetes.io/headless";
+pub const TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 
 pub struct EndpointSlices;
 
@@ -43,23 +43,7 @@ impl Controller for EndpointSlices {
                     wake.now(Key::new(slice.metadata.namespace.as_deref().unwrap_or_default(), service));
                 }
             }
-            (Object::Pod(pod), before) => {
-                let before = match before {
-                    Some(Object::Pod(before)) => Some(before),
-                    _ => None,
-                };
-                if !delta.gone && before.is_some_and(|before| same_endpoint(before, pod)) {
-                    return;
-                }
-                let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-                for service in world.services.in_namespace(namespace) {
-                    let Some(wanted) = wanted(service) else { continue };
-                    let selects = |pod: &Arc<Pod>| selector::contains(pod.metadata.labels.as_ref(), wanted);
-                    if selects(pod) || before.is_some_and(selects) {
-                        wake.now(Key::of(&service.metadata));
-                    }
-                }
-            }
+            (Object::Pod(pod), _) => wake_selecting(pod, delta, world, wake),
             _ => {}
         }
     }
@@ -68,6 +52,25 @@ impl Controller for EndpointSlices {
         match world.services.by_key(key) {
             Some(service) => reconcile(service, world, turn.now),
             None => Plan::none(),
+        }
+    }
+}
+
+/// Wakes the Services that select the pod, or did before, if its endpoint changed.
+pub fn wake_selecting(pod: &Arc<Pod>, delta: &Delta, world: &World, wake: &mut Wake) {
+    let before = match &delta.before {
+        Some(Object::Pod(before)) => Some(before),
+        _ => None,
+    };
+    if !delta.gone && before.is_some_and(|before| same_endpoint(before, pod)) {
+        return;
+    }
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    for service in world.services.in_namespace(namespace) {
+        let Some(wanted) = wanted(service) else { continue };
+        let selects = |pod: &Arc<Pod>| selector::contains(pod.metadata.labels.as_ref(), wanted);
+        if selects(pod) || before.is_some_and(selects) {
+            wake.now(Key::of(&service.metadata));
         }
     }
 }
@@ -82,21 +85,26 @@ fn same_endpoint(a: &Pod, b: &Pod) -> bool {
 }
 
 /// The selector of a Service whose endpoints are ours to find.
-fn wanted(service: &Service) -> Option<&Labels> {
+pub fn wanted(service: &Service) -> Option<&Labels> {
     let spec = service.spec.as_ref()?;
     let is_alias = spec.type_.as_deref() == Some("ExternalName");
     spec.selector.as_ref().filter(|selector| !selector.is_empty() && !is_alias)
+}
+
+pub fn selected_pods<'a>(selected: &Labels, namespace: &str, world: &'a World) -> Vec<&'a Arc<Pod>> {
+    let pods = world.pods.in_namespace(namespace);
+    pods.filter(|pod| selector::contains(pod.metadata.labels.as_ref(), selected)).collect()
+}
+
+pub fn is_headless(service: &Service) -> bool {
+    service.spec.as_ref().is_some_and(|s| s.cluster_ip.as_deref() == Some("None"))
 }
 
 pub fn reconcile(service: &Service, world: &World, now: Timestamp) -> Plan {
     let mut plan = Plan::none();
     let Some(selected) = wanted(service).filter(|_| !pods::is_deleting(&service.metadata)) else { return plan };
     let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
-    let pods: Vec<&Arc<Pod>> = world
-        .pods
-        .in_namespace(namespace)
-        .filter(|pod| selector::contains(pod.metadata.labels.as_ref(), selected))
-        .collect();
+    let pods = selected_pods(selected, namespace, world);
     let existing: Vec<&Arc<EndpointSlice>> =
         world.endpoint_slices.in_namespace(namespace).filter(|slice| is_ours(slice, service)).collect();
     let labels = labels(service);
@@ -134,7 +142,7 @@ fn is_ours(slice: &EndpointSlice, service: &Service) -> bool {
 fn labels(service: &Service) -> Labels {
     let mut labels = service.metadata.labels.clone().unwrap_or_default();
     labels.remove(HEADLESS);
-    if service.spec.as_ref().is_some_and(|s| s.cluster_ip.as_deref() == Some("None")) {
+    if is_headless(service) {
         labels.insert(HEADLESS.into(), String::new());
     }
     labels.insert(SERVICE_NAME.into(), service.metadata.name.clone().unwrap_or_default());
@@ -167,7 +175,7 @@ fn dress(
 }
 
 /// When the newest of the changes behind the endpoints happened: what programming latency is measured from.
-fn trigger_time(service: &Service, pods: &[&Arc<Pod>]) -> Option<Timestamp> {
+pub fn trigger_time(service: &Service, pods: &[&Arc<Pod>]) -> Option<Timestamp> {
     let ready_changed = |pod: &&Arc<Pod>| pods::condition(pod, "Ready")?.last_transition_time.as_ref().map(|t| t.0);
     let created = service.metadata.creation_timestamp.as_ref().map(|t| t.0);
     pods.iter().filter_map(ready_changed).chain(created).max()

@@ -1,0 +1,111 @@
+use std::fmt::Write as _;
+
+use expect_test::{Expect, expect};
+
+use super::EndpointsOfServices;
+use crate::testing::{Bench, text};
+
+const PODS: &str = "
+---
+apiVersion: v1
+kind: Pod
+metadata: {namespace: ns, name: ready, labels: {app: web}}
+spec: {nodeName: one, hostname: h, subdomain: web, containers: [{name: c, ports: [{name: http, containerPort: 8080}]}]}
+status: {phase: Running, podIPs: [{ip: 10.64.0.1}], conditions: [{type: Ready, status: 'True', lastTransitionTime: 2024-01-01T00:00:05Z}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {namespace: ns, name: starting, labels: {app: web}}
+spec: {nodeName: one, containers: [{name: c, ports: [{name: http, containerPort: 9090}]}]}
+status: {phase: Running, podIPs: [{ip: 10.64.0.2}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {namespace: ns, name: leaving, labels: {app: web}, deletionTimestamp: 2024-01-01T00:00:09Z}
+spec: {nodeName: one, containers: [{name: c, ports: [{name: http, containerPort: 8080}]}]}
+status: {phase: Running, podIPs: [{ip: 10.64.0.3}], conditions: [{type: Ready, status: 'True'}]}
+";
+
+fn service(spec: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{namespace: ns, name: web, labels: {{team: a}}}}\nspec: {spec}\n"
+    )
+}
+
+fn check(yaml: &str, expect: Expect) {
+    let mut bench = Bench::new(EndpointsOfServices, yaml);
+    expect.assert_eq(&text(&bench.reconcile("ns", "web", "2024-01-01T00:00:00Z")));
+}
+
+#[test]
+fn ready_and_other_addresses_share_the_ports() {
+    check(
+        &(service("{selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}") + PODS),
+        expect![[r#"
+        create endpoints in ns: {"apiVersion":"v1","kind":"Endpoints","metadata":{"annotations":{"endpoints.kubernetes.io/last-change-trigger-time":"2024-01-01T00:00:05Z"},"labels":{"endpoints.kubernetes.io/managed-by":"endpoint-controller","team":"a"},"name":"web","namespace":"ns"},"subsets":[{"addresses":[{"hostname":"h","ip":"10.64.0.1","nodeName":"one","targetRef":{"kind":"Pod","name":"ready","namespace":"ns","uid":"ready-uid"}}],"notReadyAddresses":[{"ip":"10.64.0.2","nodeName":"one","targetRef":{"kind":"Pod","name":"starting","namespace":"ns","uid":"starting-uid"}}],"ports":[{"port":8080,"protocol":"TCP"}]}]}
+    "#]],
+    );
+}
+
+#[test]
+fn a_named_port_makes_a_subset_for_each_number() {
+    check(
+        &(service("{selector: {app: web}, ports: [{name: web, port: 80, targetPort: http}]}") + PODS),
+        expect![[r#"
+        create endpoints in ns: {"apiVersion":"v1","kind":"Endpoints","metadata":{"annotations":{"endpoints.kubernetes.io/last-change-trigger-time":"2024-01-01T00:00:05Z"},"labels":{"endpoints.kubernetes.io/managed-by":"endpoint-controller","team":"a"},"name":"web","namespace":"ns"},"subsets":[{"addresses":[{"hostname":"h","ip":"10.64.0.1","nodeName":"one","targetRef":{"kind":"Pod","name":"ready","namespace":"ns","uid":"ready-uid"}}],"ports":[{"name":"web","port":8080,"protocol":"TCP"}]},{"notReadyAddresses":[{"ip":"10.64.0.2","nodeName":"one","targetRef":{"kind":"Pod","name":"starting","namespace":"ns","uid":"starting-uid"}}],"ports":[{"name":"web","port":9090,"protocol":"TCP"}]}]}
+    "#]],
+    );
+}
+
+#[test]
+fn a_headless_service_may_publish_what_is_not_ready() {
+    let spec = "{clusterIP: None, publishNotReadyAddresses: true, selector: {app: web}}";
+    check(
+        &(service(spec) + PODS),
+        expect![[r#"
+        create endpoints in ns: {"apiVersion":"v1","kind":"Endpoints","metadata":{"annotations":{"endpoints.kubernetes.io/last-change-trigger-time":"2024-01-01T00:00:05Z"},"labels":{"endpoints.kubernetes.io/managed-by":"endpoint-controller","service.kubernetes.io/headless":"","team":"a"},"name":"web","namespace":"ns"},"subsets":[{"addresses":[{"hostname":"h","ip":"10.64.0.1","nodeName":"one","targetRef":{"kind":"Pod","name":"ready","namespace":"ns","uid":"ready-uid"}},{"ip":"10.64.0.2","nodeName":"one","targetRef":{"kind":"Pod","name":"starting","namespace":"ns","uid":"starting-uid"}},{"ip":"10.64.0.3","nodeName":"one","targetRef":{"kind":"Pod","name":"leaving","namespace":"ns","uid":"leaving-uid"}}]}]}
+    "#]],
+    );
+}
+
+#[test]
+fn without_pods_there_are_no_subsets_and_without_selector_no_endpoints() {
+    check(
+        &service("{selector: {app: web}, ports: [{port: 80}]}"),
+        expect![[r#"
+        create endpoints in ns: {"apiVersion":"v1","kind":"Endpoints","metadata":{"annotations":{"endpoints.kubernetes.io/last-change-trigger-time":"2024-01-01T00:00:00Z"},"labels":{"endpoints.kubernetes.io/managed-by":"endpoint-controller","team":"a"},"name":"web","namespace":"ns"}}
+    "#]],
+    );
+    check(&service("{ports: [{port: 80}]}"), expect![[""]]);
+}
+
+#[test]
+fn what_is_right_is_left_and_what_lost_its_service_goes_if_it_was_ours() {
+    let ours = "
+---
+apiVersion: v1
+kind: Endpoints
+metadata: {namespace: ns, name: web, labels: {endpoints.kubernetes.io/managed-by: endpoint-controller, team: a}}
+";
+    check(&(service("{selector: {app: web}, ports: [{port: 80}]}") + ours), expect![[""]]);
+    check(
+        ours,
+        expect![[r#"
+        delete endpoints ns/web at 1
+    "#]],
+    );
+    check("{apiVersion: v1, kind: Endpoints, metadata: {namespace: ns, name: web}}", expect![[""]]);
+}
+
+#[test]
+fn over_a_thousand_addresses_are_cut_and_said_to_be() {
+    let mut yaml = service("{selector: {app: web}, ports: [{port: 80}]}");
+    for n in 0..1_001 {
+        let ip = format!("10.64.{}.{}", n / 250, n % 250);
+        writeln!(yaml, "---\n{{apiVersion: v1, kind: Pod, metadata: {{namespace: ns, name: p{n}, labels: {{app: web}}}}, spec: {{containers: []}}, status: {{phase: Running, podIPs: [{{ip: {ip}}}]}}}}").unwrap();
+    }
+    let mut bench = Bench::new(EndpointsOfServices, &yaml);
+    let plan = text(&bench.reconcile("ns", "web", "2024-01-01T00:00:00Z"));
+    assert_eq!(plan.matches("\"ip\":").count(), super::subsets::MAX_CAPACITY);
+    assert!(plan.contains(r#""endpoints.kubernetes.io/over-capacity":"truncated""#));
+}
