@@ -9,6 +9,41 @@ use crate::plan::{NoteType, Plan, Step, Target};
 use crate::resource::{self, Resource};
 use crate::world::{Change, Delta, Object, WATCHED, World};
 
+/// For a Service that selects `app: web`: a pod that is ready, one that starts, one that leaves, one that has ended, and one
+/// of another app.
+pub const PODS: &str = "
+---
+apiVersion: v1
+kind: Pod
+metadata: {namespace: ns, name: ready, labels: {app: web}}
+spec: {nodeName: one, hostname: h, subdomain: web, containers: [{name: c, ports: [{name: http, containerPort: 8080}]}]}
+status: {phase: Running, podIPs: [{ip: 10.64.0.1}], conditions: [{type: Ready, status: 'True', lastTransitionTime: 2024-01-01T00:00:05Z}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {namespace: ns, name: starting, labels: {app: web}}
+spec: {nodeName: one, containers: [{name: c, ports: [{name: http, containerPort: 9090}]}]}
+status: {phase: Running, podIPs: [{ip: 10.64.0.2}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {namespace: ns, name: leaving, labels: {app: web}, deletionTimestamp: 2024-01-01T00:00:09Z}
+spec: {nodeName: one, containers: [{name: c, ports: [{name: http, containerPort: 8080}]}]}
+status: {phase: Running, podIPs: [{ip: 10.64.0.3}], conditions: [{type: Ready, status: 'True'}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {namespace: ns, name: ended, labels: {app: web}}
+spec: {nodeName: one, containers: []}
+status: {phase: Succeeded, podIPs: [{ip: 10.64.0.4}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {namespace: ns, name: other, labels: {app: db}}
+spec: {nodeName: one, containers: []}
+status: {phase: Running, podIPs: [{ip: 10.64.0.5}]}
+";
+
 /// The API objects of a stream of YAML documents. Uids and resource versions that are missing are made up.
 pub fn objects(yaml: &str) -> Vec<Object> {
     let documents: Vec<Value> = serde_saphyr::from_multiple(yaml).unwrap();

@@ -1,40 +1,7 @@
 use expect_test::{Expect, expect};
 
 use super::EndpointSlices;
-use crate::testing::{Bench, text};
-
-const PODS: &str = "
----
-apiVersion: v1
-kind: Pod
-metadata: {namespace: ns, name: ready, labels: {app: web}}
-spec: {nodeName: one, hostname: h, subdomain: web, containers: [{name: c, ports: [{name: http, containerPort: 8080}]}]}
-status: {phase: Running, podIPs: [{ip: 10.64.0.1}], conditions: [{type: Ready, status: 'True', lastTransitionTime: 2024-01-01T00:00:05Z}]}
----
-apiVersion: v1
-kind: Pod
-metadata: {namespace: ns, name: starting, labels: {app: web}}
-spec: {nodeName: one, containers: [{name: c, ports: [{name: http, containerPort: 9090}]}]}
-status: {phase: Running, podIPs: [{ip: 10.64.0.2}]}
----
-apiVersion: v1
-kind: Pod
-metadata: {namespace: ns, name: leaving, labels: {app: web}, deletionTimestamp: 2024-01-01T00:00:09Z}
-spec: {nodeName: one, containers: [{name: c, ports: [{name: http, containerPort: 8080}]}]}
-status: {phase: Running, podIPs: [{ip: 10.64.0.3}], conditions: [{type: Ready, status: 'True'}]}
----
-apiVersion: v1
-kind: Pod
-metadata: {namespace: ns, name: ended, labels: {app: web}}
-spec: {nodeName: one, containers: []}
-status: {phase: Succeeded, podIPs: [{ip: 10.64.0.4}]}
----
-apiVersion: v1
-kind: Pod
-metadata: {namespace: ns, name: other, labels: {app: db}}
-spec: {nodeName: one, containers: []}
-status: {phase: Running, podIPs: [{ip: 10.64.0.5}]}
-";
+use crate::testing::{Bench, PODS, text};
 
 fn check(service: &str, pods: &str, expect: Expect) {
     let service = format!(
