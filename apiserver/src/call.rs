@@ -8,9 +8,16 @@ use crate::status::Status;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
 
 /// The largest request body, as in Kubernetes.
 pub const BODY_LIMIT_BYTES: usize = 3 << 20;
+
+/// How much of a body that is too large is read on and thrown away, and for how long: a client that is still sending may
+/// lose the answer.
+const DRAINED_BYTES: usize = 64 << 20;
+const DRAIN_MS: u64 = 10_000;
 
 /// An authorized request.
 pub struct Call {
@@ -37,13 +44,22 @@ impl Call {
             Body::Empty => Ok(Bytes::new()),
             Body::Full(bytes) if bytes.len() > BODY_LIMIT_BYTES => Err(Status::too_large(BODY_LIMIT_BYTES)),
             Body::Full(bytes) => Ok(bytes),
-            body => match Limited::new(body, BODY_LIMIT_BYTES).collect().await {
+            mut body => match Limited::new(&mut body, BODY_LIMIT_BYTES).collect().await {
                 Ok(collected) => Ok(collected.to_bytes()),
                 Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+                    let _ = timeout(Duration::from_millis(DRAIN_MS), drain(body)).await;
                     Err(Status::too_large(BODY_LIMIT_BYTES))
                 }
                 Err(error) => Err(Status::bad_request(format!("cannot read the request's body: {error}"))),
             },
         }
+    }
+}
+
+async fn drain(mut body: Body) {
+    let mut left = DRAINED_BYTES;
+    while let Some(Ok(frame)) = body.frame().await {
+        let Some(rest) = left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) else { return };
+        left = rest;
     }
 }

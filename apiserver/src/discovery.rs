@@ -21,6 +21,7 @@ use sha2::{Digest, Sha256};
 use crate::ApiServer;
 use crate::body::Body;
 use crate::call::Call;
+use crate::codec::pretty;
 use crate::document::Document;
 use crate::routes::Answer;
 use crate::status::Status;
@@ -58,7 +59,8 @@ pub fn serve(server: Arc<ApiServer>, call: Call) -> BoxFuture<'static, Answer> {
     async move {
         let resources = server.current_resources().await?;
         let discovery = resources.discovery(server.config.advertise);
-        discovery.respond(&call.info.path, &call.parts.headers).ok_or_else(Status::no_such_resource)
+        let pretty = pretty::is_wanted(&call.query, &call.parts.headers);
+        discovery.respond(&call.info.path, &call.parts.headers, pretty).ok_or_else(Status::no_such_resource)
     }
     .boxed()
 }
@@ -108,12 +110,11 @@ impl Discovery {
     }
 
     /// The answer to a GET of `path`, or `None` when it is not a discovery path.
-    pub fn respond(&self, path: &str, headers: &HeaderMap) -> Option<Response<Body>> {
+    pub fn respond(&self, path: &str, headers: &HeaderMap, pretty: bool) -> Option<Response<Body>> {
         let path = path.trim_end_matches('/');
-        if let Some(document) = self.aggregated.get(path).filter(|_| accepts_aggregated(headers)) {
-            return Some(document.respond(headers));
-        }
-        Some(self.plain.get(path)?.respond(headers))
+        let aggregated = self.aggregated.get(path).filter(|_| accepts_aggregated(headers));
+        let document = aggregated.or_else(|| self.plain.get(path))?;
+        Some(if pretty { document.indented().respond(headers) } else { document.respond(headers) })
     }
 }
 

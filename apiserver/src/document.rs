@@ -8,7 +8,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::body::Body;
-use crate::codec;
+use crate::codec::{self, pretty};
 
 /// Bytes that are made once and answered many times.
 #[derive(Clone)]
@@ -27,9 +27,17 @@ impl Document {
     }
 
     pub fn of_bytes(content_type: &'static str, body: Bytes) -> Document {
+        Document::made(HeaderValue::from_static(content_type), body)
+    }
+
+    /// A document of JSON, on several lines.
+    pub fn indented(&self) -> Document {
+        Document::made(self.content_type.clone(), pretty::indented(&self.body).into())
+    }
+
+    fn made(content_type: HeaderValue, body: Bytes) -> Document {
         let hash: String = Sha256::digest(&body).iter().map(|byte| format!("{byte:02X}")).collect();
         let etag = HeaderValue::from_str(&format!("\"{hash}\"")).unwrap_or(HeaderValue::from_static("\"\""));
-        let content_type = HeaderValue::from_static(content_type);
         Document { content_type, body, hash, etag, compressed: Arc::default() }
     }
 

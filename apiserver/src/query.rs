@@ -1,6 +1,8 @@
 //! The query part of a URL, decoded.
 
+use crate::status::Status;
 use std::borrow::Cow;
+use std::num::{IntErrorKind, ParseIntError};
 
 /// Query parameters in the order given. Few are ever present, so look-ups walk the list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,6 +36,25 @@ impl Query {
     pub fn flag(&self, name: &str) -> bool {
         self.get(name).is_some_and(|value| value != "0" && !value.eq_ignore_ascii_case("false"))
     }
+
+    /// An integer; `None` when the parameter is not given.
+    ///
+    /// # Errors
+    /// 400 for a text that is none, the empty one too.
+    pub fn integer(&self, name: &str) -> Result<Option<i64>, Status> {
+        let number =
+            |text: &str| text.parse().map_err(|error| Status::bad_request(not_a_number("ParseInt", text, &error)));
+        self.get(name).map(number).transpose()
+    }
+}
+
+/// What a function of Go's `strconv` says of a text that is no number.
+pub fn not_a_number(function: &str, text: &str, error: &ParseIntError) -> String {
+    let why = match error.kind() {
+        IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+        _ => "invalid syntax",
+    };
+    format!("strconv.{function}: parsing {text:?}: {why}")
 }
 
 /// Undoes percent-encoding. What is not valid encoding stays as it is; what is not UTF-8 becomes U+FFFD.
@@ -92,6 +113,17 @@ mod tests {
         assert_eq!(query.all("limit").collect::<Vec<_>>(), ["5", "6"]);
         assert_eq!(query.get("bad"), Some("%zz"));
         assert_eq!(query.non_empty("watch"), None);
+    }
+
+    #[test]
+    fn integers_are_refused_in_gos_words() {
+        let query = Query::parse("a=-5&empty=&word=x&large=9223372036854775808");
+        let integer = |name| query.integer(name).map_err(|status| status.message);
+        assert_eq!((integer("a"), integer("none")), (Ok(Some(-5)), Ok(None)));
+        assert_eq!(integer("empty"), Err(r#"strconv.ParseInt: parsing "": invalid syntax"#.into()));
+        assert_eq!(integer("word"), Err(r#"strconv.ParseInt: parsing "x": invalid syntax"#.into()));
+        let large = r#"strconv.ParseInt: parsing "9223372036854775808": value out of range"#;
+        assert_eq!(integer("large"), Err(large.into()));
     }
 
     proptest! {

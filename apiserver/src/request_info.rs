@@ -67,6 +67,11 @@ impl RequestInfo {
         self.parts.len() > 3 && self.subresource != "proxy"
     }
 
+    /// Whether the path names one object, rather than a collection.
+    pub fn names_object(&self) -> bool {
+        self.parts.len() > 1
+    }
+
     /// The verb that the method stands for; `/watch/` is the old spelling of `?watch=true`.
     fn read_verb(&mut self, method: &Method) {
         let old_watch = self.parts.first().is_some_and(|first| first == "watch") && self.parts.len() > 1;

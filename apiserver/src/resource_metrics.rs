@@ -122,7 +122,7 @@ async fn select(server: &ApiServer, call: &Call, plural: &str) -> Result<Vec<Arc
         return Err(Status::no_such_resource());
     }
     if !matches!(info.verb, "get" | "list") {
-        return Err(Status::method_not_allowed(GROUP, plural, info.verb));
+        return Err(Status::no_such_method());
     }
     server.cache.catch_up().await?;
     if info.verb == "get" {

@@ -33,7 +33,7 @@ impl Kind {
     /// 405 for anything but a create; what [`Expected::read`] says of a bad body.
     pub async fn read(&self, call: &mut Call) -> Result<Value, Status> {
         if call.info.verb != "create" {
-            return Err(Status::method_not_allowed(&call.info.group, &call.info.resource, call.info.verb));
+            return Err(Status::no_such_method());
         }
         // Before anything is done: whoever cannot read the answer need not ask.
         Accept::parse(call.header(header::ACCEPT), Offer::Fixed)?;

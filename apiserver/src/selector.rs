@@ -24,6 +24,19 @@ impl Filter {
         Ok(Filter { namespace, labels, fields })
     }
 
+    /// The same for one name only.
+    ///
+    /// # Errors
+    /// 400 when fields are selected otherwise.
+    pub fn named(mut self, name: &str) -> Result<Filter, Status> {
+        if self.fields.is_everything() {
+            self.fields = FieldSelector::of_value("metadata.name", name);
+        } else if self.single_name() != Some(name) {
+            return Err(Status::bad_request("fieldSelector metadata.name doesn't match requested name"));
+        }
+        Ok(self)
+    }
+
     pub fn matches(&self, def: &KindDef, record: &Record) -> bool {
         self.namespace.as_deref().is_none_or(|namespace| namespace == record.namespace())
             && self.fields.matches_with(|path| record.field(def, path))
@@ -59,6 +72,10 @@ mod tests {
         let filter = Filter::parse(None, "app=web", "metadata.name=a\\,b", &def).unwrap();
         assert_eq!(filter.single_name(), Some("a,b"));
         assert!(filter.selects());
+        assert_eq!(filter.clone().named("a,b"), Ok(filter.clone()));
+        assert_eq!(filter.named("c").unwrap_err().code, 400);
+        let named = Filter::default().named("c").unwrap();
+        assert_eq!(named.single_name(), Some("c"));
         let refused = Filter::parse(None, "", "spec.foo=1", &def).unwrap_err();
         assert_eq!(
             refused.message,

@@ -93,7 +93,15 @@ impl Status {
         status
     }
 
-    /// 405: the kind does not know this verb.
+    /// 405: the path leads somewhere, though not with this method.
+    pub fn no_such_method() -> Self {
+        let message = "the server does not allow this method on the requested resource";
+        let mut status = Status::new(405, "MethodNotAllowed", message);
+        status.details = Some(Box::default());
+        status
+    }
+
+    /// 405: the custom kind does not know this verb.
     pub fn method_not_allowed(group: &str, resource: &str, verb: &str) -> Self {
         let message = format!("{verb} is not supported on resources of kind \"{}\"", qualified(group, resource));
         Status::new(405, "MethodNotAllowed", message).about(group, resource, "")

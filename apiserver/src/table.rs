@@ -1,4 +1,4 @@
-//! Objects as a `meta.k8s.io/v1` Table: the rows and columns that `kubectl get` prints.
+//! Objects as a `meta.k8s.io` Table: the rows and columns that `kubectl get` prints.
 
 use crate::status::Status;
 use jiff::Timestamp;
@@ -26,13 +26,23 @@ impl Include {
     }
 }
 
-/// A table of `objects`. `metadata` is that of the list; columns can be left out when the client has seen them.
-pub fn table(def: &KindDef, objects: Vec<Value>, metadata: Value, include: Include, with_columns: bool) -> Value {
+/// How a table is to look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Style {
+    /// Its group and version, and those of the metadata in its rows.
+    pub api_version: &'static str,
+    pub include: Include,
+    /// Columns can be left out when the client has seen them.
+    pub with_columns: bool,
+}
+
+/// A table of `objects`. `metadata` is that of the list.
+pub fn table(def: &KindDef, objects: Vec<Value>, metadata: Value, style: Style) -> Value {
     let context = CellContext { now: Timestamp::now() };
-    let rows: Vec<Value> = objects.into_iter().map(|object| row(def, object, include, &context)).collect();
+    let rows: Vec<Value> = objects.into_iter().map(|object| row(def, object, style, &context)).collect();
     json!({
-        "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
-        "columnDefinitions": if with_columns { columns(def) } else { Value::Null },
+        "kind": "Table", "apiVersion": style.api_version, "metadata": metadata,
+        "columnDefinitions": if style.with_columns { columns(def) } else { Value::Null },
         "rows": rows,
     })
 }
@@ -47,16 +57,16 @@ fn columns(def: &KindDef) -> Value {
     def.columns.iter().map(column).collect()
 }
 
-fn row(def: &KindDef, object: Value, include: Include, context: &CellContext) -> Value {
+fn row(def: &KindDef, object: Value, style: Style, context: &CellContext) -> Value {
     let cells: Vec<Value> = def.columns.iter().map(|column| column.render(&object, context)).collect();
     let mut row = Map::new();
     row.insert("cells".into(), cells.into());
-    match include {
+    match style.include {
         Include::None => {}
         Include::Metadata => {
             let metadata = object.get("metadata").cloned().unwrap_or_default();
             let partial = json!({
-                "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
+                "kind": "PartialObjectMetadata", "apiVersion": style.api_version, "metadata": metadata,
             });
             row.insert("object".into(), partial);
         }

@@ -1,7 +1,7 @@
 //! Who is asking: the ordered table of authenticators.
 //!
-//! The first one that knows the credentials decides; a request without any is anonymous. To add one: a file, a `mod`
-//! line, a row in [`all`].
+//! The first one that knows the credentials decides; a request without any is anonymous, and may ask for health unless a
+//! role lets it do more. To add one: a file, a `mod` line, a row in [`all`].
 
 mod bearer;
 mod bootstrap_token;
@@ -23,9 +23,6 @@ use service_account::Tokens;
 /// The group of every user that proved who it is.
 pub const AUTHENTICATED: &str = "system:authenticated";
 
-/// Requests without credentials may ask for these, and for what lies below them, but for nothing else.
-const ANONYMOUS_PATHS: &[&str] = &["/healthz", "/livez", "/readyz"];
-
 /// The authenticators of a cluster, in order.
 pub fn all(config: &Config, cache: &Arc<WatchCache>, tokens: Option<&Arc<Tokens>>) -> Vec<Arc<dyn Authenticator>> {
     let mut all: Vec<Arc<dyn Authenticator>> = vec![
@@ -46,14 +43,6 @@ pub fn all(config: &Config, cache: &Arc<WatchCache>, tokens: Option<&Arc<Tokens>
 /// What service-account tokens name as their issuer, and as their audience when they are for the API server.
 pub fn issuer(config: &Config) -> String {
     format!("https://kubernetes.default.svc.{}", config.cluster_domain)
-}
-
-/// The user of a request without credentials; `None` where there must be some.
-pub fn anonymous(path: &str) -> Option<UserInfo> {
-    let open = ANONYMOUS_PATHS
-        .iter()
-        .any(|prefix| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')));
-    open.then(UserInfo::anonymous)
 }
 
 fn authenticated(mut user: UserInfo) -> UserInfo {

@@ -66,9 +66,11 @@ const ROLES: &[Role] = &[
             On("create", "authentication.k8s.io", "selfsubjectreviews"),
         ],
     ),
+    // Kubernetes lets anonymous requests ask for the version too.
+    role("system:health-viewer", &["group:system:unauthenticated"], &[Urls("get", "/livez /readyz /healthz")]),
     role(
         "system:public-info-viewer",
-        &["group:system:authenticated", "group:system:unauthenticated"],
+        &["group:system:authenticated"],
         &[Urls("get", "/livez /readyz /healthz /version /version/")],
     ),
     role(

@@ -3,6 +3,7 @@
 //! The rules are those of `k8s.io/apiserver` `pkg/endpoints/handlers/negotiation`: clauses in the order of their weights,
 //! and for each the first of our formats that suits it.
 
+use super::{META_V1BETA1, META_VERSION};
 use crate::status::Status;
 use k8w_kinds::schema::Format;
 
@@ -18,11 +19,11 @@ const STREAMED_NAMES: [&str; 2] = ["application/json;stream=watch", "application
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     Object,
-    /// `meta.k8s.io/v1` Table.
+    /// `meta.k8s.io` Table.
     Table,
-    /// `meta.k8s.io/v1` PartialObjectMetadata.
+    /// `meta.k8s.io` PartialObjectMetadata.
     Metadata,
-    /// `meta.k8s.io/v1` PartialObjectMetadataList.
+    /// `meta.k8s.io` PartialObjectMetadataList.
     MetadataList,
 }
 
@@ -53,11 +54,19 @@ impl Offer {
 pub struct Accept {
     pub format: Format,
     pub shape: Shape,
+    /// The group and version of a shape that is not the object's own.
+    pub meta_version: &'static str,
+    /// Whether JSON is to be indented.
+    pub pretty: bool,
 }
 
 impl Accept {
-    pub const JSON: Accept = Accept { format: Format::Json, shape: Shape::Object };
-    const PROTOBUF: Accept = Accept { format: Format::Protobuf, shape: Shape::Object };
+    pub const JSON: Accept = Accept::whole(Format::Json);
+    const PROTOBUF: Accept = Accept::whole(Format::Protobuf);
+
+    const fn whole(format: Format) -> Accept {
+        Accept { format, shape: Shape::Object, meta_version: META_VERSION, pretty: false }
+    }
 
     /// The first acceptable clause of an `Accept` header, in the order of its weights.
     ///
@@ -107,6 +116,8 @@ struct Clause<'h> {
     stream: bool,
     /// `None` for one that is not ours.
     shape: Option<Shape>,
+    meta_version: &'static str,
+    pretty: bool,
 }
 
 impl<'h> Clause<'h> {
@@ -120,13 +131,22 @@ impl<'h> Clause<'h> {
             _ => return None,
         };
         let (mut as_, mut group, mut version) = (None, "", "");
-        let mut clause = Clause { subtype, wildcards, weight: 1.0, stream: false, shape: Some(Shape::Object) };
+        let mut clause = Clause {
+            subtype,
+            wildcards,
+            weight: 1.0,
+            stream: false,
+            shape: Some(Shape::Object),
+            meta_version: META_VERSION,
+            pretty: false,
+        };
         for (name, value) in parts.filter_map(|part| part.split_once('=')) {
             match name {
                 "as" => as_ = Some(value),
                 "g" => group = value,
                 "v" => version = value,
                 "q" => clause.weight = value.parse().unwrap_or(1.0),
+                "pretty" => clause.pretty = value == "1",
                 "stream" if value == "watch" => clause.stream = true,
                 "stream" if !value.is_empty() => return None,
                 _ => {}
@@ -134,12 +154,15 @@ impl<'h> Clause<'h> {
         }
         if let Some(kind) = as_ {
             clause.shape = match kind {
-                _ if group != "meta.k8s.io" || version != "v1" => None,
+                _ if group != "meta.k8s.io" || !matches!(version, "v1" | "v1beta1") => None,
                 "Table" => Some(Shape::Table),
                 "PartialObjectMetadata" => Some(Shape::Metadata),
                 "PartialObjectMetadataList" => Some(Shape::MetadataList),
                 _ => None,
             };
+            if version == "v1beta1" {
+                clause.meta_version = META_V1BETA1;
+            }
         }
         (clause.weight > 0.0).then_some(clause)
     }
@@ -152,7 +175,7 @@ impl<'h> Clause<'h> {
                 && offer.gives(format, shape)
         };
         let format = WRITTEN.iter().find(|(format, name)| suits(*format, name)).map(|(format, _)| *format)?;
-        Some(Accept { format, shape })
+        Some(Accept { format, shape, meta_version: self.meta_version, pretty: self.pretty })
     }
 }
 
@@ -197,6 +220,15 @@ mod tests {
         for (header, expected) in cases {
             assert_eq!(parse(header, Offer::BuiltIn), expected, "{header:?}");
         }
+    }
+
+    #[test]
+    fn shapes_have_two_spellings() {
+        let parse = |header| Accept::parse(Some(header), Offer::BuiltIn).unwrap();
+        let old = parse("application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json");
+        assert_eq!((old.shape, old.meta_version), (Shape::Table, META_V1BETA1));
+        let new = parse("application/json;pretty=1;as=Table;v=v1;g=meta.k8s.io");
+        assert_eq!((new.shape, new.meta_version, new.pretty), (Shape::Table, META_VERSION, true));
     }
 
     #[test]

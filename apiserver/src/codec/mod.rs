@@ -5,6 +5,7 @@
 //! <https://kubernetes.io/docs/reference/using-api/api-concepts/#alternate-representations-of-resources>
 
 mod accept;
+pub mod pretty;
 
 pub use accept::{Accept, Offer, Shape};
 
@@ -27,8 +28,9 @@ pub const GZIP_FROM_BYTES: usize = 128 << 10;
 /// What bodies are read in.
 pub const READ: [&str; 3] = ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
 
-/// The group and version of alternate representations.
+/// The group and version of alternate representations, and an older spelling of the same.
 pub const META_VERSION: &str = "meta.k8s.io/v1";
+pub const META_V1BETA1: &str = "meta.k8s.io/v1beta1";
 pub const PARTIAL_OBJECT_METADATA: &str = "PartialObjectMetadata";
 
 /// The published name of Status.
@@ -78,13 +80,13 @@ pub fn write_json(format: Format, json: Bytes) -> Bytes {
 }
 
 /// An object's metadata as PartialObjectMetadata.
-pub fn write_metadata(format: Format, metadata: &Value) -> Bytes {
-    if format == Format::Protobuf {
+pub fn write_metadata(accept: Accept, metadata: &Value) -> Bytes {
+    if accept.format == Format::Protobuf {
         let message = protobuf::metadata_only(metadata);
-        return protobuf::envelope(META_VERSION, PARTIAL_OBJECT_METADATA, &message).into();
+        return protobuf::envelope(accept.meta_version, PARTIAL_OBJECT_METADATA, &message).into();
     }
-    let json = json!({"kind": PARTIAL_OBJECT_METADATA, "apiVersion": META_VERSION, "metadata": metadata});
-    write_json(format, json.to_string().into())
+    let json = json!({"kind": PARTIAL_OBJECT_METADATA, "apiVersion": accept.meta_version, "metadata": metadata});
+    write_json(accept.format, json.to_string().into())
 }
 
 /// JSON of a `v1` Status in the given format.
@@ -101,7 +103,7 @@ pub fn write_status(format: Format, json: Bytes) -> Bytes {
 /// 406 when the client accepts nothing that we can write.
 pub fn answer(call: &Call, schema: &Schema, code: StatusCode, json: Bytes) -> Answer {
     let accept = Accept::parse(call.header(header::ACCEPT), Offer::Fixed)?;
-    Ok(respond(call, accept.format, code, write(accept.format, json, schema)))
+    Ok(respond(call, accept, code, write(accept.format, json, schema)))
 }
 
 /// A `v1` Status where an object of the given kind could stand: it has no other shapes.
@@ -111,11 +113,14 @@ pub fn answer(call: &Call, schema: &Schema, code: StatusCode, json: Bytes) -> An
 pub fn answer_status(call: &Call, offer: Offer, code: StatusCode, status: &Value) -> Answer {
     let accept = Accept::parse(call.header(header::ACCEPT), offer)?;
     let bytes = write_status(accept.format, status.to_string().into());
-    Ok(respond(call, accept.format, code, bytes))
+    Ok(respond(call, accept, code, bytes))
 }
 
-/// An answer of bytes in the given format, compressed if that is worth it.
-pub fn respond(call: &Call, format: Format, code: StatusCode, bytes: Bytes) -> Response<Body> {
+/// An answer of bytes in the format that the client accepts: indented for people, and compressed if that is worth it.
+pub fn respond(call: &Call, accept: Accept, code: StatusCode, bytes: Bytes) -> Response<Body> {
+    let for_people =
+        accept.format == Format::Json && (accept.pretty || pretty::is_wanted(&call.query, &call.parts.headers));
+    let bytes = if for_people { pretty::indented(&bytes).into() } else { bytes };
     let compress = bytes.len() >= GZIP_FROM_BYTES && !call.peer.is_in_process() && accepts_gzip(&call.parts.headers);
     let mut response = match compress.then(|| gzip(&bytes)).flatten() {
         Some(compressed) => {
@@ -127,7 +132,7 @@ pub fn respond(call: &Call, format: Format, code: StatusCode, bytes: Bytes) -> R
         None => Response::new(Body::Full(bytes)),
     };
     *response.status_mut() = code;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type(format)));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type(accept.format)));
     response
 }
 

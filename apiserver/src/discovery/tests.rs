@@ -15,7 +15,7 @@ fn accept(value: &'static str) -> HeaderMap {
 }
 
 async fn get(path: &str, headers: &HeaderMap) -> (Response<()>, Value) {
-    let response = discovery().respond(path, headers).unwrap();
+    let response = discovery().respond(path, headers, false).unwrap();
     let (parts, body) = response.into_parts();
     let bytes = body.collect().await.unwrap().to_bytes();
     (Response::from_parts(parts, ()), serde_json::from_slice(&bytes).unwrap_or_default())
@@ -93,7 +93,7 @@ async fn a_client_that_has_the_document_gets_304() {
 #[test]
 fn other_paths_are_not_discovery() {
     for path in ["/", "/apis/none.example", "/api/v2", "/apis/apps/v1/deployments"] {
-        assert!(discovery().respond(path, &HeaderMap::new()).is_none(), "{path}");
+        assert!(discovery().respond(path, &HeaderMap::new(), false).is_none(), "{path}");
     }
 }
 

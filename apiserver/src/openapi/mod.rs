@@ -33,13 +33,8 @@ const JSON: &str = "application/json";
 const ROOT: &str = "/openapi/v3";
 
 /// What every document refers to beside its kinds.
-const COMMON_TYPES: &[&str] = &[
-    paths::RESOURCE_LIST,
-    paths::DELETE_OPTIONS,
-    paths::STATUS,
-    paths::PATCH,
-    "io.k8s.apimachinery.pkg.apis.meta.v1.WatchEvent",
-];
+const COMMON_TYPES: &[&str] =
+    &[paths::RESOURCE_LIST, paths::DELETE_OPTIONS, paths::STATUS, paths::PATCH, paths::WATCH_EVENT];
 
 /// `GET /openapi/v2`, `/openapi/v3` and what lies below the latter.
 pub fn serve(server: Arc<ApiServer>, call: Call) -> BoxFuture<'static, Answer> {

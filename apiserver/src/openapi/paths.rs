@@ -7,6 +7,7 @@ pub const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOpt
 pub const RESOURCE_LIST: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.APIResourceList";
 pub const STATUS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
 pub const PATCH: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
+pub const WATCH_EVENT: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.WatchEvent";
 
 const WRITE: &[&str] = &["dryRun", "fieldManager", "fieldValidation"];
 const PATCH_PARAMETERS: &[&str] = &["dryRun", "fieldManager", "fieldValidation", "force"];
@@ -113,7 +114,32 @@ pub fn of(kind: &KindDef) -> Vec<(String, Value)> {
         let operations = item_operations(kind, sub.verbs, body, gvk, sub.name);
         put(format!("{item}/{}", sub.name), named, operations);
     }
+    if kind.verbs.contains(&"watch") && kind.custom.is_none() {
+        paths.extend(of_watches(kind));
+    }
     paths
+}
+
+/// The paths that stand for a list with `?watch=true`, from before that parameter. Custom kinds never had them.
+fn of_watches(kind: &KindDef) -> impl Iterator<Item = (String, Value)> {
+    let root = format!("/{}/watch", group_version(kind));
+    let plural = &kind.plural;
+    let paths = match kind.namespaced {
+        true => vec![
+            (format!("{root}/{plural}"), "ListForAllNamespaces", &[][..]),
+            (format!("{root}/namespaces/{{namespace}}/{plural}"), "List", &["namespace"]),
+            (format!("{root}/namespaces/{{namespace}}/{plural}/{{name}}"), "", &["name", "namespace"]),
+        ],
+        false => {
+            vec![(format!("{root}/{plural}"), "List", &[][..]), (format!("{root}/{plural}/{{name}}"), "", &["name"])]
+        }
+    };
+    paths.into_iter().map(|(path, suffix, names)| {
+        let action = if suffix.is_empty() { "watch" } else { "watchlist" };
+        let watch = Operation { suffix, answer: WATCH_EVENT, ..Operation::new(kind, "watch", action) };
+        let parameters: Vec<&str> = names.iter().chain(&["pretty"]).chain(LIST).copied().collect();
+        (path, json!({"get": watch.into_value(), "parameters": path_parameters(&parameters)}))
+    })
 }
 
 /// The path of the discovery document of the kind's group and version.
@@ -282,6 +308,12 @@ impl<'a> Operation<'a> {
             "x-kubernetes-action": self.action,
             "x-kubernetes-group-version-kind": {"group": group, "version": version, "kind": kind},
         });
+        if self.name == "watch" {
+            operation["description"] =
+                "deprecated: use the parameter 'watch' of the list, with a field selector for one \
+                object"
+                    .into();
+        }
         if !self.parameters.is_empty() {
             operation["parameters"] = self.parameters.iter().map(|name| query_parameter(name)).collect();
         }
@@ -299,7 +331,7 @@ impl<'a> Operation<'a> {
     fn responses(&self, answer: &str) -> Value {
         let media = match (self.action, answer) {
             ("connect", _) => &["*/*"][..],
-            ("list", _) => &[JSON, YAML, PROTOBUF, JSON_STREAM, PROTOBUF_STREAM],
+            ("list" | "watch" | "watchlist", _) => &[JSON, YAML, PROTOBUF, JSON_STREAM, PROTOBUF_STREAM],
             (_, "") => &[JSON, YAML, PROTOBUF, "text/plain"],
             _ => &[JSON, YAML, PROTOBUF],
         };
@@ -319,7 +351,8 @@ impl<'a> Operation<'a> {
     /// `readAppsV1NamespacedDeploymentStatus`.
     fn id(&self) -> String {
         let group = group_words(self.kind);
-        let scope = if self.kind.namespaced && self.suffix.is_empty() { "Namespaced" } else { "" };
+        let is_in_namespace = self.kind.namespaced && !self.suffix.ends_with("ForAllNamespaces");
+        let scope = if is_in_namespace { "Namespaced" } else { "" };
         let (version, subresource) = (capitalized(&self.kind.version), capitalized(self.subresource));
         let collection = if self.action == "deletecollection" { "Collection" } else { "" };
         let name = if collection.is_empty() { self.name } else { "delete" };
@@ -383,8 +416,10 @@ fn query_parameter(name: &str) -> Value {
 
 fn path_parameters(names: &[&str]) -> Value {
     let parameter = |name: &&str| match *name {
-        "pretty" => query_parameter(name),
-        _ => json!({"in": "path", "name": name, "required": true, "schema": {"type": "string", "uniqueItems": true}}),
+        "name" | "namespace" => {
+            json!({"in": "path", "name": name, "required": true, "schema": {"type": "string", "uniqueItems": true}})
+        }
+        _ => query_parameter(name),
     };
     names.iter().map(parameter).collect()
 }

@@ -4,6 +4,7 @@ use crate::status::Status;
 use json_patch::PatchOperation;
 use k8w_kinds::field::{FieldError, FieldPath};
 use k8w_kinds::schema::Schema;
+use k8w_kinds::schema::merge_patch::merge_patch;
 use serde_json::Value;
 
 /// How many operations a JSON patch may have, as in Kubernetes.
@@ -24,7 +25,7 @@ pub const MEDIA_TYPES: [&str; 4] = [
 pub enum Patch {
     /// RFC 6902.
     Json(json_patch::Patch),
-    /// RFC 7386.
+    /// RFC 7396.
     Merge(Value),
     /// Merges lists by their keys.
     Strategic(Value),
@@ -57,7 +58,7 @@ impl Patch {
             Patch::Json(operations) => json(original.clone(), operations),
             Patch::Merge(patch) => {
                 let mut patched = original.clone();
-                json_patch::merge(&mut patched, patch);
+                merge_patch(&mut patched, patch.clone());
                 Ok(patched)
             }
             Patch::Strategic(patch) => {

@@ -24,7 +24,7 @@ pub fn serve(server: Arc<ApiServer>, call: Call) -> BoxFuture<'static, Answer> {
     async move {
         let info = &call.info;
         if info.verb != "get" {
-            return Err(Status::method_not_allowed("", "pods", info.verb));
+            return Err(Status::no_such_method());
         }
         let options = LogOptions::parse(&call.query)
             .map_err(|errors| Status::invalid("", "PodLogOptions", &info.name, &errors))?;

@@ -18,4 +18,4 @@ pub mod remote_command;
 pub mod spdy;
 mod target;
 mod upgrade;
-mod websocket;
+pub mod websocket;

@@ -23,7 +23,7 @@ use std::sync::Arc;
 pub fn serve_bindings(server: Arc<ApiServer>, call: Call) -> BoxFuture<'static, Answer> {
     Box::pin(async move {
         if call.info.verb != "create" || call.info.namespace.is_empty() {
-            return Err(Status::method_not_allowed("", "bindings", call.info.verb));
+            return Err(Status::no_such_method());
         }
         let pods = server.resources.load().get("", "v1", "pods").cloned().ok_or_else(Status::no_such_resource)?;
         serve(&server, &pods, call).await

@@ -34,7 +34,8 @@ impl Continuation {
     }
 
     pub fn decode(text: &str) -> Result<Self, Status> {
-        let invalid = |why: String| Status::bad_request(format!("continue key is not valid: {why}"));
+        let invalid =
+            |why: String| Status::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|error| invalid(error.to_string()))?;
         let token: Token = serde_json::from_slice(&bytes).map_err(|error| invalid(error.to_string()))?;
         if token.v != VERSION {

@@ -7,13 +7,9 @@ use crate::call::Call;
 use crate::object_store;
 use crate::resources::Resource;
 use crate::routes::Answer;
-use crate::status::Status;
 use k8w_kinds::object;
 
 pub async fn serve(server: &ApiServer, resource: &Resource, mut call: Call) -> Answer {
-    if !call.info.name.is_empty() {
-        return Err(Status::method_not_allowed(&resource.group, &resource.plural, "create"));
-    }
     let options = WriteOptions::parse(&call, "CreateOptions")?;
     let mut warnings = Vec::new();
     let mut object = Expected::of(resource).read(&mut call, options.validation, &mut warnings).await?;

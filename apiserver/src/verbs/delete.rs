@@ -70,13 +70,7 @@ pub fn delete_options(options: &Value) -> Result<(DeleteOptions, bool), Status> 
 }
 
 fn from_query(call: &Call) -> Result<DeleteOptions, Status> {
-    let grace = match call.query.non_empty("gracePeriodSeconds") {
-        None => None,
-        Some(text) => {
-            let seconds = text.parse();
-            Some(seconds.map_err(|_| Status::bad_request(format!("gracePeriodSeconds: Invalid value: {text:?}")))?)
-        }
-    };
+    let grace = call.query.integer("gracePeriodSeconds")?;
     let orphan = call.query.get("orphanDependents").map(|_| call.query.flag("orphanDependents"));
     let propagation = propagation(call.query.non_empty("propagationPolicy"), orphan)?;
     Ok(DeleteOptions { grace_period_seconds: grace, propagation, ..DeleteOptions::default() })
@@ -92,7 +86,7 @@ fn propagation(policy: Option<&str>, orphan: Option<bool>) -> Result<Option<Prop
         (Some(other), _) => {
             let path = FieldPath::new("propagationPolicy");
             let error = FieldError::not_supported(&path, other, &["Foreground", "Background", "Orphan"]);
-            Err(invalid("DeleteOptions", error))
+            Err(invalid("DeleteOptions", &[error]))
         }
     }
 }

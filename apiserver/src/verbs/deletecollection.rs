@@ -31,5 +31,5 @@ pub async fn serve(server: &ApiServer, resource: &Resource, mut call: Call) -> A
     }
     let revision = get::reach(server, Some("0")).await?;
     let bytes = list::encode_written(resource, accept.format, revision, &deleted);
-    Ok(codec::respond(&call, accept.format, StatusCode::OK, bytes))
+    Ok(codec::respond(&call, accept, StatusCode::OK, bytes))
 }

@@ -3,10 +3,12 @@
 use super::object::answer_record;
 use crate::ApiServer;
 use crate::call::Call;
+use crate::query::not_a_number;
 use crate::resources::Resource;
 use crate::routes::Answer;
 use crate::status::Status;
 use crate::watch_cache::Record;
+use k8w_kinds::field::{FieldError, FieldPath};
 use k8w_storage::datastore::Revision;
 use std::sync::Arc;
 
@@ -32,8 +34,15 @@ pub async fn reach(server: &ApiServer, version: Option<&str>) -> Result<Revision
     }
 }
 
+/// A resource version as clients write it: digits, and nothing before them.
+///
+/// # Errors
+/// 400 for anything else.
 pub fn parse_version(version: &str) -> Result<Revision, Status> {
-    version.parse().map_err(|_| {
-        Status::bad_request(format!("resourceVersion: Invalid value: {version:?}: invalid resource version"))
+    let digits = if version.starts_with('+') { "" } else { version };
+    digits.parse().map_err(|error| {
+        let error = not_a_number("ParseUint", version, &error);
+        let error = FieldError::invalid(&FieldPath::new("resourceVersion"), version, error);
+        Status::bad_request(format!("invalid resource version: {error}"))
     })
 }

@@ -5,7 +5,7 @@
 
 use super::continuation::Continuation;
 use super::get::{parse_version, reach};
-use super::options::invalid;
+use super::list_options::ListOptions;
 use crate::ApiServer;
 use crate::call::Call;
 use crate::codec::{self, Accept, Shape};
@@ -13,11 +13,10 @@ use crate::resources::{Def, Resource};
 use crate::routes::Answer;
 use crate::selector::Filter;
 use crate::status::Status;
-use crate::table::{self, Include};
+use crate::table::{self, Include, Style};
 use crate::watch_cache::{Record, successor};
 use bytes::Bytes;
 use http::{StatusCode, header};
-use k8w_kinds::field::{FieldError, FieldPath};
 use k8w_kinds::schema::{Format, protobuf};
 use k8w_storage::datastore::{Error, KeyRange, ListRequest, Revision};
 use serde_json::{Value, json};
@@ -41,60 +40,39 @@ pub async fn serve(server: &ApiServer, resource: &Resource, call: Call) -> Answe
     let accept = Accept::parse(call.header(header::ACCEPT), resource.offer())?;
     let page = read(server, resource, &call).await?;
     let bytes = encode(resource, &call, accept, page)?;
-    Ok(codec::respond(&call, accept.format, StatusCode::OK, bytes))
+    Ok(codec::respond(&call, accept, StatusCode::OK, bytes))
 }
 
 /// What narrows the request.
+///
+/// # Errors
+/// 400 for selectors that make no sense, and for a path that names one object and a selector that names another.
 pub fn filter(resource: &Resource, call: &Call) -> Result<Filter, Status> {
     let namespace = &call.info.namespace;
     let namespace = (!namespace.is_empty()).then(|| namespace.clone());
     let selector = |name| call.query.get(name).unwrap_or_default();
-    Filter::parse(namespace, selector("labelSelector"), selector("fieldSelector"), &resource.def)
+    let filter = Filter::parse(namespace, selector("labelSelector"), selector("fieldSelector"), &resource.def)?;
+    if call.info.names_object() { filter.named(&call.info.name) } else { Ok(filter) }
 }
 
 /// Reads what a list request asks for.
 pub async fn read(server: &ApiServer, resource: &Resource, call: &Call) -> Result<Page, Status> {
+    let options = ListOptions::parse(&call.query, false)?;
     let filter = filter(resource, call)?;
-    let limit = match call.query.non_empty("limit") {
-        None => 0,
-        Some(text) => text.parse().map_err(|_| Status::bad_request(format!("limit: Invalid value: {text:?}")))?,
-    };
-    let version = call.query.non_empty("resourceVersion");
-    let version_match = call.query.non_empty("resourceVersionMatch");
-    let token = call.query.non_empty("continue");
-    check_match(version, version_match, token)?;
-    if let Some(token) = token {
-        if version.is_some_and(|version| version != "0") {
+    if let Some(token) = options.continuation {
+        let from = Continuation::decode(token)?;
+        if options.version.is_some_and(|version| version != "0") {
             let why = "specifying resource version is not allowed when using continue";
             return Err(Status::bad_request(why));
         }
-        let from = Continuation::decode(token)?;
-        return read_history(server, resource, &filter, limit, from.revision, Some(from.start)).await;
+        return read_history(server, resource, &filter, options.limit, from.revision, Some(from.start)).await;
     }
-    if version_match == Some("Exact") {
-        let revision = parse_version(version.unwrap_or_default())?;
-        return read_history(server, resource, &filter, limit, Some(revision), None).await;
+    if options.exact {
+        let revision = parse_version(options.version.unwrap_or_default())?;
+        return read_history(server, resource, &filter, options.limit, Some(revision), None).await;
     }
-    let reached = reach(server, version).await?;
-    Ok(read_cache(resource, &filter, limit, reached))
-}
-
-/// <https://kubernetes.io/docs/reference/using-api/api-concepts/#resourceversion-in-metadata>
-fn check_match(version: Option<&str>, version_match: Option<&str>, token: Option<&str>) -> Result<(), Status> {
-    let path = FieldPath::new("resourceVersionMatch");
-    let forbidden = |why: &str| Err(invalid("ListOptions", FieldError::forbidden(&path, why)));
-    match version_match {
-        None => Ok(()),
-        Some(_) if version.is_none() => {
-            forbidden("resourceVersionMatch is forbidden unless resourceVersion is provided")
-        }
-        Some(_) if token.is_some() => forbidden("resourceVersionMatch is forbidden when continue is provided"),
-        Some("Exact") if version == Some("0") => {
-            forbidden("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"")
-        }
-        Some("Exact" | "NotOlderThan") => Ok(()),
-        Some(other) => Err(invalid("ListOptions", FieldError::not_supported(&path, other, &["Exact", "NotOlderThan"]))),
-    }
+    let reached = reach(server, options.version).await?;
+    Ok(read_cache(resource, &filter, options.limit, reached))
 }
 
 fn read_cache(resource: &Resource, filter: &Filter, limit: usize, reached: Revision) -> Page {
@@ -211,12 +189,16 @@ fn encode(resource: &Resource, call: &Call, accept: Accept, page: Page) -> Resul
             Ok(codec::write_json(format, list))
         }
         (Shape::MetadataList, Format::Protobuf) => {
-            let list = protobuf::list(&metadata, records.iter().map(|record| &**record.metadata_only_protobuf()));
-            Ok(protobuf::envelope(codec::META_VERSION, METADATA_LIST, &list).into())
+            let items = records.iter().map(|record| &**record.metadata_only_protobuf());
+            let list = match accept.meta_version {
+                codec::META_V1BETA1 => protobuf::list_v1beta1(&metadata, items),
+                _ => protobuf::list(&metadata, items),
+            };
+            Ok(protobuf::envelope(accept.meta_version, METADATA_LIST, &list).into())
         }
         (Shape::MetadataList, _) => {
-            let items = records.iter().map(|record| Item::Metadata(record));
-            Ok(codec::write_json(format, encode_items(METADATA_LIST, codec::META_VERSION, &metadata, items)))
+            let items = records.iter().map(|record| Item::Metadata(record, accept.meta_version));
+            Ok(codec::write_json(format, encode_items(METADATA_LIST, accept.meta_version, &metadata, items)))
         }
         (Shape::Metadata, _) => {
             let kind = &resource.list_kind;
@@ -226,7 +208,8 @@ fn encode(resource: &Resource, call: &Call, accept: Accept, page: Page) -> Resul
         (Shape::Table, _) => {
             let include = Include::parse(call.query.get("includeObject"))?;
             let objects: Vec<Value> = records.iter().map(|record| record.value()).collect();
-            let table = table::table(&resource.def, objects, metadata, include, true);
+            let style = Style { api_version: accept.meta_version, include, with_columns: true };
+            let table = table::table(&resource.def, objects, metadata, style);
             Ok(codec::write_json(format, serde_json::to_vec(&table).map_err(Status::internal)?.into()))
         }
     }
@@ -237,7 +220,8 @@ enum Item<'a> {
     Whole(&'a Record),
     /// Without `apiVersion` and `kind`.
     Untyped(&'a Record),
-    Metadata(&'a Record),
+    /// In this version.
+    Metadata(&'a Record, &'static str),
 }
 
 impl Item<'_> {
@@ -245,7 +229,7 @@ impl Item<'_> {
     fn bytes(&self) -> usize {
         match self {
             Item::Json(json) => json.len(),
-            Item::Whole(record) | Item::Untyped(record) | Item::Metadata(record) => record.stored().len(),
+            Item::Whole(record) | Item::Untyped(record) | Item::Metadata(record, _) => record.stored().len(),
         }
     }
 
@@ -254,7 +238,7 @@ impl Item<'_> {
             Item::Json(json) => out.extend_from_slice(json),
             Item::Whole(record) => record.write(out),
             Item::Untyped(record) => record.write_list_item(out),
-            Item::Metadata(record) => record.write_metadata_only(out),
+            Item::Metadata(record, version) => record.write_metadata_only(out, version),
         }
     }
 }

@@ -8,6 +8,7 @@ mod deletecollection;
 mod eviction;
 mod get;
 mod list;
+mod list_options;
 mod object;
 mod options;
 mod patch;
@@ -26,6 +27,7 @@ use crate::resources::Resource;
 use crate::routes::Answer;
 use crate::status::Status;
 use http::header;
+use k8w_kinds::names::path_segment;
 use std::sync::Arc;
 
 /// Answers a request for a resource or for one of the subresources that every kind has in common.
@@ -66,6 +68,13 @@ async fn serve_verb(server: &ApiServer, resource: &Arc<Resource>, call: Call) ->
 /// Namespaced objects live in a namespace, all others do not. A Namespace's own requests name it as their namespace too.
 fn scope(resource: &Resource, call: &mut Call) -> Result<(), Status> {
     let info = &mut call.info;
+    let name = if info.names_object() { info.name.as_str() } else { "" };
+    for (what, name) in [("Name", name), ("Namespace", &info.namespace)] {
+        let wrong = path_segment(name);
+        if !wrong.is_empty() {
+            return Err(Status::bad_request(format!("{what} parameter invalid: {name:?}: {}", wrong.join(";"))));
+        }
+    }
     if !resource.namespaced {
         if info.is_in_namespace {
             return Err(Status::no_such_resource());
@@ -73,15 +82,13 @@ fn scope(resource: &Resource, call: &mut Call) -> Result<(), Status> {
         info.namespace.clear();
         return Ok(());
     }
-    // Over all namespaces there are collections alone.
-    let is_collection = info.parts.len() == 1;
     match info.verb {
         _ if info.is_in_namespace => Ok(()),
-        "list" | "watch" if is_collection => Ok(()),
-        "create" | "deletecollection" if is_collection => {
-            Err(Status::method_not_allowed(&info.group, &info.resource, info.verb))
-        }
-        _ => Err(Status::no_such_resource()),
+        // Over all namespaces there are collections alone, to be read.
+        _ if info.names_object() => Err(Status::no_such_resource()),
+        "list" | "watch" => Ok(()),
+        _ if resource.is_custom() => Err(Status::no_such_resource()),
+        _ => Err(Status::no_such_method()),
     }
 }
 
@@ -91,8 +98,16 @@ fn check_verb(resource: &Resource, call: &Call) -> Result<(), Status> {
         "" => resource.verbs,
         subresource => resource.subresource(subresource).ok_or_else(Status::no_such_resource)?.verbs,
     };
-    if verbs.contains(&info.verb) {
-        return Ok(());
+    // What is done to an object needs its name; what makes one takes it from the body.
+    let is_in_place = match (info.subresource.as_str(), info.verb) {
+        ("", "update" | "patch") => info.names_object(),
+        ("", "create") => !info.names_object(),
+        _ => true,
+    };
+    match verbs.contains(&info.verb) {
+        true if is_in_place => Ok(()),
+        _ if !resource.is_custom() => Err(Status::no_such_method()),
+        true if !info.names_object() => Err(Status::bad_request("name must be provided")),
+        _ => Err(Status::method_not_allowed(&info.group, &info.resource, info.verb)),
     }
-    Err(Status::method_not_allowed(&info.group, &info.resource, info.verb))
 }

@@ -8,7 +8,7 @@ use crate::object_store::Written;
 use crate::resources::Resource;
 use crate::routes::Answer;
 use crate::status::Status;
-use crate::table::{self, Include};
+use crate::table::{self, Include, Style};
 use crate::watch_cache::Record;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
@@ -162,14 +162,14 @@ pub fn answer_record(call: &Call, resource: &Resource, record: &Record) -> Answe
     let accept = Accept::parse(call.header(header::ACCEPT), resource.offer())?;
     let protobuf = |version: &str, kind: &str, message: &[u8]| {
         let body = protobuf::envelope(version, kind, message);
-        Ok(codec::respond(call, accept.format, StatusCode::OK, body.into()))
+        Ok(codec::respond(call, accept, StatusCode::OK, body.into()))
     };
     match (accept.format, accept.shape) {
         (Format::Protobuf, Shape::Object) => {
             protobuf(&resource.api_version(), &resource.kind, record.protobuf(&resource.def))
         }
         (Format::Protobuf, Shape::Metadata) => {
-            protobuf(codec::META_VERSION, codec::PARTIAL_OBJECT_METADATA, record.metadata_only_protobuf())
+            protobuf(accept.meta_version, codec::PARTIAL_OBJECT_METADATA, record.metadata_only_protobuf())
         }
         _ => answer_accepted(call, resource, accept, StatusCode::OK, record.json()),
     }
@@ -187,7 +187,7 @@ fn answer_accepted(call: &Call, resource: &Resource, accept: Accept, code: Statu
         Shape::Object => codec::write(accept.format, json, resource.schema()),
         Shape::Metadata => {
             let metadata = parsed()?.get_mut("metadata").map(Value::take).unwrap_or_default();
-            codec::write_metadata(accept.format, &metadata)
+            codec::write_metadata(accept, &metadata)
         }
         Shape::MetadataList => {
             let kind = &resource.kind;
@@ -198,11 +198,12 @@ fn answer_accepted(call: &Call, resource: &Resource, accept: Accept, code: Statu
             let include = Include::parse(call.query.get("includeObject"))?;
             let value = parsed()?;
             let metadata = json!({"resourceVersion": object::text(&value, &["metadata", "resourceVersion"])});
-            let table = table::table(&resource.def, vec![value], metadata, include, true);
+            let style = Style { api_version: accept.meta_version, include, with_columns: true };
+            let table = table::table(&resource.def, vec![value], metadata, style);
             codec::write_json(accept.format, serde_json::to_vec(&table).map_err(Status::internal)?.into())
         }
     };
-    Ok(codec::respond(call, accept.format, code, bytes))
+    Ok(codec::respond(call, accept, code, bytes))
 }
 
 /// The answer to a write.

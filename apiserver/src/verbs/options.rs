@@ -42,14 +42,14 @@ impl WriteOptions {
             Some(other) => {
                 let path = FieldPath::new("fieldValidation");
                 let error = FieldError::not_supported(&path, other, &["Ignore", "Strict", "Warn"]);
-                return Err(invalid(kind, error));
+                return Err(invalid(kind, &[error]));
             }
         };
         let manager = query.non_empty("fieldManager");
         if let Some(long) = manager.filter(|manager| manager.chars().count() > MANAGER_LIMIT_CHARS) {
             let mut error = FieldError::too_long(&FieldPath::new("fieldManager"), MANAGER_LIMIT_CHARS);
             error.bad_value = Some(long.into());
-            return Err(invalid(kind, error));
+            return Err(invalid(kind, &[error]));
         }
         Ok(WriteOptions {
             dry_run: dry_run(query.all("dryRun"), kind)?,
@@ -81,7 +81,8 @@ pub fn dry_run<'a>(values: impl Iterator<Item = &'a str>, kind: &str) -> Result<
     let mut dry = false;
     for value in values.filter(|value| !value.is_empty()) {
         if value != "All" {
-            return Err(invalid(kind, FieldError::not_supported(&FieldPath::new("dryRun"), value, &["All"])));
+            let error = FieldError::not_supported(&FieldPath::new("dryRun"), value, &["All"]);
+            return Err(invalid(kind, &[error]));
         }
         dry = true;
     }
@@ -89,8 +90,8 @@ pub fn dry_run<'a>(values: impl Iterator<Item = &'a str>, kind: &str) -> Result<
 }
 
 /// 422 for options that make no sense.
-pub fn invalid(kind: &str, error: FieldError) -> Status {
-    Status::invalid("meta.k8s.io", kind, "", &[error])
+pub fn invalid(kind: &str, errors: &[FieldError]) -> Status {
+    Status::invalid("meta.k8s.io", kind, "", errors)
 }
 
 /// The user agent up to its first slash, as Kubernetes takes it.

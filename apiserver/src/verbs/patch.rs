@@ -27,7 +27,7 @@ pub async fn serve(server: &ApiServer, resource: &Resource, mut call: Call) -> A
     }
     if call.query.get("force").is_some() {
         let why = "may not be specified for non-apply patch";
-        return Err(invalid("PatchOptions", FieldError::forbidden(&FieldPath::new("force"), why)));
+        return Err(invalid("PatchOptions", &[FieldError::forbidden(&FieldPath::new("force"), why)]));
     }
     let strategic = media_type == "application/strategic-merge-patch+json";
     let patch = match Patch::read(&media_type, &body)? {
@@ -87,7 +87,7 @@ async fn serve_apply(
 ) -> Answer {
     if !options.manager_given {
         let error = FieldError::required(&FieldPath::new("fieldManager"), "is required for apply patch");
-        return Err(invalid("PatchOptions", error));
+        return Err(invalid("PatchOptions", &[error]));
     }
     let mut warnings = Vec::new();
     let expected = Expected::of(resource);

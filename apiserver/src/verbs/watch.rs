@@ -4,7 +4,7 @@
 
 use super::get::{parse_version, reach};
 use super::list;
-use super::options::invalid;
+use super::list_options::ListOptions;
 use crate::ApiServer;
 use crate::body::{Body, BodyError};
 use crate::call::Call;
@@ -12,7 +12,7 @@ use crate::codec::{self, Accept, Shape};
 use crate::resources::Resource;
 use crate::routes::Answer;
 use crate::status::Status;
-use crate::table::{self, Include};
+use crate::table::{self, Include, Style};
 use crate::watch_cache::{
     self, Delivery, EventType, Record, Subscription, WatchCache, frame, frame_metadata, frame_object,
 };
@@ -21,7 +21,6 @@ use futures::stream;
 use http::{HeaderValue, Response, header};
 use http_body::Frame;
 use http_body_util::StreamBody;
-use k8w_kinds::field::{FieldError, FieldPath};
 use k8w_kinds::schema::{Format, protobuf};
 use rand::Rng;
 use serde_json::{Value, json};
@@ -41,20 +40,21 @@ const CHUNK_BYTES: usize = 64 << 10;
 pub async fn serve(server: &ApiServer, resource: &Arc<Resource>, call: Call) -> Answer {
     let accept = Accept::parse_stream(call.header(header::ACCEPT), resource.offer())?;
     let include = Include::parse(call.query.get("includeObject"))?;
-    let bookmarks = call.query.flag("allowWatchBookmarks");
-    let timeout = match call.query.non_empty("timeoutSeconds").map(str::parse::<u64>) {
-        None | Some(Ok(0)) => rand::rng().random_range(DEFAULT_TIMEOUT_SECONDS..2 * DEFAULT_TIMEOUT_SECONDS),
-        Some(Ok(seconds)) => seconds.min(LONGEST_TIMEOUT_SECONDS),
-        Some(Err(_)) => return Err(Status::bad_request("timeoutSeconds: Invalid value: must be a number")),
+    let options = ListOptions::parse(&call.query, true)?;
+    let bookmarks = options.bookmarks;
+    let timeout = match options.timeout_seconds {
+        None | Some(0) => rand::rng().random_range(DEFAULT_TIMEOUT_SECONDS..2 * DEFAULT_TIMEOUT_SECONDS),
+        // One that is over already ends at once.
+        Some(seconds) => u64::try_from(seconds).unwrap_or(0).min(LONGEST_TIMEOUT_SECONDS),
     };
-    let (initial_end, started) = start(server, resource, &call).await?;
+    let started = start(server, resource, &call, &options).await?;
     let encoder = Encoder { resource: resource.clone(), accept, include, columns_sent: false };
     let body = match started {
         Ok(mut subscription) => {
             let now = Instant::now();
             let watch = Watch {
                 initial: std::mem::take(&mut subscription.initial).into_iter(),
-                initial_end: initial_end && bookmarks,
+                initial_end: options.send_initial_events && bookmarks,
                 subscription,
                 cache: server.cache.clone(),
                 encoder,
@@ -81,41 +81,21 @@ pub async fn serve(server: &ApiServer, resource: &Arc<Resource>, call: Call) -> 
     Ok(response)
 }
 
-/// Whether the client wants to be told when it has seen what there was, and the subscription.
+/// The subscription, or why there can be none.
 async fn start(
     server: &ApiServer,
     resource: &Resource,
     call: &Call,
-) -> Result<(bool, Result<Subscription, Status>), Status> {
+    options: &ListOptions<'_>,
+) -> Result<Result<Subscription, Status>, Status> {
     let filter = list::filter(resource, call)?;
-    let version = call.query.non_empty("resourceVersion");
-    let send_initial = call.query.non_empty("sendInitialEvents").map(|_| call.query.flag("sendInitialEvents"));
-    check_match(send_initial.is_some(), call.query.non_empty("resourceVersionMatch"))?;
-    let reached = reach(server, version).await?;
-    let from = match (send_initial, version) {
-        (Some(true), _) | (None, None | Some("0")) => watch_cache::From::Now,
-        (Some(false), None | Some("0")) => watch_cache::From::After(reached),
-        (_, Some(version)) => watch_cache::From::After(parse_version(version)?),
+    let reached = reach(server, options.version).await?;
+    let from = match options.version {
+        _ if options.send_initial_events => watch_cache::From::Now,
+        None | Some("0") => watch_cache::From::After(reached),
+        Some(version) => watch_cache::From::After(parse_version(version)?),
     };
-    let subscription = resource.objects.watch(resource.def.clone(), filter, from, reached);
-    Ok((send_initial == Some(true), subscription))
-}
-
-fn check_match(send_initial: bool, version_match: Option<&str>) -> Result<(), Status> {
-    let path = FieldPath::new("resourceVersionMatch");
-    let refuse = |error| Err(invalid("ListOptions", error));
-    match (send_initial, version_match) {
-        (true, Some("NotOlderThan")) | (false, None) => Ok(()),
-        (true, None) => refuse(FieldError::forbidden(
-            &path,
-            "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-        )),
-        (true, Some(other)) => refuse(FieldError::not_supported(&path, other, &["NotOlderThan"])),
-        (false, Some(_)) => refuse(FieldError::forbidden(
-            &path,
-            "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-        )),
-    }
+    Ok(resource.objects.watch(resource.def.clone(), filter, from, reached))
 }
 
 /// A watch that is being streamed.
@@ -227,10 +207,10 @@ impl Encoder {
             (Shape::Object, format) => frame_object(event, format, record, &self.resource.def),
             (Shape::Metadata | Shape::MetadataList, Format::Protobuf) => {
                 let message = record.metadata_only_protobuf();
-                let body = protobuf::envelope(codec::META_VERSION, codec::PARTIAL_OBJECT_METADATA, message);
+                let body = protobuf::envelope(self.accept.meta_version, codec::PARTIAL_OBJECT_METADATA, message);
                 self.frame(event.name(), &body)
             }
-            (Shape::Metadata | Shape::MetadataList, _) => frame_metadata(event, record),
+            (Shape::Metadata | Shape::MetadataList, _) => frame_metadata(event, record, self.accept.meta_version),
             (Shape::Table, _) => {
                 let metadata = json!({"resourceVersion": record.revision().to_string()});
                 let table = self.table(vec![record.value()], metadata);
@@ -241,7 +221,8 @@ impl Encoder {
 
     fn table(&mut self, objects: Vec<Value>, metadata: Value) -> Vec<u8> {
         let with_columns = !std::mem::replace(&mut self.columns_sent, true);
-        let table = table::table(&self.resource.def, objects, metadata, self.include, with_columns);
+        let style = Style { api_version: self.accept.meta_version, include: self.include, with_columns };
+        let table = table::table(&self.resource.def, objects, metadata, style);
         serde_json::to_vec(&table).unwrap_or_default()
     }
 
@@ -253,7 +234,7 @@ impl Encoder {
         let format = self.accept.format;
         let object = match self.accept.shape {
             Shape::Table => self.table(Vec::new(), metadata).into(),
-            Shape::Metadata | Shape::MetadataList => codec::write_metadata(format, &metadata),
+            Shape::Metadata | Shape::MetadataList => codec::write_metadata(self.accept, &metadata),
             Shape::Object => {
                 let (kind, version) = (&self.resource.kind, self.resource.api_version());
                 let object = json!({"kind": kind, "apiVersion": version, "metadata": metadata});

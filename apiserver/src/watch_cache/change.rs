@@ -110,8 +110,8 @@ pub fn frame_object(event: EventType, format: Format, record: &Record, def: &Kin
 }
 
 /// Nothing but an object's metadata in an event of a watch stream of JSON.
-pub fn frame_metadata(event: EventType, record: &Record) -> Bytes {
-    line(event.name(), record.stored().len(), |out| record.write_metadata_only(out))
+pub fn frame_metadata(event: EventType, record: &Record, meta_version: &str) -> Bytes {
+    line(event.name(), record.stored().len(), |out| record.write_metadata_only(out, meta_version))
 }
 
 /// An event of a watch stream. `object` is in the stream's format; YAML is never streamed.

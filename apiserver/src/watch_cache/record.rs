@@ -124,9 +124,10 @@ impl Record {
         self.write_from_version(out, &self.stored[self.metadata_at..]);
     }
 
-    /// Writes the object as `meta.k8s.io/v1` PartialObjectMetadata.
-    pub fn write_metadata_only(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(br#"{"apiVersion":"meta.k8s.io/v1","kind":"PartialObjectMetadata","metadata":{"#);
+    /// Writes the object as PartialObjectMetadata of a version of `meta.k8s.io`.
+    pub fn write_metadata_only(&self, out: &mut Vec<u8>, api_version: &str) {
+        // Writing to memory cannot fail.
+        let _ = write!(out, r#"{{"apiVersion":"{api_version}","kind":"PartialObjectMetadata","metadata":{{"#);
         self.write_from_version(out, self.stored_metadata().get(1..).unwrap_or(b"}"));
         out.push(b'}');
     }
@@ -288,7 +289,7 @@ mod tests {
                 record.write_list_item(&mut item);
                 prop_assert_eq!(&parsed(&item)["metadata"], &expected["metadata"]);
                 prop_assert!(parsed(&item).get("kind").is_none());
-                record.write_metadata_only(&mut partial);
+                record.write_metadata_only(&mut partial, "meta.k8s.io/v1");
                 prop_assert_eq!(parsed(&partial), json!({
                     "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": expected["metadata"],
                 }));

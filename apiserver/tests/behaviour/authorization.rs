@@ -101,8 +101,14 @@ impl Case {
 async fn without_credentials_everything_is_refused() {
     let cluster = Cluster::new().await;
     for case in cases() {
-        assert_eq!(case.run(&cluster, As::Nobody).await.0, 401, "{} {}", case.method(), case.path());
+        let (code, message) = case.run(&cluster, As::Nobody).await;
+        assert_eq!(code, 403, "{} {}: {message}", case.method(), case.path());
+        assert!(message.contains(&case.refusal("system:anonymous")), "{message}");
     }
+    let (code, reason, message) = cluster.get(As::Nobody, "/").await.error();
+    assert_eq!((code, reason.as_str()), (403, "Forbidden"));
+    assert_eq!(message, "forbidden: User \"system:anonymous\" cannot get path \"/\"");
+    assert_eq!(cluster.get(As::Token("nonsense"), "/api").await.error().0, 401);
 }
 
 #[tokio::test]

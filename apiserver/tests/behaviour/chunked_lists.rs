@@ -70,5 +70,5 @@ async fn tokens_of_others_are_refused() {
     let api = Api::new().await;
     let (code, _, message) = api.get(&format!("{CONFIG_MAPS}?continue=nonsense")).await.error();
     assert_eq!(code, 400);
-    assert!(message.starts_with("continue key is not valid"), "{message}");
+    assert!(message.starts_with("invalid continue token: continue key is not valid: "), "{message}");
 }

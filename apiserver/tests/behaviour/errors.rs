@@ -107,14 +107,42 @@ async fn the_url_and_the_object_must_agree() {
 #[tokio::test]
 async fn verbs_and_places_must_exist() {
     let api = Api::new().await;
-    let reply = api.delete("/api/v1/namespaces").await;
-    check(
-        &reply,
-        expect![[r#"405 MethodNotAllowed: deletecollection is not supported on resources of kind "namespaces""#]],
-    );
-    assert_eq!(api.post("/api/v1/configmaps", &config_map("x", "1")).await.code, 405);
+    api.config_map("x", "1").await;
+    let one = format!("{CONFIG_MAPS}/x");
+    let object = config_map("x", "1");
+    for (what, reply) in [
+        ("namespaces are deleted one by one", api.delete("/api/v1/namespaces").await),
+        ("a collection is not replaced", api.put(CONFIG_MAPS, &object).await),
+        ("nor patched", api.patch("merge", CONFIG_MAPS, &json!({})).await),
+        ("nor applied", api.apply(CONFIG_MAPS, &object).await),
+        ("an object is made in its collection", api.post(&one, &object).await),
+        ("which lies in a namespace", api.post("/api/v1/configmaps", &object).await),
+        ("a review is made", api.get("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews").await),
+        ("logs are read", api.post("/api/v1/namespaces/default/pods/x/log", &json!({})).await),
+    ] {
+        let (code, reason, message) = reply.error();
+        assert_eq!((code, reason.as_str()), (405, "MethodNotAllowed"), "{what}");
+        assert_eq!(message, "the server does not allow this method on the requested resource", "{what}");
+    }
     assert_eq!(api.get("/api/v1/namespaces/default/nodes").await.code, 404);
     assert_eq!(api.get("/nonsense").await.code, 404);
+}
+
+#[tokio::test]
+async fn names_in_paths_are_one_segment() {
+    let api = Api::new().await;
+    check(
+        &api.get("/api/v1/namespaces/..%2Fother/configmaps").await,
+        expect![[r#"400 BadRequest: Namespace parameter invalid: "../other": may not contain '/'"#]],
+    );
+    check(
+        &api.get("/api/v1/namespaces/../configmaps").await,
+        expect![[r#"400 BadRequest: Namespace parameter invalid: "..": may not be '..'"#]],
+    );
+    check(
+        &api.get(&format!("{CONFIG_MAPS}/a%25b")).await,
+        expect![[r#"400 BadRequest: Name parameter invalid: "a%b": may not contain '%'"#]],
+    );
 }
 
 #[tokio::test]

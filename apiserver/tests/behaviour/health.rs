@@ -13,7 +13,7 @@ async fn anybody_may_ask_for_health() {
     for path in ["/healthz", "/livez", "/readyz"] {
         assert_eq!(text(&cluster, path).await, (200, "ok".to_owned()), "{path}");
     }
-    assert_eq!(cluster.get(As::Nobody, "/version").await.code, 401);
+    assert_eq!(cluster.get(As::Nobody, "/version").await.code, 403);
 }
 
 #[tokio::test]

@@ -123,6 +123,7 @@ fn event(frame: &[u8]) -> (String, Vec<u8>) {
 #[tokio::test]
 async fn watches_are_streams_of_framed_events() {
     let api = Api::new().await;
+    api.config_map("before", "1").await;
     let made = api.config_map("a", "1").await;
     let path = format!("{CONFIG_MAPS}?watch=true&resourceVersion={}&allowWatchBookmarks=true", version(&made) - 1);
     let request = Request::get(format!("{path}&timeoutSeconds=1")).header("accept", CLIENT_GO);

@@ -45,6 +45,52 @@ async fn metadata_can_be_had_alone() {
     assert!(list["items"][0]["data"].is_null());
 }
 
+/// The spelling of clients from before `meta.k8s.io/v1`.
+#[tokio::test]
+async fn alternate_representations_have_an_older_spelling() {
+    let api = Api::new().await;
+    api.config_map("a", "1").await;
+    let accept = |kind: &str| format!("application/json;as={kind};v=v1beta1;g=meta.k8s.io");
+    let table = get(&api, CONFIG_MAPS, &accept("Table")).await.ok();
+    let version = json!("meta.k8s.io/v1beta1");
+    assert_eq!((&table["kind"], &table["apiVersion"]), (&json!("Table"), &version));
+    assert_eq!(table["rows"][0]["object"]["apiVersion"], version);
+    let one = get(&api, &format!("{CONFIG_MAPS}/a"), &accept("PartialObjectMetadata")).await.ok();
+    assert_eq!((&one["apiVersion"], &one["metadata"]["name"]), (&version, &json!("a")));
+    let list = get(&api, CONFIG_MAPS, &accept("PartialObjectMetadataList")).await.ok();
+    assert_eq!((&list["apiVersion"], &list["items"][0]["apiVersion"]), (&version, &version));
+    let protobuf = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;v=v1beta1;g=meta.k8s.io";
+    let list = get(&api, CONFIG_MAPS, protobuf).await;
+    assert_eq!(&list.body[..4], b"k8s\0");
+    assert!(list.body.windows(19).any(|window| window == b"meta.k8s.io/v1beta1"));
+    let mut watch = Request::get(format!("{CONFIG_MAPS}?watch=true&timeoutSeconds=1"));
+    watch = watch.header("accept", accept("PartialObjectMetadata"));
+    let events = api.send(watch.body(Body::Empty).unwrap()).await;
+    assert_eq!(events.json()["object"]["apiVersion"], version);
+}
+
+#[tokio::test]
+async fn people_get_indented_json() {
+    let api = Api::new().await;
+    api.config_map("a", "1").await;
+    let get = async |path: &str, agent: &str| {
+        let request = Request::get(path).header("user-agent", agent).body(Body::Empty).unwrap();
+        String::from_utf8(api.send(request).await.body.to_vec()).unwrap()
+    };
+    let one = format!("{CONFIG_MAPS}/a");
+    for path in [CONFIG_MAPS, &one, &format!("{CONFIG_MAPS}/none"), "/api", "/apis/apps/v1", "/version"] {
+        let text = get(path, "curl/8.5.0").await;
+        assert!(text.starts_with("{\n  \"") && text.ends_with("\n}"), "{path}: {text}");
+    }
+    let plain = get(&one, "kubectl/v1.36.0").await;
+    assert!(!plain.contains('\n') && plain == get(&format!("{one}?pretty=false"), "curl/8.5.0").await);
+    let pretty = get(&format!("{one}?pretty=true"), "kubectl/v1.36.0").await;
+    assert_eq!(serde_json::from_str::<Value>(&pretty).unwrap(), serde_json::from_str::<Value>(&plain).unwrap());
+    assert!(
+        get(&format!("{CONFIG_MAPS}?watch=true&timeoutSeconds=1&pretty=true"), "curl/8.5.0").await.lines().count() == 1
+    );
+}
+
 #[tokio::test]
 async fn answers_can_be_yaml() {
     let api = Api::new().await;

@@ -51,5 +51,13 @@ async fn a_match_needs_a_version() {
         assert_eq!(code, 422);
         assert!(message.starts_with("ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: "), "{message}");
     }
-    assert_eq!(api.get(&format!("{CONFIG_MAPS}?resourceVersion=x")).await.code, 400);
+    for query in ["resourceVersion=x", "watch=true&resourceVersion=x"] {
+        let (code, _, message) = api.get(&format!("{CONFIG_MAPS}?{query}")).await.error();
+        assert_eq!(code, 400);
+        assert_eq!(
+            message,
+            "invalid resource version: resourceVersion: Invalid value: \"x\": strconv.ParseUint: parsing \"x\": invalid \
+             syntax"
+        );
+    }
 }

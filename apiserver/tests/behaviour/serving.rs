@@ -3,11 +3,13 @@
 use crate::api::{Api, CONFIG_MAPS, config_map};
 use bytes::Bytes;
 use http::Request;
-use http_body_util::{BodyExt, Full};
+use http_body::Frame;
+use http_body_util::{BodyExt, Full, StreamBody};
 use k8w_apiserver::identity::Connection;
 use k8w_apiserver::{Body, Peer, UserInfo};
 use std::io::Read;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tower::ServiceExt;
 
 #[tokio::test]
@@ -61,4 +63,23 @@ async fn clients_in_the_process_need_no_socket() {
     let request = Request::get(format!("{CONFIG_MAPS}/a")).body(Full::new(Bytes::new())).unwrap();
     let response = service.oneshot(request).await.unwrap();
     assert_eq!(response.status(), 200);
+}
+
+/// A client that has not finished sending may never look for the answer.
+#[tokio::test]
+async fn a_body_that_is_too_large_is_read_on_for_a_while() {
+    let api = Api::new().await;
+    for (megabytes, all) in [(8, true), (1_000, false)] {
+        let read = Arc::new(AtomicUsize::new(0));
+        let counted = read.clone();
+        let frame = move |_| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(&[b' '; 1 << 20])))
+        };
+        let body = Body::stream(StreamBody::new(futures::stream::iter((0..megabytes).map(frame))));
+        let request = Request::post(CONFIG_MAPS).header("content-type", "application/json").body(body).unwrap();
+        assert_eq!(api.send(request).await.code, 413);
+        let read = read.load(Ordering::Relaxed);
+        assert!(if all { read == megabytes } else { read < 100 }, "{read} of {megabytes}");
+    }
 }

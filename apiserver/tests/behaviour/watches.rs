@@ -68,6 +68,9 @@ async fn a_node_sees_its_own_pods() {
 async fn a_watch_ends_with_a_bookmark_that_says_how_far_it_got() {
     let api = Api::new().await;
     let mut watch = api.watch(&format!("{CONFIG_MAPS}?watch=true&allowWatchBookmarks=true&timeoutSeconds=1")).await;
+    // What there was comes first, as if the client had asked for it.
+    let first = watch.next().await.unwrap();
+    assert_eq!(first["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"], "true");
     let other = api.post("/api/v1/namespaces", &json!({"metadata": {"name": "other"}})).await.ok();
     let bookmark = watch.next().await.unwrap();
     assert_eq!((&bookmark["type"], &bookmark["object"]["kind"]), (&json!("BOOKMARK"), &json!("ConfigMap")));
@@ -138,4 +141,17 @@ async fn watches_can_be_tables() {
     let event: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
     assert_eq!((&event["type"], &event["object"]["kind"]), (&json!("ADDED"), &json!("Table")));
     assert_eq!(event["object"]["rows"][0]["cells"][0], "a");
+}
+
+/// The old paths that stand for `?watch=true`.
+#[tokio::test]
+async fn an_old_path_can_watch_one_object() {
+    let api = Api::new().await;
+    api.config_map("a", "1").await;
+    let mut watch = api.watch("/api/v1/watch/namespaces/default/configmaps/b?timeoutSeconds=1").await;
+    api.config_map("b", "1").await;
+    watch.expect(&[("ADDED", "b")]).await;
+    assert_eq!(watch.next().await, None);
+    let path = "/api/v1/watch/namespaces/default/configmaps/b?fieldSelector=metadata.name%3Da";
+    assert_eq!(api.get(path).await.code, 400);
 }

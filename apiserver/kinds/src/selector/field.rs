@@ -46,6 +46,11 @@ impl FieldSelector {
         Ok(FieldSelector { terms })
     }
 
+    /// Those whose `field` has this value.
+    pub fn of_value(field: &str, value: &str) -> FieldSelector {
+        FieldSelector { terms: vec![FieldTerm { field: field.to_owned(), value: value.to_owned(), equal: true }] }
+    }
+
     /// Refuses fields that the kind cannot be selected by.
     ///
     /// # Errors

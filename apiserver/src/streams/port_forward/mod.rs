@@ -37,7 +37,7 @@ pub fn serve(server: Arc<ApiServer>, call: Call) -> BoxFuture<'static, Answer> {
 
 async fn answer(server: Arc<ApiServer>, mut call: Call) -> Answer {
     if !matches!(call.parts.method.as_str(), "GET" | "POST") {
-        return Err(Status::method_not_allowed("", "pods", call.info.verb));
+        return Err(Status::no_such_method());
     }
     target::authorize_create(&server, &call)?;
     let ports = websocket::ports(&call.query);

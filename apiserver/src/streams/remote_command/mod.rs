@@ -35,7 +35,7 @@ pub fn serve_attach(server: Arc<ApiServer>, call: Call) -> BoxFuture<'static, An
 
 async fn serve(server: Arc<ApiServer>, mut call: Call, what: &'static str) -> Answer {
     if !matches!(call.parts.method.as_str(), "GET" | "POST") {
-        return Err(Status::method_not_allowed("", "pods", call.info.verb));
+        return Err(Status::no_such_method());
     }
     target::authorize_create(&server, &call)?;
     let options = Options::read(&call.query);

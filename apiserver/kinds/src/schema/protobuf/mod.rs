@@ -111,12 +111,25 @@ pub fn envelope(api_version: &str, kind: &str, message: &[u8]) -> Vec<u8> {
 
 /// The message of any kind's list, of its `metadata` and its objects' own messages.
 pub fn list<'m>(metadata: &Value, items: impl Iterator<Item = &'m [u8]> + Clone) -> Vec<u8> {
+    list_with((1, 2), metadata, items)
+}
+
+/// The same as `meta.k8s.io/v1beta1` PartialObjectMetadataList, which numbers its fields the other way round.
+pub fn list_v1beta1<'m>(metadata: &Value, items: impl Iterator<Item = &'m [u8]> + Clone) -> Vec<u8> {
+    list_with((2, 1), metadata, items)
+}
+
+fn list_with<'m>(
+    (metadata_number, item_number): (u32, u32),
+    metadata: &Value,
+    items: impl Iterator<Item = &'m [u8]> + Clone,
+) -> Vec<u8> {
     const BYTES_AROUND_AN_ITEM: usize = 6;
     let size: usize = items.clone().map(|item| item.len() + BYTES_AROUND_AN_ITEM).sum();
     let mut out = Writer::with_capacity(size + 128);
     let metadata = Schema::builtin(LIST_META).and_then(|schema| encode(&schema, metadata));
-    out.bytes(1, &metadata.unwrap_or_default());
-    items.for_each(|item| out.bytes(2, item));
+    out.bytes(metadata_number, &metadata.unwrap_or_default());
+    items.for_each(|item| out.bytes(item_number, item));
     out.into_bytes()
 }
 
