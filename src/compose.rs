@@ -14,10 +14,12 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use async_trait::async_trait;
 use ipnet::Ipv4Net;
-use k8w_apiserver::pki::Pki;
+use k8w_apiserver::pki::{Pki, TokenKey};
 use k8w_apiserver::plugins::{ConnectError, NodeConnector};
 use k8w_apiserver::{ApiServer, UserInfo};
 use k8w_controllers::config::IngressAddress;
+use k8w_controllers::core::service_account_token::TokenSigner;
+use k8w_kinds::core::service_account_token::SecretClaims;
 use k8w_networking::{Network, ingress};
 use k8w_runtime::agent::Node;
 use k8w_runtime::image::LocalImages;
@@ -231,8 +233,19 @@ fn controllers_config(config: &ClusterConfig, pki: &Pki) -> k8w_controllers::Con
     k8w_controllers::Config {
         identity: config.node_name.clone(),
         root_ca_pem: pki.ca_pem().to_owned(),
+        token_signer: Some(Arc::new(Signer(pki.token_key().clone()))),
         ingress_addresses: vec![IngressAddress::Ip(config.address())],
         ..k8w_controllers::Config::default()
+    }
+}
+
+/// Lets the controllers sign tokens with the key that the API server verifies them with.
+#[derive(Debug)]
+struct Signer(Arc<TokenKey>);
+
+impl TokenSigner for Signer {
+    fn sign(&self, claims: &SecretClaims) -> Result<String, String> {
+        self.0.sign(claims).map_err(|error| error.to_string())
     }
 }
 

@@ -47,8 +47,9 @@ impl ApiServer {
         peer: Peer,
     ) -> Answer {
         let user = self.authenticate(&parts, &peer).await?;
-        let user = impersonate(user, &parts.headers, |user, info| self.authorize(user, info))?;
-        self.authorize(&user, &info)?;
+        let may = |user: &UserInfo, verb: &str, info: &RequestInfo| self.authorize(user, verb, info);
+        let user = impersonate(user, &parts.headers, &info, may)?;
+        self.authorize(&user, info.verb, &info)?;
         let long_running = is_long_running(&info);
         let special = if info.is_resource_request {
             routes::for_resource(&info.group, &info.resource, &info.subresource)
@@ -104,17 +105,17 @@ impl ApiServer {
     }
 
     /// The first authorizer with an opinion decides; without one the answer is no.
-    pub fn authorize(&self, user: &UserInfo, info: &RequestInfo) -> Result<(), Status> {
-        let attributes = Attributes { user, verb: info.verb, info };
+    pub fn authorize(&self, user: &UserInfo, verb: &str, info: &RequestInfo) -> Result<(), Status> {
+        let attributes = Attributes { user, verb, info };
         match authz::decide(&self.plugins.authorizers, &attributes) {
             Decision::Allow => Ok(()),
-            Decision::NoOpinion(reason) | Decision::Deny(reason) => Err(forbidden(user, info, &reason)),
+            Decision::NoOpinion(reason) | Decision::Deny(reason) => Err(forbidden(user, verb, info, &reason)),
         }
     }
 }
 
 /// `pods is forbidden: User "x" cannot list resource "pods" in API group "" in the namespace "default"`.
-fn forbidden(user: &UserInfo, info: &RequestInfo, reason: &str) -> Status {
+pub(crate) fn forbidden(user: &UserInfo, verb: &str, info: &RequestInfo, reason: &str) -> Status {
     let name = &user.name;
     let mut why = if info.is_resource_request {
         let resource = match info.subresource.as_str() {
@@ -125,9 +126,9 @@ fn forbidden(user: &UserInfo, info: &RequestInfo, reason: &str) -> Status {
             "" => "at the cluster scope".to_string(),
             namespace => format!("in the namespace {namespace:?}"),
         };
-        format!("User {name:?} cannot {} resource {resource:?} in API group {:?} {scope}", info.verb, info.group)
+        format!("User {name:?} cannot {verb} resource {resource:?} in API group {:?} {scope}", info.group)
     } else {
-        format!("User {name:?} cannot {} path {:?}", info.verb, info.path)
+        format!("User {name:?} cannot {verb} path {:?}", info.path)
     };
     // What clients sent must not look like HTML.
     why = why.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");

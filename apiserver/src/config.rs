@@ -19,6 +19,8 @@ pub struct Config {
     pub advertise: SocketAddr,
     /// Signs and verifies service-account tokens; without it there are none.
     pub token_key: Option<Arc<TokenKey>>,
+    /// The PEM bundle that client certificates are verified against, for servers that extend the API.
+    pub client_ca_pem: Option<String>,
     /// Users with fixed tokens.
     pub token_file: Option<Arc<TokenFile>>,
     /// Common names of the proxies in front that say who the user is (`X-Remote-User`); their certificates are the
@@ -36,6 +38,7 @@ impl Default for Config {
             cluster_domain: "cluster.local".into(),
             advertise: SocketAddr::from((Ipv4Addr::LOCALHOST, 6443)),
             token_key: None,
+            client_ca_pem: None,
             token_file: None,
             request_header_names: Vec::new(),
             pod_security: pod_security::Settings::default(),

@@ -114,6 +114,7 @@ impl ApiServer {
             node_connector: ArcSwapOption::empty(),
         });
         crd::start(&server);
+        authn::service_account::tracking::start(&server);
         server
     }
 

@@ -1,8 +1,10 @@
 //! Everything that is chosen from outside.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::core::service_account_token::TokenSigner;
 use crate::scheduler::Profile;
 
 /// Where an Ingress of our class can be reached; copied to `status.loadBalancer.ingress`.
@@ -19,6 +21,8 @@ pub struct Config {
     pub identity: String,
     /// PEM bundle published as `ca.crt` in every namespace's `kube-root-ca.crt`; empty publishes nothing.
     pub root_ca_pem: String,
+    /// Signs the tokens of service accounts that Secrets hold; without it such Secrets stay empty.
+    pub token_signer: Option<Arc<dyn TokenSigner>>,
     /// `spec.controller` of the IngressClasses whose Ingresses get `ingress_addresses` as their status.
     pub ingress_controller: String,
     pub ingress_addresses: Vec<IngressAddress>,
@@ -41,6 +45,7 @@ impl Default for Config {
         Self {
             identity: "k8w".into(),
             root_ca_pem: String::new(),
+            token_signer: None,
             ingress_controller: "k8w.dev/ingress".into(),
             ingress_addresses: Vec::new(),
             scheduler_profiles: vec![Profile::default()],

@@ -265,11 +265,15 @@ impl Api for KubeApi {
                 self.send("PUT", item(resource, key, subresource), JSON, object.clone()).await.map(Answer::Object)
             }
             Step::Patch { target, subresource, kind, patch, .. } => {
+                let mut path = item(&target.resource, &target.key, subresource);
                 let media = match kind {
                     PatchKind::Merge => "application/merge-patch+json",
                     PatchKind::Strategic => "application/strategic-merge-patch+json",
+                    PatchKind::Apply { manager } => {
+                        path.push_str(&format!("?fieldManager={manager}&force=true"));
+                        "application/apply-patch+yaml"
+                    }
                 };
-                let path = item(&target.resource, &target.key, subresource);
                 self.send("PATCH", path, media, with_preconditions(patch.clone(), target)).await.map(Answer::Object)
             }
             Step::Delete { target, propagation, grace_seconds, .. } => {

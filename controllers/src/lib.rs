@@ -25,6 +25,7 @@ mod pods;
 pub mod policy;
 mod quantity;
 mod ranking;
+pub mod rbac;
 pub mod resource;
 pub mod scheduler;
 mod selector;
@@ -75,6 +76,11 @@ pub fn controllers(config: &Config) -> Vec<Box<dyn Controller>> {
         Box::new(core::endpoints::EndpointsOfServices),
         Box::new(core::namespace::Namespaces),
         Box::new(core::service_account::ServiceAccounts),
+        Box::new(core::service_account_token::ServiceAccountTokens::new(
+            &config.root_ca_pem,
+            config.token_signer.clone(),
+        )),
+        Box::new(rbac::cluster_role_aggregation::ClusterRoleAggregation),
         Box::new(core::resource_quota::ResourceQuotas::default()),
         Box::new(core::root_ca::RootCas::new(&config.root_ca_pem)),
         Box::new(core::node_lifecycle::NodeLifecycle::new(config.node_monitor_grace)),

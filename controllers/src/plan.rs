@@ -41,6 +41,8 @@ pub enum PatchKind {
     Merge,
     /// Lists merge by key, as the built-in types declare.
     Strategic,
+    /// Server-side apply that takes over what others own.
+    Apply { manager: &'static str },
 }
 
 /// One write, or one question that must be answered with yes for the plan to go on.

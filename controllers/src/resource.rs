@@ -42,6 +42,7 @@ pub static NODES: Resource = cluster("", "v1", "nodes", "Node");
 pub static NAMESPACES: Resource = cluster("", "v1", "namespaces", "Namespace");
 pub static SERVICES: Resource = namespaced("", "v1", "services", "Service");
 pub static SERVICE_ACCOUNTS: Resource = namespaced("", "v1", "serviceaccounts", "ServiceAccount");
+pub static SECRETS: Resource = namespaced("", "v1", "secrets", "Secret");
 pub static CONFIG_MAPS: Resource = namespaced("", "v1", "configmaps", "ConfigMap");
 pub static EVENTS: Resource = namespaced("", "v1", "events", "Event");
 pub static REPLICATION_CONTROLLERS: Resource = namespaced("", "v1", "replicationcontrollers", "ReplicationController");

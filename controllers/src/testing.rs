@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::execute::Outcome;
 use crate::plan::{NoteType, Plan, Step, Target};
 use crate::resource::{self, Resource};
-use crate::world::{Change, Delta, Object, WATCHED, World};
+use crate::world::{Change, Delta, Object, WATCHED, World, watches};
 
 /// For a Service that selects `app: web`: a pod that is ready, one that starts, one that leaves, one that has ended, and one
 /// of another app.
@@ -69,9 +69,10 @@ pub fn world(yaml: &str) -> (World, Vec<Delta>) {
     let objects = objects(yaml);
     let resources: Vec<Resource> = WATCHED.iter().map(|(resource, _)| (*resource).clone()).collect();
     world.apply(Change::Discovered(resources));
-    for (resource, _) in WATCHED {
-        let objects = objects.iter().filter(|o| o.resource() == *resource).cloned().collect();
-        deltas.extend(world.apply(Change::Relisted { resource: (*resource).clone(), bare: false, objects, at: 1_000 }));
+    for (resource, part) in watches() {
+        let listed = objects.iter().filter(|o| o.resource() == resource && part.is_none_or(|part| part.holds(o)));
+        let (resource, objects) = (resource.clone(), listed.cloned().collect());
+        deltas.extend(world.apply(Change::Relisted { resource, bare: false, part, objects, at: 1_000 }));
     }
     (world, deltas)
 }

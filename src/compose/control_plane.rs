@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{CONTROLLERS, MASTERS, client, ended, first_address, listen};
+use super::{CONTROLLERS, MASTERS, Signer, client, ended, first_address, listen};
 
 /// What is chosen from outside for every control plane.
 #[derive(Clone)]
@@ -62,6 +62,7 @@ impl ControlPlaneConfig {
             cluster_domain: self.cluster_domain.clone(),
             advertise: listener.local_addr()?,
             token_key: Some(pki.token_key().clone()),
+            client_ca_pem: Some(pki.ca_pem().to_owned()),
             ..k8w_apiserver::Config::default()
         };
         let api = ApiServer::start(config, datastore).await.context("cannot start the API server")?;
@@ -117,6 +118,7 @@ impl ControlPlane {
         let controllers = k8w_controllers::Config {
             identity: identity.to_owned(),
             root_ca_pem: pki.ca_pem().to_owned(),
+            token_signer: Some(Arc::new(Signer(pki.token_key().clone()))),
             ..k8w_controllers::Config::default()
         };
         let (identity, stop) = (identity.to_owned(), shutdown.clone());

@@ -17,8 +17,8 @@ use crate::watch_cache::WatchCache;
 use rbac::Rbac;
 
 /// The group of all nodes, and what their names begin with.
-const NODES_GROUP: &str = "system:nodes";
-const NODE_PREFIX: &str = "system:node:";
+pub(crate) const NODES_GROUP: &str = "system:nodes";
+pub(crate) const NODE_PREFIX: &str = "system:node:";
 
 /// The authorizers of a cluster, in order.
 pub fn all(cache: &WatchCache, rbac: &Arc<Rbac>) -> Vec<Arc<dyn Authorizer>> {

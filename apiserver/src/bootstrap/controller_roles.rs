@@ -83,6 +83,15 @@ pub const ROLES: &[(&str, &[Grant])] = &[
         ],
     ),
     (
+        "device-taint-eviction-controller",
+        &[
+            On("delete get list watch", "", "pods"),
+            On("patch update", "", "pods/status"),
+            On(READ, "resource.k8s.io", "deviceclasses devicetaintrules resourceclaims resourceslices"),
+            Events,
+        ],
+    ),
+    (
         "disruption-controller",
         &[
             On(READ, "apps", "deployments replicasets statefulsets"),
@@ -239,6 +248,14 @@ pub const ROLES: &[(&str, &[Grant])] = &[
     ("resourcequota-controller", &[On(LIST_WATCH, "*", "*"), On("update", "", "resourcequotas/status"), Events]),
     ("root-ca-cert-publisher", &[On("create update", "", "configmaps"), Events]),
     ("route-controller", &[On(LIST_WATCH, "", "nodes"), On("patch", "", "nodes/status"), Events]),
+    (
+        "selinux-warning-controller",
+        &[
+            On(READ, "", "persistentvolumeclaims persistentvolumes pods"),
+            On(READ, "storage.k8s.io", "csidrivers"),
+            Events,
+        ],
+    ),
     ("service-account-controller", &[On("create", "", "serviceaccounts"), Events]),
     (
         "service-cidrs-controller",

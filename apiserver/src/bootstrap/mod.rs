@@ -5,6 +5,7 @@
 
 mod controller_roles;
 mod flow_control;
+mod namespace_roles;
 mod objects;
 mod plan;
 mod roles;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use futures::{StreamExt, TryStreamExt, stream};
 use http::{Method, Request};
 use http_body_util::BodyExt;
+use jiff::Timestamp;
 use k8w_kinds::KindDef;
 use k8w_kinds::object::text;
 use serde_json::Value;
@@ -50,9 +52,13 @@ pub async fn reconcile(server: &Arc<ApiServer>) -> Result<(), BootstrapError> {
     if !config.advertise.ip().is_loopback() {
         cluster.push((objects::kubernetes_endpoints(config.advertise), Keep::Fields));
     }
+    cluster.push((objects::token_tracking(Timestamp::now()), Keep::Present));
+    cluster.extend(objects::authentication(config).map(|map| (map, Keep::Fields)));
     let classes = objects::classes().into_iter().map(|object| (object, Keep::Present));
-    let roles = roles::cluster_roles().into_iter().map(|role| (role, Keep::Rules));
-    let bindings = roles::cluster_role_bindings().into_iter().map(|binding| (binding, Keep::Subjects));
+    let roles = roles::cluster_roles().into_iter().chain(namespace_roles::roles());
+    let roles = roles.map(|role| (role, Keep::Rules));
+    let bindings = roles::cluster_role_bindings().into_iter().chain(namespace_roles::role_bindings());
+    let bindings = bindings.map(|binding| (binding, Keep::Subjects));
     let services = api_services::built_in().into_iter().map(|service| (service, Keep::Present));
     let cluster = cluster.into_iter().chain(services).chain(flow_control::objects());
     write_all(server, cluster.chain(classes).chain(roles).chain(bindings)).await

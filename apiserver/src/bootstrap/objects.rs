@@ -2,6 +2,8 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
+use jiff::Timestamp;
+use k8w_kinds::core::service_account_token::{DAY_FORMAT, TRACKING};
 use serde_json::{Value, json};
 
 use crate::config::Config;
@@ -42,6 +44,32 @@ pub fn kubernetes_endpoints(advertise: SocketAddr) -> Value {
         "endpoints": [{"addresses": [advertise.ip()], "conditions": {"ready": true}}],
         "ports": [{"name": "https", "protocol": "TCP", "port": advertise.port()}],
     })
+}
+
+/// Since when Secrets say when their tokens were last used.
+pub fn token_tracking(now: Timestamp) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": TRACKING, "namespace": "kube-system"},
+        "data": {"since": now.strftime(DAY_FORMAT).to_string()},
+    })
+}
+
+/// What servers that extend the API need to know clients by ("Configure the Aggregation Layer" in the Kubernetes
+/// documentation); `None` when clients have no certificates.
+pub fn authentication(config: &Config) -> Option<Value> {
+    let ca_pem = config.client_ca_pem.as_deref()?;
+    let mut data = json!({"client-ca-file": ca_pem});
+    if !config.request_header_names.is_empty() {
+        let list = |names: &[&str]| Value::from(json!(names).to_string());
+        data["requestheader-client-ca-file"] = ca_pem.into();
+        data["requestheader-allowed-names"] = json!(config.request_header_names).to_string().into();
+        data["requestheader-username-headers"] = list(&["X-Remote-User"]);
+        data["requestheader-uid-headers"] = list(&["X-Remote-Uid"]);
+        data["requestheader-group-headers"] = list(&["X-Remote-Group"]);
+        data["requestheader-extra-headers-prefix"] = list(&["X-Remote-Extra-"]);
+    }
+    let metadata = json!({"name": "extension-apiserver-authentication", "namespace": "kube-system"});
+    Some(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}))
 }
 
 /// Classes that k8w itself implements, and Kubernetes' two built-in priorities.

@@ -35,6 +35,11 @@ pub fn plan(desired: &Value, live: Option<Value>, keep: Keep) -> Option<Write> {
     match keep {
         Keep::Present => {}
         Keep::Rules | Keep::Subjects if live["metadata"]["annotations"][AUTOUPDATE] == "false" => {}
+        // The rules of a sum are those of its parts, which the controllers add up.
+        Keep::Rules if desired.get("aggregationRule").is_some() => {
+            live["aggregationRule"] = desired["aggregationRule"].clone();
+            merge(&mut live["metadata"], &desired["metadata"]);
+        }
         Keep::Rules => {
             let mut rules = rules_of(&live);
             rules.extend(uncovered(&rules, &Vec::<Rule>::deserialize(&desired["rules"]).unwrap_or_default()));
@@ -42,9 +47,6 @@ pub fn plan(desired: &Value, live: Option<Value>, keep: Keep) -> Option<Write> {
                 live["rules"] = serde_json::to_value(rules).unwrap_or_default();
             }
             merge(&mut live["metadata"], &desired["metadata"]);
-            if let Some(rule) = desired.get("aggregationRule") {
-                live["aggregationRule"] = rule.clone();
-            }
         }
         Keep::Subjects => {
             let subjects = live["subjects"].as_array().cloned().unwrap_or_default();
@@ -113,6 +115,17 @@ mod tests {
         let mut own = live;
         own["metadata"]["annotations"] = json!({AUTOUPDATE: "false"});
         assert_eq!(plan(&desired, Some(own), Keep::Rules), None);
+    }
+
+    #[test]
+    fn the_rules_of_an_aggregated_role_are_left_alone() {
+        let rule = json!({"clusterRoleSelectors": [{"matchLabels": {"a": "b"}}]});
+        let desired = json!({"metadata": {"name": "a"}, "aggregationRule": rule, "rules": [{"verbs": ["get"]}]});
+        let live = json!({"metadata": {"name": "a"}, "aggregationRule": rule, "rules": []});
+        assert_eq!(plan(&desired, Some(live.clone()), Keep::Rules), None);
+        let mut changed = live.clone();
+        changed["aggregationRule"] = json!({"clusterRoleSelectors": []});
+        assert_eq!(plan(&desired, Some(changed), Keep::Rules), Some(Write::Replace(live)));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use serde_json::{Value, json};
 
 use super::controller_roles;
+use crate::authz::rbac::GROUP;
 use crate::authz::rbac::rule::Rule;
 
 use Grant::{Events, Named, On, Urls};
@@ -35,7 +36,7 @@ struct Role {
     /// The aggregated role that this one is a part of: `admin`, `edit`, `view` or nothing.
     part_of: &'static str,
     grants: &'static [Grant],
-    /// Users and groups; a group is written `group:name`.
+    /// Users, groups and service accounts, as [`subject`] reads them.
     subjects: &'static [&'static str],
 }
 
@@ -48,8 +49,9 @@ const fn part(name: &'static str, part_of: &'static str, grants: &'static [Grant
 }
 
 /// Roles that collect the rules of their parts, and of every user's own role labelled like them. Each contains the next.
+/// The parts stand in the order in which the controller that sums them up takes them.
 const AGGREGATED: &[(&str, &[&str])] =
-    &[("admin", &["admin", "edit", "view"]), ("edit", &["edit", "view"]), ("view", &["view"])];
+    &[("admin", &["edit", "view", "admin"]), ("edit", &["edit", "view"]), ("view", &["view"])];
 
 const ROLES: &[Role] = &[
     role("cluster-admin", &["group:system:masters"], &[On("*", "*", "*"), Urls("*", "*")]),
@@ -183,6 +185,7 @@ const ROLES: &[Role] = &[
     role("system:certificates.k8s.io:kubelet-serving-approver", &[], KUBELET_SERVING),
     role("system:certificates.k8s.io:legacy-unknown-approver", &[], LEGACY_UNKNOWN),
     role("system:kube-controller-manager", &["system:kube-controller-manager"], CONTROLLERS),
+    role("system:kube-aggregator", &[], &[On(READ, "", "endpoints services")]),
 ];
 
 /// Deciding about certificates of one signer.
@@ -219,9 +222,16 @@ const EDIT: &[Grant] = &[
     ),
     On(WRITE, "autoscaling", "horizontalpodautoscalers"),
     On(WRITE, "batch", "cronjobs jobs"),
+    On(
+        WRITE,
+        "extensions",
+        "daemonsets deployments deployments/rollback deployments/scale ingresses networkpolicies replicasets \
+         replicasets/scale replicationcontrollers/scale",
+    ),
     On(WRITE, "policy", "poddisruptionbudgets"),
     On(WRITE, "networking.k8s.io", "ingresses networkpolicies"),
     On(READ_WRITE, "coordination.k8s.io", "leases"),
+    On(WRITE, "resource.k8s.io", "resourceclaims resourceclaimtemplates"),
 ];
 
 const VIEW: &[Grant] = &[
@@ -247,8 +257,15 @@ const VIEW: &[Grant] = &[
     ),
     On(READ, "autoscaling", "horizontalpodautoscalers horizontalpodautoscalers/status"),
     On(READ, "batch", "cronjobs cronjobs/status jobs jobs/status"),
+    On(
+        READ,
+        "extensions",
+        "daemonsets daemonsets/status deployments deployments/scale deployments/status ingresses ingresses/status \
+         networkpolicies replicasets replicasets/scale replicasets/status replicationcontrollers/scale",
+    ),
     On(READ, "policy", "poddisruptionbudgets poddisruptionbudgets/status"),
     On(READ, "networking.k8s.io", "ingresses ingresses/status networkpolicies"),
+    On(READ, "resource.k8s.io", "resourceclaims resourceclaims/status resourceclaimtemplates"),
 ];
 
 const NODE: &[Grant] = &[
@@ -296,6 +313,9 @@ const SCHEDULER: &[Grant] = &[
     On(READ, "storage.k8s.io", "csidrivers csinodes csistoragecapacities storageclasses volumeattachments"),
     On("create", "authentication.k8s.io", "tokenreviews"),
     On("create", "authorization.k8s.io", "subjectaccessreviews"),
+    On(READ, "resource.k8s.io", "deviceclasses resourceslices"),
+    On("get list patch update watch", "resource.k8s.io", "resourceclaims resourceclaims/status"),
+    On("update", "", "pods/finalizers"),
 ];
 
 /// k8w's controllers share one identity. Reading is unlimited, because the garbage collector follows owners of any kind,
@@ -320,7 +340,7 @@ const CONTROLLERS: &[Grant] = &[
 ];
 
 impl Grant {
-    fn rule(&self) -> Rule {
+    pub(super) fn rule(&self) -> Rule {
         let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         let on = |verbs, group: &str, resources| Rule {
             verbs: words(verbs),
@@ -380,8 +400,10 @@ pub fn cluster_roles() -> Vec<Value> {
 pub fn cluster_role_bindings() -> Vec<Value> {
     let bound = ROLES.iter().filter(|role| !role.subjects.is_empty() || role.name == "system:node").map(binding);
     let controllers = controller_roles::ROLES.iter().map(|(name, _)| {
-        let account = json!({"kind": "ServiceAccount", "name": name, "namespace": "kube-system"});
-        cluster_role_binding(&format!("{}{name}", controller_roles::PREFIX), vec![account])
+        cluster_role_binding(
+            &format!("{}{name}", controller_roles::PREFIX),
+            vec![subject(&&*format!("account:{name}"))],
+        )
     });
     bound.chain(controllers).collect()
 }
@@ -390,7 +412,8 @@ fn aggregation_label(name: &str) -> String {
     format!("rbac.authorization.k8s.io/aggregate-to-{name}")
 }
 
-fn metadata(name: &str) -> Value {
+/// The metadata of what we look after.
+pub(super) fn metadata(name: &str) -> Value {
     json!({"name": name, "labels": {LABEL: LABEL_VALUE}, "annotations": {AUTOUPDATE: "true"}})
 }
 
@@ -398,14 +421,16 @@ fn cluster_role(name: &str, rules: &[Rule]) -> Value {
     json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": metadata(name), "rules": rules})
 }
 
+/// A subject of a binding: `group:<name>`, `account:<name>` (of `kube-system`), or the name of a user.
+pub(super) fn subject(text: &&str) -> Value {
+    match text.split_once(':') {
+        Some(("group", name)) => json!({"apiGroup": GROUP, "kind": "Group", "name": name}),
+        Some(("account", name)) => json!({"kind": "ServiceAccount", "name": name, "namespace": "kube-system"}),
+        _ => json!({"apiGroup": GROUP, "kind": "User", "name": text}),
+    }
+}
+
 fn binding(role: &Role) -> Value {
-    let subject = |subject: &&str| {
-        let (kind, name) = match subject.strip_prefix("group:") {
-            Some(group) => ("Group", group),
-            None => ("User", *subject),
-        };
-        json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name})
-    };
     cluster_role_binding(role.name, role.subjects.iter().map(subject).collect())
 }
 
@@ -413,7 +438,7 @@ fn binding(role: &Role) -> Value {
 fn cluster_role_binding(role: &str, subjects: Vec<Value>) -> Value {
     let mut object = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
         "metadata": metadata(role),
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role}});
+        "roleRef": {"apiGroup": GROUP, "kind": "ClusterRole", "name": role}});
     if !subjects.is_empty() {
         object["subjects"] = subjects.into();
     }

@@ -41,12 +41,7 @@ pub fn node(pod: &Value) -> Result<&str, Status> {
 /// # Errors
 /// 403.
 pub fn authorize_create(server: &ApiServer, call: &Call) -> Result<(), Status> {
-    if call.info.verb == "create" {
-        return Ok(());
-    }
-    let mut info = call.info.clone();
-    info.verb = "create";
-    server.authorize(&call.user, &info)
+    if call.info.verb == "create" { Ok(()) } else { server.authorize(&call.user, "create", &call.info) }
 }
 
 /// Lets admission have its say about a connection; `options` is the object that the query stands for.

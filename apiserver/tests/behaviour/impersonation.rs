@@ -40,7 +40,8 @@ async fn others_may_be_whom_a_rule_names() {
     assert_eq!(code, 403);
     assert_eq!(
         message,
-        "users \"admin\" is forbidden: User \"joe\" cannot impersonate resource \"users\" in API group \"\" at the cluster scope"
+        "selfsubjectreviews.authentication.k8s.io is forbidden: User \"joe\" cannot impersonate-on:user-info:create resource \
+         \"selfsubjectreviews\" in API group \"authentication.k8s.io\" at the cluster scope"
     );
     let with_group = [("Impersonate-User", "jane"), ("Impersonate-Group", "system:masters")];
     assert_eq!(whoami(&cluster, joe(), &with_group).await.error().0, 403);
@@ -65,4 +66,32 @@ async fn whoever_is_impersonated_counts_in_authorization() {
         .ok();
     assert_eq!(review["status"], json!({"allowed": false}));
     assert_eq!(review["spec"]["resourceAttributes"]["verb"], Value::from("list"));
+}
+
+/// Constrained impersonation (KEP-5284).
+#[tokio::test]
+async fn somebody_may_be_impersonated_for_one_purpose_alone() {
+    let cluster = Cluster::new().await;
+    let rules = json!([
+        {"verbs": ["impersonate:user-info"], "apiGroups": ["authentication.k8s.io"], "resources": ["users"],
+            "resourceNames": ["jane"]},
+        {"verbs": ["impersonate-on:user-info:list"], "apiGroups": [""], "resources": ["pods"]},
+    ]);
+    cluster.grant("joe", rules).await;
+    cluster.grant("jane", json!([{"verbs": ["list"], "apiGroups": [""], "resources": ["pods", "secrets"]}])).await;
+    let list = async |user: &str, resource: &str| {
+        let path = format!("/api/v1/namespaces/default/{resource}");
+        cluster.send(As::User("joe", &[]), "GET", &path, &[("Impersonate-User", user)], Body::Empty).await
+    };
+    assert_eq!(list("jane", "pods").await.code, 200);
+    assert_eq!(
+        list("jane", "secrets").await.error().2,
+        "secrets is forbidden: User \"joe\" cannot impersonate-on:user-info:list resource \"secrets\" in API group \"\" in \
+         the namespace \"default\""
+    );
+    assert_eq!(
+        list("jim", "pods").await.error().2,
+        "users.authentication.k8s.io \"jim\" is forbidden: User \"joe\" cannot impersonate:user-info resource \"users\" in \
+         API group \"authentication.k8s.io\" at the cluster scope"
+    );
 }

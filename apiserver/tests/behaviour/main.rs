@@ -40,6 +40,7 @@ mod resource_versions;
 mod scale;
 mod selectors;
 mod server_side_apply;
+mod service_account_secrets;
 mod service_account_tokens;
 mod service_addresses;
 mod serving;

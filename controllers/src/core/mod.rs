@@ -9,6 +9,7 @@ pub mod replication_controller;
 pub mod resource_quota;
 pub mod root_ca;
 pub mod service_account;
+pub mod service_account_token;
 pub mod taint_eviction;
 #[cfg(test)]
 mod tests;

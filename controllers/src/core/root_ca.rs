@@ -10,7 +10,8 @@ use crate::pods::is_deleting;
 use crate::resource::{CONFIG_MAPS, Key};
 use crate::world::{Delta, Object, World};
 
-const NAME: &str = "kube-root-ca.crt";
+/// What the ConfigMap is called in every namespace.
+pub const NAME: &str = "kube-root-ca.crt";
 const DESCRIPTION: &str = "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints \
                            such as the internal service IP or kubernetes.default.svc. No other usage is guaranteed \
                            across distributions of Kubernetes clusters.";
@@ -46,7 +47,7 @@ impl Controller for RootCas {
             return plan;
         }
         let wanted = BTreeMap::from([("ca.crt".to_owned(), self.pem.clone())]);
-        match world.root_cas.get(&key.name, NAME) {
+        match world.config_maps.get(&key.name, NAME) {
             Some(map) if map.data.as_ref() == Some(&wanted) => {}
             Some(map) => {
                 let map = ConfigMap { data: Some(wanted), binary_data: None, ..(**map).clone() };

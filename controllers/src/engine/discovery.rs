@@ -57,7 +57,7 @@ impl Discovery {
             client: self.client.clone(),
             resource: Arc::new(resource.clone()),
             bare: true,
-            name: None,
+            part: None,
             changes: self.changes.clone(),
         };
         AbortOnDrop(tokio::spawn(informer.run()).abort_handle())
@@ -102,7 +102,7 @@ fn collect(
 
 /// Events own nothing and are owned by nothing, and there are many of them.
 fn needs_metadata_informer(resource: &Resource) -> bool {
-    let typed = WATCHED.iter().any(|(watched, name)| name.is_none() && watched.same_objects(resource));
+    let typed = WATCHED.iter().any(|(watched, parts)| parts.is_empty() && watched.same_objects(resource));
     !typed && resource.plural != resource::EVENTS.plural
 }
 

@@ -15,7 +15,7 @@ use super::{Engine, Next, Work};
 use crate::core::events::Recorder;
 use crate::execute::{Api, Executed, KubeApi, execute};
 use crate::time;
-use crate::world::{Change, Object, WATCHED};
+use crate::world::{Change, Object, watches};
 
 /// Changes that wait for the engine; informers wait when it is full.
 const MAX_WAITING_CHANGES: usize = 4096;
@@ -38,9 +38,9 @@ pub async fn drive(
     let (recorder, recording) = Recorder::new(api.clone(), identity);
     let bell = Arc::new(Notify::new());
 
-    for &(resource, name) in WATCHED {
+    for (resource, part) in watches() {
         let resource = Arc::new(resource.clone());
-        let informer = Informer { client: client.clone(), resource, bare: false, name, changes: changes.clone() };
+        let informer = Informer { client: client.clone(), resource, bare: false, part, changes: changes.clone() };
         tasks.spawn(TaskKind::Informer, informer.run());
     }
     discovery::spawn(&mut tasks, Discovery { client, changes, bell: bell.clone() });

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
 use crate::resource::Resource;
-use crate::world::{Change, Object};
+use crate::world::{Change, Object, Part};
 
 const PAGE_OBJECTS: u32 = 500;
 const WATCH_SECONDS: u32 = 290;
@@ -26,8 +26,8 @@ pub struct Informer {
     pub resource: Arc<Resource>,
     /// Metadata only.
     pub bare: bool,
-    /// Only the objects of this name.
-    pub name: Option<&'static str>,
+    /// Only these objects.
+    pub part: Option<Part>,
     pub changes: mpsc::Sender<Change>,
 }
 
@@ -190,11 +190,11 @@ impl Informer {
     }
 
     fn relisted(&self, objects: Vec<Object>, at: u64) -> Change {
-        Change::Relisted { resource: (*self.resource).clone(), bare: self.bare, objects, at }
+        Change::Relisted { resource: (*self.resource).clone(), bare: self.bare, part: self.part, objects, at }
     }
 
     fn field_selector(&self) -> Option<String> {
-        self.name.map(|name| format!("metadata.name={name}"))
+        self.part.map(Part::field_selector)
     }
 
     fn decode(&self, object: &RawValue) -> Option<Object> {

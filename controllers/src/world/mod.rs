@@ -1,9 +1,10 @@
 //! Everything the reconcilers may look at: one store per kind, the graph of owners, and what discovery found.
 
 mod graph;
+mod part;
 mod store;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
@@ -11,7 +12,7 @@ use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController,
-    ResourceQuota, Service, ServiceAccount,
+    ResourceQuota, Secret, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
@@ -20,12 +21,15 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use k8s_openapi::api::storage::v1::{CSINode, StorageClass};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8w_kinds::core::service_account_token;
 use serde::{Deserialize, Deserializer};
 
 pub use graph::Graph;
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference as Owner;
+pub use part::Part;
 pub use store::{Effect, Meta, Store, controller_of, revision};
 
+use crate::core::root_ca;
 use crate::resource::{self, Key, Resource};
 
 /// An object of a kind nobody reads more of than its metadata.
@@ -50,8 +54,8 @@ pub enum Change {
     Watched(Object),
     /// The watch delivered a deletion with the last state.
     WatchedGone(Object),
-    /// A complete list of one resource at a revision; `bare` when it holds metadata only.
-    Relisted { resource: Resource, bare: bool, objects: Vec<Object>, at: u64 },
+    /// A complete list of one resource, or of a part of it, at a revision; `bare` when it holds metadata only.
+    Relisted { resource: Resource, bare: bool, part: Option<Part>, objects: Vec<Object>, at: u64 },
     /// One of our writes returned this state.
     Written(Object),
     /// One of our writes removed an object.
@@ -71,7 +75,7 @@ pub struct Delta {
 }
 
 macro_rules! world {
-    ($($(#[$doc:meta])* $field:ident: $kind:ident = $resource:ident $(named $name:literal)?;)*) => {
+    ($($(#[$doc:meta])* $field:ident: $kind:ident = $resource:ident $(of [$($part:expr),*])?;)*) => {
         /// An object of any kind, cheap to clone.
         #[derive(Clone, Debug)]
         pub enum Object {
@@ -85,12 +89,14 @@ macro_rules! world {
             /// Kinds without a store of their own, by resource: metadata only.
             pub others: BTreeMap<Resource, Store<Bare>>,
             pub graph: Graph,
+            /// Of which resources and parts the first list has been taken in.
+            listed: BTreeSet<(Resource, Option<Part>)>,
             /// Every resource that can be listed, watched and deleted.
             pub resources: Vec<Resource>,
         }
 
-        /// The kinds that have a typed store, each with the one object name that its watch is limited to.
-        pub static WATCHED: &[(&Resource, Option<&str>)] = &[$((&resource::$resource, world!(@name $($name)?)),)*];
+        /// The kinds that have a typed store, each with the parts that it is limited to; none is no limit.
+        pub static WATCHED: &[(&Resource, &[Part])] = &[$((&resource::$resource, &[$($($part),*)?]),)*];
 
         impl Object {
             pub fn meta(&self) -> &ObjectMeta {
@@ -125,17 +131,12 @@ macro_rules! world {
         })*
 
         impl World {
-            /// Whether every typed store holds its first list: before that, absence means nothing.
-            pub fn synced(&self) -> bool {
-                $(self.$field.synced())&&*
-            }
-
-            /// Every object of a namespace, of whatever kind. A kind of which only one name has a store is in `others`.
+            /// Every object of a namespace, of whatever kind. A kind of which only parts have a store is in `others`.
             pub fn in_namespace(&self, namespace: &str) -> Vec<Object> {
                 let mut found: Vec<Object> = Vec::new();
                 $({
-                    let limited_to: Option<&str> = world!(@name $($name)?);
-                    if limited_to.is_none() {
+                    let parts: &[Part] = &[$($($part),*)?];
+                    if parts.is_empty() {
                         found.extend(self.$field.in_namespace(namespace).cloned().map(Object::$kind));
                     }
                 })*
@@ -157,13 +158,10 @@ macro_rules! world {
                             deltas.extend(self.other(&o.resource).watched_gone(&o).and_then(delta(Object::Bare)));
                         }
                     },
+                    // A limited store must not take in what its watches would never delete again.
+                    Change::Written(object) if !is_watched(&object) => {}
                     Change::Written(object) => match object {
-                        $(Object::$kind(o) => {
-                            // A store limited to a name must not take in what its watch would never delete again.
-                            if world!(@name $($name)?).is_none_or(|name: &str| o.metadata.name.as_deref() == Some(name)) {
-                                deltas.extend(self.$field.written(o).and_then(delta(Object::$kind)));
-                            }
-                        })*
+                        $(Object::$kind(o) => deltas.extend(self.$field.written(o).and_then(delta(Object::$kind))),)*
                         Object::Bare(o) => deltas.extend(self.other(&o.resource).written(o).and_then(delta(Object::Bare))),
                     },
                     Change::Removed { resource, key, uid } => {
@@ -174,16 +172,18 @@ macro_rules! world {
                             deltas.extend(store.removed(&key, &uid).and_then(delta(Object::Bare)));
                         }
                     }
-                    Change::Relisted { resource, bare, objects, at } => {
+                    Change::Relisted { resource, bare, part, objects, at } => {
                         $(if !bare && resource == resource::$resource {
                             let objects = objects.into_iter().filter_map(|o| match o { Object::$kind(o) => Some(o), _ => None });
-                            let effects = self.$field.relisted(objects.collect(), at);
+                            let is_listed = |o: &Arc<$kind>| part.is_none_or(|part| part.holds(&Object::$kind(o.clone())));
+                            let effects = self.$field.relisted(objects.collect(), at, is_listed);
                             deltas.extend(effects.into_iter().filter_map(delta(Object::$kind)));
+                            self.listed.insert((resource, part));
                             self.graph.observe(&deltas);
                             return deltas;
                         })*
                         let objects = objects.into_iter().filter_map(|o| match o { Object::Bare(o) => Some(o), _ => None });
-                        let effects = self.other(&resource).relisted(objects.collect(), at);
+                        let effects = self.other(&resource).relisted(objects.collect(), at, |_| true);
                         deltas.extend(effects.into_iter().filter_map(delta(Object::Bare)));
                     }
                     Change::Discovered(resources) => self.resources = resources,
@@ -200,8 +200,6 @@ macro_rules! world {
             }
         }
     };
-    (@name) => { None };
-    (@name $name:literal) => { Some($name) };
 }
 
 world! {
@@ -210,8 +208,10 @@ world! {
     namespaces: Namespace = NAMESPACES;
     services: Service = SERVICES;
     service_accounts: ServiceAccount = SERVICE_ACCOUNTS;
-    /// Only the root CA bundles; the rest of the ConfigMaps is in `others`, without contents.
-    root_cas: ConfigMap = CONFIG_MAPS named "kube-root-ca.crt";
+    /// Only these; the rest of the ConfigMaps is in `others`, without contents.
+    config_maps: ConfigMap = CONFIG_MAPS of [Part::Named(root_ca::NAME)];
+    /// Only these; the rest of the Secrets is in `others`, without contents.
+    secrets: Secret = SECRETS of [Part::SecretType(service_account_token::SECRET_TYPE)];
     endpoints: Endpoints = ENDPOINTS;
     resource_quotas: ResourceQuota = RESOURCE_QUOTAS;
     replication_controllers: ReplicationController = REPLICATION_CONTROLLERS;
@@ -276,10 +276,29 @@ impl Object {
     }
 }
 
+/// Every list and watch that fills the typed stores: of a whole resource, or of a part of one.
+pub fn watches() -> impl Iterator<Item = (&'static Resource, Option<Part>)> {
+    WATCHED.iter().flat_map(|(resource, parts)| {
+        let whole = parts.is_empty().then_some((*resource, None));
+        whole.into_iter().chain(parts.iter().map(|part| (*resource, Some(*part))))
+    })
+}
+
+/// Whether a typed store is kept of objects like this.
+pub fn is_watched(object: &Object) -> bool {
+    let parts = WATCHED.iter().find(|(resource, _)| *resource == object.resource()).map(|(_, parts)| *parts);
+    parts.is_none_or(|parts| parts.is_empty() || parts.iter().any(|part| part.holds(object)))
+}
+
 impl World {
+    /// Whether every typed store holds its first lists: before that, absence means nothing.
+    pub fn synced(&self) -> bool {
+        self.listed.len() == WATCHED.iter().map(|(_, parts)| parts.len().max(1)).sum::<usize>()
+    }
+
     /// Whether absence from the graph means something for this resource: its first list has been taken in.
     pub fn knows(&self, resource: &Resource) -> bool {
-        let typed = WATCHED.iter().any(|(watched, name)| name.is_none() && *watched == resource);
+        let typed = WATCHED.iter().any(|(watched, parts)| parts.is_empty() && *watched == resource);
         typed || self.others.get(resource).is_some_and(Store::synced)
     }
 

@@ -150,14 +150,15 @@ impl<K: Meta> Store<K> {
         self.take(key)
     }
 
-    /// Takes in a complete list at `at`: what it lacks and we have from before is gone.
-    pub fn relisted(&mut self, objects: Vec<Arc<K>>, at: u64) -> Vec<Effect<K>> {
+    /// Takes in a complete list at `at` of those that `is_listed`: what it lacks and we have from before is gone.
+    pub fn relisted(&mut self, objects: Vec<Arc<K>>, at: u64, is_listed: impl Fn(&Arc<K>) -> bool) -> Vec<Effect<K>> {
         let listed: HashSet<&str> = objects.iter().filter_map(|o| o.meta().uid.as_deref()).collect();
         self.removed.retain(|uid| listed.contains(&**uid));
         let gone: Vec<Key> = self
             .namespaces
             .values()
             .flat_map(|m| m.values())
+            .filter(|e| is_listed(&e.object))
             .filter(|e| e.revision <= at && !e.object.meta().uid.as_deref().is_some_and(|uid| listed.contains(uid)))
             .map(|e| Key::of(e.object.meta()))
             .collect();
@@ -282,9 +283,9 @@ mod tests {
     fn a_list_removes_what_it_lacks_but_keeps_what_is_newer() {
         let mut store = Store::default();
         store.watched(pod("a", 5));
-        assert_eq!(store.relisted(vec![], 6).len(), 1);
+        assert_eq!(store.relisted(vec![], 6, |_| true).len(), 1);
         store.written(pod("b", 9));
-        assert!(store.relisted(vec![], 8).is_empty());
+        assert!(store.relisted(vec![], 8, |_| true).is_empty());
         assert_eq!(revision_of(&store), Some(9));
         assert_eq!((store.len(), store.synced()), (1, true));
     }

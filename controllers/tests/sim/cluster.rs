@@ -12,7 +12,7 @@ use k8w_controllers::engine::{Engine, Next, Work};
 use k8w_controllers::execute::{Answer, Api, Executed, Failure, Record, execute};
 use k8w_controllers::plan::{Note, Step};
 use k8w_controllers::resource::{self, PODS, Resource};
-use k8w_controllers::world::{Change, Object, WATCHED};
+use k8w_controllers::world::{Change, Object, WATCHED, is_watched, watches};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
@@ -146,10 +146,10 @@ impl Cluster {
         server.events.clear();
         let (now, at) = (server.now, server.revision);
         self.engine.observe(Change::Discovered(self.resources.clone()), now);
-        for (resource, only) in WATCHED {
-            let items = server.list(resource).filter(|o| only.is_none_or(|name| o["metadata"]["name"] == name));
-            let objects = items.map(|o| Object::decode(resource, o.clone()).unwrap()).collect();
-            self.engine.observe(Change::Relisted { resource: (*resource).clone(), bare: false, objects, at }, now);
+        for (resource, part) in watches() {
+            let items = server.list(resource).map(|o| Object::decode(resource, o.clone()).unwrap());
+            let objects = items.filter(|o| part.is_none_or(|part| part.holds(o))).collect();
+            self.engine.observe(Change::Relisted { resource: resource.clone(), bare: false, part, objects, at }, now);
         }
     }
 
@@ -190,14 +190,12 @@ impl Cluster {
         let resource = &waiting[self.rng.random_range(0..waiting.len())];
         let Some(event) = self.streams.get_mut(resource).and_then(VecDeque::pop_front) else { return false };
         let decode = |value| Object::decode(resource, value).unwrap();
-        let is_watched = |value: &Value| {
-            let only = WATCHED.iter().find(|(watched, _)| *watched == resource).and_then(|(_, only)| *only);
-            only.is_none_or(|name| value["metadata"]["name"] == name)
+        let (change, object): (fn(Object) -> Change, _) = match event {
+            Event::Put(value) => (Change::Watched, decode(value)),
+            Event::Gone(value) => (Change::WatchedGone, decode(value)),
         };
-        match event {
-            Event::Put(value) if is_watched(&value) => self.engine.observe(Change::Watched(decode(value)), now),
-            Event::Gone(value) if is_watched(&value) => self.engine.observe(Change::WatchedGone(decode(value)), now),
-            _ => {}
+        if is_watched(&object) {
+            self.engine.observe(change(object), now);
         }
         true
     }

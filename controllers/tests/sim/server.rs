@@ -108,7 +108,7 @@ impl Server {
                 let old = self.check(target)?;
                 let mut new = old.clone();
                 match kind {
-                    PatchKind::Merge => merge(&mut new, patch),
+                    PatchKind::Merge | PatchKind::Apply { .. } => merge(&mut new, patch),
                     PatchKind::Strategic => merge_strategic(&mut new, patch),
                 }
                 let new = merged_subresource(&old, new, subresource);

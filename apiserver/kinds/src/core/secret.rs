@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use super::data;
+use super::{data, service_account_token};
 use crate::field::{Field, FieldError};
 use crate::kind::{Column, KindDef, SelectableField, Strategy};
 use crate::names;
@@ -69,10 +69,10 @@ fn type_rules(root: &Field, data: &Field, errors: &mut Vec<FieldError>) {
         }
     };
     match root.get("type").text() {
-        "kubernetes.io/service-account-token" => {
+        service_account_token::SECRET_TYPE => {
             let metadata = root.get("metadata");
             let annotations = metadata.get("annotations");
-            let account = annotations.key("kubernetes.io/service-account.name");
+            let account = annotations.key(service_account_token::ACCOUNT_NAME);
             if account.is_empty() {
                 errors.push(account.required(""));
             }

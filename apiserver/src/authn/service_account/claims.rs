@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use k8w_kinds::core::service_account_token::user_name;
 use serde::{Deserialize, Serialize};
 
 use super::super::{AUTHENTICATED, service_account_groups};
-use crate::authz::rbac::index::service_account_user;
 use crate::identity::UserInfo;
 
 /// Clocks of API servers may differ by this much.
@@ -68,12 +68,11 @@ impl Claims {
             return Err(ClaimsError::Issuer);
         }
         let account = &self.kubernetes.serviceaccount;
-        if self.sub != service_account_user(&self.kubernetes.namespace, &account.name) {
+        if self.sub != user_name(&self.kubernetes.namespace, &account.name) {
             return Err(ClaimsError::Subject);
         }
         self.check_time(now)?;
-        let shared: Vec<String> = audiences.iter().filter(|audience| self.aud.contains(audience)).cloned().collect();
-        if shared.is_empty() { Err(ClaimsError::Audience) } else { Ok(shared) }
+        shared(&self.aud, audiences)
     }
 
     /// Checks the times alone.
@@ -103,6 +102,12 @@ impl Claims {
         groups.push(AUTHENTICATED.to_owned());
         UserInfo { name: self.sub.clone(), uid: self.kubernetes.serviceaccount.uid.clone(), groups, extra }
     }
+}
+
+/// Which of `audiences` a token for `own` is for; there must be one.
+pub(super) fn shared(own: &[String], audiences: &[String]) -> Result<Vec<String>, ClaimsError> {
+    let shared: Vec<String> = audiences.iter().filter(|audience| own.contains(audience)).cloned().collect();
+    if shared.is_empty() { Err(ClaimsError::Audience) } else { Ok(shared) }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::{HeaderValue, header};
 use jiff::{SignedDuration, Timestamp};
+use k8w_kinds::core::service_account_token::user_name;
 use k8w_kinds::object::{get, int, list, text};
 use k8w_kinds::{FieldError, FieldPath};
 use serde_json::{Value, json};
@@ -14,7 +15,6 @@ use serde_json::{Value, json};
 use super::{Claims, Identity, ObjectRef, Private, Tokens};
 use crate::ApiServer;
 use crate::authz::node_name;
-use crate::authz::rbac::index::service_account_user;
 use crate::call::Call;
 use crate::respond;
 use crate::review::Kind;
@@ -73,7 +73,7 @@ impl Tokens {
             iat: now.as_second(),
             iss: self.issuer.clone(),
             jti: uuid::Uuid::new_v4().to_string(),
-            sub: service_account_user(&private.namespace, &private.serviceaccount.name),
+            sub: user_name(&private.namespace, &private.serviceaccount.name),
             kubernetes: private,
             nbf: now.as_second(),
         };

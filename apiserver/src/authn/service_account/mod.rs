@@ -5,6 +5,8 @@
 
 mod claims;
 pub mod issue;
+mod kept;
+pub mod tracking;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,6 +15,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use async_trait::async_trait;
 use http::request::Parts;
 use jiff::Timestamp;
+use k8w_kinds::core::service_account_token::SecretClaims;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
@@ -22,6 +25,8 @@ use crate::pki::TokenKey;
 use crate::plugins::{Authenticator, AuthnError};
 use crate::watch_cache::{Record, WatchCache};
 pub use claims::{Claims, ClaimsError, ObjectRef, Private};
+use kept::Kept;
+use tracking::Uses;
 
 /// How many verified tokens are remembered; when there are more, all are forgotten and verified anew.
 const REMEMBERED_TOKENS: usize = 8192;
@@ -29,11 +34,12 @@ const REMEMBERED_TOKENS: usize = 8192;
 /// A deleted pod may use its token for this long while it shuts down.
 const SHUTDOWN_LEEWAY_SECONDS: i64 = 60;
 
-/// Verifies tokens that [`issue`] made.
+/// Verifies tokens that [`issue`] made, and those that Secrets keep.
 pub struct Tokens {
     key: Arc<TokenKey>,
     cache: Arc<WatchCache>,
     issuer: String,
+    uses: Uses,
     remembered: RwLock<HashMap<[u8; 32], Arc<Verified>>>,
 }
 
@@ -46,13 +52,27 @@ pub enum TokenRefused {
     Claims(#[from] ClaimsError),
     #[error("the {kind} that the token is bound to is gone")]
     Gone { kind: &'static str },
+    #[error("token has been invalidated")]
+    Invalidated,
+    #[error("token does not match server's copy")]
+    Replaced,
+}
+
+/// What a token says.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Said {
+    Issued(Claims),
+    Kept(SecretClaims),
 }
 
 /// A token whose signature is good.
 pub struct Verified {
-    pub claims: Claims,
     pub user: Arc<UserInfo>,
+    said: Said,
     bound: Vec<Bound>,
+    /// The Secret that keeps it, if one does.
+    kept: Option<Kept>,
 }
 
 /// An object that must be there for the token to be good.
@@ -69,7 +89,7 @@ struct Bound {
 impl Tokens {
     /// `issuer` is what tokens name as theirs, and the audience that they need to be accepted by this API server.
     pub fn new(key: Arc<TokenKey>, cache: Arc<WatchCache>, issuer: String) -> Tokens {
-        Tokens { key, cache, issuer, remembered: RwLock::default() }
+        Tokens { key, cache, issuer, uses: Uses::new(), remembered: RwLock::default() }
     }
 
     /// The verified token, and which of `audiences` it is for.
@@ -80,7 +100,17 @@ impl Tokens {
         now: Timestamp,
     ) -> Result<(Arc<Verified>, Vec<String>), TokenRefused> {
         let verified = self.signed(token)?;
-        let audiences = verified.claims.check(&self.issuer, audiences, now)?;
+        let audiences = match &verified.said {
+            Said::Issued(claims) => claims.check(&self.issuer, audiences, now)?,
+            Said::Kept(claims) => {
+                kept::check(claims)?;
+                // It names no audience, and is for this API server.
+                claims::shared(std::slice::from_ref(&self.issuer), audiences)?
+            }
+        };
+        if let Some(kept) = &verified.kept {
+            kept.check(&self.cache, &self.uses, now)?;
+        }
         for bound in &verified.bound {
             bound.check(&self.cache, now)?;
         }
@@ -99,8 +129,12 @@ impl Tokens {
         if let Some(verified) = remembered {
             return Ok(verified);
         }
-        let claims: Claims = self.key.verify(token)?;
-        let verified = Arc::new(Verified { user: Arc::new(claims.user()), bound: Bound::of(&claims), claims });
+        let said: Said = self.key.verify(token)?;
+        let (user, bound, kept) = match &said {
+            Said::Issued(claims) => (claims.user(), Bound::of(claims), None),
+            Said::Kept(claims) => (kept::user(claims), vec![Bound::account_of(claims)], Some(Kept::new(claims, hash))),
+        };
+        let verified = Arc::new(Verified { user: Arc::new(user), said, bound, kept });
         let mut remembered = self.remembered.write().unwrap_or_else(PoisonError::into_inner);
         if remembered.len() >= REMEMBERED_TOKENS {
             remembered.clear();
@@ -123,22 +157,30 @@ impl Authenticator for Tokens {
 }
 
 impl Bound {
+    fn new(kind: &'static str, plural: &'static str, namespace: &str, object: &ObjectRef) -> Bound {
+        let (namespace, object) = (namespace.to_owned(), object.clone());
+        Bound { kind, plural, namespace, object, good_at: AtomicU64::new(0) }
+    }
+
+    fn account(namespace: &str, object: &ObjectRef) -> Bound {
+        Bound::new("service account", "serviceaccounts", namespace, object)
+    }
+
     fn of(claims: &Claims) -> Vec<Bound> {
         let private = &claims.kubernetes;
-        let bound = |kind, plural, namespace: &str, object: &ObjectRef| Bound {
-            kind,
-            plural,
-            namespace: namespace.to_owned(),
-            object: object.clone(),
-            good_at: AtomicU64::new(0),
-        };
-        let mut all = vec![bound("service account", "serviceaccounts", &private.namespace, &private.serviceaccount)];
-        all.extend(private.pod.as_ref().map(|pod| bound("pod", "pods", &private.namespace, pod)));
-        all.extend(private.secret.as_ref().map(|secret| bound("secret", "secrets", &private.namespace, secret)));
+        let namespace = &private.namespace;
+        let mut all = vec![Bound::account(namespace, &private.serviceaccount)];
+        all.extend(private.pod.as_ref().map(|pod| Bound::new("pod", "pods", namespace, pod)));
+        all.extend(private.secret.as_ref().map(|secret| Bound::new("secret", "secrets", namespace, secret)));
         // A pod's token names the node for information; a token of the node's own dies with the node.
         let node = private.node.as_ref().filter(|_| private.pod.is_none());
-        all.extend(node.map(|node| bound("node", "nodes", "", node)));
+        all.extend(node.map(|node| Bound::new("node", "nodes", "", node)));
         all
+    }
+
+    fn account_of(claims: &SecretClaims) -> Bound {
+        let account = ObjectRef { name: claims.account.clone(), uid: claims.account_uid.clone() };
+        Bound::account(&claims.namespace, &account)
     }
 
     fn check(&self, cache: &WatchCache, now: Timestamp) -> Result<(), TokenRefused> {

@@ -3,16 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use k8w_kinds::core::service_account_token;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::rule::Rule;
 use crate::identity::{Attributes, UserInfo};
-
-/// The user name of a service account.
-pub fn service_account_user(namespace: &str, name: &str) -> String {
-    format!("system:serviceaccount:{namespace}:{name}")
-}
 
 /// Names a Role (namespace and name) or a ClusterRole (empty namespace and name), likewise for bindings.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -161,7 +157,7 @@ fn subject_of(subject: &Value, binding_namespace: &str) -> Option<Subject> {
         "Group" => Some(Subject::Group(name.to_owned())),
         "ServiceAccount" => {
             let namespace = subject["namespace"].as_str().filter(|namespace| !namespace.is_empty());
-            Some(Subject::User(service_account_user(namespace.unwrap_or(binding_namespace), name)))
+            Some(Subject::User(service_account_token::user_name(namespace.unwrap_or(binding_namespace), name)))
         }
         _ => None,
     }
