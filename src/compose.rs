@@ -231,11 +231,8 @@ fn node_config(config: &ClusterConfig, data_dir: &DataDir) -> NodeConfig {
 
 fn controllers_config(config: &ClusterConfig, pki: &Pki) -> k8w_controllers::Config {
     k8w_controllers::Config {
-        identity: config.node_name.clone(),
-        root_ca_pem: pki.ca_pem().to_owned(),
-        token_signer: Some(Arc::new(Signer(pki.token_key().clone()))),
         ingress_addresses: vec![IngressAddress::Ip(config.address())],
-        ..k8w_controllers::Config::default()
+        ..config.control_plane.controllers(&config.node_name, pki)
     }
 }
 

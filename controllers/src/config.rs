@@ -4,8 +4,17 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use crate::core::service_account_token::TokenSigner;
 use crate::scheduler::Profile;
+
+/// Addresses of pods, and how large a part of them every node gets (`--cluster-cidr` and `--node-cidr-mask-size`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PodRange {
+    pub cluster: IpNet,
+    pub node_prefix: u8,
+}
 
 /// Where an Ingress of our class can be reached; copied to `status.loadBalancer.ingress`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +37,8 @@ pub struct Config {
     pub ingress_addresses: Vec<IngressAddress>,
     /// How pods are placed, by the name they ask for in `spec.schedulerName`.
     pub scheduler_profiles: Vec<Profile>,
+    /// What `spec.podCIDRs` of nodes are cut from, a range for each address family; empty cuts nothing.
+    pub pod_ranges: Vec<PodRange>,
     /// How long a node's lease may be stale before its conditions become Unknown
     /// (kube-controller-manager's `--node-monitor-grace-period`).
     pub node_monitor_grace: Duration,
@@ -49,6 +60,7 @@ impl Default for Config {
             ingress_controller: "k8w.dev/ingress".into(),
             ingress_addresses: Vec::new(),
             scheduler_profiles: vec![Profile::default()],
+            pod_ranges: Vec::new(),
             node_monitor_grace: Duration::from_secs(40),
             terminated_pods_kept: 12_500,
             gone_node_quarantine: Duration::from_secs(40),

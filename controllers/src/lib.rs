@@ -20,6 +20,7 @@ pub mod execute;
 pub mod garbage_collector;
 pub mod leader;
 pub mod networking;
+mod nodes;
 pub mod plan;
 mod pods;
 pub mod policy;
@@ -68,6 +69,8 @@ pub fn controllers(config: &Config) -> Vec<Box<dyn Controller>> {
         Box::new(volume::binder::ClaimBinder),
         Box::new(volume::reclaim::VolumeReclaimer),
         Box::new(volume::local_path::LocalPath),
+        Box::new(volume::local_path::removal::LocalPathRemoval),
+        Box::new(volume::expansion::VolumeExpansion),
         Box::new(volume::ephemeral::EphemeralVolumes),
         Box::new(volume::protection::ClaimProtection),
         Box::new(volume::protection::VolumeProtection),
@@ -83,6 +86,8 @@ pub fn controllers(config: &Config) -> Vec<Box<dyn Controller>> {
         Box::new(rbac::cluster_role_aggregation::ClusterRoleAggregation),
         Box::new(core::resource_quota::ResourceQuotas::default()),
         Box::new(core::root_ca::RootCas::new(&config.root_ca_pem)),
+        Box::new(core::service_load_balancer::ServiceLoadBalancers),
+        Box::new(core::node_ipam::NodeIpam::new(&config.pod_ranges)),
         Box::new(core::node_lifecycle::NodeLifecycle::new(config.node_monitor_grace)),
         Box::new(core::taint_eviction::TaintEviction::default()),
         Box::new(core::pod_gc::PodGc::new(config.terminated_pods_kept, config.gone_node_quarantine)),

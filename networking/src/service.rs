@@ -57,6 +57,9 @@ impl Protocol {
     }
 }
 
+/// `spec.loadBalancerClass` of Services whose load balancer is the nodes themselves; the same as to name none.
+const NODE_ADDRESSES: &str = "k8w.dev/node-addresses";
+
 /// One port of one Service.
 #[derive(Debug)]
 pub struct ServicePort {
@@ -174,6 +177,15 @@ pub fn ports(service: &Service, endpoints: &Endpoints<'_>, node_name: &str) -> V
         })
     };
     spec.ports.iter().flatten().filter_map(build).collect()
+}
+
+/// Whether nodes serve the Service's own ports too: the addresses of its load balancer are theirs, by whichever class
+/// that means them.
+pub fn is_load_balanced(service: &Service) -> bool {
+    let class = service.spec.as_ref().and_then(|spec| spec.load_balancer_class.as_deref());
+    let balancer = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    let is_reachable = balancer.is_some_and(|balancer| balancer.ingress.as_ref().is_some_and(|all| !all.is_empty()));
+    is_reachable && class.is_none_or(|class| class == NODE_ADDRESSES)
 }
 
 /// Every address that stands for a Service: its cluster IPs, external IPs and load balancer addresses.

@@ -51,8 +51,9 @@ impl Tables {
                 for ip in service::virtual_addresses(service) {
                     tables.virtual_ports.insert((SocketAddr::new(ip, port.port), port.protocol), port.clone());
                 }
-                if let Some(node_port) = port.node_port {
-                    tables.node_ports.insert((node_port, port.protocol), port.clone());
+                let balanced = service::is_load_balanced(service).then_some(port.port);
+                for number in port.node_port.into_iter().chain(balanced) {
+                    tables.node_ports.insert((number, port.protocol), port.clone());
                 }
             }
             tables.services.insert(service::name_of(service), ports);

@@ -61,6 +61,11 @@ impl NodeConfig {
             image_gc: Policy::default(),
         }
     }
+
+    /// Where volumes lie that are made of this node's directories.
+    pub fn local_path_dir(&self) -> PathBuf {
+        self.root_dir.join("local-path")
+    }
 }
 
 /// `10.64.0.0/18`: the wasm pods of the first node.

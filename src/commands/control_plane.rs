@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use anyhow::{Result, bail};
 use clap::Args;
 use ipnet::Ipv4Net;
 
@@ -25,21 +26,50 @@ pub struct ControlPlaneArgs {
     #[arg(long, value_name = "CIDR", default_value = "10.96.0.0/16")]
     service_cidr: Ipv4Net,
 
+    /// Addresses of pods: every node is given a part of them (its spec.podCIDR)
+    #[arg(long, value_name = "CIDR", default_value = "10.244.0.0/16")]
+    cluster_cidr: Ipv4Net,
+
+    /// How many leading bits the addresses in a node's part have in common
+    #[arg(long, value_name = "BITS", default_value_t = 24, value_parser = clap::value_parser!(u8).range(8..=30))]
+    node_cidr_mask_size: u8,
+
     /// DNS suffix of the cluster
     #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
     cluster_domain: String,
 }
 
 impl ControlPlaneArgs {
-    pub fn config(&self) -> ControlPlaneConfig {
-        ControlPlaneConfig {
+    /// # Errors
+    /// Ranges of addresses that cannot be had together.
+    pub fn config(&self) -> Result<ControlPlaneConfig> {
+        apart(&[("--cluster-cidr", self.cluster_cidr), ("--service-cidr", self.service_cidr)])?;
+        if self.node_cidr_mask_size < self.cluster_cidr.prefix_len() {
+            let (bits, range) = (self.node_cidr_mask_size, self.cluster_cidr);
+            bail!("--node-cidr-mask-size {bits} is a larger part than the whole of --cluster-cidr {range}");
+        }
+        Ok(ControlPlaneConfig {
             address: self.address,
             port: self.port,
             node_port_range: self.node_port_range.0..=self.node_port_range.1,
             service_cidr: self.service_cidr,
+            cluster_cidr: self.cluster_cidr,
+            node_cidr_mask_size: self.node_cidr_mask_size,
             cluster_domain: self.cluster_domain.clone(),
+        })
+    }
+}
+
+/// Refuses ranges, each with the option that gave it, that have addresses in common.
+pub fn apart(ranges: &[(&str, Ipv4Net)]) -> Result<()> {
+    for (index, (option, range)) in ranges.iter().enumerate() {
+        for (other_option, other) in &ranges[index + 1..] {
+            if range.contains(other) || other.contains(range) {
+                bail!("{option} {range} and {other_option} {other} overlap; choose ranges apart from each other");
+            }
         }
     }
+    Ok(())
 }
 
 /// Parses `FIRST-LAST`.

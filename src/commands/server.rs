@@ -74,7 +74,7 @@ impl Server {
             };
             let pki = self.pki_dir.clone().unwrap_or_else(|| data_dir.join("pki"));
             let identity = format!("{}_{}", process::host_name()?, std::process::id());
-            let config = self.control_plane.config();
+            let config = self.control_plane.config()?;
             let control_plane = tokio::select! {
                 started = ControlPlane::start(&config, store, &pki, &identity) => started?,
                 () = stop.cancelled() => return Ok(()),

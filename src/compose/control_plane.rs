@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use ipnet::Ipv4Net;
 use k8w_apiserver::ApiServer;
 use k8w_apiserver::pki::{Pki, ServerNames};
+use k8w_controllers::config::PodRange;
 use k8w_controllers::leader;
 use k8w_storage::datastore::Datastore;
 use k8w_storage::datastore::embedded::Embedded;
@@ -28,6 +29,9 @@ pub struct ControlPlaneConfig {
     pub port: u16,
     pub node_port_range: RangeInclusive<u16>,
     pub service_cidr: Ipv4Net,
+    /// What nodes get their `podCIDR` from, and how long the prefix of one is.
+    pub cluster_cidr: Ipv4Net,
+    pub node_cidr_mask_size: u8,
     pub cluster_domain: String,
 }
 
@@ -44,6 +48,18 @@ impl ControlPlaneConfig {
             service_ip: first_address(self.service_cidr),
             cluster_domain: self.cluster_domain.clone(),
             extra: names,
+        }
+    }
+
+    /// What the controllers are to go by.
+    pub(super) fn controllers(&self, identity: &str, pki: &Pki) -> k8w_controllers::Config {
+        let range = PodRange { cluster: self.cluster_cidr.into(), node_prefix: self.node_cidr_mask_size };
+        k8w_controllers::Config {
+            identity: identity.to_owned(),
+            root_ca_pem: pki.ca_pem().to_owned(),
+            token_signer: Some(Arc::new(Signer(pki.token_key().clone()))),
+            pod_ranges: vec![range],
+            ..k8w_controllers::Config::default()
         }
     }
 
@@ -115,12 +131,7 @@ impl ControlPlane {
         let (shutdown, mut tasks) = (CancellationToken::new(), JoinSet::new());
         let api = config.serve(listener, &pki, datastore, &mut tasks, &shutdown).await?;
         let client = client(&api, CONTROLLERS, MASTERS, "kube-controller-manager");
-        let controllers = k8w_controllers::Config {
-            identity: identity.to_owned(),
-            root_ca_pem: pki.ca_pem().to_owned(),
-            token_signer: Some(Arc::new(Signer(pki.token_key().clone()))),
-            ..k8w_controllers::Config::default()
-        };
+        let controllers = config.controllers(identity, &pki);
         let (identity, stop) = (identity.to_owned(), shutdown.clone());
         let led = async move {
             leader::lead(client.clone(), &identity, stop, |stop| {

@@ -3,6 +3,7 @@
 pub mod endpoints;
 pub mod events;
 pub mod namespace;
+pub mod node_ipam;
 pub mod node_lifecycle;
 pub mod pod_gc;
 pub mod replication_controller;
@@ -10,6 +11,7 @@ pub mod resource_quota;
 pub mod root_ca;
 pub mod service_account;
 pub mod service_account_token;
+pub mod service_load_balancer;
 pub mod taint_eviction;
 #[cfg(test)]
 mod tests;

@@ -1,14 +1,15 @@
-//! Removes pods that no node will ever remove: those of nodes that are gone, those deleted before they had a node, and
-//! the oldest of too many that have ended.
+//! Removes pods that no node will ever remove: those of nodes that are gone or out of service (KEP-2268), those deleted
+//! before they had a node, and the oldest of too many that have ended.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, PodCondition};
+use k8s_openapi::api::core::v1::{Node, Pod, PodCondition};
 use serde_json::json;
 
 use crate::engine::{Controller, Turn, Wake};
+use crate::nodes::is_ready;
 use crate::plan::{self, Plan, Step, Target};
 use crate::pods;
 use crate::resource::{Key, NODES, PODS};
@@ -18,6 +19,8 @@ use crate::world::{Delta, Object, World};
 /// Ended pods are counted at this pace while there are new ones.
 const COUNT_EVERY: Duration = Duration::from_secs(20);
 const MAX_DELETIONS_PER_PLAN: usize = 500;
+/// Somebody vouches that nothing runs on the node any more.
+const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
 
 pub struct PodGc {
     terminated_kept: usize,
@@ -39,9 +42,15 @@ impl Controller for PodGc {
     fn observe(&mut self, delta: &Delta, world: &World, wake: &mut Wake) {
         match &delta.object {
             Object::Pod(pod) if !delta.gone => {
-                let unplaced = pods::is_deleting(&pod.metadata) && pods::node_name(pod).is_none();
-                let homeless = pods::node_name(pod).is_some_and(|name| world.nodes.get("", name).is_none());
-                if unplaced || homeless {
+                let is_deleting = pods::is_deleting(&pod.metadata);
+                let is_lost = match pods::node_name(pod) {
+                    None => is_deleting,
+                    Some(name) => match world.nodes.get("", name) {
+                        None => true,
+                        Some(node) => is_deleting && is_out_of_service(node),
+                    },
+                };
+                if is_lost {
                     wake.now(Key::of(&pod.metadata));
                 }
                 if pods::is_terminal(pod) && self.terminated_kept > 0 {
@@ -50,11 +59,12 @@ impl Controller for PodGc {
             }
             Object::Node(node) => {
                 let name = node.metadata.name.as_deref();
-                if delta.gone {
+                if delta.gone || is_out_of_service(node) {
                     for pod in world.pods.iter().filter(|pod| pods::node_name(pod) == name) {
                         wake.now(Key::of(&pod.metadata));
                     }
-                } else {
+                }
+                if !delta.gone {
                     self.gone.remove(name.unwrap_or_default());
                 }
             }
@@ -68,18 +78,25 @@ impl Controller for PodGc {
         }
         let Some(pod) = world.pods.by_key(key) else { return Plan::none() };
         let mut plan = Plan::none();
-        match pods::node_name(pod) {
-            None if pods::is_deleting(&pod.metadata) => plan.step(remove(pod)),
-            Some(node) if world.nodes.get("", node).is_none() => {
-                let since = *self.gone.entry(node.to_owned()).or_insert(turn.now);
-                let wait = time::until(time::after(since, self.quarantine), turn.now);
-                if wait.is_zero() {
-                    orphaned(&mut plan, pod, node, turn.now);
-                } else {
-                    plan.requeue(wait);
-                }
+        let is_deleting = pods::is_deleting(&pod.metadata);
+        let Some(name) = pods::node_name(pod) else {
+            if is_deleting {
+                end(&mut plan, pod, None);
             }
-            _ => {}
+            return plan;
+        };
+        if let Some(node) = world.nodes.get("", name) {
+            if is_deleting && is_out_of_service(node) {
+                end(&mut plan, pod, None);
+            }
+            return plan;
+        }
+        let since = *self.gone.entry(name.to_owned()).or_insert(turn.now);
+        let wait = time::until(time::after(since, self.quarantine), turn.now);
+        if wait.is_zero() {
+            orphaned(&mut plan, pod, name, turn.now);
+        } else {
+            plan.requeue(wait);
         }
         plan
     }
@@ -97,8 +114,11 @@ impl PodGc {
         if excess == 0 || self.terminated_kept == 0 {
             return Plan::none();
         }
-        terminated
-            .sort_by_key(|pod| (pod.metadata.creation_timestamp.as_ref().map(|t| t.0), pod.metadata.name.clone()));
+        // Evicted ones first: the others may still say something to whoever made them.
+        terminated.sort_by_key(|pod| {
+            let is_evicted = pod.status.as_ref().and_then(|status| status.reason.as_deref()) == Some("Evicted");
+            (!is_evicted, pod.metadata.creation_timestamp.as_ref().map(|t| t.0), pod.metadata.name.clone())
+        });
         let steps = terminated.into_iter().take(excess.min(MAX_DELETIONS_PER_PLAN)).map(|pod| remove(pod));
         let mut plan = Plan { steps: vec![Step::Together(steps.collect())], ..Plan::none() };
         plan.requeue(COUNT_EVERY);
@@ -111,23 +131,36 @@ fn remove(pod: &Pod) -> Step {
     Step::Delete { target, propagation: None, grace_seconds: Some(0), then: None, or_else: None }
 }
 
-/// Ends a pod in its node's place: nobody else can say that it has failed.
+/// A pod of a node that is gone.
 fn orphaned(plan: &mut Plan, pod: &Pod, node: &str, now: Timestamp) {
     let key = Key::new("", node);
     // Without a uid: any node of this name keeps the pod.
     plan.step(Step::CheckAbsent(Target { resource: NODES.clone(), key, uid: None, resource_version: None }));
+    let condition = PodCondition {
+        type_: "DisruptionTarget".into(),
+        status: "True".into(),
+        reason: Some("DeletionByPodGC".into()),
+        message: Some("PodGC: node no longer exists".into()),
+        last_transition_time: Some(stamp(now)),
+        observed_generation: pod.metadata.generation,
+        last_probe_time: None,
+    };
+    end(plan, pod, Some(condition));
+}
+
+/// Ends a pod in its node's place: nobody else can say that it has failed.
+fn end(plan: &mut Plan, pod: &Pod, why: Option<PodCondition>) {
     if !pods::is_terminal(pod) {
-        let condition = PodCondition {
-            type_: "DisruptionTarget".into(),
-            status: "True".into(),
-            reason: Some("DeletionByPodGC".into()),
-            message: Some("PodGC: node no longer exists".into()),
-            last_transition_time: Some(stamp(now)),
-            observed_generation: pod.metadata.generation,
-            last_probe_time: None,
-        };
-        let status = json!({ "phase": "Failed", "conditions": [plan::to_value(&condition)] });
+        let mut status = json!({ "phase": "Failed" });
+        if let Some(condition) = why {
+            status["conditions"] = json!([plan::to_value(&condition)]);
+        }
         plan.patch_status(Target::new(&PODS, &pod.metadata), json!({ "status": status }));
     }
     plan.step(remove(pod));
+}
+
+fn is_out_of_service(node: &Node) -> bool {
+    let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
+    !is_ready(node) && taints.into_iter().any(|taint| taint.key == OUT_OF_SERVICE)
 }

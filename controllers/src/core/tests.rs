@@ -228,9 +228,35 @@ spec: {containers: []}
         ("ns", "p"),
         START,
         expect![[r#"
+        patch pods ns/p status: {"status":{"phase":"Failed"}}
         delete pods ns/p within 0 s
     "#]],
     );
+    let placed = unplaced.replace("spec: {", "spec: {nodeName: n1, ");
+    let node = |ready: &str, taint: &str| {
+        format!(
+            "---
+apiVersion: v1
+kind: Node
+metadata: {{name: n1}}
+spec: {{taints: [{{key: {taint}, effect: NoExecute}}]}}
+status: {{conditions: [{{type: Ready, status: {ready}}}]}}
+"
+        )
+    };
+    let out_of_service = "node.kubernetes.io/out-of-service";
+    check(
+        gc(),
+        &(placed.clone() + &node("Unknown", out_of_service)),
+        ("ns", "p"),
+        START,
+        expect![[r#"
+        patch pods ns/p status: {"status":{"phase":"Failed"}}
+        delete pods ns/p within 0 s
+    "#]],
+    );
+    check(gc(), &(placed.clone() + &node("'True'", out_of_service)), ("ns", "p"), START, expect![""]);
+    check(gc(), &(placed + &node("Unknown", "other")), ("ns", "p"), START, expect![""]);
     let orphaned = "
 apiVersion: v1
 kind: Pod
@@ -250,13 +276,14 @@ status: {phase: Running}
     "#]].assert_eq(&text(&bench.reconcile("ns", "p", "2024-01-01T00:00:40Z")));
     let ended: String = (1..4)
         .map(|i| {
+            let status = if i == 3 { "phase: Failed, reason: Evicted" } else { "phase: Succeeded" };
             format!(
                 "
 apiVersion: v1
 kind: Pod
 metadata: {{namespace: ns, name: p{i}, creationTimestamp: 2024-01-01T00:00:0{i}Z}}
 spec: {{containers: []}}
-status: {{phase: Succeeded}}
+status: {{{status}}}
 ---"
             )
         })
@@ -268,8 +295,8 @@ status: {{phase: Succeeded}}
         START,
         expect![[r#"
         together:
+          delete pods ns/p3 within 0 s
           delete pods ns/p1 within 0 s
-          delete pods ns/p2 within 0 s
         look again in 20s
     "#]],
     );

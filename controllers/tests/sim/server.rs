@@ -1,7 +1,7 @@
 //! An API server in miniature: objects by path, resource versions, preconditions, finalizers, subresources. It knows just
 //! enough of Kubernetes' rules for controllers to be judged against it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use k8w_controllers::execute::{Answer, Failure};
@@ -22,11 +22,13 @@ pub struct Server {
     pub events: Vec<(Resource, Event)>,
     serial: u64,
     pub now: Timestamp,
+    /// What nodes keep of volumes, by the volume's name.
+    pub directories: BTreeSet<String>,
 }
 
 impl Server {
     pub fn new(now: Timestamp) -> Self {
-        Self { objects: BTreeMap::new(), revision: 1, events: Vec::new(), serial: 0, now }
+        Self { objects: BTreeMap::new(), revision: 1, events: Vec::new(), serial: 0, now, directories: BTreeSet::new() }
     }
 
     pub fn list(&self, resource: &Resource) -> impl Iterator<Item = &Value> {
@@ -134,6 +136,10 @@ impl Server {
                 let mut new = old.clone();
                 new["spec"]["nodeName"] = json!(node);
                 self.store(&PODS, pod.key.clone(), Some(&old), new);
+                Ok(Answer::Done)
+            }
+            Step::RemoveDirectory { volume, .. } => {
+                self.directories.remove(volume);
                 Ok(Answer::Done)
             }
             Step::CheckAbsent(target) => {

@@ -14,7 +14,7 @@ use clap::Args;
 use ipnet::Ipv4Net;
 use tokio_util::sync::CancellationToken;
 
-use super::control_plane::ControlPlaneArgs;
+use super::control_plane::{ControlPlaneArgs, apart};
 use super::process;
 use crate::compose::{Cluster, ClusterConfig};
 use crate::data_dir::DataDir;
@@ -167,11 +167,10 @@ impl Up {
     fn config(&self) -> Result<ClusterConfig> {
         let root = nix::unistd::geteuid().is_root();
         let port = |given: Option<u16>, privileged, other| given.unwrap_or(if root { privileged } else { other });
-        let control_plane = self.control_plane.config();
-        let (pods, services) = (self.wasm_cidr, control_plane.service_cidr);
-        if pods.contains(&services) || services.contains(&pods) {
-            bail!("--wasm-cidr {pods} and --service-cidr {services} overlap; choose ranges apart from each other");
-        }
+        let control_plane = self.control_plane.config()?;
+        let pods = ("--wasm-cidr", self.wasm_cidr);
+        apart(&[pods, ("--service-cidr", control_plane.service_cidr)])?;
+        apart(&[pods, ("--cluster-cidr", control_plane.cluster_cidr)])?;
         Ok(ClusterConfig {
             control_plane,
             ingress_http_port: port(self.ingress_http_port, 80, 8080),

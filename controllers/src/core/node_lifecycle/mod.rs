@@ -12,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use serde_json::json;
 
 use crate::engine::{Controller, Turn, Wake};
+use crate::nodes::{condition, is_ready};
 use crate::plan::{self, Note, NoteType, Plan, Regarding, Target};
 use crate::pods;
 use crate::resource::{Key, NODES, PODS};
@@ -142,14 +143,6 @@ impl Controller for NodeLifecycle {
         }
         plan
     }
-}
-
-fn condition<'a>(node: &'a Node, type_: &str) -> Option<&'a NodeCondition> {
-    node.status.as_ref()?.conditions.as_ref()?.iter().find(|c| c.type_ == type_)
-}
-
-fn is_ready(node: &Node) -> bool {
-    condition(node, "Ready").is_some_and(|c| c.status == "True")
 }
 
 /// Nobody knows how a silent node is, so its conditions say so, and its pods are no longer ready.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 
-use super::is_ready;
+use crate::nodes::is_ready;
 use crate::time;
 use crate::world::World;
 
