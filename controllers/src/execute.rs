@@ -171,6 +171,7 @@ impl Step {
             | Step::Delete { then, or_else, .. }
             | Step::Bind { then, or_else, .. } => (then.as_ref(), or_else.as_ref()),
             Step::Update { then, .. } | Step::Patch { then, .. } => (then.as_ref(), None),
+            Step::RemoveDirectory { or_else, .. } => (None, or_else.as_ref()),
             _ => (None, None),
         }
     }
@@ -294,6 +295,10 @@ impl Api for KubeApi {
                 });
                 let path = item(&resource::PODS, &pod.key, "binding");
                 self.send("POST", path, JSON, binding).await.map(|_| Answer::Done)
+            }
+            Step::RemoveDirectory { node, volume, .. } => {
+                let path = format!("{}/proxy/volumes/{volume}", item(&resource::NODES, &Key::new("", node), ""));
+                self.send("DELETE", path, JSON, Value::Null).await.map(|_| Answer::Done)
             }
             Step::CheckAbsent(target) => {
                 let found = self.get(target).await?;

@@ -88,6 +88,12 @@ pub enum Step {
         then: Option<Note>,
         or_else: Option<Note>,
     },
+    /// Has a node remove the directory of a volume that it keeps; done if there is none.
+    RemoveDirectory {
+        node: String,
+        volume: String,
+        or_else: Option<Note>,
+    },
     /// Goes on only if the API server says now that there is no object of the target's name, or only one of another uid.
     CheckAbsent(Target),
     /// Goes on only if the API server says now that the target exists with this uid and is not being deleted.

@@ -114,6 +114,7 @@ fn write_step(out: &mut String, step: &Step, indent: &str) {
         }
         Step::DeleteAll { resource, namespace } => format!("delete all {} in {namespace}", resource.plural),
         Step::Bind { pod, node, .. } => format!("bind {} to {node}", at(pod)),
+        Step::RemoveDirectory { node, volume, .. } => format!("remove directory {volume} of {node}"),
         Step::CheckAbsent(target) => format!("check absent {}", at(target)),
         Step::CheckAlive(target) => format!("check alive {}", at(target)),
         Step::CheckNoneLeft { resource, namespace } => format!("check no {} in {namespace}", resource.plural),

@@ -86,7 +86,7 @@ pub fn classes() -> Vec<Value> {
             "metadata": {"name": "k8w", "annotations": {"ingressclass.kubernetes.io/is-default-class": "true"}}}),
         json!({"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "provisioner": "k8w.io/local-path",
             "metadata": {"name": "local-path", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
-            "reclaimPolicy": "Delete", "volumeBindingMode": "WaitForFirstConsumer"}),
+            "reclaimPolicy": "Delete", "volumeBindingMode": "WaitForFirstConsumer", "allowVolumeExpansion": true}),
         priority(
             "system-cluster-critical",
             2_000_000_000,

@@ -216,9 +216,12 @@ fn keep(claim: &PersistentVolumeClaim, volume: Option<&Arc<PersistentVolume>>) -
     let spec = volume.spec.clone().unwrap_or_default();
     let old = claim.status.clone().unwrap_or_default();
     let mut status = old.clone();
-    status.phase = Some("Bound".into());
     status.access_modes = spec.access_modes;
-    status.capacity = spec.capacity;
+    if status.phase.as_deref() != Some("Bound") {
+        // From then on a difference is an expansion's, which is not over.
+        status.capacity = spec.capacity;
+    }
+    status.phase = Some("Bound".into());
     if old != status {
         plan.update_status(&PERSISTENT_VOLUME_CLAIMS, &PersistentVolumeClaim { status: Some(status), ..claim.clone() });
     }

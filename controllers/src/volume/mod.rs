@@ -2,6 +2,7 @@
 
 pub mod binder;
 pub mod ephemeral;
+pub mod expansion;
 mod facts;
 pub mod local_path;
 pub mod protection;

@@ -39,6 +39,14 @@ impl Controller for VolumeReclaimer {
     }
 }
 
+/// What becomes of a volume that its claim has left.
+enum Fate {
+    Kept,
+    Deleted,
+    /// Reason and message of what the policy asks for and nobody can do.
+    Failed(&'static str, String),
+}
+
 pub fn reconcile(volume: &PersistentVolume, world: &World, now: jiff::Timestamp) -> Plan {
     let mut plan = Plan::none();
     let spec = volume.spec.clone().unwrap_or_default();
@@ -51,27 +59,43 @@ pub fn reconcile(volume: &PersistentVolume, world: &World, now: jiff::Timestamp)
             _ => "Released",
         },
     };
-    let policy = spec.persistent_volume_reclaim_policy.as_deref().unwrap_or("Retain");
-    let is_ours = facts::annotation(&volume.metadata, PROVISIONED_BY) == Some(PROVISIONER);
-    let phase = match (phase, policy) {
-        ("Released", "Recycle") => {
-            fail(&mut plan, volume, "VolumeFailedRecycle", "No recycler plugin found for the volume!");
-            "Failed"
-        }
-        (phase, _) => phase,
-    };
+    let fate = if phase == "Released" { fate(volume) } else { Fate::Kept };
     let old = volume.status.clone().unwrap_or_default();
+    let (phase, message) = match &fate {
+        Fate::Failed(reason, message) => {
+            if old.phase.as_deref() != Some("Failed") {
+                plan.note(warning(volume, reason, message.clone()));
+            }
+            ("Failed", Some(message.clone()))
+        }
+        _ => (phase, None),
+    };
     if old.phase.as_deref() != Some(phase) {
-        let status =
-            PersistentVolumeStatus { phase: Some(phase.into()), last_phase_transition_time: Some(stamp(now)), ..old };
+        let (phase, moved) = (Some(phase.into()), Some(stamp(now)));
+        let status = PersistentVolumeStatus { phase, message, last_phase_transition_time: moved, ..old };
         plan.update_status(&PERSISTENT_VOLUMES, &PersistentVolume { status: Some(status), ..volume.clone() });
-        return plan;
-    }
-    if phase == "Released" && policy == "Delete" && is_ours && !is_deleting(&volume.metadata) {
+    } else if matches!(fate, Fate::Deleted) && !is_deleting(&volume.metadata) {
         plan.step(crate::plan::Step::CheckAbsent(claim_target(&spec)));
         plan.delete(Target::new(&PERSISTENT_VOLUMES, &volume.metadata));
     }
     plan
+}
+
+fn fate(volume: &PersistentVolume) -> Fate {
+    let policy = volume.spec.as_ref().and_then(|spec| spec.persistent_volume_reclaim_policy.as_deref());
+    match (policy, facts::annotation(&volume.metadata, PROVISIONED_BY)) {
+        (Some("Recycle"), _) => Fate::Failed("VolumeFailedRecycle", "No recycler plugin found for the volume!".into()),
+        (Some("Delete"), Some(PROVISIONER)) => Fate::Deleted,
+        (Some("Delete"), None) => {
+            let name = volume.metadata.name.as_deref().unwrap_or_default();
+            let message = format!(
+                "Error getting deleter volume plugin for volume \"{name}\": no deletable volume plugin matched"
+            );
+            Fate::Failed("VolumeFailedDelete", message)
+        }
+        // Whoever else made it deletes it.
+        _ => Fate::Kept,
+    }
 }
 
 /// The claim a volume was bound to: only when the API server says that it is gone may the volume go.
@@ -81,12 +105,8 @@ fn claim_target(spec: &k8s_openapi::api::core::v1::PersistentVolumeSpec) -> Targ
     Target { resource, key: facts::key_of(&kept), uid: kept.uid, resource_version: None }
 }
 
-fn fail(plan: &mut Plan, volume: &PersistentVolume, reason: &'static str, message: &str) {
-    if volume.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Failed") {
-        return;
-    }
+fn warning(volume: &PersistentVolume, reason: &'static str, message: String) -> Note {
     let regarding = Regarding::new(&PERSISTENT_VOLUMES, &volume.metadata);
     let component = "persistentvolume-controller";
-    let message = message.to_owned();
-    plan.note(Note { component, regarding, note_type: NoteType::Warning, reason, action: "", message });
+    Note { component, regarding, note_type: NoteType::Warning, reason, action: "", message }
 }

@@ -2,7 +2,9 @@ use expect_test::{Expect, expect};
 
 use super::binder::ClaimBinder;
 use super::ephemeral::EphemeralVolumes;
+use super::expansion::VolumeExpansion;
 use super::local_path::LocalPath;
+use super::local_path::removal::LocalPathRemoval;
 use super::protection::{ClaimProtection, VolumeProtection};
 use super::reclaim::VolumeReclaimer;
 use crate::engine::Controller;
@@ -169,7 +171,7 @@ fn a_directory_of_the_consumers_node_becomes_a_volume() {
         ("ns", "data"),
         &world(ours("")),
         expect![[r#"
-        create persistentvolumes in : {"apiVersion":"v1","kind":"PersistentVolume","metadata":{"annotations":{"pv.kubernetes.io/provisioned-by":"k8w.io/local-path"},"name":"pvc-data-uid"},"spec":{"accessModes":["ReadWriteOnce"],"capacity":{"storage":"1Gi"},"claimRef":{"apiVersion":"v1","kind":"PersistentVolumeClaim","name":"data","namespace":"ns","uid":"data-uid"},"hostPath":{"path":"/var/lib/k8w/volumes/pvc-data-uid","type":"DirectoryOrCreate"},"nodeAffinity":{"required":{"nodeSelectorTerms":[{"matchExpressions":[{"key":"kubernetes.io/hostname","operator":"In","values":["n1"]}]}]}},"persistentVolumeReclaimPolicy":"Delete","storageClassName":"local-path"}}
+        create persistentvolumes in : {"apiVersion":"v1","kind":"PersistentVolume","metadata":{"annotations":{"pv.kubernetes.io/provisioned-by":"k8w.io/local-path"},"finalizers":["k8w.io/local-path"],"name":"pvc-data-uid"},"spec":{"accessModes":["ReadWriteOnce"],"capacity":{"storage":"1Gi"},"claimRef":{"apiVersion":"v1","kind":"PersistentVolumeClaim","name":"data","namespace":"ns","uid":"data-uid"},"hostPath":{"path":"/var/lib/k8w/volumes/pvc-data-uid","type":"DirectoryOrCreate"},"nodeAffinity":{"required":{"nodeSelectorTerms":[{"matchExpressions":[{"key":"kubernetes.io/hostname","operator":"In","values":["n1"]}]}]}},"persistentVolumeReclaimPolicy":"Delete","storageClassName":"local-path"}}
     "#]],
     );
     check(LocalPath, ("ns", "data"), &world(ours("")).map(|part| part.replace("nodeName: n1, ", "")), expect![[r#""#]]);
@@ -221,6 +223,134 @@ fn a_volume_outlives_its_claim_unless_it_is_ours_to_delete() {
     "#]],
     );
     check(VolumeReclaimer, ("", "v"), &[volume("v", "1Gi", provisioned, OURS, "Released")], expect![[r#""#]]);
+    let others = ", annotations: {pv.kubernetes.io/provisioned-by: example.com/disks}";
+    check(VolumeReclaimer, ("", "v"), &[volume("v", "1Gi", others, &delete, "Released")], expect![[r#""#]]);
+}
+
+#[test]
+fn a_policy_that_nobody_can_carry_out_fails_the_volume() {
+    let world = |policy: &str, phase: &str| {
+        [volume("v", "1Gi", "", &format!("{OURS}, persistentVolumeReclaimPolicy: {policy}"), phase)]
+    };
+    check(
+        VolumeReclaimer,
+        ("", "v"),
+        &world("Delete", "Bound"),
+        expect![[r#"
+        note Warning VolumeFailedDelete on v: Error getting deleter volume plugin for volume "v": no deletable volume plugin matched
+        update persistentvolumes v status: {"lastPhaseTransitionTime":"2024-01-01T00:01:00Z","message":"Error getting deleter volume plugin for volume \"v\": no deletable volume plugin matched","phase":"Failed"}
+    "#]],
+    );
+    check(
+        VolumeReclaimer,
+        ("", "v"),
+        &world("Recycle", "Released"),
+        expect![[r#"
+        note Warning VolumeFailedRecycle on v: No recycler plugin found for the volume!
+        update persistentvolumes v status: {"lastPhaseTransitionTime":"2024-01-01T00:01:00Z","message":"No recycler plugin found for the volume!","phase":"Failed"}
+    "#]],
+    );
+    check(VolumeReclaimer, ("", "v"), &world("Recycle", "Failed"), expect![[r#""#]]);
+}
+
+#[test]
+fn a_directory_goes_with_its_volume() {
+    let at = |node: &str| {
+        format!(
+            "{OURS}, persistentVolumeReclaimPolicy: Delete, nodeAffinity: {{required: {{nodeSelectorTerms: \
+             [{{matchExpressions: [{{key: kubernetes.io/hostname, operator: In, values: [{node}]}}]}}]}}}}"
+        )
+    };
+    let meta = |more: &str| format!(", annotations: {{pv.kubernetes.io/provisioned-by: k8w.io/local-path}}{more}");
+    let kept = meta(", finalizers: [k8w.io/local-path]");
+    let going = meta(", finalizers: [k8w.io/local-path], deletionTimestamp: 2024-01-01T00:00:30Z");
+    let check = |meta: &str, spec: &str, phase: &str, expect: Expect| {
+        check(LocalPathRemoval, ("", "v"), &[volume("v", "1Gi", meta, spec, phase), NODE.into()], expect);
+    };
+    check(
+        &meta(""),
+        &at("n1"),
+        "Bound",
+        expect![[r#"
+        patch persistentvolumes v at 1 : {"metadata":{"finalizers":["k8w.io/local-path"]}}
+    "#]],
+    );
+    check(&kept, &at("n1"), "Released", expect![""]);
+    check(&going, &at("n1"), "Bound", expect![""]);
+    check(
+        &going,
+        &at("n1"),
+        "Released",
+        expect![[r#"
+        remove directory v of n1
+        patch persistentvolumes v at 1 : {"metadata":{"finalizers":[]}}
+    "#]],
+    );
+    check(
+        &going,
+        &at("gone"),
+        "Released",
+        expect![[r#"
+        check absent nodes gone
+        patch persistentvolumes v at 1 : {"metadata":{"finalizers":[]}}
+    "#]],
+    );
+    let retained = at("n1").replace("Delete", "Retain");
+    check(
+        &going,
+        &retained,
+        "Released",
+        expect![[r#"
+        patch persistentvolumes v at 1 : {"metadata":{"finalizers":[]}}
+    "#]],
+    );
+}
+
+#[test]
+fn a_directory_has_its_new_size_at_once() {
+    let bound = ", storageClassName: local-path, volumeName: v";
+    let grown = |status: &str| claim("", bound, status).replacen("1Gi", "3Gi", 1);
+    let provisioned = ", annotations: {pv.kubernetes.io/provisioned-by: k8w.io/local-path}";
+    let ours = |size: &str| volume("v", size, provisioned, OURS, "Bound");
+    let check = |claim: String, volume: String, expect: Expect| {
+        check(VolumeExpansion, ("ns", "data"), &[claim, volume], expect);
+    };
+    check(
+        grown("phase: Bound, capacity: {storage: 1Gi}"),
+        ours("1Gi"),
+        expect![[r#"
+        note Normal Resizing on data: External resizer is resizing volume v
+        update persistentvolumeclaims ns/data status: {"allocatedResourceStatuses":{"storage":"ControllerResizeInProgress"},"allocatedResources":{"storage":"3Gi"},"capacity":{"storage":"1Gi"},"conditions":[{"lastTransitionTime":"2024-01-01T00:01:00Z","status":"True","type":"Resizing"}],"phase":"Bound"}
+    "#]],
+    );
+    let resizing = "phase: Bound, capacity: {storage: 1Gi}, allocatedResources: {storage: 3Gi}, \
+                    allocatedResourceStatuses: {storage: ControllerResizeInProgress}, \
+                    conditions: [{type: Resizing, status: 'True'}]";
+    check(
+        grown(resizing),
+        ours("1Gi"),
+        expect![[r#"
+        patch persistentvolumes v at 2 : {"spec":{"capacity":{"storage":"3Gi"}}}
+        update persistentvolumeclaims ns/data status: {"allocatedResources":{"storage":"3Gi"},"capacity":{"storage":"3Gi"},"phase":"Bound"}
+    "#]],
+    );
+    check(
+        grown(resizing),
+        ours("3Gi"),
+        expect![[r#"
+        update persistentvolumeclaims ns/data status: {"allocatedResources":{"storage":"3Gi"},"capacity":{"storage":"3Gi"},"phase":"Bound"}
+    "#]],
+    );
+    check(grown("phase: Bound, capacity: {storage: 3Gi}"), ours("3Gi"), expect![""]);
+    check(grown("phase: Pending"), ours("1Gi"), expect![""]);
+    let others = volume("v", "1Gi", "", OURS, "Bound");
+    check(
+        grown("phase: Bound, capacity: {storage: 1Gi}"),
+        others,
+        expect![[r#"
+        note Normal ExternalExpanding on data: waiting for an external controller to expand this PVC
+    "#]],
+    );
 }
 
 #[test]

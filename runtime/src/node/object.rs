@@ -45,7 +45,7 @@ pub fn node(config: &NodeConfig, machine: &Machine) -> Node {
 
 /// Where this node keeps the volumes that are made of its directories; the provisioner of `local-path` reads it.
 fn annotations(config: &NodeConfig) -> BTreeMap<String, String> {
-    let directory = config.root_dir.join("local-path");
+    let directory = config.local_path_dir();
     BTreeMap::from([("k8w.io/local-path-directory".to_owned(), directory.display().to_string())])
 }
 

@@ -9,6 +9,7 @@ pub(crate) mod log_stream;
 mod port_forward;
 mod rates;
 mod stats;
+mod volumes;
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -93,6 +94,7 @@ impl NodeService {
             (&Method::GET, ["metrics", "resource"]) => stats::resource_metrics(&self.shared).await.map(plain),
             (&Method::GET, ["stats", "summary"]) => Ok(json_answer(&stats::summary(&self.shared, &self.rates).await)),
             (&Method::GET, ["configz"]) => Ok(self.configuration()),
+            (&Method::DELETE, &["volumes", name]) => volumes::remove(&self.shared.config, name).await,
             _ => Err(Failure { status: StatusCode::NOT_FOUND, message: "404 page not found".to_owned() }),
         }
     }

@@ -26,6 +26,17 @@ pub fn link(dir: &Path, target: &Path) -> Result<(), Error> {
     symlink(target, dir).map_err(Error::io(dir))
 }
 
+/// Removes the directory at `dir` with all that is in it, and follows no link out of it. That there is none is fine.
+///
+/// # Errors
+/// When something of it cannot be removed.
+pub fn remove(dir: &Path) -> Result<(), Error> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::io(dir)(error)),
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,5 +57,18 @@ mod tests {
         }
         fs::remove_dir_all(&pod).unwrap();
         assert!(second.join("data").exists());
+    }
+    #[test]
+    fn what_a_removed_directory_links_to_stays() {
+        let root = tempfile::tempdir().unwrap();
+        let [volume, other] = ["volume", "other"].map(|name| root.path().join(name));
+        for dir in [&volume, &other] {
+            fs::create_dir(dir).unwrap();
+            fs::write(dir.join("data"), "x").unwrap();
+        }
+        symlink(&other, volume.join("link")).unwrap();
+        remove(&volume).unwrap();
+        remove(&volume).unwrap();
+        assert!(!volume.exists() && other.join("data").exists());
     }
 }

@@ -9,6 +9,9 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use crate::pods;
 use crate::world::World;
 
+/// A node's label that says in which zone it is.
+pub const ZONE: &str = "topology.kubernetes.io/zone";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     V4,
@@ -64,8 +67,7 @@ fn endpoint(service: &Service, pod: &Arc<Pod>, family: Family, world: &World) ->
     let terminating = pods::is_deleting(&pod.metadata);
     let ready = service_spec.publish_not_ready_addresses == Some(true) || (serving && !terminating);
     let node = pods::node_name(pod);
-    let zone =
-        node.and_then(|name| world.nodes.get("", name)?.metadata.labels.as_ref()?.get("topology.kubernetes.io/zone"));
+    let zone = node.and_then(|name| world.nodes.get("", name)?.metadata.labels.as_ref()?.get(ZONE));
     let pod_spec = pod.spec.as_ref()?;
     let is_member = pod_spec.subdomain.is_some() && pod_spec.subdomain == service.metadata.name;
     Some(Endpoint {

@@ -1,6 +1,7 @@
 //! Keeps a Service's EndpointSlices in step with the pods it selects (KEP-752).
 
 pub mod endpoints;
+mod hints;
 pub mod slices;
 #[cfg(test)]
 mod tests;
@@ -14,8 +15,9 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use self::endpoints::Family;
+use self::hints::Preference;
 use crate::engine::{Controller, Turn, Wake};
-use crate::plan::{self, Plan, Target};
+use crate::plan::{self, Note, NoteType, Plan, Regarding, Target};
 use crate::pods;
 use crate::resource::{ENDPOINT_SLICES, Key, SERVICES};
 use crate::selector::{self, Labels};
@@ -44,6 +46,20 @@ impl Controller for EndpointSlices {
                 }
             }
             (Object::Pod(pod), _) => wake_selecting(pod, delta, world, wake),
+            (Object::Node(node), before) => {
+                let now = if delta.gone { (None, false, 0) } else { hints::facts(node) };
+                let before = match before {
+                    Some(Object::Node(before)) => hints::facts(before),
+                    _ if delta.gone => hints::facts(node),
+                    _ => (None, false, 0),
+                };
+                let is_touched = |service: &&Arc<Service>| match Preference::of(service) {
+                    Preference::ZoneByCapacity => now != before,
+                    _ => now.0 != before.0,
+                };
+                let touched = world.services.iter().filter(|service| wanted(service).is_some()).filter(is_touched);
+                touched.for_each(|service| wake.now(Key::of(&service.metadata)));
+            }
             _ => {}
         }
     }
@@ -110,8 +126,12 @@ pub fn reconcile(service: &Service, world: &World, now: Timestamp) -> Plan {
     let labels = labels(service);
     let families = Family::of(service);
     for family in &families {
-        let groups = endpoints::groups(service, &pods, *family, world);
-        let of_family = existing.iter().filter(|s| s.address_type == family.address_type()).copied().collect();
+        let mut groups = endpoints::groups(service, &pods, *family, world);
+        let of_family: Vec<_> = existing.iter().filter(|s| s.address_type == family.address_type()).copied().collect();
+        let hinted = hints::add(service, &mut groups, *family, world);
+        if Preference::of(service) == Preference::ZoneByCapacity {
+            plan.notes.extend(say_hinted(service, hinted, *family, &of_family));
+        }
         let changes = slices::fit(groups, of_family, &labels);
         let trigger = trigger_time(service, &pods).unwrap_or(now);
         for slice in changes.create {
@@ -129,6 +149,26 @@ pub fn reconcile(service: &Service, world: &World, now: Timestamp) -> Plan {
         plan.delete(Target::exact(&ENDPOINT_SLICES, &stray.metadata));
     }
     plan
+}
+
+/// Says that a Service's hints begin, or why it has none.
+fn say_hinted(
+    service: &Service,
+    hinted: Result<(), String>,
+    family: Family,
+    existing: &[&Arc<EndpointSlice>],
+) -> Option<Note> {
+    let mut known = existing.iter().flat_map(|slice| slice.endpoints.iter().flatten());
+    let (note_type, reason, message) = match hinted {
+        Ok(()) if known.any(|endpoint| endpoint.hints.is_some()) => return None,
+        Ok(()) => {
+            let message = format!("Topology Aware Hints has been enabled, addressType: {}", family.address_type());
+            (NoteType::Normal, "TopologyAwareHintsEnabled", message)
+        }
+        Err(why) => (NoteType::Warning, "TopologyAwareHintsDisabled", why),
+    };
+    let regarding = Regarding::new(&SERVICES, &service.metadata);
+    Some(Note { component: "endpoint-slice-controller", regarding, note_type, reason, action: "", message })
 }
 
 fn is_ours(slice: &EndpointSlice, service: &Service) -> bool {

@@ -58,3 +58,77 @@ fn a_service_without_pods_says_so_and_one_without_selector_is_left_alone() {
     check("{ports: [{port: 80}]}", PODS, expect![]);
     check("{type: ExternalName, externalName: example.com, selector: {app: web}}", PODS, expect![]);
 }
+
+/// The hints of each endpoint, by address, and what is said about them.
+fn hints(service: &str, nodes: &str) -> String {
+    let placed = |name: &str, address: u8, node: &str| {
+        format!(
+            "---
+apiVersion: v1
+kind: Pod
+metadata: {{namespace: ns, name: {name}, labels: {{app: web}}}}
+spec: {{nodeName: {node}, containers: []}}
+status: {{phase: Running, podIPs: [{{ip: 10.64.0.{address}}}], conditions: [{{type: Ready, status: 'True'}}]}}
+"
+        )
+    };
+    let pods = [placed("p1", 1, "a1"), placed("p2", 2, "a1"), placed("p3", 3, "a2"), placed("p4", 4, "b1")].concat();
+    let service = format!("---\napiVersion: v1\nkind: Service\nmetadata: {{namespace: ns, name: web{service}\n");
+    let plan = Bench::new(EndpointSlices, &(service + &pods + nodes)).reconcile("ns", "web", "2024-01-01T00:00:00Z");
+    let mut lines: Vec<String> = plan.notes.iter().map(|note| format!("{}: {}", note.reason, note.message)).collect();
+    let Some(crate::plan::Step::Create { object, .. }) = plan.steps.first() else { panic!("{}", text(&plan)) };
+    for endpoint in object["endpoints"].as_array().unwrap() {
+        lines.push(format!("{} {}", endpoint["addresses"][0], endpoint["hints"]));
+    }
+    lines.join("\n")
+}
+
+#[test]
+fn endpoints_are_hinted_at_as_the_service_prefers() {
+    let node = |name: &str, zone: &str, cpu: u8| {
+        format!(
+            "---
+apiVersion: v1
+kind: Node
+metadata: {{name: {name}, labels: {{{zone}}}}}
+status: {{allocatable: {{cpu: {cpu}}}, conditions: [{{type: Ready, status: 'True'}}]}}
+"
+        )
+    };
+    let zone = |zone: &str| format!("topology.kubernetes.io/zone: {zone}");
+    let nodes = [node("a1", &zone("a"), 2), node("a2", &zone("a"), 2), node("b1", &zone("b"), 4)].concat();
+    let spec = |more: &str| format!("}}\nspec: {{selector: {{app: web}}, ports: [{{port: 80}}]{more}}}");
+    expect![[r#"
+        "10.64.0.1" null
+        "10.64.0.2" null
+        "10.64.0.3" null
+        "10.64.0.4" null"#]]
+    .assert_eq(&hints(&spec(""), &nodes));
+    expect![[r#"
+        "10.64.0.1" {"forZones":[{"name":"a"}]}
+        "10.64.0.2" {"forZones":[{"name":"a"}]}
+        "10.64.0.3" {"forZones":[{"name":"a"}]}
+        "10.64.0.4" {"forZones":[{"name":"b"}]}"#]]
+    .assert_eq(&hints(&spec(", trafficDistribution: PreferSameZone"), &nodes));
+    expect![[r#"
+        "10.64.0.1" {"forNodes":[{"name":"a1"}],"forZones":[{"name":"a"}]}
+        "10.64.0.2" {"forNodes":[{"name":"a1"}],"forZones":[{"name":"a"}]}
+        "10.64.0.3" {"forNodes":[{"name":"a2"}],"forZones":[{"name":"a"}]}
+        "10.64.0.4" {"forNodes":[{"name":"b1"}]}"#]]
+    .assert_eq(&hints(&spec(", trafficDistribution: PreferSameNode"), &nodes.replace(&zone("b"), "")));
+    let auto = format!(", annotations: {{service.kubernetes.io/topology-mode: Auto}}{}", spec(""));
+    expect![[r#"
+        TopologyAwareHintsEnabled: Topology Aware Hints has been enabled, addressType: IPv4
+        "10.64.0.1" {"forZones":[{"name":"b"}]}
+        "10.64.0.2" {"forZones":[{"name":"a"}]}
+        "10.64.0.3" {"forZones":[{"name":"a"}]}
+        "10.64.0.4" {"forZones":[{"name":"b"}]}"#]]
+    .assert_eq(&hints(&auto, &nodes));
+    expect![[r#"
+        TopologyAwareHintsDisabled: Insufficient Node information: allocatable CPU or zone not specified on one or more nodes, addressType: IPv4
+        "10.64.0.1" null
+        "10.64.0.2" null
+        "10.64.0.3" null
+        "10.64.0.4" null"#]]
+    .assert_eq(&hints(&auto, &nodes.replace(&zone("b"), "")));
+}

@@ -1,7 +1,9 @@
 //! Makes volumes of directories of a node, for claims of a class whose provisioner is ours.
 //!
 //! A node says in an annotation where its directories lie; the volume is made there when a pod first mounts it, and is
-//! of use on that node alone.
+//! of use on that node alone. When the volume is deleted, [`removal`] has the node remove the directory.
+
+pub mod removal;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,6 +15,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use self::removal::{FINALIZER, goes};
 use super::facts::{self, PROVISIONED_BY, STORAGE_PROVISIONER};
 use crate::engine::{Controller, Turn, Wake};
 use crate::plan::{self, Note, NoteType, Plan, Regarding, Step};
@@ -111,6 +114,7 @@ fn create(claim: &PersistentVolumeClaim, class: &StorageClass, node: &Node, name
         metadata: ObjectMeta {
             name: Some(name.clone()),
             annotations: Some(BTreeMap::from([(PROVISIONED_BY.into(), PROVISIONER.into())])),
+            finalizers: goes(class.reclaim_policy.as_deref()).then(|| vec![FINALIZER.into()]),
             ..ObjectMeta::default()
         },
         spec: Some(PersistentVolumeSpec {
@@ -136,6 +140,14 @@ fn create(claim: &PersistentVolumeClaim, class: &StorageClass, node: &Node, name
         *or_else = Some(note(claim, NoteType::Warning, "ProvisioningFailed", message));
     }
     step
+}
+
+/// The value of the label that says which node the volume is on.
+fn host_name(volume: &PersistentVolume) -> Option<&str> {
+    let required = volume.spec.as_ref()?.node_affinity.as_ref()?.required.as_ref()?;
+    let expressions = required.node_selector_terms.iter().flat_map(|term| term.match_expressions.iter().flatten());
+    let mut named = expressions.filter(|expression| expression.key == HOSTNAME);
+    named.next()?.values.as_ref()?.first().map(String::as_str)
 }
 
 fn name_of(meta: &ObjectMeta) -> &str {
