@@ -9,7 +9,7 @@ mod urls;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 use ipnet::Ipv4Net;
 use tokio_util::sync::CancellationToken;

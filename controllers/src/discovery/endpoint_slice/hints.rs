@@ -146,8 +146,8 @@ fn zone(node: &Node) -> Option<&str> {
 }
 
 fn counts(node: &Node) -> bool {
-    let has = |name: &&str| node.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(*name));
-    is_ready(node) && !CONTROL_PLANE.iter().any(|name| has(&name))
+    let has = |name: &str| node.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(name));
+    is_ready(node) && !CONTROL_PLANE.iter().any(|name| has(name))
 }
 
 fn cpu_millis(node: &Node) -> i64 {
