@@ -114,7 +114,8 @@ fn reconcile(set: &DaemonSet, world: &World, backoff: &mut Backoff, now: Timesta
     let mut members = members.mine;
     members
         .sort_by_cached_key(|pod| (pod.metadata.creation_timestamp.as_ref().map(|t| t.0), pod.metadata.name.clone()));
-    let judge = Judge { set, spec, hash: hash(&current), now };
+    let alike = revisions.iter().filter(|revision| revision.data == current.data).map(|revision| hash(revision));
+    let judge = Judge { set, spec, hash: hash(&current), alike: alike.collect(), now };
     let places = places(set, &members, world);
     let mut plan = Plan::none();
     let status = status(&judge, &places);

@@ -45,12 +45,14 @@ pub struct Judge<'a> {
     pub set: &'a DaemonSet,
     pub spec: &'a DaemonSetSpec,
     pub hash: &'a str,
+    /// Hashes of every revision that holds the same template: somebody may have copied one.
+    pub alike: Vec<&'a str>,
     pub now: Timestamp,
 }
 
 impl<'a> Judge<'a> {
     pub fn is_updated(&self, pod: &Pod) -> bool {
-        pod.metadata.labels.as_ref().and_then(|labels| labels.get(super::HASH_LABEL)).is_some_and(|h| h == self.hash)
+        super::label(pod).is_some_and(|hash| self.alike.contains(&hash))
     }
 
     pub fn is_available(&self, pod: &Pod) -> bool {

@@ -176,3 +176,12 @@ fn the_status_counts_nodes_not_pods() {
     let plan = plan(&world);
     expect![[r#"update daemonsets ns/agent status: {"currentNumberScheduled":2,"desiredNumberScheduled":2,"numberAvailable":1,"numberMisscheduled":1,"numberReady":1,"numberUnavailable":1,"observedGeneration":1,"updatedNumberScheduled":1}"#]].assert_eq(plan.lines().find(|line| line.contains(" status: ")).unwrap_or_default());
 }
+
+#[test]
+fn a_copy_of_the_current_revision_restarts_nobody() {
+    let original = set("");
+    let (_, revision) = original.split_once("---\n").unwrap();
+    let copy = revision.replace("agent-two", "agent-copy").replace("hash: two", "hash: copy");
+    let copy = format!("---\n{}", copy.replace("revision: 2", "revision: 3"));
+    check(&[original, copy, node("n1", ""), pod("a", "n1", "two", READY)], expect![""]);
+}

@@ -5,8 +5,11 @@
 
 mod bounds;
 mod revisions;
+mod rollback;
 mod scale;
 mod status;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -15,7 +18,7 @@ use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, ReplicaSet};
 use serde_json::json;
 
 use self::bounds::Bounds;
-use self::revisions::{REVISION, ROLLBACK_TO, annotation};
+use self::revisions::{REVISION, annotation};
 use self::scale::{Resize, spec_replicas};
 use self::status::Facts;
 use super::hash::template_hash;
@@ -84,6 +87,11 @@ pub fn reconcile(deployment: &Deployment, world: &World, now: Timestamp, failure
         let message = "This deployment is selecting all pods. A non-empty selector is required.";
         let mut plan = Plan::none();
         plan.note(note(deployment, NoteType::Warning, "SelectingAll", message.into()));
+        let mut updated = deployment.clone();
+        updated.status.get_or_insert_default().observed_generation = deployment.metadata.generation;
+        if updated.status != deployment.status {
+            plan.update_status(&DEPLOYMENTS, &updated);
+        }
         return plan;
     }
     let meta = &deployment.metadata;
@@ -120,13 +128,14 @@ impl Rollout<'_> {
         if pods::is_deleting(&self.deployment.metadata) {
             return self.finish(Plan::none(), false);
         }
-        if let Some(plan) = self.roll_back() {
-            return plan;
-        }
         if let Some(plan) = self.annotate_new() {
             return plan;
         }
         let is_paused = self.spec.paused == Some(true);
+        if let Some(wanted) = rollback::wanted(self.deployment).filter(|_| !is_paused) {
+            let sets: Vec<_> = self.old.iter().chain(&self.new).collect();
+            return rollback::plan(self.deployment, &sets, wanted);
+        }
         let sets: Vec<_> = self.old.iter().chain(&self.new).collect();
         let is_rescaling = is_paused || scale::is_scaling(&self.bounds, &sets);
         let next = if is_rescaling {
@@ -142,18 +151,25 @@ impl Rollout<'_> {
         match next {
             Move::Sizes(sizes) => {
                 plan.steps.extend(sizes.iter().filter_map(|resize| self.resize(resize)));
+                if is_paused {
+                    self.clean_up(&mut plan);
+                }
                 self.finish(plan, !is_rescaling)
             }
             Move::CreateNew => self.create_new(),
             Move::Nothing => {
-                let facts = self.facts(!is_rescaling);
-                if !is_paused && facts.is_complete(&self.deployment.status.clone().unwrap_or_default()) {
-                    for set in revisions::surplus(self.spec.revision_history_limit, &self.old) {
-                        plan.delete(Target::exact(&REPLICA_SETS, &set.metadata));
-                    }
+                let stored = self.deployment.status.clone().unwrap_or_default();
+                if self.facts(!is_rescaling).is_complete(&stored) {
+                    self.clean_up(&mut plan);
                 }
                 self.finish(plan, !is_rescaling)
             }
+        }
+    }
+
+    fn clean_up(&self, plan: &mut Plan) {
+        for set in revisions::surplus(self.spec.revision_history_limit, &self.old) {
+            plan.delete(Target::exact(&REPLICA_SETS, &set.metadata));
         }
     }
 
@@ -219,8 +235,8 @@ impl Rollout<'_> {
     }
 
     fn create_new(&self) -> Plan {
-        let collisions = self.deployment.status.as_ref().and_then(|s| s.collision_count);
-        let hash = template_hash(&self.spec.template, collisions);
+        let collisions = self.collisions();
+        let hash = self.hash();
         let replicas = if bounds::is_rolling(self.spec) {
             scale::new_set_size(&self.bounds, &self.old, 0)
         } else {
@@ -251,6 +267,14 @@ impl Rollout<'_> {
         plan
     }
 
+    fn collisions(&self) -> Option<i32> {
+        self.deployment.status.as_ref().and_then(|s| s.collision_count)
+    }
+
+    fn hash(&self) -> String {
+        template_hash(&self.spec.template, self.collisions())
+    }
+
     fn next_revision(&self) -> i64 {
         self.old.iter().map(|set| revisions::revision(set)).max().unwrap_or(0) + 1
     }
@@ -276,58 +300,21 @@ impl Rollout<'_> {
         Some(plan)
     }
 
-    /// The annotation that `kubectl rollout undo` of old left behind asks for an earlier template.
-    fn roll_back(&self) -> Option<Plan> {
-        let wanted: i64 = annotation(&self.deployment.metadata, ROLLBACK_TO)?.parse().ok()?;
-        let mut sets: Vec<_> = self.old.iter().chain(&self.new).collect();
-        sets.sort_by_key(|set| revisions::revision(set));
-        let target = match wanted {
-            0 => sets.iter().rev().nth(1),
-            revision => sets.iter().find(|set| revisions::revision(set) == revision),
-        };
-        let template = target.and_then(|set| set.spec.as_ref()?.template.clone());
-        let mut updated = self.deployment.clone();
-        updated.metadata.annotations.get_or_insert_default().remove(ROLLBACK_TO);
-        let (note_type, reason, message) = match template {
-            None => {
-                (NoteType::Warning, "RollbackRevisionNotFound", "Unable to find the revision to rollback to.".into())
-            }
-            Some(template) if revisions::same_template(&template, &self.spec.template) => {
-                let message =
-                    format!("The rollback revision contains the same template as current deployment {}", self.name());
-                (NoteType::Warning, "RollbackTemplateUnchanged", message)
-            }
-            Some(mut template) => {
-                if let Some(labels) = template.metadata.as_mut().and_then(|m| m.labels.as_mut()) {
-                    labels.remove(revisions::HASH_LABEL);
-                }
-                updated.spec.get_or_insert_default().template = template;
-                (
-                    NoteType::Normal,
-                    "DeploymentRollback",
-                    format!("Rolled back deployment \"{}\" to revision {wanted}", self.name()),
-                )
-            }
-        };
-        let mut plan = Plan::none();
-        plan.update(&DEPLOYMENTS, &updated, Some(note(self.deployment, note_type, reason, message)));
-        Some(plan)
-    }
-
-    fn name(&self) -> &str {
-        self.deployment.metadata.name.as_deref().unwrap_or_default()
-    }
-
     fn facts(&self, is_rolling_out: bool) -> Facts<'_> {
         Facts {
             deployment: self.deployment,
             bounds: self.bounds,
             new: self.new.as_ref(),
             old: &self.old,
-            create_error: self.failure.filter(|_| self.new.is_none()).map(|f| f.message.as_str()),
+            create_error: self.failure.filter(|_| self.new.is_none()).map(|failure| self.create_error(failure)),
             is_rolling_out,
             now: self.now,
         }
+    }
+
+    fn create_error(&self, failure: &Failure) -> String {
+        let name = self.deployment.metadata.name.as_deref().unwrap_or_default();
+        format!("Failed to create new replica set \"{name}-{}\": {failure}", self.hash())
     }
 
     /// Completes a plan with the status, the revision, and the next look at the deadline.

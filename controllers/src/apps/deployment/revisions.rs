@@ -37,6 +37,11 @@ pub fn revision(set: &ReplicaSet) -> i64 {
     annotation(&set.metadata, REVISION).and_then(|r| r.parse().ok()).unwrap_or(0)
 }
 
+/// Whether an annotation says something about one object alone.
+pub fn is_own(annotation: &str) -> bool {
+    NOT_COPIED.contains(&annotation)
+}
+
 /// Equal but for the hash label that this controller adds.
 pub fn same_template(a: &PodTemplateSpec, b: &PodTemplateSpec) -> bool {
     let bare = |template: &PodTemplateSpec| {
@@ -106,8 +111,7 @@ pub fn new_set(deployment: &Deployment, hash: &str, replicas: i32, revision: i64
 /// What the current set's annotations should be: its own, the Deployment's, and at least this revision.
 pub fn annotations(deployment: &Deployment, set: &ReplicaSet, at_least: i64) -> Labels {
     let mut annotations = set.metadata.annotations.clone().unwrap_or_default();
-    let copied =
-        deployment.metadata.annotations.iter().flatten().filter(|(name, _)| !NOT_COPIED.contains(&name.as_str()));
+    let copied = deployment.metadata.annotations.iter().flatten().filter(|(name, _)| !is_own(name));
     annotations.extend(copied.map(|(name, value)| (name.clone(), value.clone())));
     if revision(set) < at_least
         && let Some(old) = annotations.insert(REVISION.into(), at_least.to_string())

@@ -18,7 +18,7 @@ pub fn spec_replicas(set: &ReplicaSet) -> i32 {
 }
 
 /// Available replicas, of those that are still wanted: right after a scale-down the status counts more.
-pub fn available(set: &ReplicaSet) -> i32 {
+fn available(set: &ReplicaSet) -> i32 {
     set.status.as_ref().and_then(|s| s.available_replicas).unwrap_or(0).min(spec_replicas(set))
 }
 

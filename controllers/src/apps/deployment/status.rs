@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition, DeploymentStatus, ReplicaSet};
 
 use super::bounds::Bounds;
-use super::scale::{available, spec_replicas};
+use super::scale::spec_replicas;
 use crate::time::{self, stamp, until};
 use crate::world::Meta;
 
@@ -16,6 +16,7 @@ const AVAILABLE: &str = "Available";
 const REPLICA_FAILURE: &str = "ReplicaFailure";
 const COMPLETE: &str = "NewReplicaSetAvailable";
 const TIMED_OUT: &str = "ProgressDeadlineExceeded";
+const CREATE_ERROR: &str = "ReplicaSetCreateError";
 const PAUSED: &str = "DeploymentPaused";
 const RESUMED: &str = "DeploymentResumed";
 
@@ -26,7 +27,7 @@ pub struct Facts<'a> {
     pub new: Option<&'a Arc<ReplicaSet>>,
     pub old: &'a [Arc<ReplicaSet>],
     /// The new ReplicaSet could not be created.
-    pub create_error: Option<&'a str>,
+    pub create_error: Option<String>,
     /// Judge the progress of a rollout; not while paused or scaling.
     pub is_rolling_out: bool,
     pub now: Timestamp,
@@ -72,7 +73,7 @@ impl Facts<'_> {
     pub fn deadline_in(&self, status: &DeploymentStatus) -> Option<Duration> {
         let deadline = self.deadline()?;
         let progressing = condition(status.conditions.as_deref()?, PROGRESSING)?;
-        if self.is_complete(status) || progressing.reason.as_deref() == Some(TIMED_OUT) {
+        if self.is_complete(status) || matches!(progressing.reason.as_deref(), Some(TIMED_OUT | COMPLETE)) {
             return None;
         }
         let since = progressing.last_update_time.as_ref()?.0;
@@ -118,10 +119,11 @@ impl Facts<'_> {
             conditions.retain(|c| c.type_ != PROGRESSING);
             return;
         };
-        if let Some(error) = self.create_error {
-            self.set(conditions, PROGRESSING, "False", "ReplicaSetCreateError", error.into());
+        if let Some(error) = &self.create_error {
+            self.set(conditions, PROGRESSING, "False", CREATE_ERROR, error.clone());
             return;
         }
+        self.begin(conditions);
         let subject = match self.new {
             Some(new) => format!("ReplicaSet \"{}\"", name_of(&**new)),
             None => format!("Deployment \"{}\"", name_of(self.deployment)),
@@ -134,15 +136,9 @@ impl Facts<'_> {
         if self.is_complete(status) {
             self.set(conditions, PROGRESSING, "True", COMPLETE, format!("{subject} has successfully progressed."));
         } else if self.has_progressed(status) || current.is_none() {
-            let (reason, message) = match (&current, self.new) {
-                (None, Some(new)) => {
-                    ("NewReplicaSetCreated", format!("Created new replica set \"{}\"", name_of(&**new)))
-                }
-                _ => ("ReplicaSetUpdated", format!("{subject} is progressing.")),
-            };
             let since = current.filter(|c| c.status == "True").and_then(|c| c.last_transition_time);
             conditions.retain(|c| c.type_ != PROGRESSING);
-            self.set(conditions, PROGRESSING, "True", reason, message);
+            self.set(conditions, PROGRESSING, "True", "ReplicaSetUpdated", format!("{subject} is progressing."));
             if let (Some(since), Some(last)) = (since, conditions.last_mut()) {
                 last.last_transition_time = Some(since);
             }
@@ -152,6 +148,26 @@ impl Facts<'_> {
         {
             self.set(conditions, PROGRESSING, "False", TIMED_OUT, format!("{subject} has timed out progressing."));
         }
+    }
+
+    /// A rollout begins with its ReplicaSet, and with it the time until the deadline.
+    fn begin(&self, conditions: &mut Vec<DeploymentCondition>) {
+        let Some(new) = self.new else { return };
+        let (name, created) = (name_of(&**new), new.metadata.creation_timestamp.as_ref().map(|t| t.0));
+        let is_new = condition(conditions, PROGRESSING).is_none_or(|last| {
+            let is_named = last.message.as_deref().is_some_and(|message| message.contains(&format!("\"{name}\"")));
+            let is_of_this = is_named && last.reason.as_deref() != Some(CREATE_ERROR);
+            !is_of_this && created >= last.last_update_time.as_ref().map(|t| t.0)
+        });
+        if !is_new {
+            return;
+        }
+        let (reason, message) = if created < self.deployment.metadata.creation_timestamp.as_ref().map(|t| t.0) {
+            ("FoundNewReplicaSet", format!("Found new replica set \"{name}\""))
+        } else {
+            ("NewReplicaSetCreated", format!("Created new replica set \"{name}\""))
+        };
+        self.set(conditions, PROGRESSING, "True", reason, message);
     }
 
     /// Something moved in the right direction since the status was last written.
@@ -207,6 +223,10 @@ pub fn actual(set: &ReplicaSet) -> i32 {
 
 fn name_of(object: &impl Meta) -> &str {
     object.meta().name.as_deref().unwrap_or_default()
+}
+
+fn available(set: &ReplicaSet) -> i32 {
+    set.status.as_ref().and_then(|s| s.available_replicas).unwrap_or(0)
 }
 
 fn ready(set: &ReplicaSet) -> i32 {
