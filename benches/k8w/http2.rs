@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::pem::PemObject;
@@ -40,18 +41,47 @@ impl Http2 {
         Ok(Self { sender, origin: format!("https://{address}"), authorization })
     }
 
-    /// Sends a request and reads the whole answer.
+    /// Sends a request with a body of JSON, or none, and reads the whole answer.
     pub async fn send(&mut self, method: Method, path: &str, body: impl Into<Bytes>) -> Result<Response<Bytes>> {
+        let body = body.into();
+        let content_type = (!body.is_empty()).then_some("application/json");
+        whole(self.request(method, path, content_type, body).await?).await
+    }
+
+    /// Sends a patch of the given type and reads the whole answer.
+    pub async fn patch(&mut self, path: &str, content_type: &str, body: String) -> Result<Response<Bytes>> {
+        whole(self.request(Method::PATCH, path, Some(content_type), body.into()).await?).await
+    }
+
+    /// The answer to a GET as it comes.
+    pub async fn stream(&mut self, path: &str) -> Result<Incoming> {
+        let response = self.request(Method::GET, path, None, Bytes::new()).await?;
+        if response.status() != StatusCode::OK {
+            bail!("{} in place of a stream", response.status());
+        }
+        Ok(response.into_body())
+    }
+
+    async fn request(
+        &mut self,
+        method: Method,
+        path: &str,
+        content_type: Option<&str>,
+        body: Bytes,
+    ) -> Result<Response<Incoming>> {
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.origin))
             .header(header::AUTHORIZATION, self.authorization.clone())
             .header(header::ACCEPT, "application/json");
-        let body = body.into();
-        if !body.is_empty() {
-            request = request.header(header::CONTENT_TYPE, "application/json");
+        if let Some(content_type) = content_type {
+            request = request.header(header::CONTENT_TYPE, content_type);
         }
-        let (head, body) = self.sender.send_request(request.body(Full::new(body))?).await?.into_parts();
-        Ok(Response::from_parts(head, body.collect().await?.to_bytes()))
+        Ok(self.sender.send_request(request.body(Full::new(body))?).await?)
     }
+}
+
+async fn whole(response: Response<Incoming>) -> Result<Response<Bytes>> {
+    let (head, body) = response.into_parts();
+    Ok(Response::from_parts(head, body.collect().await?.to_bytes()))
 }

@@ -4,18 +4,27 @@
 //! figure means and what bounds it. To add a measurement: a file, a `mod` line and a row in [`MEASUREMENTS`].
 
 mod api;
+mod applies;
 mod bare;
 mod cluster;
 mod compare;
 mod density;
+mod fan_out;
 mod http1;
 mod http2;
 mod ingress;
+mod lists;
+mod load;
 mod memory;
+mod node_watches;
+mod objects;
+mod patches;
 mod pod;
 mod scheduler;
 mod stats;
 mod up;
+mod updates;
+mod watchers;
 
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
@@ -31,7 +40,14 @@ const MEASUREMENTS: &[(&str, Measure)] = &[
     ("up", || Box::pin(up::measure())),
     ("ingress", || Box::pin(ingress::measure())),
     ("api", || Box::pin(api::measure())),
+    ("updates", || Box::pin(updates::measure())),
+    ("patches", || Box::pin(patches::measure())),
+    ("applies", || Box::pin(applies::measure())),
+    ("lists", || Box::pin(lists::measure())),
+    ("fan-out", || Box::pin(fan_out::measure())),
+    ("node-watches", || Box::pin(node_watches::measure())),
     ("memory", || Box::pin(memory::measure())),
+    ("objects", || Box::pin(objects::measure())),
     ("pod", || Box::pin(pod::measure())),
     ("density", || Box::pin(density::measure())),
     ("scheduler", || Box::pin(scheduler::measure())),

@@ -39,6 +39,59 @@ async fn an_outdated_hash_is_redirected() {
     assert_eq!(get(&openapi, location).await.0.status(), StatusCode::OK);
 }
 
+/// A message holds its fields one after the other: number, wire type, content.
+#[tokio::test]
+async fn a_document_can_be_had_as_a_message() {
+    let openapi = OpenApi::default();
+    let (_, index) = get(&openapi, "/openapi/v3").await;
+    let url = index["paths"]["apis/apps/v1"]["serverRelativeURL"].as_str().unwrap();
+    let (path, query) = url.split_once('?').unwrap();
+    let headers = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(v3::PROTOBUF_ASKED))]);
+    let response = openapi.respond(&kinds(), path, &Query::parse(query), &headers).unwrap();
+    assert_eq!(response.headers()[header::CONTENT_TYPE], v3::PROTOBUF);
+    assert!(response.headers().contains_key(header::CACHE_CONTROL));
+    let message = response.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(message[..7], *b"\x0a\x053.0.0");
+    let (_, json) = get(&openapi, path).await;
+    // One named schema in the components' schemas: its name, then itself or a reference.
+    let described = json["components"]["schemas"]["io.k8s.api.apps.v1.Deployment"]["description"].as_str().unwrap();
+    for text in ["io.k8s.api.apps.v1.Deployment", "/apis/apps/v1/watch/deployments", described] {
+        assert!(message.windows(text.len()).any(|window| window == text.as_bytes()), "{text}");
+    }
+    let none = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static("text/html"))]);
+    assert_eq!(openapi.respond(&kinds(), path, &Query::parse(""), &none).err().unwrap().code, 406);
+}
+
+/// The hand-written tables against each other and the JSON: every member of every schema has a field.
+#[tokio::test]
+async fn a_message_leaves_nothing_out() {
+    fn check(value: &Value, schema: bool, missing: &mut BTreeSet<String>) {
+        let Some(members) = value.as_object() else { return };
+        for (name, member) in members {
+            match name.as_str() {
+                "properties" | "schemas" => {
+                    member.as_object().into_iter().flatten().for_each(|(_, value)| check(value, true, missing));
+                }
+                "items" | "additionalProperties" | "not" if schema => check(member, true, missing),
+                "allOf" | "oneOf" | "anyOf" => {
+                    member.as_array().into_iter().flatten().for_each(|value| check(value, true, missing));
+                }
+                _ => {}
+            }
+            if schema && name != "$ref" && !name.starts_with("x-") && !v3::has_schema_field(name) {
+                missing.insert(name.clone());
+            }
+        }
+    }
+    let openapi = OpenApi::default();
+    let mut missing = BTreeSet::new();
+    for group_version in paths_by_group_version() {
+        let (_, document) = get(&openapi, &format!("{ROOT}/{group_version}")).await;
+        check(&document["components"], false, &mut missing);
+    }
+    assert_eq!(missing, BTreeSet::new());
+}
+
 /// kubectl looks for this before it trusts the server to validate.
 #[tokio::test]
 async fn every_patch_takes_field_validation() {

@@ -1,64 +1,26 @@
 //! The document as a protobuf message: `openapi.v2.Document` of gnostic's OpenAPIv2.proto.
-//!
-//! A table per message names its fields; [`write`] walks the JSON by it. Vendor extensions travel as YAML, which JSON is.
 
+use super::super::message::{self, Form};
 use k8w_kinds::schema::protobuf::Writer;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-/// How a member is written.
-enum Form {
-    Text,
-    Bool,
-    Double,
-    Int,
-    Message(&'static Message),
-    /// A list of messages.
-    Messages(&'static Message),
-    /// The schema of a list's items, within a message of its own.
-    Items,
-    Texts,
-    /// Any value, as YAML; or several.
-    Any,
-    Anys,
-    /// Pairs of a name and a message, within a message of their own.
-    Named(&'static Message),
-    /// A text or a list of them, within a message of their own.
-    TypeItem,
-    /// A schema (or `true`), within a message of its own.
-    OrBool,
-    Parameters,
-    /// A response's schema, which could be a file.
-    SchemaItem,
-    /// Status codes, each with a response.
-    Responses,
-    Paths,
-    SecurityDefinitions,
-    Security,
-}
+use Form::{Any, Anys, Bool, By, Double, Each, Int, Message, Named, OrBool, Text, Texts, Within};
 
-/// A message: its fields by their JSON names, and the number of its vendor extensions.
-struct Message {
-    fields: &'static [(&'static str, u32, Form)],
-    extensions: u32,
-}
-
-use Form::*;
-
-static DOCUMENT: Message = Message {
+pub static DOCUMENT: message::Message = message::Message {
     fields: &[
         ("swagger", 1, Text),
         ("info", 2, Message(&INFO)),
-        ("paths", 8, Paths),
-        ("definitions", 9, Named(&SCHEMA)),
-        ("security", 12, Security),
-        ("securityDefinitions", 13, SecurityDefinitions),
+        ("paths", 8, Named(2, &Message(&PATH_ITEM))),
+        ("definitions", 9, Named(1, &Message(&SCHEMA))),
+        ("security", 12, Each(&Named(1, &Within(1, &Texts)))),
+        ("securityDefinitions", 13, Named(1, &Within(2, &Message(&API_KEY)))),
     ],
     extensions: 16,
 };
 
-static INFO: Message = Message { fields: &[("title", 1, Text), ("version", 2, Text)], extensions: 7 };
+static INFO: message::Message = message::Message { fields: &[("title", 1, Text), ("version", 2, Text)], extensions: 7 };
 
-static PATH_ITEM: Message = Message {
+static PATH_ITEM: message::Message = message::Message {
     fields: &[
         ("get", 2, Message(&OPERATION)),
         ("put", 3, Message(&OPERATION)),
@@ -67,26 +29,26 @@ static PATH_ITEM: Message = Message {
         ("options", 6, Message(&OPERATION)),
         ("head", 7, Message(&OPERATION)),
         ("patch", 8, Message(&OPERATION)),
-        ("parameters", 9, Parameters),
+        ("parameters", 9, Each(&By(parameter))),
     ],
     extensions: 10,
 };
 
-static OPERATION: Message = Message {
+static OPERATION: message::Message = message::Message {
     fields: &[
         ("tags", 1, Texts),
         ("description", 3, Text),
         ("operationId", 5, Text),
         ("produces", 6, Texts),
         ("consumes", 7, Texts),
-        ("parameters", 8, Parameters),
-        ("responses", 9, Responses),
+        ("parameters", 8, Each(&By(parameter))),
+        ("responses", 9, Named(1, &Within(1, &Message(&RESPONSE)))),
         ("schemes", 10, Texts),
     ],
     extensions: 13,
 };
 
-static BODY_PARAMETER: Message = Message {
+static BODY_PARAMETER: message::Message = message::Message {
     fields: &[
         ("description", 1, Text),
         ("name", 2, Text),
@@ -97,7 +59,7 @@ static BODY_PARAMETER: Message = Message {
     extensions: 6,
 };
 
-static QUERY_PARAMETER: Message = Message {
+static QUERY_PARAMETER: message::Message = message::Message {
     fields: &[
         ("required", 1, Bool),
         ("in", 2, Text),
@@ -110,7 +72,7 @@ static QUERY_PARAMETER: Message = Message {
     extensions: 23,
 };
 
-static PATH_PARAMETER: Message = Message {
+static PATH_PARAMETER: message::Message = message::Message {
     fields: &[
         ("required", 1, Bool),
         ("in", 2, Text),
@@ -123,14 +85,17 @@ static PATH_PARAMETER: Message = Message {
     extensions: 22,
 };
 
-static RESPONSE: Message = Message { fields: &[("description", 1, Text), ("schema", 2, SchemaItem)], extensions: 5 };
+static RESPONSE: message::Message = message::Message {
+    fields: &[("description", 1, Text), ("schema", 2, Within(1, &Message(&SCHEMA)))],
+    extensions: 5,
+};
 
-static API_KEY: Message = Message {
+static API_KEY: message::Message = message::Message {
     fields: &[("type", 1, Text), ("name", 2, Text), ("in", 3, Text), ("description", 4, Text)],
     extensions: 5,
 };
 
-static SCHEMA: Message = Message {
+static SCHEMA: message::Message = message::Message {
     fields: &[
         ("$ref", 1, Text),
         ("format", 2, Text),
@@ -151,113 +116,23 @@ static SCHEMA: Message = Message {
         ("minProperties", 18, Int),
         ("required", 19, Texts),
         ("enum", 20, Anys),
-        ("additionalProperties", 21, OrBool),
-        ("type", 22, TypeItem),
-        ("items", 23, Items),
-        ("allOf", 24, Messages(&SCHEMA)),
-        ("properties", 25, Named(&SCHEMA)),
+        ("additionalProperties", 21, OrBool(&Message(&SCHEMA))),
+        ("type", 22, Within(1, &Texts)),
+        ("items", 23, Within(1, &Message(&SCHEMA))),
+        ("allOf", 24, Each(&Message(&SCHEMA))),
+        ("properties", 25, Named(1, &Message(&SCHEMA))),
         ("example", 30, Any),
     ],
     extensions: 31,
 };
 
-pub fn encode(document: &Value) -> Vec<u8> {
-    let mut out = Writer::default();
-    write(&DOCUMENT, document, &mut out);
-    out.into_bytes()
-}
-
-fn write(message: &Message, value: &Value, out: &mut Writer) {
-    let Some(members) = value.as_object() else { return };
-    for (name, number, form) in message.fields {
-        if let Some(value) = members.get(*name) {
-            field(*number, form, value, out);
-        }
-    }
-    for (name, value) in members.iter().filter(|(name, _)| name.starts_with("x-")) {
-        named(message.extensions, name, out, |out| any(2, value, out));
-    }
-}
-
-fn field(number: u32, form: &Form, value: &Value, out: &mut Writer) {
-    match (form, value) {
-        (Text, Value::String(text)) => out.bytes(number, text.as_bytes()),
-        (Bool, Value::Bool(value)) => out.varint(number, u64::from(*value)),
-        (Double, value) => out.fixed64(number, value.as_f64().unwrap_or_default().to_bits()),
-        (Int, value) => out.varint(number, value.as_i64().unwrap_or_default() as u64),
-        (Texts, value) => texts(number, value, out),
-        (Message(message), value) => out.message(number, |out| write(message, value, out)),
-        (Messages(message), Value::Array(items)) => {
-            items.iter().for_each(|item| out.message(number, |out| write(message, item, out)));
-        }
-        (Any, value) => any(number, value, out),
-        (Anys, Value::Array(items)) => items.iter().for_each(|item| any(number, item, out)),
-        (Named(message), Value::Object(members)) => out.message(number, |out| {
-            for (name, value) in members {
-                named(1, name, out, |out| out.message(2, |out| write(message, value, out)));
-            }
-        }),
-        (TypeItem, value) => out.message(number, |out| texts(1, value, out)),
-        (OrBool, Value::Bool(value)) => out.message(number, |out| out.varint(2, u64::from(*value))),
-        (OrBool, value) => out.message(number, |out| out.message(1, |out| write(&SCHEMA, value, out))),
-        (Parameters, Value::Array(items)) => items.iter().for_each(|item| parameter(number, item, out)),
-        (Items | SchemaItem, value) => out.message(number, |out| out.message(1, |out| write(&SCHEMA, value, out))),
-        (Responses, Value::Object(codes)) => out.message(number, |out| {
-            for (code, response) in codes {
-                named(1, code, out, |out| {
-                    out.message(2, |out| out.message(1, |out| write(&RESPONSE, response, out)));
-                });
-            }
-        }),
-        (Paths, Value::Object(paths)) => out.message(number, |out| {
-            for (path, item) in paths {
-                named(2, path, out, |out| out.message(2, |out| write(&PATH_ITEM, item, out)));
-            }
-        }),
-        (SecurityDefinitions, Value::Object(definitions)) => out.message(number, |out| {
-            for (name, definition) in definitions {
-                named(1, name, out, |out| {
-                    out.message(2, |out| out.message(2, |out| write(&API_KEY, definition, out)));
-                });
-            }
-        }),
-        (Security, Value::Array(requirements)) => requirements.iter().for_each(|requirement| {
-            out.message(number, |out| requirement_of(requirement.as_object(), out));
-        }),
-        _ => {}
-    }
-}
-
-/// A pair of a name and what `value` writes.
-fn named(number: u32, name: &str, out: &mut Writer, value: impl FnOnce(&mut Writer)) {
-    out.message(number, |out| {
-        out.bytes(1, name.as_bytes());
-        value(out);
-    });
-}
-
-fn any(number: u32, value: &Value, out: &mut Writer) {
-    out.message(number, |out| out.bytes(2, format!("{value}\n").as_bytes()));
-}
-
-fn texts(number: u32, value: &Value, out: &mut Writer) {
-    let items = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
-    items.iter().filter_map(Value::as_str).for_each(|text| out.bytes(number, text.as_bytes()));
-}
-
 /// `ParametersItem` around `Parameter`, around the message for the place that the parameter is in.
 fn parameter(number: u32, parameter: &Value, out: &mut Writer) {
     out.message(number, |out| {
         out.message(1, |out| match parameter["in"].as_str() {
-            Some("body") => out.message(1, |out| write(&BODY_PARAMETER, parameter, out)),
-            Some("path") => out.message(2, |out| out.message(4, |out| write(&PATH_PARAMETER, parameter, out))),
-            _ => out.message(2, |out| out.message(3, |out| write(&QUERY_PARAMETER, parameter, out))),
+            Some("body") => out.message(1, |out| BODY_PARAMETER.write(parameter, out)),
+            Some("path") => out.message(2, |out| out.message(4, |out| PATH_PARAMETER.write(parameter, out))),
+            _ => out.message(2, |out| out.message(3, |out| QUERY_PARAMETER.write(parameter, out))),
         });
     });
-}
-
-fn requirement_of(names: Option<&Map<String, Value>>, out: &mut Writer) {
-    for (name, scopes) in names.into_iter().flatten() {
-        named(1, name, out, |out| out.message(2, |out| texts(1, scopes, out)));
-    }
 }

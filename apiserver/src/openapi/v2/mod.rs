@@ -7,7 +7,7 @@ mod message;
 
 use std::sync::OnceLock;
 
-use http::{HeaderMap, Response, header};
+use http::{HeaderMap, Response};
 use k8w_kinds::KindDef;
 use k8w_kinds::schema::openapi::Edition;
 
@@ -15,9 +15,10 @@ use crate::body::Body;
 use crate::document::Document;
 use crate::status::Status;
 
+use super::JSON;
+
 pub const PATH: &str = "/openapi/v2";
 
-const JSON: &str = "application/json";
 /// How the message is answered, and how it is asked for.
 const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 const PROTOBUF_ASKED: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
@@ -36,25 +37,13 @@ impl OpenApiV2 {
     /// 406 for a client that accepts neither format.
     pub fn respond(&self, kinds: &[&KindDef], headers: &HeaderMap) -> Result<Response<Body>, Status> {
         let document = || convert::document(&super::document_of(kinds, Edition::V2));
-        Ok(if wants_protobuf(headers)? {
-            let made = || Document::of_bytes(PROTOBUF, message::encode(&document()).into());
+        Ok(if super::wants_protobuf(headers, PROTOBUF_ASKED, PROTOBUF)? {
+            let made = || Document::of_bytes(PROTOBUF, message::DOCUMENT.encode(&document()).into());
             self.protobuf.get_or_init(made).respond(headers)
         } else {
             self.json.get_or_init(|| Document::new(JSON, document())).respond(headers)
         })
     }
-}
-
-/// The first clause that names a format of ours decides.
-fn wants_protobuf(headers: &HeaderMap) -> Result<bool, Status> {
-    let Some(accept) = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()) else { return Ok(false) };
-    let format = |clause: &str| match clause.split(';').next().unwrap_or_default().trim() {
-        "" | "*/*" | "application/*" | JSON => Some(false),
-        PROTOBUF | PROTOBUF_ASKED => Some(true),
-        _ => None,
-    };
-    let found = accept.split(',').find_map(format);
-    found.ok_or_else(|| Status::not_acceptable(&[JSON, PROTOBUF_ASKED, PROTOBUF]))
 }
 
 #[cfg(test)]

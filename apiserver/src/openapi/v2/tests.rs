@@ -1,4 +1,4 @@
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode, header};
 use http_body_util::BodyExt;
 use k8w_kinds::registry;
 use serde_json::Value;
