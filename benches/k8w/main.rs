@@ -10,6 +10,7 @@ mod cluster;
 mod compare;
 mod density;
 mod fan_out;
+mod fleet;
 mod http1;
 mod http2;
 mod ingress;
@@ -51,6 +52,7 @@ const MEASUREMENTS: &[(&str, Measure)] = &[
     ("pod", || Box::pin(pod::measure())),
     ("density", || Box::pin(density::measure())),
     ("scheduler", || Box::pin(scheduler::measure())),
+    ("fleet", || Box::pin(fleet::measure())),
 ];
 
 /// With these set, every error that wasmtime makes on its normal path captures a backtrace: all servers would be slowed down.

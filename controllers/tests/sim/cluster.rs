@@ -1,7 +1,7 @@
 //! A whole control plane under a seed: who goes next, what is delayed, what fails and what crashes is chance, and the same
 //! seed replays it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 
+use crate::MAX_STEPS;
 use crate::server::{Event, Server, failure};
 
 /// How unkind the world is, as probabilities of each step.
@@ -88,7 +89,16 @@ pub struct Cluster {
     pub succeeds: f64,
     /// How far the clock may jump when nothing else can happen.
     pub patience: Duration,
+    /// How long a pod that ends by itself runs.
+    pub pods_take: Duration,
+    /// Nodes whose machine is off: they report nothing, and nothing on them starts or ends.
+    pub dead: BTreeSet<String>,
+    /// Whether nodes say every now and then that they live; then there is always something left to happen.
+    pub nodes_report: bool,
 }
+
+/// Between two signs of life of a node.
+const REPORT_EVERY: Duration = Duration::from_secs(10);
 
 pub fn start() -> Timestamp {
     "2024-01-01T00:00:00Z".parse().unwrap()
@@ -96,6 +106,12 @@ pub fn start() -> Timestamp {
 
 impl Cluster {
     pub fn new(seed: u64, chaos: Chaos, prepare: impl FnOnce(&mut Server)) -> Self {
+        // Nodes that never report are not to be taken for silent.
+        let config = Config { node_monitor_grace: Duration::from_secs(1 << 40), ..Config::default() };
+        Self::with_config(seed, chaos, config, prepare)
+    }
+
+    pub fn with_config(seed: u64, chaos: Chaos, config: Config, prepare: impl FnOnce(&mut Server)) -> Self {
         let mut server = Server::new(start());
         prepare(&mut server);
         let shared = Arc::new(Shared {
@@ -104,7 +120,6 @@ impl Cluster {
             notes: Mutex::default(),
             crashed: Mutex::new(false),
         });
-        let config = Config { node_monitor_grace: Duration::from_secs(1 << 40), ..Config::default() };
         let resources = WATCHED.iter().map(|(resource, _)| (*resource).clone()).collect();
         let mut cluster = Self {
             shared,
@@ -118,6 +133,9 @@ impl Cluster {
             nodes_work: true,
             succeeds: 1.0,
             patience: Duration::from_secs(120),
+            pods_take: Duration::ZERO,
+            dead: BTreeSet::new(),
+            nodes_report: false,
         };
         cluster.restart();
         cluster
@@ -154,7 +172,12 @@ impl Cluster {
     }
 
     /// Lets `steps` things happen, or fewer if nothing is left to happen; true if so. `watch` sees every state.
-    pub fn run(&mut self, steps: usize, mut watch: impl FnMut(&Server)) -> bool {
+    pub fn run(&mut self, steps: usize, watch: impl FnMut(&Server)) -> bool {
+        self.run_until(steps, None, watch)
+    }
+
+    /// Likewise, but `end` is when nothing more is to happen; until then time passes although nothing is left to do.
+    fn run_until(&mut self, steps: usize, end: Option<Timestamp>, mut watch: impl FnMut(&Server)) -> bool {
         let mut idle = 0;
         for _ in 0..steps {
             let did = match self.rng.random_range(0..4) {
@@ -169,11 +192,22 @@ impl Cluster {
             }
             watch(&self.server());
             // Everybody had many chances, and nobody had anything to do: only time can change that.
-            if idle > 60 && !self.let_time_pass() {
-                return true;
+            if idle > 60 {
+                if !self.let_time_pass(end) {
+                    return true;
+                }
+                if self.nodes_report {
+                    idle = 0;
+                }
             }
         }
         false
+    }
+
+    /// Lets things happen until this much time has passed.
+    pub fn run_for(&mut self, time: Duration, watch: impl FnMut(&Server)) {
+        let end = self.server().now + time;
+        assert!(self.run_until(MAX_STEPS, Some(end), watch), "there is too much to do for {time:?} to pass");
     }
 
     fn deliver(&mut self) -> bool {
@@ -228,11 +262,16 @@ impl Cluster {
     fn run_pods(&mut self) -> bool {
         let mut server = self.shared.server.lock().unwrap();
         let now = server.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let long_ago = server.now - self.pods_take;
         let due = server.list(&PODS).filter(|pod| {
             let phase = &pod["status"]["phase"];
             let is_leaving = pod["metadata"]["deletionGracePeriodSeconds"].as_i64().is_some_and(|seconds| seconds > 0);
-            let ends = *phase == "Running" && pod["spec"]["restartPolicy"] == "Never";
-            !pod["spec"]["nodeName"].is_null() && (is_leaving || *phase == "Pending" || ends)
+            let began: Option<Timestamp> = pod["status"]["startTime"].as_str().and_then(|at| at.parse().ok());
+            let is_done = began.is_some_and(|at| at <= long_ago);
+            let ends = *phase == "Running" && pod["spec"]["restartPolicy"] == "Never" && is_done;
+            let starts = *phase == "Pending" && server.has_volumes(pod);
+            let is_here = pod["spec"]["nodeName"].as_str().is_some_and(|node| !self.dead.contains(node));
+            is_here && (is_leaving || starts || ends)
         });
         let due: Vec<Value> = due.cloned().collect();
         if due.is_empty() {
@@ -251,32 +290,40 @@ impl Cluster {
             });
         } else {
             let address = format!("10.64.0.{}", self.rng.random_range(1..255));
+            server.mount(pod);
             server.edit(&PODS, &namespace, &name, |pod| {
                 pod["status"] = json!({
-                    "phase": "Running", "podIP": address, "podIPs": [{ "ip": address }], "conditions": ready("True"),
+                    "phase": "Running", "startTime": now, "podIP": address, "podIPs": [{ "ip": address }],
+                    "conditions": ready("True"),
                 });
             });
         }
         true
     }
 
-    /// Moves the clock to when something is due, unless that is far off.
-    fn let_time_pass(&mut self) -> bool {
+    /// Moves the clock to when something is due, or to the end; not if that is far off or has come.
+    fn let_time_pass(&mut self, end: Option<Timestamp>) -> bool {
         let mut server = self.shared.server.lock().unwrap();
-        let soon = server.now + self.patience;
-        match self.engine.next_timer() {
-            Some(at) if at <= soon => {
-                server.now = server.now.max(at);
-                true
-            }
-            _ => false,
+        let now = server.now;
+        let limit = end.unwrap_or(now + self.patience);
+        let due = self.engine.next_timer().filter(|at| *at <= limit);
+        let passes_by_itself = end.is_some() || self.nodes_report;
+        let Some(at) = due.or(passes_by_itself.then_some(limit)).filter(|_| now < limit) else { return false };
+        server.now = now.max(if self.nodes_report { at.min(now + REPORT_EVERY) } else { at });
+        if self.nodes_report {
+            server.report_nodes(&self.dead);
         }
+        true
     }
 }
 
 pub fn node(name: &str, cpu: &str) -> Value {
     json!({
-        "metadata": { "name": name, "labels": { "kubernetes.io/hostname": name } },
+        "metadata": {
+            "name": name,
+            "labels": { "kubernetes.io/hostname": name },
+            "annotations": { "k8w.io/local-path-directory": "/volumes" },
+        },
         "status": {
             "allocatable": { "cpu": cpu, "memory": "8Gi", "pods": "110" },
             "conditions": [{ "type": "Ready", "status": "True", "lastHeartbeatTime": "2024-01-01T00:00:00Z" }],

@@ -5,12 +5,18 @@
 #![allow(clippy::unwrap_used)]
 
 mod cluster;
+mod cron_jobs;
 mod daemon_sets;
 mod deployments;
+mod disruptions;
 mod jobs;
+mod nodes;
+mod preemption;
+mod rollbacks;
 mod server;
 mod stateful_sets;
 mod tidying;
+mod volumes;
 
 /// Seeds of a whole run, unless `K8W_SIM_SEEDS` says otherwise: a number, or a range `7..8` to replay one.
 const SEEDS: u64 = 1_000;

@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use k8w_controllers::execute::{Answer, Failure};
 use k8w_controllers::plan::{PatchKind, Propagation, Step, Target};
-use k8w_controllers::resource::{Key, NAMESPACES, PODS, Resource};
+use k8w_controllers::resource::{
+    Key, NAMESPACES, NODES, PERSISTENT_VOLUME_CLAIMS, POD_DISRUPTION_BUDGETS, PODS, Resource,
+};
 use serde_json::{Value, json};
 
 #[derive(Clone, Debug)]
@@ -65,7 +67,7 @@ impl Server {
         }
         let key = Key::new(if resource.namespaced { namespace } else { "" }, metadata["name"].as_str().unwrap());
         metadata["uid"] = json!(format!("uid-{:05}", self.serial));
-        metadata["creationTimestamp"] = json!(self.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+        metadata["creationTimestamp"] = json!(self.stamp());
         metadata["generation"] = json!(1);
         if *resource == PODS {
             object["status"] = json!({ "phase": "Pending" });
@@ -91,6 +93,77 @@ impl Server {
             }
             pod["metadata"]["deletionGracePeriodSeconds"] = json!(0);
         });
+    }
+
+    /// Evicts a pod as the API server does: only where every budget that selects it can spare one, which is charged.
+    pub fn evict(&mut self, namespace: &str, name: &str) -> Result<(), Failure> {
+        let pod = self.find(&PODS, &Key::new(namespace, name))?;
+        let selects = |budget: &Value| {
+            let wanted = budget["spec"]["selector"]["matchLabels"].as_object().cloned().unwrap_or_default();
+            wanted.iter().all(|(key, value)| pod["metadata"]["labels"][key] == *value)
+        };
+        let budgets: Vec<Value> =
+            self.list(&POD_DISRUPTION_BUDGETS).filter(|budget| selects(budget)).cloned().collect();
+        for budget in &budgets {
+            let status = &budget["status"];
+            let is_current = status["observedGeneration"] == budget["metadata"]["generation"];
+            if !is_current || status["disruptionsAllowed"].as_i64().unwrap_or(0) <= 0 {
+                return Err(failure(429, "Cannot evict pod as it would violate the pod's disruption budget."));
+            }
+        }
+        let now = self.stamp();
+        for budget in &budgets {
+            self.edit(&POD_DISRUPTION_BUDGETS, namespace, budget["metadata"]["name"].as_str().unwrap(), |budget| {
+                let left = budget["status"]["disruptionsAllowed"].as_i64().unwrap();
+                budget["status"]["disruptionsAllowed"] = json!(left - 1);
+                budget["status"]["disruptedPods"][name] = json!(now);
+            });
+        }
+        self.delete(&PODS, namespace, name, Propagation::Background);
+        Ok(())
+    }
+
+    /// Whether the claims of a pod are bound, so that its node can mount them.
+    pub fn has_volumes(&self, pod: &Value) -> bool {
+        self.claims(pod).all(|claim| claim.is_some_and(|claim| claim["status"]["phase"] == "Bound"))
+    }
+
+    /// Makes the directories of a pod's volumes, as its node does.
+    pub fn mount(&mut self, pod: &Value) {
+        let volumes: Vec<String> = self
+            .claims(pod)
+            .flatten()
+            .filter_map(|claim| Some(claim["spec"]["volumeName"].as_str()?.to_owned()))
+            .collect();
+        self.directories.extend(volumes);
+    }
+
+    fn claims(&self, pod: &Value) -> impl Iterator<Item = Option<&Value>> {
+        let namespace = pod["metadata"]["namespace"].as_str().unwrap_or_default().to_owned();
+        let volumes = pod["spec"]["volumes"].as_array().cloned().unwrap_or_default();
+        let names = volumes
+            .into_iter()
+            .filter_map(|volume| Some(volume["persistentVolumeClaim"]["claimName"].as_str()?.to_owned()));
+        names.map(move |name| self.get(&PERSISTENT_VOLUME_CLAIMS, &namespace, &name))
+    }
+
+    /// The nodes that live say so.
+    pub fn report_nodes(&mut self, dead: &BTreeSet<String>) {
+        let now = self.stamp();
+        let names: Vec<String> =
+            self.list(&NODES).map(|node| node["metadata"]["name"].as_str().unwrap().to_owned()).collect();
+        for name in names.iter().filter(|name| !dead.contains(*name)) {
+            self.edit(&NODES, "", name, |node| {
+                let conditions = node["status"]["conditions"].as_array_mut().unwrap();
+                conditions.retain(|condition| condition["type"] == "Ready");
+                conditions[0]["status"] = json!("True");
+                conditions[0]["lastHeartbeatTime"] = json!(now);
+            });
+        }
+    }
+
+    fn stamp(&self) -> String {
+        self.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
     }
 
     pub fn perform(&mut self, step: &Step) -> Result<Answer, Failure> {
@@ -188,7 +261,7 @@ impl Server {
         let placed = target.resource == PODS && !new["spec"]["nodeName"].is_null();
         let seconds = if placed { grace.unwrap_or(30) } else { 0 };
         if new["metadata"]["deletionTimestamp"].is_null() || grace == Some(0) {
-            new["metadata"]["deletionTimestamp"] = json!(self.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+            new["metadata"]["deletionTimestamp"] = json!(self.stamp());
             new["metadata"]["deletionGracePeriodSeconds"] = json!(seconds);
         }
         let stored = self.store(&target.resource, target.key.clone(), Some(&old), new);
