@@ -26,6 +26,8 @@ pub struct Config {
     /// Common names of the proxies in front that say who the user is (`X-Remote-User`); their certificates are the
     /// cluster CA's.
     pub request_header_names: Vec<String>,
+    /// Admission plugins that are left out, by the names that Kubernetes gives them.
+    pub disabled_admission: Vec<String>,
     /// Which Pod Security Standard counts where namespaces do not say, and for whom none does.
     pub pod_security: pod_security::Settings,
 }
@@ -41,6 +43,7 @@ impl Default for Config {
             client_ca_pem: None,
             token_file: None,
             request_header_names: Vec::new(),
+            disabled_admission: Vec::new(),
             pod_security: pod_security::Settings::default(),
         }
     }

@@ -1,6 +1,7 @@
 //! Discovery: which groups, versions and resources there are, generated from the table of kinds.
 //!
-//! Two forms of the same facts: one document per group and version (`/api`, `/apis`, `/apis/apps`, `/apis/apps/v1`), and
+//! Two forms of the same facts: one document per group and version (`/api`, `/apis`, `/apis/apps`, `/apis/apps/v1`; `/`
+//! lists their paths), and
 //! the aggregated one (KEP-3352) that answers `/api` and `/apis` in one go for clients that accept it. Documents are
 //! made once per set of kinds and carry an ETag, so that a client that has them gets 304.
 
@@ -23,7 +24,7 @@ use crate::body::Body;
 use crate::call::Call;
 use crate::codec::pretty;
 use crate::document::Document;
-use crate::routes::Answer;
+use crate::routes::{self, Answer};
 use crate::status::Status;
 
 const JSON: &str = "application/json";
@@ -54,7 +55,7 @@ const GROUP_ORDER: &[&str] = &[
     "discovery.k8s.io",
 ];
 
-/// `GET /api`, `/apis` and what lies below them, down to a version's list of resources.
+/// `GET /`, `/api`, `/apis` and what lies below the latter, down to a version's list of resources.
 pub fn serve(server: Arc<ApiServer>, call: Call) -> BoxFuture<'static, Answer> {
     async move {
         let resources = server.current_resources().await?;
@@ -99,6 +100,12 @@ impl Discovery {
                 put(group.path(version), version.resource_list(group));
             }
         }
+        let mut paths: Vec<&str> = routes::paths().iter().map(|route| route.path).filter(|path| *path != "/").collect();
+        paths.extend(plain.keys().map(String::as_str));
+        paths.sort_unstable();
+        paths.dedup();
+        let index = Document::new(JSON, json!({"paths": paths}));
+        plain.insert(String::new(), index);
         let aggregated = |groups: &[&Group]| {
             let items: Vec<Value> = groups.iter().map(|group| group.aggregated()).collect();
             let list = json!({"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {},

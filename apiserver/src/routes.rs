@@ -45,6 +45,7 @@ pub fn paths() -> &'static [PathRoute] {
     }
     const {
         &[
+            exact("/", discovery::serve),
             below("/healthz", health::serve),
             below("/livez", health::serve),
             below("/readyz", health::serve),

@@ -27,6 +27,8 @@ pub enum StartError {
     Datastore(#[from] datastore::Error),
     #[error(transparent)]
     Bootstrap(#[from] BootstrapError),
+    #[error("there is no admission plugin {name:?} to disable: there are {}", .known.join(", "))]
+    UnknownAdmissionPlugin { name: String, known: Vec<&'static str> },
     #[error("the watch cache does not follow the datastore: {0}")]
     Behind(Status),
 }
@@ -44,19 +46,30 @@ pub struct Plugins {
 }
 
 impl Plugins {
-    /// Everything that a cluster runs with.
-    pub fn standard(config: &Config, cache: &Arc<WatchCache>) -> Self {
+    /// Everything that a cluster runs with, but for the admission plugins that the configuration disables.
+    ///
+    /// # Errors
+    /// A plugin to be disabled that there is not.
+    pub fn standard(config: &Config, cache: &Arc<WatchCache>) -> Result<Self, StartError> {
         let rbac = Arc::new(Rbac::new(cache));
         let authorizers = authz::all(cache, &rbac);
         let tokens = config.token_key.clone().map(|key| Tokens::new(key, cache.clone(), authn::issuer(config)));
         let tokens = tokens.map(Arc::new);
-        Plugins {
+        let mut admission = admission::all(config, cache, &rbac, &authorizers);
+        for name in &config.disabled_admission {
+            let Some(found) = admission.iter().position(|plugin| plugin.name() == name) else {
+                let known = admission.iter().map(|plugin| plugin.name()).collect();
+                return Err(StartError::UnknownAdmissionPlugin { name: name.clone(), known });
+            };
+            admission.remove(found);
+        }
+        Ok(Plugins {
             authenticators: authn::all(config, cache, tokens.as_ref()),
-            admission: admission::all(config, cache, &rbac, &authorizers),
+            admission,
             authorizers,
             rbac: Some(rbac),
             tokens,
-        }
+        })
     }
 }
 
@@ -80,7 +93,7 @@ impl ApiServer {
     /// cluster has are there.
     pub async fn start(config: Config, datastore: Arc<dyn Datastore>) -> Result<Arc<Self>, StartError> {
         let cache = WatchCache::start(datastore.clone()).await?;
-        let plugins = Plugins::standard(&config, &cache);
+        let plugins = Plugins::standard(&config, &cache)?;
         let server = Self::assemble(config, datastore, cache, plugins);
         bootstrap::reconcile(&server).await?;
         // Authorization reads what was just written.

@@ -61,6 +61,9 @@ fn row(def: &KindDef, object: Value, style: Style, context: &CellContext) -> Val
     let cells: Vec<Value> = def.columns.iter().map(|column| column.render(&object, context)).collect();
     let mut row = Map::new();
     row.insert("cells".into(), cells.into());
+    if let Some(conditions) = def.row_conditions.and_then(|conditions| conditions(&object)) {
+        row.insert("conditions".into(), conditions);
+    }
     match style.include {
         Include::None => {}
         Include::Metadata => {

@@ -252,6 +252,7 @@ mod tests {
 
     const GOING: &str = ", deletionTimestamp: 2024-01-01T00:00:00Z, finalizers: [foregroundDeletion]";
 
+    /// Conformance: "Garbage Collector, multiple owners".
     #[test]
     fn what_has_lost_every_owner_goes_and_what_has_one_left_stays() {
         check(

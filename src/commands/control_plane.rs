@@ -1,10 +1,13 @@
 //! What `k8w up` and `k8w server` let one choose about the control plane.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use ipnet::Ipv4Net;
+use k8w_apiserver::authn::token_file::TokenFile;
 
 use crate::compose::ControlPlaneConfig;
 
@@ -37,17 +40,26 @@ pub struct ControlPlaneArgs {
     /// DNS suffix of the cluster
     #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
     cluster_domain: String,
+
+    /// Users with fixed tokens: a file of lines `token,user,uid,"group1,group2"`, read at start
+    #[arg(long, value_name = "FILE")]
+    token_auth_file: Option<PathBuf>,
+
+    /// Admission plugins to leave out, by Kubernetes' names, such as ServiceAccount,DefaultStorageClass
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    disable_admission_plugins: Vec<String>,
 }
 
 impl ControlPlaneArgs {
     /// # Errors
-    /// Ranges of addresses that cannot be had together.
+    /// Ranges of addresses that cannot be had together, and a token file that cannot be read.
     pub fn config(&self) -> Result<ControlPlaneConfig> {
         apart(&[("--cluster-cidr", self.cluster_cidr), ("--service-cidr", self.service_cidr)])?;
         if self.node_cidr_mask_size < self.cluster_cidr.prefix_len() {
             let (bits, range) = (self.node_cidr_mask_size, self.cluster_cidr);
             bail!("--node-cidr-mask-size {bits} is a larger part than the whole of --cluster-cidr {range}");
         }
+        let token_file = self.token_auth_file.as_deref().map(read_token_file).transpose()?;
         Ok(ControlPlaneConfig {
             address: self.address,
             port: self.port,
@@ -56,6 +68,8 @@ impl ControlPlaneArgs {
             cluster_cidr: self.cluster_cidr,
             node_cidr_mask_size: self.node_cidr_mask_size,
             cluster_domain: self.cluster_domain.clone(),
+            token_file,
+            disabled_admission: self.disable_admission_plugins.clone(),
         })
     }
 }
@@ -70,6 +84,11 @@ pub fn apart(ranges: &[(&str, Ipv4Net)]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn read_token_file(path: &Path) -> Result<Arc<TokenFile>> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(Arc::new(TokenFile::parse(&text).with_context(|| format!("cannot use {}", path.display()))?))
 }
 
 /// Parses `FIRST-LAST`.

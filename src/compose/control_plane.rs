@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use ipnet::Ipv4Net;
 use k8w_apiserver::ApiServer;
+use k8w_apiserver::authn::token_file::TokenFile;
 use k8w_apiserver::pki::{Pki, ServerNames};
 use k8w_controllers::config::PodRange;
 use k8w_controllers::leader;
@@ -33,6 +34,10 @@ pub struct ControlPlaneConfig {
     pub cluster_cidr: Ipv4Net,
     pub node_cidr_mask_size: u8,
     pub cluster_domain: String,
+    /// Users with fixed tokens.
+    pub token_file: Option<Arc<TokenFile>>,
+    /// Names of admission plugins to leave out.
+    pub disabled_admission: Vec<String>,
 }
 
 impl ControlPlaneConfig {
@@ -79,6 +84,8 @@ impl ControlPlaneConfig {
             advertise: listener.local_addr()?,
             token_key: Some(pki.token_key().clone()),
             client_ca_pem: Some(pki.ca_pem().to_owned()),
+            token_file: self.token_file.clone(),
+            disabled_admission: self.disabled_admission.clone(),
             ..k8w_apiserver::Config::default()
         };
         let api = ApiServer::start(config, datastore).await.context("cannot start the API server")?;

@@ -84,6 +84,7 @@ fn a_create_that_exists_is_refused_in_kubernetes_words() {
     );
 }
 
+/// Conformance: "Kubectl, patch to annotate".
 #[test]
 fn patches_of_all_three_kinds() {
     let t = sandbox();
@@ -112,6 +113,7 @@ fn a_strategic_patch_merges_lists_by_their_keys() {
     assert_eq!(containers, "hello localhost/hello:latest 1");
 }
 
+/// Conformance: "Kubectl, label update".
 #[test]
 fn labels_and_annotations_come_and_go() {
     let t = sandbox();

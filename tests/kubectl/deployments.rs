@@ -67,6 +67,7 @@ fn a_rollout_that_cannot_progress_says_why() {
     assert_eq!(available, "1", "the old pod goes on serving");
 }
 
+/// Conformance: "Service, NodePort Service".
 #[test]
 fn a_service_answers_through_its_node_port() {
     let t = sandbox();

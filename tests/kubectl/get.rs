@@ -81,6 +81,7 @@ fn lists_can_be_sorted_and_selected() {
     assert_eq!(one, "configmap/b\n");
 }
 
+/// Conformance: "Kubectl, describe pod or rc".
 #[test]
 fn describe_tells_the_story_of_a_pod() {
     let t = sandbox();
@@ -105,6 +106,7 @@ fn describe_tells_the_story_of_a_pod() {
     assert!(node.contains("Non-terminated Pods"), "{node}");
 }
 
+/// Conformance: "Kubectl, logs".
 #[test]
 fn logs_and_events_of_a_finished_pod() {
     let t = sandbox();
@@ -162,6 +164,7 @@ fn explain_knows_fields_and_their_types() {
     assert!(pod.contains("runtimeClassName"), "{pod}");
 }
 
+/// Conformance: "Kubectl, check version v1".
 #[test]
 fn api_resources_are_listed() {
     let t = sandbox();
@@ -178,6 +181,7 @@ fn api_resources_are_listed() {
     assert!(t.kubectl.ok(&["get", "all"]).is_empty());
 }
 
+/// Conformance: "Kubectl, version".
 #[test]
 fn versions_agree() {
     let t = sandbox();

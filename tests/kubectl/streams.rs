@@ -158,6 +158,8 @@ fn ports_are_forwarded() {
     }
 }
 
+/// Conformance: "Proxy through apiserver to a Service"; "Proxy, validate Proxy responses"; "Proxy, validate
+/// ProxyWithPath responses".
 #[test]
 fn proxies_lead_to_pods_services_and_nodes() {
     let t = with_pod();

@@ -37,6 +37,8 @@ pub struct KindDef {
     pub verbs: &'static [&'static str],
     pub subresources: Vec<Subresource>,
     pub columns: Vec<Column>,
+    /// The conditions of an object's row (`metav1.TableRow`), where there can be any.
+    pub row_conditions: Option<fn(&Value) -> Option<Value>>,
     /// What field selectors may name beside `metadata.name` and `metadata.namespace`.
     pub selectable_fields: Vec<SelectableField>,
     pub strategy: Arc<dyn Strategy>,
@@ -93,6 +95,7 @@ impl KindDef {
             verbs: ALL_VERBS,
             subresources: Vec::new(),
             columns: vec![Column::name(), Column::created_at()],
+            row_conditions: None,
             selectable_fields: Vec::new(),
             strategy: Arc::new(Plain),
             stored_as: None,
@@ -136,6 +139,11 @@ impl KindDef {
 
     pub fn columns(mut self, columns: Vec<Column>) -> KindDef {
         self.columns = columns;
+        self
+    }
+
+    pub fn row_conditions(mut self, conditions: fn(&Value) -> Option<Value>) -> KindDef {
+        self.row_conditions = Some(conditions);
         self
     }
 

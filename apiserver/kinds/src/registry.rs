@@ -132,9 +132,10 @@ mod tests {
     #[test]
     fn columns_are_those_of_kubernetes() {
         let shown = |kind: &KindDef| {
-            let names = kind.columns.iter().map(|column| match column.priority {
-                0 => column.name.to_string(),
-                _ => format!("+{}", column.name),
+            let names = kind.columns.iter().map(|column| {
+                let wide = if column.priority == 0 { "" } else { "+" };
+                let type_ = if column.type_ == "string" { String::new() } else { format!(" ({})", column.type_) };
+                format!("{wide}{}{type_}", column.name)
             });
             format!("{}: {}\n", kind.group_resource(), names.collect::<Vec<_>>().join(", "))
         };
@@ -150,26 +151,26 @@ mod tests {
             persistentvolumeclaims: Name, Status, Volume, Capacity, Access Modes, StorageClass, VolumeAttributesClass, Age, +VolumeMode
             pods: Name, Ready, Status, Restarts, Age, +IP, +Node, +Nominated Node, +Readiness Gates
             podtemplates: Name, Containers, Images, Pod Labels
-            replicationcontrollers: Name, Desired, Current, Ready, Age, +Containers, +Images, +Selector
+            replicationcontrollers: Name, Desired (integer), Current (integer), Ready (integer), Age, +Containers, +Images, +Selector
             resourcequotas: Name, Request, Limit, Age
             secrets: Name, Type, Data, Age
             services: Name, Type, Cluster-IP, External-IP, Port(s), Age, +Selector
             serviceaccounts: Name, Secrets, Age
-            mutatingadmissionpolicies.admissionregistration.k8s.io: Name, Mutations, ParamKind, Age
+            mutatingadmissionpolicies.admissionregistration.k8s.io: Name, Mutations (integer), ParamKind, Age
             mutatingadmissionpolicybindings.admissionregistration.k8s.io: Name, PolicyName, ParamRef, Age
-            mutatingwebhookconfigurations.admissionregistration.k8s.io: Name, Webhooks, Age
-            validatingadmissionpolicies.admissionregistration.k8s.io: Name, Validations, ParamKind, Age
+            mutatingwebhookconfigurations.admissionregistration.k8s.io: Name, Webhooks (integer), Age
+            validatingadmissionpolicies.admissionregistration.k8s.io: Name, Validations (integer), ParamKind, Age
             validatingadmissionpolicybindings.admissionregistration.k8s.io: Name, PolicyName, ParamRef, Age
-            validatingwebhookconfigurations.admissionregistration.k8s.io: Name, Webhooks, Age
+            validatingwebhookconfigurations.admissionregistration.k8s.io: Name, Webhooks (integer), Age
             apiservices.apiregistration.k8s.io: Name, Service, Available, Age
             controllerrevisions.apps: Name, Controller, Revision, Age
-            daemonsets.apps: Name, Desired, Current, Ready, Up-to-date, Available, Node Selector, Age, +Containers, +Images, +Selector
+            daemonsets.apps: Name, Desired (integer), Current (integer), Ready (integer), Up-to-date (integer), Available (integer), Node Selector, Age, +Containers, +Images, +Selector
             deployments.apps: Name, Ready, Up-to-date, Available, Age, +Containers, +Images, +Selector
-            replicasets.apps: Name, Desired, Current, Ready, Age, +Containers, +Images, +Selector
+            replicasets.apps: Name, Desired (integer), Current (integer), Ready (integer), Age, +Containers, +Images, +Selector
             statefulsets.apps: Name, Ready, Age, +Containers, +Images
             horizontalpodautoscalers.autoscaling: Name, Reference, Targets, MinPods, MaxPods, Replicas, Age
             horizontalpodautoscalers.autoscaling: Name, Reference, Targets, MinPods, MaxPods, Replicas, Age
-            cronjobs.batch: Name, Schedule, Timezone, Suspend, Active, Last Schedule, Age, +Containers, +Images, +Selector
+            cronjobs.batch: Name, Schedule, Timezone, Suspend (boolean), Active (integer), Last Schedule, Age, +Containers, +Images, +Selector
             jobs.batch: Name, Status, Completions, Duration, Age, +Containers, +Images, +Selector
             certificatesigningrequests.certificates.k8s.io: Name, Age, SignerName, Requestor, RequestedDuration, Condition
             leases.coordination.k8s.io: Name, Holder, Age
@@ -183,19 +184,19 @@ mod tests {
             networkpolicies.networking.k8s.io: Name, Pod-Selector, Age
             servicecidrs.networking.k8s.io: Name, CIDRs, Age
             runtimeclasses.node.k8s.io: Name, Handler, Age
-            poddisruptionbudgets.policy: Name, Min Available, Max Unavailable, Allowed Disruptions, Age
+            poddisruptionbudgets.policy: Name, Min Available, Max Unavailable, Allowed Disruptions (integer), Age
             clusterrolebindings.rbac.authorization.k8s.io: Name, Role, Age, +Users, +Groups, +ServiceAccounts
             rolebindings.rbac.authorization.k8s.io: Name, Role, Age, +Users, +Groups, +ServiceAccounts
             deviceclasses.resource.k8s.io: Name, Age
             resourceclaims.resource.k8s.io: Name, State, Age
             resourceclaimtemplates.resource.k8s.io: Name, Age
             resourceslices.resource.k8s.io: Name, Node, Driver, Pool, Age
-            priorityclasses.scheduling.k8s.io: Name, Value, Global-Default, Age, PreemptionPolicy
-            csidrivers.storage.k8s.io: Name, AttachRequired, PodInfoOnMount, StorageCapacity, TokenRequests, RequiresRepublish, Modes, Age
-            csinodes.storage.k8s.io: Name, Drivers, Age
+            priorityclasses.scheduling.k8s.io: Name, Value (integer), Global-Default (boolean), Age, PreemptionPolicy
+            csidrivers.storage.k8s.io: Name, AttachRequired (boolean), PodInfoOnMount (boolean), StorageCapacity (boolean), TokenRequests, RequiresRepublish (boolean), Modes, Age
+            csinodes.storage.k8s.io: Name, Drivers (integer), Age
             csistoragecapacities.storage.k8s.io: Name, StorageClassName, Capacity
             storageclasses.storage.k8s.io: Name, Provisioner, ReclaimPolicy, VolumeBindingMode, AllowVolumeExpansion, Age
-            volumeattachments.storage.k8s.io: Name, Attacher, PV, Node, Attached, Age
+            volumeattachments.storage.k8s.io: Name, Attacher, PV, Node, Attached (boolean), Age
             volumeattributesclasses.storage.k8s.io: Name, DriverName, Age
         "#]].assert_eq(&own.map(shown).collect::<String>());
     }

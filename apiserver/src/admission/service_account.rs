@@ -162,6 +162,7 @@ mod tests {
         json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "a"}, "spec": spec})
     }
 
+    /// Conformance: "Service Account Tokens Must AutoMount".
     #[tokio::test]
     async fn a_pod_gets_the_default_account_and_its_token() {
         let world = World::new([account(json!({"imagePullSecrets": [{"name": "pull"}]}))]).await;
@@ -182,6 +183,7 @@ mod tests {
         .assert_eq(&spec["volumes"][0]["projected"].to_string());
     }
 
+    /// Conformance: "Service account tokens auto mount optionally".
     #[tokio::test]
     async fn the_pods_word_on_tokens_counts_before_the_accounts() {
         let world = World::new([account(json!({"automountServiceAccountToken": false}))]).await;

@@ -18,6 +18,7 @@ async fn a_second_start_writes_nothing() {
     assert_eq!(datastore.revision().await.unwrap(), revision);
 }
 
+/// Conformance: "Find Kubernetes Service in default Namespace".
 #[tokio::test]
 async fn a_cluster_has_its_namespaces_classes_and_service() {
     let server = ApiServer::start(config(), Arc::new(Memory::new())).await.unwrap();

@@ -24,6 +24,9 @@ pub async fn create(write: &mut Write<'_>, mut object: Value, tracked: bool) -> 
         meta::set(&mut object, "namespace", write.namespace);
     }
     write.default(&mut object);
+    if !tracked {
+        write.track(None, &mut object);
+    }
     write.server.cache.catch_up().await?;
     write.admit(Operation::Create, &mut object, None).await?;
 
@@ -40,9 +43,6 @@ pub async fn create(write: &mut Write<'_>, mut object: Value, tracked: bool) -> 
         meta::set(&mut object, "name", meta::generate_name(base));
     }
     resource.strategy.prepare_for_create(&mut object);
-    if !tracked {
-        write.track(None, &mut object);
-    }
     validate(write, &object)?;
     write.admit_validating(Operation::Create, &mut object, None).await?;
     write.warnings.extend(resource.strategy.warnings(&object));

@@ -1,7 +1,7 @@
 //! The one way in which objects are written, whatever their kind.
 //!
 //! ```text
-//! default ─> admit ─> prepare ─> track managed fields ─> validate ─> validating admission ─> effects ─> one transaction
+//! default ─> track managed fields ─> admit ─> prepare ─> validate ─> validating admission ─> effects ─> one transaction
 //! ```
 //!
 //! Writes are optimistic: a transaction compares the revision that its object was read at. When somebody else was faster
@@ -151,9 +151,12 @@ impl Write<'_> {
         }
     }
 
-    /// Notes in `metadata.managedFields` who wrote what.
+    /// Notes in `metadata.managedFields` who wrote what. This comes before admission: what it fills in is nobody's, so
+    /// that no applier takes it away. A status belongs to those who write it through its subresource.
     fn track(&self, live: Option<&Value>, new: &mut Value) {
-        apply::track_update(self.resource.schema(), live, new, &self.field_manager(apply::Operation::Update));
+        let keeps_status = self.subresource.is_empty() && self.resource.strategy.shape().status;
+        let kept: &[&str] = if keeps_status { &["status"] } else { &[] };
+        apply::track_update(self.resource.schema(), live, new, &self.field_manager(apply::Operation::Update), kept);
     }
 
     /// The identity that the write's fields belong to.

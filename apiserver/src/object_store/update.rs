@@ -138,17 +138,19 @@ async fn work_out(
     }
     effects::inherit(resource, &mut new, old);
     write.default(&mut new);
-    write.admit(Operation::Update, &mut new, Some(old)).await?;
     match rules {
-        Rules::Update => resource.strategy.prepare_for_update(&mut new, old),
         Rules::Status => resource.strategy.prepare_for_status_update(&mut new, old),
         Rules::Subresource => {
             resource.strategy.prepare_for_subresource_update(write.subresource, &mut new, old, write.now);
         }
-        Rules::Trusted => {}
+        Rules::Update | Rules::Trusted => {}
     }
     if !tracked {
         write.track(Some(old), &mut new);
+    }
+    write.admit(Operation::Update, &mut new, Some(old)).await?;
+    if rules == Rules::Update {
+        resource.strategy.prepare_for_update(&mut new, old);
     }
     validate(write, &new, old, rules)?;
     write.admit_validating(Operation::Update, &mut new, Some(old)).await?;

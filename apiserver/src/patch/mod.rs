@@ -3,8 +3,8 @@
 use crate::status::Status;
 use json_patch::PatchOperation;
 use k8w_kinds::field::{FieldError, FieldPath};
-use k8w_kinds::schema::Schema;
 use k8w_kinds::schema::merge_patch::merge_patch;
+use k8w_kinds::schema::{Decoded, Schema, go};
 use serde_json::Value;
 
 /// How many operations a JSON patch may have, as in Kubernetes.
@@ -67,6 +67,32 @@ impl Patch {
         }
     }
 
+    /// What of the patched object has a place in the schema, and what not. A strategic merge patch never becomes text in
+    /// Kubernetes on its way to an object, so that what does not fit is told in other words.
+    ///
+    /// # Errors
+    /// 422 for a value that lacks its field's type. `body` is the patch as it was sent.
+    pub fn check(&self, schema: &Schema, patched: Value, body: &[u8]) -> Result<Decoded, Status> {
+        let checked = match self {
+            Patch::Strategic(_) => schema.restore(patched),
+            Patch::Json(_) | Patch::Merge(_) => schema.check(patched),
+        };
+        checked.map_err(|error| self.unprocessable(body, error.to_string()))
+    }
+
+    /// 422 for a patch whose result has unknown fields, where the client wants to be told so.
+    pub fn strict_error(&self, body: &[u8], issues: &[String]) -> Status {
+        self.unprocessable(body, format!("strict decoding error: {}", issues.join(", ")))
+    }
+
+    fn unprocessable(&self, body: &[u8], why: String) -> Status {
+        let shown = match self {
+            Patch::Strategic(patch) => go(patch),
+            Patch::Json(_) | Patch::Merge(_) => String::from_utf8_lossy(body).into_owned(),
+        };
+        Status::invalid("", "", "", &[FieldError::invalid(&FieldPath::new("patch"), shown, why)])
+    }
+
     /// The resource version that the patch itself insists on.
     pub fn resource_version(&self) -> Option<&str> {
         let text = |value: &'_ Value| value.is_string();
@@ -117,13 +143,6 @@ fn size_bytes(value: &Value) -> usize {
     // Counting cannot fail, and a value is always JSON.
     let _ = serde_json::to_writer(&mut counter, value);
     counter.0
-}
-
-/// 422 for a patch whose result has unknown fields, where the client wants to be told so.
-pub fn strict_error(body: &[u8], issues: &[String]) -> Status {
-    let why = format!("strict decoding error: {}", issues.join(", "));
-    let error = FieldError::invalid(&FieldPath::new("patch"), String::from_utf8_lossy(body).into_owned(), why);
-    Status::invalid("", "", "", &[error])
 }
 
 fn object(body: &[u8]) -> Result<Value, Status> {

@@ -12,8 +12,8 @@ use crate::table::{self, Include, Style};
 use crate::watch_cache::Record;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
-use k8w_kinds::object;
 use k8w_kinds::schema::{DecodeError, Decoded, Format, Schema, protobuf};
+use k8w_kinds::{KindDef, object};
 use serde_json::{Value, json};
 
 /// What a body must be.
@@ -181,25 +181,26 @@ pub fn answer(call: &Call, resource: &Resource, code: StatusCode, json: Bytes) -
     answer_accepted(call, resource, accept, code, json)
 }
 
-fn answer_accepted(call: &Call, resource: &Resource, accept: Accept, code: StatusCode, json: Bytes) -> Answer {
+/// An object of a kind in what the client accepts.
+pub fn answer_accepted(call: &Call, kind: &KindDef, accept: Accept, code: StatusCode, json: Bytes) -> Answer {
     let parsed = || serde_json::from_slice::<Value>(&json).map_err(Status::internal);
     let bytes = match accept.shape {
-        Shape::Object => codec::write(accept.format, json, resource.schema()),
+        Shape::Object => codec::write(accept.format, json, kind.schema()),
         Shape::Metadata => {
             let metadata = parsed()?.get_mut("metadata").map(Value::take).unwrap_or_default();
             codec::write_metadata(accept, &metadata)
         }
         Shape::MetadataList => {
-            let kind = &resource.kind;
+            let name = &kind.kind;
             let why = "you requested PartialObjectMetadataList, but the requested object is not a list";
-            return Err(Status::not_convertible(format!("{why} (*{}.{kind})", resource.version)));
+            return Err(Status::not_convertible(format!("{why} (*{}.{name})", kind.version)));
         }
         Shape::Table => {
             let include = Include::parse(call.query.get("includeObject"))?;
             let value = parsed()?;
             let metadata = json!({"resourceVersion": object::text(&value, &["metadata", "resourceVersion"])});
             let style = Style { api_version: accept.meta_version, include, with_columns: true };
-            let table = table::table(&resource.def, vec![value], metadata, style);
+            let table = table::table(kind, vec![value], metadata, style);
             codec::write_json(accept.format, serde_json::to_vec(&table).map_err(Status::internal)?.into())
         }
     };

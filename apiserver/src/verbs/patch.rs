@@ -7,7 +7,7 @@ use crate::apply;
 use crate::call::Call;
 use crate::codec;
 use crate::object_store::{self, Change, Patched, Rules};
-use crate::patch::{MEDIA_TYPES, Patch, strict_error};
+use crate::patch::{MEDIA_TYPES, Patch};
 use crate::resources::Resource;
 use crate::routes::Answer;
 use crate::status::Status;
@@ -60,18 +60,14 @@ fn patched(
     validation: FieldValidation,
 ) -> Result<(Value, Vec<String>), Status> {
     let result = patch.apply(resource.schema(), old)?;
-    let result = resource.schema().check(result).map_err(|error| {
-        let text = String::from_utf8_lossy(body).into_owned();
-        let error = FieldError::invalid(&FieldPath::new("patch"), text, error.to_string());
-        Status::invalid("", "", "", &[error])
-    })?;
+    let result = patch.check(resource.schema(), result, body)?;
     for field in ["apiVersion", "kind"] {
         if result.value.get(field) != old.get(field) {
             return Err(Status::bad_request(format!("a patch cannot change the {field} of an object")));
         }
     }
     match validation {
-        FieldValidation::Strict if !result.issues.is_empty() => Err(strict_error(body, &result.issues)),
+        FieldValidation::Strict if !result.issues.is_empty() => Err(patch.strict_error(body, &result.issues)),
         FieldValidation::Ignore => Ok((result.value, Vec::new())),
         FieldValidation::Warn | FieldValidation::Strict => Ok((result.value, result.issues)),
     }

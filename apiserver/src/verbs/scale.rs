@@ -1,11 +1,11 @@
 //! The `scale` subresource: a kind's number of replicas as an `autoscaling/v1` Scale.
 
 use super::get;
-use super::object::{Expected, match_url, warn};
+use super::object::{Expected, answer_accepted, match_url, warn};
 use super::options::WriteOptions;
 use crate::ApiServer;
 use crate::call::Call;
-use crate::codec;
+use crate::codec::{self, Accept, Offer};
 use crate::object_store::{self, Change, Patched, Rules};
 use crate::patch::{MEDIA_TYPES, Patch};
 use crate::resources::Resource;
@@ -14,26 +14,26 @@ use crate::status::Status;
 use http::{StatusCode, header};
 use k8w_kinds::field::{FieldError, FieldPath};
 use k8w_kinds::kind::ScalePaths;
-use k8w_kinds::object;
 use k8w_kinds::schema::Schema;
+use k8w_kinds::{autoscaling, object};
 use serde_json::{Value, json};
 
 pub async fn serve(server: &ApiServer, resource: &Resource, mut call: Call) -> Answer {
     let paths = resource.subresource("scale").and_then(|subresource| subresource.scale.as_ref());
     let paths = paths.ok_or_else(Status::no_such_resource)?;
-    let schema = Schema::builtin("io.k8s.api.autoscaling.v1.Scale").ok_or_else(Status::no_such_resource)?;
+    let schema = autoscaling::scale::kind().schema();
     if call.info.verb == "get" {
         let object = get::read(server, resource, &call).await?.value();
         if resource.is_custom() && object::get(&object, &dotted(&paths.spec_replicas).collect::<Vec<_>>()).is_none() {
             let why = format!("the spec replicas field \".{}\" does not exist", paths.spec_replicas);
             return Err(Status::internal(why));
         }
-        return answer(&call, &schema, &scale_of(&object, paths), &[]);
+        return answer(&call, &scale_of(&object, paths), &[]);
     }
     let options = WriteOptions::parse(&call, "UpdateOptions")?;
     let mut warnings = Vec::new();
     let wanted = if call.info.verb == "update" {
-        let expected = Expected { group: "autoscaling", version: "v1", kind: "Scale", schema: &schema };
+        let expected = Expected { group: "autoscaling", version: "v1", kind: "Scale", schema };
         let mut scale = expected.read(&mut call, options.validation, &mut warnings).await?;
         match_url(&mut scale, resource, &call)?;
         Wanted::Scale(scale)
@@ -45,17 +45,19 @@ pub async fn serve(server: &ApiServer, resource: &Resource, mut call: Call) -> A
             None => return Err(Status::unsupported_media_type(&MEDIA_TYPES)),
         }
     };
-    let change = |old: &Value| rescale(&wanted, old, paths, &schema);
+    let change = |old: &Value| rescale(&wanted, old, paths, schema);
     let mut write = options.write(server, resource, &call);
     write.warnings = warnings;
     let written = object_store::update(&mut write, Change::Patch(&change), Rules::Update).await?;
     let object: Value = serde_json::from_slice(&written.json).map_err(Status::internal)?;
     let warnings = write.warnings;
-    answer(&call, &schema, &scale_of(&object, paths), &warnings)
+    answer(&call, &scale_of(&object, paths), &warnings)
 }
 
-fn answer(call: &Call, schema: &Schema, scale: &Value, warnings: &[String]) -> Answer {
-    let mut response = codec::answer(call, schema, StatusCode::OK, scale.to_string().into())?;
+fn answer(call: &Call, scale: &Value, warnings: &[String]) -> Answer {
+    let accept = Accept::parse(call.header(header::ACCEPT), Offer::BuiltIn)?;
+    let kind = autoscaling::scale::kind();
+    let mut response = answer_accepted(call, kind, accept, StatusCode::OK, scale.to_string().into())?;
     warn(&mut response, warnings);
     Ok(response)
 }

@@ -13,6 +13,7 @@ fn next(list: &Value) -> &str {
     list["metadata"]["continue"].as_str().unwrap()
 }
 
+/// Conformance: "API Chunking, server should return chunks of results for list calls".
 #[tokio::test]
 async fn all_chunks_show_one_moment() {
     let api = Api::new().await;
@@ -32,6 +33,8 @@ async fn all_chunks_show_one_moment() {
     assert!(third["metadata"]["continue"].is_null());
 }
 
+/// Conformance: "API Chunking, server should support continue listing from the last key even if the original version
+/// has been compacted away".
 #[tokio::test]
 async fn the_rest_of_a_compacted_list_can_be_had_inconsistently() {
     let api = Api::new().await;

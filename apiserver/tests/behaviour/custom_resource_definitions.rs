@@ -269,9 +269,10 @@ async fn published(api: &Api, version: &str, kind: &str) -> Option<Value> {
     document["components"]["schemas"].get(format!("com.example.{version}.{kind}")).cloned()
 }
 
-/// Conformance: "Custom Resource OpenAPI Publish, with validation schema"; "…, with x-kubernetes-preserve-unknown-fields in
-/// object"; "…, with x-kubernetes-preserve-unknown-fields at root"; "…, with x-kubernetes-preserve-unknown-fields in
-/// embedded object"; "…, varying kinds".
+/// Conformance: "Custom Resource OpenAPI Publish, with validation schema"; "Custom Resource OpenAPI Publish, with
+/// x-kubernetes-preserve-unknown-fields in object"; "Custom Resource OpenAPI Publish, with
+/// x-kubernetes-preserve-unknown-fields at root"; "Custom Resource OpenAPI Publish, with
+/// x-kubernetes-preserve-unknown-fields in embedded object"; "Custom Resource OpenAPI Publish, varying kinds".
 #[tokio::test]
 async fn schemas_are_published_as_they_were_written() {
     let api = Api::new().await;
@@ -310,8 +311,8 @@ async fn schemas_are_published_as_they_were_written() {
     );
 }
 
-/// Conformance: "Custom Resource OpenAPI Publish, varying groups"; "…, varying versions"; "…, stop serving version"; "…,
-/// version rename".
+/// Conformance: "Custom Resource OpenAPI Publish, varying groups"; "Custom Resource OpenAPI Publish, varying versions";
+/// "Custom Resource OpenAPI Publish, stop serving version"; "Custom Resource OpenAPI Publish, version rename".
 #[tokio::test]
 async fn published_schemas_follow_the_definitions() {
     let api = Api::new().await;

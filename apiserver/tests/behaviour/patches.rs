@@ -11,6 +11,7 @@ async fn deployed() -> Api {
     api
 }
 
+/// Conformance: "ReplicaSet, is created, Replaced and Patched".
 #[tokio::test]
 async fn strategic_merge_patches_merge_lists_by_key() {
     let api = deployed().await;
@@ -47,6 +48,14 @@ async fn a_patch_keeps_to_the_types() {
     let api = deployed().await;
     let reply = api.patch("merge", DEPLOYMENT, &json!({"spec": {"replicas": "three"}})).await;
     assert_eq!(reply.code, 422, "{reply:?}");
+    let labels = json!({"metadata": {"labels": "invalid"}});
+    let (code, _, message) = api.patch("strategic-merge", DEPLOYMENT, &labels).await.error();
+    assert_eq!(code, 422);
+    assert!(
+        message
+            .ends_with("patch: Invalid value: \"map[metadata:map[labels:invalid]]\": cannot restore map from string"),
+        "{message}"
+    );
     let reply = api.patch("merge", DEPLOYMENT, &json!({"kind": "Pod"})).await;
     assert_eq!(reply.code, 400);
     let reply = api.patch("merge", DEPLOYMENT, &json!([])).await;

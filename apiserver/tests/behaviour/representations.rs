@@ -157,3 +157,31 @@ async fn an_autoscaler_is_one_object_in_both_versions() {
     api.put(&format!("{}/a", path("v1")), &first).await.ok();
     assert_eq!(api.get(&format!("{}/a", path("v2"))).await.ok()["spec"]["metrics"], second["spec"]["metrics"]);
 }
+
+/// Conformance: "API metadata HTTP return".
+#[tokio::test]
+async fn what_has_no_table_is_not_acceptable_as_one() {
+    let api = Api::new().await;
+    let review = json!({"spec": {"user": "nobody", "nonResourceAttributes": {"path": "/", "verb": "get"}}});
+    let request = Request::post("/apis/authorization.k8s.io/v1/subjectaccessreviews")
+        .header("content-type", "application/json")
+        .header("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")
+        .body(Body::from(review.to_string()));
+    let (code, reason, _) = api.send(request.unwrap()).await.error();
+    assert_eq!((code, reason.as_str()), (406, "NotAcceptable"));
+}
+
+/// Clients leave out the rows of what is complete, if they like.
+#[tokio::test]
+async fn the_row_of_a_pod_that_has_ended_says_so() {
+    let api = Api::new().await;
+    let pods = "/api/v1/namespaces/default/pods";
+    api.post(pods, &crate::api::pod("p")).await.ok();
+    for (phase, reason) in [("Running", None), ("Succeeded", Some("Succeeded")), ("Failed", Some("Failed"))] {
+        api.patch("merge", &format!("{pods}/p/status"), &json!({"status": {"phase": phase}})).await.ok();
+        let table = get(&api, pods, "application/json;as=Table;v=v1;g=meta.k8s.io").await.ok();
+        let condition = &table["rows"][0]["conditions"][0];
+        assert_eq!(condition["reason"].as_str(), reason, "{table}");
+        assert_eq!(condition["type"].as_str(), reason.map(|_| "Completed"));
+    }
+}

@@ -114,3 +114,76 @@ async fn nothing_is_let_in_before_usage_is_known() {
         (403, "pods \"a\" is forbidden: status unknown for quota: q, resources: pods")
     );
 }
+
+/// Conformance: "ResourceQuota, object count quota, configmap"; "ResourceQuota, object count quota, replicaSet";
+/// "ResourceQuota, object count quota, replicationController"; "ResourceQuota, object count quota, resourcequotas".
+#[tokio::test]
+async fn objects_of_every_kind_can_be_counted() {
+    let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "c"}]}});
+    let set = json!({"spec": {"selector": {"matchLabels": {"a": "b"}}, "template": template}});
+    let controller = json!({"spec": {"selector": {"a": "b"}, "template": template}});
+    for (hard, path, object) in [
+        ("configmaps", format!("{NAMESPACE}/configmaps"), json!({})),
+        ("count/replicasets.apps", "/apis/apps/v1/namespaces/default/replicasets".to_owned(), set),
+        ("replicationcontrollers", format!("{NAMESPACE}/replicationcontrollers"), controller),
+        (
+            "persistentvolumeclaims",
+            format!("{NAMESPACE}/persistentvolumeclaims"),
+            json!({"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}),
+        ),
+    ] {
+        let api = Api::new().await;
+        quota(&api, "q", json!({"hard": {hard: "1"}}), json!({hard: "0"})).await;
+        let named = |name: &str| {
+            let mut object = object.clone();
+            object["metadata"] = json!({"name": name});
+            object
+        };
+        api.post(&path, &named("a")).await.ok();
+        assert_eq!(used(&api, "q").await, json!({hard: "1"}));
+        let (code, _, message) = api.post(&path, &named("b")).await.error();
+        assert_eq!(code, 403);
+        assert!(message.ends_with(&format!("requested: {hard}=1, used: {hard}=1, limited: {hard}=1")), "{message}");
+    }
+    let api = Api::new().await;
+    quota(&api, "q", json!({"hard": {"resourcequotas": "1"}}), json!({"resourcequotas": "1"})).await;
+    let second = json!({"metadata": {"name": "r"}, "spec": {"hard": {"pods": "1"}}});
+    assert_eq!(api.post(&format!("{NAMESPACE}/resourcequotas"), &second).await.code, 403);
+}
+
+/// Conformance: "ResourceQuota, quota scope, Terminating and NotTerminating scope".
+#[tokio::test]
+async fn pods_with_a_deadline_count_apart() {
+    let api = Api::new().await;
+    for (name, scope) in [("with", "Terminating"), ("without", "NotTerminating")] {
+        quota(&api, name, json!({"hard": {"pods": "1"}, "scopes": [scope]}), json!({"pods": "0"})).await;
+    }
+    let path = format!("{NAMESPACE}/pods");
+    let mut bounded = pod("a");
+    bounded["spec"]["activeDeadlineSeconds"] = 3600.into();
+    api.post(&path, &bounded).await.ok();
+    assert_eq!((used(&api, "with").await, used(&api, "without").await), (json!({"pods": "1"}), json!({"pods": "0"})));
+    api.post(&path, &pod("b")).await.ok();
+    assert_eq!(used(&api, "without").await, json!({"pods": "1"}));
+    assert_eq!(api.post(&path, &pod("c")).await.code, 403);
+}
+
+/// Conformance: "ResourceQuota, update and delete".
+#[tokio::test]
+async fn a_quota_can_be_raised_and_taken_away() {
+    let api = Api::new().await;
+    quota(&api, "q", json!({"hard": {"configmaps": "1"}}), json!({"configmaps": "1"})).await;
+    let (path, maps) = (format!("{NAMESPACE}/resourcequotas/q"), format!("{NAMESPACE}/configmaps"));
+    let map = |name: &str| json!({"metadata": {"name": name}});
+    assert_eq!(api.post(&maps, &map("a")).await.code, 403);
+    let mut raised = api.get(&path).await.ok();
+    raised["spec"]["hard"]["configmaps"] = "2".into();
+    api.put(&path, &raised).await.ok();
+    raised["status"]["hard"] = json!({"configmaps": "2"});
+    api.patch("merge", &format!("{path}/status"), &json!({"status": raised["status"]})).await.ok();
+    api.post(&maps, &map("a")).await.ok();
+    assert_eq!(api.post(&maps, &map("b")).await.code, 403);
+    api.delete(&path).await.ok();
+    assert_eq!(api.get(&path).await.code, 404);
+    api.post(&maps, &map("b")).await.ok();
+}

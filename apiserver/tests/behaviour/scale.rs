@@ -5,6 +5,9 @@ use serde_json::json;
 
 const SCALE: &str = "/apis/apps/v1/namespaces/default/deployments/d/scale";
 
+/// Conformance: "Deployment, completes the scaling of a Deployment subresource"; "ReplicaSet, completes the scaling of
+/// a ReplicaSet subresource"; "StatefulSet resource Replica scaling"; "Replication Controller, get and update
+/// ReplicationController scale".
 #[tokio::test]
 async fn replicas_are_read_and_written() {
     let api = Api::new().await;
@@ -26,4 +29,16 @@ async fn replicas_are_read_and_written() {
     let (code, _, message) = api.patch("merge", SCALE, &json!({"spec": {"replicas": -1}})).await.error();
     assert_eq!(code, 422);
     assert!(message.contains("spec.replicas: Invalid value: -1: must be greater than or equal to 0"), "{message}");
+}
+
+#[tokio::test]
+async fn a_scale_is_printed_with_its_numbers() {
+    let api = Api::new().await;
+    api.post("/apis/apps/v1/namespaces/default/deployments", &deployment("d", 2)).await.ok();
+    let accept = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
+    let request = http::Request::get(SCALE).header("accept", accept).body(k8w_apiserver::Body::Empty).unwrap();
+    let table = api.send(request).await.ok();
+    let columns = table["columnDefinitions"].as_array().unwrap().iter().map(|column| column["name"].as_str().unwrap());
+    assert_eq!(columns.collect::<Vec<_>>(), ["Name", "Desired", "Available", "Age"]);
+    assert_eq!(table["rows"][0]["cells"].as_array().unwrap()[..3], [json!("d"), json!(2), json!(0)]);
 }

@@ -1,6 +1,7 @@
 //! <https://kubernetes.io/docs/reference/using-api/server-side-apply/>
 
-use crate::api::{Api, CONFIG_MAPS, config_map, version};
+use crate::api::{Api, CONFIG_MAPS, config_map, pod, version};
+use crate::cluster::{As, Cluster};
 use serde_json::{Value, json};
 
 fn path(query: &str) -> String {
@@ -78,4 +79,23 @@ async fn an_apply_says_who_applies() {
     let mut managed = config_map("a", "1");
     managed["metadata"]["managedFields"] = json!([{"manager": "x"}]);
     assert_eq!(api.apply(&path("fieldManager=x"), &managed).await.code, 400);
+}
+
+/// An applier that comes to own what another client created must not take away what admission filled in.
+#[tokio::test]
+async fn what_admission_fills_in_has_no_owner() {
+    let cluster = Cluster::new().await;
+    cluster.make(json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}})).await;
+    let made = cluster.post(As::Admin, "/api/v1/namespaces/default/pods", &pod("p")).await.ok();
+    assert_eq!(made["spec"]["serviceAccountName"], "default");
+    assert_eq!(made["status"]["phase"], "Pending");
+    let entries = made["metadata"]["managedFields"].as_array().unwrap();
+    assert_eq!(entries.len(), 1);
+    let fields = &entries[0]["fieldsV1"];
+    assert!(fields["f:spec"]["f:dnsPolicy"].is_object(), "defaults are the creator's: {fields}");
+    for field in ["f:serviceAccountName", "f:serviceAccount", "f:volumes", "f:tolerations", "f:priority"] {
+        assert!(fields["f:spec"][field].is_null(), "{field} is owned: {fields}");
+    }
+    assert!(fields["f:status"].is_null(), "{fields}");
+    assert!(fields["f:spec"]["f:containers"]["k:{\"name\":\"c\"}"]["f:volumeMounts"].is_null(), "{fields}");
 }

@@ -106,3 +106,24 @@ async fn concurrent_services_get_addresses_of_their_own() {
     assert_eq!(addresses.len(), 50);
     assert_eq!(keys(&api, "/ranges/servicenodeports/").await, 50);
 }
+
+/// Conformance: "Service, change type, ExternalName to ClusterIP"; "Service, change type, ExternalName to NodePort";
+/// "Service, change type, ClusterIP to ExternalName"; "Service, change type, NodePort to ExternalName".
+#[tokio::test]
+async fn a_service_can_change_its_type_to_any_other() {
+    let api = Api::new().await;
+    let external = json!({"metadata": {"name": "a"}, "spec": {"type": "ExternalName", "externalName": "example.com"}});
+    api.post(SERVICES, &external).await.ok();
+    let path = format!("{SERVICES}/a");
+    let ports = json!([{"port": 80, "name": "http", "protocol": "TCP"}]);
+    for to in ["ClusterIP", "ExternalName", "NodePort", "ExternalName"] {
+        let change = match to {
+            "ExternalName" => json!({"type": to, "externalName": "example.com", "clusterIP": null, "clusterIPs": null}),
+            _ => json!({"type": to, "externalName": null, "ports": ports}),
+        };
+        let spec = api.patch("merge", &path, &json!({"spec": change})).await.ok()["spec"].clone();
+        assert_eq!(spec["clusterIP"].is_string(), to != "ExternalName", "{to}: {spec}");
+        assert_eq!(spec["ports"][0]["nodePort"].is_i64(), to == "NodePort", "{to}: {spec}");
+    }
+    assert_eq!(keys(&api, "/ranges/").await, 0);
+}

@@ -3,6 +3,7 @@
 use crate::api::{Api, CONFIG_MAPS, config_map, names, pod, version};
 use serde_json::json;
 
+/// Conformance: "watch-configmaps-from-resource-version".
 #[tokio::test]
 async fn a_watch_from_a_list_sees_every_change_after_it() {
     let api = Api::new().await;
@@ -28,6 +29,7 @@ async fn a_watch_without_a_version_begins_with_what_there_is() {
     watch.expect(&[("ADDED", "a"), ("ADDED", "b")]).await;
 }
 
+/// Conformance: "watch-configmaps-label-changed".
 #[tokio::test]
 async fn an_object_enters_and_leaves_a_selection() {
     let api = Api::new().await;
@@ -154,4 +156,57 @@ async fn an_old_path_can_watch_one_object() {
     assert_eq!(watch.next().await, None);
     let path = "/api/v1/watch/namespaces/default/configmaps/b?fieldSelector=metadata.name%3Da";
     assert_eq!(api.get(path).await.code, 400);
+}
+
+/// Conformance: "watch-configmaps-with-multiple-watchers"; "watch-configmaps-closed-and-restarted".
+#[tokio::test]
+async fn watchers_see_what_they_select_and_go_on_where_they_left_off() {
+    let api = Api::new().await;
+    let selected = |selector: &str| format!("{CONFIG_MAPS}?watch=true&labelSelector={selector}");
+    let mut a = api.watch(&selected("of%3Da")).await;
+    let mut b = api.watch(&selected("of%3Db")).await;
+    let mut both = api.watch(&selected("of%20in%20(a,b)")).await;
+    let labelled = |of: &str, data: &str| {
+        let mut object = config_map(of, data);
+        object["metadata"]["labels"] = json!({"of": of});
+        object
+    };
+    api.post(CONFIG_MAPS, &labelled("a", "1")).await.ok();
+    let changed = api.put(&format!("{CONFIG_MAPS}/a"), &labelled("a", "2")).await.ok();
+    a.expect(&[("ADDED", "a"), ("MODIFIED", "a")]).await;
+    drop(a);
+    api.delete(&format!("{CONFIG_MAPS}/a")).await.ok();
+    api.post(CONFIG_MAPS, &labelled("b", "1")).await.ok();
+    b.expect(&[("ADDED", "b")]).await;
+    both.expect(&[("ADDED", "a"), ("MODIFIED", "a"), ("DELETED", "a"), ("ADDED", "b")]).await;
+    let mut again = api.watch(&format!("{}&resourceVersion={}", selected("of%3Da"), version(&changed))).await;
+    again.expect(&[("DELETED", "a")]).await;
+}
+
+/// Conformance: "watch-consistency".
+#[tokio::test]
+async fn all_watchers_see_the_same_events_in_the_same_order() {
+    const CHANGES: usize = 60;
+    let api = Api::new().await;
+    let mut first = api.watch(&format!("{CONFIG_MAPS}?watch=true")).await;
+    let mut versions = Vec::new();
+    let mut later = Vec::new();
+    for n in 0..CHANGES {
+        let name = format!("m{}", n % 5);
+        if n % 7 == 6 {
+            api.delete(&format!("{CONFIG_MAPS}/{name}")).await;
+        } else if api.post(CONFIG_MAPS, &config_map(&name, "0")).await.code == 409 {
+            api.put(&format!("{CONFIG_MAPS}/{name}"), &config_map(&name, &n.to_string())).await.ok();
+        }
+        let event = first.next().await.unwrap();
+        versions.push(version(&event["object"]));
+        let from = versions.last().unwrap();
+        later.push(api.watch(&format!("{CONFIG_MAPS}?watch=true&resourceVersion={from}")).await);
+    }
+    assert!(versions.is_sorted());
+    for (seen, mut watch) in later.into_iter().enumerate() {
+        for expected in &versions[seen + 1..] {
+            assert_eq!(version(&watch.next().await.unwrap()["object"]), *expected);
+        }
+    }
 }

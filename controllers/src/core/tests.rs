@@ -137,6 +137,7 @@ status: {{conditions: [{{type: Ready, status: '{ready}'}}]}}
     assert!(!given_up(&mut all, "lost0", START).0, "who lost every node is lost");
 }
 
+/// Conformance: "Pod Eviction, Toleration limits"; "Taint, Pod Eviction on taint removal".
 #[test]
 fn pods_leave_a_tainted_node_when_their_tolerations_end() {
     let world = |tolerations: &str| {
@@ -302,6 +303,7 @@ status: {{{status}}}
     );
 }
 
+/// Conformance: "RootCA ConfigMap test".
 #[test]
 fn every_namespace_gets_its_account_and_the_root_certificate() {
     let namespace = "
@@ -350,6 +352,7 @@ data: {{ca.crt: OLD}}
     check(root_ca::RootCas::new("PEM"), &going, ("", "ns"), START, expect![]);
 }
 
+/// Conformance: "Ordered Namespace Deletion".
 #[test]
 fn a_namespace_loses_its_pods_first_and_says_what_it_waits_for() {
     let world = "

@@ -190,6 +190,7 @@ subsets: [{{addresses: [{{ip: 192.0.2.1}}, {{ip: '2001:db8::1'}}], notReadyAddre
         expect.assert_eq(&text(&bench.reconcile("ns", "db", "2024-01-01T00:00:00Z")));
     }
 
+    /// Conformance: "EndpointSlice Mirroring".
     #[test]
     fn a_service_without_selector_gets_a_slice_for_each_family() {
         check(

@@ -248,6 +248,7 @@ spec: {{replicas: 4, selector: {{}}, template: {{}}}}
 
     const SET: &str = "{apiVersion: apps/v1, kind: StatefulSet, name: web, uid: web-uid, controller: true}";
 
+    /// Conformance: "PodDisruptionBudget: Status updates".
     #[test]
     fn it_spares_what_is_healthy_beyond_what_must_be() {
         let pods = ["a", "b", "c"].map(|name| pod(name, SET, READY));

@@ -59,6 +59,7 @@ fn assert_settled(server: &Server, nodes: &[&str], image: &str) {
     }
 }
 
+/// Conformance: "DaemonSet-Creation"; "DaemonSet-RollingUpdate".
 #[test]
 fn an_update_keeps_its_bounds_whatever_fails() {
     for_each_seed(|seed| {
@@ -93,6 +94,7 @@ fn nodes_that_come_get_a_pod_and_nodes_that_close_lose_it() {
     });
 }
 
+/// Conformance: "DaemonSet-FailedPodCreation".
 #[test]
 fn failed_and_deleted_daemons_come_back() {
     for_each_seed(|seed| {

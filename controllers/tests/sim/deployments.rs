@@ -73,6 +73,7 @@ fn assert_settled(server: &Server, replicas: usize, image: &str) {
     assert_eq!(condition(&status, "Progressing"), "True/NewReplicaSetAvailable");
 }
 
+/// Conformance: "Deployment RollingUpdate".
 #[test]
 fn a_rolling_update_keeps_its_bounds_and_arrives_whatever_fails() {
     for_each_seed(|seed| {
@@ -100,6 +101,7 @@ fn a_rolling_update_keeps_its_bounds_and_arrives_whatever_fails() {
     });
 }
 
+/// Conformance: "Deployment Rollover".
 #[test]
 fn failures_and_crashes_during_an_update_only_delay_it() {
     for_each_seed(|seed| {
@@ -120,6 +122,7 @@ fn failures_and_crashes_during_an_update_only_delay_it() {
     });
 }
 
+/// Conformance: "Deployment Recreate".
 #[test]
 fn recreate_never_mixes_templates() {
     for_each_seed(|seed| {
@@ -164,6 +167,7 @@ fn an_undone_rollout_goes_back_to_its_replica_set_with_a_new_revision() {
     });
 }
 
+/// Conformance: "Deployment Proportional Scaling".
 #[test]
 fn scaling_in_the_middle_of_a_stuck_rollout_is_proportional() {
     for_each_seed(|seed| {
@@ -188,6 +192,7 @@ fn scaling_in_the_middle_of_a_stuck_rollout_is_proportional() {
     });
 }
 
+/// Conformance: "Deployment RevisionHistoryLimit".
 #[test]
 fn only_the_newest_revisions_are_kept() {
     for_each_seed(|seed| {

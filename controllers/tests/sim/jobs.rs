@@ -57,6 +57,7 @@ fn note(server: &Server, phase: &str, seen: &mut BTreeSet<String>) {
     }
 }
 
+/// Conformance: "Jobs, completion after task failure".
 #[test]
 fn every_completion_counts_exactly_once() {
     for_each_seed(|seed| {
@@ -80,6 +81,7 @@ fn every_completion_counts_exactly_once() {
     });
 }
 
+/// Conformance: "Ensure Pods of an Indexed Job get a unique index.".
 #[test]
 fn each_index_completes() {
     for_each_seed(|seed| {
@@ -116,6 +118,7 @@ fn too_many_failures_end_the_job_and_all_its_pods() {
     });
 }
 
+/// Conformance: "Jobs, manage lifecycle".
 #[test]
 fn a_job_that_is_suspended_resumed_and_resized_still_completes() {
     for_each_seed(|seed| {
@@ -139,6 +142,7 @@ fn a_job_that_is_suspended_resumed_and_resized_still_completes() {
     });
 }
 
+/// Conformance: "Jobs, active pods, graceful termination".
 #[test]
 fn a_deleted_job_leaves_nothing_behind() {
     for_each_seed(|seed| {

@@ -70,6 +70,7 @@ fn in_order(server: &Server) {
     }
 }
 
+/// Conformance: "StatefulSet, Scaling".
 #[test]
 fn pods_come_up_in_order_and_go_down_in_order() {
     for_each_seed(|seed| {
@@ -88,6 +89,7 @@ fn pods_come_up_in_order_and_go_down_in_order() {
     });
 }
 
+/// Conformance: "StatefulSet, Rolling Update".
 #[test]
 fn an_update_goes_from_the_top_one_at_a_time() {
     for_each_seed(|seed| {
@@ -110,6 +112,7 @@ fn an_update_goes_from_the_top_one_at_a_time() {
     });
 }
 
+/// Conformance: "StatefulSet, Rolling Update with Partition"; "StatefulSet, Recreate Failed Pod".
 #[test]
 fn a_partition_holds_and_a_lost_pod_below_it_comes_back_as_it_was() {
     for_each_seed(|seed| {

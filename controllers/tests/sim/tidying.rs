@@ -33,6 +33,8 @@ fn running(seed: u64) -> Cluster {
     cluster
 }
 
+/// Conformance: "Garbage Collector, delete deployment,  propagation policy background"; "Garbage Collector, delete
+/// replication controller, propagation policy background".
 #[test]
 fn background_deletion_takes_everything_below() {
     for_each_seed(|seed| {
@@ -44,6 +46,7 @@ fn background_deletion_takes_everything_below() {
     });
 }
 
+/// Conformance: "Garbage Collector, delete replication controller, after owned pods".
 #[test]
 fn foreground_deletion_goes_from_the_bottom_up() {
     for_each_seed(|seed| {
@@ -60,6 +63,8 @@ fn foreground_deletion_goes_from_the_bottom_up() {
     });
 }
 
+/// Conformance: "Garbage Collector, delete deployment, propagation policy orphan"; "Garbage Collector, delete
+/// replication controller, propagation policy orphan".
 #[test]
 fn orphans_stay_and_are_adopted_again() {
     for_each_seed(|seed| {
@@ -86,6 +91,7 @@ fn orphans_stay_and_are_adopted_again() {
     });
 }
 
+/// Conformance: "namespace-deletion-removes-pods"; "namespace-deletion-removes-services".
 #[test]
 fn a_namespace_goes_with_all_that_is_in_it() {
     for_each_seed(|seed| {

@@ -13,7 +13,7 @@ pub fn definition() -> KindDef {
         .columns(vec![
             Column::name(),
             Column::text("Controller", |revision, _| controller(revision).into()).describe("Controller of the object"),
-            Column::at("Revision", "integer", "revision")
+            Column::at("Revision", "string", "revision")
                 .describe("Revision indicates the revision of the state represented by Data."),
             Column::age(),
         ])

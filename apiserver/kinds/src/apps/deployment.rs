@@ -33,11 +33,11 @@ fn columns() -> Vec<Column> {
             format!("{ready}/{desired}").into()
         })
         .describe("Number of the pod with ready state"),
-        Column::text("Up-to-date", |deployment, _| int(deployment, &["status", "updatedReplicas"]).to_string().into())
+        Column::new("Up-to-date", "string", |deployment, _| int(deployment, &["status", "updatedReplicas"]).into())
             .describe(
                 "Total number of non-terminated pods targeted by this deployment that have the desired template spec.",
             ),
-        Column::text("Available", |deployment, _| int(deployment, &["status", "availableReplicas"]).to_string().into())
+        Column::new("Available", "string", |deployment, _| int(deployment, &["status", "availableReplicas"]).into())
             .describe(
                 "Total number of available pods (ready for at least minReadySeconds) targeted by this deployment.",
             ),

@@ -38,8 +38,8 @@ pub fn definition() -> KindDef {
                 Some(number) => number.to_string().into(),
                 None => "<unset>".into(),
             }),
-            Column::new("MaxPods", "integer", |hpa, _| int(hpa, &["spec", "maxReplicas"]).into()),
-            Column::new("Replicas", "integer", |hpa, _| int(hpa, &["status", "currentReplicas"]).into()),
+            Column::new("MaxPods", "string", |hpa, _| int(hpa, &["spec", "maxReplicas"]).into()),
+            Column::new("Replicas", "string", |hpa, _| int(hpa, &["status", "currentReplicas"]).into()),
             Column::age(),
         ])
         .strategy(HorizontalPodAutoscaler)

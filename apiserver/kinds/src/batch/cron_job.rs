@@ -27,7 +27,7 @@ fn columns() -> Vec<Column> {
         Column::name(),
         Column::at("Schedule", "string", "spec.schedule"),
         Column::text("Timezone", |job, _| or_none(text(job, &["spec", "timeZone"])).into()),
-        Column::text("Suspend", |job, _| match get(job, &["spec", "suspend"]) {
+        Column::new("Suspend", "boolean", |job, _| match get(job, &["spec", "suspend"]) {
             Some(Value::Bool(true)) => "True".into(),
             Some(_) => "False".into(),
             None => "<unset>".into(),

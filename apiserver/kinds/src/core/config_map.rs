@@ -13,7 +13,7 @@ pub fn definition() -> KindDef {
         .short_names(&["cm"])
         .columns(vec![
             Column::name(),
-            Column::new("Data", "integer", |map, _| {
+            Column::new("Data", "string", |map, _| {
                 let entries = ["data", "binaryData"].map(|f| object::map(map, &[f]).map_or(0, |m| m.len()));
                 entries.iter().sum::<usize>().into()
             })

@@ -64,7 +64,7 @@ pub(crate) fn columns() -> Vec<Column> {
         Column::text("Message", |event, _| either(event, &[&["message"], &["note"]]).trim().into())
             .describe("A human-readable description of the status of this operation."),
         Column::text("First Seen", |event, context| first_seen(event, context.now).into()).wide(),
-        Column::text("Count", |event, _| count(event).to_string().into())
+        Column::new("Count", "string", |event, _| count(event).into())
             .describe("The number of times this event has occurred.")
             .wide(),
         Column { priority: 1, ..Column::name() },

@@ -16,7 +16,7 @@ pub fn definition() -> KindDef {
         .columns(vec![
             Column::name(),
             Column::at("Type", "string", "type").describe("Used to facilitate programmatic handling of secret data."),
-            Column::new("Data", "integer", |secret, _| object::map(secret, &["data"]).map_or(0, |m| m.len()).into())
+            Column::new("Data", "string", |secret, _| object::map(secret, &["data"]).map_or(0, |m| m.len()).into())
                 .describe("Number of data items in the Secret."),
             Column::age(),
         ])

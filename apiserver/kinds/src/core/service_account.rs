@@ -10,7 +10,7 @@ pub fn definition() -> KindDef {
         .subresources(vec![token])
         .columns(vec![
             Column::name(),
-            Column::new("Secrets", "integer", |account, _| object::list(account, &["secrets"]).len().into())
+            Column::new("Secrets", "string", |account, _| object::list(account, &["secrets"]).len().into())
                 .describe("Secrets is a list of the secrets in the same namespace that pods of this account may use."),
             Column::age(),
         ])

@@ -36,7 +36,7 @@ use serde_json::{Map, Value};
 use crate::field::{FieldError, FieldPath};
 pub use decode::{DecodeError, Decoded, Format};
 use shape::Node;
-pub use strategic::PatchError;
+pub use strategic::{PatchError, go};
 
 /// The compact form of one type. Cloning is cheap: the form is shared and never changes.
 #[derive(Clone, Debug)]
@@ -92,6 +92,11 @@ impl Schema {
     /// Applies the rules of [`Schema::decode`] to a value that is already parsed, such as the result of a patch.
     pub fn check(&self, value: Value) -> Result<Decoded, DecodeError> {
         decode::check(self, value)
+    }
+
+    /// [`Schema::check`] in the words in which Kubernetes refuses what a strategic merge patch made.
+    pub fn restore(&self, value: Value) -> Result<Decoded, DecodeError> {
+        decode::restore(self, value)
     }
 
     /// Whether objects have a form in Kubernetes' protobuf encoding: those of built-in kinds do.

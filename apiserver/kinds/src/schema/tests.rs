@@ -29,12 +29,12 @@ impl Case {
         let decoded = self.schema.decode(self.body.as_bytes(), Format::Yaml).unwrap();
         let mut created = decoded.value;
         self.schema.default(&mut created);
-        apply::track_update(&self.schema, None, &mut created, &manager("creator", Operation::Update));
+        apply::track_update(&self.schema, None, &mut created, &manager("creator", Operation::Update), &[]);
 
         let patched = self.schema.strategic_merge(&created, &self.patch).unwrap();
         let mut patched = self.schema.check(patched).unwrap().value;
         self.schema.default(&mut patched);
-        apply::track_update(&self.schema, Some(&created), &mut patched, &manager("patcher", Operation::Update));
+        apply::track_update(&self.schema, Some(&created), &mut patched, &manager("patcher", Operation::Update), &[]);
 
         let applier = manager("applier", Operation::Apply);
         let conflict = apply::apply(&self.schema, Some(&patched), &self.config, &applier, false).unwrap_err();

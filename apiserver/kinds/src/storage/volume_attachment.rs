@@ -17,7 +17,7 @@ pub fn definition() -> KindDef {
         .subresources(vec![Subresource::status()])
         .columns(vec![
             Column::name(),
-            Column::at("Attacher", "string", "spec.attacher"),
+            Column { format: "name".into(), ..Column::at("Attacher", "string", "spec.attacher") },
             Column::text("PV", |attachment, _| text(attachment, &["spec", "source", "persistentVolumeName"]).into()),
             Column::at("Node", "string", "spec.nodeName"),
             Column::new("Attached", "boolean", |attachment, _| {

@@ -54,6 +54,7 @@ fn check(world: &[String], expect: Expect) {
     expect.assert_eq(&lines.join("\n"));
 }
 
+/// Conformance: "DaemonSet-NodeSelection".
 #[test]
 fn every_node_that_fits_gets_a_pod_of_its_own() {
     let elsewhere = node("slow", "").replace("ssd", "hdd");

@@ -44,6 +44,8 @@ fn missing_pods_are_created() {
     );
 }
 
+/// Conformance: "Replica Set, adopt matching pods and release non matching pods"; "Replication Controller, adopt
+/// matching pods"; "Replication Controller, release pods".
 #[test]
 fn orphans_are_adopted_and_strangers_released_before_anything_else() {
     check(

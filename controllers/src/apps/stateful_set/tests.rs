@@ -88,6 +88,7 @@ fn pods_are_made_one_by_one_each_when_those_before_are_available() {
     );
 }
 
+/// Conformance: "StatefulSet, Burst Scaling".
 #[test]
 fn parallel_sets_do_not_wait() {
     check(

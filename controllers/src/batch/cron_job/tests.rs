@@ -45,6 +45,7 @@ fn check(now: &str, world: &[String], expect: Expect) {
 
 const ACTIVE: &str = "lastScheduleTime: 2024-01-01T01:00:00Z, active: [{name: c-1, uid: c-1-uid}]";
 
+/// Conformance: "CronJob AllowConcurrent".
 #[test]
 fn a_job_is_made_when_its_time_has_come() {
     check(
@@ -111,6 +112,7 @@ fn jobs_that_ended_or_vanished_leave_the_list() {
     );
 }
 
+/// Conformance: "CronJob ForbidConcurrent"; "CronJob ReplaceConcurrent".
 #[test]
 fn a_running_job_forbids_the_next_or_is_replaced() {
     let running = || job("c-1", "2024-01-01T01:00:00Z", "");
@@ -154,6 +156,7 @@ fn a_run_that_is_too_late_is_missed() {
     );
 }
 
+/// Conformance: "CronJob Suspend".
 #[test]
 fn nothing_starts_while_suspended_or_by_a_schedule_that_makes_no_sense() {
     let now = "2024-01-01T05:30:00Z";

@@ -90,6 +90,8 @@ status:
         judge(Some(&policy), &serde_saphyr::from_str(POD).unwrap())
     }
 
+    /// Conformance: "Verify Pod Failure policy allows to fail job early on exit code."; "Mark indexes as failed when
+    /// the FailIndex action is matched in podFailurePolicy".
     #[test]
     fn the_first_rule_that_matches_decides() {
         assert_eq!(judge(None, &serde_saphyr::from_str(POD).unwrap()), Judgement::Count);

@@ -236,6 +236,7 @@ fn an_indexed_job_runs_the_lowest_indexes_that_are_missing() {
     );
 }
 
+/// Conformance: "Ensure that all indexes are executed for an indexed job with backoffLimitPerIndex despite some failing".
 #[test]
 fn an_index_carries_its_failures_on_until_they_are_too_many() {
     let spec =
@@ -267,6 +268,8 @@ fn an_index_carries_its_failures_on_until_they_are_too_many() {
     );
 }
 
+/// Conformance: "Ensure that job with successPolicy succeededIndexes rule succeeded even when some indexes remain
+/// pending".
 #[test]
 fn a_success_policy_ends_the_job_early() {
     let spec =

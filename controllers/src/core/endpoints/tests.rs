@@ -16,6 +16,7 @@ fn check(yaml: &str, expect: Expect) {
     expect.assert_eq(&text(&bench.reconcile("ns", "web", "2024-01-01T00:00:00Z")));
 }
 
+/// Conformance: "Endpoints, creation/deletion".
 #[test]
 fn ready_and_other_addresses_share_the_ports() {
     check(
@@ -47,6 +48,7 @@ fn a_headless_service_may_publish_what_is_not_ready() {
     );
 }
 
+/// Conformance: "Endpoints, "empty" Service".
 #[test]
 fn without_pods_there_are_no_subsets_and_without_selector_no_endpoints() {
     check(

@@ -11,6 +11,7 @@ fn check(service: &str, pods: &str, expect: Expect) {
     expect.assert_eq(&text(&bench.reconcile("ns", "web", "2024-01-01T00:00:00Z")));
 }
 
+/// Conformance: "EndpointSlice, creation/deletion"; "EndpointSlice, single IP, multiple ports".
 #[test]
 fn a_number_makes_one_slice_of_all_pods() {
     check(
@@ -22,6 +23,7 @@ fn a_number_makes_one_slice_of_all_pods() {
     );
 }
 
+/// Conformance: "EndpointSlice, multiple IPs, multiple ports".
 #[test]
 fn a_named_port_makes_a_slice_for_each_number() {
     check(
@@ -46,6 +48,7 @@ fn a_headless_service_may_publish_what_is_not_ready() {
     );
 }
 
+/// Conformance: "EndpointSlice, "empty" Service".
 #[test]
 fn a_service_without_pods_says_so_and_one_without_selector_is_left_alone() {
     check(

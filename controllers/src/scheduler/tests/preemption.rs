@@ -19,6 +19,7 @@ fn victims(world: &[String]) -> Vec<String> {
     deleted.map(str::to_owned).collect()
 }
 
+/// Conformance: "Scheduler, Basic Preemption"; "Verify the DisruptionTarget condition is added to the preempted pod".
 #[test]
 fn a_pod_of_lower_priority_leaves_and_the_node_is_kept_free() {
     let world = [node("n", "", ""), ranked("low", 1, "n", "900m", ""), ranked("p", 10, "", "500m", "")];
@@ -58,6 +59,7 @@ fn some_pods_never_preempt() {
         .assert_eq(&place(&[node("n", "", ""), ranked("low", 1, "n", "900m", ""), polite]));
 }
 
+/// Conformance: "Pod preemption verification".
 #[test]
 fn as_few_and_as_unimportant_pods_as_possible_leave() {
     let two = [ranked("a", 1, "n", "400m", ""), ranked("b", 2, "n", "500m", "")].concat();

@@ -1,5 +1,6 @@
 use super::*;
 
+/// Conformance: "Scheduler, node selector matching".
 #[test]
 fn a_pod_is_bound_to_the_node_that_is_left() {
     let world = [
@@ -17,6 +18,7 @@ fn a_pod_is_bound_to_the_node_that_is_left() {
     );
 }
 
+/// Conformance: "Scheduler, resource limits"; "Scheduler, node selector not matching".
 #[test]
 fn refusals_are_counted_and_worded_as_kubernetes_does() {
     let world = [
@@ -128,6 +130,8 @@ fn a_profile_can_restrict_its_pods_further() {
     assert_eq!(outcome(&mut bench, "q"), "a");
 }
 
+/// Conformance: "Scheduling, HostPort and Protocol match, HostIPs different but one is default HostIP (0.0.0.0)";
+/// "Scheduling, HostPort matching and HostIP and Protocol not-matching".
 #[test]
 fn host_ports_collide_by_address_and_protocol() {
     let ports = |address: &str, protocol: &str| {

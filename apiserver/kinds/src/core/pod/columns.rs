@@ -1,7 +1,7 @@
 //! The columns of `kubectl get pods`.
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::age;
 use crate::kind::Column;
@@ -32,6 +32,16 @@ pub fn columns() -> Vec<Column> {
             .describe("How many of the pod's readiness gates are fulfilled.")
             .wide(),
     ]
+}
+
+/// A pod that has ended is complete; clients may leave such rows out.
+pub fn conditions(pod: &Value) -> Option<Value> {
+    let (reason, message) = match text(pod, &["status", "phase"]) {
+        "Succeeded" => ("Succeeded", "The pod has completed successfully."),
+        "Failed" => ("Failed", "The pod failed."),
+        _ => return None,
+    };
+    Some(json!([{"type": "Completed", "status": "True", "reason": reason, "message": message}]))
 }
 
 fn or_none(text: &str) -> &str {
@@ -201,7 +211,6 @@ fn termination(terminated: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use expect_test::{Expect, expect};
-    use serde_json::json;
 
     use super::*;
     use crate::kind::CellContext;

@@ -34,6 +34,7 @@ pub fn definition() -> KindDef {
         .categories(&["all"])
         .subresources(subresources())
         .columns(columns::columns())
+        .row_conditions(columns::conditions)
         .selectable(selectable())
         .strategy(Pod)
 }

@@ -128,8 +128,9 @@ const UNTRACKED: [&str; 9] = [
 ///
 /// Fields that changed move from their managers to `manager`; managers left with nothing are dropped; the time is
 /// noted only when there was a change. Ownership that the request itself carries is taken over, except through a
-/// subresource; `[]` or `[{}]` resets it.
-pub fn track_update(schema: &Schema, live: Option<&Value>, new: &mut Value, manager: &Manager) {
+/// subresource; `[]` or `[{}]` resets it. `kept` are fields of the object that this write leaves as they are whatever
+/// `new` says, such as the status.
+pub fn track_update(schema: &Schema, live: Option<&Value>, new: &mut Value, manager: &Manager, kept: &[&str]) {
     let on_object = manager.subresource.is_empty();
     let reset = on_object && Managers::is_reset(new);
     let mut managers = Managers::take(new);
@@ -137,14 +138,17 @@ pub fn track_update(schema: &Schema, live: Option<&Value>, new: &mut Value, mana
         managers = live.map(Managers::of).unwrap_or_default();
     }
     if live.is_none() || !managers.0.is_empty() {
-        take_over(schema, live.unwrap_or_else(|| schema.zero()), new, &mut managers, manager);
+        take_over(schema, live.unwrap_or_else(|| schema.zero()), new, &mut managers, manager, kept);
     }
     managers.write(new);
 }
 
-/// Gives the fields that differ between `old` and `new` to `manager`.
-fn take_over(schema: &Schema, old: &Value, new: &Value, managers: &mut Managers, manager: &Manager) {
+/// Gives the fields that differ between `old` and `new` to `manager`, without those that are `kept`.
+fn take_over(schema: &Schema, old: &Value, new: &Value, managers: &mut Managers, manager: &Manager, kept: &[&str]) {
     let mut comparison = compare(Typed::new(&schema.0.node.shape), old, new);
+    for set in [&mut comparison.removed, &mut comparison.modified, &mut comparison.added] {
+        kept.iter().for_each(|field| set.forget(field));
+    }
     for set in [&comparison.removed, &comparison.modified, &comparison.added] {
         managers.0.iter_mut().for_each(|entry| fields_v1::subtract(&mut entry.fields, set));
     }
@@ -203,7 +207,7 @@ pub fn apply(
             if managers.0.is_empty() {
                 let name = "before-first-apply".to_owned();
                 let before = Manager { name, operation: Operation::Update, ..manager.clone() };
-                take_over(schema, schema.zero(), &live, &mut managers, &before);
+                take_over(schema, schema.zero(), &live, &mut managers, &before, &[]);
             }
             (live, None)
         }

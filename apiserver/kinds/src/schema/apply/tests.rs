@@ -33,7 +33,7 @@ fn show(object: &Value) -> String {
 }
 
 fn updated(live: Option<&Value>, mut new: Value, name: &str) -> Value {
-    track_update(&schema(), live, &mut new, &manager(name, Operation::Update));
+    track_update(&schema(), live, &mut new, &manager(name, Operation::Update), &[]);
     new
 }
 
@@ -108,7 +108,7 @@ fn only_so_many_updaters_are_told_apart() {
         let mut next = object.clone();
         next["metadata"]["labels"][format!("l{i:02}")] = "x".into();
         let who = Manager { time: format!("2024-01-01T00:00:{i:02}Z"), ..manager(&format!("m{i}"), Operation::Update) };
-        track_update(&schema(), Some(&object), &mut next, &who);
+        track_update(&schema(), Some(&object), &mut next, &who, &[]);
         object = next;
     }
     let names: Vec<&str> = object["metadata"]["managedFields"]

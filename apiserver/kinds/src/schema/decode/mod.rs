@@ -12,7 +12,7 @@ use serde::de::DeserializeSeed;
 use serde_json::Value;
 
 use super::{Schema, protobuf};
-use seed::{Context, Place, Seed};
+use seed::{Context, Place, Seed, Words};
 
 /// Largest body that is decoded.
 pub const MAX_BODY_BYTES: usize = 3 * 1024 * 1024;
@@ -75,26 +75,31 @@ fn decode_json(schema: &Schema, body: &[u8]) -> Result<Decoded, DecodeError> {
         let value = seed.deserialize(&mut deserializer)?;
         deserializer.end().map(|()| value)
     };
-    run(schema, read, |error| syntax::json(body, &error))
+    run(schema, Words::Decoder, read, |error| syntax::json(body, &error))
 }
 
 fn decode_yaml(schema: &Schema, body: &[u8]) -> Result<Decoded, DecodeError> {
     let read = |seed: Seed<'_, '_, '_>| {
         serde_saphyr::with_deserializer_from_slice_with_options(body, yaml_options(), |d| seed.deserialize(d))
     };
-    run(schema, read, |error| format!("error converting YAML to JSON: yaml: {}", syntax::yaml(&error)))
+    run(schema, Words::Decoder, read, |error| format!("error converting YAML to JSON: yaml: {}", syntax::yaml(&error)))
 }
 
 pub(super) fn check(schema: &Schema, value: Value) -> Result<Decoded, DecodeError> {
-    run(schema, |seed| seed.deserialize(value), |error| error.to_string())
+    run(schema, Words::Decoder, |seed| seed.deserialize(value), |error| error.to_string())
+}
+
+pub(super) fn restore(schema: &Schema, value: Value) -> Result<Decoded, DecodeError> {
+    run(schema, Words::Converter, |seed| seed.deserialize(value), |error| error.to_string())
 }
 
 fn run<E>(
     schema: &Schema,
+    words: Words,
     read: impl FnOnce(Seed<'_, '_, '_>) -> Result<Value, E>,
     syntax: impl FnOnce(E) -> String,
 ) -> Result<Decoded, DecodeError> {
-    let mut context = Context::default();
+    let mut context = Context { words, ..Context::default() };
     let seed = Seed::new(&schema.0.node, Place::root(), &mut context, schema.0.lenient);
     match (read(seed), context.error) {
         (Ok(value), _) => Ok(Decoded { value, issues: context.issues }),

@@ -105,6 +105,33 @@ fn go_kind_for(kind: Scalar, value: &Value) -> Cow<'static, str> {
     }
 }
 
+/// What Kubernetes' converter says of a value that lacks its type; `None` for types that read themselves from JSON.
+pub(super) fn not_restored(shape: &Shape, found: &str) -> Option<String> {
+    let kind = match found.split(' ').next().unwrap_or_default() {
+        "array" => "slice",
+        "object" => "map",
+        "number" if found.contains(['.', 'e']) => "float64",
+        "number" => "int64",
+        other => other,
+    };
+    match shape.resolve() {
+        Shape::Map(_) => Some(format!("cannot restore map from {kind}")),
+        Shape::List(_) => Some(format!("cannot restore slice from {kind}")),
+        Shape::Object(_) => Some(format!("cannot restore struct from: {kind}")),
+        Shape::Scalar(scalar @ (Scalar::String | Scalar::Bool | Scalar::Int32 | Scalar::Int64 | Scalar::Number)) => {
+            let target = go_scalar(*scalar);
+            let numeric =
+                kind == "int64" && target != "bool" || kind == "float64" && !matches!(target, "string" | "bool");
+            Some(if numeric {
+                format!("cannot convert {kind} to {target}")
+            } else {
+                format!("unrecognized type: {target}")
+            })
+        }
+        Shape::Scalar(_) | Shape::Any | Shape::Named(_) => None,
+    }
+}
+
 /// What a value was meant for, in Go's words: a field of a struct, or a bare type.
 pub(super) fn go_target(shape: &Shape, field: Option<String>) -> String {
     match (shape.resolve(), field) {

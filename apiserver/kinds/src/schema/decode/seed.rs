@@ -8,9 +8,20 @@ use serde_json::{Map as JsonMap, Number, Value};
 use super::super::shape::{Field, Node, Object, Shape};
 use super::{MAX_DEPTH_LEVELS, MAX_ISSUES, scalar};
 
+/// Whose words tell of a value that lacks its type.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Words {
+    /// Go's JSON decoder.
+    #[default]
+    Decoder,
+    /// What turns a patched map into an object in Kubernetes (`runtime.DefaultUnstructuredConverter`).
+    Converter,
+}
+
 /// What a decoding records beside the value.
 #[derive(Default)]
 pub(super) struct Context {
+    pub words: Words,
     pub issues: Vec<String>,
     /// The first type error; serde's own error then only unwinds.
     pub error: Option<String>,
@@ -117,6 +128,11 @@ impl<'s, 'p, 'c> Seed<'s, 'p, 'c> {
     }
 
     fn mismatch<E: Error>(self, found: &str) -> E {
+        if self.context.words == Words::Converter
+            && let Some(message) = scalar::not_restored(self.shape, found)
+        {
+            return self.context.fail(message);
+        }
         let target = scalar::go_target(self.shape, self.place.go_field());
         self.context.fail(format!("json: cannot unmarshal {found} into Go {target}"))
     }

@@ -260,7 +260,7 @@ fn kind(value: &Value) -> &'static str {
 }
 
 /// A value as Go's `%v` prints it.
-fn go(value: &Value) -> String {
+pub fn go(value: &Value) -> String {
     match value {
         Value::Null => "<nil>".to_owned(),
         Value::String(text) => text.clone(),
