@@ -2,7 +2,7 @@
 //! connections otherwise.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
@@ -50,6 +50,10 @@ pub enum SendError {
     Failed { endpoint: SocketAddr, source: hyper_util::client::legacy::Error },
 }
 
+/// An extension of a request: the addresses of its host, where they are known to the one who sends it.
+#[derive(Clone, Debug)]
+pub struct HostAddresses(pub Vec<IpAddr>);
+
 /// The pool of connections to endpoints outside this process, and to pods that listen by themselves.
 pub(crate) struct Client {
     pool: Pool<Dialer, Body>,
@@ -82,7 +86,8 @@ impl Client {
         let authority = request.uri().authority().ok_or(SendError::NoHost)?;
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         let port = authority.port_u16().unwrap_or(default_port);
-        match find(network, from, &host, port).await? {
+        let known = request.extensions().get::<HostAddresses>().map(|known| known.0.clone());
+        match find(network, from, &host, port, known).await? {
             // A component speaks HTTP, not TLS.
             Endpoint::Local(handler) if !secure => Ok(handler.call(request).await),
             Endpoint::Local(_) => Err(SendError::Scheme("https to a component of this cluster".into())),
@@ -144,22 +149,17 @@ impl Client {
 }
 
 /// Where a host and port lead: the first of the host's addresses that somebody listens on, beginning anywhere.
-async fn find(network: &Network, from: Option<&PodIdentity>, host: &str, port: u16) -> Result<Endpoint, SendError> {
-    let namespace = from.map_or("default", |pod| pod.namespace.as_str());
+async fn find(
+    network: &Network,
+    from: Option<&PodIdentity>,
+    host: &str,
+    port: u16,
+    known: Option<Vec<IpAddr>>,
+) -> Result<Endpoint, SendError> {
     let missing = || SendError::NoSuchName(host.to_owned());
-    let mut lookup = network.lookup_host(namespace, host);
-    if let Lookup::Alias(name) = &lookup {
-        lookup = match network.lookup_host(namespace, name) {
-            // An alias of an alias is left to the resolver.
-            Lookup::Alias(_) | Lookup::NotCluster => Lookup::Alias(name.clone()),
-            found => found,
-        };
-    }
-    let addresses = match lookup {
-        Lookup::Addresses(addresses) => addresses,
-        Lookup::NoSuchName => return Err(missing()),
-        Lookup::Alias(name) => resolve(&name).await.map_err(|_| missing())?,
-        Lookup::NotCluster => resolve(host).await.map_err(|_| missing())?,
+    let addresses = match known {
+        Some(known) => known,
+        None => addresses(network, from, host).await.ok_or_else(missing)?,
     };
     let start = (rand::random::<u32>() as usize).checked_rem(addresses.len()).unwrap_or(0);
     let mut refused = missing();
@@ -172,7 +172,26 @@ async fn find(network: &Network, from: Option<&PodIdentity>, host: &str, port: u
     Err(refused)
 }
 
-async fn resolve(name: &str) -> io::Result<Vec<std::net::IpAddr>> {
+/// The addresses of a host; `None` when there is no such name.
+async fn addresses(network: &Network, from: Option<&PodIdentity>, host: &str) -> Option<Vec<IpAddr>> {
+    let namespace = from.map_or("default", |pod| pod.namespace.as_str());
+    let mut lookup = network.lookup_host(namespace, host);
+    if let Lookup::Alias(name) = &lookup {
+        lookup = match network.lookup_host(namespace, name) {
+            // An alias of an alias is left to the resolver.
+            Lookup::Alias(_) | Lookup::NotCluster => Lookup::Alias(name.clone()),
+            found => found,
+        };
+    }
+    match lookup {
+        Lookup::Addresses(addresses) => Some(addresses),
+        Lookup::NoSuchName => None,
+        Lookup::Alias(name) => resolve(&name).await.ok(),
+        Lookup::NotCluster => resolve(host).await.ok(),
+    }
+}
+
+async fn resolve(name: &str) -> io::Result<Vec<IpAddr>> {
     Ok(tokio::net::lookup_host((name, 0)).await?.map(|address| address.ip()).collect())
 }
 

@@ -26,7 +26,7 @@ mod tls;
 pub mod udp;
 
 pub use balance::Origin;
-pub use client::SendError;
+pub use client::{HostAddresses, SendError};
 pub use dns::Lookup;
 pub use endpoint::{Body, BodyError, Endpoint, Handler, PodIdentity};
 pub use listener::{AcceptQueue, Incoming, PodListener};

@@ -10,6 +10,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -23,12 +24,12 @@ use tokio::sync::mpsc;
 #[async_trait]
 pub trait Engine: Send + Sync + 'static {
     /// Makes an image runnable (compiles it) and says how it runs. Idempotent per digest; concurrent calls for one
-    /// digest share the work.
+    /// digest share the work. Work that has to wait is done in turn among `owner`s, here namespaces.
     ///
     /// # Errors
     /// When the artifact is no valid WebAssembly, imports what this engine does not give, or cannot be compiled
     /// within the node's limits. The same artifact fails the same way every time, but for [`EngineError::Internal`].
-    async fn prepare(&self, artifact: &Artifact) -> Result<Prepared, EngineError>;
+    async fn prepare(&self, artifact: &Artifact, owner: &str) -> Result<Prepared, EngineError>;
 
     /// Starts one attempt of a container whose digest was prepared. Returns when it runs (or, for a server, when it
     /// can be called).
@@ -152,6 +153,7 @@ pub struct ContainerSpec {
     pub argv: Vec<String>,
     pub env: Vec<(String, String)>,
     pub preopens: Vec<Preopen>,
+    pub names: Names,
     /// Absolute path in the guest.
     pub working_dir: Option<String>,
     /// Port of the pod that an http component serves on.
@@ -174,6 +176,46 @@ pub struct ContainerSpec {
     pub stdin_once: bool,
     /// Standard streams are a terminal's.
     pub tty: bool,
+}
+
+/// How names are looked up for a pod, beside what its cluster knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Names {
+    /// Names and their addresses, which come before all others.
+    pub hosts: Vec<(String, IpAddr)>,
+    /// Domains that names are looked for in.
+    pub searches: Vec<String>,
+    /// A name with fewer dots is looked for in `searches` before it is taken as it is.
+    pub ndots: usize,
+    /// Names of the cluster mean nothing to the pod.
+    pub outside_only: bool,
+}
+
+impl Default for Names {
+    fn default() -> Names {
+        Names { hosts: Vec::new(), searches: Vec::new(), ndots: Names::DEFAULT_NDOTS, outside_only: false }
+    }
+}
+
+impl Names {
+    /// What Kubernetes gives pods that have the cluster's DNS.
+    pub const DEFAULT_NDOTS: usize = 5;
+
+    /// Whether a name means what it means to every pod of its namespace.
+    pub fn are_the_clusters(&self) -> bool {
+        self.hosts.is_empty() && self.searches.is_empty() && !self.outside_only
+    }
+
+    /// The full names that a name may stand for, the likeliest first.
+    pub fn candidates(&self, name: &str) -> Vec<String> {
+        if name.ends_with('.') || name.parse::<IpAddr>().is_ok() {
+            return vec![name.to_owned()];
+        }
+        let mut candidates: Vec<String> = self.searches.iter().map(|domain| format!("{name}.{domain}")).collect();
+        let has_few_dots = name.matches('.').count() < self.ndots;
+        candidates.insert(if has_few_dots { candidates.len() } else { 0 }, name.to_owned());
+        candidates
+    }
 }
 
 /// A directory of the host that a guest sees.

@@ -1,4 +1,4 @@
-//! Lifecycle hooks: exec, httpGet and sleep. Others are refused before a container starts.
+//! Lifecycle hooks: exec, httpGet and sleep. A tcpSocket hook fails when it runs, as the API documents.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -8,15 +8,16 @@ use k8s_openapi::api::core::v1::{Container, LifecycleHandler, Pod};
 use super::shared::Shared;
 use super::{command, probes};
 use crate::engine::ContainerId;
+use crate::pod::containers;
 
 /// Runs a container's postStart hook, if it has one.
 ///
 /// # Errors
 /// With the reason when it fails.
 pub(super) async fn post_start(shared: &Shared, pod: &Pod, address: IpAddr, id: &ContainerId) -> Result<(), String> {
-    let Some(container) = container(pod, &id.container) else { return Ok(()) };
+    let Some(container) = containers::find(pod, &id.container) else { return Ok(()) };
     let hook = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.as_ref());
-    let done = run(shared, address, id, container, hook).await;
+    let done = run(shared, address, id, &container, hook).await;
     done.map_err(|error| format!("PostStartHook failed: {error}"))
 }
 
@@ -25,9 +26,9 @@ pub(super) async fn post_start(shared: &Shared, pod: &Pod, address: IpAddr, id: 
 /// # Errors
 /// With the reason when it fails.
 pub(super) async fn pre_stop(shared: &Shared, pod: &Pod, address: IpAddr, id: &ContainerId) -> Result<(), String> {
-    let Some(container) = container(pod, &id.container) else { return Ok(()) };
+    let Some(container) = containers::find(pod, &id.container) else { return Ok(()) };
     let hook = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.pre_stop.as_ref());
-    let done = run(shared, address, id, container, hook).await;
+    let done = run(shared, address, id, &container, hook).await;
     done.map_err(|error| format!("PreStopHook failed: {error}"))
 }
 
@@ -51,13 +52,12 @@ async fn run(
     if let Some(action) = &hook.http_get {
         return probes::http_get(&shared.network, address, container, action).await;
     }
-    if let Some(sleep) = &hook.sleep {
-        tokio::time::sleep(Duration::from_secs(sleep.seconds.max(0).unsigned_abs())).await;
+    match (&hook.sleep, &hook.tcp_socket) {
+        (Some(sleep), _) => {
+            tokio::time::sleep(Duration::from_secs(sleep.seconds.max(0).unsigned_abs())).await;
+            Ok(())
+        }
+        (None, Some(_)) => Err("invalid handler: tcpSocket is not supported as a lifecycle handler".to_owned()),
+        (None, None) => Ok(()),
     }
-    Ok(())
-}
-
-fn container<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
-    let spec = pod.spec.as_ref()?;
-    spec.containers.iter().chain(spec.init_containers.iter().flatten()).find(|container| container.name == name)
 }

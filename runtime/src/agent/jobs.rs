@@ -11,20 +11,14 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
 use serde_json::Value;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::shared::Shared;
 use super::{Event, hooks};
 use crate::config::NodeConfig;
 use crate::engine::ContainerId;
-use crate::pod::logs::Options;
 use crate::pod::state;
-use crate::server::log_stream;
 
-/// What of a log becomes a termination message at most (the API's limits).
-const TERMINATION_MESSAGE_LINES: u64 = 80;
-const TERMINATION_MESSAGE_BYTES: usize = 2_048;
 /// Wait before a write that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -127,45 +121,6 @@ async fn remove_dir(path: PathBuf) {
         }
         _ => {}
     }
-}
-
-/// For a failure without a message of a container with `terminationMessagePolicy: FallbackToLogsOnError`: a task that
-/// tells the pod's state machine of it with the end of the log as message. `None` for everything else.
-pub(super) fn explain_exit(
-    shared: &Arc<Shared>,
-    pod: &Arc<Pod>,
-    event: &state::Event,
-) -> Option<impl Future<Output = ()> + Send + use<>> {
-    let state::Event::Exited { container, attempt, exit_code, message, .. } = event else { return None };
-    let spec = pod.spec.as_ref()?;
-    let mut all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
-    let policy = all.find(|found| &found.name == container)?.termination_message_policy.as_deref();
-    if *exit_code == 0 || !message.is_empty() || policy != Some("FallbackToLogsOnError") {
-        return None;
-    }
-    let path = shared.log_path(pod, container, *attempt);
-    let (shared, uid, mut event) = (shared.clone(), pod.uid()?, event.clone());
-    Some(async move {
-        let text = log_tail(path).await;
-        if let state::Event::Exited { message, .. } = &mut event {
-            *message = text;
-        }
-        shared.tell_pod(&uid, event).await;
-    })
-}
-
-/// The last lines of a log, as long as a termination message may be.
-async fn log_tail(path: PathBuf) -> String {
-    let options = Options { tail: Some(TERMINATION_MESSAGE_LINES), ..Options::default() };
-    let (sender, mut chunks) = mpsc::channel(1);
-    tokio::spawn(log_stream::send(path, options, std::future::pending(), sender));
-    let mut text = Vec::new();
-    while let Some(Ok(chunk)) = chunks.recv().await {
-        text.extend_from_slice(&chunk);
-        let excess = text.len().saturating_sub(TERMINATION_MESSAGE_BYTES);
-        text.drain(..excess);
-    }
-    String::from_utf8_lossy(&text).into_owned()
 }
 
 /// Tells the pod's state machine that a postStart hook failed.

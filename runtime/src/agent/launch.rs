@@ -1,10 +1,11 @@
 //! Starts one attempt of a container: image, configuration, preparation, start, in that order, each with its own
 //! waiting reason when it fails.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use k8w_networking::endpoint::PodIdentity;
@@ -12,14 +13,17 @@ use k8w_storage::volume::sub_path;
 use kube::ResourceExt;
 use tokio_util::sync::CancellationToken;
 
+use super::own_files::{self, OwnFile};
 use super::shared::Shared;
-use crate::engine::{ContainerId, ContainerSpec, EngineError, Preopen, RunsAs};
+use crate::engine::{ContainerId, ContainerSpec, EngineError, Preopen, Prepared, RunsAs};
 use crate::image;
 use crate::pod::state::{Event, Refusal, RefusalReason};
-use crate::pod::{downward, env, mounts, quantity, refs, support};
+use crate::pod::{containers, downward, env, hostname, mounts, names, quantity, refs, support};
 
 /// Port of an http component whose container names none.
 const DEFAULT_HTTP_PORT: u16 = 8080;
+/// What is compiled sooner is not worth a word.
+const COMPILING_SHOWN: Duration = Duration::from_millis(500);
 /// How long a launch waits for the first list of Services.
 const SERVICES_WAIT: Duration = Duration::from_secs(5);
 
@@ -60,19 +64,23 @@ struct Launch<'a> {
 impl Launch<'_> {
     async fn prepare(&self) -> Result<ContainerSpec, Refusal> {
         let (spec, container) = self.container().ok_or_else(|| config_error("the container is not in the pod"))?;
+        let container = container.as_ref();
         if let Some(refusal) = support::refusal(spec, container) {
             return Err(config_error(refusal));
         }
         let image = self.image(container).await?;
-        let event = Event::Imaged { container: self.name.to_owned(), attempt: self.attempt, image_id: image.id };
-        self.shared.tell_pod(self.uid, event).await;
         let environment = self.environment(spec, container).await?;
-        let preopens = self.preopens(spec, container, &environment).await?;
-        let prepared = self.shared.engine.prepare(&image.artifact).await.map_err(create_error)?;
+        let event =
+            Event::Imaged { container: self.name.to_owned(), attempt: self.attempt, image_id: image.id.clone() };
+        self.shared.tell_pod(self.uid, event).await;
+        let prepared = self.compiled(container, &image).await?;
+        let called = container.command.is_some() || container.args.is_some();
+        let force_command = called && prepared.runs_as == RunsAs::HttpOrCommand;
+        let is_process = force_command || prepared.runs_as == RunsAs::Command;
+        let preopens = self.preopens(spec, container, &environment, is_process).await?;
         let log_path = self.shared.log_path(self.pod, self.name, self.attempt);
         self.make_log_dir(&log_path).await?;
         let argv = env::argv(container, &environment);
-        let called = container.command.is_some() || container.args.is_some();
         Ok(ContainerSpec {
             id: ContainerId { pod_uid: self.uid.to_owned(), container: self.name.to_owned(), attempt: self.attempt },
             pod: self.identity(spec),
@@ -81,6 +89,7 @@ impl Launch<'_> {
             argv,
             env: environment,
             preopens,
+            names: names::of(spec),
             working_dir: container.working_dir.clone().filter(|dir| !dir.is_empty()),
             http_port: (prepared.runs_as != RunsAs::Command).then(|| http_port(container)),
             memory_limit_bytes: limit(container, "memory").and_then(quantity::units),
@@ -90,17 +99,36 @@ impl Launch<'_> {
                 .and_then(quantity::millis)
                 .and_then(|m| u32::try_from(m).ok()),
             log_path,
-            force_command: called && prepared.runs_as == RunsAs::HttpOrCommand,
+            force_command,
             stdin: container.stdin == Some(true),
             stdin_once: container.stdin_once == Some(true),
             tty: container.tty == Some(true),
         })
     }
 
-    fn container(&self) -> Option<(&PodSpec, &Container)> {
-        let spec = self.pod.spec.as_ref()?;
-        let mut all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
-        Some((spec, all.find(|container| container.name == self.name)?))
+    fn container(&self) -> Option<(&PodSpec, Cow<'_, Container>)> {
+        Some((self.pod.spec.as_ref()?, containers::find(self.pod, self.name)?))
+    }
+
+    /// Mostly the component was compiled before. Where it was not, the pod says what it waits for.
+    async fn compiled(&self, container: &Container, image: &image::Image) -> Result<Prepared, Refusal> {
+        let begun = Instant::now();
+        let namespace = self.pod.namespace().unwrap_or_default();
+        let mut preparing = self.shared.engine.prepare(&image.artifact, &namespace);
+        if let Ok(prepared) = tokio::time::timeout(COMPILING_SHOWN, &mut preparing).await {
+            return prepared.map_err(create_error);
+        }
+        let emit = |reason: &str, text: String| {
+            self.shared.recorder.pod(self.pod, Some(self.name), false, reason, text);
+        };
+        let name = container.image.as_deref().unwrap_or_default();
+        emit("Compiling", format!("Compiling the component of image \"{name}\""));
+        let event = Event::Compiling { container: self.name.to_owned(), attempt: self.attempt };
+        self.shared.tell_pod(self.uid, event).await;
+        let prepared = preparing.await.map_err(create_error)?;
+        let took = begun.elapsed().as_millis();
+        emit("Compiled", format!("Successfully compiled the component of image \"{name}\" in {took}ms"));
+        Ok(prepared)
     }
 
     async fn image(&self, container: &Container) -> Result<image::Image, Refusal> {
@@ -150,8 +178,8 @@ impl Launch<'_> {
         };
         let mut environment = env::environment(container, &facts, services, &found).map_err(config_error)?;
         if !environment.iter().any(|(name, _)| name == "HOSTNAME") {
-            let hostname = spec.hostname_override.clone().or_else(|| spec.hostname.clone());
-            environment.push(("HOSTNAME".to_owned(), hostname.unwrap_or_else(|| self.pod.name_any())));
+            let hostname = hostname::hostname(self.pod, &self.shared.config.cluster_domain).map_err(config_error)?;
+            environment.push(("HOSTNAME".to_owned(), hostname));
         }
         Ok(environment)
     }
@@ -162,17 +190,24 @@ impl Launch<'_> {
         spec: &PodSpec,
         container: &Container,
         environment: &[(String, String)],
+        is_process: bool,
     ) -> Result<Vec<Preopen>, Refusal> {
         let pod_dir = self.shared.pod_dir(self.uid);
-        let preopens = mounts::preopens(spec, container, &pod_dir, environment).map_err(config_error)?;
+        let mut preopens = mounts::preopens(spec, container, &pod_dir, environment).map_err(config_error)?;
+        let own = own_files::of(self.shared, self.pod, container, self.attempt, self.pod_ip(), is_process);
+        let own = own.map_err(config_error)?;
+        let own: Vec<OwnFile> = own.into_iter().filter(|file| !file.is_covered(&preopens)).collect();
         let wanted = preopens.clone();
+        preopens.extend(own.iter().map(OwnFile::preopen));
         let made = tokio::task::spawn_blocking(move || {
+            own.iter().try_for_each(OwnFile::make).map_err(|error| error.to_string())?;
             let mut with_sub_path = wanted.iter().filter_map(|preopen| Some((preopen, preopen.sub_path.as_deref()?)));
-            with_sub_path.try_for_each(|(preopen, path)| sub_path::ensure(&preopen.host_dir, path))
+            let made = with_sub_path.try_for_each(|(preopen, path)| sub_path::ensure(&preopen.host_dir, path));
+            made.map_err(|error| format!("failed to prepare subPath for volumeMount: {error}"))
         });
         match made.await {
             Ok(Ok(())) => Ok(preopens),
-            Ok(Err(error)) => Err(config_error(format!("failed to prepare subPath for volumeMount: {error}"))),
+            Ok(Err(error)) => Err(config_error(error)),
             Err(error) => Err(config_error(error)),
         }
     }

@@ -15,15 +15,18 @@ mod address;
 mod claims;
 mod command;
 mod garbage;
+mod grpc;
 mod hooks;
 mod jobs;
 mod launch;
+mod own_files;
 mod probes;
 mod quota;
 mod record;
 mod refs;
 mod setup;
 mod shared;
+mod termination;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -277,13 +280,13 @@ impl Agent {
         }
     }
 
-    /// An engine's event. Where the end of the log is to be the message of a failure, it is read first.
+    /// An engine's event. Of an attempt that has ended, what it left as message is read first.
     fn reported(&mut self, event: EngineEvent) {
         let (uid, event) = shared::from_engine(event);
         if let Some(record) = self.pods.get(&uid)
-            && let Some(reads_log) = jobs::explain_exit(&self.shared, &record.pod, &event)
+            && let Some(explained) = termination::explain(&self.shared, &record.pod, &event)
         {
-            tokio::spawn(reads_log);
+            tokio::spawn(explained);
             return;
         }
         self.process(&uid, event);

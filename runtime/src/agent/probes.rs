@@ -1,11 +1,12 @@
 //! The tasks that live as long as a container runs: its postStart hook, then its probes.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::BodyExt;
-use k8s_openapi::api::core::v1::{Container, ExecAction, HTTPGetAction, Pod, Probe};
+use k8s_openapi::api::core::v1::{Container, ExecAction, GRPCAction, HTTPGetAction, Pod, Probe};
 use k8w_networking::{Body, Network};
 use kube::ResourceExt;
 use tokio::sync::watch;
@@ -14,8 +15,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::command::{self, Ended};
 use super::shared::Shared;
-use super::{hooks, jobs};
+use super::{grpc, hooks, jobs};
 use crate::engine::ContainerId;
+use crate::pod::containers;
 use crate::pod::probe::{self, Timing, Tracker};
 use crate::pod::state::{Event, ProbeKind};
 
@@ -30,7 +32,7 @@ pub(super) fn spawn(
     container: &str,
     attempt: u32,
 ) -> Vec<AbortOnDropHandle<()>> {
-    let Some(spec) = find(pod, container) else { return Vec::new() };
+    let Some(spec) = containers::find(pod, container).map(Cow::into_owned) else { return Vec::new() };
     let id = ContainerId { pod_uid: pod.uid().unwrap_or_default(), container: container.to_owned(), attempt };
     let mut tasks = Vec::new();
     if spec.lifecycle.as_ref().is_some_and(|lifecycle| lifecycle.post_start.is_some()) {
@@ -60,11 +62,6 @@ pub(super) fn spawn(
         tasks.push(AbortOnDropHandle::new(tokio::spawn(worker.run(has_started.clone()))));
     }
     tasks
-}
-
-fn find<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
-    let spec = pod.spec.as_ref()?;
-    spec.containers.iter().chain(spec.init_containers.iter().flatten()).find(|container| container.name == name)
 }
 
 async fn post_start(shared: Arc<Shared>, pod: Arc<Pod>, address: IpAddr, id: ContainerId) {
@@ -136,10 +133,18 @@ impl Worker {
     }
 
     async fn check(&self) -> Result<(), Problem> {
-        match &self.probe.exec {
-            Some(action) => self.execute(action).await,
-            None => self.ask().await.map_err(Problem::Failed),
+        match (&self.probe.exec, &self.probe.grpc) {
+            (Some(action), _) => self.execute(action).await,
+            (None, Some(action)) => self.call(action).await.map_err(Problem::Failed),
+            (None, None) => self.ask().await.map_err(Problem::Failed),
         }
+    }
+
+    async fn call(&self, action: &GRPCAction) -> Result<(), String> {
+        let port = u16::try_from(action.port).map_err(|_| format!("invalid port number: {}", action.port))?;
+        let service = action.service.as_deref().unwrap_or_default();
+        let address = SocketAddr::new(self.address, port);
+        grpc::check(&self.shared.network, address, service, self.timing.timeout).await
     }
 
     async fn execute(&self, action: &ExecAction) -> Result<(), Problem> {

@@ -279,7 +279,7 @@ impl Record {
 }
 
 fn is_beginning(container: &crate::pod::state::Container) -> bool {
-    matches!(container.life, Life::Pending | Life::Launching { showing: None, .. })
+    matches!(container.life, Life::Pending | Life::Launching { showing: None, compiling: false, .. })
 }
 
 fn version(pod: &Pod) -> u64 {

@@ -23,7 +23,7 @@ use super::{Event, claims, tokens};
 use crate::node::RUNTIME_HANDLER;
 use crate::pod::refs::{self, Contents, Reference};
 use crate::pod::state::SetupError;
-use crate::pod::{downward, mounts};
+use crate::pod::{downward, hostname, mounts};
 
 /// Permission bits of projected files when the volume gives none, and of tokens, which only the node's user may read.
 const DEFAULT_MODE: u32 = 0o644;
@@ -68,6 +68,7 @@ async fn set_up(
     address: Option<Ipv4Addr>,
 ) -> Result<Option<Timestamp>, SetupError> {
     check_runtime_class(shared, pod).await?;
+    hostname::hostname(pod, &shared.config.cluster_domain).map_err(|error| sandbox_error(error.to_string()))?;
     let Some(address) = address else {
         let range = shared.config.wasm_cidr;
         return Err(sandbox_error(format!("no pod address is free in this node's range {range}")));

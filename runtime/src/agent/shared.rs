@@ -19,7 +19,7 @@ use crate::engine::{Engine, EngineEvent};
 use crate::image::Images;
 use crate::node::{self, Machine};
 use crate::pod::refs::Reference;
-use crate::pod::state;
+use crate::pod::{containers, state};
 use crate::recorder::Recorder;
 
 /// RuntimeClasses whose handler is remembered; a handler never changes.
@@ -192,10 +192,7 @@ impl PodTable {
 
 /// Whether this attempt runs, by the pod's status.
 fn may_run(pod: &Pod, container: &str, attempt: u32) -> bool {
-    let statuses = pod.status.iter().flat_map(|status| {
-        status.container_statuses.iter().flatten().chain(status.init_container_statuses.iter().flatten())
-    });
-    let mut own = statuses.filter(|status| status.name == container);
+    let mut own = pod.status.iter().flat_map(containers::statuses).filter(|status| status.name == container);
     own.any(|status| {
         u32::try_from(status.restart_count) == Ok(attempt)
             && status.state.as_ref().is_some_and(|state| state.running.is_some())

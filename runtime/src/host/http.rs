@@ -8,12 +8,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::Frame;
 use http_body_util::BodyExt;
-use k8w_networking::{Body, Refused, SendError};
+use k8w_networking::{Body, HostAddresses, Refused, SendError};
 use tokio::time::Sleep;
 use wasmtime::component::Linker;
 use wasmtime_wasi_http::p2::bindings::{LinkOptions, http as wasi};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttp, WasiHttpHooks};
 
+use crate::host::names::{self, Answer};
 use crate::wasm::container::Container;
 use crate::wasm::store::State;
 
@@ -50,13 +51,28 @@ impl WasiHttpHooks for Outgoing {
         let between_bytes = between_bytes.unwrap_or(DEFAULT_TIMEOUT);
         Box::new(async move {
             let request = request.map(|body| -> Body { body.map_err(Into::into).boxed_unsync() });
-            let sent = container.network.send(Some(&container.pod), request);
-            let response = tokio::time::timeout(head, sent).await.map_err(|_| Error::ConnectionReadTimeout)?;
-            let response = response.map_err(refusal)?;
+            let sent = tokio::time::timeout(head, send(&container, request));
+            let response = sent.await.map_err(|_| Error::ConnectionReadTimeout)??;
             let response = response.map(|body| TimedBody { body, between_bytes, sleep: None }.boxed_unsync());
             Ok((response, Box::new(async { Ok(()) }) as Done))
         })
     }
+}
+
+/// A pod that has names of its own has them here as well.
+async fn send(container: &Container, mut request: http::Request<Body>) -> Result<http::Response<Body>, Error> {
+    if !container.names.are_the_clusters()
+        && let Some(host) = request.uri().host().map(|host| host.trim_matches(['[', ']']).to_owned())
+    {
+        let addresses = match names::look_up(container, &host) {
+            Answer::Known(addresses) => Some(addresses),
+            Answer::NoSuchName => None,
+            Answer::Ask(candidates) => names::ask(candidates).await,
+        };
+        let addresses = addresses.ok_or_else(|| refusal(SendError::NoSuchName(host)))?;
+        request.extensions_mut().insert(HostAddresses(addresses));
+    }
+    container.network.send(Some(&container.pod), request).await.map_err(refusal)
 }
 
 /// The network's refusal in the words of `wasi:http/types.error-code`.

@@ -12,6 +12,7 @@ pub(crate) mod http;
 mod io;
 pub(crate) mod keyvalue;
 mod logging;
+pub(crate) mod names;
 mod random;
 mod sockets;
 

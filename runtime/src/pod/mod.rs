@@ -10,10 +10,13 @@
 //! [`support`] is the table of what a wasm pod may not ask for; it is refused by name, never ignored.
 
 pub mod backoff;
+pub mod containers;
 pub mod downward;
 pub mod env;
+pub mod hostname;
 pub mod logs;
 pub mod mounts;
+pub mod names;
 pub mod plan;
 pub mod probe;
 pub mod quantity;

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1 as core;
 
+use super::containers;
+
 /// `terminationGracePeriodSeconds` when the pod gives none.
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 
@@ -14,7 +16,7 @@ pub struct PodPlan {
     pub name: String,
     pub uid: String,
     pub restart: RestartPolicy,
-    /// Init containers in order (sidecars among them), then the main ones.
+    /// Init containers in order (sidecars among them), then the main ones, then those that were added to look into it.
     pub containers: Vec<ContainerPlan>,
     pub grace: Duration,
     pub active_deadline: Option<Duration>,
@@ -42,6 +44,8 @@ pub enum Role {
     /// An init container with `restartPolicy: Always`: started in order, kept running beside the main ones.
     Sidecar,
     Main,
+    /// Added while the pod runs, to look into it; run once, and no part of its phase (KEP-277).
+    Ephemeral,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,11 +70,15 @@ impl PodPlan {
         let restart = RestartPolicy::parse(spec.and_then(|s| s.restart_policy.as_deref()), RestartPolicy::Always);
         let init = spec.and_then(|s| s.init_containers.as_deref()).unwrap_or_default();
         let main = spec.map(|s| s.containers.as_slice()).unwrap_or_default();
-        let containers = init
-            .iter()
-            .map(|container| ContainerPlan::init(container, restart))
-            .chain(main.iter().map(|container| ContainerPlan::new(container, Role::Main, restart)))
-            .collect();
+        let added = spec.and_then(|s| s.ephemeral_containers.as_deref()).unwrap_or_default();
+        let containers =
+            init.iter()
+                .map(|container| ContainerPlan::init(container, restart))
+                .chain(main.iter().map(|container| ContainerPlan::new(container, Role::Main, restart)))
+                .chain(added.iter().map(|added| {
+                    ContainerPlan::new(&containers::ordinary(added), Role::Ephemeral, RestartPolicy::Never)
+                }))
+                .collect();
         PodPlan {
             namespace: pod.metadata.namespace.clone().unwrap_or_default(),
             name: pod.metadata.name.clone().unwrap_or_default(),
@@ -132,6 +140,11 @@ impl ContainerPlan {
 }
 
 impl RestartPolicy {
+    /// Whether what was stopped for its own good is started again, however it ended.
+    pub fn restarts_unhealthy(self) -> bool {
+        self != RestartPolicy::Never
+    }
+
     fn parse(text: Option<&str>, inherited: RestartPolicy) -> RestartPolicy {
         match text {
             Some("Always") => RestartPolicy::Always,

@@ -17,9 +17,13 @@ const POD: &[PodRule] = &[
     ("spec.hostPID", |spec| spec.host_pid == Some(true)),
     ("spec.hostIPC", |spec| spec.host_ipc == Some(true)),
     ("spec.shareProcessNamespace", |spec| spec.share_process_namespace == Some(true)),
-    ("spec.setHostnameAsFQDN", |spec| spec.set_hostname_as_fqdn == Some(true)),
-    ("spec.hostAliases", |spec| spec.host_aliases.iter().flatten().next().is_some()),
-    ("spec.dnsConfig", |spec| spec.dns_config.is_some()),
+    ("spec.dnsConfig.nameservers", |spec| {
+        spec.dns_config.as_ref().is_some_and(|config| config.nameservers.iter().flatten().next().is_some())
+    }),
+    ("spec.dnsConfig.options other than ndots", |spec| {
+        let mut options = spec.dns_config.iter().flat_map(|config| config.options.iter().flatten());
+        options.any(|option| option.name.as_deref() != Some("ndots"))
+    }),
     ("spec.dnsPolicy None", |spec| spec.dns_policy.as_deref() == Some("None")),
     ("spec.resourceClaims", |spec| spec.resource_claims.iter().flatten().next().is_some()),
     ("spec.os.name windows", |spec| spec.os.as_ref().is_some_and(|os| os.name != "linux")),
@@ -45,21 +49,11 @@ const CONTAINER: &[ContainerRule] = &[
         let claims = container.resources.as_ref().and_then(|resources| resources.claims.as_ref());
         claims.is_some_and(|claims| !claims.is_empty())
     }),
-    ("livenessProbe.grpc", |container| container.liveness_probe.as_ref().is_some_and(|probe| probe.grpc.is_some())),
-    ("readinessProbe.grpc", |container| container.readiness_probe.as_ref().is_some_and(|probe| probe.grpc.is_some())),
-    ("startupProbe.grpc", |container| container.startup_probe.as_ref().is_some_and(|probe| probe.grpc.is_some())),
-    ("lifecycle.postStart.tcpSocket", |container| {
-        hook(container, |l| l.post_start.as_ref(), |h| h.tcp_socket.is_some())
-    }),
-    ("lifecycle.preStop.tcpSocket", |container| hook(container, |l| l.pre_stop.as_ref(), |h| h.tcp_socket.is_some())),
     ("lifecycle.stopSignal", |container| {
         container.lifecycle.as_ref().is_some_and(|lifecycle| lifecycle.stop_signal.is_some())
     }),
     ("restartPolicyRules with an action other than Restart", |container| {
         container.restart_policy_rules.iter().flatten().any(|rule| rule.action != "Restart")
-    }),
-    ("a terminationMessagePath other than /dev/termination-log", |container| {
-        container.termination_message_path.as_deref().is_some_and(|path| path != "/dev/termination-log")
     }),
     ("volumeMounts.mountPropagation", |container| {
         let mut mounts = container.volume_mounts.iter().flatten();
@@ -70,14 +64,6 @@ const CONTAINER: &[ContainerRule] = &[
         mounts.any(|mount| mount.recursive_read_only.as_deref() == Some("Enabled"))
     }),
 ];
-
-fn hook(
-    container: &core::Container,
-    which: fn(&core::Lifecycle) -> Option<&core::LifecycleHandler>,
-    test: fn(&core::LifecycleHandler) -> bool,
-) -> bool {
-    container.lifecycle.as_ref().and_then(which).is_some_and(test)
-}
 
 /// The sentence that refuses a container, naming everything that it asks for in vain; `None` when it may run.
 pub fn refusal(spec: &core::PodSpec, container: &core::Container) -> Option<String> {
@@ -106,18 +92,17 @@ mod tests {
                 "terminationMessagePath": "/dev/termination-log",
                 "securityContext": { "capabilities": { "drop": ["ALL"] } },
                 "lifecycle": { "postStart": { "exec": { "command": ["x"] } } },
-                "readinessProbe": { "exec": { "command": ["x"] } },
+                "readinessProbe": { "grpc": { "port": 80 } },
                 "livenessProbe": { "httpGet": { "port": 80 } } }] });
         assert_eq!(check(spec), None);
     }
 
     #[test]
     fn everything_refused_is_named() {
-        let spec = json!({ "hostPID": true, "containers": [{ "name": "c", "stdin": true, "tty": true,
-            "securityContext": { "privileged": true },
-            "lifecycle": { "preStop": { "tcpSocket": { "port": 80 } } },
-            "readinessProbe": { "grpc": { "port": 80 } } }] });
-        expect!["wasm pods do not support spec.hostPID, securityContext.privileged, readinessProbe.grpc, lifecycle.preStop.tcpSocket"]
+        let spec = json!({ "hostPID": true, "dnsConfig": { "nameservers": ["1.2.3.4"] },
+            "containers": [{ "name": "c", "stdin": true, "tty": true, "securityContext": { "privileged": true },
+                "volumeMounts": [{ "name": "v", "mountPath": "/v", "mountPropagation": "Bidirectional" }] }] });
+        expect!["wasm pods do not support spec.hostPID, spec.dnsConfig.nameservers, securityContext.privileged, volumeMounts.mountPropagation"]
             .assert_eq(&check(spec).unwrap());
     }
 }

@@ -32,6 +32,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::agent::Shared;
 use crate::engine::ContainerId;
 use crate::node::KUBELET_VERSION;
+use crate::pod::containers;
 use crate::pod::logs::Options;
 use exec::What;
 use rates::Rates;
@@ -179,9 +180,7 @@ fn running_container(shared: &Shared, namespace: &str, pod: &str, container: &st
 }
 
 fn container_status<'a>(pod: &'a Pod, container: &str) -> Option<&'a ContainerStatus> {
-    let status = pod.status.as_ref()?;
-    let all = status.container_statuses.iter().flatten().chain(status.init_container_statuses.iter().flatten());
-    all.into_iter().find(|status| status.name == container)
+    containers::statuses(pod.status.as_ref()?).find(|status| status.name == container)
 }
 
 /// Which attempt's log is meant, or why there is none, in the kubelet's words.

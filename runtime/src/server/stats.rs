@@ -18,6 +18,7 @@ use super::Failure;
 use super::rates::Rates;
 use crate::agent::Shared;
 use crate::engine::{ContainerId, Stats};
+use crate::pod::containers;
 
 /// One running container and what it uses.
 struct Usage {
@@ -136,11 +137,7 @@ async fn usages(shared: &Shared) -> Vec<Usage> {
 
 /// Names and attempts of the containers that run, and when they started.
 fn running_containers(pod: &Pod) -> impl Iterator<Item = (String, u32, Timestamp)> + '_ {
-    let status = pod.status.iter();
-    let all = status.flat_map(|status| {
-        status.container_statuses.iter().flatten().chain(status.init_container_statuses.iter().flatten())
-    });
-    all.filter_map(|status| {
+    pod.status.iter().flat_map(containers::statuses).filter_map(|status| {
         let running = status.state.as_ref()?.running.as_ref()?;
         let started = running.started_at.as_ref().map_or_else(Timestamp::now, |time| time.0);
         Some((status.name.clone(), u32::try_from(status.restart_count).unwrap_or(0), started))

@@ -14,15 +14,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use sha2::{Digest as _, Sha256};
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::OnceCell;
 use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
 use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use super::compile;
-use super::config::WasmConfig;
+use super::config::{CompileLimits, WasmConfig};
 use super::store::State;
+use super::turns::Turns;
 use crate::engine::{Artifact, EngineError, RunsAs};
 use crate::host;
 
@@ -48,7 +49,9 @@ pub struct Components {
     config: WasmConfig,
     dir: PathBuf,
     loaded: Mutex<HashMap<String, Cell>>,
-    workers: Semaphore,
+    /// Those that begin, and those of them that take long and begin again here.
+    workers: Arc<Turns>,
+    slow_workers: Arc<Turns>,
 }
 
 impl Components {
@@ -60,17 +63,20 @@ impl Components {
         let dir = config.data_dir.join("compiled");
         own_directory(&dir)?;
         remove_unfinished(&dir)?;
-        let workers = Semaphore::new(config.compile.concurrent.max(1));
-        Ok(Components { engine, linker: Arc::new(linker), config, dir, loaded: Mutex::default(), workers })
+        let workers = Turns::new(config.compile.concurrent.max(1));
+        let slow_workers = Turns::new(config.compile.concurrent_slow.max(1));
+        let loaded = Mutex::default();
+        Ok(Components { engine, linker: Arc::new(linker), config, dir, loaded, workers, slow_workers })
     }
 
-    /// The component of an artifact: in memory, or mapped from disk, or compiled first. Concurrent calls share the work.
+    /// The component of an artifact: in memory, or mapped from disk, or compiled first. Concurrent calls share the work;
+    /// what has to wait is compiled in turn among owners.
     ///
     /// # Errors
     /// As [`Engine::prepare`](crate::engine::Engine::prepare).
-    pub async fn prepare(&self, artifact: &Artifact) -> Result<Arc<Loaded>, EngineError> {
+    pub async fn prepare(&self, artifact: &Artifact, owner: &str) -> Result<Arc<Loaded>, EngineError> {
         let cell = self.lock().entry(artifact.digest.clone()).or_default().clone();
-        let prepared = cell.get_or_try_init(|| self.load_or_compile(artifact)).await.cloned();
+        let prepared = cell.get_or_try_init(|| self.load_or_compile(artifact, owner)).await.cloned();
         if prepared.is_err() {
             self.forget(&artifact.digest);
         }
@@ -138,7 +144,7 @@ impl Components {
         self.loaded.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    async fn load_or_compile(&self, artifact: &Artifact) -> Result<Arc<Loaded>, EngineError> {
+    async fn load_or_compile(&self, artifact: &Artifact, owner: &str) -> Result<Arc<Loaded>, EngineError> {
         let path = self.path(&artifact.digest);
         match self.load(&path).await {
             Ok(loaded) => return Ok(loaded),
@@ -149,7 +155,7 @@ impl Components {
                 fs::remove_file(&path).map_err(|error| EngineError::Internal(error.to_string()))?;
             }
         }
-        self.compile(&artifact.path, &path).await?;
+        self.compile(&artifact.path, &path, owner).await?;
         self.load(&path).await.map_err(|error| match error {
             Load::Refused(error) => error,
             Load::NotThere => EngineError::Internal("the compiled component vanished".to_owned()),
@@ -157,13 +163,31 @@ impl Components {
         })
     }
 
-    async fn compile(&self, input: &Path, path: &Path) -> Result<(), EngineError> {
+    /// Most components are compiled within moments. One that is not, while others wait, begins anew where it holds up none
+    /// but its like.
+    async fn compile(&self, input: &Path, path: &Path, owner: &str) -> Result<(), EngineError> {
+        let limits = self.config.compile;
+        {
+            let _worker = self.workers.take(owner).await;
+            let holds_up_others = async {
+                tokio::time::sleep(limits.quick).await;
+                self.workers.wanted().await;
+            };
+            tokio::select! {
+                compiled = self.work(input, path, limits) => return compiled,
+                () = holds_up_others => {}
+            }
+        }
+        let _worker = self.slow_workers.take(owner).await;
+        self.work(input, path, limits).await
+    }
+
+    async fn work(&self, input: &Path, path: &Path, limits: CompileLimits) -> Result<(), EngineError> {
         let internal = |error: &dyn std::fmt::Display| EngineError::Internal(error.to_string());
-        let _worker = self.workers.acquire().await.map_err(|error| internal(&error))?;
         let unfinished =
             tempfile::Builder::new().prefix(UNFINISHED).tempdir_in(&self.dir).map_err(|error| internal(&error))?;
         let output = unfinished.path().join("code");
-        compile::compile(&self.config.worker, input, &output, &self.config.pool, &self.config.compile).await?;
+        compile::compile(&self.config.worker, input, &output, &self.config.pool, &limits).await?;
         fs::rename(&output, path).map_err(|error| internal(&error))
     }
 

@@ -43,8 +43,12 @@ pub struct CompileLimits {
     /// Address space of the worker process.
     pub memory_bytes: u64,
     pub time: Duration,
+    /// What takes longer, while others wait for a worker, is ended and compiled again among others like it.
+    pub quick: Duration,
     /// Workers at the same time; the others wait.
     pub concurrent: usize,
+    /// Workers beside those, for what is not quick.
+    pub concurrent_slow: usize,
 }
 
 impl Default for CompileLimits {
@@ -54,7 +58,9 @@ impl Default for CompileLimits {
             output_bytes: 1 << 30,
             memory_bytes: 4 << 30,
             time: Duration::from_secs(180),
+            quick: Duration::from_secs(10),
             concurrent: 2,
+            concurrent_slow: 1,
         }
     }
 }

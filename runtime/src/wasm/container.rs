@@ -13,7 +13,7 @@ use super::cpu::CpuAccount;
 use super::memory::Budget;
 use super::stdio::Stdio;
 use super::ticker::Ticker;
-use crate::engine::{ContainerId, Stats};
+use crate::engine::{ContainerId, Names, Stats};
 use crate::host::keyvalue::Buckets;
 
 /// One attempt of a container. Instances hold it by reference; it holds none of them.
@@ -26,6 +26,7 @@ pub struct Container {
     /// Opened when the container started; every instance gets the same handles.
     pub preopens: Vec<(Dir, String)>,
     pub network: Arc<Network>,
+    pub names: Names,
     pub stdio: Stdio,
     pub memory: Arc<Budget>,
     pub buckets: Arc<Buckets>,
@@ -62,6 +63,7 @@ impl Container {
             working_dir: self.working_dir.clone(),
             preopens: self.preopens.clone(),
             network: self.network.clone(),
+            names: self.names.clone(),
             stdio,
             memory: self.memory.clone(),
             buckets: self.buckets.clone(),

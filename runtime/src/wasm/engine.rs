@@ -118,8 +118,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[async_trait]
 impl Engine for WasmEngine {
-    async fn prepare(&self, artifact: &Artifact) -> Result<Prepared, EngineError> {
-        let loaded = self.0.components.prepare(artifact).await?;
+    async fn prepare(&self, artifact: &Artifact, owner: &str) -> Result<Prepared, EngineError> {
+        let loaded = self.0.components.prepare(artifact, owner).await?;
         Ok(Prepared { digest: artifact.digest.clone(), runs_as: loaded.runs_as })
     }
 
@@ -219,6 +219,7 @@ impl Inner {
             env: spec.env,
             working_dir: spec.working_dir,
             network: self.network.clone(),
+            names: spec.names,
             stdio: Stdio::of_container(log, spec.stdin, spec.stdin_once, spec.tty),
             buckets: Arc::new(Buckets::new(memory.clone())),
             memory,

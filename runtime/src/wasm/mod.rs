@@ -32,6 +32,7 @@ pub(crate) mod stdio;
 pub(crate) mod store;
 mod ticker;
 mod tty;
+mod turns;
 
 #[cfg(test)]
 pub(crate) mod tests;

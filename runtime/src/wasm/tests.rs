@@ -14,7 +14,7 @@ use super::logs::Log;
 use super::memory::Budget;
 use super::stdio::Stdio;
 use super::ticker::Ticker;
-use crate::engine::ContainerId;
+use crate::engine::{ContainerId, Names};
 use crate::host::keyvalue::Buckets;
 
 /// A container with no component, logging into `dir`.
@@ -45,6 +45,7 @@ pub fn container(dir: &Path) -> Arc<Container> {
         working_dir: None,
         preopens: Vec::new(),
         network,
+        names: Names::default(),
         stdio: Stdio::of_container(log, false, false, false),
         buckets: Arc::new(Buckets::new(memory.clone())),
         memory,

@@ -111,12 +111,12 @@ async fn an_image_is_compiled_once_and_again_when_its_file_is_spoilt() {
         path: node.dir.path().join(prepared.digest.replace(':', "-")),
         digest: prepared.digest,
     };
-    again().prepare(&artifact).await.expect("nothing is compiled");
+    again().prepare(&artifact, "default").await.expect("nothing is compiled");
 
     let spoilt = std::fs::read(&compiled[0]).unwrap();
     std::fs::remove_file(&compiled[0]).unwrap();
     std::fs::write(&compiled[0], &spoilt[..100]).unwrap();
-    assert!(again().prepare(&artifact).await.is_err(), "the worker is asked for");
+    assert!(again().prepare(&artifact, "default").await.is_err(), "the worker is asked for");
 }
 
 /// A row of the table without a guest that uses it would be untested: the two guests together import every one.

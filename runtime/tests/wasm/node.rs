@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use k8w_networking::{Body, Network, PodIdentity};
 use k8w_runtime::engine::{
-    Artifact, ContainerId, ContainerSpec, Engine, EngineError, EngineEvent, ExitReason, Prepared,
+    Artifact, ContainerId, ContainerSpec, Engine, EngineError, EngineEvent, ExitReason, Names, Prepared,
 };
 use k8w_runtime::wasm::{WasmConfig, WasmEngine};
 use sha2::{Digest, Sha256};
@@ -58,7 +58,7 @@ impl Node {
         let digest = format!("sha256:{}", hex(&Sha256::digest(wasm)));
         let path = self.dir.path().join(digest.replace(':', "-"));
         std::fs::write(&path, wasm).unwrap();
-        self.engine.prepare(&Artifact { digest, path }).await
+        self.engine.prepare(&Artifact { digest, path }, "default").await
     }
 
     /// A pod with one container of a guest.
@@ -79,6 +79,7 @@ impl Node {
             argv: vec!["guest".to_owned()],
             env: Vec::new(),
             preopens: Vec::new(),
+            names: Names::default(),
             working_dir: None,
             http_port: Some(8080),
             memory_limit_bytes: None,

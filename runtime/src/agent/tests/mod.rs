@@ -2,6 +2,7 @@
 
 mod commands;
 mod fake_api;
+mod lifecycle;
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -18,7 +19,7 @@ use k8w_networking::Network;
 use k8w_storage::blob::BlobStore;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -38,12 +39,15 @@ const POD: &str = "/api/v1/namespaces/ns/pods/p";
 struct FakeEngine {
     events: mpsc::Sender<EngineEvent>,
     started: Mutex<Vec<ContainerSpec>>,
+    /// Whoever holds it keeps images from being compiled.
+    compiler: Semaphore,
 }
 
 #[async_trait]
 impl Engine for FakeEngine {
-    async fn prepare(&self, artifact: &Artifact) -> Result<Prepared, EngineError> {
+    async fn prepare(&self, artifact: &Artifact, _: &str) -> Result<Prepared, EngineError> {
         assert!(artifact.path.is_file());
+        let _compiler = self.compiler.acquire().await.unwrap();
         Ok(Prepared { digest: artifact.digest.clone(), runs_as: RunsAs::Http })
     }
 
@@ -115,7 +119,7 @@ impl TestNode {
 
     fn on(api: FakeApi, root: Arc<TempDir>) -> TestNode {
         let (events, receiver) = mpsc::channel(64);
-        let engine = Arc::new(FakeEngine { events, started: Mutex::default() });
+        let engine = Arc::new(FakeEngine { events, started: Mutex::default(), compiler: Semaphore::new(1) });
         let blobs = Arc::new(BlobStore::open(&root.path().join("images")).unwrap());
         let component = root.path().join("hello.wasm");
         std::fs::write(&component, b"\0asm").unwrap();

@@ -1,9 +1,7 @@
-//! `wasi:sockets/ip-name-lookup`: cluster names from the network's tables, others from the node's resolver.
+//! `wasi:sockets/ip-name-lookup`: names as the pod knows them (see [`names`]).
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
-use k8w_networking::Lookup;
 use wasmtime::component::Resource;
 use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
 use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, spawn};
@@ -11,13 +9,12 @@ use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, spawn};
 use super::wit::ip_name_lookup::{Host, HostResolveAddressStream};
 use super::wit::network::{ErrorCode, IpAddress};
 use super::{NetworkHandle, SocketResult, trap};
+use crate::host::names::{self, Answer};
 use crate::wasm::container::Container;
 use crate::wasm::store::State;
 
 /// Longest name that is looked up (RFC 1035 §2.3.4).
 const MAX_NAME_BYTES: usize = 255;
-/// An ExternalName Service may name another one; a longer chain is a mistake.
-const MAX_ALIASES: usize = 8;
 
 type Found = Result<std::vec::IntoIter<IpAddr>, ErrorCode>;
 
@@ -36,23 +33,15 @@ impl Pollable for Addresses {
     }
 }
 
-fn resolve(container: &Arc<Container>, mut name: String) -> Addresses {
-    for _ in 0..MAX_ALIASES {
-        match container.network.lookup_host(&container.pod.namespace, &name) {
-            Lookup::Addresses(addresses) => return Addresses::Found(Ok(addresses.into_iter())),
-            Lookup::NoSuchName => return Addresses::Found(Err(ErrorCode::NameUnresolvable)),
-            Lookup::Alias(target) => name = target,
-            Lookup::NotCluster => return Addresses::Asking(spawn(ask_resolver(name))),
-        }
+fn resolve(container: &Container, name: &str) -> Addresses {
+    match names::look_up(container, name) {
+        Answer::Known(addresses) => Addresses::Found(Ok(addresses.into_iter())),
+        Answer::NoSuchName => Addresses::Found(Err(ErrorCode::NameUnresolvable)),
+        Answer::Ask(candidates) => Addresses::Asking(spawn(async {
+            let found = names::ask(candidates).await;
+            found.map(Vec::into_iter).ok_or(ErrorCode::NameUnresolvable)
+        })),
     }
-    Addresses::Found(Err(ErrorCode::NameUnresolvable))
-}
-
-async fn ask_resolver(name: String) -> Found {
-    let found = tokio::net::lookup_host((name, 0)).await.map_err(|_| ErrorCode::NameUnresolvable)?;
-    let mut addresses: Vec<IpAddr> = found.map(|address| address.ip()).collect();
-    addresses.dedup();
-    Ok(addresses.into_iter())
 }
 
 impl Host for State {
@@ -65,7 +54,7 @@ impl Host for State {
         if name.is_empty() || name.len() > MAX_NAME_BYTES {
             return Err(ErrorCode::InvalidArgument.into());
         }
-        let addresses = resolve(&self.container, name);
+        let addresses = resolve(&self.container, &name);
         if let Addresses::Found(Err(code)) = &addresses {
             return Err((*code).into());
         }

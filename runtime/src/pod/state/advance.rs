@@ -58,8 +58,12 @@ impl PodState {
         let pod = self.plan.display();
         let begun = self.main_has_begun();
         let mut main_over = true;
+        for container in self.containers.iter_mut().filter(|container| container.plan.role == Role::Ephemeral) {
+            container.keep(now, &pod, out);
+        }
         for container in &mut self.containers {
             match container.plan.role {
+                Role::Ephemeral => {}
                 Role::Init if container.succeeded() => {}
                 Role::Init if container.is_over() => {
                     self.ending = Some(Ending::InitFailed);
@@ -193,7 +197,7 @@ impl Container {
     }
 
     fn launch(&mut self, showing: Option<Refusal>, out: &mut Vec<Action>) {
-        self.life = Life::Launching { showing, cancelled: false };
+        self.life = Life::Launching { showing, compiling: false, cancelled: false };
         out.push(Action::Launch { container: self.plan.name.clone(), attempt: self.attempt });
     }
 }

@@ -75,6 +75,8 @@ pub enum Life {
     /// The node is pulling, resolving and instantiating. `showing` is the refusal of the try before.
     Launching {
         showing: Option<Refusal>,
+        /// The image's component is being compiled, or waits for its turn.
+        compiling: bool,
         cancelled: bool,
     },
     /// The attempt could not start and is tried again.
@@ -200,6 +202,11 @@ pub enum Event {
         container: String,
         attempt: u32,
         image_id: String,
+    },
+    /// The image's component was not compiled before, and is now.
+    Compiling {
+        container: String,
+        attempt: u32,
     },
     /// The attempt could not be started.
     Refused {
@@ -341,7 +348,7 @@ impl PodState {
         self.containers.iter().all(|container| match container.plan.role {
             Role::Init => container.succeeded(),
             Role::Sidecar => container.is_started() || self.main_has_begun(),
-            Role::Main => true,
+            Role::Main | Role::Ephemeral => true,
         })
     }
 
@@ -405,7 +412,8 @@ impl Container {
     pub fn is_ready(&self) -> bool {
         match self.plan.role {
             Role::Init => self.succeeded(),
-            _ => self.run().is_some_and(|run| run.ready),
+            Role::Ephemeral => false,
+            Role::Sidecar | Role::Main => self.run().is_some_and(|run| run.ready),
         }
     }
 

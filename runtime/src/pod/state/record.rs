@@ -5,10 +5,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{
-    Action, Ending, Event, Exit, Life, PodState, ProbeKind, Refusal, RefusalReason, Run, Setup, SetupError, StopCause,
+    Action, Container, Ending, Event, Exit, Life, PodState, ProbeKind, Refusal, RefusalReason, Run, Setup, SetupError,
+    StopCause,
 };
 use crate::pod::backoff;
-use crate::pod::plan::PodPlan;
+use crate::pod::plan::{ContainerPlan, PodPlan};
 
 /// First and longest wait before a failed set-up (a missing ConfigMap volume) is tried again.
 const SETUP_RETRY_MIN: Duration = Duration::from_millis(500);
@@ -25,6 +26,13 @@ impl PodState {
             Event::Imaged { container, attempt, image_id } => {
                 if let Some(index) = self.current(&container, attempt) {
                     self.containers[index].image_id = image_id;
+                }
+            }
+            Event::Compiling { container, attempt } => {
+                if let Some(index) = self.current(&container, attempt)
+                    && let Life::Launching { compiling, .. } = &mut self.containers[index].life
+                {
+                    *compiling = true;
                 }
             }
             Event::Refused { container, attempt, refusal } => {
@@ -92,6 +100,9 @@ impl PodState {
                 *retry_at = *at;
             }
         }
+        let known = |new: &&ContainerPlan| self.container(&new.name).is_some();
+        let added: Vec<_> = plan.containers.iter().filter(|new| !known(new)).cloned().map(Container::new).collect();
+        self.containers.extend(added);
         self.plan = plan;
     }
 
@@ -178,6 +189,10 @@ impl PodState {
         let restart_at = match container.life {
             _ if ends => None,
             Life::Stopping { cause: StopCause::Changed, .. } => Some(now),
+            // A server that is drained ends with 0, which says nothing about why it was stopped.
+            Life::Stopping { cause: StopCause::Unhealthy, .. } if container.plan.restart.restarts_unhealthy() => {
+                Some(container.crashes.crashed(now))
+            }
             _ if container.plan.restarts_after(exit_code) => Some(container.crashes.crashed(now)),
             _ => None,
         };
@@ -202,7 +217,9 @@ impl PodState {
             (ProbeKind::Liveness, true) => {}
             (ProbeKind::Startup | ProbeKind::Liveness, false) => {
                 let kind = if probe == ProbeKind::Startup { "startup" } else { "liveness" };
-                let text = format!("Container {name} failed {kind} probe, will be restarted");
+                let restarts = container.plan.restart.restarts_unhealthy();
+                let then = if restarts { ", will be restarted" } else { "" };
+                let text = format!("Container {name} failed {kind} probe{then}");
                 self.stop(index, StopCause::Unhealthy, self.plan.grace, text, out);
             }
         }

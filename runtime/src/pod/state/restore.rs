@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
 
 use super::{Container, Exit, Life, Outcome, PodState};
+use crate::pod::containers;
 use crate::pod::plan::PodPlan;
 
 /// What a container is said to have ended with when the node stopped under it, as the kubelet words it.
@@ -19,8 +20,7 @@ impl PodState {
         if let Some(start) = &status.start_time {
             state.start_time = start.0;
         }
-        let statuses = status.init_container_statuses.iter().flatten();
-        for status in statuses.chain(status.container_statuses.iter().flatten()) {
+        for status in containers::statuses(status) {
             if let Some(container) = state.containers.iter_mut().find(|found| found.plan.name == status.name) {
                 container.restore(status, now);
             }

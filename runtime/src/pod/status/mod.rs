@@ -13,11 +13,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::pod::containers;
 use crate::pod::plan::Role;
 use crate::pod::state::{Container, Ending, Exit, Life, Phase, PodState};
 
 /// The conditions that this node writes, in the kubelet's order.
 const OWN_CONDITIONS: [&str; 4] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"];
+
+/// Termination messages of all containers of a pod together (the kubelet's limit).
+const MAX_POD_MESSAGE_BYTES: usize = 12 << 10;
 
 /// What a status needs to know beside the pod itself.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -41,6 +45,8 @@ pub fn build(
     let spec = pod.spec.as_ref();
     let init = spec.and_then(|spec| spec.init_containers.as_deref()).unwrap_or_default();
     let main = spec.map(|spec| spec.containers.as_slice()).unwrap_or_default();
+    let added: Vec<_> = spec.into_iter().flat_map(|spec| spec.ephemeral_containers.iter().flatten()).collect();
+    let added: Vec<_> = added.into_iter().map(containers::ordinary).collect();
     let condemned = match state.ending() {
         Some(Ending::Condemned { reason, message }) => Some((*reason, message)),
         _ => None,
@@ -59,6 +65,7 @@ pub fn build(
         message: condemned.map(|(_, message)| message.clone()),
         init_container_statuses: (!init.is_empty()).then(|| builder.of(init)),
         container_statuses: Some(builder.of(main)),
+        ephemeral_container_statuses: (!added.is_empty()).then(|| builder.of(&added)),
         host_ip: Some(facts.host_ip.to_string()),
         host_ips: Some(vec![core::HostIP { ip: facts.host_ip.to_string() }]),
         pod_ip: facts.pod_ip.map(|ip| ip.to_string()),
@@ -158,6 +165,10 @@ impl Statuses<'_> {
     fn states<'c>(&self, container: &'c Container) -> (core::ContainerState, Option<&'c Exit>) {
         let last = container.last.as_ref();
         match &container.life {
+            Life::Launching { compiling: true, .. } => {
+                let message = format!("the component of image \"{}\" is being compiled", container.plan.image);
+                (waiting("Compiling", Some(message)), last)
+            }
             Life::Pending | Life::Launching { showing: None, .. } => (waiting(self.not_begun(), None), last),
             Life::Launching { showing: Some(refusal), .. } | Life::Refused { refusal, .. } => {
                 (waiting(refusal.reason.as_str(), Some(refusal.message.clone())), last)
@@ -180,7 +191,8 @@ impl Statuses<'_> {
     }
 
     fn not_begun(&self) -> &'static str {
-        let has_init = self.state.containers().iter().any(|container| container.plan.role != Role::Main);
+        let is_init = |container: &Container| matches!(container.plan.role, Role::Init | Role::Sidecar);
+        let has_init = self.state.containers().iter().any(is_init);
         if has_init && !self.state.is_initialized() { "PodInitializing" } else { "ContainerCreating" }
     }
 
@@ -190,12 +202,18 @@ impl Statuses<'_> {
             container_id: id,
             exit_code: exit.exit_code,
             finished_at: Some(seconds(exit.finished_at)),
-            message: (!exit.message.is_empty()).then(|| exit.message.clone()),
+            message: (!exit.message.is_empty()).then(|| self.bounded(&exit.message)),
             reason: (!exit.reason.is_empty()).then(|| exit.reason.clone()),
             signal: None,
             started_at: exit.started_at.map(seconds),
         };
         core::ContainerState { terminated: Some(terminated), ..Default::default() }
+    }
+
+    /// The containers of a pod share the room that there is for messages.
+    fn bounded(&self, message: &str) -> String {
+        let room = MAX_POD_MESSAGE_BYTES / self.state.containers().len().max(1);
+        message[..message.floor_char_boundary(room)].to_owned()
     }
 
     fn container_id(&self, container: &Container) -> Option<String> {
@@ -273,7 +291,7 @@ fn initialized(state: &PodState, phase: Phase) -> Verdict {
     let missing = |container: &&Container| match container.plan.role {
         Role::Init => !container.succeeded(),
         Role::Sidecar => !container.is_started() && !state.is_initialized(),
-        Role::Main => false,
+        Role::Main | Role::Ephemeral => false,
     };
     match names(state, missing) {
         None => TRUE,
@@ -287,7 +305,8 @@ fn containers_ready(state: &PodState, phase: Phase) -> Verdict {
         Phase::Failed => return (false, "PodFailed", String::new()),
         Phase::Pending | Phase::Running => {}
     }
-    match names(state, |container| container.plan.role != Role::Init && !container.is_ready()) {
+    let counts = |container: &Container| matches!(container.plan.role, Role::Sidecar | Role::Main);
+    match names(state, |container| counts(container) && !container.is_ready()) {
         None => TRUE,
         Some(names) => (false, "ContainersNotReady", format!("containers with unready status: [{names}]")),
     }

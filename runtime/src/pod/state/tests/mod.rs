@@ -399,6 +399,46 @@ fn an_unhealthy_container_is_restarted() {
 }
 
 #[test]
+fn a_server_that_fails_its_probe_is_restarted_although_it_ends_well() {
+    let ended = |policy: &str| {
+        let mut life = Life::running(one(policy));
+        let container = "c".to_owned();
+        life.then(2.0, Event::Probed { container, attempt: 0, probe: ProbeKind::Liveness, healthy: false });
+        life.exited(3.0, "c", 0);
+        (life.state.phase(), life.story)
+    };
+    let (phase, story) = ended("OnFailure");
+    assert_eq!(phase, Phase::Running);
+    assert!(story.contains("failed liveness probe, will be restarted\n") && story.contains("launch c/1"), "{story}");
+    let (phase, story) = ended("Never");
+    assert_eq!(phase, Phase::Succeeded);
+    assert!(story.contains("failed liveness probe\n"), "{story}");
+}
+
+#[test]
+fn an_ephemeral_container_is_run_once_beside_the_others() {
+    let spec = json!({ "restartPolicy": "Always", "containers": [{ "name": "c", "image": "i" }],
+        "ephemeralContainers": [{ "name": "look", "image": "j" }] });
+    let mut life = Life::running(one("Always"));
+    life.then(2.0, Event::Plan(plan(spec))).started(3.0, "look").exited(4.0, "look", 1).deleted(5.0, 30);
+    life.check(expect![[r#"
+        2s plan (deletion grace None)
+          launch look/0
+          => Running c/0=ready look/0=launching
+        3s look/0 started
+          event Created: Container created
+          event Started: Container started
+          => Running c/0=ready look/0=ready
+        4s look/0 exited 1
+          => Running c/0=ready look/0=exited(1)
+        5s plan (deletion grace Some(30s))
+          event Killing: Stopping container c
+          stop c/0 within 30s
+          => Running c/0=stopping look/0=exited(1)
+    "#]]);
+}
+
+#[test]
 fn a_new_image_restarts_even_what_never_restarts() {
     let mut life = Life::running(one("Never"));
     let mut changed = one("Never");

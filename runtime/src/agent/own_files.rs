@@ -1,0 +1,98 @@
+//! Files that Kubernetes itself gives to a container: its names, and where it says why it ended.
+//!
+//! A process has them always. A server, of which a node holds thousands that do nothing, has only what its manifest speaks
+//! of.
+
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use k8s_openapi::api::core::v1::{Container, Pod};
+use kube::ResourceExt;
+
+use super::shared::Shared;
+use super::termination;
+use crate::engine::Preopen;
+use crate::pod::hostname::{self, TooLong};
+
+/// `terminationMessagePath` when the container gives none.
+const DEFAULT_MESSAGE_PATH: &str = "/dev/termination-log";
+
+/// One file, and what it begins with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct OwnFile {
+    dir: PathBuf,
+    name: String,
+    guest_path: String,
+    read_only: bool,
+    text: String,
+}
+
+/// The files of one attempt of a container.
+///
+/// # Errors
+/// When the pod's name does not fit.
+pub(super) fn of(
+    shared: &Shared,
+    pod: &Pod,
+    container: &Container,
+    attempt: u32,
+    ip: IpAddr,
+    is_process: bool,
+) -> Result<Vec<OwnFile>, TooLong> {
+    let uid = pod.uid().unwrap_or_default();
+    let mut files = Vec::new();
+    if is_process || pod.spec.as_ref().is_some_and(hostname::is_said) {
+        let domain = &shared.config.cluster_domain;
+        let called = format!("{}\n", hostname::hostname(pod, domain)?);
+        for (name, text) in [("hosts", hostname::hosts_file(pod, domain, ip)), ("hostname", called)] {
+            let (dir, guest_path) = (shared.pod_dir(&uid).join("etc"), format!("/etc/{name}"));
+            files.push(OwnFile { dir, name: name.to_owned(), guest_path, read_only: true, text });
+        }
+    }
+    let path = container.termination_message_path.as_deref().filter(|path| !path.is_empty());
+    let path = path.unwrap_or(DEFAULT_MESSAGE_PATH);
+    if is_process || path != DEFAULT_MESSAGE_PATH {
+        files.push(OwnFile {
+            dir: termination::dir(shared, &uid, &container.name),
+            name: attempt.to_string(),
+            guest_path: path.to_owned(),
+            read_only: false,
+            text: String::new(),
+        });
+    }
+    Ok(files)
+}
+
+impl OwnFile {
+    /// Whether the manifest mounts something else there, which goes first.
+    pub fn is_covered(&self, mounts: &[Preopen]) -> bool {
+        let parent = self.guest_path.rsplit_once('/').map_or("", |(parent, _)| parent);
+        let plain = |path: &str| path.trim_end_matches('/').to_owned();
+        mounts.iter().any(|mount| {
+            let at = plain(&mount.guest_path);
+            at == self.guest_path || (at == plain(parent) && mount.sub_path.is_none())
+        })
+    }
+
+    pub fn preopen(&self) -> Preopen {
+        Preopen {
+            host_dir: self.dir.clone(),
+            guest_path: self.guest_path.clone(),
+            read_only: self.read_only,
+            sub_path: Some(self.name.clone()),
+        }
+    }
+
+    /// Makes the file, unless it is there. Blocks.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn make(&self) -> io::Result<()> {
+        std::fs::create_dir_all(&self.dir)?;
+        match std::fs::File::create_new(self.dir.join(&self.name)) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            made => made?.write_all(self.text.as_bytes()),
+        }
+    }
+}

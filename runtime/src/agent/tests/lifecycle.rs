@@ -1,0 +1,149 @@
+//! What happens to containers around their running: hooks, last words, names, and others that look in.
+
+use super::*;
+
+fn with(extra: Value) -> Value {
+    let mut spec = simple();
+    spec["containers"][0].as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+    spec
+}
+
+fn status<'a>(pod: &'a Value, list: &str) -> &'a Value {
+    &pod["status"][list][0]
+}
+
+/// The file of the node that a container sees at a path.
+fn seen_at(spec: &ContainerSpec, path: &str) -> std::path::PathBuf {
+    let preopen = spec.preopens.iter().find(|preopen| preopen.guest_path == path).unwrap();
+    preopen.host_dir.join(preopen.sub_path.as_ref().unwrap())
+}
+
+async fn running(spec: Value) -> TestNode {
+    let node = TestNode::start();
+    node.create(spec);
+    node.api.wait(POD, |pod| condition(pod, "Ready")).await;
+    node
+}
+
+#[tokio::test]
+async fn a_hook_that_kubernetes_does_not_know_fails_when_it_runs() {
+    let node = TestNode::start();
+    node.create(with(json!({ "lifecycle": { "postStart": { "tcpSocket": { "port": 80 } } } })));
+    let why = "PostStartHook failed: invalid handler: tcpSocket is not supported as a lifecycle handler";
+    node.api.wait_event("FailedPostStartHook", why).await;
+    node.api.wait(POD, |pod| status(pod, "containerStatuses")["restartCount"] == 1).await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_health_service_that_is_not_there_keeps_a_pod_from_being_ready() {
+    let node = TestNode::start();
+    node.create(with(json!({ "readinessProbe": { "grpc": { "port": 9000, "service": "db" } } })));
+    let why = "Readiness probe failed: error: failed to connect service at \"10.64.0.2:9000\": nothing listens on \
+               10.64.0.2:9000";
+    node.api.wait_event("Unhealthy", why).await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn last_words_become_the_message() {
+    let node = running(with(json!({ "terminationMessagePath": "/tmp/why" }))).await;
+    let spec = node.engine.last_started();
+    std::fs::write(seen_at(&spec, "/tmp/why"), "so it goes").unwrap();
+    node.engine.exit(&spec.id, 1).await;
+    let last = |pod: &Value| status(pod, "containerStatuses")["lastState"]["terminated"]["message"].clone();
+    node.api.wait(POD, |pod| last(pod) == "so it goes").await;
+    let spec = node.engine.last_started();
+    assert_eq!(spec.id.attempt, 1, "it is started again, with a file of its own");
+    assert_eq!(std::fs::read_to_string(seen_at(&spec, "/tmp/why")).unwrap(), "");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn the_log_speaks_for_a_failure_without_last_words() {
+    let node = running(with(json!({ "terminationMessagePolicy": "FallbackToLogsOnError" }))).await;
+    node.engine.exit(&node.engine.last_started().id, 1).await;
+    let last = |pod: &Value| status(pod, "containerStatuses")["lastState"]["terminated"]["message"].clone();
+    node.api.wait(POD, |pod| last(pod) == "hello\n").await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_pod_knows_its_names() {
+    let mut spec = simple();
+    spec["hostname"] = json!("h");
+    spec["subdomain"] = json!("sub");
+    spec["setHostnameAsFQDN"] = json!(true);
+    spec["hostAliases"] = json!([{ "ip": "10.1.2.3", "hostnames": ["db"] }]);
+    let node = running(spec).await;
+    let spec = node.engine.last_started();
+    assert!(spec.env.contains(&("HOSTNAME".to_owned(), "h.sub.ns.svc.cluster.local".to_owned())));
+    assert_eq!(std::fs::read_to_string(seen_at(&spec, "/etc/hostname")).unwrap(), "h.sub.ns.svc.cluster.local\n");
+    let hosts = std::fs::read_to_string(seen_at(&spec, "/etc/hosts")).unwrap();
+    assert!(
+        hosts.contains("10.64.0.2\th.sub.ns.svc.cluster.local\th\n") && hosts.ends_with("10.1.2.3\tdb\n"),
+        "{hosts}"
+    );
+    assert_eq!(spec.names.hosts, [("db".to_owned(), "10.1.2.3".parse().unwrap())]);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn an_ephemeral_container_looks_in_once_and_changes_nothing() {
+    let node = running(simple()).await;
+    let mut pod = node.api.get(POD).unwrap();
+    pod["spec"]["ephemeralContainers"] =
+        json!([{ "name": "look", "image": "localhost/hello", "targetContainerName": "c" }]);
+    node.api.put(POD, pod);
+    let look = |pod: &Value| status(pod, "ephemeralContainerStatuses").clone();
+    let pod = node.api.wait(POD, |pod| look(pod)["state"]["running"].is_object()).await;
+    assert_eq!((&look(&pod)["name"], &look(&pod)["ready"]), (&json!("look"), &json!(false)));
+    assert!(condition(&pod, "Ready"));
+    let spec = node.engine.last_started();
+    assert_eq!(spec.container_name, "look");
+    node.engine.exit(&spec.id, 3).await;
+    let pod = node.api.wait(POD, |pod| look(pod)["state"]["terminated"]["exitCode"] == 3).await;
+    assert_eq!(pod["status"]["phase"], "Running");
+    assert!(condition(&pod, "Ready"));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_gate_that_opens_makes_ready() {
+    let node = TestNode::start();
+    let mut spec = simple();
+    spec["readinessGates"] = json!([{ "conditionType": "example.com/gate" }]);
+    node.create(spec);
+    let mut pod = node.api.wait(POD, |pod| condition(pod, "ContainersReady")).await;
+    assert!(!condition(&pod, "Ready"));
+    let gate = json!({ "type": "example.com/gate", "status": "True" });
+    pod["status"]["conditions"].as_array_mut().unwrap().push(gate);
+    node.api.put(POD, pod);
+    node.api.wait(POD, |pod| condition(pod, "Ready")).await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_pod_past_its_deadline_fails() {
+    let node = TestNode::start();
+    let mut spec = simple();
+    spec["activeDeadlineSeconds"] = json!(1);
+    node.create(spec);
+    let pod = node.api.wait(POD, |pod| pod["status"]["phase"] == "Failed").await;
+    assert_eq!(pod["status"]["reason"], "DeadlineExceeded");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_pod_whose_component_is_compiled_says_so() {
+    let node = TestNode::start();
+    let compiling = node.engine.compiler.acquire().await.unwrap();
+    node.create(simple());
+    let waiting = |pod: &Value| status(pod, "containerStatuses")["state"]["waiting"].clone();
+    let pod = node.api.wait(POD, |pod| waiting(pod)["reason"] == "Compiling").await;
+    assert_eq!(waiting(&pod)["message"], "the component of image \"localhost/hello\" is being compiled");
+    node.api.wait_event("Compiling", "Compiling the component of image \"localhost/hello\"").await;
+    drop(compiling);
+    node.api.wait(POD, |pod| condition(pod, "Ready")).await;
+    node.stop().await;
+}

@@ -1,0 +1,100 @@
+//! What a name means to a pod: its own `hostAliases`, the cluster's names, the domains it searches, the node's resolver.
+
+use std::net::IpAddr;
+
+use k8w_networking::Lookup;
+
+use crate::wasm::container::Container;
+
+/// An ExternalName Service may name another one; a longer chain is a mistake.
+const MAX_ALIASES: usize = 8;
+
+/// What is known of a name without asking anybody.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Answer {
+    Known(Vec<IpAddr>),
+    NoSuchName,
+    /// The node's resolver has to be asked for these, in order.
+    Ask(Vec<String>),
+}
+
+/// Looks a name up in the pod's own names and the cluster's.
+pub fn look_up(container: &Container, name: &str) -> Answer {
+    let names = &container.names;
+    let plain = name.strip_suffix('.').unwrap_or(name);
+    let known: Vec<IpAddr> =
+        names.hosts.iter().filter(|(host, _)| host.eq_ignore_ascii_case(plain)).map(|(_, ip)| *ip).collect();
+    if !known.is_empty() {
+        return Answer::Known(known);
+    }
+    let mut ask = Vec::new();
+    for candidate in names.candidates(name) {
+        match in_cluster(container, candidate) {
+            Answer::Known(addresses) => return Answer::Known(addresses),
+            Answer::NoSuchName => {}
+            Answer::Ask(outside) => ask.extend(outside),
+        }
+    }
+    if ask.is_empty() { Answer::NoSuchName } else { Answer::Ask(ask) }
+}
+
+fn in_cluster(container: &Container, mut name: String) -> Answer {
+    if container.names.outside_only {
+        return Answer::Ask(vec![name]);
+    }
+    for _ in 0..MAX_ALIASES {
+        match container.network.lookup_host(&container.pod.namespace, &name) {
+            Lookup::Addresses(addresses) => return Answer::Known(addresses),
+            Lookup::NoSuchName => return Answer::NoSuchName,
+            Lookup::Alias(target) => name = target,
+            Lookup::NotCluster => return Answer::Ask(vec![name]),
+        }
+    }
+    Answer::NoSuchName
+}
+
+/// Asks the node's resolver for one name after the other; `None` when it knows none of them.
+pub async fn ask(names: Vec<String>) -> Option<Vec<IpAddr>> {
+    for name in names {
+        if let Ok(found) = tokio::net::lookup_host((name, 0)).await {
+            let mut addresses: Vec<IpAddr> = found.map(|address| address.ip()).collect();
+            addresses.dedup();
+            return Some(addresses);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::engine::Names;
+
+    #[test]
+    fn own_names_come_first_and_domains_are_searched() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut container = Arc::into_inner(crate::wasm::tests::container(dir.path())).unwrap();
+        let ask = |names: &[&str]| Answer::Ask(names.iter().map(|name| (*name).to_owned()).collect());
+        assert_eq!(look_up(&container, "db"), ask(&["db"]));
+        container.names = Names {
+            hosts: vec![("db".to_owned(), "10.1.2.3".parse().unwrap())],
+            searches: vec!["corp.example".to_owned()],
+            ndots: 2,
+            outside_only: false,
+        };
+        assert_eq!(look_up(&container, "DB."), Answer::Known(vec!["10.1.2.3".parse().unwrap()]));
+        assert_eq!(look_up(&container, "a.b"), ask(&["a.b.corp.example", "a.b"]));
+        assert_eq!(look_up(&container, "a.b.c"), ask(&["a.b.c", "a.b.c.corp.example"]));
+        assert_eq!(look_up(&container, "a.b."), ask(&["a.b."]));
+        assert_eq!(
+            look_up(&container, "none.default.svc.cluster.local"),
+            ask(&["none.default.svc.cluster.local.corp.example"])
+        );
+        assert_eq!(look_up(&container, "10.0.0.1"), Answer::Known(vec!["10.0.0.1".parse().unwrap()]));
+        container.names.outside_only = true;
+        let name = "none.default.svc.cluster.local";
+        assert_eq!(look_up(&container, name), ask(&[name, &format!("{name}.corp.example")]));
+    }
+}
