@@ -42,6 +42,12 @@ pub trait Engine: Send + Sync + 'static {
     /// A second call with a shorter grace shortens the first. Unknown and ended containers are ignored.
     async fn stop(&self, id: &ContainerId, grace: Duration);
 
+    /// Gives a running container other limits, at once. Unknown and ended containers are ignored.
+    ///
+    /// # Errors
+    /// When it uses more memory than it may have from now on. It then keeps the limits that it has.
+    async fn resize(&self, id: &ContainerId, limits: Limits) -> Result<(), EngineError>;
+
     /// Gives back what was kept of images whose digests are not among these and that no container runs.
     async fn keep_prepared(&self, digests: &HashSet<String>);
 
@@ -54,6 +60,12 @@ pub trait Engine: Send + Sync + 'static {
     /// # Errors
     /// When there is no such container or command, or it cannot be started.
     async fn exec(&self, id: &ContainerId, command: Command, io: Io) -> Result<i32, ExecError>;
+
+    /// Asks a running container whose component answers for itself. Dropping the future ends the question.
+    ///
+    /// # Errors
+    /// [`AskError`]
+    async fn ask(&self, id: &ContainerId, question: Question) -> Result<(), AskError>;
 
     /// Connects `io` to the standard streams of a running container, until that has ended or nobody takes its output.
     ///
@@ -100,6 +112,36 @@ pub enum ExecError {
     Engine { command: String, source: EngineError },
 }
 
+/// What a component can be asked about itself: the functions of `k8w:pod/probes`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Question {
+    Started,
+    Ready,
+    Live,
+}
+
+impl Question {
+    /// The function's name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Question::Started => "started",
+            Question::Ready => "ready",
+            Question::Live => "live",
+        }
+    }
+}
+
+/// Why the answer to a question is not yes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    /// The component's own word, or its trap.
+    #[error("{0}")]
+    No(String),
+    /// It could not be asked.
+    #[error("{0}")]
+    Unanswered(String),
+}
+
 /// One WebAssembly binary on this node's disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Artifact {
@@ -113,6 +155,8 @@ pub struct Artifact {
 pub struct Prepared {
     pub digest: String,
     pub runs_as: RunsAs,
+    /// It exports `k8w:pod/probes`: [`Engine::ask`].
+    pub answers: bool,
 }
 
 /// How a component runs, decided by what it exports.
@@ -158,12 +202,7 @@ pub struct ContainerSpec {
     pub working_dir: Option<String>,
     /// Port of the pod that an http component serves on.
     pub http_port: Option<u16>,
-    /// Limit of this container.
-    pub memory_limit_bytes: Option<u64>,
-    /// Limit over all containers of the pod, when every one of them has a limit.
-    pub pod_memory_limit_bytes: Option<u64>,
-    /// Quota, in thousandths of a CPU.
-    pub cpu_limit_millis: Option<u32>,
+    pub limits: Limits,
     /// Weight under contention, in thousandths of a CPU.
     pub cpu_request_millis: Option<u32>,
     /// File for standard output and error, in the CRI log format. Its directory exists.
@@ -176,6 +215,17 @@ pub struct ContainerSpec {
     pub stdin_once: bool,
     /// Standard streams are a terminal's.
     pub tty: bool,
+}
+
+/// What a container may use. It can be changed while the container runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Of this container.
+    pub memory_bytes: Option<u64>,
+    /// Over all containers of the pod, when every one of them has a limit.
+    pub pod_memory_bytes: Option<u64>,
+    /// Quota, in thousandths of a CPU.
+    pub cpu_millis: Option<u32>,
 }
 
 /// How names are looked up for a pod, beside what its cluster knows.

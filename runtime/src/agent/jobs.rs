@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
+use k8w_storage::volume::memory;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
 use serde_json::Value;
@@ -17,7 +18,7 @@ use super::shared::Shared;
 use super::{Event, hooks};
 use crate::config::NodeConfig;
 use crate::engine::ContainerId;
-use crate::pod::state;
+use crate::pod::{containers, resources, state};
 
 /// Wait before a write that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -80,6 +81,15 @@ pub(super) async fn stop(
     shared.engine.stop(&id, grace.saturating_sub(begun.elapsed())).await;
 }
 
+/// Gives a running container the limits that its pod says.
+pub(super) async fn resize(shared: Arc<Shared>, pod: Arc<Pod>, container: String, attempt: u32) {
+    let uid = pod.uid().unwrap_or_default();
+    let id = ContainerId { pod_uid: uid.clone(), container: container.clone(), attempt };
+    let (Some(spec), Some(found)) = (&pod.spec, containers::find(&pod, &container)) else { return };
+    let result = shared.engine.resize(&id, resources::limits(spec, &found)).await.map_err(|error| error.to_string());
+    shared.tell_pod(&uid, state::Event::Resized { container, attempt, result }).await;
+}
+
 /// The directories that pods left when this node ran before, with the pods' uids.
 pub(super) fn leftovers(config: &NodeConfig) -> Vec<(String, PathBuf)> {
     let entries = |dir: &Path| std::fs::read_dir(dir).into_iter().flatten().flatten();
@@ -99,14 +109,23 @@ pub(super) fn leftovers(config: &NodeConfig) -> Vec<(String, PathBuf)> {
 pub(super) async fn sweep(leftovers: Vec<(String, PathBuf)>, known: HashSet<String>) {
     for (uid, path) in leftovers {
         if !known.contains(&uid) {
-            remove_dir(path).await;
+            remove_volumes(path).await;
         }
     }
 }
 
 /// Removes a pod's volumes once nothing of it runs.
 pub(super) async fn remove_volumes(pod_dir: PathBuf) {
+    unmount(pod_dir.clone()).await;
     remove_dir(pod_dir).await;
+}
+
+/// Ends what is mounted beneath a directory, so that nothing is when the node has stopped.
+pub(super) async fn unmount(dir: PathBuf) {
+    let unmounted = tokio::task::spawn_blocking(move || memory::remove_beneath(&dir)).await;
+    if let Ok(Err(error)) = unmounted {
+        tracing::warn!(%error, "a volume in memory could not be unmounted");
+    }
 }
 
 /// Removes a pod's logs once its object is gone.

@@ -18,7 +18,7 @@ use super::shared::Shared;
 use crate::engine::{ContainerId, ContainerSpec, EngineError, Preopen, Prepared, RunsAs};
 use crate::image;
 use crate::pod::state::{Event, Refusal, RefusalReason};
-use crate::pod::{containers, downward, env, hostname, mounts, names, quantity, refs, support};
+use crate::pod::{containers, downward, env, hostname, mounts, names, refs, resources, support};
 
 /// Port of an http component whose container names none.
 const DEFAULT_HTTP_PORT: u16 = 8080;
@@ -74,6 +74,10 @@ impl Launch<'_> {
             Event::Imaged { container: self.name.to_owned(), attempt: self.attempt, image_id: image.id.clone() };
         self.shared.tell_pod(self.uid, event).await;
         let prepared = self.compiled(container, &image).await?;
+        if prepared.answers {
+            let event = Event::Answers { container: self.name.to_owned(), attempt: self.attempt };
+            self.shared.tell_pod(self.uid, event).await;
+        }
         let called = container.command.is_some() || container.args.is_some();
         let force_command = called && prepared.runs_as == RunsAs::HttpOrCommand;
         let is_process = force_command || prepared.runs_as == RunsAs::Command;
@@ -92,12 +96,8 @@ impl Launch<'_> {
             names: names::of(spec),
             working_dir: container.working_dir.clone().filter(|dir| !dir.is_empty()),
             http_port: (prepared.runs_as != RunsAs::Command).then(|| http_port(container)),
-            memory_limit_bytes: limit(container, "memory").and_then(quantity::units),
-            pod_memory_limit_bytes: pod_memory_limit(spec),
-            cpu_limit_millis: limit(container, "cpu").and_then(quantity::millis).and_then(|m| u32::try_from(m).ok()),
-            cpu_request_millis: request(container, "cpu")
-                .and_then(quantity::millis)
-                .and_then(|m| u32::try_from(m).ok()),
+            limits: resources::limits(spec, container),
+            cpu_request_millis: resources::cpu_request_millis(container),
             log_path,
             force_command,
             stdin: container.stdin == Some(true),
@@ -139,26 +139,12 @@ impl Launch<'_> {
             container: self.name,
             recorder: &self.shared.recorder,
         };
-        let keys = async { self.pull_secrets().await };
+        let keys = pull_secrets(self.shared, self.pod);
         self.shared
             .images
             .ensure(request, keys)
             .await
             .map_err(|error| Refusal { reason: error.waiting_reason(), message: error.to_string() })
-    }
-
-    /// The pod's pull secrets, those that exist.
-    async fn pull_secrets(&self) -> Vec<refs::Contents> {
-        let namespace = self.pod.namespace().unwrap_or_default();
-        let names = self.pod.spec.iter().flat_map(|spec| spec.image_pull_secrets.iter().flatten());
-        let wanted: Vec<_> = names.map(|secret| refs::Reference::secret(&namespace, &secret.name)).collect();
-        match self.shared.refs.get(self.uid, &wanted).await {
-            Ok(found) => found.into_values().flatten().collect(),
-            Err(error) => {
-                tracing::warn!(pod = self.pod.name_any(), %error, "pulling without the pod's pull secrets");
-                Vec::new()
-            }
-        }
     }
 
     async fn environment(&self, spec: &PodSpec, container: &Container) -> Result<Vec<(String, String)>, Refusal> {
@@ -238,6 +224,20 @@ impl Launch<'_> {
     }
 }
 
+/// A pod's pull secrets, those that exist.
+pub(super) async fn pull_secrets(shared: &Shared, pod: &Pod) -> Vec<refs::Contents> {
+    let namespace = pod.namespace().unwrap_or_default();
+    let names = pod.spec.iter().flat_map(|spec| spec.image_pull_secrets.iter().flatten());
+    let wanted: Vec<_> = names.map(|secret| refs::Reference::secret(&namespace, &secret.name)).collect();
+    match shared.refs.get(&pod.uid().unwrap_or_default(), &wanted).await {
+        Ok(found) => found.into_values().flatten().collect(),
+        Err(error) => {
+            tracing::warn!(pod = pod.name_any(), %error, "pulling without the pod's pull secrets");
+            Vec::new()
+        }
+    }
+}
+
 fn config_error(message: impl ToString) -> Refusal {
     Refusal { reason: RefusalReason::CreateContainerConfigError, message: message.to_string() }
 }
@@ -249,28 +249,4 @@ fn create_error(error: EngineError) -> Refusal {
 fn http_port(container: &Container) -> u16 {
     let first = container.ports.iter().flatten().next();
     first.and_then(|port| u16::try_from(port.container_port).ok()).unwrap_or(DEFAULT_HTTP_PORT)
-}
-
-fn limit<'a>(
-    container: &'a Container,
-    resource: &str,
-) -> Option<&'a k8s_openapi::apimachinery::pkg::api::resource::Quantity> {
-    container.resources.as_ref()?.limits.as_ref()?.get(resource)
-}
-
-fn request<'a>(
-    container: &'a Container,
-    resource: &str,
-) -> Option<&'a k8s_openapi::apimachinery::pkg::api::resource::Quantity> {
-    container.resources.as_ref()?.requests.as_ref()?.get(resource)
-}
-
-/// The pod's own limit, or the sum of its containers' when every one has a limit.
-fn pod_memory_limit(spec: &PodSpec) -> Option<u64> {
-    let own = spec.resources.as_ref().and_then(|resources| resources.limits.as_ref()?.get("memory"));
-    if let Some(own) = own {
-        return quantity::units(own);
-    }
-    let limits = spec.containers.iter().map(|container| limit(container, "memory").and_then(quantity::units));
-    limits.sum()
 }

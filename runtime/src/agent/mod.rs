@@ -30,6 +30,7 @@ mod termination;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod trust;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::Ipv4Addr;
@@ -178,6 +179,7 @@ impl Node {
             listed: None,
         };
         agent.run(engine_events, results, references, &shutdown).await;
+        jobs::unmount(agent.shared.config.root_dir.join("pods")).await;
         tasks.close();
         let _ = tokio::time::timeout(SHUTDOWN_WAIT, tasks.wait()).await;
         Ok(())
@@ -322,12 +324,11 @@ impl Agent {
     /// A pod of this node is new, or changed.
     fn applied(&mut self, pod: Pod) {
         let Some(uid) = pod.uid() else { return };
-        let plan = PodPlan::of(&pod);
-        if let Some(record) = self.pods.get_mut(&uid) {
-            record.pod_changed(pod);
-            self.process(&uid, state::Event::Plan(plan));
+        if self.pods.contains_key(&uid) {
+            self.changed(&uid, pod);
             return;
         }
+        let plan = PodPlan::of(&pod);
         let now = Timestamp::now();
         let seen = pod.status.as_ref().filter(|status| status.start_time.is_some());
         let state = match seen {
@@ -337,6 +338,26 @@ impl Agent {
         let address = if state.outcome().is_none() { self.address_for(&pod) } else { None };
         self.pods.insert(uid.clone(), Record::new(pod, state, address, now));
         self.process(&uid, state::Event::Tick);
+    }
+
+    /// A pod that is known has changed, or may get the resources that it waits for.
+    fn changed(&mut self, uid: &str, mut pod: Pod) {
+        let Some(mut record) = self.pods.remove(uid) else { return };
+        let others = self.pods.values().filter(|other| !other.state.is_closed()).map(|other| &*other.pod);
+        let resize_pending = record.allocate(&self.shared, &mut pod, others);
+        let plan = PodPlan { resize_pending, ..PodPlan::of(&pod) };
+        record.pod_changed(pod);
+        self.pods.insert(uid.to_owned(), record);
+        self.process(uid, state::Event::Plan(plan));
+    }
+
+    /// A pod has given back what it had: others may wait for that.
+    fn resize_waiting(&mut self) {
+        let waiting: Vec<_> =
+            self.pods.iter().filter_map(|(uid, record)| Some((uid.clone(), record.waiting()?))).collect();
+        for (uid, pod) in waiting {
+            self.changed(&uid, pod);
+        }
     }
 
     /// The address that the pod's status shows, or a fresh one.
@@ -350,6 +371,7 @@ impl Agent {
     fn process(&mut self, uid: &str, event: state::Event) {
         let Some(record) = self.pods.get_mut(uid) else { return };
         let actions = step(&mut record.state, event, Timestamp::now());
+        let mut closed = false;
         for action in actions {
             match action {
                 Action::Close => {
@@ -357,10 +379,12 @@ impl Agent {
                     if let Some(address) = record.close(&self.shared) {
                         self.addresses.release(address);
                     }
+                    closed = true;
                 }
                 Action::Forget => {
                     self.forget(uid);
-                    return;
+                    closed = true;
+                    break;
                 }
                 action => {
                     if let Some(record) = self.pods.get_mut(uid) {
@@ -370,6 +394,9 @@ impl Agent {
             }
         }
         self.settle(uid);
+        if closed {
+            self.resize_waiting();
+        }
     }
 
     fn forget(&mut self, uid: &str) {

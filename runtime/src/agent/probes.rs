@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::command::{self, Ended};
 use super::shared::Shared;
 use super::{grpc, hooks, jobs};
-use crate::engine::ContainerId;
+use crate::engine::{AskError, ContainerId, Question};
 use crate::pod::containers;
 use crate::pod::probe::{self, Timing, Tracker};
 use crate::pod::state::{Event, ProbeKind};
@@ -24,13 +24,15 @@ use crate::pod::state::{Event, ProbeKind};
 /// Of an answer to a probe, this much is read; the rest is not waited for.
 const MAX_ANSWER_BYTES: usize = 10 << 10;
 
-/// Starts the tasks of one attempt. They end when their handles are dropped.
+/// Starts the tasks of one attempt. They end when their handles are dropped. A component that `answers` for itself is asked
+/// where the manifest has no probe.
 pub(super) fn spawn(
     shared: &Arc<Shared>,
     pod: &Arc<Pod>,
     address: IpAddr,
     container: &str,
     attempt: u32,
+    answers: bool,
 ) -> Vec<AbortOnDropHandle<()>> {
     let Some(spec) = containers::find(pod, container).map(Cow::into_owned) else { return Vec::new() };
     let id = ContainerId { pod_uid: pod.uid().unwrap_or_default(), container: container.to_owned(), attempt };
@@ -39,7 +41,7 @@ pub(super) fn spawn(
         tasks.push(AbortOnDropHandle::new(tokio::spawn(post_start(shared.clone(), pod.clone(), address, id.clone()))));
     }
     // Liveness and readiness wait for the startup probe, if there is one.
-    let (started, has_started) = watch::channel(spec.startup_probe.is_none());
+    let (started, has_started) = watch::channel(spec.startup_probe.is_none() && !answers);
     let started = Arc::new(started);
     let probes = [
         (ProbeKind::Startup, &spec.startup_probe),
@@ -47,7 +49,7 @@ pub(super) fn spawn(
         (ProbeKind::Liveness, &spec.liveness_probe),
     ];
     for (kind, probe) in probes {
-        let Some(probe) = probe else { continue };
+        let Some(probe) = probe.clone().or_else(|| answers.then(Probe::default)) else { continue };
         let worker = Worker {
             shared: shared.clone(),
             pod: pod.clone(),
@@ -55,8 +57,8 @@ pub(super) fn spawn(
             container: spec.clone(),
             id: id.clone(),
             kind,
-            timing: Timing::of(probe),
-            probe: probe.clone(),
+            timing: Timing::of(&probe),
+            probe,
             started: started.clone(),
         };
         tasks.push(AbortOnDropHandle::new(tokio::spawn(worker.run(has_started.clone()))));
@@ -133,10 +135,27 @@ impl Worker {
     }
 
     async fn check(&self) -> Result<(), Problem> {
-        match (&self.probe.exec, &self.probe.grpc) {
+        let Probe { exec, grpc, http_get, tcp_socket, .. } = &self.probe;
+        match (exec, grpc) {
             (Some(action), _) => self.execute(action).await,
             (None, Some(action)) => self.call(action).await.map_err(Problem::Failed),
+            (None, None) if http_get.is_none() && tcp_socket.is_none() => self.ask_component().await,
             (None, None) => self.ask().await.map_err(Problem::Failed),
+        }
+    }
+
+    async fn ask_component(&self) -> Result<(), Problem> {
+        let question = match self.kind {
+            ProbeKind::Startup => Question::Started,
+            ProbeKind::Readiness => Question::Ready,
+            ProbeKind::Liveness => Question::Live,
+        };
+        let asked = self.shared.engine.ask(&self.id, question);
+        let answer = tokio::time::timeout(self.timing.timeout, asked).await;
+        match answer.map_err(|_| Problem::Failed(timeout_message(self.timing.timeout)))? {
+            Ok(()) => Ok(()),
+            Err(AskError::No(why)) => Err(Problem::Failed(why)),
+            Err(AskError::Unanswered(why)) => Err(Problem::Errored(why)),
         }
     }
 

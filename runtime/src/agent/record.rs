@@ -15,6 +15,7 @@ use super::shared::Shared;
 use super::{jobs, launch, probes, quota, setup};
 use crate::engine::ContainerId;
 use crate::pod::backoff;
+use crate::pod::resources::{self, Pending};
 use crate::pod::state::{Action, Life, PodState, SetupError};
 use crate::pod::status::{self, HostFacts};
 
@@ -45,6 +46,8 @@ pub(super) struct Record {
     live_version: u64,
     patching: bool,
     delete: Delete,
+    /// The newest object, where its containers do not get what it gives them.
+    wanted: Option<Box<Pod>>,
 }
 
 /// The final delete of a pod's object.
@@ -82,7 +85,30 @@ impl Record {
             live,
             patching: false,
             delete: Delete::NotYet,
+            wanted: None,
         }
+    }
+
+    /// Gives a newer object the resources that this node has for it, and says why they are not those that it wants.
+    pub fn allocate<'a>(
+        &mut self,
+        shared: &Shared,
+        pod: &mut Pod,
+        others: impl Iterator<Item = &'a Pod>,
+    ) -> Option<Pending> {
+        self.wanted = None;
+        if resources::are_same(&self.pod, pod) {
+            return None;
+        }
+        let pending = resources::fits(pod, others, &shared.allocatable).err()?;
+        self.wanted = Some(Box::new(pod.clone()));
+        resources::copy(&self.pod, pod);
+        Some(pending)
+    }
+
+    /// The object that waits for resources.
+    pub fn waiting(&self) -> Option<Pod> {
+        self.wanted.as_deref().cloned()
     }
 
     /// The watch brought a newer object. Its status counts unless it is older than what was written since.
@@ -134,6 +160,9 @@ impl Record {
                 let hook = self.runs.remove(&container).is_some();
                 let job = jobs::stop(shared.clone(), self.pod.clone(), self.address(), container, attempt, grace, hook);
                 tokio::spawn(job);
+            }
+            Action::Resize { container, attempt } => {
+                tokio::spawn(jobs::resize(shared.clone(), self.pod.clone(), container, attempt));
             }
             Action::Emit { warning, reason, message, container } => {
                 shared.recorder.pod(&self.pod, container.as_deref(), warning, reason, message);
@@ -232,7 +261,7 @@ impl Record {
                 continue;
             }
             let address = self.address.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V4);
-            let tasks = probes::spawn(shared, &self.pod, address, name, container.attempt);
+            let tasks = probes::spawn(shared, &self.pod, address, name, container.attempt, container.answers);
             self.runs.insert(name.clone(), Run { attempt: container.attempt, _tasks: tasks });
         }
     }

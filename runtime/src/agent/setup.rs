@@ -9,21 +9,25 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{DownwardAPIVolumeFile, KeyToPath, Pod, Volume, VolumeProjection};
+use k8s_openapi::api::core::v1::{
+    DownwardAPIVolumeFile, EmptyDirVolumeSource, ImageVolumeSource, KeyToPath, Pod, Volume, VolumeProjection,
+};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8w_storage::volume::{
-    self, File, Files, Item, atomic, config_map, downward_api, empty_dir, host_path, persistent, projected, secret,
+    self, File, Files, Item, atomic, config_map, downward_api, empty_dir, host_path, memory, persistent, projected,
+    secret,
 };
 use kube::ResourceExt;
 use kube::api::Api;
 use serde_json::{Map, Value};
 
 use super::shared::Shared;
-use super::{Event, claims, tokens};
+use super::{Event, claims, launch, tokens, trust};
+use crate::image;
 use crate::node::RUNTIME_HANDLER;
 use crate::pod::refs::{self, Contents, Reference};
 use crate::pod::state::SetupError;
-use crate::pod::{downward, hostname, mounts};
+use crate::pod::{backoff, downward, hostname, mounts, quantity, resources};
 
 /// Permission bits of projected files when the volume gives none, and of tokens, which only the node's user may read.
 const DEFAULT_MODE: u32 = 0o644;
@@ -44,6 +48,10 @@ enum Error {
     Downward(#[from] downward::Error),
     #[error("failed to fetch token: {0}")]
     Token(String),
+    #[error("failed to fetch trust anchors: {0}")]
+    TrustBundle(String),
+    #[error("failed to prepare image volume: {0}")]
+    Image(#[from] image::Error),
     #[error("{0} volumes are not supported on this node")]
     Unsupported(String),
     #[error("emptyDir medium {0} is not supported on this node")]
@@ -125,10 +133,14 @@ impl Maker<'_> {
         let dir = mounts::place(volume, self.pod_dir).dir;
         let namespace = self.namespace();
         if let Some(source) = &volume.empty_dir {
-            if let Some(medium) = source.medium.clone().filter(|medium| !medium.is_empty()) {
-                return Err(Error::Medium(medium));
+            match source.medium.as_deref().unwrap_or_default() {
+                "" => blocking(move || empty_dir::create(&dir)).await?,
+                "Memory" => {
+                    let size_bytes = self.memory_for(source);
+                    blocking(move || memory::create(&dir, size_bytes)).await?;
+                }
+                other => return Err(Error::Medium(other.to_owned())),
             }
-            blocking(move || empty_dir::create(&dir)).await?;
         } else if let Some(source) = &volume.host_path {
             let word = source.type_.clone().unwrap_or_default();
             let kind = host_path::Kind::parse(&word).ok_or(Error::HostPathType(word))?;
@@ -141,6 +153,8 @@ impl Maker<'_> {
                 persistent::link(&dir, &source.path)
             })
             .await?;
+        } else if let Some(source) = &volume.image {
+            self.image(&volume.name, source, dir).await?;
         } else if let Some(source) = &volume.config_map {
             let reference = Reference::config_map(&namespace, &source.name);
             let optional = source.optional.unwrap_or(false);
@@ -195,11 +209,37 @@ impl Maker<'_> {
                 .map_err(|error| Error::Token(sentence(error)))?;
             let file = File { bytes: token.text.into(), mode: TOKEN_MODE };
             Ok((Files::from([(source.path.clone(), file)]), Some(token.renew_at)))
-        } else if source.cluster_trust_bundle.is_some() {
-            Err(Error::Unsupported("projected clusterTrustBundle".to_owned()))
+        } else if let Some(source) = &source.cluster_trust_bundle {
+            let pem = trust::anchors(&self.shared.client, source).await.map_err(Error::TrustBundle)?;
+            let renew_at = backoff::after(Timestamp::now(), trust::RENEW_AFTER);
+            Ok((Files::from([(source.path.clone(), File { bytes: pem.into(), mode })]), Some(renew_at)))
         } else {
             Err(Error::Unsupported("projected podCertificate".to_owned()))
         }
+    }
+
+    /// How large an emptyDir in memory may get: its own limit, the pod's, the node's, whichever is least.
+    fn memory_for(&self, source: &EmptyDirVolumeSource) -> u64 {
+        let own = source.size_limit.as_ref().and_then(quantity::units).filter(|bytes| *bytes > 0);
+        let pod = self.pod.spec.as_ref().and_then(resources::pod_memory_limit);
+        let node = self.shared.allocatable.get("memory").and_then(quantity::units);
+        [own, pod, node].into_iter().flatten().min().unwrap_or_default()
+    }
+
+    /// Unpacks an image, once in the life of the pod.
+    async fn image(&self, name: &str, source: &ImageVolumeSource, dir: PathBuf) -> Result<(), Error> {
+        if dir.exists() {
+            return Ok(());
+        }
+        let request = image::Request {
+            image: source.reference.as_deref().unwrap_or_default(),
+            policy: image::Policy::parse(source.pull_policy.as_deref()),
+            pod: self.pod,
+            container: name,
+            recorder: &self.shared.recorder,
+        };
+        let keys = launch::pull_secrets(self.shared, self.pod);
+        Ok(self.shared.images.unpack(request, keys, dir).await?)
     }
 
     async fn contents(&self, reference: &Reference, optional: bool) -> Result<Contents, Error> {

@@ -7,7 +7,7 @@
 //! * [`registry`]: what is asked of an OCI registry, and what is believed of its answers; [`session`]: the requests.
 //! * [`keyring`]: credentials from a pod's pull secrets.
 //! * [`garbage`]: which images go when the disk fills up.
-//! * [`layer`]: finds the entrypoint in the layers of a container image.
+//! * [`layer`]: finds the entrypoint in the layers of a container image; [`unpack`]: all that is in them.
 
 mod artifact;
 pub mod garbage;
@@ -18,10 +18,11 @@ mod session;
 mod store;
 #[cfg(test)]
 mod tests;
+mod unpack;
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -215,6 +216,41 @@ impl Images {
         );
         self.changed.notify_one();
         Ok(image)
+    }
+
+    /// Unpacks an image into `dir`, which must not be there. A component that is on this node is a file of it; any other
+    /// image is pulled each time. `secrets` is asked only when a registry is.
+    ///
+    /// # Errors
+    /// When it is not here and may not or cannot be pulled, or cannot be unpacked.
+    pub async fn unpack(
+        &self,
+        request: Request<'_>,
+        secrets: impl Future<Output = Vec<Contents>>,
+        dir: PathBuf,
+    ) -> Result<(), Error> {
+        let name = request.image;
+        let reference: Reference = name.parse().map_err(|_| Error::InvalidName(name.to_owned()))?;
+        let only_local = reference.registry() == LOCAL_REGISTRY;
+        if (request.policy != Policy::Always || only_local)
+            && let Some(image) = store::find(&self.blobs, &reference)?
+        {
+            let file = reference.repository().rsplit('/').next().unwrap_or_default();
+            std::fs::create_dir_all(&dir)?;
+            std::fs::copy(&image.artifact.path, dir.join(format!("{file}.wasm")))?;
+            return Ok(());
+        }
+        if request.policy == Policy::Never {
+            return Err(Error::NeverPull(name.to_owned()));
+        }
+        if only_local {
+            return Err(Error::NotLoaded(name.to_owned()));
+        }
+        let _permit = self.pulls.acquire().await;
+        let credentials = keyring::credentials(&secrets.await, &reference);
+        let layers = registry::pull_layers(&reference, &credentials, &self.insecure_registries).await?;
+        let unpacked = tokio::task::spawn_blocking(move || unpack::unpack(&layers, &dir)).await;
+        Ok(unpacked.map_err(io::Error::other)??)
     }
 
     /// Where images lie, for who measures the disk.

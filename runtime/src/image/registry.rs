@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::artifact::{self, Content};
 use super::session::{Failure, Session};
+use super::unpack::Layer;
 use super::{MAX_COMPONENT_BYTES, layer};
 
 /// Largest manifest or config that is read.
@@ -57,6 +58,26 @@ pub async fn pull(reference: &Reference, auth: &RegistryAuth, insecure: &[String
     // A session of its own for each pull: it remembers credentials, and those belong to one pod.
     let session = Session::new(reference, auth, plain).map_err(|failure| registry_error(reference, failure))?;
     Pull { session, reference }.run().await
+}
+
+/// Pulls all layers of an image, whatever it is for, the lowest first.
+///
+/// # Errors
+/// When the registry does not give it, or it is too large.
+pub async fn pull_layers(reference: &Reference, auth: &RegistryAuth, insecure: &[String]) -> Result<Vec<Layer>, Error> {
+    let plain = is_plain(reference.registry(), insecure);
+    let session = Session::new(reference, auth, plain).map_err(|failure| registry_error(reference, failure))?;
+    let mut pull = Pull { session, reference };
+    let (_, _, image) = pull.manifest().await?;
+    pull.check_layers(&image)?;
+    let mut layers = Vec::new();
+    let mut left_bytes = MAX_LAYERS_BYTES;
+    for descriptor in image.layers {
+        let bytes = pull.blob("layer", &descriptor, left_bytes).await?;
+        left_bytes -= bytes.len() as u64;
+        layers.push(Layer { descriptor, bytes });
+    }
+    Ok(layers)
 }
 
 struct Pull<'a> {
@@ -111,9 +132,7 @@ impl Pull<'_> {
         let config = self.blob("config", &image.config, MAX_MANIFEST_BYTES).await?;
         let config: Value = serde_json::from_slice(&config).map_err(|error| self.broken(error))?;
         let path = artifact::entrypoint(image, &config).map_err(Error::NotWasm)?;
-        if image.layers.len() > MAX_LAYERS {
-            return Err(self.broken(format!("it has {} layers, and {MAX_LAYERS} is the most", image.layers.len())));
-        }
+        self.check_layers(image)?;
         let mut left = layer::Budget { file_bytes: MAX_COMPONENT_BYTES, unpacked_bytes: MAX_LAYERS_BYTES };
         let mut sent_bytes = 0;
         // The last layer that has the file is the one that counts.
@@ -132,6 +151,13 @@ impl Pull<'_> {
             }
         }
         Err(self.broken(format!("its entrypoint /{path} is in none of its layers")))
+    }
+
+    fn check_layers(&self, image: &OciImageManifest) -> Result<(), Error> {
+        match image.layers.len() {
+            0..=MAX_LAYERS => Ok(()),
+            many => Err(self.broken(format!("it has {many} layers, and {MAX_LAYERS} is the most"))),
+        }
     }
 
     async fn blob(&mut self, what: &str, descriptor: &OciDescriptor, max_bytes: u64) -> Result<Vec<u8>, Error> {

@@ -21,6 +21,7 @@ pub mod plan;
 pub mod probe;
 pub mod quantity;
 pub mod refs;
+pub mod resources;
 pub mod state;
 pub mod status;
 pub mod support;

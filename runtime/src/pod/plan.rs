@@ -5,6 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1 as core;
 
 use super::containers;
+use super::resources::Pending;
 
 /// `terminationGracePeriodSeconds` when the pod gives none.
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);
@@ -22,6 +23,8 @@ pub struct PodPlan {
     pub active_deadline: Option<Duration>,
     /// Set when the pod is being deleted: how long its containers may take.
     pub deletion_grace: Option<Duration>,
+    /// Why the containers' resources are not those that the manifest gives them now.
+    pub resize_pending: Option<Pending>,
 }
 
 /// One container of a [`PodPlan`].
@@ -32,6 +35,10 @@ pub struct ContainerPlan {
     pub image: String,
     pub restart: RestartPolicy,
     pub rules: Vec<RestartRule>,
+    /// What the node gives it.
+    pub resources: core::ResourceRequirements,
+    /// Resources whose change it does not live through (`resizePolicy`).
+    pub restarts_for: Vec<String>,
     pub has_startup_probe: bool,
     pub has_readiness_probe: bool,
 }
@@ -87,6 +94,7 @@ impl PodPlan {
             containers,
             grace: spec.and_then(|s| s.termination_grace_period_seconds).map_or(DEFAULT_GRACE, seconds),
             active_deadline: spec.and_then(|s| s.active_deadline_seconds).map(seconds),
+            resize_pending: None,
             deletion_grace: pod.metadata.deletion_timestamp.as_ref().map(|_| {
                 let given = pod.metadata.deletion_grace_period_seconds;
                 given.or(spec.and_then(|s| s.termination_grace_period_seconds)).map_or(DEFAULT_GRACE, seconds)
@@ -118,9 +126,26 @@ impl ContainerPlan {
             image: container.image.clone().unwrap_or_default(),
             restart: if role == Role::Init && own == RestartPolicy::Always { RestartPolicy::OnFailure } else { own },
             rules: container.restart_policy_rules.iter().flatten().filter_map(RestartRule::of).collect(),
+            resources: container.resources.clone().unwrap_or_default(),
+            restarts_for: container
+                .resize_policy
+                .iter()
+                .flatten()
+                .filter(|policy| policy.restart_policy == "RestartContainer")
+                .map(|policy| policy.resource_name.clone())
+                .collect(),
             has_startup_probe: container.startup_probe.is_some(),
             has_readiness_probe: container.readiness_probe.is_some(),
         }
+    }
+
+    /// Whether a running attempt has to be started again to get these resources.
+    pub fn restarts_for_resources_of(&self, other: &ContainerPlan) -> bool {
+        let of = |plan: &ContainerPlan, name: &str| {
+            let lists = [&plan.resources.requests, &plan.resources.limits];
+            lists.map(|list| list.as_ref().and_then(|list| list.get(name)).cloned())
+        };
+        self.restarts_for.iter().any(|name| of(self, name) != of(other, name))
     }
 
     /// Whether an attempt that ended with this code is followed by another.

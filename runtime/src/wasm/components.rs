@@ -20,6 +20,7 @@ use wasmtime::component::{Component, Linker};
 use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
+use super::answers::{self, Answers};
 use super::compile;
 use super::config::{CompileLimits, WasmConfig};
 use super::store::State;
@@ -38,6 +39,7 @@ pub struct Loaded {
     pub runs_as: RunsAs,
     pub http: Option<ProxyPre<State>>,
     pub command: Option<CommandPre<State>>,
+    pub answers: Option<Answers>,
 }
 
 type Cell = Arc<OnceCell<Arc<Loaded>>>;
@@ -279,9 +281,11 @@ fn link(engine: &Engine, linker: &Linker<State>, component: &Component) -> Resul
             return Err(EngineError::NothingToRun(format!("it exports {found}; {wanted}")));
         }
     };
+    let mut own = ty.exports(engine).filter(|(name, _)| name.starts_with(answers::EXPORT));
+    let answers = own.next().map(|(name, _)| Answers { pre: pre.clone(), export: name.to_owned() });
     let http = (runs_as != RunsAs::Command).then(|| ProxyPre::new(pre.clone())).transpose().map_err(invalid)?;
     let command = (runs_as != RunsAs::Http).then(|| CommandPre::new(pre)).transpose().map_err(invalid)?;
-    Ok(Loaded { runs_as, http, command })
+    Ok(Loaded { runs_as, http, command, answers })
 }
 
 /// Feeds what is hashed to SHA-256.

@@ -5,8 +5,8 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -19,14 +19,25 @@ const BURST: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct CpuAccount {
     used_nanos: AtomicU64,
-    quota: Option<Mutex<Bucket>>,
+    has_quota: AtomicBool,
+    bucket: Mutex<Bucket>,
 }
 
 impl CpuAccount {
     /// An account with a quota in thousandths of a CPU, or without one.
     pub fn new(limit_millis: Option<u32>) -> CpuAccount {
-        let quota = limit_millis.map(|millis| Mutex::new(Bucket::new(millis.max(1), Instant::now())));
-        CpuAccount { used_nanos: AtomicU64::new(0), quota }
+        let bucket = Mutex::new(Bucket::new(limit_millis.unwrap_or(0).max(1), Instant::now()));
+        CpuAccount { used_nanos: AtomicU64::new(0), has_quota: AtomicBool::new(limit_millis.is_some()), bucket }
+    }
+
+    /// Sets another quota, or none. It begins anew.
+    pub fn set_limit(&self, limit_millis: Option<u32>) {
+        *self.lock() = Bucket::new(limit_millis.unwrap_or(0).max(1), Instant::now());
+        self.has_quota.store(limit_millis.is_some(), Ordering::Relaxed);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Bucket> {
+        self.bucket.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// CPU time used since the container started, in nanoseconds.
@@ -36,7 +47,10 @@ impl CpuAccount {
 
     /// How long the container has to wait before it may run again.
     pub fn debt(&self) -> Option<Duration> {
-        let mut bucket = self.quota.as_ref()?.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if !self.has_quota.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut bucket = self.lock();
         bucket.refill(Instant::now());
         bucket.wait()
     }
@@ -47,8 +61,8 @@ impl CpuAccount {
         let done = work();
         let spent = thread_nanos().saturating_sub(before);
         self.used_nanos.fetch_add(spent, Ordering::Relaxed);
-        if let Some(quota) = &self.quota {
-            quota.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).spend(spent);
+        if self.has_quota.load(Ordering::Relaxed) {
+            self.lock().spend(spent);
         }
         done
     }
@@ -141,6 +155,7 @@ mod tests {
         });
         assert!(account.used_nanos() >= 2_000_000);
         assert!(account.debt().is_some(), "a thousandth of a CPU is spent");
-        assert_eq!(CpuAccount::new(None).debt(), None);
+        account.set_limit(None);
+        assert_eq!(account.debt(), None);
     }
 }

@@ -27,8 +27,8 @@ use super::stdio::Stdio;
 use super::store::NoSlot;
 use super::ticker::Ticker;
 use crate::engine::{
-    Artifact, Command, ContainerId, ContainerSpec, Engine, EngineError, EngineEvent, ExecError, Io, Prepared, RunsAs,
-    Stats,
+    Artifact, AskError, Command, ContainerId, ContainerSpec, Engine, EngineError, EngineEvent, ExecError, Io, Limits,
+    Prepared, Question, RunsAs, Stats,
 };
 use crate::host;
 use crate::host::keyvalue::Buckets;
@@ -48,7 +48,7 @@ struct Inner {
     max_instances: u32,
     slots: Arc<Semaphore>,
     running: Mutex<HashMap<ContainerId, Running>>,
-    /// Memory limits of whole pods, while one of their containers runs.
+    /// Memory of whole pods, while one of their containers runs.
     pods: Mutex<HashMap<String, Weak<Budget>>>,
 }
 
@@ -120,7 +120,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Engine for WasmEngine {
     async fn prepare(&self, artifact: &Artifact, owner: &str) -> Result<Prepared, EngineError> {
         let loaded = self.0.components.prepare(artifact, owner).await?;
-        Ok(Prepared { digest: artifact.digest.clone(), runs_as: loaded.runs_as })
+        let answers = loaded.answers.is_some();
+        Ok(Prepared { digest: artifact.digest.clone(), runs_as: loaded.runs_as, answers })
     }
 
     async fn start(&self, spec: ContainerSpec) -> Result<(), EngineError> {
@@ -130,6 +131,21 @@ impl Engine for WasmEngine {
 
     async fn stop(&self, id: &ContainerId, grace: Duration) {
         self.0.stop(id, grace);
+    }
+
+    async fn resize(&self, id: &ContainerId, limits: Limits) -> Result<(), EngineError> {
+        let Ok((container, _)) = self.0.running(id) else { return Ok(()) };
+        let below = |what: String, limit: u64, used: u64| {
+            let why = format!("attempting to set {what} memory limit ({limit}) below current usage ({used})");
+            EngineError::InvalidSpec(why)
+        };
+        let pod = limits.pod_memory_bytes.unwrap_or(u64::MAX);
+        container.pod_memory.set_limit(pod).map_err(|used| below("pod".to_owned(), pod, used))?;
+        let own = limits.memory_bytes.unwrap_or(container.limits.memory_bytes);
+        let set = container.memory.set_limit(own);
+        set.map_err(|used| below(format!("container \"{}\"", id.container), own, used))?;
+        container.cpu.set_limit(limits.cpu_millis);
+        Ok(())
     }
 
     async fn keep_prepared(&self, digests: &HashSet<String>) {
@@ -147,6 +163,14 @@ impl Engine for WasmEngine {
     async fn exec(&self, id: &ContainerId, command: Command, io: Io) -> Result<i32, ExecError> {
         let (container, digest) = self.0.running(id)?;
         exec::run(&self.0.components, &self.0.config, container, &digest, command, io).await
+    }
+
+    async fn ask(&self, id: &ContainerId, question: Question) -> Result<(), AskError> {
+        let unanswered = |error: &dyn std::fmt::Display| AskError::Unanswered(error.to_string());
+        let (container, digest) = self.0.running(id).map_err(|error| unanswered(&error))?;
+        let loaded = self.0.components.get(&digest).await.map_err(|error| unanswered(&error))?;
+        let answers = loaded.answers.as_ref().ok_or_else(|| unanswered(&"the component does not answer for itself"))?;
+        answers.ask(container, question).await
     }
 
     async fn attach(&self, id: &ContainerId, io: Io) -> Result<(), ExecError> {
@@ -208,9 +232,9 @@ impl Inner {
 
     fn container(&self, spec: ContainerSpec) -> Result<Container, EngineError> {
         let limits = self.config.guest;
-        let pod_budget = spec.pod_memory_limit_bytes.map(|limit_bytes| self.pod_budget(&spec.pod.uid, limit_bytes));
+        let pod_budget = self.pod_budget(&spec.pod.uid, spec.limits.pod_memory_bytes.unwrap_or(u64::MAX));
         let log = Arc::new(Log::new(spec.log_path, limits.log_file_bytes, limits.log_files));
-        let memory = Budget::new(spec.memory_limit_bytes.unwrap_or(limits.memory_bytes), pod_budget);
+        let memory = Budget::new(spec.limits.memory_bytes.unwrap_or(limits.memory_bytes), Some(pod_budget.clone()));
         Ok(Container {
             preopens: preopens::open(&spec.preopens, &self.views(&spec.id))?,
             id: spec.id,
@@ -223,7 +247,8 @@ impl Inner {
             stdio: Stdio::of_container(log, spec.stdin, spec.stdin_once, spec.tty),
             buckets: Arc::new(Buckets::new(memory.clone())),
             memory,
-            cpu: Arc::new(CpuAccount::new(spec.cpu_limit_millis)),
+            pod_memory: pod_budget,
+            cpu: Arc::new(CpuAccount::new(spec.limits.cpu_millis)),
             ticker: self.ticker.clone(),
             slots: self.slots.clone(),
             limits,

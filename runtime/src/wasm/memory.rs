@@ -17,7 +17,7 @@ const TABLE_ELEMENT_BYTES: u64 = 8;
 /// The budget of one container. With a parent (the pod's own limit), both must hold.
 #[derive(Debug)]
 pub struct Budget {
-    limit_bytes: u64,
+    limit_bytes: AtomicU64,
     used_bytes: AtomicU64,
     freed: Notify,
     parent: Option<Arc<Budget>>,
@@ -34,6 +34,7 @@ pub enum OutOfMemory {
 
 impl Budget {
     pub fn new(limit_bytes: u64, parent: Option<Arc<Budget>>) -> Arc<Budget> {
+        let limit_bytes = AtomicU64::new(limit_bytes);
         Arc::new(Budget { limit_bytes, used_bytes: AtomicU64::new(0), freed: Notify::new(), parent })
     }
 
@@ -42,9 +43,27 @@ impl Budget {
         self.used_bytes.load(Ordering::Relaxed)
     }
 
+    fn limit(&self) -> u64 {
+        self.limit_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Sets another limit, unless more is used already.
+    ///
+    /// # Errors
+    /// With what is used.
+    pub fn set_limit(&self, limit_bytes: u64) -> Result<(), u64> {
+        let used_bytes = self.used_bytes();
+        if used_bytes > limit_bytes {
+            return Err(used_bytes);
+        }
+        self.limit_bytes.store(limit_bytes, Ordering::Relaxed);
+        self.freed().notify_waiters();
+        Ok(())
+    }
+
     /// Takes `bytes` if they are free now; [`release`](Self::release) gives them back.
     pub fn try_reserve(&self, bytes: u64) -> bool {
-        let fits = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= self.limit_bytes);
+        let fits = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= self.limit());
         if self.used_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_err() {
             return false;
         }
@@ -73,7 +92,7 @@ impl Budget {
 
     /// The smallest limit that applies.
     fn effective_limit(&self) -> u64 {
-        self.parent.as_ref().map_or(u64::MAX, |parent| parent.limit_bytes).min(self.limit_bytes)
+        self.parent.as_ref().map_or(u64::MAX, |parent| parent.limit()).min(self.limit())
     }
 }
 
@@ -174,6 +193,16 @@ mod tests {
             drop(first);
         });
         assert_eq!(grown, Ok(()));
+    }
+
+    #[test]
+    fn a_limit_is_not_set_below_what_is_used() {
+        let budget = Budget::new(100, None);
+        assert!(budget.try_reserve(60));
+        assert_eq!(budget.set_limit(50), Err(60));
+        assert!(budget.try_reserve(40), "the old limit holds");
+        assert_eq!(budget.set_limit(200), Ok(()));
+        assert!(budget.try_reserve(100));
     }
 
     #[tokio::test]

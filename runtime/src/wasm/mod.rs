@@ -11,6 +11,7 @@
 //! no instance, no thread, no task and no socket.
 
 pub mod adapt;
+mod answers;
 mod burst;
 mod command;
 pub mod compile;

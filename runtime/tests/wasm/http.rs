@@ -59,7 +59,7 @@ async fn configuration_is_the_environment() {
 async fn keys_and_values_outlive_the_request_within_the_memory_limit() {
     let node = Node::new();
     let mut spec = node.pod("server", probe()).await;
-    spec.memory_limit_bytes = Some(16 << 20);
+    spec.limits.memory_bytes = Some(16 << 20);
     let id = node.start(spec).await;
     let values = r#"[Some(("two", [50])), None] Some([50]) false ["times", "two"]"#;
     assert_eq!(node.get(SERVER, "/keyvalue?a").await.1, format!("1 {values}"));

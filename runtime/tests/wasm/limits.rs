@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use k8w_runtime::engine::{Engine, ExitReason};
+use k8w_runtime::engine::{Engine, ExitReason, Limits};
 
 use crate::node::{Node, preview1, probe, until};
 
@@ -10,7 +10,7 @@ use crate::node::{Node, preview1, probe, until};
 async fn a_command_over_its_memory_limit_is_oom_killed() {
     let node = Node::new();
     let mut spec = node.pod("hog", preview1()).await;
-    spec.memory_limit_bytes = Some(32 << 20);
+    spec.limits.memory_bytes = Some(32 << 20);
     let (code, reason, message, _) = node.run(spec, &["hog"]).await;
     assert_eq!((code, reason), (137, ExitReason::OOMKilled));
     assert_eq!(message, "memory limit of 33554432 bytes exceeded");
@@ -20,7 +20,7 @@ async fn a_command_over_its_memory_limit_is_oom_killed() {
 async fn a_request_that_alone_exceeds_the_limit_kills_its_server() {
     let node = Node::new();
     let mut spec = node.pod("server", probe()).await;
-    spec.memory_limit_bytes = Some(32 << 20);
+    spec.limits.memory_bytes = Some(32 << 20);
     let id = node.start(spec).await;
     assert_eq!(node.get("10.64.0.2:8080", "/hog?8").await, (200, format!("{} bytes", 8 << 20)));
     assert_eq!(node.get("10.64.0.2:8080", "/hog?64").await.0, 500);
@@ -32,7 +32,7 @@ async fn a_request_that_alone_exceeds_the_limit_kills_its_server() {
 async fn a_request_that_finds_memory_used_up_by_others_gets_503() {
     let node = Node::with(|config| config.http.memory_wait = Duration::from_millis(20));
     let mut spec = node.pod("server", probe()).await;
-    spec.memory_limit_bytes = Some(24 << 20);
+    spec.limits.memory_bytes = Some(24 << 20);
     node.start(spec).await;
     let uri = "http://10.64.0.2:8080/stream?1000";
     let held = node.send(crate::node::request("GET", uri, crate::node::empty())).await;
@@ -61,7 +61,7 @@ async fn a_cpu_limit_holds() {
     let node = Node::new();
     let mut spinning = node.pod("spinning", preview1()).await;
     spinning.argv.push("spin".to_owned());
-    spinning.cpu_limit_millis = Some(100);
+    spinning.limits.cpu_millis = Some(100);
     let id = node.start(spinning).await;
     let begun = Instant::now();
     let mut every = tokio::time::interval(Duration::from_millis(50));
@@ -102,4 +102,25 @@ async fn a_node_without_a_free_slot_says_so() {
     }
     let full = "node is out of capacity: all instance slots of this node are in use".to_owned();
     assert_eq!(last, Some((16, full)));
+}
+
+#[tokio::test]
+async fn limits_can_change_while_a_container_runs() {
+    let node = Node::new();
+    let mut spec = node.pod("server", probe()).await;
+    spec.limits.memory_bytes = Some(64 << 20);
+    let id = node.start(spec).await;
+    assert_eq!(node.get("10.64.0.2:8080", "/hog?32").await.0, 200);
+    let uri = "http://10.64.0.2:8080/stream?1000";
+    let held = node.send(crate::node::request("GET", uri, crate::node::empty())).await;
+    let limits = |memory_bytes| Limits { memory_bytes: Some(memory_bytes), ..Limits::default() };
+    let refused = node.engine.resize(&id, limits(1_024)).await.unwrap_err().to_string();
+    assert!(
+        refused.starts_with("attempting to set container \"main\" memory limit (1024) below current usage ("),
+        "{refused}"
+    );
+    drop(held);
+    until(async || node.engine.resize(&id, limits(16 << 20)).await.is_ok()).await;
+    assert_eq!(node.get("10.64.0.2:8080", "/hog?32").await.0, 500);
+    assert_eq!(node.exit(&id).await.1, ExitReason::OOMKilled);
 }

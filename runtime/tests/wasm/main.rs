@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests unwrap as tests do")]
 
 mod command;
+mod hostile;
 mod http;
 mod image;
 mod limits;

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use k8w_networking::{Body, Network, PodIdentity};
 use k8w_runtime::engine::{
-    Artifact, ContainerId, ContainerSpec, Engine, EngineError, EngineEvent, ExitReason, Names, Prepared,
+    Artifact, ContainerId, ContainerSpec, Engine, EngineError, EngineEvent, ExitReason, Limits, Names, Prepared,
 };
 use k8w_runtime::wasm::{WasmConfig, WasmEngine};
 use sha2::{Digest, Sha256};
@@ -82,9 +82,7 @@ impl Node {
             names: Names::default(),
             working_dir: None,
             http_port: Some(8080),
-            memory_limit_bytes: None,
-            pod_memory_limit_bytes: None,
-            cpu_limit_millis: None,
+            limits: Limits::default(),
             cpu_request_millis: None,
             log_path: self.dir.path().join(format!("{name}.log")),
             force_command: false,
@@ -203,6 +201,12 @@ pub fn probe() -> &'static [u8] {
 pub fn preview1() -> &'static [u8] {
     static PREVIEW1: OnceLock<Vec<u8>> = OnceLock::new();
     PREVIEW1.get_or_init(|| build("preview1"))
+}
+
+/// A core module: a preview 1 command that tries to get out of its volume.
+pub fn hostile() -> &'static [u8] {
+    static HOSTILE: OnceLock<Vec<u8>> = OnceLock::new();
+    HOSTILE.get_or_init(|| build("hostile"))
 }
 
 fn build(guest: &str) -> Vec<u8> {

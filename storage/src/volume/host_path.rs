@@ -83,5 +83,20 @@ mod tests {
         assert!(check(&file, Kind::Socket).is_err());
         check(Path::new("/dev/null"), Kind::CharDevice).unwrap();
         check(&dir.join("none"), Kind::Any).unwrap();
+        let socket = dir.join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        check(&socket, Kind::Socket).unwrap();
+        assert!(check(&socket, Kind::File).is_err());
+        for (kind, problem) in
+            [(Kind::CharDevice, "is not a character device"), (Kind::BlockDevice, "is not a block device")]
+        {
+            assert!(check(&file, kind).unwrap_err().to_string().ends_with(problem));
+        }
+        for word in
+            ["", "DirectoryOrCreate", "Directory", "FileOrCreate", "File", "Socket", "CharDevice", "BlockDevice"]
+        {
+            assert!(Kind::parse(word).is_some(), "{word}");
+        }
+        assert_eq!(Kind::parse("Pipe"), None);
     }
 }

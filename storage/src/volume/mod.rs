@@ -1,6 +1,6 @@
 //! Directories for pods, from inputs that were already resolved.
 //!
-//! A source is a file: [`empty_dir`], [`host_path`], [`persistent`], [`config_map`], [`secret`], [`downward_api`] and
+//! A source is a file: [`empty_dir`] and [`memory`], [`host_path`], [`persistent`], [`config_map`], [`secret`], [`downward_api`] and
 //! [`projected`].
 //! Those that project data turn it into [`Files`], which [`atomic::write`] puts into the volume's directory in one
 //! step; the others make or check a directory. Nothing here knows the API: who calls has looked everything up.
@@ -13,6 +13,7 @@ pub mod downward_api;
 pub mod empty_dir;
 pub mod host_path;
 mod keyed;
+pub mod memory;
 pub mod persistent;
 pub mod projected;
 pub mod secret;
@@ -52,6 +53,8 @@ pub enum Error {
     TooLarge,
     #[error("hostPath type check failed: {} {problem}", path.display())]
     HostPath { path: PathBuf, problem: &'static str },
+    #[error("mounting a file system in memory at {}: {source}", path.display())]
+    Mount { path: PathBuf, source: std::io::Error },
     #[error("subPath \"{0}\" leads outside its volume")]
     Escapes(String),
     #[error("{}: {source}", path.display())]

@@ -196,6 +196,10 @@ fn merge(into: &mut Value, patch: &Value) {
             }
             (Some(Value::Array(old)), Value::Array(new)) if key == "conditions" => {
                 for condition in new {
+                    if condition["$patch"] == "delete" {
+                        old.retain(|old| old["type"] != condition["type"]);
+                        continue;
+                    }
                     match old.iter_mut().find(|old| old["type"] == condition["type"]) {
                         Some(old) => merge(old, condition),
                         None => old.push(condition.clone()),

@@ -147,3 +147,69 @@ async fn a_pod_whose_component_is_compiled_says_so() {
     node.api.wait(POD, |pod| condition(pod, "Ready")).await;
     node.stop().await;
 }
+
+/// The pod with other resources for its container.
+fn resized(node: &TestNode, requests: Value, limits: Value) {
+    let mut pod = node.api.get(POD).unwrap();
+    pod["spec"]["containers"][0]["resources"] = json!({ "requests": requests, "limits": limits });
+    node.api.put(POD, pod);
+}
+
+#[tokio::test]
+async fn limits_change_under_a_running_container() {
+    let node =
+        running(with(json!({ "resources": { "requests": { "memory": "1Mi" }, "limits": { "memory": "1Mi" } } }))).await;
+    resized(&node, json!({ "memory": "2Mi" }), json!({ "memory": "2Mi" }));
+    let limit = |pod: &Value| status(pod, "containerStatuses")["resources"]["limits"]["memory"].clone();
+    let pod = node.api.wait(POD, |pod| limit(pod) == "2Mi").await;
+    assert_eq!(status(&pod, "containerStatuses")["restartCount"], 0);
+    assert_eq!(node.engine.resized.lock().unwrap().last().unwrap().memory_bytes, Some(2 << 20));
+
+    resized(&node, json!({ "memory": "512" }), json!({ "memory": "512" }));
+    let of = |pod: &Value, type_: &str| {
+        let conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        conditions.into_iter().find(|condition| condition["type"] == type_).unwrap_or_default()
+    };
+    let pod = node.api.wait(POD, |pod| of(pod, "PodResizeInProgress")["reason"] == "Error").await;
+    assert_eq!(of(&pod, "PodResizeInProgress")["message"], "too little");
+    assert_eq!(limit(&pod), "2Mi", "it has what it had");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn what_the_node_does_not_have_is_not_given() {
+    let node = running(with(json!({ "resources": { "requests": { "cpu": "10m" } } }))).await;
+    resized(&node, json!({ "cpu": "100000" }), json!({}));
+    let pending = |pod: &Value| condition(pod, "PodResizePending");
+    let pod = node.api.wait(POD, pending).await;
+    assert_eq!(status(&pod, "containerStatuses")["allocatedResources"]["cpu"], "10m");
+    resized(&node, json!({ "cpu": "20m" }), json!({}));
+    let pod = node.api.wait(POD, |pod| status(pod, "containerStatuses")["resources"]["requests"]["cpu"] == "20m").await;
+    assert!(!pending(&node.api.wait(POD, |pod| !pending(pod)).await) && condition(&pod, "Ready"));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_container_that_cannot_live_through_a_resize_is_restarted() {
+    let policy = json!([{ "resourceName": "memory", "restartPolicy": "RestartContainer" }]);
+    let node = running(with(json!({ "resizePolicy": policy, "resources": { "limits": { "memory": "1Mi" } } }))).await;
+    resized(&node, json!({}), json!({ "memory": "2Mi" }));
+    node.api.wait(POD, |pod| status(pod, "containerStatuses")["restartCount"] == 1 && condition(pod, "Ready")).await;
+    assert_eq!(node.engine.last_started().limits.memory_bytes, Some(2 << 20));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_component_answers_for_itself() {
+    let node = TestNode::start();
+    *node.engine.answer.lock().unwrap() = Some(Err("not yet".to_owned()));
+    node.create(with(json!({ "startupProbe": { "exec": { "command": ["true"] } } })));
+    node.api.wait_event("Unhealthy", "Readiness probe failed: not yet").await;
+    assert!(!condition(&node.api.get(POD).unwrap(), "Ready"));
+    node.stop().await;
+    let node = TestNode::start();
+    *node.engine.answer.lock().unwrap() = Some(Ok(()));
+    node.create(simple());
+    node.api.wait(POD, |pod| condition(pod, "Ready")).await;
+    node.stop().await;
+}

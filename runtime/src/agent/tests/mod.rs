@@ -26,8 +26,8 @@ use tokio_util::sync::CancellationToken;
 use super::Node;
 use crate::config::NodeConfig;
 use crate::engine::{
-    Artifact, Command, ContainerId, ContainerSpec, Engine, EngineError, EngineEvent, ExecError, ExitReason, Io, Output,
-    Prepared, RunsAs, Stats,
+    Artifact, AskError, Command, ContainerId, ContainerSpec, Engine, EngineError, EngineEvent, ExecError, ExitReason,
+    Io, Limits, Output, Prepared, Question, RunsAs, Stats,
 };
 use crate::image::LocalImages;
 use crate::server::NodeService;
@@ -39,6 +39,9 @@ const POD: &str = "/api/v1/namespaces/ns/pods/p";
 struct FakeEngine {
     events: mpsc::Sender<EngineEvent>,
     started: Mutex<Vec<ContainerSpec>>,
+    resized: Mutex<Vec<Limits>>,
+    /// What components say about themselves, if they do.
+    answer: Mutex<Option<Result<(), String>>>,
     /// Whoever holds it keeps images from being compiled.
     compiler: Semaphore,
 }
@@ -48,7 +51,8 @@ impl Engine for FakeEngine {
     async fn prepare(&self, artifact: &Artifact, _: &str) -> Result<Prepared, EngineError> {
         assert!(artifact.path.is_file());
         let _compiler = self.compiler.acquire().await.unwrap();
-        Ok(Prepared { digest: artifact.digest.clone(), runs_as: RunsAs::Http })
+        let answers = self.answer.lock().unwrap().is_some();
+        Ok(Prepared { digest: artifact.digest.clone(), runs_as: RunsAs::Http, answers })
     }
 
     async fn start(&self, spec: ContainerSpec) -> Result<(), EngineError> {
@@ -61,6 +65,14 @@ impl Engine for FakeEngine {
 
     async fn stop(&self, id: &ContainerId, _: Duration) {
         self.exit(id, 143).await;
+    }
+
+    async fn resize(&self, _: &ContainerId, limits: Limits) -> Result<(), EngineError> {
+        self.resized.lock().unwrap().push(limits);
+        match limits.memory_bytes {
+            Some(0..1_024) => Err(EngineError::InvalidSpec("too little".to_owned())),
+            _ => Ok(()),
+        }
     }
 
     async fn keep_prepared(&self, _: &HashSet<String>) {}
@@ -83,6 +95,10 @@ impl Engine for FakeEngine {
             "true" => Ok(0),
             _ => Ok(7),
         }
+    }
+
+    async fn ask(&self, _: &ContainerId, _: Question) -> Result<(), AskError> {
+        self.answer.lock().unwrap().clone().unwrap().map_err(AskError::No)
     }
 
     async fn attach(&self, _: &ContainerId, io: Io) -> Result<(), ExecError> {
@@ -119,7 +135,13 @@ impl TestNode {
 
     fn on(api: FakeApi, root: Arc<TempDir>) -> TestNode {
         let (events, receiver) = mpsc::channel(64);
-        let engine = Arc::new(FakeEngine { events, started: Mutex::default(), compiler: Semaphore::new(1) });
+        let engine = Arc::new(FakeEngine {
+            events,
+            started: Mutex::default(),
+            resized: Mutex::default(),
+            answer: Mutex::default(),
+            compiler: Semaphore::new(1),
+        });
         let blobs = Arc::new(BlobStore::open(&root.path().join("images")).unwrap());
         let component = root.path().join("hello.wasm");
         std::fs::write(&component, b"\0asm").unwrap();

@@ -186,6 +186,9 @@ impl Container {
                     message: format!("{text}: ErrImagePull: {}", refusal.message),
                 };
             }
+            Life::Running(_) if self.resize_failed.take_if(|(_, retry_at)| now >= *retry_at).is_some() => {
+                out.push(Action::Resize { container: self.plan.name.clone(), attempt: self.attempt });
+            }
             Life::Exited { exit, restart_at: Some(at) } if now >= *at => {
                 tracing::debug!(pod, container = self.plan.name, attempt = self.attempt + 1, "restarting");
                 self.last = Some(exit.clone());
@@ -197,6 +200,7 @@ impl Container {
     }
 
     fn launch(&mut self, showing: Option<Refusal>, out: &mut Vec<Action>) {
+        self.answers = false;
         self.life = Life::Launching { showing, compiling: false, cancelled: false };
         out.push(Action::Launch { container: self.plan.name.clone(), attempt: self.attempt });
     }

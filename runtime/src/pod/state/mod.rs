@@ -19,6 +19,7 @@ mod tests;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1 as core;
 
 use super::backoff::{self, Backoff};
 use super::plan::{ContainerPlan, PodPlan, Role};
@@ -64,6 +65,12 @@ pub struct Container {
     pub last: Option<Exit>,
     /// `<repository>@<digest>` of the current or last attempt.
     pub image_id: String,
+    /// What the running attempt has; what it should have is in the plan.
+    pub resources: core::ResourceRequirements,
+    /// Why it does not have what it should, and when that is tried again.
+    pub resize_failed: Option<(String, Timestamp)>,
+    /// Its component answers for itself, where the manifest has no probe.
+    pub answers: bool,
     crashes: Backoff,
     refusals: Backoff,
 }
@@ -203,6 +210,11 @@ pub enum Event {
         attempt: u32,
         image_id: String,
     },
+    /// The image's component answers for itself.
+    Answers {
+        container: String,
+        attempt: u32,
+    },
     /// The image's component was not compiled before, and is now.
     Compiling {
         container: String,
@@ -237,6 +249,12 @@ pub enum Event {
         attempt: u32,
         probe: ProbeKind,
         healthy: bool,
+    },
+    /// A running attempt was given the resources of its plan, or why not.
+    Resized {
+        container: String,
+        attempt: u32,
+        result: Result<(), String>,
     },
     /// A postStart hook failed.
     HookFailed {
@@ -273,6 +291,8 @@ pub enum Action {
     Cancel { container: String, attempt: u32 },
     /// Stop a running attempt: `Exited` follows. A later one with a shorter grace replaces it.
     Stop { container: String, attempt: u32, grace: Duration },
+    /// Give a running attempt the resources of its plan: `Resized` follows.
+    Resize { container: String, attempt: u32 },
     /// Record an Event object about the pod or one of its containers.
     Emit { warning: bool, reason: &'static str, message: String, container: Option<String> },
     /// Nothing of the pod runs any more: give its address and volumes back.
@@ -387,6 +407,9 @@ impl PodState {
 impl Container {
     fn new(plan: ContainerPlan) -> Container {
         Container {
+            resources: plan.resources.clone(),
+            resize_failed: None,
+            answers: false,
             plan,
             attempt: 0,
             life: Life::Pending,
@@ -415,6 +438,14 @@ impl Container {
             Role::Ephemeral => false,
             Role::Sidecar | Role::Main => self.run().is_some_and(|run| run.ready),
         }
+    }
+
+    fn waits_to_start(&self) -> bool {
+        self.plan.has_startup_probe || self.answers
+    }
+
+    fn waits_for_readiness(&self) -> bool {
+        self.plan.has_readiness_probe || self.answers
     }
 
     /// The back-off that a restart waits for.
@@ -447,6 +478,7 @@ impl Container {
             }
             Life::Refused { retry_at, .. } => Some(*retry_at),
             Life::Exited { restart_at, .. } => *restart_at,
+            Life::Running(_) => self.resize_failed.as_ref().map(|(_, retry_at)| *retry_at),
             _ => None,
         }
     }

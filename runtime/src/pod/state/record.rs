@@ -14,6 +14,8 @@ use crate::pod::plan::{ContainerPlan, PodPlan};
 /// First and longest wait before a failed set-up (a missing ConfigMap volume) is tried again.
 const SETUP_RETRY_MIN: Duration = Duration::from_millis(500);
 const SETUP_RETRY_MAX: Duration = Duration::from_secs(60);
+/// Wait before limits that a container could not be given are tried again.
+const RESIZE_RETRY: Duration = Duration::from_secs(10);
 /// Wait before a container whose configuration is incomplete is tried again, when nothing it refers to changes.
 const CONFIG_RETRY: Duration = Duration::from_secs(10);
 
@@ -26,6 +28,11 @@ impl PodState {
             Event::Imaged { container, attempt, image_id } => {
                 if let Some(index) = self.current(&container, attempt) {
                     self.containers[index].image_id = image_id;
+                }
+            }
+            Event::Answers { container, attempt } => {
+                if let Some(index) = self.current(&container, attempt) {
+                    self.containers[index].answers = true;
                 }
             }
             Event::Compiling { container, attempt } => {
@@ -65,6 +72,11 @@ impl PodState {
                     self.probed(index, probe, healthy, out);
                 }
             }
+            Event::Resized { container, attempt, result } => {
+                if let Some(index) = self.current(&container, attempt) {
+                    self.resized(index, result, now, out);
+                }
+            }
             Event::HookFailed { container, attempt, message } => {
                 if let Some(index) = self.current(&container, attempt) {
                     out.push(emit(true, "FailedPostStartHook", message, &container));
@@ -92,10 +104,18 @@ impl PodState {
             let container = &mut self.containers[index];
             let Some(new) = plan.containers.iter().find(|new| new.name == container.plan.name) else { continue };
             let changed = new.image != container.plan.image;
+            let resized = new.resources != container.plan.resources;
+            let cannot_resize = new.restarts_for_resources_of(&container.plan);
             container.plan = new.clone();
-            if changed && matches!(container.life, Life::Running(_)) {
+            let (attempt, runs) = (container.attempt, matches!(container.life, Life::Running(_)));
+            if changed && runs {
                 let text = format!("Container {} definition changed, will be restarted", new.name);
                 self.stop(index, StopCause::Changed, plan.grace, text, out);
+            } else if resized && cannot_resize && runs {
+                let text = format!("Container {} resize requires restart", new.name);
+                self.stop(index, StopCause::Changed, plan.grace, text, out);
+            } else if resized && runs {
+                out.push(Action::Resize { container: new.name.clone(), attempt });
             } else if changed && let Life::Refused { retry_at, at, .. } = &mut container.life {
                 *retry_at = *at;
             }
@@ -164,10 +184,12 @@ impl PodState {
         if !matches!(container.life, Life::Launching { .. }) {
             return;
         }
-        let started = !container.plan.has_startup_probe;
-        let ready = started && !container.plan.has_readiness_probe;
+        let started = !container.waits_to_start();
+        let ready = started && !container.waits_for_readiness();
         container.life = Life::Running(Run { since: now, started, ready });
         container.refusals = backoff::Backoff::default();
+        container.resources = container.plan.resources.clone();
+        container.resize_failed = None;
         out.push(emit(false, "Created", "Container created".to_owned(), &container.plan.name));
         out.push(emit(false, "Started", "Container started".to_owned(), &container.plan.name));
     }
@@ -206,7 +228,7 @@ impl PodState {
     fn probed(&mut self, index: usize, probe: ProbeKind, healthy: bool, out: &mut Vec<Action>) {
         let container = &mut self.containers[index];
         let name = container.plan.name.clone();
-        let waits_for_readiness = container.plan.has_readiness_probe;
+        let waits_for_readiness = container.waits_for_readiness();
         let Life::Running(run) = &mut container.life else { return };
         match (probe, healthy) {
             (ProbeKind::Readiness, ready) => run.ready = ready && run.started,
@@ -221,6 +243,21 @@ impl PodState {
                 let then = if restarts { ", will be restarted" } else { "" };
                 let text = format!("Container {name} failed {kind} probe{then}");
                 self.stop(index, StopCause::Unhealthy, self.plan.grace, text, out);
+            }
+        }
+    }
+
+    fn resized(&mut self, index: usize, result: Result<(), String>, now: Timestamp, out: &mut Vec<Action>) {
+        let container = &mut self.containers[index];
+        match result {
+            Ok(()) => {
+                container.resources = container.plan.resources.clone();
+                container.resize_failed = None;
+                out.push(emit(false, "ResizeCompleted", "Container resize completed".to_owned(), &container.plan.name));
+            }
+            Err(why) => {
+                out.push(emit(true, "ResizeError", why.clone(), &container.plan.name));
+                container.resize_failed = Some((why, backoff::after(now, RESIZE_RETRY)));
             }
         }
     }

@@ -23,6 +23,9 @@ const OWN_CONDITIONS: [&str; 4] = ["PodReadyToStartContainers", "Initialized", "
 /// Termination messages of all containers of a pod together (the kubelet's limit).
 const MAX_POD_MESSAGE_BYTES: usize = 12 << 10;
 
+const RESIZE_PENDING: &str = "PodResizePending";
+const RESIZE_IN_PROGRESS: &str = "PodResizeInProgress";
+
 /// What a status needs to know beside the pod itself.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct HostFacts {
@@ -53,6 +56,7 @@ pub fn build(
     };
     let live = live.conditions.as_deref().unwrap_or_default();
     let mut conditions = own_conditions(state, spec, live, phase);
+    conditions.extend(resize_conditions(state));
     for condition in &mut conditions {
         condition.observed_generation = pod.metadata.generation;
         let before = live.iter().find(|before| before.type_ == condition.type_ && before.status == condition.status);
@@ -117,6 +121,11 @@ fn changed_conditions(before: Option<&Value>, after: &Value) -> Option<Value> {
         }
         changed.push(condition);
     }
+    for old in before.iter().filter(|old| [RESIZE_PENDING, RESIZE_IN_PROGRESS].iter().any(|own| old["type"] == *own)) {
+        if !after.as_array().unwrap_or(&empty).iter().any(|new| new["type"] == old["type"]) {
+            changed.push(json!({ "$patch": "delete", "type": old["type"] }));
+        }
+    }
     (!changed.is_empty()).then_some(Value::Array(changed))
 }
 
@@ -144,6 +153,9 @@ impl Statuses<'_> {
     fn one(&self, spec: &core::Container, container: &Container) -> core::ContainerStatus {
         let (state, last) = self.states(container);
         let requests = spec.resources.as_ref().and_then(|resources| resources.requests.clone());
+        // What it has, while it runs; what it is to have, otherwise.
+        let resources = spec.resources.clone();
+        let resources = resources.map(|wanted| container.run().map_or(wanted, |_| container.resources.clone()));
         core::ContainerStatus {
             name: spec.name.clone(),
             image: container.plan.image.clone(),
@@ -155,7 +167,7 @@ impl Statuses<'_> {
             state: Some(state),
             last_state: Some(last.map(|exit| self.terminated(container, exit)).unwrap_or_default()),
             allocated_resources: requests,
-            resources: spec.resources.clone(),
+            resources,
             volume_mounts: spec.volume_mounts.as_ref().map(|mounts| mounts.iter().map(mount_status).collect()),
             ..core::ContainerStatus::default()
         }
@@ -272,6 +284,21 @@ fn own_conditions(
     let ready = if containers.0 { gates(spec, live) } else { containers.clone() };
     let verdicts = [sandbox, initialized(state, phase), ready, containers];
     OWN_CONDITIONS.iter().zip(verdicts).map(|(type_, verdict)| condition(type_, verdict)).collect()
+}
+
+/// Those that are there only while a resize waits or is under way.
+fn resize_conditions(state: &PodState) -> Vec<core::PodCondition> {
+    let pending = state.plan().resize_pending.as_ref();
+    let pending = pending.map(|pending| condition(RESIZE_PENDING, (true, pending.reason, pending.message.clone())));
+    let lags = |container: &&Container| {
+        matches!(container.life, Life::Running(_)) && container.resources != container.plan.resources
+    };
+    let lagging = state.containers().iter().find(lags);
+    let in_progress = lagging.map(|container| match &container.resize_failed {
+        Some((why, _)) => condition(RESIZE_IN_PROGRESS, (true, "Error", why.clone())),
+        None => condition(RESIZE_IN_PROGRESS, TRUE),
+    });
+    pending.into_iter().chain(in_progress).collect()
 }
 
 fn condition(type_: &str, (status, reason, message): Verdict) -> core::PodCondition {

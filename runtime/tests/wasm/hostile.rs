@@ -1,0 +1,145 @@
+//! Guests that mean harm: to files outside of their volumes, and to whoever compiles and runs them.
+
+use std::path::Path;
+use std::time::Duration;
+
+use k8w_runtime::engine::{Engine, EngineError, Preopen};
+
+use crate::node::{Node, hostile, texts};
+
+const SECRET: &str = "the-secret";
+
+/// A volume beside which a secret lies, with links of every kind that lead to it.
+struct Trap {
+    node: Node,
+}
+
+impl Trap {
+    fn new() -> Trap {
+        let trap = Trap { node: Node::new() };
+        let (volume, outside) = (trap.path("volume"), trap.path("outside"));
+        std::fs::create_dir_all(volume.join("sub")).unwrap();
+        std::fs::create_dir(&outside).unwrap();
+        std::fs::write(volume.join("inside"), "inside").unwrap();
+        std::fs::write(outside.join("secret"), SECRET).unwrap();
+        std::fs::write(outside.join("kept"), "kept").unwrap();
+        let link = |to: &Path, name: &str| std::os::unix::fs::symlink(to, volume.join(name)).unwrap();
+        link(&outside.join("secret"), "absolute");
+        link(Path::new("../outside/secret"), "relative");
+        link(Path::new("../outside"), "directory");
+        link(Path::new("directory"), "chain");
+        link(Path::new(".."), "up");
+        link(Path::new("/proc/self/root"), "magic");
+        link(Path::new("/dev/null"), "device");
+        trap
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.node.dir.path().join(name)
+    }
+
+    async fn spec(&self, name: &str, attempt: &str, volume: &Path) -> k8w_runtime::engine::ContainerSpec {
+        let mut spec = self.node.pod(name, hostile()).await;
+        spec.argv.push(attempt.to_owned());
+        let host_dir = volume.to_owned();
+        spec.preopens = vec![Preopen { host_dir, guest_path: "/data".to_owned(), read_only: false, sub_path: None }];
+        spec
+    }
+
+    /// What lies beside the volume is as it was, and nothing of it was said.
+    fn check(&self, said: &str) {
+        assert!(!said.contains(SECRET) && !said.contains("root:x"), "{said}");
+        assert_eq!(std::fs::read_to_string(self.path("outside/secret")).unwrap(), SECRET);
+        let mut names: Vec<_> =
+            std::fs::read_dir(self.path("outside")).unwrap().map(|e| e.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["kept", "secret"]);
+        assert!(!self.path("moved").exists());
+    }
+}
+
+#[tokio::test]
+async fn names_and_links_do_not_lead_out_of_a_volume() {
+    let trap = Trap::new();
+    for attempt in ["paths", "links"] {
+        let mut spec = trap.spec(attempt, attempt, &trap.path("volume")).await;
+        spec.id.container = attempt.to_owned();
+        let (code, _, message, said) = trap.node.run(spec, &[]).await;
+        assert_eq!(code, 0, "{message}");
+        assert!(said.contains("read "), "{said}");
+        trap.check(&said);
+    }
+}
+
+#[tokio::test]
+async fn what_lies_in_proc_and_dev_stays_there() {
+    let trap = Trap::new();
+    let proc = trap.path("proc-volume");
+    std::fs::create_dir(&proc).unwrap();
+    for name in ["magic", "device"] {
+        std::fs::rename(trap.path("volume").join(name), proc.join(name)).unwrap();
+    }
+    // A mount of /proc itself: its magic links lead anywhere.
+    let mut spec = trap.spec("proc", "links", Path::new("/proc/self")).await;
+    spec.preopens[0].read_only = true;
+    let (code, _, message, said) = trap.node.run(spec, &[]).await;
+    assert_eq!(code, 0, "{message}");
+    trap.check(&said);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_that_turns_into_a_link_leads_nowhere() {
+    let trap = Trap::new();
+    let volume = trap.path("volume");
+    let swap = trap.spec("swap", "swap", &volume).await;
+    let race = trap.spec("race", "race", &volume).await;
+    let ids = [trap.node.start(swap).await, trap.node.start(race).await];
+    for _ in ids {
+        let ended = trap.node.event().await;
+        assert!(matches!(&ended, k8w_runtime::engine::EngineEvent::Exited { exit_code: 0, .. }), "{ended:?}");
+    }
+    let said = texts(&trap.path("race.log"));
+    assert!(said.contains("read "), "{said}");
+    trap.check(&said);
+}
+
+/// Modules that `wasm-tools smith` made of random bytes, each with a `_start` that does what chance wants.
+fn corpus() -> Vec<(String, Vec<u8>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/wasm/corpus");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut modules: Vec<_> =
+        files.map(|path| (path.file_stem().unwrap().display().to_string(), std::fs::read(path).unwrap())).collect();
+    modules.sort();
+    modules
+}
+
+#[tokio::test]
+async fn whatever_a_module_does_it_is_refused_or_ends() {
+    let node = Node::with(|config| config.compile.time = Duration::from_secs(20));
+    let mut ran = 0;
+    for (name, module) in corpus() {
+        match node.prepare(&module).await {
+            Ok(_) => {
+                let mut spec = node.pod(&name, &module).await;
+                spec.limits.memory_bytes = Some(64 << 20);
+                let id = spec.id.clone();
+                match node.engine.start(spec).await {
+                    Ok(()) => {
+                        node.event().await;
+                        node.engine.stop(&id, Duration::ZERO).await;
+                        node.exit(&id).await;
+                        ran += 1;
+                    }
+                    Err(EngineError::Internal(why)) => panic!("{name}: {why}"),
+                    Err(_) => {}
+                }
+            }
+            Err(EngineError::Internal(why)) => panic!("{name}: {why}"),
+            Err(_) => {}
+        }
+        // Bytes that are no module any more.
+        let cut = &module[..module.len() / 2];
+        assert!(!matches!(node.prepare(cut).await, Err(EngineError::Internal(_))), "{name}, cut short");
+    }
+    assert!(ran > 0, "none of them ran");
+}

@@ -1,0 +1,88 @@
+//! A file system in memory for an emptyDir (`medium: Memory`): mounted, so that its size is a bound and not a wish.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+use super::Error;
+
+/// Mounts one of at most `size_bytes` at `dir`, which is made; one that is there stays as it is.
+///
+/// # Errors
+/// When this process may not mount.
+pub fn create(dir: &Path, size_bytes: u64) -> Result<(), Error> {
+    fs::create_dir_all(dir).map_err(Error::io(dir))?;
+    if mounted_beneath(dir).map_err(Error::io(dir))?.contains(&dir.canonicalize().map_err(Error::io(dir))?) {
+        return Ok(());
+    }
+    let options = format!("size={size_bytes},mode=0777");
+    let flags = MsFlags::MS_NODEV | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
+    mount(Some("tmpfs"), dir, Some("tmpfs"), flags, Some(options.as_str()))
+        .map_err(|source| Error::Mount { path: dir.to_owned(), source: source.into() })
+}
+
+/// Ends all that are mounted beneath a directory, or at it; what they held is gone.
+///
+/// # Errors
+/// When the mounts cannot be listed or one of them cannot be ended.
+pub fn remove_beneath(dir: &Path) -> io::Result<()> {
+    let mut mounted = mounted_beneath(dir)?;
+    mounted.sort();
+    for path in mounted.iter().rev() {
+        umount2(path, MntFlags::MNT_DETACH)?;
+    }
+    Ok(())
+}
+
+fn mounted_beneath(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let dir = match dir.canonicalize() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        found => found?,
+    };
+    let mounts = fs::read_to_string("/proc/self/mounts")?;
+    let paths = mounts.lines().filter_map(|line| line.split(' ').nth(1)).map(|path| PathBuf::from(unescaped(path)));
+    Ok(paths.filter(|path| path.starts_with(&dir)).collect())
+}
+
+/// White space and backslashes stand as `\\ooo` there (fstab(5)).
+fn unescaped(path: &str) -> String {
+    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
+        .iter()
+        .fold(path.to_owned(), |path, (escaped, plain)| path.replace(escaped, plain))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes away what a failing test leaves mounted.
+    struct Root(tempfile::TempDir);
+
+    impl Drop for Root {
+        fn drop(&mut self) {
+            let _ = remove_beneath(self.0.path());
+        }
+    }
+
+    #[test]
+    fn its_size_is_a_bound_and_it_goes_with_what_it_held() {
+        let root = Root(tempfile::tempdir().unwrap());
+        let dir = root.0.path().join("with space/volume");
+        match create(&dir, 64 << 10) {
+            Err(Error::Mount { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
+                return println!("skipped: this user may not mount");
+            }
+            made => made.unwrap(),
+        }
+        fs::write(dir.join("a"), [1; 4 << 10]).unwrap();
+        create(&dir, 64 << 10).unwrap();
+        assert!(dir.join("a").exists(), "what is there stays");
+        let full = fs::write(dir.join("b"), vec![1; 128 << 10]).unwrap_err();
+        assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+        remove_beneath(root.0.path()).unwrap();
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
+        remove_beneath(&root.0.path().join("none")).unwrap();
+    }
+}

@@ -1,0 +1,147 @@
+//! A preview 1 command that tries to get out of its volume, which it sees at /data, and says what it got.
+//!
+//! The host has put a secret beside the volume and, for some attempts, links into it. Every attempt prints its name and
+//! what came of it; the host looks for the secret in that, and at what lies beside the volume.
+
+use std::fs;
+use std::io::Write;
+
+#[link(wasm_import_module = "wasi_snapshot_preview1")]
+unsafe extern "C" {
+    fn path_symlink(old: *const u8, old_len: usize, dir: u32, new: *const u8, new_len: usize) -> u32;
+    fn path_link(
+        old_dir: u32, flags: u32, old: *const u8, old_len: usize, new_dir: u32, new: *const u8, new_len: usize,
+    ) -> u32;
+    fn path_rename(
+        old_dir: u32, old: *const u8, old_len: usize, new_dir: u32, new: *const u8, new_len: usize,
+    ) -> u32;
+}
+
+/// The descriptor of the first preopen, which is the volume.
+const VOLUME: u32 = 3;
+const SWAPS: usize = 3_000;
+
+fn symlink(to: &str, name: &str) -> u32 {
+    // SAFETY: pointers and lengths are those of live strings.
+    unsafe { path_symlink(to.as_ptr(), to.len(), VOLUME, name.as_ptr(), name.len()) }
+}
+
+/// A hard link; `follow` is for a link as the old name.
+fn link(old: &str, new: &str, follow: bool) -> u32 {
+    // SAFETY: as above.
+    unsafe { path_link(VOLUME, u32::from(follow), old.as_ptr(), old.len(), VOLUME, new.as_ptr(), new.len()) }
+}
+
+fn rename(old: &str, new: &str) -> u32 {
+    // SAFETY: as above.
+    unsafe { path_rename(VOLUME, old.as_ptr(), old.len(), VOLUME, new.as_ptr(), new.len()) }
+}
+
+fn say(attempt: &str, came: impl std::fmt::Debug) {
+    println!("{attempt}: {came:?}");
+}
+
+/// Everything that can be done with a path.
+fn try_all(path: &str) {
+    say(&format!("read {path}"), fs::read_to_string(path));
+    say(&format!("list {path}"), fs::read_dir(path).map(|all| all.flatten().map(|e| e.file_name()).collect::<Vec<_>>()));
+    say(&format!("stat {path}"), fs::metadata(path).map(|found| found.len()));
+    say(&format!("write {path}"), fs::write(path, "overwritten"));
+    say(&format!("append {path}"), fs::OpenOptions::new().append(true).open(path).and_then(|mut f| f.write_all(b"more")));
+    say(&format!("truncate {path}"), fs::OpenOptions::new().write(true).open(path).and_then(|f| f.set_len(0)));
+    say(&format!("remove {path}"), fs::remove_file(path));
+    say(&format!("make {path}/new"), fs::create_dir(format!("{path}/new")));
+    say(&format!("create {path}/file"), fs::write(format!("{path}/file"), "created"));
+}
+
+fn main() {
+    match std::env::args().nth(1).as_deref() {
+        Some("paths") => paths(),
+        Some("links") => links(),
+        Some("swap") => swap(),
+        Some("race") => race(),
+        other => println!("unknown: {other:?}"),
+    }
+}
+
+/// Names that lead outside by themselves.
+fn paths() {
+    for path in [
+        "/data/../outside/secret", "/data/./../outside/secret", "/data/sub/../../outside/secret", "/data//..//outside/secret",
+        "/outside/secret", "../outside/secret", "/proc/self/environ", "/proc/self/root/etc/passwd", "/dev/zero", "/etc/passwd",
+        "/data/proc/self/environ", "/data/..", "/data/../..",
+    ] {
+        try_all(path);
+    }
+    for (old, new) in [("../outside/secret", "stolen"), ("inside", "../outside/moved"), ("inside", "../../moved")] {
+        say(&format!("rename {old} {new}"), rename(old, new));
+        say(&format!("link {old} {new}"), link(old, new, false));
+    }
+    try_all("/data/stolen");
+}
+
+/// Links of the host's, and links of its own.
+fn links() {
+    for name in ["absolute", "relative", "directory", "chain", "up", "magic", "device", "hard-to-directory"] {
+        try_all(&format!("/data/{name}"));
+        try_all(&format!("/data/{name}/secret"));
+        try_all(&format!("/data/{name}/outside/secret"));
+        try_all(&format!("/data/{name}/etc/passwd"));
+        say(&format!("readlink {name}"), fs::read_link(format!("/data/{name}")));
+        say(&format!("hard link {name}"), link(name, &format!("{name}-linked"), false));
+        say(&format!("hard link through {name}"), link(name, &format!("{name}-followed"), true));
+        say(&format!("rename {name}"), rename(&format!("{name}/secret"), "taken"));
+        try_all(&format!("/data/{name}-linked"));
+        try_all(&format!("/data/{name}-followed"));
+    }
+    for (number, to) in ["/etc/passwd", "../outside/secret", "../outside", "..", "/", "/proc/self/root", "sub/../../outside"]
+        .iter()
+        .enumerate()
+    {
+        let name = format!("own-{number}");
+        say(&format!("symlink {to}"), symlink(to, &name));
+        try_all(&format!("/data/{name}"));
+        try_all(&format!("/data/{name}/secret"));
+        try_all(&format!("/data/{name}/outside/secret"));
+    }
+    // A directory that is moved while a path through it is open.
+    say("nested", fs::create_dir_all("/data/a/b/c"));
+    symlink("../../../../outside", "a/b/c/far");
+    say("moved up", rename("a/b/c", "c"));
+    try_all("/data/c/far/secret");
+}
+
+/// Turns a name into a link that leads outside and back again, as fast as it can.
+fn swap() {
+    fs::create_dir_all("/data/real").ok();
+    fs::write("/data/real/secret", "inside").ok();
+    for _ in 0..SWAPS {
+        symlink("../outside", "link");
+        rename("turning", "real-again");
+        rename("link", "turning");
+        fs::remove_file("/data/turning").ok();
+        rename("real-again", "turning");
+        if fs::metadata("/data/turning").is_err() {
+            rename("real", "turning");
+            fs::create_dir_all("/data/real").ok();
+            fs::write("/data/real/secret", "inside").ok();
+        }
+    }
+    println!("swapped");
+}
+
+/// Reads and writes through the name that another turns.
+fn race() {
+    let (mut read, mut wrote) = (0, 0);
+    for _ in 0..SWAPS {
+        match fs::read_to_string("/data/turning/secret") {
+            Ok(text) if text != "inside" => println!("got {text}"),
+            Ok(_) => read += 1,
+            Err(_) => {}
+        }
+        wrote += usize::from(fs::write("/data/turning/new", "planted").is_ok());
+        fs::create_dir("/data/turning/dir").ok();
+        fs::remove_file("/data/turning/kept").ok();
+    }
+    println!("read {read} wrote {wrote}");
+}
