@@ -57,6 +57,40 @@ fn a_wasm_artifact_is_pulled_from_a_registry() {
 }
 
 #[test]
+fn an_image_can_be_a_volume() {
+    let registry = Registry::start();
+    let component = std::fs::read(repo("examples/cli/cli.wasm")).unwrap();
+    let pulled = registry.push("tools/cli", "v1", &[&component]);
+    let cluster = shared(BINARY);
+    let kubectl = cluster.namespace("image-volumes");
+    for name in ["hello", "cli"] {
+        cluster.load_image(&repo(&format!("examples/{name}/{name}.wasm")), &format!("localhost/volume-{name}:latest"));
+    }
+    kubectl.apply(&format!(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {{name: shows}}
+spec:
+  runtimeClassName: wasmtime
+  volumes:
+    - {{name: pulled, image: {{reference: \"{pulled}\", pullPolicy: Always}}}}
+    - {{name: loaded, image: {{reference: \"localhost/volume-cli:latest\"}}}}
+  containers:
+    - name: main
+      image: localhost/volume-hello:latest
+      volumeMounts: [{{name: pulled, mountPath: /pulled}}, {{name: loaded, mountPath: /tools}}]
+"
+    ));
+    kubectl.ok(&["wait", "--for=condition=Ready", "pod/shows", "--timeout=60s"]);
+    let said = kubectl.ok(&["exec", "shows", "--", "/tools/volume-cli.wasm", "you"]);
+    assert_eq!(said, "Hello, you!\n", "a component in a volume can be run");
+    let file = kubectl.ok(&["exec", "shows", "--", "ls", "/pulled"]);
+    let size = kubectl.ok(&["exec", "shows", "--", "stat", &format!("/pulled/{}", file.trim())]);
+    assert!(size.contains(&component.len().to_string()), "{file} {size}");
+}
+
+#[test]
 fn a_tag_that_the_registry_lacks_backs_off() {
     let registry = Registry::start();
     let cluster = shared(BINARY);

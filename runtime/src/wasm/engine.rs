@@ -36,6 +36,9 @@ use crate::host::keyvalue::Buckets;
 /// Port of an http component whose container names none.
 const DEFAULT_HTTP_PORT: u16 = 8080;
 
+/// Budgets of pods that have ended may be so many more than those of pods that run.
+const PODS_UNCLEARED: usize = 64;
+
 /// Runs components with wasmtime. One per node.
 pub struct WasmEngine(Arc<Inner>);
 
@@ -261,7 +264,10 @@ impl Inner {
 
     fn pod_budget(&self, pod_uid: &str, limit_bytes: u64) -> Arc<Budget> {
         let mut pods = lock(&self.pods);
-        pods.retain(|_, budget| budget.strong_count() > 0);
+        // Those that have ended are cleared away now and then, not by each that starts.
+        if pods.len() > PODS_UNCLEARED + 2 * lock(&self.running).len() {
+            pods.retain(|_, budget| budget.strong_count() > 0);
+        }
         if let Some(budget) = pods.get(pod_uid).and_then(Weak::upgrade) {
             return budget;
         }

@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use cap_std::fs::Dir as CapDir;
+use cap_std::fs::{Dir as CapDir, Metadata};
 use wasmtime_wasi::filesystem::Dir;
 
 use crate::engine::{EngineError, Preopen};
@@ -73,7 +73,7 @@ fn resolve(preopen: &Preopen) -> io::Result<Target> {
                 return Err(io::ErrorKind::NotFound.into());
             };
             let volume = filesystem::open_root(parent)?;
-            volume.metadata(name)?;
+            check_is_file(&volume.metadata(name)?)?;
             return Ok(Target::File { volume, path: name.into() });
         }
         return filesystem::open_root(&preopen.host_dir).map(Target::Directory);
@@ -93,10 +93,20 @@ fn resolve(preopen: &Preopen) -> io::Result<Target> {
         }
         Err(error) => return Err(error),
     };
-    if volume.metadata(&path)?.is_dir() {
+    let found = volume.metadata(&path)?;
+    if found.is_dir() {
         return volume.open_dir(&path).map(Target::Directory);
     }
+    check_is_file(&found)?;
     Ok(Target::File { volume, path })
+}
+
+/// WASI has no words for sockets, pipes and devices of a file system.
+fn check_is_file(found: &Metadata) -> io::Result<()> {
+    match found.is_file() {
+        true => Ok(()),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is neither a file nor a directory")),
+    }
 }
 
 /// `/etc/app/config.toml` as `/etc/app` and `config.toml`.
@@ -159,6 +169,21 @@ mod tests {
         let view = fixture.0.path().join("views/0");
         assert_eq!(fs::read_to_string(view.join("config")).unwrap(), "text");
         assert_eq!(fs::read_dir(view).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_device_or_socket_is_not_shown() {
+        let fixture = Fixture::new();
+        let _listener = std::os::unix::net::UnixListener::bind(fixture.volume().join("socket")).unwrap();
+        let error = fixture.open("/run/socket", "socket").err().unwrap().to_string();
+        assert_eq!(error, "mount /run/socket: it is neither a file nor a directory");
+        let preopen = Preopen {
+            host_dir: "/dev/null".into(),
+            guest_path: "/dev/null".to_owned(),
+            read_only: true,
+            sub_path: None,
+        };
+        assert!(open(&[preopen], &fixture.0.path().join("views")).is_err());
     }
 
     #[test]

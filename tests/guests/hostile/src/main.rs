@@ -82,7 +82,7 @@ fn paths() {
 
 /// Links of the host's, and links of its own.
 fn links() {
-    for name in ["absolute", "relative", "directory", "chain", "up", "magic", "device", "hard-to-directory"] {
+    for name in ["absolute", "relative", "directory", "chain", "up", "magic", "device", "root", "cwd", "exe", "fd"] {
         try_all(&format!("/data/{name}"));
         try_all(&format!("/data/{name}/secret"));
         try_all(&format!("/data/{name}/outside/secret"));
