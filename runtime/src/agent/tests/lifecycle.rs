@@ -52,7 +52,8 @@ async fn last_words_become_the_message() {
     std::fs::write(seen_at(&spec, "/tmp/why"), "so it goes").unwrap();
     node.engine.exit(&spec.id, 1).await;
     let last = |pod: &Value| status(pod, "containerStatuses")["lastState"]["terminated"]["message"].clone();
-    node.api.wait(POD, |pod| last(pod) == "so it goes").await;
+    let restarted = |pod: &Value| status(pod, "containerStatuses")["restartCount"] == 1 && condition(pod, "Ready");
+    node.api.wait(POD, |pod| last(pod) == "so it goes" && restarted(pod)).await;
     let spec = node.engine.last_started();
     assert_eq!(spec.id.attempt, 1, "it is started again, with a file of its own");
     assert_eq!(std::fs::read_to_string(seen_at(&spec, "/tmp/why")).unwrap(), "");
