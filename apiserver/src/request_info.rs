@@ -9,6 +9,7 @@
 
 use crate::query::{Query, decode};
 use http::Method;
+use k8w_kinds::selector::FieldSelector;
 
 /// What a request asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub struct RequestInfo {
     pub subresource: String,
     /// Empty for requests on collections, unless a field selector picks one `metadata.name`.
     pub name: String,
+    /// Which objects of a collection it is about, as far as the request says so in a way that can be read.
+    pub field_selector: FieldSelector,
     /// What follows the group and version (and the namespace), split at slashes.
     pub parts: Vec<String>,
 }
@@ -117,9 +120,13 @@ impl RequestInfo {
             "delete" => self.verb = "deletecollection",
             _ => {}
         }
-        if matches!(self.verb, "list" | "watch" | "deletecollection")
-            && self.name.is_empty()
-            && let Some(name) = query.get("fieldSelector").and_then(single_name)
+        if !matches!(self.verb, "list" | "watch" | "deletecollection") {
+            return;
+        }
+        let Some(selector) = query.get("fieldSelector") else { return };
+        self.field_selector = FieldSelector::parse(selector).unwrap_or_default();
+        if self.name.is_empty()
+            && let Some(name) = single_name(selector)
         {
             self.name = name.to_string();
         }

@@ -11,6 +11,8 @@
 
 pub mod apps;
 pub mod batch;
+pub mod bootstrap;
+pub mod certificates;
 mod claim;
 pub mod config;
 pub mod core;
@@ -83,6 +85,10 @@ pub fn controllers(config: &Config) -> Vec<Box<dyn Controller>> {
             &config.root_ca_pem,
             config.token_signer.clone(),
         )),
+        Box::new(core::service_account_token_cleaner::ServiceAccountTokenCleaner),
+        Box::new(bootstrap::token_cleaner::TokenCleaner),
+        Box::new(bootstrap::signer::BootstrapSigner),
+        Box::new(certificates::cleaner::CertificateCleaner),
         Box::new(rbac::cluster_role_aggregation::ClusterRoleAggregation),
         Box::new(core::resource_quota::ResourceQuotas::default()),
         Box::new(core::root_ca::RootCas::new(&config.root_ca_pem)),

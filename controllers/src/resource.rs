@@ -60,6 +60,8 @@ pub static CRON_JOBS: Resource = namespaced("batch", "v1", "cronjobs", "CronJob"
 pub static POD_DISRUPTION_BUDGETS: Resource = namespaced("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget");
 pub static STORAGE_CLASSES: Resource = cluster("storage.k8s.io", "v1", "storageclasses", "StorageClass");
 pub static CLUSTER_ROLES: Resource = cluster("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole");
+pub static CERTIFICATE_SIGNING_REQUESTS: Resource =
+    cluster("certificates.k8s.io", "v1", "certificatesigningrequests", "CertificateSigningRequest");
 pub static ENDPOINT_SLICES: Resource = namespaced("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice");
 pub static LEASES: Resource = namespaced("coordination.k8s.io", "v1", "leases", "Lease");
 pub static CSI_NODES: Resource = cluster("storage.k8s.io", "v1", "csinodes", "CSINode");

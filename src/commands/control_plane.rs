@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use ipnet::Ipv4Net;
+use k8w_apiserver::admission::{configuration, pod_security};
 use k8w_apiserver::authn::token_file::TokenFile;
 
 use crate::compose::ControlPlaneConfig;
@@ -48,11 +49,15 @@ pub struct ControlPlaneArgs {
     /// Admission plugins to leave out, by Kubernetes' names, such as ServiceAccount,DefaultStorageClass
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     disable_admission_plugins: Vec<String>,
+
+    /// What admission plugins are told: an AdmissionConfiguration, of which PodSecurity takes its part
+    #[arg(long, value_name = "FILE")]
+    admission_control_config_file: Option<PathBuf>,
 }
 
 impl ControlPlaneArgs {
     /// # Errors
-    /// Ranges of addresses that cannot be had together, and a token file that cannot be read.
+    /// Ranges of addresses that cannot be had together, and files that cannot be read.
     pub fn config(&self) -> Result<ControlPlaneConfig> {
         apart(&[("--cluster-cidr", self.cluster_cidr), ("--service-cidr", self.service_cidr)])?;
         if self.node_cidr_mask_size < self.cluster_cidr.prefix_len() {
@@ -70,7 +75,14 @@ impl ControlPlaneArgs {
             cluster_domain: self.cluster_domain.clone(),
             token_file,
             disabled_admission: self.disable_admission_plugins.clone(),
+            pod_security: self.pod_security()?,
         })
+    }
+
+    fn pod_security(&self) -> Result<pod_security::Settings> {
+        let Some(file) = &self.admission_control_config_file else { return Ok(pod_security::Settings::default()) };
+        let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+        configuration::read(&text).with_context(|| format!("cannot use {}", file.display()))
     }
 }
 

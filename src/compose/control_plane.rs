@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use ipnet::Ipv4Net;
 use k8w_apiserver::ApiServer;
+use k8w_apiserver::admission::pod_security;
 use k8w_apiserver::authn::token_file::TokenFile;
 use k8w_apiserver::pki::{Pki, ServerNames};
 use k8w_controllers::config::PodRange;
@@ -38,6 +39,8 @@ pub struct ControlPlaneConfig {
     pub token_file: Option<Arc<TokenFile>>,
     /// Names of admission plugins to leave out.
     pub disabled_admission: Vec<String>,
+    /// Which Pod Security Standard counts where namespaces do not say, and for whom none does.
+    pub pod_security: pod_security::Settings,
 }
 
 impl ControlPlaneConfig {
@@ -81,6 +84,7 @@ impl ControlPlaneConfig {
             service_cidr: self.service_cidr,
             node_port_range: *self.node_port_range.start()..self.node_port_range.end().saturating_add(1),
             cluster_domain: self.cluster_domain.clone(),
+            pod_security: self.pod_security.clone(),
             advertise: listener.local_addr()?,
             token_key: Some(pki.token_key().clone()),
             client_ca_pem: Some(pki.ca_pem().to_owned()),

@@ -7,6 +7,7 @@ mod certificate_approval;
 mod certificate_requester;
 mod certificate_signing;
 mod certificate_subject_restriction;
+pub mod configuration;
 mod default_ingress_class;
 mod default_storage_class;
 mod default_toleration_seconds;

@@ -9,6 +9,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::request::Parts;
 use jiff::Timestamp;
+use k8w_kinds::core::bootstrap_token::{
+    EXPIRATION, EXTRA_GROUPS, NAME_PREFIX, NAMESPACE, SECRET_TYPE, TOKEN_ID, TOKEN_SECRET, USAGE_AUTHENTICATION,
+};
 use k8w_kinds::object::{get, text};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -18,8 +21,6 @@ use crate::identity::{Peer, UserInfo};
 use crate::plugins::{Authenticator, AuthnError};
 use crate::watch_cache::WatchCache;
 
-const NAMESPACE: &str = "kube-system";
-const SECRET_TYPE: &str = "bootstrap.kubernetes.io/token";
 const ID_CHARS: usize = 6;
 const SECRET_CHARS: usize = 16;
 const GROUP: &str = "system:bootstrappers";
@@ -41,7 +42,7 @@ impl Authenticator for BootstrapTokens {
     /// A token that nobody knows is left to the next authenticator.
     async fn authenticate(&self, parts: &Parts, _: &Peer) -> Result<Option<Arc<UserInfo>>, AuthnError> {
         let Some((id, secret)) = bearer_token(&parts.headers).and_then(split) else { return Ok(None) };
-        let found = self.cache.get("", "secrets", NAMESPACE, &format!("bootstrap-token-{id}"));
+        let found = self.cache.get("", "secrets", NAMESPACE, &format!("{NAME_PREFIX}{id}"));
         let user = found.and_then(|record| user(&record.value(), id, secret, Timestamp::now()));
         Ok(user.map(|user| Arc::new(authenticated(user))))
     }
@@ -62,16 +63,15 @@ fn user(stored: &Value, id: &str, secret: &str, now: Timestamp) -> Option<UserIn
         String::from_utf8(bytes).ok()
     };
     let lives = text(stored, &["type"]) == SECRET_TYPE && get(stored, &["metadata", "deletionTimestamp"]).is_none();
-    let usable =
-        data("token-id").as_deref() == Some(id) && data("usage-bootstrap-authentication").as_deref() == Some("true");
+    let usable = data(TOKEN_ID).as_deref() == Some(id) && data(USAGE_AUTHENTICATION).as_deref() == Some("true");
     // Hashes, so that how long comparing takes tells nothing about how near a guess was.
-    let right = data("token-secret").is_some_and(|known| Sha256::digest(known) == Sha256::digest(secret));
-    let expires = data("expiration").filter(|time| !time.is_empty());
+    let right = data(TOKEN_SECRET).is_some_and(|known| Sha256::digest(known) == Sha256::digest(secret));
+    let expires = data(EXPIRATION).filter(|time| !time.is_empty());
     let fresh = expires.is_none_or(|time| time.parse::<Timestamp>().is_ok_and(|end| now < end));
     if !(lives && usable && right && fresh) {
         return None;
     }
-    let further = data("auth-extra-groups").unwrap_or_default();
+    let further = data(EXTRA_GROUPS).unwrap_or_default();
     let further: Vec<&str> = further.split(',').map(str::trim).filter(|group| !group.is_empty()).collect();
     if !further.iter().all(|group| is_group(group)) {
         return None;

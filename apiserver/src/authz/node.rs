@@ -1,12 +1,14 @@
 //! The Node authorizer: a node may do what the role `system:node` says, but with secrets, config maps, claims, volumes and
-//! tokens only what the pods that run on it need, and with leases, CSINodes and attachments only what is its own.
+//! tokens only what the pods that run on it need, and with nodes, pods, leases, slices of devices, CSINodes and attachments
+//! only what is its own.
 //!
 //! "Using Node Authorization" in the Kubernetes documentation.
 
 use std::sync::Arc;
 
 use k8w_kinds::KindDef;
-use k8w_kinds::object::{get, list, text};
+use k8w_kinds::core::pod::references::refers_to;
+use k8w_kinds::object::{get, text};
 use k8w_kinds::registry;
 use serde_json::Value;
 
@@ -26,6 +28,7 @@ pub struct Node {
     pods: Arc<KindCache>,
     volumes: Arc<KindCache>,
     attachments: Arc<KindCache>,
+    slices: Arc<KindCache>,
     kind: Option<&'static KindDef>,
     rules: Vec<Rule>,
 }
@@ -37,6 +40,7 @@ impl Node {
             pods: cache.kind("", "pods"),
             volumes: cache.kind("", "persistentvolumes"),
             attachments: cache.kind("storage.k8s.io", "volumeattachments"),
+            slices: cache.kind("resource.k8s.io", "resourceslices"),
             kind: registry::by_resource("", "v1", "pods"),
             rules,
         }
@@ -46,6 +50,32 @@ impl Node {
     fn objection(&self, node: &str, verb: &str, info: &RequestInfo) -> Result<(), String> {
         let resource = (info.group.as_str(), info.resource.as_str());
         match (resource, info.subresource.as_str()) {
+            (("", "nodes"), "") if matches!(verb, "get" | "list" | "watch") => match info.name.as_str() {
+                name if name == node => Ok(()),
+                "" => Err(format!("node '{node}' cannot read all nodes, only its own Node object")),
+                name => Err(format!("node '{node}' cannot read '{name}', only its own Node object")),
+            },
+            (("", "pods"), "") => match verb {
+                "list" | "watch" if info.field_selector.required_value("spec.nodeName") == Some(node) => Ok(()),
+                "list" | "watch" if info.name.is_empty() => {
+                    Err("can only list/watch pods with spec.nodeName field selector".to_owned())
+                }
+                "get" | "list" | "watch" => self.related(node, info, self.runs(node, info)),
+                _ => Ok(()),
+            },
+            (("resource.k8s.io", "resourceslices"), "") => match verb {
+                "create" => Ok(()),
+                "list" | "watch" | "deletecollection" => {
+                    let is_own = info.field_selector.required_value("spec.nodeName") == Some(node);
+                    let why = "can only list/watch/deletecollection resourceslices with spec.nodeName field selector";
+                    is_own.then_some(()).ok_or_else(|| why.to_owned())
+                }
+                _ => {
+                    let slice = self.slices.get("", &info.name).map(|record| record.value());
+                    self.related(node, info, slice.is_some_and(|slice| text(&slice, &["spec", "nodeName"]) == node))
+                }
+            },
+            (("resource.k8s.io", "resourceslices"), _) => Err("cannot authorize ResourceSlice subresources".to_owned()),
             (("", "secrets" | "configmaps"), "") if matches!(verb, "get" | "list" | "watch") => {
                 self.related(node, info, !info.namespace.is_empty() && self.is_needed(node, info))
             }
@@ -88,6 +118,12 @@ impl Node {
             return Ok(());
         }
         Err(format!("no relationship found between node '{node}' and this object"))
+    }
+
+    /// Whether the pod that is asked for runs on the node.
+    fn runs(&self, node: &str, info: &RequestInfo) -> bool {
+        let pod = self.pods.get(&info.namespace, &info.name);
+        pod.zip(self.kind).is_some_and(|(pod, kind)| pod.field(kind, "spec.nodeName") == Some(node))
     }
 
     /// Whether a pod on the node, in the request's namespace, refers to the object that is asked for.
@@ -160,60 +196,11 @@ fn own(node: &str, verb: &str, info: &RequestInfo, one: &str, what: &str) -> Res
     Ok(())
 }
 
-/// Whether a pod names an object of a kind.
-fn refers_to(pod: &Value, plural: &str, name: &str) -> bool {
-    let is = |value: &Value, path: &[&str]| text(value, path) == name;
-    let volumes = || list(pod, &["spec", "volumes"]).iter();
-    match plural {
-        "serviceaccounts" => is(pod, &["spec", "serviceAccountName"]),
-        "persistentvolumeclaims" => volumes().any(|volume| {
-            // The claim of an ephemeral volume is called after the pod and the volume.
-            let own = || format!("{}-{}", text(pod, &["metadata", "name"]), text(volume, &["name"]));
-            is(volume, &["persistentVolumeClaim", "claimName"])
-                || (get(volume, &["ephemeral"]).is_some() && own() == name)
-        }),
-        "resourceclaims" => {
-            let named = list(pod, &["spec", "resourceClaims"]).iter();
-            let made = list(pod, &["status", "resourceClaimStatuses"]).iter();
-            named.chain(made).any(|claim| is(claim, &["resourceClaimName"]))
-        }
-        _ => refers_to_data(pod, plural == "secrets", name),
-    }
-}
-
-/// Whether a pod names a Secret or a ConfigMap.
-fn refers_to_data(pod: &Value, secret: bool, name: &str) -> bool {
-    /// Sources of volumes that name a secret to mount them with.
-    const MOUNTED_WITH: &[&str] =
-        &["azureFile", "cephfs", "cinder", "flexVolume", "iscsi", "rbd", "scaleIO", "storageos"];
-    let is = |value: &Value, path: &[&str]| text(value, path) == name;
-    let (volume_path, source, from, key) = if secret {
-        (["secret", "secretName"], ["secret", "name"], ["secretRef", "name"], "secretKeyRef")
-    } else {
-        (["configMap", "name"], ["configMap", "name"], ["configMapRef", "name"], "configMapKeyRef")
-    };
-    let mounted_with = |volume: &Value| {
-        MOUNTED_WITH.iter().any(|kind| is(volume, &[kind, "secretRef", "name"]) || is(volume, &[kind, "secretName"]))
-            || is(volume, &["csi", "nodePublishSecretRef", "name"])
-    };
-    let in_volume = |volume: &Value| {
-        is(volume, &volume_path)
-            || list(volume, &["projected", "sources"]).iter().any(|projected| is(projected, &source))
-            || (secret && mounted_with(volume))
-    };
-    let in_container = |container: &Value| {
-        list(container, &["envFrom"]).iter().any(|env| is(env, &from))
-            || list(container, &["env"]).iter().any(|env| is(env, &["valueFrom", key, "name"]))
-    };
-    let containers = ["containers", "initContainers", "ephemeralContainers"];
-    list(pod, &["spec", "volumes"]).iter().any(in_volume)
-        || containers.iter().any(|containers| list(pod, &["spec", containers]).iter().any(in_container))
-        || (secret && list(pod, &["spec", "imagePullSecrets"]).iter().any(|pull| is(pull, &["name"])))
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+
+    use k8w_kinds::selector::FieldSelector;
 
     use super::*;
     use crate::admission::testing::World;
@@ -235,10 +222,13 @@ mod tests {
         };
         let attachment = json!({"apiVersion": "storage.k8s.io/v1", "kind": "VolumeAttachment", "metadata": {"name": "va"},
             "spec": {"nodeName": "n1"}});
-        World::new([pod, volume("pv", "claim"), volume("other", "none"), attachment]).await
+        let slice = json!({"apiVersion": "resource.k8s.io/v1", "kind": "ResourceSlice", "metadata": {"name": "sl"},
+            "spec": {"nodeName": "n1"}});
+        World::new([pod, volume("pv", "claim"), volume("other", "none"), attachment, slice]).await
     }
 
     fn decide(world: &World, node: &str, verb: &'static str, resource: &str, object: &str) -> Decision {
+        let (object, selector) = object.split_once('?').unwrap_or((object, ""));
         let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
         let (resource, group) = resource.split_once('.').unwrap_or((resource, ""));
         let (namespace, name) = object.split_once('/').unwrap_or(("", object));
@@ -250,6 +240,7 @@ mod tests {
             subresource: subresource.into(),
             namespace: namespace.into(),
             name: name.into(),
+            field_selector: FieldSelector::parse(selector).unwrap(),
             ..RequestInfo::default()
         };
         let user = UserInfo {
@@ -276,6 +267,25 @@ mod tests {
             ("n1", "create", "serviceaccounts/token", "a/robot", true),
             ("n2", "create", "serviceaccounts/token", "a/robot", false),
             ("n1", "get", "pods", "a/p", true),
+            ("n2", "get", "pods", "a/p", false),
+            ("n1", "watch", "pods", "a/p", true),
+            ("n2", "watch", "pods", "a/p", false),
+            ("n1", "list", "pods", "?spec.nodeName=n1", true),
+            ("n1", "list", "pods", "?spec.nodeName!=n1", false),
+            ("n1", "watch", "pods", "?spec.nodeName=n2", false),
+            ("n1", "list", "pods", "", false),
+            ("n1", "delete", "pods", "a/p", true),
+            ("n1", "patch", "pods/status", "a/p", true),
+            ("n1", "get", "nodes", "n1", true),
+            ("n1", "get", "nodes", "n2", false),
+            ("n1", "list", "nodes", "", false),
+            ("n1", "create", "nodes", "", true),
+            ("n1", "patch", "nodes/status", "n1", true),
+            ("n1", "get", "resourceslices.resource.k8s.io", "sl", true),
+            ("n2", "delete", "resourceslices.resource.k8s.io", "sl", false),
+            ("n1", "list", "resourceslices.resource.k8s.io", "?spec.nodeName=n1", true),
+            ("n1", "list", "resourceslices.resource.k8s.io", "", false),
+            ("n1", "create", "resourceslices.resource.k8s.io", "", true),
             ("n1", "get", "persistentvolumeclaims", "a/claim", true),
             ("n1", "get", "persistentvolumeclaims", "a/p-e", true),
             ("n1", "patch", "persistentvolumeclaims/status", "a/claim", true),
@@ -301,8 +311,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_refusal_says_why() {
-        let decision = decide(&world().await, "n2", "get", "secrets", "a/s");
-        let why = "no relationship found between node 'n2' and this object";
-        assert_eq!(decision, Decision::NoOpinion(why.to_owned()));
+        let world = world().await;
+        for (verb, resource, object, why) in [
+            ("get", "secrets", "a/s", "no relationship found between node 'n2' and this object"),
+            ("list", "pods", "a/", "can only list/watch pods with spec.nodeName field selector"),
+            ("list", "nodes", "", "node 'n2' cannot read all nodes, only its own Node object"),
+            ("get", "nodes", "n1", "node 'n2' cannot read 'n1', only its own Node object"),
+        ] {
+            let decision = decide(&world, "n2", verb, resource, object);
+            assert_eq!(decision, Decision::NoOpinion(why.to_owned()));
+        }
     }
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use k8w_kinds::object::{get, list, map, text};
-use k8w_kinds::{FieldError, FieldPath};
+use k8w_kinds::selector::{FieldSelector, FieldTerm};
+use k8w_kinds::{Field, FieldError, FieldPath};
 use serde_json::{Value, json};
 
 use super::rbac::rule::Rule;
@@ -76,6 +77,11 @@ pub fn serve_self_rules(server: Arc<ApiServer>, mut call: Call) -> BoxFuture<'st
         let (urls, resources): (Vec<Rule>, Vec<Rule>) =
             rules.into_iter().partition(|rule| !rule.non_resource_urls.is_empty());
         review["status"] = json!({"incomplete": false, "resourceRules": resources, "nonResourceRules": urls});
+        // What a node may do depends on its pods.
+        if super::node_name(&call.user).is_some() {
+            review["status"]["incomplete"] = true.into();
+            review["status"]["evaluationError"] = "node authorizer does not support user rule resolution".into();
+        }
         SELF_RULES.created(&call, &review)
     }
     .boxed()
@@ -83,6 +89,7 @@ pub fn serve_self_rules(server: Arc<ApiServer>, mut call: Call) -> BoxFuture<'st
 
 async fn answer(server: &ApiServer, call: &Call, kind: &Kind, mut review: Value, user: &UserInfo) -> Answer {
     let (verb, info) = question(kind, &review)?;
+    check_selectors(kind, &review)?;
     server.cache.catch_up().await?;
     let attributes = Attributes { user, verb, info: &info };
     review["status"] = match super::decide(&server.plugins.authorizers, &attributes) {
@@ -115,6 +122,7 @@ fn question<'r>(kind: &Kind, review: &'r Value) -> Result<(&'r str, RequestInfo)
                 subresource: field("subresource"),
                 namespace: field("namespace"),
                 name: field("name"),
+                field_selector: field_selector(attributes),
                 ..RequestInfo::default()
             }
         }
@@ -129,6 +137,67 @@ fn question<'r>(kind: &Kind, review: &'r Value) -> Result<(&'r str, RequestInfo)
         }
     };
     Ok((text(resource.or(path).unwrap_or(&Value::Null), &["verb"]), info))
+}
+
+/// What a review says about fields, as far as authorizers are told of it: comparisons with one value
+/// (`k8s.io/kubernetes/pkg/registry/authorization/util`).
+fn field_selector(attributes: &Value) -> FieldSelector {
+    let raw = text(attributes, &["fieldSelector", "rawSelector"]);
+    if !raw.is_empty() {
+        return FieldSelector::parse(raw).unwrap_or_default();
+    }
+    let term = |requirement: &Value| {
+        let [value] = list(requirement, &["values"]) else { return None };
+        let equal = match text(requirement, &["operator"]) {
+            "In" => true,
+            "NotIn" => false,
+            _ => return None,
+        };
+        Some(FieldTerm { field: text(requirement, &["key"]).to_owned(), value: value.as_str()?.to_owned(), equal })
+    };
+    FieldSelector::of(list(attributes, &["fieldSelector", "requirements"]).iter().filter_map(term).collect())
+}
+
+/// Refuses selectors that say nothing, or more than one thing.
+fn check_selectors(kind: &Kind, review: &Value) -> Result<(), Status> {
+    let root = Field::root(review);
+    let spec = root.get("spec");
+    let attributes = spec.get("resourceAttributes");
+    let mut errors = Vec::new();
+    for name in ["fieldSelector", "labelSelector"] {
+        let selector = attributes.get(name);
+        if !selector.is_set() {
+            continue;
+        }
+        let (raw, requirements) = (selector.get("rawSelector"), selector.get("requirements"));
+        match (raw.is_empty(), requirements.items().next().is_none()) {
+            (false, false) => errors.push(raw.invalid("may not specified at the same time as requirements")),
+            (true, true) => {
+                let why = format!("when {} is specified, requirements or rawSelector is required", selector.path);
+                errors.push(requirements.required(&why));
+            }
+            _ => requirements.items().for_each(|requirement| check_requirement(&requirement, &mut errors)),
+        }
+    }
+    if errors.is_empty() { Ok(()) } else { Err(Status::invalid(kind.group, kind.kind, "", &errors)) }
+}
+
+fn check_requirement(requirement: &Field, errors: &mut Vec<FieldError>) {
+    let (key, operator, values) = (requirement.get("key"), requirement.get("operator"), requirement.get("values"));
+    if key.is_empty() {
+        errors.push(key.required("must be specified"));
+    }
+    let none = values.items().next().is_none();
+    match operator.text() {
+        "In" | "NotIn" if none => {
+            errors.push(values.required("must be specified when `operator` is 'In' or 'NotIn'"));
+        }
+        "Exists" | "DoesNotExist" if !none => {
+            errors.push(values.forbidden("may not be specified when `operator` is 'Exists' or 'DoesNotExist'"));
+        }
+        "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+        _ => errors.push(operator.invalid("not a valid selector operator")),
+    }
 }
 
 /// The user that a review asks about.

@@ -41,6 +41,51 @@ async fn one_may_ask_for_oneself() {
     );
 }
 
+/// `AuthorizeWithSelectors` and `AuthorizeNodeWithSelectors`.
+#[tokio::test]
+async fn a_question_may_be_about_fields() {
+    let cluster = cluster().await;
+    let ask = async |selector: Value| {
+        let attributes = json!({"verb": "list", "resource": "pods", "fieldSelector": selector});
+        let groups = ["system:nodes", "system:authenticated"];
+        let spec = json!({"user": "system:node:n1", "groups": groups, "resourceAttributes": attributes});
+        cluster.post(As::Admin, &format!("{GROUP}/subjectaccessreviews"), &json!({"spec": spec})).await
+    };
+    let requirement = |operator: &str, values: &[&str]| json!({"requirements": [{"key": "spec.nodeName", "operator": operator, "values": values}]});
+    for (selector, allowed) in [
+        (json!({"rawSelector": "spec.nodeName=n1"}), true),
+        (json!({"rawSelector": "spec.nodeName=n2"}), false),
+        (requirement("In", &["n1"]), true),
+        (requirement("In", &["n1", "n2"]), false),
+        (requirement("NotIn", &["n1"]), false),
+    ] {
+        let status = ask(selector.clone()).await.ok()["status"].clone();
+        assert_eq!(status["allowed"], allowed, "{selector}: {status}");
+    }
+    for (selector, why) in [
+        (json!({}), "when spec.resourceAttributes.fieldSelector is specified, requirements or rawSelector is required"),
+        (
+            json!({"rawSelector": "a=b", "requirements": [{"key": "a", "operator": "Exists"}]}),
+            "rawSelector: Invalid value: \"a=b\": may not specified at the same time as requirements",
+        ),
+        (requirement("In", &[]), "values: Required value: must be specified when `operator` is 'In' or 'NotIn'"),
+        (requirement("Near", &["n1"]), "operator: Invalid value: \"Near\": not a valid selector operator"),
+    ] {
+        let (code, _, message) = ask(selector.clone()).await.error();
+        assert!(code == 422 && message.contains(why), "{selector}: {message}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_node_may_do_is_not_told_completely() {
+    let cluster = cluster().await;
+    let node = As::User("system:node:n1", &["system:nodes", "system:authenticated"]);
+    let body = json!({"spec": {"namespace": "default"}});
+    let status = cluster.post(node, &format!("{GROUP}/selfsubjectrulesreviews"), &body).await.ok()["status"].clone();
+    assert_eq!(status["incomplete"], true);
+    assert_eq!(status["evaluationError"], "node authorizer does not support user rule resolution");
+}
+
 #[tokio::test]
 async fn an_administrator_asks_for_others() {
     let cluster = cluster().await;

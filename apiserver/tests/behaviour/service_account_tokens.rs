@@ -161,7 +161,10 @@ async fn a_node_gets_tokens_of_its_own_pods_alone() {
     let cluster = cluster().await;
     let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}});
     cluster.make(node).await;
-    let spec = json!({"nodeName": "n1", "serviceAccountName": "robot", "containers": [{"name": "a", "image": "x"}]});
+    let sources =
+        json!([{"serviceAccountToken": {"path": "t"}}, {"serviceAccountToken": {"path": "v", "audience": "vault"}}]);
+    let spec = json!({"nodeName": "n1", "serviceAccountName": "robot", "containers": [{"name": "a", "image": "x"}],
+        "volumes": [{"name": "t", "projected": {"sources": sources}}]});
     cluster.make(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": spec})).await;
     let ask = async |user: &str, spec: Value| {
         let node = As::User(user, &["system:nodes", "system:authenticated"]);
@@ -176,5 +179,37 @@ async fn a_node_gets_tokens_of_its_own_pods_alone() {
         ask("system:node:n1", json!({})).await.error().2,
         "serviceaccounts \"robot\" is forbidden: node requested token not bound to a pod"
     );
-    assert_eq!(ask("system:node:n2", bound).await.error().0, 403);
+    assert_eq!(ask("system:node:n2", bound.clone()).await.error().0, 403);
+    let for_audiences = async |audiences: Value| {
+        let mut spec = bound.clone();
+        spec["audiences"] = audiences;
+        ask("system:node:n1", spec).await
+    };
+    assert_eq!(for_audiences(json!(["vault"])).await.code, 201);
+    assert_eq!(
+        for_audiences(json!(["bank"])).await.error().2,
+        "serviceaccounts \"robot\" is forbidden: audience \"bank\" not found in pod spec volume, system:node:n1 is not \
+         authorized to request tokens for this audience"
+    );
+    assert_eq!(
+        for_audiences(json!(["vault", "bank"])).await.error().2,
+        "serviceaccounts \"robot\" is forbidden: node may only request 0 or 1 audiences"
+    );
+    let verb = "request-serviceaccounts-token-audience";
+    cluster.grant("system:node:n1", json!([{"verbs": [verb], "apiGroups": [""], "resources": ["bank"]}])).await;
+    assert_eq!(for_audiences(json!(["bank"])).await.code, 201);
+}
+
+/// What `--service-account-extend-token-expiration` does for programs that read their token once.
+#[tokio::test]
+async fn a_pods_own_token_is_good_for_longer_than_it_says() {
+    let cluster = cluster().await;
+    make_pod(&cluster, "robot").await;
+    let spec = json!({"expirationSeconds": 3607, "boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": "p"}});
+    let answer = request(&cluster, spec).await.ok();
+    assert_eq!(answer["spec"]["expirationSeconds"], 3607);
+    let claims = answer["status"]["token"].as_str().unwrap().split('.').nth(1).unwrap();
+    let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap();
+    let (issued, warn) = (claims["iat"].as_i64().unwrap(), claims["kubernetes.io"]["warnafter"].as_i64().unwrap());
+    assert_eq!((warn - issued, claims["exp"].as_i64().unwrap() - issued), (3607, 365 * 24 * 3600));
 }

@@ -11,6 +11,7 @@ pub mod resource_quota;
 pub mod root_ca;
 pub mod service_account;
 pub mod service_account_token;
+pub mod service_account_token_cleaner;
 pub mod service_load_balancer;
 pub mod taint_eviction;
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController,
@@ -21,7 +22,7 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use k8s_openapi::api::storage::v1::{CSINode, StorageClass};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use k8w_kinds::core::service_account_token;
+use k8w_kinds::core::{bootstrap_token, service_account_token};
 use serde::{Deserialize, Deserializer};
 
 pub use graph::Graph;
@@ -29,6 +30,7 @@ pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference as Owner;
 pub use part::Part;
 pub use store::{Effect, Meta, Store, controller_of, revision};
 
+use crate::bootstrap::signer;
 use crate::core::root_ca;
 use crate::resource::{self, Key, Resource};
 
@@ -209,9 +211,13 @@ world! {
     services: Service = SERVICES;
     service_accounts: ServiceAccount = SERVICE_ACCOUNTS;
     /// Only these; the rest of the ConfigMaps is in `others`, without contents.
-    config_maps: ConfigMap = CONFIG_MAPS of [Part::Named(root_ca::NAME)];
+    config_maps: ConfigMap = CONFIG_MAPS of [
+        Part::Named(root_ca::NAME), Part::Named(signer::NAME), Part::Named(service_account_token::TRACKING)
+    ];
     /// Only these; the rest of the Secrets is in `others`, without contents.
-    secrets: Secret = SECRETS of [Part::SecretType(service_account_token::SECRET_TYPE)];
+    secrets: Secret = SECRETS of [
+        Part::SecretType(service_account_token::SECRET_TYPE), Part::SecretType(bootstrap_token::SECRET_TYPE)
+    ];
     endpoints: Endpoints = ENDPOINTS;
     resource_quotas: ResourceQuota = RESOURCE_QUOTAS;
     replication_controllers: ReplicationController = REPLICATION_CONTROLLERS;
@@ -227,6 +233,7 @@ world! {
     cron_jobs: CronJob = CRON_JOBS;
     pod_disruption_budgets: PodDisruptionBudget = POD_DISRUPTION_BUDGETS;
     cluster_roles: ClusterRole = CLUSTER_ROLES;
+    certificate_signing_requests: CertificateSigningRequest = CERTIFICATE_SIGNING_REQUESTS;
     endpoint_slices: EndpointSlice = ENDPOINT_SLICES;
     leases: Lease = LEASES;
     runtime_classes: RuntimeClass = RUNTIME_CLASSES;

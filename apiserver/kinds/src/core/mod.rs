@@ -1,6 +1,7 @@
 //! The kinds of the core group.
 
 pub mod binding;
+pub mod bootstrap_token;
 pub mod component_status;
 pub mod config_map;
 mod data;

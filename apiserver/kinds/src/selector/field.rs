@@ -51,6 +51,11 @@ impl FieldSelector {
         FieldSelector { terms: vec![FieldTerm { field: field.to_owned(), value: value.to_owned(), equal: true }] }
     }
 
+    /// The selector of these comparisons.
+    pub fn of(terms: Vec<FieldTerm>) -> FieldSelector {
+        FieldSelector { terms }
+    }
+
     /// Refuses fields that the kind cannot be selected by.
     ///
     /// # Errors

@@ -37,6 +37,9 @@ pub struct Private {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<ObjectRef>,
     pub serviceaccount: ObjectRef,
+    /// From when on the token should have been renewed, of one that is good for longer than its bearer was told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warnafter: Option<i64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -127,6 +130,7 @@ pub mod tests {
                 pod: Some(ObjectRef { name: "p".into(), uid: "u2".into() }),
                 secret: None,
                 serviceaccount: ObjectRef { name: "robot".into(), uid: "u1".into() },
+                warnafter: None,
             },
             nbf: 1000,
             sub: "system:serviceaccount:a:robot".into(),

@@ -12,10 +12,12 @@ use k8w_kinds::object::{get, int, list, text};
 use k8w_kinds::{FieldError, FieldPath};
 use serde_json::{Value, json};
 
+use super::audiences;
 use super::{Claims, Identity, ObjectRef, Private, Tokens};
 use crate::ApiServer;
 use crate::authz::node_name;
 use crate::call::Call;
+use crate::request_info::RequestInfo;
 use crate::respond;
 use crate::review::Kind;
 use crate::routes::Answer;
@@ -27,6 +29,12 @@ const TOKEN_REQUEST: Kind = Kind::authentication("TokenRequest", "io.k8s.api.aut
 const DEFAULT_LIFETIME_SECONDS: i64 = 3600;
 const MIN_LIFETIME_SECONDS: i64 = 600;
 const MAX_LIFETIME_SECONDS: i64 = 1 << 32;
+/// Who asks for this lifetime may be a program that never reads its token again: it gets one that is good for a year, and
+/// says from when on it should have been renewed (kube-apiserver's `--service-account-extend-token-expiration`).
+const EXTENDED_FROM_SECONDS: i64 = 3607;
+const EXTENDED_TO_SECONDS: i64 = 365 * 24 * 3600;
+/// Lets a node ask for tokens for an audience that the pod does not name.
+const AUDIENCE_VERB: &str = "request-serviceaccounts-token-audience";
 
 /// Below the issuer, as its discovery document says.
 const KEY_SET_PATH: &str = "/openid/v1/jwks";
@@ -38,9 +46,11 @@ pub fn serve(server: Arc<ApiServer>, mut call: Call) -> BoxFuture<'static, Answe
         let tokens = server.plugins.tokens.as_ref().ok_or_else(Status::no_such_resource)?;
         let lifetime = lifetime_seconds(&request)?;
         server.cache.catch_up().await?;
-        let private = bind(&server, &call.info.namespace, &call.info.name, &request)?;
+        let mut private = bind(&server, &call.info.namespace, &call.info.name, &request)?;
         if let Some(node) = node_name(&call.user) {
-            restrict_to_node(node, &private, &call.info.name)?;
+            let checked =
+                restrict_to_node(node, &private).and_then(|()| restrict_audience(&server, &call, &private, &request));
+            checked.map_err(|why| Status::forbidden("", "serviceaccounts", &call.info.name, why))?;
         }
         let now = Timestamp::now();
         let mut audiences: Vec<String> =
@@ -48,7 +58,12 @@ pub fn serve(server: Arc<ApiServer>, mut call: Call) -> BoxFuture<'static, Answe
         if audiences.is_empty() {
             audiences.push(tokens.issuer.clone());
         }
-        let token = tokens.issue(private, audiences.clone(), lifetime, now)?;
+        let mut good_for = lifetime;
+        if lifetime == EXTENDED_FROM_SECONDS && private.pod.is_some() && audiences == [tokens.issuer.as_str()] {
+            private.warnafter = Some(now.as_second() + lifetime);
+            good_for = EXTENDED_TO_SECONDS;
+        }
+        let token = tokens.issue(private, audiences.clone(), good_for, now)?;
         let expires = now.checked_add(SignedDuration::from_secs(lifetime)).unwrap_or(Timestamp::MAX);
         request["metadata"] = json!({"name": call.info.name, "namespace": call.info.namespace,
             "creationTimestamp": seconds(now)});
@@ -109,6 +124,7 @@ fn bind(server: &ApiServer, namespace: &str, name: &str, request: &Value) -> Res
         pod: None,
         secret: None,
         serviceaccount: reference(&account),
+        warnafter: None,
     };
     let Some(bound) = get(request, &["spec", "boundObjectRef"]) else { return Ok(private) };
     let (kind, bound_name, uid) = (text(bound, &["kind"]), text(bound, &["name"]), text(bound, &["uid"]));
@@ -146,13 +162,41 @@ fn bind(server: &ApiServer, namespace: &str, name: &str, request: &Value) -> Res
 }
 
 /// A node asks for tokens of the pods that run on it (NodeRestriction).
-fn restrict_to_node(node: &str, private: &Private, account: &str) -> Result<(), Status> {
+fn restrict_to_node(node: &str, private: &Private) -> Result<(), String> {
     let why = match (&private.pod, &private.node) {
         (None, _) => "node requested token not bound to a pod",
         (Some(_), Some(own)) if own.name == node => return Ok(()),
         (Some(_), _) => "node requested token bound to a pod scheduled on a different node",
     };
-    Err(Status::forbidden("", "serviceaccounts", account, why))
+    Err(why.to_owned())
+}
+
+/// A node asks for tokens for the audiences that the pod names, and for those that a role allows it
+/// (`ServiceAccountNodeAudienceRestriction`).
+fn restrict_audience(server: &ApiServer, call: &Call, private: &Private, request: &Value) -> Result<(), String> {
+    let audience = match list(request, &["spec", "audiences"]) {
+        [] => "",
+        [audience] => audience.as_str().unwrap_or_default(),
+        _ => return Err("node may only request 0 or 1 audiences".to_owned()),
+    };
+    let name = private.pod.as_ref().map(|pod| pod.name.as_str()).unwrap_or_default();
+    let pod = server.cache.get("", "pods", &private.namespace, name).map(|record| record.value());
+    if pod.is_some_and(|pod| audiences::named_by(&pod, &server.cache).any(|named| named == audience)) {
+        return Ok(());
+    }
+    let asked = RequestInfo {
+        is_resource_request: true,
+        version: "v1".to_owned(),
+        resource: audience.to_owned(),
+        namespace: private.namespace.clone(),
+        name: call.info.name.clone(),
+        ..RequestInfo::default()
+    };
+    let user = &call.user;
+    server.authorize(user, AUDIENCE_VERB, &asked).map_err(|_| {
+        let name = &user.name;
+        format!("audience {audience:?} not found in pod spec volume, {name} is not authorized to request tokens for this audience")
+    })
 }
 
 /// `GET /openid/v1/jwks`.

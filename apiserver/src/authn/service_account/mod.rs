@@ -3,6 +3,7 @@
 //! A token's signature is verified once; after that the token costs a hash and a few look-ups, which see at once when its
 //! service account, pod, secret or node is gone.
 
+mod audiences;
 mod claims;
 pub mod issue;
 mod kept;

@@ -8,6 +8,7 @@ pub mod defaults;
 mod ephemeral_containers;
 mod probe;
 pub mod qos;
+pub mod references;
 mod resize;
 pub mod resources;
 mod scheduling;

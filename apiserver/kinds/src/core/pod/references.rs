@@ -1,0 +1,57 @@
+//! Which other objects a pod names.
+
+use serde_json::Value;
+
+use crate::object::{get, list, text};
+
+/// Whether a pod names the object `name` of its namespace, of the kind `plural`: a Secret, a ConfigMap, a ServiceAccount, a
+/// PersistentVolumeClaim or a ResourceClaim.
+pub fn refers_to(pod: &Value, plural: &str, name: &str) -> bool {
+    let is = |value: &Value, path: &[&str]| text(value, path) == name;
+    let volumes = || list(pod, &["spec", "volumes"]).iter();
+    match plural {
+        "serviceaccounts" => is(pod, &["spec", "serviceAccountName"]),
+        "persistentvolumeclaims" => volumes().any(|volume| {
+            // The claim of an ephemeral volume is called after the pod and the volume.
+            let own = || format!("{}-{}", text(pod, &["metadata", "name"]), text(volume, &["name"]));
+            is(volume, &["persistentVolumeClaim", "claimName"])
+                || (get(volume, &["ephemeral"]).is_some() && own() == name)
+        }),
+        "resourceclaims" => {
+            let named = list(pod, &["spec", "resourceClaims"]).iter();
+            let made = list(pod, &["status", "resourceClaimStatuses"]).iter();
+            named.chain(made).any(|claim| is(claim, &["resourceClaimName"]))
+        }
+        _ => refers_to_data(pod, plural == "secrets", name),
+    }
+}
+
+/// Whether a pod names a Secret or a ConfigMap.
+fn refers_to_data(pod: &Value, secret: bool, name: &str) -> bool {
+    /// Sources of volumes that name a secret to mount them with.
+    const MOUNTED_WITH: &[&str] =
+        &["azureFile", "cephfs", "cinder", "flexVolume", "iscsi", "rbd", "scaleIO", "storageos"];
+    let is = |value: &Value, path: &[&str]| text(value, path) == name;
+    let (volume_path, source, from, key) = if secret {
+        (["secret", "secretName"], ["secret", "name"], ["secretRef", "name"], "secretKeyRef")
+    } else {
+        (["configMap", "name"], ["configMap", "name"], ["configMapRef", "name"], "configMapKeyRef")
+    };
+    let mounted_with = |volume: &Value| {
+        MOUNTED_WITH.iter().any(|kind| is(volume, &[kind, "secretRef", "name"]) || is(volume, &[kind, "secretName"]))
+            || is(volume, &["csi", "nodePublishSecretRef", "name"])
+    };
+    let in_volume = |volume: &Value| {
+        is(volume, &volume_path)
+            || list(volume, &["projected", "sources"]).iter().any(|projected| is(projected, &source))
+            || (secret && mounted_with(volume))
+    };
+    let in_container = |container: &Value| {
+        list(container, &["envFrom"]).iter().any(|env| is(env, &from))
+            || list(container, &["env"]).iter().any(|env| is(env, &["valueFrom", key, "name"]))
+    };
+    let containers = ["containers", "initContainers", "ephemeralContainers"];
+    list(pod, &["spec", "volumes"]).iter().any(in_volume)
+        || containers.iter().any(|containers| list(pod, &["spec", containers]).iter().any(in_container))
+        || (secret && list(pod, &["spec", "imagePullSecrets"]).iter().any(|pull| is(pull, &["name"])))
+}

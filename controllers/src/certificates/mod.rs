@@ -1,0 +1,3 @@
+//! Controllers of the certificates.k8s.io group.
+
+pub mod cleaner;
