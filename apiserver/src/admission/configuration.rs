@@ -96,8 +96,11 @@ fn pod_security(configuration: Value) -> Result<Settings, ConfigurationError> {
     if let Some(unknown) = defaults.keys().find(|key| !MODES.contains(&key.as_str())) {
         return Err(wrong(format!("defaults: unknown field {unknown:?}")));
     }
-    let labels = defaults.iter().map(|(mode, level)| (format!("pod-security.kubernetes.io/{mode}"), level.clone()));
-    let (defaults, errors) = Policy::of(Some(&labels.collect()), Policy::default());
+    let label = |mode: &str| format!("pod-security.kubernetes.io/{mode}");
+    let mut labels: Map<String, Value> = defaults.iter().map(|(mode, level)| (label(mode), level.clone())).collect();
+    // Unlike a namespace that enforces something, a default does not warn of it by itself.
+    labels.entry(label("warn")).or_insert_with(|| "privileged".into());
+    let (defaults, errors) = Policy::of(Some(&labels), Policy::default());
     if let Some(error) = errors.first() {
         return Err(wrong(format!("defaults: {}", error.body())));
     }
