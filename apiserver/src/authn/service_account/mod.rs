@@ -63,7 +63,7 @@ pub enum TokenRefused {
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Said {
-    Issued(Claims),
+    Issued(Box<Claims>),
     Kept(SecretClaims),
 }
 
