@@ -1,6 +1,7 @@
 //! `pods/log`: what a container has said, as its node keeps it.
 //!
-//! Answers are streamed through as they come, no faster than the client reads.
+//! Answers are streamed through as they come, no faster than the client reads: as the body of the answer, or in the
+//! messages of a WebSocket.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -11,7 +12,8 @@ use http::{HeaderValue, Request, header};
 use k8w_kinds::object::text;
 use k8w_kinds::{FieldError, FieldPath};
 
-use super::{node, target};
+use super::upgrade::{self, Transport};
+use super::{node, target, websocket};
 use crate::ApiServer;
 use crate::body::Body;
 use crate::call::Call;
@@ -22,6 +24,7 @@ use crate::status::Status;
 /// `GET /api/v1/namespaces/{namespace}/pods/{name}/log`.
 pub fn serve(server: Arc<ApiServer>, call: Call) -> BoxFuture<'static, Answer> {
     async move {
+        let mut call = call;
         let info = &call.info;
         if info.verb != "get" {
             return Err(Status::no_such_method());
@@ -33,19 +36,25 @@ pub fn serve(server: Arc<ApiServer>, call: Call) -> BoxFuture<'static, Answer> {
         let on = text(&pod, &["spec", "nodeName"]);
         if on.is_empty() {
             // Not scheduled yet: there is nothing to read.
-            return Ok(response(Body::Empty));
+            return answer(&server, &mut call, Body::Empty);
         }
         let path = format!("/containerLogs/{}/{}/{container}{}", info.namespace, info.name, options.query());
         let request = Request::get(path).body(Body::Empty).map_err(Status::internal)?;
-        Ok(response(node::send(&server, on, request).await?))
+        let log = node::send(&server, on, request).await?;
+        answer(&server, &mut call, log)
     }
     .boxed()
 }
 
-fn response(body: Body) -> http::Response<Body> {
-    let mut response = http::Response::new(body);
+fn answer(server: &ApiServer, call: &mut Call, log: Body) -> Answer {
+    if upgrade::transport(&call.parts.headers) == Ok(Transport::WebSocket) {
+        let agreement = upgrade::agree(&call.parts.headers, Transport::WebSocket, websocket::READERS)?;
+        let form = websocket::Reader::of(agreement.protocol);
+        return upgrade::switch(server, call, agreement, move |io| websocket::send_body(io, log, form));
+    }
+    let mut response = http::Response::new(log);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-    response
+    Ok(response)
 }
 
 /// `core/v1` PodLogOptions.

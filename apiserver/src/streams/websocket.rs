@@ -6,12 +6,15 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::{SinkExt, StreamExt};
+use http_body_util::BodyExt;
 use k8w_kinds::node_stream;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+
+use crate::body::Body;
 
 /// The longest message of a client: what one message to a node may hold, base64 and the channel's number included.
 const MAX_MESSAGE_BYTES: usize = node_stream::MAX_PAYLOAD_BYTES;
@@ -84,6 +87,54 @@ impl Channels {
             Channels::Binary => Some((channel, bytes)),
             Channels::Base64 => Some((channel.checked_sub(b'0')?, STANDARD.decode(&bytes).ok()?.into())),
         }
+    }
+}
+
+/// The protocols of clients that only read, as `k8s.io/apimachinery` `pkg/util/httpstream/wsstream` names them.
+pub const READERS: &[&str] = &["binary.k8s.io", "base64.binary.k8s.io"];
+
+/// How bytes are put into the messages of a client that only reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader {
+    Binary,
+    /// As text, in base64.
+    Base64,
+}
+
+impl Reader {
+    /// The form of a protocol; clients that named none get bytes.
+    pub fn of(protocol: &str) -> Reader {
+        if protocol == READERS[1] { Reader::Base64 } else { Reader::Binary }
+    }
+
+    fn message(self, bytes: Bytes) -> Message {
+        match self {
+            Reader::Binary => Message::Binary(bytes),
+            Reader::Base64 => Message::text(STANDARD.encode(bytes)),
+        }
+    }
+}
+
+/// Sends a body in messages as it comes, after an empty one that says that all is well, until it ends or the client goes.
+pub async fn send_body<T: AsyncRead + AsyncWrite + Unpin>(io: T, body: Body, form: Reader) {
+    let (mut sink, mut source) = open(io).await.split();
+    let outwards = async {
+        let mut body = body.into_data_stream();
+        let mut next = Some(Bytes::new());
+        while let Some(bytes) = next {
+            if sink.send(form.message(bytes)).await.is_err() {
+                return;
+            }
+            next = body.next().await.and_then(Result::ok);
+        }
+    };
+    let inwards = async { while let Some(Ok(_)) = source.next().await {} };
+    tokio::select! {
+        () = outwards => {}
+        () = inwards => return,
+    }
+    if let Ok(socket) = sink.reunite(source) {
+        close(socket).await;
     }
 }
 

@@ -24,7 +24,7 @@ use crate::cluster::{As, Cluster};
 
 const POD: &str = "/api/v1/namespaces/default/pods/p";
 
-/// A node whose commands repeat their input, and whose pods answer one HTTP request on any port.
+/// A node whose commands repeat their input, whose pods answer one HTTP request on any port, and have said a line.
 struct Node;
 
 #[async_trait]
@@ -33,6 +33,9 @@ impl NodeConnector for Node {
         let (answers, answered) = mpsc::channel::<Bytes>(8);
         let (parts, mut body) = request.into_parts();
         let path = parts.uri.to_string();
+        if path.starts_with("/containerLogs") {
+            return Ok(Response::new(Body::from("a line\n".to_owned())));
+        }
         tokio::spawn(async move {
             let mut decoder = Decoder::default();
             while let Some(Ok(frame)) = body.frame().await {
@@ -128,6 +131,31 @@ async fn exec_speaks_the_fifth_version_of_the_channel_protocol() {
     assert_eq!(status["details"]["causes"], json!([{"reason": "ExitCode", "message": "3"}]));
     let Message::Close(Some(goodbye)) = next(None).await else { panic!("no goodbye") };
     assert_eq!(u16::from(goodbye.code), 1000);
+}
+
+/// Conformance: "Pods, remote command execution over websocket".
+#[tokio::test]
+async fn exec_speaks_the_first_version_too() {
+    let cluster = cluster().await;
+    let path = format!("{POD}/exec?command=cat&stdin=true&stdout=true&stderr=true");
+    let mut socket = websocket(&cluster.server, &path, "channel.k8s.io").await.unwrap();
+    assert_eq!(socket.next().await.unwrap().unwrap(), channel(1, b""));
+    socket.send(channel(0, b"hello")).await.unwrap();
+    assert_eq!(socket.next().await.unwrap().unwrap(), channel(1, b"hello"));
+}
+
+/// Conformance: "Pods, logs from websockets".
+#[tokio::test]
+async fn logs_are_sent_in_messages() {
+    let cluster = cluster().await;
+    for (protocol, line) in
+        [("binary.k8s.io", Message::Binary("a line\n".into())), ("base64.binary.k8s.io", Message::text("YSBsaW5lCg=="))]
+    {
+        let mut socket = websocket(&cluster.server, &format!("{POD}/log"), protocol).await.unwrap();
+        assert!(socket.next().await.unwrap().unwrap().is_empty(), "all is well");
+        assert_eq!(socket.next().await.unwrap().unwrap(), line);
+        assert!(matches!(socket.next().await.unwrap().unwrap(), Message::Close(_)));
+    }
 }
 
 #[tokio::test]
