@@ -199,3 +199,84 @@ fn an_orphaned_replica_set_stays() {
     eventually("the replica set has no owner", || if owners().is_empty() { Ok(()) } else { Err(owners()) });
     assert!(t.kubectl.ok(&["get", "replicaset", "-o", "name"]).starts_with("replicaset.apps/hello-"));
 }
+
+/// Ownership moves from `kubectl apply` to `kubectl apply --server-side` and back, and nothing of the pod is lost on the
+/// way.
+#[test]
+fn apply_moves_to_the_server_and_back() {
+    let t = sandbox();
+    let pod = |label: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: p, labels: {{name: {label}}}}}\n\
+             spec: {{nodeSelector: {{nobody: here}}, containers: [{{name: c, image: example.test/c}}]}}\n"
+        )
+    };
+    let applied = |label: &str| {
+        let last = t.kubectl.ok(&["apply", "view-last-applied", "pod/p", "-o", "json"]);
+        assert!(last.contains(&format!("\"name\": \"{label}\"")), "{last}");
+        assert_eq!(t.kubectl.ok(&["get", "pod", "p", "-o", "jsonpath={.metadata.labels.name}"]), label);
+        assert_eq!(t.kubectl.ok(&["get", "pod", "p", "-o", "jsonpath={.spec.serviceAccountName}"]), "default");
+    };
+    let on_server = ["apply", "--server-side", "-f", "-"];
+    t.kubectl.apply(&pod("one"));
+    applied("one");
+    let other = [&on_server[..], &["--field-manager=other"]].concat();
+    assert!(t.kubectl.fails_with_input(&other, &pod("two")).contains("conflict with \"kubectl-client-side-apply\""));
+    for label in ["two", "three", "four"] {
+        t.kubectl.ok_with_input(&on_server, &pod(label));
+        applied(label);
+    }
+    assert_eq!(t.kubectl.apply(&pod("five")), "pod/p configured\n");
+    applied("five");
+}
+
+const PRUNED: &str = "metadata: {name: NAME, labels: {prune: mine}}\ndata: {a: b}\n";
+
+#[test]
+fn what_is_no_longer_applied_is_pruned() {
+    let t = sandbox();
+    let maps = |names: &[&str]| -> String {
+        let one = |name: &&str| format!("---\napiVersion: v1\nkind: ConfigMap\n{}", PRUNED.replace("NAME", name));
+        names.iter().map(one).collect()
+    };
+    let names = || t.kubectl.ok(&["get", "configmaps", "-l", "prune=mine", "-o", "jsonpath={.items[*].metadata.name}"]);
+    let prune = ["apply", "-f", "-", "--prune", "-l", "prune=mine", "--prune-allowlist=core/v1/ConfigMap"];
+    t.kubectl.ok_with_input(&prune, &maps(&["a", "b"]));
+    assert_eq!(names(), "a b");
+    let pruned = t.kubectl.ok_with_input(&prune, &maps(&["b", "c"]));
+    assert!(pruned.contains("configmap/a pruned"), "{pruned}");
+    assert_eq!(names(), "b c");
+
+    // The newer way remembers what it applied in an object of its own.
+    let apply_set = |manifests: &str| {
+        let mut command = t.kubectl.command(&["apply", "-f", "-", "--prune", "--applyset=mine"]);
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("manifests.yaml");
+        std::fs::write(&file, manifests).unwrap();
+        command.env("KUBECTL_APPLYSET", "true").stdin(std::fs::File::open(&file).unwrap());
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    apply_set(&maps(&["d", "e"]));
+    assert!(apply_set(&maps(&["e"])).contains("configmap/d pruned"));
+    assert_eq!(names(), "b c e");
+}
+
+#[test]
+fn kustomizations_are_applied_and_deleted() {
+    let t = sandbox();
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write(
+        "kustomization.yaml",
+        "namePrefix: test-\nresources: [map.yaml]\nconfigMapGenerator: [{name: made, literals: [a=b]}]\n",
+    );
+    write("map.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: map}\n");
+    let path = folder.path().display().to_string();
+    let created = t.kubectl.ok(&["apply", "-k", &path]);
+    assert!(created.contains("configmap/test-map created") && created.contains("configmap/test-made-"), "{created}");
+    assert!(t.kubectl.ok(&["get", "-k", &path, "-o", "name"]).contains("configmap/test-map"));
+    t.kubectl.ok(&["delete", "-k", &path]);
+    assert!(t.kubectl.fails(&["get", "-k", &path]).contains("configmaps \"test-map\" not found"));
+}
