@@ -1,0 +1,134 @@
+//! Helm: a chart with a custom kind, an object of it and hooks is installed, upgraded, rolled back and uninstalled.
+
+use std::path::Path;
+use std::process::Command;
+
+use k8w_testkit::{Kubectl, TestCluster};
+
+const FILES: [(&str, &str); 6] = [
+    ("Chart.yaml", "apiVersion: v2\nname: greeter\nversion: 1.0.0\nappVersion: '1'\n"),
+    ("values.yaml", "replicas: 1\ngreeting: hello\n"),
+    (
+        "crds/greetings.yaml",
+        "
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: greetings.helm.example.com}
+spec:
+  group: helm.example.com
+  scope: Namespaced
+  names: {plural: greetings, kind: Greeting}
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    schema:
+      openAPIV3Schema:
+        type: object
+        properties: {spec: {type: object, properties: {text: {type: string}}}}
+",
+    ),
+    (
+        "templates/greeting.yaml",
+        "
+apiVersion: helm.example.com/v1
+kind: Greeting
+metadata: {name: {{ .Release.Name }}}
+spec: {text: {{ .Values.greeting }}}
+",
+    ),
+    (
+        "templates/deployment.yaml",
+        "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: {{ .Release.Name }}, labels: {app: greeter}}
+spec:
+  replicas: {{ .Values.replicas }}
+  selector: {matchLabels: {app: greeter}}
+  template:
+    metadata: {labels: {app: greeter}, annotations: {greeting: {{ .Values.greeting }}}}
+    spec:
+      runtimeClassName: wasmtime
+      containers: [{name: hello, image: localhost/hello:latest, ports: [{containerPort: 8080}]}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: {{ .Release.Name }}}
+spec: {selector: {app: greeter}, ports: [{port: 80, targetPort: 8080}]}
+",
+    ),
+    (
+        "templates/hook.yaml",
+        "
+apiVersion: batch/v1
+kind: Job
+metadata:
+  name: {{ .Release.Name }}-{{ .Release.Revision }}
+  annotations: {helm.sh/hook: 'post-install,post-upgrade'}
+spec:
+  template:
+    spec:
+      runtimeClassName: wasmtime
+      restartPolicy: Never
+      containers: [{name: cli, image: 'localhost/cli:latest', args: [{{ .Values.greeting }}]}]
+",
+    ),
+];
+
+/// Helm with the cluster's kubeconfig; what it prints when it succeeds.
+fn helm(cluster: &TestCluster, home: &Path, arguments: &[&str]) -> String {
+    let mut command = Command::new("helm");
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", home);
+    command.arg("--kubeconfig").arg(cluster.kubeconfig()).args(["--namespace", "helm"]).args(arguments);
+    let output = command.output().unwrap_or_else(|error| panic!("cannot run helm: {error}; tests/run installs it"));
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "helm {arguments:?}: {}{}", text(&output.stdout), text(&output.stderr));
+    text(&output.stdout)
+}
+
+fn greeting(kubectl: &Kubectl) -> String {
+    let text = kubectl.ok(&["get", "greeting", "web", "-o", "jsonpath={.spec.text}"]);
+    let replicas = kubectl.ok(&["get", "deployment", "web", "-o", "jsonpath={.status.readyReplicas}"]);
+    format!("{text} {replicas}")
+}
+
+#[test]
+fn a_chart_lives_from_install_to_uninstall() {
+    let cluster = super::cluster();
+    for name in ["hello", "cli"] {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("examples/{name}/{name}.wasm"));
+        cluster.load_image(&file, &format!("localhost/{name}:latest"));
+    }
+    let kubectl = cluster.namespace("helm");
+    let folder = tempfile::tempdir().unwrap();
+    let chart = folder.path().join("greeter");
+    for (name, text) in FILES {
+        let file = chart.join(name);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, text).unwrap();
+    }
+    let path = chart.display().to_string();
+    let helm = |arguments: &[&str]| helm(&cluster, folder.path(), arguments);
+
+    let installed = helm(&["install", "web", &path, "--wait", "--timeout", "90s"]);
+    assert!(installed.contains("STATUS: deployed"), "{installed}");
+    assert_eq!(greeting(&kubectl), "hello 1");
+    assert_eq!(kubectl.ok(&["logs", "job/web-1"]), "Hello, hello!\n");
+
+    let values = ["--set", "replicas=2,greeting=bonjour"];
+    helm(&[&["upgrade", "web", &path, "--wait", "--timeout", "90s"][..], &values].concat());
+    assert_eq!(greeting(&kubectl), "bonjour 2");
+    assert_eq!(kubectl.ok(&["logs", "job/web-2"]), "Hello, bonjour!\n");
+
+    helm(&["rollback", "web", "1", "--wait", "--timeout", "90s"]);
+    assert_eq!(greeting(&kubectl), "hello 1");
+    let history = helm(&["history", "web"]);
+    assert_eq!(history.lines().filter(|line| line.contains("greeter-1.0.0")).count(), 3, "{history}");
+    assert!(history.contains("Rollback to 1"), "{history}");
+
+    helm(&["uninstall", "web", "--wait", "--timeout", "90s"]);
+    assert_eq!(kubectl.ok(&["get", "deployments,services,greetings", "-o", "name"]), "");
+    // Definitions outlive their chart.
+    kubectl.ok(&["delete", "crd", "greetings.helm.example.com"]);
+}
