@@ -96,3 +96,29 @@ fn a_deleted_pod_is_replaced() {
     });
     assert_ne!(before, after);
 }
+
+#[test]
+fn waiting_has_many_forms() {
+    let t = sandbox();
+    let waits = |what: &[&str]| t.kubectl.ok(&[&["wait", "--timeout=60s"][..], what].concat());
+    t.hello(1);
+    assert_eq!(waits(&["--for=condition=Available", "deployment/hello"]), "deployment.apps/hello condition met\n");
+    assert_eq!(waits(&["--for=create", "deployment/hello"]), "deployment.apps/hello condition met\n");
+    waits(&["--for=condition=Progressing=True", "deployment", "--all"]);
+    waits(&["--for=jsonpath={.status.phase}=Running", "pods", "-l", "app=hello"]);
+    let pod = t.kubectl.ok(&["get", "pods", "-l", "app=hello", "-o", "name"]).trim().to_owned();
+    t.kubectl.ok(&["delete", "deployment", "hello", "--wait=false"]);
+    waits(&["--for=delete", &pod, "deployment/hello"]);
+    let missed = t.kubectl.fails(&["wait", "--for=condition=Ready", "pod", "--all", "--timeout=1s"]);
+    assert!(missed.contains("no matching resources found"), "{missed}");
+}
+
+#[test]
+fn an_autoscaler_is_kept_though_nothing_acts_on_it() {
+    let t = sandbox();
+    t.hello(1);
+    let made = t.kubectl.ok(&["autoscale", "deployment", "hello", "--min=1", "--max=3"]);
+    assert_eq!(made, "horizontalpodautoscaler.autoscaling/hello autoscaled\n");
+    let row = t.kubectl.ok(&["get", "hpa", "hello", "--no-headers"]);
+    assert!(row.contains("Deployment/hello"), "{row}");
+}

@@ -84,6 +84,25 @@ fn a_stateful_set_scaled_down_and_up_again_finds_its_data() {
     assert_eq!(volumes(), before);
     let read = count_words(&t.kubectl, "read", "/data/words", "/data/again");
     assert!(read.contains("/data/words has 1 words"), "{read}");
+
+    let larger = r#"{"spec": {"resources": {"requests": {"storage": "2Mi"}}}}"#;
+    t.kubectl.ok(&["patch", "pvc", "data-web-0", "-p", larger]);
+    let capacity = "--for=jsonpath={.status.capacity.storage}=2Mi";
+    t.kubectl.ok(&["wait", capacity, "pvc/data-web-0", "--timeout=60s"]);
+
+    let directories = t.cluster.data_dir().join("node/local-path");
+    let ours = || -> Vec<String> {
+        let found = std::fs::read_dir(&directories).unwrap().map(|entry| entry.unwrap().file_name());
+        let names = found.map(|name| name.to_string_lossy().into_owned());
+        names.filter(|name| before.contains(name.as_str())).collect()
+    };
+    assert_eq!(ours().len(), 3);
+    t.kubectl.ok(&["delete", "statefulset,job", "--all"]);
+    t.kubectl.ok(&["delete", "pvc", "--all", "--timeout=60s"]);
+    eventually("the directories of deleted volumes are gone", || {
+        let left = ours();
+        if left.is_empty() { Ok(()) } else { Err(left.join(" ")) }
+    });
 }
 
 #[test]
@@ -132,8 +151,16 @@ spec:
     assert_eq!(history.lines().filter(|line| line.starts_with(['1', '2'])).count(), 2, "{history}");
     assert_eq!(t.kubectl.ok(&["rollout", "undo", "daemonset/agent"]), "daemonset.apps/agent rolled back\n");
     t.kubectl.ok(&["rollout", "status", "daemonset/agent", "--timeout=60s"]);
-    let again = t.kubectl.ok(&["rollout", "undo", "daemonset/agent", "--to-revision=3"]);
-    assert!(again.contains("skipped rollback (current template already matches revision 3)"), "{again}");
+    t.kubectl.ok(&["rollout", "restart", "daemonset/agent"]);
+    t.kubectl.ok(&["rollout", "status", "daemonset/agent", "--timeout=60s"]);
+    let refused = t.kubectl.fails(&["rollout", "pause", "daemonset/agent"]);
+    assert!(refused.contains("pausing is not supported"), "{refused}");
+    let shown = t.kubectl.ok(&["rollout", "history", "daemonset/agent", "--revision=2"]);
+    assert!(shown.contains("A:\t1"), "{shown}");
+    t.kubectl.ok(&["rollout", "undo", "daemonset/agent", "--to-revision=3"]);
+    t.kubectl.ok(&["rollout", "status", "daemonset/agent", "--timeout=60s"]);
+    let again = t.kubectl.ok(&["rollout", "undo", "daemonset/agent", "--to-revision=5"]);
+    assert!(again.contains("skipped rollback (current template already matches revision 5)"), "{again}");
     let row = t.kubectl.ok(&["get", "daemonset", "agent", "--no-headers"]);
     assert_eq!(row.split_whitespace().take(6).collect::<Vec<_>>(), ["agent", "1", "1", "1", "1", "1"]);
 }

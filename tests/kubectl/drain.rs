@@ -1,0 +1,82 @@
+//! `drain`: what it asks leave for, and that it keeps to disruption budgets.
+
+use k8w_testkit::{ClusterOptions, TestCluster, eventually};
+
+use crate::repo;
+
+const IMAGE: &str = "localhost/hello:latest";
+
+fn workload(kind: &str, name: &str, more: &str, volumes: &str) -> String {
+    format!(
+        "
+apiVersion: apps/v1
+kind: {kind}
+metadata: {{name: {name}}}
+spec:
+  selector: {{matchLabels: {{app: {name}}}}}
+  template:
+    metadata: {{labels: {{app: {name}}}}}
+    spec:
+      runtimeClassName: wasmtime
+      terminationGracePeriodSeconds: 1
+      containers: [{{name: c, image: '{IMAGE}', ports: [{{containerPort: 8080}}]}}]
+      {volumes}
+  {more}
+---
+"
+    )
+}
+
+#[test]
+fn a_drained_node_keeps_only_its_daemons() {
+    let cluster = TestCluster::start(env!("CARGO_BIN_EXE_k8w"), ClusterOptions::default());
+    cluster.load_image(&repo("examples/hello/hello.wasm"), IMAGE);
+    let kubectl = cluster.namespace("t");
+    let node = kubectl.ok(&["get", "nodes", "-o", "jsonpath={.items[0].metadata.name}"]);
+    let apps = [
+        workload("Deployment", "web", "replicas: 1", ""),
+        workload("Deployment", "scratch", "replicas: 1", "volumes: [{name: v, emptyDir: {}}]"),
+        workload("DaemonSet", "agent", "", ""),
+    ];
+    kubectl.apply(&apps.concat());
+    kubectl.apply(
+        "
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata: {name: web}
+spec: {minAvailable: 1, selector: {matchLabels: {app: web}}}
+",
+    );
+    for app in ["deployment/web", "deployment/scratch", "daemonset/agent"] {
+        kubectl.ok(&["rollout", "status", app, "--timeout=60s"]);
+    }
+
+    let refused = kubectl.fails(&["drain", &node]);
+    assert!(refused.contains("cannot delete DaemonSet-managed Pods (use --ignore-daemonsets to ignore)"), "{refused}");
+    assert!(
+        refused.contains("cannot delete Pods with local storage (use --delete-emptydir-data to override)"),
+        "{refused}"
+    );
+    let row = kubectl.ok(&["get", "node", &node, "--no-headers"]);
+    assert!(row.contains("Ready,SchedulingDisabled"), "{row}");
+
+    let flags = ["--ignore-daemonsets", "--delete-emptydir-data"];
+    let refused = kubectl.fails(&[&["drain", &node, "--timeout=2s"][..], &flags].concat());
+    let why = "Cannot evict pod as it would violate the pod's disruption budget.";
+    assert!(refused.contains(why), "{refused}");
+    let left = kubectl.ok(&["get", "pods", "-l", "app=web", "--field-selector=status.phase=Running", "-o", "name"]);
+    assert_eq!(left.lines().count(), 1, "{left}");
+
+    kubectl.ok(&["delete", "poddisruptionbudget", "web"]);
+    let drained = kubectl.ok(&[&["drain", &node, "--timeout=60s"][..], &flags].concat());
+    assert!(drained.contains(&format!("node/{node} drained")), "{drained}");
+    let running =
+        ["get", "pods", "--field-selector=status.phase=Running", "-o", "jsonpath={.items[*].metadata.labels.app}"];
+    assert_eq!(kubectl.ok(&running), "agent");
+    kubectl.ok(&["uncordon", &node]);
+    eventually("everybody is back", || {
+        let mut apps: Vec<String> = kubectl.ok(&running).split(' ').map(str::to_owned).collect();
+        apps.sort_unstable();
+        if apps == ["agent", "scratch", "web"] { Ok(()) } else { Err(apps.join(" ")) }
+    });
+}
