@@ -36,9 +36,11 @@ const CONTAINER: &[ContainerRule] = &[
     ("securityContext.privileged", |container| {
         container.security_context.as_ref().is_some_and(|context| context.privileged == Some(true))
     }),
-    ("securityContext.capabilities.add", |container| {
+    // `kubectl debug` asks for SYS_PTRACE by itself. There is no process to trace, so that it takes nothing away.
+    ("securityContext.capabilities.add other than SYS_PTRACE", |container| {
         let capabilities = container.security_context.as_ref().and_then(|context| context.capabilities.as_ref());
-        capabilities.is_some_and(|capabilities| capabilities.add.iter().flatten().next().is_some())
+        let mut added = capabilities.into_iter().flat_map(|capabilities| capabilities.add.iter().flatten());
+        added.any(|capability| capability != "SYS_PTRACE")
     }),
     ("volumeDevices", |container| container.volume_devices.iter().flatten().next().is_some()),
     ("ports.hostPort", |container| container.ports.iter().flatten().any(|port| port.host_port.is_some())),
@@ -90,7 +92,7 @@ mod tests {
         let spec = json!({ "dnsPolicy": "ClusterFirst", "hostNetwork": false, "securityContext": { "runAsNonRoot": true },
             "containers": [{ "name": "c", "ports": [{ "containerPort": 80 }],
                 "terminationMessagePath": "/dev/termination-log",
-                "securityContext": { "capabilities": { "drop": ["ALL"] } },
+                "securityContext": { "capabilities": { "add": ["SYS_PTRACE"], "drop": ["ALL"] } },
                 "lifecycle": { "postStart": { "exec": { "command": ["x"] } } },
                 "readinessProbe": { "grpc": { "port": 80 } },
                 "livenessProbe": { "httpGet": { "port": 80 } } }] });
