@@ -55,8 +55,8 @@ struct State {
     unpublished: VecDeque<(Revision, Vec<Event>)>,
     /// Somebody is writing the journal, and will look at `pending` again afterwards.
     flushing: bool,
-    /// How many writers the last flush served; tells a lone writer from a crowd.
-    last_group: usize,
+    /// How many writers a flush served of late; tells a lone writer from a crowd, in which now and then one is alone.
+    recent_group: usize,
     /// Who waits for a revision to be durable, in ascending order of revision.
     waiting: VecDeque<(Revision, oneshot::Sender<()>)>,
     watchers: Watchers,
@@ -87,7 +87,7 @@ impl<J: Journal> Local<J> {
             pending: Vec::new(),
             unpublished: VecDeque::new(),
             flushing: false,
-            last_group: 0,
+            recent_group: 0,
             waiting: VecDeque::new(),
             watchers: Watchers::default(),
             sweeping: false,
@@ -160,15 +160,17 @@ impl<J: Journal> Local<J> {
     pub async fn txn(self: &Arc<Self>, txn: Txn) -> Result<TxnOutcome> {
         check_txn(&txn)?;
         let (outcome, turn) = self.begin(txn)?;
-        match turn {
-            Turn::Done => {}
-            Turn::Lead { alone } => self.flush(alone).await,
-            Turn::Wait(durable) => drop(durable.await),
-        }
-        let state = self.lock();
-        match state.durable >= outcome.revision() {
+        let durable = match turn {
+            Turn::Done => true,
+            Turn::Lead { alone } => {
+                self.flush(alone).await;
+                self.lock().durable >= outcome.revision()
+            }
+            Turn::Wait(durable) => durable.await.is_ok(),
+        };
+        match durable {
             true => Ok(outcome),
-            false => Err(state.alive().err().unwrap_or_else(|| unavailable("the journal did not answer"))),
+            false => Err(self.lock().alive().err().unwrap_or_else(|| unavailable("the journal did not answer"))),
         }
     }
 
@@ -202,7 +204,7 @@ impl<J: Journal> Local<J> {
             Turn::Done
         } else if !state.flushing {
             state.flushing = true;
-            Turn::Lead { alone: state.last_group <= 1 }
+            Turn::Lead { alone: state.recent_group <= 1 }
         } else {
             let (durable, wait) = oneshot::channel();
             state.waiting.push_back((outcome.revision(), durable));
@@ -243,18 +245,25 @@ impl<J: Journal> Local<J> {
             (std::mem::take(&mut state.pending), state.index.revision())
         };
         let written = self.journal.append(&records);
-        let mut state = self.lock();
-        match written {
-            Ok(()) => {
-                state.last_group = leaders + state.reach(reached);
-                state.flushing = !state.pending.is_empty();
-            }
-            Err(error) => {
-                state.stop(&format!("the datastore's journal failed: {error}"));
-                state.flushing = false;
-            }
+        let (served, more) = {
+            let mut state = self.lock();
+            let served = match written {
+                Ok(()) => state.reach(reached),
+                Err(error) => {
+                    state.stop(&format!("the datastore's journal failed: {error}"));
+                    Vec::new()
+                }
+            };
+            state.recent_group = (leaders + served.len()).max(state.recent_group / 2);
+            state.flushing = !state.pending.is_empty();
+            (served, state.flushing)
+        };
+        // Not before the lock is free: they, and whom they answer, come for it.
+        for writer in served {
+            // A writer that is gone has given up its request; the write stands.
+            let _ = writer.send(());
         }
-        state.flushing
+        more
     }
 
     pub async fn watch(
@@ -379,17 +388,13 @@ impl State {
         self.failed.as_ref().map_or(Ok(()), |reason| Err(unavailable(reason)))
     }
 
-    /// Everything up to `revision` is durable: tells watchers and writers. Returns how many writers waited for it.
-    fn reach(&mut self, revision: Revision) -> usize {
+    /// Everything up to `revision` is durable: tells watchers. Returns the writers that waited for it.
+    fn reach(&mut self, revision: Revision) -> Vec<oneshot::Sender<()>> {
         let durable = self.unpublished.partition_point(|(happened, _)| *happened <= revision);
         self.watchers.publish(self.unpublished.drain(..durable).collect());
         self.durable = revision;
-        let served = self.waiting.iter().take_while(|(waits_for, _)| *waits_for <= revision).count();
-        for (_, writer) in self.waiting.drain(..served) {
-            // A writer that is gone has given up its request; the write stands.
-            let _ = writer.send(());
-        }
-        served
+        let served = self.waiting.partition_point(|(waits_for, _)| *waits_for <= revision);
+        self.waiting.drain(..served).map(|(_, writer)| writer).collect()
     }
 
     fn stop(&mut self, reason: &str) {

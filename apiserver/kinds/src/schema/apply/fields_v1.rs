@@ -43,7 +43,8 @@ impl FieldSet {
 /// Adds a set's paths to its JSON form.
 pub(super) fn add(fields: &mut Members, set: &FieldSet) {
     for entry in &set.entries {
-        match fields.get_mut(&entry.element.to_key()) {
+        let key = entry.element.to_key();
+        match fields.get_mut(&key) {
             Some(Value::Object(below)) => {
                 let member = entry.member || below.is_empty();
                 add(below, &entry.children);
@@ -53,7 +54,7 @@ pub(super) fn add(fields: &mut Members, set: &FieldSet) {
                 let mut below = Members::new();
                 add(&mut below, &entry.children);
                 mark(&mut below, entry.member);
-                fields.insert(entry.element.to_key(), Value::Object(below));
+                fields.insert(key, Value::Object(below));
             }
         }
     }
