@@ -118,7 +118,7 @@ mod tests {
 apiVersion: v1
 kind: ResourceQuota
 metadata: {namespace: ns, name: q}
-spec: {hard: {pods: 5, requests.cpu: 2, services.nodeports: 1, configmaps: 3}}
+spec: {hard: {pods: 5, requests.cpu: 2, services.nodeports: 1, count/podtemplates: 3}}
 ";
     const OBJECTS: &str = "
 ---
@@ -145,10 +145,10 @@ spec: {type: NodePort, ports: [{port: 1}]}
 ";
 
     fn quota(used: &str) -> String {
-        let hard = "{pods: '5', requests.cpu: '2', services.nodeports: '1', configmaps: '3'}";
+        let hard = "{pods: '5', requests.cpu: '2', services.nodeports: '1', count/podtemplates: '3'}";
         format!(
             "{}status: {{hard: {hard}, used: {used}}}",
-            QUOTA.replace("{pods: 5, requests.cpu: 2, services.nodeports: 1, configmaps: 3}", hard)
+            QUOTA.replace("{pods: 5, requests.cpu: 2, services.nodeports: 1, count/podtemplates: 3}", hard)
         )
     }
 
@@ -163,7 +163,7 @@ spec: {type: NodePort, ports: [{port: 1}]}
             &mut bench,
             "2024-01-01T00:00:00Z",
             expect![[r#"
-                update resourcequotas ns/q status: {"hard":{"configmaps":"3","pods":"5","requests.cpu":"2","services.nodeports":"1"},"used":{"pods":"1","requests.cpu":"500m","services.nodeports":"1"}}
+                update resourcequotas ns/q status: {"hard":{"count/podtemplates":"3","pods":"5","requests.cpu":"2","services.nodeports":"1"},"used":{"pods":"1","requests.cpu":"500m","services.nodeports":"1"}}
             "#]],
         );
     }
@@ -190,7 +190,7 @@ spec: {type: NodePort, ports: [{port: 1}]}
             &mut bench,
             "2024-01-01T00:00:00.2Z",
             expect![[r#"
-            update resourcequotas ns/q status: {"hard":{"configmaps":"3","pods":"5","requests.cpu":"2","services.nodeports":"1"},"used":{"pods":"1","requests.cpu":"500m","services.nodeports":"1"}}
+            update resourcequotas ns/q status: {"hard":{"count/podtemplates":"3","pods":"5","requests.cpu":"2","services.nodeports":"1"},"used":{"pods":"1","requests.cpu":"500m","services.nodeports":"1"}}
         "#]],
         );
     }
