@@ -50,8 +50,7 @@ fn running(server: &Server, app: &str) -> usize {
 #[test]
 fn the_more_important_pods_run_and_no_node_is_overcommitted() {
     for_each_seed(|seed| {
-        // When the answer to a binding is lost, the scheduler gives the room away again, as Kubernetes' does: it is for the
-        // node to turn one of the two away, and there is none here.
+        // When the answer to a binding is lost, the scheduler gives the room away again, as Kubernetes' does.
         let chaos = Chaos { unanswered: 0.0, ..Chaos::SOME };
         let mut cluster = Cluster::new(seed, chaos, |server| {
             server.create(&NAMESPACES, "", namespace("default")).unwrap();
