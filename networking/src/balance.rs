@@ -5,28 +5,17 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Mutex;
 use std::time::Instant;
 
+use crate::origin::Origin;
 use crate::service::{Protocol, ServiceName, ServicePort};
 
 /// Clients with a remembered endpoint. Beyond it the table is emptied of the expired, then of everything.
 const MAX_AFFINITIES: usize = 65_536;
 
-/// Where a client comes from; the Service's traffic policies differ by it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// A pod, or the node itself.
-    Internal,
-    /// Through a node port or the ingress.
-    External,
-}
-
 impl ServicePort {
     /// The endpoints that a client from `origin` may get, each once, beginning at a place that `random` decides: the
     /// first is the choice, the others are what to fall back on when nothing listens there any more.
-    pub fn candidates(&self, origin: Origin, random: usize) -> impl Iterator<Item = SocketAddr> {
-        let only_local = match origin {
-            Origin::Internal => self.internal_local,
-            Origin::External => self.external_local,
-        };
+    pub fn candidates(&self, origin: Origin<'_>, random: usize) -> impl Iterator<Item = SocketAddr> {
+        let only_local = if origin.is_external() { self.external_local } else { self.internal_local };
         let eligible = if only_local { &self.targets[..self.local_targets] } else { &self.targets };
         let start = random.checked_rem(eligible.len()).unwrap_or(0);
         let (before, from) = eligible.split_at(start);
@@ -83,6 +72,8 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
+    const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+
     /// A port with endpoints 1, 2, …, of which the first ones are on this node.
     fn port(local_targets: usize, targets: u8) -> ServicePort {
         ServicePort {
@@ -110,20 +101,20 @@ mod tests {
     #[test]
     fn every_endpoint_is_a_candidate_once_from_a_random_start() {
         let port = port(2, 3);
-        assert_eq!(last_bytes(port.candidates(Origin::Internal, 0)), [1, 2, 3]);
-        assert_eq!(last_bytes(port.candidates(Origin::Internal, 4)), [2, 3, 1]);
+        assert_eq!(last_bytes(port.candidates(Origin::Node, 0)), [1, 2, 3]);
+        assert_eq!(last_bytes(port.candidates(Origin::Node, 4)), [2, 3, 1]);
     }
 
     #[test]
     fn a_local_policy_leaves_out_other_nodes() {
-        assert_eq!(last_bytes(port(2, 3).candidates(Origin::External, 1)), [2, 1]);
-        assert_eq!(last_bytes(port(0, 1).candidates(Origin::External, 1)), [0u8; 0]);
+        assert_eq!(last_bytes(port(2, 3).candidates(Origin::Outside(CLIENT), 1)), [2, 1]);
+        assert_eq!(last_bytes(port(0, 1).candidates(Origin::Outside(CLIENT), 1)), [0u8; 0]);
     }
 
     #[test]
     fn a_client_keeps_its_endpoint_until_the_timeout_or_the_endpoint_is_gone() {
         let port = port(2, 2);
-        let client = IpAddr::from([192, 0, 2, 1]);
+        let client = CLIENT;
         let (affinities, start) = (Affinities::default(), Instant::now());
         assert_eq!(affinities.get(&port, client, start), None);
         affinities.set(&port, client, port.targets[1], start);

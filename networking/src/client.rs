@@ -44,6 +44,8 @@ pub enum SendError {
     Scheme(String),
     #[error("no address is known for {0}")]
     NoSuchName(String),
+    #[error("no NetworkPolicy allows to ask cluster DNS for {0}")]
+    NoResolver(String),
     #[error(transparent)]
     Refused(#[from] Refused),
     #[error("the request to {endpoint} failed")]
@@ -159,7 +161,7 @@ async fn find(
     let missing = || SendError::NoSuchName(host.to_owned());
     let addresses = match known {
         Some(known) => known,
-        None => addresses(network, from, host).await.ok_or_else(missing)?,
+        None => addresses(network, from, host).await?,
     };
     let start = (rand::random::<u32>() as usize).checked_rem(addresses.len()).unwrap_or(0);
     let mut refused = missing();
@@ -172,8 +174,9 @@ async fn find(
     Err(refused)
 }
 
-/// The addresses of a host; `None` when there is no such name.
-async fn addresses(network: &Network, from: Option<&PodIdentity>, host: &str) -> Option<Vec<IpAddr>> {
+/// The addresses of a host.
+async fn addresses(network: &Network, from: Option<&PodIdentity>, host: &str) -> Result<Vec<IpAddr>, SendError> {
+    let missing = || SendError::NoSuchName(host.to_owned());
     let namespace = from.map_or("default", |pod| pod.namespace.as_str());
     let mut lookup = network.lookup_host(namespace, host);
     if let Lookup::Alias(name) = &lookup {
@@ -184,10 +187,13 @@ async fn addresses(network: &Network, from: Option<&PodIdentity>, host: &str) ->
         };
     }
     match lookup {
-        Lookup::Addresses(addresses) => Some(addresses),
-        Lookup::NoSuchName => None,
-        Lookup::Alias(name) => resolve(&name).await.ok(),
-        Lookup::NotCluster => resolve(host).await.ok(),
+        Lookup::Addresses(addresses) => Ok(addresses),
+        Lookup::NoSuchName => Err(missing()),
+        Lookup::Alias(_) | Lookup::NotCluster if from.is_some_and(|pod| !network.may_resolve(pod)) => {
+            Err(SendError::NoResolver(host.to_owned()))
+        }
+        Lookup::Alias(name) => resolve(&name).await.map_err(|_| missing()),
+        Lookup::NotCluster => resolve(host).await.map_err(|_| missing()),
     }
 }
 

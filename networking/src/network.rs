@@ -11,21 +11,23 @@ use ipnet::IpNet;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use crate::balance::{Affinities, Origin};
+use crate::balance::Affinities;
 use crate::client::{Client, SendError};
 use crate::dns::Lookup;
 use crate::endpoint::{Body, Endpoint, Handler, PodIdentity};
 use crate::listener::{Incoming, PodListener, accept_queue};
-use crate::policy;
-use crate::registry::{Registration, Registry};
-use crate::serve;
+use crate::origin::Origin;
+use crate::policy::{DNS, End};
+use crate::registry::{Registered, Registration, Registry};
 use crate::service::{Protocol, ServicePort};
 use crate::stream::Stream;
 use crate::tables::Tables;
-use crate::udp;
+use crate::{reach, serve, udp};
 
 /// How long dialling a remote endpoint may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Where DNS listens (RFC 1035 §4.2).
+const DNS_PORT: u16 = 53;
 /// Ports given to `bind` with port 0 and to the near end of in-process connections (Linux's default local range).
 pub(crate) const EPHEMERAL_PORTS: std::ops::Range<u16> = 32768..61000;
 
@@ -59,6 +61,9 @@ pub enum Refused {
     /// The Service exists and has no endpoint that is ready.
     #[error("service {service} has no ready endpoints")]
     NoEndpoints { service: String },
+    /// A NetworkPolicy of either end does not allow it.
+    #[error("no NetworkPolicy allows a connection to {0}")]
+    NotAllowed(SocketAddr),
 }
 
 impl From<Refused> for io::Error {
@@ -131,12 +136,12 @@ impl Network {
 
     /// Puts an HTTP handler at a pod's port, in place of one that may be there: a component is replaced without a gap.
     pub fn register_http(&self, pod: &PodIdentity, port: u16, handler: Arc<dyn Handler>) -> Registration {
-        self.registry.replace(SocketAddr::new(pod.ip, port), Endpoint::Local(handler))
+        self.registry.replace(SocketAddr::new(pod.ip, port), Registered::of_pod(pod, Endpoint::Local(handler)))
     }
 
     /// Makes `advertised`, an address that the API shows, stand for `actual`, where something really listens.
     pub fn register_address(&self, advertised: SocketAddr, actual: SocketAddr) -> Registration {
-        self.registry.replace(advertised, Endpoint::Remote(actual))
+        self.registry.replace(advertised, Registered::elsewhere(actual))
     }
 
     /// Listens on a port of the pod's own address; port 0 picks a free one. Errors: `AddrInUse`.
@@ -153,7 +158,8 @@ impl Network {
         let claim = |port| {
             let address = SocketAddr::new(pod.ip, port);
             let (queue, connections) = accept_queue(address, private);
-            let registration = self.registry.claim(address, Endpoint::Listener(Arc::new(queue)))?;
+            let registered = Registered::of_pod(pod, Endpoint::Listener(Arc::new(queue)));
+            let registration = self.registry.claim(address, registered)?;
             Some(PodListener::new(connections, address, registration))
         };
         let listener = match port {
@@ -163,41 +169,67 @@ impl Network {
         listener.ok_or_else(|| io::ErrorKind::AddrInUse.into())
     }
 
+    /// Whether a pod may ask the node's resolver for names outside of the cluster: as it might ask cluster DNS.
+    pub fn may_resolve(&self, pod: &PodIdentity) -> bool {
+        let resolver = End::Part(&DNS, self.dns_address());
+        let policies = &self.tables.load().policies;
+        let may = |protocol| policies.allows(End::Pod(pod), resolver, DNS_PORT, protocol);
+        may(Protocol::Udp) || may(Protocol::Tcp)
+    }
+
+    /// The address of cluster DNS: the tenth of the Services' range, by custom.
+    fn dns_address(&self) -> IpAddr {
+        let range = self.config.service_cidr;
+        range.hosts().nth(9).unwrap_or_else(|| range.addr())
+    }
+
     /// Where a connection to `dst` goes. Foreign addresses are themselves; an address of the cluster that nothing stands
-    /// behind is refused, so that it never leaves this process.
+    /// behind is refused, so that it never leaves this process, and so is what a NetworkPolicy does not allow.
     pub fn select(&self, from: Option<&PodIdentity>, dst: SocketAddr) -> Result<Endpoint, Refused> {
-        let dst = policy::as_seen_by(from, dst);
+        let dst = reach::as_seen_by(from, dst);
         match self.registry.get(dst) {
-            Some(Endpoint::Listener(queue)) if !queue.admits(from.map(|pod| pod.ip)) => {
-                return Err(Refused::NothingListens(dst));
-            }
-            Some(endpoint) => return Ok(endpoint),
+            Some(found) if found.admits(from.map(|pod| pod.ip)) => return self.admit(from.into(), dst, found),
+            Some(_) => return Err(Refused::NothingListens(dst)),
             None => {}
         }
         if let Some(port) = self.tables.load().virtual_port(dst, Protocol::Tcp) {
-            return self.select_of(port, Origin::Internal, from.map(|pod| pod.ip));
+            return self.select_of(port, from.into());
         }
         if !self.may_leave(from, dst) {
             return Err(Refused::NothingListens(dst));
         }
-        Ok(Endpoint::Remote(dst))
+        self.admit(from.into(), dst, Registered::elsewhere(dst))
     }
 
     /// Which endpoint of a Service's port a client gets: the one it had, or any other that still listens.
-    pub fn select_of(&self, port: &ServicePort, origin: Origin, client: Option<IpAddr>) -> Result<Endpoint, Refused> {
-        let found = self.choose(port, origin, client, |address| self.endpoint_at(address));
-        found.ok_or_else(|| Refused::NoEndpoints { service: port.service.to_string() })
+    pub fn select_of(&self, port: &ServicePort, origin: Origin<'_>) -> Result<Endpoint, Refused> {
+        let found = self.choose(port, origin, |address| Some((address, self.registered_at(address)?)));
+        let (address, found) = found.ok_or_else(|| Refused::NoEndpoints { service: port.service.to_string() })?;
+        // As with packets, the choice comes first: a policy that does not allow it leaves no other.
+        self.admit(origin, address, found)
+    }
+
+    /// Lets a client have what stands at an address, if the policies of both ends do.
+    fn admit(&self, origin: Origin<'_>, at: SocketAddr, found: Registered) -> Result<Endpoint, Refused> {
+        let (to, port) = match (&found.pod, &found.endpoint) {
+            (Some(pod), _) => (End::Pod(pod), at.port()),
+            (None, Endpoint::Remote(actual)) => (End::Address(actual.ip()), actual.port()),
+            (None, _) => (End::Address(at.ip()), at.port()),
+        };
+        match self.tables.load().policies.allows(origin.end(), to, port, Protocol::Tcp) {
+            true => Ok(found.endpoint),
+            false => Err(Refused::NotAllowed(at)),
+        }
     }
 
     /// Likewise, with what `find` says stands behind an address.
     pub(crate) fn choose<T>(
         &self,
         port: &ServicePort,
-        origin: Origin,
-        client: Option<IpAddr>,
+        origin: Origin<'_>,
         find: impl Fn(SocketAddr) -> Option<T>,
     ) -> Option<T> {
-        let now = Instant::now();
+        let (now, client) = (Instant::now(), origin.client());
         let known = client.and_then(|client| self.affinities.get(port, client, now));
         let mut candidates = known.into_iter().chain(port.candidates(origin, rand::random::<u32>() as usize));
         let (address, found) = candidates.find_map(|address| Some((address, find(address)?)))?;
@@ -208,12 +240,16 @@ impl Network {
     }
 
     /// What stands behind an endpoint's address. A pod of this node that has stopped listening is none.
+    fn registered_at(&self, address: SocketAddr) -> Option<Registered> {
+        match self.registry.get(address) {
+            Some(found) => found.admits(None).then_some(found),
+            None => (!self.is_own(address.ip())).then(|| Registered::elsewhere(address)),
+        }
+    }
+
+    /// Likewise, for a connection that was decided on already.
     pub(crate) fn endpoint_at(&self, address: SocketAddr) -> Option<Endpoint> {
-        let registered = match self.registry.get(address) {
-            Some(Endpoint::Listener(queue)) if !queue.admits(None) => return None,
-            registered => registered,
-        };
-        registered.or_else(|| (!self.is_own(address.ip())).then_some(Endpoint::Remote(address)))
+        self.registered_at(address).map(|found| found.endpoint)
     }
 
     /// Opens a byte stream to `dst`, through Services and to pods of this node. A [`Handler`] is served over a pipe.
@@ -268,7 +304,7 @@ impl Network {
 
     /// Whether what nothing in this process stands for may be reached outside.
     pub(crate) fn may_leave(&self, from: Option<&PodIdentity>, dst: SocketAddr) -> bool {
-        policy::may_leave(from, dst, &self.cluster_ranges)
+        reach::may_leave(from, dst, &self.cluster_ranges)
     }
 
     pub(crate) fn ephemeral_port(&self) -> u16 {

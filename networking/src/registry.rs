@@ -11,17 +11,45 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, PodIdentity};
 
 const SHARDS: usize = 64;
 
 type Shard = HashMap<SocketAddr, Entry>;
 
+/// What stands at an address.
+#[derive(Clone)]
+pub(crate) struct Registered {
+    pub endpoint: Endpoint,
+    /// The pod whose port it is.
+    pub pod: Option<Arc<PodIdentity>>,
+}
+
+impl Registered {
+    /// A port of a pod of this node.
+    pub fn of_pod(pod: &PodIdentity, endpoint: Endpoint) -> Self {
+        Self { endpoint, pod: Some(Arc::new(pod.clone())) }
+    }
+
+    /// Something that listens at this address outside of this process.
+    pub fn elsewhere(address: SocketAddr) -> Self {
+        Self { endpoint: Endpoint::Remote(address), pod: None }
+    }
+
+    /// Whether a client at `from` may connect at all.
+    pub fn admits(&self, from: Option<IpAddr>) -> bool {
+        match &self.endpoint {
+            Endpoint::Listener(queue) => queue.admits(from),
+            Endpoint::Local(_) | Endpoint::Remote(_) => true,
+        }
+    }
+}
+
 #[derive(Clone)]
 struct Entry {
     /// Tells a registration from a later one at the same address.
     id: u64,
-    endpoint: Endpoint,
+    registered: Registered,
 }
 
 /// Endpoints of this node by pod address and port.
@@ -45,13 +73,13 @@ impl Registry {
         &self.shards[self.hasher.hash_one(ip) as usize % SHARDS]
     }
 
-    pub fn get(&self, address: SocketAddr) -> Option<Endpoint> {
-        self.shard(address.ip()).load().get(&address).map(|entry| entry.endpoint.clone())
+    pub fn get(&self, address: SocketAddr) -> Option<Registered> {
+        self.shard(address.ip()).load().get(&address).map(|entry| entry.registered.clone())
     }
 
-    /// Puts `endpoint` at `address`, in place of what was there.
-    pub fn replace(self: &Arc<Self>, address: SocketAddr, endpoint: Endpoint) -> Registration {
-        let entry = Entry { id: self.next_id.fetch_add(1, Ordering::Relaxed), endpoint };
+    /// Puts something at `address`, in place of what was there.
+    pub fn replace(self: &Arc<Self>, address: SocketAddr, registered: Registered) -> Registration {
+        let entry = Entry { id: self.next_id.fetch_add(1, Ordering::Relaxed), registered };
         self.shard(address.ip()).rcu(|shard| {
             let mut shard = Shard::clone(shard);
             shard.insert(address, entry.clone());
@@ -60,9 +88,9 @@ impl Registry {
         Registration { registry: self.clone(), address, id: entry.id }
     }
 
-    /// Puts `endpoint` at `address`; `None` when something is there already.
-    pub fn claim(self: &Arc<Self>, address: SocketAddr, endpoint: Endpoint) -> Option<Registration> {
-        let entry = Entry { id: self.next_id.fetch_add(1, Ordering::Relaxed), endpoint };
+    /// Puts something at `address`; `None` when something is there already.
+    pub fn claim(self: &Arc<Self>, address: SocketAddr, registered: Registered) -> Option<Registration> {
+        let entry = Entry { id: self.next_id.fetch_add(1, Ordering::Relaxed), registered };
         let mut claimed = false;
         self.shard(address.ip()).rcu(|shard| {
             claimed = !shard.contains_key(&address);
@@ -119,12 +147,12 @@ impl std::fmt::Debug for Registration {
 mod tests {
     use super::*;
 
-    fn remote(port: u16) -> Endpoint {
-        Endpoint::Remote(SocketAddr::from(([192, 0, 2, 1], port)))
+    fn remote(port: u16) -> Registered {
+        Registered::elsewhere(SocketAddr::from(([192, 0, 2, 1], port)))
     }
 
     fn at(registry: &Registry, address: SocketAddr) -> Option<u16> {
-        match registry.get(address)? {
+        match registry.get(address)?.endpoint {
             Endpoint::Remote(a) => Some(a.port()),
             other => panic!("unexpected {other:?}"),
         }

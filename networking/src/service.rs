@@ -47,7 +47,7 @@ impl std::fmt::Display for Protocol {
 
 impl Protocol {
     /// The protocol of a port; TCP when it is not given.
-    fn parse(text: Option<&str>) -> Option<Self> {
+    pub(crate) fn parse(text: Option<&str>) -> Option<Self> {
         match text {
             None | Some("TCP") => Some(Self::Tcp),
             Some("UDP") => Some(Self::Udp),

@@ -2,14 +2,13 @@
 //!
 //! ```text
 //!   ingress   accept ─ TLS ─ HTTP ─ per request:    host and path ─ Service ─┐
-//!   node port accept ─┬──── HTTP ─ per request:                    Service ─┼─ balance ─┬─ component, called in process
-//!                     │                                                     │           └─ forwarded over a pooled connection
-//!                     └──── per connection:                        Service ─┴─ balance ─┬─ handed to a listening pod, whole
-//!                                                                                       └─ bytes copied to and from elsewhere
+//!   node port accept ─┬──── HTTP ─ per request:                    Service ─┼─ balance ─ policy ─┬─ component, called in process
+//!                     │                                                     │                    └─ forwarded over a pooled connection
+//!                     └──── per connection:                        Service ─┴─ balance ─ policy ─┬─ handed to a listening pod, whole
+//!                                                                                                └─ bytes copied to and from elsewhere
 //! ```
 //!
-//! The tables are read once per decision, without a lock. (A decision on where a connection may go by who sent it, which
-//! NetworkPolicies make, belongs between Service and balance: [`policy`](crate::policy).)
+//! The tables are read once per decision, without a lock.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,13 +27,13 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::balance::Origin;
 use crate::client::SendError;
 use crate::endpoint::{Body, Endpoint};
 use crate::headers;
 use crate::ingress::{self, Backend};
 use crate::listener;
 use crate::network::{Network, Refused};
+use crate::origin::Origin;
 use crate::serve;
 use crate::service::Protocol;
 use crate::stream::Stream;
@@ -87,7 +86,7 @@ pub(crate) async fn connection(
 fn node_port_endpoint(network: &Network, port: u16, peer: SocketAddr) -> Result<Endpoint, Refused> {
     let tables = network.load_tables();
     let service = tables.node_port(port, Protocol::Tcp).ok_or(Refused::NoSuchNodePort(port))?;
-    network.select_of(service, Origin::External, Some(peer.ip()))
+    network.select_of(service, Origin::Outside(peer.ip()))
 }
 
 /// Copies bytes both ways until both are done.
@@ -167,9 +166,7 @@ impl Context {
                 }
                 headers::set_forwarded(request, self.peer, if tls.is_some() { &Scheme::HTTPS } else { &Scheme::HTTP });
                 match tables.ingress.find(&host, request.uri().path()) {
-                    Some(Backend::Service(port)) => {
-                        self.network.select_of(port, Origin::Internal, Some(self.peer.ip()))
-                    }
+                    Some(Backend::Service(port)) => self.network.select_of(port, Origin::Ingress(self.peer.ip())),
                     Some(Backend::Broken(why)) => return Err(Answer(StatusCode::SERVICE_UNAVAILABLE, why.to_string())),
                     None => {
                         let what = format!("no Ingress has a rule for host {host} and path {}", request.uri().path());
@@ -178,7 +175,14 @@ impl Context {
                 }
             }
         };
-        selected.map_err(|refused| Answer(StatusCode::SERVICE_UNAVAILABLE, refused.to_string()))
+        selected.map_err(|refused| {
+            let status = match refused {
+                // What a client of an ingress is told whose packets are lost on their way.
+                Refused::NotAllowed(_) => StatusCode::GATEWAY_TIMEOUT,
+                _ => StatusCode::SERVICE_UNAVAILABLE,
+            };
+            Answer(status, refused.to_string())
+        })
     }
 
     async fn forward(&self, endpoint: Endpoint, mut request: Request<Incoming>) -> Result<Response<Body>, Answer> {

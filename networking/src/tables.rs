@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Secret, Service};
+use k8s_openapi::api::core::v1::{Namespace, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass, NetworkPolicy};
 
 use crate::dns::Names;
 use crate::ingress::Rules;
+use crate::policy::{Pod, Policies};
 use crate::service::{self, Endpoints, Protocol, ServiceName, ServicePort};
 use crate::tls::Certificates;
 
@@ -22,6 +23,10 @@ pub struct Objects<'a> {
     pub ingress_classes: &'a [Arc<IngressClass>],
     /// Those of type `kubernetes.io/tls`.
     pub secrets: &'a [Arc<Secret>],
+    pub network_policies: &'a [Arc<NetworkPolicy>],
+    /// Asked about by policies alone, as are `pods`.
+    pub namespaces: &'a [Arc<Namespace>],
+    pub pods: &'a [Arc<Pod>],
 }
 
 /// The tables of one moment.
@@ -33,6 +38,8 @@ pub struct Tables {
     pub ingress: Rules,
     /// What the ingress proves itself with.
     pub certificates: Certificates,
+    /// Which connections pods may have.
+    pub policies: Policies,
     virtual_ports: HashMap<(SocketAddr, Protocol), Arc<ServicePort>>,
     node_ports: BTreeMap<(u16, Protocol), Arc<ServicePort>>,
     services: HashMap<ServiceName, Vec<Arc<ServicePort>>>,
@@ -62,6 +69,7 @@ impl Tables {
         let ingresses = Rules::ours(objects.ingresses, objects.ingress_classes);
         tables.ingress = Rules::build(&ingresses, &find);
         tables.certificates = Certificates::build(&ingresses, objects.secrets);
+        tables.policies = Policies::build(objects.network_policies, objects.namespaces, objects.pods);
         tables
     }
 
@@ -89,8 +97,8 @@ impl Tables {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::balance::Origin;
     use crate::dns::Lookup;
+    use crate::origin::Origin;
     use expect_test::expect;
     use std::fmt::Write as _;
     use std::net::IpAddr;
@@ -153,7 +161,7 @@ endpoint_slices:
         let tables = tables();
         let mut lines: Vec<String> = Vec::new();
         for ((address, protocol), port) in &tables.virtual_ports {
-            let targets: Vec<String> = port.candidates(Origin::Internal, 0).map(|target| target.to_string()).collect();
+            let targets: Vec<String> = port.candidates(Origin::Node, 0).map(|target| target.to_string()).collect();
             lines.push(format!("{address} {protocol:?} {} {:?} -> {targets:?}", port.service, port.affinity));
         }
         lines.sort();

@@ -131,7 +131,8 @@ const ROLES: &[Role] = &[
             On("list watch", "", "secrets"),
             On("create patch", "", "events"),
             On("list watch", "discovery.k8s.io", "endpointslices"),
-            On("list watch", "networking.k8s.io", "ingresses ingressclasses"),
+            On("list watch", "networking.k8s.io", "ingresses ingressclasses networkpolicies"),
+            On("list watch", "", "namespaces nodes pods"),
         ],
     ),
     role(

@@ -59,6 +59,8 @@ pub(super) struct Flows {
     pub doors: Peers<Arc<Door>>,
     /// Peers outside that were sent something: what others outside send is none of the pod's.
     pub outside: Peers<()>,
+    /// Peers whose datagrams came in: an answer to them needs no policy's leave.
+    pub heard: Peers<()>,
 }
 
 #[cfg(test)]

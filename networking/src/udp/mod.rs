@@ -22,11 +22,13 @@ use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use self::flows::Flows;
-use crate::balance::Origin;
 use crate::endpoint::PodIdentity;
 use crate::network::{EPHEMERAL_PORTS, Network, Refused};
-use crate::policy;
+use crate::origin::Origin;
+use crate::policy::End;
+use crate::reach;
 use crate::service::Protocol;
+use crate::tables::Tables;
 
 /// Largest payload of a datagram over IPv4 (RFC 768, RFC 791).
 pub const MAX_DATAGRAM_BYTES: usize = 65_507;
@@ -53,7 +55,7 @@ type Door = std::net::UdpSocket;
 /// The sending side of a pod's port.
 #[derive(Clone)]
 pub(crate) struct Queue {
-    owner: IpAddr,
+    pod: Arc<PodIdentity>,
     /// Bound to the pod's loopback address: only the pod itself is heard.
     private: bool,
     datagrams: mpsc::Sender<Datagram>,
@@ -62,7 +64,7 @@ pub(crate) struct Queue {
 
 impl Queue {
     fn admits(&self, from: Option<IpAddr>) -> bool {
-        !self.private || from == Some(self.owner)
+        !self.private || from == Some(self.pod.ip)
     }
 
     /// Hands a datagram over, or loses it.
@@ -106,10 +108,19 @@ enum Hop {
     Outside(SocketAddr),
 }
 
+impl Hop {
+    /// Who is there, to a NetworkPolicy.
+    fn end(&self) -> End<'_> {
+        match self {
+            Hop::Pod(queue) => End::Pod(&queue.pod),
+            Hop::Outside(address) => End::Address(address.ip()),
+        }
+    }
+}
+
 /// A pod's UDP socket. Dropping it gives the port back.
 pub struct PodSocket {
     network: Arc<Network>,
-    pod: PodIdentity,
     address: SocketAddr,
     queue: Queue,
     incoming: tokio::sync::Mutex<mpsc::Receiver<Datagram>>,
@@ -136,7 +147,7 @@ impl Network {
 
     fn bind_socket(self: &Arc<Self>, pod: &PodIdentity, port: u16, private: bool) -> io::Result<PodSocket> {
         let (datagrams, incoming) = mpsc::channel(RECEIVE_QUEUE_DATAGRAMS);
-        let queue = Queue { owner: pod.ip, private, datagrams, waiting_bytes: Arc::default() };
+        let queue = Queue { pod: Arc::new(pod.clone()), private, datagrams, waiting_bytes: Arc::default() };
         let claim = |port| {
             let address = SocketAddr::new(pod.ip, port);
             self.udp_ports().claim(address, &queue).then_some(address)
@@ -148,7 +159,6 @@ impl Network {
         Ok(PodSocket {
             address: address.ok_or(io::ErrorKind::AddrInUse)?,
             network: self.clone(),
-            pod: pod.clone(),
             queue,
             incoming: tokio::sync::Mutex::new(incoming),
             flows: Arc::default(),
@@ -173,7 +183,7 @@ impl PodSocket {
 
     /// The address that a peer at `remote` is seen by: the pod's loopback is its own address.
     pub fn peer_of(&self, remote: SocketAddr) -> SocketAddr {
-        policy::as_seen_by(Some(&self.pod), remote)
+        reach::as_seen_by(Some(&self.queue.pod), remote)
     }
 
     /// Sends a datagram of at most [`MAX_DATAGRAM_BYTES`]. That it was sent does not mean that it arrives. Errors:
@@ -219,34 +229,47 @@ impl PodSocket {
         let mut flows = self.flows();
         if let Some(door) = datagram.door.take() {
             flows.doors.set(datagram.peer, door, now);
-        } else if let Some(service) = flows.services.get(datagram.peer, now) {
+            return datagram;
+        }
+        flows.heard.set(datagram.peer, (), now);
+        if let Some(service) = flows.services.get(datagram.peer, now) {
             datagram.peer = *service;
         }
         datagram
     }
 
+    /// Where a datagram to `remote` goes, if the policies of both ends allow it: each datagram is decided on.
     fn hop(&self, remote: SocketAddr, now: Instant) -> Result<Hop, Refused> {
-        let network = &self.network;
-        let tables = network.load_tables();
+        let tables = self.network.load_tables();
+        let (address, hop) = self.find(&tables, remote, now)?;
+        let pod = &self.queue.pod;
+        let allowed = self.flows().heard.get(address, now).is_some()
+            || tables.policies.allows(End::Pod(pod), hop.end(), address.port(), Protocol::Udp);
+        if allowed { Ok(hop) } else { Err(Refused::NotAllowed(remote)) }
+    }
+
+    /// What `remote` stands for, and who is there.
+    fn find(&self, tables: &Tables, remote: SocketAddr, now: Instant) -> Result<(SocketAddr, Hop), Refused> {
+        let (network, pod) = (&self.network, &self.queue.pod);
         let own = network.udp_ports().get(remote);
         let Some(port) = tables.virtual_port(remote, Protocol::Udp).filter(|_| own.is_none()) else {
             // Who is spoken to directly answers so, though a Service led there before.
             self.flows().services.remove(remote);
             return match own {
-                Some(queue) if queue.admits(Some(self.pod.ip)) => Ok(Hop::Pod(queue)),
-                None if network.may_leave(Some(&self.pod), remote) => Ok(Hop::Outside(remote)),
+                Some(queue) if queue.admits(Some(pod.ip)) => Ok((remote, Hop::Pod(queue))),
+                None if network.may_leave(Some(pod), remote) => Ok((remote, Hop::Outside(remote))),
                 _ => Err(Refused::NothingListens(remote)),
             };
         };
         let find = |address| Some((address, network.hop_at(address)?));
         let known = self.flows().endpoints.get(remote, now).copied();
         let known = known.filter(|endpoint| port.targets.contains(endpoint)).and_then(find);
-        let chosen = known.or_else(|| network.choose(port, Origin::Internal, Some(self.pod.ip), find));
+        let chosen = known.or_else(|| network.choose(port, Origin::Pod(pod), find));
         let (endpoint, hop) = chosen.ok_or_else(|| Refused::NoEndpoints { service: port.service.to_string() })?;
         let mut flows = self.flows();
         flows.endpoints.set(remote, endpoint, now);
         flows.services.set(endpoint, remote, now);
-        Ok(hop)
+        Ok((endpoint, hop))
     }
 
     fn outside(&self, remote: SocketAddr) -> io::Result<Arc<Door>> {

@@ -13,8 +13,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::flows::Peers;
 use super::{Datagram, Door, FAILURE_PAUSE, Hop, MAX_DATAGRAM_BYTES};
-use crate::balance::Origin;
-use crate::network::Network;
+use crate::network::{Network, Refused};
+use crate::origin::Origin;
 use crate::service::Protocol;
 
 /// Where a client's datagrams go.
@@ -74,15 +74,20 @@ impl Node<'_> {
     async fn forward(&self, clients: &mut Peers<Way>, client: SocketAddr, bytes: Bytes) -> io::Result<()> {
         let network = self.network;
         let now = Instant::now();
+        let origin = Origin::Outside(client.ip());
         let known = clients.get(client, now).cloned();
-        let chosen = {
+        let (endpoint, hop) = {
             let tables = network.load_tables();
             let Some(port) = tables.node_port(self.port, Protocol::Udp) else { return Ok(()) };
             let find = |address| Some((address, network.hop_at(address)?));
             let known = known.as_ref().map(|way| way.endpoint).filter(|endpoint| port.targets.contains(endpoint));
-            known.and_then(find).or_else(|| network.choose(port, Origin::External, Some(client.ip()), find))
+            let chosen = known.and_then(find).or_else(|| network.choose(port, origin, find));
+            let (endpoint, hop) = chosen.ok_or_else(|| Refused::NoEndpoints { service: port.service.to_string() })?;
+            if !tables.policies.allows(origin.end(), hop.end(), endpoint.port(), Protocol::Udp) {
+                return Err(Refused::NotAllowed(endpoint).into());
+            }
+            (endpoint, hop)
         };
-        let Some((endpoint, hop)) = chosen else { return Err(io::ErrorKind::ConnectionRefused.into()) };
         let relay = known.filter(|way| way.endpoint == endpoint).and_then(|way| way.relay);
         let relay = match hop {
             Hop::Pod(queue) => {

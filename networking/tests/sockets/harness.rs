@@ -13,6 +13,8 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use k8s_openapi::api::core::v1::Pod;
+use k8w_networking::policy;
 use k8w_networking::{Body, Config, Handler, Network, Objects, PodIdentity, Registration, Tables};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -53,6 +55,8 @@ pub struct Cluster {
     slices: Vec<Value>,
     ingresses: Vec<Value>,
     secrets: Vec<Value>,
+    policies: Vec<Value>,
+    pods: Vec<Value>,
 }
 
 impl Cluster {
@@ -122,6 +126,23 @@ impl Cluster {
         self
     }
 
+    /// The pod [`pod`]`(last)` as the API knows it, with a label `pod` of that number and port 8080 named `web`.
+    pub fn pod(mut self, last: u8) -> Self {
+        let pod = pod(last);
+        self.pods.push(json!({
+            "metadata": {"namespace": pod.namespace, "uid": pod.uid, "labels": {"pod": last.to_string()}},
+            "spec": {"containers": [{"name": "main", "ports": [{"name": "web", "containerPort": 8080}]}]},
+            "status": {"podIP": pod.ip},
+        }));
+        self
+    }
+
+    /// A NetworkPolicy in namespace `default`.
+    pub fn policy(mut self, spec: Value) -> Self {
+        self.policies.push(json!({"metadata": {"namespace": "default"}, "spec": spec}));
+        self
+    }
+
     pub fn tables(&self) -> Tables {
         fn objects<K: DeserializeOwned>(values: &[Value]) -> Vec<Arc<K>> {
             values.iter().map(|value| Arc::new(serde_json::from_value(value.clone()).unwrap())).collect()
@@ -132,6 +153,12 @@ impl Cluster {
             ingresses: &objects(&self.ingresses),
             ingress_classes: &[],
             secrets: &objects(&self.secrets),
+            network_policies: &objects(&self.policies),
+            namespaces: &[],
+            pods: &objects::<Pod>(&self.pods)
+                .iter()
+                .filter_map(|pod| Some(Arc::new(policy::Pod::of(pod)?)))
+                .collect::<Vec<_>>(),
         };
         Tables::build(&objects, "here")
     }

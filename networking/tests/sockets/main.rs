@@ -6,4 +6,5 @@ mod harness;
 mod ingress;
 mod node_ports;
 mod pods;
+mod policies;
 mod udp;

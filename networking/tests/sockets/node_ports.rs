@@ -24,12 +24,12 @@ pub fn start(network: &Arc<Network>) -> (mpsc::UnboundedReceiver<(String, Socket
 }
 
 /// A port that is free now.
-async fn free_port() -> u16 {
+pub async fn free_port() -> u16 {
     TcpListener::bind((LOCALHOST, 0)).await.unwrap().local_addr().unwrap().port()
 }
 
 /// Connects as soon as somebody listens.
-async fn connect(port: u16) -> TcpStream {
+pub async fn connect(port: u16) -> TcpStream {
     let connected = async {
         loop {
             match TcpStream::connect((LOCALHOST, port)).await {

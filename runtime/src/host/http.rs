@@ -81,7 +81,8 @@ fn refusal(error: SendError) -> Error {
         SendError::NoHost => Error::HttpRequestUriInvalid,
         SendError::Scheme(_) => Error::HttpProtocolError,
         SendError::NoSuchName(_) => Error::DnsError { rcode: Some("NXDOMAIN".to_owned()), info_code: None },
-        SendError::Refused(Refused::NothingListens(_)) => Error::ConnectionRefused,
+        SendError::NoResolver(_) => Error::DnsTimeout,
+        SendError::Refused(Refused::NothingListens(_) | Refused::NotAllowed(_)) => Error::ConnectionRefused,
         SendError::Refused(Refused::NoEndpoints { .. }) => Error::DestinationUnavailable,
         other => Error::InternalError(Some(other.to_string())),
     }

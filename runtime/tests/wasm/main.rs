@@ -9,3 +9,4 @@ mod image;
 mod limits;
 mod network;
 mod node;
+mod policies;

@@ -1,8 +1,7 @@
-//! What a pod's connection may reach, decided by who it is and never by packets.
+//! What an address means to who asks, and whether it may be dialled outside of this process.
 //!
-//! Today there is one rule: addresses of the cluster never leave this process by themselves. A pod's loopback is its own,
-//! and an address in the cluster's ranges is what the tables and registrations say, or nothing. NetworkPolicies land here,
-//! with the identities of both ends at hand.
+//! Addresses of the cluster never leave this process by themselves: a pod's loopback is its own, and an address in the
+//! cluster's ranges is what the tables and registrations say, or nothing.
 
 use std::net::SocketAddr;
 
