@@ -12,11 +12,21 @@ use crate::service::{Protocol, ServiceName, ServicePort};
 const MAX_AFFINITIES: usize = 65_536;
 
 impl ServicePort {
-    /// The endpoints that a client from `origin` may get, each once, beginning at a place that `random` decides: the
-    /// first is the choice, the others are what to fall back on when nothing listens there any more.
+    /// The endpoints that a client from `origin` may get, in the order of addresses.
+    pub fn endpoints(&self, origin: Origin<'_>) -> &[SocketAddr] {
+        let local = match origin {
+            // The node's own clients find every endpoint (kube-proxy).
+            Origin::Outside(client) if client.is_loopback() => false,
+            Origin::Outside(_) => self.external_local,
+            Origin::Node | Origin::Pod(_) | Origin::Ingress(_) => self.internal_local,
+        };
+        if local { &self.local } else { &self.cluster }
+    }
+
+    /// Likewise each once, beginning at a place that `random` decides: the first is the choice, the others are what to
+    /// fall back on when nothing listens there any more.
     pub fn candidates(&self, origin: Origin<'_>, random: usize) -> impl Iterator<Item = SocketAddr> {
-        let only_local = if origin.is_external() { self.external_local } else { self.internal_local };
-        let eligible = if only_local { &self.targets[..self.local_targets] } else { &self.targets };
+        let eligible = self.endpoints(origin);
         let start = random.checked_rem(eligible.len()).unwrap_or(0);
         let (before, from) = eligible.split_at(start);
         from.iter().chain(before).copied()
@@ -44,18 +54,18 @@ impl Key {
 }
 
 impl Affinities {
-    /// The endpoint that `client` had, if that is not too long ago and it still is one.
-    pub fn get(&self, port: &ServicePort, client: IpAddr, now: Instant) -> Option<SocketAddr> {
-        let timeout = port.affinity?;
+    /// The endpoint that the client had, if that is not too long ago and it still is one.
+    pub fn get(&self, port: &ServicePort, origin: Origin<'_>, now: Instant) -> Option<SocketAddr> {
+        let (timeout, client) = (port.affinity?, origin.client()?);
         let clients = self.clients.lock().ok()?;
         let (address, last) = *clients.get(&Key::new(port, client))?;
         let fresh = now.saturating_duration_since(last) < timeout;
-        (fresh && port.targets.contains(&address)).then_some(address)
+        (fresh && port.endpoints(origin).contains(&address)).then_some(address)
     }
 
-    /// Remembers what `client` was given.
-    pub fn set(&self, port: &ServicePort, client: IpAddr, address: SocketAddr, now: Instant) {
-        let Some(timeout) = port.affinity else { return };
+    /// Remembers what the client was given.
+    pub fn set(&self, port: &ServicePort, origin: Origin<'_>, address: SocketAddr, now: Instant) {
+        let (Some(timeout), Some(client)) = (port.affinity, origin.client()) else { return };
         let Ok(mut clients) = self.clients.lock() else { return };
         if clients.len() >= MAX_AFFINITIES {
             clients.retain(|_, (_, last)| now.saturating_duration_since(*last) < timeout);
@@ -69,13 +79,16 @@ impl Affinities {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::time::Duration;
 
-    const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+    use super::*;
+    use crate::service::AppProtocol;
 
-    /// A port with endpoints 1, 2, …, of which the first ones are on this node.
-    fn port(local_targets: usize, targets: u8) -> ServicePort {
+    const CLIENT: Origin<'_> = Origin::Outside(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)));
+
+    /// A port with endpoints 1, 2, … of which these are on this node.
+    fn port(local: &[u8], targets: u8) -> ServicePort {
+        let address = |last: u8| SocketAddr::from(([10, 64, 0, last], 80));
         ServicePort {
             service: ServiceName { namespace: "default".into(), name: "web".into() },
             name: String::new(),
@@ -85,8 +98,9 @@ mod tests {
             affinity: Some(Duration::from_secs(10)),
             internal_local: false,
             external_local: true,
-            targets: (1..=targets).map(|last| SocketAddr::from(([10, 64, 0, last], 80))).collect(),
-            local_targets,
+            app_protocol: AppProtocol::default(),
+            cluster: (1..=targets).map(address).collect(),
+            local: local.iter().copied().map(address).collect(),
         }
     }
 
@@ -100,28 +114,35 @@ mod tests {
 
     #[test]
     fn every_endpoint_is_a_candidate_once_from_a_random_start() {
-        let port = port(2, 3);
+        let port = port(&[1, 2], 3);
         assert_eq!(last_bytes(port.candidates(Origin::Node, 0)), [1, 2, 3]);
         assert_eq!(last_bytes(port.candidates(Origin::Node, 4)), [2, 3, 1]);
     }
 
     #[test]
-    fn a_local_policy_leaves_out_other_nodes() {
-        assert_eq!(last_bytes(port(2, 3).candidates(Origin::Outside(CLIENT), 1)), [2, 1]);
-        assert_eq!(last_bytes(port(0, 1).candidates(Origin::Outside(CLIENT), 1)), [0u8; 0]);
+    fn local_policies_leave_out_other_nodes() {
+        let outside = |local, targets| last_bytes(port(local, targets).candidates(CLIENT, 1));
+        assert_eq!(outside(&[1, 2], 3), [2, 1]);
+        assert_eq!(outside(&[], 1), [0u8; 0]);
+        let on_this_node = Origin::Outside(IpAddr::from([127, 0, 0, 1]));
+        assert_eq!(last_bytes(port(&[2], 2).candidates(on_this_node, 0)), [1, 2]);
+        let internal = ServicePort { internal_local: true, external_local: false, ..port(&[2], 3) };
+        for origin in [Origin::Node, Origin::Ingress(IpAddr::from([192, 0, 2, 1]))] {
+            assert_eq!(last_bytes(internal.candidates(origin, 0)), [2]);
+        }
+        assert_eq!(last_bytes(internal.candidates(CLIENT, 0)), [1, 2, 3]);
     }
 
     #[test]
     fn a_client_keeps_its_endpoint_until_the_timeout_or_the_endpoint_is_gone() {
-        let port = port(2, 2);
-        let client = CLIENT;
+        let port = port(&[1, 2], 2);
         let (affinities, start) = (Affinities::default(), Instant::now());
-        assert_eq!(affinities.get(&port, client, start), None);
-        affinities.set(&port, client, port.targets[1], start);
+        assert_eq!(affinities.get(&port, CLIENT, start), None);
+        affinities.set(&port, CLIENT, port.cluster[1], start);
         let later = |seconds| start + Duration::from_secs(seconds);
-        assert_eq!(affinities.get(&port, client, later(9)), Some(port.targets[1]));
-        assert_eq!(affinities.get(&port, client, later(10)), None);
-        let without = ServicePort { targets: port.targets[..1].to_vec(), ..port };
-        assert_eq!(affinities.get(&without, client, later(1)), None);
+        assert_eq!(affinities.get(&port, CLIENT, later(9)), Some(port.cluster[1]));
+        assert_eq!(affinities.get(&port, CLIENT, later(10)), None);
+        let without = ServicePort { local: port.local[..1].to_vec(), ..port };
+        assert_eq!(affinities.get(&without, CLIENT, later(1)), None);
     }
 }

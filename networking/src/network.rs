@@ -26,6 +26,8 @@ use crate::{reach, serve, udp};
 
 /// How long dialling a remote endpoint may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the tables may take to follow a pod that stopped.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Where DNS listens (RFC 1035 §4.2).
 const DNS_PORT: u16 = 53;
 /// Ports given to `bind` with port 0 and to the near end of in-process connections (Linux's default local range).
@@ -61,6 +63,9 @@ pub enum Refused {
     /// The Service exists and has no endpoint that is ready.
     #[error("service {service} has no ready endpoints")]
     NoEndpoints { service: String },
+    /// The Service's endpoints of this node have stopped listening, which the tables will know in a moment.
+    #[error("service {service} has no ready endpoints")]
+    Stopped { service: String },
     /// A NetworkPolicy of either end does not allow it.
     #[error("no NetworkPolicy allows a connection to {0}")]
     NotAllowed(SocketAddr),
@@ -204,7 +209,13 @@ impl Network {
     /// Which endpoint of a Service's port a client gets: the one it had, or any other that still listens.
     pub fn select_of(&self, port: &ServicePort, origin: Origin<'_>) -> Result<Endpoint, Refused> {
         let found = self.choose(port, origin, |address| Some((address, self.registered_at(address)?)));
-        let (address, found) = found.ok_or_else(|| Refused::NoEndpoints { service: port.service.to_string() })?;
+        let (address, found) = found.ok_or_else(|| {
+            let service = port.service.to_string();
+            match port.endpoints(origin).is_empty() {
+                true => Refused::NoEndpoints { service },
+                false => Refused::Stopped { service },
+            }
+        })?;
         // As with packets, the choice comes first: a policy that does not allow it leaves no other.
         self.admit(origin, address, found)
     }
@@ -229,13 +240,11 @@ impl Network {
         origin: Origin<'_>,
         find: impl Fn(SocketAddr) -> Option<T>,
     ) -> Option<T> {
-        let (now, client) = (Instant::now(), origin.client());
-        let known = client.and_then(|client| self.affinities.get(port, client, now));
+        let now = Instant::now();
+        let known = self.affinities.get(port, origin, now);
         let mut candidates = known.into_iter().chain(port.candidates(origin, rand::random::<u32>() as usize));
         let (address, found) = candidates.find_map(|address| Some((address, find(address)?)))?;
-        if let Some(client) = client {
-            self.affinities.set(port, client, address, now);
-        }
+        self.affinities.set(port, origin, address, now);
         Some(found)
     }
 
@@ -255,8 +264,30 @@ impl Network {
     /// Opens a byte stream to `dst`, through Services and to pods of this node. A [`Handler`] is served over a pipe.
     /// Errors: `ConnectionRefused`, `TimedOut`, and what dialling gives.
     pub async fn connect(&self, from: Option<&PodIdentity>, dst: SocketAddr) -> io::Result<Stream> {
-        let endpoint = self.select(from, dst)?;
+        let endpoint = self.settle(|| self.select(from, dst)).await?;
         self.open(from, endpoint).await
+    }
+
+    /// Waits a moment for the tables where they name nothing but endpoints that have stopped: a pod may stop as soon as
+    /// its successor is ready, before the tables know of that one.
+    pub(crate) async fn settle<T>(&self, select: impl Fn() -> Result<T, Refused>) -> Result<T, Refused> {
+        match select() {
+            Err(Refused::Stopped { .. }) => {}
+            decided => return decided,
+        }
+        let mut changes = self.changes();
+        let deadline = tokio::time::Instant::now() + SETTLE_TIMEOUT;
+        loop {
+            match select() {
+                stopped @ Err(Refused::Stopped { .. }) => {
+                    let changed = tokio::time::timeout_at(deadline, changes.changed()).await;
+                    if !matches!(changed, Ok(Ok(()))) {
+                        return stopped;
+                    }
+                }
+                decided => return decided,
+            }
+        }
     }
 
     /// Opens a byte stream to an endpoint already selected.

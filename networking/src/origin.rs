@@ -19,11 +19,6 @@ pub enum Origin<'a> {
 }
 
 impl<'a> Origin<'a> {
-    /// Whether `externalTrafficPolicy` decides for this client, and not `internalTrafficPolicy`.
-    pub fn is_external(self) -> bool {
-        matches!(self, Self::Outside(_))
-    }
-
     /// The address that session affinity remembers a client by.
     pub fn client(self) -> Option<IpAddr> {
         match self {

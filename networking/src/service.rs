@@ -61,7 +61,7 @@ impl Protocol {
 const NODE_ADDRESSES: &str = "k8w.dev/node-addresses";
 
 /// One port of one Service.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ServicePort {
     pub service: ServiceName,
     /// Empty for a Service's only, unnamed port.
@@ -75,14 +75,40 @@ pub struct ServicePort {
     pub internal_local: bool,
     /// `externalTrafficPolicy: Local`: likewise for clients outside.
     pub external_local: bool,
-    /// The endpoints that take new connections: first those of this node, each part in the order of addresses.
-    pub targets: Vec<SocketAddr>,
-    /// How many of them are on this node.
-    pub local_targets: usize,
+    /// The protocol that its backends speak, by `appProtocol`.
+    pub app_protocol: AppProtocol,
+    /// The endpoints that take new connections where the traffic policy is `Cluster`, in the order of addresses.
+    pub cluster: Vec<SocketAddr>,
+    /// Likewise where it is `Local`: of this node alone.
+    pub local: Vec<SocketAddr>,
 }
 
-/// Whether an endpoint is on another node: those of this one sort first.
-type Elsewhere = bool;
+/// What is spoken over a port's connections, where an ingress has to know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AppProtocol {
+    /// HTTP/1.1, or nothing that we know.
+    #[default]
+    Http1,
+    /// `kubernetes.io/h2c`: HTTP/2 over cleartext by prior knowledge (KEP-3726).
+    H2c,
+}
+
+impl AppProtocol {
+    fn parse(text: Option<&str>) -> Self {
+        match text {
+            Some("kubernetes.io/h2c") => Self::H2c,
+            _ => Self::Http1,
+        }
+    }
+}
+
+/// The node whose tables are built.
+#[derive(Clone, Copy, Debug)]
+pub struct Here<'a> {
+    pub node: &'a str,
+    /// Its `topology.kubernetes.io/zone`.
+    pub zone: Option<&'a str>,
+}
 
 /// The endpoints of one Service: an index over its slices.
 #[derive(Default)]
@@ -110,28 +136,70 @@ impl<'a> Endpoints<'a> {
         endpoints.filter(|endpoint| is_ready(endpoint)).filter_map(|endpoint| Some((endpoint, address(endpoint)?)))
     }
 
-    /// The endpoints of a port that take new connections: the ready ones or, when there are none, those that still serve
-    /// while they terminate (KEP-1669).
-    fn targets(&self, port_name: &str, protocol: Protocol, node_name: &str) -> BTreeSet<(Elsewhere, SocketAddr)> {
-        let select = |accept: fn(&Endpoint) -> bool| {
-            let mut targets = BTreeSet::new();
-            for slice in &self.slices {
-                let port = slice.ports.iter().flatten().find(|port| {
-                    port.name.as_deref().unwrap_or_default() == port_name
-                        && Protocol::parse(port.protocol.as_deref()) == Some(protocol)
-                });
-                let Some(port) = port.and_then(|port| u16::try_from(port.port?).ok()) else { continue };
-                targets.extend(slice.endpoints.iter().flatten().filter(|endpoint| accept(endpoint)).filter_map(
-                    |endpoint| {
-                        let address = SocketAddr::new(address(endpoint)?, port);
-                        Some((endpoint.node_name.as_deref() != Some(node_name), address))
-                    },
-                ));
-            }
-            targets
+    /// The endpoints of a port that take new connections, by traffic policy `Cluster` and `Local`: the ready ones or, when
+    /// there are none, those that still serve while they terminate (KEP-1669). With `Cluster`, hints narrow the choice.
+    fn targets(&self, port_name: &str, protocol: Protocol, here: Here<'_>) -> [BTreeSet<SocketAddr>; 2] {
+        let mut all = Vec::new();
+        for slice in &self.slices {
+            let port = slice.ports.iter().flatten().find(|port| {
+                port.name.as_deref().unwrap_or_default() == port_name
+                    && Protocol::parse(port.protocol.as_deref()) == Some(protocol)
+            });
+            let Some(port) = port.and_then(|port| u16::try_from(port.port?).ok()) else { continue };
+            let endpoints = slice.endpoints.iter().flatten();
+            all.extend(endpoints.filter_map(|endpoint| Some((endpoint, SocketAddr::new(address(endpoint)?, port)))));
+        }
+        let select = |accept: &dyn Fn(&Endpoint) -> bool| -> BTreeSet<SocketAddr> {
+            all.iter().filter(|(endpoint, _)| accept(endpoint)).map(|(_, address)| *address).collect()
         };
-        let ready = select(is_ready);
-        if ready.is_empty() { select(is_serving_while_terminating) } else { ready }
+        let ready: Vec<&Endpoint> = all.iter().map(|(endpoint, _)| *endpoint).filter(|e| is_ready(e)).collect();
+        let scope = Scope::heeded(&ready, here);
+        let is_local = |endpoint: &Endpoint| endpoint.node_name.as_deref() == Some(here.node);
+        let or = |ready: BTreeSet<SocketAddr>, rest: &dyn Fn() -> BTreeSet<SocketAddr>| {
+            if ready.is_empty() { rest() } else { ready }
+        };
+        [
+            or(select(&|e| is_ready(e) && scope.is_none_or(|scope| scope.holds(e, here))), &|| {
+                select(&is_serving_while_terminating)
+            }),
+            or(select(&|e| is_ready(e) && is_local(e)), &|| {
+                select(&|e| is_serving_while_terminating(e) && is_local(e))
+            }),
+        ]
+    }
+}
+
+/// What the hints of endpoints keep connections in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scope {
+    Node,
+    Zone,
+}
+
+impl Scope {
+    /// The narrowest scope for which every ready endpoint has a hint, and at least one is hinted for this node (KEP-2433,
+    /// KEP-3015).
+    fn heeded(ready: &[&Endpoint], here: Here<'_>) -> Option<Self> {
+        [Self::Node, Self::Zone].into_iter().find(|scope| {
+            ready.iter().all(|e| scope.hints(e).next().is_some()) && ready.iter().any(|e| scope.holds(e, here))
+        })
+    }
+
+    fn hints(self, endpoint: &Endpoint) -> Box<dyn Iterator<Item = &str> + '_> {
+        let hints = endpoint.hints.iter();
+        match self {
+            Self::Node => Box::new(hints.flat_map(|h| h.for_nodes.iter().flatten()).map(|node| node.name.as_str())),
+            Self::Zone => Box::new(hints.flat_map(|h| h.for_zones.iter().flatten()).map(|zone| zone.name.as_str())),
+        }
+    }
+
+    /// Whether the endpoint is for clients of this node.
+    fn holds(self, endpoint: &Endpoint, here: Here<'_>) -> bool {
+        let place = match self {
+            Self::Node => Some(here.node),
+            Self::Zone => here.zone,
+        };
+        place.is_some_and(|place| self.hints(endpoint).any(|hint| hint == place))
     }
 }
 
@@ -146,11 +214,11 @@ fn is_ready(endpoint: &Endpoint) -> bool {
 }
 
 fn is_serving_while_terminating(endpoint: &Endpoint) -> bool {
-    endpoint.conditions.as_ref().is_some_and(|c| c.serving == Some(true) && c.terminating == Some(true))
+    endpoint.conditions.as_ref().is_some_and(|c| c.serving.unwrap_or(true) && c.terminating == Some(true))
 }
 
 /// The ports of a Service with the endpoints behind each. Empty for a Service that is only a name.
-pub fn ports(service: &Service, endpoints: &Endpoints<'_>, node_name: &str) -> Vec<ServicePort> {
+pub fn ports(service: &Service, endpoints: &Endpoints<'_>, here: Here<'_>) -> Vec<ServicePort> {
     let Some(spec) = &service.spec else { return Vec::new() };
     if spec.type_.as_deref() == Some("ExternalName") {
         return Vec::new();
@@ -162,11 +230,9 @@ pub fn ports(service: &Service, endpoints: &Endpoints<'_>, node_name: &str) -> V
     let build = |port: &Port| {
         let protocol = Protocol::parse(port.protocol.as_deref())?;
         let name = port.name.clone().unwrap_or_default();
-        let targets = endpoints.targets(&name, protocol, node_name);
+        let [cluster, local] = endpoints.targets(&name, protocol, here).map(|targets| targets.into_iter().collect());
         Some(ServicePort {
             service: name_of(service),
-            local_targets: targets.iter().filter(|(elsewhere, _)| !elsewhere).count(),
-            targets: targets.into_iter().map(|(_, address)| address).collect(),
             name,
             port: u16::try_from(port.port).ok()?,
             node_port: port.node_port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0),
@@ -174,6 +240,9 @@ pub fn ports(service: &Service, endpoints: &Endpoints<'_>, node_name: &str) -> V
             affinity,
             internal_local: spec.internal_traffic_policy.as_deref() == Some("Local"),
             external_local: spec.external_traffic_policy.as_deref() == Some("Local"),
+            app_protocol: AppProtocol::parse(port.app_protocol.as_deref()),
+            cluster,
+            local,
         })
     };
     spec.ports.iter().flatten().filter_map(build).collect()
@@ -188,19 +257,21 @@ pub fn is_load_balanced(service: &Service) -> bool {
     is_reachable && class.is_none_or(|class| class == NODE_ADDRESSES)
 }
 
-/// Every address that stands for a Service: its cluster IPs, external IPs and load balancer addresses.
-pub fn virtual_addresses(service: &Service) -> Vec<IpAddr> {
-    let spec = service.spec.as_ref();
-    let cluster = spec.into_iter().flat_map(|spec| spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip));
-    let external = spec.into_iter().flat_map(|spec| spec.external_ips.iter().flatten());
+/// The addresses that stand for a Service inside of the cluster.
+pub fn cluster_ips(service: &Service) -> BTreeSet<IpAddr> {
+    let spec = service.spec.iter();
+    // `None`, the cluster IP of a headless Service, is no address.
+    spec.flat_map(|spec| spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip))
+        .filter_map(|ip| ip.parse().ok())
+        .collect()
+}
+
+/// The addresses that stand for it outside: its external IPs and those of its load balancer.
+pub fn external_ips(service: &Service) -> BTreeSet<IpAddr> {
+    let external = service.spec.iter().flat_map(|spec| spec.external_ips.iter().flatten());
     let balancers = service.status.iter().flat_map(|status| status.load_balancer.iter());
     let balancers = balancers.flat_map(|balancer| balancer.ingress.iter().flatten()).filter_map(|i| i.ip.as_ref());
-    // `None`, the cluster IP of a headless Service, is no address.
-    let mut addresses: Vec<IpAddr> =
-        cluster.chain(external).chain(balancers).filter_map(|ip| ip.parse().ok()).collect();
-    addresses.sort();
-    addresses.dedup();
-    addresses
+    external.chain(balancers).filter_map(|ip| ip.parse().ok()).collect()
 }
 
 /// Namespace and name.
@@ -208,5 +279,61 @@ pub fn name_of(service: &Service) -> ServiceName {
     ServiceName {
         namespace: service.metadata.namespace.clone().unwrap_or_default(),
         name: service.metadata.name.clone().unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    /// Endpoints 10.0.0.1, 10.0.0.2, … from the rest of what is said about them, and the last bytes of those that a node
+    /// `here` in zone `a` gets with traffic policy `Cluster` and with `Local`.
+    fn targets(endpoints: &[&str]) -> String {
+        let endpoints =
+            endpoints.iter().enumerate().map(|(i, rest)| format!("{{addresses: [10.0.0.{}], {rest}}}", i + 1));
+        let slice = format!(
+            "{{metadata: {{}}, addressType: IPv4, ports: [{{port: 80}}], endpoints: [{}]}}",
+            endpoints.collect::<Vec<_>>().join(", ")
+        );
+        let slice: EndpointSlice = serde_saphyr::from_str(&slice).unwrap();
+        let endpoints = Endpoints { slices: vec![&slice] };
+        let found = endpoints.targets("", Protocol::Tcp, Here { node: "here", zone: Some("a") });
+        let [cluster, local] = found.map(|addresses| {
+            let last = |address: SocketAddr| address.ip().to_string().rsplit('.').next().unwrap_or_default().to_owned();
+            addresses.into_iter().map(last).collect::<Vec<_>>().join(" ")
+        });
+        format!("cluster [{cluster}] local [{local}]")
+    }
+
+    #[test]
+    fn endpoints_that_end_are_the_last_resort_of_each_policy_by_itself() {
+        let (ready, starting) = ("conditions: {ready: true}", "conditions: {ready: false, serving: false}");
+        let ending = "conditions: {ready: false, serving: true, terminating: true}";
+        let here = |rest: &str| format!("nodeName: here, {rest}");
+        let check = |endpoints: &[&str], expected: expect_test::Expect| expected.assert_eq(&targets(endpoints));
+        check(&[ready, ending, starting], expect!["cluster [1] local []"]);
+        check(&[&here(ready), ready, &here(ending)], expect!["cluster [1 2] local [1]"]);
+        check(&[ready, &here(ending)], expect!["cluster [1] local [2]"]);
+        check(&[ending, &here(ending), starting], expect!["cluster [1 2] local [2]"]);
+        check(&["nodeName: here", &here(starting)], expect!["cluster [1] local [1]"]);
+    }
+
+    #[test]
+    fn hints_are_heeded_when_all_have_one_and_one_is_for_here() {
+        let zone = |name: &str| format!("hints: {{forZones: [{{name: {name}}}]}}");
+        let node =
+            |name: &str, zone: &str| format!("hints: {{forNodes: [{{name: {name}}}], forZones: [{{name: {zone}}}]}}");
+        let check = |endpoints: &[String], expected: expect_test::Expect| {
+            expected.assert_eq(&targets(&endpoints.iter().map(String::as_str).collect::<Vec<_>>()));
+        };
+        check(&[zone("a"), zone("b"), zone("a")], expect!["cluster [1 3] local []"]);
+        check(&[zone("b"), zone("c")], expect!["cluster [1 2] local []"]);
+        check(&[zone("a"), zone("b"), "nodeName: here".into()], expect!["cluster [1 2 3] local [3]"]);
+        check(&[node("here", "a"), node("there", "a")], expect!["cluster [1] local []"]);
+        check(&[node("there", "a"), node("far", "b")], expect!["cluster [1] local []"]);
+        let starting = format!("conditions: {{ready: false, serving: false}}, {}", zone("a"));
+        check(&[starting, zone("b")], expect!["cluster [2] local []"]);
     }
 }

@@ -35,7 +35,7 @@ use crate::listener;
 use crate::network::{Network, Refused};
 use crate::origin::Origin;
 use crate::serve;
-use crate::service::Protocol;
+use crate::service::{AppProtocol, Protocol};
 use crate::stream::Stream;
 
 /// How long a client may take to set up TLS.
@@ -69,7 +69,7 @@ pub(crate) async fn connection(
             }
         }
         Door::Ingress { tls: None, .. } => Requests::new(network, door, peer, &stop).serve(socket, stop).await,
-        Door::NodePort(port) => match node_port_endpoint(&network, *port, peer) {
+        Door::NodePort(port) => match network.settle(|| node_port_endpoint(&network, *port, peer)).await {
             Ok(Endpoint::Local(_)) => Requests::new(network, door, peer, &stop).serve(socket, stop).await,
             Ok(Endpoint::Listener(queue)) => {
                 let stream = Stream::Tcp(socket);
@@ -136,12 +136,12 @@ impl Requests {
 
 impl Context {
     async fn answer(&self, mut request: Request<Incoming>) -> Result<Response<Body>, Answer> {
-        let endpoint = self.route(&mut request)?;
+        let (endpoint, protocol) = self.route(&mut request).await?;
         let timeout = match &self.door {
             Door::Ingress { config, .. } => config.response_timeout,
             Door::NodePort(_) => RESPONSE_TIMEOUT,
         };
-        match tokio::time::timeout(timeout, self.forward(endpoint, request)).await {
+        match tokio::time::timeout(timeout, self.forward(endpoint, protocol, request)).await {
             Ok(response) => response,
             Err(_) => {
                 let what = format!("the backend did not answer within {} seconds", timeout.as_secs());
@@ -151,41 +151,55 @@ impl Context {
     }
 
     /// Decides where a request goes, from the tables of this moment.
-    fn route(&self, request: &mut Request<Incoming>) -> Result<Endpoint, Answer> {
+    async fn route(&self, request: &mut Request<Incoming>) -> Result<(Endpoint, AppProtocol), Answer> {
         let host = headers::settle_host(request).map_err(|e| Answer(StatusCode::BAD_REQUEST, e.to_string()))?;
         if request.method() == Method::CONNECT {
             return Err(Answer(StatusCode::METHOD_NOT_ALLOWED, "CONNECT is not supported".into()));
         }
-        let selected = match &self.door {
-            Door::NodePort(port) => node_port_endpoint(&self.network, *port, self.peer),
+        let decided = match &self.door {
+            Door::NodePort(port) => {
+                let select = || node_port_endpoint(&self.network, *port, self.peer);
+                self.network.settle(select).await.map(|endpoint| Ok((endpoint, AppProtocol::default())))
+            }
             Door::Ingress { tls, .. } => {
-                let tables = self.network.load_tables();
                 if tls.is_some() {
-                    let checked = tables.certificates.check(&host);
+                    let checked = self.network.load_tables().certificates.check(&host);
                     checked.map_err(|why| Answer(StatusCode::MISDIRECTED_REQUEST, why))?;
                 }
                 headers::set_forwarded(request, self.peer, if tls.is_some() { &Scheme::HTTPS } else { &Scheme::HTTP });
-                match tables.ingress.find(&host, request.uri().path()) {
-                    Some(Backend::Service(port)) => self.network.select_of(port, Origin::Ingress(self.peer.ip())),
-                    Some(Backend::Broken(why)) => return Err(Answer(StatusCode::SERVICE_UNAVAILABLE, why.to_string())),
-                    None => {
-                        let what = format!("no Ingress has a rule for host {host} and path {}", request.uri().path());
-                        return Err(Answer(StatusCode::NOT_FOUND, what));
-                    }
-                }
+                self.network.settle(|| self.backend(&host, request.uri().path())).await
             }
         };
-        selected.map_err(|refused| {
+        decided.unwrap_or_else(|refused| {
             let status = match refused {
                 // What a client of an ingress is told whose packets are lost on their way.
                 Refused::NotAllowed(_) => StatusCode::GATEWAY_TIMEOUT,
                 _ => StatusCode::SERVICE_UNAVAILABLE,
             };
-            Answer(status, refused.to_string())
+            Err(Answer(status, refused.to_string()))
         })
     }
 
-    async fn forward(&self, endpoint: Endpoint, mut request: Request<Incoming>) -> Result<Response<Body>, Answer> {
+    /// What the ingress's rules lead to; an answer where they lead nowhere.
+    fn backend(&self, host: &str, path: &str) -> Result<Result<(Endpoint, AppProtocol), Answer>, Refused> {
+        Ok(match self.network.load_tables().ingress.find(host, path) {
+            Some(Backend::Service(port)) => {
+                Ok((self.network.select_of(port, Origin::Ingress(self.peer.ip()))?, port.app_protocol))
+            }
+            Some(Backend::Broken(why)) => Err(Answer(StatusCode::SERVICE_UNAVAILABLE, why.to_string())),
+            None => {
+                let what = format!("no Ingress has a rule for host {host} and path {path}");
+                Err(Answer(StatusCode::NOT_FOUND, what))
+            }
+        })
+    }
+
+    async fn forward(
+        &self,
+        endpoint: Endpoint,
+        protocol: AppProtocol,
+        mut request: Request<Incoming>,
+    ) -> Result<Response<Body>, Answer> {
         let address = match endpoint {
             Endpoint::Local(handler) => {
                 // A component cannot take a connection over; it sees a request like any other.
@@ -196,18 +210,20 @@ impl Context {
             Endpoint::Remote(address) => address,
         };
         // Boxed, so that requests to components need not carry the room for it.
-        Box::pin(self.forward_over_connection(address, request)).await
+        Box::pin(self.forward_over_connection(protocol, address, request)).await
     }
 
     async fn forward_over_connection(
         &self,
+        protocol: AppProtocol,
         address: SocketAddr,
         mut request: Request<Incoming>,
     ) -> Result<Response<Body>, Answer> {
-        let upgrade = headers::upgrade_of(&request);
+        // HTTP/2 knows no upgrades.
+        let upgrade = headers::upgrade_of(&request).filter(|_| protocol == AppProtocol::Http1);
         let switch = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
         headers::remove_hop_by_hop(request.headers_mut());
-        let sent = self.network.client().forward(address, self.bound_body(request)?, upgrade).await;
+        let sent = self.network.client().forward(protocol, address, self.bound_body(request)?, upgrade).await;
         let response = sent.map_err(|error: SendError| {
             debug!(error = &error as &dyn std::error::Error, "no answer from the backend");
             Answer(StatusCode::BAD_GATEWAY, error.to_string())

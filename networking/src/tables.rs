@@ -1,24 +1,29 @@
 //! Everything that is known about where connections go, immutable: built from API objects, swapped as a whole.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Namespace, Secret, Service};
+use k8s_openapi::api::core::v1::{Namespace, Node, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass, NetworkPolicy};
 
 use crate::dns::Names;
 use crate::ingress::Rules;
 use crate::policy::{Pod, Policies};
-use crate::service::{self, Endpoints, Protocol, ServiceName, ServicePort};
+use crate::service::{self, Endpoints, Here, Protocol, ServiceName, ServicePort};
 use crate::tls::Certificates;
+
+/// Label of a Node that says in which zone it is (well-known labels).
+const ZONE: &str = "topology.kubernetes.io/zone";
 
 /// The API objects that tables are built from.
 #[derive(Clone, Copy, Default)]
 pub struct Objects<'a> {
     pub services: &'a [Arc<Service>],
     pub endpoint_slices: &'a [Arc<EndpointSlice>],
+    /// Where this node is found, for its zone.
+    pub nodes: &'a [Arc<Node>],
     pub ingresses: &'a [Arc<Ingress>],
     pub ingress_classes: &'a [Arc<IngressClass>],
     /// Those of type `kubernetes.io/tls`.
@@ -49,15 +54,24 @@ impl Tables {
     /// Builds the tables of the node called `node_name`.
     pub fn build(objects: &Objects<'_>, node_name: &str) -> Self {
         let mut tables = Self::default();
+        let node = objects.nodes.iter().find(|node| node.metadata.name.as_deref() == Some(node_name));
+        let zone = node.and_then(|node| node.metadata.labels.as_ref()?.get(ZONE));
+        let here = Here { node: node_name, zone: zone.map(String::as_str) };
         let mut endpoints = Endpoints::index(objects.endpoint_slices);
         for service in objects.services {
             let endpoints = endpoints.remove(&service::name_of(service)).unwrap_or_default();
             tables.names.insert(service, &endpoints);
-            let ports = service::ports(service, &endpoints, node_name).into_iter().map(Arc::new).collect::<Vec<_>>();
+            let ports = service::ports(service, &endpoints, here).into_iter().map(Arc::new).collect::<Vec<_>>();
+            let (inside, outside) = (service::cluster_ips(service), service::external_ips(service));
             for port in &ports {
-                for ip in service::virtual_addresses(service) {
-                    tables.virtual_ports.insert((SocketAddr::new(ip, port.port), port.protocol), port.clone());
-                }
+                let mut insert = |ip: &IpAddr, port: &Arc<ServicePort>| {
+                    tables.virtual_ports.insert((SocketAddr::new(*ip, port.port), port.protocol), port.clone());
+                };
+                inside.iter().for_each(|ip| insert(ip, port));
+                // A pod that comes by an address for the outside finds every endpoint, whatever the policies (kube-proxy).
+                let every = || Arc::new(ServicePort { internal_local: false, ..ServicePort::clone(port) });
+                let every = if port.internal_local { every() } else { port.clone() };
+                outside.iter().for_each(|ip| insert(ip, &every));
                 let balanced = service::is_load_balanced(service).then_some(port.port);
                 for number in port.node_port.into_iter().chain(balanced) {
                     tables.node_ports.insert((number, port.protocol), port.clone());
@@ -101,7 +115,6 @@ mod tests {
     use crate::origin::Origin;
     use expect_test::expect;
     use std::fmt::Write as _;
-    use std::net::IpAddr;
 
     const OBJECTS: &str = r#"
 services:

@@ -1,5 +1,10 @@
 //! `scale`, `rollout`, `set image`, `wait`, `expose`: a Deployment's life.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
 use crate::sandbox;
 use k8w_testkit::{eventually, get};
 
@@ -121,4 +126,65 @@ fn an_autoscaler_is_kept_though_nothing_acts_on_it() {
     assert_eq!(made, "horizontalpodautoscaler.autoscaling/hello autoscaled\n");
     let row = t.kubectl.ok(&["get", "hpa", "hello", "--no-headers"]);
     assert!(row.contains("Deployment/hello"), "{row}");
+}
+
+/// Asks the ingress for a host, again and again on connections of their own, until it is dropped.
+struct Load {
+    stop: Arc<AtomicBool>,
+    asking: Vec<JoinHandle<(usize, Vec<String>)>>,
+}
+
+impl Load {
+    fn start(ingress: SocketAddr, host: &str) -> Self {
+        let stop = Arc::<AtomicBool>::default();
+        let ask = |_| {
+            let (stop, host) = (stop.clone(), host.to_owned());
+            std::thread::spawn(move || {
+                let (mut asked, mut failures) = (0, Vec::new());
+                while !stop.load(Ordering::Relaxed) {
+                    asked += 1;
+                    match get(ingress, &host, "/") {
+                        Ok(answer) if answer.status == 200 => {}
+                        other => failures.push(format!("{other:?}")),
+                    }
+                }
+                (asked, failures)
+            })
+        };
+        Self { asking: (0..4).map(ask).collect(), stop }
+    }
+
+    /// How many requests there were, and those that failed.
+    fn stop(self) -> (usize, Vec<String>) {
+        self.stop.store(true, Ordering::Relaxed);
+        let ended = self.asking.into_iter().map(|asking| asking.join().unwrap());
+        ended.fold((0, Vec::new()), |(asked, failures), (more, failed)| (asked + more, [failures, failed].concat()))
+    }
+}
+
+#[test]
+fn a_rollout_under_load_fails_no_request() {
+    let t = sandbox();
+    t.hello(2);
+    t.kubectl.ok(&["expose", "deployment", "hello", "--port=80", "--target-port=8080"]);
+    let host = format!("{}.test", t.namespace);
+    let rule = format!("--rule={host}/*=hello:80");
+    t.kubectl.ok(&["create", "ingress", "hello", "--class=k8w", &rule]);
+    let ingress = t.cluster.ingress_http();
+    eventually("the ingress answers", || match get(ingress, &host, "/") {
+        Ok(answer) if answer.status == 200 => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    t.cluster.load_image(&crate::repo("examples/hello/hello.wasm"), "localhost/hello:v2");
+    let load = Load::start(ingress, &host);
+    for image in ["localhost/hello:v2", "localhost/hello:latest"] {
+        t.kubectl.ok(&["set", "image", "deployment/hello", &format!("hello={image}")]);
+        t.kubectl.ok(&["rollout", "status", "deployment/hello", "--timeout=60s"]);
+    }
+    t.kubectl.ok(&["scale", "deployment", "hello", "--replicas=1"]);
+    t.kubectl.ok(&["rollout", "restart", "deployment/hello"]);
+    t.kubectl.ok(&["rollout", "status", "deployment/hello", "--timeout=60s"]);
+    let (asked, failures) = load.stop();
+    assert!(asked > 0);
+    assert_eq!(failures, Vec::<String>::new(), "of {asked} requests");
 }

@@ -157,6 +157,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::service::AppProtocol;
 
     fn objects<K: serde::de::DeserializeOwned>(yaml: &str) -> Vec<Arc<K>> {
         serde_saphyr::from_str::<Vec<K>>(yaml).unwrap().into_iter().map(Arc::new).collect()
@@ -172,8 +173,9 @@ mod tests {
             affinity: None,
             internal_local: false,
             external_local: false,
-            targets: Vec::new(),
-            local_targets: 0,
+            app_protocol: AppProtocol::default(),
+            cluster: Vec::new(),
+            local: Vec::new(),
         })
     }
 

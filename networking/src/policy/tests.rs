@@ -434,6 +434,9 @@ fn specs() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
+    // A case asks a few hundred questions.
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     /// Several policies of both namespaces together.
     #[test]
     fn policies_add_up(specs in proptest::collection::vec((prop_oneof![Just("a"), Just("b")], specs()), 0..5)) {

@@ -262,9 +262,10 @@ impl PodSocket {
             };
         };
         let find = |address| Some((address, network.hop_at(address)?));
+        let origin = Origin::Pod(pod);
         let known = self.flows().endpoints.get(remote, now).copied();
-        let known = known.filter(|endpoint| port.targets.contains(endpoint)).and_then(find);
-        let chosen = known.or_else(|| network.choose(port, Origin::Pod(pod), find));
+        let known = known.filter(|endpoint| port.endpoints(origin).contains(endpoint)).and_then(find);
+        let chosen = known.or_else(|| network.choose(port, origin, find));
         let (endpoint, hop) = chosen.ok_or_else(|| Refused::NoEndpoints { service: port.service.to_string() })?;
         let mut flows = self.flows();
         flows.endpoints.set(remote, endpoint, now);

@@ -80,7 +80,8 @@ impl Node<'_> {
             let tables = network.load_tables();
             let Some(port) = tables.node_port(self.port, Protocol::Udp) else { return Ok(()) };
             let find = |address| Some((address, network.hop_at(address)?));
-            let known = known.as_ref().map(|way| way.endpoint).filter(|endpoint| port.targets.contains(endpoint));
+            let known =
+                known.as_ref().map(|way| way.endpoint).filter(|endpoint| port.endpoints(origin).contains(endpoint));
             let chosen = known.and_then(find).or_else(|| network.choose(port, origin, find));
             let (endpoint, hop) = chosen.ok_or_else(|| Refused::NoEndpoints { service: port.service.to_string() })?;
             if !tables.policies.allows(origin.end(), hop.end(), endpoint.port(), Protocol::Udp) {

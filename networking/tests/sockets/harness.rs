@@ -100,6 +100,12 @@ impl Cluster {
         self
     }
 
+    /// Says of every Service's port what it speaks.
+    pub fn app_protocol(mut self, protocol: &str) -> Self {
+        self.services.iter_mut().for_each(|service| service["spec"]["ports"][0]["appProtocol"] = protocol.into());
+        self
+    }
+
     /// An Ingress that leads everything for `host` to a Service, with TLS from Secret `tls` if there is one.
     pub fn ingress(mut self, host: &str, service: &str) -> Self {
         self.ingresses.push(json!({
@@ -150,6 +156,7 @@ impl Cluster {
         let objects = Objects {
             services: &objects(&self.services),
             endpoint_slices: &objects(&self.slices),
+            nodes: &[],
             ingresses: &objects(&self.ingresses),
             ingress_classes: &[],
             secrets: &objects(&self.secrets),

@@ -13,7 +13,7 @@ use k8w_networking::ingress::{self, Config};
 use k8w_networking::{Body, BodyError, Network};
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
@@ -248,24 +248,24 @@ async fn certificates_come_from_secrets_by_name_and_follow_their_changes() {
     assert!(answer.contains("secret default/tls"), "{answer}");
 }
 
-#[tokio::test]
-async fn a_websocket_is_handed_through_to_a_remote_backend() {
-    let backend = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let (_network, ingress) = in_front_of(backend.local_addr().unwrap(), Config::default()).await;
-    let served = tokio::spawn(async move {
-        let (mut socket, _) = backend.accept().await.unwrap();
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(socket.read_u8().await.unwrap());
-        }
-        let answer = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\n";
-        socket.write_all(answer).await.unwrap();
-        let mut bytes = [0; 4];
-        socket.read_exact(&mut bytes).await.unwrap();
-        bytes.reverse();
-        socket.write_all(&bytes).await.unwrap();
-        String::from_utf8(head).unwrap().to_lowercase()
-    });
+/// Lets one client change protocols and sends it its next four bytes in reverse; the head of its request.
+async fn switch_and_reverse<I: AsyncRead + AsyncWrite + Unpin>(mut io: I) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(io.read_u8().await.unwrap());
+    }
+    let answer = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\n";
+    io.write_all(answer).await.unwrap();
+    let mut bytes = [0; 4];
+    io.read_exact(&mut bytes).await.unwrap();
+    bytes.reverse();
+    io.write_all(&bytes).await.unwrap();
+    io.shutdown().await.unwrap();
+    String::from_utf8(head).unwrap().to_lowercase()
+}
+
+/// Opens a WebSocket through the ingress to such a server.
+async fn check_websocket(ingress: &Ingress, served: JoinHandle<String>) {
     let request = Request::get("/chat")
         .header("host", "host")
         .header("connection", "keep-alive, Upgrade")
@@ -282,6 +282,22 @@ async fn a_websocket_is_handed_through_to_a_remote_backend() {
     assert_eq!(echoed, "gnip");
     let head = served.await.unwrap();
     assert!(head.contains("connection: upgrade\r\n") && head.contains("sec-websocket-key: k\r\n"), "{head}");
+}
+
+#[tokio::test]
+async fn a_websocket_is_handed_through_to_a_remote_backend() {
+    let backend = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let (_network, ingress) = in_front_of(backend.local_addr().unwrap(), Config::default()).await;
+    let served = tokio::spawn(async move { switch_and_reverse(backend.accept().await.unwrap().0).await });
+    check_websocket(&ingress, served).await;
+}
+
+#[tokio::test]
+async fn a_websocket_is_handed_through_to_a_listening_pod() {
+    let (network, ingress) = in_front_of("10.64.0.2:8080".parse().unwrap(), Config::default()).await;
+    let listener = network.bind_tcp(&pod(2), 8080).await.unwrap();
+    let served = tokio::spawn(async move { switch_and_reverse(listener.accept().await.unwrap().stream).await });
+    check_websocket(&ingress, served).await;
 }
 
 #[tokio::test]
@@ -355,4 +371,53 @@ async fn a_client_that_goes_away_cancels_its_request() {
     assert_eq!(cancelled.load(Ordering::SeqCst), 0);
     drop(socket);
     tokio::time::timeout(PATIENCE, ended.notified()).await.expect("the request goes on");
+}
+
+/// gRPC is HTTP/2 with trailers, streamed both ways.
+#[tokio::test]
+async fn a_backend_that_speaks_h2c_gets_http2_on_one_connection_with_streams_and_trailers() {
+    let (connections, listener) = (Arc::new(AtomicUsize::new(0)), TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await);
+    let listener = listener.unwrap();
+    let backend = listener.local_addr().unwrap();
+    let counted = connections.clone();
+    tokio::spawn(async move {
+        loop {
+            let (socket, _) = listener.accept().await.unwrap();
+            counted.fetch_add(1, Ordering::SeqCst);
+            let echo = hyper::service::service_fn(|request: Request<hyper::body::Incoming>| async move {
+                let seen = format!("{:?} {} te {:?}", request.version(), request.uri(), request.headers().get("te"));
+                let body = request.into_body().map_err(BodyError::from).boxed_unsync();
+                Ok::<_, std::convert::Infallible>(http::Response::builder().header("x-seen", seen).body(body).unwrap())
+            });
+            let builder = hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
+            tokio::spawn(builder.serve_connection(hyper_util::rt::TokioIo::new(socket), echo));
+        }
+    });
+    let network = network();
+    let cluster = Cluster::default().service("web", "10.96.0.9", None, &[backend]).ingress("grpc.example", "web");
+    network.update(cluster.app_protocol("kubernetes.io/h2c").tables());
+    let ingress = start(&network).await;
+    let mut client = http2_client(TcpStream::connect(ingress.http).await.unwrap()).await;
+    for _ in 0..2 {
+        let (mut sender, frames) = futures::channel::mpsc::channel::<Result<Frame<Bytes>, BodyError>>(0);
+        let request = Request::post("http://grpc.example/pkg.Service/Method").header("te", "trailers");
+        let answer = client.send_request(request.body(StreamBody::new(frames).boxed_unsync()).unwrap());
+        let answer = tokio::time::timeout(PATIENCE, answer).await.unwrap().unwrap();
+        let seen = answer.headers()["x-seen"].to_str().unwrap();
+        assert_eq!(seen, r#"HTTP/2.0 http://grpc.example/pkg.Service/Method te Some("trailers")"#);
+        let mut body = answer.into_body();
+        for message in ["one", "two"] {
+            futures::SinkExt::send(&mut sender, Ok(Frame::data(Bytes::from_static(message.as_bytes())))).await.unwrap();
+            assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), message);
+        }
+        let trailers =
+            http::HeaderMap::from_iter([(http::HeaderName::from_static("grpc-status"), "0".parse().unwrap())]);
+        futures::SinkExt::send(&mut sender, Ok(Frame::trailers(trailers.clone()))).await.unwrap();
+        drop(sender);
+        assert_eq!(body.frame().await.unwrap().unwrap().into_trailers().unwrap(), trailers);
+    }
+    assert_eq!(connections.load(Ordering::SeqCst), 1);
+    // A client of HTTP/1.1 is understood as well.
+    let (status, _) = Client::connect(ingress.http).await.get("grpc.example", "/").await;
+    assert_eq!(status, StatusCode::OK);
 }

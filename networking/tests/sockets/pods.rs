@@ -63,7 +63,7 @@ async fn what_the_cluster_does_not_know_is_refused_and_what_is_foreign_is_itself
     assert_eq!(select("10.96.0.10:80").unwrap_err(), Refused::NoEndpoints { service: "default/idle".into() });
     assert!(matches!(select("198.51.100.7:443"), Ok(Endpoint::Remote(a)) if a == address("198.51.100.7:443")));
     drop(registration);
-    assert_eq!(select("10.96.0.9:80").unwrap_err(), Refused::NoEndpoints { service: "default/web".into() });
+    assert_eq!(select("10.96.0.9:80").unwrap_err(), Refused::Stopped { service: "default/web".into() });
     let _node = network.register_address(address("10.64.0.1:6443"), address("127.0.0.1:16443"));
     assert!(matches!(select("10.64.0.1:6443"), Ok(Endpoint::Remote(a)) if a == address("127.0.0.1:16443")));
 }
@@ -213,4 +213,21 @@ async fn a_port_on_loopback_is_the_pods_own() {
     let (connected, accepted) = tokio::join!(network.connect(Some(&own), loopback), listener.accept());
     connected.unwrap();
     accepted.unwrap();
+}
+
+#[tokio::test]
+async fn a_pod_may_stop_a_moment_before_the_tables_know_of_its_successor() {
+    let network = network();
+    let (old, registration) = describing(&network, &pod(2));
+    let (new, _registration) = describing(&network, &pod(3));
+    let cluster = |endpoint| Cluster::default().service("web", "10.96.0.9", None, &[endpoint]);
+    network.update(cluster(old).tables());
+    drop(registration);
+    let asking = tokio::spawn({
+        let network = network.clone();
+        async move { network.send(Some(&pod(7)), Request::get("http://web/").body(full("")).unwrap()).await }
+    });
+    tokio::task::yield_now().await;
+    network.update(cluster(new).tables());
+    assert_eq!(asking.await.unwrap().unwrap().status(), StatusCode::OK);
 }

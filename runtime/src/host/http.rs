@@ -67,6 +67,9 @@ async fn send(container: &Container, mut request: http::Request<Body>) -> Result
         let addresses = match names::look_up(container, &host) {
             Answer::Known(addresses) => Some(addresses),
             Answer::NoSuchName => None,
+            Answer::Ask(_) if !container.network.may_resolve(&container.pod) => {
+                return Err(refusal(SendError::NoResolver(host)));
+            }
             Answer::Ask(candidates) => names::ask(candidates).await,
         };
         let addresses = addresses.ok_or_else(|| refusal(SendError::NoSuchName(host)))?;

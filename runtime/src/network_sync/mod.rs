@@ -10,7 +10,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::{Namespace, Secret, Service};
+use k8s_openapi::api::core::v1::{Namespace, Node, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass, NetworkPolicy};
 use k8w_networking::{Network, Objects, Tables};
@@ -26,7 +26,7 @@ use self::pods::Pods;
 /// Keeps `network` up to date until `shutdown`. Unreachable APIs are waited for with backoff; meanwhile the last tables
 /// stand.
 pub async fn run(client: Client, network: Arc<Network>, node_name: String, shutdown: CancellationToken) {
-    let mut watched = Watched::new(client);
+    let mut watched = Watched::new(client, &node_name);
     let listed = tokio::select! {
         listed = watched.listed() => listed,
         () = shutdown.cancelled() => return,
@@ -53,6 +53,8 @@ struct Watched {
     watches: JoinSet<()>,
     services: Store<Service>,
     endpoint_slices: Store<EndpointSlice>,
+    /// This node alone.
+    nodes: Store<Node>,
     ingresses: Store<Ingress>,
     ingress_classes: Store<IngressClass>,
     secrets: Store<Secret>,
@@ -63,13 +65,15 @@ struct Watched {
 }
 
 impl Watched {
-    fn new(client: Client) -> Self {
+    fn new(client: Client, node_name: &str) -> Self {
         let (changed, mut watches) = (Arc::new(Notify::new()), JoinSet::new());
         let all = watcher::Config::default;
         let tls = all().fields("type=kubernetes.io/tls");
+        let this_node = all().fields(&format!("metadata.name={node_name}"));
         Self {
             services: follow(&mut watches, &client, all(), &changed),
             endpoint_slices: follow(&mut watches, &client, all(), &changed),
+            nodes: follow(&mut watches, &client, this_node, &changed),
             ingresses: follow(&mut watches, &client, all(), &changed),
             ingress_classes: follow(&mut watches, &client, all(), &changed),
             secrets: follow(&mut watches, &client, tls, &changed),
@@ -86,6 +90,7 @@ impl Watched {
     async fn listed(&self) -> Result<(), reflector::store::WriterDropped> {
         self.services.wait_until_ready().await?;
         self.endpoint_slices.wait_until_ready().await?;
+        self.nodes.wait_until_ready().await?;
         self.ingresses.wait_until_ready().await?;
         self.ingress_classes.wait_until_ready().await?;
         self.secrets.wait_until_ready().await?;
@@ -105,6 +110,7 @@ impl Watched {
         let objects = Objects {
             services: &self.services.state(),
             endpoint_slices: &self.endpoint_slices.state(),
+            nodes: &self.nodes.state(),
             ingresses: &self.ingresses.state(),
             ingress_classes: &self.ingress_classes.state(),
             secrets: &self.secrets.state(),

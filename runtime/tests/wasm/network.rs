@@ -11,9 +11,10 @@ use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8w_networking::BodyError;
 use k8w_networking::tables::{Objects, Tables};
+use k8w_runtime::engine::{ContainerId, Engine};
 use serde_json::json;
 
-use crate::node::{BUILT_PROBE, Node, probe, request};
+use crate::node::{BUILT_PROBE, Node, empty, probe, request, until};
 
 /// A Service `name` at `vip`, port 80, with one endpoint.
 fn service(node: &Node, name: &str, vip: &str, endpoint: &str, port: u16) {
@@ -124,6 +125,11 @@ fn mark(text: &str) {
     std::fs::write("/dev/null", text).unwrap();
 }
 
+fn sum(value: &'static str) -> http::HeaderMap {
+    let name = http::HeaderName::from_static("sum");
+    http::HeaderMap::from_iter([(name, http::HeaderValue::from_static(value))])
+}
+
 #[tokio::test]
 async fn a_call_from_component_to_component_streams_both_ways() {
     let node = Node::new();
@@ -139,13 +145,18 @@ async fn a_call_from_component_to_component_streams_both_ways() {
         for n in 0..100 {
             sender.send(Ok(Frame::data(Bytes::from(vec![n; 10_000])))).await.unwrap();
         }
+        sender.send(Ok(Frame::trailers(sum("100")))).await.unwrap();
     });
     let response = node.send(request("POST", uri, StreamBody::new(receiver).boxed_unsync())).await;
     let mut body = BodyStream::new(response.into_body());
-    let mut received = Vec::new();
+    let (mut received, mut trailers) = (Vec::new(), None);
     while let Some(frame) = body.next().await {
-        received.extend_from_slice(&frame.unwrap().into_data().unwrap());
+        match frame.unwrap().into_data() {
+            Ok(data) => received.extend_from_slice(&data),
+            Err(frame) => trailers = frame.into_trailers().ok(),
+        }
     }
+    assert_eq!(trailers, Some(sum("100")));
     sending.await.unwrap();
     assert!(received.chunks(10_000).enumerate().all(|(n, chunk)| chunk == vec![n as u8; 10_000]));
     assert_eq!(received.len(), 1_000_000);
@@ -178,4 +189,53 @@ fn a_call_from_component_to_component_makes_no_network_system_call() {
     let network: Vec<&str> =
         calls.lines().skip(1).filter(|line| line.contains('(') && !line.contains(" write(")).collect();
     assert_eq!(network, Vec::<&str>::new());
+}
+
+/// Containers `front` and `back`, both the probe.
+async fn front_and_back(node: &Node) -> [ContainerId; 2] {
+    let [front, back] = [node.pod("front", probe()).await, node.pod("back", probe()).await];
+    [node.start(front).await, node.start(back).await]
+}
+
+/// Whether each of these containers has so many instances.
+async fn instances(node: &Node, ids: &[ContainerId], expected: u64) -> bool {
+    for id in ids {
+        if node.engine.stats(id).await.unwrap().instances != expected {
+            return false;
+        }
+    }
+    true
+}
+
+#[tokio::test]
+async fn a_reader_that_stops_holds_back_caller_and_callee_and_one_that_leaves_ends_both() {
+    let node = Node::new();
+    let ids = front_and_back(&node).await;
+    let uri = "http://10.64.0.2:8080/fetch?10.64.0.3:8080/stream?1000";
+    let response = node.send(request("GET", uri, empty())).await;
+    let mut body = BodyStream::new(response.into_body());
+    body.next().await.unwrap().unwrap();
+    assert!(instances(&node, &ids, 1).await);
+    for id in &ids {
+        let stats = node.engine.stats(id).await.unwrap();
+        assert!(stats.memory_bytes < 16 << 20, "{stats:?}");
+    }
+    drop(body);
+    until(async || instances(&node, &ids, 0).await).await;
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_in_the_middle_of_its_request_ends_caller_and_callee() {
+    let node = Node::new();
+    let ids = front_and_back(&node).await;
+    let (mut sender, receiver) = futures::channel::mpsc::channel::<Result<Frame<Bytes>, BodyError>>(0);
+    let uri = "http://10.64.0.2:8080/forward?10.64.0.3:8080/echo";
+    let response = node.send(request("POST", uri, StreamBody::new(receiver).boxed_unsync())).await;
+    let mut body = BodyStream::new(response.into_body());
+    sender.send(Ok(Frame::data(Bytes::from_static(b"first")))).await.unwrap();
+    assert_eq!(body.next().await.unwrap().unwrap().into_data().unwrap(), "first");
+    assert!(instances(&node, &ids, 1).await);
+    drop(body);
+    until(async || instances(&node, &ids, 0).await).await;
+    assert!(sender.send(Ok(Frame::data(Bytes::new()))).await.is_err(), "nobody reads the rest");
 }

@@ -117,6 +117,11 @@ fn copy(incoming: IncomingBody, body: &OutgoingBody) -> Option<Fields> {
         output.write_all(&buffer[..length]).expect("the client reads");
     }
     drop((input, output));
+    trailers_of(incoming)
+}
+
+/// The trailers of a body that was read to its end, as they can be sent on.
+fn trailers_of(incoming: IncomingBody) -> Option<Fields> {
     let trailers = IncomingBody::finish(incoming);
     trailers.subscribe().block();
     let trailers = trailers.get().and_then(Result::ok).and_then(Result::ok).flatten()?;
@@ -167,7 +172,8 @@ fn fetch(target: &str, out: ResponseOutparam) {
     }
 }
 
-/// Sends the request on to `authority/path`, which must be an echo: each chunk comes back before the next is sent.
+/// Sends the request on to `authority/path`, which must be an echo: each chunk comes back before the next is sent, and the
+/// trailers in the end.
 fn forward(request: IncomingRequest, target: &str, out: ResponseOutparam) {
     let onward = outgoing(&request.method(), target);
     let onward_body = onward.body().expect("a request has one body");
@@ -194,7 +200,8 @@ fn forward(request: IncomingRequest, target: &str, out: ResponseOutparam) {
         back.read_exact(&mut buffer[..length]).expect("the echo answers");
         output.write_all(&buffer[..length]).expect("the client reads");
     }
-    drop((there, output));
-    OutgoingBody::finish(onward_body, None).expect("the body is complete");
-    OutgoingBody::finish(body, None).expect("the body is complete");
+    drop((input, there));
+    OutgoingBody::finish(onward_body, trailers_of(incoming)).expect("the body is complete");
+    drop((back, output));
+    OutgoingBody::finish(body, trailers_of(echo)).expect("the body is complete");
 }

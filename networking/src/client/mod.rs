@@ -1,6 +1,8 @@
 //! HTTP requests that leave a pod or the ingress: in process when the endpoint is a component of this node, pooled
 //! connections otherwise.
 
+mod h2c;
+
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -22,8 +24,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsConnector;
 
 use crate::dns::Lookup;
-use crate::endpoint::{Body, Endpoint, PodIdentity};
+use crate::endpoint::{Body, BodyError, Endpoint, PodIdentity};
 use crate::network::{Network, Refused};
+use crate::service::AppProtocol;
 use crate::{headers, serve};
 
 /// Connections open to all endpoints together. Further requests wait for one.
@@ -49,16 +52,23 @@ pub enum SendError {
     #[error(transparent)]
     Refused(#[from] Refused),
     #[error("the request to {endpoint} failed")]
-    Failed { endpoint: SocketAddr, source: hyper_util::client::legacy::Error },
+    Failed { endpoint: SocketAddr, source: BodyError },
 }
 
 /// An extension of a request: the addresses of its host, where they are known to the one who sends it.
 #[derive(Clone, Debug)]
 pub struct HostAddresses(pub Vec<IpAddr>);
 
-/// The pool of connections to endpoints outside this process, and to pods that listen by themselves.
+impl SendError {
+    fn failed(endpoint: SocketAddr, source: impl Into<BodyError>) -> Self {
+        Self::Failed { endpoint, source: source.into() }
+    }
+}
+
+/// The connections to endpoints outside this process, and to pods that listen by themselves.
 pub(crate) struct Client {
     pool: Pool<Dialer, Body>,
+    h2c: h2c::Connections,
 }
 
 impl Client {
@@ -69,8 +79,8 @@ impl Client {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(MAX_IDLE_PER_ENDPOINT)
-            .build(dialer);
-        Self { pool }
+            .build(dialer.clone());
+        Self { pool, h2c: h2c::Connections::new(dialer) }
     }
 
     /// Sends a request of a pod to where its URI points.
@@ -113,10 +123,14 @@ impl Client {
     /// change to that protocol, and a response of 101 can be taken over.
     pub async fn forward(
         &self,
+        protocol: AppProtocol,
         address: SocketAddr,
         mut request: Request<Body>,
         upgrade: Option<HeaderValue>,
     ) -> Result<Response<Incoming>, SendError> {
+        if protocol == AppProtocol::H2c {
+            return self.h2c.send(address, request).await;
+        }
         // The connection to the backend has a version of its own.
         *request.version_mut() = http::Version::HTTP_11;
         if let Some(protocol) = upgrade {
@@ -145,7 +159,7 @@ impl Client {
                 }
                 Ok(response)
             }
-            Err(source) => Err(SendError::Failed { endpoint: address, source }),
+            Err(error) => Err(SendError::failed(address, error)),
         }
     }
 }
@@ -166,7 +180,7 @@ async fn find(
     let start = (rand::random::<u32>() as usize).checked_rem(addresses.len()).unwrap_or(0);
     let mut refused = missing();
     for ip in addresses.iter().cycle().skip(start).take(addresses.len()) {
-        match network.select(from, SocketAddr::new(*ip, port)) {
+        match network.settle(|| network.select(from, SocketAddr::new(*ip, port))).await {
             Ok(endpoint) => return Ok(endpoint),
             Err(why) => refused = why.into(),
         }

@@ -1,0 +1,81 @@
+//! HTTP/2 by prior knowledge, to backends of which `appProtocol: kubernetes.io/h2c` says that they speak it (gRPC): one
+//! connection to each, which its requests share.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use http::header::HOST;
+use http::uri::{Authority, Scheme};
+use http::{HeaderValue, Request, Response, Uri, Version};
+use hyper::body::Incoming;
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+
+use super::{Dialer, IDLE_TIMEOUT, SendError, pool_uri};
+use crate::endpoint::Body;
+
+/// The open connections, by the endpoint that they lead to.
+pub(super) struct Connections {
+    dialer: Dialer,
+    open: Mutex<HashMap<SocketAddr, Open>>,
+}
+
+struct Open {
+    sender: SendRequest<Body>,
+    used: Instant,
+}
+
+impl Connections {
+    pub fn new(dialer: Dialer) -> Self {
+        Self { dialer, open: Mutex::default() }
+    }
+
+    /// Sends a request whose `Host` says for whom it is. One that an ending connection did not take gets a new one.
+    pub async fn send(&self, address: SocketAddr, mut request: Request<Body>) -> Result<Response<Incoming>, SendError> {
+        let host = request.headers_mut().remove(HOST).ok_or(SendError::NoHost)?;
+        *request.uri_mut() = target(request.uri(), &host).ok_or(SendError::NoHost)?;
+        *request.version_mut() = Version::HTTP_2;
+        if let Some(mut sender) = self.known(address) {
+            match sender.try_send_request(request).await {
+                Ok(response) => return Ok(response),
+                Err(mut error) => match error.take_message() {
+                    Some(again) => request = again,
+                    None => return Err(SendError::failed(address, error.into_error())),
+                },
+            }
+        }
+        let mut sender = self.connect(address).await?;
+        sender.send_request(request).await.map_err(|error| SendError::failed(address, error))
+    }
+
+    fn known(&self, address: SocketAddr) -> Option<SendRequest<Body>> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = open.get_mut(&address).filter(|known| !known.sender.is_closed())?;
+        known.used = Instant::now();
+        Some(known.sender.clone())
+    }
+
+    async fn connect(&self, address: SocketAddr) -> Result<SendRequest<Body>, SendError> {
+        let uri = pool_uri(&Uri::default(), address, None).ok_or(SendError::NoHost)?;
+        let io = self.dialer.clone().dial(uri).await.map_err(|error| SendError::failed(address, error))?;
+        let builder = http2::Builder::new(TokioExecutor::new()).timer(TokioTimer::new()).clone();
+        let handshake = builder.handshake(TokioIo::new(io)).await;
+        let (sender, connection) = handshake.map_err(|error| SendError::failed(address, error))?;
+        // Ends with its last sender and request.
+        tokio::spawn(connection);
+        let now = Instant::now();
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|_, known| !known.sender.is_closed() && now.duration_since(known.used) < IDLE_TIMEOUT);
+        open.insert(address, Open { sender: sender.clone(), used: now });
+        Ok(sender)
+    }
+}
+
+/// The request's own path at the host that it names.
+fn target(uri: &Uri, host: &HeaderValue) -> Option<Uri> {
+    let authority = Authority::try_from(host.as_bytes()).ok()?;
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    Uri::builder().scheme(Scheme::HTTP).authority(authority).path_and_query(path).build().ok()
+}
