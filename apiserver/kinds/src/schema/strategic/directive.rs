@@ -21,11 +21,12 @@ pub(super) fn retain_keys(original: &mut Members, patch: &Members, keys: &Value)
     Ok(())
 }
 
-/// A new value as it is stored: without directives and nulls; `None` where it says that it is to be deleted.
+/// A new value as it is stored: without directives and nulls; `None` for what says how it is to be merged, because there
+/// is nothing to merge it with.
 pub(super) fn plain(value: Value) -> Option<Value> {
     match value {
         Value::Object(members) => {
-            if members.get(PATCH).is_some_and(|directive| directive == "delete") {
+            if members.contains_key(PATCH) {
                 return None;
             }
             let is_directive = |name: &str| {

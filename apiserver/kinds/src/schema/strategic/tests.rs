@@ -34,6 +34,19 @@ fn lists_of_objects_merge_by_their_key() {
     );
 }
 
+/// Found by the fuzz target `patch_strategic`: an empty item stood in the list.
+#[test]
+fn directives_go_with_what_carries_them_where_there_is_nothing_to_direct() {
+    pod_spec(
+        json!({}),
+        json!({
+            "containers": [{"$patch": "replace"}, {"name": "a"}, {"name": "b", "$patch": "delete"}],
+            "securityContext": {"$patch": "replace", "runAsUser": 3},
+        }),
+        expect![[r#"{"spec":{"containers":[{"name":"a"}]}}"#]],
+    );
+}
+
 #[test]
 fn an_unchanged_item_keeps_its_place() {
     pod_spec(
