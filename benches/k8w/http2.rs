@@ -48,9 +48,15 @@ impl Http2 {
         whole(self.request(method, path, content_type, body).await?).await
     }
 
-    /// Sends a patch of the given type and reads the whole answer.
-    pub async fn patch(&mut self, path: &str, content_type: &str, body: String) -> Result<Response<Bytes>> {
-        whole(self.request(Method::PATCH, path, Some(content_type), body.into()).await?).await
+    /// As [`Self::send`], with a body of the given type.
+    pub async fn send_as(
+        &mut self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: String,
+    ) -> Result<Response<Bytes>> {
+        whole(self.request(method, path, Some(content_type), body.into()).await?).await
     }
 
     /// The answer to a GET as it comes.

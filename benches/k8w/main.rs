@@ -4,8 +4,8 @@
 //! figure means and what bounds it. To add a measurement: a file, a `mod` line and a row in [`MEASUREMENTS`].
 
 mod api;
-mod applies;
 mod bare;
+mod changes;
 mod cluster;
 mod compare;
 mod density;
@@ -19,12 +19,10 @@ mod load;
 mod memory;
 mod node_watches;
 mod objects;
-mod patches;
 mod pod;
 mod scheduler;
 mod stats;
 mod up;
-mod updates;
 mod watchers;
 
 use std::os::unix::process::CommandExt;
@@ -41,9 +39,9 @@ const MEASUREMENTS: &[(&str, Measure)] = &[
     ("up", || Box::pin(up::measure())),
     ("ingress", || Box::pin(ingress::measure())),
     ("api", || Box::pin(api::measure())),
-    ("updates", || Box::pin(updates::measure())),
-    ("patches", || Box::pin(patches::measure())),
-    ("applies", || Box::pin(applies::measure())),
+    ("updates", || Box::pin(changes::measure(&changes::UPDATE))),
+    ("patches", || Box::pin(changes::measure(&changes::PATCH))),
+    ("applies", || Box::pin(changes::measure(&changes::APPLY))),
     ("lists", || Box::pin(lists::measure())),
     ("fan-out", || Box::pin(fan_out::measure())),
     ("node-watches", || Box::pin(node_watches::measure())),
