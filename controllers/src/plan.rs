@@ -161,6 +161,11 @@ impl Target {
         Self { resource_version: meta.resource_version.clone(), ..Self::new(resource, meta) }
     }
 
+    /// The object of this name; any object of it where no uid is given.
+    pub fn named(resource: &Resource, key: Key, uid: Option<String>) -> Self {
+        Self { resource: resource.clone(), key, uid, resource_version: None }
+    }
+
     pub fn object(object: &Object) -> Self {
         Self::new(object.resource(), object.meta())
     }

@@ -11,6 +11,8 @@ use crate::resource::{Key, Resource};
 use crate::time;
 use crate::world::{Delta, Object, controller_of};
 
+pub const DISRUPTION_TARGET: &str = "DisruptionTarget";
+
 pub fn phase(pod: &Pod) -> &str {
     pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or("Pending")
 }
@@ -26,6 +28,10 @@ pub fn is_deleting(meta: &ObjectMeta) -> bool {
 
 pub fn has_finalizer(meta: &ObjectMeta, name: &str) -> bool {
     meta.finalizers.iter().flatten().any(|finalizer| finalizer == name)
+}
+
+pub fn annotation<'a>(meta: &'a ObjectMeta, name: &str) -> Option<&'a str> {
+    meta.annotations.as_ref()?.get(name).map(String::as_str)
 }
 
 /// Counts as a replica: it runs or will run, and is meant to stay.
@@ -90,6 +96,19 @@ pub fn wake_owners(resource: &Resource, delta: &Delta, wake: &mut Wake) {
         if owner.kind == resource.kind {
             wake.now(Key::new(namespace, &owner.name));
         }
+    }
+}
+
+/// The condition of a pod that something else than its owner or its user ends.
+pub fn disruption_target(pod: &Pod, reason: &str, message: impl Into<String>, now: Timestamp) -> PodCondition {
+    PodCondition {
+        type_: DISRUPTION_TARGET.into(),
+        status: "True".into(),
+        reason: Some(reason.into()),
+        message: Some(message.into()),
+        last_transition_time: Some(time::stamp(now)),
+        observed_generation: pod.metadata.generation,
+        last_probe_time: None,
     }
 }
 

@@ -2,6 +2,9 @@
 
 use std::borrow::Cow;
 
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
 /// A resource as discovery publishes it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Resource {
@@ -88,6 +91,19 @@ impl Resource {
         path
     }
 
+    /// What refers to the object of this resource that has this metadata, in this very version.
+    pub fn reference(&self, meta: &ObjectMeta) -> ObjectReference {
+        ObjectReference {
+            api_version: Some(self.api_version()),
+            kind: Some(self.kind.to_string()),
+            namespace: meta.namespace.clone(),
+            name: meta.name.clone(),
+            uid: meta.uid.clone(),
+            resource_version: meta.resource_version.clone(),
+            field_path: None,
+        }
+    }
+
     /// Same group and plural: versions of one resource hold the same objects.
     pub fn same_objects(&self, other: &Resource) -> bool {
         self.group == other.group && self.plural == other.plural
@@ -106,7 +122,7 @@ impl Key {
         Self { namespace: namespace.into(), name: name.into() }
     }
 
-    pub fn of(meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> Self {
+    pub fn of(meta: &ObjectMeta) -> Self {
         Self::new(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
     }
 }

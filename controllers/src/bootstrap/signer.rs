@@ -10,7 +10,7 @@ use k8w_kinds::core::bootstrap_token::{NAME_PREFIX, NAMESPACE, TOKEN_ID, TOKEN_S
 use ring::hmac;
 use serde_json::json;
 
-use super::token::{End, data, end, is_token};
+use super::token::{data, end, is_token};
 use crate::engine::{Controller, Turn, Wake};
 use crate::plan::Plan;
 use crate::resource::{CONFIG_MAPS, Key};
@@ -48,21 +48,19 @@ impl Controller for BootstrapSigner {
         let Some(map) = world.config_maps.by_key(key) else { return plan };
         let before = map.data.clone().unwrap_or_default();
         let Some(content) = before.get(KUBECONFIG) else { return plan };
-        let secrets = world.secrets.in_namespace(NAMESPACE);
-        let tokens: Vec<_> = secrets.filter_map(|secret| Some((token(secret)?, end(secret)))).collect();
         let mut after: BTreeMap<String, String> = before
             .iter()
             .filter(|(key, _)| !key.starts_with(SIGNATURE_PREFIX))
             .map(|(k, v)| (k.clone(), v.clone()))
             .collect();
-        for ((id, secret), end) in tokens {
-            if end.is_past(turn.now) {
-                continue;
+        for secret in world.secrets.in_namespace(NAMESPACE) {
+            let Some((id, value)) = token(secret) else { continue };
+            match end(secret) {
+                Some(end) if end <= turn.now => continue,
+                Some(end) => plan.requeue(until(end, turn.now)),
+                None => {}
             }
-            after.insert(format!("{SIGNATURE_PREFIX}{id}"), sign(content, id, secret));
-            if let End::At(end) = end {
-                plan.requeue(until(end, turn.now));
-            }
+            after.insert(format!("{SIGNATURE_PREFIX}{id}"), sign(content, id, value));
         }
         if after != before {
             plan.update(&CONFIG_MAPS, &ConfigMap { data: Some(after), ..(**map).clone() }, None);

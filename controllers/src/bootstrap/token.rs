@@ -4,25 +4,6 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use k8w_kinds::core::bootstrap_token::{EXPIRATION, SECRET_TYPE};
 
-/// When a token ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    Never,
-    At(Timestamp),
-    /// It says so in no way that can be read, and is taken for over.
-    Unreadable,
-}
-
-impl End {
-    pub(super) fn is_past(self, now: Timestamp) -> bool {
-        match self {
-            End::Never => false,
-            End::At(end) => end <= now,
-            End::Unreadable => true,
-        }
-    }
-}
-
 pub(super) fn is_token(secret: &Secret) -> bool {
     secret.type_.as_deref() == Some(SECRET_TYPE)
 }
@@ -33,9 +14,10 @@ pub(super) fn data<'s>(secret: &'s Secret, key: &str) -> &'s str {
     bytes.and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default()
 }
 
-pub(super) fn end(secret: &Secret) -> End {
+/// When a token ends, if it does. One that says so in no way that can be read is taken for over.
+pub(super) fn end(secret: &Secret) -> Option<Timestamp> {
     match data(secret, EXPIRATION) {
-        "" => End::Never,
-        text => text.parse().map_or(End::Unreadable, End::At),
+        "" => None,
+        text => Some(text.parse().unwrap_or(Timestamp::MIN)),
     }
 }

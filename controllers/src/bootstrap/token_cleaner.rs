@@ -2,7 +2,7 @@
 
 use k8w_kinds::core::bootstrap_token::NAMESPACE;
 
-use super::token::{End, end, is_token};
+use super::token::{end, is_token};
 use crate::engine::{Controller, Turn, Wake};
 use crate::plan::{Plan, Target};
 use crate::resource::{Key, SECRETS};
@@ -29,9 +29,9 @@ impl Controller for TokenCleaner {
         let mut plan = Plan::none();
         let Some(secret) = world.secrets.by_key(key).filter(|secret| is_token(secret)) else { return plan };
         match end(secret) {
-            end if end.is_past(turn.now) => plan.delete(Target::new(&SECRETS, &secret.metadata)),
-            End::At(end) => plan.requeue(until(end, turn.now)),
-            _ => {}
+            Some(end) if end <= turn.now => plan.delete(Target::new(&SECRETS, &secret.metadata)),
+            Some(end) => plan.requeue(until(end, turn.now)),
+            None => {}
         }
         plan
     }

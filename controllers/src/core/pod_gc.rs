@@ -13,7 +13,7 @@ use crate::nodes::is_ready;
 use crate::plan::{self, Plan, Step, Target};
 use crate::pods;
 use crate::resource::{Key, NODES, PODS};
-use crate::time::{self, stamp};
+use crate::time;
 use crate::world::{Delta, Object, World};
 
 /// Ended pods are counted at this pace while there are new ones.
@@ -133,18 +133,9 @@ fn remove(pod: &Pod) -> Step {
 
 /// A pod of a node that is gone.
 fn orphaned(plan: &mut Plan, pod: &Pod, node: &str, now: Timestamp) {
-    let key = Key::new("", node);
     // Without a uid: any node of this name keeps the pod.
-    plan.step(Step::CheckAbsent(Target { resource: NODES.clone(), key, uid: None, resource_version: None }));
-    let condition = PodCondition {
-        type_: "DisruptionTarget".into(),
-        status: "True".into(),
-        reason: Some("DeletionByPodGC".into()),
-        message: Some("PodGC: node no longer exists".into()),
-        last_transition_time: Some(stamp(now)),
-        observed_generation: pod.metadata.generation,
-        last_probe_time: None,
-    };
+    plan.step(Step::CheckAbsent(Target::named(&NODES, Key::new("", node), None)));
+    let condition = pods::disruption_target(pod, "DeletionByPodGC", "PodGC: node no longer exists", now);
     end(plan, pod, Some(condition));
 }
 

@@ -15,6 +15,7 @@ use serde_json::json;
 
 use crate::engine::{Controller, Turn, Wake};
 use crate::plan::{Plan, Step, Target};
+use crate::pods;
 use crate::resource::{Key, SECRETS, SERVICE_ACCOUNTS};
 use crate::world::{Delta, Object, World};
 
@@ -90,12 +91,8 @@ impl Controller for ServiceAccountTokens {
         let account = world.service_accounts.get(&key.namespace, name);
         let Some(account) = account.filter(|account| uid.is_empty() || account.metadata.uid.as_deref() == Some(uid))
         else {
-            plan.step(Step::CheckAbsent(Target {
-                resource: SERVICE_ACCOUNTS.clone(),
-                key: Key::new(&key.namespace, name),
-                uid: Some(uid.to_owned()).filter(|uid| !uid.is_empty()),
-                resource_version: None,
-            }));
+            let uid = Some(uid.to_owned()).filter(|uid| !uid.is_empty());
+            plan.step(Step::CheckAbsent(Target::named(&SERVICE_ACCOUNTS, Key::new(&key.namespace, name), uid)));
             plan.delete(Target::new(&SECRETS, &secret.metadata));
             return plan;
         };
@@ -116,7 +113,7 @@ impl Controller for ServiceAccountTokens {
 }
 
 fn annotation<'s>(secret: &'s Secret, name: &str) -> &'s str {
-    secret.metadata.annotations.as_ref().and_then(|all| all.get(name)).map(String::as_str).unwrap_or_default()
+    pods::annotation(&secret.metadata, name).unwrap_or_default()
 }
 
 /// Accounts do not name a Secret any more that is gone.
@@ -129,12 +126,7 @@ fn without_references(key: &Key, world: &World) -> Plan {
             continue;
         }
         let rest: Vec<_> = named.iter().filter(|secret| !is_it(&secret.name)).collect();
-        plan.step(Step::CheckAbsent(Target {
-            resource: SECRETS.clone(),
-            key: key.clone(),
-            uid: None,
-            resource_version: None,
-        }));
+        plan.step(Step::CheckAbsent(Target::named(&SECRETS, key.clone(), None)));
         plan.merge_patch(Target::exact(&SERVICE_ACCOUNTS, &account.metadata), json!({ "secrets": rest }));
     }
     plan

@@ -13,8 +13,8 @@ use k8w_kinds::core::service_account_token::{
 use serde_json::json;
 
 use crate::engine::{Controller, Turn, Wake};
-use crate::plan::{Plan, Step, Target, to_value};
-use crate::pods::is_deleting;
+use crate::plan::{Plan, Target, to_value};
+use crate::pods::{annotation, is_deleting};
 use crate::resource::{Key, SECRETS};
 use crate::world::{Delta, Object, World};
 
@@ -53,8 +53,7 @@ impl Controller for ServiceAccountTokenCleaner {
                 plan.merge_patch(Target::exact(&SECRETS, &secret.metadata), patch);
             }
             Some(since) if *since < day(cutoff) => {
-                let target = Target::exact(&SECRETS, &secret.metadata);
-                plan.step(Step::Delete { target, propagation: None, grace_seconds: None, then: None, or_else: None });
+                plan.delete(Target::exact(&SECRETS, &secret.metadata));
             }
             Some(_) => {}
         }
@@ -64,7 +63,7 @@ impl Controller for ServiceAccountTokenCleaner {
 
 /// Whether it is the token of an account that names it: of those alone it is known that nobody made them by hand.
 fn is_made_of_itself(secret: &Secret, world: &World) -> bool {
-    let annotation = |name: &str| secret.metadata.annotations.as_ref()?.get(name);
+    let annotation = |name: &str| annotation(&secret.metadata, name);
     let namespace = secret.metadata.namespace.as_deref().unwrap_or_default();
     let of = annotation(ACCOUNT_NAME).and_then(|name| world.service_accounts.get(namespace, name));
     let names_it = |account: &ServiceAccount| {
@@ -73,7 +72,7 @@ fn is_made_of_itself(secret: &Secret, world: &World) -> bool {
     };
     secret.type_.as_deref() == Some(SECRET_TYPE)
         && !is_deleting(&secret.metadata)
-        && of.is_some_and(|account| account.metadata.uid.as_ref() == annotation(ACCOUNT_UID) && names_it(account))
+        && of.is_some_and(|account| account.metadata.uid.as_deref() == annotation(ACCOUNT_UID) && names_it(account))
 }
 
 /// Whether uses have been noted since before `cutoff`; the day on which that began does not count.

@@ -60,7 +60,8 @@ impl Controller for ServiceLoadBalancers {
 }
 
 fn wake_all(world: &World, wake: &mut Wake) {
-    world.services.iter().filter(|service| is_ours(service)).for_each(|service| wake.now(Key::of(&service.metadata)));
+    let ours = world.services.iter().filter(|service| is_ours(service));
+    wake.others(world, ours.map(|service| Key::of(&service.metadata)));
 }
 
 fn is_balanced(service: &Service) -> bool {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, PodCondition, Taint};
+use k8s_openapi::api::core::v1::{Pod, Taint};
 use serde_json::json;
 
 use crate::engine::{Controller, Turn, Wake};
@@ -13,7 +13,7 @@ use crate::plan::{self, Note, NoteType, Plan, Regarding, Target};
 use crate::pods;
 use crate::resource::{Key, PODS};
 use crate::taints::{NO_EXECUTE, tolerates};
-use crate::time::{self, stamp};
+use crate::time;
 use crate::world::{Delta, Object, World};
 
 /// Remembers which pods are to leave, and since when they have been on a tainted node, for pods and taints that don't say
@@ -104,15 +104,8 @@ fn stays_for(pod: &Pod, taints: &[&Taint], since: Timestamp, now: Timestamp) -> 
 
 fn evict(pod: &Arc<Pod>, now: Timestamp) -> Plan {
     let mut plan = Plan::none();
-    let condition = PodCondition {
-        type_: "DisruptionTarget".into(),
-        status: "True".into(),
-        reason: Some("DeletionByTaintManager".into()),
-        message: Some("Taint manager: deleting due to NoExecute taint".into()),
-        last_transition_time: Some(stamp(now)),
-        observed_generation: pod.metadata.generation,
-        last_probe_time: None,
-    };
+    let message = "Taint manager: deleting due to NoExecute taint";
+    let condition = pods::disruption_target(pod, "DeletionByTaintManager", message, now);
     let key = Key::of(&pod.metadata);
     plan.note(note(pod, format!("Marking for deletion Pod {key}")));
     let target = Target::new(&PODS, &pod.metadata);

@@ -48,6 +48,14 @@ impl Wake {
         self.later.push((key, delay));
     }
 
+    /// Wakes other objects than the one that changed. While first lists are coming in, which is object by object, each
+    /// wakes itself, and nothing is reconciled before all are there.
+    pub fn others(&mut self, world: &World, keys: impl Iterator<Item = Key>) {
+        if world.synced() {
+            self.now.extend(keys);
+        }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.now.is_empty() && self.later.is_empty()
     }

@@ -42,11 +42,12 @@ use rand::RngCore;
 
 pub use decide::{Decision, decide};
 pub use pending::Pending;
-pub use pod_info::PodInfo;
+pub use pod_info::{PodInfo, claim_names, ephemeral_claim};
 pub use profile::{Packing, Profile};
 pub use selection::{Selector, matches_required};
 pub use snapshot::{NodeInfo, Snapshot};
 pub use unschedulable::Unschedulable;
+pub use volumes::{BIND_COMPLETED, NO_PROVISIONER, SELECTED_NODE, allows, capacity_bytes, refers_to, requested_bytes};
 
 use crate::engine::{Controller, Turn, Wake};
 use crate::execute::Outcome;

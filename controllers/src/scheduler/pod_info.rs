@@ -45,7 +45,7 @@ impl PodInfo {
             assumed: assumed_requests(&pod),
             ports: ports(&pod).collect(),
             terms: PodTerms::of(&pod),
-            claims: claims(&pod),
+            claims: claim_names(&pod).collect(),
             pod,
         }
     }
@@ -103,14 +103,14 @@ fn ports(pod: &Pod) -> impl Iterator<Item = HostPort> + use<'_> {
     })
 }
 
-fn claims(pod: &Pod) -> Vec<String> {
-    let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.as_ref()).into_iter().flatten();
-    let claims = volumes.filter_map(|volume| match (&volume.persistent_volume_claim, &volume.ephemeral) {
+/// The names of the claims that a pod's volumes use.
+pub fn claim_names(pod: &Pod) -> impl Iterator<Item = String> {
+    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    volumes.filter_map(|volume| match (&volume.persistent_volume_claim, &volume.ephemeral) {
         (Some(source), _) => Some(source.claim_name.clone()),
         (None, Some(_)) => Some(ephemeral_claim(pod, &volume.name)),
         (None, None) => None,
-    });
-    claims.collect()
+    })
 }
 
 /// The claim that is made for a pod's generic ephemeral volume (KEP-1698).

@@ -92,7 +92,7 @@ fn ineligible(pod: &Pending, snapshot: &Snapshot, why: &Unschedulable) -> Option
     }
     let slot = snapshot.slot(pod.nominated_node()?)?;
     let is_leaving = |other: &Arc<PodInfo>| {
-        let evicted = pods::condition(&other.pod, "DisruptionTarget")
+        let evicted = pods::condition(&other.pod, pods::DISRUPTION_TARGET)
             .is_some_and(|c| c.status == "True" && c.reason.as_deref() == Some(REASON));
         other.priority() < pod.info.priority() && pods::is_deleting(&other.pod.metadata) && evicted
     };

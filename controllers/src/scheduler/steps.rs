@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ObjectReference, Pod, PodCondition};
+use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use serde_json::{Value, json};
 
 use super::pod_info::PodInfo;
@@ -35,15 +35,7 @@ pub fn bind_volumes(bindings: &[Binding], node: &str) -> Plan {
     let steps = bindings.iter().map(|binding| {
         let (target, patch) = match binding {
             Binding::Existing(volume, claim) => {
-                let claim_ref = ObjectReference {
-                    api_version: Some("v1".into()),
-                    kind: Some("PersistentVolumeClaim".into()),
-                    namespace: claim.metadata.namespace.clone(),
-                    name: claim.metadata.name.clone(),
-                    uid: claim.metadata.uid.clone(),
-                    resource_version: claim.metadata.resource_version.clone(),
-                    field_path: None,
-                };
+                let claim_ref = PERSISTENT_VOLUME_CLAIMS.reference(&claim.metadata);
                 let annotations = json!({ "pv.kubernetes.io/bound-by-controller": "yes" });
                 let patch = json!({
                     "metadata": { "annotations": annotations },
@@ -120,15 +112,8 @@ pub fn evict(
     let staying = victims.iter().map(|victim| &victim.pod).filter(|pod| !pods::is_deleting(&pod.metadata));
     let (mut conditions, mut deletions) = (Vec::new(), Vec::new());
     for victim in staying {
-        let condition = PodCondition {
-            type_: "DisruptionTarget".into(),
-            status: "True".into(),
-            reason: Some(preempt::REASON.into()),
-            message: Some(format!("{component}: preempting to accommodate a higher priority pod")),
-            last_transition_time: Some(stamp(now)),
-            observed_generation: victim.metadata.generation,
-            last_probe_time: None,
-        };
+        let message = format!("{component}: preempting to accommodate a higher priority pod");
+        let condition = pods::disruption_target(victim, preempt::REASON, message, now);
         conditions.push(status_patch(victim, json!({ "conditions": [plan::to_value(&condition)] })));
         let said = format!("Preempted by pod {uid} on node {node}");
         deletions.push(Step::Delete {

@@ -3,7 +3,9 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimSpec};
+use k8s_openapi::api::core::v1::{
+    Node, ObjectReference, PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimSpec,
+};
 use k8s_openapi::api::storage::v1::{CSINode, StorageClass};
 
 use super::pod_info::{PodInfo, ephemeral_claim};
@@ -12,11 +14,11 @@ use crate::quantity;
 use crate::resource::Key;
 use crate::world::{Delta, Object};
 
-const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
+pub const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
 const CLASS: &str = "volume.beta.kubernetes.io/storage-class";
 /// Names the node for which a volume is to be provided.
 pub const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
-const NO_PROVISIONER: &str = "kubernetes.io/no-provisioner";
+pub const NO_PROVISIONER: &str = "kubernetes.io/no-provisioner";
 
 /// A pod's claims by what is still to be done for them.
 #[derive(Default)]
@@ -269,15 +271,18 @@ pub fn allows(volume: &PersistentVolume, node: &Node) -> bool {
     required.is_none_or(|r| node_terms(r).iter().any(|term| term.selects(name, labels.unwrap_or(&NO_LABELS))))
 }
 
+/// Whether the reference is to this claim, or to any claim of its name.
+pub fn refers_to(reference: &ObjectReference, claim: &PersistentVolumeClaim) -> bool {
+    reference.name == claim.metadata.name
+        && reference.namespace == claim.metadata.namespace
+        && (reference.uid.is_none() || reference.uid == claim.metadata.uid)
+}
+
 /// Whether the volume is free, or kept for this claim, and is what it asks for (the rules of the volume binder).
 fn serves(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
     let (Some(has), Some(asks)) = (&volume.spec, &claim.spec) else { return false };
     let mode = |mode: &Option<String>| mode.as_deref().unwrap_or("Filesystem") == "Filesystem";
-    let is_kept = has.claim_ref.as_ref().is_some_and(|kept| {
-        kept.name == claim.metadata.name
-            && kept.namespace == claim.metadata.namespace
-            && (kept.uid.is_none() || kept.uid == claim.metadata.uid)
-    });
+    let is_kept = has.claim_ref.as_ref().is_some_and(|kept| refers_to(kept, claim));
     let is_free = has.claim_ref.is_none()
         && volume.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Available");
     let selects = |spec: &PersistentVolumeClaimSpec| {
@@ -299,12 +304,12 @@ fn class_name(claim: &PersistentVolumeClaim) -> &str {
     annotated.or(named).map(String::as_str).unwrap_or_default()
 }
 
-fn requested_bytes(claim: &PersistentVolumeClaim) -> i64 {
+pub fn requested_bytes(claim: &PersistentVolumeClaim) -> i64 {
     let requests = claim.spec.as_ref().and_then(|s| s.resources.as_ref()?.requests.as_ref());
     requests.and_then(|r| quantity::units(r.get("storage")?)).unwrap_or(0)
 }
 
-fn capacity_bytes(volume: &PersistentVolume) -> i64 {
+pub fn capacity_bytes(volume: &PersistentVolume) -> i64 {
     let capacity = volume.spec.as_ref().and_then(|s| s.capacity.as_ref());
     capacity.and_then(|c| quantity::units(c.get("storage")?)).unwrap_or(0)
 }

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimSpec};
 use serde_json::json;
 
-use super::facts::{self, BIND_COMPLETED, BOUND_BY_CONTROLLER, STORAGE_PROVISIONER, refers_to};
+use super::facts::{self, BOUND_BY_CONTROLLER, STORAGE_PROVISIONER, volume_name};
 use crate::engine::{Controller, Turn, Wake};
 use crate::plan::{self, Note, NoteType, Plan, Regarding, Target};
-use crate::pods::is_deleting;
+use crate::pods::{annotation, is_deleting};
 use crate::resource::{Key, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES};
+use crate::scheduler::{BIND_COMPLETED, NO_PROVISIONER, allows, capacity_bytes, refers_to, requested_bytes};
 use crate::selector;
 use crate::world::{Delta, Object, World};
 
@@ -35,10 +36,7 @@ impl Controller for ClaimBinder {
                 }
             }
             Object::StorageClass(_) => wake_unbound(world, wake),
-            Object::Pod(pod) if !delta.gone => {
-                let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-                facts::claim_names(pod).for_each(|name| wake.now(Key::new(namespace, &name)));
-            }
+            Object::Pod(pod) if !delta.gone => facts::wake_claims(pod, wake),
             _ => {}
         }
     }
@@ -53,11 +51,8 @@ impl Controller for ClaimBinder {
 
 fn wake_unbound(world: &World, wake: &mut Wake) {
     let is_unbound = |claim: &&Arc<PersistentVolumeClaim>| volume_name(claim).is_none();
-    world.persistent_volume_claims.iter().filter(is_unbound).for_each(|claim| wake.now(Key::of(&claim.metadata)));
-}
-
-fn volume_name(claim: &PersistentVolumeClaim) -> Option<&str> {
-    claim.spec.as_ref()?.volume_name.as_deref().filter(|name| !name.is_empty())
+    let unbound = world.persistent_volume_claims.iter().filter(is_unbound);
+    wake.others(world, unbound.map(|claim| Key::of(&claim.metadata)));
 }
 
 pub fn reconcile(claim: &Arc<PersistentVolumeClaim>, world: &World) -> Plan {
@@ -82,13 +77,13 @@ pub fn reconcile(claim: &Arc<PersistentVolumeClaim>, world: &World) -> Plan {
     let stored = world.storage_classes.get("", class);
     let waits = stored.is_some_and(|class| facts::waits_for_consumer(class));
     if waits && facts::chosen_node(claim, world).is_none() {
-        let message = match facts::users(claim, world).next() {
-            None => "waiting for first consumer to be created before binding".to_owned(),
+        let (reason, message) = match facts::users(claim, world).next() {
+            None => ("WaitForFirstConsumer", "waiting for first consumer to be created before binding".to_owned()),
             Some(pod) => {
-                format!("waiting for pod {} to be scheduled", pod.metadata.name.as_deref().unwrap_or_default())
+                let name = pod.metadata.name.as_deref().unwrap_or_default();
+                ("WaitForPodScheduled", format!("waiting for pod {name} to be scheduled"))
             }
         };
-        let reason = if message.contains("pod") { "WaitForPodScheduled" } else { "WaitForFirstConsumer" };
         plan.note(note(claim, NoteType::Normal, reason, message));
         return plan;
     }
@@ -104,10 +99,10 @@ pub fn reconcile(claim: &Arc<PersistentVolumeClaim>, world: &World) -> Plan {
         return plan;
     };
     let provisioner = class.provisioner.as_str();
-    if provisioner == "kubernetes.io/no-provisioner" {
+    if provisioner == NO_PROVISIONER {
         return unserved(claim);
     }
-    if facts::annotation(&claim.metadata, STORAGE_PROVISIONER) != Some(provisioner) {
+    if annotation(&claim.metadata, STORAGE_PROVISIONER) != Some(provisioner) {
         plan.merge_patch(
             Target::exact(&PERSISTENT_VOLUME_CLAIMS, &claim.metadata),
             json!({ "metadata": { "annotations": {
@@ -158,10 +153,10 @@ fn find<'a>(
             && mode(&has.volume_mode) == mode(&spec.volume_mode)
             && spec.access_modes.iter().flatten().all(|mode| modes.contains(mode))
             && spec.selector.as_ref().is_none_or(|s| selector::matches(s, volume.metadata.labels.as_ref()))
-            && node.is_none_or(|node| facts::is_reachable(volume, node))
-            && facts::capacity_bytes(volume) >= facts::requested_bytes(claim)
+            && node.is_none_or(|node| allows(volume, node))
+            && capacity_bytes(volume) >= requested_bytes(claim)
     };
-    let size = |volume: &&Arc<PersistentVolume>| (facts::capacity_bytes(volume), volume.metadata.name.clone());
+    let size = |volume: &&Arc<PersistentVolume>| (capacity_bytes(volume), volume.metadata.name.clone());
     world.persistent_volumes.iter().filter(serves).min_by_key(size)
 }
 
@@ -193,7 +188,7 @@ fn bind(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> Plan {
 /// Brings the status of a claim in step with the volume it names.
 fn keep(claim: &PersistentVolumeClaim, volume: Option<&Arc<PersistentVolume>>) -> Plan {
     let mut plan = Plan::none();
-    let was_bound = facts::annotation(&claim.metadata, BIND_COMPLETED).is_some();
+    let was_bound = annotation(&claim.metadata, BIND_COMPLETED).is_some();
     let Some(volume) = volume else {
         if was_bound {
             let message = "Bound claim has lost its PersistentVolume. Data on the volume is lost!";

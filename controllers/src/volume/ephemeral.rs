@@ -7,6 +7,7 @@ use crate::engine::{Controller, Turn, Wake};
 use crate::plan::{self, Note, NoteType, Plan, Regarding, Step};
 use crate::pods;
 use crate::resource::{Key, PERSISTENT_VOLUME_CLAIMS, PODS};
+use crate::scheduler::ephemeral_claim;
 use crate::world::{Delta, Object, World, controller_of};
 
 pub struct EphemeralVolumes;
@@ -45,7 +46,7 @@ pub fn reconcile(pod: &Pod, world: &World) -> Plan {
     for volume in pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()) {
         let template = volume.ephemeral.as_ref().and_then(|source| source.volume_claim_template.as_ref());
         let Some(template) = template else { continue };
-        let name = format!("{}-{}", pod.metadata.name.as_deref().unwrap_or_default(), volume.name);
+        let name = ephemeral_claim(pod, &volume.name);
         if let Some(claim) = world.persistent_volume_claims.get(namespace, &name) {
             let is_ours = controller_of(&claim.metadata).is_some_and(|o| Some(&o.uid) == pod.metadata.uid.as_ref());
             if !is_ours {

@@ -11,9 +11,10 @@ use super::facts::{self, PROVISIONED_BY};
 use super::local_path::PROVISIONER;
 use crate::engine::{Controller, Turn, Wake};
 use crate::plan::{self, Note, NoteType, Plan, Regarding, Target};
-use crate::pods::is_deleting;
+use crate::pods::{annotation, is_deleting};
 use crate::quantity;
 use crate::resource::{Key, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES};
+use crate::scheduler::{capacity_bytes, refers_to};
 use crate::time::stamp;
 use crate::world::{Delta, Object, World};
 
@@ -53,10 +54,10 @@ pub fn reconcile(claim: &PersistentVolumeClaim, world: &World, now: Timestamp) -
         return None;
     }
     let volume = world.persistent_volumes.get("", claim.spec.as_ref()?.volume_name.as_deref()?)?;
-    if !facts::refers_to(volume.spec.as_ref()?.claim_ref.as_ref()?, claim) {
+    if !refers_to(volume.spec.as_ref()?.claim_ref.as_ref()?, claim) {
         return None;
     }
-    if facts::annotation(&volume.metadata, PROVISIONED_BY) != Some(PROVISIONER) {
+    if annotation(&volume.metadata, PROVISIONED_BY) != Some(PROVISIONER) {
         let mut plan = Plan::none();
         let message = "waiting for an external controller to expand this PVC";
         plan.note(note("volume_expand", claim, "ExternalExpanding", message.into()));
@@ -95,7 +96,7 @@ fn begin(claim: &PersistentVolumeClaim, volume: &PersistentVolume, wanted: &Quan
 /// The volume first: the claim never says more than its volume has.
 fn finish(claim: &PersistentVolumeClaim, volume: &PersistentVolume, target: &Quantity) -> Plan {
     let mut plan = Plan::none();
-    if Some(facts::capacity_bytes(volume)) < quantity::units(target) {
+    if Some(capacity_bytes(volume)) < quantity::units(target) {
         plan.merge_patch(
             Target::exact(&PERSISTENT_VOLUMES, &volume.metadata),
             json!({ "spec": { "capacity": { STORAGE: target } } }),

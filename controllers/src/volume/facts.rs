@@ -2,31 +2,19 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{
-    Affinity, Node, NodeAffinity, ObjectReference, PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimSpec,
-    Pod, PodSpec,
-};
+use k8s_openapi::api::core::v1::{Node, ObjectReference, PersistentVolumeClaim, PersistentVolumeClaimSpec, Pod};
 use k8s_openapi::api::storage::v1::StorageClass;
 
-use crate::pods;
-use crate::quantity;
+use crate::engine::Wake;
+use crate::pods::{self, annotation};
 use crate::resource::{Key, PERSISTENT_VOLUME_CLAIMS};
-use crate::scheduler::matches_required;
+use crate::scheduler::{SELECTED_NODE, claim_names};
 use crate::world::World;
 
-pub const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
 pub const BOUND_BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
 pub const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
 pub const STORAGE_PROVISIONER: &str = "volume.kubernetes.io/storage-provisioner";
-pub const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
-
-pub fn annotation<'a>(
-    meta: &'a k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
-    name: &str,
-) -> Option<&'a str> {
-    meta.annotations.as_ref()?.get(name).map(String::as_str)
-}
 
 /// The class a claim names; `None` where none was chosen yet, empty where none is wanted.
 pub fn class_name(spec: &PersistentVolumeClaimSpec) -> Option<&str> {
@@ -51,14 +39,15 @@ pub fn waits_for_consumer(class: &StorageClass) -> bool {
     class.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer")
 }
 
-/// The name of the claim that a pod's volume uses, if it uses one.
-pub fn claim_names(pod: &Pod) -> impl Iterator<Item = String> {
-    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
-    volumes.filter_map(|volume| match (&volume.persistent_volume_claim, &volume.ephemeral) {
-        (Some(source), _) => Some(source.claim_name.clone()),
-        (None, Some(_)) => Some(format!("{}-{}", pod.metadata.name.as_deref().unwrap_or_default(), volume.name)),
-        (None, None) => None,
-    })
+/// The volume that a claim is bound to, or asks for.
+pub fn volume_name(claim: &PersistentVolumeClaim) -> Option<&str> {
+    claim.spec.as_ref()?.volume_name.as_deref().filter(|name| !name.is_empty())
+}
+
+/// Wakes the claims that a pod uses.
+pub fn wake_claims(pod: &Pod, wake: &mut Wake) {
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    claim_names(pod).for_each(|name| wake.now(Key::new(namespace, &name)));
 }
 
 /// Pods that use the claim.
@@ -76,44 +65,9 @@ pub fn chosen_node<'a>(claim: &PersistentVolumeClaim, world: &'a World) -> Optio
     world.nodes.get("", &named.or_else(placed)?)
 }
 
-pub fn requested_bytes(claim: &PersistentVolumeClaim) -> i64 {
-    let requests = claim.spec.as_ref().and_then(|spec| spec.resources.as_ref()?.requests.as_ref());
-    requests.and_then(|requests| quantity::units(requests.get("storage")?)).unwrap_or(0)
-}
-
-pub fn capacity_bytes(volume: &PersistentVolume) -> i64 {
-    let capacity = volume.spec.as_ref().and_then(|spec| spec.capacity.as_ref());
-    capacity.and_then(|capacity| quantity::units(capacity.get("storage")?)).unwrap_or(0)
-}
-
-/// Whether the volume can be mounted on the node.
-pub fn is_reachable(volume: &PersistentVolume, node: &Node) -> bool {
-    let required = volume.spec.as_ref().and_then(|spec| spec.node_affinity.as_ref()?.required.clone());
-    let affinity = NodeAffinity {
-        required_during_scheduling_ignored_during_execution: required,
-        preferred_during_scheduling_ignored_during_execution: None,
-    };
-    let affinity = Affinity { node_affinity: Some(affinity), ..Affinity::default() };
-    let spec = PodSpec { affinity: Some(affinity), ..PodSpec::default() };
-    matches_required(&Pod { spec: Some(spec), ..Pod::default() }, node)
-}
-
-/// Whether the reference is to this claim, or to any claim of its name.
-pub fn refers_to(reference: &ObjectReference, claim: &PersistentVolumeClaim) -> bool {
-    reference.name == claim.metadata.name
-        && reference.namespace == claim.metadata.namespace
-        && (reference.uid.is_none() || reference.uid == claim.metadata.uid)
-}
-
+/// What refers to the claim, in whatever version.
 pub fn reference(claim: &PersistentVolumeClaim) -> ObjectReference {
-    ObjectReference {
-        api_version: Some(PERSISTENT_VOLUME_CLAIMS.api_version()),
-        kind: Some(PERSISTENT_VOLUME_CLAIMS.kind.to_string()),
-        namespace: claim.metadata.namespace.clone(),
-        name: claim.metadata.name.clone(),
-        uid: claim.metadata.uid.clone(),
-        ..ObjectReference::default()
-    }
+    ObjectReference { resource_version: None, ..PERSISTENT_VOLUME_CLAIMS.reference(&claim.metadata) }
 }
 
 /// The claim a volume is kept for.

@@ -21,10 +21,7 @@ impl Controller for ClaimProtection {
     fn observe(&mut self, delta: &Delta, _: &World, wake: &mut Wake) {
         match &delta.object {
             Object::PersistentVolumeClaim(claim) => wake.now(Key::of(&claim.metadata)),
-            Object::Pod(pod) if delta.gone => {
-                let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-                facts::claim_names(pod).for_each(|name| wake.now(Key::new(namespace, &name)));
-            }
+            Object::Pod(pod) if delta.gone => facts::wake_claims(pod, wake),
             _ => {}
         }
     }

@@ -6,7 +6,7 @@ use super::facts::{self, PROVISIONED_BY};
 use super::local_path::PROVISIONER;
 use crate::engine::{Controller, Turn, Wake};
 use crate::plan::{Note, NoteType, Plan, Regarding, Target};
-use crate::pods::is_deleting;
+use crate::pods::{annotation, is_deleting};
 use crate::resource::{Key, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES};
 use crate::time::stamp;
 use crate::world::{Delta, Object, World};
@@ -83,7 +83,7 @@ pub fn reconcile(volume: &PersistentVolume, world: &World, now: jiff::Timestamp)
 
 fn fate(volume: &PersistentVolume) -> Fate {
     let policy = volume.spec.as_ref().and_then(|spec| spec.persistent_volume_reclaim_policy.as_deref());
-    match (policy, facts::annotation(&volume.metadata, PROVISIONED_BY)) {
+    match (policy, annotation(&volume.metadata, PROVISIONED_BY)) {
         (Some("Recycle"), _) => Fate::Failed("VolumeFailedRecycle", "No recycler plugin found for the volume!".into()),
         (Some("Delete"), Some(PROVISIONER)) => Fate::Deleted,
         (Some("Delete"), None) => {
@@ -101,8 +101,7 @@ fn fate(volume: &PersistentVolume) -> Fate {
 /// The claim a volume was bound to: only when the API server says that it is gone may the volume go.
 fn claim_target(spec: &k8s_openapi::api::core::v1::PersistentVolumeSpec) -> Target {
     let kept = spec.claim_ref.clone().unwrap_or_default();
-    let resource = PERSISTENT_VOLUME_CLAIMS.clone();
-    Target { resource, key: facts::key_of(&kept), uid: kept.uid, resource_version: None }
+    Target::named(&PERSISTENT_VOLUME_CLAIMS, facts::key_of(&kept), kept.uid)
 }
 
 fn warning(volume: &PersistentVolume, reason: &'static str, message: String) -> Note {

@@ -18,7 +18,7 @@ use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, ReplicaSet};
 use serde_json::json;
 
 use self::bounds::Bounds;
-use self::revisions::{REVISION, annotation};
+use self::revisions::REVISION;
 use self::scale::{Resize, spec_replicas};
 use self::status::Facts;
 use super::hash::template_hash;
@@ -26,7 +26,7 @@ use crate::claim::{Claimed, claim};
 use crate::engine::{Controller, Turn, Wake};
 use crate::execute::Failure;
 use crate::plan::{self, Note, NoteType, PatchKind, Plan, Regarding, Step, Target};
-use crate::pods;
+use crate::pods::{self, annotation};
 use crate::resource::{DEPLOYMENTS, Key, REPLICA_SETS};
 use crate::selector;
 use crate::world::{Delta, Object, World, controller_of};
@@ -132,11 +132,10 @@ impl Rollout<'_> {
             return plan;
         }
         let is_paused = self.spec.paused == Some(true);
+        let sets: Vec<_> = self.old.iter().chain(&self.new).collect();
         if let Some(wanted) = rollback::wanted(self.deployment).filter(|_| !is_paused) {
-            let sets: Vec<_> = self.old.iter().chain(&self.new).collect();
             return rollback::plan(self.deployment, &sets, wanted);
         }
-        let sets: Vec<_> = self.old.iter().chain(&self.new).collect();
         let is_rescaling = is_paused || scale::is_scaling(&self.bounds, &sets);
         let next = if is_rescaling {
             let deployed = self.deployment.status.as_ref().and_then(|s| s.replicas).unwrap_or(0);

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::bounds::Bounds;
-use crate::pods;
+use crate::pods::{self, annotation};
 use crate::resource::DEPLOYMENTS;
 use crate::selector::Labels;
 
@@ -28,10 +28,6 @@ const NOT_COPIED: [&str; 6] = [
     ROLLBACK_TO,
 ];
 const MAX_HISTORY_BYTES: usize = 2000;
-
-pub fn annotation<'a>(meta: &'a ObjectMeta, name: &str) -> Option<&'a str> {
-    meta.annotations.as_ref()?.get(name).map(String::as_str)
-}
 
 pub fn revision(set: &ReplicaSet) -> i64 {
     annotation(&set.metadata, REVISION).and_then(|r| r.parse().ok()).unwrap_or(0)

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 
 use super::note;
-use super::revisions::{self, ROLLBACK_TO, annotation};
+use super::revisions::{self, ROLLBACK_TO};
 use crate::plan::{NoteType, Plan};
+use crate::pods::annotation;
 use crate::resource::DEPLOYMENTS;
 
 /// The revision that is asked for; 0 is the one before the current.

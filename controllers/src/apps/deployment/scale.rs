@@ -5,7 +5,8 @@ use std::sync::Arc;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 
 use super::bounds::Bounds;
-use super::revisions::{DESIRED_REPLICAS, MAX_REPLICAS, annotation};
+use super::revisions::{DESIRED_REPLICAS, MAX_REPLICAS};
+use crate::pods::annotation;
 
 /// A set's new size.
 pub struct Resize {

@@ -12,7 +12,6 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec, CronJobStatus, Job};
-use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8w_kinds::batch::schedule::Schedule;
 
@@ -96,7 +95,7 @@ impl Run<'_> {
                     let message = format!("Saw completed job: {name}, condition: {}", condition.type_);
                     self.plan.note(note(self.cron_job, NoteType::Normal, "SawCompletedJob", message));
                 }
-                (None, None) if is_untold => active.push(reference(job)),
+                (None, None) if is_untold => active.push(JOBS.reference(&job.metadata)),
                 (None, None) => {
                     let message = format!("Saw a job that the controller did not create or forgot: {name}");
                     self.plan.note(note(self.cron_job, NoteType::Warning, "UnexpectedJob", message));
@@ -254,18 +253,6 @@ fn scheduled_at(job: &Job) -> Option<Timestamp> {
 
 fn name_of(job: &Job) -> &str {
     job.metadata.name.as_deref().unwrap_or_default()
-}
-
-fn reference(job: &Job) -> ObjectReference {
-    ObjectReference {
-        api_version: Some(JOBS.api_version()),
-        kind: Some(JOBS.kind.to_string()),
-        namespace: job.metadata.namespace.clone(),
-        name: job.metadata.name.clone(),
-        uid: job.metadata.uid.clone(),
-        resource_version: job.metadata.resource_version.clone(),
-        field_path: None,
-    }
 }
 
 fn delete(cron_job: &CronJob, job: &Job) -> Step {

@@ -121,7 +121,7 @@ impl Controller for NodeLifecycle {
                 let was_ready = matches!(before, Some(Object::Node(before)) if is_ready(before));
                 if was_ready != is_ready(node) {
                     // Whether evicting makes sense depends on the others.
-                    world.nodes.iter().for_each(|node| wake.now(Key::of(&node.metadata)));
+                    wake.others(world, world.nodes.iter().map(|node| Key::of(&node.metadata)));
                 }
             }
             (Object::Lease(lease), _) if lease.metadata.namespace.as_deref() == Some(LEASES) => {

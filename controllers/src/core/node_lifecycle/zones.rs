@@ -60,14 +60,14 @@ pub struct Evictions(HashMap<String, Timestamp>);
 impl Evictions {
     /// Gives the node's pods up, if it is the node's turn; `is_given_up` says that they are already.
     pub fn permit(&mut self, node: &Node, is_given_up: bool, world: &World, now: Timestamp) -> Permit {
-        let zones = zones(world);
         // Where every node is out of reach, evicting helps nobody: more likely we are the ones cut off.
-        if zones.values().all(|zone| zone.is_down()) {
+        if !world.nodes.iter().any(|node| is_ready(node)) {
             return Permit::Denied;
         }
         if is_given_up {
             return Permit::Granted;
         }
+        let zones = zones(world);
         let name = name(node);
         let Some(pause) = zones.get(&name).copied().unwrap_or_default().pause() else { return Permit::Denied };
         if let Some(last) = self.0.get(&name) {

@@ -58,7 +58,7 @@ impl Controller for EndpointSlices {
                     _ => now.0 != before.0,
                 };
                 let touched = world.services.iter().filter(|service| wanted(service).is_some()).filter(is_touched);
-                touched.for_each(|service| wake.now(Key::of(&service.metadata)));
+                wake.others(world, touched.map(|service| Key::of(&service.metadata)));
             }
             _ => {}
         }

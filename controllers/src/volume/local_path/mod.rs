@@ -19,7 +19,7 @@ use self::removal::{FINALIZER, goes};
 use super::facts::{self, PROVISIONED_BY, STORAGE_PROVISIONER};
 use crate::engine::{Controller, Turn, Wake};
 use crate::plan::{self, Note, NoteType, Plan, Regarding, Step};
-use crate::pods::is_deleting;
+use crate::pods::{annotation, is_deleting, node_name};
 use crate::resource::{Key, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES};
 use crate::world::{Delta, Object, World};
 
@@ -39,10 +39,7 @@ impl Controller for LocalPath {
         match &delta.object {
             Object::PersistentVolumeClaim(claim) => wake.now(Key::of(&claim.metadata)),
             // One that has a node now may be a claim's first consumer.
-            Object::Pod(pod) if !delta.gone && crate::pods::node_name(pod).is_some() => {
-                let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-                facts::claim_names(pod).for_each(|name| wake.now(Key::new(namespace, &name)));
-            }
+            Object::Pod(pod) if !delta.gone && node_name(pod).is_some() => facts::wake_claims(pod, wake),
             _ => {}
         }
     }
@@ -53,9 +50,8 @@ impl Controller for LocalPath {
 }
 
 pub fn reconcile(claim: &PersistentVolumeClaim, world: &World) -> Option<Plan> {
-    let spec = claim.spec.as_ref().filter(|_| !is_deleting(&claim.metadata))?;
-    let is_bound = spec.volume_name.as_deref().is_some_and(|name| !name.is_empty());
-    if is_bound || facts::annotation(&claim.metadata, STORAGE_PROVISIONER) != Some(PROVISIONER) {
+    claim.spec.as_ref().filter(|_| !is_deleting(&claim.metadata))?;
+    if facts::volume_name(claim).is_some() || annotation(&claim.metadata, STORAGE_PROVISIONER) != Some(PROVISIONER) {
         return None;
     }
     let class = facts::class_of(claim, world)?;
@@ -82,7 +78,7 @@ pub fn reconcile(claim: &PersistentVolumeClaim, world: &World) -> Option<Plan> {
 }
 
 fn directory(node: &Node) -> Option<&str> {
-    facts::annotation(&node.metadata, DIRECTORY)
+    annotation(&node.metadata, DIRECTORY)
 }
 
 fn refusal(claim: &PersistentVolumeClaim, node: &Arc<Node>) -> Option<String> {

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Node, PersistentVolume};
 
-use super::super::facts::{self, PROVISIONED_BY};
+use super::super::facts::PROVISIONED_BY;
 use super::{PROVISIONER, host_name};
 use crate::engine::{Controller, Turn, Wake};
 use crate::plan::{Note, NoteType, Plan, Regarding, Step, Target, with_finalizer, without_finalizer};
-use crate::pods::{has_finalizer, is_deleting};
+use crate::pods::{annotation, has_finalizer, is_deleting};
 use crate::resource::{Key, NODES, PERSISTENT_VOLUMES};
+use crate::scheduler::allows;
 use crate::world::{Delta, Object, World};
 
 /// On a volume whose directory has to go with it.
@@ -43,7 +44,7 @@ impl Controller for LocalPathRemoval {
 }
 
 fn is_ours(volume: &PersistentVolume) -> bool {
-    facts::annotation(&volume.metadata, PROVISIONED_BY) == Some(PROVISIONER)
+    annotation(&volume.metadata, PROVISIONED_BY) == Some(PROVISIONER)
 }
 
 /// Whether the directory goes with the volume.
@@ -70,10 +71,10 @@ pub fn reconcile(volume: &PersistentVolume, world: &World) -> Plan {
 
 /// Has the node remove the directory, or makes sure that there is no such node any more.
 fn remove(volume: &PersistentVolume, world: &World) -> Step {
-    let node: Option<&Arc<Node>> = world.nodes.iter().find(|node| facts::is_reachable(volume, node));
+    let node: Option<&Arc<Node>> = world.nodes.iter().find(|node| allows(volume, node));
     let Some(node) = node else {
         let key = Key::new("", host_name(volume).unwrap_or_default());
-        return Step::CheckAbsent(Target { resource: NODES.clone(), key, uid: None, resource_version: None });
+        return Step::CheckAbsent(Target::named(&NODES, key, None));
     };
     let regarding = Regarding::new(&PERSISTENT_VOLUMES, &volume.metadata);
     let (note_type, reason) = (NoteType::Warning, "VolumeFailedDelete");
