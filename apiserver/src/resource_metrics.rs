@@ -22,9 +22,9 @@ use crate::body::Body;
 use crate::call::Call;
 use crate::respond;
 use crate::routes::Answer;
-use crate::selector::Filter;
 use crate::status::Status;
 use crate::streams::node;
+use crate::verbs;
 use crate::watch_cache::Record;
 
 pub const GROUP: &str = "metrics.k8s.io";
@@ -130,9 +130,7 @@ async fn select(server: &ApiServer, call: &Call, plural: &str) -> Result<Vec<Arc
         return found.map(|found| vec![found]).ok_or_else(|| Status::not_found(GROUP, plural, &info.name));
     }
     let resource = server.resources.load().get("", "v1", plural).cloned().ok_or_else(Status::no_such_resource)?;
-    let namespace = (!info.namespace.is_empty()).then(|| info.namespace.clone());
-    let selector = |name| call.query.get(name).unwrap_or_default();
-    let filter = Filter::parse(namespace, selector("labelSelector"), selector("fieldSelector"), &resource)?;
+    let filter = verbs::filter(&resource, call)?;
     let (mut records, _) = resource.objects.list(filter.namespace.as_deref());
     records.retain(|record| filter.matches(&resource, record));
     Ok(records)

@@ -4,11 +4,10 @@ use http::{HeaderValue, Response, header};
 use serde_json::Value;
 
 use crate::body::Body;
-use crate::codec::pretty;
 
 /// 200 with a JSON body, on several lines as Kubernetes writes what is no API object.
 pub fn json(value: &Value) -> Response<Body> {
-    with_type(Body::from(pretty::indented(value.to_string().as_bytes())), "application/json")
+    with_type(Body::from(format!("{value:#}")), "application/json")
 }
 
 /// 200 with text.

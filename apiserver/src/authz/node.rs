@@ -17,7 +17,7 @@ use super::rbac::rule::Rule;
 use crate::identity::Attributes;
 use crate::plugins::{Authorizer, Decision};
 use crate::request_info::RequestInfo;
-use crate::watch_cache::{KindCache, WatchCache};
+use crate::watch_cache::{KindCache, Record, WatchCache};
 
 /// Where nodes say that they live.
 const LEASES: &str = "kube-node-lease";
@@ -60,7 +60,7 @@ impl Node {
                 "list" | "watch" if info.name.is_empty() => {
                     Err("can only list/watch pods with spec.nodeName field selector".to_owned())
                 }
-                "get" | "list" | "watch" => self.related(node, info, self.runs(node, info)),
+                "get" | "list" | "watch" => related(node, info, || self.runs(node, info)),
                 _ => Ok(()),
             },
             (("resource.k8s.io", "resourceslices"), "") => match verb {
@@ -70,36 +70,33 @@ impl Node {
                     let why = "can only list/watch/deletecollection resourceslices with spec.nodeName field selector";
                     is_own.then_some(()).ok_or_else(|| why.to_owned())
                 }
-                _ => {
-                    let slice = self.slices.get("", &info.name).map(|record| record.value());
-                    self.related(node, info, slice.is_some_and(|slice| text(&slice, &["spec", "nodeName"]) == node))
-                }
+                _ => related(node, info, || is_on(node, self.slices.get("", &info.name))),
             },
             (("resource.k8s.io", "resourceslices"), _) => Err("cannot authorize ResourceSlice subresources".to_owned()),
             (("", "secrets" | "configmaps"), "") if matches!(verb, "get" | "list" | "watch") => {
-                self.related(node, info, !info.namespace.is_empty() && self.is_needed(node, info))
+                related(node, info, || !info.namespace.is_empty() && self.is_needed(node, info))
             }
             (("", "secrets" | "configmaps"), _) => Err("can only read resources of this type".to_owned()),
             (("", "persistentvolumeclaims"), "status") if matches!(verb, "update" | "patch") => {
-                self.related(node, info, self.is_needed(node, info))
+                related(node, info, || self.is_needed(node, info))
             }
             (("", "persistentvolumeclaims"), _) | (("resource.k8s.io", "resourceclaims"), _) => {
                 only_get(verb, info)?;
-                self.related(node, info, self.is_needed(node, info))
+                related(node, info, || self.is_needed(node, info))
             }
             (("", "persistentvolumes"), _) => {
                 only_get(verb, info)?;
-                self.related(node, info, self.uses_volume(node, &info.name))
+                related(node, info, || self.uses_volume(node, &info.name))
             }
             (("storage.k8s.io", "volumeattachments"), _) => {
                 only_get(verb, info)?;
-                let attachment = self.attachments.get("", &info.name).map(|record| record.value());
-                self.related(node, info, attachment.is_some_and(|a| text(&a, &["spec", "nodeName"]) == node))
+                related(node, info, || is_on(node, self.attachments.get("", &info.name)))
             }
-            (("", "serviceaccounts"), "token") if verb == "create" => {
-                self.related(node, info, self.is_needed(node, info))
+            (("", "serviceaccounts"), subresource)
+                if matches!((subresource, verb), ("token", "create") | ("", "get")) =>
+            {
+                related(node, info, || self.is_needed(node, info))
             }
-            (("", "serviceaccounts"), "") if verb == "get" => self.related(node, info, self.is_needed(node, info)),
             (("", "serviceaccounts"), _) => Err("can only get service accounts and create tokens for them".to_owned()),
             (("coordination.k8s.io", "leases"), _) => {
                 if info.namespace != LEASES {
@@ -111,13 +108,6 @@ impl Node {
             (("storage.k8s.io", "csinodes"), _) => Err("cannot authorize CSINode subresources".to_owned()),
             _ => Ok(()),
         }
-    }
-
-    fn related(&self, node: &str, info: &RequestInfo, is_related: bool) -> Result<(), String> {
-        if is_related && !info.name.is_empty() {
-            return Ok(());
-        }
-        Err(format!("no relationship found between node '{node}' and this object"))
     }
 
     /// Whether the pod that is asked for runs on the node.
@@ -176,6 +166,19 @@ impl Authorizer for Node {
             Err(why) => Decision::NoOpinion(why),
         }
     }
+}
+
+/// Requests that name no object are of no relation to the node, and are not looked into.
+fn related(node: &str, info: &RequestInfo, is_related: impl FnOnce() -> bool) -> Result<(), String> {
+    if !info.name.is_empty() && is_related() {
+        return Ok(());
+    }
+    Err(format!("no relationship found between node '{node}' and this object"))
+}
+
+/// Whether the object says that it belongs to the node.
+fn is_on(node: &str, object: Option<Arc<Record>>) -> bool {
+    object.is_some_and(|object| text(&object.value(), &["spec", "nodeName"]) == node)
 }
 
 fn only_get(verb: &str, info: &RequestInfo) -> Result<(), String> {

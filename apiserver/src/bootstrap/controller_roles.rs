@@ -3,6 +3,8 @@
 //! k8w's own controllers share `system:kube-controller-manager`; these are for controllers that run beside it, and for
 //! tools that look for them.
 
+use k8w_kinds::core::service_account_token::TRACKING;
+
 use super::roles::Grant::{self, Events, Named, On};
 use super::roles::READ;
 
@@ -174,10 +176,7 @@ pub const ROLES: &[(&str, &[Grant])] = &[
     ),
     (
         "legacy-service-account-token-cleaner",
-        &[
-            Named("get", "", "configmaps", "kube-apiserver-legacy-service-account-token-tracking"),
-            On("delete patch", "", "secrets"),
-        ],
+        &[Named("get", "", "configmaps", TRACKING), On("delete patch", "", "secrets")],
     ),
     (
         "namespace-controller",

@@ -17,6 +17,7 @@ mod update;
 mod watch;
 
 pub use binding::serve_bindings;
+pub use list::filter;
 pub use object::Expected;
 pub use options::FieldValidation;
 

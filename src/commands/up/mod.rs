@@ -169,8 +169,8 @@ impl Up {
         let port = |given: Option<u16>, privileged, other| given.unwrap_or(if root { privileged } else { other });
         let control_plane = self.control_plane.config()?;
         let pods = ("--wasm-cidr", self.wasm_cidr);
-        apart(&[pods, ("--service-cidr", control_plane.service_cidr)])?;
-        apart(&[pods, ("--cluster-cidr", control_plane.cluster_cidr)])?;
+        let services = ("--service-cidr", control_plane.service_cidr);
+        apart(&[pods, services, ("--cluster-cidr", control_plane.cluster_cidr)])?;
         Ok(ClusterConfig {
             control_plane,
             ingress_http_port: port(self.ingress_http_port, 80, 8080),

@@ -121,7 +121,7 @@ fn same(root: &Path, files: &Files) -> bool {
     count == files.len()
 }
 
-fn remove_tree(path: &Path) -> Result<(), Error> {
+pub(super) fn remove_tree(path: &Path) -> Result<(), Error> {
     ignore_missing(fs::remove_dir_all(path), path)
 }
 

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use super::Error;
+use super::{Error, atomic};
 
 /// Links `dir` to `target`, in place of an earlier link.
 ///
@@ -31,10 +31,7 @@ pub fn link(dir: &Path, target: &Path) -> Result<(), Error> {
 /// # Errors
 /// When something of it cannot be removed.
 pub fn remove(dir: &Path) -> Result<(), Error> {
-    match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::io(dir)(error)),
-        _ => Ok(()),
-    }
+    atomic::remove_tree(dir)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! For whom a pod's volumes need tokens.
 
+use k8w_kinds::core::pod::references::claim_of;
 use k8w_kinds::object::{get, list, text};
 use serde_json::Value;
 
@@ -25,13 +26,7 @@ pub(super) fn named_by(pod: &Value, cache: &WatchCache) -> impl Iterator<Item = 
 /// The CSI drivers behind a volume: its own, or that of the claim it stands for.
 fn drivers(pod: &Value, volume: &Value, namespace: &str, cache: &WatchCache) -> Vec<String> {
     let mut drivers = vec![text(volume, &["csi", "driver"]).to_owned()];
-    let claim = match text(volume, &["persistentVolumeClaim", "claimName"]) {
-        "" if get(volume, &["ephemeral"]).is_some() => {
-            format!("{}-{}", text(pod, &["metadata", "name"]), text(volume, &["name"]))
-        }
-        claim => claim.to_owned(),
-    };
-    let claim = cache.get("", "persistentvolumeclaims", namespace, &claim).map(|record| record.value());
+    let claim = cache.get("", "persistentvolumeclaims", namespace, &claim_of(pod, volume)).map(|record| record.value());
     let volume = claim.and_then(|claim| cache.get("", "persistentvolumes", "", text(&claim, &["spec", "volumeName"])));
     drivers.extend(volume.map(|record| text(&record.value(), &["spec", "csi", "driver"]).to_owned()));
     drivers.retain(|driver| !driver.is_empty());

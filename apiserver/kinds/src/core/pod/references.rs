@@ -1,5 +1,7 @@
 //! Which other objects a pod names.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 use crate::object::{get, list, text};
@@ -8,21 +10,26 @@ use crate::object::{get, list, text};
 /// PersistentVolumeClaim or a ResourceClaim.
 pub fn refers_to(pod: &Value, plural: &str, name: &str) -> bool {
     let is = |value: &Value, path: &[&str]| text(value, path) == name;
-    let volumes = || list(pod, &["spec", "volumes"]).iter();
     match plural {
         "serviceaccounts" => is(pod, &["spec", "serviceAccountName"]),
-        "persistentvolumeclaims" => volumes().any(|volume| {
-            // The claim of an ephemeral volume is called after the pod and the volume.
-            let own = || format!("{}-{}", text(pod, &["metadata", "name"]), text(volume, &["name"]));
-            is(volume, &["persistentVolumeClaim", "claimName"])
-                || (get(volume, &["ephemeral"]).is_some() && own() == name)
-        }),
+        "persistentvolumeclaims" => list(pod, &["spec", "volumes"]).iter().any(|volume| claim_of(pod, volume) == name),
         "resourceclaims" => {
             let named = list(pod, &["spec", "resourceClaims"]).iter();
             let made = list(pod, &["status", "resourceClaimStatuses"]).iter();
             named.chain(made).any(|claim| is(claim, &["resourceClaimName"]))
         }
         _ => refers_to_data(pod, plural == "secrets", name),
+    }
+}
+
+/// The claim that one of a pod's volumes stands for; empty if it stands for none. That of an ephemeral volume is called after
+/// the pod and the volume.
+pub fn claim_of<'v>(pod: &Value, volume: &'v Value) -> Cow<'v, str> {
+    match text(volume, &["persistentVolumeClaim", "claimName"]) {
+        "" if get(volume, &["ephemeral"]).is_some() => {
+            format!("{}-{}", text(pod, &["metadata", "name"]), text(volume, &["name"])).into()
+        }
+        claim => claim.into(),
     }
 }
 

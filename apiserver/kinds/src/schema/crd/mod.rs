@@ -41,7 +41,7 @@ pub(super) fn check(source: &Value, path: &FieldPath) -> Vec<FieldError> {
     errors
 }
 
-fn flag(schema: &Value, name: &str) -> bool {
+pub(super) fn flag(schema: &Value, name: &str) -> bool {
     schema.get(name) == Some(&Value::Bool(true))
 }
 

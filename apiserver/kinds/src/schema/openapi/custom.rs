@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::super::crd::flag;
 use super::made::{API_VERSION, KIND, reference};
 use super::{META, Members, components as builtin_components};
 
@@ -96,10 +97,6 @@ fn complete(schema: &mut Value, edition: Edition) {
     if schema.is_object() {
         *schema = completed(schema, false, edition).into();
     }
-}
-
-fn flag(schema: &Value, name: &str) -> bool {
-    schema.get(name) == Some(&Value::Bool(true))
 }
 
 fn keeps_unknown(schema: &Value) -> bool {
