@@ -88,8 +88,9 @@ impl Client {
         &self,
         network: &Network,
         from: Option<&PodIdentity>,
-        request: Request<Body>,
+        mut request: Request<Body>,
     ) -> Result<Response<Body>, SendError> {
+        let known = request.extensions_mut().remove::<HostAddresses>().map(|known| known.0);
         let (default_port, secure) = match request.uri().scheme() {
             Some(scheme) if *scheme == Scheme::HTTP => (80, false),
             Some(scheme) if *scheme == Scheme::HTTPS => (443, true),
@@ -98,7 +99,6 @@ impl Client {
         let authority = request.uri().authority().ok_or(SendError::NoHost)?;
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         let port = authority.port_u16().unwrap_or(default_port);
-        let known = request.extensions().get::<HostAddresses>().map(|known| known.0.clone());
         match find(network, from, &host, port, known).await? {
             // A component speaks HTTP, not TLS.
             Endpoint::Local(handler) if !secure => Ok(handler.call(request).await),

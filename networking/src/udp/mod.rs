@@ -27,7 +27,7 @@ use crate::network::{EPHEMERAL_PORTS, Network, Refused};
 use crate::origin::Origin;
 use crate::policy::End;
 use crate::reach;
-use crate::service::Protocol;
+use crate::service::{Protocol, ServicePort};
 use crate::tables::Tables;
 
 /// Largest payload of a datagram over IPv4 (RFC 768, RFC 791).
@@ -166,6 +166,19 @@ impl Network {
         })
     }
 
+    /// An endpoint of a Service and what stands behind it: the one that is `known` from earlier datagrams while it is one.
+    fn hop_of(
+        &self,
+        port: &ServicePort,
+        origin: Origin<'_>,
+        known: Option<SocketAddr>,
+    ) -> Result<(SocketAddr, Hop), Refused> {
+        let find = |address| Some((address, self.hop_at(address)?));
+        let known = known.filter(|endpoint| port.endpoints(origin).contains(endpoint)).and_then(find);
+        let chosen = known.or_else(|| self.choose(port, origin, find));
+        chosen.ok_or_else(|| Refused::NoEndpoints { service: port.service.to_string() })
+    }
+
     /// What stands behind an endpoint's address. A pod of this node that has no such port is nothing.
     fn hop_at(&self, address: SocketAddr) -> Option<Hop> {
         match self.udp_ports().get(address) {
@@ -243,8 +256,8 @@ impl PodSocket {
         let tables = self.network.load_tables();
         let (address, hop) = self.find(&tables, remote, now)?;
         let pod = &self.queue.pod;
-        let allowed = self.flows().heard.get(address, now).is_some()
-            || tables.policies.allows(End::Pod(pod), hop.end(), address.port(), Protocol::Udp);
+        let allowed = tables.policies.allows(End::Pod(pod), hop.end(), address.port(), Protocol::Udp)
+            || self.flows().heard.get(address, now).is_some();
         if allowed { Ok(hop) } else { Err(Refused::NotAllowed(remote)) }
     }
 
@@ -261,12 +274,8 @@ impl PodSocket {
                 _ => Err(Refused::NothingListens(remote)),
             };
         };
-        let find = |address| Some((address, network.hop_at(address)?));
-        let origin = Origin::Pod(pod);
         let known = self.flows().endpoints.get(remote, now).copied();
-        let known = known.filter(|endpoint| port.endpoints(origin).contains(endpoint)).and_then(find);
-        let chosen = known.or_else(|| network.choose(port, origin, find));
-        let (endpoint, hop) = chosen.ok_or_else(|| Refused::NoEndpoints { service: port.service.to_string() })?;
+        let (endpoint, hop) = network.hop_of(port, Origin::Pod(pod), known)?;
         let mut flows = self.flows();
         flows.endpoints.set(remote, endpoint, now);
         flows.services.set(endpoint, remote, now);

@@ -79,11 +79,7 @@ impl Node<'_> {
         let (endpoint, hop) = {
             let tables = network.load_tables();
             let Some(port) = tables.node_port(self.port, Protocol::Udp) else { return Ok(()) };
-            let find = |address| Some((address, network.hop_at(address)?));
-            let known =
-                known.as_ref().map(|way| way.endpoint).filter(|endpoint| port.endpoints(origin).contains(endpoint));
-            let chosen = known.and_then(find).or_else(|| network.choose(port, origin, find));
-            let (endpoint, hop) = chosen.ok_or_else(|| Refused::NoEndpoints { service: port.service.to_string() })?;
+            let (endpoint, hop) = network.hop_of(port, origin, known.as_ref().map(|way| way.endpoint))?;
             if !tables.policies.allows(origin.end(), hop.end(), endpoint.port(), Protocol::Udp) {
                 return Err(Refused::NotAllowed(endpoint).into());
             }

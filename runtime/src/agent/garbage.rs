@@ -9,6 +9,7 @@ use nix::sys::statvfs::statvfs;
 
 use super::shared::Shared;
 use crate::image::garbage::Disk;
+use crate::pod::containers;
 
 /// As often as the kubelet does.
 const EVERY: Duration = Duration::from_secs(300);
@@ -58,7 +59,5 @@ async fn collect(shared: &Arc<Shared>, now: Instant) {
 
 /// The images that a pod's containers name.
 fn images(pod: &Pod) -> impl Iterator<Item = String> {
-    let containers =
-        pod.spec.iter().flat_map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten()));
-    containers.filter_map(|container| container.image.clone())
+    pod.spec.iter().flat_map(containers::all).filter_map(|container| container.image.clone())
 }

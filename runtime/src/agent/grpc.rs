@@ -13,6 +13,8 @@ use k8w_networking::Network;
 use prost::Message;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::probes;
+
 /// Largest answer, with its framing.
 const MAX_ANSWER_BYTES: usize = 10 << 10;
 /// Before each message: whether it is compressed, and its length.
@@ -96,7 +98,7 @@ async fn call(sender: &mut SendRequest<Full<Bytes>>, address: SocketAddr, servic
     let request = http::Request::post(format!("http://{address}/grpc.health.v1.Health/Check"))
         .header(http::header::CONTENT_TYPE, "application/grpc")
         .header(http::header::TE, "trailers")
-        .header(http::header::USER_AGENT, "kube-probe/1.36")
+        .header(http::header::USER_AGENT, probes::USER_AGENT)
         .body(Full::new(framed(&HealthCheckRequest { service: service.to_owned() })));
     let request = request.map_err(|error| failed(INTERNAL, error.to_string()))?;
     let answer = sender.send_request(request).await.map_err(|error| failed(UNAVAILABLE, error.to_string()))?;
@@ -221,14 +223,7 @@ mod tests {
     }
 
     async fn asked(port: u16, service: &str, expected: Expect) {
-        let network = Network::new(k8w_networking::Config {
-            service_cidr: "10.96.0.0/16".parse().unwrap(),
-            pod_cidrs: vec!["10.64.0.0/18".parse().unwrap()],
-            wasm_cidr: Some("10.64.0.0/18".parse().unwrap()),
-            cluster_domain: "cluster.local".to_owned(),
-            node_name: "n".to_owned(),
-            client_tls: None,
-        });
+        let network = crate::agent::tests::network();
         let pod = PodIdentity {
             namespace: "ns".to_owned(),
             name: "p".to_owned(),

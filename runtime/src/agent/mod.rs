@@ -353,8 +353,8 @@ impl Agent {
 
     /// A pod has given back what it had: others may wait for that.
     fn resize_waiting(&mut self) {
-        let waiting: Vec<_> =
-            self.pods.iter().filter_map(|(uid, record)| Some((uid.clone(), record.waiting()?))).collect();
+        let waiting = self.pods.iter().filter_map(|(uid, record)| record.waiting().map(|pod| (uid.clone(), pod)));
+        let waiting: Vec<_> = waiting.collect();
         for (uid, pod) in waiting {
             self.changed(&uid, pod);
         }

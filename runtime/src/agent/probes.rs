@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::BodyExt;
-use k8s_openapi::api::core::v1::{Container, ExecAction, GRPCAction, HTTPGetAction, Pod, Probe};
+use k8s_openapi::api::core::v1::{Container, ExecAction, GRPCAction, HTTPGetAction, Pod, Probe, TCPSocketAction};
 use k8w_networking::{Body, Network};
 use kube::ResourceExt;
 use tokio::sync::watch;
@@ -23,6 +23,9 @@ use crate::pod::state::{Event, ProbeKind};
 
 /// Of an answer to a probe, this much is read; the rest is not waited for.
 const MAX_ANSWER_BYTES: usize = 10 << 10;
+
+/// How probes name themselves to who is asked.
+pub(super) const USER_AGENT: &str = "kube-probe/1.36";
 
 /// Starts the tasks of one attempt. They end when their handles are dropped. A component that `answers` for itself is asked
 /// where the manifest has no probe.
@@ -135,12 +138,14 @@ impl Worker {
     }
 
     async fn check(&self) -> Result<(), Problem> {
-        let Probe { exec, grpc, http_get, tcp_socket, .. } = &self.probe;
-        match (exec, grpc) {
-            (Some(action), _) => self.execute(action).await,
-            (None, Some(action)) => self.call(action).await.map_err(Problem::Failed),
-            (None, None) if http_get.is_none() && tcp_socket.is_none() => self.ask_component().await,
-            (None, None) => self.ask().await.map_err(Problem::Failed),
+        match &self.probe {
+            Probe { exec: Some(action), .. } => self.execute(action).await,
+            Probe { grpc: Some(action), .. } => self.call(action).await.map_err(Problem::Failed),
+            Probe { http_get: Some(action), .. } => {
+                self.in_time(http_get(&self.shared.network, self.address, &self.container, action)).await
+            }
+            Probe { tcp_socket: Some(action), .. } => self.in_time(self.dial(action)).await,
+            _ => self.ask_component().await,
         }
     }
 
@@ -181,23 +186,18 @@ impl Worker {
         }
     }
 
-    async fn ask(&self) -> Result<(), String> {
-        let check = async {
-            if let Some(action) = &self.probe.http_get {
-                return http_get(&self.shared.network, self.address, &self.container, action).await;
-            }
-            if let Some(action) = &self.probe.tcp_socket {
-                let port = probe::port(&action.port, &self.container)?;
-                let host = action.host.as_deref().filter(|host| !host.is_empty());
-                let ip = host.map_or(Ok(self.address), str::parse).map_err(|_| "host is not an address".to_owned())?;
-                let address = SocketAddr::new(ip, port);
-                let dialled = self.shared.network.connect(None, address).await;
-                return dialled.map(drop).map_err(|error| format!("dial tcp {address}: {error}"));
-            }
-            Err("the probe has no action".to_owned())
-        };
-        let late = || Err(timeout_message(self.timing.timeout));
-        tokio::time::timeout(self.timing.timeout, check).await.unwrap_or_else(|_| late())
+    async fn dial(&self, action: &TCPSocketAction) -> Result<(), String> {
+        let port = probe::port(&action.port, &self.container)?;
+        let host = action.host.as_deref().filter(|host| !host.is_empty());
+        let ip = host.map_or(Ok(self.address), str::parse).map_err(|_| "host is not an address".to_owned())?;
+        let address = SocketAddr::new(ip, port);
+        let dialled = self.shared.network.connect(None, address).await;
+        dialled.map(drop).map_err(|error| format!("dial tcp {address}: {error}"))
+    }
+
+    async fn in_time(&self, check: impl Future<Output = Result<(), String>>) -> Result<(), Problem> {
+        let answer = tokio::time::timeout(self.timing.timeout, check).await;
+        answer.unwrap_or_else(|_| Err(timeout_message(self.timing.timeout))).map_err(Problem::Failed)
     }
 }
 
@@ -230,7 +230,7 @@ pub(super) async fn http_get(
     let path = action.path.as_deref().unwrap_or("/");
     let slash = if path.starts_with('/') { "" } else { "/" };
     let uri = format!("{scheme}://{host}{slash}{path}");
-    let mut request = http::Request::get(&uri).header(http::header::USER_AGENT, "kube-probe/1.36");
+    let mut request = http::Request::get(&uri).header(http::header::USER_AGENT, USER_AGENT);
     request = request.header(http::header::ACCEPT, "*/*");
     let mut has_host = false;
     for header in action.http_headers.iter().flatten() {

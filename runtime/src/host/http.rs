@@ -67,9 +67,7 @@ async fn send(container: &Container, mut request: http::Request<Body>) -> Result
         let addresses = match names::look_up(container, &host) {
             Answer::Known(addresses) => Some(addresses),
             Answer::NoSuchName => None,
-            Answer::Ask(_) if !container.network.may_resolve(&container.pod) => {
-                return Err(refusal(SendError::NoResolver(host)));
-            }
+            Answer::NoResolver => return Err(refusal(SendError::NoResolver(host))),
             Answer::Ask(candidates) => names::ask(candidates).await,
         };
         let addresses = addresses.ok_or_else(|| refusal(SendError::NoSuchName(host)))?;
@@ -86,7 +84,7 @@ fn refusal(error: SendError) -> Error {
         SendError::NoSuchName(_) => Error::DnsError { rcode: Some("NXDOMAIN".to_owned()), info_code: None },
         SendError::NoResolver(_) => Error::DnsTimeout,
         SendError::Refused(Refused::NothingListens(_) | Refused::NotAllowed(_)) => Error::ConnectionRefused,
-        SendError::Refused(Refused::NoEndpoints { .. }) => Error::DestinationUnavailable,
+        SendError::Refused(Refused::NoEndpoints { .. } | Refused::Stopped { .. }) => Error::DestinationUnavailable,
         other => Error::InternalError(Some(other.to_string())),
     }
 }

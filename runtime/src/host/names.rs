@@ -14,6 +14,8 @@ const MAX_ALIASES: usize = 8;
 pub enum Answer {
     Known(Vec<IpAddr>),
     NoSuchName,
+    /// The node's resolver would have to be asked, and policies keep the pod from it.
+    NoResolver,
     /// The node's resolver has to be asked for these, in order.
     Ask(Vec<String>),
 }
@@ -31,11 +33,17 @@ pub fn look_up(container: &Container, name: &str) -> Answer {
     for candidate in names.candidates(name) {
         match in_cluster(container, candidate) {
             Answer::Known(addresses) => return Answer::Known(addresses),
-            Answer::NoSuchName => {}
             Answer::Ask(outside) => ask.extend(outside),
+            Answer::NoSuchName | Answer::NoResolver => {}
         }
     }
-    if ask.is_empty() { Answer::NoSuchName } else { Answer::Ask(ask) }
+    if ask.is_empty() {
+        Answer::NoSuchName
+    } else if !container.network.may_resolve(&container.pod) {
+        Answer::NoResolver
+    } else {
+        Answer::Ask(ask)
+    }
 }
 
 fn in_cluster(container: &Container, mut name: String) -> Answer {

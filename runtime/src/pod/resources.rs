@@ -55,7 +55,8 @@ pub fn fits<'a>(
     others: impl Iterator<Item = &'a core::Pod>,
     allocatable: &BTreeMap<String, Quantity>,
 ) -> Result<(), Pending> {
-    let wanted = [Resource::Memory, Resource::Cpu].map(|resource| (resource, resource.requested(pod)));
+    let own = requested(pod);
+    let wanted = [Resource::Memory, Resource::Cpu].map(|resource| (resource, resource.of(&own)));
     for (resource, requested) in wanted {
         let capacity = resource.of(allocatable);
         if requested > capacity {
@@ -65,10 +66,10 @@ pub fn fits<'a>(
             return Err(Pending { reason: "Infeasible", message });
         }
     }
-    let others: Vec<&core::Pod> = others.collect();
+    let others: Vec<_> = others.map(requested).collect();
     for (resource, requested) in wanted {
         let capacity = resource.of(allocatable);
-        let used: u64 = others.iter().map(|other| resource.requested(other)).sum();
+        let used: u64 = others.iter().map(|amounts| resource.of(amounts)).sum();
         if requested.saturating_add(used) > capacity {
             let name = resource.name();
             let message = format!(
@@ -103,23 +104,24 @@ impl Resource {
         };
         amounts.get(self.name()).and_then(count).unwrap_or(0)
     }
+}
 
-    /// What the manifest asks for; what the status shows is not looked at.
-    fn requested(self, pod: &core::Pod) -> u64 {
-        let spec = serde_json::json!({ "spec": pod.spec });
-        let amounts = totals::requests_with_overhead(&spec);
-        self.of(&amounts.into_iter().map(|(name, amount)| (name, Quantity(amount.to_string()))).collect())
-    }
+/// What the manifest asks for; what the status shows is not looked at.
+fn requested(pod: &core::Pod) -> BTreeMap<String, Quantity> {
+    let spec = serde_json::json!({ "spec": pod.spec });
+    let amounts = totals::requests_with_overhead(&spec);
+    amounts.into_iter().map(|(name, amount)| (name, Quantity(amount.to_string()))).collect()
 }
 
 /// Whether two pods give their containers the same resources.
 pub fn are_same(one: &core::Pod, other: &core::Pod) -> bool {
-    let of = |pod: &core::Pod| -> Vec<Option<core::ResourceRequirements>> {
-        let spec = pod.spec.as_ref();
-        let all = spec.into_iter().flat_map(|spec| spec.init_containers.iter().flatten().chain(&spec.containers));
-        all.map(|container| container.resources.clone()).collect()
-    };
-    of(one) == of(other)
+    all_of(one).eq(all_of(other))
+}
+
+/// What each container of a pod may use.
+fn all_of(pod: &core::Pod) -> impl Iterator<Item = Option<&core::ResourceRequirements>> {
+    let all = pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten().chain(&spec.containers));
+    all.map(|container| container.resources.as_ref())
 }
 
 /// Gives the containers of a pod what those of another have.

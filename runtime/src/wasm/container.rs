@@ -29,8 +29,6 @@ pub struct Container {
     pub names: Names,
     pub stdio: Stdio,
     pub memory: Arc<Budget>,
-    /// What [`memory`](Self::memory) is a part of.
-    pub pod_memory: Arc<Budget>,
     pub buckets: Arc<Buckets>,
     pub cpu: Arc<CpuAccount>,
     pub ticker: Arc<Ticker>,
@@ -68,7 +66,6 @@ impl Container {
             names: self.names.clone(),
             stdio,
             memory: self.memory.clone(),
-            pod_memory: self.pod_memory.clone(),
             buckets: self.buckets.clone(),
             cpu: self.cpu.clone(),
             ticker: self.ticker.clone(),

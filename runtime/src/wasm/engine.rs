@@ -143,7 +143,9 @@ impl Engine for WasmEngine {
             EngineError::InvalidSpec(why)
         };
         let pod = limits.pod_memory_bytes.unwrap_or(u64::MAX);
-        container.pod_memory.set_limit(pod).map_err(|used| below("pod".to_owned(), pod, used))?;
+        if let Some(budget) = container.memory.parent() {
+            budget.set_limit(pod).map_err(|used| below("pod".to_owned(), pod, used))?;
+        }
         let own = limits.memory_bytes.unwrap_or(container.limits.memory_bytes);
         let set = container.memory.set_limit(own);
         set.map_err(|used| below(format!("container \"{}\"", id.container), own, used))?;
@@ -237,7 +239,7 @@ impl Inner {
         let limits = self.config.guest;
         let pod_budget = self.pod_budget(&spec.pod.uid, spec.limits.pod_memory_bytes.unwrap_or(u64::MAX));
         let log = Arc::new(Log::new(spec.log_path, limits.log_file_bytes, limits.log_files));
-        let memory = Budget::new(spec.limits.memory_bytes.unwrap_or(limits.memory_bytes), Some(pod_budget.clone()));
+        let memory = Budget::new(spec.limits.memory_bytes.unwrap_or(limits.memory_bytes), Some(pod_budget));
         Ok(Container {
             preopens: preopens::open(&spec.preopens, &self.views(&spec.id))?,
             id: spec.id,
@@ -250,7 +252,6 @@ impl Inner {
             stdio: Stdio::of_container(log, spec.stdin, spec.stdin_once, spec.tty),
             buckets: Arc::new(Buckets::new(memory.clone())),
             memory,
-            pod_memory: pod_budget,
             cpu: Arc::new(CpuAccount::new(spec.limits.cpu_millis)),
             ticker: self.ticker.clone(),
             slots: self.slots.clone(),

@@ -38,6 +38,11 @@ impl Budget {
         Arc::new(Budget { limit_bytes, used_bytes: AtomicU64::new(0), freed: Notify::new(), parent })
     }
 
+    /// What this budget is a part of.
+    pub fn parent(&self) -> Option<&Arc<Budget>> {
+        self.parent.as_ref()
+    }
+
     /// Bytes reserved by all live stores.
     pub fn used_bytes(&self) -> u64 {
         self.used_bytes.load(Ordering::Relaxed)

@@ -22,7 +22,7 @@ pub fn container(dir: &Path) -> Arc<Container> {
     let engine = wasmtime::Engine::default();
     let limits = GuestLimits::default();
     let pod_memory = Budget::new(limits.memory_bytes, None);
-    let memory = Budget::new(limits.memory_bytes, Some(pod_memory.clone()));
+    let memory = Budget::new(limits.memory_bytes, Some(pod_memory));
     let network = Network::new(k8w_networking::Config {
         service_cidr: "10.96.0.0/16".parse().unwrap(),
         pod_cidrs: vec!["10.64.0.0/18".parse().unwrap()],
@@ -50,7 +50,6 @@ pub fn container(dir: &Path) -> Arc<Container> {
         stdio: Stdio::of_container(log, false, false, false),
         buckets: Arc::new(Buckets::new(memory.clone())),
         memory,
-        pod_memory,
         cpu: Arc::new(CpuAccount::new(None)),
         ticker: Arc::new(Ticker::start(engine.weak(), limits.tick).unwrap()),
         slots: Arc::new(Semaphore::new(1)),

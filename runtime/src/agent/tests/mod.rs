@@ -118,6 +118,18 @@ impl FakeEngine {
     }
 }
 
+/// A network that has seen nothing of its cluster yet.
+pub fn network() -> Arc<Network> {
+    Network::new(k8w_networking::Config {
+        service_cidr: "10.96.0.0/16".parse().unwrap(),
+        pod_cidrs: vec!["10.64.0.0/18".parse().unwrap()],
+        wasm_cidr: Some("10.64.0.0/18".parse().unwrap()),
+        cluster_domain: "cluster.local".to_owned(),
+        node_name: "n".to_owned(),
+        client_tls: None,
+    })
+}
+
 /// A node on a fake API, with an image named `localhost/hello`.
 struct TestNode {
     api: FakeApi,
@@ -146,14 +158,7 @@ impl TestNode {
         let component = root.path().join("hello.wasm");
         std::fs::write(&component, b"\0asm").unwrap();
         LocalImages::new(blobs.clone()).load(&component, "localhost/hello").unwrap();
-        let network = Network::new(k8w_networking::Config {
-            service_cidr: "10.96.0.0/16".parse().unwrap(),
-            pod_cidrs: vec!["10.64.0.0/18".parse().unwrap()],
-            wasm_cidr: Some("10.64.0.0/18".parse().unwrap()),
-            cluster_domain: "cluster.local".to_owned(),
-            node_name: "n".to_owned(),
-            client_tls: None,
-        });
+        let network = network();
         let config = NodeConfig::new("n", "10.0.0.1".parse().unwrap(), 10250, root.path());
         let node = Node::new(config, api.client(), engine.clone(), receiver, blobs, network).unwrap();
         let service = node.service();

@@ -38,9 +38,7 @@ fn resolve(container: &Container, name: &str) -> Addresses {
         Answer::Known(addresses) => Addresses::Found(Ok(addresses.into_iter())),
         Answer::NoSuchName => Addresses::Found(Err(ErrorCode::NameUnresolvable)),
         // As a resolver whose questions get lost on their way.
-        Answer::Ask(_) if !container.network.may_resolve(&container.pod) => {
-            Addresses::Found(Err(ErrorCode::TemporaryResolverFailure))
-        }
+        Answer::NoResolver => Addresses::Found(Err(ErrorCode::TemporaryResolverFailure)),
         Answer::Ask(candidates) => Addresses::Asking(spawn(async {
             let found = names::ask(candidates).await;
             found.map(Vec::into_iter).ok_or(ErrorCode::NameUnresolvable)

@@ -48,8 +48,8 @@ pub fn build(
     let spec = pod.spec.as_ref();
     let init = spec.and_then(|spec| spec.init_containers.as_deref()).unwrap_or_default();
     let main = spec.map(|spec| spec.containers.as_slice()).unwrap_or_default();
-    let added: Vec<_> = spec.into_iter().flat_map(|spec| spec.ephemeral_containers.iter().flatten()).collect();
-    let added: Vec<_> = added.into_iter().map(containers::ordinary).collect();
+    let added = spec.into_iter().flat_map(|spec| spec.ephemeral_containers.iter().flatten());
+    let added: Vec<_> = added.map(containers::ordinary).collect();
     let condemned = match state.ending() {
         Some(Ending::Condemned { reason, message }) => Some((*reason, message)),
         _ => None,
