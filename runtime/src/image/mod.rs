@@ -160,26 +160,35 @@ impl Images {
     ) -> Result<Image, Error> {
         let name = request.image;
         let reference: Reference = name.parse().map_err(|_| Error::InvalidName(name.to_owned()))?;
-        let only_local = reference.registry() == LOCAL_REGISTRY;
         let waited_from = Instant::now();
         let lock = self.lock_for(&reference.whole());
         // Who waited for another's pull of the same image finds it here.
         let _alone = lock.lock().await;
-        if (request.policy != Policy::Always || only_local)
-            && let Some(image) = store::find(&self.blobs, &reference)?
-        {
+        if let Some(image) = self.present(&request, &reference)? {
             let text = format!("Container image \"{name}\" already present on machine");
             request.recorder.pod(request.pod, Some(request.container), false, "Pulled", text);
             self.mark_used(&image.artifact.digest, Instant::now());
             return Ok(image);
         }
-        if request.policy == Policy::Never {
-            return Err(Error::NeverPull(name.to_owned()));
-        }
-        if only_local {
-            return Err(Error::NotLoaded(name.to_owned()));
-        }
         self.pull(&request, &reference, waited_from, secrets).await
+    }
+
+    /// The image, if it is on this node and need not be asked for; `None` if it is to be pulled.
+    ///
+    /// # Errors
+    /// When it is not and may not or cannot be pulled.
+    fn present(&self, request: &Request<'_>, reference: &Reference) -> Result<Option<Image>, Error> {
+        let only_local = reference.registry() == LOCAL_REGISTRY;
+        if (request.policy != Policy::Always || only_local)
+            && let Some(image) = store::find(&self.blobs, reference)?
+        {
+            return Ok(Some(image));
+        }
+        match request.policy {
+            Policy::Never => Err(Error::NeverPull(request.image.to_owned())),
+            _ if only_local => Err(Error::NotLoaded(request.image.to_owned())),
+            _ => Ok(None),
+        }
     }
 
     async fn pull(
@@ -231,20 +240,10 @@ impl Images {
     ) -> Result<(), Error> {
         let name = request.image;
         let reference: Reference = name.parse().map_err(|_| Error::InvalidName(name.to_owned()))?;
-        let only_local = reference.registry() == LOCAL_REGISTRY;
-        if (request.policy != Policy::Always || only_local)
-            && let Some(image) = store::find(&self.blobs, &reference)?
-        {
-            let file = reference.repository().rsplit('/').next().unwrap_or_default();
-            std::fs::create_dir_all(&dir)?;
-            std::fs::copy(&image.artifact.path, dir.join(format!("{file}.wasm")))?;
-            return Ok(());
-        }
-        if request.policy == Policy::Never {
-            return Err(Error::NeverPull(name.to_owned()));
-        }
-        if only_local {
-            return Err(Error::NotLoaded(name.to_owned()));
+        if let Some(image) = self.present(&request, &reference)? {
+            let file = format!("{}.wasm", reference.repository().rsplit('/').next().unwrap_or_default());
+            let copied = tokio::task::spawn_blocking(move || unpack::copy(&image.artifact.path, &file, &dir)).await;
+            return Ok(copied.map_err(io::Error::other)??);
         }
         let _permit = self.pulls.acquire().await;
         let credentials = keyring::credentials(&secrets.await, &reference);

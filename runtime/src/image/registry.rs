@@ -54,10 +54,7 @@ pub enum Error {
 /// # Errors
 /// When the registry does not give it, or it is not wasm.
 pub async fn pull(reference: &Reference, auth: &RegistryAuth, insecure: &[String]) -> Result<Pulled, Error> {
-    let plain = is_plain(reference.registry(), insecure);
-    // A session of its own for each pull: it remembers credentials, and those belong to one pod.
-    let session = Session::new(reference, auth, plain).map_err(|failure| registry_error(reference, failure))?;
-    Pull { session, reference }.run().await
+    Pull::new(reference, auth, insecure)?.run().await
 }
 
 /// Pulls all layers of an image, whatever it is for, the lowest first.
@@ -65,9 +62,7 @@ pub async fn pull(reference: &Reference, auth: &RegistryAuth, insecure: &[String
 /// # Errors
 /// When the registry does not give it, or it is too large.
 pub async fn pull_layers(reference: &Reference, auth: &RegistryAuth, insecure: &[String]) -> Result<Vec<Layer>, Error> {
-    let plain = is_plain(reference.registry(), insecure);
-    let session = Session::new(reference, auth, plain).map_err(|failure| registry_error(reference, failure))?;
-    let mut pull = Pull { session, reference };
+    let mut pull = Pull::new(reference, auth, insecure)?;
     let (_, _, image) = pull.manifest().await?;
     pull.check_layers(&image)?;
     let mut layers = Vec::new();
@@ -85,7 +80,14 @@ struct Pull<'a> {
     reference: &'a Reference,
 }
 
-impl Pull<'_> {
+impl<'a> Pull<'a> {
+    fn new(reference: &'a Reference, auth: &'a RegistryAuth, insecure: &[String]) -> Result<Self, Error> {
+        let plain = is_plain(reference.registry(), insecure);
+        // A session of its own for each pull: it remembers credentials, and those belong to one pod.
+        let session = Session::new(reference, auth, plain).map_err(|failure| registry_error(reference, failure))?;
+        Ok(Self { session, reference })
+    }
+
     async fn run(&mut self) -> Result<Pulled, Error> {
         let (manifest, manifest_digest, image) = self.manifest().await?;
         let component = match artifact::content(&image).map_err(Error::NotWasm)? {

@@ -36,13 +36,26 @@ pub struct Layer {
 /// # Errors
 /// When an archive is broken or too large. Nothing is left behind then.
 pub fn unpack(layers: &[Layer], dir: &Path) -> io::Result<()> {
+    make(dir, |made| {
+        let mut target = Target { root: Dir::open_ambient_dir(made, ambient_authority())?, entries: 0, bytes: 0 };
+        layers.iter().try_for_each(|layer| target.apply(layer))
+    })
+}
+
+/// Copies one file into `dir`, which must not be there, under a name. Blocks.
+///
+/// # Errors
+/// The file system's. Nothing is left behind then.
+pub fn copy(file: &Path, name: &str, dir: &Path) -> io::Result<()> {
+    make(dir, |made| std::fs::copy(file, made.join(name)).map(drop))
+}
+
+/// Makes a directory that is there as a whole or not at all.
+fn make(dir: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
     let parent = dir.parent().unwrap_or(dir);
     std::fs::create_dir_all(parent)?;
     let made = tempfile::Builder::new().prefix(".unpacking-").tempdir_in(parent)?;
-    let mut target = Target { root: Dir::open_ambient_dir(made.path(), ambient_authority())?, entries: 0, bytes: 0 };
-    for layer in layers {
-        target.apply(layer)?;
-    }
+    fill(made.path())?;
     std::fs::rename(made.keep(), dir)
 }
 
