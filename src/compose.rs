@@ -99,9 +99,10 @@ impl Cluster {
         let api = config.control_plane.serve(listener, &pki, datastore, &mut tasks, &shutdown).await?;
 
         let network = Network::new(network_config(&config, client_tls));
-        // The Service `kubernetes` leads to this very process, whatever its endpoints say to the outside.
+        // The Service `kubernetes` and its endpoint lead to this very process, whatever they mean to the outside.
         let kubernetes = SocketAddr::new(first_address(config.control_plane.service_cidr), 443);
-        let registration = network.register_address(kubernetes, api_address);
+        let registrations =
+            [kubernetes, api.config.advertise].map(|advertised| network.register_address(advertised, api_address));
         let (events, engine_events) = mpsc::channel(MAX_ENGINE_EVENTS);
         let engine = WasmEngine::new(WasmConfig::new(data_dir.join("wasm")), network.clone(), events)
             .context("cannot start the wasm engine")?;
@@ -121,7 +122,7 @@ impl Cluster {
             network_sync::run(network_client.clone(), network.clone(), config.node_name.clone(), shutdown.clone());
         tasks.spawn(async move {
             sync.await;
-            drop(registration);
+            drop(registrations);
         });
         let doors = ingress::serve(
             network.clone(),

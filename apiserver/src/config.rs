@@ -15,7 +15,7 @@ pub struct Config {
     pub service_cidr: Ipv4Net,
     pub node_port_range: Range<u16>,
     pub cluster_domain: String,
-    /// Where clients reach this server.
+    /// Where pods and others who have no address of it reach this server.
     pub advertise: SocketAddr,
     /// Signs and verifies service-account tokens; without it there are none.
     pub token_key: Option<Arc<TokenKey>>,

@@ -29,6 +29,7 @@ pub mod effects;
 pub mod health;
 pub mod identity;
 pub mod in_process;
+mod kubernetes_service;
 pub mod limits;
 pub mod metrics;
 pub mod object_store;

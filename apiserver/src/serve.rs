@@ -28,6 +28,7 @@ use tracing::debug;
 use crate::ApiServer;
 use crate::body::Body;
 use crate::identity::{Connection, Peer};
+use crate::kubernetes_service;
 
 /// What one client, and all of them together, may take.
 #[derive(Clone, Debug)]
@@ -69,17 +70,25 @@ const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 const ACCEPT_PAUSE_MS: u64 = 50;
 
 impl ApiServer {
-    /// Serves `listener` until `shutdown` is done; then takes no more connections, lets requests in flight finish within
-    /// [`Limits::drain_ms`], and returns.
+    /// Serves `listener` until `shutdown` is done, as an endpoint of the Service `kubernetes`; then takes no more
+    /// connections, lets requests in flight finish within [`Limits::drain_ms`], and returns.
     pub async fn serve(
         self: Arc<Self>,
         listener: TcpListener,
         tls: Arc<rustls::ServerConfig>,
         shutdown: impl Future<Output = ()> + Send,
     ) -> io::Result<()> {
+        let server = self.clone();
         let handler = move |request: Request<Incoming>, peer: Peer| {
-            let server = self.clone();
+            let server = server.clone();
             async move { server.handle(request.map(Body::from), peer).await }
+        };
+        let shutdown = async {
+            tokio::select! {
+                () = shutdown => {}
+                () = kubernetes_service::stay(&self) => {}
+            }
+            kubernetes_service::leave(&self).await;
         };
         serve(listener, tls, Limits::default(), handler, shutdown).await
     }

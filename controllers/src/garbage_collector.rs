@@ -171,6 +171,16 @@ fn collect(object: &Object, world: &World) -> Plan {
         return plan;
     }
     let meta = object.meta();
+    let blocking = owners(meta).any(|owner| owner.block_owner_deletion == Some(true));
+    if waiting
+        && blocking
+        && world.graph.dependents(object.uid()).any(|dependent| waits_for_dependents(dependent.meta()))
+    {
+        // Owners that wait for each other in a circle would do so for ever: this one no longer makes them.
+        let free = owners(meta).cloned().map(|owner| Owner { block_owner_deletion: Some(false), ..owner });
+        plan.step(set_owners(object, &free.collect::<Vec<_>>()));
+        return plan;
+    }
     let has_dependents = world.graph.dependents(object.uid()).next().is_some();
     let propagation = if waiting && has_dependents {
         // The owner waits for all that is below it.
@@ -290,6 +300,39 @@ mod tests {
             expect![[r#"
             patch replicasets ns/going at 1 : {"metadata":{"finalizers":[]}}
         "#]],
+        );
+    }
+
+    /// Conformance: "Garbage Collector, dependency cycle".
+    #[test]
+    fn owners_in_a_circle_do_not_wait_for_each_other() {
+        let named = |name: &str, owner: &str, more: &str| {
+            let owner =
+                format!("{{apiVersion: v1, kind: Pod, name: {owner}, uid: {owner}-uid, blockOwnerDeletion: true}}");
+            pod(&owner, more).replace("name: p,", &format!("name: {name},"))
+        };
+        let (first, second) = (named("first", "third", GOING), named("second", "first", GOING));
+        check(
+            "third-uid",
+            &[first.clone(), second.clone(), named("third", "second", "")],
+            expect![[r#"
+                patch pods ns/third at 1 : {"metadata":{"ownerReferences":[{"apiVersion":"v1","blockOwnerDeletion":false,"kind":"Pod","name":"second","uid":"second-uid"}]}}
+            "#]],
+        );
+        let unblocked = named("third", "second", "").replace("blockOwnerDeletion: true", "blockOwnerDeletion: false");
+        check(
+            "third-uid",
+            &[first.clone(), second.clone(), unblocked.clone()],
+            expect![[r#"
+                delete pods ns/third at 1 Foreground
+            "#]],
+        );
+        check(
+            "second-uid",
+            &[first, second, unblocked],
+            expect![[r#"
+                patch pods ns/second at 1 : {"metadata":{"finalizers":[]}}
+            "#]],
         );
     }
 

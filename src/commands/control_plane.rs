@@ -1,6 +1,6 @@
 //! What `k8w up` and `k8w server` let one choose about the control plane.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,6 +17,11 @@ pub struct ControlPlaneArgs {
     /// Address that the API server (and with `up` node ports and ingress) listens on
     #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     address: IpAddr,
+
+    /// Address that the Service `kubernetes` leads to [default: the one that is listened on, or the host's own instead of a
+    /// loopback address]
+    #[arg(long, value_name = "IP")]
+    advertise_address: Option<IpAddr>,
 
     /// Port of the API server; 0 picks a free one
     #[arg(long, value_name = "PORT", default_value_t = 6443)]
@@ -67,6 +72,7 @@ impl ControlPlaneArgs {
         let token_file = self.token_auth_file.as_deref().map(read_token_file).transpose()?;
         Ok(ControlPlaneConfig {
             address: self.address,
+            advertise: self.advertise_address.unwrap_or_else(|| advertised(self.address)),
             port: self.port,
             node_port_range: self.node_port_range.0..=self.node_port_range.1,
             service_cidr: self.service_cidr,
@@ -84,6 +90,19 @@ impl ControlPlaneArgs {
         let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
         configuration::read(&text).with_context(|| format!("cannot use {}", file.display()))
     }
+}
+
+/// The address that others know a listener by, as Kubernetes chooses it: one that means something to this host alone stands
+/// for the address that the host speaks to others from.
+fn advertised(listens: IpAddr) -> IpAddr {
+    if listens.is_loopback() || listens.is_unspecified() { host_address().unwrap_or(listens) } else { listens }
+}
+
+/// The source address of the route to an address that is nobody's (RFC 5737); nothing is sent.
+fn host_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
+    Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_loopback() && !ip.is_unspecified())
 }
 
 /// Refuses ranges, each with the option that gave it, that have addresses in common.

@@ -28,6 +28,8 @@ use super::{CONTROLLERS, MASTERS, Signer, client, ended, first_address, listen};
 pub struct ControlPlaneConfig {
     /// Address that the API server listens on.
     pub address: IpAddr,
+    /// Address that the Service `kubernetes` leads to.
+    pub advertise: IpAddr,
     pub port: u16,
     pub node_port_range: RangeInclusive<u16>,
     pub service_cidr: Ipv4Net,
@@ -50,7 +52,7 @@ impl ControlPlaneConfig {
 
     /// The names that the API server goes by, beside those that it has in every cluster.
     pub(super) fn names(&self, extra: &[&str]) -> ServerNames {
-        let mut names = vec![self.address.to_string()];
+        let mut names = vec![self.address.to_string(), self.advertise.to_string()];
         names.extend(extra.iter().map(|name| (*name).to_owned()));
         ServerNames {
             service_ip: first_address(self.service_cidr),
@@ -85,7 +87,7 @@ impl ControlPlaneConfig {
             node_port_range: *self.node_port_range.start()..self.node_port_range.end().saturating_add(1),
             cluster_domain: self.cluster_domain.clone(),
             pod_security: self.pod_security.clone(),
-            advertise: listener.local_addr()?,
+            advertise: SocketAddr::new(self.advertise, listener.local_addr()?.port()),
             token_key: Some(pki.token_key().clone()),
             client_ca_pem: Some(pki.ca_pem().to_owned()),
             token_file: self.token_file.clone(),

@@ -105,6 +105,7 @@ fn cordons_and_taints_keep_pods_away() {
     kubectl.ok(&["wait", "--for=condition=Ready", "pod/tolerant", "--timeout=60s"]);
 }
 
+/// Conformance: "Scheduler, Preemption for critical pod".
 #[test]
 fn a_pod_of_higher_priority_takes_the_room_of_a_lower_one() {
     let (_cluster, kubectl, node) = cluster(&["--max-pods", "1"]);
@@ -135,4 +136,17 @@ fn a_pod_of_higher_priority_takes_the_room_of_a_lower_one() {
     described(&kubectl, "low", &format!("Preempted by pod {uid} on node {node}"));
     kubectl.ok(&["patch", "pod", "low", "-p", r#"{"metadata": {"finalizers": null}}"#]);
     kubectl.ok(&["wait", "--for=condition=Ready", "pod/high", "--timeout=60s"]);
+
+    let system = kubectl.in_namespace("kube-system");
+    system.apply(&pod("critical", "priorityClassName: system-cluster-critical"));
+    system.ok(&["wait", "--for=condition=Ready", "pod/critical", "--timeout=60s"]);
+    assert_eq!(kubectl.ok(&["get", "pods", "-o", "name"]), "");
+}
+
+#[test]
+fn a_node_that_was_not_heard_of_is_ready_again_when_it_speaks() {
+    let (_cluster, kubectl, node) = cluster(&[]);
+    let unknown = r#"{"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}}"#;
+    kubectl.ok(&["patch", "node", &node, "--subresource=status", "-p", unknown]);
+    kubectl.ok(&["wait", "--for=condition=Ready", &format!("node/{node}"), "--timeout=60s"]);
 }

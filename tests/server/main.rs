@@ -113,6 +113,16 @@ fn two_control_planes_on_one_etcd_are_one_cluster() {
     watch.kill().unwrap();
     watch.wait().unwrap();
 
+    // Both are endpoints of the Service `kubernetes`, each with its port.
+    let ports = "jsonpath={.subsets[*].ports[*].port}";
+    let endpoints = |count: usize| {
+        eventually("the endpoints are those who live", || {
+            let ports = second.kubectl.ok(&["get", "endpoints", "kubernetes", "-o", ports]);
+            if ports.split_whitespace().count() == count { Ok(()) } else { Err(ports) }
+        });
+    };
+    endpoints(2);
+
     // A kind defined at one is served by the other.
     first.kubectl.apply(
         "
@@ -141,6 +151,7 @@ spec:
     first.kubectl.ok(&["create", "deployment", "one", "--image=localhost/web:1", "--replicas=3"]);
     made(&second, 1);
     first.process.kill();
+    endpoints(1);
     second.kubectl.ok(&["create", "deployment", "two", "--image=localhost/web:1", "--replicas=3"]);
     made(&second, 2);
 }

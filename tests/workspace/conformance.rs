@@ -39,7 +39,8 @@ fn files(folder: &Path, visit: &mut impl FnMut(&Path)) {
         let path = entry.unwrap().path();
         if path.is_dir() {
             files(&path, visit);
-        } else if path.extension().is_some_and(|extension| extension == "rs" || extension == "py") {
+        } else if path.extension().is_some_and(|extension| ["py", "rs", "yaml"].iter().any(|known| extension == *known))
+        {
             visit(&path);
         }
     }

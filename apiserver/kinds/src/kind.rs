@@ -449,6 +449,36 @@ pub fn prepare_for_status_update(new: &mut Value, old: &Value) {
     }
 }
 
+/// Gives conditions that say no time the one that Go has for that: who reads them as `metav1.Condition` needs one.
+pub fn default_condition_times(object: &mut Value) {
+    for condition in object::list_mut(object, &["status", "conditions"]) {
+        if let Some(condition) = condition.as_object_mut() {
+            object::set_default(condition, "lastTransitionTime", "0001-01-01T00:00:00Z");
+        }
+    }
+}
+
+/// What [`Strategy::prepare_for_status_update`] does where a status writer writes the status alone: who manages it was
+/// worked out by the server.
+pub fn keep_all_but_status(new: &mut Value, old: &Value) {
+    let status = new.get_mut("status").map(Value::take);
+    let version = object::get(new, &["metadata", "resourceVersion"]).cloned();
+    let managed = object::get(new, &["metadata", "managedFields"]).cloned();
+    new.clone_from(old);
+    if let Some(object) = new.as_object_mut() {
+        match status {
+            Some(status) => object.insert("status".to_owned(), status),
+            None => object.remove("status"),
+        };
+    }
+    let Some(metadata) = object::ensure(new, &["metadata"]) else { return };
+    for (name, value) in [("resourceVersion", version), ("managedFields", managed)] {
+        if let Some(value) = value {
+            metadata.insert(name.to_owned(), value);
+        }
+    }
+}
+
 fn same_spec(new: &Value, old: &Value) -> bool {
     let ignored = |key: &str| matches!(key, "metadata" | "status" | "apiVersion" | "kind");
     let (Some(new), Some(old)) = (new.as_object(), old.as_object()) else { return new == old };

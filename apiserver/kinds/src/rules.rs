@@ -1,5 +1,6 @@
 //! Rules that many kinds share: enumerations, ranges, names as fields, selectors, immutability.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde_json::Value;
@@ -13,6 +14,11 @@ pub const NOT_NEGATIVE: &str = "must be greater than or equal to 0";
 pub const POSITIVE: &str = "must be greater than 0";
 /// What a change of a fixed field is told.
 pub const IMMUTABLE: &str = "field is immutable";
+
+/// What the status of a condition can be.
+const STATUSES: [&str; 3] = ["False", "True", "Unknown"];
+const MAX_CONDITION_REASON_BYTES: usize = 1024;
+const MAX_CONDITION_MESSAGE_BYTES: usize = 32 * 1024;
 
 /// A field that must be set.
 pub fn required(field: &Field, errors: &mut Vec<FieldError>) -> bool {
@@ -110,6 +116,50 @@ pub fn immutable(new: &Field, old: &Field, errors: &mut Vec<FieldError>) -> bool
     same
 }
 
+/// A list of `metav1.Condition` (`k8s.io/apimachinery` `pkg/apis/meta/v1/validation`).
+pub fn conditions(conditions: &Field, errors: &mut Vec<FieldError>) {
+    let mut seen = BTreeSet::new();
+    for condition in conditions.items() {
+        let (kind, reason, message) = (condition.get("type"), condition.get("reason"), condition.get("message"));
+        if !seen.insert(kind.text().to_owned()) {
+            errors.push(kind.duplicate());
+        }
+        form(&kind, names::qualified_name, errors);
+        let status = condition.get("status");
+        if !STATUSES.contains(&status.text()) {
+            errors.push(status.not_supported(&STATUSES));
+        }
+        if condition.get("observedGeneration").int().is_some_and(|generation| generation < 0) {
+            errors.push(condition.get("observedGeneration").invalid("must be greater than or equal to zero"));
+        }
+        let time = condition.get("lastTransitionTime");
+        if time.is_empty() {
+            errors.push(time.required("must be set"));
+        }
+        if reason.is_empty() {
+            errors.push(reason.required("must be set"));
+        } else {
+            form(&reason, condition_reason, errors);
+        }
+        for (text, bytes) in [(&reason, MAX_CONDITION_REASON_BYTES), (&message, MAX_CONDITION_MESSAGE_BYTES)] {
+            if text.text().len() > bytes {
+                errors.push(FieldError::too_long(&text.path, bytes));
+            }
+        }
+    }
+}
+
+fn condition_reason(reason: &str) -> Vec<String> {
+    let first = reason.starts_with(|c: char| c.is_ascii_alphabetic());
+    let last = reason.ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
+    let all = reason.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | ',' | ':'));
+    let wrong = "a condition reason must start with alphabetic character, optionally followed by a string of alphanumeric \
+                 characters or '_,:', and must end with an alphanumeric character or '_' (e.g. 'my_name',  or 'MY_NAME',  or \
+                 'MyName',  or 'ReasonA,ReasonB',  or 'ReasonA:ReasonB', regex used for validation is \
+                 '[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?')";
+    if first && last && all { Vec::new() } else { vec![wrong.to_owned()] }
+}
+
 /// A `metav1.LabelSelector`.
 pub fn label_selector(selector: &Field, errors: &mut Vec<FieldError>) {
     crate::metadata::labels(&selector.get("matchLabels"), errors);
@@ -188,5 +238,32 @@ pub fn path_below(field: &Field, errors: &mut Vec<FieldError>) {
 pub fn no_parent_steps(field: &Field, errors: &mut Vec<FieldError>) {
     if field.text().split('/').any(|step| step == "..") {
         errors.push(field.invalid("must not contain '..'"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+    use serde_json::json;
+
+    use super::*;
+    use crate::field::FieldPath;
+
+    #[test]
+    fn conditions_are_those_that_clients_can_read() {
+        let value = json!([
+            {"type": "Ready", "status": "True", "reason": "Works", "lastTransitionTime": "2026-01-01T00:00:00Z"},
+            {"type": "Ready", "status": "Maybe", "reason": "not a reason", "observedGeneration": -1},
+        ]);
+        let mut errors = Vec::new();
+        conditions(&Field::new(Some(&value), FieldPath::new("conditions")), &mut errors);
+        let lines: String = errors.iter().map(|error| format!("{}: {}\n", error.field, error.body())).collect();
+        expect![[r#"
+            conditions[1].type: Duplicate value: "Ready"
+            conditions[1].status: Unsupported value: "Maybe": supported values: "False", "True", "Unknown"
+            conditions[1].observedGeneration: Invalid value: -1: must be greater than or equal to zero
+            conditions[1].lastTransitionTime: Required value: must be set
+            conditions[1].reason: Invalid value: "not a reason": a condition reason must start with alphabetic character, optionally followed by a string of alphanumeric characters or '_,:', and must end with an alphanumeric character or '_' (e.g. 'my_name',  or 'MY_NAME',  or 'MyName',  or 'ReasonA,ReasonB',  or 'ReasonA:ReasonB', regex used for validation is '[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?')
+        "#]].assert_eq(&lines);
     }
 }

@@ -17,13 +17,16 @@ use http::{Method, Request};
 use http_body_util::BodyExt;
 use jiff::Timestamp;
 use k8w_kinds::KindDef;
-use k8w_kinds::object::text;
+use k8w_kinds::object::{self, text};
 use serde_json::Value;
 
 use crate::ApiServer;
 use crate::api_services;
 use crate::body::Body;
+use crate::crd;
 use crate::identity::{Peer, UserInfo};
+use crate::kubernetes_service::NAME;
+use crate::object_store::{self, Change, Patched, Rules};
 use crate::pki::MASTERS_GROUP;
 pub(crate) use plan::Keep;
 use plan::{Write, plan};
@@ -48,10 +51,6 @@ pub async fn reconcile(server: &Arc<ApiServer>) -> Result<(), BootstrapError> {
     let config = &server.config;
     write_all(server, objects::namespaces().into_iter().map(|object| (object, Keep::Present))).await?;
     let mut cluster = vec![(objects::kubernetes_service(config), Keep::Fields)];
-    // A loopback address means something else to each pod, and the API takes none as an endpoint.
-    if !config.advertise.ip().is_loopback() {
-        cluster.push((objects::kubernetes_endpoints(config.advertise), Keep::Fields));
-    }
     cluster.push((objects::token_tracking(Timestamp::now()), Keep::Present));
     cluster.extend(objects::authentication(config).map(|map| (map, Keep::Fields)));
     let classes = objects::classes().into_iter().map(|object| (object, Keep::Present));
@@ -61,7 +60,34 @@ pub async fn reconcile(server: &Arc<ApiServer>) -> Result<(), BootstrapError> {
     let bindings = bindings.map(|binding| (binding, Keep::Subjects));
     let services = api_services::built_in().into_iter().map(|service| (service, Keep::Present));
     let cluster = cluster.into_iter().chain(services).chain(flow_control::objects());
-    write_all(server, cluster.chain(classes).chain(roles).chain(bindings)).await
+    let cidr = std::iter::once((objects::service_cidr(config), Keep::Present));
+    write_all(server, cluster.chain(cidr).chain(classes).chain(roles).chain(bindings)).await?;
+    mark_service_cidr(server).await
+}
+
+/// Says that Services can have the addresses of the range that they are taken from.
+async fn mark_service_cidr(server: &Arc<ApiServer>) -> Result<(), BootstrapError> {
+    let resources = server.resources.load_full();
+    let Some(ranges) = resources.get("networking.k8s.io", "v1", "servicecidrs") else { return Ok(()) };
+    let user = crd::own_user();
+    let mut write = crd::write(server, ranges, &user, "", NAME);
+    write.subresource = "status";
+    let now = write.now;
+    let ready = |old: &Value| {
+        let mut object = old.clone();
+        let conditions = object::list(old, &["status", "conditions"]);
+        if conditions.iter().all(|condition| condition["type"] != "Ready")
+            && let Some(status) = object::ensure(&mut object, &["status"])
+        {
+            let conditions = conditions.iter().cloned().chain([objects::service_cidr_ready(now)]);
+            status.insert("conditions".to_owned(), conditions.collect());
+        }
+        Ok(Patched { object, tracked: false, once: false })
+    };
+    match object_store::update(&mut write, Change::Patch(&ready), Rules::Status).await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(BootstrapError { kind: "ServiceCIDR".into(), name: NAME.into(), reason: error.to_string() }),
+    }
 }
 
 /// Makes or mends objects, several at once.

@@ -1,12 +1,13 @@
 //! The objects beside roles that every cluster has.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 
 use jiff::Timestamp;
 use k8w_kinds::core::service_account_token::{DAY_FORMAT, TRACKING};
 use serde_json::{Value, json};
 
 use crate::config::Config;
+use crate::kubernetes_service::{NAME, NAMESPACE};
 
 pub const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
 
@@ -20,7 +21,7 @@ pub fn namespaces() -> Vec<Value> {
 pub fn kubernetes_service(config: &Config) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Service",
-        "metadata": {"name": "kubernetes", "namespace": "default",
+        "metadata": {"name": NAME, "namespace": NAMESPACE,
             "labels": {"component": "apiserver", "provider": "kubernetes"}},
         "spec": {"type": "ClusterIP", "clusterIP": service_ip(config), "sessionAffinity": "None",
             "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": config.advertise.port()}]},
@@ -33,17 +34,18 @@ fn service_ip(config: &Config) -> Ipv4Addr {
     Ipv4Addr::from(network.saturating_add(1))
 }
 
-/// Where the `kubernetes` Service leads.
-pub fn kubernetes_endpoints(advertise: SocketAddr) -> Value {
-    let address_type = if advertise.is_ipv4() { "IPv4" } else { "IPv6" };
+/// The range that cluster IPs are taken from, under the name that Kubernetes gives it.
+pub fn service_cidr(config: &Config) -> Value {
     json!({
-        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
-        "metadata": {"name": "kubernetes", "namespace": "default",
-            "labels": {"kubernetes.io/service-name": "kubernetes"}},
-        "addressType": address_type,
-        "endpoints": [{"addresses": [advertise.ip()], "conditions": {"ready": true}}],
-        "ports": [{"name": "https", "protocol": "TCP", "port": advertise.port()}],
+        "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": NAME},
+        "spec": {"cidrs": [config.service_cidr.to_string()]},
     })
+}
+
+/// What the status of that range says.
+pub fn service_cidr_ready(now: Timestamp) -> Value {
+    json!({"type": "Ready", "status": "True", "reason": "", "lastTransitionTime": now.strftime("%FT%TZ").to_string(),
+        "message": "Kubernetes default Service CIDR is ready"})
 }
 
 /// Since when Secrets say when their tokens were last used.

@@ -18,7 +18,7 @@ async fn a_second_start_writes_nothing() {
     assert_eq!(datastore.revision().await.unwrap(), revision);
 }
 
-/// Conformance: "Find Kubernetes Service in default Namespace".
+/// Conformance: "Find Kubernetes Service in default Namespace"; "ServiceCIDR API" reads the range `kubernetes`.
 #[tokio::test]
 async fn a_cluster_has_its_namespaces_classes_and_service() {
     let server = ApiServer::start(config(), Arc::new(Memory::new())).await.unwrap();
@@ -29,8 +29,12 @@ async fn a_cluster_has_its_namespaces_classes_and_service() {
     }
     let service = server.cache.get("", "services", "default", "kubernetes").unwrap().value();
     assert_eq!(service["spec"]["clusterIP"], "10.96.0.1");
-    let slice = server.cache.get("discovery.k8s.io", "endpointslices", "default", "kubernetes").unwrap().value();
-    assert_eq!(slice["endpoints"][0]["addresses"][0], "192.0.2.1");
+    let range = server.cache.get("networking.k8s.io", "servicecidrs", "", "kubernetes").unwrap().value();
+    assert_eq!(range["spec"]["cidrs"], serde_json::json!(["10.96.0.0/16"]));
+    assert_eq!(
+        (&range["status"]["conditions"][0]["type"], range["metadata"]["generation"].as_i64()),
+        (&"Ready".into(), Some(1))
+    );
     assert!(server.cache.get("node.k8s.io", "runtimeclasses", "", "wasmtime").is_some());
     assert!(server.cache.get("networking.k8s.io", "ingressclasses", "", "k8w").is_some());
     let flows = |plural: &str| server.cache.kind("flowcontrol.apiserver.k8s.io", plural).list(None).0.len();
@@ -44,8 +48,6 @@ async fn a_server_that_moved_says_so() {
     let moved = Config { advertise: "192.0.2.2:7443".parse().unwrap(), ..config() };
     let server = ApiServer::start(moved, datastore).await.unwrap();
     server.cache.catch_up().await.unwrap();
-    let slice = server.cache.get("discovery.k8s.io", "endpointslices", "default", "kubernetes").unwrap().value();
-    assert_eq!(slice["endpoints"][0]["addresses"][0], "192.0.2.2");
     let service = server.cache.get("", "services", "default", "kubernetes").unwrap().value();
     assert_eq!(service["spec"]["ports"][0]["targetPort"], 7443);
 }

@@ -2,7 +2,7 @@
 //! in discovery and can be created, read, listed, watched, patched, replaced, deleted alone and in a collection, and has
 //! its status written apart.
 
-use crate::api::{Api, names, version};
+use crate::api::{Api, deployment, names, version};
 use futures::future::join_all;
 use http::Request;
 use k8w_apiserver::Body;
@@ -19,6 +19,8 @@ struct Walk {
     names: [&'static str; 4],
     /// What a status writer says, for kinds whose status is a subresource.
     status: Option<Value>,
+    /// Whether a status writer writes nothing of the metadata.
+    status_alone: bool,
 }
 
 const LABEL: &str = "e2e=walk";
@@ -28,7 +30,15 @@ fn namespaced(group_version: &'static str, plural: &'static str, body: Value) ->
     for (key, value) in body.as_object().unwrap() {
         object[key] = value.clone();
     }
-    Walk { group_version, plural, namespaced: true, object, names: ["walk", "a", "b", "c"], status: None }
+    Walk {
+        group_version,
+        plural,
+        namespaced: true,
+        object,
+        names: ["walk", "a", "b", "c"],
+        status: None,
+        status_alone: false,
+    }
 }
 
 fn cluster(group_version: &'static str, plural: &'static str, body: Value) -> Walk {
@@ -39,6 +49,10 @@ impl Walk {
     fn status(mut self, status: Value) -> Walk {
         self.status = Some(status);
         self
+    }
+
+    fn status_alone(self, status: Value) -> Walk {
+        Walk { status_alone: true, ..self.status(status) }
     }
 
     fn path(&self) -> String {
@@ -117,7 +131,7 @@ impl Walk {
         let before = api.get(&path).await.ok();
         let patched = api.patch("merge", &path, &json!({"status": status})).await.ok();
         assert!(contains(&patched["status"], status), "{what}: {}", patched["status"]);
-        // The rest stays, whatever a status writer says of it; annotations and labels are its to write.
+        // The rest stays, whatever a status writer says of it; annotations are its to write, for most kinds.
         let mut next = patched.clone();
         next["metadata"]["annotations"]["status-writer"] = "was here".into();
         if next["spec"].is_object() {
@@ -125,7 +139,8 @@ impl Walk {
         }
         let updated = api.put(&path, &next).await.ok();
         assert_eq!((&updated["spec"], &updated["status"]), (&before["spec"], &patched["status"]), "{what}");
-        assert_eq!(updated["metadata"]["annotations"]["status-writer"], "was here", "{what}");
+        let written = updated["metadata"]["annotations"]["status-writer"] == "was here";
+        assert_eq!(written, !self.status_alone, "{what}");
         // And the status stays when the object is written.
         let mut without = updated.clone();
         without.as_object_mut().unwrap().remove("status");
@@ -213,6 +228,19 @@ async fn workloads() {
     .await;
 }
 
+/// Conformance: "Deployment, completes the lifecycle of a Deployment" goes on with the label that it had before.
+#[tokio::test]
+async fn a_status_writer_leaves_the_labels_of_a_deployment() {
+    let api = Api::new().await;
+    let deployments = "/apis/apps/v1/namespaces/default/deployments";
+    let mut deployment = deployment("d", 1);
+    deployment["metadata"]["labels"] = json!({"test-deployment": "updated"});
+    api.post(deployments, &deployment).await.ok();
+    let change = json!({"metadata": {"labels": {"test-deployment": "patched-status"}}, "status": {"readyReplicas": 0}});
+    let patched = api.patch("strategic-merge", &format!("{deployments}/d/status"), &change).await.ok();
+    assert_eq!(patched["metadata"]["labels"], json!({"test-deployment": "updated"}));
+}
+
 /// Conformance: "CronJob API Operations"; "Jobs, apply changes to status".
 #[tokio::test]
 async fn batch() {
@@ -295,10 +323,13 @@ async fn networking() {
 }
 
 /// Conformance: "Node, resource lifecycle"; "Pods, patching status"; "Pods, delete a collection"; "RuntimeClass
-/// API"; "CRUD operations for deviceclasses"; "CRUD operations for resourceclaims"; "CRUD
+/// API"; "CSIInlineVolumes should support Pods with inline volumes"; "CRUD operations for deviceclasses"; "CRUD operations for resourceclaims"; "CRUD
 /// operations for resourceclaimtemplates"; "CRUD operations for resoureslices".
 #[tokio::test]
 async fn nodes_pods_and_devices() {
+    let mut with_volume = template()["spec"].clone();
+    with_volume["volumes"] = json!([{"name": "inline", "csi": {"driver": "e2e.example.com"}}]);
+    with_volume["containers"][0]["volumeMounts"] = json!([{"name": "inline", "mountPath": "/mnt"}]);
     let resource = "apis/resource.k8s.io/v1";
     let claim = json!({"devices": {"requests": [{"name": "r", "exactly": {"deviceClassName": "walk"}}]}});
     let device = json!({"request": "r", "driver": "example.com", "pool": "p", "device": "d"});
@@ -306,11 +337,11 @@ async fn nodes_pods_and_devices() {
         "pool": {"name": "p", "generation": 1, "resourceSliceCount": 1}, "devices": [{"name": "d"}]}});
     all(vec![
         cluster("api/v1", "nodes", json!({})).status(condition("StatusUpdate")),
-        namespaced("api/v1", "pods", json!({"spec": template()["spec"]})).status(json!({"message": "from a test"})),
+        namespaced("api/v1", "pods", json!({"spec": with_volume})).status(json!({"message": "from a test"})),
         cluster("apis/node.k8s.io/v1", "runtimeclasses", json!({"handler": "walk"})),
         cluster(resource, "deviceclasses", json!({"spec": {}})),
         namespaced(resource, "resourceclaims", json!({"spec": claim}))
-            .status(json!({"allocation": {"devices": {"results": [device]}}})),
+            .status_alone(json!({"allocation": {"devices": {"results": [device]}}})),
         namespaced(resource, "resourceclaimtemplates", json!({"spec": {"spec": claim}})),
         cluster(resource, "resourceslices", slice),
     ])
@@ -334,7 +365,7 @@ async fn storage() {
         cluster(storage, "csinodes", json!({"spec": {"drivers": [{"name": "example.com", "nodeID": "n"}]}})),
         namespaced(storage, "csistoragecapacities", json!({"storageClassName": "walk", "capacity": "1Gi"})),
         cluster(storage, "storageclasses", json!({"provisioner": "example.com"})),
-        cluster(storage, "volumeattachments", attachment).status(json!({"attached": true})),
+        cluster(storage, "volumeattachments", attachment).status_alone(json!({"attached": true})),
         cluster(storage, "volumeattributesclasses", json!({"driverName": "example.com", "parameters": {"a": "b"}})),
         cluster("api/v1", "persistentvolumes", volume).status(json!({"phase": "Failed", "message": "from a test"})),
         namespaced("api/v1", "persistentvolumeclaims", claim).status(dated("StatusUpdate")),
@@ -361,9 +392,9 @@ async fn the_api_server_s_own() {
     let mutating = json!({"spec": {"matchConstraints": rules, "mutations": [mutation], "reinvocationPolicy": "Never"}});
     let binding = json!({"spec": {"policyName": "walk", "validationActions": ["Deny"]}});
     all(vec![
-        cluster(flow, "prioritylevelconfigurations", level).status(dated("Test")),
-        cluster(flow, "flowschemas", schema).status(dated("Dangling")),
-        cluster(admission, "validatingadmissionpolicies", validating).status(dated("Test")),
+        cluster(flow, "prioritylevelconfigurations", level).status_alone(dated("Test")),
+        cluster(flow, "flowschemas", schema).status_alone(dated("Dangling")),
+        cluster(admission, "validatingadmissionpolicies", validating).status_alone(dated("Test")),
         cluster(admission, "validatingadmissionpolicybindings", binding),
         cluster(admission, "mutatingadmissionpolicies", mutating),
         cluster(admission, "mutatingadmissionpolicybindings", json!({"spec": {"policyName": "walk"}})),

@@ -52,3 +52,4 @@ mod service_account_tokens;
 mod service_addresses;
 mod serving;
 mod watches;
+mod webhook_configurations;

@@ -54,6 +54,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::NodeConfig;
 use crate::engine::{Engine, EngineEvent};
 use crate::node::Keeper;
+use crate::pod::downward;
 use crate::pod::plan::PodPlan;
 use crate::pod::refs::Reference;
 use crate::pod::state::{self, Action, PodState, step};
@@ -346,7 +347,10 @@ impl Agent {
         let others = self.pods.values().filter(|other| !other.state.is_closed()).map(|other| &*other.pod);
         let resize_pending = record.allocate(&self.shared, &mut pod, others);
         let plan = PodPlan { resize_pending, ..PodPlan::of(&pod) };
-        record.pod_changed(pod);
+        let shows_metadata = downward::volumes_show_metadata(&pod);
+        if record.pod_changed(pod) && shows_metadata {
+            record.refresh(&self.shared);
+        }
         self.pods.insert(uid.to_owned(), record);
         self.process(uid, state::Event::Plan(plan));
     }

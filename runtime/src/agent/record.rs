@@ -111,8 +111,9 @@ impl Record {
         self.wanted.as_deref().cloned()
     }
 
-    /// The watch brought a newer object. Its status counts unless it is older than what was written since.
-    pub fn pod_changed(&mut self, mut pod: Pod) {
+    /// The watch brought a newer object. Its status counts unless it is older than what was written since. Returns whether
+    /// its labels or annotations changed.
+    pub fn pod_changed(&mut self, mut pod: Pod) -> bool {
         let newer = version(&pod) > self.live_version;
         let status = std::mem::replace(&mut pod.status, self.pod.status.clone());
         if newer && !self.patching {
@@ -120,7 +121,10 @@ impl Record {
             self.live_version = version(&pod);
         }
         pod.metadata.managed_fields = None;
+        let (old, new) = (&self.pod.metadata, &pod.metadata);
+        let changed = old.labels != new.labels || old.annotations != new.annotations;
         self.pod = Arc::new(pod);
+        changed
     }
 
     pub fn status_written(&mut self, result: Result<Box<Pod>, kube::Error>) {

@@ -71,7 +71,7 @@ impl Keeper {
         loop {
             let result = tokio::select! {
                 () = shutdown.cancelled() => return,
-                _ = lease.tick() => self.renew_lease(&uid).await,
+                _ = lease.tick() => self.renew(&uid).await,
                 _ = status.tick() => self.write_status().await.map(drop),
                 () = self.changed.notified() => self.write_status().await.map(drop),
             };
@@ -109,6 +109,15 @@ impl Keeper {
             self.recorder.node(name, false, "NodeReady", format!("Node {name} status is now: NodeReady"));
         }
         Ok(node)
+    }
+
+    /// Says that the node is alive; and that it is ready, where the controllers, who did not hear of it for a while, say that
+    /// they do not know.
+    async fn renew(&self, uid: &str) -> Result<(), kube::Error> {
+        self.renew_lease(uid).await?;
+        let api: Api<Node> = Api::all(self.client.clone());
+        let live = api.get(&self.config.name).await?;
+        if is_ready(live.status.as_ref()) { Ok(()) } else { self.write_status().await.map(drop) }
     }
 
     async fn renew_lease(&self, uid: &str) -> Result<(), kube::Error> {

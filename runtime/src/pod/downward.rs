@@ -90,6 +90,20 @@ pub fn resource(facts: &Facts<'_>, reference: &core::ResourceFieldSelector, cont
     Ok(parse(quantity)?.in_units_of(parse(divisor)?).to_string())
 }
 
+/// Whether a volume of the pod shows its labels or annotations, which can change while it runs.
+pub fn volumes_show_metadata(pod: &core::Pod) -> bool {
+    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    let items = volumes.flat_map(|volume| {
+        let own = volume.downward_api.iter().flat_map(|source| source.items.iter().flatten());
+        let sources = volume.projected.iter().flat_map(|source| source.sources.iter().flatten());
+        let projected = sources.filter_map(|source| source.downward_api.as_ref());
+        own.chain(projected.flat_map(|source| source.items.iter().flatten()))
+    });
+    let mut fields = items.filter_map(|item| item.field_ref.as_ref());
+    fields
+        .any(|field| ["metadata.labels", "metadata.annotations"].iter().any(|path| field.field_path.starts_with(path)))
+}
+
 /// `metadata.labels['key']` -> (`metadata.labels`, `key`).
 fn subscript(path: &str) -> Option<(&str, &str)> {
     let (map, rest) = path.split_once("['")?;

@@ -1,6 +1,7 @@
 //! An emptyDir: a directory that lives as long as its pod.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::Error;
@@ -8,12 +9,15 @@ use super::Error;
 /// Most entries that [`usage_bytes`] looks at.
 const MAX_ENTRIES: usize = 1_000_000;
 
-/// Makes the directory; one that is there keeps its content (the pod's containers were restarted).
+/// Makes the directory, which whoever is in the pod may write to; one that is there keeps its content (the pod's
+/// containers were restarted).
 ///
 /// # Errors
 /// When the directory cannot be made.
 pub fn create(dir: &Path) -> Result<(), Error> {
-    fs::create_dir_all(dir).map_err(Error::io(dir))
+    fs::create_dir_all(dir).map_err(Error::io(dir))?;
+    // Not as the umask would have it.
+    fs::set_permissions(dir, Permissions::from_mode(0o777)).map_err(Error::io(dir))
 }
 
 /// Bytes in all files beneath, for `sizeLimit`. Links are not followed; what vanishes meanwhile counts nothing.

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{matching, policy};
 use crate::field::{Field, FieldError};
-use crate::kind::{KindDef, Shape, Strategy, Subresource};
+use crate::kind::{self, KindDef, Shape, Strategy, Subresource};
 use crate::object::list;
 use crate::{names, rules};
 
@@ -26,6 +26,10 @@ struct ValidatingAdmissionPolicy;
 impl Strategy for ValidatingAdmissionPolicy {
     fn shape(&self) -> Shape {
         Shape::SPEC_AND_STATUS
+    }
+
+    fn prepare_for_status_update(&self, new: &mut Value, old: &Value) {
+        kind::keep_all_but_status(new, old);
     }
 
     fn default(&self, policy: &mut Value) {
@@ -62,6 +66,13 @@ impl Strategy for ValidatingAdmissionPolicy {
                 errors.push(value.required("valueExpression is not specified"));
             }
         }
+        errors
+    }
+
+    fn validate_status_update(&self, new: &Value, _old: &Value) -> Vec<FieldError> {
+        let root = Field::root(new);
+        let mut errors = Vec::new();
+        rules::conditions(&root.get("status").get("conditions"), &mut errors);
         errors
     }
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde_json::{Value, json};
 
 use crate::field::{Field, FieldError};
-use crate::kind::{Column, KindDef, Shape, Strategy, Subresource};
+use crate::kind::{self, Column, KindDef, Shape, Strategy, Subresource};
 use crate::object::{self, get, list, text};
 use crate::{names, rules};
 
@@ -55,6 +55,10 @@ struct ApiService;
 impl Strategy for ApiService {
     fn shape(&self) -> Shape {
         Shape::STATUS
+    }
+
+    fn prepare_for_status_update(&self, new: &mut Value, old: &Value) {
+        kind::keep_all_but_status(new, old);
     }
 
     fn default(&self, service: &mut Value) {

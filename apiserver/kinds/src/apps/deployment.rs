@@ -54,6 +54,14 @@ impl Strategy for Deployment {
         Shape::SPEC_AND_STATUS
     }
 
+    /// As in Kubernetes, a status writer does not write the labels.
+    fn prepare_for_status_update(&self, new: &mut Value, old: &Value) {
+        kind::prepare_for_status_update(new, old);
+        if let (Some(metadata), Some(kept)) = (new.get_mut("metadata"), old.get("metadata")) {
+            object::keep(metadata, kept, "labels");
+        }
+    }
+
     fn default(&self, deployment: &mut Value) {
         let Some(spec) = object::ensure(deployment, &["spec"]) else { return };
         object::set_default(spec, "replicas", 1);

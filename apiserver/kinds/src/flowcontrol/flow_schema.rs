@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::field::{Field, FieldError};
-use crate::kind::{Column, KindDef, Shape, Strategy, Subresource};
+use crate::kind::{self, Column, KindDef, Shape, Strategy, Subresource};
 use crate::object::{self, int, list, text};
 use crate::{names, rules};
 
@@ -42,6 +42,10 @@ struct FlowSchema;
 impl Strategy for FlowSchema {
     fn shape(&self) -> Shape {
         Shape::SPEC_AND_STATUS
+    }
+
+    fn prepare_for_status_update(&self, new: &mut Value, old: &Value) {
+        kind::keep_all_but_status(new, old);
     }
 
     fn default(&self, schema: &mut Value) {

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::field::{Field, FieldError};
-use crate::kind::{Column, KindDef, Shape, Strategy, Subresource};
+use crate::kind::{self, Column, KindDef, Shape, Strategy, Subresource};
 use crate::object::{self, get, text};
 use crate::rules;
 
@@ -48,6 +48,10 @@ struct PriorityLevelConfiguration;
 impl Strategy for PriorityLevelConfiguration {
     fn shape(&self) -> Shape {
         Shape::SPEC_AND_STATUS
+    }
+
+    fn prepare_for_status_update(&self, new: &mut Value, old: &Value) {
+        kind::keep_all_but_status(new, old);
     }
 
     fn default(&self, level: &mut Value) {

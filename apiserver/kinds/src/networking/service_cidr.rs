@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::field::{Field, FieldError};
-use crate::kind::{Column, KindDef, Shape, Strategy, Subresource};
+use crate::kind::{self, Column, KindDef, Shape, Strategy, Subresource};
 use crate::object::list;
 use crate::rules;
 
@@ -27,6 +27,10 @@ struct ServiceCidr;
 impl Strategy for ServiceCidr {
     fn shape(&self) -> Shape {
         Shape::SPEC_AND_STATUS
+    }
+
+    fn default(&self, range: &mut Value) {
+        kind::default_condition_times(range);
     }
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {

@@ -76,6 +76,7 @@ impl Strategy for PodDisruptionBudget {
         for name in ["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"] {
             rules::not_negative(&status.get(name), &mut errors);
         }
+        rules::conditions(&status.get("conditions"), &mut errors);
         errors
     }
 

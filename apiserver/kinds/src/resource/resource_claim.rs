@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::request;
 use crate::field::{Field, FieldError};
-use crate::kind::{Column, KindDef, Shape, Strategy, Subresource};
+use crate::kind::{self, Column, KindDef, Shape, Strategy, Subresource};
 use crate::object::{get, list};
 use crate::rules;
 
@@ -36,6 +36,10 @@ struct ResourceClaim;
 impl Strategy for ResourceClaim {
     fn shape(&self) -> Shape {
         Shape::STATUS
+    }
+
+    fn prepare_for_status_update(&self, new: &mut Value, old: &Value) {
+        kind::keep_all_but_status(new, old);
     }
 
     fn default(&self, claim: &mut Value) {

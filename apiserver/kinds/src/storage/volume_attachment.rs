@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::field::{Field, FieldError};
-use crate::kind::{Column, KindDef, Shape, Strategy, Subresource};
+use crate::kind::{self, Column, KindDef, Shape, Strategy, Subresource};
 use crate::object::{get, text};
 use crate::{names, rules};
 
@@ -33,6 +33,10 @@ struct VolumeAttachment;
 impl Strategy for VolumeAttachment {
     fn shape(&self) -> Shape {
         Shape::STATUS
+    }
+
+    fn prepare_for_status_update(&self, new: &mut Value, old: &Value) {
+        kind::keep_all_but_status(new, old);
     }
 
     fn validate(&self, attachment: &Value) -> Vec<FieldError> {

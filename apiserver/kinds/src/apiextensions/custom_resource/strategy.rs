@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use crate::field::{FieldError, FieldPath};
-use crate::kind::{ScalePaths, Shape, Strategy};
+use crate::kind::{self, ScalePaths, Shape, Strategy};
 use crate::{metadata, object};
 
 /// A kind by what its definition lets it have.
@@ -37,24 +37,8 @@ impl Strategy for CustomResource {
         }
     }
 
-    /// Nothing but the status is taken from the client; who manages it was worked out by the server.
     fn prepare_for_status_update(&self, new: &mut Value, old: &Value) {
-        let status = new.get_mut("status").map(Value::take);
-        let version = object::get(new, &["metadata", "resourceVersion"]).cloned();
-        let managed = object::get(new, &["metadata", "managedFields"]).cloned();
-        *new = old.clone();
-        if let Some(object) = new.as_object_mut() {
-            match status {
-                Some(status) => object.insert("status".to_owned(), status),
-                None => object.remove("status"),
-            };
-        }
-        let Some(metadata) = object::ensure(new, &["metadata"]) else { return };
-        for (name, value) in [("resourceVersion", version), ("managedFields", managed)] {
-            if let Some(value) = value {
-                metadata.insert(name.to_owned(), value);
-            }
-        }
+        kind::keep_all_but_status(new, old);
     }
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {

@@ -64,6 +64,7 @@ impl Strategy for Service {
     }
 
     fn default(&self, service: &mut Value) {
+        kind::default_condition_times(service);
         if let Some(spec) = object::ensure(service, &["spec"]) {
             fixed_defaults(spec);
         }
