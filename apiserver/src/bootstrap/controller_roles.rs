@@ -67,6 +67,8 @@ pub const ROLES: &[(&str, &[Grant])] = &[
         &[
             On(READ, "apps", "daemonsets"),
             On("update", "apps", "daemonsets/finalizers daemonsets/status"),
+            On(READ, "extensions", "daemonsets"),
+            On("update", "extensions", "daemonsets/finalizers daemonsets/status"),
             On(LIST_WATCH, "", "nodes"),
             On("create delete list patch watch", "", "pods"),
             On("create", "", "pods/binding"),
@@ -80,6 +82,9 @@ pub const ROLES: &[(&str, &[Grant])] = &[
             On(READ_UPDATE, "apps", "deployments"),
             On("update", "apps", "deployments/finalizers deployments/status"),
             On("create delete get list patch update watch", "apps", "replicasets"),
+            On(READ_UPDATE, "extensions", "deployments"),
+            On("update", "extensions", "deployments/finalizers deployments/status"),
+            On("create delete get list patch update watch", "extensions", "replicasets"),
             On(READ_UPDATE, "", "pods"),
             Events,
         ],
@@ -97,6 +102,7 @@ pub const ROLES: &[(&str, &[Grant])] = &[
         "disruption-controller",
         &[
             On(READ, "apps", "deployments replicasets statefulsets"),
+            On(READ, "extensions", "deployments replicasets"),
             On(READ, "", "replicationcontrollers"),
             On(READ, "policy", "poddisruptionbudgets"),
             On("update", "policy", "poddisruptionbudgets/status"),
@@ -220,6 +226,8 @@ pub const ROLES: &[(&str, &[Grant])] = &[
         &[
             On(READ_UPDATE, "apps", "replicasets"),
             On("update", "apps", "replicasets/finalizers replicasets/status"),
+            On(READ_UPDATE, "extensions", "replicasets"),
+            On("update", "extensions", "replicasets/finalizers replicasets/status"),
             On("create delete list patch watch", "", "pods"),
             Events,
         ],

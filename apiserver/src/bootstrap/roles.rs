@@ -116,8 +116,7 @@ const ROLES: &[Role] = &[
         &[
             On("list watch", "", "services endpoints"),
             On(READ, "", "nodes"),
-            On("create patch update", "", "events"),
-            On("create patch update", "events.k8s.io", "events"),
+            Events,
             On("list watch", "discovery.k8s.io", "endpointslices"),
             On("list watch", "networking.k8s.io", "servicecidrs"),
         ],
@@ -148,7 +147,7 @@ const ROLES: &[Role] = &[
             On("get list update watch", "", "persistentvolumeclaims"),
             On(READ, "storage.k8s.io", "storageclasses"),
             On("watch", "", "events"),
-            On("create list patch update", "", "events"),
+            Events,
         ],
     ),
     role(
@@ -283,7 +282,7 @@ const NODE: &[Grant] = &[
     On("create", "", "pods/eviction"),
     On(READ, "", "configmaps secrets"),
     On("get", "", "persistentvolumeclaims persistentvolumes"),
-    On("patch update", "", "persistentvolumeclaims/status"),
+    On("get patch update", "", "persistentvolumeclaims/status"),
     On("get", "", "endpoints"),
     On("create get list watch", "certificates.k8s.io", "certificatesigningrequests"),
     On("create", "", "serviceaccounts/token"),
@@ -296,11 +295,11 @@ const NODE: &[Grant] = &[
     On("deletecollection", "resource.k8s.io", "resourceslices"),
     On("create delete get list patch update watch", "resource.k8s.io", "resourceslices"),
     On(READ, "certificates.k8s.io", "clustertrustbundles"),
+    On("get", "", "serviceaccounts"),
 ];
 
 const SCHEDULER: &[Grant] = &[
-    On("create patch update", "", "events"),
-    On("create patch update", "events.k8s.io", "events"),
+    Events,
     On("create", "coordination.k8s.io", "leases"),
     Named("get list update watch", "coordination.k8s.io", "leases", "kube-scheduler"),
     On(READ, "", "nodes"),
@@ -309,6 +308,7 @@ const SCHEDULER: &[Grant] = &[
     On("patch update", "", "pods/status"),
     On(READ, "", "namespaces persistentvolumeclaims persistentvolumes replicationcontrollers services"),
     On(READ, "apps", "replicasets statefulsets"),
+    On(READ, "extensions", "replicasets"),
     On(READ, "policy", "poddisruptionbudgets"),
     On(READ, "node.k8s.io", "runtimeclasses"),
     On(READ, "storage.k8s.io", "csidrivers csinodes csistoragecapacities storageclasses volumeattachments"),
@@ -316,7 +316,7 @@ const SCHEDULER: &[Grant] = &[
     On("create", "authorization.k8s.io", "subjectaccessreviews"),
     On(READ, "resource.k8s.io", "deviceclasses resourceslices"),
     On("get list patch update watch", "resource.k8s.io", "resourceclaims resourceclaims/status"),
-    On("update", "", "pods/finalizers"),
+    On("get list patch update watch", "", "pods/finalizers"),
 ];
 
 /// k8w's controllers share one identity. Reading is unlimited, because the garbage collector follows owners of any kind,

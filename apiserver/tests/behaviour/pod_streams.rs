@@ -3,18 +3,21 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::{SinkExt, StreamExt};
 use http::{Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use k8w_apiserver::pki::{Pki, ServerNames};
 use k8w_apiserver::plugins::{ConnectError, NodeConnector};
 use k8w_apiserver::{ApiServer, Body, Peer, UserInfo};
 use k8w_kinds::node_stream::{Decoder, Message as NodeMessage};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -24,7 +27,8 @@ use crate::cluster::{As, Cluster};
 
 const POD: &str = "/api/v1/namespaces/default/pods/p";
 
-/// A node whose commands repeat their input, whose pods answer one HTTP request on any port, and have said a line.
+/// A node whose commands repeat their input, whose pods answer one HTTP request on any port (in TLS on port 443), and have
+/// said a line.
 struct Node;
 
 #[async_trait]
@@ -35,6 +39,23 @@ impl NodeConnector for Node {
         let path = parts.uri.to_string();
         if path.starts_with("/containerLogs") {
             return Ok(Response::new(Body::from("a line\n".to_owned())));
+        }
+        if path.ends_with("?port=443") {
+            let (near, far) = tokio::io::duplex(1 << 16);
+            tokio::spawn(answer_in_tls(far));
+            let (mut reader, mut writer) = tokio::io::split(near);
+            tokio::spawn(async move {
+                while let Some(Ok(frame)) = body.frame().await {
+                    writer.write_all(&frame.into_data().unwrap()).await.unwrap();
+                }
+            });
+            tokio::spawn(async move {
+                let mut bytes = BytesMut::new();
+                while reader.read_buf(&mut bytes).await.is_ok_and(|read| read > 0) {
+                    let _ = answers.send(bytes.split().freeze()).await;
+                }
+            });
+            return Ok(streamed(answered));
         }
         tokio::spawn(async move {
             let mut decoder = Decoder::default();
@@ -59,9 +80,26 @@ impl NodeConnector for Node {
                 }
             }
         });
-        let frames = ReceiverStream::new(answered).map(|bytes| Ok::<_, std::convert::Infallible>(Frame::data(bytes)));
-        Ok(Response::new(Body::stream(StreamBody::new(frames))))
+        Ok(streamed(answered))
     }
+}
+
+fn streamed(answered: mpsc::Receiver<Bytes>) -> Response<Body> {
+    let frames = ReceiverStream::new(answered).map(|bytes| Ok::<_, std::convert::Infallible>(Frame::data(bytes)));
+    Response::new(Body::stream(StreamBody::new(frames)))
+}
+
+/// Answers one request with its path, under a certificate that nobody knows.
+async fn answer_in_tls(io: DuplexStream) {
+    let keys = tempfile::tempdir().unwrap();
+    let service_ip = "192.0.2.1".parse().unwrap();
+    let names = ServerNames { service_ip, cluster_domain: "cluster.local".into(), extra: vec![] };
+    let config = Pki::open(keys.path(), &names).unwrap().server_config().unwrap();
+    let stream = TlsAcceptor::from(config).accept(io).await.unwrap();
+    let answer = service_fn(|request: Request<hyper::body::Incoming>| async move {
+        Ok::<_, std::convert::Infallible>(Response::new(Body::from(request.uri().path().to_owned())))
+    });
+    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await.unwrap();
 }
 
 async fn cluster() -> Cluster {
@@ -204,6 +242,14 @@ async fn proxies_keep_the_path_and_lead_redirects_through_themselves() {
     assert_eq!((answer.code, &answer.body[..]), (302, &b"hi"[..]));
     assert_eq!(answer.headers["location"], format!("{path}/there"));
     assert!(!answer.headers.contains_key("connection"));
-    let https = cluster.get(As::Admin, "/api/v1/namespaces/default/pods/https:p:443/proxy/").await.error();
-    assert_eq!(https.0, 503);
+}
+
+#[tokio::test]
+async fn a_proxy_speaks_tls_where_the_name_says_so() {
+    let cluster = cluster().await;
+    let answer = cluster.get(As::Admin, "/api/v1/namespaces/default/pods/https:p:443/proxy/secret").await;
+    assert_eq!((answer.code, &answer.body[..]), (200, &b"/secret"[..]));
+    let plain = cluster.get(As::Admin, "/api/v1/namespaces/default/pods/https:p:80/proxy/").await.error();
+    assert_eq!(plain.0, 503);
+    assert!(plain.2.starts_with("error trying to reach service: "), "{}", plain.2);
 }

@@ -6,6 +6,7 @@
 
 mod endpoint;
 mod headers;
+mod tls;
 
 use std::sync::Arc;
 
@@ -133,9 +134,6 @@ async fn forward(
     scheme: &str,
     endpoint: Endpoint,
 ) -> Answer {
-    if scheme == "https" {
-        return Err(trying_to_reach("https to pods and services is not supported"));
-    }
     let (prefix, host) = (prefix(&call, &path), endpoint.host());
     let upgrading = upgrade::contains(&call.parts.headers, header::CONNECTION, "upgrade");
     let own_host = call.header(header::HOST).unwrap_or_default().to_owned();
@@ -144,10 +142,10 @@ async fn forward(
     let mut response = match endpoint {
         Endpoint::Pod { node, namespace, pod, port } => {
             let stream = port_forward::dial(&server, &node, &namespace, &pod, port).await;
-            send(stream.map_err(|error| trying_to_reach(&error.message))?.into_pipe(), request).await?
+            talk(stream.map_err(|error| trying_to_reach(&error.message))?.into_pipe(), scheme, request).await?
         }
         Endpoint::Address(address) => {
-            send(TcpStream::connect(address).await.map_err(trying_to_reach)?, request).await?
+            talk(TcpStream::connect(address).await.map_err(trying_to_reach)?, scheme, request).await?
         }
     };
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -169,6 +167,17 @@ async fn forward(
 fn prefix(call: &Call, path: &PathAndQuery) -> String {
     let whole = call.parts.uri.path();
     whole.strip_suffix(path.path()).unwrap_or(whole).to_owned()
+}
+
+/// Sends one request over a connection, in the way that the scheme says.
+async fn talk<T>(io: T, scheme: &str, request: Request<Body>) -> Result<Response<Body>, Status>
+where
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    match scheme {
+        "https" => send(tls::connect(io).await.map_err(trying_to_reach)?, request).await,
+        _ => send(io, request).await,
+    }
 }
 
 /// Sends one request over a connection of its own.
