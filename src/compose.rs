@@ -101,8 +101,12 @@ impl Cluster {
         let network = Network::new(network_config(&config, client_tls));
         // The Service `kubernetes` and its endpoint lead to this very process, whatever they mean to the outside.
         let kubernetes = SocketAddr::new(first_address(config.control_plane.service_cidr), 443);
-        let registrations =
-            [kubernetes, api.config.advertise].map(|advertised| network.register_address(advertised, api_address));
+        // A loopback address is the pod's own, to each pod.
+        let advertised = Some(api.config.advertise).filter(|address| !address.ip().is_loopback());
+        let registrations: Vec<_> = std::iter::once(kubernetes)
+            .chain(advertised)
+            .map(|address| network.register_address(address, api_address))
+            .collect();
         let (events, engine_events) = mpsc::channel(MAX_ENGINE_EVENTS);
         let engine = WasmEngine::new(WasmConfig::new(data_dir.join("wasm")), network.clone(), events)
             .context("cannot start the wasm engine")?;
