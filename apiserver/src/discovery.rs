@@ -5,6 +5,8 @@
 //! the aggregated one (KEP-3352) that answers `/api` and `/apis` in one go for clients that accept it. Documents are
 //! made once per set of kinds and carry an ETag, so that a client that has them gets 304.
 
+mod wire;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -16,7 +18,7 @@ use futures::future::BoxFuture;
 use http::{HeaderMap, Response, header};
 use k8w_kinds::names::version_priority;
 use k8w_kinds::{KindDef, Subresource};
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::ApiServer;
@@ -26,6 +28,11 @@ use crate::codec::pretty;
 use crate::document::Document;
 use crate::routes::{self, Answer};
 use crate::status::Status;
+use wire::{
+    ApiGroup, ApiGroupList, ApiResource, ApiResourceList, ApiVersions, GroupDiscovery, GroupDiscoveryList,
+    GroupVersion, Name, ResourceDiscovery, ResponseKind, ServerAddress, SubresourceDiscovery, TypeMeta,
+    VersionDiscovery,
+};
 
 const JSON: &str = "application/json";
 /// The only version of the aggregated form that is GA; clients name it literally like this.
@@ -80,37 +87,35 @@ impl Discovery {
         let groups = Group::all(kinds);
         let (core, named): (Vec<&Group>, Vec<&Group>) = groups.iter().partition(|group| group.name.is_empty());
         let mut plain = HashMap::new();
-        let mut put = |path: String, value: Value| plain.insert(path, Document::new(JSON, value));
-        let core_versions = core.iter().flat_map(|group| group.versions.iter().map(|version| version.name));
-        put(
-            "/api".into(),
-            json!({"kind": "APIVersions", "versions": core_versions.collect::<Vec<_>>(),
-                "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": server_address}]}),
-        );
-        let list: Vec<Value> = named.iter().map(|group| group.summary()).collect();
-        put("/apis".into(), json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": list}));
+        let versions = core.iter().flat_map(|group| group.versions.iter().map(|version| version.name)).collect();
+        let addresses = [ServerAddress { client_cidr: "0.0.0.0/0", server_address }];
+        let versions = ApiVersions { kind: "APIVersions", versions, server_addresses: addresses };
+        plain.insert("/api".into(), Document::new(JSON, &versions));
+        let list = named.iter().map(|group| group.summary()).collect();
+        let list = ApiGroupList { type_meta: TypeMeta::v1("APIGroupList"), groups: list };
+        plain.insert("/apis".into(), Document::new(JSON, &list));
         for group in &groups {
             if !group.name.is_empty() {
-                let mut summary = group.summary();
-                summary["kind"] = "APIGroup".into();
-                summary["apiVersion"] = "v1".into();
-                put(format!("/apis/{}", group.name), summary);
+                let summary = ApiGroup { type_meta: Some(TypeMeta::v1("APIGroup")), ..group.summary() };
+                plain.insert(format!("/apis/{}", group.name), Document::new(JSON, &summary));
             }
             for version in &group.versions {
-                put(group.path(version), version.resource_list(group));
+                plain.insert(group.path(version), Document::new(JSON, &version.resource_list(group)));
             }
         }
         let mut paths: Vec<&str> = routes::paths().iter().map(|route| route.path).filter(|path| *path != "/").collect();
         paths.extend(plain.keys().map(String::as_str));
         paths.sort_unstable();
         paths.dedup();
-        let index = Document::new(JSON, json!({"paths": paths}));
+        let index = Document::new(JSON, &json!({"paths": paths}));
         plain.insert(String::new(), index);
         let aggregated = |groups: &[&Group]| {
-            let items: Vec<Value> = groups.iter().map(|group| group.aggregated()).collect();
-            let list = json!({"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {},
-                "items": items});
-            Document::new(AGGREGATED, list)
+            let list = GroupDiscoveryList {
+                type_meta: TypeMeta { kind: "APIGroupDiscoveryList", api_version: "apidiscovery.k8s.io/v2" },
+                metadata: Name::default(),
+                items: groups.iter().map(|group| group.aggregated()).collect(),
+            };
+            Document::new(AGGREGATED, &list)
         };
         let aggregated = HashMap::from([("/api", aggregated(&core)), ("/apis", aggregated(&named))]);
         Discovery { plain, aggregated }
@@ -184,37 +189,34 @@ impl<'k> Group<'k> {
         if self.name.is_empty() { version.name.to_string() } else { format!("{}/{}", self.name, version.name) }
     }
 
-    /// `metav1.APIGroup` without its kind.
-    fn summary(&self) -> Value {
-        let versions: Vec<Value> = self
-            .versions
-            .iter()
-            .map(|version| json!({"groupVersion": self.group_version(version), "version": version.name}))
-            .collect();
-        json!({"name": self.name, "preferredVersion": versions.first(), "versions": versions})
+    /// `metav1.APIGroup`; inside of a list its kind is left out.
+    fn summary(&self) -> ApiGroup<'_> {
+        let version =
+            |version: &Version<'k>| GroupVersion { group_version: self.group_version(version), version: version.name };
+        let versions: Vec<GroupVersion> = self.versions.iter().map(version).collect();
+        ApiGroup { type_meta: None, name: self.name, preferred_version: versions.first().cloned(), versions }
     }
 
     /// `apidiscovery.k8s.io/v2` APIGroupDiscovery.
-    fn aggregated(&self) -> Value {
-        let versions: Vec<Value> = self
-            .versions
-            .iter()
-            .map(|version| {
-                let resources: Vec<Value> = version.kinds.iter().map(|kind| aggregated_resource(kind)).collect();
-                json!({"version": version.name, "freshness": "Current", "resources": resources})
-            })
-            .collect();
-        let metadata = if self.name.is_empty() { json!({}) } else { json!({"name": self.name}) };
-        json!({"metadata": metadata, "versions": versions})
+    fn aggregated(&self) -> GroupDiscovery<'_> {
+        let version = |version: &Version<'k>| VersionDiscovery {
+            version: version.name,
+            resources: version.kinds.iter().map(|kind| aggregated_resource(kind)).collect(),
+            freshness: "Current",
+        };
+        let versions = self.versions.iter().map(version).collect();
+        GroupDiscovery { metadata: Name { name: self.name }, versions }
     }
 }
 
 impl Version<'_> {
     /// `metav1.APIResourceList`.
-    fn resource_list(&self, group: &Group) -> Value {
-        let resources: Vec<Value> = self.kinds.iter().flat_map(|kind| plain_resources(kind)).collect();
-        json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group.group_version(self),
-            "resources": resources})
+    fn resource_list(&self, group: &Group) -> ApiResourceList<'_> {
+        ApiResourceList {
+            type_meta: TypeMeta::v1("APIResourceList"),
+            group_version: group.group_version(self),
+            resources: self.kinds.iter().flat_map(|kind| plain_resources(kind)).collect(),
+        }
     }
 }
 
@@ -225,53 +227,58 @@ fn storage_version_hash(kind: &KindDef) -> String {
 }
 
 /// The resource and its subresources as `metav1.APIResource`.
-fn plain_resources(kind: &KindDef) -> Vec<Value> {
-    let mut resource = json!({"name": kind.plural, "singularName": kind.singular, "namespaced": kind.namespaced,
-        "kind": kind.kind, "verbs": kind.verbs});
-    put_names(&mut resource, kind);
-    if kind.verbs.contains(&"get") {
-        resource["storageVersionHash"] = storage_version_hash(kind).into();
-    }
+fn plain_resources(kind: &KindDef) -> Vec<ApiResource<'_>> {
+    let resource = ApiResource {
+        name: kind.plural.clone(),
+        singular_name: &kind.singular,
+        namespaced: kind.namespaced,
+        group: "",
+        version: "",
+        kind: &kind.kind,
+        verbs: kind.verbs,
+        short_names: &kind.short_names,
+        categories: &kind.categories,
+        storage_version_hash: kind.verbs.contains(&"get").then(|| storage_version_hash(kind)),
+    };
     let subresources = kind.subresources.iter().map(|sub| {
-        let mut resource = json!({"name": format!("{}/{}", kind.plural, sub.name), "singularName": "",
-            "namespaced": kind.namespaced, "kind": kind.kind, "verbs": sub.verbs});
-        if let Some((group, version, name)) = sub.gvk {
-            resource["kind"] = name.into();
-            // The group and version are written only where they differ from the list's own.
-            if (group, version) != (&*kind.group, &*kind.version) {
-                resource["group"] = group.into();
-                resource["version"] = version.into();
-            }
+        let own = (&*kind.group, &*kind.version);
+        let (group, version, name) = sub.gvk.unwrap_or((own.0, own.1, &kind.kind));
+        // The group and version are written only where they differ from the list's own.
+        let (group, version) = if (group, version) == own { ("", "") } else { (group, version) };
+        ApiResource {
+            name: format!("{}/{}", kind.plural, sub.name).into(),
+            singular_name: "",
+            namespaced: kind.namespaced,
+            group,
+            version,
+            kind: name,
+            verbs: sub.verbs,
+            short_names: &[],
+            categories: &[],
+            storage_version_hash: None,
         }
-        resource
     });
-    std::iter::once(resource.clone()).chain(subresources).collect()
+    std::iter::once(resource).chain(subresources).collect()
 }
 
 /// `apidiscovery.k8s.io/v2` APIResourceDiscovery.
-fn aggregated_resource(kind: &KindDef) -> Value {
+fn aggregated_resource(kind: &KindDef) -> ResourceDiscovery<'_> {
     let own = (&*kind.group, &*kind.version, &*kind.kind);
-    let mut resource = json!({"resource": kind.plural, "singularResource": kind.singular, "verbs": kind.verbs,
-        "scope": if kind.namespaced { "Namespaced" } else { "Cluster" }, "responseKind": response_kind(own)});
-    put_names(&mut resource, kind);
-    let subresource = |sub: &Subresource| json!({"subresource": sub.name, "responseKind": response_kind(sub.gvk.unwrap_or(own)), "verbs": sub.verbs});
-    if !kind.subresources.is_empty() {
-        resource["subresources"] = kind.subresources.iter().map(subresource).collect();
-    }
-    resource
-}
-
-fn response_kind((group, version, kind): (&str, &str, &str)) -> Value {
-    json!({"group": group, "version": version, "kind": kind})
-}
-
-fn put_names(resource: &mut Value, kind: &KindDef) {
-    let Some(resource): Option<&mut Map<String, Value>> = resource.as_object_mut() else { return };
-    if !kind.short_names.is_empty() {
-        resource.insert("shortNames".into(), json!(kind.short_names));
-    }
-    if !kind.categories.is_empty() {
-        resource.insert("categories".into(), json!(kind.categories));
+    let response_kind = |(group, version, kind)| ResponseKind { group, version, kind };
+    let subresource = |sub: &Subresource| SubresourceDiscovery {
+        subresource: sub.name,
+        response_kind: response_kind(sub.gvk.unwrap_or(own)),
+        verbs: sub.verbs,
+    };
+    ResourceDiscovery {
+        resource: &kind.plural,
+        response_kind: response_kind(own),
+        scope: if kind.namespaced { "Namespaced" } else { "Cluster" },
+        singular_resource: &kind.singular,
+        verbs: kind.verbs,
+        short_names: &kind.short_names,
+        categories: &kind.categories,
+        subresources: kind.subresources.iter().map(subresource).collect(),
     }
 }
 

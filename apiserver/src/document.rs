@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use serde_json::Value;
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::body::Body;
@@ -22,8 +22,9 @@ pub struct Document {
 }
 
 impl Document {
-    pub fn new(content_type: &'static str, value: Value) -> Document {
-        Document::of_bytes(content_type, value.to_string().into())
+    /// A document of JSON. `value` is made of maps with names as keys, so that writing it cannot fail.
+    pub fn new(content_type: &'static str, value: &impl Serialize) -> Document {
+        Document::of_bytes(content_type, serde_json::to_vec(value).unwrap_or_default().into())
     }
 
     pub fn of_bytes(content_type: &'static str, body: Bytes) -> Document {

@@ -3,6 +3,7 @@ use std::collections::BTreeSet;
 use http::{HeaderValue, StatusCode};
 use http_body_util::BodyExt;
 use k8w_kinds::registry;
+use serde_json::Value;
 
 use super::*;
 
@@ -102,4 +103,15 @@ fn versions_are_ordered_as_kubernetes_orders_them() {
     let mut versions = ["foo1", "v1alpha1", "v2", "v11beta2", "v10", "v1", "v12alpha1", "v3beta1", "foo10"];
     versions.sort_by_key(|version| Reverse(version_priority(version)));
     assert_eq!(versions, ["v10", "v2", "v1", "v11beta2", "v3beta1", "v12alpha1", "v1alpha1", "foo1", "foo10"]);
+}
+
+/// Scripts look into these documents with `grep`, so members stand where Kubernetes' own stand.
+#[tokio::test]
+async fn members_come_in_the_order_of_kubernetes_types() {
+    let response = discovery().respond("/api/v1", &HeaderMap::new(), false).unwrap();
+    let text = String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap();
+    assert!(text.starts_with(r#"{"kind":"APIResourceList","#), "{text}");
+    let config_maps = r#"{"name":"configmaps","singularName":"configmap","namespaced":true,"kind":"ConfigMap","verbs":["create","delete","deletecollection","get","list","patch","update","watch"],"shortNames":["cm"],"storageVersionHash":"#;
+    assert!(text.contains(config_maps), "{text}");
+    assert!(text.contains(r#""shortNames":["po"],"categories":["all"],"storageVersionHash":"#), "{text}");
 }

@@ -5,6 +5,7 @@
 //! (KEP-2896). Documents are made when first asked for, once per set of kinds.
 
 mod message;
+mod parameters;
 mod paths;
 mod v2;
 mod v3;
@@ -63,7 +64,7 @@ impl Version {
         self.json.get_or_init(|| {
             let kinds: Vec<&KindDef> =
                 kinds.iter().copied().filter(|kind| paths::group_version(kind) == group_version).collect();
-            Document::new(JSON, document_of(&kinds, Edition::V3))
+            Document::new(JSON, &document_of(&kinds, Edition::V3))
         })
     }
 
@@ -146,7 +147,7 @@ impl OpenApi {
             let url = url(group_version, version.json(group_version, kinds));
             (group_version.clone(), json!({"serverRelativeURL": url}))
         });
-        Document::new(JSON, json!({"paths": entries.collect::<Map<_, _>>()}))
+        Document::new(JSON, &json!({"paths": entries.collect::<Map<_, _>>()}))
     }
 }
 

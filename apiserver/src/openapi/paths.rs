@@ -3,6 +3,8 @@
 use k8w_kinds::{KindDef, Subresource};
 use serde_json::{Map, Value, json};
 
+use super::parameters;
+
 pub const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
 pub const RESOURCE_LIST: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.APIResourceList";
 pub const STATUS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
@@ -98,7 +100,7 @@ pub fn of(kind: &KindDef) -> Vec<(String, Value)> {
     let mut put = |path: String, parameters: &[&str], operations: Map<String, Value>| {
         if !operations.is_empty() {
             let mut entry = operations;
-            entry.insert("parameters".into(), path_parameters(parameters));
+            entry.insert("parameters".into(), parameters::of_path(parameters));
             paths.push((path, Value::Object(entry)));
         }
     };
@@ -138,7 +140,7 @@ fn of_watches(kind: &KindDef) -> impl Iterator<Item = (String, Value)> {
         let action = if suffix.is_empty() { "watch" } else { "watchlist" };
         let watch = Operation { suffix, answer: WATCH_EVENT, ..Operation::new(kind, "watch", action) };
         let parameters: Vec<&str> = names.iter().chain(&["pretty"]).chain(LIST).copied().collect();
-        (path, json!({"get": watch.into_value(), "parameters": path_parameters(&parameters)}))
+        (path, json!({"get": watch.into_value(), "parameters": parameters::of_path(&parameters)}))
     })
 }
 
@@ -315,7 +317,7 @@ impl<'a> Operation<'a> {
                     .into();
         }
         if !self.parameters.is_empty() {
-            operation["parameters"] = self.parameters.iter().map(|name| query_parameter(name)).collect();
+            operation["parameters"] = parameters::of_query(self.parameters);
         }
         if let Some(body) = self.body {
             let types = if self.action == "patch" { PATCH_TYPES } else { &["*/*"][..] };
@@ -395,31 +397,4 @@ fn reference(schema: &str) -> Value {
 fn capitalized(word: &str) -> String {
     let mut letters = word.chars();
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
-}
-
-fn query_parameter(name: &str) -> Value {
-    let type_ = match name {
-        "allowWatchBookmarks"
-        | "force"
-        | "follow"
-        | "insecureSkipTLSVerifyBackend"
-        | "orphanDependents"
-        | "previous"
-        | "sendInitialEvents"
-        | "timestamps"
-        | "watch" => "boolean",
-        "gracePeriodSeconds" | "limit" | "limitBytes" | "sinceSeconds" | "tailLines" | "timeoutSeconds" => "integer",
-        _ => "string",
-    };
-    json!({"in": "query", "name": name, "schema": {"type": type_, "uniqueItems": true}})
-}
-
-fn path_parameters(names: &[&str]) -> Value {
-    let parameter = |name: &&str| match *name {
-        "name" | "namespace" => {
-            json!({"in": "path", "name": name, "required": true, "schema": {"type": "string", "uniqueItems": true}})
-        }
-        _ => query_parameter(name),
-    };
-    names.iter().map(parameter).collect()
 }

@@ -41,7 +41,7 @@ impl OpenApiV2 {
             let made = || Document::of_bytes(PROTOBUF, message::DOCUMENT.encode(&document()).into());
             self.protobuf.get_or_init(made).respond(headers)
         } else {
-            self.json.get_or_init(|| Document::new(JSON, document())).respond(headers)
+            self.json.get_or_init(|| Document::new(JSON, &document())).respond(headers)
         })
     }
 }

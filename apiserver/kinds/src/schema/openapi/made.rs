@@ -23,7 +23,7 @@ pub(in crate::schema) fn list_of(item: &str) -> Value {
                 "type": "string",
             },
             "items": {
-                "description": format!("Items is the list of {kind} objects."),
+                "description": format!("List of {}.", plural(kind)),
                 "type": "array",
                 "items": reference(item),
             },
@@ -38,6 +38,17 @@ pub(in crate::schema) fn list_of(item: &str) -> Value {
         },
         "required": ["items"],
     })
+}
+
+/// What several objects of a kind are called in paths.
+fn plural(kind: &str) -> String {
+    let kind = kind.to_ascii_lowercase();
+    match kind.strip_suffix('y') {
+        Some(stem) => format!("{stem}ies"),
+        None if kind.ends_with("points") => kind,
+        None if kind.ends_with('s') => format!("{kind}es"),
+        None => format!("{kind}s"),
+    }
 }
 
 /// k8s-openapi's watch event is generic and has no schema either.
