@@ -1,4 +1,4 @@
-//! Priority: a pod's priority class becomes a number.
+//! Priority: a pod's priority class becomes a number, which later writes need not repeat.
 
 use async_trait::async_trait;
 use k8w_kinds::object::{get, int, text};
@@ -22,6 +22,10 @@ impl Admission for Priority {
     }
 
     async fn admit(&self, request: &mut AdmissionRequest<'_>) -> Result<(), Status> {
+        if is(request, Operation::Update, "", "pods") {
+            keep(request);
+            return Ok(());
+        }
         if !is(request, Operation::Create, "", "pods") || !request.object["spec"].is_object() {
             return Ok(());
         }
@@ -49,6 +53,17 @@ impl Admission for Priority {
     }
 }
 
+/// What a create set stays where an update leaves it out; validation refuses any other change.
+fn keep(request: &mut AdmissionRequest<'_>) {
+    let Some(old) = request.old else { return };
+    let Some(spec) = request.object["spec"].as_object_mut() else { return };
+    for field in ["priority", "preemptionPolicy"] {
+        if let (None, Some(value)) = (spec.get(field), get(old, &["spec", field])) {
+            spec.insert(field.into(), value.clone());
+        }
+    }
+}
+
 /// The class that the pod names, or else the cluster's default one.
 async fn class_of(request: &AdmissionRequest<'_>) -> Result<Option<Value>, Status> {
     let name = text(request.object, &["spec", "priorityClassName"]);
@@ -65,5 +80,28 @@ async fn class_of(request: &AdmissionRequest<'_>) -> Result<Option<Value>, Statu
     match class {
         Some(class) => Ok(Some(class.value())),
         None => Err(forbidden(request, format!("no PriorityClass with name {name} was found"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::testing::World;
+    use super::*;
+
+    fn pod(spec: Value) -> Value {
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "a"}, "spec": spec})
+    }
+
+    #[tokio::test]
+    async fn an_update_that_leaves_the_priority_out_keeps_it() {
+        let world = World::new([]).await;
+        let old = world.create(&Priority, pod(json!({}))).await.unwrap();
+        assert_eq!(old["spec"], json!({"priority": 0, "preemptionPolicy": "PreemptLowerPriority"}));
+        let new = world.update(&Priority, old.clone(), pod(json!({}))).await.unwrap();
+        assert_eq!(new["spec"], old["spec"]);
+        let given = world.update(&Priority, old, pod(json!({"priority": 7}))).await.unwrap();
+        assert_eq!(given["spec"]["priority"], 7);
     }
 }
