@@ -151,9 +151,14 @@ impl Run<'_> {
                 return None;
             }
         };
-        if let Some(next) = schedule.next(self.now, &zone) {
-            self.plan.requeue(time::until(next, self.now));
-        }
+        let Some(next) = schedule.next(self.now, &zone) else {
+            // Such as the 31st of February. The words are the user's, whatever the reason is called here.
+            let why = "time difference between two schedules is less than 1 second";
+            let message = format!("invalid schedule: {} : {why}", self.spec.schedule);
+            self.plan.note(note(self.cron_job, NoteType::Warning, "InvalidSchedule", message));
+            return None;
+        };
+        self.plan.requeue(time::until(next, self.now));
         let at = self.due(&schedule, &zone)?;
         let name = format!("{}-{}", self.cron_job.metadata.name.as_deref().unwrap_or_default(), at.as_second() / 60);
         let namespace = self.cron_job.metadata.namespace.as_deref().unwrap_or_default();

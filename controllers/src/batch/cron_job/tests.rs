@@ -170,6 +170,13 @@ fn nothing_starts_while_suspended_or_by_a_schedule_that_makes_no_sense() {
     );
     check(
         now,
+        &[cron_job("schedule: '59 23 31 2 *'", "")],
+        expect![[r#"
+        note Warning InvalidSchedule on c: invalid schedule: 59 23 31 2 * : time difference between two schedules is less than 1 second
+    "#]],
+    );
+    check(
+        now,
         &[cron_job("schedule: '0 * * * *', timeZone: Middle/Earth", "")],
         expect![[r#"
         note Warning UnknownTimeZone on c: invalid timeZone: "Middle/Earth": failed to find time zone `Middle/Earth` in time zone database
