@@ -46,6 +46,8 @@ const NODE_PORT: u16 = 10250;
 
 /// Who the parts of this process are to the API server.
 const CONTROLLERS: &str = "system:kube-controller-manager";
+/// What Kubernetes' users know as parts of their own, and is one of ours.
+const CONTROLLER_PARTS: &[&str] = &["controller-manager", "scheduler"];
 const NETWORK: &str = "k8w:network";
 const MASTERS: &str = "system:masters";
 
@@ -144,7 +146,11 @@ impl Cluster {
             controllers,
             shutdown.clone(),
         );
-        tasks.spawn(ended("controllers", controllers));
+        let parts = api.runs_beside(CONTROLLER_PARTS);
+        tasks.spawn(async move {
+            ended("controllers", controllers).await;
+            drop(parts);
+        });
 
         Ok(Self {
             client: client(&api, "kubernetes-admin", MASTERS, "k8w-up"),

@@ -2,6 +2,7 @@
 
 use crate::admission::pod_security;
 use crate::authn::token_file::TokenFile;
+use crate::authz;
 use crate::pki::TokenKey;
 use ipnet::Ipv4Net;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -26,6 +27,8 @@ pub struct Config {
     /// Common names of the proxies in front that say who the user is (`X-Remote-User`); their certificates are the
     /// cluster CA's.
     pub request_header_names: Vec<String>,
+    /// Who decides what users may do, in this order.
+    pub authorization: Vec<authz::Mode>,
     /// Admission plugins that are left out, by the names that Kubernetes gives them.
     pub disabled_admission: Vec<String>,
     /// Which Pod Security Standard counts where namespaces do not say, and for whom none does.
@@ -43,6 +46,7 @@ impl Default for Config {
             client_ca_pem: None,
             token_file: None,
             request_header_names: Vec::new(),
+            authorization: authz::Mode::STANDARD.to_vec(),
             disabled_admission: Vec::new(),
             pod_security: pod_security::Settings::default(),
         }

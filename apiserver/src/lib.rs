@@ -21,6 +21,7 @@ pub mod call;
 pub mod chain;
 pub mod codec;
 mod compaction;
+pub mod component_statuses;
 pub mod config;
 pub mod crd;
 pub mod discovery;

@@ -3,6 +3,7 @@
 use crate::authn::service_account::Tokens;
 use crate::authz::rbac::Rbac;
 use crate::bootstrap::{self, BootstrapError};
+use crate::component_statuses::{self, Part};
 use crate::config::Config;
 use crate::crd::{self, CustomKinds};
 use crate::effects::Turns;
@@ -19,6 +20,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use k8w_kinds::registry;
 use k8w_storage::datastore::{self, Datastore};
 use std::sync::Arc;
+use tokio_util::sync::DropGuard;
 
 /// Why an API server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +54,7 @@ impl Plugins {
     /// A plugin to be disabled that there is not.
     pub fn standard(config: &Config, cache: &Arc<WatchCache>) -> Result<Self, StartError> {
         let rbac = Arc::new(Rbac::new(cache));
-        let authorizers = authz::all(cache, &rbac);
+        let authorizers = authz::all(&config.authorization, cache, &rbac);
         let tokens = config.token_key.clone().map(|key| Tokens::new(key, cache.clone(), authn::issuer(config)));
         let tokens = tokens.map(Arc::new);
         let mut admission = admission::all(config, cache, &rbac, &authorizers);
@@ -86,6 +88,7 @@ pub struct ApiServer {
     pub metrics: Metrics,
     pub quota_turns: Turns,
     node_connector: ArcSwapOption<Box<dyn NodeConnector>>,
+    parts: ArcSwap<Vec<Part>>,
 }
 
 impl ApiServer {
@@ -125,10 +128,22 @@ impl ApiServer {
             metrics: Metrics::default(),
             quota_turns: Turns::default(),
             node_connector: ArcSwapOption::empty(),
+            parts: ArcSwap::default(),
         });
         crd::start(&server);
         authn::service_account::tracking::start(&server);
         server
+    }
+
+    /// Says which other parts of the control plane run in this process, until the guard is dropped.
+    pub fn runs_beside(&self, names: &[&'static str]) -> DropGuard {
+        let (parts, guard) = component_statuses::parts(names);
+        self.parts.store(Arc::new(parts));
+        guard
+    }
+
+    pub fn parts(&self) -> Arc<Vec<Part>> {
+        self.parts.load_full()
     }
 
     /// Says how nodes are reached. Until then, logs and exec answer 503.

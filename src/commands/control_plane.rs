@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use clap::Args;
+use clap::{ArgAction, Args};
 use ipnet::Ipv4Net;
 use k8w_apiserver::admission::{configuration, pod_security};
 use k8w_apiserver::authn::token_file::TokenFile;
+use k8w_apiserver::authz;
 
 use crate::compose::ControlPlaneConfig;
 
@@ -43,6 +44,10 @@ pub struct ControlPlaneArgs {
     #[arg(long, value_name = "BITS", default_value_t = 24, value_parser = clap::value_parser!(u8).range(8..=30))]
     node_cidr_mask_size: u8,
 
+    /// Whether nodes are given a part of --cluster-cidr; without one, their pods get no addresses of the cluster
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
+    allocate_node_cidrs: bool,
+
     /// DNS suffix of the cluster
     #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
     cluster_domain: String,
@@ -50,6 +55,10 @@ pub struct ControlPlaneArgs {
     /// Users with fixed tokens: a file of lines `token,user,uid,"group1,group2"`, read at start
     #[arg(long, value_name = "FILE")]
     token_auth_file: Option<PathBuf>,
+
+    /// Who decides what users may do, in this order: Node, RBAC, AlwaysAllow, AlwaysDeny
+    #[arg(long, value_name = "MODES", value_delimiter = ',', default_value = "Node,RBAC")]
+    authorization_mode: Vec<authz::Mode>,
 
     /// Admission plugins to leave out, by Kubernetes' names, such as ServiceAccount,DefaultStorageClass
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
@@ -78,8 +87,10 @@ impl ControlPlaneArgs {
             service_cidr: self.service_cidr,
             cluster_cidr: self.cluster_cidr,
             node_cidr_mask_size: self.node_cidr_mask_size,
+            allocate_node_cidrs: self.allocate_node_cidrs,
             cluster_domain: self.cluster_domain.clone(),
             token_file,
+            authorization: self.authorization_mode.clone(),
             disabled_admission: self.disable_admission_plugins.clone(),
             pod_security: self.pod_security()?,
         })

@@ -10,6 +10,7 @@ use ipnet::Ipv4Net;
 use k8w_apiserver::ApiServer;
 use k8w_apiserver::admission::pod_security;
 use k8w_apiserver::authn::token_file::TokenFile;
+use k8w_apiserver::authz;
 use k8w_apiserver::pki::{Pki, ServerNames};
 use k8w_controllers::config::PodRange;
 use k8w_controllers::leader;
@@ -21,7 +22,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{CONTROLLERS, MASTERS, Signer, client, ended, first_address, listen};
+use super::{CONTROLLER_PARTS, CONTROLLERS, MASTERS, Signer, client, ended, first_address, listen};
 
 /// What is chosen from outside for every control plane.
 #[derive(Clone)]
@@ -36,9 +37,12 @@ pub struct ControlPlaneConfig {
     /// What nodes get their `podCIDR` from, and how long the prefix of one is.
     pub cluster_cidr: Ipv4Net,
     pub node_cidr_mask_size: u8,
+    pub allocate_node_cidrs: bool,
     pub cluster_domain: String,
     /// Users with fixed tokens.
     pub token_file: Option<Arc<TokenFile>>,
+    /// Who decides what users may do, in this order.
+    pub authorization: Vec<authz::Mode>,
     /// Names of admission plugins to leave out.
     pub disabled_admission: Vec<String>,
     /// Which Pod Security Standard counts where namespaces do not say, and for whom none does.
@@ -68,7 +72,7 @@ impl ControlPlaneConfig {
             identity: identity.to_owned(),
             root_ca_pem: pki.ca_pem().to_owned(),
             token_signer: Some(Arc::new(Signer(pki.token_key().clone()))),
-            pod_ranges: vec![range],
+            pod_ranges: if self.allocate_node_cidrs { vec![range] } else { Vec::new() },
             ..k8w_controllers::Config::default()
         }
     }
@@ -91,6 +95,7 @@ impl ControlPlaneConfig {
             token_key: Some(pki.token_key().clone()),
             client_ca_pem: Some(pki.ca_pem().to_owned()),
             token_file: self.token_file.clone(),
+            authorization: self.authorization.clone(),
             disabled_admission: self.disabled_admission.clone(),
             ..k8w_apiserver::Config::default()
         };
@@ -146,11 +151,14 @@ impl ControlPlane {
         let client = client(&api, CONTROLLERS, MASTERS, "kube-controller-manager");
         let controllers = config.controllers(identity, &pki);
         let (identity, stop) = (identity.to_owned(), shutdown.clone());
+        let parts = api.runs_beside(CONTROLLER_PARTS);
         let led = async move {
-            leader::lead(client.clone(), &identity, stop, |stop| {
+            let led = leader::lead(client.clone(), &identity, stop, |stop| {
                 k8w_controllers::run(client.clone(), controllers.clone(), stop)
             })
-            .await
+            .await;
+            drop(parts);
+            led
         };
         tasks.spawn(ended("controllers", led));
         let kubeconfig = pki.admin_kubeconfig("k8w", &format!("https://{address}"));

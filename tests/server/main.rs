@@ -89,6 +89,40 @@ fn a_control_plane_keeps_its_state_without_a_node() {
     });
 }
 
+/// As Kubernetes' own tests of kubectl run their control plane: everybody may do everything, and nodes are made by hand.
+#[test]
+fn a_control_plane_is_told_who_decides_and_what_it_may_leave_out() {
+    let folder = TempDir::new().unwrap();
+    let tokens = folder.path().join("tokens.csv");
+    std::fs::write(&tokens, "secret,jane,7,\n").unwrap();
+    let tokens = tokens.display().to_string();
+    let server = Server::start(
+        folder.path(),
+        "a",
+        &[
+            ["--token-auth-file", &tokens],
+            ["--authorization-mode", "RBAC,AlwaysAllow"],
+            ["--allocate-node-cidrs", "false"],
+            ["--disable-admission-plugins", "ServiceAccount,DefaultTolerationSeconds"],
+        ]
+        .concat(),
+    );
+    let address = server.kubectl.ok(&["config", "view", "-o", "jsonpath={.clusters[0].cluster.server}"]);
+    let anew = ["--kubeconfig=/dev/null", "--insecure-skip-tls-verify", "--server", &address, "--token=secret"];
+    let jane = |arguments: &[&str], input: &str| server.kubectl.ok_with_input(&[&anew, arguments].concat(), input);
+    assert_eq!(jane(&["auth", "can-i", "*", "*"], ""), "yes\n");
+    let node = |more: &str| format!("{{apiVersion: v1, kind: Node, metadata: {{name: by-hand{more}}}}}");
+    jane(&["create", "-f", "-"], &node(""));
+    // Nobody gives it a range of addresses, which a replacement would have to repeat.
+    jane(&["replace", "-f", "-"], &node(", annotations: {a: b}, resourceVersion: '0'"));
+    let range = jane(&["get", "node", "by-hand", "-o", "jsonpath={.metadata.annotations.a} {.spec.podCIDR}"], "");
+    assert_eq!(range, "b ");
+    // Nor does anybody add anything to a pod, so that it is replaced by the manifest that made it.
+    let pod = "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [{name: c, image: none}]}}";
+    jane(&["create", "-f", "-"], pod);
+    jane(&["replace", "-f", "-"], pod);
+}
+
 #[test]
 fn two_control_planes_on_one_etcd_are_one_cluster() {
     let folder = TempDir::new().unwrap();

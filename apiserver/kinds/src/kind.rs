@@ -127,6 +127,12 @@ impl KindDef {
         self
     }
 
+    /// Every answer says so.
+    pub fn deprecated(mut self, warning: &'static str) -> KindDef {
+        self.deprecation = Some(warning.into());
+        self
+    }
+
     pub fn verbs(mut self, verbs: &'static [&'static str]) -> KindDef {
         self.verbs = verbs;
         self

@@ -1,12 +1,15 @@
 //! Who may do what: the ordered table of authorizers.
 //!
-//! The first one with an opinion decides. To add one: a file, a `mod` line, a row in [`all`].
+//! The first one with an opinion decides. To add one: a file, a `mod` line, its name in [`Mode`], a row in [`all`].
 
+pub mod always_allow;
+pub mod always_deny;
 pub mod node;
 pub mod privileged;
 pub mod rbac;
 pub mod review;
 
+use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::bootstrap;
@@ -20,9 +23,49 @@ use rbac::Rbac;
 pub(crate) const NODES_GROUP: &str = "system:nodes";
 pub(crate) const NODE_PREFIX: &str = "system:node:";
 
+/// An authorizer that one can choose, by Kubernetes' names (`--authorization-mode`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    AlwaysAllow,
+    AlwaysDeny,
+    Node,
+    Rbac,
+}
+
+impl Mode {
+    /// What a cluster has when nobody chooses.
+    pub const STANDARD: [Mode; 2] = [Mode::Node, Mode::Rbac];
+    const NAMES: [(&str, Mode); 4] = [
+        ("AlwaysAllow", Mode::AlwaysAllow),
+        ("AlwaysDeny", Mode::AlwaysDeny),
+        ("Node", Mode::Node),
+        ("RBAC", Mode::Rbac),
+    ];
+}
+
+impl FromStr for Mode {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let known = Self::NAMES.iter().find(|(known, _)| *known == name);
+        known.map(|(_, mode)| *mode).ok_or_else(|| {
+            let known = Self::NAMES.map(|(name, _)| name).join(", ");
+            format!("{name:?} is not a valid mode: there are {known}")
+        })
+    }
+}
+
 /// The authorizers of a cluster, in order.
-pub fn all(cache: &WatchCache, rbac: &Arc<Rbac>) -> Vec<Arc<dyn Authorizer>> {
-    vec![Arc::new(privileged::Privileged), Arc::new(node::Node::new(cache, bootstrap::node_rules())), rbac.clone()]
+pub fn all(modes: &[Mode], cache: &WatchCache, rbac: &Arc<Rbac>) -> Vec<Arc<dyn Authorizer>> {
+    let chosen = modes.iter().map(|mode| -> Arc<dyn Authorizer> {
+        match mode {
+            Mode::AlwaysAllow => Arc::new(always_allow::AlwaysAllow),
+            Mode::AlwaysDeny => Arc::new(always_deny::AlwaysDeny),
+            Mode::Node => Arc::new(node::Node::new(cache, bootstrap::node_rules())),
+            Mode::Rbac => rbac.clone(),
+        }
+    });
+    std::iter::once::<Arc<dyn Authorizer>>(Arc::new(privileged::Privileged)).chain(chosen).collect()
 }
 
 /// What the table as a whole says: the first opinion, or the reasons for having none.

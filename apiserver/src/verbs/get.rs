@@ -3,6 +3,7 @@
 use super::object::answer_record;
 use crate::ApiServer;
 use crate::call::Call;
+use crate::component_statuses;
 use crate::query::not_a_number;
 use crate::resources::Resource;
 use crate::routes::Answer;
@@ -19,8 +20,13 @@ pub async fn serve(server: &ApiServer, resource: &Resource, call: Call) -> Answe
 
 /// The object that the request names, at least as new as it asks for.
 pub async fn read(server: &ApiServer, resource: &Resource, call: &Call) -> Result<Arc<Record>, Status> {
-    reach(server, call.query.non_empty("resourceVersion")).await?;
-    let record = resource.objects.get(&call.info.namespace, &call.info.name);
+    let reached = reach(server, call.query.non_empty("resourceVersion")).await?;
+    let record = if component_statuses::is(resource) {
+        let components = component_statuses::look(server, reached).await?;
+        components.into_iter().find(|component| component.name() == call.info.name)
+    } else {
+        resource.objects.get(&call.info.namespace, &call.info.name)
+    };
     record.ok_or_else(|| Status::not_found(&resource.group, &resource.plural, &call.info.name))
 }
 

@@ -9,6 +9,7 @@ use super::list_options::ListOptions;
 use crate::ApiServer;
 use crate::call::Call;
 use crate::codec::{self, Accept, Shape};
+use crate::component_statuses;
 use crate::resources::{Def, Resource};
 use crate::routes::Answer;
 use crate::selector::Filter;
@@ -72,6 +73,11 @@ pub async fn read(server: &ApiServer, resource: &Resource, call: &Call) -> Resul
         return read_history(server, resource, &filter, options.limit, Some(revision), None).await;
     }
     let reached = reach(server, options.version).await?;
+    if component_statuses::is(resource) {
+        let mut records = component_statuses::look(server, reached).await?;
+        records.retain(|record| filter.matches(&resource.def, record));
+        return Ok(Page { records, revision: reached, next: None, remaining: None });
+    }
     Ok(read_cache(resource, &filter, options.limit, reached))
 }
 

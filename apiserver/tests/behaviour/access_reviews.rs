@@ -1,5 +1,7 @@
 //! The access reviews: what one may do, and what others may.
 
+use k8w_apiserver::Config;
+use k8w_apiserver::authz::Mode;
 use serde_json::{Value, json};
 
 use crate::cluster::{As, Cluster};
@@ -116,4 +118,30 @@ async fn all_rules_are_listed() {
     assert!(status["resourceRules"].as_array().unwrap().contains(&own));
     let url = json!({"verbs": ["get"], "nonResourceURLs": ["/metrics"]});
     assert!(status["nonResourceRules"].as_array().unwrap().contains(&url));
+}
+
+/// `--authorization-mode` of Kubernetes.
+#[tokio::test]
+async fn who_decides_is_chosen() {
+    let nobody = || As::User("nobody", &[]);
+    let rules = async |cluster: &Cluster| {
+        let path = format!("{GROUP}/selfsubjectrulesreviews");
+        cluster.post(nobody(), &path, &json!({"spec": {"namespace": "default"}})).await
+    };
+    let authorization = vec![Mode::Rbac, Mode::AlwaysAllow];
+    let open = Cluster::with(Config { authorization, ..Config::default() }).await;
+    open.get(nobody(), "/api/v1/secrets").await.ok();
+    // Not so whoever does not say who it is.
+    assert_eq!(open.get(As::Nobody, "/healthz").await.code, 401);
+    let status = rules(&open).await.ok()["status"].clone();
+    assert_eq!(status["resourceRules"], json!([{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}]));
+    assert_eq!(status["nonResourceRules"], json!([{"verbs": ["*"], "nonResourceURLs": ["*"]}]));
+
+    let authorization = vec![Mode::AlwaysDeny];
+    let closed = Cluster::with(Config { authorization, ..Config::default() }).await;
+    // Rules are there, and nobody asks them.
+    closed.grant("nobody", json!([{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}])).await;
+    let (code, _, message) = closed.get(nobody(), "/api/v1/secrets").await.error();
+    assert_eq!(code, 403);
+    assert!(message.ends_with("at the cluster scope: Everything is forbidden."), "{message}");
 }

@@ -29,11 +29,16 @@ pub enum As<'a> {
 
 impl Cluster {
     pub async fn new() -> Cluster {
+        Cluster::with(Config::default()).await
+    }
+
+    /// With settings of one's own, beside the key of its tokens.
+    pub async fn with(config: Config) -> Cluster {
         let keys = tempfile::tempdir().unwrap();
         let service_ip = "10.96.0.1".parse().unwrap();
         let names = ServerNames { service_ip, cluster_domain: "cluster.local".into(), extra: vec![] };
         let pki = Pki::open(keys.path(), &names).unwrap();
-        let config = Config { token_key: Some(pki.token_key().clone()), ..Config::default() };
+        let config = Config { token_key: Some(pki.token_key().clone()), ..config };
         let server = ApiServer::start(config, Arc::new(Memory::new())).await.unwrap();
         Cluster { server, _keys: keys }
     }

@@ -13,6 +13,7 @@ mod authorization;
 mod bootstrap_tokens;
 mod certificate_signing_requests;
 mod chunked_lists;
+mod component_statuses;
 mod custom_resource_definitions;
 mod custom_resources;
 mod deletion;

@@ -1,4 +1,4 @@
-//! ComponentStatus: how the control plane's parts are (deprecated since v1.19). Nobody stores any, so that lists are empty.
+//! ComponentStatus: how the control plane's parts are (deprecated since v1.19). Nobody stores any.
 
 use serde_json::Value;
 
@@ -9,6 +9,7 @@ pub fn definition() -> KindDef {
     KindDef::builtin("", "v1", "ComponentStatus", "componentstatuses", "io.k8s.api.core.v1.ComponentStatus")
         .cluster_scoped()
         .short_names(&["cs"])
+        .deprecated("v1 ComponentStatus is deprecated in v1.19+")
         .verbs(&["get", "list"])
         .columns(vec![
             Column::name(),

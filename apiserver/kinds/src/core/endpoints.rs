@@ -12,6 +12,7 @@ use crate::{names, rules};
 pub fn definition() -> KindDef {
     KindDef::builtin("", "v1", "Endpoints", "endpoints", "io.k8s.api.core.v1.Endpoints")
         .short_names(&["ep"])
+        .deprecated("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice")
         .columns(vec![Column::name(), Column::text("Endpoints", |endpoints, _| shown(endpoints).into()), Column::age()])
         .strategy(Endpoints)
 }
@@ -62,10 +63,6 @@ impl Strategy for Endpoints {
             self::subset(&subset, &mut errors);
         }
         errors
-    }
-
-    fn warnings(&self, _endpoints: &Value) -> Vec<String> {
-        vec!["v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".to_owned()]
     }
 
     fn allow_create_on_update(&self) -> bool {
