@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod access;
+mod api;
 mod apply;
 mod custom_resources;
 mod deployments;
 mod drain;
+mod events;
 mod get;
 mod proxy;
 mod refusals;
