@@ -150,17 +150,19 @@ fn can_i_lists_rules_of_resources_and_paths() {
 #[test]
 fn reconcile_adds_what_is_missing_and_takes_away_when_told() {
     let t = sandbox();
+    // Here kubectl takes no namespace from anywhere but the manifests.
+    let namespace = &t.namespace;
     let manifests = |verbs: &str, user: &str| {
         format!(
             "
 apiVersion: rbac.authorization.k8s.io/v1
 kind: Role
-metadata: {{name: reader}}
+metadata: {{name: reader, namespace: {namespace}}}
 rules: [{{apiGroups: [''], resources: [pods], verbs: [{verbs}]}}]
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: RoleBinding
-metadata: {{name: reads}}
+metadata: {{name: reads, namespace: {namespace}}}
 roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: reader}}
 subjects: [{{apiGroup: rbac.authorization.k8s.io, kind: User, name: {user}}}]
 "

@@ -28,7 +28,9 @@ fn raw_requests_go_where_they_are_told() {
     t.kubectl.ok(&["delete", "--raw", &one]);
     let gone = t.kubectl.fails(&["get", "--raw", &one]);
     assert!(gone.contains("configmaps \"raw\" not found"), "{gone}");
-    let misled = t.kubectl.fails_with_input(&["create", "--raw", "/api/v1/namespaces", "-f", "-"], &map("step=three"));
+    // A file is sent as it is, as if it were JSON.
+    let yaml = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: raw}\n";
+    let misled = t.kubectl.fails_with_input(&["create", "--raw", "/api/v1/namespaces", "-f", "-"], yaml);
     assert!(misled.contains("the object provided is unrecognized (must be of type Namespace)"), "{misled}");
 }
 
