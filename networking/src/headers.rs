@@ -9,6 +9,8 @@ use http::header::{
 use http::uri::Scheme;
 use http::{HeaderMap, Request, Version};
 
+use crate::client::{host_and_port, port_of};
+
 /// Headers about one connection, which no proxy passes on (RFC 9110, section 7.6.1).
 static HOP_BY_HOP: [HeaderName; 8] = [
     CONNECTION,
@@ -36,7 +38,7 @@ static CLAIMS: [HeaderName; 7] = [
 ];
 
 /// Removes what ends at this connection; `TE: trailers` may go on, because trailers do.
-pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let trailers = headers.get(TE).is_some_and(|te| te == "trailers");
     // `Connection` names further headers that end here.
     while let Some(connection) = headers.remove(CONNECTION) {
@@ -57,7 +59,7 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 /// The protocol that a request asks to change to, such as `websocket` (RFC 9110, section 7.8).
-pub(crate) fn upgrade_of<B>(request: &Request<B>) -> Option<HeaderValue> {
+pub fn upgrade_of<B>(request: &Request<B>) -> Option<HeaderValue> {
     let asked = |value: &HeaderValue| {
         value.to_str().is_ok_and(|value| value.split(',').any(|token| token.trim().eq_ignore_ascii_case("upgrade")))
     };
@@ -66,7 +68,7 @@ pub(crate) fn upgrade_of<B>(request: &Request<B>) -> Option<HeaderValue> {
 }
 
 /// Says in the request who sent it and how it came in, whatever the client said about that itself.
-pub(crate) fn set_forwarded<B>(request: &mut Request<B>, peer: SocketAddr, scheme: &Scheme) {
+pub fn set_forwarded<B>(request: &mut Request<B>, peer: SocketAddr, scheme: &Scheme) {
     let host = request.headers().get(HOST).cloned();
     let headers = request.headers_mut();
     for name in &CLAIMS {
@@ -90,18 +92,21 @@ pub struct BadHost;
 
 /// Makes the `Host` header say which host the request is for, wherever the request itself does; returns the host in lower
 /// case and without port. Errors: no host, or several (RFC 9112, section 3.2).
-pub(crate) fn settle_host<B>(request: &mut Request<B>) -> Result<String, BadHost> {
+pub fn settle_host<B>(request: &mut Request<B>) -> Result<String, BadHost> {
     if let Some(authority) = request.uri().authority() {
         // The target's own host is the true one.
-        let authority = authority.as_str().rsplit('@').next().unwrap_or_default();
-        let host = HeaderValue::from_str(authority).map_err(|_| BadHost)?;
+        let host = HeaderValue::from_str(host_and_port(authority)).map_err(|_| BadHost)?;
         request.headers_mut().insert(HOST, host);
     }
     let mut hosts = request.headers().get_all(HOST).iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else { return Err(BadHost) };
     let authority = host.to_str().ok().and_then(|host| host.parse::<http::uri::Authority>().ok()).ok_or(BadHost)?;
-    let host = authority.host();
-    Ok(host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase())
+    let host = authority.host().strip_suffix('.').unwrap_or(authority.host());
+    let names_a_user = host_and_port(&authority) != authority.as_str();
+    if host.is_empty() || names_a_user || port_of(&authority).is_err() {
+        return Err(BadHost);
+    }
+    Ok(host.to_ascii_lowercase())
 }
 
 #[cfg(test)]
@@ -178,6 +183,10 @@ mod tests {
         assert_eq!(host("/", &[("host", "a"), ("host", "b")]), Err(BadHost));
         assert_eq!(host("/", &[("host", "a b")]), Err(BadHost));
         assert_eq!(host("/", &[("host", "")]), Err(BadHost));
+        assert_eq!(host("/", &[("host", "user@a")]), Err(BadHost));
+        assert_eq!(host("/", &[("host", "a:x")]), Err(BadHost));
+        assert_eq!(host("/", &[("host", ":80")]), Err(BadHost));
+        assert_eq!(host("/", &[("host", ".")]), Err(BadHost));
     }
 
     #[test]

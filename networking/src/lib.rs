@@ -10,7 +10,7 @@ pub mod balance;
 mod client;
 pub mod dns;
 pub mod endpoint;
-mod headers;
+pub mod headers;
 pub mod ingress;
 mod listener;
 pub mod network;
@@ -27,7 +27,7 @@ pub mod tables;
 mod tls;
 pub mod udp;
 
-pub use client::{HostAddresses, SendError};
+pub use client::{Destination, HostAddresses, Pooled, SendError};
 pub use dns::Lookup;
 pub use endpoint::{Body, BodyError, Endpoint, Handler, PodIdentity};
 pub use listener::{AcceptQueue, Incoming, PodListener};

@@ -16,6 +16,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("k8w-networking", &["k8w-kinds"]),
     ("k8w-runtime", &["k8w-storage", "k8w-networking", "k8w-kinds"]),
     ("k8w", &["k8w-storage", "k8w-kinds", "k8w-apiserver", "k8w-controllers", "k8w-networking", "k8w-runtime"]),
+    ("k8w-fuzz", &["k8w-apiserver", "k8w-kinds", "k8w-networking", "k8w-runtime"]),
     ("k8w-testkit", &[]),
 ];
 
@@ -23,7 +24,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 const ONLY_IN: &[(&str, &[&str])] = &[
     ("wasmtime", &["k8w-runtime"]),
     ("kube", &["k8w-controllers", "k8w-runtime", "k8w"]),
-    ("tokio", &["k8w-storage", "k8w-apiserver", "k8w-controllers", "k8w-networking", "k8w-runtime", "k8w"]),
+    ("tokio", &["k8w-storage", "k8w-apiserver", "k8w-controllers", "k8w-networking", "k8w-runtime", "k8w", "k8w-fuzz"]),
     ("hyper", &["k8w-apiserver", "k8w-networking", "k8w-runtime", "k8w"]),
 ];
 

@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 
-use super::{Dialer, IDLE_TIMEOUT, SendError, pool_uri};
+use super::{Dialer, IDLE_TIMEOUT, Pooled, SendError};
 use crate::endpoint::Body;
 
 /// The open connections, by the endpoint that they lead to.
@@ -58,7 +58,7 @@ impl Connections {
     }
 
     async fn connect(&self, address: SocketAddr) -> Result<SendRequest<Body>, SendError> {
-        let uri = pool_uri(&Uri::default(), address, None).ok_or(SendError::NoHost)?;
+        let uri = Pooled { address, tls_name: None }.to_uri(&Uri::default()).ok_or(SendError::NoHost)?;
         let io = self.dialer.clone().dial(uri).await.map_err(|error| SendError::failed(address, error))?;
         let builder = http2::Builder::new(TokioExecutor::new()).timer(TokioTimer::new()).clone();
         let handshake = builder.handshake(TokioIo::new(io)).await;

@@ -1,6 +1,7 @@
 //! HTTP requests that leave a pod or the ingress: in process when the endpoint is a component of this node, pooled
 //! connections otherwise.
 
+mod destination;
 mod h2c;
 
 use std::io;
@@ -12,7 +13,6 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use http::header::{CONNECTION, HOST, HeaderValue, UPGRADE};
-use http::uri::{Authority, Scheme};
 use http::{Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client as Pool;
@@ -23,6 +23,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsConnector;
 
+pub use self::destination::{Destination, Pooled};
+pub(crate) use self::destination::{host_and_port, port_of};
 use crate::dns::Lookup;
 use crate::endpoint::{Body, BodyError, Endpoint, PodIdentity};
 use crate::network::{Network, Refused};
@@ -43,6 +45,8 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 pub enum SendError {
     #[error("the request's URI names no host")]
     NoHost,
+    #[error("{0} is not a port")]
+    NoPort(String),
     #[error("scheme {0} is not supported")]
     Scheme(String),
     #[error("no address is known for {0}")]
@@ -91,14 +95,7 @@ impl Client {
         mut request: Request<Body>,
     ) -> Result<Response<Body>, SendError> {
         let known = request.extensions_mut().remove::<HostAddresses>().map(|known| known.0);
-        let (default_port, secure) = match request.uri().scheme() {
-            Some(scheme) if *scheme == Scheme::HTTP => (80, false),
-            Some(scheme) if *scheme == Scheme::HTTPS => (443, true),
-            other => return Err(SendError::Scheme(other.map_or("(none)", Scheme::as_str).to_owned())),
-        };
-        let authority = request.uri().authority().ok_or(SendError::NoHost)?;
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        let port = authority.port_u16().unwrap_or(default_port);
+        let Destination { host, port, secure } = Destination::of(request.uri())?;
         match find(network, from, &host, port, known).await? {
             // A component speaks HTTP, not TLS.
             Endpoint::Local(handler) if !secure => Ok(handler.call(request).await),
@@ -148,10 +145,10 @@ impl Client {
     ) -> Result<Response<Incoming>, SendError> {
         if !request.headers().contains_key(HOST) {
             let authority = request.uri().authority().ok_or(SendError::NoHost)?;
-            let host = HeaderValue::from_str(authority.as_str()).map_err(|_| SendError::NoHost)?;
+            let host = HeaderValue::from_str(host_and_port(authority)).map_err(|_| SendError::NoHost)?;
             request.headers_mut().insert(HOST, host);
         }
-        *request.uri_mut() = pool_uri(request.uri(), address, tls_name).ok_or(SendError::NoHost)?;
+        *request.uri_mut() = Pooled { address, tls_name }.to_uri(request.uri()).ok_or(SendError::NoHost)?;
         match self.pool.request(request).await {
             Ok(mut response) => {
                 if response.status() != http::StatusCode::SWITCHING_PROTOCOLS {
@@ -215,19 +212,7 @@ async fn resolve(name: &str) -> io::Result<Vec<IpAddr>> {
     Ok(tokio::net::lookup_host((name, 0)).await?.map(|address| address.ip()).collect())
 }
 
-/// The URI by which the pool knows a connection: the endpoint's own address and, before an `@`, the name that its
-/// certificate must have. (The path stays; the pool sends it alone.)
-fn pool_uri(uri: &Uri, address: SocketAddr, tls_name: Option<&str>) -> Option<Uri> {
-    let (scheme, authority) = match tls_name {
-        Some(name) => (Scheme::HTTPS, format!("{name}@{address}")),
-        None => (Scheme::HTTP, address.to_string()),
-    };
-    let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let authority: Authority = authority.parse().ok()?;
-    Uri::builder().scheme(scheme).authority(authority).path_and_query(path).build().ok()
-}
-
-/// Opens the pool's connections. By then it is decided where they go: see [`pool_uri`].
+/// Opens the pool's connections. By then it is decided where they go: see [`Pooled`].
 #[derive(Clone)]
 struct Dialer {
     network: Weak<Network>,
@@ -238,12 +223,7 @@ struct Dialer {
 impl Dialer {
     async fn dial(self, uri: Uri) -> io::Result<Dialed> {
         let network = self.network.upgrade().ok_or(io::ErrorKind::NotConnected)?;
-        let authority = uri.authority().map(Authority::as_str).ok_or(io::ErrorKind::InvalidInput)?;
-        let (tls_name, address) = match authority.split_once('@') {
-            Some((name, address)) => (Some(name), address),
-            None => (None, authority),
-        };
-        let address: SocketAddr = address.parse().map_err(|_| io::ErrorKind::InvalidInput)?;
+        let Pooled { address, tls_name } = Pooled::from_uri(&uri).ok_or(io::ErrorKind::InvalidInput)?;
         let permit = self.permits.acquire_owned().await.map_err(io::Error::other)?;
         let stream = network.open(None, network.endpoint_at(address).ok_or(Refused::NothingListens(address))?).await?;
         let io: Box<dyn Io> = match tls_name {

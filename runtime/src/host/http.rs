@@ -79,7 +79,7 @@ async fn send(container: &Container, mut request: http::Request<Body>) -> Result
 /// The network's refusal in the words of `wasi:http/types.error-code`.
 fn refusal(error: SendError) -> Error {
     match error {
-        SendError::NoHost => Error::HttpRequestUriInvalid,
+        SendError::NoHost | SendError::NoPort(_) => Error::HttpRequestUriInvalid,
         SendError::Scheme(_) => Error::HttpProtocolError,
         SendError::NoSuchName(_) => Error::DnsError { rcode: Some("NXDOMAIN".to_owned()), info_code: None },
         SendError::NoResolver(_) => Error::DnsTimeout,

@@ -73,14 +73,17 @@ impl Buckets {
         self.entries.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    fn read<T>(&self, bucket: &str, read: impl FnOnce(&Entries) -> T) -> T {
+    /// What a bucket holds; one that was never written to is empty.
+    pub fn read<T>(&self, bucket: &str, read: impl FnOnce(&Entries) -> T) -> T {
         match self.lock().get(bucket) {
             Some(entries) => read(entries),
             None => read(&Entries::new()),
         }
     }
 
-    fn set(&self, bucket: &str, key: String, value: Vec<u8>) -> Result<(), Error> {
+    /// # Errors
+    /// When the budget leaves no room for the new value beside the old one.
+    pub fn set(&self, bucket: &str, key: String, value: Vec<u8>) -> Result<(), Error> {
         self.put(&mut self.lock(), bucket, key, value)
     }
 
@@ -103,7 +106,7 @@ impl Buckets {
         Ok(())
     }
 
-    fn delete(&self, bucket: &str, key: &str) {
+    pub fn delete(&self, bucket: &str, key: &str) {
         let mut buckets = self.lock();
         let Some(entries) = buckets.get_mut(bucket) else { return };
         if let Some(old) = entries.remove(key) {
@@ -114,8 +117,11 @@ impl Buckets {
         }
     }
 
-    /// Numbers are decimal text, so that a guest can read them as well.
-    fn increment(&self, bucket: &str, key: String, delta: u64) -> Result<u64, Error> {
+    /// Counts up and returns the sum. Numbers are decimal text, so that a guest can read them as well.
+    ///
+    /// # Errors
+    /// When the value is no number, the sum would overflow, or the budget leaves no room.
+    pub fn increment(&self, bucket: &str, key: String, delta: u64) -> Result<u64, Error> {
         let mut buckets = self.lock();
         let held = match buckets.get(bucket).and_then(|entries| entries.get(&key)) {
             None => 0,
@@ -130,7 +136,7 @@ impl Buckets {
     }
 
     /// Keys in their order from the `cursor`-th on. Keys that come or go between two pages may be missed or seen twice.
-    fn list_keys(&self, bucket: &str, cursor: u64) -> store::KeyResponse {
+    pub fn list_keys(&self, bucket: &str, cursor: u64) -> store::KeyResponse {
         let first = usize::try_from(cursor).unwrap_or(usize::MAX);
         self.read(bucket, |entries| {
             let keys: Vec<String> = entries.keys().skip(first).take(MAX_KEYS_PER_PAGE).cloned().collect();

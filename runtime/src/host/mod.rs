@@ -10,7 +10,7 @@ mod config;
 pub(crate) mod filesystem;
 pub(crate) mod http;
 mod io;
-pub(crate) mod keyvalue;
+pub mod keyvalue;
 mod logging;
 pub(crate) mod names;
 mod random;

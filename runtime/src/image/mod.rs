@@ -9,10 +9,10 @@
 //! * [`garbage`]: which images go when the disk fills up.
 //! * [`layer`]: finds the entrypoint in the layers of a container image; [`unpack`]: all that is in them.
 
-mod artifact;
+pub mod artifact;
 pub mod garbage;
 mod keyring;
-mod layer;
+pub mod layer;
 mod registry;
 mod session;
 mod store;

@@ -123,23 +123,28 @@ fn write_leb32(into: &mut Vec<u8>, mut value: usize) {
     into.push(value as u8);
 }
 
-struct Module {
-    exports_start: bool,
-    has_component_type: bool,
-    proc_exit: Option<ProcExit>,
+/// What is looked for in a core module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Module {
+    /// Of a preview 1 command.
+    pub exports_start: bool,
+    /// Whether it carries its world.
+    pub has_component_type: bool,
+    pub proc_exit: Option<ProcExit>,
 }
 
 /// Where a module imports preview 1's `proc_exit`, in bytes of the file.
-struct ProcExit {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcExit {
     /// The length of the import section, before its contents.
-    size_at: usize,
-    section: Range<usize>,
+    pub size_at: usize,
+    pub section: Range<usize>,
     /// The two names, with their lengths.
-    names: Range<usize>,
+    pub names: Range<usize>,
 }
 
 /// Walks the sections of a module, reading only names. `None` when it is cut short.
-fn scan(bytes: &[u8]) -> Option<Module> {
+pub fn scan(bytes: &[u8]) -> Option<Module> {
     const CUSTOM_SECTION: u8 = 0;
     const IMPORT_SECTION: u8 = 2;
     const EXPORT_SECTION: u8 = 7;

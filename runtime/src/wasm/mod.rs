@@ -23,7 +23,7 @@ mod engine;
 mod exec;
 mod guest;
 pub(crate) mod logs;
-pub(crate) mod memory;
+pub mod memory;
 mod outcome;
 mod pool;
 mod preopens;

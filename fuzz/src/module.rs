@@ -1,0 +1,36 @@
+//! Core modules, looked at before anything is compiled: what is found lies where it says, a section that says nothing
+//! changes nothing, and what is cut short is refused.
+
+use k8w_runtime::host;
+use k8w_runtime::wasm::adapt::{Kind, kind, scan};
+
+/// An input is a file, or after an `@` the name of an import.
+pub fn check(input: &[u8]) {
+    if let Some(import) = input.strip_prefix(b"@") {
+        return imports(&String::from_utf8_lossy(import));
+    }
+    if kind(input).ok() != Some(Kind::Module) {
+        return;
+    }
+    let Some(module) = scan(input) else { return };
+    if let Some(exit) = &module.proc_exit {
+        assert!(8 < exit.size_at && exit.size_at < exit.section.start && exit.section.end <= input.len());
+        assert!(exit.section.start <= exit.names.start && exit.names.end <= exit.section.end);
+        assert_eq!(&input[exit.names.clone()], b"\x16wasi_snapshot_preview1\x09proc_exit");
+    }
+    let longer = [input, b"\0\x05\x04name"].concat();
+    assert_eq!(scan(&longer).as_ref(), Some(&module));
+    assert_eq!(scan(&longer[..longer.len() - 1]), None);
+}
+
+/// An import is provided by its own name, and a version with the same numbers before the last dot.
+fn imports(import: &str) {
+    let (name, version) = import.split_once('@').unwrap_or((import, ""));
+    let ours = host::all().iter().find(|interface| interface.name == name);
+    assert!(ours.is_some() || !host::provides(import));
+    if let Some(ours) = ours {
+        assert!(host::provides(&format!("{name}@{}", ours.version)));
+        let minor = |version: &str| version.split('.').take(2).collect::<Vec<_>>().join(".");
+        assert!(!host::provides(import) || minor(version) == minor(ours.version), "{import}");
+    }
+}

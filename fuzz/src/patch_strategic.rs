@@ -1,0 +1,31 @@
+//! Strategic merge patches: the empty one changes nothing, and merging twice is merging once.
+
+use crate::input::{documents, object, typed};
+use serde_json::{Value, json};
+
+/// See the module.
+pub fn check(input: &[u8]) {
+    let Some((schema, rest)) = typed(input) else {
+        return;
+    };
+    let Some([original, patch]) = documents(rest) else {
+        return;
+    };
+    let Some(original) = object(&schema, original) else {
+        return;
+    };
+    assert_eq!(schema.strategic_merge(&original, &json!({})), Ok(original.clone()));
+    let Ok(patch) = serde_json::from_slice::<Value>(patch) else {
+        return;
+    };
+    let Ok(patched) = schema.strategic_merge(&original, &patch) else {
+        return;
+    };
+    // What does not fit the type is refused later, and need not merge again; what a directive does depends on what is there.
+    let is_plain = !patch.to_string().contains("$patch");
+    if is_plain
+        && schema.check(patched.clone()).is_ok_and(|checked| checked.value == patched && checked.issues.is_empty())
+    {
+        assert_eq!(schema.strategic_merge(&patched, &patch), Ok(patched));
+    }
+}
