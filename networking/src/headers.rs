@@ -40,14 +40,13 @@ static CLAIMS: [HeaderName; 7] = [
 /// Removes what ends at this connection; `TE: trailers` may go on, because trailers do.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let trailers = headers.get(TE).is_some_and(|te| te == "trailers");
-    // `Connection` names further headers that end here.
-    while let Some(connection) = headers.remove(CONNECTION) {
-        for name in connection.to_str().unwrap_or_default().split(',') {
-            if let Ok(name) = name.trim().parse::<HeaderName>()
-                && name != TRAILER
-            {
-                headers.remove(name);
-            }
+    // `Connection`, however often it is there, names further headers that end here.
+    let connection: Vec<HeaderValue> = headers.get_all(CONNECTION).iter().cloned().collect();
+    for name in connection.iter().flat_map(|value| value.to_str().unwrap_or_default().split(',')) {
+        if let Ok(name) = name.trim().parse::<HeaderName>()
+            && name != TRAILER
+        {
+            headers.remove(name);
         }
     }
     for name in &HOP_BY_HOP {
@@ -134,8 +133,10 @@ mod tests {
             "/",
             &[
                 ("connection", "close, X-Private"),
-                ("connection", "upgrade"),
+                ("connection", "upgrade, X-Other"),
                 ("x-private", "1"),
+                // Found by the fuzz target `http`: what another line of `Connection` names.
+                ("x-other", "1"),
                 ("keep-alive", "timeout=5"),
                 ("te", "trailers"),
                 ("upgrade", "websocket"),

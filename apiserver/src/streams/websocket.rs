@@ -85,6 +85,8 @@ impl Channels {
         let channel = bytes.split_to(1)[0];
         match self {
             Channels::Binary => Some((channel, bytes)),
+            // The channel is one character of text.
+            Channels::Base64 if !channel.is_ascii() => None,
             Channels::Base64 => Some((channel.checked_sub(b'0')?, STANDARD.decode(&bytes).ok()?.into())),
         }
     }
@@ -189,6 +191,8 @@ mod tests {
         assert_eq!(Channels::Binary.decode(Message::Binary(Bytes::new())), None);
         assert_eq!(Channels::Base64.decode(Message::text("1~~")), None);
         assert_eq!(Channels::Base64.decode(Message::text(" YQ==")), None);
+        // Found by the fuzz target `websocket`: an answer on this channel could not be read again.
+        assert_eq!(Channels::Base64.decode(Message::Binary(Bytes::from_static(b"\x81YQ=="))), None);
         assert_eq!(Channels::Binary.decode(Message::Ping(Bytes::new())), None);
     }
 
