@@ -84,11 +84,19 @@ impl Warnings {
     }
 }
 
+/// The group (empty for the core group) and the plural name of a resource.
+pub type GroupResource = (&'static str, &'static str);
+
 /// One admission rule. All of them `admit` in the order of the table, then all of them `validate`.
 #[async_trait]
 pub trait Admission: Send + Sync {
     /// The name that Kubernetes gives the plugin.
     fn name(&self) -> &'static str;
+
+    /// The only resources whose requests, and those of their subresources, it is shown; `None`: all.
+    fn resources(&self) -> Option<&'static [GroupResource]> {
+        None
+    }
 
     /// May change the object.
     async fn admit(&self, _request: &mut AdmissionRequest<'_>) -> Result<(), Status> {

@@ -12,6 +12,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -209,8 +210,8 @@ where
         request: Request<Incoming>,
         peer: &Peer,
     ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send + 'static + use<H, R> {
-        let response = (self.handler)(request, peer.clone());
-        async move { Ok(response.await) }
+        // Not an async block: that would hold the handler's state twice.
+        (self.handler)(request, peer.clone()).map(Ok)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Worlds from YAML and plans as text, for table-driven tests.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -71,7 +72,7 @@ pub fn world(yaml: &str) -> (World, Vec<Delta>) {
     world.apply(Change::Discovered(resources));
     for (resource, part) in watches() {
         let listed = objects.iter().filter(|o| o.resource() == resource && part.is_none_or(|part| part.holds(o)));
-        let (resource, objects) = (resource.clone(), listed.cloned().collect());
+        let (resource, objects) = (Arc::new(resource.clone()), listed.cloned().collect());
         deltas.extend(world.apply(Change::Relisted { resource, bare: false, part, objects, at: 1_000 }));
     }
     (world, deltas)

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use k8w_kinds::object::text;
 
 use super::certificate_requester::{GROUP, PLURAL};
-use super::{forbidden, is_kind, may_use_signer};
-use crate::plugins::{Admission, AdmissionRequest, Authorizer, Operation};
+use super::{forbidden, may_use_signer};
+use crate::plugins::{Admission, AdmissionRequest, Authorizer, GroupResource, Operation};
 use crate::status::Status;
 
 pub struct CertificateApproval {
@@ -26,9 +26,13 @@ impl Admission for CertificateApproval {
         "CertificateApproval"
     }
 
+    fn resources(&self) -> Option<&'static [GroupResource]> {
+        Some(&[(GROUP, PLURAL)])
+    }
+
     async fn validate(&self, request: &AdmissionRequest<'_>) -> Result<(), Status> {
         let decides = request.operation == Operation::Update && request.subresource == "approval";
-        let Some(old) = request.old.filter(|_| decides && is_kind(request, GROUP, PLURAL)) else { return Ok(()) };
+        let Some(old) = request.old.filter(|_| decides) else { return Ok(()) };
         let signer = text(old, &["spec", "signerName"]);
         if may_use_signer(&self.authorizers, request, "approve", signer) {
             return Ok(());

@@ -6,7 +6,7 @@ use k8w_kinds::object::ensure;
 use serde_json::Value;
 
 use super::is;
-use crate::plugins::{Admission, AdmissionRequest, Operation};
+use crate::plugins::{Admission, AdmissionRequest, GroupResource, Operation};
 use crate::status::Status;
 
 pub const GROUP: &str = "certificates.k8s.io";
@@ -20,8 +20,12 @@ impl Admission for CertificateRequester {
         "CertificateRequester"
     }
 
+    fn resources(&self) -> Option<&'static [GroupResource]> {
+        Some(&[(GROUP, PLURAL)])
+    }
+
     async fn admit(&self, request: &mut AdmissionRequest<'_>) -> Result<(), Status> {
-        if !is(request, Operation::Create, GROUP, PLURAL) {
+        if !is(request, Operation::Create) {
             return Ok(());
         }
         let user = request.user;

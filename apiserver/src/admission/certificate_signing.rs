@@ -7,8 +7,8 @@ use k8w_kinds::object::{get, text};
 use serde_json::Value;
 
 use super::certificate_requester::{GROUP, PLURAL};
-use super::{forbidden, is_kind, may_use_signer};
-use crate::plugins::{Admission, AdmissionRequest, Authorizer, Operation};
+use super::{forbidden, may_use_signer};
+use crate::plugins::{Admission, AdmissionRequest, Authorizer, GroupResource, Operation};
 use crate::status::Status;
 
 pub struct CertificateSigning {
@@ -27,9 +27,13 @@ impl Admission for CertificateSigning {
         "CertificateSigning"
     }
 
+    fn resources(&self) -> Option<&'static [GroupResource]> {
+        Some(&[(GROUP, PLURAL)])
+    }
+
     async fn validate(&self, request: &AdmissionRequest<'_>) -> Result<(), Status> {
         let issues = request.operation == Operation::Update && request.subresource == "status";
-        let Some(old) = request.old.filter(|_| issues && is_kind(request, GROUP, PLURAL)) else { return Ok(()) };
+        let Some(old) = request.old.filter(|_| issues) else { return Ok(()) };
         let part = |object, field| get(object, &["status", field]).cloned().unwrap_or(Value::Null);
         let same = |field| part(request.object, field) == part(old, field);
         let signer = text(old, &["spec", "signerName"]);

@@ -11,7 +11,7 @@ use x509_parser::prelude::{FromDer, X509CertificationRequest};
 use super::certificate_requester::{GROUP, PLURAL};
 use super::{forbidden, is};
 use crate::pki::MASTERS_GROUP;
-use crate::plugins::{Admission, AdmissionRequest, Operation};
+use crate::plugins::{Admission, AdmissionRequest, GroupResource, Operation};
 use crate::status::Status;
 
 /// The signer of certificates that the API server takes.
@@ -25,9 +25,12 @@ impl Admission for CertificateSubjectRestriction {
         "CertificateSubjectRestriction"
     }
 
+    fn resources(&self) -> Option<&'static [GroupResource]> {
+        Some(&[(GROUP, PLURAL)])
+    }
+
     async fn validate(&self, request: &AdmissionRequest<'_>) -> Result<(), Status> {
-        let asked =
-            is(request, Operation::Create, GROUP, PLURAL) && text(request.object, &["spec", "signerName"]) == SIGNER;
+        let asked = is(request, Operation::Create) && text(request.object, &["spec", "signerName"]) == SIGNER;
         if !asked {
             return Ok(());
         }

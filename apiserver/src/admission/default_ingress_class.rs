@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use k8w_kinds::object::{get, text};
 
 use super::{is, newest_default};
-use crate::plugins::{Admission, AdmissionRequest, Operation};
+use crate::plugins::{Admission, AdmissionRequest, GroupResource, Operation};
 use crate::status::Status;
 
 const GROUP: &str = "networking.k8s.io";
@@ -20,10 +20,14 @@ impl Admission for DefaultIngressClass {
         "DefaultIngressClass"
     }
 
+    fn resources(&self) -> Option<&'static [GroupResource]> {
+        Some(&[(GROUP, "ingresses")])
+    }
+
     async fn admit(&self, request: &mut AdmissionRequest<'_>) -> Result<(), Status> {
         let named = get(request.object, &["spec", "ingressClassName"]).is_some()
             || get(request.object, &["metadata", "annotations", CLASS_ANNOTATION]).is_some();
-        if named || !is(request, Operation::Create, GROUP, "ingresses") {
+        if named || !is(request, Operation::Create) {
             return Ok(());
         }
         let (classes, _) = request.view.kind(GROUP, "ingressclasses").list(None);

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use k8w_kinds::object::{get, text};
 
 use super::{is, newest_default};
-use crate::plugins::{Admission, AdmissionRequest, Operation};
+use crate::plugins::{Admission, AdmissionRequest, GroupResource, Operation};
 use crate::status::Status;
 
 const DEFAULT_ANNOTATIONS: &[&str] =
@@ -20,11 +20,15 @@ impl Admission for DefaultStorageClass {
         "DefaultStorageClass"
     }
 
+    fn resources(&self) -> Option<&'static [GroupResource]> {
+        Some(&[("", "persistentvolumeclaims")])
+    }
+
     async fn admit(&self, request: &mut AdmissionRequest<'_>) -> Result<(), Status> {
         // The empty name is a name: it stands for volumes without a class.
         let named = get(request.object, &["spec", "storageClassName"]).is_some()
             || get(request.object, &["metadata", "annotations", CLASS_ANNOTATION]).is_some();
-        if named || !is(request, Operation::Create, "", "persistentvolumeclaims") {
+        if named || !is(request, Operation::Create) {
             return Ok(());
         }
         let (classes, _) = request.view.kind("storage.k8s.io", "storageclasses").list(None);

@@ -4,8 +4,7 @@ use async_trait::async_trait;
 use k8w_kinds::object::{list, text};
 use serde_json::{Value, json};
 
-use super::is_kind;
-use crate::plugins::{Admission, AdmissionRequest, Operation};
+use crate::plugins::{Admission, AdmissionRequest, GroupResource, Operation};
 use crate::status::Status;
 
 const STAY_SECONDS: i64 = 300;
@@ -19,9 +18,13 @@ impl Admission for DefaultTolerationSeconds {
         "DefaultTolerationSeconds"
     }
 
+    fn resources(&self) -> Option<&'static [GroupResource]> {
+        Some(&[("", "pods")])
+    }
+
     async fn admit(&self, request: &mut AdmissionRequest<'_>) -> Result<(), Status> {
         let written = matches!(request.operation, Operation::Create | Operation::Update);
-        if !is_kind(request, "", "pods") || !request.subresource.is_empty() || !written {
+        if !request.subresource.is_empty() || !written {
             return Ok(());
         }
         let mut tolerations = list(request.object, &["spec", "tolerations"]).to_vec();

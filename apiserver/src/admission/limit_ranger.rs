@@ -6,7 +6,7 @@ use k8w_kinds::object::get;
 use serde_json::Value;
 
 use super::{forbidden, is, is_kind};
-use crate::plugins::{Admission, AdmissionRequest, Operation};
+use crate::plugins::{Admission, AdmissionRequest, GroupResource, Operation};
 use crate::status::Status;
 
 pub struct LimitRanger;
@@ -15,6 +15,10 @@ pub struct LimitRanger;
 impl Admission for LimitRanger {
     fn name(&self) -> &'static str {
         "LimitRanger"
+    }
+
+    fn resources(&self) -> Option<&'static [GroupResource]> {
+        Some(&[("", "pods"), ("", "persistentvolumeclaims")])
     }
 
     async fn admit(&self, request: &mut AdmissionRequest<'_>) -> Result<(), Status> {
@@ -53,7 +57,7 @@ impl Admission for LimitRanger {
 /// A pod's requests and limits are decided when it is made, or resized.
 fn is_pod(request: &AdmissionRequest<'_>) -> bool {
     let resized = request.operation == Operation::Update && request.subresource == "resize";
-    is(request, Operation::Create, "", "pods") || (resized && is_kind(request, "", "pods"))
+    is_kind(request, "", "pods") && (is(request, Operation::Create) || resized)
 }
 
 fn ranges(request: &AdmissionRequest<'_>) -> Vec<Value> {

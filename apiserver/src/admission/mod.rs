@@ -36,8 +36,9 @@ use serde_json::Value;
 use crate::authz::{self, rbac::Rbac};
 use crate::config::Config;
 use crate::identity::Attributes;
-use crate::plugins::{Admission, AdmissionRequest, Authorizer, Decision, Operation};
+use crate::plugins::{Admission, AdmissionRequest, Authorizer, Decision, GroupResource, Operation};
 use crate::request_info::RequestInfo;
+use crate::resources::Resource;
 use crate::status::Status;
 use crate::watch_cache::WatchCache;
 
@@ -73,9 +74,34 @@ pub fn all(
     ]
 }
 
-/// Whether the request is about the resource itself (no subresource).
-fn is(request: &AdmissionRequest<'_>, operation: Operation, group: &str, plural: &str) -> bool {
-    request.operation == operation && request.subresource.is_empty() && is_kind(request, group, plural)
+/// Lets the plugins see and change an object, in order.
+pub async fn admit(plugins: &[Arc<dyn Admission>], request: &mut AdmissionRequest<'_>) -> Result<(), Status> {
+    for plugin in plugins {
+        if looks_at(&**plugin, request.resource) {
+            plugin.admit(request).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Lets them refuse what would be stored.
+pub async fn validate(plugins: &[Arc<dyn Admission>], request: &AdmissionRequest<'_>) -> Result<(), Status> {
+    for plugin in plugins {
+        if looks_at(&**plugin, request.resource) {
+            plugin.validate(request).await?;
+        }
+    }
+    Ok(())
+}
+
+fn looks_at(plugin: &dyn Admission, resource: &Resource) -> bool {
+    let is_one = |(group, plural): &GroupResource| resource.plural == *plural && resource.group == *group;
+    plugin.resources().is_none_or(|resources| resources.iter().any(is_one))
+}
+
+/// Whether the request does this to the object itself (no subresource).
+fn is(request: &AdmissionRequest<'_>, operation: Operation) -> bool {
+    request.operation == operation && request.subresource.is_empty()
 }
 
 fn is_kind(request: &AdmissionRequest<'_>, group: &str, plural: &str) -> bool {

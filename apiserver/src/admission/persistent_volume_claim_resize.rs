@@ -6,7 +6,7 @@ use k8w_kinds::object::{get, text};
 use serde_json::Value;
 
 use super::{forbidden, is};
-use crate::plugins::{Admission, AdmissionRequest, Operation};
+use crate::plugins::{Admission, AdmissionRequest, GroupResource, Operation};
 use crate::status::Status;
 
 pub struct PersistentVolumeClaimResize;
@@ -17,8 +17,12 @@ impl Admission for PersistentVolumeClaimResize {
         "PersistentVolumeClaimResize"
     }
 
+    fn resources(&self) -> Option<&'static [GroupResource]> {
+        Some(&[("", "persistentvolumeclaims")])
+    }
+
     async fn validate(&self, request: &AdmissionRequest<'_>) -> Result<(), Status> {
-        let updated = is(request, Operation::Update, "", "persistentvolumeclaims");
+        let updated = is(request, Operation::Update);
         let Some(old) = request.old.filter(|_| updated) else { return Ok(()) };
         let size = |claim: &Value| get(claim, &["spec", "resources", "requests", "storage"]).and_then(parse);
         if size(request.object) <= size(old) {

@@ -3,8 +3,7 @@
 use async_trait::async_trait;
 use k8w_kinds::object::{ensure, get, text};
 
-use super::is_kind;
-use crate::plugins::{Admission, AdmissionRequest, Operation};
+use crate::plugins::{Admission, AdmissionRequest, GroupResource, Operation};
 use crate::status::Status;
 
 const LABELS: &[&str] = &["topology.kubernetes.io/region", "topology.kubernetes.io/zone"];
@@ -17,8 +16,12 @@ impl Admission for PodTopologyLabels {
         "PodTopologyLabels"
     }
 
+    fn resources(&self) -> Option<&'static [GroupResource]> {
+        Some(&[("", "pods")])
+    }
+
     async fn admit(&self, request: &mut AdmissionRequest<'_>) -> Result<(), Status> {
-        if request.operation != Operation::Create || !is_kind(request, "", "pods") {
+        if request.operation != Operation::Create {
             return Ok(());
         }
         let node = match request.subresource {

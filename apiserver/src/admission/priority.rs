@@ -5,7 +5,7 @@ use k8w_kinds::object::{get, int, text};
 use serde_json::Value;
 
 use super::{forbidden, is};
-use crate::plugins::{Admission, AdmissionRequest, Operation};
+use crate::plugins::{Admission, AdmissionRequest, GroupResource, Operation};
 use crate::status::Status;
 
 const GROUP: &str = "scheduling.k8s.io";
@@ -21,12 +21,16 @@ impl Admission for Priority {
         "Priority"
     }
 
+    fn resources(&self) -> Option<&'static [GroupResource]> {
+        Some(&[("", "pods")])
+    }
+
     async fn admit(&self, request: &mut AdmissionRequest<'_>) -> Result<(), Status> {
-        if is(request, Operation::Update, "", "pods") {
+        if is(request, Operation::Update) {
             keep(request);
             return Ok(());
         }
-        if !is(request, Operation::Create, "", "pods") || !request.object["spec"].is_object() {
+        if !is(request, Operation::Create) || !request.object["spec"].is_object() {
             return Ok(());
         }
         let class = class_of(request).await?;

@@ -5,7 +5,7 @@ use k8w_kinds::object::{ensure, get, list, map, same, text};
 use serde_json::Value;
 
 use super::{forbidden, is};
-use crate::plugins::{Admission, AdmissionRequest, Operation};
+use crate::plugins::{Admission, AdmissionRequest, GroupResource, Operation};
 use crate::status::Status;
 
 pub struct RuntimeClass;
@@ -16,8 +16,12 @@ impl Admission for RuntimeClass {
         "RuntimeClass"
     }
 
+    fn resources(&self) -> Option<&'static [GroupResource]> {
+        Some(&[("", "pods")])
+    }
+
     async fn admit(&self, request: &mut AdmissionRequest<'_>) -> Result<(), Status> {
-        if !is(request, Operation::Create, "", "pods") {
+        if !is(request, Operation::Create) {
             return Ok(());
         }
         let Some(class) = find(request).await? else { return Ok(()) };
@@ -36,7 +40,7 @@ impl Admission for RuntimeClass {
     }
 
     async fn validate(&self, request: &AdmissionRequest<'_>) -> Result<(), Status> {
-        if !is(request, Operation::Create, "", "pods") || same(get(request.object, &["spec", "overhead"]), None) {
+        if !is(request, Operation::Create) || same(get(request.object, &["spec", "overhead"]), None) {
             return Ok(());
         }
         let class = find(request).await?.unwrap_or_default();

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
 use super::{forbidden, is};
-use crate::plugins::{Admission, AdmissionRequest, Operation};
+use crate::plugins::{Admission, AdmissionRequest, GroupResource, Operation};
 use crate::status::Status;
 
 const DEFAULT_ACCOUNT: &str = "default";
@@ -31,8 +31,12 @@ impl Admission for ServiceAccount {
         "ServiceAccount"
     }
 
+    fn resources(&self) -> Option<&'static [GroupResource]> {
+        Some(&[("", "pods")])
+    }
+
     async fn admit(&self, request: &mut AdmissionRequest<'_>) -> Result<(), Status> {
-        if !is(request, Operation::Create, "", "pods") {
+        if !is(request, Operation::Create) {
             return Ok(());
         }
         if get(request.object, &["metadata", "annotations", MIRROR_ANNOTATION]).is_some() {

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use k8w_kinds::object::ensure;
 use serde_json::json;
 
-use super::is;
-use crate::plugins::{Admission, AdmissionRequest, Operation};
+use super::{is, is_kind};
+use crate::plugins::{Admission, AdmissionRequest, GroupResource, Operation};
 use crate::status::Status;
 
 /// The kinds, and the finalizer that each gets.
@@ -20,8 +20,13 @@ impl Admission for StorageObjectInUseProtection {
         "StorageObjectInUseProtection"
     }
 
+    fn resources(&self) -> Option<&'static [GroupResource]> {
+        Some(&[("", "persistentvolumeclaims"), ("", "persistentvolumes")])
+    }
+
     async fn admit(&self, request: &mut AdmissionRequest<'_>) -> Result<(), Status> {
-        let Some((_, finalizer)) = PROTECTED.iter().find(|(plural, _)| is(request, Operation::Create, "", plural))
+        let Some((_, finalizer)) =
+            PROTECTED.iter().find(|(plural, _)| is(request, Operation::Create) && is_kind(request, "", plural))
         else {
             return Ok(());
         };

@@ -5,7 +5,7 @@ use k8w_kinds::object::{list, text};
 use serde_json::json;
 
 use super::is;
-use crate::plugins::{Admission, AdmissionRequest, Operation};
+use crate::plugins::{Admission, AdmissionRequest, GroupResource, Operation};
 use crate::status::Status;
 
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
@@ -18,8 +18,12 @@ impl Admission for TaintNodesByCondition {
         "TaintNodesByCondition"
     }
 
+    fn resources(&self) -> Option<&'static [GroupResource]> {
+        Some(&[("", "nodes")])
+    }
+
     async fn admit(&self, request: &mut AdmissionRequest<'_>) -> Result<(), Status> {
-        if !is(request, Operation::Create, "", "nodes") {
+        if !is(request, Operation::Create) {
             return Ok(());
         }
         let mut taints = list(request.object, &["spec", "taints"]).to_vec();

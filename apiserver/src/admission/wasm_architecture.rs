@@ -6,7 +6,7 @@ use k8w_kinds::object::{get_mut, list, text};
 use serde_json::Value;
 
 use super::is;
-use crate::plugins::{Admission, AdmissionRequest, Operation};
+use crate::plugins::{Admission, AdmissionRequest, GroupResource, Operation};
 use crate::status::Status;
 
 /// The runtime class that every cluster has.
@@ -21,8 +21,12 @@ impl Admission for WasmArchitecture {
         "WasmArchitecture"
     }
 
+    fn resources(&self) -> Option<&'static [GroupResource]> {
+        Some(&[("", "pods")])
+    }
+
     async fn admit(&self, request: &mut AdmissionRequest<'_>) -> Result<(), Status> {
-        if is(request, Operation::Create, "", "pods") {
+        if is(request, Operation::Create) {
             rewrite(request.object);
         }
         Ok(())

@@ -18,6 +18,7 @@ pub use meta::timestamp;
 pub use update::{Change, Patched, Rules, update};
 
 use crate::ApiServer;
+use crate::admission;
 use crate::effects::{self, Plan};
 use crate::identity::UserInfo;
 use crate::plugins::{AdmissionRequest, Operation, Warnings};
@@ -106,9 +107,7 @@ impl Write<'_> {
     pub async fn admit(&mut self, operation: Operation, object: &mut Value, old: Option<&Value>) -> Result<(), Status> {
         let warnings = Warnings::default();
         let mut request = self.admission(operation, object, old, &warnings);
-        for plugin in &self.server.plugins.admission {
-            plugin.admit(&mut request).await?;
-        }
+        admission::admit(&self.server.plugins.admission, &mut request).await?;
         self.warnings.extend(warnings.into_texts());
         Ok(())
     }
@@ -122,9 +121,7 @@ impl Write<'_> {
     ) -> Result<(), Status> {
         let warnings = Warnings::default();
         let request = self.admission(operation, object, old, &warnings);
-        for plugin in &self.server.plugins.admission {
-            plugin.validate(&request).await?;
-        }
+        admission::validate(&self.server.plugins.admission, &request).await?;
         self.warnings.extend(warnings.into_texts());
         Ok(())
     }

@@ -7,6 +7,7 @@ use k8w_kinds::object::{get, list, text};
 use serde_json::Value;
 
 use crate::ApiServer;
+use crate::admission;
 use crate::call::Call;
 use crate::plugins::{AdmissionRequest, Operation, Warnings};
 use crate::status::Status;
@@ -64,13 +65,8 @@ pub async fn admit(server: &Arc<ApiServer>, call: &Call, mut options: Value) -> 
         view: &server.cache,
         warnings: &Warnings::default(),
     };
-    for plugin in &server.plugins.admission {
-        plugin.admit(&mut request).await?;
-    }
-    for plugin in &server.plugins.admission {
-        plugin.validate(&request).await?;
-    }
-    Ok(())
+    admission::admit(&server.plugins.admission, &mut request).await?;
+    admission::validate(&server.plugins.admission, &request).await
 }
 
 const CONTAINERS: &[&str] = &["initContainers", "containers", "ephemeralContainers"];

@@ -27,6 +27,8 @@ use crate::codec::Accept;
 use crate::resources::Resource;
 use crate::routes::Answer;
 use crate::status::Status;
+use futures::FutureExt;
+use futures::future::{self, BoxFuture};
 use http::header;
 use k8w_kinds::names::path_segment;
 use std::sync::Arc;
@@ -42,27 +44,28 @@ pub async fn serve(server: &ApiServer, resource: &Arc<Resource>, mut call: Call)
     Ok(answer)
 }
 
-async fn serve_verb(server: &ApiServer, resource: &Arc<Resource>, call: Call) -> Answer {
+/// Boxed, so that a request takes the room that its verb needs, and not that of the largest.
+fn serve_verb<'a>(server: &'a ApiServer, resource: &'a Arc<Resource>, call: Call) -> BoxFuture<'a, Answer> {
     let (subresource, verb) = (call.info.subresource.as_str(), call.info.verb);
     match (subresource, verb) {
-        ("", "create") => create::serve(server, resource, call).await,
+        ("", "create") => create::serve(server, resource, call).boxed(),
         ("" | "status" | "approval" | "ephemeralcontainers" | "resize", "get") => {
-            get::serve(server, resource, call).await
+            get::serve(server, resource, call).boxed()
         }
-        ("", "list") => list::serve(server, resource, call).await,
-        ("", "watch") => watch::serve(server, resource, call).await,
+        ("", "list") => list::serve(server, resource, call).boxed(),
+        ("", "watch") => watch::serve(server, resource, call).boxed(),
         ("" | "status" | "approval" | "ephemeralcontainers" | "finalize" | "resize", "update") => {
-            update::serve(server, resource, call).await
+            update::serve(server, resource, call).boxed()
         }
         ("" | "status" | "approval" | "ephemeralcontainers" | "resize", "patch") => {
-            patch::serve(server, resource, call).await
+            patch::serve(server, resource, call).boxed()
         }
-        ("", "delete") => delete::serve(server, resource, call).await,
-        ("", "deletecollection") => deletecollection::serve(server, resource, call).await,
-        ("scale", "get" | "update" | "patch") => scale::serve(server, resource, call).await,
-        ("binding", "create") => binding::serve(server, resource, call).await,
-        ("eviction", "create") => eviction::serve(server, resource, call).await,
-        _ => Err(Status::no_such_resource()),
+        ("", "delete") => delete::serve(server, resource, call).boxed(),
+        ("", "deletecollection") => deletecollection::serve(server, resource, call).boxed(),
+        ("scale", "get" | "update" | "patch") => scale::serve(server, resource, call).boxed(),
+        ("binding", "create") => binding::serve(server, resource, call).boxed(),
+        ("eviction", "create") => eviction::serve(server, resource, call).boxed(),
+        _ => future::ready(Err(Status::no_such_resource())).boxed(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Keeps one resource's objects flowing in: a list, then a watch from there, again and again.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,8 @@ use http::HeaderValue;
 use http::header::ACCEPT_ENCODING;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ListMeta, Status};
 use kube::api::{ListParams, WatchParams};
-use serde::Deserialize;
+use serde::de::{DeserializeSeed, Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
@@ -37,19 +39,67 @@ struct List {
     items: Option<Vec<Box<RawValue>>>,
 }
 
-/// One line of a watch. The object is read once, as what its event makes of it.
-#[derive(Deserialize)]
-struct Event<'a> {
-    #[serde(rename = "type")]
-    kind: &'a str,
-    #[serde(borrow)]
-    object: &'a RawValue,
-}
-
 /// The object of a bookmark.
 #[derive(Deserialize)]
 struct Bookmark {
     metadata: ListMeta,
+}
+
+/// What one line of a watch says.
+enum Event {
+    Changed(Object),
+    Gone(Object),
+    Bookmark(Bookmark),
+    Failed(Status),
+}
+
+/// Reads a line of a watch in one pass, its object as what the event's type makes of it.
+struct EventOf<'i>(&'i Informer);
+
+impl<'de> DeserializeSeed<'de> for EventOf<'_> {
+    type Value = Event;
+
+    fn deserialize<D: Deserializer<'de>>(self, line: D) -> Result<Event, D::Error> {
+        line.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for EventOf<'_> {
+    type Value = Event;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a type and an object, in this order")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut event: A) -> Result<Event, A::Error> {
+        let Some(("type", kind)) = event.next_entry::<&str, &str>()? else {
+            return Err(A::Error::missing_field("type"));
+        };
+        let Some("object") = event.next_key::<&str>()? else {
+            return Err(A::Error::missing_field("object"));
+        };
+        match kind {
+            "ADDED" | "MODIFIED" => event.next_value_seed(ObjectOf(self.0)).map(Event::Changed),
+            "DELETED" => event.next_value_seed(ObjectOf(self.0)).map(Event::Gone),
+            "BOOKMARK" => event.next_value().map(Event::Bookmark),
+            _ => event.next_value().map(Event::Failed),
+        }
+    }
+}
+
+/// Reads an object as the informer wants it.
+struct ObjectOf<'i>(&'i Informer);
+
+impl<'de> DeserializeSeed<'de> for ObjectOf<'_> {
+    type Value = Object;
+
+    fn deserialize<D: Deserializer<'de>>(self, object: D) -> Result<Object, D::Error> {
+        let ObjectOf(informer) = self;
+        match informer.bare {
+            true => Object::bare(&informer.resource, object),
+            false => Object::decode(&informer.resource, object),
+        }
+    }
 }
 
 /// The engine has gone away, or the watch must start anew from a list.
@@ -95,7 +145,12 @@ impl Informer {
         loop {
             let page = if self.bare { request.list_metadata(&params) } else { request.list(&params) };
             let list: List = self.client.request(page.map_err(kube::Error::BuildRequest)?).await?;
-            objects.extend(list.items.into_iter().flatten().filter_map(|item| self.decode(&item)));
+            for item in list.items.into_iter().flatten() {
+                match ObjectOf(self).deserialize(&*item) {
+                    Ok(object) => objects.push(object),
+                    Err(error) => self.unreadable(error),
+                }
+            }
             match list.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => params.continue_token = Some(token),
                 None => return Ok((objects, list.metadata.resource_version.unwrap_or_default())),
@@ -135,10 +190,10 @@ impl Informer {
     /// Passes on what the stream brings; `None` when it ended in a way that can be resumed.
     async fn follow(&self, stream: impl AsyncBufRead, revision: &mut String, retry: &mut Retry) -> Option<Ended> {
         let mut stream = std::pin::pin!(stream);
-        let mut line = Vec::new();
+        let mut line = String::new();
         loop {
             line.clear();
-            match stream.read_until(b'\n', &mut line).await {
+            match stream.read_line(&mut line).await {
                 Ok(0) => return None,
                 Ok(_) => {}
                 Err(error) => {
@@ -164,43 +219,41 @@ impl Informer {
     }
 
     /// The change that a line of a watch tells of, if it is one. `revision` follows.
-    fn read(&self, line: &[u8], revision: &mut String) -> Result<Option<Change>, Failed> {
-        let unreadable = |error: serde_json::Error| Failed::Other(error.to_string());
-        let event: Event<'_> = serde_json::from_slice(line).map_err(unreadable)?;
-        let change = match event.kind {
-            "ADDED" | "MODIFIED" => self.decode(event.object).map(Change::Watched),
-            "DELETED" => self.decode(event.object).map(Change::WatchedGone),
-            "BOOKMARK" => {
-                let bookmark = Bookmark::deserialize(event.object).map_err(unreadable)?;
+    fn read(&self, line: &str, revision: &mut String) -> Result<Option<Change>, Failed> {
+        let mut json = serde_json::Deserializer::from_str(line);
+        let change = match EventOf(self).deserialize(&mut json) {
+            Ok(Event::Changed(object)) => Change::Watched(object),
+            Ok(Event::Gone(object)) => Change::WatchedGone(object),
+            Ok(Event::Bookmark(bookmark)) => {
                 *revision = bookmark.metadata.resource_version.unwrap_or_default();
-                None
+                return Ok(None);
             }
-            _ => {
-                let status = Status::deserialize(event.object).map_err(unreadable)?;
-                let expired = status.code == Some(410);
-                return Err(if expired { Failed::Expired } else { Failed::Other(status.message.unwrap_or_default()) });
+            Ok(Event::Failed(status)) if status.code == Some(410) => return Err(Failed::Expired),
+            Ok(Event::Failed(status)) => return Err(Failed::Other(status.message.unwrap_or_default())),
+            Err(error) => {
+                // Asking for it again would bring it again.
+                self.unreadable(error);
+                return Ok(None);
             }
         };
-        if let Some(Change::Watched(object) | Change::WatchedGone(object)) = &change
+        if let Change::Watched(object) | Change::WatchedGone(object) = &change
             && let Some(seen) = &object.meta().resource_version
         {
             revision.clone_from(seen);
         }
-        Ok(change)
+        Ok(Some(change))
     }
 
     fn relisted(&self, objects: Vec<Object>, at: u64) -> Change {
-        Change::Relisted { resource: (*self.resource).clone(), bare: self.bare, part: self.part, objects, at }
+        Change::Relisted { resource: self.resource.clone(), bare: self.bare, part: self.part, objects, at }
     }
 
     fn field_selector(&self) -> Option<String> {
         self.part.map(Part::field_selector)
     }
 
-    fn decode(&self, object: &RawValue) -> Option<Object> {
-        let decoded =
-            if self.bare { Object::bare(&self.resource, object) } else { Object::decode(&self.resource, object) };
-        decoded.inspect_err(|error| tracing::warn!(resource = %self.resource.plural, %error, "unreadable object")).ok()
+    fn unreadable(&self, error: serde_json::Error) {
+        tracing::warn!(resource = %self.resource.plural, %error, "unreadable object");
     }
 
     async fn send(&self, change: Change) -> bool {

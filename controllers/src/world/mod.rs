@@ -42,6 +42,8 @@ pub struct Bare {
 }
 
 impl Meta for Bare {
+    const IS_CLAIMED: bool = false;
+
     fn meta(&self) -> &ObjectMeta {
         &self.metadata
     }
@@ -57,7 +59,7 @@ pub enum Change {
     /// The watch delivered a deletion with the last state.
     WatchedGone(Object),
     /// A complete list of one resource, or of a part of it, at a revision; `bare` when it holds metadata only.
-    Relisted { resource: Resource, bare: bool, part: Option<Part>, objects: Vec<Object>, at: u64 },
+    Relisted { resource: Arc<Resource>, bare: bool, part: Option<Part>, objects: Vec<Object>, at: u64 },
     /// One of our writes returned this state.
     Written(Object),
     /// One of our writes removed an object.
@@ -89,10 +91,10 @@ macro_rules! world {
         pub struct World {
             $($(#[$doc])* pub $field: Store<$kind>,)*
             /// Kinds without a store of their own, by resource: metadata only.
-            pub others: BTreeMap<Resource, Store<Bare>>,
+            pub others: BTreeMap<Arc<Resource>, Store<Bare>>,
             pub graph: Graph,
             /// Of which resources and parts the first list has been taken in.
-            listed: BTreeSet<(Resource, Option<Part>)>,
+            listed: BTreeSet<(Arc<Resource>, Option<Part>)>,
             /// Every resource that can be listed, watched and deleted.
             pub resources: Vec<Resource>,
         }
@@ -175,7 +177,7 @@ macro_rules! world {
                         }
                     }
                     Change::Relisted { resource, bare, part, objects, at } => {
-                        $(if !bare && resource == resource::$resource {
+                        $(if !bare && *resource == resource::$resource {
                             let objects = objects.into_iter().filter_map(|o| match o { Object::$kind(o) => Some(o), _ => None });
                             let is_listed = |o: &Arc<$kind>| part.is_none_or(|part| part.holds(&Object::$kind(o.clone())));
                             let effects = self.$field.relisted(objects.collect(), at, is_listed);
@@ -315,7 +317,7 @@ impl World {
         self.resources.iter().find(|resource| resource.group == group && resource.kind == kind)
     }
 
-    fn other(&mut self, resource: &Resource) -> &mut Store<Bare> {
+    fn other(&mut self, resource: &Arc<Resource>) -> &mut Store<Bare> {
         self.others.entry(resource.clone()).or_default()
     }
 }

@@ -4,7 +4,7 @@
 //! the store before the reconciler runs again. It rests on resource versions being ordered (KEP-5504): an older state
 //! never replaces a newer one, whichever way it comes.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, btree_map};
 use std::sync::Arc;
 
 use k8s_openapi::Metadata;
@@ -14,11 +14,16 @@ use crate::resource::Key;
 
 /// Anything with object metadata.
 pub trait Meta {
+    /// Whether anybody asks for a controller's objects, or for those without one.
+    const IS_CLAIMED: bool;
+
     fn meta(&self) -> &ObjectMeta;
     fn meta_mut(&mut self) -> &mut ObjectMeta;
 }
 
 impl<K: Metadata<Ty = ObjectMeta>> Meta for K {
+    const IS_CLAIMED: bool = true;
+
     fn meta(&self) -> &ObjectMeta {
         self.metadata()
     }
@@ -180,20 +185,26 @@ impl<K: Meta> Store<K> {
         if object.meta().uid.as_deref().is_some_and(|uid| self.removed.contains(uid)) {
             return None;
         }
-        if self.entry(object.meta()).is_some_and(|entry| entry.revision >= revision) {
-            return None;
-        }
         let key = Key::of(object.meta());
         let entry = Entry { object: object.clone(), revision };
-        let before = self.namespaces.entry(key.namespace.clone()).or_default().insert(key.name.clone(), entry);
-        let before = before.map(|e| e.object);
+        let names = self.namespaces.entry(key.namespace.clone()).or_default();
+        let before = match names.entry(key.name.clone()) {
+            btree_map::Entry::Occupied(known) if known.get().revision >= revision => return None,
+            btree_map::Entry::Occupied(mut known) => Some(known.insert(entry).object),
+            btree_map::Entry::Vacant(room) => {
+                room.insert(entry);
+                self.len += 1;
+                None
+            }
+        };
+        let controller = controller_of(object.meta());
         match &before {
-            Some(old) => self.unindex(&key, old.meta()),
-            None => self.len += 1,
-        }
-        match controller_of(object.meta()) {
-            Some(owner) => _ = self.by_controller.entry(owner.uid.as_str().into()).or_default().insert(key),
-            None => _ = self.unmanaged.entry(key.namespace).or_default().insert(key.name),
+            Some(old) if controller_of(old.meta()) == controller => {}
+            Some(old) => {
+                self.unindex(&key, old.meta());
+                self.index(key, controller);
+            }
+            None => self.index(key, controller),
         }
         Some(Effect { before, after: Some(object) })
     }
@@ -207,6 +218,14 @@ impl<K: Meta> Store<K> {
         self.unindex(key, object.meta());
         self.len -= 1;
         Some(Effect { before: Some(object), after: None })
+    }
+
+    fn index(&mut self, key: Key, controller: Option<&OwnerReference>) {
+        match controller {
+            _ if !K::IS_CLAIMED => {}
+            Some(owner) => _ = self.by_controller.entry(owner.uid.as_str().into()).or_default().insert(key),
+            None => _ = self.unmanaged.entry(key.namespace).or_default().insert(key.name),
+        }
     }
 
     fn unindex(&mut self, key: &Key, meta: &ObjectMeta) {

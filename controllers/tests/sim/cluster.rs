@@ -167,7 +167,10 @@ impl Cluster {
         for (resource, part) in watches() {
             let items = server.list(resource).map(|o| Object::decode(resource, o.clone()).unwrap());
             let objects = items.filter(|o| part.is_none_or(|part| part.holds(o))).collect();
-            self.engine.observe(Change::Relisted { resource: resource.clone(), bare: false, part, objects, at }, now);
+            self.engine.observe(
+                Change::Relisted { resource: Arc::new(resource.clone()), bare: false, part, objects, at },
+                now,
+            );
         }
     }
 

@@ -8,6 +8,7 @@ use super::super::shape::List;
 use super::path::PathElement;
 use super::set::FieldSet;
 use super::typed::{Parts, Typed, identity, member_element};
+use super::{METADATA, UNTRACKED, UNTRACKED_METADATA};
 
 /// The difference from one object to another. No path is in more than one of the sets.
 #[derive(Debug, Default)]
@@ -30,6 +31,22 @@ pub(super) fn compare(typed: Typed<'_>, old: &Value, new: &Value) -> Comparison 
     place(typed, Some(old), Some(new)).1
 }
 
+/// Compares what fields of two objects can have owners, without those that are `kept`.
+pub(super) fn compare_tracked(typed: Typed<'_>, old: &Value, new: &Value, kept: &[&str]) -> Comparison {
+    let mut comparison = Comparison::default();
+    let is_tracked = |name: &str| !UNTRACKED.contains(&name) && !kept.contains(&name);
+    comparison.members(typed, old.as_object(), new.as_object(), is_tracked);
+    let (place, field) = typed.member(METADATA);
+    let mut metadata = Comparison::default();
+    metadata.members(place, metadata_of(old), metadata_of(new), |name| !UNTRACKED_METADATA.contains(&name));
+    comparison.put(&member_element(METADATA, field), (Change::None, metadata));
+    comparison
+}
+
+fn metadata_of(object: &Value) -> Option<&JsonMap<String, Value>> {
+    object.get(METADATA).and_then(Value::as_object)
+}
+
 impl Comparison {
     /// Fields that have another value now than before.
     pub fn changed(&self) -> FieldSet {
@@ -48,6 +65,7 @@ impl Comparison {
         typed: Typed<'_>,
         old: Option<&JsonMap<String, Value>>,
         new: Option<&JsonMap<String, Value>>,
+        is_wanted: impl Fn(&str) -> bool,
     ) {
         let mut old = old.into_iter().flatten().peekable();
         let mut new = new.into_iter().flatten().peekable();
@@ -62,7 +80,7 @@ impl Comparison {
             let new = if order.is_ge() { new.next() } else { None };
             let Some((name, _)) = old.or(new) else { break };
             let (old, new) = (old.map(|(_, value)| value), new.map(|(_, value)| value));
-            if old != new {
+            if is_wanted(name) && old != new {
                 let (below, field) = typed.member(name);
                 self.put(&member_element(name, field), place(below, old, new));
             }
@@ -134,7 +152,8 @@ fn place(typed: Typed<'_>, old: Option<&Value>, new: Option<&Value>) -> (Change,
     let change = if whole == Change::Modified && !turned { Change::None } else { whole };
     let (old, new) = (old.map(|(parts, _)| parts), new.map(|(parts, _)| parts));
     let mut comparison = Comparison::default();
-    comparison.members(typed, old.as_ref().and_then(Parts::members), new.as_ref().and_then(Parts::members));
+    let (old_members, new_members) = (old.as_ref().and_then(Parts::members), new.as_ref().and_then(Parts::members));
+    comparison.members(typed, old_members, new_members, |_| true);
     if let Some(list) = typed.list() {
         comparison.items(list, old.as_ref().map_or(&[], Parts::items), new.as_ref().map_or(&[], Parts::items));
     }

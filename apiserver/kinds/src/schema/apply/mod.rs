@@ -22,7 +22,7 @@ use std::sync::OnceLock;
 use serde_json::{Map as JsonMap, Value};
 
 use super::{Schema, default};
-use compare::compare;
+use compare::{compare, compare_tracked};
 use managers::Managers;
 use of_value::{field_set, with_named_fields};
 pub use path::PathElement;
@@ -111,8 +111,11 @@ impl fmt::Display for Conflicts<'_> {
     }
 }
 
-/// Fields of `metadata` that have no owner, beside `apiVersion`, `kind` and `metadata` itself.
-const UNTRACKED: [&str; 9] = [
+const METADATA: &str = "metadata";
+/// Fields that have no owner.
+const UNTRACKED: [&str; 3] = ["apiVersion", "kind", METADATA];
+/// Fields of `metadata` that have none.
+const UNTRACKED_METADATA: [&str; 9] = [
     "clusterName",
     "creationTimestamp",
     "generation",
@@ -145,15 +148,11 @@ pub fn track_update(schema: &Schema, live: Option<&Value>, new: &mut Value, mana
 
 /// Gives the fields that differ between `old` and `new` to `manager`, without those that are `kept`.
 fn take_over(schema: &Schema, old: &Value, new: &Value, managers: &mut Managers, manager: &Manager, kept: &[&str]) {
-    let mut comparison = compare(Typed::new(&schema.0.node.shape), old, new);
-    for set in [&mut comparison.removed, &mut comparison.modified, &mut comparison.added] {
-        kept.iter().for_each(|field| set.forget(field));
-    }
+    let comparison = compare_tracked(Typed::new(&schema.0.node.shape), old, new, kept);
     for set in [&comparison.removed, &comparison.modified, &comparison.added] {
         managers.0.iter_mut().for_each(|entry| fields_v1::subtract(&mut entry.fields, set));
     }
-    for set in [&mut comparison.modified, &mut comparison.added] {
-        set.remove(untracked());
+    for set in [&comparison.modified, &comparison.added] {
         if !set.is_empty() {
             let entry = managers.entry(manager);
             fields_v1::add(&mut entry.fields, set);
@@ -169,11 +168,11 @@ fn untracked() -> &'static FieldSet {
     SET.get_or_init(|| {
         let field = |name: &str| PathElement::Field(name.into());
         let mut set = FieldSet::default();
-        for name in ["apiVersion", "kind", "metadata"] {
+        for name in UNTRACKED {
             set.insert(&[field(name)]);
         }
-        for name in UNTRACKED {
-            set.insert(&[field("metadata"), field(name)]);
+        for name in UNTRACKED_METADATA {
+            set.insert(&[field(METADATA), field(name)]);
         }
         set
     })

@@ -69,25 +69,6 @@ impl FieldSet {
         self.combine(other, true, false, |a, b| a && !b)
     }
 
-    /// [`FieldSet::difference`] in place.
-    pub(super) fn remove(&mut self, other: &FieldSet) {
-        for entry in &other.entries {
-            if let Ok(i) = self.position(&entry.element) {
-                let own = &mut self.entries[i];
-                own.member &= !entry.member;
-                own.children.remove(&entry.children);
-                if !own.member && own.children.is_empty() {
-                    self.entries.remove(i);
-                }
-            }
-        }
-    }
-
-    /// Takes out a field of the object with all that lies below it.
-    pub(super) fn forget(&mut self, field: &str) {
-        self.entries.retain(|entry| !matches!(&entry.element, PathElement::Field(name) if **name == *field));
-    }
-
     /// Walks both sets in order. What only one side has is kept as told; `member` decides where both have a path.
     fn combine(&self, other: &FieldSet, keep_left: bool, keep_right: bool, member: fn(bool, bool) -> bool) -> FieldSet {
         let (mut left, mut right) = (self.entries.iter().peekable(), other.entries.iter().peekable());
