@@ -50,7 +50,7 @@ enum Event {
     Changed(Object),
     Gone(Object),
     Bookmark(Bookmark),
-    Failed(Status),
+    Failed(Box<Status>),
 }
 
 /// Reads a line of a watch in one pass, its object as what the event's type makes of it.
