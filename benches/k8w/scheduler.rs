@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::{Node, Pod};
-use k8w_controllers::scheduler::{Decision, Pending, Profile, Selector, Snapshot, decide};
+use k8w_controllers::scheduler::{Decision, Pending, Profile, Snapshot, decide};
+use k8w_kinds::core::selection::Selector;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};

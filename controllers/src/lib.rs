@@ -33,7 +33,6 @@ pub mod resource;
 pub mod scheduler;
 mod selector;
 mod share;
-mod taints;
 #[cfg(test)]
 mod testing;
 mod time;

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, Taint};
+use k8w_kinds::core::taints::{NO_EXECUTE, tolerates};
 use serde_json::json;
 
 use crate::engine::{Controller, Turn, Wake};
 use crate::plan::{self, Note, NoteType, Plan, Regarding, Target};
 use crate::pods;
 use crate::resource::{Key, PODS};
-use crate::taints::{NO_EXECUTE, tolerates};
 use crate::time;
 use crate::world::{Delta, Object, World};
 

@@ -1,8 +1,8 @@
 //! Which pods belong together although they don't say so: those of the same Services and of the same controller.
 
 use k8s_openapi::api::core::v1::Pod;
+use k8w_kinds::core::selection::{NO_LABELS, Selector};
 
-use super::selection::{NO_LABELS, Selector};
 use crate::selector;
 use crate::world::{World, controller_of};
 

@@ -23,7 +23,6 @@ mod pod_info;
 mod preempt;
 mod profile;
 mod score;
-mod selection;
 mod snapshot;
 mod steps;
 #[cfg(test)]
@@ -44,7 +43,6 @@ pub use decide::{Decision, decide};
 pub use pending::Pending;
 pub use pod_info::{PodInfo, claim_names, ephemeral_claim};
 pub use profile::{Packing, Profile};
-pub use selection::{Selector, matches_required};
 pub use snapshot::{NodeInfo, Snapshot};
 pub use unschedulable::Unschedulable;
 pub use volumes::{BIND_COMPLETED, NO_PROVISIONER, SELECTED_NODE, allows, capacity_bytes, refers_to, requested_bytes};

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Pod, TopologySpreadConstraint};
+use k8w_kinds::core::selection::{NO_LABELS, NodeSelection, NodeTerm, Selector};
 
 use super::pod_info::PodInfo;
 use super::profile::Profile;
-use super::selection::{NO_LABELS, NodeSelection, NodeTerm, Selector};
 use super::topology::{Terrain, Tolerations, Who};
 
 /// A topology spread constraint: these pods are to be spread over this terrain.

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod};
+use k8w_kinds::core::selection::NO_LABELS;
 
 use super::amounts::{Amounts, assumed_requests, requests};
-use super::selection::NO_LABELS;
 use super::topology::{PodTerms, anchor};
 use crate::selector::Labels;
 

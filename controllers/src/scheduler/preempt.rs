@@ -7,6 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8w_kinds::core::selection::Selector;
 use rand::{Rng, RngCore};
 
 use super::cycle::Asked;
@@ -14,7 +15,6 @@ use super::decide::refusal;
 use super::filter::Reasons;
 use super::pending::Pending;
 use super::pod_info::PodInfo;
-use super::selection::Selector;
 use super::snapshot::Snapshot;
 use super::unschedulable::{Histogram, Unschedulable};
 

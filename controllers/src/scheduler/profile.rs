@@ -1,8 +1,7 @@
 //! How pods of one scheduler name are placed (kube-scheduler's profiles).
 
 use k8s_openapi::api::core::v1::{NodeAffinity, TopologySpreadConstraint};
-
-use super::selection::{NodeTerm, node_terms};
+use k8w_kinds::core::selection::{NodeTerm, node_terms};
 
 /// Which nodes are better for resources: those with most room left, or those with least.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

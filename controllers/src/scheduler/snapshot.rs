@@ -4,16 +4,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Node, Pod, Taint};
+use k8w_kinds::core::selection::NO_LABELS;
+use k8w_kinds::core::taints::PREFER_NO_SCHEDULE;
 
 use super::amounts::Amounts;
 use super::images::Images;
 use super::pod_info::PodInfo;
-use super::selection::NO_LABELS;
 use super::topology::{Holdings, Namespaces, Tallies, Terrain, Who};
 use super::volumes::Volumes;
 use crate::pods;
 use crate::selector::Labels;
-use crate::taints::PREFER_NO_SCHEDULE;
 
 pub struct NodeInfo {
     /// The node's place in [`Snapshot::nodes`].

@@ -7,9 +7,9 @@ use k8s_openapi::api::core::v1::{
     Node, ObjectReference, PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimSpec,
 };
 use k8s_openapi::api::storage::v1::{CSINode, StorageClass};
+use k8w_kinds::core::selection::{NO_LABELS, Selector, node_terms};
 
 use super::pod_info::{PodInfo, ephemeral_claim};
-use super::selection::{NO_LABELS, Selector, node_terms};
 use crate::quantity;
 use crate::resource::Key;
 use crate::world::{Delta, Object};

@@ -17,6 +17,8 @@ pub mod pod_template;
 pub mod replication_controller;
 pub mod resource_quota;
 pub mod secret;
+pub mod selection;
 pub mod service;
 pub mod service_account;
 pub mod service_account_token;
+pub mod taints;

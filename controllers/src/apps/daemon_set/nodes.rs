@@ -4,10 +4,10 @@ use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{
     Node, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec, Toleration,
 };
+use k8w_kinds::core::selection::matches_required;
+use k8w_kinds::core::taints::{NO_EXECUTE, NO_SCHEDULE, tolerated};
 
 use crate::pods;
-use crate::scheduler::matches_required;
-use crate::taints::{NO_EXECUTE, NO_SCHEDULE, tolerated};
 
 const NAME_FIELD: &str = "metadata.name";
 /// What a daemon puts up with whatever its template says (API concepts: DaemonSet, "Taints and tolerations").

@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8w_kinds::core::taints::{NO_EXECUTE, NO_SCHEDULE};
 use serde_json::json;
 
 use crate::engine::{Controller, Turn, Wake};
@@ -16,7 +17,6 @@ use crate::nodes::{condition, is_ready};
 use crate::plan::{self, Note, NoteType, Plan, Regarding, Target};
 use crate::pods;
 use crate::resource::{Key, NODES, PODS};
-use crate::taints::{NO_EXECUTE, NO_SCHEDULE};
 use crate::time::{self, stamp};
 use crate::world::{Delta, Object, World};
 use zones::{Evictions, Permit};

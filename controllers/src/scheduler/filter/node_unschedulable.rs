@@ -1,13 +1,13 @@
 //! Cordoned nodes take no pods, except those that tolerate the taint which says so.
 
 use k8s_openapi::api::core::v1::Taint;
+use k8w_kinds::core::taints::{NO_SCHEDULE, tolerated};
 
 use super::{Begin, Filter, Refusal};
 use crate::scheduler::cycle::Cycle;
 use crate::scheduler::event::Event;
 use crate::scheduler::pending::Pending;
 use crate::scheduler::snapshot::Snapshot;
-use crate::taints::{NO_SCHEDULE, tolerated};
 
 pub struct NodeUnschedulable;
 

@@ -1,13 +1,13 @@
 //! Tainted nodes take only pods that tolerate every NoSchedule and NoExecute taint.
 
 use k8s_openapi::api::core::v1::Toleration;
+use k8w_kinds::core::taints::tolerated;
 
 use super::{Begin, Filter, Refusal};
 use crate::scheduler::cycle::Cycle;
 use crate::scheduler::event::Event;
 use crate::scheduler::pending::Pending;
 use crate::scheduler::snapshot::{NodeInfo, Snapshot};
-use crate::taints::tolerated;
 
 pub struct TaintToleration;
 

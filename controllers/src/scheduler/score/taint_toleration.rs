@@ -1,8 +1,9 @@
 //! Avoids nodes with PreferNoSchedule taints that the pod does not tolerate.
 
+use k8w_kinds::core::taints::tolerated;
+
 use super::{Rate, Score, scale_to_highest};
 use crate::scheduler::cycle::Cycle;
-use crate::taints::tolerated;
 
 pub struct TaintToleration;
 

@@ -1,3 +1,5 @@
+use k8w_kinds::core::selection::Selector;
+
 use super::*;
 
 #[test]

@@ -1,3 +1,4 @@
+use k8w_kinds::core::selection::Selector;
 use proptest::prelude::*;
 
 use super::*;

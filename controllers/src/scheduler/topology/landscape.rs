@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use k8s_openapi::api::core::v1::Toleration;
+use k8w_kinds::core::selection::NodeSelection;
+use k8w_kinds::core::taints::tolerated;
 
-use crate::scheduler::selection::NodeSelection;
 use crate::scheduler::snapshot::NodeInfo;
-use crate::taints::tolerated;
 
 const NOWHERE: u32 = u32::MAX;
 

@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use k8s_openapi::api::core::v1::{Affinity, Pod, PodAffinityTerm};
+use k8w_kinds::core::selection::{NO_LABELS, Selector};
 
-use crate::scheduler::selection::{NO_LABELS, Selector};
 use crate::selector::Labels;
 
 /// Labels of every namespace, by name.

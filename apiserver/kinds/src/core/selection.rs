@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Node, NodeSelector, NodeSelectorTerm, Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-use crate::selector::Labels;
+/// An object's labels.
+pub type Labels = BTreeMap<String, String>;
 
 /// Stands for the labels of an object that has none.
 pub static NO_LABELS: Labels = BTreeMap::new();
