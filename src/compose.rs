@@ -9,6 +9,7 @@
 mod control_plane;
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -41,9 +42,6 @@ pub use control_plane::{ControlPlane, ControlPlaneConfig, Store, Tls};
 /// Events of the engine that wait for the agent.
 const MAX_ENGINE_EVENTS: usize = 4_096;
 
-/// What the node says its own HTTP API listens on; in this process it is called without a socket.
-const NODE_PORT: u16 = 10250;
-
 /// Who the parts of this process are to the API server.
 const CONTROLLERS: &str = "system:kube-controller-manager";
 /// What Kubernetes' users know as parts of their own, and is one of ours.
@@ -56,10 +54,12 @@ pub struct ClusterConfig {
     pub control_plane: ControlPlaneConfig,
     pub ingress_http_port: u16,
     pub ingress_https_port: u16,
+    pub kubelet_port: u16,
     pub node_name: String,
     pub wasm_cidr: Ipv4Net,
     pub insecure_registries: Vec<String>,
     pub max_pods: u32,
+    pub static_pod_path: Option<PathBuf>,
 }
 
 impl ClusterConfig {
@@ -94,9 +94,10 @@ impl Cluster {
         let ingress_https = listen(config.address(), config.ingress_https_port, "--ingress-https-port").await?;
         let (api_address, http_address) = (listener.local_addr()?, ingress_http.local_addr()?);
         let https_address = ingress_https.local_addr()?;
+        let kubelet = listen(config.address(), config.kubelet_port, "--kubelet-port").await?;
 
         let (shutdown, mut tasks) = (CancellationToken::new(), JoinSet::new());
-        let (pki, datastore, blobs, client_tls) = open_stores(&config, data_dir).await?;
+        let (pki, node_tls, datastore, blobs, client_tls) = open_stores(&config, data_dir).await?;
         let datastore = Arc::new(datastore);
         let api = config.control_plane.serve(listener, &pki, datastore, &mut tasks, &shutdown).await?;
 
@@ -113,7 +114,11 @@ impl Cluster {
         let engine = WasmEngine::new(WasmConfig::new(data_dir.join("wasm")), network.clone(), events)
             .context("cannot start the wasm engine")?;
         let node = Node::new(
-            NodeConfig { max_instances: engine.max_instances(), ..node_config(&config, data_dir) },
+            NodeConfig {
+                port: kubelet.local_addr()?.port(),
+                max_instances: engine.max_instances(),
+                ..node_config(&config, data_dir)
+            },
             client(&api, &format!("system:node:{}", config.node_name), "system:nodes", "kubelet"),
             Arc::new(engine),
             engine_events,
@@ -121,6 +126,7 @@ impl Cluster {
             network.clone(),
         )?;
         api.connect_nodes(Box::new(InProcessNode { name: config.node_name.clone(), service: node.service() }));
+        tasks.spawn(node.service().listen(kubelet, node_tls, shutdown.clone()));
         tasks.spawn(ended("node agent", node.run(shutdown.clone())));
 
         let network_client = client(&api, NETWORK, "system:authenticated", "k8w-network");
@@ -206,15 +212,23 @@ impl Cluster {
 /// How components speak TLS to foreign hosts, if they can.
 type ClientTls = Option<Arc<rustls::ClientConfig>>;
 
+/// How the node shows itself to those who ask it directly.
+type NodeTls = Arc<rustls::ServerConfig>;
+
 /// Opens what lies on disk. Blocks, so it runs beside the async tasks.
-async fn open_stores(config: &ClusterConfig, data_dir: &DataDir) -> Result<(Pki, Embedded, Arc<BlobStore>, ClientTls)> {
+async fn open_stores(
+    config: &ClusterConfig,
+    data_dir: &DataDir,
+) -> Result<(Pki, NodeTls, Embedded, Arc<BlobStore>, ClientTls)> {
     let names = config.control_plane.names(&[&config.node_name]);
+    let (node_name, address) = (config.node_name.clone(), config.address().to_string());
     let [pki, datastore, blobs] = ["pki", "datastore", "images"].map(|name| data_dir.join(name));
     tokio::task::spawn_blocking(move || {
         let pki = Pki::open(&pki, &names)?;
+        let node_tls = pki.node(&node_name, &[address, "localhost".to_owned()])?.server_config(pki.ca())?;
         let datastore = Embedded::open(&datastore)?;
         let blobs = BlobStore::open(&blobs).with_context(|| format!("cannot open {}", blobs.display()))?;
-        Ok((pki, datastore, Arc::new(blobs), foreign_tls::client_config()))
+        Ok((pki, node_tls, datastore, Arc::new(blobs), foreign_tls::client_config()))
     })
     .await?
 }
@@ -234,9 +248,10 @@ fn node_config(config: &ClusterConfig, data_dir: &DataDir) -> NodeConfig {
     NodeConfig {
         wasm_cidr: config.wasm_cidr,
         max_pods: config.max_pods,
+        static_pod_path: config.static_pod_path.clone(),
         insecure_registries: config.insecure_registries.clone(),
         cluster_domain: config.control_plane.cluster_domain.clone(),
-        ..NodeConfig::new(&config.node_name, config.address(), NODE_PORT, data_dir.join("node"))
+        ..NodeConfig::new(&config.node_name, config.address(), config.kubelet_port, data_dir.join("node"))
     }
 }
 

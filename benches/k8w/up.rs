@@ -40,7 +40,8 @@ fn start(folder: &Path) -> Result<(Duration, Duration)> {
     let (stdout, stderr) = (folder.join("stdout"), folder.join("stderr"));
     let port = ingress.port().to_string();
     let [data_dir, kubeconfig] = ["data", "kubeconfig"].map(|name| folder.join(name).display().to_string());
-    let arguments = ["up", "--port", "0", "--ingress-https-port", "0", "--ingress-http-port", &port];
+    let arguments =
+        ["up", "--port", "0", "--ingress-https-port", "0", "--kubelet-port", "0", "--ingress-http-port", &port];
     let arguments = [&arguments[..], &["--data-dir", &data_dir, "--kubeconfig", &kubeconfig]].concat();
     let arguments: Vec<String> = arguments.into_iter().map(String::from).collect();
     let started = Instant::now();

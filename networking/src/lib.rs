@@ -11,6 +11,7 @@ mod client;
 pub mod dns;
 pub mod endpoint;
 pub mod headers;
+pub mod https;
 pub mod ingress;
 mod listener;
 pub mod network;

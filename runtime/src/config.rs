@@ -21,6 +21,8 @@ pub struct NodeConfig {
     pub root_dir: PathBuf,
     /// `<log_dir>/<namespace>_<name>_<uid>/<container>/<attempt>.log`.
     pub log_dir: PathBuf,
+    /// A folder of manifests, or one of them, whose pods run without the API (the kubelet's `staticPodPath`).
+    pub static_pod_path: Option<PathBuf>,
     /// Addresses of this node's wasm pods.
     pub wasm_cidr: Ipv4Net,
     pub max_pods: u32,
@@ -51,6 +53,7 @@ impl NodeConfig {
             port,
             log_dir: root_dir.join("logs"),
             root_dir,
+            static_pod_path: None,
             wasm_cidr: DEFAULT_WASM_CIDR,
             max_pods: NodeConfig::DEFAULT_MAX_PODS,
             max_instances: NodeConfig::DEFAULT_MAX_PODS,

@@ -30,7 +30,8 @@ fn refusal(arguments: &[&str]) -> String {
 /// An `up` whose folders and ports disturb nobody, but for `arguments`.
 fn refusal_in(folder: &Path, arguments: &[&str]) -> String {
     let data_dir = folder.join("data").display().to_string();
-    let free = ["--data-dir", &data_dir, "--ingress-http-port", "0", "--ingress-https-port", "0"];
+    let ports = ["--ingress-http-port", "0", "--ingress-https-port", "0", "--kubelet-port", "0"];
+    let free = [&["--data-dir", &data_dir][..], &ports].concat();
     refusal(&[&free[..], arguments].concat())
 }
 
@@ -189,7 +190,8 @@ fn acknowledged_writes_survive_a_kill_and_pods_are_restarted() {
 #[test]
 fn an_ephemeral_cluster_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let arguments = ["up", "--ephemeral", "--port", "0", "--ingress-http-port", "0", "--ingress-https-port", "0"];
+    let ports = ["--port", "0", "--ingress-http-port", "0", "--ingress-https-port", "0", "--kubelet-port", "0"];
+    let arguments = [&["up", "--ephemeral"][..], &ports].concat();
     let arguments: Vec<String> = arguments.iter().map(|argument| argument.to_string()).collect();
     let (stdout, stderr) = (folder.path().join("out"), folder.path().join("err"));
     let scratch = folder.path().join("tmp");
@@ -311,7 +313,7 @@ fn a_normal_user_can_start_it() {
     let (stdout, stderr) = (folder.path().join("out"), folder.path().join("err"));
     let script = format!(
         "exec setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups env HOME={} {} up {} --port 0 \
-         --ingress-http-port 0 --ingress-https-port 0 --node-port-range 18000-18049",
+         --ingress-http-port 0 --ingress-https-port 0 --kubelet-port 0 --node-port-range 18000-18049",
         home.display(),
         binary.display(),
         example.display()

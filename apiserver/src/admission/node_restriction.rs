@@ -3,6 +3,7 @@
 //! <https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/#noderestriction>
 
 use async_trait::async_trait;
+use k8w_kinds::core::pod::references;
 use k8w_kinds::object::{get, list, map, remove, same, text};
 use serde_json::Value;
 
@@ -120,35 +121,9 @@ fn mirror_pod(request: &AdmissionRequest<'_>, node: &str) -> Checked {
     if uid != found {
         return Err(format!("node {node} UID mismatch: expected {uid} got {found}"));
     }
-    match reference(&pod["spec"]) {
+    match references::of_the_api(pod) {
         Some(what) => Err(format!("node {node:?} can not create pods that reference {what}")),
         None => Ok(()),
-    }
-}
-
-/// What of the API a pod refers to.
-fn reference(spec: &Value) -> Option<&'static str> {
-    if !text(spec, &["serviceAccountName"]).is_empty() {
-        return Some("a service account");
-    }
-    let volumes = || list(spec, &["volumes"]).iter();
-    let sources = || volumes().flat_map(|volume| list(volume, &["projected", "sources"]));
-    let containers = || ["containers", "initContainers"].iter().flat_map(|name| list(spec, &[name]));
-    let data = |volume: &str, from: &str, key: &str| {
-        volumes().chain(sources()).any(|source| get(source, &[volume]).is_some())
-            || containers().flat_map(|c| list(c, &["envFrom"])).any(|env| get(env, &[from]).is_some())
-            || containers().flat_map(|c| list(c, &["env"])).any(|env| get(env, &["valueFrom", key]).is_some())
-    };
-    if data("secret", "secretRef", "secretKeyRef") || !list(spec, &["imagePullSecrets"]).is_empty() {
-        Some("secrets")
-    } else if data("configMap", "configMapRef", "configMapKeyRef") {
-        Some("configmaps")
-    } else if sources().any(|source| get(source, &["clusterTrustBundle"]).is_some()) {
-        Some("clustertrustbundles")
-    } else if volumes().any(|volume| get(volume, &["persistentVolumeClaim"]).is_some()) {
-        Some("persistentvolumeclaims")
-    } else {
-        None
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use k8w_kinds::core::pod::references;
 use k8w_kinds::object::{ensure, get, list, list_mut, text};
 use rand::Rng;
 use serde_json::{Value, json};
@@ -65,10 +66,15 @@ impl Admission for ServiceAccount {
 
 /// A mirror pod shows what a node runs on its own; it must not gain anything from the API.
 fn mirror(request: &AdmissionRequest<'_>) -> Result<(), Status> {
-    if !text(request.object, &["spec", "serviceAccountName"]).is_empty() {
-        return Err(forbidden(request, "a mirror pod may not reference service accounts"));
-    }
-    Ok(())
+    let why = match references::of_the_api(request.object) {
+        Some("serviceaccounts") => "a mirror pod may not reference service accounts",
+        Some("secrets") => "a mirror pod may not reference secrets",
+        Some("serviceaccounts (via projected volumes)") => {
+            "a mirror pod may not use service account token volume projections"
+        }
+        _ => return Ok(()),
+    };
+    Err(forbidden(request, why))
 }
 
 async fn find(request: &AdmissionRequest<'_>, name: &str) -> Result<Value, Status> {

@@ -11,8 +11,9 @@ use k8w_controllers::Config;
 use k8w_controllers::engine::{Engine, Next, Work};
 use k8w_controllers::execute::{Answer, Api, Executed, Failure, Record, execute};
 use k8w_controllers::plan::{Note, Step};
-use k8w_controllers::resource::{self, PODS, Resource};
+use k8w_controllers::resource::{self, NODES, PODS, Resource};
 use k8w_controllers::world::{Change, Object, WATCHED, is_watched, watches};
+use k8w_kinds::core::pod::totals;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
@@ -261,7 +262,7 @@ impl Cluster {
         true
     }
 
-    /// One pod on its node takes one step: it starts, it ends, or it goes.
+    /// One pod on its node takes one step: it starts or is turned away, it ends, or it goes.
     fn run_pods(&mut self) -> bool {
         let mut server = self.shared.server.lock().unwrap();
         let now = server.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
@@ -291,6 +292,10 @@ impl Cluster {
             server.edit(&PODS, &namespace, &name, |pod| {
                 pod["status"] = json!({ "phase": phase, "conditions": ready("False") });
             });
+        } else if !has_room(&server, pod) {
+            server.edit(&PODS, &namespace, &name, |pod| {
+                pod["status"] = json!({ "phase": "Failed", "reason": "OutOfcpu", "startTime": now });
+            });
         } else {
             let address = format!("10.64.0.{}", self.rng.random_range(1..255));
             server.mount(pod);
@@ -318,6 +323,19 @@ impl Cluster {
         }
         true
     }
+}
+
+/// Whether a pod fits on its node beside those that have begun there: a scheduler may not have known of them.
+fn has_room(server: &Server, pod: &Value) -> bool {
+    let place = &pod["spec"]["nodeName"];
+    let Some(node) = place.as_str().and_then(|name| server.get(&NODES, "", name)) else { return true };
+    let is_neighbour = |other: &&Value| other["spec"]["nodeName"] == *place && other["status"]["phase"] == "Running";
+    let mut used = totals::requests_with_overhead(pod);
+    for neighbour in server.list(&PODS).filter(is_neighbour) {
+        totals::add(&mut used, &totals::requests_with_overhead(neighbour));
+    }
+    let allocatable = totals::of_list(node, &["status", "allocatable"]);
+    used.iter().all(|(name, amount)| allocatable.get(name).is_none_or(|most| amount <= most))
 }
 
 pub fn node(name: &str, cpu: &str) -> Value {

@@ -7,14 +7,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use k8w_storage::volume::memory;
 use kube::ResourceExt;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use serde_json::Value;
 use tokio::time::Instant;
 
 use super::shared::Shared;
+use super::static_pods::PodName;
 use super::{Event, hooks};
 use crate::config::NodeConfig;
 use crate::engine::ContainerId;
@@ -22,6 +23,8 @@ use crate::pod::{containers, resources, state};
 
 /// Wait before a write that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+/// Wait before a mirror pod that could not be made is tried again.
+const MIRROR_RETRY: Duration = Duration::from_secs(5);
 
 /// Writes a pod's status.
 pub(super) async fn write_status(shared: Arc<Shared>, pod: Arc<Pod>, patch: Value) {
@@ -37,13 +40,51 @@ pub(super) async fn write_status(shared: Arc<Shared>, pod: Arc<Pod>, patch: Valu
     shared.tell(Event::StatusWritten { uid, result: result.map(Box::new) }).await;
 }
 
-/// Deletes a pod's object for good: exactly this pod, not one of its name that came after.
+/// Makes a static pod's mirror, in place of what the API may have under its name.
+pub(super) async fn create_mirror(shared: Arc<Shared>, name: PodName, mirror: Pod) {
+    let api: Api<Pod> = Api::namespaced(shared.client.clone(), &name.0);
+    let mirror = match api.create(&PostParams::default(), &mirror).await {
+        Ok(made) => Some(Box::new(made)),
+        Err(error) => {
+            tracing::warn!(pod = name.1, namespace = name.0, %error, "a mirror pod could not be made, trying again");
+            tokio::time::sleep(MIRROR_RETRY).await;
+            None
+        }
+    };
+    shared.tell(Event::MirrorMade { name, mirror }).await;
+}
+
+/// Deletes a mirror for good: exactly this one.
+pub(super) async fn delete_mirror(shared: Arc<Shared>, mirror: Pod) {
+    while !delete_now(&shared, &mirror).await {}
+}
+
+/// Asks how the Node object is now, before a pod is turned away for what it says.
+pub(super) async fn look_at_node(shared: Arc<Shared>, uid: String) {
+    let api: Api<Node> = Api::all(shared.client.clone());
+    let node = match api.get(&shared.config.name).await {
+        Ok(node) => Some(Box::new(node)),
+        Err(error) => {
+            tracing::warn!(%error, "the node cannot be looked at; what was known of it before counts");
+            None
+        }
+    };
+    shared.tell(Event::NodeSeen { uid, node }).await;
+}
+
+/// Deletes a pod's object for good.
 pub(super) async fn delete(shared: Arc<Shared>, pod: Arc<Pod>) {
+    let done = delete_now(&shared, &pod).await;
+    shared.tell(Event::Deleted { uid: pod.uid().unwrap_or_default(), done }).await;
+}
+
+/// Deletes exactly this pod, not one of its name that came after; false when it is to be tried again, after a while.
+async fn delete_now(shared: &Shared, pod: &Pod) -> bool {
     let api: Api<Pod> = Api::namespaced(shared.client.clone(), &pod.namespace().unwrap_or_default());
     let preconditions = Preconditions { uid: pod.uid(), resource_version: None };
     let params =
         DeleteParams { grace_period_seconds: Some(0), preconditions: Some(preconditions), ..Default::default() };
-    let done = match api.delete(&pod.name_any(), &params).await {
+    match api.delete(&pod.name_any(), &params).await {
         Ok(_) => true,
         Err(error) if is_gone(&error) => true,
         Err(error) => {
@@ -51,8 +92,7 @@ pub(super) async fn delete(shared: Arc<Shared>, pod: Arc<Pod>) {
             tokio::time::sleep(RETRY).await;
             false
         }
-    };
-    shared.tell(Event::Deleted { uid: pod.uid().unwrap_or_default(), done }).await;
+    }
 }
 
 /// The object is not there, or is another of the same name.

@@ -12,6 +12,7 @@
 //! event. What a pod does next is decided by [`crate::pod::state`].
 
 mod address;
+mod admit;
 mod claims;
 mod command;
 mod garbage;
@@ -19,6 +20,7 @@ mod grpc;
 mod hooks;
 mod jobs;
 mod launch;
+mod manifests;
 mod own_files;
 mod probes;
 mod quota;
@@ -26,6 +28,7 @@ mod record;
 mod refs;
 mod setup;
 mod shared;
+mod static_pods;
 mod termination;
 #[cfg(test)]
 mod tests;
@@ -33,38 +36,41 @@ mod tokens;
 mod trust;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{StreamExt, stream};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{self as core, Pod, Service};
 use k8w_networking::Network;
 use k8w_storage::blob::BlobStore;
 use kube::api::Api;
 use kube::runtime::{WatchStreamExt, reflector, watcher};
 use kube::{Client, ResourceExt};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::NodeConfig;
 use crate::engine::{Engine, EngineEvent};
-use crate::node::Keeper;
+use crate::node::{self, Keeper};
 use crate::pod::downward;
 use crate::pod::plan::PodPlan;
 use crate::pod::refs::Reference;
-use crate::pod::state::{self, Action, PodState, step};
+use crate::pod::room::Room;
+use crate::pod::state::{self, Action, step};
+use crate::pod::static_pod;
 use crate::recorder::Recorder;
 use crate::server::NodeService;
 
 use address::AddressPool;
+pub(crate) use manifests::MANIFESTS_EVERY;
 use record::Record;
 pub use shared::PodTable;
 pub(crate) use shared::Shared;
+use static_pods::{PodName, StaticPods};
 
 /// Results of jobs that may wait for the loop.
 const RESULTS: usize = 4_096;
@@ -84,6 +90,13 @@ pub enum Error {
 #[derive(Debug)]
 enum Event {
     Watched(Box<watcher::Event<Pod>>),
+    /// The Node object changed.
+    Node(Box<core::Node>),
+    /// How the Node object was when a pod waited to be let in for it; `None` when nobody could say.
+    NodeSeen {
+        uid: String,
+        node: Option<Box<core::Node>>,
+    },
     Engine(EngineEvent),
     /// A job of a pod has something to say to the pod's state machine.
     Pod {
@@ -104,6 +117,13 @@ enum Event {
     Deleted {
         uid: String,
         done: bool,
+    },
+    /// The folder of static pods was read.
+    Manifests(Vec<Pod>),
+    /// The API server answered the creation of a static pod's mirror; `None` when it is to be tried again.
+    MirrorMade {
+        name: PodName,
+        mirror: Option<Box<Pod>>,
     },
     /// Something that pods refer to changed.
     Referenced(Reference),
@@ -169,17 +189,25 @@ impl Node {
             inventory: shared.images.clone(),
             changed: shared.images_changed.clone(),
         };
-        let Some(uid) = keeper.register(&shutdown).await else { return Ok(()) };
-        tasks.spawn(keeper.keep(uid, shutdown.clone()));
+        let (registering, registered) = oneshot::channel();
+        tasks.spawn(keeper.run(registering, shutdown.clone()));
+        let static_pods = shared.config.static_pod_path.clone();
         let mut agent = Agent {
+            statics: StaticPods::new(static_pods.is_some()),
             addresses: AddressPool::new(shared.config.wasm_cidr),
             leftovers: jobs::leftovers(&shared.config),
+            room: Room::new(&shared.allocatable),
+            node: node::node(&shared.config, &shared.machine),
             shared,
             pods: HashMap::new(),
+            undecided: HashMap::new(),
             timers: BTreeSet::new(),
-            listed: None,
+            listing: None,
         };
-        agent.run(engine_events, results, references, &shutdown).await;
+        if let Some(path) = static_pods {
+            tasks.spawn(until(shutdown.clone(), manifests::watch(agent.shared.clone(), path)));
+        }
+        agent.run(registered, engine_events, results, references, &shutdown).await;
         jobs::unmount(agent.shared.config.root_dir.join("pods")).await;
         tasks.close();
         let _ = tokio::time::timeout(SHUTDOWN_WAIT, tasks.wait()).await;
@@ -209,9 +237,16 @@ struct Agent {
     addresses: AddressPool,
     /// By uid.
     pods: HashMap<String, Record>,
+    /// By uid: new pods that wait until the Node object was looked at.
+    undecided: HashMap<String, Pod>,
+    statics: StaticPods,
+    /// What is left for pods.
+    room: Room,
+    /// As the API has it, or, before that is known, as it is registered.
+    node: core::Node,
     timers: BTreeSet<(Timestamp, String)>,
-    /// Uids seen so far while the watch lists anew.
-    listed: Option<HashSet<String>>,
+    /// Pods seen so far while the watch lists anew.
+    listing: Option<Vec<Pod>>,
     /// Directories that were here at the start; those of pods that are gone are removed after the first list.
     leftovers: Vec<(String, PathBuf)>,
 }
@@ -219,14 +254,18 @@ struct Agent {
 impl Agent {
     async fn run(
         &mut self,
+        registered: oneshot::Receiver<()>,
         mut engine_events: mpsc::Receiver<EngineEvent>,
         mut results: mpsc::Receiver<Event>,
         mut references: mpsc::Receiver<Reference>,
         shutdown: &CancellationToken,
     ) {
-        let api: Api<Pod> = Api::all(self.shared.client.clone());
-        let own = watcher::Config::default().fields(&format!("spec.nodeName={}", self.shared.config.name));
-        let mut pods = pin!(watcher(api, own).default_backoff());
+        let (client, name) = (self.shared.client.clone(), self.shared.config.name.clone());
+        let mut nodes = pin!(watcher::watch_object(Api::<core::Node>::all(client.clone()), &name).default_backoff());
+        let mut pods = pin!(stream::once(registered).flat_map(|_| {
+            let own = watcher::Config::default().fields(&format!("spec.nodeName={name}"));
+            watcher(Api::<Pod>::all(client.clone()), own).default_backoff()
+        }));
         loop {
             let wake = self.timers.first().map(|(at, _)| until_timestamp(*at));
             let event = tokio::select! {
@@ -235,6 +274,14 @@ impl Agent {
                     Ok(event) => Event::Watched(Box::new(event)),
                     Err(error) => {
                         tracing::warn!(%error, "watching this node's pods failed, trying again");
+                        continue;
+                    }
+                },
+                Some(node) = nodes.next() => match node {
+                    Ok(Some(node)) => Event::Node(Box::new(node)),
+                    Ok(None) => continue,
+                    Err(error) => {
+                        tracing::debug!(%error, "watching the node failed, trying again");
                         continue;
                     }
                 },
@@ -251,6 +298,11 @@ impl Agent {
     fn handle(&mut self, event: Event) {
         match event {
             Event::Watched(event) => self.watched(*event),
+            Event::Node(node) => {
+                self.node = *node;
+                self.tend_all();
+            }
+            Event::NodeSeen { uid, node } => self.node_seen(uid, node),
             Event::Engine(event) => self.reported(event),
             Event::Pod { uid, event } => self.process(&uid, event),
             Event::Volumes { uid, result } => {
@@ -271,6 +323,8 @@ impl Agent {
                     self.settle(&uid);
                 }
             }
+            Event::Manifests(pods) => self.manifests_read(pods),
+            Event::MirrorMade { name, mirror } => self.mirror_made(&name, mirror),
             Event::Referenced(reference) => {
                 for uid in self.shared.refs.users(&reference) {
                     if let Some(record) = self.pods.get_mut(&uid) {
@@ -297,55 +351,23 @@ impl Agent {
 
     fn watched(&mut self, event: watcher::Event<Pod>) {
         match event {
-            watcher::Event::Init => self.listed = Some(HashSet::new()),
-            watcher::Event::InitApply(pod) => {
-                if let Some(listed) = &mut self.listed {
-                    listed.extend(pod.uid());
-                }
-                self.applied(pod);
-            }
-            watcher::Event::InitDone => {
-                let listed = self.listed.take().unwrap_or_default();
-                let gone: Vec<String> = self.pods.keys().filter(|uid| !listed.contains(*uid)).cloned().collect();
-                for uid in gone {
-                    self.process(&uid, state::Event::Removed);
-                }
-                self.shared.pods.all_are_here();
-                tokio::spawn(jobs::sweep(std::mem::take(&mut self.leftovers), listed));
-            }
+            watcher::Event::Init => self.listing = Some(Vec::new()),
+            watcher::Event::InitApply(pod) => self.listing.get_or_insert_default().push(pod),
+            watcher::Event::InitDone => self.listed(),
             watcher::Event::Apply(pod) => self.applied(pod),
+            watcher::Event::Delete(pod) if static_pod::mirrored(&pod).is_some() => self.mirror_gone(&pod),
             watcher::Event::Delete(pod) => {
                 if let Some(uid) = pod.uid() {
-                    self.process(&uid, state::Event::Removed);
+                    self.removed(&uid);
                 }
             }
         }
-    }
-
-    /// A pod of this node is new, or changed.
-    fn applied(&mut self, pod: Pod) {
-        let Some(uid) = pod.uid() else { return };
-        if self.pods.contains_key(&uid) {
-            self.changed(&uid, pod);
-            return;
-        }
-        let plan = PodPlan::of(&pod);
-        let now = Timestamp::now();
-        let seen = pod.status.as_ref().filter(|status| status.start_time.is_some());
-        let state = match seen {
-            Some(status) => PodState::restore(plan, status, now),
-            None => PodState::new(plan, now),
-        };
-        let address = if state.outcome().is_none() { self.address_for(&pod) } else { None };
-        self.pods.insert(uid.clone(), Record::new(pod, state, address, now));
-        self.process(&uid, state::Event::Tick);
     }
 
     /// A pod that is known has changed, or may get the resources that it waits for.
     fn changed(&mut self, uid: &str, mut pod: Pod) {
         let Some(mut record) = self.pods.remove(uid) else { return };
-        let others = self.pods.values().filter(|other| !other.state.is_closed()).map(|other| &*other.pod);
-        let resize_pending = record.allocate(&self.shared, &mut pod, others);
+        let resize_pending = record.allocate(&mut self.room, &mut pod);
         let plan = PodPlan { resize_pending, ..PodPlan::of(&pod) };
         let shows_metadata = downward::volumes_show_metadata(&pod);
         if record.pod_changed(pod) && shows_metadata {
@@ -364,13 +386,6 @@ impl Agent {
         }
     }
 
-    /// The address that the pod's status shows, or a fresh one.
-    fn address_for(&mut self, pod: &Pod) -> Option<Ipv4Addr> {
-        let shown = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref());
-        let shown: Option<Ipv4Addr> = shown.and_then(|ip| ip.parse().ok());
-        shown.filter(|address| self.addresses.claim(*address)).or_else(|| self.addresses.allocate())
-    }
-
     /// Steps one pod and does what it decides.
     fn process(&mut self, uid: &str, event: state::Event) {
         let Some(record) = self.pods.get_mut(uid) else { return };
@@ -383,6 +398,7 @@ impl Agent {
                     if let Some(address) = record.close(&self.shared) {
                         self.addresses.release(address);
                     }
+                    self.room.give_back(uid);
                     closed = true;
                 }
                 Action::Forget => {
@@ -407,6 +423,9 @@ impl Agent {
         let Some(record) = self.pods.remove(uid) else { return };
         self.timers.retain(|(_, other)| other != uid);
         self.shared.pods.remove(&record.pod);
+        if self.statics.has(uid) {
+            self.static_forgotten(&record.pod);
+        }
         tokio::spawn(jobs::remove_logs(self.shared.log_dir(&record.pod)));
     }
 

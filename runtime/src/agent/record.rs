@@ -15,7 +15,8 @@ use super::shared::Shared;
 use super::{jobs, launch, probes, quota, setup};
 use crate::engine::ContainerId;
 use crate::pod::backoff;
-use crate::pod::resources::{self, Pending};
+use crate::pod::resources;
+use crate::pod::room::{Pending, Room};
 use crate::pod::state::{Action, Life, PodState, SetupError};
 use crate::pod::status::{self, HostFacts};
 
@@ -42,6 +43,8 @@ pub(super) struct Record {
     quota: Option<AbortOnDropHandle<()>>,
     launches: HashMap<String, CancellationToken>,
     runs: HashMap<String, Run>,
+    /// Uid of the object that shows the pod in the API: its own, or, of a static pod, its mirror's while it has one.
+    shown_as: Option<String>,
     live: PodStatus,
     live_version: u64,
     patching: bool,
@@ -65,11 +68,12 @@ struct Run {
 }
 
 impl Record {
-    pub fn new(mut pod: Pod, state: PodState, address: Option<Ipv4Addr>, now: Timestamp) -> Record {
+    pub fn new(mut pod: Pod, state: PodState, address: Option<Ipv4Addr>, is_static: bool, now: Timestamp) -> Record {
         pod.metadata.managed_fields = None;
         let live = pod.status.clone().unwrap_or_default();
         Record {
             live_version: version(&pod),
+            shown_as: pod.uid().filter(|_| !is_static),
             pod: Arc::new(pod),
             state,
             wake: None,
@@ -90,17 +94,16 @@ impl Record {
     }
 
     /// Gives a newer object the resources that this node has for it, and says why they are not those that it wants.
-    pub fn allocate<'a>(
-        &mut self,
-        shared: &Shared,
-        pod: &mut Pod,
-        others: impl Iterator<Item = &'a Pod>,
-    ) -> Option<Pending> {
+    pub fn allocate(&mut self, room: &mut Room, pod: &mut Pod) -> Option<Pending> {
         self.wanted = None;
-        if resources::are_same(&self.pod, pod) {
+        if self.state.is_closed() || resources::are_same(&self.pod, pod) {
             return None;
         }
-        let pending = resources::fits(pod, others, &shared.allocatable).err()?;
+        let uid = pod.uid().unwrap_or_default();
+        let Err(pending) = room.fits_resized(&uid, pod) else {
+            room.take(&uid, pod);
+            return None;
+        };
         self.wanted = Some(Box::new(pod.clone()));
         resources::copy(&self.pod, pod);
         Some(pending)
@@ -127,9 +130,26 @@ impl Record {
         changed
     }
 
+    /// A static pod has this mirror, whose status counts as [`Record::pod_changed`] says.
+    pub fn mirrored(&mut self, mirror: &Pod) {
+        let is_new = self.shown_as != mirror.uid();
+        if is_new || (version(mirror) > self.live_version && !self.patching) {
+            self.live = mirror.status.clone().unwrap_or_default();
+            self.live_version = version(mirror);
+        }
+        self.shown_as = mirror.uid();
+    }
+
+    /// A static pod has no mirror that is to stay.
+    pub fn unmirrored(&mut self) {
+        self.shown_as = None;
+    }
+
     pub fn status_written(&mut self, result: Result<Box<Pod>, kube::Error>) {
         self.patching = false;
         match result {
+            // The answer may be about a mirror that is gone by now.
+            Ok(pod) if pod.uid() != self.shown_as => {}
             Ok(pod) => {
                 self.live_version = version(&pod);
                 self.live = pod.status.unwrap_or_default();
@@ -274,8 +294,8 @@ impl Record {
     fn settle_status(&mut self, shared: &Arc<Shared>, now: Timestamp) -> Option<Timestamp> {
         let facts = HostFacts { host_ip: shared.config.address, pod_ip: self.address.map(IpAddr::V4) };
         let own = status::build(&self.state, &self.pod, &self.live, facts, now);
-        let uid = self.pod.uid().unwrap_or_default();
-        let patch = status::patch(&uid, &self.live, &own);
+        let shown_as = self.shown_as.as_deref();
+        let patch = shown_as.and_then(|uid| status::patch(uid, &self.live, &own));
         self.show(shared, own);
         if self.patching {
             return None;

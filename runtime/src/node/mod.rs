@@ -14,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Owne
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::json;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 pub use machine::Machine;
@@ -46,8 +46,16 @@ pub struct Keeper {
 }
 
 impl Keeper {
+    /// Registers the node, says so, and keeps its objects true until shutdown.
+    pub async fn run(self, registered: oneshot::Sender<()>, shutdown: CancellationToken) {
+        let Some(uid) = self.register(&shutdown).await else { return };
+        // Nobody waits for it only when the node stops.
+        let _ = registered.send(());
+        self.keep(uid, shutdown).await;
+    }
+
     /// Creates the Node or brings an existing one up to date, trying until it works. Returns its uid; `None` at shutdown.
-    pub async fn register(&self, shutdown: &CancellationToken) -> Option<String> {
+    async fn register(&self, shutdown: &CancellationToken) -> Option<String> {
         let mut wait = RETRY_MIN;
         loop {
             match self.try_register().await {
@@ -65,7 +73,7 @@ impl Keeper {
     }
 
     /// Renews the Lease and the status until shutdown.
-    pub async fn keep(self, uid: String, shutdown: CancellationToken) {
+    async fn keep(self, uid: String, shutdown: CancellationToken) {
         let mut lease = tokio::time::interval(LEASE_EVERY);
         let mut status = tokio::time::interval_at(tokio::time::Instant::now() + STATUS_EVERY, STATUS_EVERY);
         loop {

@@ -9,6 +9,7 @@
 //!
 //! [`support`] is the table of what a wasm pod may not ask for; it is refused by name, never ignored.
 
+pub mod admission;
 pub mod backoff;
 pub mod containers;
 pub mod downward;
@@ -22,6 +23,8 @@ pub mod probe;
 pub mod quantity;
 pub mod refs;
 pub mod resources;
+pub mod room;
 pub mod state;
+pub mod static_pod;
 pub mod status;
 pub mod support;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1 as core;
 
 use super::containers;
-use super::resources::Pending;
+use super::room::Pending;
 
 /// `terminationGracePeriodSeconds` when the pod gives none.
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);

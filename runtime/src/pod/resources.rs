@@ -1,10 +1,7 @@
-//! What a pod's containers may use, and whether a node can give them more while they run (KEP-1287).
-
-use std::collections::BTreeMap;
+//! What a pod's containers may use, also while they run (KEP-1287).
 
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use k8w_kinds::core::pod::totals;
 
 use super::quantity;
 use crate::engine::Limits;
@@ -38,81 +35,6 @@ pub fn pod_memory_limit(spec: &core::PodSpec) -> Option<u64> {
     limits.sum()
 }
 
-/// Why containers do not get what the manifest gives them now: the condition `PodResizePending`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pending {
-    /// `Infeasible`: never on this node; `Deferred`: not now.
-    pub reason: &'static str,
-    pub message: String,
-}
-
-/// Whether the node has what a pod asks for beside what `others` ask for.
-///
-/// # Errors
-/// With the reason, in the kubelet's words.
-pub fn fits<'a>(
-    pod: &core::Pod,
-    others: impl Iterator<Item = &'a core::Pod>,
-    allocatable: &BTreeMap<String, Quantity>,
-) -> Result<(), Pending> {
-    let own = requested(pod);
-    let wanted = [Resource::Memory, Resource::Cpu].map(|resource| (resource, resource.of(&own)));
-    for (resource, requested) in wanted {
-        let capacity = resource.of(allocatable);
-        if requested > capacity {
-            let name = resource.name();
-            let message =
-                format!("Node didn't have enough capacity: {name}, requested: {requested}, capacity: {capacity}");
-            return Err(Pending { reason: "Infeasible", message });
-        }
-    }
-    let others: Vec<_> = others.map(requested).collect();
-    for (resource, requested) in wanted {
-        let capacity = resource.of(allocatable);
-        let used: u64 = others.iter().map(|amounts| resource.of(amounts)).sum();
-        if requested.saturating_add(used) > capacity {
-            let name = resource.name();
-            let message = format!(
-                "Node didn't have enough resource: {name}, requested: {requested}, used: {used}, capacity: {capacity}"
-            );
-            return Err(Pending { reason: "Deferred", message });
-        }
-    }
-    Ok(())
-}
-
-#[derive(Clone, Copy)]
-enum Resource {
-    /// In bytes.
-    Memory,
-    /// In thousandths.
-    Cpu,
-}
-
-impl Resource {
-    fn name(self) -> &'static str {
-        match self {
-            Resource::Memory => "memory",
-            Resource::Cpu => "cpu",
-        }
-    }
-
-    fn of(self, amounts: &BTreeMap<String, Quantity>) -> u64 {
-        let count = match self {
-            Resource::Memory => quantity::units,
-            Resource::Cpu => quantity::millis,
-        };
-        amounts.get(self.name()).and_then(count).unwrap_or(0)
-    }
-}
-
-/// What the manifest asks for; what the status shows is not looked at.
-fn requested(pod: &core::Pod) -> BTreeMap<String, Quantity> {
-    let spec = serde_json::json!({ "spec": pod.spec });
-    let amounts = totals::requests_with_overhead(&spec);
-    amounts.into_iter().map(|(name, amount)| (name, Quantity(amount.to_string()))).collect()
-}
-
 /// Whether two pods give their containers the same resources.
 pub fn are_same(one: &core::Pod, other: &core::Pod) -> bool {
     all_of(one).eq(all_of(other))
@@ -140,7 +62,6 @@ pub fn copy(from: &core::Pod, to: &mut core::Pod) {
 
 #[cfg(test)]
 mod tests {
-    use expect_test::expect;
     use serde_json::json;
 
     use super::*;
@@ -148,25 +69,6 @@ mod tests {
     fn pod(cpu: &str, memory: &str) -> core::Pod {
         let resources = json!({ "requests": { "cpu": cpu, "memory": memory }, "limits": { "memory": memory } });
         serde_json::from_value(json!({ "spec": { "containers": [{ "name": "c", "resources": resources }] } })).unwrap()
-    }
-
-    #[test]
-    fn what_does_not_fit_is_said_as_the_kubelet_says_it() {
-        let allocatable = BTreeMap::from(
-            [("cpu", "2"), ("memory", "1Gi")].map(|(name, amount)| (name.to_owned(), Quantity(amount.to_owned()))),
-        );
-        let others = [pod("500m", "512Mi"), pod("1", "0")];
-        let why = |cpu: &str, memory: &str| {
-            let pending = fits(&pod(cpu, memory), others.iter(), &allocatable).unwrap_err();
-            format!("{}: {}", pending.reason, pending.message)
-        };
-        assert_eq!(fits(&pod("500m", "512Mi"), others.iter(), &allocatable), Ok(()));
-        expect!["Infeasible: Node didn't have enough capacity: cpu, requested: 3000, capacity: 2000"]
-            .assert_eq(&why("3", "1Mi"));
-        expect!["Deferred: Node didn't have enough resource: cpu, requested: 600, used: 1500, capacity: 2000"]
-            .assert_eq(&why("600m", "1Mi"));
-        expect!["Deferred: Node didn't have enough resource: memory, requested: 537919488, used: 536870912, capacity: 1073741824"]
-            .assert_eq(&why("100m", "513Mi"));
     }
 
     #[test]

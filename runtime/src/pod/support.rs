@@ -26,7 +26,6 @@ const POD: &[PodRule] = &[
     }),
     ("spec.dnsPolicy None", |spec| spec.dns_policy.as_deref() == Some("None")),
     ("spec.resourceClaims", |spec| spec.resource_claims.iter().flatten().next().is_some()),
-    ("spec.os.name windows", |spec| spec.os.as_ref().is_some_and(|os| os.name != "linux")),
     ("spec.securityContext.sysctls", |spec| {
         spec.security_context.as_ref().is_some_and(|context| context.sysctls.iter().flatten().next().is_some())
     }),

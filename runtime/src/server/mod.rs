@@ -1,9 +1,10 @@
 //! The node's HTTP API, as a kubelet serves it on port 10250: logs, exec, attach, port-forward, the node's pods, health and
-//! metrics. Streams are the two bodies of one request, both under way at once (see [`k8w_kinds::node_stream`]).
+//! metrics. Streams are the two bodies of one POST, both under way at once (see [`k8w_kinds::node_stream`]).
 //!
-//! It is a service without a listener: the API server's proxy calls it in process, or a listener serves it over TLS to
-//! whoever has the API server's client certificate. It authenticates nobody itself.
+//! The API server in the same process calls the service as it is. [`NodeService::listen`] serves it over TLS to whom
+//! [`access`] lets in.
 
+mod access;
 mod exec;
 pub(crate) mod log_stream;
 mod port_forward;
@@ -23,17 +24,20 @@ use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
-use k8w_networking::{Body, BodyError};
+use k8w_networking::{Body, BodyError, https};
 use kube::ResourceExt;
 use serde_json::json;
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 
-use crate::agent::Shared;
+use crate::agent::{MANIFESTS_EVERY, Shared};
 use crate::engine::ContainerId;
 use crate::node::KUBELET_VERSION;
 use crate::pod::containers;
 use crate::pod::logs::Options;
+use access::Access;
 use exec::What;
 use rates::Rates;
 
@@ -73,15 +77,30 @@ impl NodeService {
         answer.unwrap_or_else(|failure| text(failure.status, failure.message))
     }
 
+    /// Serves `listener` until `stop`, to whom the API server lets in.
+    pub async fn listen(self, listener: TcpListener, tls: Arc<rustls::ServerConfig>, stop: CancellationToken) {
+        let access = Arc::new(Access::new(self.shared.client.clone(), &self.shared.config.name));
+        let answer = move |request: Request<hyper::body::Incoming>| {
+            let (service, access) = (self.clone(), access.clone());
+            async move {
+                match access.check(&request).await {
+                    Ok(()) => service.handle(request).await,
+                    Err(failure) => text(failure.status, failure.message),
+                }
+            }
+        };
+        https::listen(listener, tls, stop, answer).await;
+    }
+
     async fn route(&self, method: &Method, path: &[&str], query: &str, body: Body) -> Answer {
         match (method, path) {
-            (&(Method::GET | Method::POST), &["exec", namespace, pod, container]) => {
+            (&Method::POST, &["exec", namespace, pod, container]) => {
                 exec::serve(&self.shared, What::Exec, [namespace, pod, container], query, body)
             }
-            (&(Method::GET | Method::POST), &["attach", namespace, pod, container]) => {
+            (&Method::POST, &["attach", namespace, pod, container]) => {
                 exec::serve(&self.shared, What::Attach, [namespace, pod, container], query, body)
             }
-            (&(Method::GET | Method::POST), &["portForward", namespace, pod]) => {
+            (&Method::POST, &["portForward", namespace, pod]) => {
                 port_forward::serve(&self.shared, namespace, pod, query, body).await
             }
             (&Method::POST, &["run", namespace, pod, container]) => {
@@ -139,6 +158,8 @@ impl NodeService {
             "maxPods": config.max_pods,
             "podCIDR": config.wasm_cidr.to_string(),
             "podLogsDir": config.log_dir,
+            "staticPodPath": config.static_pod_path,
+            "fileCheckFrequency": format!("{}s", MANIFESTS_EVERY.as_secs()),
         }, "version": KUBELET_VERSION }))
     }
 }

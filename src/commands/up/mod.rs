@@ -55,6 +55,10 @@ pub struct Up {
     #[arg(long, value_name = "PORT")]
     ingress_https_port: Option<u16>,
 
+    /// Port of the node's own API; 0 picks a free one
+    #[arg(long, value_name = "PORT", default_value_t = 10250)]
+    kubelet_port: u16,
+
     /// Name of the node [default: this machine's host name]
     #[arg(long, value_name = "NAME", value_parser = node_name)]
     node_name: Option<String>,
@@ -70,6 +74,10 @@ pub struct Up {
     /// Pods that the node takes at most
     #[arg(long, value_name = "COUNT", default_value_t = 1_000)]
     max_pods: u32,
+
+    /// Manifests of pods that the node runs on its own (static pods): a folder, or one file
+    #[arg(long, value_name = "PATH")]
+    pod_manifest_path: Option<PathBuf>,
 
     #[command(flatten)]
     control_plane: ControlPlaneArgs,
@@ -175,6 +183,7 @@ impl Up {
             control_plane,
             ingress_http_port: port(self.ingress_http_port, 80, 8080),
             ingress_https_port: port(self.ingress_https_port, 443, 8443),
+            kubelet_port: self.kubelet_port,
             node_name: match &self.node_name {
                 Some(name) => name.clone(),
                 None => process::host_name()?,
@@ -182,6 +191,7 @@ impl Up {
             wasm_cidr: self.wasm_cidr,
             insecure_registries: self.insecure_registry.clone(),
             max_pods: self.max_pods,
+            static_pod_path: self.pod_manifest_path.as_ref().map(std::path::absolute).transpose()?,
         })
     }
 }

@@ -54,7 +54,9 @@ impl TestCluster {
         let kubeconfig = folder.path().join("kubeconfig");
         let first_port = next_node_ports();
         let mut arguments: Vec<String> =
-            ["up", "--port", "0", "--ingress-http-port", "0", "--ingress-https-port", "0"].map(String::from).to_vec();
+            ["up", "--port", "0", "--ingress-http-port", "0", "--ingress-https-port", "0", "--kubelet-port", "0"]
+                .map(String::from)
+                .to_vec();
         arguments
             .extend(["--node-port-range".into(), format!("{first_port}-{}", first_port + NODE_PORTS_PER_CLUSTER - 1)]);
         arguments.extend(["--data-dir".into(), data_dir.display().to_string()]);

@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::{Amounts, Evaluator, Scope};
+use crate::core::pod::resources::is_extended;
 use crate::core::pod::{qos, totals};
 use crate::object::{get, list, text};
 use crate::quantity::Quantity;
@@ -100,11 +101,6 @@ fn compute(requests: &Amounts, limits: &Amounts) -> Amounts {
     let native = limits.iter().filter(|(name, _)| NATIVE.contains(&name.as_str()));
     usage.extend(native.map(|(name, amount)| (format!("limits.{name}"), *amount)));
     usage
-}
-
-/// Whether a resource is somebody's own: named with a domain that is not Kubernetes'.
-fn is_extended(name: &str) -> bool {
-    name.split_once('/').is_some_and(|(domain, _)| !domain.ends_with("kubernetes.io"))
 }
 
 /// A pod that has ended, or that a node fails to end in time, uses nothing.

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures::stream;
 use http::{Method, Request, Response, StatusCode};
 use http_body::Frame;
-use http_body_util::{BodyExt, Full, StreamBody};
+use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use k8w_networking::Body;
 use kube::Client;
 use serde_json::{Value, json};
@@ -20,11 +21,13 @@ pub struct FakeApi {
     objects: Arc<Mutex<BTreeMap<String, Value>>>,
     /// Every change of an object: what watches replay.
     log: Arc<watch::Sender<Vec<(String, Value)>>>,
+    /// Nothing is answered, as if there were no API server.
+    is_down: Arc<AtomicBool>,
 }
 
 impl FakeApi {
     pub fn new() -> FakeApi {
-        FakeApi { objects: Arc::default(), log: Arc::new(watch::channel(Vec::new()).0) }
+        FakeApi { objects: Arc::default(), log: Arc::new(watch::channel(Vec::new()).0), is_down: Arc::default() }
     }
 
     pub fn client(&self) -> Client {
@@ -34,6 +37,10 @@ impl FakeApi {
             async move { Ok::<_, Infallible>(api.answer(request).await) }
         });
         Client::new(service, "default")
+    }
+
+    pub fn set_down(&self, is_down: bool) {
+        self.is_down.store(is_down, Ordering::Relaxed);
     }
 
     /// Creates or replaces an object.
@@ -91,7 +98,7 @@ impl FakeApi {
         events.map(|(_, change)| change["object"]["reason"].as_str().unwrap().to_owned()).collect()
     }
 
-    fn remove(&self, path: &str) -> Option<Value> {
+    pub fn remove(&self, path: &str) -> Option<Value> {
         let mut objects = self.objects.lock().unwrap();
         let object = objects.remove(path)?;
         self.log.send_modify(|log| log.push((path.to_owned(), json!({ "type": "DELETED", "object": object }))));
@@ -105,6 +112,12 @@ impl FakeApi {
         let path = parts.uri.path().to_owned();
         let query = parts.uri.query().unwrap_or_default();
         let object_path = path.trim_end_matches("/status").to_owned();
+        if self.is_down.load(Ordering::Relaxed) {
+            return Response::builder()
+                .status(StatusCode::BAD_GATEWAY)
+                .body(Empty::new().map_err(|n| match n {}).boxed_unsync())
+                .unwrap();
+        }
         match parts.method {
             Method::GET if query.contains("watch=true") => self.watch(&path, query),
             Method::GET if is_collection(&path) => self.list(&path, query),

@@ -3,6 +3,8 @@
 mod commands;
 mod fake_api;
 mod lifecycle;
+mod new_pods;
+mod static_pods;
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -159,7 +161,10 @@ impl TestNode {
         std::fs::write(&component, b"\0asm").unwrap();
         LocalImages::new(blobs.clone()).load(&component, "localhost/hello").unwrap();
         let network = network();
-        let config = NodeConfig::new("n", "10.0.0.1".parse().unwrap(), 10250, root.path());
+        let config = NodeConfig {
+            static_pod_path: Some(root.path().join("manifests")),
+            ..NodeConfig::new("n", "10.0.0.1".parse().unwrap(), 10250, root.path())
+        };
         let node = Node::new(config, api.client(), engine.clone(), receiver, blobs, network).unwrap();
         let service = node.service();
         let shutdown = CancellationToken::new();

@@ -21,6 +21,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
 
+use super::admission::Rejection;
 use super::backoff::{self, Backoff};
 use super::plan::{ContainerPlan, PodPlan, Role};
 
@@ -39,6 +40,8 @@ pub struct PodState {
     /// Why the pod is being wound down.
     ending: Option<Ending>,
     outcome: Option<Outcome>,
+    /// Why the node did not take the pod, if it did not.
+    rejection: Option<Rejection>,
     /// Every container is over and its resources were given back.
     closed: bool,
     /// The last word on the pod that was sent: `Delete` or `Forget`.
@@ -324,9 +327,16 @@ impl PodState {
             start_time: now,
             ending: None,
             outcome: None,
+            rejection: None,
             closed: false,
             last_sent: None,
         }
+    }
+
+    /// A pod that this node does not take.
+    pub fn rejected(plan: PodPlan, rejection: Rejection, now: Timestamp) -> PodState {
+        let outcome = Some(Outcome::Failed);
+        PodState { outcome, rejection: Some(rejection), ..PodState::new(plan, now) }
     }
 
     pub fn plan(&self) -> &PodPlan {
@@ -347,6 +357,10 @@ impl PodState {
 
     pub fn outcome(&self) -> Option<Outcome> {
         self.outcome
+    }
+
+    pub fn rejection(&self) -> Option<&Rejection> {
+        self.rejection.as_ref()
     }
 
     pub fn ending(&self) -> Option<&Ending> {

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
 
 use super::{Container, Exit, Life, Outcome, PodState};
+use crate::pod::admission::Rejection;
 use crate::pod::containers;
 use crate::pod::plan::PodPlan;
 
@@ -30,6 +31,7 @@ impl PodState {
             Some("Failed") => Some(Outcome::Failed),
             _ => None,
         };
+        state.rejection = Rejection::of_status(status);
         if state.outcome.is_some() {
             for container in &mut state.containers {
                 if let Life::Exited { restart_at, .. } = &mut container.life {

@@ -44,6 +44,16 @@ pub fn build(
     now: Timestamp,
 ) -> core::PodStatus {
     let phase = state.phase();
+    if let Some(rejection) = state.rejection() {
+        return core::PodStatus {
+            phase: Some(phase.as_str().to_owned()),
+            reason: Some(rejection.reason.clone()),
+            message: Some(rejection.shown()),
+            start_time: Some(seconds(state.start_time())),
+            observed_generation: pod.metadata.generation,
+            ..Default::default()
+        };
+    }
     let builder = Statuses { state, uid: &state.plan().uid };
     let spec = pod.spec.as_ref();
     let init = spec.and_then(|spec| spec.init_containers.as_deref()).unwrap_or_default();

@@ -18,8 +18,38 @@ pub fn refers_to(pod: &Value, plural: &str, name: &str) -> bool {
             let made = list(pod, &["status", "resourceClaimStatuses"]).iter();
             named.chain(made).any(|claim| is(claim, &["resourceClaimName"]))
         }
-        _ => refers_to_data(pod, plural == "secrets", name),
+        _ => refers_to_data(pod, plural == "secrets", |found| found == name),
     }
+}
+
+/// What of the API a pod needs to run; nothing, where its node can run it without (static pods).
+pub fn of_the_api(pod: &Value) -> Option<&'static str> {
+    /// Volumes, and sources of projected ones, beside those with data of Secrets and ConfigMaps.
+    const VOLUMES: &[(&str, &str)] = &[
+        ("csi", "csidrivers (via CSI volumes)"),
+        ("glusterfs", "endpoints (via glusterFS volumes)"),
+        ("persistentVolumeClaim", "persistentvolumeclaims"),
+        ("ephemeral", "persistentvolumeclaims (via ephemeral volumes)"),
+        ("serviceAccountToken", "serviceaccounts (via projected volumes)"),
+        ("clusterTrustBundle", "clustertrustbundles"),
+        ("podCertificate", "podcertificates"),
+    ];
+    let any = |name: &str| !name.is_empty();
+    if any(text(pod, &["spec", "serviceAccountName"])) {
+        return Some("serviceaccounts");
+    }
+    if refers_to_data(pod, true, any) {
+        return Some("secrets");
+    }
+    if refers_to_data(pod, false, any) {
+        return Some("configmaps");
+    }
+    if !list(pod, &["spec", "resourceClaims"]).is_empty() {
+        return Some("resourceclaims");
+    }
+    let volumes = list(pod, &["spec", "volumes"]).iter();
+    let mut parts = volumes.flat_map(|volume| list(volume, &["projected", "sources"]).iter().chain([volume]));
+    parts.find_map(|part| VOLUMES.iter().find(|(kind, _)| get(part, &[kind]).is_some()).map(|(_, what)| *what))
 }
 
 /// The claim that one of a pod's volumes stands for; empty if it stands for none. That of an ephemeral volume is called after
@@ -33,12 +63,12 @@ pub fn claim_of<'v>(pod: &Value, volume: &'v Value) -> Cow<'v, str> {
     }
 }
 
-/// Whether a pod names a Secret or a ConfigMap.
-fn refers_to_data(pod: &Value, secret: bool, name: &str) -> bool {
+/// Whether a pod names a Secret or a ConfigMap that is meant.
+fn refers_to_data(pod: &Value, secret: bool, is_meant: impl Fn(&str) -> bool) -> bool {
     /// Sources of volumes that name a secret to mount them with.
     const MOUNTED_WITH: &[&str] =
         &["azureFile", "cephfs", "cinder", "flexVolume", "iscsi", "rbd", "scaleIO", "storageos"];
-    let is = |value: &Value, path: &[&str]| text(value, path) == name;
+    let is = |value: &Value, path: &[&str]| is_meant(text(value, path));
     let (volume_path, source, from, key) = if secret {
         (["secret", "secretName"], ["secret", "name"], ["secretRef", "name"], "secretKeyRef")
     } else {

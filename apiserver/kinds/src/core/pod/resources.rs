@@ -61,6 +61,11 @@ fn overcommits(name: &str) -> bool {
     matches!(name, "cpu" | "memory" | "ephemeral-storage")
 }
 
+/// Whether a resource is somebody's own: named with a domain that is not Kubernetes'.
+pub fn is_extended(name: &str) -> bool {
+    name.split_once('/').is_some_and(|(domain, _)| !domain.ends_with("kubernetes.io"))
+}
+
 /// Resources that come in whole units: everything but the native ones.
 fn is_integer(name: &str) -> bool {
     name.starts_with("hugepages-") || !(overcommits(name) || name == "storage")

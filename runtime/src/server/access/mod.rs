@@ -1,0 +1,200 @@
+//! Who may ask the node itself: a certificate or a token says who it is, the API server what is allowed ("Kubelet
+//! authentication/authorization" in the Kubernetes documentation).
+//!
+//! What the API server answered counts for a while, as long as a kubelet's defaults say.
+
+mod memory;
+
+use std::time::Duration;
+
+use http::{HeaderMap, Method, StatusCode, header};
+use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, UserInfo};
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
+use k8w_networking::https::ClientCertificates;
+use kube::Client;
+use kube::api::{Api, PostParams};
+use sha2::{Digest, Sha256};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::Failure;
+use memory::{Key, Memory};
+
+/// How long it is remembered whose a token is, and what is allowed and what is not.
+const TOKEN_TTL: Duration = Duration::from_secs(2 * 60);
+const ALLOWED_TTL: Duration = Duration::from_secs(5 * 60);
+const REFUSED_TTL: Duration = Duration::from_secs(30);
+/// A longer token is not looked at.
+const MAX_TOKEN_BYTES: usize = 64 * 1024;
+
+/// The group of everybody who proved who it is.
+const AUTHENTICATED: &str = "system:authenticated";
+
+/// Decides about requests to one node.
+pub(super) struct Access {
+    client: Client,
+    node: String,
+    users: Memory<Option<UserInfo>>,
+    decisions: Memory<bool>,
+}
+
+impl Access {
+    pub(super) fn new(client: Client, node: &str) -> Access {
+        Access { client, node: node.to_owned(), users: Memory::default(), decisions: Memory::default() }
+    }
+
+    /// Whether the request may be answered.
+    ///
+    /// # Errors
+    /// 401 for who is nobody, 403 for who may not, 500 when the API server does not say.
+    pub(super) async fn check<B>(&self, request: &http::Request<B>) -> Result<(), Failure> {
+        let certificates = request.extensions().get::<ClientCertificates>();
+        let certified = certificates.and_then(|certificates| certified(certificates.0.first()?));
+        let user = match (certified, bearer_token(request.headers())) {
+            (Some(user), _) => Some(user),
+            (None, Some(token)) => self.bearer(token).await.map_err(unanswered)?,
+            (None, None) => None,
+        };
+        let nobody = || Failure { status: StatusCode::UNAUTHORIZED, message: "Unauthorized".to_owned() };
+        let user = user.ok_or_else(nobody)?;
+        let (verb, subresources) = (verb(request.method()), subresources(request.uri().path()));
+        for subresource in subresources {
+            if self.is_allowed(&user, verb, subresource).await.map_err(unanswered)? {
+                return Ok(());
+            }
+        }
+        let (name, subresources) = (user.username.unwrap_or_default(), subresources.join(" "));
+        let message = format!("Forbidden (user={name}, verb={verb}, resource=nodes, subresource(s)=[{subresources}])");
+        Err(Failure { status: StatusCode::FORBIDDEN, message })
+    }
+
+    /// Whom a token stands for.
+    async fn bearer(&self, token: &str) -> kube::Result<Option<UserInfo>> {
+        let key: Key = Sha256::digest(token).into();
+        if let Some(known) = self.users.get(&key) {
+            return Ok(known);
+        }
+        let spec = TokenReviewSpec { token: token.to_owned(), ..TokenReviewSpec::default() };
+        let review = TokenReview { spec, ..TokenReview::default() };
+        let review = Api::all(self.client.clone()).create(&PostParams::default(), &review).await?;
+        let status = review.status.unwrap_or_default();
+        let user = status.user.filter(|_| status.authenticated == Some(true));
+        self.users.put(key, user.clone(), TOKEN_TTL);
+        Ok(user)
+    }
+
+    async fn is_allowed(&self, user: &UserInfo, verb: &str, subresource: &str) -> kube::Result<bool> {
+        let attributes = ResourceAttributes {
+            verb: Some(verb.to_owned()),
+            version: Some("v1".to_owned()),
+            resource: Some("nodes".to_owned()),
+            subresource: Some(subresource.to_owned()),
+            name: Some(self.node.clone()),
+            ..ResourceAttributes::default()
+        };
+        let spec = SubjectAccessReviewSpec {
+            user: user.username.clone(),
+            uid: user.uid.clone(),
+            groups: user.groups.clone(),
+            extra: user.extra.clone(),
+            resource_attributes: Some(attributes),
+            non_resource_attributes: None,
+        };
+        let key: Key = Sha256::digest(serde_json::to_vec(&spec).map_err(kube::Error::SerdeError)?).into();
+        if let Some(known) = self.decisions.get(&key) {
+            return Ok(known);
+        }
+        let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
+        let review = Api::all(self.client.clone()).create(&PostParams::default(), &review).await?;
+        let allowed = review.status.is_some_and(|status| status.allowed);
+        self.decisions.put(key, allowed, if allowed { ALLOWED_TTL } else { REFUSED_TTL });
+        Ok(allowed)
+    }
+}
+
+fn unanswered(error: kube::Error) -> Failure {
+    let message = format!("the API server does not say who may do this: {error}");
+    Failure { status: StatusCode::INTERNAL_SERVER_ERROR, message }
+}
+
+/// Common name and organizations of a certificate that TLS has verified.
+fn certified(der: &[u8]) -> Option<UserInfo> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    let subject = certificate.subject();
+    let name = subject.iter_common_name().next()?.as_str().ok().filter(|name| !name.is_empty())?;
+    let groups = subject.iter_organization().filter_map(|group| group.as_str().ok());
+    let groups = groups.chain([AUTHENTICATED]).map(str::to_owned).collect();
+    Some(UserInfo { username: Some(name.to_owned()), groups: Some(groups), ..UserInfo::default() })
+}
+
+fn bearer_token(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.trim().split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && token.len() <= MAX_TOKEN_BYTES).then_some(token)
+}
+
+/// Methods that a node does not know are no verb, which nobody but a master is allowed.
+fn verb(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "get",
+        Method::POST => "create",
+        Method::PUT => "update",
+        Method::PATCH => "patch",
+        Method::DELETE => "delete",
+        _ => "",
+    }
+}
+
+/// The subresources of the node of which one must be allowed (KEP-2862).
+fn subresources(path: &str) -> &'static [&'static str] {
+    match path.split('/').find(|part| !part.is_empty()).unwrap_or_default() {
+        "stats" => &["stats"],
+        "metrics" => &["metrics"],
+        "pods" | "runningpods" => &["pods", "proxy"],
+        "healthz" => &["healthz", "proxy"],
+        "configz" => &["configz", "proxy"],
+        _ => &["proxy"],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_subresources() {
+        for (path, expected) in [
+            ("/stats/summary", "stats"),
+            ("//stats/summary", "stats"),
+            ("/metrics", "metrics"),
+            ("/metrics/resource", "metrics"),
+            ("/pods", "pods proxy"),
+            ("/runningpods/", "pods proxy"),
+            ("/healthz/ping", "healthz proxy"),
+            ("/configz", "configz proxy"),
+            ("/podsets", "proxy"),
+            ("/exec/a/b/c", "proxy"),
+            ("/", "proxy"),
+        ] {
+            assert_eq!(subresources(path).join(" "), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn methods_are_verbs() {
+        let verbs = [Method::GET, Method::POST, Method::DELETE, Method::HEAD].map(|method| verb(&method));
+        assert_eq!(verbs, ["get", "create", "delete", ""]);
+    }
+
+    #[test]
+    fn tokens_are_bearers() {
+        let token = |value: &str| {
+            let headers = HeaderMap::from_iter([(header::AUTHORIZATION, value.parse().unwrap())]);
+            bearer_token(&headers).map(str::to_owned)
+        };
+        assert_eq!(token("Bearer a.b"), Some("a.b".to_owned()));
+        assert_eq!(token("bearer  a.b "), Some("a.b".to_owned()));
+        for none in ["Basic a", "Bearer", "Bearer "] {
+            assert_eq!(token(none), None, "{none}");
+        }
+    }
+}
