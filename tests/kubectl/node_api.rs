@@ -73,9 +73,9 @@ fn others_read_what_a_role_names() {
 fn nobody_reads_nothing() {
     let t = sandbox();
     let url = t.node_url();
-    for credentials in [&[][..], &["--token", "not.a.token"]] {
+    for credentials in [["--username=a", "--password=b"], ["--token", "not.a.token"]] {
         for (path, _) in NODE_PATHS {
-            let answer = t.ask_node(&url, credentials, path);
+            let answer = t.ask_node(&url, &credentials, path);
             assert!(!answer.success && answer.stderr.contains("nauthorized"), "{path}: {}", answer.stderr);
         }
     }

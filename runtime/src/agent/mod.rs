@@ -1,7 +1,8 @@
 //! The node agent: one loop over a closed enum of events.
 //!
 //! ```text
-//! watch of this node's pods ─┐
+//! watches: node, its pods ───┐
+//! folder of static pods ─────┤
 //! engine events ─────────────┤             ┌─▶ jobs (set-up, launch, stop, probes) ─▶ events
 //! results of jobs ───────────┼─▶ Agent ────┤
 //! changed ConfigMaps ────────┤   (step)    ├─▶ PATCH /status, DELETE
@@ -352,7 +353,10 @@ impl Agent {
     fn watched(&mut self, event: watcher::Event<Pod>) {
         match event {
             watcher::Event::Init => self.listing = Some(Vec::new()),
-            watcher::Event::InitApply(pod) => self.listing.get_or_insert_default().push(pod),
+            watcher::Event::InitApply(mut pod) => {
+                pod.metadata.managed_fields = None;
+                self.listing.get_or_insert_default().push(pod);
+            }
             watcher::Event::InitDone => self.listed(),
             watcher::Event::Apply(pod) => self.applied(pod),
             watcher::Event::Delete(pod) if static_pod::mirrored(&pod).is_some() => self.mirror_gone(&pod),

@@ -56,7 +56,7 @@ pub fn read(file: &Path, text: &[u8], node: &str, now: Timestamp) -> Result<Pod,
     let uid = uid(&value, file, node);
     let metadata = &mut value["metadata"];
     let name = metadata["name"].as_str().unwrap_or_default();
-    metadata["name"] = format!("{name}-{}", node.to_lowercase()).into();
+    metadata["name"] = format!("{name}-{node}").into();
     metadata["uid"] = uid.into();
     if metadata["namespace"].as_str().unwrap_or_default().is_empty() {
         metadata["namespace"] = "default".into();
@@ -130,7 +130,7 @@ mod tests {
 
     fn read(text: &str) -> Result<Pod, String> {
         let now = Timestamp::UNIX_EPOCH;
-        super::read(Path::new("/m/web.yaml"), text.as_bytes(), "Node-1", now).map_err(|error| error.to_string())
+        super::read(Path::new("/m/web.yaml"), text.as_bytes(), "node-1", now).map_err(|error| error.to_string())
     }
 
     const WEB: &str = "{apiVersion: v1, kind: Pod, metadata: {name: web}, spec: {containers: [{name: c, image: i}]}}";
@@ -145,7 +145,7 @@ mod tests {
         assert_eq!((&annotations[HASH], annotations[SOURCE].as_str()), (&uid, "file"));
         assert_eq!(annotations[SEEN], "1970-01-01T00:00:00Z");
         let spec = pod.spec.as_ref().unwrap();
-        assert_eq!((spec.node_name.as_deref(), spec.restart_policy.as_deref()), (Some("Node-1"), Some("Always")));
+        assert_eq!((spec.node_name.as_deref(), spec.restart_policy.as_deref()), (Some("node-1"), Some("Always")));
         assert_eq!(spec.tolerations.as_ref().unwrap()[0].effect.as_deref(), Some(NO_EXECUTE));
         assert_eq!(read(WEB).unwrap().metadata.uid, pod.metadata.uid, "the same text is the same pod");
         assert_ne!(read(&WEB.replace("image: i", "image: j")).unwrap().metadata.uid, pod.metadata.uid);
@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn its_mirror_belongs_to_the_node() {
         let pod = read(WEB).unwrap();
-        let node = serde_json::from_str(r#"{"metadata": {"name": "Node-1", "uid": "n"}}"#).unwrap();
+        let node = serde_json::from_str(r#"{"metadata": {"name": "node-1", "uid": "n"}}"#).unwrap();
         let mirror = mirror(&pod, &node);
         assert_eq!(mirrored(&mirror), pod.metadata.uid.as_deref());
         assert_eq!((mirror.metadata.uid, mirrored(&pod)), (None, None));
