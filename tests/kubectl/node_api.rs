@@ -76,7 +76,7 @@ fn nobody_reads_nothing() {
     for credentials in [["--username=a", "--password=b"], ["--token", "not.a.token"]] {
         for (path, _) in NODE_PATHS {
             let answer = t.ask_node(&url, &credentials, path);
-            assert!(!answer.success && answer.stderr.contains("nauthorized"), "{path}: {}", answer.stderr);
+            assert!(!answer.success && answer.stderr.contains("You must be logged in"), "{path}: {}", answer.stderr);
         }
     }
 }
