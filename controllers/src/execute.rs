@@ -47,6 +47,11 @@ impl Failure {
         self.code == 409
     }
 
+    /// Whether the write was made is not known: there was no answer, or the server failed on its way.
+    pub fn leaves_open(&self) -> bool {
+        self.code == 0 || self.code >= 500
+    }
+
     fn is_gone(&self) -> bool {
         self.code == 404
     }

@@ -68,6 +68,8 @@ const MAX_VOLUME_BINDING: Duration = Duration::from_secs(600);
 enum Stage {
     /// The binding is being written, or is not yet seen.
     Binding,
+    /// Nobody knows whether the binding was made: its answer was lost.
+    Unanswered,
     /// Its volumes are being asked for.
     Asking(Vec<Binding>),
     /// Its volumes are being bound or made.
@@ -201,10 +203,21 @@ impl Scheduler {
         plan
     }
 
-    /// Goes on with a pod that has its node: it is bound when its volumes are. `None` when they will not be.
+    /// Goes on with a pod that has its node: it is bound when its volumes are. `None` when they will not be, or when the
+    /// node is gone before it is known whether the pod was bound.
     fn go_on(&mut self, key: &Key, pod: &Arc<Pod>, component: &'static str) -> Option<Plan> {
         let assumed = self.assumed.get_mut(key)?;
-        let Stage::Waiting(bindings, since) = &assumed.stage else { return Some(Plan::none()) };
+        let (bindings, since) = match &assumed.stage {
+            Stage::Binding | Stage::Asking(_) => return Some(Plan::none()),
+            Stage::Waiting(bindings, since) => (bindings, since),
+            Stage::Unanswered if self.snapshot.slot(&assumed.node).is_some() => {
+                return Some(steps::bind(pod, assumed.node.clone(), component));
+            }
+            Stage::Unanswered => {
+                self.give_up(key);
+                return None;
+            }
+        };
         let info = PodInfo::new(pod.clone());
         if self.snapshot.volumes.are_bound(&info) {
             let node = assumed.node.clone();
@@ -326,12 +339,20 @@ impl Controller for Scheduler {
 
     fn finished(&mut self, key: &Key, outcome: &Outcome) {
         let Some(assumed) = self.assumed.get_mut(key) else { return };
-        if !matches!(outcome, Outcome::Done) {
-            // A binding that was made stays counted until the watch shows it; one that was not must not stay.
-            return self.give_up(key);
-        }
-        if let Stage::Asking(bindings) = &mut assumed.stage {
-            assumed.stage = Stage::Waiting(std::mem::take(bindings), self.now);
+        match (&mut assumed.stage, outcome) {
+            (Stage::Asking(bindings), Outcome::Done) => {
+                assumed.stage = Stage::Waiting(std::mem::take(bindings), self.now);
+            }
+            (Stage::Unanswered, Outcome::Done) => assumed.stage = Stage::Binding,
+            // The pod has a node by now, or is going: the watch will show it.
+            (Stage::Unanswered, Outcome::Stale) => {}
+            (Stage::Binding | Stage::Unanswered, Outcome::Failed(failure)) if failure.leaves_open() => {
+                assumed.stage = Stage::Unanswered;
+            }
+            // A binding that was made stays counted until the watch shows it.
+            (_, Outcome::Done) => {}
+            // One that was not must not stay.
+            (_, Outcome::Stale | Outcome::Failed(_)) => self.give_up(key),
         }
     }
 

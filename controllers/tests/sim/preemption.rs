@@ -50,7 +50,6 @@ fn running(server: &Server, app: &str) -> usize {
 #[test]
 fn the_more_important_pods_run_and_no_node_is_overcommitted() {
     for_each_seed(|seed| {
-        // When the answer to a binding is lost, the scheduler gives the room away again, and the node turns the pod away.
         let mut cluster = Cluster::new(seed, Chaos::SOME, |server| {
             server.create(&NAMESPACES, "", namespace("default")).unwrap();
             for (name, cpus) in NODES_CPUS {

@@ -3,6 +3,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use expect_test::{Expect, expect};
 
 use super::*;
+use crate::execute::Failure;
 use crate::testing::{Bench, objects, text};
 use crate::world::Change;
 

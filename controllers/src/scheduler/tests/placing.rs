@@ -76,3 +76,29 @@ fn a_resized_pod_counts_for_what_it_has() {
     let message = place(&[node("n", "", ""), shrinking, pod("", "resources: {requests: {cpu: 500m}}")]);
     assert!(message.contains("Insufficient cpu"), "it has not shrunk yet: {message}");
 }
+
+#[test]
+fn the_room_of_a_pod_whose_binding_got_no_answer_is_kept_until_it_is_seen() {
+    let asks = "resources: {requests: {cpu: 600m}}";
+    let world = || bench(&[node("n", "", ""), labelled("q", "", "", asks), pod("", asks)]);
+    let lost = || Outcome::Failed(Failure { code: 0, ..Failure::default() });
+
+    let mut bench = world();
+    assert_eq!(outcome(&mut bench, "q"), "n");
+    bench.finish("ns", "q", &lost());
+    assert!(outcome(&mut bench, "p").contains("Insufficient cpu"), "it may be there");
+    assert_eq!(outcome(&mut bench, "q"), "n", "asked for once more");
+    bench.finish("ns", "q", &Outcome::Stale);
+    assert!(outcome(&mut bench, "p").contains("Insufficient cpu"), "it has a node");
+    let seen = labelled("q", "", "nodeName: other", asks);
+    assert!(wakes(&mut bench, &seen), "somebody else gave it one");
+    assert_eq!(outcome(&mut bench, "p"), "n");
+
+    let mut bench = world();
+    assert_eq!(outcome(&mut bench, "q"), "n");
+    bench.finish("ns", "q", &lost());
+    bench.wakes(Change::WatchedGone(later(&node("n", "", ""))));
+    expect!["no nodes available to schedule pods"].assert_eq(&outcome(&mut bench, "q"));
+    wakes(&mut bench, &node("n", "", ""));
+    assert_eq!(outcome(&mut bench, "p"), "n");
+}
