@@ -14,7 +14,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet, StatefulSetSpec};
+use k8s_openapi::api::apps::v1::{ControllerRevision, RollingUpdateStatefulSetStrategy, StatefulSet, StatefulSetSpec};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
@@ -163,8 +163,19 @@ impl Rollout<'_> {
 
     /// Pods below this ordinal keep the current revision.
     fn partition(&self) -> i32 {
-        let rolling = self.spec.update_strategy.as_ref().and_then(|s| s.rolling_update.as_ref());
-        self.ordinals().start.saturating_add(rolling.and_then(|r| r.partition).unwrap_or(0))
+        self.ordinals().start.saturating_add(self.rolling_update().and_then(|r| r.partition).unwrap_or(0))
+    }
+
+    /// A pod that is made below this ordinal gets the current revision: what is below the partition, or, in an update that
+    /// says nothing of one, what it has not reached yet.
+    fn first_updated(&self) -> i32 {
+        let says_rolling =
+            self.spec.update_strategy.as_ref().is_some_and(|s| s.type_.as_deref() == Some("RollingUpdate"));
+        if self.rolling_update().is_some() || !says_rolling {
+            return self.partition();
+        }
+        let current = self.set.status.as_ref().and_then(|status| status.current_replicas).unwrap_or(0);
+        self.ordinals().start.saturating_add(current)
     }
 
     /// Running, ready for long enough, and meant to stay.
@@ -239,21 +250,46 @@ impl Rollout<'_> {
         plan.steps
     }
 
-    /// The highest pods of an old revision, as many as may be unavailable.
+    /// Pods of an old revision that go next.
     fn replace_outdated(&self) -> Vec<Step> {
         if !self.is_rolling() {
             return Vec::new();
         }
-        let rolling = self.spec.update_strategy.as_ref().and_then(|s| s.rolling_update.as_ref());
-        let most = rolling.and_then(|r| r.max_unavailable.as_ref());
-        let most = most.map_or(1, |most| share(most, self.replicas(), Round::Up)).max(1);
+        let most = self.rolling_update().and_then(|rolling| rolling.max_unavailable.as_ref());
+        match most {
+            Some(most) => self.replace_several(share(most, self.replicas(), Round::Up).max(1)),
+            None => self.replace_highest().into_iter().collect(),
+        }
+    }
+
+    fn rolling_update(&self) -> Option<&RollingUpdateStatefulSetStrategy> {
+        self.spec.update_strategy.as_ref()?.rolling_update.as_ref()
+    }
+
+    fn is_outdated(&self, pod: &Pod) -> bool {
+        revision(pod) != history::name(&self.update)
+    }
+
+    /// From the top down to the partition, whatever becomes of those below: the first of an old revision, once those above
+    /// are available.
+    fn replace_highest(&self) -> Option<Step> {
+        let from_the_top = self.ordinals().rev().take_while(|ordinal| *ordinal >= self.partition());
+        let waited_for = from_the_top.map(|ordinal| self.pods.get(&ordinal)).find(|pod| {
+            pod.is_none_or(|pod| (self.is_outdated(pod) && pods::is_active(pod)) || !self.is_available(pod))
+        });
+        let pod = waited_for??;
+        if self.is_outdated(pod) && !pods::is_terminal(pod) { self.delete_once(pod) } else { None }
+    }
+
+    /// The highest of an old revision, as many as may be unavailable.
+    fn replace_several(&self, most: i32) -> Vec<Step> {
         let is_available = |ordinal: i32| self.pods.get(&ordinal).is_some_and(|pod| self.is_available(pod));
         let unavailable = pods::count(self.ordinals().filter(|ordinal| !is_available(*ordinal)).count());
         let mut room = most - unavailable;
         let mut steps = Vec::new();
         for ordinal in self.ordinals().rev().take_while(|ordinal| *ordinal >= self.partition()) {
             let Some(pod) = self.pods.get(&ordinal).filter(|pod| pods::is_active(pod)) else { continue };
-            if revision(pod) == history::name(&self.update) {
+            if !self.is_outdated(pod) {
                 continue;
             }
             // To lose what is not available costs nothing.
@@ -273,7 +309,7 @@ impl Rollout<'_> {
         if storage::is_stale(self.set, ordinal, self.world) {
             return Vec::new();
         }
-        let from = if self.is_rolling() && ordinal < self.partition() { &self.current } else { &self.update };
+        let from = if self.is_rolling() && ordinal < self.first_updated() { &self.current } else { &self.update };
         let template = history::template(from).unwrap_or_else(|| self.spec.template.clone());
         let pod = identity::pod(self.set, &template, from, ordinal);
         let namespace = self.set.metadata.namespace.as_deref().unwrap_or_default();

@@ -1,6 +1,6 @@
 //! The claims of a StatefulSet's pods, and what becomes of them (KEP-1847).
 
-use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimVolumeSource, Pod, PodSpec, Volume};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
@@ -63,14 +63,16 @@ pub fn new_claim(set: &StatefulSet, claim: &Claim) -> PersistentVolumeClaim {
     new
 }
 
-/// Whether a claim is about to go: with its own deletion, or with an earlier pod of the same name.
+/// Whether a claim is about to go: with its own deletion, or, where claims go with their pods, with an earlier pod of the
+/// same name.
 pub fn is_stale(set: &StatefulSet, ordinal: i32, world: &World) -> bool {
     let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
     let pod = pod_name(set, ordinal);
+    let goes_with_pods = retention(set).when_scaled.as_deref() == Some("Delete");
     claims(set, ordinal).filter_map(|claim| world.persistent_volume_claims.get(namespace, &claim.name)).any(|claim| {
         let owners = claim.metadata.owner_references.iter().flatten();
         let mut pods = owners.filter(|owner| owner.kind == PODS.kind && owner.name == pod);
-        is_deleting(&claim.metadata) || pods.next().is_some()
+        is_deleting(&claim.metadata) || (goes_with_pods && pods.next().is_some())
     })
 }
 
@@ -92,8 +94,12 @@ pub fn owners_to_set(
     (uids(&wanted) != uids(owners)).then_some(wanted)
 }
 
+fn retention(set: &StatefulSet) -> StatefulSetPersistentVolumeClaimRetentionPolicy {
+    set.spec.as_ref().and_then(|spec| spec.persistent_volume_claim_retention_policy.clone()).unwrap_or_default()
+}
+
 fn wanted_owners(set: &StatefulSet, condemned: Option<&Pod>, others: &[OwnerReference]) -> Option<Vec<OwnerReference>> {
-    let policy = set.spec.as_ref().and_then(|s| s.persistent_volume_claim_retention_policy.clone()).unwrap_or_default();
+    let policy = retention(set);
     let goes = |when: &Option<String>| when.as_deref() == Some("Delete");
     let owner = match condemned.filter(|_| goes(&policy.when_scaled)) {
         Some(pod) => Some(controller_ref(&PODS, &pod.metadata)),

@@ -262,3 +262,72 @@ fn the_status_counts_by_revision_and_ends_an_update_that_is_complete() {
         ]],
     );
 }
+
+#[test]
+fn a_parallel_update_goes_from_the_top_whatever_is_wrong_below() {
+    let spec = |rolling: &str| format!("replicas: 3, podManagementPolicy: Parallel{rolling}");
+    let world = |rolling: &str, middle: &str, top: &str| {
+        [
+            set(&spec(rolling), "currentRevision: web-one"),
+            revisions(),
+            pod(0, "web-one", "phase: Running", ""),
+            pod(1, "web-one", middle, ""),
+            pod(2, top, READY, ""),
+        ]
+    };
+    check(
+        &world("", READY, "web-one"),
+        expect![[r#"
+        together:
+          delete pods ns/web-2"#]],
+    );
+    check(
+        &world("", READY, "web-two"),
+        expect![[r#"
+        together:
+          delete pods ns/web-1"#]],
+    );
+    let most = ", updateStrategy: {type: RollingUpdate, rollingUpdate: {maxUnavailable: 2}}";
+    check(
+        &world(most, "phase: Pending", "web-one"),
+        expect![[r#"
+            together:
+              delete pods ns/web-1
+              delete pods ns/web-0"#]],
+    );
+    let mut waiting = world("", READY, "web-two");
+    waiting[4] = pod(2, "web-two", "phase: Pending", "");
+    check(&waiting, expect![[r#""#]]);
+}
+
+#[test]
+fn an_update_that_says_nothing_of_a_partition_makes_pods_it_has_not_reached_as_they_were() {
+    let world = |current: u32| {
+        [
+            set(
+                "replicas: 3, updateStrategy: {type: RollingUpdate}",
+                &format!("currentRevision: web-one, currentReplicas: {current}"),
+            ),
+            revisions(),
+            pod(2, "web-two", READY, ""),
+        ]
+    };
+    let made = |current: u32| {
+        let mut bench = Bench::new(StatefulSets, &world(current).concat());
+        let plan = text(&bench.reconcile("ns", "web", "2024-01-01T00:01:00Z"));
+        plan.lines().find(|line| line.contains("create pods")).map(|line| line.contains("image\":\"one"))
+    };
+    assert_eq!((made(1), made(0)), (Some(true), Some(false)));
+}
+
+#[test]
+fn a_claim_that_stays_may_still_belong_to_an_earlier_pod() {
+    let earlier = ", ownerReferences: [{apiVersion: v1, kind: Pod, name: web-0, uid: earlier, controller: true}]";
+    let made = |policy: &str| {
+        let world = [set(&format!("replicas: 1, {STORAGE}{policy}"), ""), revisions(), claim(0, earlier)];
+        let mut bench = Bench::new(StatefulSets, &world.concat());
+        text(&bench.reconcile("ns", "web", "2024-01-01T00:01:00Z")).contains("create pods")
+    };
+    assert!(made(""));
+    assert!(!made(", persistentVolumeClaimRetentionPolicy: {whenScaled: Delete, whenDeleted: Retain}"));
+}
