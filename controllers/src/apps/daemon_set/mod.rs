@@ -112,8 +112,11 @@ fn reconcile(set: &DaemonSet, world: &World, backoff: &mut Backoff, now: Timesta
         Current::Collision => return collided(set),
     };
     let mut members = members.mine;
-    members
-        .sort_by_cached_key(|pod| (pod.metadata.creation_timestamp.as_ref().map(|t| t.0), pod.metadata.name.clone()));
+    // Those that have their node come first: they may run.
+    members.sort_by_cached_key(|pod| {
+        let created = pod.metadata.creation_timestamp.as_ref().map(|t| t.0);
+        (pods::node_name(pod).is_none(), created, pod.metadata.name.clone())
+    });
     let alike = revisions.iter().filter(|revision| revision.data == current.data).map(|revision| hash(revision));
     let judge = Judge { set, spec, hash: hash(&current), alike: alike.collect(), now };
     let places = places(set, &members, world);
@@ -147,7 +150,8 @@ fn label(pod: &Pod) -> Option<&str> {
     pod.metadata.labels.as_ref()?.get(HASH_LABEL).map(String::as_str)
 }
 
-/// Every node, and every other that a pod is meant for.
+/// Every node, and every other that a pod is meant for. A pod that has ended and is being deleted is in nobody's way,
+/// whatever finalizers hold it.
 fn places<'a>(set: &DaemonSet, members: &'a [Arc<Pod>], world: &'a World) -> Places<'a> {
     let mut places: Places = world
         .nodes
@@ -157,7 +161,7 @@ fn places<'a>(set: &DaemonSet, members: &'a [Arc<Pod>], world: &'a World) -> Pla
             (name, Place { fit: Some(nodes::fit(set, node)), pods: Vec::new() })
         })
         .collect();
-    for pod in members {
+    for pod in members.iter().filter(|pod| !(pods::is_terminal(pod) && pods::is_deleting(&pod.metadata))) {
         if let Some(node) = nodes::target(pod) {
             places.entry(node).or_insert(Place { fit: None, pods: Vec::new() }).pods.push(pod);
         }

@@ -19,6 +19,13 @@ pub struct Place<'a> {
     pub pods: Vec<&'a Arc<Pod>>,
 }
 
+impl Place<'_> {
+    /// Whether the node should have a daemon.
+    fn runs(&self) -> bool {
+        self.fit.is_some_and(|fit| fit.runs)
+    }
+}
+
 /// Nodes by name.
 pub type Places<'a> = BTreeMap<&'a str, Place<'a>>;
 
@@ -117,11 +124,11 @@ impl<'a> Judge<'a> {
         if !self.is_rolling() {
             return Moves::default();
         }
-        let desired = pods::count(places.values().filter(|place| place.fit.is_some_and(|fit| fit.runs)).count());
+        let desired = pods::count(places.values().filter(|place| place.runs()).count());
         let max_surge = self.limit(|rolling| rolling.max_surge.clone(), desired);
         let max_unavailable = self.limit(|rolling| rolling.max_unavailable.clone(), desired);
         if max_surge > 0 {
-            self.surge(places, max_surge)
+            self.surge(places, max_surge, desired)
         } else {
             // Validation refuses two zeros, but the update must be able to move.
             self.replace(places, max_unavailable.max(1))
@@ -130,7 +137,7 @@ impl<'a> Judge<'a> {
 
     fn replace<'p>(&self, places: &Places<'p>, max_unavailable: i32) -> Moves<'p> {
         let (mut unavailable, mut free, mut candidates) = (0, Vec::new(), Vec::new());
-        for place in places.values().filter(|place| place.fit.is_some_and(|fit| fit.runs) || !place.pods.is_empty()) {
+        for place in places.values().filter(|place| place.runs() || !place.pods.is_empty()) {
             match self.pair(place) {
                 Some((Some(new), None)) => unavailable += i32::from(!self.is_available(new)),
                 Some((None, Some(old))) if self.is_available(old) => candidates.push(old),
@@ -147,12 +154,17 @@ impl<'a> Judge<'a> {
         Moves { delete: free, ..Moves::default() }
     }
 
-    fn surge<'p>(&self, places: &Places<'p>, max_surge: i32) -> Moves<'p> {
-        let (mut surging, mut free, mut candidates, mut done) = (0, Vec::new(), Vec::new(), Vec::new());
+    fn surge<'p>(&self, places: &Places<'p>, max_surge: i32, desired: i32) -> Moves<'p> {
+        let (mut surging, mut available) = (0, 0);
+        let (mut free, mut candidates, mut done, mut strays) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (&node, place) in places {
-            match self.pair(place) {
+            let pair = self.pair(place);
+            let mut both = pair.into_iter().flat_map(|(new, old)| [new, old]).flatten();
+            available += i32::from(both.any(|pod| self.is_available(pod)));
+            match pair {
                 Some((_, None)) => {}
-                Some((None, Some(_))) if !place.fit.is_some_and(|fit| fit.runs) => {}
+                Some((None, Some(old))) if !place.runs() && self.is_available(old) => strays.push(old),
+                Some((None, Some(old))) if !place.runs() => done.push(old),
                 Some((None, Some(old))) if self.is_available(old) => candidates.push(node),
                 Some((None, Some(_))) => free.push(node),
                 Some((Some(new), Some(old))) if self.is_available(new) => done.push(old),
@@ -161,6 +173,8 @@ impl<'a> Judge<'a> {
         }
         let room = usize::try_from(max_surge - surging).unwrap_or(0);
         free.extend(candidates.into_iter().take(room));
+        // Where no daemon belongs any more, the old one stays until enough are available elsewhere.
+        done.extend(strays.into_iter().take(usize::try_from(available - desired).unwrap_or(0)));
         Moves { create: free, delete: done, ..Moves::default() }
     }
 

@@ -186,3 +186,48 @@ fn a_copy_of_the_current_revision_restarts_nobody() {
     let copy = format!("---\n{}", copy.replace("revision: 2", "revision: 3"));
     check(&[original, copy, node("n1", ""), pod("a", "n1", "two", READY)], expect![""]);
 }
+
+#[test]
+fn of_two_pods_the_one_that_has_its_node_stays() {
+    let pinned = "affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: \
+                  [{matchFields: [{key: metadata.name, operator: In, values: [n1]}]}]}}}";
+    let at = |name: &str, second: u32| {
+        pod(name, "n1", "two", READY)
+            .replace("metadata: {", &format!("metadata: {{creationTimestamp: '2024-01-01T00:00:0{second}Z', "))
+    };
+    let waiting = at("a", 1).replace("nodeName: n1", pinned);
+    check(
+        &[set(""), node("n1", ""), waiting, at("b", 2)],
+        expect![[r#"
+        together:
+          delete pods ns/a"#]],
+    );
+}
+
+#[test]
+fn a_pod_that_has_ended_and_is_held_by_a_finalizer_is_replaced() {
+    let held = pod("a", "n1", "two", "phase: Succeeded")
+        .replace("metadata: {", "metadata: {deletionTimestamp: '2024-01-01T00:00:30Z', finalizers: [example.com/f], ");
+    let plan = plan(&[set(""), node("n1", ""), held]);
+    assert_eq!(plan.matches("create pods").count(), 1, "{plan}");
+}
+
+#[test]
+fn in_a_surge_a_pod_stays_where_none_belongs_any_more_until_enough_are_available() {
+    let world = |status: &str| {
+        [
+            set("updateStrategy: {type: RollingUpdate, rollingUpdate: {maxUnavailable: 0, maxSurge: 1}}"),
+            node("n1", ""),
+            node("n2", "{key: k, effect: NoSchedule}"),
+            pod("a", "n1", "two", status),
+            pod("b", "n2", "one", READY),
+        ]
+    };
+    check(&world("phase: Pending"), expect![[r#""#]]);
+    check(
+        &world(READY),
+        expect![[r#"
+        together:
+          delete pods ns/b"#]],
+    );
+}
