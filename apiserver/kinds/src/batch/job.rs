@@ -181,8 +181,7 @@ impl Strategy for Job {
 
     fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
         let mut errors = self.validate(new);
-        let suspended = get(old, &["spec", "suspend"]) == Some(&Value::Bool(true));
-        let started = get(old, &["status", "startTime"]).is_some();
+        let kept = if rests(old) { with_mutable(old, new) } else { old.clone() };
         let indexed = text(old, &["spec", "completionMode"]) == "Indexed";
         let (new, old) = (Field::root(new), Field::root(old));
         let (new, old) = (new.get("spec"), old.get("spec"));
@@ -196,11 +195,47 @@ impl Strategy for Job {
         if !(indexed && together) {
             rules::immutable(&new.get("completions"), &old.get("completions"), &mut errors);
         }
-        if !suspended || started {
-            rules::immutable(&new.get("template"), &old.get("template"), &mut errors);
-        }
+        let kept = Field::root(&kept);
+        rules::immutable(&new.get("template"), &kept.get("spec").get("template"), &mut errors);
         errors
     }
+}
+
+/// Suspended, and no pod of it runs: its template may still change in parts (KEP-2926, KEP-5440).
+fn rests(job: &Value) -> bool {
+    let is_suspended = |c: &Value| text(c, &["type"]) == "Suspended" && text(c, &["status"]) == "True";
+    get(job, &["spec", "suspend"]) == Some(&Value::Bool(true))
+        && int(job, &["status", "active"]) == 0
+        && (get(job, &["status", "startTime"]).is_none()
+            || list(job, &["status", "conditions"]).iter().any(is_suspended))
+}
+
+/// The old Job with the new one's say in where its pods go, and in what they ask for.
+fn with_mutable(old: &Value, new: &Value) -> Value {
+    const MUTABLE: [&[&str]; 6] = [
+        &["metadata", "labels"],
+        &["metadata", "annotations"],
+        &["spec", "nodeSelector"],
+        &["spec", "tolerations"],
+        &["spec", "schedulingGates"],
+        &["spec", "affinity", "nodeAffinity"],
+    ];
+    let mut kept = old.clone();
+    let template = get(new, &["spec", "template"]).cloned().unwrap_or_default();
+    for path in MUTABLE {
+        let Some((name, parents)) = path.split_last() else { continue };
+        let parents = [&["spec", "template"], parents].concat();
+        if let Some(parent) = object::ensure(&mut kept, &parents) {
+            parent.insert((*name).to_owned(), get(&template, path).cloned().unwrap_or_default());
+        }
+    }
+    for name in ["initContainers", "containers"] {
+        let containers = object::list_mut(&mut kept, &["spec", "template", "spec", name]);
+        for (container, new) in containers.iter_mut().zip(list(&template, &["spec", name])) {
+            object::keep(container, new, "resources");
+        }
+    }
+    kept
 }
 
 /// Rules of a Job's spec, also where a CronJob holds it (which has no selector yet).
@@ -254,7 +289,33 @@ mod tests {
     use expect_test::expect;
 
     use super::*;
-    use crate::testing::{check, check_default, check_row, check_update};
+    use crate::testing::{check, check_default, check_row, check_update, yaml};
+
+    #[test]
+    fn the_template_of_a_job_that_rests_may_say_otherwise_where_its_pods_go_and_what_they_ask_for() {
+        let job = |status: &str, image: &str, more: &str| {
+            format!(
+                "{{metadata: {{name: a, namespace: b, resourceVersion: '1'}}, spec: {{suspend: true, selector: {{matchLabels: {{x: z}}}}, \
+                 template: {{metadata: {{labels: {{x: z}}}}, spec: {{restartPolicy: Never, containers: [{{name: c, image: {image}}}]{more}}}}}}}, \
+                 status: {{{status}}}}}"
+            )
+        };
+        let elsewhere = ", nodeSelector: {zone: z}, tolerations: [{key: k, operator: Exists}], \
+                         affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: \
+                         [{matchExpressions: [{key: k, operator: Exists}]}]}}}";
+        let suspended = "startTime: '2026-01-01T00:00:00Z', conditions: [{type: Suspended, status: 'True'}]";
+        for rests in ["", suspended] {
+            check_update("jobs", &job(rests, "i", ""), &job(rests, "i", elsewhere), expect![""]);
+        }
+        let changed = |status: &str, new: &str| {
+            let errors = Job.validate_update(&yaml(new), &yaml(&job(status, "i", "")));
+            let immutable = errors.into_iter().filter(|error| error.detail.contains("immutable"));
+            immutable.map(|error| error.field).collect::<Vec<_>>()
+        };
+        assert_eq!(changed("", &job("", "other", "")), ["spec.template"]);
+        let runs = format!("active: 1, {suspended}");
+        assert_eq!(changed(&runs, &job(&runs, "i", elsewhere)), ["spec.template"]);
+    }
 
     #[test]
     fn rules() {

@@ -189,8 +189,8 @@ impl Run<'_> {
         let Some(name) = &self.spec.time_zone else { return Some(TimeZone::UTC) };
         match TimeZone::get(name) {
             Ok(zone) => Some(zone),
-            Err(error) => {
-                let message = format!("invalid timeZone: {name:?}: {error}");
+            Err(_) => {
+                let message = format!("invalid timeZone: {name:?}: unknown time zone {name}");
                 self.plan.note(note(self.cron_job, NoteType::Warning, "UnknownTimeZone", message));
                 None
             }

@@ -179,7 +179,7 @@ fn nothing_starts_while_suspended_or_by_a_schedule_that_makes_no_sense() {
         now,
         &[cron_job("schedule: '0 * * * *', timeZone: Middle/Earth", "")],
         expect![[r#"
-        note Warning UnknownTimeZone on c: invalid timeZone: "Middle/Earth": failed to find time zone `Middle/Earth` in time zone database
+        note Warning UnknownTimeZone on c: invalid timeZone: "Middle/Earth": unknown time zone Middle/Earth
     "#]],
     );
 }

@@ -174,6 +174,7 @@ fn told(reason: &str) -> &'static str {
 
 fn suspend_or_resume(view: &View, status: &mut JobStatus) -> Option<Note> {
     if view.is_suspended() {
+        status.start_time = None;
         set(view, status, "Suspended", "True", "JobSuspended", "Job suspended")
             .then(|| note(view.job, NoteType::Normal, "Suspended", "Job suspended".into()))
     } else if view.condition("Suspended").is_some() {

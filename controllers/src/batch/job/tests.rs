@@ -191,12 +191,12 @@ fn a_suspended_job_gives_up_its_pods_and_starts_anew_when_it_resumes() {
     check(
         &[job("parallelism: 1, suspend: true", "active: 1"), pod("a", "Running", "")],
         expect![[r#"
-        update jobs ns/j status: {"active":1,"conditions":[{"lastProbeTime":"2024-01-01T00:01:00Z","lastTransitionTime":"2024-01-01T00:01:00Z","message":"Job suspended","reason":"JobSuspended","status":"True","type":"Suspended"}],"ready":0,"startTime":"2024-01-01T00:00:00Z","terminating":0,"uncountedTerminatedPods":{}}
-        together:
-          patch pods ns/a at 2 : {"metadata":{"finalizers":[]}}
-        together:
-          delete pods ns/a
-    "#]],
+            update jobs ns/j status: {"active":1,"conditions":[{"lastProbeTime":"2024-01-01T00:01:00Z","lastTransitionTime":"2024-01-01T00:01:00Z","message":"Job suspended","reason":"JobSuspended","status":"True","type":"Suspended"}],"ready":0,"terminating":0,"uncountedTerminatedPods":{}}
+            together:
+              patch pods ns/a at 2 : {"metadata":{"finalizers":[]}}
+            together:
+              delete pods ns/a
+        "#]],
     );
     let suspended = "conditions: [{type: Suspended, status: 'True', reason: JobSuspended, message: Job suspended}]";
     check(
@@ -330,6 +330,51 @@ fn pods_that_no_job_accounts_for_are_freed() {
         &[finished, pod("a", "Failed", "")],
         expect![[r#"
         patch pods ns/a at 2 : {"metadata":{"finalizers":[]}}
+    "#]],
+    );
+}
+
+#[test]
+fn a_failure_policy_waits_for_how_a_pod_ends_before_it_is_replaced() {
+    let policy =
+        "podFailurePolicy: {rules: [{action: Ignore, onPodConditions: [{type: DisruptionTarget, status: 'True'}]}]}";
+    let leaving = ", deletionTimestamp: 2024-01-01T00:00:30Z";
+    let told = |spec: &str| job(spec, "terminating: 1").replacen("terminating: 0, ", "", 1);
+    let spec = format!("parallelism: 1, completions: 1, {policy}");
+    check(&[told(&spec), pod("a", "Running", leaving)], expect![""]);
+}
+
+#[test]
+fn a_failed_index_is_ignored_counted_or_final_as_the_policy_says() {
+    let rules = "{action: FailIndex, onExitCodes: {operator: In, values: [3]}}";
+    let spec = format!(
+        "completionMode: Indexed, parallelism: 2, completions: 2, backoffLimitPerIndex: 5, backoffLimit: 2147483647, \
+         podFailurePolicy: {{rules: [{rules}]}}"
+    );
+    let ended = "status: {containerStatuses: [{name: c, image: i, imageID: i, ready: false, restartCount: 0, \
+                 state: {terminated: {exitCode: 3}}}], ";
+    let failed = indexed("a", 0, "Failed", "").replace("status: {", ended);
+    check(
+        &[job(&spec, "active: 1, failedIndexes: ''"), failed, indexed("b", 1, "Running", "")],
+        expect![[r#"
+        update jobs ns/j status: {"active":1,"failedIndexes":"0","ready":0,"startTime":"2024-01-01T00:00:00Z","terminating":0,"uncountedTerminatedPods":{"failed":["a-uid"]}}
+        together:
+          patch pods ns/a at 2 : {"metadata":{"finalizers":[]}}
+    "#]],
+    );
+}
+
+#[test]
+fn too_many_failed_indexes_end_the_job() {
+    let spec = "completionMode: Indexed, parallelism: 1, completions: 5, backoffLimitPerIndex: 0, maxFailedIndexes: 1, \
+                backoffLimit: 2147483647";
+    let world = [job(spec, "failed: 1, failedIndexes: '0'"), indexed("b", 1, "Failed", "")];
+    check(
+        &world,
+        expect![[r#"
+        update jobs ns/j status: {"conditions":[{"lastProbeTime":"2024-01-01T00:01:00Z","lastTransitionTime":"2024-01-01T00:01:00Z","message":"Job has exceeded the specified maximal number of failed indexes","reason":"MaxFailedIndexesExceeded","status":"True","type":"FailureTarget"}],"failed":1,"failedIndexes":"0,1","ready":0,"startTime":"2024-01-01T00:00:00Z","terminating":0,"uncountedTerminatedPods":{"failed":["b-uid"]}}
+        together:
+          patch pods ns/b at 2 : {"metadata":{"finalizers":[]}}
     "#]],
     );
 }

@@ -111,9 +111,12 @@ impl<'a> View<'a> {
         self.spec.parallelism.unwrap_or(1)
     }
 
-    /// Terminating pods are replaced only once they have failed (KEP-3939).
+    /// Terminating pods are replaced only once they have failed (KEP-3939); a failure policy has to see how they end.
     pub fn replaces_failed_only(&self) -> bool {
-        self.spec.pod_replacement_policy.as_deref() == Some("Failed")
+        match self.spec.pod_replacement_policy.as_deref() {
+            Some(policy) => policy == "Failed",
+            None => self.spec.pod_failure_policy.is_some(),
+        }
     }
 
     /// The pod's index, if it is one the Job asks for.
