@@ -67,6 +67,7 @@ pub fn controllers(config: &Config) -> Vec<Box<dyn Controller>> {
         Box::new(batch::cron_job::CronJobs),
         Box::new(batch::ttl_after_finished::TtlAfterFinished),
         Box::new(policy::pod_disruption_budget::PodDisruptionBudgets),
+        Box::new(policy::stale_disruption::StaleDisruptions),
         Box::new(volume::binder::ClaimBinder),
         Box::new(volume::reclaim::VolumeReclaimer),
         Box::new(volume::local_path::LocalPath),

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use k8s_openapi::api::core::v1::ObjectReference;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 /// A resource as discovery publishes it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -102,6 +102,12 @@ impl Resource {
             resource_version: meta.resource_version.clone(),
             field_path: None,
         }
+    }
+
+    /// Whether the reference is to an object of this kind, in whatever version of its group.
+    pub fn is_kind_of(&self, owner: &OwnerReference) -> bool {
+        let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
+        self.kind == owner.kind && self.group == group
     }
 
     /// Same group and plural: versions of one resource hold the same objects.

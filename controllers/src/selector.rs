@@ -33,6 +33,22 @@ pub fn contains(labels: Option<&Labels>, pairs: &Labels) -> bool {
     pairs.iter().all(|(key, value)| labels.and_then(|l| l.get(key)) == Some(value))
 }
 
+/// A selector as Kubernetes writes it into messages.
+pub fn written(selector: &LabelSelector) -> String {
+    let labels: String =
+        selector.match_labels.iter().flatten().map(|(key, value)| format!("{key}: {value},")).collect();
+    let expressions = selector.match_expressions.iter().flatten().map(|requirement| {
+        let values = requirement.values.as_deref().unwrap_or_default().join(" ");
+        let (key, operator) = (&requirement.key, &requirement.operator);
+        format!("LabelSelectorRequirement{{Key:{key},Operator:{operator},Values:[{values}],}},")
+    });
+    let expressions: String = expressions.collect();
+    format!(
+        "&LabelSelector{{MatchLabels:map[string]string{{{labels}}},\
+         MatchExpressions:[]LabelSelectorRequirement{{{expressions}}},}}"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

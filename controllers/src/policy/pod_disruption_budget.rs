@@ -7,13 +7,15 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec, PodDisruptionBudgetStatus};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, OwnerReference};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::engine::{Controller, Turn, Wake};
 use crate::plan::{Note, NoteType, Plan, Regarding};
 use crate::pods;
-use crate::resource::{DEPLOYMENTS, Key, POD_DISRUPTION_BUDGETS, REPLICA_SETS, REPLICATION_CONTROLLERS, STATEFUL_SETS};
+use crate::resource::{
+    DEPLOYMENTS, Key, POD_DISRUPTION_BUDGETS, PODS, REPLICA_SETS, REPLICATION_CONTROLLERS, STATEFUL_SETS,
+};
 use crate::selector;
 use crate::share::{Round, share};
 use crate::time::{self, stamp};
@@ -75,44 +77,54 @@ pub fn reconcile(budget: &PodDisruptionBudget, world: &World, now: Timestamp) ->
     }
     let mut status = budget.status.clone().unwrap_or_default();
     match expect(spec, &selected, world) {
-        Ok((expected, desired)) => {
-            count(&mut plan, &mut status, &selected, expected, desired, now);
+        Ok(Expected { pods: expected, healthy: desired, has_unmanaged }) => {
+            if has_unmanaged {
+                plan.note(note(budget, NoteType::Warning, "UnmanagedPods", unmanaged(spec)));
+            }
+            status.observed_generation = budget.metadata.generation;
+            count(budget, &mut plan, &mut status, &selected, expected, desired, now);
             let (allowed, reason) = if status.disruptions_allowed > Some(0) {
                 ("True", "SufficientPods")
             } else {
                 ("False", "InsufficientPods")
             };
-            set_condition(budget, &mut status, allowed, reason, String::new(), now);
+            set_condition(&mut status, allowed, reason, String::new(), now);
         }
         Err(error) => {
             let message = format!("Failed to calculate the number of expected pods: {error}");
             plan.note(note(budget, NoteType::Warning, "CalculateExpectedPodCountFailed", message));
             // Rather no disruption than one too many.
             status.disruptions_allowed = Some(0);
-            set_condition(budget, &mut status, "False", "SyncFailed", error, now);
+            set_condition(&mut status, "False", "SyncFailed", error, now);
         }
     }
-    status.observed_generation = budget.metadata.generation;
     if budget.status.as_ref() != Some(&status) {
         plan.update_status(&POD_DISRUPTION_BUDGETS, &PodDisruptionBudget { status: Some(status), ..budget.clone() });
     }
     plan
 }
 
+/// What a budget asks of the pods it selects.
+struct Expected {
+    pods: i32,
+    healthy: i32,
+    /// Nobody says how many there should be of some of them.
+    has_unmanaged: bool,
+}
+
 /// How many pods there should be, and how many of them must be healthy.
-fn expect(spec: &PodDisruptionBudgetSpec, selected: &[&Arc<Pod>], world: &World) -> Result<(i32, i32), String> {
-    match (&spec.max_unavailable, &spec.min_available) {
-        (Some(most), _) => {
-            let expected = scale(selected, world)?;
-            Ok((expected, (expected - share(most, expected, Round::Up)).max(0)))
-        }
-        (None, Some(IntOrString::Int(least))) => Ok((pods::count(selected.len()), *least)),
-        (None, Some(percentage)) => {
-            let expected = scale(selected, world)?;
-            Ok((expected, share(percentage, expected, Round::Up)))
-        }
-        (None, None) => Ok((0, 0)),
+fn expect(spec: &PodDisruptionBudgetSpec, selected: &[&Arc<Pod>], world: &World) -> Result<Expected, String> {
+    if let (None, Some(IntOrString::Int(least))) = (&spec.max_unavailable, &spec.min_available) {
+        return Ok(Expected { pods: pods::count(selected.len()), healthy: *least, has_unmanaged: false });
     }
+    let pods = scale(selected, world)?;
+    let healthy = match (&spec.max_unavailable, &spec.min_available) {
+        (Some(most), _) => (pods - share(most, pods, Round::Up)).max(0),
+        (None, Some(least)) => share(least, pods, Round::Up),
+        (None, None) => 0,
+    };
+    let has_unmanaged = selected.iter().any(|pod| controller_of(&pod.metadata).is_none());
+    Ok(Expected { pods, healthy, has_unmanaged })
 }
 
 /// What the pods' controllers ask for, all together; pods that nobody controls don't count.
@@ -121,35 +133,58 @@ fn scale(selected: &[&Arc<Pod>], world: &World) -> Result<i32, String> {
     for pod in selected {
         let Some(owner) = controller_of(&pod.metadata) else { continue };
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-        let is_it = |uid: &Option<String>| uid.as_deref() == Some(owner.uid.as_str());
-        let (uid, replicas) = if owner.kind == REPLICA_SETS.kind {
-            let Some(set) = world.replica_sets.get(namespace, &owner.name).filter(|s| is_it(&s.metadata.uid)) else {
-                continue;
-            };
-            let above = controller_of(&set.metadata).filter(|above| above.kind == DEPLOYMENTS.kind);
-            match above.and_then(|above| Some((above, world.deployments.get(namespace, &above.name)?))) {
-                Some((above, deployment)) => (above.uid.as_str(), deployment.spec.as_ref().and_then(|s| s.replicas)),
-                None => (owner.uid.as_str(), set.spec.as_ref().and_then(|s| s.replicas)),
-            }
-        } else if owner.kind == STATEFUL_SETS.kind {
-            let set = world.stateful_sets.get(namespace, &owner.name).filter(|s| is_it(&s.metadata.uid));
-            let Some(set) = set else { continue };
-            (owner.uid.as_str(), set.spec.as_ref().and_then(|s| s.replicas))
-        } else if owner.kind == REPLICATION_CONTROLLERS.kind {
-            let controller = world.replication_controllers.get(namespace, &owner.name);
-            let Some(controller) = controller.filter(|c| is_it(&c.metadata.uid)) else { continue };
-            (owner.uid.as_str(), controller.spec.as_ref().and_then(|s| s.replicas))
-        } else {
-            let plural = world.resource_of(&owner.api_version, &owner.kind).map_or("", |r| &r.plural);
-            let group = owner.api_version.split_once('/').map_or(String::new(), |(group, _)| format!(".{group}"));
-            return Err(format!("{plural}{group} does not implement the scale subresource"));
+        let Some((uid, replicas)) = size(owner, namespace, world)? else {
+            let name = pod.metadata.name.as_deref().unwrap_or_default();
+            return Err(format!("found no controllers for pod {name:?}"));
         };
         scales.insert(uid, replicas.unwrap_or(1));
     }
     Ok(scales.values().fold(0, |sum, replicas| sum.saturating_add(*replicas)))
 }
 
+/// The uid and size of a pod's controller, or of the Deployment above it; `None` when it is gone.
+fn size<'a>(
+    owner: &'a OwnerReference,
+    namespace: &str,
+    world: &'a World,
+) -> Result<Option<(&'a str, Option<i32>)>, String> {
+    let is_it = |meta: &ObjectMeta| meta.uid.as_deref() == Some(owner.uid.as_str());
+    let uid = owner.uid.as_str();
+    if REPLICA_SETS.is_kind_of(owner) {
+        let set = world.replica_sets.get(namespace, &owner.name).filter(|set| is_it(&set.metadata));
+        return Ok(set.map(|set| {
+            let above = controller_of(&set.metadata).filter(|above| DEPLOYMENTS.is_kind_of(above));
+            match above.and_then(|above| Some((above, world.deployments.get(namespace, &above.name)?))) {
+                Some((above, deployment)) => (above.uid.as_str(), deployment.spec.as_ref().and_then(|s| s.replicas)),
+                None => (uid, set.spec.as_ref().and_then(|s| s.replicas)),
+            }
+        }));
+    }
+    if STATEFUL_SETS.is_kind_of(owner) {
+        let set = world.stateful_sets.get(namespace, &owner.name).filter(|set| is_it(&set.metadata));
+        return Ok(set.map(|set| (uid, set.spec.as_ref().and_then(|s| s.replicas))));
+    }
+    if REPLICATION_CONTROLLERS.is_kind_of(owner) {
+        let controller = world.replication_controllers.get(namespace, &owner.name).filter(|c| is_it(&c.metadata));
+        return Ok(controller.map(|controller| (uid, controller.spec.as_ref().and_then(|s| s.replicas))));
+    }
+    let plural = world.resource_of(&owner.api_version, &owner.kind).map_or("", |r| &r.plural);
+    let group = owner.api_version.split_once('/').map_or(String::new(), |(group, _)| format!(".{group}"));
+    Err(format!("{plural}{group} does not implement the scale subresource"))
+}
+
+/// What is said of a budget with pods that nobody controls.
+fn unmanaged(spec: &PodDisruptionBudgetSpec) -> String {
+    format!(
+        "Pods selected by this PodDisruptionBudget (selector: {}) were found to be unmanaged. As a result, the \
+         status of the PDB cannot be calculated correctly, which may result in undefined behavior. To account for these \
+         pods please set \".spec.minAvailable\" field of the PDB to an integer value.",
+        spec.selector.as_ref().map(selector::written).unwrap_or_default()
+    )
+}
+
 fn count(
+    budget: &PodDisruptionBudget,
     plan: &mut Plan,
     status: &mut PodDisruptionBudgetStatus,
     selected: &[&Arc<Pod>],
@@ -161,11 +196,13 @@ fn count(
     disrupted.retain(|name, since| {
         let pod = selected.iter().find(|pod| pod.metadata.name.as_ref() == Some(name));
         let left = time::until(time::after(since.0, DELETION_TIMEOUT), now);
-        let is_under_way = pod.is_some_and(|pod| !pods::is_deleting(&pod.metadata)) && !left.is_zero();
-        if is_under_way {
-            plan.requeue(left);
+        let Some(pod) = pod.filter(|pod| !pods::is_deleting(&pod.metadata)) else { return false };
+        if left.is_zero() {
+            plan.note(not_deleted(budget, pod));
+            return false;
         }
-        is_under_way
+        plan.requeue(left);
+        true
     });
     let is_healthy = |pod: &&&Arc<Pod>| {
         let name = pod.metadata.name.as_deref().unwrap_or_default();
@@ -180,14 +217,8 @@ fn count(
     status.disrupted_pods = Some(disrupted).filter(|disrupted| !disrupted.is_empty());
 }
 
-fn set_condition(
-    budget: &PodDisruptionBudget,
-    status: &mut PodDisruptionBudgetStatus,
-    value: &str,
-    reason: &str,
-    message: String,
-    now: Timestamp,
-) {
+fn set_condition(status: &mut PodDisruptionBudgetStatus, value: &str, reason: &str, message: String, now: Timestamp) {
+    let observed_generation = status.observed_generation;
     let conditions = status.conditions.get_or_insert_default();
     let old = conditions.iter().position(|c| c.type_ == "DisruptionAllowed").map(|at| conditions.remove(at));
     let since = old.filter(|old| old.status == value).map(|old| old.last_transition_time);
@@ -196,9 +227,15 @@ fn set_condition(
         status: value.into(),
         reason: reason.into(),
         message,
-        observed_generation: budget.metadata.generation,
+        observed_generation,
         last_transition_time: since.unwrap_or_else(|| stamp(now)),
     });
+}
+
+fn not_deleted(budget: &PodDisruptionBudget, pod: &Pod) -> Note {
+    let message = format!("Pod was expected by PDB {} to be deleted but it wasn't", Key::of(&budget.metadata));
+    let regarding = Regarding::new(&PODS, &pod.metadata);
+    Note { component: COMPONENT, regarding, note_type: NoteType::Warning, reason: "NotDeleted", action: "", message }
 }
 
 fn note(budget: &PodDisruptionBudget, note_type: NoteType, reason: &'static str, message: String) -> Note {
@@ -279,6 +316,28 @@ spec: {{replicas: 4, selector: {{}}, template: {{}}}}
     }
 
     #[test]
+    fn pods_that_nobody_controls_are_told_of_where_their_number_matters() {
+        let pods = [pod("a", SET, READY), pod("b", "", READY)];
+        check(
+            "maxUnavailable: 25%",
+            "",
+            &pods,
+            expect![[r#"
+            note Warning UnmanagedPods on b: Pods selected by this PodDisruptionBudget (selector: &LabelSelector{MatchLabels:map[string]string{app: web,},MatchExpressions:[]LabelSelectorRequirement{},}) were found to be unmanaged. As a result, the status of the PDB cannot be calculated correctly, which may result in undefined behavior. To account for these pods please set ".spec.minAvailable" field of the PDB to an integer value.
+            update poddisruptionbudgets ns/b status: {"conditions":[{"lastTransitionTime":"2024-01-01T00:01:00Z","message":"","observedGeneration":3,"reason":"InsufficientPods","status":"False","type":"DisruptionAllowed"}],"currentHealthy":2,"desiredHealthy":3,"disruptionsAllowed":0,"expectedPods":4,"observedGeneration":3}
+        "#]],
+        );
+        check(
+            "minAvailable: 1",
+            "",
+            &pods,
+            expect![[r#"
+            update poddisruptionbudgets ns/b status: {"conditions":[{"lastTransitionTime":"2024-01-01T00:01:00Z","message":"","observedGeneration":3,"reason":"SufficientPods","status":"True","type":"DisruptionAllowed"}],"currentHealthy":2,"desiredHealthy":1,"disruptionsAllowed":1,"expectedPods":2,"observedGeneration":3}
+        "#]],
+        );
+    }
+
+    #[test]
     fn pods_whose_eviction_was_granted_do_not_count_until_it_has_lasted_too_long() {
         let granted = "disruptedPods: {a: 2024-01-01T00:00:30Z, b: 2023-12-31T23:00:00Z, gone: 2024-01-01T00:00:30Z}";
         let pods = ["a", "b", "c"].map(|name| pod(name, SET, READY));
@@ -287,9 +346,10 @@ spec: {{replicas: 4, selector: {{}}, template: {{}}}}
             granted,
             &pods,
             expect![[r#"
-            update poddisruptionbudgets ns/b status: {"conditions":[{"lastTransitionTime":"2024-01-01T00:01:00Z","message":"","observedGeneration":3,"reason":"SufficientPods","status":"True","type":"DisruptionAllowed"}],"currentHealthy":2,"desiredHealthy":1,"disruptedPods":{"a":"2024-01-01T00:00:30Z"},"disruptionsAllowed":1,"expectedPods":3,"observedGeneration":3}
-            look again in 90s
-        "#]],
+                note Warning NotDeleted on b: Pod was expected by PDB ns/b to be deleted but it wasn't
+                update poddisruptionbudgets ns/b status: {"conditions":[{"lastTransitionTime":"2024-01-01T00:01:00Z","message":"","observedGeneration":3,"reason":"SufficientPods","status":"True","type":"DisruptionAllowed"}],"currentHealthy":2,"desiredHealthy":1,"disruptedPods":{"a":"2024-01-01T00:00:30Z"},"disruptionsAllowed":1,"expectedPods":3,"observedGeneration":3}
+                look again in 90s
+            "#]],
         );
     }
 
@@ -301,8 +361,28 @@ spec: {{replicas: 4, selector: {{}}, template: {{}}}}
             "",
             &[pod("a", job, READY)],
             expect![[r#"
-            note Warning CalculateExpectedPodCountFailed on b: Failed to calculate the number of expected pods: jobs.batch does not implement the scale subresource
-            update poddisruptionbudgets ns/b status: {"conditions":[{"lastTransitionTime":"2024-01-01T00:01:00Z","message":"jobs.batch does not implement the scale subresource","observedGeneration":3,"reason":"SyncFailed","status":"False","type":"DisruptionAllowed"}],"disruptionsAllowed":0,"observedGeneration":3}
+                note Warning CalculateExpectedPodCountFailed on b: Failed to calculate the number of expected pods: jobs.batch does not implement the scale subresource
+                update poddisruptionbudgets ns/b status: {"conditions":[{"lastTransitionTime":"2024-01-01T00:01:00Z","message":"jobs.batch does not implement the scale subresource","reason":"SyncFailed","status":"False","type":"DisruptionAllowed"}],"disruptionsAllowed":0}
+            "#]],
+        );
+        let gone = SET.replace("web-uid", "other-uid");
+        check(
+            "maxUnavailable: 1",
+            "observedGeneration: 2",
+            &[pod("a", &gone, READY)],
+            expect![[r#"
+            note Warning CalculateExpectedPodCountFailed on b: Failed to calculate the number of expected pods: found no controllers for pod "a"
+            update poddisruptionbudgets ns/b status: {"conditions":[{"lastTransitionTime":"2024-01-01T00:01:00Z","message":"found no controllers for pod \"a\"","observedGeneration":2,"reason":"SyncFailed","status":"False","type":"DisruptionAllowed"}],"disruptionsAllowed":0,"observedGeneration":2}
+        "#]],
+        );
+        let custom = SET.replace("apps/v1", "example.com/v1");
+        check(
+            "maxUnavailable: 1",
+            "observedGeneration: 2",
+            &[pod("a", &custom, READY)],
+            expect![[r#"
+            note Warning CalculateExpectedPodCountFailed on b: Failed to calculate the number of expected pods: .example.com does not implement the scale subresource
+            update poddisruptionbudgets ns/b status: {"conditions":[{"lastTransitionTime":"2024-01-01T00:01:00Z","message":".example.com does not implement the scale subresource","observedGeneration":2,"reason":"SyncFailed","status":"False","type":"DisruptionAllowed"}],"disruptionsAllowed":0,"observedGeneration":2}
         "#]],
         );
         check(
