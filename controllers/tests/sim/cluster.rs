@@ -12,7 +12,7 @@ use k8w_controllers::engine::{Engine, Next, Work};
 use k8w_controllers::execute::{Answer, Api, Executed, Failure, Record, execute};
 use k8w_controllers::plan::{Note, Step};
 use k8w_controllers::resource::{self, NODES, PODS, Resource};
-use k8w_controllers::world::{Change, Object, WATCHED, is_watched, watches};
+use k8w_controllers::world::{Change, Object, Part, WATCHED, is_watched, watches};
 use k8w_kinds::core::pod::totals;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -22,7 +22,7 @@ use crate::MAX_STEPS;
 use crate::server::{Event, Server, failure};
 
 /// How unkind the world is, as probabilities of each step.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Chaos {
     /// A write fails and is not made.
     pub refused: f64,
@@ -30,12 +30,19 @@ pub struct Chaos {
     pub unanswered: f64,
     /// The controllers die after this write and start anew.
     pub crash: f64,
+    /// Instead of what comes next, a watch delivers an earlier state of an object once more.
+    pub replayed: f64,
+    /// Instead of what comes next, a watch has lost its place, and all of its resource is listed.
+    pub relisted: f64,
 }
 
 impl Chaos {
-    pub const NONE: Chaos = Chaos { refused: 0.0, unanswered: 0.0, crash: 0.0 };
-    pub const SOME: Chaos = Chaos { refused: 0.05, unanswered: 0.03, crash: 0.01 };
+    pub const NONE: Chaos = Chaos { refused: 0.0, unanswered: 0.0, crash: 0.0, replayed: 0.0, relisted: 0.0 };
+    pub const SOME: Chaos = Chaos { refused: 0.05, unanswered: 0.03, crash: 0.01, ..Chaos::NONE };
 }
+
+/// States of an object that may be delivered once more.
+const MAX_REPLAYED: usize = 4;
 
 struct Shared {
     server: Mutex<Server>,
@@ -80,6 +87,8 @@ pub struct Cluster {
     resources: Vec<Resource>,
     /// Watch events on their way, in order per resource.
     streams: BTreeMap<Resource, VecDeque<Event>>,
+    /// What they have delivered of objects that are there, by uid.
+    delivered: BTreeMap<String, VecDeque<Object>>,
     /// Plans that were executed and whose outcome is on its way.
     outcomes: Vec<(Work, Executed)>,
     rng: StdRng,
@@ -107,9 +116,12 @@ pub fn start() -> Timestamp {
 
 impl Cluster {
     pub fn new(seed: u64, chaos: Chaos, prepare: impl FnOnce(&mut Server)) -> Self {
-        // Nodes that never report are not to be taken for silent.
-        let config = Config { node_monitor_grace: Duration::from_secs(1 << 40), ..Config::default() };
-        Self::with_config(seed, chaos, config, prepare)
+        Self::with_config(seed, chaos, Self::config(), prepare)
+    }
+
+    /// For nodes that never report, which are not to be taken for silent.
+    pub fn config() -> Config {
+        Config { node_monitor_grace: Duration::from_secs(1 << 40), ..Config::default() }
     }
 
     pub fn with_config(seed: u64, chaos: Chaos, config: Config, prepare: impl FnOnce(&mut Server)) -> Self {
@@ -128,6 +140,7 @@ impl Cluster {
             config,
             resources,
             streams: BTreeMap::new(),
+            delivered: BTreeMap::new(),
             outcomes: Vec::new(),
             rng: StdRng::seed_from_u64(seed ^ 0x5eed),
             runtime: tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap(),
@@ -152,13 +165,19 @@ impl Cluster {
 
     /// From here on the world is kind.
     pub fn calm(&mut self) {
-        self.shared.dice.lock().unwrap().1 = Chaos::NONE;
+        self.trouble(Chaos::NONE);
+    }
+
+    /// From here on it is as unkind as this.
+    pub fn trouble(&mut self, chaos: Chaos) {
+        self.shared.dice.lock().unwrap().1 = chaos;
     }
 
     /// Starts the controllers with nothing but what the API server has.
-    fn restart(&mut self) {
+    pub fn restart(&mut self) {
         *self.shared.crashed.lock().unwrap() = false;
         self.streams.clear();
+        self.delivered.clear();
         self.outcomes.clear();
         self.engine = Engine::new(k8w_controllers::controllers(&self.config), self.rng.random());
         let mut server = self.shared.server.lock().unwrap();
@@ -166,12 +185,7 @@ impl Cluster {
         let (now, at) = (server.now, server.revision);
         self.engine.observe(Change::Discovered(self.resources.clone()), now);
         for (resource, part) in watches() {
-            let items = server.list(resource).map(|o| Object::decode(resource, o.clone()).unwrap());
-            let objects = items.filter(|o| part.is_none_or(|part| part.holds(o))).collect();
-            self.engine.observe(
-                Change::Relisted { resource: Arc::new(resource.clone()), bare: false, part, objects, at },
-                now,
-            );
+            self.engine.observe(listed(&server, resource, part, at), now);
         }
     }
 
@@ -226,6 +240,18 @@ impl Cluster {
             return false;
         }
         let resource = &waiting[self.rng.random_range(0..waiting.len())];
+        let Chaos { replayed, relisted, .. } = self.shared.dice.lock().unwrap().1;
+        if replayed > 0.0 && self.rng.random_bool(replayed) {
+            return self.replay(now);
+        }
+        if relisted > 0.0 && self.rng.random_bool(relisted) {
+            self.streams.remove(resource);
+            self.delivered.clear();
+            let server = self.shared.server.lock().unwrap();
+            let parts = watches().filter(|(watched, _)| *watched == resource);
+            parts.for_each(|(_, part)| self.engine.observe(listed(&server, resource, part, server.revision), now));
+            return true;
+        }
         let Some(event) = self.streams.get_mut(resource).and_then(VecDeque::pop_front) else { return false };
         let decode = |value| Object::decode(resource, value).unwrap();
         let (change, object): (fn(Object) -> Change, _) = match event {
@@ -233,8 +259,29 @@ impl Cluster {
             Event::Gone(value) => (Change::WatchedGone, decode(value)),
         };
         if is_watched(&object) {
-            self.engine.observe(change(object), now);
+            let change = change(object.clone());
+            match change {
+                Change::WatchedGone(_) => _ = self.delivered.remove(object.uid()),
+                _ => {
+                    let states = self.delivered.entry(object.uid().to_owned()).or_default();
+                    states.push_back(object);
+                    states.truncate(MAX_REPLAYED);
+                }
+            }
+            self.engine.observe(change, now);
         }
+        true
+    }
+
+    /// Delivers once more what was delivered before, of an object that is not known to be gone.
+    fn replay(&mut self, now: Timestamp) -> bool {
+        if self.delivered.is_empty() {
+            return true;
+        }
+        let at = self.rng.random_range(0..self.delivered.len());
+        let states = self.delivered.values().nth(at).unwrap();
+        let state = states[self.rng.random_range(0..states.len())].clone();
+        self.engine.observe(Change::Watched(state), now);
         true
     }
 
@@ -336,6 +383,13 @@ fn has_room(server: &Server, pod: &Value) -> bool {
     }
     let allocatable = totals::of_list(node, &["status", "allocatable"]);
     used.iter().all(|(name, amount)| allocatable.get(name).is_none_or(|most| amount <= most))
+}
+
+/// What a list of the resource, or of this part of it, has at this revision.
+fn listed(server: &Server, resource: &Resource, part: Option<Part>, at: u64) -> Change {
+    let items = server.list(resource).map(|o| Object::decode(resource, o.clone()).unwrap());
+    let objects = items.filter(|o| part.is_none_or(|part| part.holds(o))).collect();
+    Change::Relisted { resource: Arc::new(resource.clone()), bare: false, part, objects, at }
 }
 
 pub fn node(name: &str, cpu: &str) -> Value {

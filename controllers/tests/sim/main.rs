@@ -12,6 +12,7 @@ mod disruptions;
 mod jobs;
 mod nodes;
 mod preemption;
+mod properties;
 mod rollbacks;
 mod server;
 mod stateful_sets;
