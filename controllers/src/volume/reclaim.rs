@@ -1,5 +1,7 @@
 //! Says what state a volume is in, and deletes it after its claim where its policy asks for that.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeStatus};
 
 use super::facts::{self, PROVISIONED_BY};
@@ -21,12 +23,20 @@ impl Controller for VolumeReclaimer {
     fn observe(&mut self, delta: &Delta, world: &World, wake: &mut Wake) {
         match &delta.object {
             Object::PersistentVolume(volume) => wake.now(Key::of(&volume.metadata)),
-            Object::PersistentVolumeClaim(claim) => {
-                let named = claim.spec.as_ref().and_then(|spec| spec.volume_name.as_deref());
-                if let Some(volume) = named.and_then(|name| world.persistent_volumes.get("", name)) {
-                    wake.now(Key::of(&volume.metadata));
+            Object::PersistentVolumeClaim(claim) => match facts::volume_name(claim) {
+                Some(name) => wake.now(Key::new("", name)),
+                // It may have gone before it was seen to name the volume that names it.
+                None if delta.gone => {
+                    let key = Key::of(&claim.metadata);
+                    let names_it = |volume: &&Arc<PersistentVolume>| {
+                        let kept = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
+                        kept.is_some_and(|kept| facts::key_of(kept) == key)
+                    };
+                    let volumes = world.persistent_volumes.iter().filter(names_it);
+                    volumes.for_each(|volume| wake.now(Key::of(&volume.metadata)));
                 }
-            }
+                None => {}
+            },
             _ => {}
         }
     }

@@ -8,7 +8,8 @@ use super::local_path::removal::LocalPathRemoval;
 use super::protection::{ClaimProtection, VolumeProtection};
 use super::reclaim::VolumeReclaimer;
 use crate::engine::Controller;
-use crate::testing::{Bench, text};
+use crate::testing::{Bench, objects, text};
+use crate::world::Change;
 
 fn check(controller: impl Controller, (namespace, name): (&str, &str), world: &[String], expect: Expect) {
     let mut bench = Bench::new(controller, &world.concat());
@@ -407,4 +408,14 @@ fn an_ephemeral_volume_is_a_claim_of_its_pod() {
             note Warning FailedBinding on p: ephemeral volume v: PVC ns/p-v was not created for pod ns/p (pod is not owner)
         "#]],
     );
+}
+
+#[test]
+fn a_volume_is_looked_at_when_a_claim_goes_that_was_not_seen_to_name_it() {
+    let kept = ", claimRef: {namespace: ns, name: data, uid: data-uid}";
+    let claim = claim("", "", "phase: Pending");
+    let world = [claim.clone(), volume("pv", "1Gi", "", kept, "Bound")];
+    let mut bench = Bench::new(VolumeReclaimer, &world.concat());
+    let gone = objects(&claim.replace("name: data", "name: data, resourceVersion: '9'")).remove(0);
+    assert!(bench.wakes(Change::WatchedGone(gone)));
 }
