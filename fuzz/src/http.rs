@@ -35,6 +35,7 @@ fn goes_where_it_says(request: &Request<()>) {
     let host = if to.host.contains(':') { format!("[{}]", to.host) } else { to.host.clone() };
     let spelled = authority.rsplit('@').next().unwrap_or_default();
     let scheme_port = if to.secure { 443 } else { 80 };
+    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
     match spelled.strip_prefix(&host) {
         Some("" | ":") => assert_eq!(to.port, scheme_port, "{spelled}"),
         Some(port) => assert_eq!(port[1..].parse(), Ok(to.port), "{spelled}"),
@@ -46,7 +47,7 @@ fn goes_where_it_says(request: &Request<()>) {
         let pooled = Pooled { address, tls_name: to.secure.then_some(&to.host) };
         let Some(uri) = pooled.to_uri(request.uri()) else { continue };
         assert_eq!(Pooled::from_uri(&uri), Some(pooled));
-        assert_eq!(uri.path_and_query(), request.uri().path_and_query());
+        assert_eq!(uri.path_and_query().map(|path| path.as_str()), Some(path));
     }
 }
 
