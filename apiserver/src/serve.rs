@@ -28,6 +28,7 @@ use tracing::debug;
 
 use crate::ApiServer;
 use crate::body::Body;
+use crate::bootstrap;
 use crate::identity::{Connection, Peer};
 use crate::kubernetes_service;
 
@@ -88,6 +89,7 @@ impl ApiServer {
             tokio::select! {
                 () = shutdown => {}
                 () = kubernetes_service::stay(&self) => {}
+                () = bootstrap::keep_namespaces(&self) => {}
             }
             kubernetes_service::leave(&self).await;
         };

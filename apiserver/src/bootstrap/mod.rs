@@ -11,6 +11,7 @@ mod plan;
 mod roles;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use http::{Method, Request};
@@ -19,6 +20,7 @@ use jiff::Timestamp;
 use k8w_kinds::KindDef;
 use k8w_kinds::object::{self, text};
 use serde_json::Value;
+use tokio::time::sleep;
 
 use crate::ApiServer;
 use crate::api_services;
@@ -37,6 +39,9 @@ const USER: &str = "system:apiserver";
 /// How many writes are under way at once: enough for the datastore to put them into few flushes.
 const WRITES_AT_ONCE: usize = 32;
 
+/// How often the namespaces that every cluster has are looked for, as in Kubernetes.
+const NAMESPACES_MS: u64 = 60_000;
+
 /// An object that every cluster has could not be written.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write the {kind} {name:?} that every cluster has: {reason}")]
@@ -49,7 +54,7 @@ pub struct BootstrapError {
 /// Makes or mends everything. The watch cache must be filled.
 pub async fn reconcile(server: &Arc<ApiServer>) -> Result<(), BootstrapError> {
     let config = &server.config;
-    write_all(server, objects::namespaces().into_iter().map(|object| (object, Keep::Present))).await?;
+    namespaces(server).await?;
     let mut cluster = vec![(objects::kubernetes_service(config), Keep::Fields)];
     cluster.push((objects::token_tracking(Timestamp::now()), Keep::Present));
     cluster.extend(objects::authentication(config).map(|map| (map, Keep::Fields)));
@@ -63,6 +68,20 @@ pub async fn reconcile(server: &Arc<ApiServer>) -> Result<(), BootstrapError> {
     let cidr = std::iter::once((objects::service_cidr(config), Keep::Present));
     write_all(server, cluster.chain(cidr).chain(classes).chain(roles).chain(bindings)).await?;
     mark_service_cidr(server).await
+}
+
+/// Makes the namespaces that every cluster has again when somebody deleted one, for as long as it is polled.
+pub(crate) async fn keep_namespaces(server: &Arc<ApiServer>) {
+    loop {
+        sleep(Duration::from_millis(NAMESPACES_MS)).await;
+        if let Err(error) = namespaces(server).await {
+            tracing::warn!(%error, "a namespace is missing");
+        }
+    }
+}
+
+async fn namespaces(server: &Arc<ApiServer>) -> Result<(), BootstrapError> {
+    write_all(server, objects::namespaces().into_iter().map(|object| (object, Keep::Present))).await
 }
 
 /// Says that Services can have the addresses of the range that they are taken from.

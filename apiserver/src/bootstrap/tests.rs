@@ -1,8 +1,9 @@
-use k8w_storage::datastore::Datastore;
 use k8w_storage::datastore::memory::Memory;
+use k8w_storage::datastore::{self, Datastore, Txn};
 
 use super::*;
 use crate::Config;
+use crate::watch_cache::storage_key;
 
 fn config() -> Config {
     Config { advertise: "192.0.2.1:6443".parse().unwrap(), ..Config::default() }
@@ -39,6 +40,19 @@ async fn a_cluster_has_its_namespaces_classes_and_service() {
     assert!(server.cache.get("networking.k8s.io", "ingressclasses", "", "k8w").is_some());
     let flows = |plural: &str| server.cache.kind("flowcontrol.apiserver.k8s.io", plural).list(None).0.len();
     assert_eq!((flows("flowschemas"), flows("prioritylevelconfigurations")), (13, 8));
+}
+
+#[tokio::test]
+async fn a_namespace_that_was_deleted_comes_back() {
+    let server = ApiServer::start(config(), Arc::new(Memory::new())).await.unwrap();
+    let key = storage_key("", "namespaces", "", "kube-node-lease");
+    let delete = Txn { compares: vec![], writes: vec![datastore::Write::Delete { key }] };
+    server.datastore.txn(delete).await.unwrap();
+    server.cache.catch_up().await.unwrap();
+    assert!(server.cache.get("", "namespaces", "", "kube-node-lease").is_none());
+    namespaces(&server).await.unwrap();
+    server.cache.catch_up().await.unwrap();
+    assert!(server.cache.get("", "namespaces", "", "kube-node-lease").is_some());
 }
 
 #[tokio::test]

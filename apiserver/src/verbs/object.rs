@@ -96,8 +96,13 @@ impl<'a> Expected<'a> {
             "" => value["kind"] = self.kind.into(),
             given if given == self.kind => {}
             given => {
-                let why = format!("the kind in the data ({given}) does not match the expected kind ({})", self.kind);
-                return Err(Status::bad_request(why));
+                // Kubernetes names the packages of its own types, which are those of the groups' first words.
+                let package = self.group.split('.').next().filter(|word| !word.is_empty()).unwrap_or("core");
+                let (version, kind) = (self.version, self.kind);
+                return Err(Status::bad_request(format!(
+                    "{given} in version {version:?} cannot be handled as a {kind}: converting ({version}.{given}) to \
+                     ({package}.{kind}): unknown conversion"
+                )));
             }
         }
         Ok(())

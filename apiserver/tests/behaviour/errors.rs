@@ -94,7 +94,9 @@ async fn the_url_and_the_object_must_agree() {
     );
     check(
         &api.post(CONFIG_MAPS, &pod("x")).await,
-        expect!["400 BadRequest: the kind in the data (Pod) does not match the expected kind (ConfigMap)"],
+        expect![[
+            r#"400 BadRequest: Pod in version "v1" cannot be handled as a ConfigMap: converting (v1.Pod) to (core.ConfigMap): unknown conversion"#
+        ]],
     );
     let mut other = config_map("y", "1");
     other["apiVersion"] = "v2".into();
