@@ -95,7 +95,8 @@ async fn reconcile(server: &Arc<ApiServer>) -> Result<(), Status> {
     let Some(slices) = resources.get("discovery.k8s.io", "v1", "endpointslices") else { return Ok(()) };
     let user = crd::own_user();
     for record in slices.objects.list(Some(NAMESPACE)).0 {
-        let wanted = wanted.iter().any(|object| object["metadata"]["name"] == record.name());
+        let mut wanted = wanted.iter().filter(|object| object["kind"] == "EndpointSlice");
+        let wanted = wanted.any(|slice| slice["metadata"]["name"] == record.name());
         if is_own(record.name()) && !wanted {
             let mut write = crd::write(server, slices, &user, NAMESPACE, record.name());
             match object_store::delete(&mut write, &DeleteOptions::default()).await {

@@ -316,7 +316,7 @@ mod tests {
             "third-uid",
             &[first.clone(), second.clone(), named("third", "second", "")],
             expect![[r#"
-                patch pods ns/third at 1 : {"metadata":{"ownerReferences":[{"apiVersion":"v1","blockOwnerDeletion":false,"kind":"Pod","name":"second","uid":"second-uid"}]}}
+                patch pods ns/third at 3 : {"metadata":{"ownerReferences":[{"apiVersion":"v1","blockOwnerDeletion":false,"kind":"Pod","name":"second","uid":"second-uid"}]}}
             "#]],
         );
         let unblocked = named("third", "second", "").replace("blockOwnerDeletion: true", "blockOwnerDeletion: false");
@@ -324,14 +324,14 @@ mod tests {
             "third-uid",
             &[first.clone(), second.clone(), unblocked.clone()],
             expect![[r#"
-                delete pods ns/third at 1 Foreground
+                delete pods ns/third at 3 Foreground
             "#]],
         );
         check(
             "second-uid",
             &[first, second, unblocked],
             expect![[r#"
-                patch pods ns/second at 1 : {"metadata":{"finalizers":[]}}
+                patch pods ns/second at 2 : {"metadata":{"finalizers":[]}}
             "#]],
         );
     }
