@@ -186,6 +186,7 @@ mod tests {
         assert_eq!(host("/", &[("host", "")]), Err(BadHost));
         assert_eq!(host("/", &[("host", "user@a")]), Err(BadHost));
         assert_eq!(host("/", &[("host", "a:x")]), Err(BadHost));
+        assert_eq!(host("/", &[("host", "[::1]80")]), Err(BadHost));
         assert_eq!(host("/", &[("host", ":80")]), Err(BadHost));
         assert_eq!(host("/", &[("host", ".")]), Err(BadHost));
     }

@@ -47,10 +47,10 @@ pub(crate) fn host_and_port(authority: &Authority) -> &str {
 /// The port that an authority names, if it does. Errors: what it names instead of one.
 pub(crate) fn port_of(authority: &Authority) -> Result<Option<u16>, &str> {
     let rest = host_and_port(authority).strip_prefix(authority.host()).unwrap_or_default();
-    let text = rest.strip_prefix(':').unwrap_or(rest);
-    if text.is_empty() {
+    if matches!(rest, "" | ":") {
         return Ok(None);
     }
+    let text = rest.strip_prefix(':').ok_or(rest)?;
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|_| is_number).map(Some).ok_or(text)
 }
@@ -113,6 +113,8 @@ mod tests {
             ("http://web:99999/", "99999 is not a port"),
             ("http://web:x/", "x is not a port"),
             ("http://web:+80/", "+80 is not a port"),
+            // Found by the fuzz target `http`.
+            ("http://[::1]80/", "80 is not a port"),
             ("http://:80/", "the request's URI names no host"),
             ("http://[web]/", "the request's URI names no host"),
             ("/path", "scheme (none) is not supported"),
