@@ -221,11 +221,12 @@ async fn open_stores(
     data_dir: &DataDir,
 ) -> Result<(Pki, NodeTls, Embedded, Arc<BlobStore>, ClientTls)> {
     let names = config.control_plane.names(&[&config.node_name]);
-    let (node_name, address) = (config.node_name.clone(), config.address().to_string());
+    let node_name = config.node_name.clone();
+    let node_names = [config.address().to_string(), config.control_plane.advertise.to_string(), "localhost".to_owned()];
     let [pki, datastore, blobs] = ["pki", "datastore", "images"].map(|name| data_dir.join(name));
     tokio::task::spawn_blocking(move || {
         let pki = Pki::open(&pki, &names)?;
-        let node_tls = pki.node(&node_name, &[address, "localhost".to_owned()])?.server_config(pki.ca())?;
+        let node_tls = pki.node(&node_name, &node_names)?.server_config(pki.ca())?;
         let datastore = Embedded::open(&datastore)?;
         let blobs = BlobStore::open(&blobs).with_context(|| format!("cannot open {}", blobs.display()))?;
         Ok((pki, node_tls, datastore, Arc::new(blobs), foreign_tls::client_config()))

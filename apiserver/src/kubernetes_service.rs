@@ -8,6 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8w_kinds::field::Field;
+use k8w_kinds::rules;
 use k8w_storage::datastore::{self, Datastore, KeyRange, ListRequest, Txn, Write};
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
@@ -61,8 +63,7 @@ pub(crate) async fn leave(server: &Arc<ApiServer>) {
 }
 
 async fn enter(server: &Arc<ApiServer>) -> Result<(), Status> {
-    // A loopback address means something else to each pod, and the API takes none as an endpoint.
-    if server.config.advertise.ip().is_loopback() {
+    if !can_be_endpoint(server.config.advertise.ip()) {
         return Ok(());
     }
     let renew = |key| Write::Put { key, value: "{}".into(), ttl_seconds: Some(ADDRESS_SECONDS) };
@@ -81,7 +82,15 @@ async fn addresses(datastore: &dyn Datastore) -> Result<BTreeSet<SocketAddr>, da
     let range = KeyRange::prefix(ADDRESSES);
     let list = datastore.list(ListRequest { range, start_key: None, limit: 0, revision: None }).await?;
     let address = |key: &[u8]| std::str::from_utf8(key).ok()?.strip_prefix(ADDRESSES)?.parse().ok();
-    Ok(list.items.iter().filter_map(|item| address(&item.key)).collect())
+    let addresses = list.items.iter().filter_map(|item| address(&item.key));
+    Ok(addresses.filter(|address: &SocketAddr| can_be_endpoint(address.ip())).collect())
+}
+
+/// Whether the API takes an address as an endpoint: not if it means something else to each pod.
+fn can_be_endpoint(ip: IpAddr) -> bool {
+    let (shown, mut errors) = (Value::from(ip.to_string()), Vec::new());
+    rules::not_special(&Field::root(&shown), ip, &mut errors);
+    errors.is_empty()
 }
 
 /// Writes what the datastore says.
@@ -253,6 +262,23 @@ mod tests {
         leave(&second).await;
         leave(&third).await;
         check(&second, expect![""]).await;
+    }
+
+    #[tokio::test]
+    async fn an_address_that_means_nothing_to_others_keeps_nobody_away() {
+        let datastore: Arc<dyn Datastore> = Arc::new(Memory::new());
+        for unusable in ["0.0.0.0:6443", "[::]:6443", "127.0.0.1:6443", "169.254.1.1:6443"] {
+            let useless = server(unusable, &datastore).await;
+            enter(&useless).await.unwrap();
+            write_address(&useless, |key| Write::Put { key, value: "{}".into(), ttl_seconds: Some(60) }).await.unwrap();
+        }
+        let good = server("192.0.2.1:6443", &datastore).await;
+        enter(&good).await.unwrap();
+        let one = expect![[r#"
+            endpoints: 192.0.2.1 6443
+            kubernetes: 192.0.2.1 6443
+        "#]];
+        check(&good, one).await;
     }
 
     #[tokio::test]

@@ -22,7 +22,8 @@ pub fn check(input: &[u8]) {
         return;
     };
     // What does not fit the type is refused later, and need not merge again; what a directive does depends on what is there.
-    let is_plain = !patch.to_string().contains("$patch");
+    let has = |directive: &str| patch.to_string().contains(directive);
+    let is_plain = !has("$patch") && !has("$retainKeys");
     if is_plain
         && schema.check(patched.clone()).is_ok_and(|checked| checked.value == patched && checked.issues.is_empty())
     {

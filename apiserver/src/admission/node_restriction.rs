@@ -3,7 +3,7 @@
 //! <https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/#noderestriction>
 
 use async_trait::async_trait;
-use k8w_kinds::core::pod::references;
+use k8w_kinds::core::pod::{mirror, references};
 use k8w_kinds::object::{get, list, map, remove, same, text};
 use serde_json::Value;
 
@@ -12,7 +12,6 @@ use crate::authz::node_name;
 use crate::plugins::{Admission, AdmissionRequest, Operation};
 use crate::status::Status;
 
-const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 const LEASE_NAMESPACE: &str = "kube-node-lease";
 /// Labels that say which nodes may be trusted with what are not the nodes' to set.
 const RESTRICTED_LABELS: &str = "node-restriction.kubernetes.io";
@@ -93,9 +92,10 @@ fn pod(request: &AdmissionRequest<'_>, node: &str) -> Checked {
 
 fn mirror_pod(request: &AdmissionRequest<'_>, node: &str) -> Checked {
     let pod = &*request.object;
-    if get(pod, &["metadata", "annotations", MIRROR_ANNOTATION]).is_none() {
+    if mirror::mirrored(pod).is_none() {
         return Err(format!(
-            "pod does not have {MIRROR_ANNOTATION:?} annotation, node {node:?} can only create mirror pods"
+            "pod does not have {:?} annotation, node {node:?} can only create mirror pods",
+            mirror::ANNOTATION
         ));
     }
     if text(pod, &["spec", "nodeName"]) != node {
@@ -121,7 +121,7 @@ fn mirror_pod(request: &AdmissionRequest<'_>, node: &str) -> Checked {
     if uid != found {
         return Err(format!("node {node} UID mismatch: expected {uid} got {found}"));
     }
-    match references::of_the_api(pod) {
+    match references::of_the_api(pod).next() {
         Some(what) => Err(format!("node {node:?} can not create pods that reference {what}")),
         None => Ok(()),
     }
@@ -297,7 +297,7 @@ mod tests {
         let world = world().await;
         assert!(world.create(&NodeRestriction, pod("n1")).await.is_err());
         let mut mirror = pod("n1");
-        mirror["metadata"]["annotations"] = json!({MIRROR_ANNOTATION: "x"});
+        mirror["metadata"]["annotations"] = json!({mirror::ANNOTATION: "x"});
         let why = async |pod: &Value| match world.create(&NodeRestriction, pod.clone()).await {
             Ok(_) => String::new(),
             Err(status) => status.message.split_once("forbidden: ").unwrap().1.to_owned(),

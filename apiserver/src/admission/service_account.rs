@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use k8w_kinds::core::pod::references;
+use k8w_kinds::core::pod::{mirror, references};
 use k8w_kinds::object::{ensure, get, list, list_mut, text};
 use rand::Rng;
 use serde_json::{Value, json};
@@ -17,7 +17,6 @@ const DEFAULT_ACCOUNT: &str = "default";
 /// A namespace's default account is made by a controller; a pod that comes right after its namespace waits this long.
 const DEFAULT_ACCOUNT_WAIT_MS: u64 = 2_000;
 /// The API server's own pods' twin on a node says where it comes from, and has no account.
-const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 
 const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 const VOLUME_PREFIX: &str = "kube-api-access-";
@@ -40,8 +39,8 @@ impl Admission for ServiceAccount {
         if !is(request, Operation::Create) {
             return Ok(());
         }
-        if get(request.object, &["metadata", "annotations", MIRROR_ANNOTATION]).is_some() {
-            return mirror(request);
+        if mirror::mirrored(request.object).is_some() {
+            return refuse_api(request);
         }
         let Some(spec) = ensure(request.object, &["spec"]) else { return Ok(()) };
         let name = match spec.get("serviceAccountName").and_then(Value::as_str) {
@@ -65,16 +64,17 @@ impl Admission for ServiceAccount {
 }
 
 /// A mirror pod shows what a node runs on its own; it must not gain anything from the API.
-fn mirror(request: &AdmissionRequest<'_>) -> Result<(), Status> {
-    let why = match references::of_the_api(request.object) {
-        Some("serviceaccounts") => "a mirror pod may not reference service accounts",
-        Some("secrets") => "a mirror pod may not reference secrets",
-        Some("serviceaccounts (via projected volumes)") => {
-            "a mirror pod may not use service account token volume projections"
-        }
-        _ => return Ok(()),
-    };
-    Err(forbidden(request, why))
+fn refuse_api(request: &AdmissionRequest<'_>) -> Result<(), Status> {
+    const REFUSED: [(&str, &str); 3] = [
+        (references::SERVICE_ACCOUNTS, "a mirror pod may not reference service accounts"),
+        (references::SECRETS, "a mirror pod may not reference secrets"),
+        (references::TOKENS, "a mirror pod may not use service account token volume projections"),
+    ];
+    let named: Vec<&str> = references::of_the_api(request.object).collect();
+    match REFUSED.iter().find(|(what, _)| named.contains(what)) {
+        Some((_, why)) => Err(forbidden(request, why)),
+        None => Ok(()),
+    }
 }
 
 async fn find(request: &AdmissionRequest<'_>, name: &str) -> Result<Value, Status> {

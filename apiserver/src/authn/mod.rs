@@ -1,7 +1,7 @@
 //! Who is asking: the ordered table of authenticators.
 //!
 //! The first one that knows the credentials decides; a request without any is anonymous, and may ask for health unless a
-//! role lets it do more. To add one: a file, a `mod` line, a row in [`all`].
+//! role lets it do more; where everybody may do everything, it is refused. To add one: a file, a `mod` line, a row in [`all`].
 
 mod bearer;
 mod bootstrap_token;

@@ -114,14 +114,20 @@ struct Expected {
 
 /// How many pods there should be, and how many of them must be healthy.
 fn expect(spec: &PodDisruptionBudgetSpec, selected: &[&Arc<Pod>], world: &World) -> Result<Expected, String> {
-    if let (None, Some(IntOrString::Int(least))) = (&spec.max_unavailable, &spec.min_available) {
-        return Ok(Expected { pods: pods::count(selected.len()), healthy: *least, has_unmanaged: false });
-    }
-    let pods = scale(selected, world)?;
-    let healthy = match (&spec.max_unavailable, &spec.min_available) {
-        (Some(most), _) => (pods - share(most, pods, Round::Up)).max(0),
-        (None, Some(least)) => share(least, pods, Round::Up),
-        (None, None) => 0,
+    let (pods, healthy) = match (&spec.max_unavailable, &spec.min_available) {
+        (None, Some(IntOrString::Int(least))) => {
+            return Ok(Expected { pods: pods::count(selected.len()), healthy: *least, has_unmanaged: false });
+        }
+        // A budget that says nothing allows nothing.
+        (None, None) => return Ok(Expected { pods: 0, healthy: 0, has_unmanaged: false }),
+        (Some(most), _) => {
+            let pods = scale(selected, world)?;
+            (pods, (pods - share(most, pods, Round::Up)).max(0))
+        }
+        (None, Some(least)) => {
+            let pods = scale(selected, world)?;
+            (pods, share(least, pods, Round::Up))
+        }
     };
     let has_unmanaged = selected.iter().any(|pod| controller_of(&pod.metadata).is_none());
     Ok(Expected { pods, healthy, has_unmanaged })
@@ -311,6 +317,19 @@ spec: {{replicas: 4, selector: {{}}, template: {{}}}}
             &pods,
             expect![[r#"
             update poddisruptionbudgets ns/b status: {"conditions":[{"lastTransitionTime":"2024-01-01T00:01:00Z","message":"","observedGeneration":3,"reason":"InsufficientPods","status":"False","type":"DisruptionAllowed"}],"currentHealthy":3,"desiredHealthy":3,"disruptionsAllowed":0,"expectedPods":4,"observedGeneration":3}
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_budget_that_says_nothing_allows_nothing() {
+        let job = "{apiVersion: batch/v1, kind: Job, name: j, uid: j-uid, controller: true}";
+        check(
+            "",
+            "",
+            &[pod("a", SET, READY), pod("b", job, READY)],
+            expect![[r#"
+            update poddisruptionbudgets ns/b status: {"conditions":[{"lastTransitionTime":"2024-01-01T00:01:00Z","message":"","observedGeneration":3,"reason":"InsufficientPods","status":"False","type":"DisruptionAllowed"}],"currentHealthy":2,"desiredHealthy":0,"disruptionsAllowed":0,"expectedPods":0,"observedGeneration":3}
         "#]],
         );
     }

@@ -40,7 +40,7 @@ pub(super) async fn write_status(shared: Arc<Shared>, pod: Arc<Pod>, patch: Valu
     shared.tell(Event::StatusWritten { uid, result: result.map(Box::new) }).await;
 }
 
-/// Makes a static pod's mirror, in place of what the API may have under its name.
+/// Makes a static pod's mirror; a pod of its name that is there keeps it from being made.
 pub(super) async fn create_mirror(shared: Arc<Shared>, name: PodName, mirror: Pod) {
     let api: Api<Pod> = Api::namespaced(shared.client.clone(), &name.0);
     let mirror = match api.create(&PostParams::default(), &mirror).await {

@@ -37,6 +37,8 @@ mod tokens;
 mod trust;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
@@ -155,9 +157,13 @@ impl Node {
     ) -> Result<Node, Error> {
         // Every TLS connection of this process uses the one provider; another part may have chosen it already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        for path in [config.root_dir.join("pods"), config.log_dir.clone()] {
-            std::fs::create_dir_all(&path).map_err(|source| Error::Directory { path, source })?;
+        let pods = config.root_dir.join("pods");
+        for path in [&pods, &config.log_dir] {
+            std::fs::create_dir_all(path).map_err(|source| Error::Directory { path: path.clone(), source })?;
         }
+        // Whoever is in a pod may write to some of its volumes, and nobody else on this host.
+        std::fs::set_permissions(&pods, Permissions::from_mode(0o700))
+            .map_err(|source| Error::Directory { path: pods, source })?;
         let (results_sender, results) = mpsc::channel(RESULTS);
         let (references_sender, references) = mpsc::channel(RESULTS);
         let (recorder, record_events) = Recorder::new(client.clone(), "kubelet", &config.name);

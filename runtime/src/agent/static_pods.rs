@@ -100,6 +100,11 @@ impl Agent {
         match (self.statics.running.get(name).cloned(), wanted.cloned()) {
             (Some(uid), wanted) if wanted.as_ref().and_then(ResourceExt::uid).as_ref() != Some(&uid) => {
                 self.removed(&uid);
+                // One that was not let in yet leaves nothing that would have to end first.
+                if !self.pods.contains_key(&uid) {
+                    self.statics.running.remove(name);
+                    return self.tend(name);
+                }
             }
             (None, Some(pod)) => {
                 let uid = pod.uid().unwrap_or_default();

@@ -6,7 +6,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use k8w_kinds::core::pod::references;
+use k8w_kinds::core::pod::{mirror, references};
 use k8w_kinds::core::taints::NO_EXECUTE;
 use k8w_kinds::field::FieldError;
 use k8w_kinds::schema::{DecodeError, Format};
@@ -15,7 +15,6 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 /// Annotations of the kubelet. The value of the first and the second is the static pod's uid.
-const MIRROR: &str = "kubernetes.io/config.mirror";
 const HASH: &str = "kubernetes.io/config.hash";
 const SOURCE: &str = "kubernetes.io/config.source";
 const SEEN: &str = "kubernetes.io/config.seen";
@@ -70,7 +69,7 @@ pub fn read(file: &Path, text: &[u8], node: &str, now: Timestamp) -> Result<Pod,
     if !errors.is_empty() {
         return Err(Error::Invalid(errors));
     }
-    if let Some(what) = references::of_the_api(&value) {
+    if let Some(what) = references::of_the_api(&value).next() {
         return Err(Error::Reference(what));
     }
     let mut pod: Pod = serde_json::from_value(value)?;
@@ -106,7 +105,7 @@ fn annotate(pod: &mut Pod, now: Timestamp) {
 pub fn mirror(pod: &Pod, node: &Node) -> Pod {
     let mut mirror = Pod { status: None, ..pod.clone() };
     let uid = mirror.metadata.uid.take().unwrap_or_default();
-    mirror.metadata.annotations.get_or_insert_default().insert(MIRROR.to_owned(), uid);
+    mirror.metadata.annotations.get_or_insert_default().insert(mirror::ANNOTATION.to_owned(), uid);
     let owner = OwnerReference {
         api_version: "v1".to_owned(),
         kind: "Node".to_owned(),
@@ -121,7 +120,7 @@ pub fn mirror(pod: &Pod, node: &Node) -> Pod {
 
 /// The uid of the static pod that an object of the API shows, if it is a mirror.
 pub fn mirrored(pod: &Pod) -> Option<&str> {
-    pod.metadata.annotations.as_ref()?.get(MIRROR).map(String::as_str)
+    pod.metadata.annotations.as_ref()?.get(mirror::ANNOTATION).map(String::as_str)
 }
 
 #[cfg(test)]

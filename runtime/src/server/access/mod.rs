@@ -14,6 +14,7 @@ use k8w_networking::https::ClientCertificates;
 use kube::Client;
 use kube::api::{Api, PostParams};
 use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::Failure;
@@ -23,6 +24,8 @@ use memory::{Key, Memory};
 const TOKEN_TTL: Duration = Duration::from_secs(2 * 60);
 const ALLOWED_TTL: Duration = Duration::from_secs(5 * 60);
 const REFUSED_TTL: Duration = Duration::from_secs(30);
+/// Questions to the API server at a time: strangers can make up any number of tokens.
+const MAX_QUESTIONS: usize = 16;
 /// A longer token is not looked at.
 const MAX_TOKEN_BYTES: usize = 64 * 1024;
 
@@ -35,11 +38,13 @@ pub(super) struct Access {
     node: String,
     users: Memory<Option<UserInfo>>,
     decisions: Memory<bool>,
+    questions: Semaphore,
 }
 
 impl Access {
     pub(super) fn new(client: Client, node: &str) -> Access {
-        Access { client, node: node.to_owned(), users: Memory::default(), decisions: Memory::default() }
+        let questions = Semaphore::new(MAX_QUESTIONS);
+        Access { client, node: node.to_owned(), users: Memory::default(), decisions: Memory::default(), questions }
     }
 
     /// Whether the request may be answered.
@@ -73,6 +78,7 @@ impl Access {
         if let Some(known) = self.users.get(&key) {
             return Ok(known);
         }
+        let _turn = self.questions.acquire().await;
         let spec = TokenReviewSpec { token: token.to_owned(), ..TokenReviewSpec::default() };
         let review = TokenReview { spec, ..TokenReview::default() };
         let review = Api::all(self.client.clone()).create(&PostParams::default(), &review).await?;
@@ -103,6 +109,7 @@ impl Access {
         if let Some(known) = self.decisions.get(&key) {
             return Ok(known);
         }
+        let _turn = self.questions.acquire().await;
         let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
         let review = Api::all(self.client.clone()).create(&PostParams::default(), &review).await?;
         let allowed = review.status.is_some_and(|status| status.allowed);

@@ -2,12 +2,9 @@
 
 use serde_json::Value;
 
-use super::spec;
+use super::{mirror, spec};
 use crate::field::{Field, FieldError, FieldPath};
-use crate::object::{self, ensure, get, list, text};
-
-/// What a node runs on its own cannot be added to.
-pub const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
+use crate::object::{self, ensure, list, text};
 
 /// The old pod with the new ephemeral containers.
 pub fn prepare(new: &mut Value, old: &Value) {
@@ -22,7 +19,7 @@ pub fn prepare(new: &mut Value, old: &Value) {
 
 /// Those that are there stay as they are.
 pub fn validate(new: &Value, old: &Value) -> Vec<FieldError> {
-    if get(old, &["metadata", "annotations", MIRROR_ANNOTATION]).is_some() {
+    if mirror::mirrored(old).is_some() {
         return vec![FieldError::forbidden(&FieldPath::ROOT, "static pods do not support ephemeral containers")];
     }
     let mut errors = Vec::new();

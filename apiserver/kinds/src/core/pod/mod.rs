@@ -6,6 +6,7 @@ mod columns;
 mod container;
 pub mod defaults;
 mod ephemeral_containers;
+pub mod mirror;
 mod probe;
 pub mod qos;
 pub mod references;
@@ -136,6 +137,7 @@ impl Strategy for Pod {
             errors.push(spec.get("ephemeralContainers").forbidden("cannot be set on create"));
         }
         spec::validate(&Field::root(pod).get("spec"), spec::Owner::Pod, &mut errors);
+        mirror::validate(pod, &mut errors);
         errors
     }
 

@@ -22,34 +22,35 @@ pub fn refers_to(pod: &Value, plural: &str, name: &str) -> bool {
     }
 }
 
+pub const SERVICE_ACCOUNTS: &str = "serviceaccounts";
+pub const SECRETS: &str = "secrets";
+pub const TOKENS: &str = "serviceaccounts (via projected volumes)";
+
 /// What of the API a pod needs to run; nothing, where its node can run it without (static pods).
-pub fn of_the_api(pod: &Value) -> Option<&'static str> {
+pub fn of_the_api(pod: &Value) -> impl Iterator<Item = &'static str> {
     /// Volumes, and sources of projected ones, beside those with data of Secrets and ConfigMaps.
     const VOLUMES: &[(&str, &str)] = &[
         ("csi", "csidrivers (via CSI volumes)"),
         ("glusterfs", "endpoints (via glusterFS volumes)"),
         ("persistentVolumeClaim", "persistentvolumeclaims"),
         ("ephemeral", "persistentvolumeclaims (via ephemeral volumes)"),
-        ("serviceAccountToken", "serviceaccounts (via projected volumes)"),
+        ("serviceAccountToken", TOKENS),
         ("clusterTrustBundle", "clustertrustbundles"),
         ("podCertificate", "podcertificates"),
     ];
     let any = |name: &str| !name.is_empty();
-    if any(text(pod, &["spec", "serviceAccountName"])) {
-        return Some("serviceaccounts");
-    }
-    if refers_to_data(pod, true, any) {
-        return Some("secrets");
-    }
-    if refers_to_data(pod, false, any) {
-        return Some("configmaps");
-    }
-    if !list(pod, &["spec", "resourceClaims"]).is_empty() {
-        return Some("resourceclaims");
-    }
+    let named = [
+        (any(text(pod, &["spec", "serviceAccountName"])), SERVICE_ACCOUNTS),
+        (refers_to_data(pod, true, any), SECRETS),
+        (refers_to_data(pod, false, any), "configmaps"),
+        (!list(pod, &["spec", "resourceClaims"]).is_empty(), "resourceclaims"),
+    ];
+    let named = named.into_iter().filter_map(|(is_named, what)| is_named.then_some(what));
     let volumes = list(pod, &["spec", "volumes"]).iter();
-    let mut parts = volumes.flat_map(|volume| list(volume, &["projected", "sources"]).iter().chain([volume]));
-    parts.find_map(|part| VOLUMES.iter().find(|(kind, _)| get(part, &[kind]).is_some()).map(|(_, what)| *what))
+    let parts = volumes.flat_map(|volume| list(volume, &["projected", "sources"]).iter().chain([volume]));
+    named.chain(
+        parts.filter_map(|part| VOLUMES.iter().find(|(kind, _)| get(part, &[kind]).is_some()).map(|(_, what)| *what)),
+    )
 }
 
 /// The claim that one of a pod's volumes stands for; empty if it stands for none. That of an ephemeral volume is called after

@@ -2,8 +2,7 @@
 
 use serde_json::Value;
 
-use super::ephemeral_containers::MIRROR_ANNOTATION;
-use super::{qos, spec, totals};
+use super::{mirror, qos, spec, totals};
 use crate::field::{Field, FieldError, FieldPath};
 use crate::object::{self, ensure, get, list, map, text};
 
@@ -36,7 +35,7 @@ pub fn validate(new: &Value, old: &Value) -> Vec<FieldError> {
     if totals::has_pod_level_resources(old) {
         return refused("pods with pod-level resources cannot be resized");
     }
-    if get(old, &["metadata", "annotations", MIRROR_ANNOTATION]).is_some() {
+    if mirror::mirrored(old).is_some() {
         return refused("static pods cannot be resized");
     }
     if text(old, &["spec", "os", "name"]) == "windows" {

@@ -1,7 +1,7 @@
 use expect_test::expect;
 
 use super::*;
-use crate::testing::{check, check_default, check_update};
+use crate::testing::{check, check_default, check_update, yaml};
 
 #[test]
 fn grace_of_a_deletion() {
@@ -238,6 +238,44 @@ fn what_an_update_may_change() {
          tolerations: [{key: k, operator: Exists}, {key: l, operator: Exists}], activeDeadlineSeconds: 5}}",
         expect![[r#""#]],
     );
+}
+
+#[test]
+fn a_pod_is_a_mirror_for_as_long_as_it_is_there_or_never() {
+    let pod = |annotations: &str, node: &str| {
+        format!(
+            "{{metadata: {{name: a, namespace: b, annotations: {{{annotations}}}}}, spec: {{nodeName: {node}, containers: [{{name: c, image: i}}]}}}}"
+        )
+    };
+    let (none, mirror) = (pod("", "one"), pod("kubernetes.io/config.mirror: x", "one"));
+    let other = pod("kubernetes.io/config.mirror: y", "one");
+    check_update("pods", &mirror, &mirror, expect![""]);
+    check_update(
+        "pods",
+        &none,
+        &mirror,
+        expect![[r#"
+            metadata.annotations[kubernetes.io/config.mirror]: Forbidden: may not add mirror pod annotation
+        "#]],
+    );
+    for new in [&none, &other] {
+        check_update(
+            "pods",
+            &mirror,
+            new,
+            expect![[r#"
+                metadata.annotations[kubernetes.io/config.mirror]: Forbidden: may not remove or update mirror pod annotation
+            "#]],
+        );
+    }
+    check(
+        "pods",
+        &pod("kubernetes.io/config.mirror: x", "''"),
+        expect![[r#"
+            metadata.annotations[kubernetes.io/config.mirror]: Invalid value: "x": must set spec.nodeName if mirror pod annotation is set
+        "#]],
+    );
+    assert_eq!(Pod.validate_status_update(&yaml(&mirror), &yaml(&none)).len(), 1);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::spec;
+use super::{mirror, spec};
 use crate::field::{Field, FieldError, FieldPath};
 use crate::object;
 
@@ -26,6 +26,7 @@ pub fn validate(new: &Value, old: &Value) -> Vec<FieldError> {
             return errors;
         }
     }
+    mirror::validate_update(new, old, &mut errors);
     deadline(&new_spec, &old_spec, &mut errors);
     tolerations(&new_spec, &old_spec, &mut errors);
     gates(&new_spec, &old_spec, &mut errors);
@@ -143,8 +144,9 @@ fn changes(old: Option<&Value>, new: Option<&Value>, path: &str, shown: &mut Vec
 }
 
 /// Rules of a status: its phase and conditions, and the node that was nominated.
-pub fn validate_status(new: &Value, _old: &Value) -> Vec<FieldError> {
+pub fn validate_status(new: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
+    mirror::validate_update(new, old, &mut errors);
     let root = Field::root(new);
     let status = root.get("status");
     crate::rules::maybe_form(&status.get("nominatedNodeName"), crate::names::dns_subdomain, &mut errors);
