@@ -16,8 +16,6 @@ use crate::status::Status;
 const DEFAULT_ACCOUNT: &str = "default";
 /// A namespace's default account is made by a controller; a pod that comes right after its namespace waits this long.
 const DEFAULT_ACCOUNT_WAIT_MS: u64 = 2_000;
-/// The API server's own pods' twin on a node says where it comes from, and has no account.
-
 const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 const VOLUME_PREFIX: &str = "kube-api-access-";
 /// An hour and a few seconds, by which Kubernetes tells these tokens from those that users ask for.
