@@ -10,8 +10,7 @@ use serde_json::{Value, json};
 
 use crate::ApiServer;
 use crate::bootstrap::{self, Keep};
-use crate::crd;
-use crate::object_store::{self, DeleteOptions};
+use crate::object_store;
 use crate::status::Status;
 
 /// Says who looks after an APIService, and how long.
@@ -92,15 +91,10 @@ pub async fn reconcile_custom(server: &Arc<ApiServer>) -> Result<(), Status> {
     let missing = wanted.iter().filter(|service| services.objects.get("", name(service)).is_none());
     let missing: Vec<_> = missing.map(|service| (service.clone(), Keep::Present)).collect();
     bootstrap::write_all(server, missing.into_iter()).await.map_err(Status::internal)?;
-    let user = crd::own_user();
     for record in services.objects.list(None).0 {
         let managed = record.labels().get(AUTOMANAGED).is_some_and(|managed| managed == ALWAYS);
         if managed && wanted.iter().all(|service| name(service) != record.name()) {
-            let mut write = crd::write(server, services, &user, "", record.name());
-            match object_store::delete(&mut write, &DeleteOptions::default()).await {
-                Err(error) if error.reason != "NotFound" => return Err(error),
-                _ => {}
-            }
+            object_store::delete_own(server, services, "", record.name()).await?;
         }
     }
     Ok(())

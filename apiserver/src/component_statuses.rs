@@ -31,7 +31,7 @@ pub fn parts(names: &[&'static str]) -> (Vec<Part>, DropGuard) {
 
 /// Whether this is the kind that nobody stores.
 pub fn is(kind: &KindDef) -> bool {
-    kind.group.is_empty() && kind.plural == "componentstatuses"
+    kind.is("", "componentstatuses")
 }
 
 /// One object for each part, in the order of their names.

@@ -166,10 +166,10 @@ pub fn inherit(resource: &Resource, new: &mut Value, old: &Value) {
 
 /// Objects that the store forgets by itself.
 pub fn ttl_seconds(resource: &Resource) -> Option<u64> {
-    let is_event = resource.plural == "events" && matches!(&*resource.group, "" | "events.k8s.io");
+    let is_event = resource.is("", "events") || resource.is("events.k8s.io", "events");
     is_event.then_some(EVENT_TTL_SECONDS)
 }
 
 fn is_service(resource: &Resource) -> bool {
-    resource.plural == "services" && resource.group.is_empty()
+    resource.is("", "services")
 }

@@ -1,10 +1,11 @@
 //! Who asks: the connection's peer, the user it authenticated as, and what an authorizer is told.
 
+use crate::pki::MASTERS_GROUP;
 use crate::request_info::RequestInfo;
 use rustls_pki_types::CertificateDer;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 /// An authenticated user, as in `authentication.k8s.io/v1` UserInfo.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,6 +17,16 @@ pub struct UserInfo {
 }
 
 impl UserInfo {
+    /// Who this server is to itself.
+    pub(crate) fn own() -> &'static UserInfo {
+        static OWN: LazyLock<UserInfo> = LazyLock::new(|| UserInfo {
+            name: "system:apiserver".into(),
+            groups: vec![MASTERS_GROUP.into()],
+            ..UserInfo::default()
+        });
+        &OWN
+    }
+
     /// The user that requests without credentials get.
     pub fn anonymous() -> Self {
         UserInfo {

@@ -16,8 +16,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::ApiServer;
 use crate::bootstrap::{self, Keep};
-use crate::crd;
-use crate::object_store::{self, DeleteOptions};
+use crate::object_store;
 use crate::status::Status;
 
 pub(crate) const NAMESPACE: &str = "default";
@@ -102,16 +101,11 @@ async fn reconcile(server: &Arc<ApiServer>) -> Result<(), Status> {
     bootstrap::write_all(server, written).await.map_err(Status::internal)?;
     let resources = server.resources.load_full();
     let Some(slices) = resources.get("discovery.k8s.io", "v1", "endpointslices") else { return Ok(()) };
-    let user = crd::own_user();
     for record in slices.objects.list(Some(NAMESPACE)).0 {
         let mut wanted = wanted.iter().filter(|object| object["kind"] == "EndpointSlice");
         let wanted = wanted.any(|slice| slice["metadata"]["name"] == record.name());
         if is_own(record.name()) && !wanted {
-            let mut write = crd::write(server, slices, &user, NAMESPACE, record.name());
-            match object_store::delete(&mut write, &DeleteOptions::default()).await {
-                Err(error) if error.reason != "NotFound" => return Err(error),
-                _ => {}
-            }
+            object_store::delete_own(server, slices, NAMESPACE, record.name()).await?;
         }
     }
     Ok(())

@@ -106,14 +106,18 @@ impl Resource {
 
     /// Whether the reference is to an object of this kind, in whatever version of its group.
     pub fn is_kind_of(&self, owner: &OwnerReference) -> bool {
-        let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
-        self.kind == owner.kind && self.group == group
+        self.kind == owner.kind && self.group == group_of(&owner.api_version)
     }
 
     /// Same group and plural: versions of one resource hold the same objects.
     pub fn same_objects(&self, other: &Resource) -> bool {
         self.group == other.group && self.plural == other.plural
     }
+}
+
+/// The group that an `apiVersion` names; empty for the core group.
+pub fn group_of(api_version: &str) -> &str {
+    api_version.split_once('/').map_or("", |(group, _)| group)
 }
 
 /// An object's name within its resource; `namespace` is empty for cluster-scoped objects.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::input::{documents, object, typed};
+use crate::input::{object, object_and_rest};
 use k8w_kinds::schema::Schema;
 use k8w_kinds::schema::apply::{ApplyError, Manager, Operation, apply, track_update};
 use serde_json::{Value, json};
@@ -28,13 +28,10 @@ fn manager(name: &str, operation: Operation) -> Manager {
 
 /// Two managers apply two configurations, the second with force.
 fn holds(input: &[u8]) {
-    let Some((schema, rest)) = typed(input) else {
+    let Some((schema, first, rest)) = object_and_rest(input) else {
         return;
     };
-    let Some([first, second]) = documents(rest) else {
-        return;
-    };
-    let (Some(first), Some(second)) = (object(&schema, first), object(&schema, second)) else {
+    let Some(second) = object(&schema, rest) else {
         return;
     };
     let (a, b) = (manager("a", Operation::Apply), manager("b", Operation::Apply));

@@ -33,10 +33,12 @@ pub fn typed(input: &[u8]) -> Option<(Schema, &[u8])> {
     Some((Schema::builtin(TYPES[place])?, rest))
 }
 
-/// The first `N` lines of an input; the last one is all the rest.
-pub fn documents<const N: usize>(input: &[u8]) -> Option<[&[u8]; N]> {
-    let documents: Vec<&[u8]> = input.splitn(N, |byte| *byte == b'\n').collect();
-    documents.try_into().ok()
+/// The type that an input names, the object of it in the first line, and the rest.
+pub fn object_and_rest(input: &[u8]) -> Option<(Schema, Value, &[u8])> {
+    let (schema, rest) = typed(input)?;
+    let end = rest.iter().position(|byte| *byte == b'\n')?;
+    let object = object(&schema, &rest[..end])?;
+    Some((schema, object, &rest[end + 1..]))
 }
 
 /// An object of the type, as the server would have it.

@@ -1,19 +1,13 @@
 //! JSON merge patches, against RFC 7396 word for word; merging twice is merging once.
 
-use crate::input::{documents, object, typed};
+use crate::input::object_and_rest;
 use crate::models;
 use k8w_kinds::schema::merge_patch::merge_patch;
 use serde_json::Value;
 
 /// See the module.
 pub fn check(input: &[u8]) {
-    let Some((schema, rest)) = typed(input) else {
-        return;
-    };
-    let Some([original, patch]) = documents(rest) else {
-        return;
-    };
-    let Some(original) = object(&schema, original) else {
+    let Some((_, original, patch)) = object_and_rest(input) else {
         return;
     };
     let Ok(patch) = serde_json::from_slice::<Value>(patch) else {

@@ -1,17 +1,11 @@
 //! Strategic merge patches: the empty one changes nothing, and merging twice is merging once.
 
-use crate::input::{documents, object, typed};
+use crate::input::object_and_rest;
 use serde_json::{Value, json};
 
 /// See the module.
 pub fn check(input: &[u8]) {
-    let Some((schema, rest)) = typed(input) else {
-        return;
-    };
-    let Some([original, patch]) = documents(rest) else {
-        return;
-    };
-    let Some(original) = object(&schema, original) else {
+    let Some((schema, original, patch)) = object_and_rest(input) else {
         return;
     };
     assert_eq!(schema.strategic_merge(&original, &json!({})), Ok(original.clone()));

@@ -8,13 +8,17 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{debug, warn};
 
 /// Connections open at one listener. Further ones wait in the kernel's backlog.
 const MAX_CONNECTIONS: usize = 8192;
 /// How long open connections have to end when their listener stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may take to set up TLS.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A pause after a failed accept: out of file descriptors, say, which does not pass by trying.
 const FAILURE_PAUSE: Duration = Duration::from_millis(100);
 
@@ -50,6 +54,16 @@ pub(crate) async fn connections<F>(
     drop(listener);
     // Those left over are aborted with the set.
     let _ = tokio::time::timeout(DRAIN_TIMEOUT, async { while connections.join_next().await.is_some() {} }).await;
+}
+
+/// Sets up TLS with a client that has connected, if it does its part in time.
+pub(crate) async fn tls(acceptor: &TlsAcceptor, socket: TcpStream, peer: SocketAddr) -> Option<TlsStream<TcpStream>> {
+    match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(socket)).await {
+        Ok(Ok(stream)) => return Some(stream),
+        Ok(Err(error)) => debug!(%peer, %error, "TLS handshake failed"),
+        Err(_) => debug!(%peer, "TLS handshake took too long"),
+    }
+    None
 }
 
 /// The permit comes first, so that no connection is accepted that cannot be served.

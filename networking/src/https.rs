@@ -1,7 +1,6 @@
 //! Serving HTTPS to clients that may show a certificate: the node's own API.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -9,13 +8,9 @@ use rustls_pki_types::CertificateDer;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
 
 use crate::endpoint::Body;
 use crate::{accept, serve};
-
-/// How long a client may take to agree on a key.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The certificates that the client of a connection showed and TLS verified, its own first; in the extensions of every
 /// request.
@@ -35,11 +30,7 @@ pub async fn listen<F>(
     accept::connections(listener, stop.clone(), |socket, peer| {
         let (acceptor, stop, answer) = (acceptor.clone(), stop.clone(), answer.clone());
         async move {
-            let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(socket)).await {
-                Ok(Ok(stream)) => stream,
-                Ok(Err(error)) => return debug!(%peer, %error, "TLS handshake failed"),
-                Err(_) => return debug!(%peer, "TLS handshake took too long"),
-            };
+            let Some(stream) = accept::tls(&acceptor, socket, peer).await else { return };
             let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
             let certificates = ClientCertificates(certificates.into());
             let answer = move |mut request: Request<Incoming>| {

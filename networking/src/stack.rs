@@ -27,6 +27,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use crate::accept;
 use crate::client::SendError;
 use crate::endpoint::{Body, Endpoint};
 use crate::headers;
@@ -38,8 +39,6 @@ use crate::serve;
 use crate::service::{AppProtocol, Protocol};
 use crate::stream::Stream;
 
-/// How long a client may take to set up TLS.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a backend may take to begin an answer, unless an ingress is configured otherwise.
 pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -62,10 +61,8 @@ pub(crate) async fn connection(
 ) {
     match &door {
         Door::Ingress { tls: Some(tls), .. } => {
-            match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(socket)).await {
-                Ok(Ok(stream)) => Requests::new(network, door, peer, &stop).serve(stream, stop).await,
-                Ok(Err(error)) => debug!(%peer, %error, "TLS handshake failed"),
-                Err(_) => debug!(%peer, "TLS handshake timed out"),
+            if let Some(stream) = accept::tls(tls, socket, peer).await {
+                Requests::new(network, door, peer, &stop).serve(stream, stop).await;
             }
         }
         Door::Ingress { tls: None, .. } => Requests::new(network, door, peer, &stop).serve(socket, stop).await,

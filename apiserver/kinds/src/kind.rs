@@ -73,6 +73,11 @@ pub trait Conversion: Send + Sync {
 }
 
 impl KindDef {
+    /// Whether it is the resource of this group (empty for the core group) and plural name, in whatever version.
+    pub fn is(&self, group: &str, plural: &str) -> bool {
+        self.plural == plural && self.group == group
+    }
+
     /// A namespaced built-in kind with every verb; `schema_name` must be known to [`Schema::builtin`].
     pub fn builtin(
         group: &'static str,

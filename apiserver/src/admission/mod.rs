@@ -36,7 +36,7 @@ use serde_json::Value;
 use crate::authz::{self, rbac::Rbac};
 use crate::config::Config;
 use crate::identity::Attributes;
-use crate::plugins::{Admission, AdmissionRequest, Authorizer, Decision, GroupResource, Operation};
+use crate::plugins::{Admission, AdmissionRequest, Authorizer, Decision, Operation};
 use crate::request_info::RequestInfo;
 use crate::resources::Resource;
 use crate::status::Status;
@@ -95,8 +95,7 @@ pub async fn validate(plugins: &[Arc<dyn Admission>], request: &AdmissionRequest
 }
 
 fn looks_at(plugin: &dyn Admission, resource: &Resource) -> bool {
-    let is_one = |(group, plural): &GroupResource| resource.plural == *plural && resource.group == *group;
-    plugin.resources().is_none_or(|resources| resources.iter().any(is_one))
+    plugin.resources().is_none_or(|resources| resources.iter().any(|(group, plural)| resource.is(group, plural)))
 }
 
 /// Whether the request does this to the object itself (no subresource).
@@ -105,7 +104,7 @@ fn is(request: &AdmissionRequest<'_>, operation: Operation) -> bool {
 }
 
 fn is_kind(request: &AdmissionRequest<'_>, group: &str, plural: &str) -> bool {
-    request.resource.plural == plural && request.resource.group == group
+    request.resource.is(group, plural)
 }
 
 /// Of the classes that an annotation makes the cluster's default the newest, or the first by name.

@@ -13,7 +13,7 @@ use crate::authz::is_master;
 use crate::authz::rbac::index::{role_ref, rules_of};
 use crate::authz::rbac::rule::{ALL, Rule, quoted_list, uncovered};
 use crate::authz::rbac::{GROUP, Rbac};
-use crate::plugins::{Admission, AdmissionRequest, Authorizer, Operation};
+use crate::plugins::{Admission, AdmissionRequest, Authorizer, GroupResource, Operation};
 use crate::request_info::RequestInfo;
 use crate::status::Status;
 
@@ -108,9 +108,13 @@ impl Admission for RbacEscalation {
         "RBACEscalation"
     }
 
+    fn resources(&self) -> Option<&'static [GroupResource]> {
+        Some(&[(GROUP, "roles"), (GROUP, "clusterroles"), (GROUP, "rolebindings"), (GROUP, "clusterrolebindings")])
+    }
+
     async fn validate(&self, request: &AdmissionRequest<'_>) -> Result<(), Status> {
         let written = matches!(request.operation, Operation::Create | Operation::Update);
-        if !written || &*request.resource.group != GROUP || is_master(request.user) {
+        if !written || is_master(request.user) {
             return Ok(());
         }
         if is_kind(request, GROUP, "roles") || is_kind(request, GROUP, "clusterroles") {

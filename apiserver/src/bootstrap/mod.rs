@@ -25,17 +25,13 @@ use tokio::time::sleep;
 use crate::ApiServer;
 use crate::api_services;
 use crate::body::Body;
-use crate::crd;
 use crate::identity::{Peer, UserInfo};
 use crate::kubernetes_service::NAME;
 use crate::object_store::{self, Change, Patched, Rules};
-use crate::pki::MASTERS_GROUP;
 pub(crate) use plan::Keep;
 use plan::{Write, plan};
 pub use roles::node_rules;
 
-/// As whom the API server writes its own objects.
-const USER: &str = "system:apiserver";
 /// How many writes are under way at once: enough for the datastore to put them into few flushes.
 const WRITES_AT_ONCE: usize = 32;
 
@@ -88,8 +84,7 @@ async fn namespaces(server: &Arc<ApiServer>) -> Result<(), BootstrapError> {
 async fn mark_service_cidr(server: &Arc<ApiServer>) -> Result<(), BootstrapError> {
     let resources = server.resources.load_full();
     let Some(ranges) = resources.get("networking.k8s.io", "v1", "servicecidrs") else { return Ok(()) };
-    let user = crd::own_user();
-    let mut write = crd::write(server, ranges, &user, "", NAME);
+    let mut write = object_store::Write::own(server, ranges, "", NAME);
     write.subresource = "status";
     let now = write.now;
     let ready = |old: &Value| {
@@ -114,8 +109,7 @@ pub(crate) async fn write_all(
     server: &Arc<ApiServer>,
     wanted: impl Iterator<Item = (Value, Keep)>,
 ) -> Result<(), BootstrapError> {
-    let user = UserInfo { name: USER.into(), groups: vec![MASTERS_GROUP.into()], ..UserInfo::default() };
-    let peer = Peer::in_process(user);
+    let peer = Peer::in_process(UserInfo::own().clone());
     let resources = server.resources.load_full();
     let writes = wanted.filter_map(|(desired, keep)| {
         let (group, version) =

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::config::Config;
 use crate::kubernetes_service::{NAME, NAMESPACE};
+use crate::object_store::timestamp;
 
 pub const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
 
@@ -44,7 +45,7 @@ pub fn service_cidr(config: &Config) -> Value {
 
 /// What the status of that range says.
 pub fn service_cidr_ready(now: Timestamp) -> Value {
-    json!({"type": "Ready", "status": "True", "reason": "", "lastTransitionTime": now.strftime("%FT%TZ").to_string(),
+    json!({"type": "Ready", "status": "True", "reason": "", "lastTransitionTime": timestamp(now),
         "message": "Kubernetes default Service CIDR is ready"})
 }
 

@@ -16,9 +16,7 @@ use serde_json::Value;
 use super::{PLURAL, termination};
 use crate::ApiServer;
 use crate::api_services;
-use crate::identity::UserInfo;
 use crate::object_store::{self, Change, Rules, Write};
-use crate::pki::MASTERS_GROUP;
 use crate::resources::Resource;
 use crate::selector::Filter;
 use crate::status::Status;
@@ -26,8 +24,6 @@ use crate::watch_cache::{From, Subscription};
 
 /// How long to wait before what failed is tried again.
 const RETRY_MS: u64 = 1_000;
-/// As whom this is done.
-const MANAGER: &str = "kube-apiserver";
 
 /// Looks after the definitions for as long as the server is there.
 pub fn start(server: &Arc<ApiServer>) {
@@ -105,38 +101,11 @@ fn terminate(server: &Arc<ApiServer>, terminating: &Arc<Mutex<HashSet<String>>>,
 /// is looked at next.
 pub(super) async fn write_status(server: &ApiServer, definition: Value) -> Result<(), Status> {
     let Some(resource) = definitions(server) else { return Ok(()) };
-    let user = own_user();
     let name = text(&definition, &["metadata", "name"]).to_owned();
-    let mut write = write(server, &resource, &user, "", &name);
+    let mut write = Write::own(server, &resource, "", &name);
     write.subresource = "status";
     match object_store::update(&mut write, Change::Replace(definition), Rules::Status).await {
         Err(error) if !matches!(error.reason, "Conflict" | "NotFound") => Err(error),
         _ => Ok(()),
-    }
-}
-
-/// Who this server is to itself.
-pub(crate) fn own_user() -> UserInfo {
-    UserInfo { name: "system:apiserver".into(), groups: vec![MASTERS_GROUP.into()], ..UserInfo::default() }
-}
-
-pub(crate) fn write<'a>(
-    server: &'a ApiServer,
-    resource: &'a Resource,
-    user: &'a UserInfo,
-    namespace: &'a str,
-    name: &'a str,
-) -> Write<'a> {
-    Write {
-        server,
-        resource,
-        subresource: "",
-        namespace,
-        name,
-        user,
-        dry_run: false,
-        manager: MANAGER,
-        now: Timestamp::now(),
-        warnings: Vec::new(),
     }
 }

@@ -28,7 +28,6 @@ use crate::status::Status;
 use crate::watch_cache::{KindCache, WatchCache};
 
 pub use control::start;
-pub(crate) use control::{own_user, write};
 
 const PLURAL: &str = "customresourcedefinitions";
 

@@ -10,9 +10,9 @@ use k8w_kinds::apiextensions::custom_resource_definition::{CLEANUP_FINALIZER, st
 use k8w_kinds::object::{self, get};
 use serde_json::Value;
 
-use super::control::{own_user, write, write_status};
+use super::control::write_status;
 use crate::ApiServer;
-use crate::object_store::{self, DeleteOptions};
+use crate::object_store;
 use crate::resources::{Def, Resource};
 use crate::selector::Filter;
 use crate::status::Status;
@@ -73,16 +73,11 @@ async fn mark(server: &ApiServer, name: &str, condition: &status::Condition<'_>)
 
 /// Deletes every object, and returns when all of them are gone.
 async fn delete_all(server: &ApiServer, resource: &Resource) -> Result<(), Status> {
-    let user = own_user();
     let now = server.cache.catch_up().await?;
     let mut changes = resource.objects.watch(resource.def.clone(), Filter::default(), From::After(now), now)?;
     let (objects, _) = resource.objects.list(None);
     for object in objects {
-        let mut write = write(server, resource, &user, object.namespace(), object.name());
-        match object_store::delete(&mut write, &DeleteOptions::default()).await {
-            Err(error) if error.reason != "NotFound" => return Err(error),
-            _ => {}
-        }
+        object_store::delete_own(server, resource, object.namespace(), object.name()).await?;
     }
     server.cache.catch_up().await?;
     let emptied = async {

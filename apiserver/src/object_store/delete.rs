@@ -4,6 +4,7 @@
 //! <https://kubernetes.io/docs/concepts/architecture/garbage-collection/#cascading-deletion>
 
 use super::{ATTEMPTS, Committed, Write, meta};
+use crate::ApiServer;
 use crate::effects::{Amendment, Plan};
 use crate::plugins::Operation;
 use crate::resources::Resource;
@@ -52,6 +53,22 @@ pub struct Deleted {
 /// 404, 409 `Conflict` when a precondition fails, and admission's.
 pub async fn delete(write: &mut Write<'_>, options: &DeleteOptions) -> Result<Deleted, Status> {
     delete_with(write, options, &Beside { amend: &|_| Ok(None), mark: &|_| {} }).await
+}
+
+/// Deletes an object on this server's own account, if it is there.
+///
+/// # Errors
+/// Those of [`delete`], but for 404.
+pub(crate) async fn delete_own(
+    server: &ApiServer,
+    resource: &Resource,
+    namespace: &str,
+    name: &str,
+) -> Result<(), Status> {
+    match delete(&mut Write::own(server, resource, namespace, name), &DeleteOptions::default()).await {
+        Err(error) if error.reason != "NotFound" => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// What goes with a deletion; asked anew when somebody else was faster.
@@ -178,7 +195,7 @@ fn mark(write: &Write<'_>, options: &DeleteOptions, old: &Value) -> Marked {
     if finalizers && graceful.is_none() && !deleting {
         set_deletion(&mut new, write.now, 0);
     }
-    if finalizers && write.resource.plural == "namespaces" && write.resource.group.is_empty() {
+    if finalizers && write.resource.is("", "namespaces") {
         new["status"]["phase"] = "Terminating".into();
     }
     match graceful {
@@ -221,9 +238,7 @@ fn finalizers(object: &Value) -> &[Value] {
 
 /// Namespaces have finalizers of their own in their spec.
 fn namespace_finalizers(resource: &Resource, object: &Value) -> bool {
-    resource.group.is_empty()
-        && resource.plural == "namespaces"
-        && !object::list(object, &["spec", "finalizers"]).is_empty()
+    resource.is("", "namespaces") && !object::list(object, &["spec", "finalizers"]).is_empty()
 }
 
 /// Whether an object that is being deleted has to stay.

@@ -13,6 +13,7 @@ mod meta;
 mod update;
 
 pub use create::create;
+pub(crate) use delete::delete_own;
 pub use delete::{Beside, DeleteOptions, Deleted, Propagation, delete, delete_with};
 pub use meta::timestamp;
 pub use update::{Change, Patched, Rules, update};
@@ -35,6 +36,8 @@ use std::sync::Arc;
 
 /// How often a write is worked out again because somebody else was faster, before the client is told.
 const ATTEMPTS: usize = 32;
+/// Whose fields those are that this server writes on its own account.
+const OWN_MANAGER: &str = "kube-apiserver";
 
 /// What every write is told.
 pub struct Write<'a> {
@@ -71,6 +74,24 @@ enum Committed {
     Moved(Option<KeyValue>),
     /// Another write got hold of something that this one was about to claim or amend.
     Claimed(usize),
+}
+
+impl<'a> Write<'a> {
+    /// A write that this server makes on its own account.
+    pub(crate) fn own(server: &'a ApiServer, resource: &'a Resource, namespace: &'a str, name: &'a str) -> Write<'a> {
+        Write {
+            server,
+            resource,
+            subresource: "",
+            namespace,
+            name,
+            user: UserInfo::own(),
+            dry_run: false,
+            manager: OWN_MANAGER,
+            now: Timestamp::now(),
+            warnings: Vec::new(),
+        }
+    }
 }
 
 impl Write<'_> {

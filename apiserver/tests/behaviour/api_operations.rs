@@ -323,8 +323,8 @@ async fn networking() {
 }
 
 /// Conformance: "Node, resource lifecycle"; "Pods, patching status"; "Pods, delete a collection"; "RuntimeClass
-/// API"; "CSIInlineVolumes should support Pods with inline volumes"; "CRUD operations for deviceclasses"; "CRUD operations for resourceclaims"; "CRUD
-/// operations for resourceclaimtemplates"; "CRUD operations for resoureslices".
+/// API"; "CSIInlineVolumes should support Pods with inline volumes"; "CRUD operations for deviceclasses"; "CRUD
+/// operations for resourceclaims"; "CRUD operations for resourceclaimtemplates"; "CRUD operations for resoureslices".
 #[tokio::test]
 async fn nodes_pods_and_devices() {
     let mut with_volume = template()["spec"].clone();

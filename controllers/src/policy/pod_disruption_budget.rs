@@ -14,7 +14,7 @@ use crate::engine::{Controller, Turn, Wake};
 use crate::plan::{Note, NoteType, Plan, Regarding};
 use crate::pods;
 use crate::resource::{
-    DEPLOYMENTS, Key, POD_DISRUPTION_BUDGETS, PODS, REPLICA_SETS, REPLICATION_CONTROLLERS, STATEFUL_SETS,
+    DEPLOYMENTS, Key, POD_DISRUPTION_BUDGETS, PODS, REPLICA_SETS, REPLICATION_CONTROLLERS, STATEFUL_SETS, group_of,
 };
 use crate::selector;
 use crate::share::{Round, share};
@@ -175,8 +175,11 @@ fn size<'a>(
         return Ok(controller.map(|controller| (uid, controller.spec.as_ref().and_then(|s| s.replicas))));
     }
     let plural = world.resource_of(&owner.api_version, &owner.kind).map_or("", |r| &r.plural);
-    let group = owner.api_version.split_once('/').map_or(String::new(), |(group, _)| format!(".{group}"));
-    Err(format!("{plural}{group} does not implement the scale subresource"))
+    let resource = match group_of(&owner.api_version) {
+        "" => plural.to_string(),
+        group => format!("{plural}.{group}"),
+    };
+    Err(format!("{resource} does not implement the scale subresource"))
 }
 
 /// What is said of a budget with pods that nobody controls.

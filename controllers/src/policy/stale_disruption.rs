@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use serde_json::json;
 
 use crate::engine::{Controller, Turn, Wake};
@@ -28,7 +28,7 @@ impl Controller for StaleDisruptions {
     fn observe(&mut self, delta: &Delta, _: &World, wake: &mut Wake) {
         if let Object::Pod(pod) = &delta.object
             && !delta.gone
-            && is_announced(pod)
+            && announced(pod).is_some()
         {
             wake.now(Key::of(&pod.metadata));
         }
@@ -36,8 +36,8 @@ impl Controller for StaleDisruptions {
 
     fn reconcile(&mut self, key: &Key, world: &World, turn: &mut Turn<'_>) -> Plan {
         let mut plan = Plan::none();
-        let Some(pod) = world.pods.by_key(key).filter(|pod| is_announced(pod)) else { return plan };
-        let Some(mut condition) = pods::condition(pod, pods::DISRUPTION_TARGET).cloned() else { return plan };
+        let Some(pod) = world.pods.by_key(key) else { return plan };
+        let Some(mut condition) = announced(pod).cloned() else { return plan };
         let since = condition.last_transition_time.as_ref().map(|time| time.0);
         let left = since.map(|since| time::until(time::after(since, MAX_ANNOUNCED), turn.now)).unwrap_or_default();
         if !left.is_zero() {
@@ -52,9 +52,11 @@ impl Controller for StaleDisruptions {
     }
 }
 
-fn is_announced(pod: &Pod) -> bool {
-    let condition = pods::condition(pod, pods::DISRUPTION_TARGET);
-    pods::is_active(pod) && condition.is_some_and(|c| c.status == "True" && c.reason.as_deref() != Some(BY_NODE))
+/// What tells a pod of its end.
+fn announced(pod: &Pod) -> Option<&PodCondition> {
+    let condition = pods::condition(pod, pods::DISRUPTION_TARGET)?;
+    let is_told = condition.status == "True" && condition.reason.as_deref() != Some(BY_NODE);
+    (is_told && pods::is_active(pod)).then_some(condition)
 }
 
 #[cfg(test)]

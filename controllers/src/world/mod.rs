@@ -313,7 +313,7 @@ impl World {
 
     /// The resource that an owner reference's kind is served as, in whatever version.
     pub fn resource_of(&self, api_version: &str, kind: &str) -> Option<&Resource> {
-        let group = api_version.split_once('/').map_or("", |(group, _)| group);
+        let group = resource::group_of(api_version);
         self.resources.iter().find(|resource| resource.group == group && resource.kind == kind)
     }
 

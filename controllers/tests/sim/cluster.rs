@@ -264,8 +264,10 @@ impl Cluster {
                 Change::WatchedGone(_) => _ = self.delivered.remove(object.uid()),
                 _ => {
                     let states = self.delivered.entry(object.uid().to_owned()).or_default();
+                    if states.len() == MAX_REPLAYED {
+                        states.pop_front();
+                    }
                     states.push_back(object);
-                    states.truncate(MAX_REPLAYED);
                 }
             }
             self.engine.observe(change, now);
@@ -408,6 +410,22 @@ pub fn node(name: &str, cpu: &str) -> Value {
 
 pub fn namespace(name: &str) -> Value {
     json!({ "metadata": { "name": name }, "spec": { "finalizers": ["kubernetes"] }, "status": { "phase": "Active" } })
+}
+
+/// The class whose volumes are made here, when it binds as this says.
+pub fn local_class(volume_binding_mode: &str) -> Value {
+    json!({
+        "metadata": { "name": "local" }, "provisioner": "k8w.io/local-path", "reclaimPolicy": "Delete",
+        "volumeBindingMode": volume_binding_mode,
+    })
+}
+
+/// What claims of that class ask for.
+pub fn local_claim() -> Value {
+    json!({
+        "accessModes": ["ReadWriteOnce"], "storageClassName": "local",
+        "resources": { "requests": { "storage": "1Gi" } },
+    })
 }
 
 /// A cluster with a namespace and two nodes.

@@ -6,7 +6,7 @@ use k8w_controllers::plan::Propagation;
 use k8w_controllers::resource::{PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS, STATEFUL_SETS, STORAGE_CLASSES};
 use serde_json::{Value, json};
 
-use crate::cluster::{Chaos, Cluster, usual};
+use crate::cluster::{Chaos, Cluster, local_claim, local_class, usual};
 use crate::server::Server;
 use crate::{MAX_STEPS, for_each_seed};
 
@@ -17,18 +17,10 @@ fn cluster(seed: u64) -> Cluster {
     let mode = ["WaitForFirstConsumer", "Immediate"][seed as usize % 2];
     Cluster::new(seed, Chaos::SOME, |server| {
         usual(server);
-        let class = json!({
-            "metadata": { "name": "local" }, "provisioner": "k8w.io/local-path", "reclaimPolicy": "Delete",
-            "volumeBindingMode": mode, "allowVolumeExpansion": true,
-        });
+        let mut class = local_class(mode);
+        class["allowVolumeExpansion"] = true.into();
         server.create(&STORAGE_CLASSES, "", class).unwrap();
-        let claim = json!({
-            "metadata": { "name": "data" },
-            "spec": {
-                "accessModes": ["ReadWriteOnce"], "storageClassName": "local",
-                "resources": { "requests": { "storage": "1Gi" } },
-            },
-        });
+        let claim = json!({ "metadata": { "name": "data" }, "spec": local_claim() });
         let spec = json!({
             "replicas": CLAIMS, "serviceName": "db", "podManagementPolicy": "Parallel",
             "selector": { "matchLabels": { "app": "db" } },

@@ -14,7 +14,7 @@ use k8w_kinds::{metadata, registry};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-/// Annotations of the kubelet. The value of the first and the second is the static pod's uid.
+/// Annotations of the kubelet. The value of the first is the static pod's uid, as is that of [`mirror::ANNOTATION`].
 const HASH: &str = "kubernetes.io/config.hash";
 const SOURCE: &str = "kubernetes.io/config.source";
 const SEEN: &str = "kubernetes.io/config.seen";

@@ -8,8 +8,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use crate::ApiServer;
-use crate::crd::{own_user, write};
-use crate::object_store::{self, Change, Patched, Rules};
+use crate::object_store::{self, Change, Patched, Rules, Write};
 use crate::status::Status;
 
 /// Uses that wait to be noted. What finds no room is noted at the token's next use.
@@ -61,8 +60,7 @@ async fn run(server: Weak<ApiServer>, mut uses: mpsc::Receiver<Use>) {
 
 async fn label(server: &ApiServer, used: &Use) -> Result<(), Status> {
     let Some(resource) = server.resources.load().get("", "v1", "secrets").cloned() else { return Ok(()) };
-    let user = own_user();
-    let mut write = write(server, &resource, &user, &used.namespace, &used.secret);
+    let mut write = Write::own(server, &resource, &used.namespace, &used.secret);
     let labelled = |old: &Value| {
         let mut object = old.clone();
         if let Some(labels) = ensure(&mut object, &["metadata", "labels"]) {

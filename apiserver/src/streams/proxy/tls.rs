@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -22,10 +22,11 @@ const HANDSHAKE_MS: u64 = 10_000;
 /// # Errors
 /// When the other side does not speak it, or not in time.
 pub async fn connect<T: AsyncRead + AsyncWrite + Unpin>(io: T) -> io::Result<TlsStream<T>> {
-    let config = config().map_err(io::Error::other)?;
+    static CONFIG: LazyLock<Result<Arc<ClientConfig>, rustls::Error>> = LazyLock::new(|| config().map(Arc::new));
+    let config = CONFIG.clone().map_err(io::Error::other)?;
     // Kubernetes dials addresses here, to which no name is said (SNI).
     let nobody = ServerName::from(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-    let handshake = TlsConnector::from(Arc::new(config)).connect(nobody, io);
+    let handshake = TlsConnector::from(config).connect(nobody, io);
     let late = || io::Error::new(io::ErrorKind::TimedOut, "net/http: TLS handshake timeout");
     timeout(Duration::from_millis(HANDSHAKE_MS), handshake).await.map_err(|_| late())?
 }

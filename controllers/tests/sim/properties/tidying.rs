@@ -13,7 +13,7 @@ use k8w_controllers::resource::{
 use serde_json::{Value, json};
 
 use super::{ROW, Row};
-use crate::cluster::{namespace, node};
+use crate::cluster::{local_claim, local_class, namespace, node};
 use crate::server::Server;
 
 pub const ROWS: &[Row] = &[
@@ -291,18 +291,10 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "ephemeral volumes",
         prepare: |server| {
-            let class = json!({
-                "metadata": { "name": "local" }, "provisioner": "k8w.io/local-path", "reclaimPolicy": "Delete",
-                "volumeBindingMode": "WaitForFirstConsumer",
-            });
-            server.create(&STORAGE_CLASSES, "", class).unwrap();
+            server.create(&STORAGE_CLASSES, "", local_class("WaitForFirstConsumer")).unwrap();
             set(server, "default", 2);
             server.edit(&REPLICA_SETS, "default", "web", |set| {
-                let claim = json!({
-                    "accessModes": ["ReadWriteOnce"], "storageClassName": "local",
-                    "resources": { "requests": { "storage": "1Gi" } },
-                });
-                let template = json!({ "volumeClaimTemplate": { "spec": claim } });
+                let template = json!({ "volumeClaimTemplate": { "spec": local_claim() } });
                 set["spec"]["template"]["spec"]["volumes"] = json!([{ "name": "scratch", "ephemeral": template }]);
             });
         },

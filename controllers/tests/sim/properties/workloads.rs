@@ -10,7 +10,7 @@ use k8w_controllers::resource::{
 use serde_json::{Value, json};
 
 use super::{ROW, Row};
-use crate::cluster::node;
+use crate::cluster::{local_claim, local_class, node};
 use crate::server::Server;
 
 const REPLICAS: usize = 4;
@@ -88,18 +88,8 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "StatefulSet with claims",
         prepare: |server| {
-            let class = json!({
-                "metadata": { "name": "local" }, "provisioner": "k8w.io/local-path", "reclaimPolicy": "Delete",
-                "volumeBindingMode": "WaitForFirstConsumer",
-            });
-            server.create(&STORAGE_CLASSES, "", class).unwrap();
-            let claim = json!({
-                "metadata": { "name": "data" },
-                "spec": {
-                    "accessModes": ["ReadWriteOnce"], "storageClassName": "local",
-                    "resources": { "requests": { "storage": "1Gi" } },
-                },
-            });
+            server.create(&STORAGE_CLASSES, "", local_class("WaitForFirstConsumer")).unwrap();
+            let claim = json!({ "metadata": { "name": "data" }, "spec": local_claim() });
             let more = json!({
                 "serviceName": "app", "podManagementPolicy": "Parallel", "volumeClaimTemplates": [claim],
                 "persistentVolumeClaimRetentionPolicy": { "whenScaled": "Delete", "whenDeleted": "Retain" },
