@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::io::{AsyncBufRead, AsyncBufReadExt};
 use http::HeaderValue;
 use http::header::ACCEPT_ENCODING;
@@ -21,6 +22,9 @@ const PAGE_OBJECTS: u32 = 500;
 const WATCH_SECONDS: u32 = 290;
 const FIRST_RETRY_MS: u64 = 50;
 const MAX_RETRY_MS: u64 = 10_000;
+/// How long changes gather where metadata alone is of interest: nobody waits for those, and one by one each would wake three
+/// tasks on its way.
+const GATHER: Duration = Duration::from_millis(5);
 
 /// What to watch.
 pub struct Informer {
@@ -192,6 +196,9 @@ impl Informer {
         let mut stream = std::pin::pin!(stream);
         let mut line = String::new();
         loop {
+            if self.bare && stream.fill_buf().now_or_never().is_none() && stream.fill_buf().await.is_ok() {
+                tokio::time::sleep(GATHER).await;
+            }
             line.clear();
             match stream.read_line(&mut line).await {
                 Ok(0) => return None,

@@ -8,10 +8,16 @@ use super::mvcc::Record;
 /// Any error of the medium.
 pub(super) type JournalError = Box<dyn std::error::Error + Send + Sync>;
 
+/// Something to do away from the tasks that serve requests.
+pub(super) type Job = Box<dyn FnOnce() + Send>;
+
 /// Keeps records. Calls block, and may come from several threads, `append` from one at a time.
 pub(super) trait Journal: Send + Sync + 'static {
     /// Whether `append` does nothing that takes time: then every transaction is durable at once.
     const INSTANT: bool;
+
+    /// Runs a job that appends for a crowd, where that may take its time.
+    fn run(&self, job: Job);
 
     /// Keeps all records or, should the process die, a prefix that ends between two revisions. Durable when it returns.
     fn append(&self, records: &[Record]) -> Result<(), JournalError>;
@@ -39,6 +45,10 @@ pub(super) struct Nowhere;
 
 impl Journal for Nowhere {
     const INSTANT: bool = true;
+
+    fn run(&self, job: Job) {
+        job();
+    }
 
     fn append(&self, _: &[Record]) -> Result<(), JournalError> {
         Ok(())

@@ -213,15 +213,15 @@ impl<J: Journal> Local<J> {
         Ok((outcome, turn))
     }
 
-    /// Writes what is pending. A lone writer does so on its own thread, with no hop; in a crowd the hop to another thread
-    /// is what lets more writers into the group.
+    /// Writes what is pending. A lone writer does so on its own thread, with no hop; in a crowd the hop to the journal's
+    /// thread is what lets more writers into the group.
     async fn flush(self: &Arc<Self>, alone: bool) {
         let multi_thread =
             tokio::runtime::Handle::current().runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread;
         let this = self.clone();
         if alone && multi_thread {
             if tokio::task::block_in_place(|| this.flush_group(1)) {
-                tokio::task::spawn_blocking(move || while this.flush_group(0) {});
+                self.journal.run(Box::new(move || while this.flush_group(0) {}));
             }
             return;
         }
@@ -233,7 +233,7 @@ impl<J: Journal> Local<J> {
                 more = this.flush_group(0);
             }
         };
-        tokio::task::spawn_blocking(first);
+        self.journal.run(Box::new(first));
         drop(wait.await);
     }
 

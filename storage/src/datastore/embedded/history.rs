@@ -17,9 +17,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use super::super::Revision;
-use super::super::journal::{Journal, JournalError, Kept};
+use super::super::journal::{Job, Journal, JournalError, Kept};
 use super::super::mvcc::{Index, Record};
 use super::log::{self, Behind, Entry, LogFile, Tail};
+use super::writer::Writer;
 
 /// Garbage that is not worth a snapshot.
 const TOLERATED_BYTES: u64 = 16 * 1024 * 1024;
@@ -29,6 +30,7 @@ pub(super) struct History {
     log: Mutex<Log>,
     /// Held while a snapshot is made.
     snapshot: Mutex<()>,
+    writer: Writer,
     /// Held as long as the store is open.
     _lock: File,
 }
@@ -107,7 +109,10 @@ impl History {
         records.into_iter().for_each(|record| index.restore(record));
         index.compact(compacted);
         let log = Mutex::new(Log { file, revision: index.revision(), older_bytes });
-        Ok((Self { folder: folder.to_owned(), log, snapshot: Mutex::new(()), _lock: lock }, index))
+        Ok((
+            Self { folder: folder.to_owned(), log, snapshot: Mutex::new(()), writer: Writer::start()?, _lock: lock },
+            index,
+        ))
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {
@@ -167,6 +172,10 @@ impl History {
 
 impl Journal for History {
     const INSTANT: bool = false;
+
+    fn run(&self, job: Job) {
+        self.writer.run(job);
+    }
 
     fn append(&self, records: &[Record]) -> Result<(), JournalError> {
         let mut log = self.log();

@@ -7,6 +7,7 @@
 
 mod history;
 mod log;
+mod writer;
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Write as _};
