@@ -14,11 +14,11 @@ use tokio_util::sync::CancellationToken;
 /// Containers whose output is followed at a time; of further ones only warnings are shown.
 const MAX_FOLLOWED: usize = 64;
 
-/// Prints until told to stop.
-pub async fn until(client: &Client, since: jiff::Timestamp, stop: &CancellationToken) -> Result<()> {
+/// Prints until told to stop. `node` is the node whose pods' output is followed.
+pub async fn until(client: &Client, node: &str, since: jiff::Timestamp, stop: &CancellationToken) -> Result<()> {
     tokio::select! {
         () = warnings(client, since) => {}
-        () = logs(client, since) => {}
+        () = logs(client, node, since) => {}
         () = stop.cancelled() => {}
     }
     Ok(())
@@ -47,10 +47,11 @@ async fn warnings(client: &Client, since: jiff::Timestamp) {
     }
 }
 
-/// What the containers of all pods print, each line behind its pod's name.
-async fn logs(client: &Client, since: jiff::Timestamp) {
+/// What the containers of the node's pods print, each line behind its pod's name.
+async fn logs(client: &Client, node: &str, since: jiff::Timestamp) {
     let api: Api<Pod> = Api::all(client.clone());
-    let pods = watcher(api, watcher::Config::default()).default_backoff().applied_objects();
+    let on_node = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
+    let pods = watcher(api, on_node).default_backoff().applied_objects();
     let mut pods = std::pin::pin!(pods);
     let followed = Arc::new(Mutex::new(HashSet::new()));
     let mut tasks = tokio::task::JoinSet::new();

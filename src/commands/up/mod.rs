@@ -144,7 +144,7 @@ impl Up {
         eprintln!("Ingress for HTTPS: {}", cluster.ingress_https());
         eprintln!("Use it with: kubectl --kubeconfig {} get pods", kubeconfig.display());
         urls::print(cluster, &objects).await?;
-        follow::until(cluster.client(), since, stop).await
+        follow::until(cluster.client(), cluster.node_name(), since, stop).await
     }
 
     /// The data directory, and the temporary folder around it when it is not to be kept.
