@@ -1,7 +1,8 @@
 //! What a write claims beside its object, in the same transaction.
 //!
-//! A claim is a key of its own that nobody else may hold: a Service's cluster IPs and node ports. Whoever creates the
-//! key owns the address or port; it is deleted with the object, or when the object changes so that it needs it no more.
+//! A claim is a key of its own that nobody else may hold: a Service's node ports, and its cluster IPs, whose keys are those
+//! of IPAddresses. Whoever creates the key owns the address or port; it is deleted with the object, or when the object
+//! changes so that it needs it no more.
 //!
 //! An amendment changes another object that the write draws on: the quotas of its namespace, the budget of an evicted
 //! pod. It holds only if that object is still as it was read.
@@ -12,6 +13,7 @@ mod service;
 
 pub use budget::budget_of;
 pub use quota::Turns;
+pub(crate) use service::keep_node_ports;
 
 use crate::object_store::Write;
 use crate::resources::Resource;
@@ -30,6 +32,8 @@ const EVENT_TTL_SECONDS: u64 = 3600;
 /// One thing that only one object can have.
 struct Claim {
     key: Bytes,
+    /// What the key holds: whose it is.
+    value: Bytes,
     /// What the client is told when somebody else has it.
     taken: FieldError,
     /// We chose it, and can choose another.
@@ -73,7 +77,6 @@ pub struct Plan {
     claims: Vec<Claim>,
     released: Vec<Bytes>,
     filled: Vec<Filled>,
-    owner: Bytes,
     amendments: Vec<Amendment>,
     /// Writes that draw on the same objects take turns.
     turn: Option<OwnedMutexGuard<()>>,
@@ -87,7 +90,7 @@ impl Plan {
     /// 422 when the object asks for something outside the ranges, 500 when a range is used up, 403 when a quota is.
     pub async fn new(write: &Write<'_>, old: Option<&Value>, mut new: Option<&mut Value>) -> Result<Self, Status> {
         let mut plan = match is_service(write.resource) {
-            true => service::plan(write.server, write.resource, old, new.as_deref_mut()).await?,
+            true => service::plan(write, old, new.as_deref_mut()).await?,
             false => Plan::default(),
         };
         if let Some(new) = new {
@@ -105,7 +108,7 @@ impl Plan {
     pub fn extend(&self, txn: &mut Txn) {
         for claim in &self.claims {
             txn.compares.push(Compare { key: claim.key.clone(), mod_revision: 0 });
-            txn.writes.push(StoreWrite::Put { key: claim.key.clone(), value: self.owner.clone(), ttl_seconds: None });
+            txn.writes.push(StoreWrite::Put { key: claim.key.clone(), value: claim.value.clone(), ttl_seconds: None });
         }
         for Amendment { key, revision, value, .. } in &self.amendments {
             txn.compares.push(Compare { key: key.clone(), mod_revision: *revision });

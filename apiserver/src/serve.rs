@@ -29,6 +29,7 @@ use tracing::debug;
 use crate::ApiServer;
 use crate::body::Body;
 use crate::bootstrap;
+use crate::effects;
 use crate::identity::{Connection, Peer};
 use crate::kubernetes_service;
 
@@ -90,6 +91,8 @@ impl ApiServer {
                 () = shutdown => {}
                 () = kubernetes_service::stay(&self) => {}
                 () = bootstrap::keep_namespaces(&self) => {}
+                () = bootstrap::service_cidr::keep(&self) => {}
+                () = effects::keep_node_ports(&self) => {}
             }
             kubernetes_service::leave(&self).await;
         };

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::plan::{Note, PatchKind, Plan, Propagation, Step, Target};
 use crate::resource::{self, Key, Resource};
-use crate::world::{Change, Object};
+use crate::world::{Change, Object, Scale};
 
 /// Writes of one [`Step::Together`] in flight at a time.
 const MAX_BATCH_WRITES: usize = 64;
@@ -182,7 +182,7 @@ impl Step {
     }
 
     fn is_satisfied_by_absence(&self) -> bool {
-        matches!(self, Step::Delete { .. } | Step::DeleteAll { .. } | Step::Patch { .. })
+        matches!(self, Step::Delete { .. } | Step::DeleteAll { .. } | Step::Patch { .. } | Step::ReadScale(_))
     }
 }
 
@@ -203,10 +203,13 @@ fn filled(note: &Note, name: &str, error: &str) -> Note {
 fn lesson(step: &Step, answer: Answer) -> Option<Change> {
     let (resource, target) = match step {
         Step::Create { resource, .. } | Step::Update { resource, .. } => (resource, None),
-        Step::Patch { target, .. } | Step::Delete { target, .. } => (&target.resource, Some(target)),
+        Step::Patch { target, .. } | Step::Delete { target, .. } | Step::ReadScale(target) => {
+            (&target.resource, Some(target))
+        }
         _ => return None,
     };
     match answer {
+        Answer::Object(object) if matches!(step, Step::ReadScale(_)) => Some(scaled(target?, &object)),
         Answer::Object(object) if matches!(step, Step::Delete { .. }) && !lingers(&object) => removed(target?),
         Answer::Object(object) => match Object::decode(resource, object) {
             Ok(object) => Some(Change::Written(object)),
@@ -218,6 +221,17 @@ fn lesson(step: &Step, answer: Answer) -> Option<Change> {
         Answer::Gone => removed(target?),
         Answer::Done | Answer::Check(_) => None,
     }
+}
+
+fn scaled(target: &Target, scale: &Value) -> Change {
+    let of = |field: &str| scale["metadata"][field].as_str().unwrap_or_default();
+    let replicas = scale["spec"]["replicas"].as_i64().and_then(|replicas| i32::try_from(replicas).ok());
+    let scale = Scale {
+        uid: of("uid").to_owned(),
+        revision: of("resourceVersion").parse().unwrap_or_default(),
+        replicas: replicas.unwrap_or_default(),
+    };
+    Change::Scaled { resource: target.resource.clone(), key: target.key.clone(), scale }
 }
 
 fn removed(target: &Target) -> Option<Change> {
@@ -304,6 +318,10 @@ impl Api for KubeApi {
             Step::RemoveDirectory { node, volume, .. } => {
                 let path = format!("{}/proxy/volumes/{volume}", item(&resource::NODES, &Key::new("", node), ""));
                 self.send("DELETE", path, JSON, Value::Null).await.map(|_| Answer::Done)
+            }
+            Step::ReadScale(target) => {
+                let path = item(&target.resource, &target.key, "scale");
+                self.send("GET", path, JSON, Value::Null).await.map(Answer::Object)
             }
             Step::CheckAbsent(target) => {
                 let found = self.get(target).await?;

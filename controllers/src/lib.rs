@@ -93,6 +93,8 @@ pub fn controllers(config: &Config) -> Vec<Box<dyn Controller>> {
         Box::new(core::resource_quota::ResourceQuotas::default()),
         Box::new(core::root_ca::RootCas::new(&config.root_ca_pem)),
         Box::new(core::service_load_balancer::ServiceLoadBalancers),
+        Box::new(networking::service_addresses::ServiceAddresses),
+        Box::new(networking::service_cidr::ServiceCidrs),
         Box::new(core::node_ipam::NodeIpam::new(&config.pod_ranges)),
         Box::new(core::node_lifecycle::NodeLifecycle::new(config.node_monitor_grace)),
         Box::new(core::taint_eviction::TaintEviction::default()),

@@ -94,6 +94,8 @@ pub enum Step {
         volume: String,
         or_else: Option<Note>,
     },
+    /// Reads the subresource `scale` into the world.
+    ReadScale(Target),
     /// Goes on only if the API server says now that there is no object of the target's name, or only one of another uid.
     CheckAbsent(Target),
     /// Goes on only if the API server says now that the target exists with this uid and is not being deleted.

@@ -67,9 +67,14 @@ pub static CERTIFICATE_SIGNING_REQUESTS: Resource =
     cluster("certificates.k8s.io", "v1", "certificatesigningrequests", "CertificateSigningRequest");
 pub static ENDPOINT_SLICES: Resource = namespaced("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice");
 pub static LEASES: Resource = namespaced("coordination.k8s.io", "v1", "leases", "Lease");
+pub static CSI_DRIVERS: Resource = cluster("storage.k8s.io", "v1", "csidrivers", "CSIDriver");
+pub static CSI_STORAGE_CAPACITIES: Resource =
+    namespaced("storage.k8s.io", "v1", "csistoragecapacities", "CSIStorageCapacity");
 pub static CSI_NODES: Resource = cluster("storage.k8s.io", "v1", "csinodes", "CSINode");
 pub static RUNTIME_CLASSES: Resource = cluster("node.k8s.io", "v1", "runtimeclasses", "RuntimeClass");
 pub static INGRESSES: Resource = namespaced("networking.k8s.io", "v1", "ingresses", "Ingress");
+pub static IP_ADDRESSES: Resource = cluster("networking.k8s.io", "v1", "ipaddresses", "IPAddress");
+pub static SERVICE_CIDRS: Resource = cluster("networking.k8s.io", "v1", "servicecidrs", "ServiceCIDR");
 pub static INGRESS_CLASSES: Resource = cluster("networking.k8s.io", "v1", "ingressclasses", "IngressClass");
 
 impl Resource {

@@ -1,5 +1,6 @@
 //! Worlds from YAML and plans as text, for table-driven tests.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -69,7 +70,7 @@ pub fn world(yaml: &str) -> (World, Vec<Delta>) {
     let mut deltas = Vec::new();
     let objects = objects(yaml);
     let resources: Vec<Resource> = WATCHED.iter().map(|(resource, _)| (*resource).clone()).collect();
-    world.apply(Change::Discovered(resources));
+    world.apply(Change::Discovered { resources, scalable: BTreeSet::new() });
     for (resource, part) in watches() {
         let listed = objects.iter().filter(|o| o.resource() == resource && part.is_none_or(|part| part.holds(o)));
         let (resource, objects) = (Arc::new(resource.clone()), listed.cloned().collect());
@@ -116,6 +117,7 @@ fn write_step(out: &mut String, step: &Step, indent: &str) {
         Step::DeleteAll { resource, namespace } => format!("delete all {} in {namespace}", resource.plural),
         Step::Bind { pod, node, .. } => format!("bind {} to {node}", at(pod)),
         Step::RemoveDirectory { node, volume, .. } => format!("remove directory {volume} of {node}"),
+        Step::ReadScale(target) => format!("read scale of {}", at(target)),
         Step::CheckAbsent(target) => format!("check absent {}", at(target)),
         Step::CheckAlive(target) => format!("check alive {}", at(target)),
         Step::CheckNoneLeft { resource, namespace } => format!("check no {} in {namespace}", resource.plural),

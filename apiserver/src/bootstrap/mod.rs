@@ -9,6 +9,7 @@ mod namespace_roles;
 mod objects;
 mod plan;
 mod roles;
+pub(crate) mod service_cidr;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use http::{Method, Request};
 use http_body_util::BodyExt;
 use jiff::Timestamp;
 use k8w_kinds::KindDef;
-use k8w_kinds::object::{self, text};
+use k8w_kinds::object::text;
 use serde_json::Value;
 use tokio::time::sleep;
 
@@ -26,8 +27,7 @@ use crate::ApiServer;
 use crate::api_services;
 use crate::body::Body;
 use crate::identity::{Peer, UserInfo};
-use crate::kubernetes_service::NAME;
-use crate::object_store::{self, Change, Patched, Rules};
+use crate::kubernetes_service::{NAME, NAMESPACE};
 pub(crate) use plan::Keep;
 use plan::{Write, plan};
 pub use roles::node_rules;
@@ -51,7 +51,8 @@ pub struct BootstrapError {
 pub async fn reconcile(server: &Arc<ApiServer>) -> Result<(), BootstrapError> {
     let config = &server.config;
     namespaces(server).await?;
-    let mut cluster = vec![(objects::kubernetes_service(config), Keep::Fields)];
+    service_cidr::reconcile(server).await?;
+    let mut cluster = vec![(kubernetes_service(server), Keep::Fields)];
     cluster.push((objects::token_tracking(Timestamp::now()), Keep::Present));
     cluster.extend(objects::authentication(config).map(|map| (map, Keep::Fields)));
     let classes = objects::classes().into_iter().map(|object| (object, Keep::Present));
@@ -61,9 +62,16 @@ pub async fn reconcile(server: &Arc<ApiServer>) -> Result<(), BootstrapError> {
     let bindings = bindings.map(|binding| (binding, Keep::Subjects));
     let services = api_services::built_in().into_iter().map(|service| (service, Keep::Present));
     let cluster = cluster.into_iter().chain(services).chain(flow_control::objects());
-    let cidr = std::iter::once((objects::service_cidr(config), Keep::Present));
-    write_all(server, cluster.chain(cidr).chain(classes).chain(roles).chain(bindings)).await?;
-    mark_service_cidr(server).await
+    write_all(server, cluster.chain(classes).chain(roles).chain(bindings)).await
+}
+
+/// How pods reach the API server. A Service that is there keeps its address, whatever range the server is started with.
+fn kubernetes_service(server: &ApiServer) -> Value {
+    let mut service = objects::kubernetes_service(&server.config);
+    if let Some(live) = server.cache.get("", "services", NAMESPACE, NAME) {
+        service["spec"]["clusterIP"] = live.value()["spec"]["clusterIP"].clone();
+    }
+    service
 }
 
 /// Makes the namespaces that every cluster has again when somebody deleted one, for as long as it is polled.
@@ -78,30 +86,6 @@ pub(crate) async fn keep_namespaces(server: &Arc<ApiServer>) {
 
 async fn namespaces(server: &Arc<ApiServer>) -> Result<(), BootstrapError> {
     write_all(server, objects::namespaces().into_iter().map(|object| (object, Keep::Present))).await
-}
-
-/// Says that Services can have the addresses of the range that they are taken from.
-async fn mark_service_cidr(server: &Arc<ApiServer>) -> Result<(), BootstrapError> {
-    let resources = server.resources.load_full();
-    let Some(ranges) = resources.get("networking.k8s.io", "v1", "servicecidrs") else { return Ok(()) };
-    let mut write = object_store::Write::own(server, ranges, "", NAME);
-    write.subresource = "status";
-    let now = write.now;
-    let ready = |old: &Value| {
-        let mut object = old.clone();
-        let conditions = object::list(old, &["status", "conditions"]);
-        if conditions.iter().all(|condition| condition["type"] != "Ready")
-            && let Some(status) = object::ensure(&mut object, &["status"])
-        {
-            let conditions = conditions.iter().cloned().chain([objects::service_cidr_ready(now)]);
-            status.insert("conditions".to_owned(), conditions.collect());
-        }
-        Ok(Patched { object, tracked: false, once: false })
-    };
-    match object_store::update(&mut write, Change::Patch(&ready), Rules::Status).await {
-        Ok(_) => Ok(()),
-        Err(error) => Err(BootstrapError { kind: "ServiceCIDR".into(), name: NAME.into(), reason: error.to_string() }),
-    }
 }
 
 /// Makes or mends objects, several at once.

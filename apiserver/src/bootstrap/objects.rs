@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 
 use crate::config::Config;
 use crate::kubernetes_service::{NAME, NAMESPACE};
-use crate::object_store::timestamp;
 
 pub const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
 
@@ -33,20 +32,6 @@ pub fn kubernetes_service(config: &Config) -> Value {
 fn service_ip(config: &Config) -> Ipv4Addr {
     let network = u32::from(config.service_cidr.network());
     Ipv4Addr::from(network.saturating_add(1))
-}
-
-/// The range that cluster IPs are taken from, under the name that Kubernetes gives it.
-pub fn service_cidr(config: &Config) -> Value {
-    json!({
-        "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": NAME},
-        "spec": {"cidrs": [config.service_cidr.to_string()]},
-    })
-}
-
-/// What the status of that range says.
-pub fn service_cidr_ready(now: Timestamp) -> Value {
-    json!({"type": "Ready", "status": "True", "reason": "", "lastTransitionTime": timestamp(now),
-        "message": "Kubernetes default Service CIDR is ready"})
 }
 
 /// Since when Secrets say when their tokens were last used.

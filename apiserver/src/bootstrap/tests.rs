@@ -65,3 +65,21 @@ async fn a_server_that_moved_says_so() {
     let service = server.cache.get("", "services", "default", "kubernetes").unwrap().value();
     assert_eq!(service["spec"]["ports"][0]["targetPort"], 7443);
 }
+
+#[tokio::test]
+async fn a_server_with_another_service_range_says_so_and_keeps_the_first() {
+    let datastore: Arc<dyn Datastore> = Arc::new(Memory::new());
+    ApiServer::start(config(), datastore.clone()).await.unwrap();
+    let other = Config { service_cidr: "10.97.0.0/16".parse().unwrap(), ..config() };
+    let server = ApiServer::start(other, datastore).await.unwrap();
+    server.cache.catch_up().await.unwrap();
+    let range = server.cache.get("networking.k8s.io", "servicecidrs", "", "kubernetes").unwrap().value();
+    assert_eq!(range["spec"]["cidrs"], serde_json::json!(["10.96.0.0/16"]));
+    let service = server.cache.get("", "services", "default", "kubernetes").unwrap().value();
+    assert_eq!(service["spec"]["clusterIP"], "10.96.0.1");
+    let events = server.cache.kind("", "events").list(Some("default")).0;
+    let messages: Vec<_> = events.iter().map(|event| event.value()["message"].as_str().unwrap().to_owned()).collect();
+    let message =
+        "The default ServiceCIDR [10.96.0.0/16] does not match the controller flag configurations [10.97.0.0/16]";
+    assert_eq!(messages, [message]);
+}

@@ -1,14 +1,24 @@
 //! Cluster IPs and node ports of Services.
 //!
+//! A cluster IP is taken by creating its IPAddress, which names the Service (KEP-1880).
+//!
 //! Both ranges have a lower band for addresses that users ask for and an upper one from which the server chooses first
 //! (KEP-3070, KEP-3668).
 
+mod repair;
+
+pub(crate) use repair::keep_node_ports;
+
 use super::{Claim, Plan};
 use crate::ApiServer;
-use crate::resources::Resource;
+use crate::kubernetes_service::NAME;
+use crate::object_store::{Write, timestamp};
 use crate::status::Status;
+use crate::watch_cache::{encode, storage_key};
 use bytes::Bytes;
+use ipnet::Ipv4Net;
 use k8w_kinds::field::{FieldError, FieldPath};
+use k8w_kinds::networking::ip_address;
 use k8w_kinds::object;
 use k8w_storage::datastore::{KeyRange, ListRequest};
 use rand::Rng;
@@ -17,17 +27,13 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::Ipv4Addr;
 use std::ops::Range;
 
-const ADDRESSES: &str = "/ranges/serviceips/";
+const NETWORKING: &str = "networking.k8s.io";
 const PORTS: &str = "/ranges/servicenodeports/";
 /// How often a random number is tried before the whole range is read.
 const RANDOM_TRIES: usize = 16;
 
-pub(super) async fn plan(
-    server: &ApiServer,
-    resource: &Resource,
-    old: Option<&Value>,
-    new: Option<&mut Value>,
-) -> Result<Plan, Status> {
+pub(super) async fn plan(write: &Write<'_>, old: Option<&Value>, new: Option<&mut Value>) -> Result<Plan, Status> {
+    let (server, resource) = (write.server, write.resource);
     let mut plan = Plan::default();
     let held: BTreeSet<Bytes> = old.map(claims).unwrap_or_default().into_keys().collect();
     let Some(service) = new else {
@@ -35,7 +41,6 @@ pub(super) async fn plan(
         return Ok(plan);
     };
     let name = object::text(service, &["metadata", "name"]).to_string();
-    plan.owner = format!("{}/{name}", object::text(service, &["metadata", "namespace"])).into();
     fill_families(&mut plan, service);
     let mut chosen = HashSet::new();
     choose_address(server, &mut plan, service, &mut chosen).await?;
@@ -48,7 +53,11 @@ pub(super) async fn plan(
             continue;
         }
         errors.extend(out_of_range(server, wish));
-        plan.claims.push(Claim { key: key.clone(), taken: wish.taken(), chosen: chosen.contains(key) });
+        let value = match wish {
+            Wish::Address { address, .. } => held_by(write, service, address),
+            Wish::Port { .. } => owner(service),
+        };
+        plan.claims.push(Claim { key: key.clone(), value, taken: wish.taken(), chosen: chosen.contains(key) });
     }
     if !errors.is_empty() {
         return Err(Status::invalid(&resource.group, &resource.kind, &name, &errors));
@@ -108,34 +117,72 @@ fn claims(service: &Value) -> BTreeMap<Bytes, Wish> {
 fn out_of_range(server: &ApiServer, wish: &Wish) -> Option<FieldError> {
     match wish {
         Wish::Address { address, .. } => {
-            let range = server.config.service_cidr;
-            let inside = address.parse::<Ipv4Addr>().is_ok_and(|address| range.contains(&address));
-            (!inside).then(|| {
-                wish.error(format!(
-                    "failed to allocate IP {address}: the provided IP ({address}) is not in the valid range. \
-                     The range of valid IPs is {range}"
-                ))
+            let is_inside = |address: Ipv4Addr| ranges(server).iter().any(|range| range.contains(&address));
+            (!address.parse::<Ipv4Addr>().is_ok_and(is_inside)).then(|| {
+                let why = "the provided network does not match the current range";
+                wish.error(format!("failed to allocate IP {address}: {why}"))
             })
         }
         Wish::Port { port, .. } => {
             let range = &server.config.node_port_range;
             let inside = u16::try_from(*port).is_ok_and(|port| range.contains(&port));
             (!inside).then(|| {
-                let last = range.end.saturating_sub(1);
-                wish.error(format!(
-                    "provided port is not in the valid range. The range of valid ports is {}-{last}",
-                    range.start
-                ))
+                let range = port_range(range);
+                wish.error(format!("provided port is not in the valid range. The range of valid ports is {range}"))
             })
         }
     }
 }
 
-fn address_key(address: &str) -> Bytes {
-    format!("{ADDRESSES}{address}").into()
+/// The ranges that addresses are taken from, the cluster's own first: those of ServiceCIDRs that are ready, or of which
+/// nobody has said anything yet. Before there is any, the one that the server was started with.
+fn ranges(server: &ApiServer) -> Vec<Ipv4Net> {
+    let (records, _) = server.cache.kind(NETWORKING, "servicecidrs").list(None);
+    if records.is_empty() {
+        return vec![server.config.service_cidr];
+    }
+    let (own, added): (Vec<_>, Vec<_>) = records.iter().partition(|record| record.name() == NAME);
+    let ready = own.into_iter().chain(added).map(|record| record.value()).filter(|range| {
+        let mut ready = object::list(range, &["status", "conditions"]).iter().filter(|c| c["type"] == "Ready");
+        object::get(range, &["metadata", "deletionTimestamp"]).is_none() && ready.all(|c| c["status"] == "True")
+    });
+    let ranges = ready.flat_map(|range| {
+        let parsed = object::list(&range, &["spec", "cidrs"]).iter().filter_map(|cidr| cidr.as_str()?.parse().ok());
+        parsed.collect::<Vec<Ipv4Net>>()
+    });
+    ranges.collect()
 }
 
-fn port_key(port: i64) -> Bytes {
+/// Ports as users write them: with the last one.
+fn port_range(range: &Range<u16>) -> String {
+    format!("{}-{}", range.start, range.end.saturating_sub(1))
+}
+
+/// The IPAddress by which a Service holds an address.
+fn held_by(write: &Write<'_>, service: &Value, address: &str) -> Bytes {
+    let of = |field: &str| object::text(service, &["metadata", field]);
+    let object = json!({
+        "apiVersion": format!("{NETWORKING}/v1"), "kind": "IPAddress",
+        "metadata": {
+            "name": address, "uid": uuid::Uuid::new_v4().to_string(), "creationTimestamp": timestamp(write.now),
+            "labels": BTreeMap::from(ip_address::labels(address)),
+        },
+        "spec": {"parentRef": {"resource": "services", "namespace": of("namespace"), "name": of("name")}},
+    });
+    encode(&object).into()
+}
+
+/// Whose a port is.
+fn owner(service: &Value) -> Bytes {
+    let of = |field: &str| object::text(service, &["metadata", field]);
+    format!("{}/{}", of("namespace"), of("name")).into()
+}
+
+fn address_key(address: &str) -> Bytes {
+    storage_key(NETWORKING, "ipaddresses", "", address)
+}
+
+fn port_key(port: impl std::fmt::Display) -> Bytes {
     format!("{PORTS}{port}").into()
 }
 
@@ -199,13 +246,18 @@ async fn choose_address(
         }
         return Ok(());
     }
-    let range = server.config.service_cidr;
-    let base = u32::from(range.network());
-    // The network and broadcast addresses are nobody's.
-    let usable = 1..(u32::from(range.broadcast()) - base);
-    let dynamic = (usable.end / 16).clamp(16, 256).min(usable.end)..usable.end;
-    let name = |offset: u32| Ipv4Addr::from(base + offset).to_string();
-    let picked = pick(server, ADDRESSES, [dynamic, usable], name, chosen).await?;
+    let mut picked = None;
+    for range in ranges(server) {
+        let base = u32::from(range.network());
+        // The network and broadcast addresses are nobody's.
+        let usable = 1..(u32::from(range.broadcast()) - base);
+        let dynamic = (usable.end / 16).clamp(16, 256).min(usable.end)..usable.end;
+        let name = |offset: u32| Ipv4Addr::from(base.saturating_add(offset)).to_string();
+        picked = pick(server, address_key, [dynamic, usable], name, chosen).await?;
+        if picked.is_some() {
+            break;
+        }
+    }
     let Some(address) = picked else {
         return Err(Status::internal("failed to allocate a serviceIP: range is full"));
     };
@@ -233,7 +285,7 @@ async fn choose_ports(
             continue;
         }
         let bands = [dynamic.clone(), first..end];
-        let picked = pick(server, PORTS, bands, |port| port.to_string(), chosen).await?;
+        let picked = pick(server, |port| port_key(port), bands, |port| port.to_string(), chosen).await?;
         let Some(port) = picked.and_then(|port| port.parse::<i64>().ok()) else {
             return Err(Status::internal("failed to allocate a nodePort: range is full"));
         };
@@ -246,12 +298,11 @@ async fn choose_ports(
 /// A number whose key does not exist, from the first band that has one.
 async fn pick(
     server: &ApiServer,
-    prefix: &str,
+    key: impl Fn(&str) -> Bytes,
     bands: [Range<u32>; 2],
     name: impl Fn(u32) -> String,
     chosen: &HashSet<Bytes>,
 ) -> Result<Option<String>, Status> {
-    let key = |name: &str| Bytes::from(format!("{prefix}{name}"));
     for _ in 0..RANDOM_TRIES {
         if bands[0].is_empty() {
             break;
@@ -262,8 +313,7 @@ async fn pick(
             return Ok(Some(candidate));
         }
     }
-    let range = KeyRange::prefix(prefix.to_string());
-    let request = ListRequest { range, start_key: None, limit: 0, revision: None };
+    let request = ListRequest { range: KeyRange::prefix(key("")), start_key: None, limit: 0, revision: None };
     let mut taken: HashSet<Bytes> = server.datastore.list(request).await?.items.into_iter().map(|kv| kv.key).collect();
     taken.extend(chosen.iter().cloned());
     Ok(bands.into_iter().flatten().map(name).find(|candidate| !taken.contains(&key(candidate))))

@@ -3,6 +3,7 @@
 use crate::api::{Api, version};
 use serde_json::{Value, json};
 
+const ADDRESSES: &str = "/apis/networking.k8s.io/v1/ipaddresses";
 const SERVICES: &str = "/api/v1/namespaces/default/services";
 
 fn service(name: &str, spec: Value) -> Value {
@@ -28,9 +29,55 @@ async fn the_create_response_has_the_cluster_ip() {
     assert!(address.starts_with("10.96."), "{address}");
     assert_eq!(created["spec"]["clusterIPs"], json!([address]));
     assert_eq!(created["spec"]["ipFamilies"], json!(["IPv4"]));
-    assert_eq!(keys(&api, "/ranges/serviceips/").await, 1);
+    let held = api.get(&format!("{ADDRESSES}/{address}")).await.ok();
+    assert_eq!(held["spec"]["parentRef"], json!({"resource": "services", "namespace": "default", "name": "a"}));
+    assert_eq!(held["metadata"]["labels"]["ipaddress.kubernetes.io/managed-by"], "ipallocator.k8s.io");
     api.delete(&format!("{SERVICES}/a")).await.ok();
-    assert_eq!(keys(&api, "/ranges/").await, 0);
+    assert_eq!(api.get(&format!("{ADDRESSES}/{address}")).await.error().0, 404);
+}
+
+#[tokio::test]
+async fn an_address_that_somebody_else_has_is_taken() {
+    let api = Api::new().await;
+    let parent = json!({"group": "example.com", "resource": "gateways", "name": "g"});
+    let address = json!({"metadata": {"name": "10.96.0.10"}, "spec": {"parentRef": parent}});
+    api.post(ADDRESSES, &address).await.ok();
+    let wanted = service("a", json!({"clusterIP": "10.96.0.10"}));
+    let (_, _, message) = api.post(SERVICES, &wanted).await.error();
+    assert!(message.ends_with("failed to allocate IP 10.96.0.10: provided IP is already allocated"), "{message}");
+    api.delete(&format!("{ADDRESSES}/10.96.0.10")).await.ok();
+    api.post(SERVICES, &wanted).await.ok();
+}
+
+#[tokio::test]
+async fn addresses_come_from_the_ranges_that_are_ready() {
+    let api = Api::new().await;
+    let ranges = "/apis/networking.k8s.io/v1/servicecidrs";
+    for (name, cidr) in [("kubernetes", "10.96.0.0/30"), ("more", "10.112.0.0/24")] {
+        api.post(ranges, &json!({"metadata": {"name": name}, "spec": {"cidrs": [cidr]}})).await.ok();
+    }
+    let ready = |status: &str| {
+        let time = "2024-01-01T00:00:00Z";
+        let ready =
+            json!({"type": "Ready", "status": status, "reason": "r", "message": "", "lastTransitionTime": time});
+        json!({"status": {"conditions": [ready]}})
+    };
+    let more = format!("{ranges}/more/status");
+    api.patch("merge", &more, &ready("False")).await.ok();
+    let wanted = service("wanted", json!({"clusterIP": "10.112.0.7"}));
+    let (_, _, message) = api.post(SERVICES, &wanted).await.error();
+    let mismatch = "failed to allocate IP 10.112.0.7: the provided network does not match the current range";
+    assert!(message.ends_with(mismatch), "{message}");
+    // The network's own and the broadcast address of the first range are nobody's.
+    for name in ["a", "b"] {
+        api.post(SERVICES, &service(name, json!({}))).await.ok();
+    }
+    let (_, _, message) = api.post(SERVICES, &service("c", json!({}))).await.error();
+    assert!(message.ends_with("failed to allocate a serviceIP: range is full"), "{message}");
+    api.patch("merge", &more, &ready("True")).await.ok();
+    api.post(SERVICES, &wanted).await.ok();
+    let next = api.post(SERVICES, &service("c", json!({}))).await.ok();
+    assert!(next["spec"]["clusterIP"].as_str().unwrap().starts_with("10.112.0."), "{next}");
 }
 
 #[tokio::test]
@@ -46,7 +93,8 @@ async fn an_address_is_given_once() {
          10.96.0.10: provided IP is already allocated"
     );
     let (_, _, message) = api.post(SERVICES, &service("c", json!({"clusterIP": "10.0.0.1"}))).await.error();
-    assert!(message.contains("The range of valid IPs is 10.96.0.0/16"), "{message}");
+    let mismatch = "failed to allocate IP 10.0.0.1: the provided network does not match the current range";
+    assert!(message.ends_with(mismatch), "{message}");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Finds out which resources the API serves, and keeps a metadata informer on each that has no typed store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,26 +25,34 @@ pub struct Discovery {
     pub bell: Arc<Notify>,
 }
 
+/// What discovery found.
+#[derive(Clone, Default, PartialEq)]
+struct Found {
+    resources: Vec<Resource>,
+    scalable: BTreeSet<Resource>,
+}
+
 impl Discovery {
     pub async fn run(self) {
         let mut informers: BTreeMap<Resource, AbortOnDrop> = BTreeMap::new();
-        let mut known = Vec::new();
+        let mut known = Found::default();
         loop {
             match self.resources().await {
                 Ok(found) if found != known => {
-                    informers.retain(|resource, _| found.contains(resource));
-                    for resource in found.iter().filter(|r| needs_metadata_informer(r)) {
+                    informers.retain(|resource, _| found.resources.contains(resource));
+                    for resource in found.resources.iter().filter(|r| needs_metadata_informer(r)) {
                         informers.entry(resource.clone()).or_insert_with(|| self.start(resource));
                     }
-                    if self.changes.send(Change::Discovered(found.clone())).await.is_err() {
+                    known = found.clone();
+                    let Found { resources, scalable } = found;
+                    if self.changes.send(Change::Discovered { resources, scalable }).await.is_err() {
                         return;
                     }
-                    known = found;
                 }
                 Ok(_) => {}
                 Err(error) => tracing::warn!(%error, "discovery failed, will be repeated"),
             }
-            let pause = if known.is_empty() { FIRST_TRY } else { REDISCOVER };
+            let pause = if known.resources.is_empty() { FIRST_TRY } else { REDISCOVER };
             tokio::select! {
                 () = self.bell.notified() => {}
                 () = tokio::time::sleep(pause) => {}
@@ -64,8 +72,8 @@ impl Discovery {
     }
 
     /// Every resource, in its group's preferred version, that can be listed, watched and deleted.
-    async fn resources(&self) -> kube::Result<Vec<Resource>> {
-        let mut found = Vec::new();
+    async fn resources(&self) -> kube::Result<Found> {
+        let mut found = Found::default();
         collect(&mut found, "", "v1", self.client.list_core_api_resources("v1").await?);
         for group in self.client.list_api_groups().await?.groups {
             let Some(version) = group.preferred_version.or_else(|| group.versions.first().cloned()) else { continue };
@@ -75,27 +83,34 @@ impl Discovery {
                 Err(error) => tracing::warn!(group = group.name, %error, "the group's resources can't be listed"),
             }
         }
-        found.sort();
+        found.resources.sort();
         Ok(found)
     }
 }
 
 fn collect(
-    found: &mut Vec<Resource>,
+    found: &mut Found,
     group: &str,
     version: &str,
     list: k8s_openapi::apimachinery::pkg::apis::meta::v1::APIResourceList,
 ) {
+    let scales = list.resources.iter().filter_map(|item| item.name.strip_suffix("/scale").map(str::to_owned));
+    let scales: BTreeSet<String> = scales.collect();
     for item in list.resources {
         let usable = ["list", "watch", "delete"].iter().all(|verb| item.verbs.iter().any(|v| v == verb));
         if usable && !item.name.contains('/') {
-            found.push(Resource {
+            let is_scalable = scales.contains(&item.name);
+            let resource = Resource {
                 group: group.to_owned().into(),
                 version: version.to_owned().into(),
                 plural: item.name.into(),
                 kind: item.kind.into(),
                 namespaced: item.namespaced,
-            });
+            };
+            if is_scalable {
+                found.scalable.insert(resource.clone());
+            }
+            found.resources.push(resource);
         }
     }
 }

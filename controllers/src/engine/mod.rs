@@ -127,7 +127,7 @@ impl Engine {
 
     /// Takes in a change and wakes the keys it touches.
     pub fn observe(&mut self, change: Change, now: Timestamp) {
-        let discovered = matches!(change, Change::Discovered(_));
+        let discovered = matches!(change, Change::Discovered { .. });
         let mut deltas = self.world.apply(change);
         if discovered {
             deltas.extend(self.world.apply(Change::Resync));

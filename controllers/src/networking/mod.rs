@@ -1,3 +1,5 @@
 //! Controllers of the `networking.k8s.io` group.
 
 pub mod ingress;
+pub mod service_addresses;
+pub mod service_cidr;

@@ -11,10 +11,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Owne
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::engine::{Controller, Turn, Wake};
-use crate::plan::{Note, NoteType, Plan, Regarding};
+use crate::plan::{Note, NoteType, Plan, Regarding, Step, Target};
 use crate::pods;
 use crate::resource::{
-    DEPLOYMENTS, Key, POD_DISRUPTION_BUDGETS, PODS, REPLICA_SETS, REPLICATION_CONTROLLERS, STATEFUL_SETS, group_of,
+    DEPLOYMENTS, Key, POD_DISRUPTION_BUDGETS, PODS, REPLICA_SETS, REPLICATION_CONTROLLERS, STATEFUL_SETS,
 };
 use crate::selector;
 use crate::share::{Round, share};
@@ -38,17 +38,16 @@ impl Controller for PodDisruptionBudgets {
         match &delta.object {
             Object::PodDisruptionBudget(budget) => wake.now(Key::of(&budget.metadata)),
             Object::Pod(pod) => {
-                let before = delta.before.as_ref().and_then(|before| before.meta().labels.as_ref());
+                let before = match &delta.before {
+                    Some(Object::Pod(before)) if !delta.gone && facts(before) == facts(pod) => return,
+                    before => before.as_ref().and_then(|before| before.meta().labels.as_ref()),
+                };
                 let labels = pod.metadata.labels.as_ref();
                 for budget in budgets().filter(|b| selects(b, labels) || selects(b, before)) {
                     wake.now(Key::of(&budget.metadata));
                 }
             }
-            // Their size says how many pods to expect.
-            Object::Deployment(_)
-            | Object::ReplicaSet(_)
-            | Object::StatefulSet(_)
-            | Object::ReplicationController(_) => budgets().for_each(|budget| wake.now(Key::of(&budget.metadata))),
+            _ if resizes(delta, world) => budgets().for_each(|budget| wake.now(Key::of(&budget.metadata))),
             _ => {}
         }
     }
@@ -58,6 +57,31 @@ impl Controller for PodDisruptionBudgets {
             Some(budget) => reconcile(budget, world, turn.now),
             None => Plan::none(),
         }
+    }
+}
+
+/// What of a pod matters here.
+fn facts(pod: &Pod) -> impl PartialEq {
+    let meta = &pod.metadata;
+    (meta.labels.as_ref(), pods::is_ready(pod), pods::is_deleting(meta), controller_of(meta).map(|owner| &owner.uid))
+}
+
+/// Whether the change may be one of how many pods to expect.
+fn resizes(delta: &Delta, world: &World) -> bool {
+    let size = |object: &Object| match object {
+        Object::Deployment(deployment) => Some(deployment.spec.as_ref().and_then(|spec| spec.replicas)),
+        Object::ReplicaSet(set) => Some(set.spec.as_ref().and_then(|spec| spec.replicas)),
+        Object::StatefulSet(set) => Some(set.spec.as_ref().and_then(|spec| spec.replicas)),
+        Object::ReplicationController(controller) => Some(controller.spec.as_ref().and_then(|spec| spec.replicas)),
+        _ => None,
+    };
+    let owner = |object: &Object| controller_of(object.meta()).map(|owner| owner.uid.clone());
+    match (&delta.object, &delta.before) {
+        (Object::Bare(object), _) => world.scalable.contains(&*object.resource),
+        (object, Some(before)) if !delta.gone => {
+            size(object) != size(before) || (size(object).is_some() && owner(object) != owner(before))
+        }
+        (object, _) => size(object).is_some(),
     }
 }
 
@@ -90,7 +114,11 @@ pub fn reconcile(budget: &PodDisruptionBudget, world: &World, now: Timestamp) ->
             };
             set_condition(&mut status, allowed, reason, String::new(), now);
         }
-        Err(error) => {
+        Err(Unknown::Yet(controller)) => {
+            plan.step(Step::ReadScale(controller));
+            return plan;
+        }
+        Err(Unknown::Never(error)) => {
             let message = format!("Failed to calculate the number of expected pods: {error}");
             plan.note(note(budget, NoteType::Warning, "CalculateExpectedPodCountFailed", message));
             // Rather no disruption than one too many.
@@ -112,8 +140,16 @@ struct Expected {
     has_unmanaged: bool,
 }
 
+/// Why it is not known how many pods there should be.
+enum Unknown {
+    /// Nobody says it.
+    Never(String),
+    /// This object's `scale` has not been read.
+    Yet(Target),
+}
+
 /// How many pods there should be, and how many of them must be healthy.
-fn expect(spec: &PodDisruptionBudgetSpec, selected: &[&Arc<Pod>], world: &World) -> Result<Expected, String> {
+fn expect(spec: &PodDisruptionBudgetSpec, selected: &[&Arc<Pod>], world: &World) -> Result<Expected, Unknown> {
     let (pods, healthy) = match (&spec.max_unavailable, &spec.min_available) {
         (None, Some(IntOrString::Int(least))) => {
             return Ok(Expected { pods: pods::count(selected.len()), healthy: *least, has_unmanaged: false });
@@ -134,14 +170,14 @@ fn expect(spec: &PodDisruptionBudgetSpec, selected: &[&Arc<Pod>], world: &World)
 }
 
 /// What the pods' controllers ask for, all together; pods that nobody controls don't count.
-fn scale(selected: &[&Arc<Pod>], world: &World) -> Result<i32, String> {
+fn scale(selected: &[&Arc<Pod>], world: &World) -> Result<i32, Unknown> {
     let mut scales: BTreeMap<&str, i32> = BTreeMap::new();
     for pod in selected {
         let Some(owner) = controller_of(&pod.metadata) else { continue };
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         let Some((uid, replicas)) = size(owner, namespace, world)? else {
             let name = pod.metadata.name.as_deref().unwrap_or_default();
-            return Err(format!("found no controllers for pod {name:?}"));
+            return Err(Unknown::Never(format!("found no controllers for pod {name:?}")));
         };
         scales.insert(uid, replicas.unwrap_or(1));
     }
@@ -153,7 +189,7 @@ fn size<'a>(
     owner: &'a OwnerReference,
     namespace: &str,
     world: &'a World,
-) -> Result<Option<(&'a str, Option<i32>)>, String> {
+) -> Result<Option<(&'a str, Option<i32>)>, Unknown> {
     let is_it = |meta: &ObjectMeta| meta.uid.as_deref() == Some(owner.uid.as_str());
     let uid = owner.uid.as_str();
     if REPLICA_SETS.is_kind_of(owner) {
@@ -174,12 +210,20 @@ fn size<'a>(
         let controller = world.replication_controllers.get(namespace, &owner.name).filter(|c| is_it(&c.metadata));
         return Ok(controller.map(|controller| (uid, controller.spec.as_ref().and_then(|s| s.replicas))));
     }
-    let plural = world.resource_of(&owner.api_version, &owner.kind).map_or("", |r| &r.plural);
-    let resource = match group_of(&owner.api_version) {
-        "" => plural.to_string(),
-        group => format!("{plural}.{group}"),
+    let Some(resource) = world.resource_of(&owner.api_version, &owner.kind) else {
+        return Err(Unknown::Never(format!("no matches for kind {:?} in version {:?}", owner.kind, owner.api_version)));
     };
-    Err(format!("{resource} does not implement the scale subresource"))
+    let Some(objects) = world.others.get(resource).filter(|_| world.scalable.contains(resource)) else {
+        let group = if resource.group.is_empty() { String::new() } else { format!(".{}", resource.group) };
+        return Err(Unknown::Never(format!("{}{group} does not implement the scale subresource", resource.plural)));
+    };
+    let Some(object) = objects.get(namespace, &owner.name).filter(|object| is_it(&object.metadata)) else {
+        return Ok(None);
+    };
+    match world.scale_of(object) {
+        Some(scale) => Ok(Some((uid, Some(scale.replicas)))),
+        None => Err(Unknown::Yet(Target::new(resource, &object.metadata))),
+    }
 }
 
 /// What is said of a budget with pods that nobody controls.
@@ -256,8 +300,14 @@ fn note(budget: &PodDisruptionBudget, note_type: NoteType, reason: &'static str,
 mod tests {
     use expect_test::{Expect, expect};
 
+    use std::collections::BTreeSet;
+
+    use serde_json::json;
+
     use super::*;
-    use crate::testing::{Bench, text};
+    use crate::resource::Resource;
+    use crate::testing::{Bench, objects, text};
+    use crate::world::{Change, Scale};
 
     const READY: &str = "conditions: [{type: Ready, status: 'True'}]";
 
@@ -403,8 +453,8 @@ spec: {{replicas: 4, selector: {{}}, template: {{}}}}
             "observedGeneration: 2",
             &[pod("a", &custom, READY)],
             expect![[r#"
-            note Warning CalculateExpectedPodCountFailed on b: Failed to calculate the number of expected pods: .example.com does not implement the scale subresource
-            update poddisruptionbudgets ns/b status: {"conditions":[{"lastTransitionTime":"2024-01-01T00:01:00Z","message":".example.com does not implement the scale subresource","observedGeneration":2,"reason":"SyncFailed","status":"False","type":"DisruptionAllowed"}],"disruptionsAllowed":0,"observedGeneration":2}
+            note Warning CalculateExpectedPodCountFailed on b: Failed to calculate the number of expected pods: no matches for kind "StatefulSet" in version "example.com/v1"
+            update poddisruptionbudgets ns/b status: {"conditions":[{"lastTransitionTime":"2024-01-01T00:01:00Z","message":"no matches for kind \"StatefulSet\" in version \"example.com/v1\"","observedGeneration":2,"reason":"SyncFailed","status":"False","type":"DisruptionAllowed"}],"disruptionsAllowed":0,"observedGeneration":2}
         "#]],
         );
         check(
@@ -416,5 +466,106 @@ spec: {{replicas: 4, selector: {{}}, template: {{}}}}
             update poddisruptionbudgets ns/b status: {"conditions":[{"lastTransitionTime":"2024-01-01T00:01:00Z","message":"","observedGeneration":3,"reason":"InsufficientPods","status":"False","type":"DisruptionAllowed"}],"currentHealthy":0,"desiredHealthy":1,"disruptionsAllowed":0,"expectedPods":0,"observedGeneration":3}
         "#]],
         );
+    }
+
+    #[test]
+    fn custom_controllers_are_asked_for_their_scale() {
+        let crd = |group: &str| Resource {
+            group: group.to_owned().into(),
+            version: "v1".into(),
+            plural: "rolls".into(),
+            kind: "Roll".into(),
+            namespaced: true,
+        };
+        let (scaled, plain) = (crd("example.com"), crd("plain.com"));
+        let owner =
+            |group: &str| format!("{{apiVersion: {group}/v1, kind: Roll, name: r, uid: r-uid, controller: true}}");
+        let budget = |group: &str| {
+            let owned = pod("a", &owner(group), READY);
+            let budget = "
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata: {namespace: ns, name: b, generation: 3}
+spec: {selector: {matchLabels: {app: web}}, maxUnavailable: 50%}
+";
+            let mut bench = Bench::new(PodDisruptionBudgets, &(budget.to_owned() + &owned));
+            let (resources, scalable) = (vec![scaled.clone(), plain.clone()], BTreeSet::from([scaled.clone()]));
+            bench.wakes(Change::Discovered { resources, scalable });
+            bench
+        };
+        let roll = |version: &str| {
+            let metadata = json!({"namespace": "ns", "name": "r", "uid": "r-uid", "resourceVersion": version});
+            Object::bare(&Arc::new(scaled.clone()), json!({ "metadata": metadata })).unwrap()
+        };
+        let check = |bench: &mut Bench<PodDisruptionBudgets>, expect: Expect| {
+            expect.assert_eq(&text(&bench.reconcile("ns", "b", "2024-01-01T00:01:00Z")));
+        };
+        check(
+            &mut budget("plain.com"),
+            expect![[r#"
+            note Warning CalculateExpectedPodCountFailed on b: Failed to calculate the number of expected pods: rolls.plain.com does not implement the scale subresource
+            update poddisruptionbudgets ns/b status: {"conditions":[{"lastTransitionTime":"2024-01-01T00:01:00Z","message":"rolls.plain.com does not implement the scale subresource","reason":"SyncFailed","status":"False","type":"DisruptionAllowed"}],"disruptionsAllowed":0}
+        "#]],
+        );
+        let mut bench = budget("example.com");
+        assert!(bench.wakes(Change::Watched(roll("1001"))));
+        check(
+            &mut bench,
+            expect![[r#"
+            read scale of rolls ns/r
+        "#]],
+        );
+        let key = Key::new("ns", "r");
+        let scale = Scale { uid: "r-uid".into(), revision: 1001, replicas: 1 };
+        assert!(bench.wakes(Change::Scaled { resource: scaled.clone(), key, scale }));
+        check(
+            &mut bench,
+            expect![[r#"
+            update poddisruptionbudgets ns/b status: {"conditions":[{"lastTransitionTime":"2024-01-01T00:01:00Z","message":"","observedGeneration":3,"reason":"SufficientPods","status":"True","type":"DisruptionAllowed"}],"currentHealthy":1,"desiredHealthy":0,"disruptionsAllowed":1,"expectedPods":1,"observedGeneration":3}
+        "#]],
+        );
+        assert!(bench.wakes(Change::Watched(roll("1002"))));
+        check(
+            &mut bench,
+            expect![[r#"
+            read scale of rolls ns/r
+        "#]],
+        );
+        bench.wakes(Change::WatchedGone(roll("1003")));
+        check(
+            &mut bench,
+            expect![[r#"
+            note Warning CalculateExpectedPodCountFailed on b: Failed to calculate the number of expected pods: found no controllers for pod "a"
+            update poddisruptionbudgets ns/b status: {"conditions":[{"lastTransitionTime":"2024-01-01T00:01:00Z","message":"found no controllers for pod \"a\"","reason":"SyncFailed","status":"False","type":"DisruptionAllowed"}],"disruptionsAllowed":0}
+        "#]],
+        );
+    }
+
+    #[test]
+    fn only_what_matters_of_pods_and_controllers_wakes() {
+        let base = "
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata: {namespace: ns, name: b}
+spec: {selector: {matchLabels: {app: web}}, maxUnavailable: 1}
+---
+";
+        let set = |version: u32, replicas: u32, ready: u32| {
+            format!(
+                "{{apiVersion: apps/v1, kind: StatefulSet, metadata: {{namespace: ns, name: web, resourceVersion: '{version}'}}, \
+                 spec: {{replicas: {replicas}, selector: {{}}, template: {{}}}}, status: {{replicas: {ready}}}}}"
+            )
+        };
+        let mut bench = Bench::new(PodDisruptionBudgets, &(base.to_owned() + &set(1, 2, 0)));
+        let mut wakes = |yaml: &str| bench.wakes(Change::Watched(objects(yaml).remove(0)));
+        assert!(!wakes(&set(2001, 2, 1)));
+        assert!(wakes(&set(2002, 3, 1)));
+        let pod = |version: u32, status: &str| {
+            let version = format!("name: a, resourceVersion: '{version}'");
+            pod("a", SET, status).replace("name: a", &version)
+        };
+        assert!(wakes(&pod(2003, READY)));
+        assert!(!wakes(&pod(2004, &format!("phase: Running, {READY}"))));
+        assert!(wakes(&pod(2005, "phase: Running")));
     }
 }

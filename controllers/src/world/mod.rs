@@ -16,11 +16,11 @@ use k8s_openapi::api::core::v1::{
     ResourceQuota, Secret, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
+use k8s_openapi::api::networking::v1::{IPAddress, Ingress, IngressClass, ServiceCIDR};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::ClusterRole;
-use k8s_openapi::api::storage::v1::{CSINode, StorageClass};
+use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8w_kinds::core::{bootstrap_token, service_account_token};
 use serde::{Deserialize, Deserializer};
@@ -64,10 +64,22 @@ pub enum Change {
     Written(Object),
     /// One of our writes removed an object.
     Removed { resource: Resource, key: Key, uid: String },
-    /// What discovery found: every resource that can be listed, watched and deleted.
-    Discovered(Vec<Resource>),
+    /// What discovery found: every resource that can be listed, watched and deleted, and which of them say in a
+    /// subresource how many replicas they have.
+    Discovered { resources: Vec<Resource>, scalable: BTreeSet<Resource> },
+    /// The `scale` of an object without a typed store was read.
+    Scaled { resource: Resource, key: Key, scale: Scale },
     /// Look at everything again: heals whatever an event failed to say.
     Resync,
+}
+
+/// What the `scale` subresource of an object says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scale {
+    pub uid: String,
+    /// Of the object, when this was read.
+    pub revision: u64,
+    pub replicas: i32,
 }
 
 /// What changed for one object, as the controllers see it.
@@ -97,6 +109,10 @@ macro_rules! world {
             listed: BTreeSet<(Arc<Resource>, Option<Part>)>,
             /// Every resource that can be listed, watched and deleted.
             pub resources: Vec<Resource>,
+            /// Those of them that have the subresource `scale`.
+            pub scalable: BTreeSet<Resource>,
+            /// What was read of it, as long as the object is there.
+            scales: BTreeMap<(Resource, Key), Scale>,
         }
 
         /// The kinds that have a typed store, each with the parts that it is limited to; none is no limit.
@@ -190,7 +206,17 @@ macro_rules! world {
                         let effects = self.other(&resource).relisted(objects.collect(), at, |_| true);
                         deltas.extend(effects.into_iter().filter_map(delta(Object::Bare)));
                     }
-                    Change::Discovered(resources) => self.resources = resources,
+                    Change::Discovered { resources, scalable } => {
+                        self.resources = resources;
+                        self.scalable = scalable;
+                    }
+                    Change::Scaled { resource, key, scale } => {
+                        let object = self.others.get(&resource).and_then(|store| store.by_key(&key)).cloned();
+                        if let Some(object) = object {
+                            self.scales.insert((resource, key), scale);
+                            deltas.push(unchanged(Object::Bare(object)));
+                        }
+                    }
                     Change::Resync => {
                         $(deltas.extend(self.$field.iter().map(|o| unchanged(Object::$kind(o.clone()))));)*
                         for store in self.others.values() {
@@ -200,6 +226,11 @@ macro_rules! world {
                     }
                 }
                 self.graph.observe(&deltas);
+                for delta in deltas.iter().filter(|delta| delta.gone) {
+                    if let Object::Bare(object) = &delta.object {
+                        self.scales.remove(&((*object.resource).clone(), delta.object.key()));
+                    }
+                }
                 deltas
             }
         }
@@ -240,8 +271,12 @@ world! {
     leases: Lease = LEASES;
     runtime_classes: RuntimeClass = RUNTIME_CLASSES;
     csi_nodes: CSINode = CSI_NODES;
+    csi_drivers: CSIDriver = CSI_DRIVERS;
+    csi_storage_capacities: CSIStorageCapacity = CSI_STORAGE_CAPACITIES;
     ingresses: Ingress = INGRESSES;
     ingress_classes: IngressClass = INGRESS_CLASSES;
+    ip_addresses: IPAddress = IP_ADDRESSES;
+    service_cidrs: ServiceCIDR = SERVICE_CIDRS;
 }
 
 impl Object {
@@ -315,6 +350,13 @@ impl World {
     pub fn resource_of(&self, api_version: &str, kind: &str) -> Option<&Resource> {
         let group = resource::group_of(api_version);
         self.resources.iter().find(|resource| resource.group == group && resource.kind == kind)
+    }
+
+    /// What the object says in its `scale`; `None` when that has not been read since it changed.
+    pub fn scale_of(&self, object: &Bare) -> Option<&Scale> {
+        let scale = self.scales.get(&((*object.resource).clone(), Key::of(&object.metadata)))?;
+        let is_current = scale.revision >= revision(&object.metadata);
+        (is_current && object.metadata.uid.as_ref() == Some(&scale.uid)).then_some(scale)
     }
 
     fn other(&mut self, resource: &Arc<Resource>) -> &mut Store<Bare> {

@@ -183,7 +183,7 @@ impl Cluster {
         let mut server = self.shared.server.lock().unwrap();
         server.events.clear();
         let (now, at) = (server.now, server.revision);
-        self.engine.observe(Change::Discovered(self.resources.clone()), now);
+        self.engine.observe(Change::Discovered { resources: self.resources.clone(), scalable: BTreeSet::new() }, now);
         for (resource, part) in watches() {
             self.engine.observe(listed(&server, resource, part, at), now);
         }

@@ -225,6 +225,7 @@ impl Server {
                 Ok(Answer::Check(alive))
             }
             Step::CheckNoneLeft { resource, namespace } => Ok(Answer::Check(self.keys(resource, namespace).is_empty())),
+            Step::ReadScale(_) => Err(failure(404, "the server could not find the requested resource")),
             Step::Together(_) => panic!("the executor splits these"),
         }
     }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::field::{Field, FieldError};
-use crate::kind::{Column, KindDef, Shape, Strategy};
+use crate::kind::{Column, KindDef, Strategy};
 use crate::object::{get, text};
 use crate::rules;
 
@@ -13,6 +13,12 @@ pub fn definition() -> KindDef {
         .short_names(&["ip"])
         .columns(vec![Column::name(), Column::text("ParentRef", |address, _| parent(address).into())])
         .strategy(IpAddress)
+}
+
+/// The labels of an address that was taken for a Service (API reference: well-known labels).
+pub fn labels(address: &str) -> [(&'static str, &'static str); 2] {
+    let family = if address.contains(':') { "IPv6" } else { "IPv4" };
+    [("ipaddress.kubernetes.io/ip-family", family), ("ipaddress.kubernetes.io/managed-by", "ipallocator.k8s.io")]
 }
 
 /// `services/default/kubernetes`, with the group where there is one.
@@ -31,10 +37,6 @@ fn parent(address: &Value) -> String {
 struct IpAddress;
 
 impl Strategy for IpAddress {
-    fn shape(&self) -> Shape {
-        Shape::SPEC
-    }
-
     /// The name is the address, in canonical form.
     fn validate_name(&self, name: &str) -> Vec<String> {
         match name.parse::<std::net::IpAddr>() {
