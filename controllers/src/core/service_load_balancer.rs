@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, LoadBalancerStatus, Node, Service, ServicePort};
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 
 use crate::discovery::endpoint_slice::{SERVICE_NAME, endpoints::Family};
 use crate::engine::{Controller, Turn, Wake};
@@ -31,14 +32,18 @@ impl Controller for ServiceLoadBalancers {
         match (&delta.object, &delta.before) {
             (Object::Service(service), before) => {
                 wake.now(Key::of(&service.metadata));
-                let was_ours = matches!(before, Some(Object::Service(before)) if is_ours(before));
-                if was_ours || is_ours(service) {
-                    // A port that is given back may be what another waits for.
-                    wake_all(world, wake);
-                }
+                let before = match before {
+                    Some(Object::Service(before)) => held(before),
+                    _ => BTreeSet::new(),
+                };
+                // A port that is given back may be what another waits for, one that is taken what another has.
+                let moved: BTreeSet<_> = before.symmetric_difference(&held(service)).copied().collect();
+                wake_all(world, wake, |other| !held(other).is_disjoint(&moved));
             }
             (Object::Node(node), Some(Object::Node(before))) if !delta.gone && facts(before) == facts(node) => {}
-            (Object::Node(_), _) => wake_all(world, wake),
+            (Object::Node(_), _) => wake_all(world, wake, |_| true),
+            (Object::EndpointSlice(slice), Some(Object::EndpointSlice(before)))
+                if !delta.gone && serving(before).eq(serving(slice)) => {}
             (Object::EndpointSlice(slice), _) => {
                 let namespace = slice.metadata.namespace.as_deref().unwrap_or_default();
                 let service = slice.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE_NAME));
@@ -59,8 +64,8 @@ impl Controller for ServiceLoadBalancers {
     }
 }
 
-fn wake_all(world: &World, wake: &mut Wake) {
-    let ours = world.services.iter().filter(|service| is_ours(service));
+fn wake_all(world: &World, wake: &mut Wake, is_touched: impl Fn(&Service) -> bool) {
+    let ours = world.services.iter().filter(|service| is_ours(service) && is_touched(service));
     wake.others(world, ours.map(|service| Key::of(&service.metadata)));
 }
 
@@ -127,6 +132,11 @@ fn ports(service: &Service) -> impl Iterator<Item = &ServicePort> {
     service.spec.iter().flat_map(|spec| spec.ports.iter().flatten())
 }
 
+/// The ports of the nodes that a Service wants of this balancer.
+fn held(service: &Service) -> BTreeSet<(i32, &str)> {
+    ports(service).filter(|_| is_ours(service)).map(number).collect()
+}
+
 fn number(port: &ServicePort) -> (i32, &str) {
     (port.port, port.protocol.as_deref().unwrap_or("TCP"))
 }
@@ -153,9 +163,13 @@ fn nodes_of_endpoints<'a>(service: &Service, world: &'a World) -> BTreeSet<&'a s
     let slices = world.endpoint_slices.in_namespace(namespace).filter(|slice| {
         slice.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE_NAME)) == service.metadata.name.as_ref()
     });
-    let endpoints = slices.flat_map(|slice| slice.endpoints.iter().flatten());
-    let ready = endpoints.filter(|e| e.conditions.as_ref().and_then(|conditions| conditions.ready) != Some(false));
-    ready.filter_map(|endpoint| endpoint.node_name.as_deref()).collect()
+    slices.flat_map(|slice| serving(slice)).collect()
+}
+
+/// Names of the nodes that have a ready endpoint of the slice, once for each endpoint.
+fn serving(slice: &EndpointSlice) -> impl Iterator<Item = &str> {
+    let ready = |endpoint: &&Endpoint| endpoint.conditions.as_ref().and_then(|c| c.ready) != Some(false);
+    slice.endpoints.iter().flatten().filter(ready).filter_map(|endpoint| endpoint.node_name.as_deref())
 }
 
 /// What of a node matters here.

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{EndpointAddress, EndpointSubset, Endpoints};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::endpoint_slice::endpoints::{Family, Group};
-use super::endpoint_slice::{HEADLESS, MANAGED_BY, SERVICE_NAME, TRIGGER_TIME, slices};
+use super::endpoint_slice::TRIGGER_TIME;
+use super::endpoint_slice::endpoints::{Family, Group, add};
+use super::endpoint_slice::owned::{self, Source};
 use crate::engine::{Controller, Turn, Wake};
-use crate::plan::{self, Plan, Target};
+use crate::plan::{Note, NoteType, Plan, Regarding};
 use crate::pods;
-use crate::resource::{ENDPOINT_SLICES, ENDPOINTS, Key};
+use crate::resource::{ENDPOINTS, Key};
 use crate::selector::Labels;
 use crate::world::{Delta, Object, World};
 
@@ -20,7 +20,7 @@ const SKIP: &str = "endpointslice.kubernetes.io/skip-mirror";
 const LEADER: &str = "control-plane.alpha.kubernetes.io/leader";
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// Addresses of one subset that are mirrored at most.
-const MAX_ENDPOINTS_PER_SUBSET: usize = 1000;
+const MAX_ADDRESSES_PER_SUBSET: usize = 1000;
 
 pub struct EndpointSliceMirroring;
 
@@ -33,40 +33,24 @@ impl Controller for EndpointSliceMirroring {
         match &delta.object {
             Object::Service(service) => wake.now(Key::of(&service.metadata)),
             Object::Endpoints(endpoints) => wake.now(Key::of(&endpoints.metadata)),
-            Object::EndpointSlice(slice) => {
-                if let Some(service) = label(slice, SERVICE_NAME).filter(|_| label(slice, MANAGED_BY) == Some(MANAGER))
-                {
-                    wake.now(Key::new(slice.metadata.namespace.as_deref().unwrap_or_default(), service));
-                }
-            }
+            Object::EndpointSlice(_) => owned::wake(delta, MANAGER, wake),
             _ => {}
         }
     }
 
     fn reconcile(&mut self, key: &Key, world: &World, _: &mut Turn<'_>) -> Plan {
         let mut plan = Plan::none();
-        let slices = world.endpoint_slices.in_namespace(&key.namespace);
-        let existing: Vec<&Arc<EndpointSlice>> = slices.filter(|slice| is_mirror(slice, key)).collect();
+        let existing = owned::of(key, MANAGER, world);
         let has_no_selector = |key: &Key| {
             let spec = world.services.by_key(key).and_then(|service| service.spec.as_ref());
             spec.is_some_and(|spec| spec.selector.as_ref().is_none_or(Labels::is_empty))
         };
         match world.endpoints.by_key(key).filter(|endpoints| has_no_selector(key) && is_mirrored(endpoints)) {
             Some(endpoints) => mirror(endpoints, &existing, &mut plan),
-            None => existing.iter().for_each(|s| plan.delete(Target::exact(&ENDPOINT_SLICES, &s.metadata))),
+            None => owned::delete(&mut plan, existing.into_iter()),
         }
         plan
     }
-}
-
-fn label<'a>(slice: &'a EndpointSlice, name: &str) -> Option<&'a str> {
-    slice.metadata.labels.as_ref()?.get(name).map(String::as_str)
-}
-
-fn is_mirror(slice: &EndpointSlice, key: &Key) -> bool {
-    label(slice, SERVICE_NAME) == Some(&*key.name)
-        && label(slice, MANAGED_BY) == Some(MANAGER)
-        && !pods::is_deleting(&slice.metadata)
 }
 
 /// Neither told to be left alone, nor a lock of a leader election.
@@ -78,43 +62,55 @@ fn is_mirrored(endpoints: &Endpoints) -> bool {
 }
 
 fn mirror(endpoints: &Endpoints, existing: &[&Arc<EndpointSlice>], plan: &mut Plan) {
-    let namespace = endpoints.metadata.namespace.as_deref().unwrap_or_default();
-    let labels = labels(endpoints);
+    let source = Source { resource: &ENDPOINTS, meta: &endpoints.metadata, manager: MANAGER, is_headless: false };
+    let mut annotations = endpoints.metadata.annotations.clone().unwrap_or_default();
+    annotations.retain(|name, _| name != TRIGGER_TIME && name != LAST_APPLIED);
+    let too_many = |subset: &EndpointSubset| addresses(subset).count().saturating_sub(MAX_ADDRESSES_PER_SUBSET);
+    let skipped: usize = endpoints.subsets.iter().flatten().map(too_many).sum();
+    if skipped > 0 {
+        plan.note(too_many_addresses(endpoints, skipped));
+    }
     for family in [Family::V4, Family::V6] {
         let of_family: Vec<_> = existing.iter().filter(|s| s.address_type == family.address_type()).copied().collect();
         let groups = groups(endpoints, family);
         if groups.is_empty() {
-            of_family.iter().for_each(|s| plan.delete(Target::exact(&ENDPOINT_SLICES, &s.metadata)));
+            owned::delete(plan, of_family.into_iter());
             continue;
         }
-        let changes = slices::fit(groups, of_family, &labels);
-        for slice in changes.create {
-            plan.step(plan::create(&ENDPOINT_SLICES, namespace, &dress(slice, endpoints, family, &labels)));
-        }
-        for slice in changes.update {
-            plan.update(&ENDPOINT_SLICES, &dress(slice, endpoints, family, &labels), None);
-        }
-        for slice in changes.delete {
-            plan.delete(Target::exact(&ENDPOINT_SLICES, &slice.metadata));
-        }
+        source.fit(plan, groups, of_family, family, |written| written.clone_from(&annotations));
     }
+}
+
+fn too_many_addresses(endpoints: &Endpoints, skipped: usize) -> Note {
+    Note {
+        component: "endpoint-slice-mirroring-controller",
+        regarding: Regarding::new(&ENDPOINTS, &endpoints.metadata),
+        note_type: NoteType::Warning,
+        reason: "TooManyAddressesToMirror",
+        action: "",
+        message: format!(
+            "A max of {MAX_ADDRESSES_PER_SUBSET} addresses can be mirrored to EndpointSlices per Endpoints subset. \
+             {skipped} addresses were skipped"
+        ),
+    }
+}
+
+/// The addresses of a subset, each with whether it is ready; those that are come first.
+fn addresses(subset: &EndpointSubset) -> impl Iterator<Item = (&EndpointAddress, bool)> {
+    let ready = subset.addresses.iter().flatten().map(|address| (address, true));
+    ready.chain(subset.not_ready_addresses.iter().flatten().map(|address| (address, false)))
 }
 
 fn groups(endpoints: &Endpoints, family: Family) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for subset in endpoints.subsets.iter().flatten() {
-        let ready = subset.addresses.iter().flatten().map(|address| endpoint(address, true));
-        let not_ready = subset.not_ready_addresses.iter().flatten().map(|address| endpoint(address, false));
-        let of_family = ready.chain(not_ready).filter(|e| e.addresses.iter().all(|address| family.holds(address)));
-        let endpoints: Vec<Endpoint> = of_family.take(MAX_ENDPOINTS_PER_SUBSET).collect();
+        let mirrored =
+            addresses(subset).take(MAX_ADDRESSES_PER_SUBSET).filter(|(address, _)| family.holds(&address.ip));
+        let endpoints: Vec<Endpoint> = mirrored.map(|(address, is_ready)| endpoint(address, is_ready)).collect();
         if endpoints.is_empty() {
             continue;
         }
-        let ports = ports(subset);
-        match groups.iter_mut().find(|group| group.ports == ports) {
-            Some(group) => group.endpoints.extend(endpoints),
-            None => groups.push(Group { ports, endpoints }),
-        }
+        add(&mut groups, ports(subset), endpoints);
     }
     groups
 }
@@ -138,34 +134,6 @@ fn ports(subset: &EndpointSubset) -> Vec<EndpointPort> {
         app_protocol: port.app_protocol.clone(),
     });
     ports.collect()
-}
-
-/// The labels of the Endpoints, and those that say whose the slice is.
-fn labels(endpoints: &Endpoints) -> Labels {
-    let mut labels = endpoints.metadata.labels.clone().unwrap_or_default();
-    labels.remove(HEADLESS);
-    labels.insert(SERVICE_NAME.into(), endpoints.metadata.name.clone().unwrap_or_default());
-    labels.insert(MANAGED_BY.into(), MANAGER.into());
-    labels
-}
-
-/// Completes a slice that is new or changed.
-fn dress(mut slice: EndpointSlice, endpoints: &Endpoints, family: Family, labels: &Labels) -> EndpointSlice {
-    if slice.metadata.name.is_none() {
-        let name = endpoints.metadata.name.as_deref().unwrap_or_default();
-        slice.metadata = ObjectMeta {
-            generate_name: Some(format!("{name}-")),
-            namespace: endpoints.metadata.namespace.clone(),
-            owner_references: Some(vec![pods::controller_ref(&ENDPOINTS, &endpoints.metadata)]),
-            ..ObjectMeta::default()
-        };
-        slice.address_type = family.address_type().into();
-    }
-    slice.metadata.labels = Some(labels.clone());
-    let mut annotations = endpoints.metadata.annotations.clone().unwrap_or_default();
-    annotations.retain(|name, _| name != TRIGGER_TIME && name != LAST_APPLIED);
-    slice.metadata.annotations = Some(annotations).filter(|annotations| !annotations.is_empty());
-    slice
 }
 
 #[cfg(test)]
@@ -208,5 +176,26 @@ subsets: [{{addresses: [{{ip: 192.0.2.1}}, {{ip: '2001:db8::1'}}], notReadyAddre
         check("{selector: {app: db}}", "", expect![[""]]);
         check("{}", ", labels: {endpointslice.kubernetes.io/skip-mirror: 'true'}", expect![[""]]);
         check("{}", ", annotations: {control-plane.alpha.kubernetes.io/leader: '{}'}", expect![[""]]);
+    }
+
+    #[test]
+    fn of_a_subset_with_too_many_addresses_the_first_are_mirrored() {
+        let addresses: Vec<String> = (0..1003).map(|n| format!("{{ip: 10.1.{}.{}}}", n / 256, n % 256)).collect();
+        let yaml = format!(
+            "
+{{apiVersion: v1, kind: Service, metadata: {{namespace: ns, name: db}}, spec: {{}}}}
+---
+apiVersion: v1
+kind: Endpoints
+metadata: {{namespace: ns, name: db}}
+subsets: [{{addresses: [{}], notReadyAddresses: [{{ip: 10.2.0.1}}], ports: [{{port: 5432}}]}}]
+",
+            addresses.join(", ")
+        );
+        let plan = Bench::new(EndpointSliceMirroring, &yaml).reconcile("ns", "db", "2024-01-01T00:00:00Z");
+        let messages: Vec<&str> = plan.notes.iter().map(|note| note.message.as_str()).collect();
+        let message = "A max of 1000 addresses can be mirrored to EndpointSlices per Endpoints subset. 4 addresses were \
+                       skipped";
+        assert_eq!((messages, plan.steps.len()), (vec![message], 10));
     }
 }

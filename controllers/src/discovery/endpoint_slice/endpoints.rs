@@ -49,13 +49,17 @@ pub fn groups(service: &Service, pods: &[&Arc<Pod>], family: Family, world: &Wor
     let mut groups: Vec<Group> = Vec::new();
     for pod in pods {
         let Some(endpoint) = endpoint(service, pod, family, world) else { continue };
-        let ports = ports(service, pod);
-        match groups.iter_mut().find(|group| group.ports == ports) {
-            Some(group) => group.endpoints.push(endpoint),
-            None => groups.push(Group { ports, endpoints: vec![endpoint] }),
-        }
+        add(&mut groups, ports(service, pod), [endpoint]);
     }
     groups
+}
+
+/// Adds endpoints to those that have the same ports.
+pub fn add(groups: &mut Vec<Group>, ports: Vec<EndpointPort>, endpoints: impl IntoIterator<Item = Endpoint>) {
+    match groups.iter_mut().find(|group| group.ports == ports) {
+        Some(group) => group.endpoints.extend(endpoints),
+        None => groups.push(Group { ports, endpoints: endpoints.into_iter().collect() }),
+    }
 }
 
 fn endpoint(service: &Service, pod: &Arc<Pod>, family: Family, world: &World) -> Option<Endpoint> {

@@ -2,24 +2,23 @@
 
 pub mod endpoints;
 mod hints;
+pub mod owned;
 pub mod slices;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use self::endpoints::Family;
 use self::hints::Preference;
 use crate::engine::{Controller, Turn, Wake};
-use crate::plan::{self, Note, NoteType, Plan, Regarding, Target};
+use crate::plan::{Note, NoteType, Plan, Regarding};
 use crate::pods;
-use crate::resource::{ENDPOINT_SLICES, Key, SERVICES};
+use crate::resource::{Key, SERVICES};
 use crate::selector::{self, Labels};
 use crate::world::{Delta, Object, World};
 
@@ -39,12 +38,7 @@ impl Controller for EndpointSlices {
     fn observe(&mut self, delta: &Delta, world: &World, wake: &mut Wake) {
         match (&delta.object, &delta.before) {
             (Object::Service(service), _) => wake.now(Key::of(&service.metadata)),
-            (Object::EndpointSlice(slice), _) => {
-                let service = slice.metadata.labels.as_ref().and_then(|l| l.get(SERVICE_NAME));
-                if let Some(service) = service {
-                    wake.now(Key::new(slice.metadata.namespace.as_deref().unwrap_or_default(), service));
-                }
-            }
+            (Object::EndpointSlice(_), _) => owned::wake(delta, MANAGER, wake),
             (Object::Pod(pod), _) => wake_selecting(pod, delta, world, wake),
             (Object::Node(node), before) => {
                 let now = if delta.gone { (None, false, 0) } else { hints::facts(node) };
@@ -121,9 +115,9 @@ pub fn reconcile(service: &Service, world: &World, now: Timestamp) -> Plan {
     let Some(selected) = wanted(service).filter(|_| !pods::is_deleting(&service.metadata)) else { return plan };
     let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
     let pods = selected_pods(selected, namespace, world);
-    let existing: Vec<&Arc<EndpointSlice>> =
-        world.endpoint_slices.in_namespace(namespace).filter(|slice| is_ours(slice, service)).collect();
-    let labels = labels(service);
+    let existing = owned::of(&Key::of(&service.metadata), MANAGER, world);
+    let is_headless = is_headless(service);
+    let source = owned::Source { resource: &SERVICES, meta: &service.metadata, manager: MANAGER, is_headless };
     let families = Family::of(service);
     for family in &families {
         let mut groups = endpoints::groups(service, &pods, *family, world);
@@ -132,22 +126,13 @@ pub fn reconcile(service: &Service, world: &World, now: Timestamp) -> Plan {
         if Preference::of(service) == Preference::ZoneByCapacity {
             plan.notes.extend(say_hinted(service, hinted, *family, &of_family));
         }
-        let changes = slices::fit(groups, of_family, &labels);
         let trigger = trigger_time(service, &pods).unwrap_or(now);
-        for slice in changes.create {
-            let slice = dress(slice, service, *family, &labels, trigger);
-            plan.step(plan::create(&ENDPOINT_SLICES, namespace, &slice));
-        }
-        for slice in changes.update {
-            plan.update(&ENDPOINT_SLICES, &dress(slice, service, *family, &labels, trigger), None);
-        }
-        for slice in changes.delete {
-            plan.delete(Target::exact(&ENDPOINT_SLICES, &slice.metadata));
-        }
+        source.fit(&mut plan, groups, of_family, *family, |annotations| {
+            annotations.insert(TRIGGER_TIME.into(), trigger.to_string());
+        });
     }
-    for stray in existing.iter().filter(|s| !families.iter().any(|f| f.address_type() == s.address_type)) {
-        plan.delete(Target::exact(&ENDPOINT_SLICES, &stray.metadata));
-    }
+    let is_stray = |slice: &&&Arc<EndpointSlice>| !families.iter().any(|f| f.address_type() == slice.address_type);
+    owned::delete(&mut plan, existing.iter().filter(is_stray).copied());
     plan
 }
 
@@ -169,49 +154,6 @@ fn say_hinted(
     };
     let regarding = Regarding::new(&SERVICES, &service.metadata);
     Some(Note { component: "endpoint-slice-controller", regarding, note_type, reason, action: "", message })
-}
-
-fn is_ours(slice: &EndpointSlice, service: &Service) -> bool {
-    let label = |name: &str| slice.metadata.labels.as_ref().and_then(|l| l.get(name)).map(String::as_str);
-    label(SERVICE_NAME) == service.metadata.name.as_deref()
-        && label(MANAGED_BY) == Some(MANAGER)
-        && !pods::is_deleting(&slice.metadata)
-}
-
-/// The Service's labels, and those that say whose the slice is.
-fn labels(service: &Service) -> Labels {
-    let mut labels = service.metadata.labels.clone().unwrap_or_default();
-    labels.remove(HEADLESS);
-    if is_headless(service) {
-        labels.insert(HEADLESS.into(), String::new());
-    }
-    labels.insert(SERVICE_NAME.into(), service.metadata.name.clone().unwrap_or_default());
-    labels.insert(MANAGED_BY.into(), MANAGER.into());
-    labels
-}
-
-/// Completes a slice that is new or changed.
-fn dress(
-    mut slice: EndpointSlice,
-    service: &Service,
-    family: Family,
-    labels: &Labels,
-    trigger: Timestamp,
-) -> EndpointSlice {
-    let name = service.metadata.name.as_deref().unwrap_or_default();
-    if slice.metadata.name.is_none() {
-        slice.metadata = ObjectMeta {
-            generate_name: Some(format!("{name}-")),
-            namespace: service.metadata.namespace.clone(),
-            owner_references: Some(vec![pods::controller_ref(&SERVICES, &service.metadata)]),
-            ..ObjectMeta::default()
-        };
-        slice.address_type = family.address_type().into();
-    }
-    slice.metadata.labels = Some(labels.clone());
-    let annotations: &mut BTreeMap<_, _> = slice.metadata.annotations.get_or_insert_default();
-    annotations.insert(TRIGGER_TIME.into(), trigger.to_string());
-    slice
 }
 
 /// When the newest of the changes behind the endpoints happened: what programming latency is measured from.
