@@ -103,6 +103,20 @@ fn a_silent_node_is_unknown_after_the_grace_period() {
 }
 
 #[test]
+fn a_node_has_a_minute_to_report_for_the_first_time() {
+    let node = "
+apiVersion: v1
+kind: Node
+metadata: {name: one, creationTimestamp: 2024-01-01T00:00:00Z}
+spec: {}
+";
+    let mut bench = Bench::new(node_lifecycle::NodeLifecycle::new(std::time::Duration::from_secs(40)), node);
+    assert_eq!(text(&bench.reconcile("", "one", "2024-01-01T00:00:59Z")), "look again in 1s\n");
+    let silent = text(&bench.reconcile("", "one", "2024-01-01T00:01:00Z"));
+    assert_eq!(silent.matches("NodeStatusNeverUpdated").count(), 4, "{silent}");
+}
+
+#[test]
 fn nodes_are_given_up_one_by_one_and_not_at_all_when_too_many_are_lost() {
     let node = |name: &str, zone: &str, ready: &str| {
         format!(

@@ -17,6 +17,10 @@ pub enum Event<'a> {
         pod: &'a PodInfo,
         node: Option<&'a NodeInfo>,
     },
+    /// A pod that still counts against its node is being deleted.
+    Leaving {
+        pod: &'a PodInfo,
+    },
     /// A pod counts against its node, and other pods see it there.
     Placed {
         pod: &'a PodInfo,

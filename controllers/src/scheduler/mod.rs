@@ -13,6 +13,7 @@
 mod amounts;
 mod cycle;
 mod decide;
+mod disks;
 mod event;
 mod filter;
 mod images;
@@ -45,7 +46,10 @@ pub use pod_info::{PodInfo, claim_names, ephemeral_claim};
 pub use profile::{Packing, Profile};
 pub use snapshot::{NodeInfo, Snapshot};
 pub use unschedulable::Unschedulable;
-pub use volumes::{BIND_COMPLETED, NO_PROVISIONER, SELECTED_NODE, allows, capacity_bytes, refers_to, requested_bytes};
+pub use volumes::{
+    BIND_COMPLETED, NO_PROVISIONER, SELECTED_NODE, allows, capacity_bytes, grants_access, is_of_class, refers_to,
+    requested_bytes, same_mode, serves,
+};
 
 use crate::engine::{Controller, Turn, Wake};
 use crate::execute::Outcome;
@@ -132,6 +136,9 @@ impl Scheduler {
             let node = slot.map(|slot| &self.snapshot.nodes[slot]);
             self.parked.wake(&Event::Freed { pod: freed, node }, &self.snapshot, self.now, wake);
         }
+        if let Some(pod) = &moved.leaving {
+            self.parked.wake(&Event::Leaving { pod }, &self.snapshot, self.now, wake);
+        }
         let arrived = || {
             let node = has_arrived.then(|| pods::node_name(pod)).flatten()?;
             self.snapshot.node(node)?.pods.get(uid).cloned()
@@ -188,7 +195,7 @@ impl Scheduler {
         let bindings = volumes
             .of_pod(&pending.info)
             .ok()
-            .and_then(|claims| volumes.bindings(&claims.waiting, &self.snapshot.nodes[slot].node));
+            .and_then(|claims| volumes.bindings(&claims.waiting, &self.snapshot.nodes[slot].node).ok());
         let bindings = bindings.unwrap_or_default();
         self.snapshot.place(pending.info.clone(), &node);
         let (stage, plan) = if bindings.is_empty() {

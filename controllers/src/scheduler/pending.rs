@@ -105,7 +105,7 @@ fn spread(
     };
     Spread {
         counts_itself: pods.selects(pod.metadata.labels.as_ref().unwrap_or(&NO_LABELS)),
-        who: Who::within(pod.metadata.namespace.as_deref().unwrap_or_default(), pods),
+        who: Who::staying_within(pod.metadata.namespace.as_deref().unwrap_or_default(), pods),
         terrain,
         max_skew: i64::from(constraint.max_skew),
         min_domains: constraint.min_domains.and_then(|n| usize::try_from(n).ok()).unwrap_or(1),

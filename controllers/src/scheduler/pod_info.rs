@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod};
 use k8w_kinds::core::selection::NO_LABELS;
 
 use super::amounts::{Amounts, assumed_requests, requests};
+use super::disks::{Disk, disks};
 use super::topology::{PodTerms, anchor};
 use crate::selector::Labels;
 
@@ -36,6 +37,8 @@ pub struct PodInfo {
     pub terms: Option<Box<PodTerms>>,
     /// The PersistentVolumeClaims it mounts, by name.
     pub claims: Vec<String>,
+    /// The disks that it mounts without a claim.
+    pub disks: Vec<Disk>,
 }
 
 impl PodInfo {
@@ -46,6 +49,7 @@ impl PodInfo {
             ports: ports(&pod).collect(),
             terms: PodTerms::of(&pod),
             claims: claim_names(&pod).collect(),
+            disks: disks(&pod).collect(),
             pod,
         }
     }

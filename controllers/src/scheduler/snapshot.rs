@@ -88,6 +88,8 @@ pub struct Moved {
     /// It no longer counts, or no longer so, against the node in this slot (if the node is known).
     pub freed: Option<(Arc<PodInfo>, Option<usize>)>,
     pub placed: Option<Arc<PodInfo>>,
+    /// What it was before it began to leave: it still counts, but not where pods that stay are counted.
+    pub leaving: Option<Arc<PodInfo>>,
 }
 
 /// Nodes, the pods on them, and what else decisions rest on.
@@ -265,6 +267,7 @@ impl Snapshot {
                 };
                 if let Some(known) = known
                     && known.counts_like(pod)
+                    && pods::is_deleting(&known.pod.metadata) == pods::is_deleting(&pod.metadata)
                 {
                     // Most updates are status only, and change nothing that counts here.
                     match Arc::get_mut(known) {
@@ -276,10 +279,13 @@ impl Snapshot {
                 let freed = self.displace(uid);
                 let info = Arc::new(PodInfo::new(pod.clone()));
                 self.place(info.clone(), node);
-                Moved { freed, placed: Some(info) }
+                match freed {
+                    Some((before, _)) if before.counts_like(pod) => Moved { leaving: Some(before), ..Moved::default() },
+                    freed => Moved { freed, placed: Some(info), leaving: None },
+                }
             }
             None if !gone => Moved::default(),
-            _ => Moved { freed: self.displace(uid), placed: None },
+            _ => Moved { freed: self.displace(uid), ..Moved::default() },
         }
     }
 

@@ -4,14 +4,15 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{
-    Node, ObjectReference, PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimSpec,
+    Node, ObjectReference, PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimSpec, PersistentVolumeSpec,
 };
-use k8s_openapi::api::storage::v1::{CSINode, StorageClass};
+use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass};
 use k8w_kinds::core::selection::{NO_LABELS, Selector, node_terms};
 
 use super::pod_info::{PodInfo, ephemeral_claim};
 use crate::quantity;
 use crate::resource::Key;
+use crate::selector;
 use crate::world::{Delta, Object};
 
 pub const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
@@ -40,12 +41,23 @@ pub enum Binding {
     Provisioned(Arc<PersistentVolumeClaim>),
 }
 
+/// Why waiting claims can't be served on a node.
+#[derive(Debug, PartialEq)]
+pub enum Unserved {
+    /// There is no volume for one of them, and none can be made there.
+    NoVolume,
+    /// The driver that would make it says that there is not enough space.
+    NoSpace,
+}
+
 #[derive(Default)]
 pub struct Volumes {
     claims: HashMap<Key, Arc<PersistentVolumeClaim>>,
     volumes: HashMap<String, Arc<PersistentVolume>>,
     classes: HashMap<String, Arc<StorageClass>>,
     csi_nodes: HashMap<String, Arc<CSINode>>,
+    csi_drivers: HashMap<String, Arc<CSIDriver>>,
+    csi_capacities: HashMap<Key, Arc<CSIStorageCapacity>>,
     /// Placed pods that use each claim.
     users: HashMap<Key, usize>,
     /// Volumes promised to claims of pods that are on their way.
@@ -72,6 +84,10 @@ impl Volumes {
                 set(&mut self.volumes, name(), volume.clone(), delta.gone);
             }
             Object::StorageClass(class) => set(&mut self.classes, name(), class.clone(), delta.gone),
+            Object::CSIDriver(driver) => set(&mut self.csi_drivers, name(), driver.clone(), delta.gone),
+            Object::CSIStorageCapacity(capacity) => {
+                set(&mut self.csi_capacities, delta.object.key(), capacity.clone(), delta.gone);
+            }
             Object::CSINode(node) => set(&mut self.csi_nodes, name(), node.clone(), delta.gone),
             _ => return false,
         }
@@ -153,28 +169,27 @@ impl Volumes {
         self.class_of(claim).is_some_and(|c| c.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer"))
     }
 
-    /// How the waiting claims can be served on the node; `None` if they can't.
-    pub fn bindings(&self, waiting: &[&PersistentVolumeClaim], node: &Node) -> Option<Vec<Binding>> {
+    /// How the waiting claims can be served on the node.
+    pub fn bindings(&self, waiting: &[&PersistentVolumeClaim], node: &Node) -> Result<Vec<Binding>, Unserved> {
         let mut taken = HashSet::new();
         let mut bindings = Vec::new();
         for claim in waiting {
             let key = Key::of(&claim.metadata);
-            let shared = self.claims.get(&key)?;
+            let shared = self.claims.get(&key).ok_or(Unserved::NoVolume)?;
             let selected = claim.metadata.annotations.as_ref().and_then(|a| a.get(SELECTED_NODE));
             if selected.is_some_and(|selected| Some(selected) != node.metadata.name.as_ref()) {
-                return None;
+                return Err(Unserved::NoVolume);
             }
             let existing = if selected.is_some() { None } else { self.existing(claim, &key, node, &taken) };
             if let Some(volume) = existing {
                 taken.insert(volume.metadata.name.as_deref());
                 bindings.push(Binding::Existing(volume.clone(), shared.clone()));
-            } else if self.can_be_made(claim, node) {
-                bindings.push(Binding::Provisioned(shared.clone()));
             } else {
-                return None;
+                self.can_be_made(claim, node)?;
+                bindings.push(Binding::Provisioned(shared.clone()));
             }
         }
-        Some(bindings)
+        Ok(bindings)
     }
 
     /// The smallest free volume that serves the claim on the node.
@@ -193,8 +208,8 @@ impl Volumes {
         candidates.min_by_key(|volume| (capacity_bytes(volume), volume.metadata.name.clone()))
     }
 
-    fn can_be_made(&self, claim: &PersistentVolumeClaim, node: &Node) -> bool {
-        let Some(class) = self.class_of(claim) else { return false };
+    fn can_be_made(&self, claim: &PersistentVolumeClaim, node: &Node) -> Result<(), Unserved> {
+        let Some(class) = self.class_of(claim) else { return Err(Unserved::NoVolume) };
         let labels = node.metadata.labels.as_ref().unwrap_or(&NO_LABELS);
         let mut topologies = class.allowed_topologies.iter().flatten().peekable();
         let is_allowed = topologies.peek().is_none()
@@ -202,7 +217,28 @@ impl Volumes {
                 let mut needs = term.match_label_expressions.iter().flatten();
                 needs.all(|need| labels.get(&need.key).is_some_and(|value| need.values.contains(value)))
             });
-        !class.provisioner.is_empty() && class.provisioner != NO_PROVISIONER && is_allowed
+        if class.provisioner.is_empty() || class.provisioner == NO_PROVISIONER || !is_allowed {
+            return Err(Unserved::NoVolume);
+        }
+        if self.has_space(claim, class, node) { Ok(()) } else { Err(Unserved::NoSpace) }
+    }
+
+    /// Whether a driver that publishes its capacities has enough where the node can reach it (KEP-1472).
+    fn has_space(&self, claim: &PersistentVolumeClaim, class: &StorageClass, node: &Node) -> bool {
+        let driver = self.csi_drivers.get(&class.provisioner);
+        let bytes = requested_bytes(claim);
+        if bytes == 0 || driver.is_none_or(|driver| driver.spec.storage_capacity != Some(true)) {
+            return true;
+        }
+        self.csi_capacities.values().any(|capacity| {
+            let largest = capacity.maximum_volume_size.as_ref().or(capacity.capacity.as_ref());
+            Some(&capacity.storage_class_name) == class.metadata.name.as_ref()
+                && largest.and_then(quantity::units).is_some_and(|largest| largest >= bytes)
+                && capacity
+                    .node_topology
+                    .as_ref()
+                    .is_some_and(|topology| selector::matches(topology, node.metadata.labels.as_ref()))
+        })
     }
 
     /// Keeps the volumes from other claims until the API shows them bound.
@@ -278,10 +314,9 @@ pub fn refers_to(reference: &ObjectReference, claim: &PersistentVolumeClaim) -> 
         && (reference.uid.is_none() || reference.uid == claim.metadata.uid)
 }
 
-/// Whether the volume is free, or kept for this claim, and is what it asks for (the rules of the volume binder).
-fn serves(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
+/// Whether the volume is free, or kept for this claim, and is what it asks for. One that is kept may be of any class.
+pub fn serves(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
     let (Some(has), Some(asks)) = (&volume.spec, &claim.spec) else { return false };
-    let mode = |mode: &Option<String>| mode.as_deref().unwrap_or("Filesystem") == "Filesystem";
     let is_kept = has.claim_ref.as_ref().is_some_and(|kept| refers_to(kept, claim));
     let is_free = has.claim_ref.is_none()
         && volume.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Available");
@@ -289,13 +324,29 @@ fn serves(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
         let labels = volume.metadata.labels.as_ref().unwrap_or(&NO_LABELS);
         spec.selector.as_ref().is_none_or(|selector| Selector::of(Some(selector)).selects(labels))
     };
-    let modes = has.access_modes.as_deref().unwrap_or_default();
     volume.metadata.deletion_timestamp.is_none()
-        && mode(&has.volume_mode) == mode(&asks.volume_mode)
+        && same_mode(has, asks)
         && capacity_bytes(volume) >= requested_bytes(claim)
-        && (is_kept || (is_free && selects(asks)))
-        && has.storage_class_name.as_deref().unwrap_or_default() == class_name(claim)
-        && asks.access_modes.iter().flatten().all(|mode| modes.contains(mode))
+        && (is_kept || (is_free && selects(asks) && is_of_class(volume, claim)))
+        && grants_access(has, asks)
+}
+
+/// Both are a file system, or both a block device.
+pub fn same_mode(volume: &PersistentVolumeSpec, claim: &PersistentVolumeClaimSpec) -> bool {
+    let is_file_system = |mode: &Option<String>| mode.as_deref().unwrap_or("Filesystem") == "Filesystem";
+    is_file_system(&volume.volume_mode) == is_file_system(&claim.volume_mode)
+}
+
+/// Whether the volume can be used in every way that the claim asks for.
+pub fn grants_access(volume: &PersistentVolumeSpec, claim: &PersistentVolumeClaimSpec) -> bool {
+    let modes = volume.access_modes.as_deref().unwrap_or_default();
+    claim.access_modes.iter().flatten().all(|mode| modes.contains(mode))
+}
+
+/// Whether the volume is of the class that the claim names.
+pub fn is_of_class(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
+    let class = volume.spec.as_ref().and_then(|spec| spec.storage_class_name.as_deref());
+    class.unwrap_or_default() == class_name(claim)
 }
 
 fn class_name(claim: &PersistentVolumeClaim) -> &str {

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimSpec};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use serde_json::json;
 
 use super::facts::{self, BOUND_BY_CONTROLLER, STORAGE_PROVISIONER, volume_name};
@@ -12,8 +12,10 @@ use crate::engine::{Controller, Turn, Wake};
 use crate::plan::{self, Note, NoteType, Plan, Regarding, Target};
 use crate::pods::{annotation, is_deleting};
 use crate::resource::{Key, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES};
-use crate::scheduler::{BIND_COMPLETED, NO_PROVISIONER, allows, capacity_bytes, refers_to, requested_bytes};
-use crate::selector;
+use crate::scheduler::{
+    BIND_COMPLETED, NO_PROVISIONER, allows, capacity_bytes, grants_access, is_of_class, refers_to, requested_bytes,
+    same_mode, serves,
+};
 use crate::world::{Delta, Object, World};
 
 const COMPONENT: &str = "persistentvolume-controller";
@@ -70,7 +72,7 @@ pub fn reconcile(claim: &Arc<PersistentVolumeClaim>, world: &World) -> Plan {
                 Target::exact(&PERSISTENT_VOLUME_CLAIMS, &claim.metadata),
                 json!({ "spec": { "storageClassName": class.metadata.name } }),
             ),
-            None => return find(claim, spec, world).map_or_else(|| unserved(claim), |found| bind(claim, found)),
+            None => return find(claim, world).map_or_else(|| unserved(claim), |found| bind(claim, found)),
         }
         return plan;
     };
@@ -87,7 +89,7 @@ pub fn reconcile(claim: &Arc<PersistentVolumeClaim>, world: &World) -> Plan {
         plan.note(note(claim, NoteType::Normal, reason, message));
         return plan;
     }
-    if let Some(found) = find(claim, spec, world) {
+    if let Some(found) = find(claim, world) {
         return bind(claim, found);
     }
     let Some(class) = stored else {
@@ -126,38 +128,39 @@ fn unserved(claim: &PersistentVolumeClaim) -> Plan {
     plan
 }
 
-/// A volume that somebody has set aside for this claim.
+/// A volume that somebody has set aside for this claim, if it is what the claim asks for.
 fn kept_for<'a>(claim: &PersistentVolumeClaim, world: &'a World) -> Option<&'a Arc<PersistentVolume>> {
-    world.persistent_volumes.iter().find(|volume| {
-        let kept = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
-        !is_deleting(&volume.metadata) && kept.is_some_and(|kept| refers_to(kept, claim))
-    })
+    let is_kept = |volume: &PersistentVolume| volume.spec.as_ref().is_some_and(|spec| spec.claim_ref.is_some());
+    world.persistent_volumes.iter().find(|volume| is_kept(volume) && serves(volume, claim))
+}
+
+/// What keeps a volume that the claim names from being its.
+fn mismatch(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> Option<String> {
+    let (has, asks) = (volume.spec.as_ref()?, claim.spec.as_ref()?);
+    let name = volume.metadata.name.as_deref().unwrap_or_default();
+    if is_deleting(&volume.metadata) {
+        return Some(format!("the volume is marked for deletion {name:?}"));
+    }
+    let why = if capacity_bytes(volume) < requested_bytes(claim) {
+        "requested PV is too small"
+    } else if !is_of_class(volume, claim) {
+        "storageClassName does not match"
+    } else if !same_mode(has, asks) {
+        "incompatible volumeMode"
+    } else if !grants_access(has, asks) {
+        "incompatible accessMode"
+    } else {
+        return None;
+    };
+    Some(why.into())
 }
 
 /// The smallest free volume that has what the claim asks for.
-fn find<'a>(
-    claim: &PersistentVolumeClaim,
-    spec: &PersistentVolumeClaimSpec,
-    world: &'a World,
-) -> Option<&'a Arc<PersistentVolume>> {
+fn find<'a>(claim: &PersistentVolumeClaim, world: &'a World) -> Option<&'a Arc<PersistentVolume>> {
     let node = facts::chosen_node(claim, world);
-    let serves = |volume: &&Arc<PersistentVolume>| {
-        let Some(has) = &volume.spec else { return false };
-        let phase = volume.status.as_ref().and_then(|status| status.phase.as_deref());
-        let mode = |mode: &Option<String>| mode.clone().unwrap_or_else(|| "Filesystem".into());
-        let modes = has.access_modes.as_deref().unwrap_or_default();
-        has.claim_ref.is_none()
-            && phase == Some("Available")
-            && !is_deleting(&volume.metadata)
-            && has.storage_class_name.as_deref().unwrap_or_default() == facts::class_name(spec).unwrap_or_default()
-            && mode(&has.volume_mode) == mode(&spec.volume_mode)
-            && spec.access_modes.iter().flatten().all(|mode| modes.contains(mode))
-            && spec.selector.as_ref().is_none_or(|s| selector::matches(s, volume.metadata.labels.as_ref()))
-            && node.is_none_or(|node| allows(volume, node))
-            && capacity_bytes(volume) >= requested_bytes(claim)
-    };
-    let size = |volume: &&Arc<PersistentVolume>| (capacity_bytes(volume), volume.metadata.name.clone());
-    world.persistent_volumes.iter().filter(serves).min_by_key(size)
+    let free = world.persistent_volumes.iter().filter(|volume| serves(volume, claim));
+    let reachable = free.filter(|volume| node.is_none_or(|node| allows(volume, node)));
+    reachable.min_by_key(|volume| (capacity_bytes(volume), volume.metadata.name.clone()))
 }
 
 fn bind(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> Plan {
@@ -206,6 +209,13 @@ fn keep(claim: &PersistentVolumeClaim, volume: Option<&Arc<PersistentVolume>>) -
             return plan;
         }
         Some(kept) if kept.uid.is_some() && was_bound => {}
+        None if !was_bound => {
+            let Some(why) = mismatch(claim, volume) else { return bind(claim, volume) };
+            let name = volume.metadata.name.as_deref().unwrap_or_default();
+            let message = format!("Cannot bind to requested volume {name:?}: {why}");
+            plan.note(note(claim, NoteType::Warning, "VolumeMismatch", message));
+            return plan;
+        }
         _ => return bind(claim, volume),
     }
     let spec = volume.spec.clone().unwrap_or_default();

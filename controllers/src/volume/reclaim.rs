@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeStatus};
+use serde_json::json;
 
-use super::facts::{self, PROVISIONED_BY};
+use super::facts::{self, BOUND_BY_CONTROLLER, PROVISIONED_BY};
 use super::local_path::PROVISIONER;
 use crate::engine::{Controller, Turn, Wake};
 use crate::plan::{Note, NoteType, Plan, Regarding, Target};
@@ -23,20 +24,24 @@ impl Controller for VolumeReclaimer {
     fn observe(&mut self, delta: &Delta, world: &World, wake: &mut Wake) {
         match &delta.object {
             Object::PersistentVolume(volume) => wake.now(Key::of(&volume.metadata)),
-            Object::PersistentVolumeClaim(claim) => match facts::volume_name(claim) {
-                Some(name) => wake.now(Key::new("", name)),
-                // It may have gone before it was seen to name the volume that names it.
-                None if delta.gone => {
+            Object::PersistentVolumeClaim(claim) => {
+                let name = facts::volume_name(claim);
+                name.into_iter().for_each(|name| wake.now(Key::new("", name)));
+                let before = match &delta.before {
+                    Some(Object::PersistentVolumeClaim(before)) => facts::volume_name(before),
+                    _ => None,
+                };
+                // It may have gone before it was seen to name the volume that names it, or have another now.
+                if delta.gone || name != before {
                     let key = Key::of(&claim.metadata);
                     let names_it = |volume: &&Arc<PersistentVolume>| {
                         let kept = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
                         kept.is_some_and(|kept| facts::key_of(kept) == key)
                     };
                     let volumes = world.persistent_volumes.iter().filter(names_it);
-                    volumes.for_each(|volume| wake.now(Key::of(&volume.metadata)));
+                    wake.others(world, volumes.map(|volume| Key::of(&volume.metadata)));
                 }
-                None => {}
-            },
+            }
             _ => {}
         }
     }
@@ -60,14 +65,20 @@ enum Fate {
 pub fn reconcile(volume: &PersistentVolume, world: &World, now: jiff::Timestamp) -> Plan {
     let mut plan = Plan::none();
     let spec = volume.spec.clone().unwrap_or_default();
+    let claim = spec.claim_ref.as_ref().and_then(|kept| {
+        let claim = world.persistent_volume_claims.by_key(&facts::key_of(kept));
+        claim.filter(|claim| claim.metadata.uid == kept.uid)
+    });
+    let is_elsewhere = claim
+        .and_then(|claim| facts::volume_name(claim))
+        .is_some_and(|name| Some(name) != volume.metadata.name.as_deref());
     let phase = match &spec.claim_ref {
         None => "Available",
         // Set aside for a claim that has not come yet.
         Some(kept) if kept.uid.is_none() => "Available",
-        Some(kept) => match world.persistent_volume_claims.by_key(&facts::key_of(kept)) {
-            Some(claim) if claim.metadata.uid == kept.uid => "Bound",
-            _ => "Released",
-        },
+        Some(_) if is_elsewhere && !was_made_for_it(volume) => return unbind(volume),
+        Some(_) if claim.is_some() && !is_elsewhere => "Bound",
+        Some(_) => "Released",
     };
     let fate = if phase == "Released" { fate(volume) } else { Fate::Kept };
     let old = volume.status.clone().unwrap_or_default();
@@ -85,9 +96,31 @@ pub fn reconcile(volume: &PersistentVolume, world: &World, now: jiff::Timestamp)
         let status = PersistentVolumeStatus { phase, message, last_phase_transition_time: moved, ..old };
         plan.update_status(&PERSISTENT_VOLUMES, &PersistentVolume { status: Some(status), ..volume.clone() });
     } else if matches!(fate, Fate::Deleted) && !is_deleting(&volume.metadata) {
-        plan.step(crate::plan::Step::CheckAbsent(claim_target(&spec)));
+        if !is_elsewhere {
+            plan.step(crate::plan::Step::CheckAbsent(claim_target(&spec)));
+        }
         plan.delete(Target::new(&PERSISTENT_VOLUMES, &volume.metadata));
     }
+    plan
+}
+
+/// Whether the volume was made for its claim, and is to go with it.
+fn was_made_for_it(volume: &PersistentVolume) -> bool {
+    let policy = volume.spec.as_ref().and_then(|spec| spec.persistent_volume_reclaim_policy.as_deref());
+    annotation(&volume.metadata, PROVISIONED_BY).is_some() && policy == Some("Delete")
+}
+
+/// Lets go of a claim that has another volume: what a user set aside stays set aside.
+fn unbind(volume: &PersistentVolume) -> Plan {
+    let mut plan = Plan::none();
+    let patch = match annotation(&volume.metadata, BOUND_BY_CONTROLLER) {
+        Some(_) => json!({
+            "metadata": { "annotations": { BOUND_BY_CONTROLLER: null } },
+            "spec": { "claimRef": null },
+        }),
+        None => json!({ "spec": { "claimRef": { "uid": null } } }),
+    };
+    plan.merge_patch(Target::exact(&PERSISTENT_VOLUMES, &volume.metadata), patch);
     plan
 }
 

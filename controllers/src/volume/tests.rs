@@ -419,3 +419,79 @@ fn a_volume_is_looked_at_when_a_claim_goes_that_was_not_seen_to_name_it() {
     let gone = objects(&claim.replace("name: data", "name: data, resourceVersion: '9'")).remove(0);
     assert!(bench.wakes(Change::WatchedGone(gone)));
 }
+
+#[test]
+fn a_volume_that_is_asked_for_or_set_aside_must_be_what_the_claim_asks_for() {
+    let no_class = ", storageClassName: ''";
+    let kept = ", claimRef: {namespace: ns, name: data}";
+    let unfit = [
+        ("500Mi", "", "requested PV is too small"),
+        ("1Gi", ", storageClassName: slow", "storageClassName does not match"),
+        ("1Gi", ", volumeMode: Block", "incompatible volumeMode"),
+        ("1Gi", ", accessModes: [ReadOnlyMany]", "incompatible accessMode"),
+    ];
+    let bench = |claim: &String, volume: &str| Bench::new(ClaimBinder, &(claim.clone() + volume));
+    let now = "2024-01-01T00:01:00Z";
+    let (named, open) = (claim("", &format!("{no_class}, volumeName: v"), ""), claim("", no_class, ""));
+    for (size, spec, why) in unfit {
+        let spec_only = |more: &str| {
+            let volume = volume("v", size, "", &format!("{spec}{more}"), "Available");
+            match spec.contains("accessModes") {
+                true => volume.replacen("accessModes: [ReadWriteOnce, ReadOnlyMany], ", "", 1),
+                false => volume,
+            }
+        };
+        let plan = bench(&named, &spec_only("")).reconcile("ns", "data", now);
+        let message = format!("note Warning VolumeMismatch on data: Cannot bind to requested volume \"v\": {why}\n");
+        assert_eq!(text(&plan), message);
+        let plan = bench(&open, &spec_only(kept)).reconcile("ns", "data", now);
+        // Who sets a volume aside need not say of which class.
+        assert_eq!(plan.steps.is_empty(), !spec.contains("slow"), "{why}: {}", text(&plan));
+    }
+    let plan = bench(&named, &volume("v", "1Gi", "", "", "Available")).reconcile("ns", "data", now);
+    assert_eq!(plan.steps.len(), 2, "both are written: {}", text(&plan));
+}
+
+#[test]
+fn a_volume_whose_claim_has_another_is_let_go() {
+    let elsewhere = claim("", ", volumeName: other", "phase: Bound");
+    let ours = |meta: &str| volume("v", "1Gi", meta, OURS, "Bound");
+    check(
+        VolumeReclaimer,
+        ("", "v"),
+        &[elsewhere.clone(), ours(", annotations: {pv.kubernetes.io/bound-by-controller: 'yes'}")],
+        expect![[r#"
+            patch persistentvolumes v at 2 : {"metadata":{"annotations":{"pv.kubernetes.io/bound-by-controller":null}},"spec":{"claimRef":null}}
+        "#]],
+    );
+    check(
+        VolumeReclaimer,
+        ("", "v"),
+        &[elsewhere.clone(), ours("")],
+        expect![[r#"
+        patch persistentvolumes v at 2 : {"spec":{"claimRef":{"uid":null}}}
+    "#]],
+    );
+    let provisioned = ", annotations: {pv.kubernetes.io/provisioned-by: k8w.io/local-path}";
+    let delete = format!("{OURS}, persistentVolumeReclaimPolicy: Delete");
+    let made = |phase: &str| volume("v", "1Gi", provisioned, &delete, phase);
+    check(
+        VolumeReclaimer,
+        ("", "v"),
+        &[elsewhere.clone(), made("Bound")],
+        expect![[r#"
+        update persistentvolumes v status: {"lastPhaseTransitionTime":"2024-01-01T00:01:00Z","phase":"Released"}
+    "#]],
+    );
+    check(
+        VolumeReclaimer,
+        ("", "v"),
+        &[elsewhere, made("Released")],
+        expect![[r#"
+        delete persistentvolumes v
+    "#]],
+    );
+    let mut bench = Bench::new(VolumeReclaimer, &(claim("", "", "") + &ours("")));
+    let named = claim(", resourceVersion: '2001'", ", volumeName: other", "");
+    assert!(bench.wakes(Change::Watched(objects(&named).remove(0))));
+}

@@ -23,6 +23,9 @@ use zones::{Evictions, Permit};
 
 const COMPONENT: &str = "node-controller";
 const LEASES: &str = "kube-node-lease";
+/// How long after it was made a node may take to report for the first time (kube-controller-manager's
+/// `--node-startup-grace-period`).
+const STARTUP_GRACE: Duration = Duration::from_secs(60);
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
 const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
@@ -56,6 +59,11 @@ impl NodeLifecycle {
 
     /// How long the node may stay silent yet.
     fn silence_left(&mut self, node: &Node, world: &World, now: Timestamp) -> Duration {
+        if condition(node, "Ready").is_none()
+            && let Some(created) = &node.metadata.creation_timestamp
+        {
+            return time::until(time::after(created.0, STARTUP_GRACE), now);
+        }
         let name = node.metadata.name.as_deref().unwrap_or_default();
         let lease = world.leases.get(LEASES, name).and_then(|lease| lease.spec.as_ref());
         let renewed = lease.and_then(|spec| spec.renew_time.clone());

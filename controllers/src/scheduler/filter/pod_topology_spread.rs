@@ -46,7 +46,7 @@ impl Filter for PodTopologySpread {
 
     fn may_be_helped_by(&self, pod: &Pending, event: &Event<'_>, snapshot: &Snapshot) -> bool {
         match event {
-            Event::Placed { pod: other } | Event::Freed { pod: other, .. } => {
+            Event::Placed { pod: other } | Event::Leaving { pod: other } | Event::Freed { pod: other, .. } => {
                 pod.spread.iter().any(|spread| spread.who.selects(&other.pod, snapshot.namespaces()))
             }
             event => event.is_new_ground(),

@@ -7,7 +7,7 @@ use crate::scheduler::cycle::Cycle;
 use crate::scheduler::event::Event;
 use crate::scheduler::pending::Pending;
 use crate::scheduler::snapshot::Snapshot;
-use crate::scheduler::volumes::allows;
+use crate::scheduler::volumes::{Unserved, allows};
 
 pub struct VolumeBinding;
 
@@ -33,8 +33,12 @@ impl Filter for VolumeBinding {
             if claims.bound.iter().filter_map(|(_, volume)| *volume).any(|volume| !allows(volume, &node.node)) {
                 reasons.push(Cow::Borrowed("node(s) didn't match PersistentVolume's node affinity"));
             }
-            if volumes.bindings(&claims.waiting, &node.node).is_none() {
-                reasons.push(Cow::Borrowed("node(s) didn't find available persistent volumes to bind"));
+            match volumes.bindings(&claims.waiting, &node.node) {
+                Ok(_) => {}
+                Err(Unserved::NoVolume) => {
+                    reasons.push(Cow::Borrowed("node(s) didn't find available persistent volumes to bind"));
+                }
+                Err(Unserved::NoSpace) => reasons.push(Cow::Borrowed("node(s) did not have enough free storage")),
             }
             if claims.bound.iter().any(|(_, volume)| volume.is_none()) {
                 let gone = "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)";

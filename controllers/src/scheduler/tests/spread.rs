@@ -80,3 +80,16 @@ fn pods_of_a_service_or_a_replica_set_are_spread_by_default() {
     );
     assert_eq!(place(&[set.into(), hosts("h1"), hosts("h2"), crowd, idle, owned]), "h2");
 }
+
+#[test]
+fn pods_that_are_being_deleted_do_not_count() {
+    let leaving =
+        running("q", "a1", "app: a", "").replace("name: q,", "name: q, deletionTimestamp: '2024-01-01T00:00:00Z',");
+    let staying = running("r", "b1", "app: a", "");
+    assert_eq!(place(&[zones(), leaving.clone(), staying.clone(), spreading("")]), "a1");
+    let full = zones().replace("zone: b}}\nspec: {", "zone: b}}\nspec: {unschedulable: true");
+    let mut bench = bench(&[full, running("q", "a1", "app: a", ""), spreading("")]);
+    assert!(outcome(&mut bench, "p").starts_with("0/3"));
+    assert!(wakes(&mut bench, &leaving), "it makes room before it is gone");
+    assert_eq!(outcome(&mut bench, "p"), "a1");
+}

@@ -128,3 +128,88 @@ fn zones_and_limits_of_volumes_are_respected() {
     expect!["0/1 nodes are available: 1 node(s) exceed max volume count. no new claims to deallocate, preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."]
         .assert_eq(&place(&[in_zone("'y'"), limit(0), csi, bound, user()]));
 }
+
+#[test]
+fn a_node_mounts_a_disk_once_or_only_for_reading() {
+    let taken = "node(s) had no available disk. no new claims to deallocate, preemption: 0/1 nodes are available: 1 No \
+                 preemption victims found for incoming pod.";
+    let rbd = "rbd: {monitors: [m1, m2], pool: p, image: i, readOnly: true}";
+    let cases = [
+        ("gcePersistentDisk: {pdName: d, readOnly: true}", "gcePersistentDisk: {pdName: d, readOnly: true}", true),
+        ("gcePersistentDisk: {pdName: d, readOnly: true}", "gcePersistentDisk: {pdName: d}", false),
+        ("gcePersistentDisk: {pdName: d}", "gcePersistentDisk: {pdName: e}", true),
+        (
+            "awsElasticBlockStore: {volumeID: d, readOnly: true}",
+            "awsElasticBlockStore: {volumeID: d, readOnly: true}",
+            false,
+        ),
+        ("awsElasticBlockStore: {volumeID: d}", "gcePersistentDisk: {pdName: d}", true),
+        ("iscsi: {targetPortal: a, iqn: q, lun: 0}", "iscsi: {targetPortal: b, iqn: q, lun: 1}", false),
+        (
+            "iscsi: {targetPortal: a, iqn: q, lun: 0, readOnly: true}",
+            "iscsi: {targetPortal: a, iqn: q, lun: 0, readOnly: true}",
+            true,
+        ),
+        (rbd, rbd, true),
+        (rbd, "rbd: {monitors: [m2], pool: p, image: i}", false),
+        (rbd, "rbd: {monitors: [m3], pool: p, image: i}", true),
+        (rbd, "rbd: {monitors: [m2], pool: other, image: i}", true),
+        ("rbd: {monitors: [m1], image: i}", "rbd: {monitors: [m1], pool: rbd, image: i}", false),
+    ];
+    for (ours, theirs, fits) in cases {
+        let volume = |source: &str| format!("volumes: [{{name: v, {source}}}]");
+        let world = [node("n", "", ""), running("q", "n", "", &volume(theirs)), pod(&volume(ours), "")];
+        let expected = if fits { "n".to_owned() } else { format!("0/1 nodes are available: 1 {taken}") };
+        assert_eq!(place(&world), expected, "{ours} beside {theirs}");
+    }
+    let disk = "volumes: [{name: v, gcePersistentDisk: {pdName: d}}]";
+    let mut bench = bench(&[node("n", "", ""), running("q", "n", "", disk), pod(disk, "")]);
+    assert!(outcome(&mut bench, "p").contains("had no available disk"));
+    let gone = later(&running("q", "n", "", disk));
+    assert!(bench.wakes(Change::WatchedGone(gone)));
+    assert_eq!(outcome(&mut bench, "p"), "n");
+}
+
+#[test]
+fn drivers_that_publish_their_capacity_are_asked_for_it() {
+    let driver = |publishes: bool| {
+        format!(
+            "apiVersion: storage.k8s.io/v1\nkind: CSIDriver\nmetadata: {{name: example.com/made}}\n\
+             spec: {{storageCapacity: {publishes}}}\n---\n"
+        )
+    };
+    let capacity = |more: &str| {
+        format!(
+            "apiVersion: storage.k8s.io/v1\nkind: CSIStorageCapacity\nmetadata: {{namespace: kube-system, name: c}}\n\
+             {more}\n---\n"
+        )
+    };
+    let in_b = "nodeTopology: {matchLabels: {zone: b}}\nstorageClassName: late";
+    let pending = claim("", "storageClassName: late", "Pending");
+    let place = |driver: String, capacity: String| {
+        let plan = bench(&[CLASS.into(), zones(), driver, capacity, pending.clone(), user()]).reconcile("ns", "p", NOW);
+        match plan.notes.first() {
+            Some(note) => note.message.clone(),
+            None => text(&plan).split('"').rev().nth(1).unwrap_or_default().to_owned(),
+        }
+    };
+    let full = "0/2 nodes are available: 2 node(s) did not have enough free storage. no new claims to deallocate, \
+                preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling.";
+    let enough = [
+        (format!("{in_b}\ncapacity: 2Gi"), "b1"),
+        (format!("{in_b}\ncapacity: 2Gi\nmaximumVolumeSize: 1Gi"), "b1"),
+        (format!("{in_b}\ncapacity: 2Gi\nmaximumVolumeSize: 1Mi"), full),
+        (format!("{in_b}\ncapacity: 1Mi"), full),
+        (in_b.to_owned(), full),
+        (format!("{}\ncapacity: 2Gi", in_b.replace("late", "other")), full),
+        ("storageClassName: late\ncapacity: 2Gi".to_owned(), full),
+    ];
+    for (more, expected) in enough {
+        assert_eq!(place(driver(true), capacity(&more)), expected, "{more}");
+    }
+    assert!(place(driver(false), capacity(in_b)).ends_with('1'), "it does not say how much there is");
+    assert!(place(String::new(), capacity(in_b)).ends_with('1'), "there is no such driver");
+    let mut bench = bench(&[CLASS.into(), zones(), driver(true), capacity(in_b), pending.clone(), user()]);
+    assert!(outcome(&mut bench, "p").contains("enough free storage"));
+    assert!(wakes(&mut bench, &capacity(&format!("{in_b}\ncapacity: 2Gi"))));
+}

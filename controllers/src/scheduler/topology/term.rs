@@ -6,6 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use k8s_openapi::api::core::v1::{Affinity, Pod, PodAffinityTerm};
 use k8w_kinds::core::selection::{NO_LABELS, Selector};
 
+use crate::pods::is_deleting;
 use crate::selector::Labels;
 
 /// Labels of every namespace, by name.
@@ -18,17 +19,22 @@ pub struct Who {
     /// Further namespaces, by their labels.
     pub namespace_selector: Option<Selector>,
     pub pods: Selector,
+    /// Not those that are being deleted.
+    pub only_staying: bool,
 }
 
 impl Who {
-    /// Pods of one namespace.
-    pub fn within(namespace: &str, pods: Selector) -> Self {
-        Self { namespaces: BTreeSet::from([namespace.to_owned()]), namespace_selector: None, pods }
+    /// Pods of one namespace that stay there.
+    pub fn staying_within(namespace: &str, pods: Selector) -> Self {
+        let namespaces = BTreeSet::from([namespace.to_owned()]);
+        Self { namespaces, namespace_selector: None, pods, only_staying: true }
     }
 
     pub fn selects(&self, pod: &Pod, namespaces: &Namespaces) -> bool {
         let labels = pod.metadata.labels.as_ref().unwrap_or(&NO_LABELS);
-        self.pods.selects(labels) && self.covers(pod.metadata.namespace.as_deref().unwrap_or_default(), namespaces)
+        self.pods.selects(labels)
+            && self.covers(pod.metadata.namespace.as_deref().unwrap_or_default(), namespaces)
+            && !(self.only_staying && is_deleting(&pod.metadata))
     }
 
     fn covers(&self, namespace: &str, namespaces: &Namespaces) -> bool {
@@ -74,7 +80,7 @@ impl Term {
             pods = pods.like(labels, term.mismatch_label_keys.as_ref(), true);
         }
         let namespace_selector = term.namespace_selector.as_ref().map(|selector| Selector::of(Some(selector)));
-        Self { who: Who { namespaces, namespace_selector, pods }, key: term.topology_key.clone() }
+        Self { who: Who { namespaces, namespace_selector, pods, only_staying: false }, key: term.topology_key.clone() }
     }
 }
 
