@@ -115,7 +115,7 @@ pub fn reconcile(budget: &PodDisruptionBudget, world: &World, now: Timestamp) ->
             set_condition(&mut status, allowed, reason, String::new(), now);
         }
         Err(Unknown::Yet(controller)) => {
-            plan.step(Step::ReadScale(controller));
+            plan.step(Step::ReadScale(*controller));
             return plan;
         }
         Err(Unknown::Never(error)) => {
@@ -145,7 +145,7 @@ enum Unknown {
     /// Nobody says it.
     Never(String),
     /// This object's `scale` has not been read.
-    Yet(Target),
+    Yet(Box<Target>),
 }
 
 /// How many pods there should be, and how many of them must be healthy.
@@ -222,7 +222,7 @@ fn size<'a>(
     };
     match world.scale_of(object) {
         Some(scale) => Ok(Some((uid, Some(scale.replicas)))),
-        None => Err(Unknown::Yet(Target::new(resource, &object.metadata))),
+        None => Err(Unknown::Yet(Box::new(Target::new(resource, &object.metadata)))),
     }
 }
 
