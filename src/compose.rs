@@ -1,72 +1,61 @@
-//! The only wiring of crates: a control plane and one node in this process, or a control plane alone.
+//! The only wiring of crates: a control plane and one node in this process, or one of the two alone.
 //!
 //! ```text
 //! datastore <- API server <- in-process clients <- controllers, agent, network tables
 //!                  |                                   |
 //!             TLS listener           wasm engine <- network <- ingress, node ports
 //! ```
+//!
+//! What is below and right of the API server is the same in every node; the API server may be in another process.
 
 mod control_plane;
+mod joined;
+mod node;
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use async_trait::async_trait;
 use ipnet::Ipv4Net;
+use k8w_apiserver::node_dialer::NodeDialer;
 use k8w_apiserver::pki::{Pki, TokenKey};
 use k8w_apiserver::plugins::{ConnectError, NodeConnector};
 use k8w_apiserver::{ApiServer, UserInfo};
+use k8w_controllers::certificates::signing::CertificateSigner;
 use k8w_controllers::config::IngressAddress;
 use k8w_controllers::core::service_account_token::TokenSigner;
 use k8w_kinds::core::service_account_token::SecretClaims;
-use k8w_networking::{Network, ingress};
-use k8w_runtime::agent::Node;
+use k8w_runtime::identity::{Certificate, Identity};
 use k8w_runtime::image::LocalImages;
+use k8w_runtime::node::Settings;
 use k8w_runtime::server::NodeService;
-use k8w_runtime::wasm::{WasmConfig, WasmEngine};
-use k8w_runtime::{NodeConfig, network_sync, node_ports};
 use k8w_storage::blob::BlobStore;
 use k8w_storage::datastore::embedded::Embedded;
 use kube::Client;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::data_dir::DataDir;
-use crate::foreign_tls;
 pub use control_plane::{ControlPlane, ControlPlaneConfig, Store, Tls};
-
-/// Events of the engine that wait for the agent.
-const MAX_ENGINE_EVENTS: usize = 4_096;
+pub use joined::JoinedNode;
+pub use node::NodeOptions;
+use node::{ClientTls, Doors, NodePart};
 
 /// Who the parts of this process are to the API server.
 const CONTROLLERS: &str = "system:kube-controller-manager";
 /// What Kubernetes' users know as parts of their own, and is one of ours.
 const CONTROLLER_PARTS: &[&str] = &["controller-manager", "scheduler"];
+/// The part of a node that routes.
 const NETWORK: &str = "k8w:network";
 const MASTERS: &str = "system:masters";
 
 /// What is chosen from outside.
 pub struct ClusterConfig {
     pub control_plane: ControlPlaneConfig,
-    pub ingress_http_port: u16,
-    pub ingress_https_port: u16,
-    pub kubelet_port: u16,
-    pub node_name: String,
-    pub wasm_cidr: Ipv4Net,
-    pub insecure_registries: Vec<String>,
-    pub max_pods: u32,
-    pub static_pod_path: Option<PathBuf>,
-}
-
-impl ClusterConfig {
-    /// Address that everything listens on.
-    fn address(&self) -> IpAddr {
-        self.control_plane.address
-    }
+    pub node: NodeOptions,
 }
 
 /// A running cluster of one node.
@@ -90,66 +79,34 @@ impl Cluster {
         // One TLS provider for every user of rustls in this process; a second installation changes nothing.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let listener = config.control_plane.listen().await?;
-        let ingress_http = listen(config.address(), config.ingress_http_port, "--ingress-http-port").await?;
-        let ingress_https = listen(config.address(), config.ingress_https_port, "--ingress-https-port").await?;
-        let (api_address, http_address) = (listener.local_addr()?, ingress_http.local_addr()?);
-        let https_address = ingress_https.local_addr()?;
-        let kubelet = listen(config.address(), config.kubelet_port, "--kubelet-port").await?;
+        let api_address = listener.local_addr()?;
+        let doors = Doors::open(&config.node).await?;
+        let (ingress_http, ingress_https) = doors.ingress()?;
 
         let (shutdown, mut tasks) = (CancellationToken::new(), JoinSet::new());
-        let (pki, node_tls, datastore, blobs, client_tls) = open_stores(&config, data_dir).await?;
+        let Stores { pki, identity, datastore, blobs, foreign_tls } = Stores::open(&config, data_dir).await?;
         let datastore = Arc::new(datastore);
         let api = config.control_plane.serve(listener, &pki, datastore, &mut tasks, &shutdown).await?;
 
-        let network = Network::new(network_config(&config, client_tls));
-        // The Service `kubernetes` and its endpoint lead to this very process, whatever they mean to the outside.
-        let kubernetes = SocketAddr::new(first_address(config.control_plane.service_cidr), 443);
-        // A loopback address is the pod's own, to each pod.
-        let advertised = Some(api.config.advertise).filter(|address| !address.ip().is_loopback());
-        let registrations: Vec<_> = std::iter::once(kubernetes)
-            .chain(advertised)
-            .map(|address| network.register_address(address, api_address))
-            .collect();
-        let (events, engine_events) = mpsc::channel(MAX_ENGINE_EVENTS);
-        let engine = WasmEngine::new(WasmConfig::new(data_dir.join("wasm")), network.clone(), events)
-            .context("cannot start the wasm engine")?;
-        let node = Node::new(
-            NodeConfig {
-                port: kubelet.local_addr()?.port(),
-                max_instances: engine.max_instances(),
-                ..node_config(&config, data_dir)
-            },
-            client(&api, &format!("system:node:{}", config.node_name), "system:nodes", "kubelet"),
-            Arc::new(engine),
-            engine_events,
-            blobs.clone(),
-            network.clone(),
-        )?;
-        api.connect_nodes(Box::new(InProcessNode { name: config.node_name.clone(), service: node.service() }));
-        tasks.spawn(node.service().listen(kubelet, node_tls, shutdown.clone()));
-        tasks.spawn(ended("node agent", node.run(shutdown.clone())));
-
-        let network_client = client(&api, NETWORK, "system:authenticated", "k8w-network");
-        let sync =
-            network_sync::run(network_client.clone(), network.clone(), config.node_name.clone(), shutdown.clone());
-        tasks.spawn(async move {
-            sync.await;
-            drop(registrations);
-        });
-        let doors = ingress::serve(
-            network.clone(),
-            ingress::Config::default(),
-            Some(ingress_http),
-            Some(ingress_https),
-            shutdown.clone(),
-        );
-        tasks.spawn(ended("ingress", doors));
-        let name = config.node_name.clone();
-        tasks.spawn(node_ports::run(network_client, network, vec![config.address()], name, shutdown.clone()));
-        let controllers = controllers_config(&config, &pki);
+        let part = NodePart {
+            options: &config.node,
+            data_dir,
+            doors,
+            settings: settings(&config.control_plane)?,
+            client: client(&api, &format!("system:node:{}", config.node.name), "system:nodes", "kubelet"),
+            network_client: client(&api, NETWORK, "system:authenticated", "k8w-network"),
+            identity,
+            blobs: blobs.clone(),
+            foreign_tls,
+            api: api_address,
+            api_shown_at: Some(api.config.advertise),
+        };
+        let service = part.start(&mut tasks, &shutdown)?;
+        let own = InProcessNode { name: config.node.name.clone(), service, others: control_plane::dialer(&api, &pki)? };
+        api.connect_nodes(Box::new(own));
         let controllers = k8w_controllers::run(
             client(&api, CONTROLLERS, MASTERS, "kube-controller-manager"),
-            controllers,
+            controllers_config(&config, &pki),
             shutdown.clone(),
         );
         let parts = api.runs_beside(CONTROLLER_PARTS);
@@ -163,8 +120,8 @@ impl Cluster {
             kubeconfig: pki.admin_kubeconfig("k8w", &format!("https://{api_address}")),
             images: LocalImages::new(blobs),
             config,
-            ingress_http: http_address,
-            ingress_https: https_address,
+            ingress_http,
+            ingress_https,
             tasks,
             shutdown,
         })
@@ -176,12 +133,12 @@ impl Cluster {
     }
 
     pub fn node_name(&self) -> &str {
-        &self.config.node_name
+        &self.config.node.name
     }
 
-    /// The address that node ports listen on.
+    /// The address that the node's ports are reached at.
     pub fn address(&self) -> IpAddr {
-        self.config.address()
+        self.config.node.ip
     }
 
     pub fn ingress_http(&self) -> SocketAddr {
@@ -209,57 +166,57 @@ impl Cluster {
     }
 }
 
-/// How components speak TLS to foreign hosts, if they can.
-type ClientTls = Option<Arc<rustls::ClientConfig>>;
+/// What lies on disk.
+struct Stores {
+    pki: Pki,
+    identity: Identity,
+    datastore: Embedded,
+    blobs: Arc<BlobStore>,
+    foreign_tls: ClientTls,
+}
 
-/// How the node shows itself to those who ask it directly.
-type NodeTls = Arc<rustls::ServerConfig>;
+impl Stores {
+    /// Opens everything, beside the async tasks, because that blocks.
+    async fn open(config: &ClusterConfig, data_dir: &DataDir) -> Result<Stores> {
+        let (control_plane, node) = (&config.control_plane, &config.node);
+        let names = control_plane.names(&[&node.name]);
+        let mut addresses = vec![node.address, node.ip, control_plane.advertise];
+        addresses.retain(|address| !address.is_unspecified());
+        let mut addresses: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
+        addresses.push("localhost".to_owned());
+        addresses.sort();
+        addresses.dedup();
+        let (name, data_dir) = (node.name.clone(), data_dir.path().to_owned());
+        tokio::task::spawn_blocking(move || {
+            let pki = Pki::open(&data_dir.join("pki"), &names)?;
+            let own = pki.node(&name, &addresses)?;
+            let own =
+                Certificate { certificate_pem: own.certificate_pem().to_owned(), key_pem: own.key_pem().to_owned() };
+            let identity = Identity::new(pki.ca_pem(), &own, &own)?;
+            let datastore = Embedded::open(&data_dir.join("datastore"))?;
+            let (blobs, foreign_tls) = node::open_stores(&data_dir)?;
+            Ok(Stores { pki, identity, datastore, blobs, foreign_tls })
+        })
+        .await?
+    }
+}
 
-/// Opens what lies on disk. Blocks, so it runs beside the async tasks.
-async fn open_stores(
-    config: &ClusterConfig,
-    data_dir: &DataDir,
-) -> Result<(Pki, NodeTls, Embedded, Arc<BlobStore>, ClientTls)> {
-    let names = config.control_plane.names(&[&config.node_name]);
-    let node_name = config.node_name.clone();
-    let node_names = [config.address().to_string(), config.control_plane.advertise.to_string(), "localhost".to_owned()];
-    let [pki, datastore, blobs] = ["pki", "datastore", "images"].map(|name| data_dir.join(name));
-    tokio::task::spawn_blocking(move || {
-        let pki = Pki::open(&pki, &names)?;
-        let node_tls = pki.node(&node_name, &node_names)?.server_config(pki.ca())?;
-        let datastore = Embedded::open(&datastore)?;
-        let blobs = BlobStore::open(&blobs).with_context(|| format!("cannot open {}", blobs.display()))?;
-        Ok((pki, node_tls, datastore, Arc::new(blobs), foreign_tls::client_config()))
+/// The network of the node beside the control plane, which takes the first part of the range of wasm pods.
+fn settings(config: &ControlPlaneConfig) -> Result<Settings> {
+    let range = config.wasm_range();
+    let part = range.cluster.subnets(range.node_prefix)?.next();
+    Ok(Settings {
+        wasm_cidr: part.ok_or_else(|| anyhow!("{} has no room for a node", range.cluster))?,
+        cluster_wasm_cidr: range.cluster,
+        service_cidr: config.service_cidr,
+        cluster_domain: config.cluster_domain.clone(),
     })
-    .await?
-}
-
-fn network_config(config: &ClusterConfig, client_tls: ClientTls) -> k8w_networking::Config {
-    k8w_networking::Config {
-        service_cidr: config.control_plane.service_cidr.into(),
-        pod_cidrs: vec![config.wasm_cidr.into()],
-        wasm_cidr: Some(config.wasm_cidr.into()),
-        cluster_domain: config.control_plane.cluster_domain.clone(),
-        node_name: config.node_name.clone(),
-        client_tls,
-    }
-}
-
-fn node_config(config: &ClusterConfig, data_dir: &DataDir) -> NodeConfig {
-    NodeConfig {
-        wasm_cidr: config.wasm_cidr,
-        max_pods: config.max_pods,
-        static_pod_path: config.static_pod_path.clone(),
-        insecure_registries: config.insecure_registries.clone(),
-        cluster_domain: config.control_plane.cluster_domain.clone(),
-        ..NodeConfig::new(&config.node_name, config.address(), config.kubelet_port, data_dir.join("node"))
-    }
 }
 
 fn controllers_config(config: &ClusterConfig, pki: &Pki) -> k8w_controllers::Config {
     k8w_controllers::Config {
-        ingress_addresses: vec![IngressAddress::Ip(config.address())],
-        ..config.control_plane.controllers(&config.node_name, pki)
+        ingress_addresses: vec![IngressAddress::Ip(config.node.ip)],
+        ..config.control_plane.controllers(&config.node.name, pki)
     }
 }
 
@@ -273,6 +230,22 @@ impl TokenSigner for Signer {
     }
 }
 
+/// Lets the controllers sign certificates with the cluster's CA.
+struct Authority(Pki);
+
+impl CertificateSigner for Authority {
+    fn sign(&self, request_pem: &[u8], usages: &[String], lifetime: Option<Duration>) -> Result<String, String> {
+        let signed = self.0.sign(&String::from_utf8_lossy(request_pem), usages, lifetime);
+        signed.map_err(|error| crate::one_sentence(&error.into()))
+    }
+}
+
+impl std::fmt::Debug for Authority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Authority")
+    }
+}
+
 /// A client of the API server in this process that is `user`, a member of `group`, and writes as `agent`.
 fn client(api: &Arc<ApiServer>, user: &str, group: &str, agent: &'static str) -> Client {
     let user = UserInfo {
@@ -283,10 +256,11 @@ fn client(api: &Arc<ApiServer>, user: &str, group: &str, agent: &'static str) ->
     Client::new(api.in_process(user, agent), "default")
 }
 
-/// The way from the API server to the node in the same process.
+/// The way from the API server to the node in the same process, and to the others.
 struct InProcessNode {
     name: String,
     service: NodeService,
+    others: NodeDialer,
 }
 
 #[async_trait]
@@ -297,7 +271,7 @@ impl NodeConnector for InProcessNode {
         request: http::Request<k8w_apiserver::Body>,
     ) -> Result<http::Response<k8w_apiserver::Body>, ConnectError> {
         if node != self.name {
-            return Err(ConnectError::UnknownNode(node.to_owned()));
+            return self.others.request(node, request).await;
         }
         let response = self.service.handle(request).await;
         Ok(response.map(k8w_apiserver::Body::stream))

@@ -47,6 +47,10 @@ impl DataDir {
         Ok(Self { path: path.to_path_buf(), _lock: lock })
     }
 
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub fn join(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }

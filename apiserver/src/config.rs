@@ -16,6 +16,8 @@ pub struct Config {
     pub service_cidr: Ipv4Net,
     pub node_port_range: Range<u16>,
     pub cluster_domain: String,
+    /// Where the addresses of wasm pods are taken from, which nodes are told.
+    pub wasm_cidr: Ipv4Net,
     /// Where pods and others who have no address of it reach this server.
     pub advertise: SocketAddr,
     /// Signs and verifies service-account tokens; without it there are none.
@@ -41,6 +43,7 @@ impl Default for Config {
             service_cidr: Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 16),
             node_port_range: 30000..32768,
             cluster_domain: "cluster.local".into(),
+            wasm_cidr: Ipv4Net::new_assert(Ipv4Addr::new(10, 64, 0, 0), 11),
             advertise: SocketAddr::from((Ipv4Addr::LOCALHOST, 6443)),
             token_key: None,
             client_ca_pem: None,

@@ -33,6 +33,7 @@ pub mod in_process;
 mod kubernetes_service;
 pub mod limits;
 pub mod metrics;
+pub mod node_dialer;
 pub mod object_store;
 pub mod openapi;
 pub mod patch;

@@ -112,9 +112,9 @@ pub trait Admission: Send + Sync {
 /// Why a node could not be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    #[error("no node named {0:?} is connected")]
+    #[error("nodes {0:?} not found")]
     UnknownNode(String),
-    #[error("cannot reach node {node:?}: {reason}")]
+    #[error("error dialing backend: node {node}: {reason}")]
     Unreachable { node: String, reason: String },
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::certificates::signing::CertificateSigner;
 use crate::core::service_account_token::TokenSigner;
 use crate::scheduler::Profile;
 
@@ -32,6 +33,8 @@ pub struct Config {
     pub root_ca_pem: String,
     /// Signs the tokens of service accounts that Secrets hold; without it such Secrets stay empty.
     pub token_signer: Option<Arc<dyn TokenSigner>>,
+    /// Signs the certificates that were approved for signers of `kubernetes.io`; without it none is issued.
+    pub certificate_signer: Option<Arc<dyn CertificateSigner>>,
     /// `spec.controller` of the IngressClasses whose Ingresses get `ingress_addresses` as their status.
     pub ingress_controller: String,
     pub ingress_addresses: Vec<IngressAddress>,
@@ -39,6 +42,8 @@ pub struct Config {
     pub scheduler_profiles: Vec<Profile>,
     /// What `spec.podCIDRs` of nodes are cut from, a range for each address family; empty cuts nothing.
     pub pod_ranges: Vec<PodRange>,
+    /// What the addresses of nodes' wasm pods are cut from.
+    pub wasm_range: Option<PodRange>,
     /// How long a node's lease may be stale before its conditions become Unknown
     /// (kube-controller-manager's `--node-monitor-grace-period`).
     pub node_monitor_grace: Duration,
@@ -57,10 +62,12 @@ impl Default for Config {
             identity: "k8w".into(),
             root_ca_pem: String::new(),
             token_signer: None,
+            certificate_signer: None,
             ingress_controller: "k8w.dev/ingress".into(),
             ingress_addresses: Vec::new(),
             scheduler_profiles: vec![Profile::default()],
             pod_ranges: Vec::new(),
+            wasm_range: None,
             node_monitor_grace: Duration::from_secs(40),
             terminated_pods_kept: 12_500,
             gone_node_quarantine: Duration::from_secs(40),

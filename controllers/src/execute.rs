@@ -342,6 +342,17 @@ impl Api for KubeApi {
                 let list = self.send("GET", path, JSON, Value::Null).await?;
                 Ok(Answer::Check(list["items"].as_array().is_none_or(Vec::is_empty)))
             }
+            Step::CheckAllowed(reviews) => {
+                for spec in reviews {
+                    let review =
+                        json!({ "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec });
+                    let path = "/apis/authorization.k8s.io/v1/subjectaccessreviews".to_owned();
+                    if self.send("POST", path, JSON, review).await?["status"]["allowed"] == true {
+                        return Ok(Answer::Check(true));
+                    }
+                }
+                Ok(Answer::Check(false))
+            }
             Step::Together(steps) => Err(Failure {
                 message: format!("{} steps at once are the executor's to split", steps.len()),
                 ..Failure::default()

@@ -105,6 +105,8 @@ pub enum Step {
         resource: Resource,
         namespace: String,
     },
+    /// Goes on only if the API server allows one of these, each the `spec` of a SubjectAccessReview.
+    CheckAllowed(Vec<Value>),
     /// Steps that don't depend on each other: 1 at first, then twice as many each time one batch has succeeded, so that
     /// a failure that all share costs few requests (Kubernetes' slow start).
     Together(Vec<Step>),

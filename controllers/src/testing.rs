@@ -121,6 +121,7 @@ fn write_step(out: &mut String, step: &Step, indent: &str) {
         Step::CheckAbsent(target) => format!("check absent {}", at(target)),
         Step::CheckAlive(target) => format!("check alive {}", at(target)),
         Step::CheckNoneLeft { resource, namespace } => format!("check no {} in {namespace}", resource.plural),
+        Step::CheckAllowed(reviews) => format!("check allowed {}", Value::from(reviews.clone())),
         Step::Together(steps) => {
             writeln!(out, "{indent}together:").unwrap();
             return steps.iter().for_each(|step| write_step(out, step, "  "));

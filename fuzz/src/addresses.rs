@@ -31,6 +31,7 @@ pub fn check(input: &[u8]) {
             assert!(queue.address() == OPEN || own && from.is_some(), "{dst} gives {}", queue.address());
         }
         Endpoint::Local(_) => panic!("{dst} is no component"),
+        Endpoint::Peer(_) => panic!("there are no other nodes"),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a connection ends in: a handler or a listener in this process, or an address to dial.
+//! What a connection ends in: a handler or a listener in this process, a pod of another node, or an address to dial.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 use http_body_util::combinators::UnsyncBoxBody;
 
 use crate::listener::AcceptQueue;
+use crate::peers::Peer;
 
 /// Any error a body's producer may end with.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -29,7 +30,9 @@ pub enum Endpoint {
     Local(Arc<dyn Handler>),
     /// A port on which a wasm pod of this node listens: connections are handed to its accept queue.
     Listener(Arc<AcceptQueue>),
-    /// Something that listens elsewhere: another pod, a node, or a foreign host.
+    /// A port of a pod of another node, reached through that node.
+    Peer(Peer),
+    /// Something that listens elsewhere: a node, or a foreign host.
     Remote(SocketAddr),
 }
 
@@ -38,6 +41,7 @@ impl std::fmt::Debug for Endpoint {
         match self {
             Self::Local(_) => f.write_str("Local"),
             Self::Listener(queue) => f.debug_tuple("Listener").field(&queue.address()).finish(),
+            Self::Peer(peer) => f.debug_tuple("Peer").field(&peer.node.name).field(&peer.address).finish(),
             Self::Remote(address) => f.debug_tuple("Remote").field(address).finish(),
         }
     }

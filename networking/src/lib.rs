@@ -3,7 +3,7 @@
 //! One set of immutable tables, built from watched API objects ([`tables`]), answers every question about where a
 //! connection goes, for host functions and for the node's listeners alike. [`network`] is what both of them hold;
 //! [`endpoint`] is what a look-up ends in. What comes from outside enters at [`ingress`] and [`node_port`]; its whole way is
-//! in `stack.rs`.
+//! in `stack.rs`. Pods of other nodes are reached through [`peers`].
 
 mod accept;
 pub mod balance;
@@ -17,6 +17,7 @@ mod listener;
 pub mod network;
 pub mod node_port;
 mod origin;
+pub mod peers;
 pub mod policy;
 mod reach;
 mod registry;

@@ -17,6 +17,7 @@ use crate::dns::Lookup;
 use crate::endpoint::{Body, Endpoint, Handler, PodIdentity};
 use crate::listener::{Incoming, PodListener, accept_queue};
 use crate::origin::Origin;
+use crate::peers::{self, Peer};
 use crate::policy::{DNS, End};
 use crate::registry::{Registered, Registration, Registry};
 use crate::service::{Protocol, ServicePort};
@@ -83,6 +84,7 @@ pub struct Network {
     tables: ArcSwap<Tables>,
     registry: Arc<Registry>,
     udp_ports: udp::Ports,
+    peers: peers::Dialer,
     affinities: Affinities,
     client: Client,
     next_ephemeral_port: AtomicU16,
@@ -100,10 +102,16 @@ impl Network {
             tables: ArcSwap::default(),
             registry: Registry::new(),
             udp_ports: udp::Ports::default(),
+            peers: peers::Dialer::default(),
             affinities: Affinities::default(),
             next_ephemeral_port: AtomicU16::new(EPHEMERAL_PORTS.start),
             changes: watch::Sender::default(),
         })
+    }
+
+    /// Says how this node shows itself to others. Until then pods of other nodes cannot be reached.
+    pub fn connect_peers(&self, tls: Arc<rustls::ClientConfig>) {
+        self.peers.speak(tls);
     }
 
     /// Replaces the tables. Connections and requests that have begun go on as decided.
@@ -200,10 +208,19 @@ impl Network {
         if let Some(port) = self.tables.load().virtual_port(dst, Protocol::Tcp) {
             return self.select_of(port, from.into());
         }
+        if let Some(peer) = self.peer_at(dst) {
+            return self.admit(from.into(), dst, Registered::of_peer(peer));
+        }
         if !self.may_leave(from, dst) {
             return Err(Refused::NothingListens(dst));
         }
         self.admit(from.into(), dst, Registered::elsewhere(dst))
+    }
+
+    /// Where a connection to a pod of this node goes that comes from another node.
+    pub(crate) fn select_own(&self, origin: Origin<'_>, dst: SocketAddr) -> Result<Endpoint, Refused> {
+        let found = self.registry.get(dst).filter(|found| found.pod.is_some() && found.admits(None));
+        self.admit(origin, dst, found.ok_or(Refused::NothingListens(dst))?)
     }
 
     /// Which endpoint of a Service's port a client gets: the one it had, or any other that still listens.
@@ -252,8 +269,15 @@ impl Network {
     fn registered_at(&self, address: SocketAddr) -> Option<Registered> {
         match self.registry.get(address) {
             Some(found) => found.admits(None).then_some(found),
-            None => (!self.is_own(address.ip())).then(|| Registered::elsewhere(address)),
+            None if self.is_own(address.ip()) => None,
+            None => Some(self.peer_at(address).map_or_else(|| Registered::elsewhere(address), Registered::of_peer)),
         }
+    }
+
+    /// The pod of another node that has such an address.
+    pub(crate) fn peer_at(&self, address: SocketAddr) -> Option<Peer> {
+        let node = self.tables.load().nodes.of(address.ip()).filter(|_| !self.is_own(address.ip())).cloned()?;
+        Some(Peer { node, address })
     }
 
     /// Likewise, for a connection that was decided on already.
@@ -261,11 +285,11 @@ impl Network {
         self.registered_at(address).map(|found| found.endpoint)
     }
 
-    /// Opens a byte stream to `dst`, through Services and to pods of this node. A [`Handler`] is served over a pipe.
+    /// Opens a byte stream to `dst`, through Services and to pods of any node. A [`Handler`] is served over a pipe.
     /// Errors: `ConnectionRefused`, `TimedOut`, and what dialling gives.
     pub async fn connect(&self, from: Option<&PodIdentity>, dst: SocketAddr) -> io::Result<Stream> {
         let endpoint = self.settle(|| self.select(from, dst)).await?;
-        self.open(from, endpoint).await
+        self.open(from.into(), endpoint).await
     }
 
     /// Waits a moment for the tables where they name nothing but endpoints that have stopped: a pod may stop as soon as
@@ -291,7 +315,7 @@ impl Network {
     }
 
     /// Opens a byte stream to an endpoint already selected.
-    pub async fn open(&self, from: Option<&PodIdentity>, endpoint: Endpoint) -> io::Result<Stream> {
+    pub async fn open(&self, origin: Origin<'_>, endpoint: Endpoint) -> io::Result<Stream> {
         match endpoint {
             Endpoint::Local(handler) => {
                 let (near, far) = Stream::pipe();
@@ -300,11 +324,12 @@ impl Network {
             }
             Endpoint::Listener(queue) => {
                 let (near, far) = Stream::pipe();
-                let ip = from.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |pod| pod.ip);
+                let ip = origin.client().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
                 let peer = SocketAddr::new(ip, self.ephemeral_port());
                 queue.hand_over(Incoming { stream: far, peer }).await?;
                 Ok(near)
             }
+            Endpoint::Peer(peer) => self.peers.open(origin, &peer).await,
             Endpoint::Remote(address) => {
                 let stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await??;
                 stream.set_nodelay(true)?;

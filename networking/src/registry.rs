@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 
 use crate::endpoint::{Endpoint, PodIdentity};
+use crate::peers::Peer;
 
 const SHARDS: usize = 64;
 
@@ -36,11 +37,16 @@ impl Registered {
         Self { endpoint: Endpoint::Remote(address), pod: None }
     }
 
+    /// A port of a pod of another node.
+    pub fn of_peer(peer: Peer) -> Self {
+        Self { endpoint: Endpoint::Peer(peer), pod: None }
+    }
+
     /// Whether a client at `from` may connect at all.
     pub fn admits(&self, from: Option<IpAddr>) -> bool {
         match &self.endpoint {
             Endpoint::Listener(queue) => queue.admits(from),
-            Endpoint::Local(_) | Endpoint::Remote(_) => true,
+            Endpoint::Local(_) | Endpoint::Peer(_) | Endpoint::Remote(_) => true,
         }
     }
 }

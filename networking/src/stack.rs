@@ -3,7 +3,7 @@
 //! ```text
 //!   ingress   accept ─ TLS ─ HTTP ─ per request:    host and path ─ Service ─┐
 //!   node port accept ─┬──── HTTP ─ per request:                    Service ─┼─ balance ─ policy ─┬─ component, called in process
-//!                     │                                                     │                    └─ forwarded over a pooled connection
+//!                     │                                                     │                    └─ forwarded over a connection, or a stream to another node
 //!                     └──── per connection:                        Service ─┴─ balance ─ policy ─┬─ handed to a listening pod, whole
 //!                                                                                                └─ bytes copied to and from elsewhere
 //! ```
@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::accept;
-use crate::client::SendError;
+use crate::client::{SendError, To};
 use crate::endpoint::{Body, Endpoint};
 use crate::headers;
 use crate::ingress::{self, Backend};
@@ -74,7 +74,9 @@ pub(crate) async fn connection(
                     debug!(%peer, %error, "the pod did not take the connection");
                 }
             }
-            Ok(remote @ Endpoint::Remote(_)) => relay(&network, remote, socket, stop).await,
+            Ok(elsewhere @ (Endpoint::Peer(_) | Endpoint::Remote(_))) => {
+                relay(&network, Origin::Outside(peer.ip()), elsewhere, socket, stop).await;
+            }
             Err(refused) => debug!(%peer, %refused, "closing the connection"),
         },
     }
@@ -87,9 +89,15 @@ fn node_port_endpoint(network: &Network, port: u16, peer: SocketAddr) -> Result<
 }
 
 /// Copies bytes both ways until both are done.
-async fn relay(network: &Network, endpoint: Endpoint, mut socket: TcpStream, stop: CancellationToken) {
+async fn relay(
+    network: &Network,
+    origin: Origin<'_>,
+    endpoint: Endpoint,
+    mut socket: TcpStream,
+    stop: CancellationToken,
+) {
     let copied = async {
-        let mut backend = network.open(None, endpoint).await?;
+        let mut backend = network.open(origin, endpoint).await?;
         tokio::io::copy_bidirectional(&mut socket, &mut backend).await
     };
     tokio::select! {
@@ -197,30 +205,32 @@ impl Context {
         protocol: AppProtocol,
         mut request: Request<Incoming>,
     ) -> Result<Response<Body>, Answer> {
-        let address = match endpoint {
+        let to = match endpoint {
             Endpoint::Local(handler) => {
                 // A component cannot take a connection over; it sees a request like any other.
                 headers::remove_hop_by_hop(request.headers_mut());
                 return Ok(handler.call(self.bound_body(request)?).await);
             }
-            Endpoint::Listener(queue) => queue.address(),
-            Endpoint::Remote(address) => address,
+            Endpoint::Listener(queue) => To::Address(queue.address()),
+            Endpoint::Peer(peer) => To::Peer(peer, self.origin()),
+            Endpoint::Remote(address) => To::Address(address),
         };
         // Boxed, so that requests to components need not carry the room for it.
-        Box::pin(self.forward_over_connection(protocol, address, request)).await
+        Box::pin(self.forward_over_connection(protocol, to, request)).await
     }
 
     async fn forward_over_connection(
         &self,
         protocol: AppProtocol,
-        address: SocketAddr,
+        to: To,
         mut request: Request<Incoming>,
     ) -> Result<Response<Body>, Answer> {
         // HTTP/2 knows no upgrades.
         let upgrade = headers::upgrade_of(&request).filter(|_| protocol == AppProtocol::Http1);
         let switch = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
         headers::remove_hop_by_hop(request.headers_mut());
-        let sent = self.network.client().forward(protocol, address, self.bound_body(request)?, upgrade).await;
+        let request = self.bound_body(request)?;
+        let sent = self.network.client().forward(&self.network, protocol, to, request, upgrade).await;
         let response = sent.map_err(|error: SendError| {
             debug!(error = &error as &dyn std::error::Error, "no answer from the backend");
             Answer(StatusCode::BAD_GATEWAY, error.to_string())
@@ -228,6 +238,14 @@ impl Context {
         match switch {
             Some(client) if response.status() == StatusCode::SWITCHING_PROTOCOLS => Ok(self.switch(client, response)),
             _ => Ok(response.map(serve::body)),
+        }
+    }
+
+    /// Who the client is to the endpoint.
+    fn origin(&self) -> Origin<'static> {
+        match &self.door {
+            Door::Ingress { .. } => Origin::Ingress(self.peer.ip()),
+            Door::NodePort(_) => Origin::Outside(self.peer.ip()),
         }
     }
 

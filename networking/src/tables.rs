@@ -4,25 +4,23 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Namespace, Node, Secret, Service};
+use k8s_openapi::api::core::v1::{Namespace, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass, NetworkPolicy};
 
 use crate::dns::Names;
 use crate::ingress::Rules;
+use crate::peers::{Node, Nodes};
 use crate::policy::{Pod, Policies};
 use crate::service::{self, Endpoints, Here, Protocol, ServiceName, ServicePort};
 use crate::tls::Certificates;
-
-/// Label of a Node that says in which zone it is (well-known labels).
-const ZONE: &str = "topology.kubernetes.io/zone";
 
 /// The API objects that tables are built from.
 #[derive(Clone, Copy, Default)]
 pub struct Objects<'a> {
     pub services: &'a [Arc<Service>],
     pub endpoint_slices: &'a [Arc<EndpointSlice>],
-    /// Where this node is found, for its zone.
+    /// This one, for its zone, and those that others' pods are reached through.
     pub nodes: &'a [Arc<Node>],
     pub ingresses: &'a [Arc<Ingress>],
     pub ingress_classes: &'a [Arc<IngressClass>],
@@ -45,6 +43,8 @@ pub struct Tables {
     pub certificates: Certificates,
     /// Which connections pods may have.
     pub policies: Policies,
+    /// Whose pods are not on this node.
+    pub nodes: Nodes,
     virtual_ports: HashMap<(SocketAddr, Protocol), Arc<ServicePort>>,
     node_ports: BTreeMap<(u16, Protocol), Arc<ServicePort>>,
     services: HashMap<ServiceName, Vec<Arc<ServicePort>>>,
@@ -54,9 +54,9 @@ impl Tables {
     /// Builds the tables of the node called `node_name`.
     pub fn build(objects: &Objects<'_>, node_name: &str) -> Self {
         let mut tables = Self::default();
-        let node = objects.nodes.iter().find(|node| node.metadata.name.as_deref() == Some(node_name));
-        let zone = node.and_then(|node| node.metadata.labels.as_ref()?.get(ZONE));
-        let here = Here { node: node_name, zone: zone.map(String::as_str) };
+        let node = objects.nodes.iter().find(|node| node.name == node_name);
+        let here = Here { node: node_name, zone: node.and_then(|node| node.zone.as_deref()) };
+        tables.nodes = Nodes::build(objects.nodes, node_name);
         let mut endpoints = Endpoints::index(objects.endpoint_slices);
         for service in objects.services {
             let endpoints = endpoints.remove(&service::name_of(service)).unwrap_or_default();

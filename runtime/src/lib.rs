@@ -3,6 +3,7 @@
 //! * [`agent`]: one loop over a closed enum of events; it owns the node's pods.
 //! * [`pod`]: one pod as pure functions: its state machine, status, environment, mounts, probes.
 //! * [`node`]: the Node object and its Lease.
+//! * [`identity`]: who a node is to its cluster, and how it becomes one of it.
 //! * [`image`]: from an image reference to one file on this node.
 //! * [`server`]: the node's HTTP API, as a kubelet serves it.
 //! * [`recorder`]: Events about pods and the node.
@@ -18,6 +19,7 @@ pub mod agent;
 pub mod config;
 pub mod engine;
 pub mod host;
+pub mod identity;
 pub mod image;
 pub mod network_sync;
 pub mod node;

@@ -48,6 +48,18 @@ pub struct ControlPlaneArgs {
     #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
     allocate_node_cidrs: bool,
 
+    /// Addresses of wasm pods: every node is given a part of them
+    #[arg(long, value_name = "CIDR", default_value = "10.64.0.0/11")]
+    wasm_cidr: Ipv4Net,
+
+    /// How many leading bits the addresses of a node's wasm pods have in common; a range that is smaller is one node's
+    #[arg(long, value_name = "BITS", default_value_t = 18, value_parser = clap::value_parser!(u8).range(8..=30))]
+    wasm_node_cidr_mask_size: u8,
+
+    /// A further name or address that the API server is reached at; may be given several times
+    #[arg(long, value_name = "NAME")]
+    tls_san: Vec<String>,
+
     /// DNS suffix of the cluster
     #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
     cluster_domain: String,
@@ -73,7 +85,8 @@ impl ControlPlaneArgs {
     /// # Errors
     /// Ranges of addresses that cannot be had together, and files that cannot be read.
     pub fn config(&self) -> Result<ControlPlaneConfig> {
-        apart(&[("--cluster-cidr", self.cluster_cidr), ("--service-cidr", self.service_cidr)])?;
+        let (pods, services) = (("--wasm-cidr", self.wasm_cidr), ("--service-cidr", self.service_cidr));
+        apart(&[pods, services, ("--cluster-cidr", self.cluster_cidr)])?;
         if self.node_cidr_mask_size < self.cluster_cidr.prefix_len() {
             let (bits, range) = (self.node_cidr_mask_size, self.cluster_cidr);
             bail!("--node-cidr-mask-size {bits} is a larger part than the whole of --cluster-cidr {range}");
@@ -88,7 +101,10 @@ impl ControlPlaneArgs {
             cluster_cidr: self.cluster_cidr,
             node_cidr_mask_size: self.node_cidr_mask_size,
             allocate_node_cidrs: self.allocate_node_cidrs,
+            wasm_cidr: self.wasm_cidr,
+            wasm_node_cidr_mask_size: self.wasm_node_cidr_mask_size,
             cluster_domain: self.cluster_domain.clone(),
+            tls_names: self.tls_san.clone(),
             token_file,
             authorization: self.authorization_mode.clone(),
             disabled_admission: self.disable_admission_plugins.clone(),
@@ -117,7 +133,7 @@ fn host_address() -> Option<IpAddr> {
 }
 
 /// Refuses ranges, each with the option that gave it, that have addresses in common.
-pub fn apart(ranges: &[(&str, Ipv4Net)]) -> Result<()> {
+fn apart(ranges: &[(&str, Ipv4Net)]) -> Result<()> {
     for (index, (option, range)) in ranges.iter().enumerate() {
         for (other_option, other) in &ranges[index + 1..] {
             if range.contains(other) || other.contains(range) {

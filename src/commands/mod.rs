@@ -4,8 +4,12 @@ mod compile_worker;
 mod completion;
 mod control_plane;
 mod image;
+mod node;
+mod node_args;
 mod process;
+mod ready;
 mod server;
+mod token;
 mod up;
 
 use std::process::ExitCode;
@@ -25,6 +29,8 @@ pub struct Cli {
 enum Command {
     Up(up::Up),
     Server(server::Server),
+    Node(node::Node),
+    Token(token::Token),
     Image(image::Image),
     Completion(completion::Completion),
     #[command(hide = true)]
@@ -36,6 +42,8 @@ impl Cli {
         match self.command {
             Command::Up(up) => up.run()?,
             Command::Server(server) => server.run()?,
+            Command::Node(node) => node.run()?,
+            Command::Token(token) => token.run()?,
             Command::Image(image) => image.run()?,
             Command::Completion(completion) => completion.run()?,
             Command::CompileWorker(worker) => return Ok(worker.run()),

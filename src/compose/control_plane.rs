@@ -11,6 +11,7 @@ use k8w_apiserver::ApiServer;
 use k8w_apiserver::admission::pod_security;
 use k8w_apiserver::authn::token_file::TokenFile;
 use k8w_apiserver::authz;
+use k8w_apiserver::node_dialer::NodeDialer;
 use k8w_apiserver::pki::{Pki, ServerNames};
 use k8w_controllers::config::PodRange;
 use k8w_controllers::leader;
@@ -22,7 +23,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{CONTROLLER_PARTS, CONTROLLERS, MASTERS, Signer, client, ended, first_address, listen};
+use super::{Authority, CONTROLLER_PARTS, CONTROLLERS, MASTERS, Signer, client, ended, first_address, listen};
 
 /// What is chosen from outside for every control plane.
 #[derive(Clone)]
@@ -38,7 +39,12 @@ pub struct ControlPlaneConfig {
     pub cluster_cidr: Ipv4Net,
     pub node_cidr_mask_size: u8,
     pub allocate_node_cidrs: bool,
+    /// What nodes get the addresses of their wasm pods from, and how long the prefix of a part is.
+    pub wasm_cidr: Ipv4Net,
+    pub wasm_node_cidr_mask_size: u8,
     pub cluster_domain: String,
+    /// Names and addresses that the API server goes by beside its own.
+    pub tls_names: Vec<String>,
     /// Users with fixed tokens.
     pub token_file: Option<Arc<TokenFile>>,
     /// Who decides what users may do, in this order.
@@ -58,6 +64,7 @@ impl ControlPlaneConfig {
     pub(super) fn names(&self, extra: &[&str]) -> ServerNames {
         let mut names = vec![self.address.to_string(), self.advertise.to_string()];
         names.extend(extra.iter().map(|name| (*name).to_owned()));
+        names.extend(self.tls_names.iter().cloned());
         ServerNames {
             service_ip: first_address(self.service_cidr),
             cluster_domain: self.cluster_domain.clone(),
@@ -65,13 +72,22 @@ impl ControlPlaneConfig {
         }
     }
 
+    /// What nodes get the addresses of their wasm pods from.
+    pub(super) fn wasm_range(&self) -> WasmRange {
+        let node_prefix = self.wasm_node_cidr_mask_size.max(self.wasm_cidr.prefix_len());
+        WasmRange { cluster: self.wasm_cidr, node_prefix }
+    }
+
     /// What the controllers are to go by.
     pub(super) fn controllers(&self, identity: &str, pki: &Pki) -> k8w_controllers::Config {
+        let wasm = self.wasm_range();
         let range = PodRange { cluster: self.cluster_cidr.into(), node_prefix: self.node_cidr_mask_size };
         k8w_controllers::Config {
             identity: identity.to_owned(),
             root_ca_pem: pki.ca_pem().to_owned(),
             token_signer: Some(Arc::new(Signer(pki.token_key().clone()))),
+            certificate_signer: Some(Arc::new(Authority(pki.clone()))),
+            wasm_range: Some(PodRange { cluster: wasm.cluster.into(), node_prefix: wasm.node_prefix }),
             pod_ranges: if self.allocate_node_cidrs { vec![range] } else { Vec::new() },
             ..k8w_controllers::Config::default()
         }
@@ -90,6 +106,7 @@ impl ControlPlaneConfig {
             service_cidr: self.service_cidr,
             node_port_range: *self.node_port_range.start()..self.node_port_range.end().saturating_add(1),
             cluster_domain: self.cluster_domain.clone(),
+            wasm_cidr: self.wasm_cidr,
             pod_security: self.pod_security.clone(),
             advertise: SocketAddr::new(self.advertise, listener.local_addr()?.port()),
             token_key: Some(pki.token_key().clone()),
@@ -100,11 +117,23 @@ impl ControlPlaneConfig {
             ..k8w_apiserver::Config::default()
         };
         let api = ApiServer::start(config, datastore).await.context("cannot start the API server")?;
+        api.connect_nodes(Box::new(dialer(&api, pki)?));
         let stopping = shutdown.clone();
         let serving = api.clone().serve(listener, pki.server_config()?, async move { stopping.cancelled().await });
         tasks.spawn(ended("API server", serving));
         Ok(api)
     }
+}
+
+/// A range of addresses, and how large a part of it a node gets.
+pub(super) struct WasmRange {
+    pub cluster: Ipv4Net,
+    pub node_prefix: u8,
+}
+
+/// The way to nodes in other processes.
+pub(super) fn dialer(api: &ApiServer, pki: &Pki) -> Result<NodeDialer> {
+    Ok(NodeDialer::new(&api.cache, pki.kubelet_client().client_config(pki.ca())?))
 }
 
 /// Where a control plane keeps the cluster's state.

@@ -272,7 +272,7 @@ fn names_and_ranges_that_cannot_be_are_refused() {
     let error = refusal_in(folder.path(), &["--port", "0", "--node-name", "Bad_Name"]);
     assert!(error.contains("--node-name") && error.contains("lowercase RFC 1123 subdomain"), "{error}");
     let error = refusal_in(folder.path(), &["--port", "0", "--service-cidr", "10.64.0.0/20"]);
-    assert!(error.contains("--wasm-cidr 10.64.0.0/18 and --service-cidr 10.64.0.0/20 overlap"), "{error}");
+    assert!(error.contains("--wasm-cidr 10.64.0.0/11 and --service-cidr 10.64.0.0/20 overlap"), "{error}");
 }
 
 #[test]

@@ -73,6 +73,8 @@ impl Node {
                 _ => related(node, info, || is_on(node, self.slices.get("", &info.name))),
             },
             (("resource.k8s.io", "resourceslices"), _) => Err("cannot authorize ResourceSlice subresources".to_owned()),
+            // Every node has an ingress, and it answers for the hosts of all.
+            (("", "secrets"), "") if matches!(verb, "list" | "watch") && is_for_ingress(info) => Ok(()),
             (("", "secrets" | "configmaps"), "") if matches!(verb, "get" | "list" | "watch") => {
                 related(node, info, || !info.namespace.is_empty() && self.is_needed(node, info))
             }
@@ -181,6 +183,11 @@ fn is_on(node: &str, object: Option<Arc<Record>>) -> bool {
     object.is_some_and(|object| text(&object.value(), &["spec", "nodeName"]) == node)
 }
 
+/// Whether only Secrets are asked for that hold certificates for TLS.
+fn is_for_ingress(info: &RequestInfo) -> bool {
+    info.field_selector.required_value("type") == Some("kubernetes.io/tls")
+}
+
 fn only_get(verb: &str, info: &RequestInfo) -> Result<(), String> {
     if verb != "get" {
         return Err("can only get individual resources of this type".to_owned());
@@ -265,6 +272,10 @@ mod tests {
             ("n1", "get", "configmaps", "a/c", true),
             ("n1", "get", "configmaps", "a/s", false),
             ("n1", "list", "secrets", "a/", false),
+            ("n1", "list", "secrets", "?type=kubernetes.io/tls", true),
+            ("n1", "watch", "secrets", "?type!=kubernetes.io/tls", false),
+            ("n1", "list", "secrets", "?type=Opaque", false),
+            ("n1", "get", "secrets", "a/u?type=kubernetes.io/tls", false),
             ("n2", "get", "secrets", "a/s", false),
             ("n1", "delete", "secrets", "a/s", false),
             ("n1", "create", "serviceaccounts/token", "a/robot", true),

@@ -54,7 +54,9 @@ pub async fn reconcile(server: &Arc<ApiServer>) -> Result<(), BootstrapError> {
     service_cidr::reconcile(server).await?;
     let mut cluster = vec![(kubernetes_service(server), Keep::Fields)];
     cluster.push((objects::token_tracking(Timestamp::now()), Keep::Present));
+    cluster.push((objects::network(config), Keep::Fields));
     cluster.extend(objects::authentication(config).map(|map| (map, Keep::Fields)));
+    cluster.extend(objects::cluster_info(config).map(|map| (map, Keep::Fields)));
     let classes = objects::classes().into_iter().map(|object| (object, Keep::Present));
     let roles = roles::cluster_roles().into_iter().chain(namespace_roles::roles());
     let roles = roles.map(|role| (role, Keep::Rules));

@@ -72,6 +72,14 @@ const ROLES: &[NamespaceRole] = &[
         &["account:bootstrap-signer"],
         &[On(READ, "", "configmaps"), Named("update", "", "configmaps", "cluster-info"), Events],
     ),
+    // Whoever is to join has nothing but a token, which tells that what it reads is genuine.
+    role(
+        "kube-public",
+        "kubeadm:bootstrap-signer-clusterinfo",
+        &["system:anonymous"],
+        &[Named("get", "", "configmaps", "cluster-info")],
+    ),
+    role("kube-system", "k8w:network", &["group:system:nodes"], &[Named("get", "", "configmaps", "k8w-network")]),
 ];
 
 fn object(kind: &str, namespace: &str, name: &str) -> Value {

@@ -2,6 +2,8 @@
 
 use std::net::Ipv4Addr;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use k8w_kinds::core::service_account_token::{DAY_FORMAT, TRACKING};
 use serde_json::{Value, json};
@@ -58,6 +60,26 @@ pub fn authentication(config: &Config) -> Option<Value> {
     }
     let metadata = json!({"name": "extension-apiserver-authentication", "namespace": "kube-system"});
     Some(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}))
+}
+
+/// What nodes are told of the cluster's network.
+pub fn network(config: &Config) -> Value {
+    let data = json!({"clusterDomain": config.cluster_domain, "serviceCIDR": config.service_cidr.to_string(),
+        "wasmCIDR": config.wasm_cidr.to_string()});
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "k8w-network", "namespace": "kube-system"}, "data": data})
+}
+
+/// What machines that want to join learn of the cluster, as kubeadm publishes it: where the API server is, and the CA that
+/// signed its certificate. Bootstrap tokens sign it.
+pub fn cluster_info(config: &Config) -> Option<Value> {
+    let ca = STANDARD.encode(config.client_ca_pem.as_deref()?);
+    let kubeconfig = format!(
+        "apiVersion: v1\nclusters:\n- cluster:\n    certificate-authority-data: {ca}\n    server: https://{}\n  name: \"\"\n\
+         contexts: null\ncurrent-context: \"\"\nkind: Config\npreferences: {{}}\nusers: null\n",
+        config.advertise
+    );
+    let metadata = json!({"name": "cluster-info", "namespace": "kube-public"});
+    Some(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"kubeconfig": kubeconfig}}))
 }
 
 /// Classes that k8w itself implements, and Kubernetes' two built-in priorities.

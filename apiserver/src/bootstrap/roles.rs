@@ -19,6 +19,9 @@ pub const READ: &str = "get list watch";
 const WRITE: &str = "create delete deletecollection patch update";
 const READ_WRITE: &str = "create delete deletecollection get list patch update watch";
 
+/// Who may join the cluster as a node: whose bootstrap token says so, as kubeadm makes them.
+const JOINING: &str = "group:system:bootstrappers:kubeadm:default-node-token";
+
 /// A few permissions.
 pub enum Grant {
     /// Recording events, in both spellings.
@@ -121,24 +124,27 @@ const ROLES: &[Role] = &[
             On("list watch", "networking.k8s.io", "servicecidrs"),
         ],
     ),
-    // The part of a node that routes: it needs TLS Secrets of every namespace, which a node's agent must not see.
+    // The part of a node that routes: it follows what a node's agent must not see. The Secrets of the ingress are the agent's to
+    // read, as only the Node authorizer tells them from others.
     role(
         "k8w:network",
         &["k8w:network"],
         &[
             On(READ, "", "services"),
-            On("list watch", "", "secrets"),
             On("create patch", "", "events"),
             On("list watch", "discovery.k8s.io", "endpointslices"),
             On("list watch", "networking.k8s.io", "ingresses ingressclasses networkpolicies"),
             On("list watch", "", "namespaces nodes pods"),
         ],
     ),
+    role("k8w:network-of-node", &["group:system:nodes"], &[Named("impersonate", "", "users", "k8w:network")]),
     role(
         "system:node-bootstrapper",
-        &[],
+        &[JOINING],
         &[On("create get list watch", "certificates.k8s.io", "certificatesigningrequests")],
     ),
+    // A machine that joins looks whether there is a node of its name.
+    role("kubeadm:get-nodes", &[JOINING], &[On("get", "", "nodes")]),
     role(
         "system:persistent-volume-provisioner",
         &[],
@@ -172,12 +178,12 @@ const ROLES: &[Role] = &[
     ),
     role(
         "system:certificates.k8s.io:certificatesigningrequests:nodeclient",
-        &[],
+        &[JOINING],
         &[On("create", "certificates.k8s.io", "certificatesigningrequests/nodeclient")],
     ),
     role(
         "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient",
-        &[],
+        &["group:system:nodes"],
         &[On("create", "certificates.k8s.io", "certificatesigningrequests/selfnodeclient")],
     ),
     role("system:certificates.k8s.io:kube-apiserver-client-approver", &[], KUBE_APISERVER_CLIENT),

@@ -188,12 +188,25 @@ pub(super) fn is_usable_ca(ca: &Identity, name: &str) -> bool {
 
 /// Valid from now for `lifetime_days`.
 pub(super) fn set_validity(params: &mut CertificateParams, lifetime_days: u64) {
-    let now = rcgen::date_time_ymd(1970, 1, 1) + since_epoch();
-    params.not_before = now - Duration::from_secs(BACKDATED_SECONDS);
-    params.not_after = now + Duration::from_secs(lifetime_days * DAY_SECONDS);
+    let now = since_epoch();
+    let from = now.saturating_sub(Duration::from_secs(BACKDATED_SECONDS));
+    set_validity_between(params, from, now + Duration::from_secs(lifetime_days * DAY_SECONDS));
 }
 
-fn since_epoch() -> Duration {
+/// Valid between two times since 1970.
+pub(super) fn set_validity_between(params: &mut CertificateParams, from: Duration, until: Duration) {
+    let epoch = rcgen::date_time_ymd(1970, 1, 1);
+    params.not_before = epoch + from;
+    params.not_after = epoch + until;
+}
+
+/// When a certificate ends, since 1970.
+pub(super) fn end(identity: &Identity) -> Duration {
+    let end = identity.parse().map_or(0, |certificate| certificate.validity().not_after.timestamp());
+    Duration::from_secs(u64::try_from(end).unwrap_or(0))
+}
+
+pub(super) fn since_epoch() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 

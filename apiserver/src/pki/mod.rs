@@ -15,6 +15,7 @@
 
 mod identity;
 mod kubeconfig;
+mod signing;
 mod store;
 mod token_key;
 

@@ -52,6 +52,14 @@ impl Store {
         self.ca.certificate()
     }
 
+    pub(super) fn identity_of_ca(&self) -> &Identity {
+        &self.ca
+    }
+
+    pub(super) fn issuer(&self) -> &Issuer<'static, KeyPair> {
+        &self.issuer
+    }
+
     /// The certificate kept as `<stem>.crt` and `<stem>.key`, made anew unless it still is what `profile` says.
     pub(super) fn identity(&self, stem: &str, profile: &Profile) -> Result<Identity, PkiError> {
         if let Some(stored) = load(&self.dir, stem)?.filter(|stored| profile.describes(stored, &self.ca)) {
@@ -77,7 +85,7 @@ impl Store {
     }
 }
 
-fn issue(name: &str) -> impl FnOnce(rcgen::Error) -> PkiError {
+pub(super) fn issue(name: &str) -> impl FnOnce(rcgen::Error) -> PkiError {
     move |source| PkiError::Issue { name: name.to_owned(), source }
 }
 

@@ -1,23 +1,39 @@
-//! Gives every node a range of addresses of its own, cut from the cluster's (kube-controller-manager's node IPAM).
+//! Gives every node a range of addresses of its own, cut from the cluster's (kube-controller-manager's node IPAM), and nodes
+//! that run wasm pods likewise one for those.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Node;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::config::PodRange;
 use crate::engine::{Controller, Turn, Wake};
 use crate::plan::{Note, NoteType, Plan, Regarding, Target};
-use crate::pods::is_deleting;
+use crate::pods::{annotation, is_deleting};
 use crate::resource::{Key, NODES};
 use crate::world::{Delta, Object, World};
 
+/// The annotation of a node that says which addresses its wasm pods have.
+pub const WASM_CIDR: &str = "k8w.dev/wasm-cidr";
+/// The label of nodes that run them.
+const WASM: &str = "k8w.dev/runtime-wasmtime";
+
 pub struct NodeIpam {
+    place: Place,
     ranges: Vec<Cursor>,
     /// By node: what it has, or what was chosen for it and may already be written.
     taken: HashMap<Arc<str>, Vec<IpNet>>,
+}
+
+/// Where a node's ranges stand.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// `spec.podCIDRs`.
+    Spec,
+    /// [`WASM_CIDR`].
+    Annotation,
 }
 
 /// A range, and how many of its parts have been passed: one that was given back is used again as late as may be.
@@ -27,9 +43,24 @@ struct Cursor {
 }
 
 impl NodeIpam {
+    /// Cuts `spec.podCIDRs` from these.
     pub fn new(ranges: &[PodRange]) -> Self {
+        Self::writing(Place::Spec, ranges)
+    }
+
+    /// Cuts the ranges of wasm pods from this one.
+    pub fn of_wasm_pods(range: Option<PodRange>) -> Self {
+        Self::writing(Place::Annotation, range.as_slice())
+    }
+
+    fn writing(place: Place, ranges: &[PodRange]) -> Self {
         let ranges = ranges.iter().map(|range| Cursor { range: *range, next: 0 }).collect();
-        Self { ranges, taken: HashMap::new() }
+        Self { place, ranges, taken: HashMap::new() }
+    }
+
+    /// Whether a node is to get ranges.
+    fn lacks(&self, node: &Node) -> bool {
+        self.place.is_for(node) && self.place.of(node).is_empty() && !is_deleting(&node.metadata)
     }
 
     /// A part of every range, or nothing when one is full.
@@ -52,7 +83,10 @@ impl Cursor {
 
 impl Controller for NodeIpam {
     fn name(&self) -> &'static str {
-        "node-ipam-controller"
+        match self.place {
+            Place::Spec => "node-ipam-controller",
+            Place::Annotation => "wasm-ipam-controller",
+        }
     }
 
     fn observe(&mut self, delta: &Delta, world: &World, wake: &mut Wake) {
@@ -64,10 +98,10 @@ impl Controller for NodeIpam {
         if delta.gone {
             self.taken.remove(name);
             // Its addresses may be what another waits for.
-            world.nodes.iter().filter(|node| has(node).is_empty()).for_each(|node| wake.now(Key::of(&node.metadata)));
+            world.nodes.iter().filter(|node| self.lacks(node)).for_each(|node| wake.now(Key::of(&node.metadata)));
             return;
         }
-        match has(node) {
+        match self.place.of(node) {
             ranges if ranges.is_empty() => wake.now(Key::of(&node.metadata)),
             ranges => _ = self.taken.insert(name.into(), ranges),
         }
@@ -75,8 +109,8 @@ impl Controller for NodeIpam {
 
     fn reconcile(&mut self, key: &Key, world: &World, _: &mut Turn<'_>) -> Plan {
         let mut plan = Plan::none();
-        let wants = |node: &&Arc<Node>| has(node).is_empty() && !is_deleting(&node.metadata) && !self.ranges.is_empty();
-        let Some(node) = world.nodes.by_key(key).filter(wants) else { return plan };
+        let node = world.nodes.by_key(key).filter(|node| !self.ranges.is_empty() && self.lacks(node));
+        let Some(node) = node else { return plan };
         let Some(ranges) = self.taken.get(&key.name).cloned().or_else(|| self.choose()) else {
             let message = format!("Node {} status is now: CIDRNotAvailable", key.name);
             let regarding = Regarding::new(&NODES, &node.metadata);
@@ -85,17 +119,38 @@ impl Controller for NodeIpam {
             return plan;
         };
         self.taken.insert(key.name.clone(), ranges.clone());
-        let ranges: Vec<String> = ranges.iter().map(ToString::to_string).collect();
-        let patch = json!({ "spec": { "podCIDR": ranges.first(), "podCIDRs": ranges } });
-        plan.merge_patch(Target::new(&NODES, &node.metadata), patch);
+        plan.merge_patch(Target::new(&NODES, &node.metadata), self.place.patch(&ranges));
         plan
     }
 }
 
-fn has(node: &Node) -> Vec<IpNet> {
-    let spec = node.spec.as_ref();
-    let all = spec.into_iter().flat_map(|spec| spec.pod_cidrs.iter().flatten().chain(&spec.pod_cidr));
-    all.filter_map(|range| range.parse().ok()).collect()
+impl Place {
+    fn is_for(self, node: &Node) -> bool {
+        let labels = node.metadata.labels.as_ref();
+        self == Place::Spec || labels.and_then(|labels| labels.get(WASM)).is_some_and(|value| value == "true")
+    }
+
+    /// The ranges that a node has.
+    fn of(self, node: &Node) -> Vec<IpNet> {
+        let spec = node.spec.as_ref();
+        match self {
+            Place::Spec => {
+                let all = spec.into_iter().flat_map(|spec| spec.pod_cidrs.iter().flatten().chain(&spec.pod_cidr));
+                all.filter_map(|range| range.parse().ok()).collect()
+            }
+            Place::Annotation => {
+                annotation(&node.metadata, WASM_CIDR).and_then(|range| range.parse().ok()).into_iter().collect()
+            }
+        }
+    }
+
+    fn patch(self, ranges: &[IpNet]) -> Value {
+        let ranges: Vec<String> = ranges.iter().map(ToString::to_string).collect();
+        match self {
+            Place::Spec => json!({ "spec": { "podCIDR": ranges.first(), "podCIDRs": ranges } }),
+            Place::Annotation => json!({ "metadata": { "annotations": { WASM_CIDR: ranges.first() } } }),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -153,6 +208,25 @@ mod tests {
             patch nodes late : {"spec":{"podCIDR":"10.42.0.0/24","podCIDRs":["10.42.0.0/24"]}}
         "#]]
         .assert_eq(&plan(&mut bench, "late"));
+    }
+
+    #[test]
+    fn nodes_that_run_wasm_pods_get_a_part_for_these() {
+        let node = |name: &str, label: &str, annotation: &str| {
+            format!(
+                "---\napiVersion: v1\nkind: Node\nmetadata: {{name: {name}, labels: {{k8w.dev/runtime-wasmtime: '{label}'}}, \
+                 annotations: {{{annotation}}}}}\n"
+            )
+        };
+        let nodes =
+            node("has", "true", "k8w.dev/wasm-cidr: 10.64.0.0/18") + &node("b", "true", "") + &node("other", "", "");
+        let range = PodRange { cluster: "10.64.0.0/11".parse().unwrap(), node_prefix: 18 };
+        let mut bench = Bench::new(NodeIpam::of_wasm_pods(Some(range)), &nodes);
+        expect![[r#"
+            patch nodes b : {"metadata":{"annotations":{"k8w.dev/wasm-cidr":"10.64.64.0/18"}}}
+        "#]]
+        .assert_eq(&plan(&mut bench, "b"));
+        assert_eq!(plan(&mut bench, "has") + &plan(&mut bench, "other"), "");
     }
 
     #[test]

@@ -74,7 +74,7 @@ impl Connections {
 }
 
 /// The request's own path at the host that it names.
-fn target(uri: &Uri, host: &HeaderValue) -> Option<Uri> {
+pub(super) fn target(uri: &Uri, host: &HeaderValue) -> Option<Uri> {
     let authority = Authority::try_from(host.as_bytes()).ok()?;
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     Uri::builder().scheme(Scheme::HTTP).authority(authority).path_and_query(path).build().ok()

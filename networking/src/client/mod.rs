@@ -3,6 +3,7 @@
 
 mod destination;
 mod h2c;
+mod once;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -28,7 +29,10 @@ pub(crate) use self::destination::{host_and_port, port_of};
 use crate::dns::Lookup;
 use crate::endpoint::{Body, BodyError, Endpoint, PodIdentity};
 use crate::network::{Network, Refused};
+use crate::origin::Origin;
+use crate::peers::Peer;
 use crate::service::AppProtocol;
+use crate::stream::Stream;
 use crate::{headers, serve};
 
 /// Connections open to all endpoints together. Further requests wait for one.
@@ -69,22 +73,32 @@ impl SendError {
     }
 }
 
+/// Where a client's request goes on.
+pub(crate) enum To {
+    /// An address, by a connection that may have served others.
+    Address(SocketAddr),
+    /// A pod of another node, which is to know for whom the request is.
+    Peer(Peer, Origin<'static>),
+}
+
 /// The connections to endpoints outside this process, and to pods that listen by themselves.
 pub(crate) struct Client {
     pool: Pool<Dialer, Body>,
     h2c: h2c::Connections,
+    tls: Option<TlsConnector>,
 }
 
 impl Client {
     pub fn new(network: Weak<Network>, tls: Option<Arc<rustls::ClientConfig>>) -> Self {
         let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        let dialer = Dialer { network, tls: tls.map(TlsConnector::from), permits };
+        let tls = tls.map(TlsConnector::from);
+        let dialer = Dialer { network, tls: tls.clone(), permits };
         let pool = Pool::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(MAX_IDLE_PER_ENDPOINT)
             .build(dialer.clone());
-        Self { pool, h2c: h2c::Connections::new(dialer) }
+        Self { pool, h2c: h2c::Connections::new(dialer), tls }
     }
 
     /// Sends a request of a pod to where its URI points.
@@ -101,6 +115,11 @@ impl Client {
             Endpoint::Local(handler) if !secure => Ok(handler.call(request).await),
             Endpoint::Local(_) => Err(SendError::Scheme("https to a component of this cluster".into())),
             Endpoint::Listener(queue) => self.exchange(queue.address(), secure.then_some(&host), request).await,
+            Endpoint::Peer(peer) => {
+                headers::remove_hop_by_hop(request.headers_mut());
+                let response = self.once(network, from.into(), peer, secure.then_some(&host), request).await?;
+                Ok(response.map(serve::body))
+            }
             Endpoint::Remote(address) => self.exchange(address, secure.then_some(&host), request).await,
         }
     }
@@ -120,13 +139,17 @@ impl Client {
     /// change to that protocol, and a response of 101 can be taken over.
     pub async fn forward(
         &self,
+        network: &Network,
         protocol: AppProtocol,
-        address: SocketAddr,
+        to: To,
         mut request: Request<Body>,
         upgrade: Option<HeaderValue>,
     ) -> Result<Response<Incoming>, SendError> {
         if protocol == AppProtocol::H2c {
-            return self.h2c.send(address, request).await;
+            return match to {
+                To::Address(address) => self.h2c.send(address, request).await,
+                To::Peer(peer, origin) => self.once_h2c(network, origin, peer, request).await,
+            };
         }
         // The connection to the backend has a version of its own.
         *request.version_mut() = http::Version::HTTP_11;
@@ -134,7 +157,10 @@ impl Client {
             request.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
             request.headers_mut().insert(UPGRADE, protocol);
         }
-        self.pooled(address, None, request).await
+        match to {
+            To::Address(address) => self.pooled(address, None, request).await,
+            To::Peer(peer, origin) => self.once(network, origin, peer, None, request).await,
+        }
     }
 
     async fn pooled(
@@ -143,11 +169,7 @@ impl Client {
         tls_name: Option<&str>,
         mut request: Request<Body>,
     ) -> Result<Response<Incoming>, SendError> {
-        if !request.headers().contains_key(HOST) {
-            let authority = request.uri().authority().ok_or(SendError::NoHost)?;
-            let host = HeaderValue::from_str(host_and_port(authority)).map_err(|_| SendError::NoHost)?;
-            request.headers_mut().insert(HOST, host);
-        }
+        name_host(&mut request)?;
         *request.uri_mut() = Pooled { address, tls_name }.to_uri(request.uri()).ok_or(SendError::NoHost)?;
         match self.pool.request(request).await {
             Ok(mut response) => {
@@ -159,6 +181,16 @@ impl Client {
             Err(error) => Err(SendError::failed(address, error)),
         }
     }
+}
+
+/// Says in `Host` for whom a request is, where nobody has said it.
+fn name_host(request: &mut Request<Body>) -> Result<(), SendError> {
+    if !request.headers().contains_key(HOST) {
+        let authority = request.uri().authority().ok_or(SendError::NoHost)?;
+        let host = HeaderValue::from_str(host_and_port(authority)).map_err(|_| SendError::NoHost)?;
+        request.headers_mut().insert(HOST, host);
+    }
+    Ok(())
 }
 
 /// Where a host and port lead: the first of the host's addresses that somebody listens on, beginning anywhere.
@@ -225,17 +257,21 @@ impl Dialer {
         let network = self.network.upgrade().ok_or(io::ErrorKind::NotConnected)?;
         let Pooled { address, tls_name } = Pooled::from_uri(&uri).ok_or(io::ErrorKind::InvalidInput)?;
         let permit = self.permits.acquire_owned().await.map_err(io::Error::other)?;
-        let stream = network.open(None, network.endpoint_at(address).ok_or(Refused::NothingListens(address))?).await?;
+        let endpoint = network.endpoint_at(address).ok_or(Refused::NothingListens(address))?;
+        let stream = network.open(Origin::Node, endpoint).await?;
         let io: Box<dyn Io> = match tls_name {
             None => Box::new(stream),
-            Some(name) => {
-                let tls = self.tls.ok_or_else(|| io::Error::other("TLS to other hosts is not configured"))?;
-                let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
-                Box::new(tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.connect(name, stream)).await??)
-            }
+            Some(name) => begin_tls(self.tls.as_ref(), name, stream).await?,
         };
         Ok(Dialed { io, _permit: permit })
     }
+}
+
+/// Begins TLS with whoever has a certificate of this name.
+async fn begin_tls(tls: Option<&TlsConnector>, name: &str, stream: Stream) -> io::Result<Box<dyn Io>> {
+    let tls = tls.ok_or_else(|| io::Error::other("TLS to other hosts is not configured"))?;
+    let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
+    Ok(Box::new(tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.connect(name, stream)).await??))
 }
 
 impl tower_service::Service<Uri> for Dialer {

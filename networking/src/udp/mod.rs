@@ -179,11 +179,12 @@ impl Network {
         chosen.ok_or_else(|| Refused::NoEndpoints { service: port.service.to_string() })
     }
 
-    /// What stands behind an endpoint's address. A pod of this node that has no such port is nothing.
+    /// What stands behind an endpoint's address. A pod of this node that has no such port is nothing, and so is one of another
+    /// node, to which no datagram finds its way.
     fn hop_at(&self, address: SocketAddr) -> Option<Hop> {
         match self.udp_ports().get(address) {
             Some(queue) => queue.admits(None).then_some(Hop::Pod(queue)),
-            None => (!self.is_own(address.ip())).then_some(Hop::Outside(address)),
+            None => (!self.is_own(address.ip()) && self.peer_at(address).is_none()).then_some(Hop::Outside(address)),
         }
     }
 }

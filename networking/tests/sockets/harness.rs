@@ -14,6 +14,7 @@ use hyper::client::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use k8s_openapi::api::core::v1::Pod;
+use k8w_networking::peers::Node;
 use k8w_networking::policy;
 use k8w_networking::{Body, Config, Handler, Network, Objects, PodIdentity, Registration, Tables};
 use serde::de::DeserializeOwned;
@@ -30,15 +31,20 @@ pub fn network() -> Arc<Network> {
 
 /// A network whose requests to foreign hosts speak TLS so.
 pub fn network_with_tls(client_tls: Option<Arc<rustls::ClientConfig>>) -> Arc<Network> {
+    Network::new(Config { client_tls, ..config("here", "10.64.0.0/18") })
+}
+
+/// How the network of a node with such pods is set up.
+pub fn config(node_name: &str, pods: &str) -> Config {
     let range = |range: &str| range.parse().unwrap();
-    Network::new(Config {
+    Config {
         service_cidr: range("10.96.0.0/16"),
         pod_cidrs: vec![range("10.64.0.0/16")],
-        wasm_cidr: Some(range("10.64.0.0/18")),
+        wasm_cidr: Some(range(pods)),
         cluster_domain: "cluster.local".into(),
-        node_name: "here".into(),
-        client_tls,
-    })
+        node_name: node_name.into(),
+        client_tls: None,
+    }
 }
 
 /// The pod at 10.64.0.`last`.
@@ -57,6 +63,7 @@ pub struct Cluster {
     secrets: Vec<Value>,
     policies: Vec<Value>,
     pods: Vec<Value>,
+    nodes: Vec<Arc<Node>>,
 }
 
 impl Cluster {
@@ -133,13 +140,24 @@ impl Cluster {
     }
 
     /// The pod [`pod`]`(last)` as the API knows it, with a label `pod` of that number and port 8080 named `web`.
-    pub fn pod(mut self, last: u8) -> Self {
-        let pod = pod(last);
+    pub fn pod(self, last: u8) -> Self {
+        self.policed_pod(&pod(last))
+    }
+
+    /// Likewise for any pod that is called `pod-NUMBER`.
+    pub fn policed_pod(mut self, pod: &PodIdentity) -> Self {
+        let number = pod.name.trim_start_matches("pod-");
         self.pods.push(json!({
-            "metadata": {"namespace": pod.namespace, "uid": pod.uid, "labels": {"pod": last.to_string()}},
+            "metadata": {"namespace": pod.namespace, "uid": pod.uid, "labels": {"pod": number}},
             "spec": {"containers": [{"name": "main", "ports": [{"name": "web", "containerPort": 8080}]}]},
             "status": {"podIP": pod.ip},
         }));
+        self
+    }
+
+    /// Another node.
+    pub fn node(mut self, node: Node) -> Self {
+        self.nodes.push(Arc::new(node));
         self
     }
 
@@ -156,7 +174,7 @@ impl Cluster {
         let objects = Objects {
             services: &objects(&self.services),
             endpoint_slices: &objects(&self.slices),
-            nodes: &[],
+            nodes: &self.nodes,
             ingresses: &objects(&self.ingresses),
             ingress_classes: &[],
             secrets: &objects(&self.secrets),

@@ -5,6 +5,7 @@
 mod harness;
 mod ingress;
 mod node_ports;
+mod peers;
 mod pods;
 mod policies;
 mod udp;

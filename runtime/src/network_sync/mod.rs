@@ -4,15 +4,17 @@
 //! while a build is under way are taken together by the next one. The first tables are made when every kind was listed, so
 //! that none are open which a policy would close.
 
-mod pods;
+mod facts;
 
 use std::fmt::Debug;
 use std::sync::Arc;
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::{Namespace, Node, Secret, Service};
+use k8s_openapi::api::core::v1::{Namespace, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass, NetworkPolicy};
+use k8w_networking::peers::Node;
+use k8w_networking::policy::Pod;
 use k8w_networking::{Network, Objects, Tables};
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::{WatchStreamExt, watcher};
@@ -21,12 +23,12 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use self::pods::Pods;
+use self::facts::Facts;
 
 /// Keeps `network` up to date until `shutdown`. Unreachable APIs are waited for with backoff; meanwhile the last tables
-/// stand.
-pub async fn run(client: Client, network: Arc<Network>, node_name: String, shutdown: CancellationToken) {
-    let mut watched = Watched::new(client, &node_name);
+/// stand. `node` may follow the Secrets of the ingress, `client` the rest.
+pub async fn run(client: Client, node: Client, network: Arc<Network>, node_name: String, shutdown: CancellationToken) {
+    let mut watched = Watched::new(client, &node);
     let listed = tokio::select! {
         listed = watched.listed() => listed,
         () = shutdown.cancelled() => return,
@@ -53,30 +55,28 @@ struct Watched {
     watches: JoinSet<()>,
     services: Store<Service>,
     endpoint_slices: Store<EndpointSlice>,
-    /// This node alone.
-    nodes: Store<Node>,
+    nodes: Facts<Node>,
     ingresses: Store<Ingress>,
     ingress_classes: Store<IngressClass>,
     secrets: Store<Secret>,
     network_policies: Store<NetworkPolicy>,
     namespaces: Store<Namespace>,
     /// Followed from the first NetworkPolicy on: without one nobody asks about pods.
-    pods: Option<Pods>,
+    pods: Option<Facts<Pod>>,
 }
 
 impl Watched {
-    fn new(client: Client, node_name: &str) -> Self {
+    fn new(client: Client, node: &Client) -> Self {
         let (changed, mut watches) = (Arc::new(Notify::new()), JoinSet::new());
         let all = watcher::Config::default;
         let tls = all().fields("type=kubernetes.io/tls");
-        let this_node = all().fields(&format!("metadata.name={node_name}"));
         Self {
             services: follow(&mut watches, &client, all(), &changed),
             endpoint_slices: follow(&mut watches, &client, all(), &changed),
-            nodes: follow(&mut watches, &client, this_node, &changed),
+            nodes: Facts::follow(&mut watches, &client, &changed),
             ingresses: follow(&mut watches, &client, all(), &changed),
             ingress_classes: follow(&mut watches, &client, all(), &changed),
-            secrets: follow(&mut watches, &client, tls, &changed),
+            secrets: follow(&mut watches, node, tls, &changed),
             network_policies: follow(&mut watches, &client, all(), &changed),
             namespaces: follow(&mut watches, &client, all(), &changed),
             pods: None,
@@ -90,7 +90,6 @@ impl Watched {
     async fn listed(&self) -> Result<(), reflector::store::WriterDropped> {
         self.services.wait_until_ready().await?;
         self.endpoint_slices.wait_until_ready().await?;
-        self.nodes.wait_until_ready().await?;
         self.ingresses.wait_until_ready().await?;
         self.ingress_classes.wait_until_ready().await?;
         self.secrets.wait_until_ready().await?;
@@ -98,19 +97,20 @@ impl Watched {
         self.namespaces.wait_until_ready().await
     }
 
-    /// The tables of this moment; `None` while the pods that policies are about are not known.
+    /// The tables of this moment; `None` while the nodes, or the pods that policies are about, are not known.
     fn tables(&mut self, node_name: &str) -> Option<Tables> {
+        let nodes = self.nodes.listed()?;
         let network_policies = self.network_policies.state();
         let pods = if network_policies.is_empty() {
             Vec::new()
         } else {
-            let follow = || Pods::follow(&mut self.watches, &self.client, &self.changed);
+            let follow = || Facts::follow(&mut self.watches, &self.client, &self.changed);
             self.pods.get_or_insert_with(follow).listed()?
         };
         let objects = Objects {
             services: &self.services.state(),
             endpoint_slices: &self.endpoint_slices.state(),
-            nodes: &self.nodes.state(),
+            nodes: &nodes,
             ingresses: &self.ingresses.state(),
             ingress_classes: &self.ingress_classes.state(),
             secrets: &self.secrets.state(),

@@ -2,6 +2,7 @@
 
 mod machine;
 mod object;
+mod settings;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use machine::Machine;
 pub use object::{Inventory, KUBELET_VERSION, RUNTIME_HANDLER, allocatable, node, status};
+pub use settings::Settings;
 
 use crate::config::NodeConfig;
 use crate::recorder::Recorder;

@@ -43,10 +43,23 @@ pub fn node(config: &NodeConfig, machine: &Machine) -> Node {
     }
 }
 
-/// Where this node keeps the volumes that are made of its directories; the provisioner of `local-path` reads it.
+/// Which addresses this node's wasm pods have; other nodes and the controllers read it.
+pub(super) const WASM_CIDR: &str = k8w_networking::peers::WASM_CIDR;
+
+/// Where this node keeps the volumes that are made of its directories (the provisioner of `local-path` reads it), and its
+/// pods' addresses.
 fn annotations(config: &NodeConfig) -> BTreeMap<String, String> {
     let directory = config.local_path_dir();
-    BTreeMap::from([("k8w.io/local-path-directory".to_owned(), directory.display().to_string())])
+    BTreeMap::from([
+        ("k8w.io/local-path-directory".to_owned(), directory.display().to_string()),
+        (WASM_CIDR.to_owned(), config.wasm_cidr.to_string()),
+    ])
+}
+
+/// Where the node is found.
+pub(super) fn addresses(config: &NodeConfig) -> Vec<NodeAddress> {
+    let address = |type_: &str, address: String| NodeAddress { type_: type_.to_owned(), address };
+    vec![address("InternalIP", config.address.to_string()), address("Hostname", config.name.clone())]
 }
 
 /// What pods may ask for.
@@ -64,14 +77,10 @@ pub fn status(
     now: Timestamp,
 ) -> NodeStatus {
     images.truncate(MAX_IMAGES);
-    let address = |type_: &str, address: String| NodeAddress { type_: type_.to_owned(), address };
     NodeStatus {
         capacity: Some(capacity_of(config, machine, machine.memory_bytes)),
         allocatable: Some(allocatable(config, machine)),
-        addresses: Some(vec![
-            address("InternalIP", config.address.to_string()),
-            address("Hostname", config.name.clone()),
-        ]),
+        addresses: Some(addresses(config)),
         conditions: Some(conditions(live, now)),
         daemon_endpoints: Some(NodeDaemonEndpoints {
             kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(config.port) }),

@@ -2,7 +2,7 @@
 //! metrics. Streams are the two bodies of one POST, both under way at once (see [`k8w_kinds::node_stream`]).
 //!
 //! The API server in the same process calls the service as it is. [`NodeService::listen`] serves it over TLS to whom
-//! [`access`] lets in.
+//! [`access`] lets in, and takes the streams that other nodes open to pods here ([`k8w_networking::peers`]).
 
 mod access;
 mod exec;
@@ -24,7 +24,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
-use k8w_networking::{Body, BodyError, https};
+use k8w_networking::{Body, BodyError, https, peers};
 use kube::ResourceExt;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -83,6 +83,15 @@ impl NodeService {
         let answer = move |request: Request<hyper::body::Incoming>| {
             let (service, access) = (self.clone(), access.clone());
             async move {
+                if request.uri().path().starts_with(peers::PATH) {
+                    return match access::node(&request) {
+                        Some(node) => {
+                            let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+                            service.shared.network.accept_stream(&node, request).await
+                        }
+                        None => text(StatusCode::FORBIDDEN, "only nodes of this cluster open streams to its pods"),
+                    };
+                }
                 match access.check(&request).await {
                     Ok(()) => service.handle(request).await,
                     Err(failure) => text(failure.status, failure.message),

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use ipnet::Ipv4Net;
 use tokio_util::sync::CancellationToken;
 
-use super::control_plane::{ControlPlaneArgs, apart};
+use super::control_plane::ControlPlaneArgs;
+use super::node_args::NodeArgs;
 use super::process;
 use crate::compose::{Cluster, ClusterConfig};
 use crate::data_dir::DataDir;
@@ -47,37 +47,8 @@ pub struct Up {
     #[arg(long)]
     merge_kubeconfig: bool,
 
-    /// Port of the ingress for HTTP; 0 picks a free one [default: 80 as root, 8080 otherwise]
-    #[arg(long, value_name = "PORT")]
-    ingress_http_port: Option<u16>,
-
-    /// Port of the ingress for HTTPS; 0 picks a free one [default: 443 as root, 8443 otherwise]
-    #[arg(long, value_name = "PORT")]
-    ingress_https_port: Option<u16>,
-
-    /// Port of the node's own API; 0 picks a free one
-    #[arg(long, value_name = "PORT", default_value_t = 10250)]
-    kubelet_port: u16,
-
-    /// Name of the node [default: this machine's host name]
-    #[arg(long, value_name = "NAME", value_parser = node_name)]
-    node_name: Option<String>,
-
-    /// Addresses of wasm pods
-    #[arg(long, value_name = "CIDR", default_value = "10.64.0.0/18")]
-    wasm_cidr: Ipv4Net,
-
-    /// Registry (HOST or HOST:PORT) to be spoken to over plain HTTP; may be given several times
-    #[arg(long, value_name = "HOST")]
-    insecure_registry: Vec<String>,
-
-    /// Pods that the node takes at most
-    #[arg(long, value_name = "COUNT", default_value_t = 1_000)]
-    max_pods: u32,
-
-    /// Manifests of pods that the node runs on its own (static pods): a folder, or one file
-    #[arg(long, value_name = "PATH")]
-    pod_manifest_path: Option<PathBuf>,
+    #[command(flatten)]
+    node: NodeArgs,
 
     #[command(flatten)]
     control_plane: ControlPlaneArgs,
@@ -123,7 +94,7 @@ impl Up {
     ) -> Result<()> {
         let kubeconfig = self.write_kubeconfig(cluster, data_dir)?;
         progress.step("Waiting for the node to be ready");
-        ready::node(cluster.client(), cluster.node_name()).await?;
+        super::ready::node(cluster.client(), cluster.node_name()).await?;
         let since = jiff::Timestamp::now();
         let (mut objects, mut ready) = (Vec::new(), 0);
         if let Some(folder) = &folder {
@@ -173,33 +144,11 @@ impl Up {
     }
 
     fn config(&self) -> Result<ClusterConfig> {
-        let root = nix::unistd::geteuid().is_root();
-        let port = |given: Option<u16>, privileged, other| given.unwrap_or(if root { privileged } else { other });
         let control_plane = self.control_plane.config()?;
-        let pods = ("--wasm-cidr", self.wasm_cidr);
-        let services = ("--service-cidr", control_plane.service_cidr);
-        apart(&[pods, services, ("--cluster-cidr", control_plane.cluster_cidr)])?;
-        Ok(ClusterConfig {
-            control_plane,
-            ingress_http_port: port(self.ingress_http_port, 80, 8080),
-            ingress_https_port: port(self.ingress_https_port, 443, 8443),
-            kubelet_port: self.kubelet_port,
-            node_name: match &self.node_name {
-                Some(name) => name.clone(),
-                None => process::host_name()?,
-            },
-            wasm_cidr: self.wasm_cidr,
-            insecure_registries: self.insecure_registry.clone(),
-            max_pods: self.max_pods,
-            static_pod_path: self.pod_manifest_path.as_ref().map(std::path::absolute).transpose()?,
-        })
-    }
-}
-
-/// A node's name is a DNS subdomain.
-fn node_name(name: &str) -> Result<String, String> {
-    match k8w_kinds::names::dns_subdomain(name).into_iter().next() {
-        None => Ok(name.to_owned()),
-        Some(why) => Err(why),
+        let address = control_plane.address;
+        // Others need an address of one sort or the other.
+        let ip = if address.is_unspecified() { control_plane.advertise } else { address };
+        let node = self.node.options(address, ip)?;
+        Ok(ClusterConfig { control_plane, node })
     }
 }

@@ -1,35 +1,18 @@
-//! Waits until the node and what was applied are ready, and says on the way what stands in between.
+//! Waits until what was applied is ready, and says on the way what stands in between.
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use k8s_openapi::api::core::v1::Node;
-use kube::api::{Api, DynamicObject};
+use kube::ResourceExt;
+use kube::api::DynamicObject;
 use kube::runtime::wait::await_condition;
-use kube::{Client, ResourceExt};
 use serde_json::Value;
 
 use super::apply::Applied;
 use crate::compose::Cluster;
 use crate::progress::Progress;
-
-/// How long a node may take to report that it is ready.
-const NODE_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Waits for the node's Ready condition.
-pub async fn node(client: &Client, name: &str) -> Result<()> {
-    let api: Api<Node> = Api::all(client.clone());
-    let ready = await_condition(api, name, |node: Option<&Node>| {
-        let conditions = node.and_then(|node| node.status.as_ref()?.conditions.as_ref());
-        conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
-    });
-    match tokio::time::timeout(NODE_TIMEOUT, ready).await {
-        Ok(outcome) => outcome.map(|_| ()).with_context(|| format!("cannot watch node {name}")),
-        Err(_) => bail!("node {name} did not become ready within {} s", NODE_TIMEOUT.as_secs()),
-    }
-}
 
 /// Waits for every object, at most `timeout` in total. What is not ready by then, or cannot become ready by waiting, is
 /// said and left to go on. Returns how many became ready.

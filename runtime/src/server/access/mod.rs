@@ -32,6 +32,10 @@ const MAX_TOKEN_BYTES: usize = 64 * 1024;
 /// The group of everybody who proved who it is.
 const AUTHENTICATED: &str = "system:authenticated";
 
+/// The group of all nodes, and what their names as users begin with.
+const NODES: &str = "system:nodes";
+const NODE_PREFIX: &str = "system:node:";
+
 /// Decides about requests to one node.
 pub(super) struct Access {
     client: Client,
@@ -116,6 +120,14 @@ impl Access {
         self.decisions.put(key, allowed, if allowed { ALLOWED_TTL } else { REFUSED_TTL });
         Ok(allowed)
     }
+}
+
+/// The node that the client has proved to be.
+pub(super) fn node<B>(request: &http::Request<B>) -> Option<String> {
+    let user = certified(request.extensions().get::<ClientCertificates>()?.0.first()?)?;
+    let is_node = user.groups.is_some_and(|groups| groups.iter().any(|group| group == NODES));
+    let name = user.username.as_deref().and_then(|name| name.strip_prefix(NODE_PREFIX)).map(str::to_owned);
+    name.filter(|_| is_node)
 }
 
 fn unanswered(error: kube::Error) -> Failure {

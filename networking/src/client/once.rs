@@ -1,0 +1,72 @@
+//! Requests to pods of other nodes: each has a stream of its own, so that the other node knows for whom it is. A stream costs no
+//! connection.
+
+use http::header::HOST;
+use http::{HeaderValue, Request, Response, Uri, Version};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+
+use super::{Client, Io, SendError, begin_tls, h2c, name_host};
+use crate::endpoint::{Body, Endpoint};
+use crate::network::Network;
+use crate::origin::Origin;
+use crate::peers::Peer;
+use crate::stream::Stream;
+
+impl Client {
+    /// Sends a request over a stream of its own, with TLS if a name is given that the certificate must have.
+    pub(super) async fn once(
+        &self,
+        network: &Network,
+        origin: Origin<'_>,
+        peer: Peer,
+        tls_name: Option<&String>,
+        mut request: Request<Body>,
+    ) -> Result<Response<Incoming>, SendError> {
+        let address = peer.address;
+        let failed = |error: hyper::Error| SendError::failed(address, error);
+        let stream = self.stream(network, origin, peer).await?;
+        let io: Box<dyn Io> = match tls_name {
+            None => Box::new(stream),
+            Some(name) => {
+                let begun = begin_tls(self.tls.as_ref(), name, stream).await;
+                begun.map_err(|error| SendError::failed(address, error))?
+            }
+        };
+        name_host(&mut request)?;
+        let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+        *request.uri_mut() = Uri::try_from(path).map_err(|_| SendError::NoHost)?;
+        *request.version_mut() = Version::HTTP_11;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(io)).await.map_err(failed)?;
+        // Ends with the answer, or what the connection is changed to.
+        tokio::spawn(connection.with_upgrades());
+        sender.send_request(request).await.map_err(failed)
+    }
+
+    /// Likewise, to a pod that speaks HTTP/2.
+    pub(super) async fn once_h2c(
+        &self,
+        network: &Network,
+        origin: Origin<'_>,
+        peer: Peer,
+        mut request: Request<Body>,
+    ) -> Result<Response<Incoming>, SendError> {
+        let address = peer.address;
+        let failed = |error: hyper::Error| SendError::failed(address, error);
+        let host: HeaderValue = request.headers_mut().remove(HOST).ok_or(SendError::NoHost)?;
+        *request.uri_mut() = h2c::target(request.uri(), &host).ok_or(SendError::NoHost)?;
+        *request.version_mut() = Version::HTTP_2;
+        let stream = self.stream(network, origin, peer).await?;
+        let builder = http2::Builder::new(TokioExecutor::new()).timer(TokioTimer::new()).clone();
+        let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(failed)?;
+        tokio::spawn(connection);
+        sender.send_request(request).await.map_err(failed)
+    }
+
+    async fn stream(&self, network: &Network, origin: Origin<'_>, peer: Peer) -> Result<Stream, SendError> {
+        let address = peer.address;
+        let opened = network.open(origin, Endpoint::Peer(peer)).await;
+        opened.map_err(|error| SendError::failed(address, error))
+    }
+}

@@ -1,0 +1,168 @@
+//! Opens streams to pods of other nodes, over a few connections to each node.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use http::{Request, Response, StatusCode, Uri};
+use http_body::Frame;
+use http_body_util::{BodyExt, Limited, StreamBody};
+use hyper::body::Incoming;
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls_pki_types::ServerName;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsConnector;
+use tokio_util::io::ReaderStream;
+
+use super::nodes::{Node, Peer};
+use super::origin::Claim;
+use super::serve::PATH;
+use super::{ORIGIN, READ_BYTES};
+use crate::endpoint::Body;
+use crate::origin::Origin;
+use crate::stream::Stream;
+
+/// How long connecting to a node may take, TLS included, and how long it may take to open a stream.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Streams on one connection, fewer than the other side takes.
+const MAX_STREAMS: usize = 200;
+/// Connections to one node; when all are full, streams wait for one to end.
+const MAX_CONNECTIONS: usize = 16;
+/// A node that is silent for so long is asked for a sign of life, and given as long again to send one.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// Bytes on their way to this node before its pods have read them: of one stream, and of a connection.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+/// Enough for any sentence.
+const MESSAGE_BYTES: usize = 4096;
+
+/// The connections to other nodes.
+#[derive(Default)]
+pub(crate) struct Dialer {
+    tls: OnceLock<TlsConnector>,
+    open: Mutex<HashMap<String, Vec<Connection>>>,
+}
+
+#[derive(Clone)]
+struct Connection {
+    address: SocketAddr,
+    sender: SendRequest<Body>,
+    streams: Arc<Semaphore>,
+}
+
+impl Dialer {
+    /// Says how this node speaks TLS to others; until then, no stream is opened.
+    pub fn speak(&self, tls: Arc<rustls::ClientConfig>) {
+        // Whoever says it first has said it.
+        let _ = self.tls.set(TlsConnector::from(tls));
+    }
+
+    /// Opens a stream. Errors: `ConnectionRefused`, `TimedOut`, and what dialling gives.
+    pub async fn open(&self, origin: Origin<'_>, peer: &Peer) -> io::Result<Stream> {
+        let claim = Claim::of(origin);
+        let opening = async {
+            let (connection, place) = self.connection(&peer.node).await?;
+            start(connection, place, claim, peer).await
+        };
+        tokio::time::timeout(CONNECT_TIMEOUT, opening).await?
+    }
+
+    /// A connection with room for a stream.
+    async fn connection(&self, node: &Node) -> io::Result<(Connection, OwnedSemaphorePermit)> {
+        let address = node.address.ok_or_else(|| refused(format!("node {} has no address", node.name)))?;
+        if let Some(found) = self.known(node, address) {
+            let place = found.streams.clone().acquire_owned().await.map_err(io::Error::other)?;
+            return Ok((found, place));
+        }
+        let sender = self.connect(node, address).await?;
+        let made = Connection { address, sender, streams: Arc::new(Semaphore::new(MAX_STREAMS)) };
+        let place = made.streams.clone().acquire_owned().await.map_err(io::Error::other)?;
+        self.lock().entry(node.name.clone()).or_default().push(made.clone());
+        Ok((made, place))
+    }
+
+    /// One that has room, or any when there are as many as may be.
+    fn known(&self, node: &Node, address: SocketAddr) -> Option<Connection> {
+        let mut open = self.lock();
+        let known = open.get_mut(&node.name)?;
+        known.retain(|connection| connection.address == address && !connection.sender.is_closed());
+        let roomiest = known.iter().max_by_key(|connection| connection.streams.available_permits())?;
+        let may_wait = known.len() >= MAX_CONNECTIONS || roomiest.streams.available_permits() > 0;
+        may_wait.then(|| roomiest.clone())
+    }
+
+    async fn connect(&self, node: &Node, address: SocketAddr) -> io::Result<SendRequest<Body>> {
+        let tls = self.tls.get().ok_or_else(|| refused("this node does not speak to others".to_owned()))?;
+        // A node is who its certificate says, whatever address it has.
+        let name = ServerName::try_from(node.name.clone()).map_err(io::Error::other)?;
+        let socket = TcpStream::connect(address).await?;
+        socket.set_nodelay(true)?;
+        let io = tls.connect(name, socket).await?;
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE)
+            .keep_alive_while_idle(true)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+        let (sender, connection) = builder.handshake(TokioIo::new(io)).await.map_err(io::Error::other)?;
+        // Ends with its last sender and stream, or with the other node.
+        tokio::spawn(connection);
+        Ok(sender)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Vec<Connection>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Asks for a stream, and carries its bytes until both directions have ended.
+async fn start(
+    mut connection: Connection,
+    place: OwnedSemaphorePermit,
+    claim: Claim,
+    peer: &Peer,
+) -> io::Result<Stream> {
+    let (near, far) = Stream::pipe();
+    let (read, mut write) = tokio::io::split(far);
+    let sent = ReaderStream::with_capacity(read, READ_BYTES).map(|bytes| bytes.map(Frame::data).map_err(Into::into));
+    let uri = Uri::builder().scheme("https").authority(peer.node.name.as_str());
+    let uri = uri.path_and_query(format!("{PATH}{}", peer.address)).build().map_err(io::Error::other)?;
+    let request = Request::post(uri).header(ORIGIN, claim.to_string());
+    let request = request.body(StreamBody::new(sent).boxed_unsync()).map_err(io::Error::other)?;
+    let response = connection.sender.send_request(request).await.map_err(io::Error::other)?;
+    if response.status() != StatusCode::OK {
+        return Err(refusal(response).await);
+    }
+    let mut received = response.into_body();
+    tokio::spawn(async move {
+        while let Some(Ok(frame)) = received.frame().await {
+            if let Ok(bytes) = frame.into_data()
+                && write.write_all(&bytes).await.is_err()
+            {
+                break;
+            }
+        }
+        let _ = write.shutdown().await;
+        drop(place);
+    });
+    Ok(near)
+}
+
+async fn refusal(response: Response<Incoming>) -> io::Error {
+    let body = Limited::new(response.into_body(), MESSAGE_BYTES).collect().await;
+    let bytes = body.map(|body| body.to_bytes()).unwrap_or_else(|_| Bytes::new());
+    refused(String::from_utf8_lossy(&bytes).trim().to_owned())
+}
+
+fn refused(why: String) -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionRefused, why)
+}

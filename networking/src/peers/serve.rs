@@ -1,0 +1,81 @@
+//! Takes streams that other nodes open to this node's pods.
+
+use std::net::SocketAddr;
+
+use futures::StreamExt;
+use http::request::Parts;
+use http::{Request, Response, StatusCode};
+use http_body::Frame;
+use http_body_util::{BodyExt, Full, StreamBody};
+use tokio::io::{AsyncWriteExt, WriteHalf};
+use tokio_util::io::ReaderStream;
+
+use super::origin::Claim;
+use super::{ORIGIN, READ_BYTES};
+use crate::endpoint::Body;
+use crate::network::{Network, Refused};
+use crate::stream::Stream;
+
+/// Before the address and port of the pod, in the path of a request.
+pub const PATH: &str = "/podStream/";
+
+/// A request that is answered in one sentence.
+struct Refusal(StatusCode, String);
+
+impl Network {
+    /// Opens the stream that a request of the node `from` is for, if that may speak for who wants it, and the policies here
+    /// let those have it.
+    pub async fn accept_stream(&self, from: &str, request: Request<Body>) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        match self.open_for(from, &parts).await {
+            Ok(stream) => {
+                let (read, write) = tokio::io::split(stream);
+                tokio::spawn(receive(body, write));
+                let sent = ReaderStream::with_capacity(read, READ_BYTES);
+                let sent = sent.map(|bytes| bytes.map(Frame::data).map_err(Into::into));
+                Response::new(StreamBody::new(sent).boxed_unsync())
+            }
+            Err(Refusal(status, why)) => {
+                let mut response = Response::new(Full::from(why).map_err(|never| match never {}).boxed_unsync());
+                *response.status_mut() = status;
+                response
+            }
+        }
+    }
+
+    async fn open_for(&self, from: &str, request: &Parts) -> Result<Stream, Refusal> {
+        let bad = |why: &str| Refusal(StatusCode::BAD_REQUEST, why.to_owned());
+        let to = request.uri.path().strip_prefix(PATH).and_then(|address| address.parse::<SocketAddr>().ok());
+        let to = to.ok_or_else(|| bad("the path names no address and port"))?;
+        let claim = request.headers.get(ORIGIN).and_then(|value| Claim::parse(value.to_str().ok()?));
+        let claim = claim.ok_or_else(|| bad("the request does not say for whom it is"))?;
+        let origin = {
+            let nodes = &self.load_tables().nodes;
+            let node = nodes.named(from);
+            node.and_then(|node| claim.believed(node, nodes, |ip| self.is_own(ip)))
+        };
+        let not_believed = || Refusal(StatusCode::FORBIDDEN, format!("node {from} does not speak for {claim}"));
+        let origin = origin.ok_or_else(not_believed)?;
+        let endpoint = self.select_own(origin, to).map_err(|refused| {
+            let status = match refused {
+                Refused::NotAllowed(_) => StatusCode::FORBIDDEN,
+                _ => StatusCode::NOT_FOUND,
+            };
+            Refusal(status, refused.to_string())
+        })?;
+        let failed = |error: std::io::Error| Refusal(StatusCode::BAD_GATEWAY, error.to_string());
+        self.open(origin, endpoint).await.map_err(failed)
+    }
+}
+
+/// Passes on what the other node sends, and that it has sent everything.
+async fn receive(mut body: Body, mut pod: WriteHalf<Stream>) {
+    while let Some(Ok(frame)) = body.frame().await {
+        if let Ok(bytes) = frame.into_data()
+            && pod.write_all(&bytes).await.is_err()
+        {
+            return;
+        }
+    }
+    let _ = pod.shutdown().await;
+}

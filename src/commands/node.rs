@@ -1,0 +1,147 @@
+//! `k8w node`: a node of a cluster whose control plane is elsewhere.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use k8w_runtime::identity::{Credentials, Join, TrustedCa, join};
+
+use super::node_args::NodeArgs;
+use super::{process, ready};
+use crate::compose::JoinedNode;
+use crate::data_dir::DataDir;
+
+/// Join a cluster as a node, and run its pods
+///
+/// `k8w token create` at the control plane prints the command. What the machine gets when it joins is kept in the data
+/// folder: from then on `k8w node` alone is enough.
+#[derive(Args)]
+pub struct Node {
+    /// The API server, https://HOST:PORT [default: the one that was joined, or the kubeconfig's]
+    #[arg(long, value_name = "URL")]
+    server: Option<String>,
+
+    /// A bootstrap token, ID.SECRET
+    #[arg(long, value_name = "TOKEN", requires = "server")]
+    token: Option<String>,
+
+    /// A file that holds the token
+    #[arg(long, value_name = "FILE", requires = "server", conflicts_with = "token")]
+    token_file: Option<PathBuf>,
+
+    /// The cluster's certificate authority, PEM; without it and --ca-hash, the token tells whether the cluster is genuine
+    #[arg(long, value_name = "FILE", conflicts_with = "ca_hash")]
+    ca_file: Option<PathBuf>,
+
+    /// The hash of its public key, sha256:HEX
+    #[arg(long, value_name = "HASH")]
+    ca_hash: Option<String>,
+
+    /// A kubeconfig of somebody who may make nodes, in place of a token
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["token", "token_file", "ca_file", "ca_hash"])]
+    kubeconfig: Option<PathBuf>,
+
+    /// Where the node keeps its certificates, images and volumes [default: ~/.local/share/k8w]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+
+    /// Address that others reach the node at [default: the one that this machine reaches the API server from]
+    #[arg(long, value_name = "IP")]
+    node_ip: Option<IpAddr>,
+
+    /// Address that the node listens on [default: --node-ip]
+    #[arg(long, value_name = "IP")]
+    address: Option<IpAddr>,
+
+    #[command(flatten)]
+    node: NodeArgs,
+}
+
+impl Node {
+    pub fn run(self) -> Result<()> {
+        process::run(|stop| async move {
+            // One TLS provider for every user of rustls in this process; a second installation changes nothing.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+            let path = match &self.data_dir {
+                Some(path) => std::path::absolute(path)?,
+                None => DataDir::default_path()?,
+            };
+            let data_dir = DataDir::open(&path)?;
+            let started = tokio::select! {
+                started = self.start(&data_dir) => started?,
+                () = stop.cancelled() => return Ok(()),
+            };
+            let (node, name, server) = started;
+            let outcome = tokio::select! {
+                ready = ready::node(node.client(), &name) => ready,
+                () = stop.cancelled() => Ok(()),
+            };
+            if outcome.is_ok() && !stop.is_cancelled() {
+                let (http, https) = node.ingress();
+                eprintln!("Node {name} of {server} is ready");
+                eprintln!("Ingress for HTTP: {http}");
+                eprintln!("Ingress for HTTPS: {https}");
+                stop.cancelled().await;
+            }
+            process::stop(node.stop()).await;
+            outcome
+        })
+    }
+
+    /// Joins and starts; returns also the node's name and its server.
+    async fn start(&self, data_dir: &DataDir) -> Result<(JoinedNode, String, String)> {
+        let name = self.node.name()?;
+        let wanted = Join {
+            server: self.server.clone(),
+            credentials: self.credentials()?,
+            node_name: name.clone(),
+            dir: data_dir.join("pki"),
+        };
+        let joined = join::join(&wanted).await?;
+        let server = joined.server().to_string().trim_end_matches('/').to_owned();
+        let api = resolve(joined.server()).await.with_context(|| format!("cannot find {server}"))?;
+        let ip = match self.node_ip {
+            Some(ip) => ip,
+            None => address_towards(api).context("cannot tell this machine's address; say it with --node-ip")?,
+        };
+        let options = self.node.options(self.address.unwrap_or(ip), ip)?;
+        let node = JoinedNode::start(&options, &joined, api, data_dir).await?;
+        Ok((node, name, server))
+    }
+
+    fn credentials(&self) -> Result<Credentials> {
+        if let Some(path) = &self.kubeconfig {
+            return Ok(Credentials::Kubeconfig(path.clone()));
+        }
+        let token = match (&self.token, &self.token_file) {
+            (Some(token), _) => token.clone(),
+            (None, Some(file)) => {
+                let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+                text.trim().to_owned()
+            }
+            (None, None) => return Ok(Credentials::None),
+        };
+        let ca = match (&self.ca_file, &self.ca_hash) {
+            (Some(file), _) => TrustedCa::File(file.clone()),
+            (None, Some(hash)) => TrustedCa::Hash(hash.clone()),
+            (None, None) => TrustedCa::Signed,
+        };
+        Ok(Credentials::Token { token, ca })
+    }
+}
+
+async fn resolve(server: &http::Uri) -> Result<SocketAddr> {
+    let host = server.host().unwrap_or_default().trim_matches(['[', ']']);
+    let mut found = tokio::net::lookup_host((host, server.port_u16().unwrap_or(443))).await?;
+    found.next().context("it has no address")
+}
+
+/// The address that this machine speaks to another from; nothing is sent.
+fn address_towards(other: SocketAddr) -> Result<IpAddr> {
+    let any =
+        if other.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { std::net::Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0))?;
+    socket.connect(other)?;
+    Ok(socket.local_addr()?.ip())
+}

@@ -1,0 +1,79 @@
+//! What `k8w up` and `k8w node` let one choose about the node.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+
+use super::process;
+use crate::compose::NodeOptions;
+
+#[derive(Args)]
+pub struct NodeArgs {
+    /// Port of the ingress for HTTP; 0 picks a free one [default: 80 as root, 8080 otherwise]
+    #[arg(long, value_name = "PORT")]
+    ingress_http_port: Option<u16>,
+
+    /// Port of the ingress for HTTPS; 0 picks a free one [default: 443 as root, 8443 otherwise]
+    #[arg(long, value_name = "PORT")]
+    ingress_https_port: Option<u16>,
+
+    /// Port of the node's own API; 0 picks a free one
+    #[arg(long, value_name = "PORT", default_value_t = 10250)]
+    kubelet_port: u16,
+
+    /// Name of the node [default: this machine's host name]
+    #[arg(long, value_name = "NAME", value_parser = node_name)]
+    node_name: Option<String>,
+
+    /// Registry (HOST or HOST:PORT) to be spoken to over plain HTTP; may be given several times
+    #[arg(long, value_name = "HOST")]
+    insecure_registry: Vec<String>,
+
+    /// Pods that the node takes at most
+    #[arg(long, value_name = "COUNT", default_value_t = 1_000)]
+    max_pods: u32,
+
+    /// Manifests of pods that the node runs on its own (static pods): a folder, or one file
+    #[arg(long, value_name = "PATH")]
+    pod_manifest_path: Option<PathBuf>,
+}
+
+impl NodeArgs {
+    /// The name that was given, or the machine's.
+    ///
+    /// # Errors
+    /// When the machine does not tell its name.
+    pub fn name(&self) -> Result<String> {
+        self.node_name.clone().map_or_else(process::host_name, Ok)
+    }
+
+    /// For a node that listens on `address` and that others know by `ip`.
+    ///
+    /// # Errors
+    /// When the machine does not tell its name.
+    pub fn options(&self, address: IpAddr, ip: IpAddr) -> Result<NodeOptions> {
+        let root = nix::unistd::geteuid().is_root();
+        let port = |given: Option<u16>, privileged, other| given.unwrap_or(if root { privileged } else { other });
+        Ok(NodeOptions {
+            name: self.name()?,
+            address,
+            ip,
+            kubelet_port: self.kubelet_port,
+            ingress_http_port: port(self.ingress_http_port, 80, 8080),
+            ingress_https_port: port(self.ingress_https_port, 443, 8443),
+            insecure_registries: self.insecure_registry.clone(),
+            max_pods: self.max_pods,
+            static_pod_path: self.pod_manifest_path.as_ref().map(std::path::absolute).transpose()?,
+        })
+    }
+}
+
+/// A node's name is a DNS subdomain.
+fn node_name(name: &str) -> Result<String, String> {
+    match k8w_kinds::names::dns_subdomain(name).into_iter().next() {
+        None => Ok(name.to_owned()),
+        Some(why) => Err(why),
+    }
+}

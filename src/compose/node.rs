@@ -1,0 +1,163 @@
+//! The node part of a process, in `k8w up` as in `k8w node`: agent, network tables, ingress, node ports, wasm engine.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use k8w_networking::{Network, ingress};
+use k8w_runtime::agent::Node;
+use k8w_runtime::identity::Identity;
+use k8w_runtime::node::Settings;
+use k8w_runtime::server::NodeService;
+use k8w_runtime::wasm::{WasmConfig, WasmEngine};
+use k8w_runtime::{NodeConfig, network_sync, node_ports};
+use k8w_storage::blob::BlobStore;
+use kube::Client;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::{ended, first_address, listen};
+use crate::data_dir::DataDir;
+use crate::foreign_tls;
+
+/// Events of the engine that wait for the agent.
+const MAX_ENGINE_EVENTS: usize = 4_096;
+
+/// What is chosen from outside for every node.
+pub struct NodeOptions {
+    pub name: String,
+    /// Address that the node listens on.
+    pub address: IpAddr,
+    /// Address that others know it by.
+    pub ip: IpAddr,
+    pub kubelet_port: u16,
+    pub ingress_http_port: u16,
+    pub ingress_https_port: u16,
+    pub insecure_registries: Vec<String>,
+    pub max_pods: u32,
+    pub static_pod_path: Option<PathBuf>,
+}
+
+impl NodeOptions {
+    /// What the node is registered with, at the port that it has, before it knows its cluster.
+    pub(super) fn registered(&self, port: u16, data_dir: &DataDir) -> NodeConfig {
+        NodeConfig {
+            max_pods: self.max_pods,
+            static_pod_path: self.static_pod_path.clone(),
+            insecure_registries: self.insecure_registries.clone(),
+            ..NodeConfig::new(&self.name, self.ip, port, data_dir.join("node"))
+        }
+    }
+}
+
+/// Where a node listens.
+pub(super) struct Doors {
+    kubelet: TcpListener,
+    http: TcpListener,
+    https: TcpListener,
+}
+
+impl Doors {
+    /// # Errors
+    /// A port that is taken.
+    pub async fn open(options: &NodeOptions) -> Result<Doors> {
+        Ok(Doors {
+            http: listen(options.address, options.ingress_http_port, "--ingress-http-port").await?,
+            https: listen(options.address, options.ingress_https_port, "--ingress-https-port").await?,
+            kubelet: listen(options.address, options.kubelet_port, "--kubelet-port").await?,
+        })
+    }
+
+    pub fn kubelet_port(&self) -> Result<u16> {
+        Ok(self.kubelet.local_addr()?.port())
+    }
+
+    /// Where the ingress listens for HTTP and for HTTPS.
+    pub fn ingress(&self) -> Result<(SocketAddr, SocketAddr)> {
+        Ok((self.http.local_addr()?, self.https.local_addr()?))
+    }
+}
+
+/// What a node is made of.
+pub(super) struct NodePart<'a> {
+    pub options: &'a NodeOptions,
+    pub data_dir: &'a DataDir,
+    pub doors: Doors,
+    pub settings: Settings,
+    /// Acts as the node.
+    pub client: Client,
+    /// Acts as [`NETWORK`](super::NETWORK).
+    pub network_client: Client,
+    pub identity: Identity,
+    pub blobs: Arc<BlobStore>,
+    pub foreign_tls: ClientTls,
+    /// Where the API server really is.
+    pub api: SocketAddr,
+    /// Further addresses that the API shows it at.
+    pub api_shown_at: Option<SocketAddr>,
+}
+
+/// How components speak TLS to foreign hosts, if they can.
+pub(super) type ClientTls = Option<Arc<rustls::ClientConfig>>;
+
+/// Opens the node's images, and reads whom this machine trusts. Blocks on the disk.
+pub(super) fn open_stores(data_dir: &Path) -> Result<(Arc<BlobStore>, ClientTls)> {
+    let path = data_dir.join("images");
+    let blobs = BlobStore::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
+    Ok((Arc::new(blobs), foreign_tls::client_config()))
+}
+
+impl NodePart<'_> {
+    /// Starts everything; when this returns, the node is registering.
+    ///
+    /// # Errors
+    /// When the engine cannot start or a directory cannot be made.
+    pub fn start(self, tasks: &mut JoinSet<()>, shutdown: &CancellationToken) -> Result<NodeService> {
+        let NodePart { options, data_dir, doors, settings, client, network_client, identity, .. } = self;
+        let network = Network::new(k8w_networking::Config {
+            service_cidr: settings.service_cidr.into(),
+            pod_cidrs: vec![settings.cluster_wasm_cidr.into()],
+            wasm_cidr: Some(settings.wasm_cidr.into()),
+            cluster_domain: settings.cluster_domain.clone(),
+            node_name: options.name.clone(),
+            client_tls: self.foreign_tls,
+        });
+        network.connect_peers(identity.client_config()?);
+        // The Service `kubernetes` leads to where the API server can be reached from here, whatever its endpoints say.
+        let kubernetes = SocketAddr::new(first_address(settings.service_cidr), 443);
+        // A loopback address is the pod's own, to each pod.
+        let shown_at = self.api_shown_at.filter(|address| !address.ip().is_loopback());
+        let shown_at = std::iter::once(kubernetes).chain(shown_at);
+        let registrations: Vec<_> = shown_at.map(|address| network.register_address(address, self.api)).collect();
+
+        let (events, engine_events) = mpsc::channel(MAX_ENGINE_EVENTS);
+        let engine = WasmEngine::new(WasmConfig::new(data_dir.join("wasm")), network.clone(), events)
+            .context("cannot start the wasm engine")?;
+        let config = NodeConfig {
+            wasm_cidr: settings.wasm_cidr,
+            cluster_domain: settings.cluster_domain,
+            max_instances: engine.max_instances(),
+            ..options.registered(doors.kubelet_port()?, data_dir)
+        };
+        let engine = Arc::new(engine);
+        let node = Node::new(config, client.clone(), engine, engine_events, self.blobs, network.clone())?;
+        let service = node.service();
+        tasks.spawn(service.clone().listen(doors.kubelet, identity.server_config()?, shutdown.clone()));
+        tasks.spawn(ended("node agent", node.run(shutdown.clone())));
+
+        let name = options.name.clone();
+        let sync = network_sync::run(network_client.clone(), client, network.clone(), name.clone(), shutdown.clone());
+        tasks.spawn(async move {
+            sync.await;
+            drop(registrations);
+        });
+        let (http, https) = (Some(doors.http), Some(doors.https));
+        let ingress = ingress::serve(network.clone(), ingress::Config::default(), http, https, shutdown.clone());
+        tasks.spawn(ended("ingress", ingress));
+        tasks.spawn(node_ports::run(network_client, network, vec![options.address], name, shutdown.clone()));
+        Ok(service)
+    }
+}

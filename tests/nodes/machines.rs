@@ -1,0 +1,144 @@
+//! A control plane and nodes that join it, each a process of the real binary with files and an address of its own.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use k8w_testkit::{Kubectl, Outcome, Process, eventually, run};
+use tempfile::TempDir;
+
+pub const BINARY: &str = env!("CARGO_BIN_EXE_k8w");
+
+/// A cluster without a node, to which machines can be added.
+pub struct Cluster {
+    pub kubectl: Kubectl,
+    pub folder: TempDir,
+    _process: Process,
+}
+
+impl Cluster {
+    pub fn start() -> Cluster {
+        let folder = TempDir::new().unwrap();
+        let data = folder.path().join("server");
+        let first = next_ports();
+        let arguments =
+            ["server", "--port", "0", "--node-port-range", &format!("{first}-{}", first + 19), "--data-dir"];
+        let mut arguments: Vec<String> = arguments.map(String::from).to_vec();
+        arguments.push(data.display().to_string());
+        let process = start(folder.path(), "server", &arguments, "Use it with:");
+        Cluster {
+            kubectl: Kubectl::new(&data.join("kubeconfig"), &folder.path().join("cache")),
+            folder,
+            _process: process,
+        }
+    }
+
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.folder.path().join("server/kubeconfig")
+    }
+
+    /// What `k8w token create` says after `k8w node`: the server, the token and the CA's hash, each behind its option.
+    pub fn token(&self) -> [String; 6] {
+        let printed = run(BINARY, &["token", "create", "--kubeconfig", &self.kubeconfig().display().to_string()]);
+        assert!(printed.success, "{}", printed.stderr);
+        let words: Vec<String> = printed.stdout.split_whitespace().map(str::to_owned).collect();
+        assert_eq!(words[..2], ["k8w", "node"], "{}", printed.stdout);
+        words[2..].to_vec().try_into().unwrap()
+    }
+
+    /// Starts a node at 127.0.0.`last`, whose files are in a folder of its name, and waits until it is ready.
+    pub fn node(&self, name: &str, last: u8, join: &[&str]) -> Machine {
+        let process = start(self.folder.path(), name, &self.arguments(name, name, last, join), "Ingress for HTTPS: ");
+        let printed = std::fs::read_to_string(self.folder.path().join(format!("{name}.stderr"))).unwrap();
+        let ingress = printed.lines().find_map(|line| line.strip_prefix("Ingress for HTTP: ")).unwrap();
+        Machine { ingress: ingress.parse().unwrap(), data: self.folder.path().join(name), process }
+    }
+
+    /// What a node says that cannot start, with its files in `folder`.
+    pub fn refused(&self, folder: &str, name: &str, join: &[&str]) -> String {
+        let arguments = self.arguments(folder, name, 9, join);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let Outcome { success, stderr, .. } = run(BINARY, &arguments);
+        assert!(!success, "{stderr}");
+        stderr.lines().last().unwrap_or_default().to_owned()
+    }
+
+    fn arguments(&self, folder: &str, name: &str, last: u8, join: &[&str]) -> Vec<String> {
+        let data = self.folder.path().join(folder).display().to_string();
+        let ip = format!("127.0.0.{last}");
+        let fixed = ["node", "--node-name", name, "--data-dir", &data, "--node-ip", &ip, "--kubelet-port", "0"];
+        let ingress = ["--ingress-http-port", "0", "--ingress-https-port", "0"];
+        [&fixed[..], &ingress, join].concat().into_iter().map(str::to_owned).collect()
+    }
+
+    /// What `kubectl get` says of one path.
+    pub fn jsonpath(&self, what: &[&str], path: &str) -> String {
+        self.kubectl.ok(&[&["get"], what, &["-o", &format!("jsonpath={path}")]].concat())
+    }
+}
+
+/// A node that ends with the test.
+pub struct Machine {
+    pub ingress: SocketAddr,
+    pub data: PathBuf,
+    pub process: Process,
+}
+
+impl Machine {
+    /// `k8w image load` of one of the examples.
+    pub fn load(&self, example: &str, name: &str) {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(example);
+        let load = ["image", "load", &file.display().to_string(), "--tag", name, "--data-dir"];
+        let outcome = run(BINARY, &[&load[..], &[&self.data.display().to_string()]].concat());
+        assert!(outcome.success, "{}{}", outcome.stdout, outcome.stderr);
+    }
+
+    /// The certificate that it is known by.
+    pub fn certificate(&self) -> String {
+        std::fs::read_to_string(self.data.join("pki/kubelet-client-current.pem")).unwrap()
+    }
+}
+
+fn start(folder: &Path, name: &str, arguments: &[String], ready: &str) -> Process {
+    let (stdout, stderr) = (folder.join(format!("{name}.stdout")), folder.join(format!("{name}.stderr")));
+    let mut process = Process::start(BINARY, arguments, &stdout, &stderr).unwrap();
+    eventually("the process is ready", || {
+        let printed = std::fs::read_to_string(&stderr).unwrap();
+        assert!(process.ended().is_none(), "k8w {name} ended: {printed}");
+        if printed.contains(ready) { Ok(()) } else { Err(printed) }
+    });
+    process
+}
+
+/// The first of twenty node ports that no other cluster of this process, nor soon one of another process, is given.
+fn next_ports() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let slice = (std::process::id() % 100) as u16 + NEXT.fetch_add(1, Ordering::Relaxed);
+    15_000 + slice % 100 * 20
+}
+
+/// Another authority's certificate.
+pub fn foreign_ca(folder: &Path) -> PathBuf {
+    let (key, certificate) = (folder.join("foreign.key"), folder.join("foreign.crt"));
+    let made = Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-subj",
+            "/CN=foreign",
+        ])
+        .arg("-keyout")
+        .arg(&key)
+        .arg("-out")
+        .arg(&certificate)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    certificate
+}

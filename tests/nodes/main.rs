@@ -1,0 +1,245 @@
+//! Several nodes, as a user meets them: machines join a control plane with a token, and their pods are one cluster.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod machines;
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::Child;
+
+use k8w_testkit::{eventually, get};
+use machines::{Cluster, Machine, foreign_ca};
+
+/// Ends with the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A cluster with the nodes a and b, which both have the images of the examples.
+fn cluster() -> (Cluster, Machine, Machine) {
+    let cluster = Cluster::start();
+    let token = cluster.token();
+    let token: Vec<&str> = token.iter().map(String::as_str).collect();
+    // One knows the CA by its hash, the other by the token's signature.
+    let (a, b) = (cluster.node("a", 2, &token), cluster.node("b", 3, &token[..4]));
+    for node in [&a, &b] {
+        node.load("hello/hello.wasm", "localhost/hello:latest");
+        node.load("chain/front.wasm", "localhost/front:latest");
+        node.load("chain/back.wasm", "localhost/back:latest");
+    }
+    (cluster, a, b)
+}
+
+fn pod(name: &str, image: &str, node: &str) -> String {
+    format!(
+        "
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}, labels: {{app: {name}}}}}
+spec:
+  runtimeClassName: wasmtime
+  nodeSelector: {{kubernetes.io/hostname: {node}}}
+  containers:
+  - name: c
+    image: localhost/{image}:latest
+    ports: [{{name: http, containerPort: 8080}}]
+    env: [{{name: POD_NAME, valueFrom: {{fieldRef: {{fieldPath: metadata.name}}}}}}]
+    readinessProbe: {{httpGet: {{path: /ready, port: http}}}}
+"
+    )
+}
+
+fn service(name: &str, selector: &str) -> String {
+    format!(
+        "
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: {name}}}
+spec: {{type: NodePort, selector: {{{selector}}}, ports: [{{port: 80, targetPort: http}}]}}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {{name: {name}}}
+spec:
+  rules:
+  - host: {name}.localhost
+    http: {{paths: [{{path: /, pathType: Prefix, backend: {{service: {{name: {name}, port: {{number: 80}}}}}}}}]}}
+"
+    )
+}
+
+/// What a host's path answers at an address, once it does.
+fn answer(at: SocketAddr, host: &str, path: &str) -> String {
+    eventually("it is answered", || match get(at, host, path) {
+        Ok(answer) if answer.status == 200 => Ok(answer.body),
+        other => Err(format!("{other:?}")),
+    })
+}
+
+#[test]
+fn pods_of_all_nodes_are_one_cluster() {
+    let (cluster, a, b) = cluster();
+    let kubectl = &cluster.kubectl;
+
+    // Each node has addresses of its own.
+    let ranges = cluster.jsonpath(&["nodes"], "{.items[*].metadata.annotations.k8w\\.dev/wasm-cidr}");
+    let ranges: BTreeSet<&str> = ranges.split(' ').collect();
+    assert_eq!(ranges, BTreeSet::from(["10.64.0.0/18", "10.64.64.0/18"]));
+
+    // A component on one node calls another on the other by its Service's name; "hello" is on both.
+    kubectl.apply(
+        &[
+            pod("front", "front", "a"),
+            pod("back", "back", "b"),
+            service("front", "app: front"),
+            service("back", "app: back"),
+        ]
+        .concat(),
+    );
+    kubectl.apply(
+        &[pod("hello-a", "hello", "a"), pod("hello-b", "hello", "b")]
+            .concat()
+            .replace("labels: {app: hello-", "labels: {of: hello, app: hello-"),
+    );
+    kubectl.apply(&service("hello", "of: hello"));
+    kubectl.ok(&["wait", "--for=condition=Ready", "pods", "--all", "--timeout=60s"]);
+    let on = |name: &str| cluster.jsonpath(&["pod", name], "{.spec.nodeName}");
+    assert_eq!(["front", "back", "hello-a", "hello-b"].map(on), ["a", "b", "a", "b"]);
+    for at in [a.ingress, b.ingress] {
+        assert_eq!(answer(at, "front.localhost", "/x"), "front asked, back heard /x\n");
+        let mut seen = BTreeSet::new();
+        eventually("both endpoints answer", || {
+            seen.insert(answer(at, "hello.localhost", "/"));
+            if seen.len() == 2 { Ok(()) } else { Err(format!("{seen:?}")) }
+        });
+    }
+    // So do node ports, on the node that has no such pod.
+    let port: u16 = cluster.jsonpath(&["service", "back"], "{.spec.ports[0].nodePort}").parse().unwrap();
+    assert_eq!(answer(SocketAddr::new(a.ingress.ip(), port), "back", "/y"), "back heard /y\n");
+
+    // The API server reaches both nodes.
+    for (name, node) in [("hello-a", "a"), ("hello-b", "b")] {
+        assert_eq!(kubectl.ok(&["exec", name, "--", "echo", "it", "runs"]), "it runs\n");
+        kubectl.ok(&["logs", name]);
+        let proxied = format!("/api/v1/namespaces/default/pods/{name}:8080/proxy/p");
+        assert_eq!(kubectl.ok(&["get", "--raw", &proxied]), format!("Hello from {name}: you asked for /p\n"));
+        let mut forward = Running(kubectl.command(&["port-forward", name, ":8080"]).spawn().unwrap());
+        let mut line = String::new();
+        // Open to the end: kubectl says more on it, and ends when it cannot.
+        let mut stdout = BufReader::new(forward.0.stdout.take().unwrap());
+        stdout.read_line(&mut line).unwrap();
+        let at = line.strip_prefix("Forwarding from ").and_then(|rest| rest.split(' ').next()).unwrap();
+        assert_eq!(answer(at.parse().unwrap(), "hello", "/f"), format!("Hello from {name}: you asked for /f\n"));
+        assert_eq!(kubectl.ok(&["get", "--raw", &format!("/api/v1/nodes/{node}/proxy/healthz")]), "ok");
+    }
+    eventually("both nodes say what they use", || {
+        let metrics = kubectl.ok(&["get", "--raw", "/apis/metrics.k8s.io/v1beta1/nodes"]);
+        if metrics.matches("\"usage\"").count() == 2 { Ok(()) } else { Err(metrics) }
+    });
+}
+
+#[test]
+fn policies_know_pods_of_other_nodes() {
+    let (cluster, a, _b) = cluster();
+    let kubectl = &cluster.kubectl;
+    let twin = pod("twin", "front", "a");
+    kubectl.apply(&[pod("front", "front", "a"), twin, pod("back", "back", "b")].concat());
+    kubectl
+        .apply(&[service("front", "app: front"), service("twin", "app: twin"), service("back", "app: back")].concat());
+    kubectl.ok(&["wait", "--for=condition=Ready", "pods", "--all", "--timeout=60s"]);
+    for host in ["front.localhost", "twin.localhost"] {
+        assert_eq!(answer(a.ingress, host, "/"), "front asked, back heard /\n");
+    }
+    kubectl.apply(
+        "
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: back}
+spec:
+  podSelector: {matchLabels: {app: back}}
+  ingress: [{from: [{podSelector: {matchLabels: {app: front}}}]}]
+",
+    );
+    eventually("others are refused", || match get(a.ingress, "twin.localhost", "/") {
+        Ok(answer) if answer.status >= 500 => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    assert_eq!(answer(a.ingress, "front.localhost", "/"), "front asked, back heard /\n");
+}
+
+#[test]
+fn a_node_that_was_killed_comes_back_as_itself() {
+    let cluster = Cluster::start();
+    let kubeconfig = cluster.kubeconfig().display().to_string();
+    let mut node = cluster.node("a", 2, &["--kubeconfig", &kubeconfig]);
+    node.load("hello/hello.wasm", "localhost/hello:latest");
+    cluster.kubectl.apply(&pod("hello", "hello", "a"));
+    cluster.kubectl.ok(&["wait", "--for=condition=Ready", "pod/hello", "--timeout=60s"]);
+    let facts = || cluster.jsonpath(&["node", "a"], "{.metadata.uid} {.metadata.annotations.k8w\\.dev/wasm-cidr}");
+    let (certificate, before) = (node.certificate(), facts());
+    node.process.kill();
+    // It knows where it belongs.
+    let node = cluster.node("a", 2, &[]);
+    assert_eq!((node.certificate(), facts()), (certificate, before));
+    eventually("the pod runs again", || {
+        let outcome = cluster.kubectl.run(&["exec", "hello", "--", "echo", "again"]);
+        if outcome.stdout == "again\n" { Ok(()) } else { Err(outcome.stderr) }
+    });
+    let requests = cluster.jsonpath(&["csr"], "{.items[*].spec.signerName}");
+    assert_eq!(requests.split(' ').count(), 2, "{requests}");
+    // Nobody else can have its folder.
+    drop(node);
+    let other = cluster.refused("a", "b", &[]);
+    assert!(other.starts_with("error: the data directory belongs to node \"a\""), "{other}");
+}
+
+#[test]
+fn what_cannot_join_is_told_why() {
+    let cluster = Cluster::start();
+    let token = cluster.token();
+    let [_, server, _, secret, ..] = &token;
+    let join = |secret: &str, more: &[&str]| {
+        cluster.refused("b", "b", &[&["--server", server, "--token", secret], more].concat())
+    };
+    let wrong = format!("{}.{}", &secret[..6], "0".repeat(16));
+    assert_eq!(
+        join(&wrong, &[]),
+        "error: failed to verify JWS signature of received cluster info object, can't trust this API Server"
+    );
+    assert_eq!(
+        join(&format!("zzzzzz.{}", "0".repeat(16)), &[]),
+        "error: token id \"zzzzzz\" is invalid for this cluster or it has expired. Use \"k8w token create\" to create a new \
+         valid token"
+    );
+    let pin = format!("sha256:{}", "0".repeat(64));
+    assert!(join(secret, &["--ca-hash", &pin]).ends_with("are pinned"));
+    let foreign = foreign_ca(cluster.folder.path()).display().to_string();
+    assert_eq!(
+        join(secret, &["--ca-file", &foreign]),
+        format!(
+            "error: the certificate of {server} is not signed by the CA in {foreign}: this is another cluster, or somebody in between"
+        )
+    );
+    let ca = cluster.folder.path().join("server/pki/ca.crt").display().to_string();
+    let unauthorized = join(&wrong, &["--ca-file", &ca]);
+    assert!(unauthorized.starts_with(&format!("error: {server} does not accept these credentials")), "{unauthorized}");
+    let nothing = cluster.refused("b", "b", &[]);
+    assert!(nothing.starts_with("error: this machine has not joined a cluster yet"), "{nothing}");
+
+    let join: Vec<&str> = token.iter().map(String::as_str).collect();
+    let _a = cluster.node("a", 2, &join);
+    assert_eq!(
+        cluster.refused("twin", "a", &join),
+        "error: a Node with name \"a\" and status \"Ready\" already exists in the cluster. You must delete the existing Node or \
+         change the name of this new joining Node"
+    );
+}
