@@ -38,44 +38,53 @@ impl Cluster {
         self.folder.path().join("server/kubeconfig")
     }
 
-    /// What `k8w token create` says after `k8w node`: the server, the token and the CA's hash, each behind its option.
     pub fn token(&self) -> [String; 6] {
-        let printed = run(BINARY, &["token", "create", "--kubeconfig", &self.kubeconfig().display().to_string()]);
-        assert!(printed.success, "{}", printed.stderr);
-        let words: Vec<String> = printed.stdout.split_whitespace().map(str::to_owned).collect();
-        assert_eq!(words[..2], ["k8w", "node"], "{}", printed.stdout);
-        words[2..].to_vec().try_into().unwrap()
+        token(&self.kubeconfig())
     }
 
-    /// Starts a node at 127.0.0.`last`, whose files are in a folder of its name, and waits until it is ready.
+    /// As [`node`], in a folder of its name.
     pub fn node(&self, name: &str, last: u8, join: &[&str]) -> Machine {
-        let process = start(self.folder.path(), name, &self.arguments(name, name, last, join), "Ingress for HTTPS: ");
-        let printed = std::fs::read_to_string(self.folder.path().join(format!("{name}.stderr"))).unwrap();
-        let ingress = printed.lines().find_map(|line| line.strip_prefix("Ingress for HTTP: ")).unwrap();
-        Machine { ingress: ingress.parse().unwrap(), data: self.folder.path().join(name), process }
+        node(self.folder.path(), name, last, join)
     }
 
     /// What a node says that cannot start, with its files in `folder`.
     pub fn refused(&self, folder: &str, name: &str, join: &[&str]) -> String {
-        let arguments = self.arguments(folder, name, 9, join);
+        let arguments = arguments(&self.folder.path().join(folder), name, 9, join);
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let Outcome { success, stderr, .. } = run(BINARY, &arguments);
         assert!(!success, "{stderr}");
         stderr.lines().last().unwrap_or_default().to_owned()
     }
 
-    fn arguments(&self, folder: &str, name: &str, last: u8, join: &[&str]) -> Vec<String> {
-        let data = self.folder.path().join(folder).display().to_string();
-        let ip = format!("127.0.0.{last}");
-        let fixed = ["node", "--node-name", name, "--data-dir", &data, "--node-ip", &ip, "--kubelet-port", "0"];
-        let ingress = ["--ingress-http-port", "0", "--ingress-https-port", "0"];
-        [&fixed[..], &ingress, join].concat().into_iter().map(str::to_owned).collect()
-    }
-
     /// What `kubectl get` says of one path.
     pub fn jsonpath(&self, what: &[&str], path: &str) -> String {
         self.kubectl.ok(&[&["get"], what, &["-o", &format!("jsonpath={path}")]].concat())
     }
+}
+
+/// What `k8w token create` says after `k8w node`: the server, the token and the CA's hash, each behind its option.
+pub fn token(kubeconfig: &Path) -> [String; 6] {
+    let printed = run(BINARY, &["token", "create", "--kubeconfig", &kubeconfig.display().to_string()]);
+    assert!(printed.success, "{}", printed.stderr);
+    let words: Vec<String> = printed.stdout.split_whitespace().map(str::to_owned).collect();
+    assert_eq!(words[..2], ["k8w", "node"], "{}", printed.stdout);
+    words[2..].to_vec().try_into().unwrap()
+}
+
+/// Starts a node at 127.0.0.`last`, whose files are in `folder` under its name, and waits until it is ready.
+pub fn node(folder: &Path, name: &str, last: u8, join: &[&str]) -> Machine {
+    let data = folder.join(name);
+    let process = start(folder, name, &arguments(&data, name, last, join), "Ingress for HTTPS: ");
+    let printed = std::fs::read_to_string(folder.join(format!("{name}.stderr"))).unwrap();
+    let ingress = printed.lines().find_map(|line| line.strip_prefix("Ingress for HTTP: ")).unwrap();
+    Machine { ingress: ingress.parse().unwrap(), data, process }
+}
+
+fn arguments(data: &Path, name: &str, last: u8, join: &[&str]) -> Vec<String> {
+    let (data, ip) = (data.display().to_string(), format!("127.0.0.{last}"));
+    let fixed = ["node", "--node-name", name, "--data-dir", &data, "--node-ip", &ip, "--kubelet-port", "0"];
+    let ingress = ["--ingress-http-port", "0", "--ingress-https-port", "0"];
+    [&fixed[..], &ingress, join].concat().into_iter().map(str::to_owned).collect()
 }
 
 /// A node that ends with the test.

@@ -9,8 +9,8 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::Child;
 
-use k8w_testkit::{eventually, get};
-use machines::{Cluster, Machine, foreign_ca};
+use k8w_testkit::{ClusterOptions, TestCluster, eventually, get};
+use machines::{BINARY, Cluster, Machine, foreign_ca};
 
 /// Ends with the test.
 struct Running(Child);
@@ -145,6 +145,20 @@ fn pods_of_all_nodes_are_one_cluster() {
         let metrics = kubectl.ok(&["get", "--raw", "/apis/metrics.k8s.io/v1beta1/nodes"]);
         if metrics.matches("\"usage\"").count() == 2 { Ok(()) } else { Err(metrics) }
     });
+}
+
+#[test]
+fn a_machine_joins_the_cluster_of_k8w_up() {
+    let up = TestCluster::start(BINARY, ClusterOptions::default());
+    let folder = tempfile::tempdir().unwrap();
+    let token = machines::token(&up.kubeconfig());
+    let b = machines::node(folder.path(), "b", 4, &token.each_ref().map(String::as_str));
+    b.load("hello/hello.wasm", "localhost/hello:latest");
+    let kubectl = up.kubectl();
+    kubectl.apply(&(pod("hello", "hello", "b") + &service("hello", "app: hello")));
+    kubectl.ok(&["wait", "--for=condition=Ready", "pod/hello", "--timeout=60s"]);
+    assert_eq!(kubectl.ok(&["exec", "hello", "--", "echo", "there"]), "there\n");
+    assert_eq!(answer(up.ingress_http(), "hello.localhost", "/"), "Hello from hello: you asked for /\n");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -35,6 +35,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_STREAMS: usize = 200;
 /// Connections to one node; when all are full, streams wait for one to end.
 const MAX_CONNECTIONS: usize = 16;
+/// How long a connection is kept that no stream uses.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 /// A node that is silent for so long is asked for a sign of life, and given as long again to send one.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Bytes on their way to this node before its pods have read them: of one stream, and of a connection.
@@ -55,6 +57,15 @@ struct Connection {
     address: SocketAddr,
     sender: SendRequest<Body>,
     streams: Arc<Semaphore>,
+    /// When a stream was last opened.
+    used: Instant,
+}
+
+impl Connection {
+    fn is_worth_keeping(&self, now: Instant) -> bool {
+        let is_idle = self.streams.available_permits() == MAX_STREAMS;
+        !self.sender.is_closed() && !(is_idle && now.duration_since(self.used) > IDLE_TIMEOUT)
+    }
 }
 
 impl Dialer {
@@ -82,9 +93,16 @@ impl Dialer {
             return Ok((found, place));
         }
         let sender = self.connect(node, address).await?;
-        let made = Connection { address, sender, streams: Arc::new(Semaphore::new(MAX_STREAMS)) };
+        let now = Instant::now();
+        let made = Connection { address, sender, streams: Arc::new(Semaphore::new(MAX_STREAMS)), used: now };
         let place = made.streams.clone().acquire_owned().await.map_err(io::Error::other)?;
-        self.lock().entry(node.name.clone()).or_default().push(made.clone());
+        let mut open = self.lock();
+        open.retain(|_, known| {
+            known.retain(|connection| connection.is_worth_keeping(now));
+            !known.is_empty()
+        });
+        open.entry(node.name.clone()).or_default().push(made.clone());
+        drop(open);
         Ok((made, place))
     }
 
@@ -93,9 +111,13 @@ impl Dialer {
         let mut open = self.lock();
         let known = open.get_mut(&node.name)?;
         known.retain(|connection| connection.address == address && !connection.sender.is_closed());
-        let roomiest = known.iter().max_by_key(|connection| connection.streams.available_permits())?;
-        let may_wait = known.len() >= MAX_CONNECTIONS || roomiest.streams.available_permits() > 0;
-        may_wait.then(|| roomiest.clone())
+        let are_enough = known.len() >= MAX_CONNECTIONS;
+        let roomiest = known.iter_mut().max_by_key(|connection| connection.streams.available_permits())?;
+        if !are_enough && roomiest.streams.available_permits() == 0 {
+            return None;
+        }
+        roomiest.used = Instant::now();
+        Some(roomiest.clone())
     }
 
     async fn connect(&self, node: &Node, address: SocketAddr) -> io::Result<SendRequest<Body>> {
