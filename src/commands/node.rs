@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use k8w_runtime::identity::{Credentials, Join, TrustedCa, join};
 
@@ -15,7 +15,7 @@ use crate::data_dir::DataDir;
 /// Join a cluster as a node, and run its pods
 ///
 /// `k8w token create` at the control plane prints the command. What the machine gets when it joins is kept in the data
-/// folder: from then on `k8w node` alone is enough.
+/// folder: from then on `k8w node` alone is enough, and tokens and kubeconfigs are not looked at.
 #[derive(Args)]
 pub struct Node {
     /// The API server, https://HOST:PORT [default: the one that was joined, or the kubeconfig's]
@@ -119,6 +119,9 @@ impl Node {
             (None, Some(file)) => {
                 let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
                 text.trim().to_owned()
+            }
+            (None, None) if self.ca_file.is_some() || self.ca_hash.is_some() => {
+                bail!("--ca-file and --ca-hash say whom to give a token to: say it with --token or --token-file")
             }
             (None, None) => return Ok(Credentials::None),
         };

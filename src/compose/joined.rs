@@ -35,7 +35,7 @@ impl JoinedNode {
         let doors = Doors::open(options).await?;
         let registered = options.registered(doors.kubelet_port()?, data_dir);
         let settings = Settings::of(joined, &registered).await?;
-        let identity = joined.identity(&[options.ip.to_string()]).await?;
+        let identity = joined.identity().await?;
         let path = data_dir.path().to_owned();
         let (blobs, foreign_tls) = tokio::task::spawn_blocking(move || open_stores(&path)).await??;
         let (shutdown, mut tasks) = (CancellationToken::new(), JoinSet::new());

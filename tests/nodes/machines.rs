@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use k8w_testkit::{Kubectl, Outcome, Process, eventually, run};
@@ -125,29 +124,4 @@ fn next_ports() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let slice = (std::process::id() % 100) as u16 + NEXT.fetch_add(1, Ordering::Relaxed);
     15_000 + slice % 100 * 20
-}
-
-/// Another authority's certificate.
-pub fn foreign_ca(folder: &Path) -> PathBuf {
-    let (key, certificate) = (folder.join("foreign.key"), folder.join("foreign.crt"));
-    let made = Command::new("openssl")
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-            "-nodes",
-            "-subj",
-            "/CN=foreign",
-        ])
-        .arg("-keyout")
-        .arg(&key)
-        .arg("-out")
-        .arg(&certificate)
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    certificate
 }

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::process::Child;
 
 use k8w_testkit::{ClusterOptions, TestCluster, eventually, get};
-use machines::{BINARY, Cluster, Machine, foreign_ca};
+use machines::{BINARY, Cluster, Machine};
 
 /// Ends with the test.
 struct Running(Child);
@@ -236,7 +236,8 @@ fn what_cannot_join_is_told_why() {
     );
     let pin = format!("sha256:{}", "0".repeat(64));
     assert!(join(secret, &["--ca-hash", &pin]).ends_with("are pinned"));
-    let foreign = foreign_ca(cluster.folder.path()).display().to_string();
+    let other = Cluster::start();
+    let foreign = other.folder.path().join("server/pki/ca.crt").display().to_string();
     assert_eq!(
         join(secret, &["--ca-file", &foreign]),
         format!(

@@ -1,14 +1,14 @@
 //! Approves the certificates that nodes ask for: for the API server, where an access review says that the requester may have
-//! it (`k8s.io/kubernetes/pkg/controller/certificates/approver/sarapprove.go`), and for a node's own port, where the names
-//! are those that its Node object shows.
+//! it (`k8s.io/kubernetes/pkg/controller/certificates/approver/sarapprove.go`), and for a node's own port, where it is for the
+//! node's name alone.
 //!
-//! Kubernetes leaves the second to whoever runs the cluster; here the API server verifies what nodes show.
+//! Kubernetes leaves the second to whoever runs the cluster; here the API server and the nodes verify what a node shows. They
+//! ask for its name and not for an address, which a node could make up.
 
 use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestCondition};
-use k8s_openapi::api::core::v1::Node;
 use serde_json::{Value, json};
 
-use super::request::{self, Asked, KUBELET_CLIENT, KUBELET_SERVING, NODE_PREFIX};
+use super::request::{self, Asked, KUBELET_CLIENT, KUBELET_SERVING};
 use crate::engine::{Controller, Turn, Wake};
 use crate::plan::{self, Plan, Step};
 use crate::resource::{CERTIFICATE_SIGNING_REQUESTS, Key};
@@ -21,20 +21,9 @@ impl Controller for CertificateApprover {
         "csrapproving"
     }
 
-    fn observe(&mut self, delta: &Delta, world: &World, wake: &mut Wake) {
-        match &delta.object {
-            Object::CertificateSigningRequest(request) => wake.now(Key::of(&request.metadata)),
-            // Its addresses may be what a request waits for.
-            Object::Node(node) if !delta.gone => {
-                let user = format!("{NODE_PREFIX}{}", node.metadata.name.as_deref().unwrap_or_default());
-                let waits = |request: &&std::sync::Arc<CertificateSigningRequest>| {
-                    request.spec.signer_name == KUBELET_SERVING
-                        && request.spec.username.as_deref() == Some(&user)
-                        && !is_decided(request)
-                };
-                world.certificate_signing_requests.iter().filter(waits).for_each(|r| wake.now(Key::of(&r.metadata)));
-            }
-            _ => {}
+    fn observe(&mut self, delta: &Delta, _: &World, wake: &mut Wake) {
+        if let Object::CertificateSigningRequest(request) = &delta.object {
+            wake.now(Key::of(&request.metadata));
         }
     }
 
@@ -60,12 +49,9 @@ impl Controller for CertificateApprover {
                     format!("Auto approving {whose} client certificate after SubjectAccessReview."),
                 ));
             }
-            KUBELET_SERVING if is_own => {
-                let node = asked.node().and_then(|name| world.nodes.get("", name));
-                if node.is_some_and(|node| shows(node, &asked)) {
-                    let message = "Auto approving kubelet serving certificate for the addresses of its Node.";
-                    plan.step(approval(request, message.to_owned()));
-                }
+            KUBELET_SERVING if is_own && asked.addresses.is_empty() && is_own_name(&asked) => {
+                let message = "Auto approving kubelet serving certificate for the name of its node.";
+                plan.step(approval(request, message.to_owned()));
             }
             _ => {}
         }
@@ -88,13 +74,11 @@ fn review(request: &CertificateSigningRequest, subresource: &str) -> Value {
     })
 }
 
-/// Whether these are names and addresses of the node and of nobody else.
-fn shows(node: &Node, asked: &Asked) -> bool {
-    let addresses = node.status.as_ref().and_then(|status| status.addresses.as_ref());
-    let shown = |address: &std::net::IpAddr| {
-        addresses.into_iter().flatten().any(|shown| shown.address.parse().as_ref() == Ok(address))
-    };
-    asked.dns_names.iter().all(|name| Some(name) == node.metadata.name.as_ref()) && asked.addresses.iter().all(shown)
+/// Whether the node's name is the only one, and none that others know the API server by.
+fn is_own_name(asked: &Asked) -> bool {
+    let node = asked.node().unwrap_or_default();
+    let is_the_servers = ["kubernetes", "localhost"].contains(&node) || node.starts_with("kubernetes.default");
+    asked.dns_names == [node] && !is_the_servers
 }
 
 fn approval(request: &CertificateSigningRequest, message: String) -> Step {
@@ -116,10 +100,9 @@ mod tests {
     use base64::engine::general_purpose::STANDARD;
     use expect_test::{Expect, expect};
 
-    use super::super::request::samples::{NODE_CLIENT, NODE_SERVING, USER};
+    use super::super::request::samples::{NODE_CLIENT, NODE_SERVING, NODE_SERVING_BY_ADDRESS, USER};
     use super::*;
     use crate::testing::Bench;
-    use crate::world::Change;
 
     fn request(signer: &str, user: &str, pem: &str, status: &str) -> String {
         let (pem, auth) = (STANDARD.encode(pem), if signer == KUBELET_SERVING { "server auth" } else { "client auth" });
@@ -132,10 +115,6 @@ spec: {{request: {pem}, signerName: {signer}, username: '{user}', groups: [g], u
 status: {{{status}}}
 "
         )
-    }
-
-    fn node(addresses: &str) -> String {
-        format!("---\napiVersion: v1\nkind: Node\nmetadata: {{name: a}}\nstatus: {{addresses: [{addresses}]}}\n")
     }
 
     /// What is asked, and what is then written.
@@ -183,25 +162,22 @@ status: {{{status}}}
     }
 
     #[test]
-    fn a_node_gets_a_serving_certificate_for_what_it_is_called() {
-        let own = request(KUBELET_SERVING, "system:node:a", NODE_SERVING, "");
+    fn a_node_gets_a_serving_certificate_for_its_name() {
         check(
-            &(own.clone() + &node("{type: InternalIP, address: 192.0.2.1}")),
+            &request(KUBELET_SERVING, "system:node:a", NODE_SERVING, ""),
             expect![[r#"
-                approval: "Auto approving kubelet serving certificate for the addresses of its Node."
+                approval: "Auto approving kubelet serving certificate for the name of its node."
             "#]],
         );
-        check(&(own.clone() + &node("{type: InternalIP, address: 192.0.2.2}")), expect![""]);
-        check(&own, expect![""]);
-        let others = request(KUBELET_SERVING, "system:node:b", NODE_SERVING, "");
-        check(&(others + &node("{type: InternalIP, address: 192.0.2.1}")), expect![""]);
-    }
-
-    #[test]
-    fn a_request_waits_for_its_nodes_addresses() {
-        let mut bench = Bench::new(CertificateApprover, &request(KUBELET_SERVING, "system:node:a", NODE_SERVING, ""));
-        let node = crate::testing::objects(&node("{type: InternalIP, address: 192.0.2.1}")).remove(0);
-        assert!(bench.wakes(Change::Watched(node)));
+        check(&request(KUBELET_SERVING, "system:node:b", NODE_SERVING, ""), expect![""]);
+        check(&request(KUBELET_SERVING, "system:node:a", NODE_SERVING_BY_ADDRESS, ""), expect![""]);
+        let named = |names: &[&str]| Asked {
+            common_name: format!("system:node:{}", names[0]),
+            dns_names: names.iter().map(|name| (*name).to_owned()).collect(),
+            ..Asked::default()
+        };
+        assert!(is_own_name(&named(&["a"])) && !is_own_name(&named(&["a", "b"])));
+        assert!(!is_own_name(&named(&["kubernetes.default.svc"])) && !is_own_name(&named(&["localhost"])));
     }
 
     #[test]

@@ -154,8 +154,10 @@ pub mod samples {
 
     /// `/O=system:nodes/CN=system:node:a`.
     pub const NODE_CLIENT: &str = include_str!("samples/node-client.csr");
-    /// Likewise, with the names `DNS:a` and `IP:192.0.2.1`.
+    /// Likewise, with the name `DNS:a`.
     pub const NODE_SERVING: &str = include_str!("samples/node-serving.csr");
+    /// Likewise, with the name `DNS:a` and the address `IP:192.0.2.1`.
+    pub const NODE_SERVING_BY_ADDRESS: &str = include_str!("samples/node-serving-by-address.csr");
     /// `/O=dev/CN=jane`.
     pub const USER: &str = include_str!("samples/user.csr");
 }
@@ -173,7 +175,7 @@ mod tests {
     #[test]
     fn requests_are_read() {
         assert_eq!(Asked::parse(b"eA=="), None);
-        let asked = Asked::parse(samples::NODE_SERVING.as_bytes()).unwrap();
+        let asked = Asked::parse(samples::NODE_SERVING_BY_ADDRESS.as_bytes()).unwrap();
         expect![[r#"
             Asked {
                 common_name: "system:node:a",

@@ -69,8 +69,6 @@ struct Inner {
 struct Certificates {
     client: Certificate,
     serving: Option<Certificate>,
-    /// Under which names and addresses the node is asked.
-    names: Vec<String>,
 }
 
 /// Joins a cluster, unless this machine has.
@@ -171,7 +169,7 @@ impl Joined {
             server,
             ca_pem,
             kept,
-            certificates: Mutex::new(Certificates { client: certificate, serving, names: Vec::new() }),
+            certificates: Mutex::new(Certificates { client: certificate, serving }),
             client: Arc::new(ArcSwap::from_pointee(client)),
         })))
     }
@@ -207,17 +205,13 @@ impl Joined {
         request::failed(&self.0.server, "the CA of the cluster that this node has joined", error)
     }
 
-    /// What the node shows, once it is registered: it is asked under its own name and these addresses.
+    /// What the node shows: it is asked under its own name, whatever its address.
     ///
     /// # Errors
     /// When the API server does not issue a certificate.
-    pub async fn identity(&self, addresses: &[String]) -> Result<Identity, Error> {
-        let mut names: Vec<String> = addresses.iter().chain([&self.0.node_name]).cloned().collect();
-        names.sort();
-        names.dedup();
-        self.certificates().names = names.clone();
+    pub async fn identity(&self) -> Result<Identity, Error> {
         let now = Timestamp::now().as_second();
-        let is_good = |facts: Facts| facts.names == names && facts.ends > now;
+        let is_good = |facts: Facts| facts.names == [self.0.node_name.as_str()] && facts.ends > now;
         let serving = match self.facts(Purpose::Serving).is_some_and(is_good) {
             true => self.certificates().serving.clone(),
             false => None,
@@ -243,7 +237,7 @@ impl Joined {
         let Inner { node_name, server, ca_pem, kept, .. } = &*self.0;
         let names = match purpose {
             Purpose::Client => Vec::new(),
-            Purpose::Serving => self.certificates().names.clone(),
+            Purpose::Serving => vec![node_name.clone()],
         };
         let fresh = request::certificate(&self.client(), server, node_name, purpose, &names).await?;
         match purpose {
