@@ -168,6 +168,11 @@ impl Cluster {
     }
 
     pub fn tables(&self) -> Tables {
+        self.tables_of("here")
+    }
+
+    /// The tables of the node of this name.
+    pub fn tables_of(&self, node_name: &str) -> Tables {
         fn objects<K: DeserializeOwned>(values: &[Value]) -> Vec<Arc<K>> {
             values.iter().map(|value| Arc::new(serde_json::from_value(value.clone()).unwrap())).collect()
         }
@@ -185,7 +190,7 @@ impl Cluster {
                 .filter_map(|pod| Some(Arc::new(policy::Pod::of(pod)?)))
                 .collect::<Vec<_>>(),
         };
-        Tables::build(&objects, "here")
+        Tables::build(&objects, node_name)
     }
 }
 

@@ -113,7 +113,7 @@ async fn a_pod_reaches_ports_and_components_of_another_node() {
     let (component, _registration) = describing(&there.network, &far_pod(3));
     let cluster = Cluster::default().service("web", "10.96.0.9", None, &[component]);
     network.update(cluster.node(there.node.clone()).tables());
-    there.network.update(Cluster::default().node(here()).tables());
+    there.network.update(Cluster::default().node(here()).tables_of("there"));
 
     let mut stream = network.connect(Some(&pod(5)), listener.local_addr()).await.unwrap();
     let incoming = listener.accept().await.unwrap();
@@ -153,7 +153,7 @@ async fn policies_of_the_other_node_decide_by_who_asks() {
         "{podSelector: {matchLabels: {pod: '3'}}, ingress: [{from: [{podSelector: {matchLabels: {pod: '5'}}}]}]}";
     let policed =
         Cluster::default().pod(5).pod(6).policed_pod(&far_pod(3)).policy(serde_saphyr::from_str(only_5).unwrap());
-    there.network.update(policed.node(here()).tables());
+    there.network.update(policed.node(here()).tables_of("there"));
     network.connect(Some(&pod(5)), component).await.unwrap();
     for other in [Some(pod(6)), None] {
         let error = network.connect(other.as_ref(), component).await.unwrap_err();
@@ -166,7 +166,7 @@ async fn a_node_is_who_its_certificate_says() {
     let (ca, foreign) = (Ca::new(), Ca::new());
     let connect = async |network: &Network, there: &There| {
         network.update(Cluster::default().node(there.node.clone()).tables());
-        there.network.update(Cluster::default().node(here()).tables());
+        there.network.update(Cluster::default().node(here()).tables_of("there"));
         let (component, _registration) = describing(&there.network, &far_pod(3));
         network.connect(Some(&pod(5)), component).await.map(drop)
     };
