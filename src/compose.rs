@@ -137,7 +137,7 @@ impl Cluster {
     }
 
     /// The address that the node's ports are reached at.
-    pub fn address(&self) -> IpAddr {
+    pub fn node_ip(&self) -> IpAddr {
         self.config.node.ip
     }
 

@@ -63,8 +63,8 @@ struct Connection {
 
 impl Connection {
     fn is_worth_keeping(&self, now: Instant) -> bool {
-        let is_idle = self.streams.available_permits() == MAX_STREAMS;
-        !self.sender.is_closed() && !(is_idle && now.duration_since(self.used) > IDLE_TIMEOUT)
+        let is_used = self.streams.available_permits() < MAX_STREAMS;
+        !self.sender.is_closed() && (is_used || now.duration_since(self.used) <= IDLE_TIMEOUT)
     }
 }
 

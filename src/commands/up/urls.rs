@@ -17,7 +17,7 @@ pub async fn print(cluster: &Cluster, objects: &[Applied]) -> Result<()> {
     for applied in objects {
         match applied.resource.kind.as_str() {
             "Ingress" => urls.extend(ingress_urls(&current(cluster, applied).await?, cluster)),
-            "Service" => urls.extend(node_port_urls(&current(cluster, applied).await?, cluster.address())),
+            "Service" => urls.extend(node_port_urls(&current(cluster, applied).await?, cluster.node_ip())),
             _ => {}
         }
     }
