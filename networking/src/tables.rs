@@ -191,6 +191,8 @@ endpoint_slices:
         .assert_eq(&lines.join("\n"));
     }
 
+    /// Conformance: "DNS, services"; "DNS, PQDN for services"; "DNS, resolve the hostname"; "DNS, resolve the subdomain"; "DNS,
+    /// for ExternalName Services".
     #[test]
     fn names_mean_what_the_dns_specification_says() {
         let tables = tables();

@@ -56,6 +56,7 @@ fn a_wasm_artifact_is_pulled_from_a_registry() {
     assert!(events.contains(&format!("Pulling image \"{image}\"")), "{events}");
 }
 
+/// Conformance: "Image Volume".
 #[test]
 fn an_image_can_be_a_volume() {
     let registry = Registry::start();

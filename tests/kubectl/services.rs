@@ -1,10 +1,10 @@
-//! Services: addresses of load balancers, Endpoints made by hand, ranges of nodes.
+//! Services: whom they lead to, and who stays with whom; addresses of load balancers, Endpoints made by hand, ranges of nodes.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use k8w_testkit::{eventually, get};
 
-use crate::sandbox;
+use crate::{Sandbox, sandbox};
 
 #[test]
 fn a_load_balancer_has_the_nodes_address_and_answers_there() {
@@ -78,4 +78,203 @@ fn the_node_has_a_range_of_addresses() {
             t.kubectl.ok(&["get", "nodes", "-o", "jsonpath={.items[0].spec.podCIDR} {.items[0].spec.podCIDRs[0]}"]);
         if range == "10.244.0.0/24 10.244.0.0/24" { Ok(()) } else { Err(range) }
     });
+}
+
+/// A pod of `examples/hello` with a label and one named port.
+fn server(t: &Sandbox, name: &str, port: &str, number: u16) {
+    t.kubectl.apply(&format!(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}, labels: {{app: served}}}}
+spec:
+  runtimeClassName: wasmtime
+  terminationGracePeriodSeconds: 1
+  containers: [{{name: hello, image: {image}, ports: [{{name: {port}, containerPort: {number}}}]}}]
+",
+        image = t.hello_image()
+    ));
+}
+
+/// Waits until the Service `served` has these endpoints, as `pod:port` in order, in its Endpoints and its slices.
+fn leads_to(t: &Sandbox, expected: &str) {
+    let words = |shown: String| {
+        let mut words: Vec<_> = shown.split_whitespace().map(str::to_owned).collect();
+        words.sort_unstable();
+        words.join(" ")
+    };
+    let pods_of_subset = "{range .subsets[*]}{range .addresses[*]}{.targetRef.name} {end}{.ports[*].port} {end}";
+    let pods_of_slice = "{range .items[*]}{range .endpoints[*]}{.targetRef.name} {end}{.ports[*].port} {end}";
+    eventually(&format!("endpoints {expected:?}"), || {
+        let endpoints = t.kubectl.run(&["get", "endpoints", "served", "-o", &format!("jsonpath={pods_of_subset}")]);
+        let slices = ["get", "endpointslices", "-l", "kubernetes.io/service-name=served", "-o"];
+        let slices = t.kubectl.ok(&[&slices[..], &[&format!("jsonpath={pods_of_slice}")]].concat());
+        let found = (words(endpoints.stdout), words(slices));
+        if found.0 == expected && found.1 == expected { Ok(()) } else { Err(format!("{found:?}")) }
+    });
+}
+
+/// Conformance: "Service, endpoints".
+#[test]
+fn a_service_leads_to_the_pods_that_there_are() {
+    let t = sandbox();
+    t.kubectl.apply(
+        "
+apiVersion: v1
+kind: Service
+metadata: {name: served}
+spec: {selector: {app: served}, ports: [{port: 80, targetPort: 8080}]}
+",
+    );
+    leads_to(&t, "");
+    server(&t, "pod1", "http", 8080);
+    leads_to(&t, "8080 pod1");
+    server(&t, "pod2", "http", 8080);
+    leads_to(&t, "8080 pod1 pod2");
+    t.kubectl.ok(&["delete", "pod", "pod1", "--timeout=60s"]);
+    leads_to(&t, "8080 pod2");
+    t.kubectl.ok(&["delete", "pod", "pod2", "--timeout=60s"]);
+    leads_to(&t, "");
+}
+
+/// Conformance: "Service, endpoints with multiple ports".
+#[test]
+fn a_named_port_leads_to_the_pods_that_have_it() {
+    let t = sandbox();
+    t.kubectl.apply(
+        "
+apiVersion: v1
+kind: Service
+metadata: {name: served}
+spec:
+  selector: {app: served}
+  ports: [{name: portname1, port: 80, targetPort: svc1}, {name: portname2, port: 81, targetPort: svc2}]
+",
+    );
+    leads_to(&t, "");
+    server(&t, "pod1", "svc1", 100);
+    leads_to(&t, "100 pod1");
+    server(&t, "pod2", "svc2", 101);
+    leads_to(&t, "100 101 pod1 pod2");
+    t.kubectl.ok(&["delete", "pod", "pod1", "--timeout=60s"]);
+    leads_to(&t, "101 pod2");
+    t.kubectl.ok(&["delete", "pod", "pod2", "--timeout=60s"]);
+    leads_to(&t, "");
+}
+
+/// Conformance: "Service endpoint latency, thresholds".
+#[test]
+fn a_hundred_services_have_their_endpoints_soon() {
+    let t = sandbox();
+    server(&t, "pod1", "http", 8080);
+    t.kubectl.ok(&["wait", "--for=condition=Ready", "pod/pod1", "--timeout=60s"]);
+    let services: Vec<String> = (0..100)
+        .map(|number| {
+            format!(
+                "{{apiVersion: v1, kind: Service, metadata: {{name: latency-{number}}}, \
+                spec: {{selector: {{app: served}}, ports: [{{port: 80, targetPort: 8080}}]}}}}"
+            )
+        })
+        .collect();
+    t.kubectl.ok_with_input(&["create", "-f", "-"], &services.join("\n---\n"));
+    eventually("every Service has its endpoint", || {
+        let names = "jsonpath={.items[*].subsets[*].addresses[*].targetRef.name}";
+        let found = t.kubectl.ok(&["get", "endpoints", "-o", names]).split_whitespace().count();
+        if found == 100 { Ok(()) } else { Err(found.to_string()) }
+    });
+}
+
+/// Three pods that say who they are, and a Service of them.
+fn three(t: &Sandbox, app: &str, image: &str, service: &str) {
+    t.kubectl.apply(&format!(
+        "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: {app}}}
+spec:
+  replicas: 3
+  selector: {{matchLabels: {{app: {app}}}}}
+  template:
+    metadata: {{labels: {{app: {app}}}}}
+    spec:
+      runtimeClassName: wasmtime
+      terminationGracePeriodSeconds: 1
+      containers:
+      - name: main
+        image: {image}
+        ports: [{{containerPort: 8080}}]
+        env: [{{name: POD_NAME, valueFrom: {{fieldRef: {{fieldPath: metadata.name}}}}}}]
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: {app}}}
+spec: {{selector: {{app: {app}}}, ports: [{{port: 80, targetPort: 8080}}], {service}}}
+"
+    ));
+    t.kubectl.ok(&["rollout", "status", &format!("deployment/{app}"), "--timeout=60s"]);
+}
+
+/// Asks until answers are all the same ten times in a row, or, when they need not be, until two differ.
+fn answers(ask: &dyn Fn() -> Result<String, String>, same: bool) {
+    eventually(if same { "one pod answers" } else { "several pods answer" }, || {
+        let answers: Result<Vec<String>, String> = (0..10).map(|_| ask()).collect();
+        let answers = answers?;
+        let all_same = answers.iter().all(|answer| *answer == answers[0]);
+        if all_same == same { Ok(()) } else { Err(format!("{answers:?}")) }
+    });
+}
+
+/// Conformance: "Service, NodePort type, session affinity to ClientIP"; "Service, NodePort type, session affinity to None".
+#[test]
+fn a_client_of_a_node_port_stays_with_its_pod_while_it_is_to() {
+    let t = sandbox();
+    three(&t, "hello", t.hello_image(), "type: NodePort, sessionAffinity: ClientIP");
+    let port = t.kubectl.ok(&["get", "service", "hello", "-o", "jsonpath={.spec.ports[0].nodePort}"]);
+    let door: SocketAddr = format!("127.0.0.1:{port}").parse().unwrap();
+    switches_affinity(&t, "hello", &|| match get(door, "localhost", "/") {
+        Ok(answer) if answer.status == 200 => Ok(answer.body),
+        other => Err(format!("{other:?}")),
+    });
+}
+
+/// Conformance: "Service, ClusterIP type, session affinity to ClientIP"; "Service, ClusterIP type, session affinity to
+/// None"; "Networking, intra pod http".
+#[test]
+fn a_pod_stays_with_another_while_it_is_to() {
+    let t = sandbox();
+    for name in ["front", "back"] {
+        t.cluster.load_image(&crate::repo(&format!("examples/chain/{name}.wasm")), &format!("localhost/{name}:latest"));
+    }
+    // The client asks for `back` in the namespace `default`.
+    let home = Sandbox { cluster: t.cluster.clone(), kubectl: t.kubectl.in_namespace("default"), namespace: "default".into() };
+    three(&home, "back", "localhost/back:latest", "sessionAffinity: ClientIP");
+    t.kubectl.apply(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {name: client}
+spec:
+  runtimeClassName: wasmtime
+  containers: [{name: front, image: 'localhost/front:latest', ports: [{containerPort: 8080}]}]
+",
+    );
+    t.kubectl.ok(&["wait", "--for=condition=Ready", "pod/client", "--timeout=60s"]);
+    let path = format!("/api/v1/namespaces/{}/pods/client/proxy/", t.namespace);
+    switches_affinity(&home, "back", &|| {
+        let outcome = t.kubectl.run(&["get", "--raw", &path]);
+        if outcome.success { Ok(outcome.stdout) } else { Err(outcome.stderr) }
+    });
+    home.kubectl.ok(&["delete", "deployment,service", "back"]);
+}
+
+fn switches_affinity(t: &Sandbox, service: &str, ask: &dyn Fn() -> Result<String, String>) {
+    answers(ask, true);
+    let switch = |to: &str| {
+        let patch = format!(r#"{{"spec": {{"sessionAffinity": "{to}"}}}}"#);
+        t.kubectl.ok(&["patch", "service", service, "-p", &patch]);
+    };
+    switch("None");
+    answers(ask, false);
+    switch("ClientIP");
+    answers(ask, true);
 }

@@ -165,6 +165,40 @@ spec:
     assert_eq!(row.split_whitespace().take(6).collect::<Vec<_>>(), ["agent", "1", "1", "1", "1", "1"]);
 }
 
+/// Conformance: "DaemonSet-Rollback".
+#[test]
+fn a_daemon_set_that_cannot_be_rolled_out_is_rolled_back() {
+    let t = sandbox();
+    let image = t.hello_image();
+    t.kubectl.apply(&format!(
+        "
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {{name: agent}}
+spec:
+  selector: {{matchLabels: {{app: agent}}}}
+  template:
+    metadata: {{labels: {{app: agent}}}}
+    spec:
+      runtimeClassName: wasmtime
+      terminationGracePeriodSeconds: 1
+      containers: [{{name: hello, image: {image}, ports: [{{containerPort: 8080}}]}}]
+"
+    ));
+    t.kubectl.ok(&["rollout", "status", "daemonset/agent", "--timeout=60s"]);
+    t.kubectl.ok(&["set", "image", "daemonset/agent", "hello=localhost/foo:non-existent"]);
+    let images = || t.kubectl.ok(&["get", "pods", "-l", "app=agent", "-o", "jsonpath={.items[*].spec.containers[*].image}"]);
+    eventually("a pod has the new image", || match images() {
+        found if found == "localhost/foo:non-existent" => Ok(()),
+        found => Err(found),
+    });
+    t.kubectl.ok(&["rollout", "undo", "daemonset/agent"]);
+    t.kubectl.ok(&["rollout", "status", "daemonset/agent", "--timeout=60s"]);
+    assert_eq!(images(), image);
+    let restarts = "jsonpath={.items[*].status.containerStatuses[*].restartCount}";
+    assert_eq!(t.kubectl.ok(&["get", "pods", "-l", "app=agent", "-o", restarts]), "0");
+}
+
 #[test]
 fn a_job_is_made_from_a_cron_job_and_waited_for() {
     let t = sandbox();

@@ -237,6 +237,7 @@ mod tests {
         expected.assert_eq(&found.err().unwrap_or_else(|| "service healthy".to_owned()));
     }
 
+    /// Conformance: "Pod liveness probe, using grpc call, success".
     #[tokio::test]
     async fn a_health_service_is_believed_and_everything_else_is_named() {
         asked(80, "", expect!["service healthy"]).await;

@@ -39,6 +39,7 @@ fn service_of(protocol: &str, node: &Node, name: &str, vip: &str, endpoint: &str
     node.network.update(Tables::build(&objects, "node"));
 }
 
+/// Conformance: "DNS, cluster".
 #[tokio::test]
 async fn a_guest_resolves_cluster_names() {
     let node = Node::new();
@@ -79,6 +80,7 @@ async fn two_pods_listen_on_one_port_and_a_guest_reaches_each_and_a_service() {
     assert_eq!(node.exit(&ids[0]).await.0, 0);
 }
 
+/// Conformance: "Networking, intra pod udp".
 #[tokio::test]
 async fn guests_exchange_datagrams_by_address_and_through_a_service() {
     let node = Node::new();

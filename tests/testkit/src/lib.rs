@@ -7,6 +7,7 @@ mod cluster;
 mod http;
 mod kubectl;
 mod process;
+mod recorder;
 mod registry;
 mod wait;
 
@@ -14,5 +15,6 @@ pub use cluster::{ClusterOptions, TestCluster, run, shared};
 pub use http::{Answer, get, send};
 pub use kubectl::{Kubectl, Outcome};
 pub use process::Process;
+pub use recorder::Recorder;
 pub use registry::Registry;
 pub use wait::{DEFAULT_TIMEOUT, eventually};

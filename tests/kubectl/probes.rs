@@ -1,0 +1,137 @@
+//! Probes of containers: who answers badly is restarted, or not ready, and nobody else is.
+
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8w_testkit::{Recorder, eventually};
+
+use crate::{Sandbox, sandbox};
+
+/// A pod of `examples/hello` whose container has these fields more. A folder of this machine is its `/outside`.
+fn pod(t: &Sandbox, folder: &std::path::Path, container: &str) {
+    t.kubectl.apply(&format!(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {{name: probed}}
+spec:
+  runtimeClassName: wasmtime
+  terminationGracePeriodSeconds: 1
+  volumes: [{{name: outside, hostPath: {{path: {folder}}}}}]
+  containers:
+  - name: hello
+    image: {image}
+    ports: [{{containerPort: 8080}}]
+    volumeMounts: [{{name: outside, mountPath: /outside}}]
+{container}
+",
+        folder = folder.display(),
+        image = t.hello_image()
+    ));
+}
+
+/// A probe of this test's own server, once a second.
+fn http(recorder: &Recorder, path: &str) -> String {
+    let port = recorder.port();
+    format!("{{httpGet: {{host: 127.0.0.1, port: {port}, path: {path}}}, periodSeconds: 1, failureThreshold: 1}}")
+}
+
+fn get(t: &Sandbox) -> Pod {
+    serde_json::from_str(&t.kubectl.ok(&["get", "pod", "probed", "-o", "json"])).unwrap()
+}
+
+fn status(t: &Sandbox) -> ContainerStatus {
+    eventually("the container has a status", || {
+        let statuses = get(t).status.and_then(|status| status.container_statuses);
+        statuses.and_then(|mut statuses| statuses.pop()).ok_or_else(|| "none yet".to_owned())
+    })
+}
+
+/// Waits until the server was asked that often more.
+fn asked_again(recorder: &Recorder, times: usize) {
+    let before = recorder.paths().len();
+    eventually("probes", || match recorder.paths().len() - before {
+        more if more >= times => Ok(()),
+        more => Err(format!("{more} of {times}")),
+    });
+}
+
+fn restarted(t: &Sandbox, times: i32) {
+    let mut most = 0;
+    eventually("restarts", || {
+        let count = status(t).restart_count;
+        assert!(count >= most, "{count} restarts after {most}");
+        most = count;
+        if count >= times { Ok(()) } else { Err(format!("{count} of {times}")) }
+    });
+}
+
+/// Conformance: "Pod liveness probe, using http endpoint, failure"; "Pod liveness probe, using http endpoint, restart"; "Pod
+/// liveness probe, using http endpoint, multiple restarts (slow)".
+#[test]
+fn a_container_is_restarted_when_its_answer_is_an_error_and_no_sooner() {
+    let t = sandbox();
+    let (recorder, folder) = (Recorder::start(), tempfile::tempdir().unwrap());
+    pod(&t, folder.path(), &format!("    livenessProbe: {}", http(&recorder, "/healthz")));
+    asked_again(&recorder, 3);
+    assert_eq!(status(&t).restart_count, 0);
+    recorder.set_status(500);
+    restarted(&t, 2);
+    let events = t.kubectl.ok(&["events", "--for", "pod/probed"]);
+    assert!(events.contains("Liveness probe failed: HTTP probe failed with statuscode: 500"), "{events}");
+}
+
+/// Conformance: "Pod liveness probe, using local file, no restart"; "Pod liveness probe, using local file, restart".
+#[test]
+fn a_container_is_restarted_when_its_file_is_gone_and_no_sooner() {
+    let t = sandbox();
+    let (recorder, folder) = (Recorder::start(), tempfile::tempdir().unwrap());
+    let health = folder.path().join("health");
+    std::fs::write(&health, "ok").unwrap();
+    let live = "{exec: {command: [cat, /outside/health]}, periodSeconds: 1, failureThreshold: 1}";
+    let ready = http(&recorder, "/ready");
+    pod(&t, folder.path(), &format!("    livenessProbe: {live}\n    readinessProbe: {ready}"));
+    asked_again(&recorder, 3);
+    assert_eq!(status(&t).restart_count, 0);
+    std::fs::remove_file(&health).unwrap();
+    restarted(&t, 1);
+}
+
+/// Conformance: "Pod liveness probe, using tcp socket, no restart"; "Pod readiness probe, failure".
+#[test]
+fn a_container_that_is_not_ready_is_not_restarted() {
+    let t = sandbox();
+    let (recorder, folder) = (Recorder::start(), tempfile::tempdir().unwrap());
+    recorder.set_status(503);
+    let ready = http(&recorder, "/ready");
+    let live = "{tcpSocket: {port: 8080}, periodSeconds: 1, failureThreshold: 1}";
+    pod(&t, folder.path(), &format!("    livenessProbe: {live}\n    readinessProbe: {ready}"));
+    asked_again(&recorder, 3);
+    let found = status(&t);
+    assert_eq!((found.ready, found.restart_count), (false, 0));
+    assert!(found.state.is_some_and(|state| state.running.is_some()));
+}
+
+/// Conformance: "Pod liveness probe, using grpc call, failure".
+#[test]
+fn a_container_without_a_health_service_is_restarted() {
+    let t = sandbox();
+    let folder = tempfile::tempdir().unwrap();
+    pod(&t, folder.path(), "    livenessProbe: {grpc: {port: 2333}, periodSeconds: 1, failureThreshold: 1}");
+    restarted(&t, 1);
+}
+
+/// Conformance: "Pod readiness probe, with initial delay".
+#[test]
+fn a_container_is_not_ready_before_its_probe_begins() {
+    let t = sandbox();
+    let folder = tempfile::tempdir().unwrap();
+    pod(&t, folder.path(), "    readinessProbe: {tcpSocket: {port: 8080}, initialDelaySeconds: 4, periodSeconds: 1}");
+    t.kubectl.ok(&["wait", "--for=condition=Ready", "pod/probed", "--timeout=60s"]);
+    let conditions = get(&t).status.and_then(|status| status.conditions).unwrap_or_default();
+    let ready = conditions.into_iter().find(|condition| condition.type_ == "Ready").unwrap();
+    let found = status(&t);
+    let running = found.state.and_then(|state| state.running).unwrap();
+    let (ready, started) = (ready.last_transition_time.unwrap().0, running.started_at.unwrap().0);
+    // Both are cut to seconds.
+    assert!(ready.as_second() - started.as_second() >= 3, "started {started}, ready {ready}");
+    assert_eq!(found.restart_count, 0);
+}
