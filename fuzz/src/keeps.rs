@@ -7,10 +7,6 @@ use serde_json::Value;
 /// Asserts that what was decoded is decoded again from JSON, with nothing to complain of.
 pub fn keeps_json(schema: &Schema, value: &Value) {
     let json = serde_json::to_vec(value).expect("a value is JSON");
-    // Numbers that take more than 53 bits are rounded anew each time they are read.
-    if serde_json::from_slice::<Value>(&json).is_ok_and(|again| again != *value) {
-        return;
-    }
     let expected = Decoded { value: value.clone(), issues: Vec::new() };
     assert_eq!(schema.decode(&json, Format::Json), Ok(expected));
 }

@@ -261,17 +261,21 @@ fn prune(
 ) -> Value {
     let named = |set: &FieldSet| with_named_fields(typed, set);
     let fields_of = |value: &Value| named(&field_set(typed, value));
-    let without = |fields: &FieldSet| remove::remove(typed, &merged, fields).unwrap_or(Value::Object(JsonMap::new()));
+    // What is emptied on the way is still a field: an object that is owned as such stays with what nobody owns in it.
+    let fields_without = |fields: &FieldSet| {
+        remove::remove(typed, &merged, fields, Some(&Value::Null)).map(|left| fields_of(&left)).unwrap_or_default()
+    };
 
     let before = named(before);
     let all = fields_of(&merged);
     let owned_by_any =
         managers.others(manager).map(managers::Entry::set).fold(owned.clone(), |all, set| all.union(&set));
 
-    let kept = fields_of(&without(&before)).union(&named(&owned_by_any));
-    let kept = fields_of(&without(&all.difference(&kept)));
+    let kept = fields_without(&before).union(&named(&owned_by_any));
+    let kept = fields_without(&all.difference(&kept));
     // What nobody owns stays too, unless it was the manager's.
-    without(&all.difference(&kept).intersection(&before))
+    let gone = all.difference(&kept).intersection(&before);
+    remove::remove(typed, &merged, &gone, None).unwrap_or_else(|| Value::Object(JsonMap::new()))
 }
 
 /// Says which of the changed fields other managers own.

@@ -207,6 +207,24 @@ fn what_another_applier_owns_stays() {
 }
 
 #[test]
+fn an_empty_struct_keeps_what_nobody_owns_in_it() {
+    let config = || deployment(json!({"replicas": 1, "strategy": {}}));
+    let mut live = applied(None, config(), "a").unwrap();
+    live["spec"]["strategy"] = json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%"}});
+    assert_eq!(applied(Some(&live), config(), "a"), Ok(live.clone()));
+    check(
+        applied(Some(&live), deployment(json!({"replicas": 1})), "a"),
+        expect![[r#""#]],
+    );
+    let filled = deployment(json!({"replicas": 1, "strategy": {"type": "Recreate"}}));
+    let live = applied(Some(&live), filled, "a").unwrap();
+    check(
+        applied(Some(&live), config(), "a"),
+        expect![[r#""#]],
+    );
+}
+
+#[test]
 fn items_of_lists_with_keys_are_owned_one_by_one() {
     let live =
         applied(None, containers(json!([{"name": "a", "image": "1"}, {"name": "b", "image": "1"}])), "a").unwrap();
