@@ -18,6 +18,8 @@ use seed::{Context, Place, Seed, Words};
 pub const MAX_BODY_BYTES: usize = 3 * 1024 * 1024;
 /// Deepest nesting of lists and objects.
 pub const MAX_DEPTH_LEVELS: usize = 120;
+/// Deepest nesting in what is not kept, which is that of Go's decoder.
+const MAX_UNKNOWN_DEPTH_LEVELS: usize = 10_000;
 /// Deepest nesting in YAML, whose parser needs more stack for a level.
 pub const MAX_YAML_DEPTH_LEVELS: usize = 64;
 /// Unknown and duplicate fields recorded per object.
@@ -75,7 +77,12 @@ fn decode_json(schema: &Schema, body: &[u8]) -> Result<Decoded, DecodeError> {
         let value = seed.deserialize(&mut deserializer)?;
         deserializer.end().map(|()| value)
     };
-    run(schema, Words::Decoder, read, |error| syntax::json(body, &error))
+    let decoded = run(schema, Words::Decoder, read, |error| syntax::json(body, &error))?;
+    // Unknown fields are passed over without counting their levels.
+    if !decoded.issues.is_empty() && syntax::is_deeper_than(MAX_UNKNOWN_DEPTH_LEVELS, body) {
+        return Err(DecodeError::Syntax("exceeded max depth".to_owned()));
+    }
+    Ok(decoded)
 }
 
 fn decode_yaml(schema: &Schema, body: &[u8]) -> Result<Decoded, DecodeError> {

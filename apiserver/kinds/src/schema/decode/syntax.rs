@@ -48,3 +48,23 @@ fn character_at(body: &[u8], line: usize, column: usize) -> Option<char> {
 pub(super) fn yaml(error: &serde_saphyr::Error) -> String {
     error.to_string().lines().next().unwrap_or_default().to_owned()
 }
+
+/// Whether lists and objects of well-formed JSON are nested deeper than that.
+pub(super) fn is_deeper_than(levels: usize, body: &[u8]) -> bool {
+    let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
+    for byte in body {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => in_text = !in_text,
+            _ if in_text => {}
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > levels {
+            return true;
+        }
+    }
+    false
+}

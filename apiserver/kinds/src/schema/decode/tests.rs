@@ -160,6 +160,10 @@ fn depth_and_size_are_bounded() {
         assert!(schema.decode(deep(100).as_bytes(), format).is_err());
         assert!(schema.decode(deep(100_000).as_bytes(), format).is_err());
     }
+    let unknown = |levels: usize| format!(r#"{{"neverHeardOf":{}"]["{}}}"#, "[".repeat(levels), "]".repeat(levels));
+    assert!(schema.decode(unknown(9_999).as_bytes(), Format::Json).is_ok());
+    let refused = schema.decode(unknown(10_000).as_bytes(), Format::Json);
+    assert_eq!(refused, Err(DecodeError::Syntax("exceeded max depth".into())));
     let bomb = "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n\
                 d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: [*e,*e,*e,*e,*e,*e,*e,*e,*e]\n";
     assert!(schema.decode(bomb.as_bytes(), Format::Yaml).is_err());
