@@ -14,7 +14,7 @@ use kube::{Api, Client};
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
-use crate::pod::refs::{Contents, Found, RefKind, Reference};
+use crate::pod::refs::{Contents, Data, Found, RefKind, Reference};
 
 /// How long a first look at an object may take.
 const FIRST_LOOK: Duration = Duration::from_secs(10);
@@ -123,7 +123,7 @@ impl Refs {
 
 async fn follow<K>(
     objects: impl Stream<Item = Result<Option<K>, watcher::Error>>,
-    contents: fn(K) -> BTreeMap<String, Bytes>,
+    contents: fn(K) -> Data,
     known: watch::Sender<Known>,
     changes: mpsc::Sender<Reference>,
     key: Reference,
@@ -149,12 +149,17 @@ async fn follow<K>(
     }
 }
 
-fn config_map_contents(object: ConfigMap) -> BTreeMap<String, Bytes> {
+fn config_map_contents(object: ConfigMap) -> Data {
     let text = object.data.into_iter().flatten().map(|(key, value)| (key, Bytes::from(value)));
-    let binary = object.binary_data.into_iter().flatten().map(|(key, value)| (key, Bytes::from(value.0)));
-    text.chain(binary).collect()
+    let mut data = Data::from(text.collect::<BTreeMap<_, _>>());
+    for (key, value) in object.binary_data.into_iter().flatten() {
+        data.binary.insert(key.clone());
+        data.files.insert(key, value.0.into());
+    }
+    data
 }
 
-fn secret_contents(object: Secret) -> BTreeMap<String, Bytes> {
-    object.data.into_iter().flatten().map(|(key, value)| (key, Bytes::from(value.0))).collect()
+fn secret_contents(object: Secret) -> Data {
+    let files = object.data.into_iter().flatten().map(|(key, value)| (key, Bytes::from(value.0)));
+    files.collect::<BTreeMap<_, _>>().into()
 }

@@ -160,14 +160,14 @@ impl Maker<'_> {
             let optional = source.optional.unwrap_or(false);
             let data = self.contents(&reference, optional).await?;
             let mode = mode(source.default_mode, DEFAULT_MODE);
-            let files = config_map::files(&data, &items(source.items.as_deref()), mode, optional)?;
+            let files = config_map::files(&data.files, &items(source.items.as_deref()), mode, optional)?;
             write(dir, files).await?;
         } else if let Some(source) = &volume.secret {
             let reference = Reference::secret(&namespace, source.secret_name.as_deref().unwrap_or_default());
             let optional = source.optional.unwrap_or(false);
             let data = self.contents(&reference, optional).await?;
             let mode = mode(source.default_mode, DEFAULT_MODE);
-            let files = secret::files(&data, &items(source.items.as_deref()), mode, optional)?;
+            let files = secret::files(&data.files, &items(source.items.as_deref()), mode, optional)?;
             write(dir, files).await?;
         } else if let Some(source) = &volume.downward_api {
             let mode = mode(source.default_mode, DEFAULT_MODE);
@@ -195,11 +195,11 @@ impl Maker<'_> {
         if let Some(source) = &source.config_map {
             let optional = source.optional.unwrap_or(false);
             let data = self.contents(&Reference::config_map(&namespace, &source.name), optional).await?;
-            Ok((config_map::files(&data, &items(source.items.as_deref()), mode, optional)?, None))
+            Ok((config_map::files(&data.files, &items(source.items.as_deref()), mode, optional)?, None))
         } else if let Some(source) = &source.secret {
             let optional = source.optional.unwrap_or(false);
             let data = self.contents(&Reference::secret(&namespace, &source.name), optional).await?;
-            Ok((secret::files(&data, &items(source.items.as_deref()), mode, optional)?, None))
+            Ok((secret::files(&data.files, &items(source.items.as_deref()), mode, optional)?, None))
         } else if let Some(source) = &source.downward_api {
             Ok((self.downward(source.items.as_deref().unwrap_or_default(), mode)?, None))
         } else if let Some(source) = &source.service_account_token {
@@ -244,7 +244,7 @@ impl Maker<'_> {
 
     async fn contents(&self, reference: &Reference, optional: bool) -> Result<Contents, Error> {
         let found = self.shared.refs.get(self.uid, std::slice::from_ref(reference)).await?;
-        Ok(refs::contents(&found, reference, optional)?.unwrap_or_else(|| Arc::new(BTreeMap::<String, Bytes>::new())))
+        Ok(refs::contents(&found, reference, optional)?.unwrap_or_default())
     }
 
     fn downward(&self, items: &[DownwardAPIVolumeFile], default_mode: u32) -> Result<Files, Error> {

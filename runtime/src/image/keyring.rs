@@ -30,7 +30,7 @@ pub fn credentials(secrets: &[Contents], reference: &Reference) -> RegistryAuth 
 }
 
 fn entries(secret: &Contents) -> Map<String, Value> {
-    let parse = |key: &str| secret.get(key).and_then(|bytes| serde_json::from_slice::<Value>(bytes).ok());
+    let parse = |key: &str| secret.files.get(key).and_then(|bytes| serde_json::from_slice::<Value>(bytes).ok());
     let map = match parse(CONFIG_JSON) {
         Some(mut config) => config["auths"].take(),
         None => parse(CONFIG_OLD).unwrap_or_default(),
@@ -80,7 +80,7 @@ mod tests {
 
     fn find(auths: Value, image: &str) -> RegistryAuth {
         let config = json!({ "auths": auths }).to_string();
-        let secret: Contents = Arc::new(BTreeMap::from([(CONFIG_JSON.to_owned(), config.into())]));
+        let secret: Contents = Arc::new(BTreeMap::from([(CONFIG_JSON.to_owned(), config.into())]).into());
         credentials(&[secret], &image.parse().unwrap())
     }
 
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn broken_secrets_are_anonymous() {
-        let secret: Contents = Arc::new(BTreeMap::from([(CONFIG_JSON.to_owned(), "{".into())]));
+        let secret: Contents = Arc::new(BTreeMap::from([(CONFIG_JSON.to_owned(), "{".into())]).into());
         assert_eq!(credentials(&[secret], &"hello".parse().unwrap()), RegistryAuth::Anonymous);
     }
 }

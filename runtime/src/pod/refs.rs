@@ -1,6 +1,6 @@
 //! The ConfigMaps and Secrets that a pod refers to, as keys and as contents.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
@@ -20,8 +20,16 @@ pub struct Reference {
     pub name: String,
 }
 
-/// `data` and `binaryData` of an object, decoded.
-pub type Contents = Arc<BTreeMap<String, Bytes>>;
+/// What an object holds, decoded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Data {
+    /// `data` and `binaryData`: what a volume shows.
+    pub files: BTreeMap<String, Bytes>,
+    /// The keys of a ConfigMap's `binaryData`, which no environment has.
+    pub binary: BTreeSet<String>,
+}
+
+pub type Contents = Arc<Data>;
 
 /// What was found for each reference that was asked for; an absent object is `None`.
 pub type Found = HashMap<Reference, Option<Contents>>;
@@ -42,6 +50,19 @@ impl fmt::Display for RefKind {
             RefKind::ConfigMap => "ConfigMap",
             RefKind::Secret => "Secret",
         })
+    }
+}
+
+impl Data {
+    /// What an environment may have.
+    pub fn variables(&self) -> impl Iterator<Item = (&String, &Bytes)> {
+        self.files.iter().filter(|(key, _)| !self.binary.contains(*key))
+    }
+}
+
+impl From<BTreeMap<String, Bytes>> for Data {
+    fn from(files: BTreeMap<String, Bytes>) -> Data {
+        Data { files, binary: BTreeSet::new() }
     }
 }
 
@@ -66,13 +87,13 @@ pub fn contents(found: &Found, reference: &Reference, optional: bool) -> Result<
     }
 }
 
-/// One key of a reference; `None` when object or key is absent and optional.
+/// One variable of a reference; `None` when object or key is absent and optional.
 ///
 /// # Errors
 /// When either is absent and not optional.
 pub fn key(found: &Found, reference: &Reference, key: &str, optional: bool) -> Result<Option<Bytes>, Missing> {
     let Some(contents) = contents(found, reference, optional)? else { return Ok(None) };
-    match contents.get(key) {
+    match contents.files.get(key).filter(|_| !contents.binary.contains(key)) {
         Some(value) => Ok(Some(value.clone())),
         None if optional => Ok(None),
         None => Err(Missing::Key {

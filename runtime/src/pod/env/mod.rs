@@ -61,7 +61,7 @@ pub fn environment(
         };
         let Some(contents) = refs::contents(found, &reference, optional.unwrap_or(false))? else { continue };
         let prefix = source.prefix.as_deref().unwrap_or_default();
-        for (key, value) in contents.iter() {
+        for (key, value) in contents.variables() {
             result.set(format!("{prefix}{key}"), String::from_utf8_lossy(value).into_owned());
         }
     }
@@ -182,7 +182,7 @@ mod tests {
 
     fn config(name: &str, data: &[(&str, &str)]) -> (Reference, Option<Contents>) {
         let data = data.iter().map(|(key, value)| ((*key).to_owned(), Bytes::copy_from_slice(value.as_bytes())));
-        (Reference::config_map("ns", name), Some(Arc::new(data.collect::<BTreeMap<_, _>>())))
+        (Reference::config_map("ns", name), Some(Arc::new(data.collect::<BTreeMap<_, _>>().into())))
     }
 
     use super::refs::Contents;
@@ -214,6 +214,20 @@ mod tests {
             argv: ["c", "--at=http://10.96.0.7/own", "$(URL)", "$(NONE)"]
         "#]]
         .assert_eq(&resolve(container, &found).unwrap());
+    }
+
+    #[test]
+    fn binary_data_is_no_variable() {
+        let (reference, contents) = config("cfg", &[("A", "a"), ("B", "b")]);
+        let mut data = Arc::unwrap_or_clone(contents.unwrap());
+        data.binary.insert("B".to_owned());
+        let found = Found::from([(reference, Some(Arc::new(data)))]);
+        let all = json!({ "name": "c", "envFrom": [{ "configMapRef": { "name": "cfg" } }] });
+        let lines = resolve(all, &found).unwrap();
+        assert!(lines.starts_with("A=a\nWEB_SERVICE_HOST="), "{lines}");
+        let one = json!({ "configMapKeyRef": { "name": "cfg", "key": "B" } });
+        let refused = resolve(json!({ "name": "c", "env": [{ "name": "V", "valueFrom": one }] }), &found);
+        expect!["couldn't find key B in ConfigMap ns/cfg"].assert_eq(&refused.unwrap_err().to_string());
     }
 
     #[test]
