@@ -20,6 +20,8 @@ pub struct Config {
     pub wasm_cidr: Ipv4Net,
     /// Where pods and others who have no address of it reach this server.
     pub advertise: SocketAddr,
+    /// Where it listens, for itself to reach it.
+    pub listen: SocketAddr,
     /// Signs and verifies service-account tokens; without it there are none.
     pub token_key: Option<Arc<TokenKey>>,
     /// The PEM bundle that client certificates are verified against, for servers that extend the API.
@@ -45,6 +47,7 @@ impl Default for Config {
             cluster_domain: "cluster.local".into(),
             wasm_cidr: Ipv4Net::new_assert(Ipv4Addr::new(10, 64, 0, 0), 11),
             advertise: SocketAddr::from((Ipv4Addr::LOCALHOST, 6443)),
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 6443)),
             token_key: None,
             client_ca_pem: None,
             token_file: None,

@@ -109,6 +109,7 @@ impl ControlPlaneConfig {
             wasm_cidr: self.wasm_cidr,
             pod_security: self.pod_security.clone(),
             advertise: SocketAddr::new(self.advertise, listener.local_addr()?.port()),
+            listen: listener.local_addr()?,
             token_key: Some(pki.token_key().clone()),
             client_ca_pem: Some(pki.ca_pem().to_owned()),
             token_file: self.token_file.clone(),

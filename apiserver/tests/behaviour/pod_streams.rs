@@ -12,7 +12,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use k8w_apiserver::pki::{Pki, ServerNames};
 use k8w_apiserver::plugins::{ConnectError, NodeConnector};
-use k8w_apiserver::{ApiServer, Body, Peer, UserInfo};
+use k8w_apiserver::{ApiServer, Body, Config, Peer, UserInfo};
 use k8w_kinds::node_stream::{Decoder, Message as NodeMessage};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -252,4 +252,33 @@ async fn a_proxy_speaks_tls_where_the_name_says_so() {
     let plain = cluster.get(As::Admin, "/api/v1/namespaces/default/pods/https:p:80/proxy/").await.error();
     assert_eq!(plain.0, 503);
     assert!(plain.2.starts_with("error trying to reach service: "), "{}", plain.2);
+}
+
+#[tokio::test]
+async fn a_proxy_to_this_server_itself_goes_where_it_listens() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let config = Config {
+        advertise: "192.0.2.9:6443".parse().unwrap(),
+        listen: listener.local_addr().unwrap(),
+        ..Config::default()
+    };
+    let cluster = Cluster::with(config).await;
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = BytesMut::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            stream.read_buf(&mut head).await.unwrap();
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+    });
+    let metadata = json!({"name": "me", "namespace": "default", "labels": {"kubernetes.io/service-name": "me"}});
+    cluster
+        .make(json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"ports": [{"port": 443}]}}))
+        .await;
+    cluster
+        .make(json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": metadata,
+            "addressType": "IPv4", "ports": [{"port": 6443}], "endpoints": [{"addresses": ["192.0.2.9"]}]}))
+        .await;
+    let answer = cluster.get(As::Admin, "/api/v1/namespaces/default/services/me/proxy/livez").await;
+    assert_eq!((answer.code, &answer.body[..]), (200, &b"ok"[..]));
 }

@@ -145,6 +145,8 @@ async fn forward(
             talk(stream.map_err(|error| trying_to_reach(&error.message))?.into_pipe(), scheme, request).await?
         }
         Endpoint::Address(address) => {
+            // Nothing need listen where this server says to others that it is.
+            let address = if address == server.config.advertise { server.config.listen } else { address };
             talk(TcpStream::connect(address).await.map_err(trying_to_reach)?, scheme, request).await?
         }
     };
