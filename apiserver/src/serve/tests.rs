@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use http::StatusCode;
-use http_body_util::{BodyExt, Empty};
+use http_body::Frame;
+use http_body_util::{BodyExt, Empty, StreamBody};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
@@ -22,7 +23,7 @@ struct Server {
 }
 
 impl Server {
-    /// A server that says who asked, and whose answer to `/slow` takes until `/release` is asked for.
+    /// A server that says who asked, and whose answer to `/slow` takes until `/release` is asked for. Bodies are not read.
     async fn start(limits: Limits) -> Server {
         let dir = tempfile::tempdir().unwrap();
         let service_ip = "10.96.0.1".parse().unwrap();
@@ -67,7 +68,10 @@ impl Server {
         TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
     }
 
-    async fn http2(&self) -> hyper::client::conn::http2::SendRequest<Empty<Bytes>> {
+    async fn http2<B>(&self) -> hyper::client::conn::http2::SendRequest<B>
+    where
+        B: http_body::Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin + 'static,
+    {
         let stream = TokioIo::new(self.tls(b"h2", true).await);
         let (sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
         tokio::spawn(connection);
@@ -130,10 +134,20 @@ async fn a_header_that_is_too_long_is_refused() {
     assert!(refused.map_or(true, |response| response.status() == StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE));
 }
 
+/// As Go's server does: the stream is closed after the answer, and without an error (RFC 9113, section 8.1).
+#[tokio::test]
+async fn a_client_that_goes_on_sending_is_answered_all_the_same() {
+    let server = Server::start(Limits::default()).await;
+    let mut client = server.http2().await;
+    let endless = futures::stream::repeat_with(|| Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(&[0; 1 << 14]))));
+    let request = Request::post("https://kubernetes/").body(StreamBody::new(endless)).unwrap();
+    assert_eq!(text(client.send_request(request).await.unwrap()).await, "HTTP/2.0 1 certificates");
+}
+
 #[tokio::test]
 async fn further_connections_wait_for_room() {
     let server = Server::start(Limits { connections: 1, ..Limits::default() }).await;
-    let first = server.http2().await;
+    let first = server.http2::<Empty<Bytes>>().await;
     let waiting = server.http2();
     let mut waiting = std::pin::pin!(waiting);
     assert!(timeout(Duration::from_millis(50), waiting.as_mut()).await.is_err());
