@@ -1,13 +1,13 @@
-//! Helm: a chart with a custom kind, an object of it and hooks is installed, upgraded, rolled back and uninstalled.
+//! Helm: a chart with a custom kind, an object of it, hooks and a test is installed, upgraded, rolled back and uninstalled.
 
 use std::path::Path;
 use std::process::Command;
 
-use k8w_testkit::{Kubectl, TestCluster};
+use k8w_testkit::{Kubectl, Outcome, TestCluster};
 
-const FILES: [(&str, &str); 6] = [
+const FILES: [(&str, &str); 7] = [
     ("Chart.yaml", "apiVersion: v2\nname: greeter\nversion: 1.0.0\nappVersion: '1'\n"),
-    ("values.yaml", "replicas: 1\ngreeting: hello\n"),
+    ("values.yaml", "replicas: 1\ngreeting: hello\nimage: localhost/hello:latest\n"),
     (
         "crds/greetings.yaml",
         "
@@ -50,7 +50,7 @@ spec:
     metadata: {labels: {app: greeter}, annotations: {greeting: {{ .Values.greeting }}}}
     spec:
       runtimeClassName: wasmtime
-      containers: [{name: hello, image: localhost/hello:latest, ports: [{containerPort: 8080}]}]
+      containers: [{name: hello, image: {{ .Values.image }}, ports: [{containerPort: 8080}]}]
 ---
 apiVersion: v1
 kind: Service
@@ -74,17 +74,30 @@ spec:
       containers: [{name: cli, image: 'localhost/cli:latest', args: [{{ .Values.greeting }}]}]
 ",
     ),
+    (
+        "templates/tests/greets.yaml",
+        "
+apiVersion: v1
+kind: Pod
+metadata:
+  name: {{ .Release.Name }}-greets
+  annotations: {helm.sh/hook: test, helm.sh/hook-delete-policy: 'before-hook-creation,hook-succeeded'}
+spec:
+  runtimeClassName: wasmtime
+  restartPolicy: Never
+  containers: [{name: cli, image: 'localhost/cli:latest', args: [tester]}]
+",
+    ),
 ];
 
-/// Helm with the cluster's kubeconfig; what it prints when it succeeds.
-fn helm(cluster: &TestCluster, home: &Path, arguments: &[&str]) -> String {
+/// Helm with the cluster's kubeconfig.
+fn run(cluster: &TestCluster, home: &Path, arguments: &[&str]) -> Outcome {
     let mut command = Command::new("helm");
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", home);
     command.arg("--kubeconfig").arg(cluster.kubeconfig()).args(["--namespace", "helm"]).args(arguments);
     let output = command.output().unwrap_or_else(|error| panic!("cannot run helm: {error}; tests/run installs it"));
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(output.status.success(), "helm {arguments:?}: {}{}", text(&output.stdout), text(&output.stderr));
-    text(&output.stdout)
+    Outcome { success: output.status.success(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
 }
 
 fn greeting(kubectl: &Kubectl) -> String {
@@ -109,12 +122,20 @@ fn a_chart_lives_from_install_to_uninstall() {
         std::fs::write(file, text).unwrap();
     }
     let path = chart.display().to_string();
-    let helm = |arguments: &[&str]| helm(&cluster, folder.path(), arguments);
+    let helm = |arguments: &[&str]| {
+        let Outcome { success, stdout, stderr } = run(&cluster, folder.path(), arguments);
+        assert!(success, "helm {arguments:?}: {stdout}{stderr}");
+        stdout
+    };
 
     let installed = helm(&["install", "web", &path, "--wait", "--timeout", "90s"]);
     assert!(installed.contains("STATUS: deployed"), "{installed}");
     assert_eq!(greeting(&kubectl), "hello 1");
     assert_eq!(kubectl.ok(&["logs", "job/web-1"]), "Hello, hello!\n");
+
+    let tested = helm(&["test", "web", "--logs", "--timeout", "90s"]);
+    assert!(tested.contains("Phase:          Succeeded") && tested.contains("Hello, tester!"), "{tested}");
+    assert_eq!(kubectl.ok(&["get", "pods", "web-greets", "--ignore-not-found"]), "");
 
     let values = ["--set", "replicas=2,greeting=bonjour"];
     helm(&[&["upgrade", "web", &path, "--wait", "--timeout", "90s"][..], &values].concat());
@@ -126,6 +147,14 @@ fn a_chart_lives_from_install_to_uninstall() {
     let history = helm(&["history", "web"]);
     assert_eq!(history.lines().filter(|line| line.contains("greeter-1.0.0")).count(), 3, "{history}");
     assert!(history.contains("Rollback to 1"), "{history}");
+
+    // What does not become ready is taken back.
+    let broken = ["--set", "greeting=hei,image=localhost/there-is-no-such-image:v1", "--rollback-on-failure"];
+    let upgrade = run(&cluster, folder.path(), &[&["upgrade", "web", &path, "--timeout", "5s"][..], &broken].concat());
+    assert!(!upgrade.success, "{upgrade:?}");
+    assert_eq!(greeting(&kubectl), "hello 1");
+    let history = helm(&["history", "web"]);
+    assert!(history.contains("failed") && history.contains("Rollback to 3"), "{history}");
 
     helm(&["uninstall", "web", "--wait", "--timeout", "90s"]);
     assert_eq!(kubectl.ok(&["get", "deployments,services,greetings", "-o", "name"]), "");

@@ -1,4 +1,4 @@
-"""A cluster of the real binary for the official Python client. `K8W_BINARY` names the binary."""
+"""A cluster of the real binary for clients in Python. `K8W_BINARY` names the binary."""
 
 import os
 import pathlib
@@ -12,6 +12,16 @@ from kubernetes import client, config
 
 START_SECONDS = 60
 STOP_SECONDS = 30
+WAIT_SECONDS = 60
+
+
+def eventually(look):
+    """Calls `look` until it answers something true."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not (answer := look()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return answer
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +46,12 @@ def cluster(tmp_path_factory):
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(STOP_SECONDS) == 0, log.read_text()
+
+
+@pytest.fixture
+def kubeconfig(cluster):
+    """The administrator's."""
+    return cluster.parent / "kubeconfig"
 
 
 @pytest.fixture

@@ -1,13 +1,11 @@
 """The official Python client, unmodified."""
 
-import time
-
 import pytest
+from conftest import WAIT_SECONDS, eventually
 from kubernetes import client, watch
 from kubernetes.client.exceptions import ApiException
 from kubernetes.stream import stream
 
-WAIT_SECONDS = 60
 
 
 def pod(name: str, **spec) -> dict:
@@ -18,15 +16,6 @@ def pod(name: str, **spec) -> dict:
         "metadata": {"name": name},
         "spec": {"runtimeClassName": "wasmtime", "restartPolicy": "Never", "containers": [container], **spec},
     }
-
-
-def eventually(look):
-    """Calls `look` until it answers something true."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not (answer := look()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return answer
 
 
 def ready_account(namespace: str) -> None:
