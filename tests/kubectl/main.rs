@@ -5,6 +5,7 @@
 mod access;
 mod api;
 mod apply;
+mod config;
 mod custom_resources;
 mod deployments;
 mod drain;
