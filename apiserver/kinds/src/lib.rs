@@ -15,6 +15,7 @@ pub mod batch;
 pub mod certificates;
 pub mod coordination;
 pub mod core;
+pub mod credentials;
 pub mod discovery;
 pub mod events;
 pub mod field;

@@ -16,7 +16,7 @@ use k8w_kinds::object::{get, text};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{authenticated, bearer::bearer_token};
+use super::{authenticated, bearer_token};
 use crate::identity::{Peer, UserInfo};
 use crate::plugins::{Authenticator, AuthnError};
 use crate::watch_cache::WatchCache;

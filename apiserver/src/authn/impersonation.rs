@@ -6,22 +6,24 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName};
+use http::HeaderMap;
 use k8w_kinds::names;
 
+use super::user_headers::UserHeaders;
 use super::{AUTHENTICATED, service_account_groups};
 use crate::authz::{NODE_PREFIX, NODES_GROUP};
 use crate::chain::forbidden;
 use crate::identity::UserInfo;
 use crate::pki::MASTERS_GROUP;
-use crate::query;
 use crate::request_info::RequestInfo;
 use crate::status::Status;
 
-const USER: &str = "impersonate-user";
-const GROUP: &str = "impersonate-group";
-const UID: &str = "impersonate-uid";
-const EXTRA: &str = "impersonate-extra-";
+const HEADERS: UserHeaders = UserHeaders {
+    user: "impersonate-user",
+    uid: "impersonate-uid",
+    group: "impersonate-group",
+    extra: "impersonate-extra-",
+};
 
 const AUTHENTICATION_GROUP: &str = "authentication.k8s.io";
 /// What a bound token says of the node that its pod is on.
@@ -172,27 +174,11 @@ fn wrong_extra(key: &str, values: &[String]) -> Option<String> {
 }
 
 fn requested(headers: &HeaderMap) -> Result<UserInfo, Status> {
-    let texts = |name: &str| -> Vec<String> {
-        headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).map(str::to_owned).collect()
-    };
-    let mut extra: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for name in headers.keys() {
-        if let Some(key) = extra_key(name) {
-            extra.insert(key, texts(name.as_str()));
-        }
-    }
-    let name = texts(USER).into_iter().next().unwrap_or_default();
-    let uid = texts(UID).into_iter().next().unwrap_or_default();
-    let wanted = UserInfo { name, uid, groups: texts(GROUP), extra };
+    let wanted = HEADERS.read(headers);
     if wanted.name.is_empty() && wanted != UserInfo::default() {
         return Err(Status::bad_request(format!("requested {wanted:?} without impersonating a user name")));
     }
     Ok(wanted)
-}
-
-/// Header names are case-insensitive, so keys are in lower case; they may be percent-encoded.
-fn extra_key(name: &HeaderName) -> Option<String> {
-    name.as_str().strip_prefix(EXTRA).filter(|key| !key.is_empty()).map(|key| query::decode(key, false).into_owned())
 }
 
 /// The parts of a user as objects that a verb is about.

@@ -3,25 +3,26 @@
 //! The first one that knows the credentials decides; a request without any is anonymous, and may ask for health unless a
 //! role lets it do more; where everybody may do everything, it is refused. To add one: a file, a `mod` line, a row in [`all`].
 
-mod bearer;
 mod bootstrap_token;
 pub mod impersonation;
 mod request_header;
 pub mod review;
 pub mod service_account;
 pub mod token_file;
+mod user_headers;
 pub mod x509;
 
 use std::sync::Arc;
+
+use http::{HeaderMap, header};
+pub use k8w_kinds::credentials::AUTHENTICATED;
+use k8w_kinds::credentials;
 
 use crate::config::Config;
 use crate::identity::UserInfo;
 use crate::plugins::Authenticator;
 use crate::watch_cache::WatchCache;
 use service_account::Tokens;
-
-/// The group of every user that proved who it is.
-pub const AUTHENTICATED: &str = "system:authenticated";
 
 /// The authenticators of a cluster, in order.
 pub fn all(config: &Config, cache: &Arc<WatchCache>, tokens: Option<&Arc<Tokens>>) -> Vec<Arc<dyn Authenticator>> {
@@ -43,6 +44,11 @@ pub fn all(config: &Config, cache: &Arc<WatchCache>, tokens: Option<&Arc<Tokens>
 /// What service-account tokens name as their issuer, and as their audience when they are for the API server.
 pub fn issuer(config: &Config) -> String {
     format!("https://kubernetes.default.svc.{}", config.cluster_domain)
+}
+
+/// The token that a request carries.
+fn bearer_token(headers: &HeaderMap) -> Option<&str> {
+    credentials::bearer_token(headers.get(header::AUTHORIZATION)?.to_str().ok()?)
 }
 
 fn authenticated(mut user: UserInfo) -> UserInfo {

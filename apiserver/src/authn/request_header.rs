@@ -2,22 +2,22 @@
 //!
 //! <https://kubernetes.io/docs/reference/access-authn-authz/authentication/#authenticating-proxy>
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use http::HeaderMap;
 use http::request::Parts;
 
+use super::user_headers::UserHeaders;
 use super::{authenticated, x509};
 use crate::identity::{Peer, UserInfo};
 use crate::plugins::{Authenticator, AuthnError};
-use crate::query;
 
-const USER: &str = "x-remote-user";
-const UID: &str = "x-remote-uid";
-const GROUP: &str = "x-remote-group";
-const EXTRA: &str = "x-remote-extra-";
+const HEADERS: UserHeaders = UserHeaders {
+    user: "x-remote-user",
+    uid: "x-remote-uid",
+    group: "x-remote-group",
+    extra: "x-remote-extra-",
+};
 
 /// Believes the proxies whose certificates, which TLS has verified, have these common names. None is believed by default.
 pub struct RequestHeader {
@@ -33,27 +33,14 @@ impl RequestHeader {
 #[async_trait]
 impl Authenticator for RequestHeader {
     async fn authenticate(&self, parts: &Parts, peer: &Peer) -> Result<Option<Arc<UserInfo>>, AuthnError> {
-        let Some(user) = user(&parts.headers) else { return Ok(None) };
+        let user = HEADERS.read(&parts.headers);
+        if user.name.is_empty() {
+            return Ok(None);
+        }
         let proxy = x509::user_of_peer(peer);
         let believed = proxy.is_some_and(|proxy| self.allowed_names.contains(&proxy.name));
         Ok(believed.then(|| Arc::new(authenticated(user))))
     }
-}
-
-/// Whom the headers name.
-fn user(headers: &HeaderMap) -> Option<UserInfo> {
-    let texts = |name: &str| -> Vec<String> {
-        headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).map(str::to_owned).collect()
-    };
-    let name = texts(USER).into_iter().next().filter(|name| !name.is_empty())?;
-    let uid = texts(UID).into_iter().next().unwrap_or_default();
-    let mut extra: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for header in headers.keys() {
-        if let Some(key) = header.as_str().strip_prefix(EXTRA) {
-            extra.entry(query::decode(key, false).into_owned()).or_default().extend(texts(header.as_str()));
-        }
-    }
-    Some(UserInfo { name, uid, groups: texts(GROUP), extra })
 }
 
 #[cfg(test)]

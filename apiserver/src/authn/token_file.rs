@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use http::request::Parts;
 use sha2::{Digest, Sha256};
 
-use super::{authenticated, bearer::bearer_token};
+use super::{authenticated, bearer_token};
 use crate::identity::{Peer, UserInfo};
 use crate::plugins::{Authenticator, AuthnError};
 

@@ -7,9 +7,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use http::request::Parts;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use k8w_kinds::credentials::certificate_user;
 
-use super::authenticated;
 use crate::identity::{Peer, UserInfo};
 use crate::plugins::{Authenticator, AuthnError};
 
@@ -24,18 +23,11 @@ impl Authenticator for ClientCertificate {
 
 /// Whom the connection's certificate names.
 pub fn user_of_peer(peer: &Peer) -> Option<Arc<UserInfo>> {
-    let read = || user_of(peer.certificates.first()?).map(Arc::new);
+    let read = || {
+        let (name, groups) = certificate_user(peer.certificates.first()?)?;
+        Some(Arc::new(UserInfo { name, groups, ..UserInfo::default() }))
+    };
     peer.certificate_user.get_or_init(read).clone()
-}
-
-/// `None` for a certificate without a common name.
-fn user_of(der: &[u8]) -> Option<UserInfo> {
-    let (_, certificate) = X509Certificate::from_der(der).ok()?;
-    let subject = certificate.subject();
-    let name = subject.iter_common_name().next()?.as_str().ok()?;
-    let groups = subject.iter_organization().filter_map(|group| group.as_str().ok()).map(str::to_owned);
-    let user = UserInfo { name: name.to_owned(), groups: groups.collect(), ..UserInfo::default() };
-    (!name.is_empty()).then(|| authenticated(user))
 }
 
 #[cfg(test)]

@@ -18,10 +18,9 @@ use crate::watch_cache::{Record, WatchCache};
 
 const SECONDS_OF_DAY: i64 = 24 * 60 * 60;
 
-/// The Secret that keeps a token.
+/// A token, and the Secret that keeps it.
 pub(super) struct Kept {
-    namespace: String,
-    secret: String,
+    claims: SecretClaims,
     /// The token's SHA-256.
     token: [u8; 32],
     /// The revision at which the Secret last was good; as for [`super::Bound`].
@@ -31,19 +30,15 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    pub(super) fn new(claims: &SecretClaims, token: [u8; 32]) -> Kept {
-        Kept {
-            namespace: claims.namespace.clone(),
-            secret: claims.secret.clone(),
-            token,
-            good_at: AtomicU64::new(0),
-            noted_on: AtomicI64::new(0),
-        }
+    pub(super) fn new(claims: SecretClaims, token: [u8; 32]) -> Kept {
+        Kept { claims, token, good_at: AtomicU64::new(0), noted_on: AtomicI64::new(0) }
     }
 
-    /// Checks the Secret, and says once a day that its token is used.
+    /// Checks what the token says and the Secret, and says once a day that the token is used.
     pub(super) fn check(&self, cache: &WatchCache, uses: &Uses, now: Timestamp) -> Result<(), TokenRefused> {
-        let record = cache.get("", "secrets", &self.namespace, &self.secret).ok_or(TokenRefused::Invalidated)?;
+        check(&self.claims)?;
+        let SecretClaims { namespace, secret, .. } = &self.claims;
+        let record = cache.get("", "secrets", namespace, secret).ok_or(TokenRefused::Invalidated)?;
         if self.good_at.load(Ordering::Relaxed) != record.revision() {
             self.look_into(&record)?;
             self.good_at.store(record.revision(), Ordering::Relaxed);
@@ -52,7 +47,7 @@ impl Kept {
         if self.noted_on.load(Ordering::Relaxed) != day {
             let today = now.strftime(DAY_FORMAT).to_string();
             let noted = record.labels().get(LAST_USED) == Some(&today);
-            if noted || uses.note(Use { namespace: self.namespace.clone(), secret: self.secret.clone(), day: today }) {
+            if noted || uses.note(Use { namespace: namespace.clone(), secret: secret.clone(), day: today }) {
                 self.noted_on.store(day, Ordering::Relaxed);
             }
         }
@@ -72,7 +67,7 @@ impl Kept {
 }
 
 /// Checks what can be checked without looking at objects.
-pub(super) fn check(claims: &SecretClaims) -> Result<(), ClaimsError> {
+fn check(claims: &SecretClaims) -> Result<(), ClaimsError> {
     let named = [&claims.namespace, &claims.secret, &claims.account, &claims.account_uid];
     if claims.iss != service_account_token::ISSUER || named.iter().any(|name| name.is_empty()) {
         return Err(ClaimsError::Issuer);

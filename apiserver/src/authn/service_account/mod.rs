@@ -20,7 +20,7 @@ use k8w_kinds::core::service_account_token::SecretClaims;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::bearer::bearer_token;
+use super::bearer_token;
 use crate::identity::{Peer, UserInfo};
 use crate::pki::TokenKey;
 use crate::plugins::{Authenticator, AuthnError};
@@ -70,10 +70,14 @@ enum Said {
 /// A token whose signature is good.
 pub struct Verified {
     pub user: Arc<UserInfo>,
-    said: Said,
+    sort: Sort,
     bound: Vec<Bound>,
-    /// The Secret that keeps it, if one does.
-    kept: Option<Kept>,
+}
+
+/// Where a token comes from, which decides how long it is good.
+enum Sort {
+    Issued(Box<Claims>),
+    Kept(Box<Kept>),
 }
 
 /// An object that must be there for the token to be good.
@@ -101,17 +105,15 @@ impl Tokens {
         now: Timestamp,
     ) -> Result<(Arc<Verified>, Vec<String>), TokenRefused> {
         let verified = self.signed(token)?;
-        let audiences = match &verified.said {
-            Said::Issued(claims) => claims.check(&self.issuer, audiences, now)?,
-            Said::Kept(claims) => {
-                kept::check(claims)?;
+        let audiences = match &verified.sort {
+            Sort::Issued(claims) => claims.check(&self.issuer, audiences, now)?,
+            Sort::Kept(kept) => {
                 // It names no audience, and is for this API server.
-                claims::shared(std::slice::from_ref(&self.issuer), audiences)?
+                let audiences = claims::shared(std::slice::from_ref(&self.issuer), audiences)?;
+                kept.check(&self.cache, &self.uses, now)?;
+                audiences
             }
         };
-        if let Some(kept) = &verified.kept {
-            kept.check(&self.cache, &self.uses, now)?;
-        }
         for bound in &verified.bound {
             bound.check(&self.cache, now)?;
         }
@@ -130,12 +132,14 @@ impl Tokens {
         if let Some(verified) = remembered {
             return Ok(verified);
         }
-        let said: Said = self.key.verify(token)?;
-        let (user, bound, kept) = match &said {
-            Said::Issued(claims) => (claims.user(), Bound::of(claims), None),
-            Said::Kept(claims) => (kept::user(claims), vec![Bound::account_of(claims)], Some(Kept::new(claims, hash))),
+        let (user, bound, sort) = match self.key.verify(token)? {
+            Said::Issued(claims) => (claims.user(), Bound::of(&claims), Sort::Issued(claims)),
+            Said::Kept(claims) => {
+                let (user, account) = (kept::user(&claims), Bound::account_of(&claims));
+                (user, vec![account], Sort::Kept(Box::new(Kept::new(claims, hash))))
+            }
         };
-        let verified = Arc::new(Verified { user: Arc::new(user), said, bound, kept });
+        let verified = Arc::new(Verified { user: Arc::new(user), sort, bound });
         let mut remembered = self.remembered.write().unwrap_or_else(PoisonError::into_inner);
         if remembered.len() >= REMEMBERED_TOKENS {
             remembered.clear();

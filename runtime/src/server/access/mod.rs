@@ -10,12 +10,12 @@ use std::time::Duration;
 use http::{HeaderMap, Method, StatusCode, header};
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, UserInfo};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
+use k8w_kinds::credentials;
 use k8w_networking::https::ClientCertificates;
 use kube::Client;
 use kube::api::{Api, PostParams};
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
-use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::Failure;
 use memory::{Key, Memory};
@@ -26,11 +26,6 @@ const ALLOWED_TTL: Duration = Duration::from_secs(5 * 60);
 const REFUSED_TTL: Duration = Duration::from_secs(30);
 /// Questions to the API server at a time: strangers can make up any number of tokens.
 const MAX_QUESTIONS: usize = 16;
-/// A longer token is not looked at.
-const MAX_TOKEN_BYTES: usize = 64 * 1024;
-
-/// The group of everybody who proved who it is.
-const AUTHENTICATED: &str = "system:authenticated";
 
 /// The group of all nodes, and what their names as users begin with.
 const NODES: &str = "system:nodes";
@@ -135,20 +130,14 @@ fn unanswered(error: kube::Error) -> Failure {
     Failure { status: StatusCode::INTERNAL_SERVER_ERROR, message }
 }
 
-/// Common name and organizations of a certificate that TLS has verified.
+/// The user of a certificate that TLS has verified.
 fn certified(der: &[u8]) -> Option<UserInfo> {
-    let (_, certificate) = X509Certificate::from_der(der).ok()?;
-    let subject = certificate.subject();
-    let name = subject.iter_common_name().next()?.as_str().ok().filter(|name| !name.is_empty())?;
-    let groups = subject.iter_organization().filter_map(|group| group.as_str().ok());
-    let groups = groups.chain([AUTHENTICATED]).map(str::to_owned).collect();
-    Some(UserInfo { username: Some(name.to_owned()), groups: Some(groups), ..UserInfo::default() })
+    let (name, groups) = credentials::certificate_user(der)?;
+    Some(UserInfo { username: Some(name), groups: Some(groups), ..UserInfo::default() })
 }
 
 fn bearer_token(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.trim().split_once(' ')?;
-    let token = token.trim();
-    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && token.len() <= MAX_TOKEN_BYTES).then_some(token)
+    credentials::bearer_token(headers.get(header::AUTHORIZATION)?.to_str().ok()?)
 }
 
 /// Methods that a node does not know are no verb, which nobody but a master is allowed.
@@ -202,18 +191,5 @@ mod tests {
     fn methods_are_verbs() {
         let verbs = [Method::GET, Method::POST, Method::DELETE, Method::HEAD].map(|method| verb(&method));
         assert_eq!(verbs, ["get", "create", "delete", ""]);
-    }
-
-    #[test]
-    fn tokens_are_bearers() {
-        let token = |value: &str| {
-            let headers = HeaderMap::from_iter([(header::AUTHORIZATION, value.parse().unwrap())]);
-            bearer_token(&headers).map(str::to_owned)
-        };
-        assert_eq!(token("Bearer a.b"), Some("a.b".to_owned()));
-        assert_eq!(token("bearer  a.b "), Some("a.b".to_owned()));
-        for none in ["Basic a", "Bearer", "Bearer "] {
-            assert_eq!(token(none), None, "{none}");
-        }
     }
 }

@@ -1,0 +1,46 @@
+//! What a request proves its user by, read alike by the API server and by nodes.
+
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// A longer token is not looked at.
+const MAX_TOKEN_BYTES: usize = 64 * 1024;
+
+/// The group of every user that proved who it is.
+pub const AUTHENTICATED: &str = "system:authenticated";
+
+/// The token in an Authorization header: what follows `Bearer` (RFC 6750, section 2.1).
+pub fn bearer_token(authorization: &str) -> Option<&str> {
+    let (scheme, token) = authorization.trim().split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && token.len() <= MAX_TOKEN_BYTES).then_some(token)
+}
+
+/// The user that a client certificate names, by its common name, and the user's groups: the organizations, and that of all
+/// who proved who they are. TLS has verified the certificate. `None` without a common name.
+pub fn certificate_user(der: &[u8]) -> Option<(String, Vec<String>)> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    let subject = certificate.subject();
+    let name = subject.iter_common_name().next()?.as_str().ok().filter(|name| !name.is_empty())?;
+    let groups = subject.iter_organization().filter_map(|group| group.as_str().ok());
+    Some((name.to_owned(), groups.chain([AUTHENTICATED]).map(str::to_owned).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_bearer_tokens_are_found() {
+        for (header, token) in [
+            ("Bearer abc", Some("abc")),
+            ("bearer  abc ", Some("abc")),
+            ("Bearer", None),
+            ("Bearer ", None),
+            ("Basic abc", None),
+            ("", None),
+        ] {
+            assert_eq!(bearer_token(header), token, "{header:?}");
+        }
+        assert_eq!(bearer_token(&format!("Bearer {}", "x".repeat(MAX_TOKEN_BYTES + 1))), None);
+    }
+}
