@@ -9,6 +9,7 @@
 
 use crate::query::{Query, decode};
 use http::Method;
+use k8w_kinds::names;
 use k8w_kinds::selector::FieldSelector;
 
 /// What a request asks for.
@@ -125,10 +126,9 @@ impl RequestInfo {
         }
         let Some(selector) = query.get("fieldSelector") else { return };
         self.field_selector = FieldSelector::parse(selector).unwrap_or_default();
-        if self.name.is_empty()
-            && let Some(name) = single_name(selector)
-        {
-            self.name = name.to_string();
+        let name = self.field_selector.required_value("metadata.name");
+        if let Some(name) = name.filter(|name| self.name.is_empty() && names::path_segment(name).is_empty()) {
+            self.name = name.to_owned();
         }
     }
 }
@@ -144,14 +144,6 @@ fn method_verb(method: &Method) -> &'static str {
         "OPTIONS" => "options",
         _ => "",
     }
-}
-
-/// The name that a field selector requires, when it requires one: `metadata.name=x`.
-fn single_name(selector: &str) -> Option<&str> {
-    selector.split(',').find_map(|term| {
-        let value = term.strip_prefix("metadata.name=")?;
-        Some(value.strip_prefix('=').unwrap_or(value))
-    })
 }
 
 #[cfg(test)]

@@ -164,21 +164,26 @@ fn condition_reason(reason: &str) -> Vec<String> {
 pub fn label_selector(selector: &Field, errors: &mut Vec<FieldError>) {
     crate::metadata::labels(&selector.get("matchLabels"), errors);
     for expression in selector.get("matchExpressions").items() {
-        let (key, operator, values) = (expression.get("key"), expression.get("operator"), expression.get("values"));
-        match operator.text() {
-            "In" | "NotIn" if values.is_empty() => {
-                errors.push(values.required("must be specified when `operator` is 'In' or 'NotIn'"));
-            }
-            "Exists" | "DoesNotExist" if !values.is_empty() => {
-                errors.push(values.forbidden("may not be specified when `operator` is 'Exists' or 'DoesNotExist'"));
-            }
-            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
-            _ => errors.push(operator.invalid("not a valid selector operator")),
-        }
-        form(&key, names::qualified_name, errors);
-        for value in values.items() {
+        selector_operator(&expression, errors);
+        form(&expression.get("key"), names::qualified_name, errors);
+        for value in expression.get("values").items() {
             form(&value, names::label_value, errors);
         }
+    }
+}
+
+/// The operator of a selector's requirement, and that it has values where it needs some.
+pub fn selector_operator(requirement: &Field, errors: &mut Vec<FieldError>) {
+    let (operator, values) = (requirement.get("operator"), requirement.get("values"));
+    match operator.text() {
+        "In" | "NotIn" if values.is_empty() => {
+            errors.push(values.required("must be specified when `operator` is 'In' or 'NotIn'"));
+        }
+        "Exists" | "DoesNotExist" if !values.is_empty() => {
+            errors.push(values.forbidden("may not be specified when `operator` is 'Exists' or 'DoesNotExist'"));
+        }
+        "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+        _ => errors.push(operator.invalid("not a valid selector operator")),
     }
 }
 

@@ -6,7 +6,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use k8w_kinds::object::{get, list, map, text};
 use k8w_kinds::selector::{FieldSelector, FieldTerm};
-use k8w_kinds::{Field, FieldError, FieldPath};
+use k8w_kinds::{Field, FieldError, FieldPath, rules};
 use serde_json::{Value, json};
 
 use super::Mode;
@@ -191,21 +191,11 @@ fn check_selectors(kind: &Kind, review: &Value) -> Result<(), Status> {
 }
 
 fn check_requirement(requirement: &Field, errors: &mut Vec<FieldError>) {
-    let (key, operator, values) = (requirement.get("key"), requirement.get("operator"), requirement.get("values"));
+    let key = requirement.get("key");
     if key.is_empty() {
         errors.push(key.required("must be specified"));
     }
-    let none = values.items().next().is_none();
-    match operator.text() {
-        "In" | "NotIn" if none => {
-            errors.push(values.required("must be specified when `operator` is 'In' or 'NotIn'"));
-        }
-        "Exists" | "DoesNotExist" if !none => {
-            errors.push(values.forbidden("may not be specified when `operator` is 'Exists' or 'DoesNotExist'"));
-        }
-        "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
-        _ => errors.push(operator.invalid("not a valid selector operator")),
-    }
+    rules::selector_operator(requirement, errors);
 }
 
 /// The user that a review asks about.
