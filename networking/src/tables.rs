@@ -162,7 +162,11 @@ endpoint_slices:
     }
 
     fn tables() -> Tables {
-        let fixture: Fixture = serde_saphyr::from_str(OBJECTS).unwrap();
+        tables_of(OBJECTS)
+    }
+
+    fn tables_of(objects: &str) -> Tables {
+        let fixture: Fixture = serde_saphyr::from_str(objects).unwrap();
         let services: Vec<_> = fixture.services.into_iter().map(Arc::new).collect();
         let endpoint_slices: Vec<_> = fixture.endpoint_slices.into_iter().map(Arc::new).collect();
         let objects = Objects { services: &services, endpoint_slices: &endpoint_slices, ..Objects::default() };
@@ -189,6 +193,34 @@ endpoint_slices:
             192.0.2.9:80 Tcp default/web None -> ["10.64.0.3:8080", "10.64.64.2:8080"]
             node port 30080 Tcp default/web"#]]
         .assert_eq(&lines.join("\n"));
+    }
+
+    /// Conformance: "Service, should serve endpoints on same port and different protocols.".
+    #[test]
+    fn one_number_can_be_a_port_of_each_protocol() {
+        let (tcp, udp) = ("{name: tcp, port: 80, protocol: TCP}", "{name: udp, port: 80, protocol: UDP}");
+        let targets = |ports: &str| {
+            let tables = tables_of(&format!(
+                "
+services:
+- metadata: {{namespace: default, name: web}}
+  spec: {{clusterIP: 10.96.0.7, clusterIPs: [10.96.0.7], ports: [{ports}]}}
+endpoint_slices:
+- metadata: {{namespace: default, name: web-1, labels: {{kubernetes.io/service-name: web}}}}
+  addressType: IPv4
+  ports: [{ports}]
+  endpoints: [{{addresses: [10.64.0.3], nodeName: here, conditions: {{ready: true}}}}]
+"
+            ));
+            [Protocol::Tcp, Protocol::Udp].map(|protocol| {
+                let port = tables.virtual_port("10.96.0.7:80".parse().unwrap(), protocol)?;
+                port.candidates(Origin::Node, 0).next()
+            })
+        };
+        let pod = Some("10.64.0.3:80".parse().unwrap());
+        assert_eq!(targets(&format!("{tcp}, {udp}")), [pod, pod]);
+        assert_eq!(targets(tcp), [pod, None]);
+        assert_eq!(targets(udp), [None, pod]);
     }
 
     /// Conformance: "DNS, services"; "DNS, PQDN for services"; "DNS, resolve the hostname"; "DNS, resolve the subdomain"; "DNS,

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use k8w_testkit::eventually;
 use serde_json::{Value, json};
 
-use crate::sandbox;
+use crate::{Sandbox, sandbox};
 
 /// Conformance: "Pods, lifecycle".
 #[test]
@@ -198,11 +198,8 @@ fn five_pods_with_fifty_config_maps_each_all_run() {
     assert_eq!(restarts, "0 0 0 0 0");
 }
 
-/// Conformance: "EmptyDir, medium default, volume mode 0644"; "EmptyDir, medium default, volume mode 0666"; "EmptyDir, medium
-/// default, volume mode 0777".
-#[test]
-fn files_in_an_empty_directory_keep_their_modes() {
-    let t = sandbox();
+/// A pod that says who it runs as, with a volume of such a medium; `false` when this node may not mount.
+fn with_empty_directory(t: &Sandbox, medium: &str) -> bool {
     let image = t.hello_image();
     t.kubectl.apply(&format!(
         "
@@ -213,7 +210,7 @@ spec:
   runtimeClassName: wasmtime
   terminationGracePeriodSeconds: 1
   securityContext: {{runAsUser: 1001}}
-  volumes: [{{name: scratch, emptyDir: {{}}}}]
+  volumes: [{{name: scratch, emptyDir: {{medium: '{medium}'}}}}]
   containers:
   - name: hello
     image: {image}
@@ -221,7 +218,18 @@ spec:
     volumeMounts: [{{name: scratch, mountPath: /scratch}}]
 "
     ));
-    t.kubectl.ok(&["wait", "--for=condition=Ready", "pod/keeps", "--timeout=60s"]);
+    eventually("the pod is ready, or says why not", || {
+        let ready = t.kubectl.ok(&["get", "pod", "keeps", "-o", "jsonpath={.status.containerStatuses[0].ready}"]);
+        let events = t.kubectl.ok(&["get", "events", "-o", "jsonpath={.items[*].message}"]);
+        match (ready == "true", events.contains("Operation not permitted")) {
+            (false, false) => Err(events),
+            (ready, _) => Ok(ready),
+        }
+    })
+}
+
+/// Files of these modes keep them.
+fn files_keep_their_modes(t: &Sandbox) {
     let folder = tempfile::tempdir().unwrap();
     for (name, mode, text) in [
         ("0644", 0o644, "(0644/-rw-r--r--)"),
@@ -237,4 +245,32 @@ spec:
         let shown = t.kubectl.ok(&["exec", "keeps", "--", "stat", &target]);
         assert!(shown.contains(text), "{shown}");
     }
+}
+
+/// Conformance: "EmptyDir, medium default, volume mode 0644"; "EmptyDir, medium default, volume mode 0666"; "EmptyDir, medium
+/// default, volume mode 0777".
+#[test]
+fn files_in_an_empty_directory_keep_their_modes() {
+    let t = sandbox();
+    assert!(with_empty_directory(&t, ""));
+    files_keep_their_modes(&t);
+}
+
+/// Conformance: "EmptyDir, medium memory, volume mode default"; "EmptyDir, medium memory, volume mode 0644"; "EmptyDir, medium
+/// memory, volume mode 0644, non-root user"; "EmptyDir, medium memory, volume mode 0666"; "EmptyDir, medium memory, volume
+/// mode 0666,, non-root user"; "EmptyDir, medium memory, volume mode 0777"; "EmptyDir, medium memory, volume mode 0777,
+/// non-root user".
+#[test]
+fn files_in_memory_keep_their_modes() {
+    let t = sandbox();
+    if !with_empty_directory(&t, "Memory") {
+        return println!("skipped: this node may not mount");
+    }
+    let shown = t.kubectl.ok(&["exec", "keeps", "--", "stat", "/scratch"]);
+    assert!(shown.contains("(0777/drwxrwxrwx)") || shown.contains("(1777/drwxrwxrwt)"), "{shown}");
+    let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
+    let uid = t.kubectl.ok(&["get", "pod", "keeps", "-o", "jsonpath={.metadata.uid}"]);
+    assert!(mounts.lines().any(|line| line.contains(&uid) && line.contains(" tmpfs ")), "{mounts}");
+    files_keep_their_modes(&t);
+    t.kubectl.ok(&["delete", "pod", "keeps", "--timeout=60s"]);
 }

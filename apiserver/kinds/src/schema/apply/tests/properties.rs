@@ -1,6 +1,6 @@
-//! The sets against plain sets of paths, and apply against a naive model of it.
+//! The sets against plain sets of paths, and what merging and applying keep. `fuzz/src/apply.rs` has a naive model of apply.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use serde_json::{Map as JsonMap, Value, json};
@@ -34,39 +34,6 @@ fn paths() -> impl Strategy<Value = Paths> {
     prop::collection::btree_set(prop::collection::vec(0..3u8, 1..4), 0..12)
 }
 
-/// Labels, each owned by its appliers: what server-side apply does to a map of scalars.
-#[derive(Default)]
-struct Model {
-    values: BTreeMap<String, String>,
-    owners: BTreeMap<String, BTreeSet<u8>>,
-}
-
-impl Model {
-    fn apply(&mut self, who: u8, config: &BTreeMap<String, String>, force: bool) -> bool {
-        let conflict = |(key, value): (&String, &String)| {
-            self.values.get(key).is_some_and(|old| old != value) && self.owners[key].iter().any(|owner| *owner != who)
-        };
-        if !force && config.iter().any(conflict) {
-            return false;
-        }
-        for (key, value) in config {
-            if self.values.insert(key.clone(), value.clone()).is_some_and(|old| old != *value) {
-                self.owners.remove(key);
-            }
-            self.owners.entry(key.clone()).or_default().insert(who);
-        }
-        let dropped: Vec<String> = self.owners.keys().filter(|key| !config.contains_key(*key)).cloned().collect();
-        for key in dropped {
-            let owners = self.owners.get_mut(&key).unwrap();
-            if owners.remove(&who) && owners.is_empty() {
-                self.owners.remove(&key);
-                self.values.remove(&key);
-            }
-        }
-        true
-    }
-}
-
 proptest! {
     #[test]
     fn sets_are_sets(a in paths(), b in paths()) {
@@ -88,34 +55,6 @@ proptest! {
         };
         prop_assert_eq!(edited(fields_v1::add), x.union(&y).to_fields_v1());
         prop_assert_eq!(edited(fields_v1::subtract), x.difference(&y).to_fields_v1());
-    }
-
-    #[test]
-    fn applies_agree_with_a_naive_model(
-        applies in prop::collection::vec((0..3u8, prop::collection::btree_map("[a-d]", "[xy]", 0..4), any::<bool>()), 1..12)
-    ) {
-        let schema = Schema::builtin("io.k8s.api.core.v1.ConfigMap").unwrap();
-        let mut model = Model::default();
-        let mut live = None;
-        for (who, config, force) in applies {
-            let manager = Manager {
-                name: format!("m{who}"),
-                operation: Operation::Apply,
-                api_version: "v1".into(),
-                subresource: String::new(),
-                time: "2024-01-01T00:00:00Z".into(),
-            };
-            let mut object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}});
-            if !config.is_empty() {
-                // An empty map is itself a field, which the model does not know.
-                object["data"] = json!(config);
-            }
-            let result = apply(&schema, live.as_ref(), &object, &manager, force);
-            prop_assert_eq!(result.is_ok(), model.apply(who, &config, force));
-            live = result.ok().or(live);
-            let data = live.as_ref().and_then(|live| live.get("data")).cloned().unwrap_or(json!({}));
-            prop_assert_eq!(data, json!(model.values));
-        }
     }
 
     #[test]
