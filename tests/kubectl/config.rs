@@ -23,7 +23,7 @@ fn kubeconfig(t: &Sandbox, folder: &Path, user: Value) -> PathBuf {
 
 fn with_config(t: &Sandbox, config: &Path, arguments: &[&str]) -> Outcome {
     let config = format!("--kubeconfig={}", config.display());
-    t.kubectl.run(&[&[&config][..], arguments].concat())
+    t.kubectl.run(&[&[config.as_str()][..], arguments].concat())
 }
 
 const WHO: [&str; 4] = ["auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"];
@@ -36,7 +36,8 @@ fn a_plugin_brings_credentials_unless_others_are_given() {
     let robot = format!("system:serviceaccount:{}:default", t.namespace);
     for version in ["client.authentication.k8s.io/v1beta1", "client.authentication.k8s.io/v1"] {
         let exec = |command: &str, args: Value| {
-            let exec = json!({"apiVersion": version, "command": command, "args": args, "interactiveMode": "IfAvailable"});
+            let exec =
+                json!({"apiVersion": version, "command": command, "args": args, "interactiveMode": "IfAvailable"});
             kubeconfig(&t, folder.path(), json!({"exec": exec}))
         };
         let invalid = exec("ls", json!([]));
@@ -118,7 +119,8 @@ defaults:
     let asked = t.kubectl.run_with_input(&["delete", "pod/test-pod-2", &kuberc], "n\n");
     assert!(asked.stdout.contains("pod/test-pod-2"), "{asked:?}");
     assert_eq!(pod()["metadata"]["name"], "test-pod-2");
-    let deleted = t.kubectl.ok(&["delete", "pod/test-pod-2", "--interactive=false", "--grace-period=0", "--force", &kuberc]);
+    let deleted =
+        t.kubectl.ok(&["delete", "pod/test-pod-2", "--interactive=false", "--grace-period=0", "--force", &kuberc]);
     assert!(deleted.contains("pod \"test-pod-2\" force deleted"), "{deleted}");
 }
 

@@ -70,7 +70,8 @@ spec:
     });
     let names = t.kubectl.ok(&["get", "pods", "-l", "batch.kubernetes.io/job-name=adopts", "-o", "name"]);
     let pod = names.lines().next().unwrap();
-    let owner = || t.kubectl.ok(&["get", pod, "-o", "jsonpath={.metadata.ownerReferences[?(@.controller==true)].name}"]);
+    let owner =
+        || t.kubectl.ok(&["get", pod, "-o", "jsonpath={.metadata.ownerReferences[?(@.controller==true)].name}"]);
     assert_eq!(owner(), "adopts");
     let remove = |path: &str| {
         let patch = format!(r#"[{{"op": "remove", "path": "{path}"}}]"#);

@@ -17,7 +17,8 @@ fn a_watcher_sees_a_pod_come_and_go() {
     assert_eq!(t.kubectl.ok(&[&["get", "pods", "-o", "name"][..], &selector].concat()), "");
     let watch = ["get", "pods", "--watch", "--output-watch-events", "-o", "json"];
     let mut child = t.kubectl.command(&[&watch[..], &selector].concat()).spawn().unwrap();
-    let events = serde_json::Deserializer::from_reader(BufReader::new(child.stdout.take().unwrap())).into_iter::<Value>();
+    let events =
+        serde_json::Deserializer::from_reader(BufReader::new(child.stdout.take().unwrap())).into_iter::<Value>();
     let mut events = events.map(Result::unwrap);
     t.kubectl.apply(&format!(
         "
@@ -49,7 +50,8 @@ spec:
 fn a_pod_and_its_status_are_patched_replaced_and_deleted() {
     let t = sandbox();
     let image = t.hello_image();
-    let watch = ["get", "pods", "--watch", "-l", "test-pod-static=true", "-o", "jsonpath={.metadata.labels.test-pod}{\"\\n\"}"];
+    let watch =
+        ["get", "pods", "--watch", "-l", "test-pod-static=true", "-o", "jsonpath={.metadata.labels.test-pod}{\"\\n\"}"];
     let mut child = t.kubectl.command(&watch).spawn().unwrap();
     let mut seen = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
     t.kubectl.apply(&format!(
@@ -183,7 +185,8 @@ fn five_pods_with_fifty_config_maps_each_all_run() {
     let list = json!({"apiVersion": "v1", "kind": "List", "items": maps.collect::<Value>()});
     t.kubectl.ok_with_input(&["create", "-f", "-"], &list.to_string());
     let items = json!([{"key": "data-1", "path": "data-1"}]);
-    let volumes = (0..50).map(|number| json!({"name": name(number), "configMap": {"name": name(number), "items": items}}));
+    let volumes =
+        (0..50).map(|number| json!({"name": name(number), "configMap": {"name": name(number), "items": items}}));
     let mounts = (0..50).map(|number| json!({"name": name(number), "mountPath": format!("/etc/config-{number}")}));
     let container = json!({"name": "hello", "image": image, "ports": [{"containerPort": 8080}],
         "volumeMounts": mounts.collect::<Value>()});
@@ -194,7 +197,8 @@ fn five_pods_with_fifty_config_maps_each_all_run() {
             "template": {"metadata": {"labels": {"name": "wrapped"}}, "spec": spec}}});
     t.kubectl.apply(&controller.to_string());
     t.kubectl.ok(&["wait", "--for=jsonpath={.status.readyReplicas}=5", "rc/wrapped", "--timeout=60s"]);
-    let restarts = t.kubectl.ok(&["get", "pods", "-o", "jsonpath={.items[*].status.containerStatuses[*].restartCount}"]);
+    let restarts =
+        t.kubectl.ok(&["get", "pods", "-o", "jsonpath={.items[*].status.containerStatuses[*].restartCount}"]);
     assert_eq!(restarts, "0 0 0 0 0");
 }
 

@@ -246,7 +246,8 @@ fn a_pod_stays_with_another_while_it_is_to() {
         t.cluster.load_image(&crate::repo(&format!("examples/chain/{name}.wasm")), &format!("localhost/{name}:latest"));
     }
     // The client asks for `back` in the namespace `default`.
-    let home = Sandbox { cluster: t.cluster.clone(), kubectl: t.kubectl.in_namespace("default"), namespace: "default".into() };
+    let home =
+        Sandbox { cluster: t.cluster.clone(), kubectl: t.kubectl.in_namespace("default"), namespace: "default".into() };
     three(&home, "back", "localhost/back:latest", "sessionAffinity: ClientIP");
     t.kubectl.apply(
         "

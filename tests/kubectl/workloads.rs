@@ -187,7 +187,8 @@ spec:
     ));
     t.kubectl.ok(&["rollout", "status", "daemonset/agent", "--timeout=60s"]);
     t.kubectl.ok(&["set", "image", "daemonset/agent", "hello=localhost/foo:non-existent"]);
-    let images = || t.kubectl.ok(&["get", "pods", "-l", "app=agent", "-o", "jsonpath={.items[*].spec.containers[*].image}"]);
+    let images =
+        || t.kubectl.ok(&["get", "pods", "-l", "app=agent", "-o", "jsonpath={.items[*].spec.containers[*].image}"]);
     eventually("a pod has the new image", || match images() {
         found if found == "localhost/foo:non-existent" => Ok(()),
         found => Err(found),

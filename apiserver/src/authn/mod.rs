@@ -15,8 +15,8 @@ pub mod x509;
 use std::sync::Arc;
 
 use http::{HeaderMap, header};
-pub use k8w_kinds::credentials::AUTHENTICATED;
 use k8w_kinds::credentials;
+pub use k8w_kinds::credentials::AUTHENTICATED;
 
 use crate::config::Config;
 use crate::identity::UserInfo;

@@ -12,12 +12,8 @@ use super::{authenticated, x509};
 use crate::identity::{Peer, UserInfo};
 use crate::plugins::{Authenticator, AuthnError};
 
-const HEADERS: UserHeaders = UserHeaders {
-    user: "x-remote-user",
-    uid: "x-remote-uid",
-    group: "x-remote-group",
-    extra: "x-remote-extra-",
-};
+const HEADERS: UserHeaders =
+    UserHeaders { user: "x-remote-user", uid: "x-remote-uid", group: "x-remote-group", extra: "x-remote-extra-" };
 
 /// Believes the proxies whose certificates, which TLS has verified, have these common names. None is believed by default.
 pub struct RequestHeader {

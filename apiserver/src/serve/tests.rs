@@ -139,7 +139,8 @@ async fn a_header_that_is_too_long_is_refused() {
 async fn a_client_that_goes_on_sending_is_answered_all_the_same() {
     let server = Server::start(Limits::default()).await;
     let mut client = server.http2().await;
-    let endless = futures::stream::repeat_with(|| Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(&[0; 1 << 14]))));
+    let endless =
+        futures::stream::repeat_with(|| Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(&[0; 1 << 14]))));
     let request = Request::post("https://kubernetes/").body(StreamBody::new(endless)).unwrap();
     assert_eq!(text(client.send_request(request).await.unwrap()).await, "HTTP/2.0 1 certificates");
 }
