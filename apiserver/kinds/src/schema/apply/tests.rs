@@ -212,10 +212,20 @@ fn an_empty_struct_keeps_what_nobody_owns_in_it() {
     let mut live = applied(None, config(), "a").unwrap();
     live["spec"]["strategy"] = json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%"}});
     assert_eq!(applied(Some(&live), config(), "a"), Ok(live.clone()));
-    check(applied(Some(&live), deployment(json!({"replicas": 1})), "a"), expect![[r#""#]]);
+    check(
+        applied(Some(&live), deployment(json!({"replicas": 1})), "a"),
+        expect![[r#"
+        Apply a 2024-01-01T00:00:00Z: {"f:spec":{"f:replicas":{}}}
+        {"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"a"},"spec":{"replicas":1,"template":{"metadata":{},"spec":{}}},"status":{}}"#]],
+    );
     let filled = deployment(json!({"replicas": 1, "strategy": {"type": "Recreate"}}));
     let live = applied(Some(&live), filled, "a").unwrap();
-    check(applied(Some(&live), config(), "a"), expect![[r#""#]]);
+    check(
+        applied(Some(&live), config(), "a"),
+        expect![[r#"
+        Apply a 2024-01-01T00:00:00Z: {"f:spec":{"f:replicas":{},"f:strategy":{}}}
+        {"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"a"},"spec":{"replicas":1,"strategy":{"rollingUpdate":{"maxSurge":"25%"}},"template":{"metadata":{},"spec":{}}},"status":{}}"#]],
+    );
 }
 
 #[test]
