@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use k8w_testkit::Outcome;
 use serde_json::{Value, json};
@@ -24,6 +25,11 @@ fn kubeconfig(t: &Sandbox, folder: &Path, user: Value) -> PathBuf {
 fn with_config(t: &Sandbox, config: &Path, arguments: &[&str]) -> Outcome {
     let config = format!("--kubeconfig={}", config.display());
     t.kubectl.run(&[&[config.as_str()][..], arguments].concat())
+}
+
+/// kubectl without any arguments.
+fn bare(t: &Sandbox) -> Command {
+    Command::new(t.kubectl.command(&[]).get_program())
 }
 
 const WHO: [&str; 4] = ["auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"];
@@ -105,13 +111,19 @@ defaults:
     );
     std::fs::write(&file, preferences).unwrap();
     let kuberc = format!("--kuberc={}", file.display());
-    let kubectl = |arguments: &[&str]| t.kubectl.ok(&[arguments, &[&kuberc]].concat());
+    // An alias is the first word.
+    let kubectl = |arguments: &[&str]| {
+        let mut command = bare(&t);
+        let output = command.env("KUBECONFIG", t.cluster.kubeconfig()).args(arguments).arg(&kuberc).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
     assert_eq!(kubectl(&["getn", &t.namespace]), format!("namespace/{}\n", t.namespace));
     kubectl(&["runx"]);
     let pod = || -> Value { serde_json::from_str(&t.kubectl.ok(&["get", "pod", "test-pod-2", "-o", "json"])).unwrap() };
     assert_eq!(pod()["metadata"]["labels"], json!({"app": "test", "env": "test"}));
     assert_eq!(pod()["spec"]["containers"][0]["args"], json!(["custom-arg1", "custom-arg2"]));
-    kubectl(&["setx"]);
+    kubectl(&["setx", "--namespace", &t.namespace]);
     assert_eq!(pod()["spec"]["containers"][0]["image"], "busybox");
     let map = "{apiVersion: v1, kind: ConfigMap, metadata: {name: only-tried}}";
     let applied = t.kubectl.ok_with_input(&["apply", "-f", "-", &kuberc], map);
@@ -133,8 +145,7 @@ fn plugins_are_commands() {
     std::fs::set_permissions(&plugin, std::fs::Permissions::from_mode(0o755)).unwrap();
     let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
     let kubectl = |arguments: &[&str]| {
-        let kubectl = t.kubectl.command(&[]).get_program().to_owned();
-        let output = std::process::Command::new(kubectl).args(arguments).env("PATH", &path).output().unwrap();
+        let output = bare(&t).args(arguments).env("PATH", &path).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
     assert_eq!(kubectl(&["greet", "all"]), "greetings to all\n");

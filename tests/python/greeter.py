@@ -45,8 +45,8 @@ def tick(patch, status, **_):
 
 
 @kopf.daemon(*GREETINGS, cancellation_timeout=1)
-async def live(stopped, patch, **_):
-    patch.status["lives"] = True
+async def live(stopped, body, **_):
+    kopf.event(body, type="Normal", reason="Lives", message="until it is stopped")
     await stopped.wait()
 
 

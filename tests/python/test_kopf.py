@@ -79,9 +79,10 @@ def test_an_operator_creates_updates_and_says_farewell(operator, namespace):
         found = custom.get_namespaced_custom_object(*place, "a")
         assert found["metadata"]["finalizers"] == ["kopf.example.com/farewell"]
         events = lambda: core.list_namespaced_event(namespace, field_selector="involvedObject.name=a").items
-        eventually(lambda: any(event.reason == "Greeted" and event.message == "said hello" for event in events()))
+        said = lambda reason: [event.message for event in events() if event.reason == reason]
+        eventually(lambda: said("Greeted") == ["said hello"])
+        eventually(lambda: said("Lives") == ["until it is stopped"])
         eventually(lambda: status().get("ticks", 0) > 2)
-        eventually(lambda: status().get("lives"))
 
         custom.patch_namespaced_custom_object(*place, "a", {"spec": {"text": "bonjour"}})
         eventually(lambda: text("a") == "bonjour")
