@@ -64,7 +64,13 @@ pub async fn reconcile(server: &Arc<ApiServer>) -> Result<(), BootstrapError> {
     let bindings = bindings.map(|binding| (binding, Keep::Subjects));
     let services = api_services::built_in().into_iter().map(|service| (service, Keep::Present));
     let cluster = cluster.into_iter().chain(services).chain(flow_control::objects());
-    write_all(server, cluster.chain(classes).chain(roles).chain(bindings)).await
+    write_all(server, cluster.chain(classes).chain(roles).chain(bindings)).await?;
+    // Its address may be somebody's who came before, and the cluster does without the name.
+    let dns = objects::dns_service(config).map(|service| (service, Keep::Present));
+    if let Err(error) = write_all(server, dns.into_iter()).await {
+        tracing::warn!(%error, "cluster DNS is not found by the name of its Service");
+    }
+    Ok(())
 }
 
 /// How pods reach the API server. A Service that is there keeps its address, whatever range the server is started with.

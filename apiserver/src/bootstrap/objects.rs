@@ -30,6 +30,21 @@ pub fn kubernetes_service(config: &Config) -> Value {
     })
 }
 
+/// Under which name clients look for cluster DNS, which nodes serve at its address; `None` where the range is too small for
+/// that.
+pub fn dns_service(config: &Config) -> Option<Value> {
+    // Clients know it by what kubeadm calls it.
+    Some(json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "kube-dns", "namespace": "kube-system", "labels": {"k8s-app": "kube-dns",
+            "kubernetes.io/cluster-service": "true", "kubernetes.io/name": "CoreDNS"}},
+        "spec": {"type": "ClusterIP", "clusterIP": config.service_cidr.hosts().nth(9)?, "ports": [
+            {"name": "dns", "protocol": "UDP", "port": 53, "targetPort": 53},
+            {"name": "dns-tcp", "protocol": "TCP", "port": 53, "targetPort": 53},
+        ]},
+    }))
+}
+
 /// The first address of the service range, which belongs to the `kubernetes` Service.
 fn service_ip(config: &Config) -> Ipv4Addr {
     let network = u32::from(config.service_cidr.network());
