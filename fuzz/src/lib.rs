@@ -9,6 +9,7 @@ pub mod apply;
 pub mod codec_json;
 pub mod codec_protobuf;
 pub mod codec_yaml;
+pub mod dns;
 pub mod http;
 #[cfg(feature = "node")]
 pub mod image_layer;
@@ -47,6 +48,7 @@ pub fn all() -> &'static [Target] {
         Target { name: "codec_json", check: codec_json::check },
         Target { name: "codec_protobuf", check: codec_protobuf::check },
         Target { name: "codec_yaml", check: codec_yaml::check },
+        Target { name: "dns", check: dns::check },
         Target { name: "http", check: http::check },
         #[cfg(feature = "node")]
         Target { name: "image_layer", check: image_layer::check },
