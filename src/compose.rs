@@ -10,6 +10,7 @@
 
 mod control_plane;
 mod joined;
+mod kernel_network;
 mod node;
 
 use std::net::{IpAddr, SocketAddr};
@@ -41,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 use crate::data_dir::DataDir;
 pub use control_plane::{ControlPlane, ControlPlaneConfig, Store, Tls};
 pub use joined::JoinedNode;
+pub use kernel_network::{KernelNetwork, NetworkMode};
 pub use node::NodeOptions;
 use node::{ClientTls, Doors, NodePart};
 
@@ -66,6 +68,7 @@ pub struct Cluster {
     images: LocalImages,
     ingress_http: SocketAddr,
     ingress_https: SocketAddr,
+    network_mode: NetworkMode,
     tasks: JoinSet<()>,
     shutdown: CancellationToken,
 }
@@ -101,7 +104,7 @@ impl Cluster {
             api: api_address,
             api_shown_at: Some(api.config.advertise),
         };
-        let service = part.start(&mut tasks, &shutdown)?;
+        let (service, network_mode) = part.start(&mut tasks, &shutdown).await?;
         let own = InProcessNode { name: config.node.name.clone(), service, others: control_plane::dialer(&api, &pki)? };
         api.connect_nodes(Box::new(own));
         let controllers = k8w_controllers::run(
@@ -122,6 +125,7 @@ impl Cluster {
             config,
             ingress_http,
             ingress_https,
+            network_mode,
             tasks,
             shutdown,
         })
@@ -147,6 +151,10 @@ impl Cluster {
 
     pub fn ingress_https(&self) -> SocketAddr {
         self.ingress_https
+    }
+
+    pub fn network_mode(&self) -> &NetworkMode {
+        &self.network_mode
     }
 
     /// The images on the node.

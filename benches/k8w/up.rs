@@ -42,7 +42,8 @@ fn start(folder: &Path) -> Result<(Duration, Duration)> {
     let [data_dir, kubeconfig] = ["data", "kubeconfig"].map(|name| folder.join(name).display().to_string());
     let arguments =
         ["up", "--port", "0", "--ingress-https-port", "0", "--kubelet-port", "0", "--ingress-http-port", &port];
-    let arguments = [&arguments[..], &["--data-dir", &data_dir, "--kubeconfig", &kubeconfig]].concat();
+    let folders = ["--data-dir", &data_dir, "--kubeconfig", &kubeconfig, "--kernel-network", "off"];
+    let arguments = [&arguments[..], &folders].concat();
     let arguments: Vec<String> = arguments.into_iter().map(String::from).collect();
     let started = Instant::now();
     let mut process = Process::start(BINARY, &arguments, &stdout, &stderr)?;

@@ -12,13 +12,21 @@ use crate::service::{Protocol, ServiceName, ServicePort};
 const MAX_AFFINITIES: usize = 65_536;
 
 impl ServicePort {
+    /// Whether a client from `origin` may come in at all.
+    pub fn admits(&self, origin: Origin<'_>) -> bool {
+        let is_let_in = |client: IpAddr| self.sources.iter().any(|range| range.contains(&client.to_canonical()));
+        self.sources.is_empty() || origin.client().is_none_or(is_let_in)
+    }
+
     /// The endpoints that a client from `origin` may get, in the order of addresses.
     pub fn endpoints(&self, origin: Origin<'_>) -> &[SocketAddr] {
         let local = match origin {
             // The node's own clients find every endpoint (kube-proxy).
             Origin::Outside(client) if client.is_loopback() => false,
             Origin::Outside(_) => self.external_local,
-            Origin::Node | Origin::Pod(_) | Origin::Ingress(_) => self.internal_local,
+            Origin::Node | Origin::Host(_) | Origin::Pod(_) | Origin::Visitor(_) | Origin::Ingress(_) => {
+                self.internal_local
+            }
         };
         if local { &self.local } else { &self.cluster }
     }
@@ -101,6 +109,7 @@ mod tests {
             app_protocol: AppProtocol::default(),
             cluster: (1..=targets).map(address).collect(),
             local: local.iter().copied().map(address).collect(),
+            sources: Vec::new(),
         }
     }
 
@@ -131,6 +140,17 @@ mod tests {
             assert_eq!(last_bytes(internal.candidates(origin, 0)), [2]);
         }
         assert_eq!(last_bytes(internal.candidates(CLIENT, 0)), [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_load_balancer_lets_in_whom_its_ranges_hold() {
+        let open = port(&[], 1);
+        let guarded = ServicePort { sources: vec!["192.0.2.0/24".parse().unwrap()], ..port(&[], 1) };
+        let stranger = Origin::Outside(IpAddr::from([198, 51, 100, 1]));
+        assert!(open.admits(stranger) && !guarded.admits(stranger));
+        assert!(guarded.admits(CLIENT) && guarded.admits(Origin::Node));
+        let mapped = std::net::Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped();
+        assert!(guarded.admits(Origin::Outside(mapped.into())));
     }
 
     #[test]

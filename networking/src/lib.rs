@@ -2,8 +2,8 @@
 //!
 //! One set of immutable tables, built from watched API objects ([`tables`]), answers every question about where a
 //! connection goes, for host functions and for the node's listeners alike. [`network`] is what both of them hold;
-//! [`endpoint`] is what a look-up ends in. What comes from outside enters at [`ingress`] and [`node_port`]; its whole way is
-//! in `stack.rs`. Pods of other nodes are reached through [`peers`].
+//! [`endpoint`] is what a look-up ends in. What comes from outside enters at [`ingress`], [`node_port`] and, with privilege,
+//! [`kernel`]; its whole way is in `stack.rs`. Pods of other nodes are reached through [`peers`].
 
 mod accept;
 pub mod balance;
@@ -11,8 +11,10 @@ mod client;
 pub mod dns;
 pub mod endpoint;
 pub mod headers;
+mod health_check;
 pub mod https;
 pub mod ingress;
+pub mod kernel;
 mod listener;
 pub mod network;
 pub mod node_port;

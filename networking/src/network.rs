@@ -1,5 +1,6 @@
 //! The node's network as its pods and listeners see it: tables, every pod's own ports, and connections between them.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use crate::endpoint::{Body, Endpoint, Handler, PodIdentity};
 use crate::listener::{Incoming, PodListener, accept_queue};
 use crate::origin::Origin;
 use crate::peers::{self, Peer};
-use crate::policy::{DNS, End};
+use crate::policy::{DNS, End, Part};
 use crate::registry::{Registered, Registration, Registry};
 use crate::service::{Protocol, ServicePort};
 use crate::stream::Stream;
@@ -67,6 +68,9 @@ pub enum Refused {
     /// The Service's endpoints of this node have stopped listening, which the tables will know in a moment.
     #[error("service {service} has no ready endpoints")]
     Stopped { service: String },
+    /// The Service's load balancer does not let the client in.
+    #[error("the source ranges of service {service} do not hold the client")]
+    SourceRanges { service: String },
     /// A NetworkPolicy of either end does not allow it.
     #[error("no NetworkPolicy allows a connection to {0}")]
     NotAllowed(SocketAddr),
@@ -167,6 +171,14 @@ impl Network {
         self.bind(pod, port, true)
     }
 
+    /// Listens at an address of a part of k8w, where nobody else does. Errors: `AddrInUse`.
+    pub(crate) fn listen_as(&self, part: &'static Part, address: SocketAddr) -> io::Result<PodListener> {
+        let (queue, connections) = accept_queue(address, false);
+        let registered = Registered::of_part(part, Endpoint::Listener(Arc::new(queue)));
+        let registration = self.registry.claim(address, registered).ok_or(io::ErrorKind::AddrInUse)?;
+        Ok(PodListener::new(connections, address, registration))
+    }
+
     fn bind(&self, pod: &PodIdentity, port: u16, private: bool) -> io::Result<PodListener> {
         let claim = |port| {
             let address = SocketAddr::new(pod.ip, port);
@@ -196,35 +208,57 @@ impl Network {
         range.hosts().nth(9).unwrap_or_else(|| range.addr())
     }
 
+    /// Where cluster DNS listens.
+    pub fn dns_server(&self) -> SocketAddr {
+        SocketAddr::new(self.dns_address(), DNS_PORT)
+    }
+
+    /// The DNS suffix of the cluster.
+    pub(crate) fn cluster_domain(&self) -> &str {
+        &self.config.cluster_domain
+    }
+
     /// Where a connection to `dst` goes. Foreign addresses are themselves; an address of the cluster that nothing stands
     /// behind is refused, so that it never leaves this process, and so is what a NetworkPolicy does not allow.
     pub fn select(&self, from: Option<&PodIdentity>, dst: SocketAddr) -> Result<Endpoint, Refused> {
+        self.select_from(from.into(), dst)
+    }
+
+    /// Likewise for any client.
+    pub(crate) fn select_from(&self, origin: Origin<'_>, dst: SocketAddr) -> Result<Endpoint, Refused> {
+        let from = match origin {
+            Origin::Pod(pod) => Some(pod),
+            _ => None,
+        };
         let dst = reach::as_seen_by(from, dst);
         match self.registry.get(dst) {
-            Some(found) if found.admits(from.map(|pod| pod.ip)) => return self.admit(from.into(), dst, found),
+            Some(found) if found.admits(from.map(|pod| pod.ip)) => return self.admit(origin, dst, found),
             Some(_) => return Err(Refused::NothingListens(dst)),
             None => {}
         }
         if let Some(port) = self.tables.load().virtual_port(dst, Protocol::Tcp) {
-            return self.select_of(port, from.into());
+            return self.select_of(port, origin);
         }
         if let Some(peer) = self.peer_at(dst) {
-            return self.admit(from.into(), dst, Registered::of_peer(peer));
+            return self.admit(origin, dst, Registered::of_peer(peer));
         }
         if !self.may_leave(from, dst) {
             return Err(Refused::NothingListens(dst));
         }
-        self.admit(from.into(), dst, Registered::elsewhere(dst))
+        self.admit(origin, dst, Registered::elsewhere(dst))
     }
 
     /// Where a connection to a pod of this node goes that comes from another node.
     pub(crate) fn select_own(&self, origin: Origin<'_>, dst: SocketAddr) -> Result<Endpoint, Refused> {
-        let found = self.registry.get(dst).filter(|found| found.pod.is_some() && found.admits(None));
+        let found = self.registry.get(dst).filter(|found| found.is_pods() && found.admits(None));
         self.admit(origin, dst, found.ok_or(Refused::NothingListens(dst))?)
     }
 
     /// Which endpoint of a Service's port a client gets: the one it had, or any other that still listens.
     pub fn select_of(&self, port: &ServicePort, origin: Origin<'_>) -> Result<Endpoint, Refused> {
+        if !port.admits(origin) {
+            return Err(Refused::SourceRanges { service: port.service.to_string() });
+        }
         let found = self.choose(port, origin, |address| Some((address, self.registered_at(address)?)));
         let (address, found) = found.ok_or_else(|| {
             let service = port.service.to_string();
@@ -239,12 +273,12 @@ impl Network {
 
     /// Lets a client have what stands at an address, if the policies of both ends do.
     fn admit(&self, origin: Origin<'_>, at: SocketAddr, found: Registered) -> Result<Endpoint, Refused> {
-        let (to, port) = match (&found.pod, &found.endpoint) {
-            (Some(pod), _) => (End::Pod(pod), at.port()),
-            (None, Endpoint::Remote(actual)) => (End::Address(actual.ip()), actual.port()),
-            (None, _) => (End::Address(at.ip()), at.port()),
+        let real = match found.endpoint {
+            Endpoint::Remote(actual) => actual,
+            Endpoint::Local(_) | Endpoint::Listener(_) | Endpoint::Peer(_) => at,
         };
-        match self.tables.load().policies.allows(origin.end(), to, port, Protocol::Tcp) {
+        let to = found.owner.end(real.ip());
+        match self.tables.load().policies.allows(origin.end(), to, real.port(), Protocol::Tcp) {
             true => Ok(found.endpoint),
             false => Err(Refused::NotAllowed(at)),
         }
@@ -269,7 +303,7 @@ impl Network {
     fn registered_at(&self, address: SocketAddr) -> Option<Registered> {
         match self.registry.get(address) {
             Some(found) => found.admits(None).then_some(found),
-            None if self.is_own(address.ip()) => None,
+            None if self.is_taken(address, Protocol::Tcp) => None,
             None => Some(self.peer_at(address).map_or_else(|| Registered::elsewhere(address), Registered::of_peer)),
         }
     }
@@ -278,6 +312,13 @@ impl Network {
     pub(crate) fn peer_at(&self, address: SocketAddr) -> Option<Peer> {
         let node = self.tables.load().nodes.of(address.ip()).filter(|_| !self.is_own(address.ip())).cloned()?;
         Some(Peer { node, address })
+    }
+
+    /// Whether an endpoint's address cannot be one: it is a pod's of this node, or itself stands for a Service, to which it
+    /// would lead in a circle.
+    pub(crate) fn is_taken(&self, address: SocketAddr, protocol: Protocol) -> bool {
+        let is_service = self.config.service_cidr.contains(&address.ip());
+        self.is_own(address.ip()) || is_service || self.tables.load().virtual_port(address, protocol).is_some()
     }
 
     /// Likewise, for a connection that was decided on already.
@@ -346,6 +387,34 @@ impl Network {
         request: http::Request<Body>,
     ) -> Result<http::Response<Body>, SendError> {
         self.client.send(self, from, request).await
+    }
+
+    /// The ranges in which what does not listen here listens nowhere: those of this node's pods and of Services.
+    pub(crate) fn own_ranges(&self) -> impl Iterator<Item = IpNet> {
+        self.config.wasm_cidr.into_iter().chain([self.config.service_cidr])
+    }
+
+    /// Every range of the cluster.
+    pub(crate) fn cluster_ranges(&self) -> &[IpNet] {
+        &self.cluster_ranges
+    }
+
+    /// Every address and port in this process, or of a Service, that a client finds somebody behind.
+    pub(crate) fn listening(&self, protocol: Protocol) -> BTreeSet<SocketAddr> {
+        let registered = match protocol {
+            Protocol::Tcp => self.registry.addresses(),
+            Protocol::Udp => self.udp_ports.addresses(),
+            Protocol::Sctp => Vec::new(),
+        };
+        let ours = |address: &SocketAddr| self.own_ranges().any(|range| range.contains(&address.ip()));
+        let mut addresses: BTreeSet<SocketAddr> = registered.into_iter().filter(ours).collect();
+        addresses.extend(self.tables.load().virtual_addresses(protocol));
+        addresses
+    }
+
+    /// Tells when something in this process has begun or stopped to listen.
+    pub(crate) fn port_changes(&self) -> [watch::Receiver<()>; 2] {
+        [self.registry.changes(), self.udp_ports.changes()]
     }
 
     /// Whether an address belongs to the cluster's own ranges.

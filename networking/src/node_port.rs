@@ -10,16 +10,21 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::accept;
 use crate::network::Network;
-use crate::service::{Protocol, ServiceName, ServicePort};
-use crate::{stack, udp};
+use crate::service::{Protocol, ServiceName};
+use crate::{accept, health_check, stack, udp};
 
 /// A port that was taken is tried again after this time.
 pub const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What a node port listens on.
-type Door = (SocketAddr, Protocol);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Door {
+    address: SocketAddr,
+    protocol: Protocol,
+    /// Whether it tells load balancers about a Service, in place of leading to it.
+    is_health_check: bool,
+}
 
 /// A node port that cannot be opened now.
 #[derive(Clone, Copy, Debug)]
@@ -56,16 +61,16 @@ pub async fn serve(
             if open.contains_key(&door) {
                 continue;
             }
-            let (address, protocol) = door;
-            match Listener::bind(address, protocol).await {
+            match Listener::bind(door).await {
                 Ok(listener) => {
                     reported.remove(&door);
                     let stop = stop.child_token();
                     open.insert(door, stop.clone());
-                    listeners.spawn(listener.serve(network.clone(), address.port(), stop));
+                    listeners.spawn(listener.serve(network.clone(), door.address.port(), stop));
                 }
                 Err(error) => {
                     if reported.insert(door) {
+                        let Door { address, protocol, .. } = door;
                         failed(Unavailable { service: &service, address, protocol, error: &error });
                     }
                 }
@@ -84,19 +89,25 @@ pub async fn serve(
 fn wanted(network: &Network, addresses: &[IpAddr]) -> BTreeMap<Door, ServiceName> {
     let tables = network.load_tables();
     let ports = tables.node_ports().filter(|(_, port)| port.protocol != Protocol::Sctp);
-    let at =
-        |ip: &IpAddr, number, port: &ServicePort| ((SocketAddr::new(*ip, number), port.protocol), port.service.clone());
-    ports.flat_map(|(number, port)| addresses.iter().map(move |ip| at(ip, number, port))).collect()
+    let ports = ports.map(|(number, port)| (number, port.protocol, false, &port.service));
+    let checks = tables.health_checks().iter().map(|(number, check)| (*number, Protocol::Tcp, true, &check.service));
+    let doors = ports.chain(checks).flat_map(|(number, protocol, is_health_check, service)| {
+        let at = move |ip: &IpAddr| Door { address: SocketAddr::new(*ip, number), protocol, is_health_check };
+        addresses.iter().map(move |ip| (at(ip), service.clone()))
+    });
+    doors.collect()
 }
 
 enum Listener {
     Tcp(TcpListener),
     Udp(UdpSocket),
+    HealthCheck(TcpListener),
 }
 
 impl Listener {
-    async fn bind(address: SocketAddr, protocol: Protocol) -> io::Result<Self> {
+    async fn bind(Door { address, protocol, is_health_check }: Door) -> io::Result<Self> {
         match protocol {
+            Protocol::Tcp if is_health_check => Ok(Self::HealthCheck(TcpListener::bind(address).await?)),
             Protocol::Tcp => Ok(Self::Tcp(TcpListener::bind(address).await?)),
             Protocol::Udp => Ok(Self::Udp(UdpSocket::bind(address).await?)),
             Protocol::Sctp => Err(io::ErrorKind::Unsupported.into()),
@@ -107,11 +118,18 @@ impl Listener {
         match self {
             Self::Tcp(listener) => {
                 accept::connections(listener, stop.clone(), |socket, peer| {
-                    stack::connection(network.clone(), stack::Door::NodePort(port), socket, peer, stop.clone())
+                    stack::connection(
+                        network.clone(),
+                        stack::Door::Port(stack::Port::Node(port)),
+                        socket,
+                        peer,
+                        stop.clone(),
+                    )
                 })
                 .await;
             }
             Self::Udp(socket) => udp::node_port::serve(network, socket, port, stop).await,
+            Self::HealthCheck(listener) => health_check::serve(network, listener, port, stop).await,
         }
     }
 }

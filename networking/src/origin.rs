@@ -14,7 +14,11 @@ pub enum Origin<'a> {
     Pod(&'a PodIdentity),
     /// The ingress, for a client at this address.
     Ingress(IpAddr),
-    /// A client outside at this address, through a node port.
+    /// A process of this machine at this address, by the kernel.
+    Host(IpAddr),
+    /// Whoever has this address, by the kernel to an address of the cluster.
+    Visitor(IpAddr),
+    /// A client outside at this address, through a node port or an address for the outside.
     Outside(IpAddr),
 }
 
@@ -24,18 +28,18 @@ impl<'a> Origin<'a> {
         match self {
             Self::Node => None,
             Self::Pod(pod) => Some(pod.ip),
-            Self::Ingress(client) | Self::Outside(client) => Some(client),
+            Self::Ingress(client) | Self::Host(client) | Self::Visitor(client) | Self::Outside(client) => Some(client),
         }
     }
 
     /// Who this is to a NetworkPolicy.
     pub(crate) fn end(self) -> End<'a> {
         match self {
-            Self::Node => End::Node,
+            Self::Node | Self::Host(_) => End::Node,
             Self::Pod(pod) => End::Pod(pod),
             Self::Ingress(client) => End::Part(&policy::INGRESS, client),
             Self::Outside(client) if client.is_loopback() => End::Node,
-            Self::Outside(client) => End::Address(client),
+            Self::Visitor(client) | Self::Outside(client) => End::Address(client),
         }
     }
 }

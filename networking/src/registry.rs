@@ -10,9 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 
 use crate::endpoint::{Endpoint, PodIdentity};
 use crate::peers::Peer;
+use crate::policy::{End, Part};
 
 const SHARDS: usize = 64;
 
@@ -22,24 +24,54 @@ type Shard = HashMap<SocketAddr, Entry>;
 #[derive(Clone)]
 pub(crate) struct Registered {
     pub endpoint: Endpoint,
-    /// The pod whose port it is.
-    pub pod: Option<Arc<PodIdentity>>,
+    pub owner: Owner,
+}
+
+/// Whose port it is.
+#[derive(Clone)]
+pub(crate) enum Owner {
+    Pod(Arc<PodIdentity>),
+    /// A part of k8w.
+    Part(&'static Part),
+    /// That of something outside of this process.
+    Nobody,
+}
+
+impl Owner {
+    /// Who is there, to a NetworkPolicy.
+    pub fn end(&self, ip: IpAddr) -> End<'_> {
+        match self {
+            Self::Pod(pod) => End::Pod(pod),
+            Self::Part(part) => End::Part(part, ip),
+            Self::Nobody => End::Address(ip),
+        }
+    }
 }
 
 impl Registered {
     /// A port of a pod of this node.
     pub fn of_pod(pod: &PodIdentity, endpoint: Endpoint) -> Self {
-        Self { endpoint, pod: Some(Arc::new(pod.clone())) }
+        Self { endpoint, owner: Owner::Pod(Arc::new(pod.clone())) }
+    }
+
+    /// A port of a part of k8w.
+    pub fn of_part(part: &'static Part, endpoint: Endpoint) -> Self {
+        Self { endpoint, owner: Owner::Part(part) }
     }
 
     /// Something that listens at this address outside of this process.
     pub fn elsewhere(address: SocketAddr) -> Self {
-        Self { endpoint: Endpoint::Remote(address), pod: None }
+        Self { endpoint: Endpoint::Remote(address), owner: Owner::Nobody }
     }
 
     /// A port of a pod of another node.
     pub fn of_peer(peer: Peer) -> Self {
-        Self { endpoint: Endpoint::Peer(peer), pod: None }
+        Self { endpoint: Endpoint::Peer(peer), owner: Owner::Nobody }
+    }
+
+    /// Whether it is a port of a pod of this node.
+    pub fn is_pods(&self) -> bool {
+        matches!(self.owner, Owner::Pod(_))
     }
 
     /// Whether a client at `from` may connect at all.
@@ -63,6 +95,7 @@ pub(crate) struct Registry {
     shards: Vec<ArcSwap<Shard>>,
     hasher: RandomState,
     next_id: AtomicU64,
+    changes: watch::Sender<()>,
 }
 
 impl Registry {
@@ -71,7 +104,24 @@ impl Registry {
             shards: (0..SHARDS).map(|_| ArcSwap::default()).collect(),
             hasher: RandomState::new(),
             next_id: AtomicU64::new(1),
+            changes: watch::Sender::default(),
         })
+    }
+
+    /// Tells when something has come or gone.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
+    /// Every address that others than the pod itself can connect to.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        let mut addresses = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.load();
+            let open = shard.iter().filter(|(_, entry)| entry.registered.admits(None));
+            addresses.extend(open.map(|(address, _)| *address));
+        }
+        addresses
     }
 
     // By address alone, so that all ports of a pod share a shard.
@@ -91,6 +141,7 @@ impl Registry {
             shard.insert(address, entry.clone());
             shard
         });
+        self.changes.send_replace(());
         Registration { registry: self.clone(), address, id: entry.id }
     }
 
@@ -107,6 +158,7 @@ impl Registry {
             shard.insert(address, entry.clone());
             Arc::new(shard)
         });
+        self.changes.send_replace(());
         claimed.then(|| Registration { registry: self.clone(), address, id: entry.id })
     }
 
@@ -119,6 +171,7 @@ impl Registry {
             shard.remove(&address);
             Arc::new(shard)
         });
+        self.changes.send_replace(());
     }
 }
 

@@ -5,7 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Service, ServicePort as Port};
+use ipnet::IpNet;
+use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service, ServicePort as Port};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 
 /// Label of an EndpointSlice that names its Service.
@@ -81,6 +82,8 @@ pub struct ServicePort {
     pub cluster: Vec<SocketAddr>,
     /// Likewise where it is `Local`: of this node alone.
     pub local: Vec<SocketAddr>,
+    /// By a load balancer: whom it lets in (`loadBalancerSourceRanges`); empty for everybody.
+    pub sources: Vec<IpNet>,
 }
 
 /// What is spoken over a port's connections, where an ingress has to know.
@@ -130,10 +133,20 @@ impl<'a> Endpoints<'a> {
         index
     }
 
-    /// Every endpoint that is ready, with its address.
-    pub fn ready(&self) -> impl Iterator<Item = (&'a Endpoint, IpAddr)> {
-        let endpoints = self.slices.iter().flat_map(|slice| slice.endpoints.iter().flatten());
-        endpoints.filter(|endpoint| is_ready(endpoint)).filter_map(|endpoint| Some((endpoint, address(endpoint)?)))
+    /// Every endpoint that is ready, with its slice and address.
+    pub fn ready(&self) -> impl Iterator<Item = (&'a EndpointSlice, &'a Endpoint, IpAddr)> {
+        let of = |slice: &&'a EndpointSlice| {
+            let slice = *slice;
+            slice.endpoints.iter().flatten().map(move |endpoint| (slice, endpoint))
+        };
+        let ready = self.slices.iter().flat_map(of).filter(|(_, endpoint)| is_ready(endpoint));
+        ready.filter_map(|(slice, endpoint)| Some((slice, endpoint, address(endpoint)?)))
+    }
+
+    /// How many pods of a node are ready.
+    pub fn ready_on(&self, node: &str) -> usize {
+        let here = self.ready().filter(|(_, endpoint, _)| endpoint.node_name.as_deref() == Some(node));
+        here.map(|(_, _, address)| address).collect::<BTreeSet<_>>().len()
     }
 
     /// The endpoints of a port that take new connections, by traffic policy `Cluster` and `Local`: the ready ones or, when
@@ -243,6 +256,7 @@ pub fn ports(service: &Service, endpoints: &Endpoints<'_>, here: Here<'_>) -> Ve
             app_protocol: AppProtocol::parse(port.app_protocol.as_deref()),
             cluster,
             local,
+            sources: Vec::new(),
         })
     };
     spec.ports.iter().flatten().filter_map(build).collect()
@@ -266,12 +280,34 @@ pub fn cluster_ips(service: &Service) -> BTreeSet<IpAddr> {
         .collect()
 }
 
-/// The addresses that stand for it outside: its external IPs and those of its load balancer.
+/// The addresses that stand for it outside.
 pub fn external_ips(service: &Service) -> BTreeSet<IpAddr> {
     let external = service.spec.iter().flat_map(|spec| spec.external_ips.iter().flatten());
-    let balancers = service.status.iter().flat_map(|status| status.load_balancer.iter());
-    let balancers = balancers.flat_map(|balancer| balancer.ingress.iter().flatten()).filter_map(|i| i.ip.as_ref());
-    external.chain(balancers).filter_map(|ip| ip.parse().ok()).collect()
+    external.filter_map(|ip| ip.parse().ok()).collect()
+}
+
+/// The addresses of its load balancer that nodes take for the Service's own: not where the balancer wants to see every
+/// connection (`ipMode: Proxy`, KEP-1860).
+pub fn balancer_ips(service: &Service) -> BTreeSet<IpAddr> {
+    let balancer = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    let is_virtual = |ingress: &&LoadBalancerIngress| ingress.ip_mode.as_deref() != Some("Proxy");
+    let addresses = balancer.into_iter().flat_map(|balancer| balancer.ingress.iter().flatten()).filter(is_virtual);
+    addresses.filter_map(|ingress| ingress.ip.as_ref()?.parse().ok()).collect()
+}
+
+/// Whom its load balancer lets in; empty for everybody.
+pub fn source_ranges(service: &Service) -> Vec<IpNet> {
+    let ranges = service.spec.iter().flat_map(|spec| spec.load_balancer_source_ranges.iter().flatten());
+    ranges.filter_map(|range| range.trim().parse().ok()).collect()
+}
+
+/// The port by which load balancers ask nodes whether they have endpoints.
+pub fn health_check_port(service: &Service) -> Option<u16> {
+    let spec = service.spec.as_ref()?;
+    let is_asked =
+        spec.type_.as_deref() == Some("LoadBalancer") && spec.external_traffic_policy.as_deref() == Some("Local");
+    let port = u16::try_from(spec.health_check_node_port?).ok().filter(|port| *port != 0);
+    port.filter(|_| is_asked)
 }
 
 /// Namespace and name.

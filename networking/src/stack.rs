@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   ingress   accept ─ TLS ─ HTTP ─ per request:    host and path ─ Service ─┐
-//!   node port accept ─┬──── HTTP ─ per request:                    Service ─┼─ balance ─ policy ─┬─ component, called in process
+//!   port      accept ─┬──── HTTP ─ per request:                    Service ─┼─ balance ─ policy ─┬─ component, called in process
 //!                     │                                                     │                    └─ forwarded over a connection, or a stream to another node
 //!                     └──── per connection:                        Service ─┴─ balance ─ policy ─┬─ handed to a listening pod, whole
 //!                                                                                                └─ bytes copied to and from elsewhere
@@ -32,6 +32,7 @@ use crate::client::{SendError, To};
 use crate::endpoint::{Body, Endpoint};
 use crate::headers;
 use crate::ingress::{self, Backend};
+use crate::kernel;
 use crate::listener;
 use crate::network::{Network, Refused};
 use crate::origin::Origin;
@@ -47,8 +48,17 @@ pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) enum Door {
     /// The ingress, with how to speak TLS if it is the door for that.
     Ingress { tls: Option<TlsAcceptor>, config: Arc<ingress::Config> },
-    /// A port of the node.
-    NodePort(u16),
+    /// A port that leads straight to a Service or a pod.
+    Port(Port),
+}
+
+/// A port without rules of its own.
+#[derive(Clone, Copy)]
+pub(crate) enum Port {
+    /// The node's.
+    Node(u16),
+    /// A pod's or a Service's own, by the kernel; `is_host`: for this machine itself.
+    Kernel { to: SocketAddr, is_host: bool },
 }
 
 /// Serves one accepted connection until it ends.
@@ -66,7 +76,7 @@ pub(crate) async fn connection(
             }
         }
         Door::Ingress { tls: None, .. } => Requests::new(network, door, peer, &stop).serve(socket, stop).await,
-        Door::NodePort(port) => match network.settle(|| node_port_endpoint(&network, *port, peer)).await {
+        Door::Port(port) => match network.settle(|| endpoint_of(&network, *port, peer)).await {
             Ok(Endpoint::Local(_)) => Requests::new(network, door, peer, &stop).serve(socket, stop).await,
             Ok(Endpoint::Listener(queue)) => {
                 let stream = Stream::Tcp(socket);
@@ -75,17 +85,44 @@ pub(crate) async fn connection(
                 }
             }
             Ok(elsewhere @ (Endpoint::Peer(_) | Endpoint::Remote(_))) => {
-                relay(&network, Origin::Outside(peer.ip()), elsewhere, socket, stop).await;
+                let origin = port.origin(&network, peer);
+                relay(&network, origin, elsewhere, socket, stop).await;
             }
-            Err(refused) => debug!(%peer, %refused, "closing the connection"),
+            Err(refused) => {
+                debug!(%peer, %refused, "resetting the connection");
+                reset(socket);
+            }
         },
     }
 }
 
-fn node_port_endpoint(network: &Network, port: u16, peer: SocketAddr) -> Result<Endpoint, Refused> {
-    let tables = network.load_tables();
-    let service = tables.node_port(port, Protocol::Tcp).ok_or(Refused::NoSuchNodePort(port))?;
-    network.select_of(service, Origin::Outside(peer.ip()))
+impl Port {
+    /// Who a client is that came in by it.
+    fn origin(self, network: &Network, peer: SocketAddr) -> Origin<'static> {
+        match self {
+            Self::Node(_) => Origin::Outside(peer.ip()),
+            Self::Kernel { to, is_host } => kernel::origin(network, peer.ip(), to.ip(), is_host),
+        }
+    }
+}
+
+fn endpoint_of(network: &Network, port: Port, peer: SocketAddr) -> Result<Endpoint, Refused> {
+    let origin = port.origin(network, peer);
+    match port {
+        Port::Node(port) => {
+            let tables = network.load_tables();
+            let service = tables.node_port(port, Protocol::Tcp).ok_or(Refused::NoSuchNodePort(port))?;
+            network.select_of(service, origin)
+        }
+        Port::Kernel { to, .. } => network.select_from(origin, to),
+    }
+}
+
+/// Lets the client know that nobody is there: one whose connection ends in order might take that for an empty answer.
+fn reset(socket: TcpStream) {
+    if let Err(error) = socket.set_zero_linger() {
+        debug!(%error, "closing the connection instead");
+    }
 }
 
 /// Copies bytes both ways until both are done.
@@ -144,7 +181,7 @@ impl Context {
         let (endpoint, protocol) = self.route(&mut request).await?;
         let timeout = match &self.door {
             Door::Ingress { config, .. } => config.response_timeout,
-            Door::NodePort(_) => RESPONSE_TIMEOUT,
+            Door::Port(_) => RESPONSE_TIMEOUT,
         };
         match tokio::time::timeout(timeout, self.forward(endpoint, protocol, request)).await {
             Ok(response) => response,
@@ -162,8 +199,8 @@ impl Context {
             return Err(Answer(StatusCode::METHOD_NOT_ALLOWED, "CONNECT is not supported".into()));
         }
         let decided = match &self.door {
-            Door::NodePort(port) => {
-                let select = || node_port_endpoint(&self.network, *port, self.peer);
+            Door::Port(port) => {
+                let select = || endpoint_of(&self.network, *port, self.peer);
                 self.network.settle(select).await.map(|endpoint| Ok((endpoint, AppProtocol::default())))
             }
             Door::Ingress { tls, .. } => {
@@ -245,7 +282,7 @@ impl Context {
     fn origin(&self) -> Origin<'static> {
         match &self.door {
             Door::Ingress { .. } => Origin::Ingress(self.peer.ip()),
-            Door::NodePort(_) => Origin::Outside(self.peer.ip()),
+            Door::Port(port) => port.origin(&self.network, self.peer),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Everything that is known about where connections go, immutable: built from API objects, swapped as a whole.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use k8s_openapi::api::networking::v1::{Ingress, IngressClass, NetworkPolicy};
 
 use crate::dns::Names;
 use crate::ingress::Rules;
+use crate::origin::Origin;
 use crate::peers::{Node, Nodes};
 use crate::policy::{Pod, Policies};
 use crate::service::{self, Endpoints, Here, Protocol, ServiceName, ServicePort};
@@ -32,6 +33,31 @@ pub struct Objects<'a> {
     pub pods: &'a [Arc<Pod>],
 }
 
+/// Where an address is that stands for a Service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Cluster,
+    /// Outside, and led to nodes by somebody.
+    Outside,
+    /// A node's own address, where its ports are other things' too.
+    Node,
+}
+
+/// A Service's port at one of its addresses.
+#[derive(Debug)]
+struct Virtual {
+    place: Place,
+    port: Arc<ServicePort>,
+}
+
+/// What a load balancer is told of a Service when it asks this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    pub service: ServiceName,
+    /// Ready endpoints of this node.
+    pub local_endpoints: usize,
+}
+
 /// The tables of one moment.
 #[derive(Debug, Default)]
 pub struct Tables {
@@ -45,8 +71,9 @@ pub struct Tables {
     pub policies: Policies,
     /// Whose pods are not on this node.
     pub nodes: Nodes,
-    virtual_ports: HashMap<(SocketAddr, Protocol), Arc<ServicePort>>,
+    virtual_ports: HashMap<(SocketAddr, Protocol), Virtual>,
     node_ports: BTreeMap<(u16, Protocol), Arc<ServicePort>>,
+    health_checks: BTreeMap<u16, HealthCheck>,
     services: HashMap<ServiceName, Vec<Arc<ServicePort>>>,
 }
 
@@ -62,20 +89,11 @@ impl Tables {
             let endpoints = endpoints.remove(&service::name_of(service)).unwrap_or_default();
             tables.names.insert(service, &endpoints);
             let ports = service::ports(service, &endpoints, here).into_iter().map(Arc::new).collect::<Vec<_>>();
-            let (inside, outside) = (service::cluster_ips(service), service::external_ips(service));
-            for port in &ports {
-                let mut insert = |ip: &IpAddr, port: &Arc<ServicePort>| {
-                    tables.virtual_ports.insert((SocketAddr::new(*ip, port.port), port.protocol), port.clone());
-                };
-                inside.iter().for_each(|ip| insert(ip, port));
-                // A pod that comes by an address for the outside finds every endpoint, whatever the policies (kube-proxy).
-                let every = || Arc::new(ServicePort { internal_local: false, ..ServicePort::clone(port) });
-                let every = if port.internal_local { every() } else { port.clone() };
-                outside.iter().for_each(|ip| insert(ip, &every));
-                let balanced = service::is_load_balanced(service).then_some(port.port);
-                for number in port.node_port.into_iter().chain(balanced) {
-                    tables.node_ports.insert((number, port.protocol), port.clone());
-                }
+            ports.iter().for_each(|port| tables.insert_port(service, port));
+            if let Some(number) = service::health_check_port(service) {
+                let local_endpoints = endpoints.ready_on(node_name);
+                let check = HealthCheck { service: service::name_of(service), local_endpoints };
+                tables.health_checks.insert(number, check);
             }
             tables.services.insert(service::name_of(service), ports);
         }
@@ -87,9 +105,49 @@ impl Tables {
         tables
     }
 
+    /// Puts one port of a Service at each of its addresses, and at the node's ports that lead to it.
+    fn insert_port(&mut self, service: &Service, port: &Arc<ServicePort>) {
+        // A pod that comes by an address for the outside finds every endpoint, whatever the policies (kube-proxy).
+        let outside = |sources| Arc::new(ServicePort { internal_local: false, sources, ..ServicePort::clone(port) });
+        let mut insert = |ips: BTreeSet<IpAddr>, place, port: &Arc<ServicePort>| {
+            for ip in ips {
+                let stands = Virtual { place, port: port.clone() };
+                self.virtual_ports.insert((SocketAddr::new(ip, port.port), port.protocol), stands);
+            }
+        };
+        insert(service::cluster_ips(service), Place::Cluster, port);
+        let (external, balancer) = (service::external_ips(service), service::balancer_ips(service));
+        if !external.is_empty() {
+            insert(external, Place::Outside, &outside(Vec::new()));
+        }
+        self.node_ports.extend(port.node_port.map(|number| ((number, port.protocol), port.clone())));
+        let is_ours = service::is_load_balanced(service);
+        if is_ours || !balancer.is_empty() {
+            let balanced = outside(service::source_ranges(service));
+            insert(balancer, if is_ours { Place::Node } else { Place::Outside }, &balanced);
+            if is_ours {
+                self.node_ports.insert((port.port, port.protocol), balanced);
+            }
+        }
+    }
+
     /// The Service's port behind a virtual address.
     pub fn virtual_port(&self, address: SocketAddr, protocol: Protocol) -> Option<&Arc<ServicePort>> {
-        self.virtual_ports.get(&(address, protocol))
+        self.virtual_ports.get(&(address, protocol)).map(|stands| &stands.port)
+    }
+
+    /// Every virtual address and port where a client finds an endpoint, without those at addresses of nodes.
+    pub fn virtual_addresses(&self, protocol: Protocol) -> impl Iterator<Item = SocketAddr> {
+        let wanted = move |of: Protocol, stands: &Virtual| {
+            of == protocol && stands.place != Place::Node && !stands.port.endpoints(Origin::Node).is_empty()
+        };
+        let all = self.virtual_ports.iter();
+        all.filter(move |((_, of), stands)| wanted(*of, stands)).map(|((address, _), _)| *address)
+    }
+
+    /// What load balancers are told, by the port at which they ask.
+    pub fn health_checks(&self) -> &BTreeMap<u16, HealthCheck> {
+        &self.health_checks
     }
 
     /// The Service's port behind a port of the node.
@@ -112,7 +170,6 @@ impl Tables {
 mod tests {
     use super::*;
     use crate::dns::Lookup;
-    use crate::origin::Origin;
     use expect_test::expect;
     use std::fmt::Write as _;
 
@@ -177,7 +234,7 @@ endpoint_slices:
     fn virtual_addresses_and_node_ports_lead_to_endpoints() {
         let tables = tables();
         let mut lines: Vec<String> = Vec::new();
-        for ((address, protocol), port) in &tables.virtual_ports {
+        for ((address, protocol), Virtual { port, .. }) in &tables.virtual_ports {
             let targets: Vec<String> = port.candidates(Origin::Node, 0).map(|target| target.to_string()).collect();
             lines.push(format!("{address} {protocol:?} {} {:?} -> {targets:?}", port.service, port.affinity));
         }

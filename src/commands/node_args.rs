@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::process;
-use crate::compose::NodeOptions;
+use crate::compose::{KernelNetwork, NodeOptions};
 
 #[derive(Args)]
 pub struct NodeArgs {
@@ -26,6 +26,11 @@ pub struct NodeArgs {
     /// Name of the node [default: this machine's host name]
     #[arg(long, value_name = "NAME", value_parser = node_name)]
     node_name: Option<String>,
+
+    /// Whether pods, Services and cluster DNS are reached by their addresses from this machine and its network namespaces;
+    /// takes root, ip and nft, and adds routes and an nftables table for as long as the node runs
+    #[arg(long, value_name = "WHETHER", default_value = "auto")]
+    kernel_network: KernelNetwork,
 
     /// Registry (HOST or HOST:PORT) to be spoken to over plain HTTP; may be given several times
     #[arg(long, value_name = "HOST")]
@@ -66,6 +71,7 @@ impl NodeArgs {
             insecure_registries: self.insecure_registry.clone(),
             max_pods: self.max_pods,
             static_pod_path: self.pod_manifest_path.as_ref().map(std::path::absolute).transpose()?,
+            kernel_network: self.kernel_network,
         })
     }
 }

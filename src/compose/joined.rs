@@ -9,14 +9,15 @@ use kube::Client;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::NETWORK;
 use super::node::{Doors, NodeOptions, NodePart, open_stores};
+use super::{NETWORK, NetworkMode};
 use crate::data_dir::DataDir;
 
 /// A running node.
 pub struct JoinedNode {
     client: Client,
     ingress: (SocketAddr, SocketAddr),
+    network_mode: NetworkMode,
     tasks: JoinSet<()>,
     shutdown: CancellationToken,
 }
@@ -54,13 +55,17 @@ impl JoinedNode {
             api,
             api_shown_at: None,
         };
-        part.start(&mut tasks, &shutdown)?;
-        Ok(JoinedNode { client, ingress, tasks, shutdown })
+        let (_, network_mode) = part.start(&mut tasks, &shutdown).await?;
+        Ok(JoinedNode { client, ingress, network_mode, tasks, shutdown })
     }
 
     /// Acts as the node.
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    pub fn network_mode(&self) -> &NetworkMode {
+        &self.network_mode
     }
 
     /// Where the ingress listens for HTTP and for HTTPS.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use k8w_networking::{Network, ingress};
+use k8w_networking::{Network, dns, ingress};
 use k8w_runtime::agent::Node;
 use k8w_runtime::identity::Identity;
 use k8w_runtime::node::Settings;
@@ -19,12 +19,15 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{ended, first_address, listen};
+use super::{KernelNetwork, NetworkMode, ended, first_address, listen};
 use crate::data_dir::DataDir;
 use crate::foreign_tls;
 
 /// Events of the engine that wait for the agent.
 const MAX_ENGINE_EVENTS: usize = 4_096;
+
+/// Who is asked for names outside of the cluster (resolv.conf(5)).
+const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// What is chosen from outside for every node.
 pub struct NodeOptions {
@@ -39,6 +42,7 @@ pub struct NodeOptions {
     pub insecure_registries: Vec<String>,
     pub max_pods: u32,
     pub static_pod_path: Option<PathBuf>,
+    pub kernel_network: KernelNetwork,
 }
 
 impl NodeOptions {
@@ -114,8 +118,12 @@ impl NodePart<'_> {
     /// Starts everything; when this returns, the node is registering.
     ///
     /// # Errors
-    /// When the engine cannot start or a directory cannot be made.
-    pub fn start(self, tasks: &mut JoinSet<()>, shutdown: &CancellationToken) -> Result<NodeService> {
+    /// When the engine cannot start, a directory cannot be made, or the kernel's network cannot be had that must be.
+    pub async fn start(
+        self,
+        tasks: &mut JoinSet<()>,
+        shutdown: &CancellationToken,
+    ) -> Result<(NodeService, NetworkMode)> {
         let NodePart { options, data_dir, doors, settings, client, network_client, identity, .. } = self;
         let network = Network::new(k8w_networking::Config {
             service_cidr: settings.service_cidr.into(),
@@ -157,7 +165,16 @@ impl NodePart<'_> {
         let (http, https) = (Some(doors.http), Some(doors.https));
         let ingress = ingress::serve(network.clone(), ingress::Config::default(), http, https, shutdown.clone());
         tasks.spawn(ended("ingress", ingress));
-        tasks.spawn(node_ports::run(network_client, network, vec![options.address], name, shutdown.clone()));
-        Ok(service)
+        let addresses = vec![options.address];
+        tasks.spawn(node_ports::run(network_client, network.clone(), addresses, name, shutdown.clone()));
+        let dns = dns::server::serve(network.clone(), name_servers, shutdown.clone());
+        tasks.spawn(ended("cluster DNS", dns));
+        let network_mode = options.kernel_network.serve(network, tasks, shutdown).await?;
+        Ok((service, network_mode))
     }
+}
+
+/// The servers that this machine asks for names, as they are now.
+fn name_servers() -> Vec<SocketAddr> {
+    dns::server::servers_of(&std::fs::read_to_string(RESOLV_CONF).unwrap_or_default())
 }

@@ -81,7 +81,19 @@ pub fn node(folder: &Path, name: &str, last: u8, join: &[&str]) -> Machine {
 
 fn arguments(data: &Path, name: &str, last: u8, join: &[&str]) -> Vec<String> {
     let (data, ip) = (data.display().to_string(), format!("127.0.0.{last}"));
-    let fixed = ["node", "--node-name", name, "--data-dir", &data, "--node-ip", &ip, "--kubelet-port", "0"];
+    let fixed = [
+        "node",
+        "--kernel-network",
+        "off",
+        "--node-name",
+        name,
+        "--data-dir",
+        &data,
+        "--node-ip",
+        &ip,
+        "--kubelet-port",
+        "0",
+    ];
     let ingress = ["--ingress-http-port", "0", "--ingress-https-port", "0"];
     [&fixed[..], &ingress, join].concat().into_iter().map(str::to_owned).collect()
 }

@@ -31,7 +31,7 @@ def cluster(tmp_path_factory):
     kubeconfig, log = folder / "kubeconfig", folder / "stderr"
     arguments = [
         os.environ["K8W_BINARY"], "up", "--port", "0", "--ingress-http-port", "0", "--ingress-https-port", "0",
-        "--kubelet-port", "0",
+        "--kubelet-port", "0", "--kernel-network", "off",
         "--node-port-range", "19000-19049", "--data-dir", str(folder / "data"), "--kubeconfig", str(kubeconfig),
     ]
     with open(log, "wb") as stderr:

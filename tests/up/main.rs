@@ -191,7 +191,7 @@ fn acknowledged_writes_survive_a_kill_and_pods_are_restarted() {
 fn an_ephemeral_cluster_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let ports = ["--port", "0", "--ingress-http-port", "0", "--ingress-https-port", "0", "--kubelet-port", "0"];
-    let arguments = [&["up", "--ephemeral"][..], &ports].concat();
+    let arguments = [&["up", "--ephemeral", "--kernel-network", "off"][..], &ports].concat();
     let arguments: Vec<String> = arguments.iter().map(|argument| argument.to_string()).collect();
     let (stdout, stderr) = (folder.path().join("out"), folder.path().join("err"));
     let scratch = folder.path().join("tmp");

@@ -176,6 +176,7 @@ mod tests {
             app_protocol: AppProtocol::default(),
             cluster: Vec::new(),
             local: Vec::new(),
+            sources: Vec::new(),
         })
     }
 

@@ -21,12 +21,12 @@ pub(super) enum Claim {
 impl Claim {
     pub fn of(origin: Origin<'_>) -> Claim {
         match origin {
-            Origin::Node => Claim::Node,
+            Origin::Node | Origin::Host(_) => Claim::Node,
             Origin::Pod(pod) => Claim::Pod(pod.ip),
             Origin::Ingress(client) => Claim::Ingress(client),
             // To others it is the node.
             Origin::Outside(client) if client.is_loopback() => Claim::Node,
-            Origin::Outside(client) => Claim::Outside(client),
+            Origin::Visitor(client) | Origin::Outside(client) => Claim::Outside(client),
         }
     }
 

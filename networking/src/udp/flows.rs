@@ -1,50 +1,59 @@
 //! What a socket remembers of its peers, as connection tracking does for a real one.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Door;
 
-/// Peers of each sort that are remembered. Beyond it the table is emptied of the expired, then of everything.
-const MAX_FLOWS: usize = 1024;
+/// Peers of each sort that are remembered, unless said otherwise.
+pub(super) const MAX_FLOWS: usize = 1024;
 /// How long a peer is remembered without a datagram (`nf_conntrack_udp_timeout_stream`).
 pub(super) const FLOW_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A bounded table of peers that forgets.
-pub(super) struct Peers<T>(HashMap<SocketAddr, (T, Instant)>);
+pub(super) struct Peers<K, T> {
+    known: HashMap<K, (T, Instant)>,
+    max: usize,
+}
 
-impl<T> Default for Peers<T> {
+impl<K, T> Default for Peers<K, T> {
     fn default() -> Self {
-        Self(HashMap::new())
+        Self { known: HashMap::new(), max: MAX_FLOWS }
     }
 }
 
-impl<T> Peers<T> {
-    pub fn get(&self, peer: SocketAddr, now: Instant) -> Option<&T> {
-        let (known, last) = self.0.get(&peer)?;
+impl<K: Copy + Eq + Hash, T> Peers<K, T> {
+    /// One with room for `max`; beyond it the table is emptied of the expired, then of everything.
+    pub fn new(max: usize) -> Self {
+        Self { max, ..Self::default() }
+    }
+
+    pub fn get(&self, peer: K, now: Instant) -> Option<&T> {
+        let (known, last) = self.known.get(&peer)?;
         (now.saturating_duration_since(*last) < FLOW_TIMEOUT).then_some(known)
     }
 
     /// Remembers what stands for a peer, from now on.
-    pub fn set(&mut self, peer: SocketAddr, known: T, now: Instant) {
-        if self.0.len() >= MAX_FLOWS && !self.0.contains_key(&peer) {
+    pub fn set(&mut self, peer: K, known: T, now: Instant) {
+        if self.known.len() >= self.max && !self.known.contains_key(&peer) {
             self.forget(now);
-            if self.0.len() >= MAX_FLOWS {
-                self.0.clear();
+            if self.known.len() >= self.max {
+                self.known.clear();
             }
         }
-        self.0.insert(peer, (known, now));
+        self.known.insert(peer, (known, now));
     }
 
-    pub fn remove(&mut self, peer: SocketAddr) {
-        self.0.remove(&peer);
+    pub fn remove(&mut self, peer: K) {
+        self.known.remove(&peer);
     }
 
     /// Lets go of those that have been silent for too long.
     pub fn forget(&mut self, now: Instant) {
-        self.0.retain(|_, (_, last)| now.saturating_duration_since(*last) < FLOW_TIMEOUT);
+        self.known.retain(|_, (_, last)| now.saturating_duration_since(*last) < FLOW_TIMEOUT);
     }
 }
 
@@ -52,15 +61,15 @@ impl<T> Peers<T> {
 #[derive(Default)]
 pub(super) struct Flows {
     /// The endpoint that each Service's address led to.
-    pub endpoints: Peers<SocketAddr>,
+    pub endpoints: Peers<SocketAddr, SocketAddr>,
     /// The Service's address that an endpoint answers for.
-    pub services: Peers<SocketAddr>,
-    /// The socket of the node through which a peer came.
-    pub doors: Peers<Arc<Door>>,
+    pub services: Peers<SocketAddr, SocketAddr>,
+    /// The door through which a peer came.
+    pub doors: Peers<SocketAddr, Arc<Door>>,
     /// Peers outside that were sent something: what others outside send is none of the pod's.
-    pub outside: Peers<()>,
+    pub outside: Peers<SocketAddr, ()>,
     /// Peers whose datagrams came in: an answer to them needs no policy's leave.
-    pub heard: Peers<()>,
+    pub heard: Peers<SocketAddr, ()>,
 }
 
 #[cfg(test)]
@@ -77,7 +86,7 @@ mod tests {
         assert_eq!(peers.get(address(1), start + FLOW_TIMEOUT), None);
         for port in 0..2 * MAX_FLOWS {
             peers.set(address(port), 'b', start);
-            assert!(peers.0.len() <= MAX_FLOWS);
+            assert!(peers.known.len() <= MAX_FLOWS);
         }
         assert_eq!(peers.get(address(2 * MAX_FLOWS - 1), start), Some(&'b'));
     }

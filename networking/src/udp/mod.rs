@@ -5,8 +5,10 @@
 //! What goes to hosts outside goes through one real socket, opened for the first such datagram. Datagrams may be lost, as
 //! everywhere: what does not fit into its receiver's buffer is.
 
+mod door;
 mod flows;
 pub(crate) mod node_port;
+mod part;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -18,15 +20,18 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::net::UdpSocket;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
 
+pub(crate) use self::door::{Clients, Door};
 use self::flows::Flows;
+pub(crate) use self::part::PartSocket;
 use crate::endpoint::PodIdentity;
 use crate::network::{EPHEMERAL_PORTS, Network, Refused};
 use crate::origin::Origin;
 use crate::policy::End;
 use crate::reach;
+use crate::registry::Owner;
 use crate::service::{Protocol, ServicePort};
 use crate::tables::Tables;
 
@@ -45,17 +50,15 @@ pub struct Datagram {
     pub bytes: Bytes,
     /// Where it came from, and where an answer goes.
     pub peer: SocketAddr,
-    /// The node's own socket that it came in by.
+    /// The door that it came in by, if that is a real socket.
     door: Option<Arc<Door>>,
 }
 
-/// A real socket to send by, which does not block. (A new one of the runtime's cannot send until it was polled.)
-type Door = std::net::UdpSocket;
-
-/// The sending side of a pod's port.
+/// The sending side of a port.
 #[derive(Clone)]
 pub(crate) struct Queue {
-    pod: Arc<PodIdentity>,
+    owner: Owner,
+    ip: IpAddr,
     /// Bound to the pod's loopback address: only the pod itself is heard.
     private: bool,
     datagrams: mpsc::Sender<Datagram>,
@@ -63,8 +66,17 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    fn admits(&self, from: Option<IpAddr>) -> bool {
-        !self.private || from == Some(self.pod.ip)
+    fn new(owner: Owner, ip: IpAddr, private: bool, datagrams: mpsc::Sender<Datagram>) -> Self {
+        Self { owner, ip, private, datagrams, waiting_bytes: Arc::default() }
+    }
+
+    pub fn admits(&self, from: Option<IpAddr>) -> bool {
+        !self.private || from == Some(self.ip)
+    }
+
+    /// Makes room for another, now that this one was taken out.
+    fn taken(&self, datagram: &Datagram) {
+        self.waiting_bytes.fetch_sub(datagram.bytes.len(), Ordering::AcqRel);
     }
 
     /// Hands a datagram over, or loses it.
@@ -79,31 +91,48 @@ impl Queue {
 
 /// Every pod's own port space.
 #[derive(Default)]
-pub(crate) struct Ports(RwLock<HashMap<SocketAddr, Queue>>);
+pub(crate) struct Ports {
+    queues: RwLock<HashMap<SocketAddr, Queue>>,
+    changes: watch::Sender<()>,
+}
 
 impl Ports {
-    fn get(&self, address: SocketAddr) -> Option<Queue> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&address).cloned()
+    pub fn get(&self, address: SocketAddr) -> Option<Queue> {
+        self.queues.read().unwrap_or_else(PoisonError::into_inner).get(&address).cloned()
+    }
+
+    /// Tells when something has come or gone.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
+    /// Every address that others than the pod itself can send to.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        let queues = self.queues.read().unwrap_or_else(PoisonError::into_inner);
+        queues.iter().filter(|(_, queue)| queue.admits(None)).map(|(address, _)| *address).collect()
     }
 
     fn claim(&self, address: SocketAddr, queue: &Queue) -> bool {
-        match self.0.write().unwrap_or_else(PoisonError::into_inner).entry(address) {
+        let is_free = match self.queues.write().unwrap_or_else(PoisonError::into_inner).entry(address) {
             Entry::Vacant(free) => {
                 free.insert(queue.clone());
                 true
             }
             Entry::Occupied(_) => false,
-        }
+        };
+        self.changes.send_replace(());
+        is_free
     }
 
     fn release(&self, address: SocketAddr) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&address);
+        self.queues.write().unwrap_or_else(PoisonError::into_inner).remove(&address);
+        self.changes.send_replace(());
     }
 }
 
 /// Where a datagram goes.
-enum Hop {
-    /// To a pod of this node.
+pub(crate) enum Hop {
+    /// To a port in this process.
     Pod(Queue),
     Outside(SocketAddr),
 }
@@ -112,7 +141,7 @@ impl Hop {
     /// Who is there, to a NetworkPolicy.
     fn end(&self) -> End<'_> {
         match self {
-            Hop::Pod(queue) => End::Pod(&queue.pod),
+            Hop::Pod(queue) => queue.owner.end(queue.ip),
             Hop::Outside(address) => End::Address(address.ip()),
         }
     }
@@ -121,6 +150,7 @@ impl Hop {
 /// A pod's UDP socket. Dropping it gives the port back.
 pub struct PodSocket {
     network: Arc<Network>,
+    pod: PodIdentity,
     address: SocketAddr,
     queue: Queue,
     incoming: tokio::sync::Mutex<mpsc::Receiver<Datagram>>,
@@ -130,7 +160,7 @@ pub struct PodSocket {
 }
 
 struct Outside {
-    socket: Arc<Door>,
+    socket: Arc<std::net::UdpSocket>,
     _receiving: AbortOnDropHandle<()>,
 }
 
@@ -147,7 +177,7 @@ impl Network {
 
     fn bind_socket(self: &Arc<Self>, pod: &PodIdentity, port: u16, private: bool) -> io::Result<PodSocket> {
         let (datagrams, incoming) = mpsc::channel(RECEIVE_QUEUE_DATAGRAMS);
-        let queue = Queue { pod: Arc::new(pod.clone()), private, datagrams, waiting_bytes: Arc::default() };
+        let queue = Queue::new(Owner::Pod(Arc::new(pod.clone())), pod.ip, private, datagrams);
         let claim = |port| {
             let address = SocketAddr::new(pod.ip, port);
             self.udp_ports().claim(address, &queue).then_some(address)
@@ -159,6 +189,7 @@ impl Network {
         Ok(PodSocket {
             address: address.ok_or(io::ErrorKind::AddrInUse)?,
             network: self.clone(),
+            pod: pod.clone(),
             queue,
             incoming: tokio::sync::Mutex::new(incoming),
             flows: Arc::default(),
@@ -167,12 +198,15 @@ impl Network {
     }
 
     /// An endpoint of a Service and what stands behind it: the one that is `known` from earlier datagrams while it is one.
-    fn hop_of(
+    pub(crate) fn hop_of(
         &self,
         port: &ServicePort,
         origin: Origin<'_>,
         known: Option<SocketAddr>,
     ) -> Result<(SocketAddr, Hop), Refused> {
+        if !port.admits(origin) {
+            return Err(Refused::SourceRanges { service: port.service.to_string() });
+        }
         let find = |address| Some((address, self.hop_at(address)?));
         let known = known.filter(|endpoint| port.endpoints(origin).contains(endpoint)).and_then(find);
         let chosen = known.or_else(|| self.choose(port, origin, find));
@@ -184,7 +218,8 @@ impl Network {
     fn hop_at(&self, address: SocketAddr) -> Option<Hop> {
         match self.udp_ports().get(address) {
             Some(queue) => queue.admits(None).then_some(Hop::Pod(queue)),
-            None => (!self.is_own(address.ip()) && self.peer_at(address).is_none()).then_some(Hop::Outside(address)),
+            None if self.is_taken(address, Protocol::Udp) || self.peer_at(address).is_some() => None,
+            None => Some(Hop::Outside(address)),
         }
     }
 }
@@ -197,7 +232,7 @@ impl PodSocket {
 
     /// The address that a peer at `remote` is seen by: the pod's loopback is its own address.
     pub fn peer_of(&self, remote: SocketAddr) -> SocketAddr {
-        reach::as_seen_by(Some(&self.queue.pod), remote)
+        reach::as_seen_by(Some(&self.pod), remote)
     }
 
     /// Sends a datagram of at most [`MAX_DATAGRAM_BYTES`]. That it was sent does not mean that it arrives. Errors:
@@ -207,7 +242,7 @@ impl PodSocket {
         // A client of the node on the host's loopback is none of the pod's own.
         let door = self.flows().doors.get(remote, now).cloned();
         if let Some(door) = door {
-            return door.send_to(&bytes, remote).map(drop);
+            return door.send_to(&bytes, remote);
         }
         let remote = self.peer_of(remote);
         match self.hop(remote, now)? {
@@ -238,7 +273,7 @@ impl PodSocket {
     }
 
     fn received(&self, mut datagram: Datagram) -> Datagram {
-        self.queue.waiting_bytes.fetch_sub(datagram.bytes.len(), Ordering::AcqRel);
+        self.queue.taken(&datagram);
         let now = Instant::now();
         let mut flows = self.flows();
         if let Some(door) = datagram.door.take() {
@@ -256,7 +291,7 @@ impl PodSocket {
     fn hop(&self, remote: SocketAddr, now: Instant) -> Result<Hop, Refused> {
         let tables = self.network.load_tables();
         let (address, hop) = self.find(&tables, remote, now)?;
-        let pod = &self.queue.pod;
+        let pod = &self.pod;
         let allowed = tables.policies.allows(End::Pod(pod), hop.end(), address.port(), Protocol::Udp)
             || self.flows().heard.get(address, now).is_some();
         if allowed { Ok(hop) } else { Err(Refused::NotAllowed(remote)) }
@@ -264,7 +299,7 @@ impl PodSocket {
 
     /// What `remote` stands for, and who is there.
     fn find(&self, tables: &Tables, remote: SocketAddr, now: Instant) -> Result<(SocketAddr, Hop), Refused> {
-        let (network, pod) = (&self.network, &self.queue.pod);
+        let (network, pod) = (&self.network, &self.pod);
         let own = network.udp_ports().get(remote);
         let Some(port) = tables.virtual_port(remote, Protocol::Udp).filter(|_| own.is_none()) else {
             // Who is spoken to directly answers so, though a Service led there before.
@@ -283,7 +318,7 @@ impl PodSocket {
         Ok((endpoint, hop))
     }
 
-    fn outside(&self, remote: SocketAddr) -> io::Result<Arc<Door>> {
+    fn outside(&self, remote: SocketAddr) -> io::Result<Arc<std::net::UdpSocket>> {
         let unspecified: IpAddr =
             if remote.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let mut all = self.outside.lock().unwrap_or_else(PoisonError::into_inner);
@@ -291,7 +326,8 @@ impl PodSocket {
         if let Some(outside) = place {
             return Ok(outside.socket.clone());
         }
-        let socket = Door::bind((unspecified, 0))?;
+        // A new socket of the runtime's cannot send until it was polled.
+        let socket = std::net::UdpSocket::bind((unspecified, 0))?;
         socket.set_nonblocking(true)?;
         let receiver = UdpSocket::from_std(socket.try_clone()?)?;
         let receiving = tokio::spawn(receive_outside(receiver, self.queue.clone(), self.flows.clone()));

@@ -110,7 +110,7 @@ impl Up {
             0 => progress.finish("Ready"),
             lacking => progress.finish(&format!("Started, with {lacking} of {} objects not ready,", objects.len())),
         }
-        eprintln!("Network: in this process; pods are reached through the ingress, node ports and each other");
+        eprintln!("Network: {}", cluster.network_mode());
         eprintln!("Ingress for HTTP: {}", cluster.ingress_http());
         eprintln!("Ingress for HTTPS: {}", cluster.ingress_https());
         eprintln!("Use it with: kubectl --kubeconfig {} get pods", kubeconfig.display());

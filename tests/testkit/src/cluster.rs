@@ -23,6 +23,8 @@ pub struct ClusterOptions {
     pub dir: Option<PathBuf>,
     /// State to continue with, in place of a throw-away one.
     pub data_dir: Option<PathBuf>,
+    /// Whether it may change the routes and rules of the network namespace that it is started in.
+    pub kernel_network: bool,
     /// Further arguments.
     pub arguments: Vec<String>,
 }
@@ -61,6 +63,7 @@ impl TestCluster {
             .extend(["--node-port-range".into(), format!("{first_port}-{}", first_port + NODE_PORTS_PER_CLUSTER - 1)]);
         arguments.extend(["--data-dir".into(), data_dir.display().to_string()]);
         arguments.extend(["--kubeconfig".into(), kubeconfig.display().to_string()]);
+        arguments.extend(["--kernel-network".into(), if options.kernel_network { "on" } else { "off" }.into()]);
         arguments.extend(options.arguments);
         arguments.extend(options.dir.iter().map(|dir| dir.display().to_string()));
 

@@ -6,6 +6,7 @@
 mod cluster;
 mod http;
 mod kubectl;
+mod namespace;
 mod process;
 mod recorder;
 mod registry;
@@ -14,6 +15,7 @@ mod wait;
 pub use cluster::{ClusterOptions, TestCluster, run, shared};
 pub use http::{Answer, get, send};
 pub use kubectl::{Kubectl, Outcome};
+pub use namespace::{HERE, Neighbour, THERE, run_in_namespaces};
 pub use process::Process;
 pub use recorder::Recorder;
 pub use registry::Registry;

@@ -1,0 +1,51 @@
+//! The programs that change the kernel's network: `ip` of iproute2, and `nft`.
+
+use std::io;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+use super::Error;
+
+/// How long one run may take.
+const RUN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Applies a script as one transaction.
+pub async fn nft(script: &str) -> Result<(), Error> {
+    run("nft", &["-f", "-"], script).await.map(drop)
+}
+
+/// What `nft` prints.
+pub async fn nft_says(arguments: &[&str]) -> Result<String, Error> {
+    run("nft", arguments, "").await
+}
+
+/// What `ip` prints.
+pub async fn ip(arguments: &[&str]) -> Result<String, Error> {
+    run("ip", arguments, "").await
+}
+
+async fn run(program: &'static str, arguments: &[&str], input: &str) -> Result<String, Error> {
+    let missing = |source: io::Error| Error::Missing { program, source };
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(missing)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // One that ends without reading says why.
+        let _ = stdin.write_all(input.as_bytes()).await;
+    }
+    let failed = |said: String| Error::Failed { program, said };
+    let ended = tokio::time::timeout(RUN_TIMEOUT, child.wait_with_output()).await;
+    let output = ended.map_err(|_| failed(format!("it did not end within {RUN_TIMEOUT:?}")))?.map_err(missing)?;
+    match output.status.success() {
+        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+        false => Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned())),
+    }
+}

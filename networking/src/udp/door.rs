@@ -1,0 +1,130 @@
+//! Clients that come in by real sockets: the doors that answers go out by, and what stands for each client.
+
+use std::hash::Hash;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use tokio::net::UdpSocket;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::flows::Peers;
+use super::{Datagram, FAILURE_PAUSE, Hop, MAX_DATAGRAM_BYTES};
+use crate::kernel::Answers;
+use crate::network::{Network, Refused};
+use crate::origin::Origin;
+use crate::service::Protocol;
+use crate::tables::Tables;
+
+/// Where a client's datagrams came in, and answers to it go out. Nothing here blocks: what does not fit is lost.
+#[derive(Debug)]
+pub(crate) enum Door {
+    /// A port of the node. (The standard library's socket: a new one of the runtime's cannot send until it was polled.)
+    NodePort(std::net::UdpSocket),
+    /// An address of the cluster, by the kernel.
+    Kernel { answers: Arc<Answers>, from: SocketAddrV4 },
+}
+
+impl Door {
+    pub fn send_to(&self, bytes: &[u8], client: SocketAddr) -> io::Result<()> {
+        match (self, client) {
+            (Self::NodePort(socket), client) => socket.send_to(bytes, client).map(drop),
+            (Self::Kernel { answers, from }, SocketAddr::V4(client)) => answers.send(bytes, *from, client),
+            (Self::Kernel { .. }, SocketAddr::V6(_)) => Err(io::ErrorKind::AddrNotAvailable.into()),
+        }
+    }
+}
+
+/// Where a client's datagrams go.
+#[derive(Clone)]
+struct Way {
+    endpoint: SocketAddr,
+    /// For an endpoint outside of this process.
+    relay: Option<Arc<Relay>>,
+}
+
+/// A real socket that stands for one client.
+struct Relay {
+    socket: Arc<UdpSocket>,
+    _answering: AbortOnDropHandle<()>,
+}
+
+/// The clients of one door, or of several that `K` tells apart.
+pub(crate) struct Clients<K>(Peers<K, Way>);
+
+impl<K: Copy + Eq + Hash> Clients<K> {
+    pub fn new(max: usize) -> Self {
+        Self(Peers::new(max))
+    }
+
+    /// Lets go of those that have been silent for too long.
+    pub fn forget(&mut self) {
+        self.0.forget(Instant::now());
+    }
+
+    /// Hands a datagram to whom `find` says, who is told the endpoint that earlier ones went to, if the policies allow it.
+    #[allow(clippy::too_many_arguments, reason = "each is a fact of its own about one datagram")]
+    pub async fn forward(
+        &mut self,
+        network: &Network,
+        key: K,
+        client: SocketAddr,
+        origin: Origin<'_>,
+        door: &Arc<Door>,
+        bytes: Bytes,
+        find: impl FnOnce(&Tables, Option<SocketAddr>) -> Result<(SocketAddr, Hop), Refused>,
+    ) -> io::Result<()> {
+        let now = Instant::now();
+        let known = self.0.get(key, now).cloned();
+        let (endpoint, hop) = {
+            let tables = network.load_tables();
+            let (endpoint, hop) = find(&tables, known.as_ref().map(|way| way.endpoint))?;
+            if !tables.policies.allows(origin.end(), hop.end(), endpoint.port(), Protocol::Udp) {
+                return Err(Refused::NotAllowed(endpoint).into());
+            }
+            (endpoint, hop)
+        };
+        let relay = known.filter(|way| way.endpoint == endpoint).and_then(|way| way.relay);
+        let relay = match hop {
+            Hop::Pod(queue) => {
+                queue.offer(Datagram { bytes, peer: client, door: Some(door.clone()) });
+                None
+            }
+            Hop::Outside(address) => {
+                let relay = match relay {
+                    Some(relay) => relay,
+                    None => Arc::new(Relay::open(door.clone(), client, address).await?),
+                };
+                relay.socket.send(&bytes).await?;
+                Some(relay)
+            }
+        };
+        self.0.set(key, Way { endpoint, relay }, now);
+        Ok(())
+    }
+}
+
+impl Relay {
+    async fn open(door: Arc<Door>, client: SocketAddr, endpoint: SocketAddr) -> io::Result<Relay> {
+        let unspecified: IpAddr =
+            if endpoint.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let socket = Arc::new(UdpSocket::bind((unspecified, 0)).await?);
+        socket.connect(endpoint).await?;
+        let answering = tokio::spawn(answer(socket.clone(), door, client));
+        Ok(Relay { socket, _answering: AbortOnDropHandle::new(answering) })
+    }
+}
+
+/// Sends what the endpoint answers to the client, out of the door.
+async fn answer(endpoint: Arc<UdpSocket>, door: Arc<Door>, client: SocketAddr) {
+    let mut buffer = vec![0; MAX_DATAGRAM_BYTES];
+    loop {
+        match endpoint.recv(&mut buffer).await {
+            // What cannot be sent is lost.
+            Ok(length) => drop(door.send_to(&buffer[..length], client)),
+            Err(_) => tokio::time::sleep(FAILURE_PAUSE).await,
+        }
+    }
+}
