@@ -412,6 +412,11 @@ impl Network {
         addresses
     }
 
+    /// The addresses outside of the cluster's ranges that stand for Services.
+    pub(crate) fn outside_addresses(&self) -> BTreeSet<IpAddr> {
+        self.tables.load().outside_addresses()
+    }
+
     /// Tells when something in this process has begun or stopped to listen.
     pub(crate) fn port_changes(&self) -> [watch::Receiver<()>; 2] {
         [self.registry.changes(), self.udp_ports.changes()]

@@ -145,6 +145,12 @@ impl Tables {
         all.filter(move |((_, of), stands)| wanted(*of, stands)).map(|((address, _), _)| *address)
     }
 
+    /// The addresses outside of the cluster's ranges that stand for Services, whether a client finds an endpoint or not.
+    pub fn outside_addresses(&self) -> BTreeSet<IpAddr> {
+        let outside = self.virtual_ports.iter().filter(|(_, stands)| stands.place == Place::Outside);
+        outside.map(|((address, _), _)| address.ip()).collect()
+    }
+
     /// What load balancers are told, by the port at which they ask.
     pub fn health_checks(&self) -> &BTreeMap<u16, HealthCheck> {
         &self.health_checks

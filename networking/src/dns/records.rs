@@ -157,13 +157,14 @@ endpoint_slices:
     #[derive(serde::Deserialize)]
     struct Fixture {
         services: Vec<Service>,
-        endpoint_slices: Vec<Arc<EndpointSlice>>,
+        endpoint_slices: Vec<EndpointSlice>,
     }
 
     fn names() -> Names {
         let fixture: Fixture = serde_saphyr::from_str(OBJECTS).unwrap();
         let mut names = Names::default();
-        let mut endpoints = Endpoints::index(&fixture.endpoint_slices);
+        let slices: Vec<_> = fixture.endpoint_slices.into_iter().map(Arc::new).collect();
+        let mut endpoints = Endpoints::index(&slices);
         for service in &fixture.services {
             names.insert(service, &endpoints.remove(&name_of(service)).unwrap_or_default());
         }

@@ -1,7 +1,7 @@
 //! What of the kernel is ours, kept as the network is.
 
 use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
@@ -100,10 +100,12 @@ impl State {
         let listening = |protocol| network.listening(protocol).into_iter().filter_map(v4).collect();
         let (tcp, udp): (BTreeSet<SocketAddrV4>, BTreeSet<SocketAddrV4>) =
             (listening(Protocol::Tcp), listening(Protocol::Udp));
-        let all = tcp.iter().chain(&udp).map(|address| *address.ip());
-        let outside: BTreeSet<Ipv4Addr> = all.filter(|ip| !self.is_ours(*ip)).collect();
         let mut addresses = BTreeSet::new();
-        for ip in outside {
+        for ip in network.outside_addresses() {
+            let IpAddr::V4(ip) = ip else { continue };
+            if self.is_ours(ip) {
+                continue;
+            }
             // One that is this machine's anyway has ports that are not ours to refuse.
             if self.sets.addresses.contains(&ip) || !routes::is_local(ip).await? {
                 addresses.insert(ip);
