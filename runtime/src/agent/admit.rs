@@ -59,7 +59,7 @@ impl Agent {
     /// The Node object was looked at for a pod that waits.
     pub(super) fn node_seen(&mut self, uid: String, node: Option<Box<Node>>) {
         if let Some(node) = node {
-            self.node = *node;
+            self.node.send_replace(*node);
         }
         if let Some(pod) = self.undecided.remove(&uid) {
             self.admit(uid, pod, true);
@@ -75,7 +75,8 @@ impl Agent {
         } else if pod.metadata.deletion_timestamp.is_some() {
             PodState::new(plan, now)
         } else {
-            match admission::check(&uid, &pod, &self.room, &self.node) {
+            let admitted = admission::check(&uid, &pod, &self.room, &self.node.borrow());
+            match admitted {
                 Ok(()) => PodState::new(plan, now),
                 Err(Refused::ByNode(_)) if !has_looked => {
                     self.undecided.insert(uid.clone(), pod);

@@ -52,7 +52,7 @@ use k8w_storage::blob::BlobStore;
 use kube::api::Api;
 use kube::runtime::{WatchStreamExt, reflector, watcher};
 use kube::{Client, ResourceExt};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -188,6 +188,7 @@ impl Node {
         tasks.spawn(until(shutdown.clone(), record_events));
         tasks.spawn(until(shutdown.clone(), watch_services(shared.clone())));
         tasks.spawn(until(shutdown.clone(), garbage::run(shared.clone())));
+        let (node, watched) = watch::channel(node::node(&shared.config, &shared.machine));
         let keeper = Keeper {
             client: shared.client.clone(),
             config: shared.config.clone(),
@@ -195,6 +196,7 @@ impl Node {
             recorder: shared.recorder.clone(),
             inventory: shared.images.clone(),
             changed: shared.images_changed.clone(),
+            watched,
         };
         let (registering, registered) = oneshot::channel();
         tasks.spawn(keeper.run(registering, shutdown.clone()));
@@ -204,7 +206,7 @@ impl Node {
             addresses: AddressPool::new(shared.config.wasm_cidr),
             leftovers: jobs::leftovers(&shared.config),
             room: Room::new(&shared.allocatable),
-            node: node::node(&shared.config, &shared.machine),
+            node,
             shared,
             pods: HashMap::new(),
             undecided: HashMap::new(),
@@ -250,7 +252,7 @@ struct Agent {
     /// What is left for pods.
     room: Room,
     /// As the API has it, or, before that is known, as it is registered.
-    node: core::Node,
+    node: watch::Sender<core::Node>,
     timers: BTreeSet<(Timestamp, String)>,
     /// Pods seen so far while the watch lists anew.
     listing: Option<Vec<Pod>>,
@@ -306,7 +308,7 @@ impl Agent {
         match event {
             Event::Watched(event) => self.watched(*event),
             Event::Node(node) => {
-                self.node = *node;
+                self.node.send_replace(*node);
                 self.tend_all();
             }
             Event::NodeSeen { uid, node } => self.node_seen(uid, node),

@@ -132,8 +132,8 @@ impl Agent {
             (Some(record), None) => {
                 record.unmirrored();
                 // A mirror belongs to its node, which has to be there first.
-                if self.node.uid().is_some() && self.statics.making.insert(name.clone()) {
-                    let mirror = static_pod::mirror(&record.pod, &self.node);
+                if self.node.borrow().uid().is_some() && self.statics.making.insert(name.clone()) {
+                    let mirror = static_pod::mirror(&record.pod, &self.node.borrow());
                     tokio::spawn(jobs::create_mirror(self.shared.clone(), name.clone(), mirror));
                 }
             }

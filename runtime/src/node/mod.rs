@@ -15,7 +15,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Owne
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::json;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use machine::Machine;
@@ -45,6 +45,8 @@ pub struct Keeper {
     pub inventory: Arc<dyn Inventory>,
     /// Told when the inventory changed.
     pub changed: Arc<Notify>,
+    /// The Node object as the agent has seen it.
+    pub watched: watch::Receiver<Node>,
 }
 
 impl Keeper {
@@ -125,9 +127,10 @@ impl Keeper {
     /// they do not know.
     async fn renew(&self, uid: &str) -> Result<(), kube::Error> {
         self.renew_lease(uid).await?;
-        let api: Api<Node> = Api::all(self.client.clone());
-        let live = api.get(&self.config.name).await?;
-        if is_ready(live.status.as_ref()) { Ok(()) } else { self.write_status().await.map(drop) }
+        // Without a uid it was not seen yet, as the API has it.
+        let is_unready = |node: &Node| node.metadata.uid.is_some() && !is_ready(node.status.as_ref());
+        let is_unready = is_unready(&self.watched.borrow());
+        if is_unready { self.write_status().await.map(drop) } else { Ok(()) }
     }
 
     async fn renew_lease(&self, uid: &str) -> Result<(), kube::Error> {
