@@ -92,6 +92,38 @@ spec:
 }
 
 #[test]
+fn an_image_volume_is_pulled_once() {
+    let registry = Registry::start();
+    let component = std::fs::read(repo("examples/cli/cli.wasm")).unwrap();
+    let pulled = registry.push("tools/once", "v1", &[&component]);
+    let cluster = shared(BINARY);
+    let kubectl = cluster.namespace("image-volumes-once");
+    cluster.load_image(&repo("examples/hello/hello.wasm"), "localhost/volume-once:latest");
+    let shows = |name: &str, policy: &str| {
+        kubectl.apply(&format!(
+            "
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}}}
+spec:
+  runtimeClassName: wasmtime
+  volumes: [{{name: pulled, image: {{reference: \"{pulled}\", pullPolicy: {policy}}}}}]
+  containers:
+    - name: main
+      image: localhost/volume-once:latest
+      volumeMounts: [{{name: pulled, mountPath: /pulled}}]
+"
+        ));
+        kubectl.ok(&["wait", "--for=condition=Ready", &format!("pod/{name}"), "--timeout=60s"]);
+        kubectl.ok(&["exec", name, "--", "ls", "/pulled"])
+    };
+    let first = shows("first", "IfNotPresent");
+    drop(registry);
+    assert_eq!(shows("second", "IfNotPresent"), first);
+    assert_eq!(shows("third", "Never"), first);
+}
+
+#[test]
 fn a_tag_that_the_registry_lacks_backs_off() {
     let registry = Registry::start();
     let cluster = shared(BINARY);

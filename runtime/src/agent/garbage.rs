@@ -57,7 +57,9 @@ async fn collect(shared: &Arc<Shared>, now: Instant) {
     shared.engine.keep_prepared(&collected.kept).await;
 }
 
-/// The images that a pod's containers name.
+/// The images that a pod's containers and volumes name.
 fn images(pod: &Pod) -> impl Iterator<Item = String> {
-    pod.spec.iter().flat_map(containers::all).filter_map(|container| container.image.clone())
+    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    let volumes = volumes.filter_map(|volume| volume.image.as_ref()?.reference.clone());
+    pod.spec.iter().flat_map(containers::all).filter_map(|container| container.image.clone()).chain(volumes)
 }

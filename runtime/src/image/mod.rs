@@ -227,8 +227,9 @@ impl Images {
         Ok(image)
     }
 
-    /// Unpacks an image into `dir`, which must not be there. A component that is on this node is a file of it; any other
-    /// image is pulled each time. `secrets` is asked only when a registry is.
+    /// Unpacks an image into `dir`, which must not be there. A component that is on this node is a file of it; of any other
+    /// image the layers are kept by their digests, and pulled when they are not here. `secrets` is asked only when a
+    /// registry is.
     ///
     /// # Errors
     /// When it is not here and may not or cannot be pulled, or cannot be unpacked.
@@ -240,6 +241,15 @@ impl Images {
     ) -> Result<(), Error> {
         let name = request.image;
         let reference: Reference = name.parse().map_err(|_| Error::InvalidName(name.to_owned()))?;
+        let lock = self.lock_for(&reference.whole());
+        // Who waited for another's pull of the same image finds it here.
+        let _alone = lock.lock().await;
+        if request.policy != Policy::Always
+            && let Some((digest, layers)) = store::find_layers(&self.blobs, &reference)?
+        {
+            self.mark_used(&digest.to_string(), Instant::now());
+            return unpack(layers, dir).await;
+        }
         if let Some(image) = self.present(&request, &reference)? {
             let file = format!("{}.wasm", reference.repository().rsplit('/').next().unwrap_or_default());
             let copied = tokio::task::spawn_blocking(move || unpack::copy(&image.artifact.path, &file, &dir)).await;
@@ -247,9 +257,13 @@ impl Images {
         }
         let _permit = self.pulls.acquire().await;
         let credentials = keyring::credentials(&secrets.await, &reference);
-        let layers = registry::pull_layers(&reference, &credentials, &self.insecure_registries).await?;
-        let unpacked = tokio::task::spawn_blocking(move || unpack::unpack(&layers, &dir)).await;
-        Ok(unpacked.map_err(io::Error::other)??)
+        let known = |digest: &Digest| self.blobs.get(digest).ok().flatten();
+        let (manifest, layers) =
+            registry::pull_layers(&reference, &credentials, &self.insecure_registries, known).await?;
+        let digest = store::keep_layers(&self.blobs, &reference, &manifest, &layers)?;
+        self.mark_used(&digest.to_string(), Instant::now());
+        self.changed.notify_one();
+        unpack(layers, dir).await
     }
 
     /// Where images lie, for who measures the disk.
@@ -320,6 +334,11 @@ impl Images {
         locks.retain(|_, lock| Arc::strong_count(lock) > 1);
         locks.entry(key.to_owned()).or_default().clone()
     }
+}
+
+async fn unpack(layers: Vec<unpack::Layer>, dir: PathBuf) -> Result<(), Error> {
+    let unpacked = tokio::task::spawn_blocking(move || unpack::unpack(&layers, &dir)).await;
+    Ok(unpacked.map_err(io::Error::other)??)
 }
 
 impl Inventory for Images {

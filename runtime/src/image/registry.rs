@@ -57,22 +57,31 @@ pub async fn pull(reference: &Reference, auth: &RegistryAuth, insecure: &[String
     Pull::new(reference, auth, insecure)?.run().await
 }
 
-/// Pulls all layers of an image, whatever it is for, the lowest first.
+/// Pulls the manifest and all layers of an image, whatever it is for, the lowest first. What `known` has of them by their
+/// digests is not asked for.
 ///
 /// # Errors
 /// When the registry does not give it, or it is too large.
-pub async fn pull_layers(reference: &Reference, auth: &RegistryAuth, insecure: &[String]) -> Result<Vec<Layer>, Error> {
+pub async fn pull_layers(
+    reference: &Reference,
+    auth: &RegistryAuth,
+    insecure: &[String],
+    known: impl Fn(&Digest) -> Option<Bytes>,
+) -> Result<(Bytes, Vec<Layer>), Error> {
     let mut pull = Pull::new(reference, auth, insecure)?;
-    let (_, _, image) = pull.manifest().await?;
+    let (manifest, _, image) = pull.manifest().await?;
     pull.check_layers(&image)?;
     let mut layers = Vec::new();
     let mut left_bytes = MAX_LAYERS_BYTES;
     for descriptor in image.layers {
-        let bytes = pull.blob("layer", &descriptor, left_bytes).await?;
-        left_bytes -= bytes.len() as u64;
+        let bytes = match descriptor.digest.parse().ok().as_ref().and_then(&known) {
+            Some(bytes) => bytes,
+            None => pull.blob("layer", &descriptor, left_bytes).await?.into(),
+        };
+        left_bytes = left_bytes.saturating_sub(bytes.len() as u64);
         layers.push(Layer { descriptor, bytes });
     }
-    Ok(layers)
+    Ok((manifest, layers))
 }
 
 struct Pull<'a> {

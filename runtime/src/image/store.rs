@@ -2,6 +2,8 @@
 //!
 //! A pulled image has a second name, [`MANIFEST`] and its own, that stands for its manifest, by whose digest the image
 //! is known to the world. An image that was loaded by hand has no manifest and is known by its component.
+//!
+//! An image that was pulled whole, for a volume, has a name [`VOLUME`] for its manifest, and one [`LAYER`] for each layer.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
@@ -12,13 +14,19 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::ContainerImage;
 use k8w_storage::blob::{BlobStore, Digest, PutError};
 use oci_client::Reference;
+use oci_client::manifest::{OciDescriptor, OciImageManifest};
 
 use super::registry::Pulled;
+use super::unpack::Layer;
 use super::{Error, Image};
 use crate::engine::Artifact;
 
 /// Prefix of the names that stand for manifests; no image's name begins like it.
 const MANIFEST: &str = "manifest of ";
+/// Prefix of the names that stand for manifests of images whose layers are here.
+const VOLUME: &str = "volume of ";
+/// Prefix of the names that stand for such layers.
+const LAYER: &str = "layer ";
 
 /// The images that lie on this machine, for those who load them by hand. Works while a node runs on the same store.
 #[derive(Clone)]
@@ -89,7 +97,61 @@ pub(super) fn keep(blobs: &BlobStore, reference: &Reference, pulled: &Pulled) ->
     Ok(image(reference, digest, path, &pulled.manifest_digest))
 }
 
-/// A component with all the names that stand for it.
+/// The layers of an image that was pulled whole, the lowest first, if it was.
+pub(super) fn find_layers(blobs: &BlobStore, reference: &Reference) -> Result<Option<(Digest, Vec<Layer>)>, Error> {
+    let Some(digest) = blobs.get_ref(&volume_name(&reference.whole()))? else { return Ok(None) };
+    let Some(manifest) = blobs.get(&digest)? else { return Ok(None) };
+    let mut layers = Vec::new();
+    for descriptor in descriptors(&manifest)? {
+        let Some(bytes) = layer_digest(&descriptor).map(|digest| blobs.get(&digest)).transpose()?.flatten() else {
+            return Ok(None);
+        };
+        layers.push(Layer { descriptor, bytes });
+    }
+    Ok(Some((digest, layers)))
+}
+
+/// Keeps an image that was pulled whole, in place of what had its name. Blocks.
+pub(super) fn keep_layers(
+    blobs: &BlobStore,
+    reference: &Reference,
+    manifest: &[u8],
+    layers: &[Layer],
+) -> Result<Digest, Error> {
+    let name = reference.whole();
+    let digest = blobs.put(manifest, None).map_err(io_error)?;
+    if blobs.get_ref(&volume_name(&name))?.is_some_and(|before| before != digest) {
+        remove_volume(blobs, &name)?;
+    }
+    for layer in layers {
+        let digest = blobs.put(layer.bytes.as_ref(), None).map_err(io_error)?;
+        blobs.set_ref(&layer_name(&digest, &name), &digest)?;
+    }
+    // Last: an image with this name has all of its layers.
+    blobs.set_ref(&volume_name(&name), &digest)?;
+    Ok(digest)
+}
+
+fn remove_volume(blobs: &BlobStore, name: &str) -> io::Result<()> {
+    let Some(digest) = blobs.get_ref(&volume_name(name))? else { return Ok(()) };
+    blobs.remove_ref(&volume_name(name))?;
+    let manifest = blobs.get(&digest)?.unwrap_or_default();
+    for digest in descriptors(&manifest).unwrap_or_default().iter().filter_map(layer_digest) {
+        blobs.remove_ref(&layer_name(&digest, name))?;
+    }
+    Ok(())
+}
+
+fn descriptors(manifest: &[u8]) -> io::Result<Vec<OciDescriptor>> {
+    let manifest: OciImageManifest = serde_json::from_slice(manifest).map_err(io::Error::other)?;
+    Ok(manifest.layers)
+}
+
+fn layer_digest(descriptor: &OciDescriptor) -> Option<Digest> {
+    descriptor.digest.parse().ok()
+}
+
+/// A component, or an image that was pulled whole, with all the names that stand for it.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Stored {
     pub names: Vec<String>,
@@ -103,12 +165,24 @@ pub(super) fn all(blobs: &BlobStore) -> io::Result<BTreeMap<Digest, Stored>> {
     let refs = blobs.refs()?;
     let pulled: HashSet<&str> = refs.iter().filter_map(|(name, _)| name.strip_prefix(MANIFEST)).collect();
     let mut images: BTreeMap<Digest, Stored> = BTreeMap::new();
-    for (name, digest) in refs.iter().filter(|(name, _)| !name.starts_with(MANIFEST)) {
+    for (name, digest) in &refs {
+        if name.starts_with(MANIFEST) || name.starts_with(LAYER) {
+            continue;
+        }
         let Some(path) = blobs.path(digest) else { continue };
         let image = images.entry(*digest).or_default();
-        image.names.push(name.clone());
-        image.size_bytes = path.metadata()?.len();
-        image.loaded |= !pulled.contains(name.as_str());
+        match name.strip_prefix(VOLUME) {
+            Some(volume) => {
+                let layers = descriptors(&std::fs::read(path)?)?;
+                image.size_bytes = layers.iter().filter_map(|layer| u64::try_from(layer.size).ok()).sum();
+                image.names.push(volume.to_owned());
+            }
+            None => {
+                image.size_bytes = path.metadata()?.len();
+                image.names.push(name.clone());
+                image.loaded |= !pulled.contains(name.as_str());
+            }
+        }
     }
     Ok(images)
 }
@@ -129,6 +203,7 @@ pub(super) fn list(blobs: &BlobStore) -> Vec<ContainerImage> {
 
 /// Forgets an image's name; its content goes when it has no other.
 pub(super) fn remove(blobs: &BlobStore, name: &str) -> io::Result<()> {
+    remove_volume(blobs, name)?;
     blobs.remove_ref(name)?;
     blobs.remove_ref(&format!("{MANIFEST}{name}")).map(drop)
 }
@@ -140,6 +215,14 @@ fn image(reference: &Reference, digest: Digest, path: PathBuf, known_by: &str) -
 
 fn manifest_name(reference: &Reference) -> String {
     format!("{MANIFEST}{}", reference.whole())
+}
+
+fn volume_name(name: &str) -> String {
+    format!("{VOLUME}{name}")
+}
+
+fn layer_name(digest: &Digest, name: &str) -> String {
+    format!("{LAYER}{digest} of {name}")
 }
 
 fn is_wasm(mut file: File) -> io::Result<bool> {
@@ -191,6 +274,41 @@ mod tests {
         blobs.set_ref("localhost/b:latest", &digest).unwrap();
         let names = vec!["localhost/b:latest".to_owned(), "registry.test/a:2".to_owned()];
         assert_eq!(all(&blobs).unwrap(), expected(names, true));
+    }
+
+    #[test]
+    fn an_image_that_was_pulled_whole_is_one_image_until_it_goes_with_its_layers() {
+        let root = tempfile::tempdir().unwrap();
+        let blobs = BlobStore::open(root.path()).unwrap();
+        let reference: Reference = "registry.test/files:1".parse().unwrap();
+        let whole = |contents: &[&str]| {
+            let layer = |content: &&str| Layer {
+                descriptor: OciDescriptor {
+                    digest: Digest::of(content.as_bytes()).to_string(),
+                    size: content.len() as i64,
+                    ..Default::default()
+                },
+                bytes: content.to_string().into(),
+            };
+            let layers: Vec<Layer> = contents.iter().map(layer).collect();
+            let descriptors = layers.iter().map(|layer| layer.descriptor.clone()).collect();
+            let manifest = OciImageManifest { layers: descriptors, ..Default::default() };
+            keep_layers(&blobs, &reference, &serde_json::to_vec(&manifest).unwrap(), &layers).unwrap()
+        };
+        let found = || {
+            let (digest, layers) = find_layers(&blobs, &reference).unwrap()?;
+            Some((digest, layers.iter().map(|layer| layer.bytes.to_vec()).collect::<Vec<_>>()))
+        };
+        assert_eq!(found(), None);
+        let first = whole(&["one", "two"]);
+        assert_eq!(found(), Some((first, vec![b"one".to_vec(), b"two".to_vec()])));
+        let second = whole(&["two", "three"]);
+        assert_eq!(found(), Some((second, vec![b"two".to_vec(), b"three".to_vec()])));
+        let names = vec!["registry.test/files:1".to_owned()];
+        assert_eq!(all(&blobs).unwrap(), BTreeMap::from([(second, Stored { names, size_bytes: 8, loaded: false })]));
+        remove(&blobs, "registry.test/files:1").unwrap();
+        assert_eq!(found(), None);
+        assert_eq!(blobs.refs().unwrap(), []);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 
+use bytes::Bytes;
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _};
 use flate2::read::MultiGzDecoder;
@@ -28,7 +29,7 @@ const OPAQUE: &str = ".wh..wh..opq";
 /// One layer as it was sent.
 pub struct Layer {
     pub descriptor: OciDescriptor,
-    pub bytes: Vec<u8>,
+    pub bytes: Bytes,
 }
 
 /// Unpacks layers, the lowest first, into `dir`, which must not be there. Blocks.
@@ -68,7 +69,7 @@ struct Target {
 impl Target {
     fn apply(&mut self, layer: &Layer) -> io::Result<()> {
         let media_type = layer.descriptor.media_type.as_str();
-        let bytes = layer.bytes.as_slice();
+        let bytes = layer.bytes.as_ref();
         match (media_type.contains(".tar"), media_type.ends_with("zstd")) {
             (_, true) => Err(refused("a layer is compressed with zstd, which is not supported")),
             (true, _) if bytes.starts_with(&[0x1f, 0x8b]) => self.extract(MultiGzDecoder::new(bytes)),
@@ -200,7 +201,8 @@ mod tests {
     fn layer(media_type: &str, title: Option<&str>, bytes: Vec<u8>) -> Layer {
         let annotations = title.map(|title| [(TITLE.to_owned(), title.to_owned())].into());
         let (media_type, digest) = (media_type.to_owned(), "sha256:abc".to_owned());
-        Layer { descriptor: OciDescriptor { media_type, digest, annotations, ..Default::default() }, bytes }
+        let descriptor = OciDescriptor { media_type, digest, annotations, ..Default::default() };
+        Layer { descriptor, bytes: bytes.into() }
     }
 
     /// Files by name; a directory ends in a slash, and `->` and `=>` make a symbolic and a hard link.
