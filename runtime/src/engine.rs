@@ -32,7 +32,7 @@ pub trait Engine: Send + Sync + 'static {
     async fn prepare(&self, artifact: &Artifact, owner: &str) -> Result<Prepared, EngineError>;
 
     /// Starts one attempt of a container whose digest was prepared. Returns when it runs (or, for a server, when it
-    /// can be called).
+    /// can be called). A server gets its port from the attempt before it, if that still has it, without a pause.
     ///
     /// # Errors
     /// When it cannot be instantiated: nothing is left running and no event follows.
@@ -177,6 +177,13 @@ pub struct ContainerId {
     pub container: String,
     /// Counts up with every restart; never reused within a pod.
     pub attempt: u32,
+}
+
+impl ContainerId {
+    /// The attempt before this one.
+    pub fn before(&self) -> Option<ContainerId> {
+        Some(ContainerId { attempt: self.attempt.checked_sub(1)?, ..self.clone() })
+    }
 }
 
 impl fmt::Display for ContainerId {
@@ -338,6 +345,8 @@ pub enum EngineError {
     InvalidModule(String),
     #[error("component imports {0}, which this node does not provide")]
     UnknownImport(String),
+    #[error("component needs WASI 0.3, which is switched off on this node (--wasi-p3=false)")]
+    SwitchedOff,
     #[error("compiling the component exceeded this node's limits: {0}")]
     CompileLimit(String),
     /// The component exports nothing that can be run.

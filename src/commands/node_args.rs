@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::Args;
+use clap::{ArgAction, Args};
 
 use super::process;
 use crate::compose::{KernelNetwork, NodeOptions};
@@ -40,6 +40,10 @@ pub struct NodeArgs {
     #[arg(long, value_name = "COUNT", default_value_t = 1_000)]
     max_pods: u32,
 
+    /// Whether components of WASI 0.3 run, which wasmtime calls experimental: false where strangers' code runs
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
+    wasi_p3: bool,
+
     /// Manifests of pods that the node runs on its own (static pods): a folder, or one file
     #[arg(long, value_name = "PATH")]
     pod_manifest_path: Option<PathBuf>,
@@ -70,6 +74,7 @@ impl NodeArgs {
             ingress_https_port: port(self.ingress_https_port, 443, 8443),
             insecure_registries: self.insecure_registry.clone(),
             max_pods: self.max_pods,
+            wasi_p3: self.wasi_p3,
             static_pod_path: self.pod_manifest_path.as_ref().map(std::path::absolute).transpose()?,
             kernel_network: self.kernel_network,
         })

@@ -41,6 +41,8 @@ pub struct NodeOptions {
     pub ingress_https_port: u16,
     pub insecure_registries: Vec<String>,
     pub max_pods: u32,
+    /// Whether components of WASI 0.3 run.
+    pub wasi_p3: bool,
     pub static_pod_path: Option<PathBuf>,
     pub kernel_network: KernelNetwork,
 }
@@ -142,8 +144,8 @@ impl NodePart<'_> {
         let registrations: Vec<_> = shown_at.map(|address| network.register_address(address, self.api)).collect();
 
         let (events, engine_events) = mpsc::channel(MAX_ENGINE_EVENTS);
-        let engine = WasmEngine::new(WasmConfig::new(data_dir.join("wasm")), network.clone(), events)
-            .context("cannot start the wasm engine")?;
+        let wasm = WasmConfig { wasi_p3: options.wasi_p3, ..WasmConfig::new(data_dir.join("wasm")) };
+        let engine = WasmEngine::new(wasm, network.clone(), events).context("cannot start the wasm engine")?;
         let config = NodeConfig {
             wasm_cidr: settings.wasm_cidr,
             cluster_domain: settings.cluster_domain,

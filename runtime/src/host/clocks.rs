@@ -6,7 +6,8 @@ use wasmtime_wasi::p2::bindings::clocks;
 
 use crate::wasm::store::State;
 
-fn view(state: &mut State) -> WasiClocksCtxView<'_> {
+/// What both versions work on.
+pub fn view(state: &mut State) -> WasiClocksCtxView<'_> {
     WasiClocksCtxView { ctx: &mut state.clocks, table: &mut state.table }
 }
 

@@ -13,18 +13,30 @@ use wasmtime_wasi::{FsPerms, OpenMode};
 use crate::wasm::store::State;
 
 pub fn types(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    wasi::types::add_to_linker::<State, WasiFilesystem>(linker, |state| WasiFilesystemCtxView {
-        ctx: &mut state.filesystem,
-        table: &mut state.table,
-    })
+    wasi::types::add_to_linker::<State, WasiFilesystem>(linker, view)
 }
 
 pub fn preopens(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     wasi::preopens::add_to_linker::<State, HasSelf<State>>(linker, |state| state)
 }
 
+/// What both versions work on.
+pub fn view(state: &mut State) -> WasiFilesystemCtxView<'_> {
+    WasiFilesystemCtxView { ctx: &mut state.filesystem, table: &mut state.table }
+}
+
 impl wasi::preopens::Host for State {
     fn get_directories(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
+        self.directories()
+    }
+}
+
+impl State {
+    /// A guest's own handles to what its container opened when it started.
+    ///
+    /// # Errors
+    /// When the instance has too many resources.
+    pub fn directories(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
         let container = self.container.clone();
         let descriptors = container.preopens.iter().map(|(dir, path)| {
             let descriptor = self.table.push(Descriptor::Dir(dir.clone()))?;

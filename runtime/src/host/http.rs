@@ -11,6 +11,7 @@ use http_body_util::BodyExt;
 use k8w_networking::{Body, HostAddresses, Refused, SendError};
 use tokio::time::Sleep;
 use wasmtime::component::Linker;
+use wasmtime_wasi::runtime::spawn;
 use wasmtime_wasi_http::p2::bindings::{LinkOptions, http as wasi};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttp, WasiHttpHooks};
 
@@ -21,6 +22,9 @@ use crate::wasm::store::State;
 /// Time-outs of requests that set none (those of wasmtime).
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
 
+/// Most that is copied at once out of a guest of WASI 0.3 that writes a body.
+const BODY_CHUNK_BYTES: usize = 64 << 10;
+
 pub fn types(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     wasi::types::add_to_linker::<State, WasiHttp>(linker, &LinkOptions::default().into(), State::http)
 }
@@ -30,18 +34,26 @@ pub fn outgoing_handler(linker: &mut Linker<State>) -> wasmtime::Result<()> {
 }
 
 /// Where requests of an instance leave it.
-pub struct Outgoing(pub(crate) Arc<Container>);
+pub struct Outgoing {
+    pub container: Arc<Container>,
+    /// The request is made within an instance's event loop (WASI 0.3), where no other instance's can run.
+    pub in_event_loop: bool,
+}
 
 type Done = Box<dyn Future<Output = Result<(), Error>> + Send>;
 
 impl WasiHttpHooks for Outgoing {
+    fn p3_outgoing_body_chunk_size(&mut self) -> usize {
+        BODY_CHUNK_BYTES
+    }
+
     fn send_request(
         &mut self,
         request: http::Request<WasiBody>,
         options: Option<RequestOptions>,
         _response_done: Done,
     ) -> Box<dyn Future<Output = Result<(http::Response<WasiBody>, Done), Error>> + Send> {
-        let container = self.0.clone();
+        let container = self.container.clone();
         let (connect, first_byte, between_bytes) = match options {
             Some(options) => (options.connect_timeout, options.first_byte_timeout, options.between_bytes_timeout),
             None => (None, None, None),
@@ -49,13 +61,15 @@ impl WasiHttpHooks for Outgoing {
         // The network tells no time of connecting from time of waiting, so both are given together.
         let head = connect.unwrap_or_default().saturating_add(first_byte.unwrap_or(DEFAULT_TIMEOUT));
         let between_bytes = between_bytes.unwrap_or(DEFAULT_TIMEOUT);
-        Box::new(async move {
+        let answered = async move {
             let request = request.map(|body| -> Body { body.map_err(Into::into).boxed_unsync() });
             let sent = tokio::time::timeout(head, send(&container, request));
             let response = sent.await.map_err(|_| Error::ConnectionReadTimeout)??;
             let response = response.map(|body| TimedBody { body, between_bytes, sleep: None }.boxed_unsync());
             Ok((response, Box::new(async { Ok(()) }) as Done))
-        })
+        };
+        // The answer of a component of this node is made where it is waited for: in a task of its own.
+        if self.in_event_loop { Box::new(spawn(answered)) } else { Box::new(answered) }
     }
 }
 

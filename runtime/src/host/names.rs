@@ -6,6 +6,8 @@ use k8w_networking::Lookup;
 
 use crate::wasm::container::Container;
 
+/// Longest name that is looked up (RFC 1035 §2.3.4).
+pub const MAX_NAME_BYTES: usize = 255;
 /// An ExternalName Service may name another one; a longer chain is a mistake.
 const MAX_ALIASES: usize = 8;
 

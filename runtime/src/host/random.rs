@@ -7,7 +7,7 @@ use wasmtime_wasi::p2::bindings::random as wasi;
 use crate::wasm::store::State;
 
 /// What a guest may ask for in one call.
-const MAX_RANDOM_BYTES: u64 = 64 << 10;
+pub const MAX_RANDOM_BYTES: u64 = 64 << 10;
 
 pub fn random(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     wasi::random::add_to_linker::<State, HasSelf<State>>(linker, |state| state)
@@ -22,7 +22,10 @@ pub fn insecure_seed(linker: &mut Linker<State>) -> wasmtime::Result<()> {
 }
 
 /// A cryptographically secure generator serves both; an insecure one would be no cheaper to an instance.
-fn bytes(length: u64) -> wasmtime::Result<Vec<u8>> {
+///
+/// # Errors
+/// When more than [`MAX_RANDOM_BYTES`] are asked for.
+pub fn bytes(length: u64) -> wasmtime::Result<Vec<u8>> {
     if length > MAX_RANDOM_BYTES {
         wasmtime::bail!("{length} random bytes asked for at once; at most {MAX_RANDOM_BYTES} are given");
     }

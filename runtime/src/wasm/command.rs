@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use wasmtime_wasi::p2::bindings::CommandPre;
-
+use super::components::CommandPre;
 use super::container::Container;
 use super::guest::Guest;
 use super::outcome::Outcome;
@@ -14,14 +13,11 @@ use super::store::{NoSlot, State, new_store};
 /// # Errors
 /// [`NoSlot`]: nothing is started.
 pub fn start(
-    pre: CommandPre<State>,
+    pre: CommandPre,
     container: Arc<Container>,
 ) -> Result<impl Future<Output = Outcome> + Send + 'static, NoSlot> {
-    let mut store = new_store(pre.engine(), &container)?;
-    let guest = Guest::new(container.clone(), async move {
-        let command = pre.instantiate_async(&mut store).await?;
-        command.wasi_cli_run().call_run(&mut store).await
-    });
+    let store = new_store(pre.engine(), &container)?;
+    let guest = Guest::new(container.clone(), run(pre, store));
     Ok(async move {
         let outcome = match guest.await {
             Ok(result) => Outcome::exited(i32::from(result.is_err())),
@@ -32,4 +28,24 @@ pub fn start(
         }
         outcome
     })
+}
+
+async fn run(pre: CommandPre, mut store: wasmtime::Store<State>) -> wasmtime::Result<Result<(), ()>> {
+    match pre {
+        CommandPre::P2(pre) => {
+            let command = pre.instantiate_async(&mut store).await?;
+            command.wasi_cli_run().call_run(&mut store).await
+        }
+        CommandPre::P3(pre, indices) => {
+            let instance = pre.instantiate_async(&mut store).await?;
+            let command = indices.load(&mut store, &instance)?;
+            let run = async |accessor: &wasmtime::component::Accessor<State>| {
+                let result = command.wasi_cli_run().call_run(accessor).await?;
+                // Its tasks may have something left to do, such as to write what it printed.
+                std::future::poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
+                Ok(result)
+            };
+            store.run_concurrent(run).await?
+        }
+    }
 }

@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 
 use super::adapt;
-use super::config::{CompileLimits, PoolLimits};
+use super::config::{CompileLimits, PoolLimits, WasmConfig};
 use super::pool;
 use crate::engine::EngineError;
 
@@ -34,6 +34,7 @@ struct Job {
     output: PathBuf,
     pool: PoolLimits,
     limits: CompileLimits,
+    wasi_p3: bool,
 }
 
 /// How it went.
@@ -42,6 +43,8 @@ enum Answer {
     Compiled,
     /// The input is at fault.
     Invalid(String),
+    /// The input is of WASI 0.3, which this node does not run.
+    SwitchedOff,
     /// The machine is at fault.
     Failed(String),
 }
@@ -75,13 +78,13 @@ fn work(job: &Job) -> Answer {
         Ok(component) => component,
         Err(error) => return Answer::Invalid(error.to_string()),
     };
-    let engine = match pool::compiler(&job.pool) {
+    let engine = match pool::compiler(&job.pool, job.wasi_p3) {
         Ok(engine) => engine,
         Err(error) => return failed("configuring the compiler", &error),
     };
     let code = match engine.precompile_component(&component) {
         Ok(code) => code,
-        Err(error) => return Answer::Invalid(sentence(&error)),
+        Err(error) => return refusal(&error),
     };
     if code.len() as u64 > job.limits.output_bytes {
         return Answer::Invalid(format!("its machine code has {} bytes", code.len()));
@@ -99,9 +102,16 @@ fn write_durably(path: &Path, code: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
+/// What the validator says of anything that only WASI 0.3 has.
+const NEEDS_P3: &str = "requires the component model async feature";
+
 /// The innermost cause says what is wrong with the input.
-fn sentence(error: &wasmtime::Error) -> String {
-    error.root_cause().to_string().split_whitespace().collect::<Vec<_>>().join(" ")
+fn refusal(error: &wasmtime::Error) -> Answer {
+    let why = error.root_cause().to_string();
+    if why.contains(NEEDS_P3) {
+        return Answer::SwitchedOff;
+    }
+    Answer::Invalid(why.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
 fn limit_self(limits: &CompileLimits) -> nix::Result<()> {
@@ -127,15 +137,11 @@ fn available_cpus() -> u64 {
 /// # Errors
 /// [`EngineError::InvalidModule`] and [`EngineError::CompileLimit`] are the input's fault, [`EngineError::Internal`] is
 /// the node's.
-pub async fn compile(
-    worker: &Path,
-    input: &Path,
-    output: &Path,
-    pool: &PoolLimits,
-    limits: &CompileLimits,
-) -> Result<(), EngineError> {
+pub async fn compile(input: &Path, output: &Path, config: &WasmConfig) -> Result<(), EngineError> {
+    let WasmConfig { worker, compile: limits, pool, wasi_p3, .. } = config;
     check_input(input, limits)?;
-    let job = Job { input: input.to_owned(), output: output.to_owned(), pool: *pool, limits: *limits };
+    let (input, output) = (input.to_owned(), output.to_owned());
+    let job = Job { input, output, pool: *pool, limits: *limits, wasi_p3: *wasi_p3 };
     let job = serde_json::to_vec(&job).map_err(|error| EngineError::Internal(error.to_string()))?;
     let internal = |error: io::Error| EngineError::Internal(format!("compile worker {}: {error}", worker.display()));
     let mut child = Command::new(worker)
@@ -165,6 +171,7 @@ pub async fn compile(
     match serde_json::from_slice(&answer) {
         Ok(Answer::Compiled) => Ok(()),
         Ok(Answer::Invalid(why)) => Err(EngineError::InvalidModule(why)),
+        Ok(Answer::SwitchedOff) => Err(EngineError::SwitchedOff),
         Ok(Answer::Failed(why)) => Err(EngineError::Internal(why)),
         Err(_) => Err(death(status, limits)),
     }

@@ -16,13 +16,14 @@ use std::sync::{Arc, Mutex};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::OnceCell;
 use wasmtime::Engine;
-use wasmtime::component::{Component, Linker};
-use wasmtime_wasi::p2::bindings::CommandPre;
-use wasmtime_wasi_http::p2::bindings::ProxyPre;
+use wasmtime::component::{Component, InstancePre, Linker};
+use wasmtime_wasi::{p2, p3};
+use wasmtime_wasi_http::handler::ProxyPre;
+use wasmtime_wasi_http::{p2 as http_p2, p3 as http_p3};
 
 use super::answers::{self, Answers};
 use super::compile;
-use super::config::{CompileLimits, WasmConfig};
+use super::config::WasmConfig;
 use super::store::State;
 use super::turns::Turns;
 use crate::engine::{Artifact, EngineError, RunsAs};
@@ -31,15 +32,34 @@ use crate::host;
 /// The exact version, because the artifact's own check sees the major version only.
 const WASMTIME_VERSION: &str = "48.0.8";
 
+/// What can run. A component that exports the same in both versions runs as the newer one.
 const HTTP_EXPORT: &str = "wasi:http/incoming-handler@0.2.";
+const HTTP_P3_EXPORT: &str = "wasi:http/handler@0.3.";
 const COMMAND_EXPORT: &str = "wasi:cli/run@0.2.";
+const COMMAND_P3_EXPORT: &str = "wasi:cli/run@0.3.";
 
 /// A component that is compiled, mapped and linked. One for all pods that run the same image.
 pub struct Loaded {
     pub runs_as: RunsAs,
-    pub http: Option<ProxyPre<State>>,
-    pub command: Option<CommandPre<State>>,
+    pub http: Option<Arc<ProxyPre<State>>>,
+    pub command: Option<CommandPre>,
     pub answers: Option<Answers>,
+}
+
+/// A component with a `wasi:cli/run`, ready to be instantiated.
+#[derive(Clone)]
+pub enum CommandPre {
+    P2(p2::bindings::CommandPre<State>),
+    P3(InstancePre<State>, Arc<p3::bindings::CommandIndices>),
+}
+
+impl CommandPre {
+    pub fn engine(&self) -> &Engine {
+        match self {
+            CommandPre::P2(pre) => pre.engine(),
+            CommandPre::P3(pre, _) => pre.engine(),
+        }
+    }
 }
 
 type Cell = Arc<OnceCell<Arc<Loaded>>>;
@@ -168,28 +188,28 @@ impl Components {
     /// Most components are compiled within moments. One that is not, while others wait, begins anew where it holds up none
     /// but its like.
     async fn compile(&self, input: &Path, path: &Path, owner: &str) -> Result<(), EngineError> {
-        let limits = self.config.compile;
+        let quick = self.config.compile.quick;
         {
             let _worker = self.workers.take(owner).await;
             let holds_up_others = async {
-                tokio::time::sleep(limits.quick).await;
+                tokio::time::sleep(quick).await;
                 self.workers.wanted().await;
             };
             tokio::select! {
-                compiled = self.work(input, path, limits) => return compiled,
+                compiled = self.work(input, path) => return compiled,
                 () = holds_up_others => {}
             }
         }
         let _worker = self.slow_workers.take(owner).await;
-        self.work(input, path, limits).await
+        self.work(input, path).await
     }
 
-    async fn work(&self, input: &Path, path: &Path, limits: CompileLimits) -> Result<(), EngineError> {
+    async fn work(&self, input: &Path, path: &Path) -> Result<(), EngineError> {
         let internal = |error: &dyn std::fmt::Display| EngineError::Internal(error.to_string());
         let unfinished =
             tempfile::Builder::new().prefix(UNFINISHED).tempdir_in(&self.dir).map_err(|error| internal(&error))?;
         let output = unfinished.path().join("code");
-        compile::compile(&self.config.worker, input, &output, &self.config.pool, &limits).await?;
+        compile::compile(input, &output, &self.config).await?;
         fs::rename(&output, path).map_err(|error| internal(&error))
     }
 
@@ -264,27 +284,44 @@ fn load(engine: &Engine, linker: &Linker<State>, path: &Path) -> Result<Loaded, 
 
 fn link(engine: &Engine, linker: &Linker<State>, component: &Component) -> Result<Loaded, EngineError> {
     let ty = component.component_type();
-    if let Some((name, _)) = ty.imports(engine).find(|(name, _)| !host::provides(name)) {
-        return Err(EngineError::UnknownImport(format!("\"{name}\"")));
+    let has_p3 = engine.get_concurrency_support();
+    for (name, _) in ty.imports(engine) {
+        match host::provider(name) {
+            None => return Err(EngineError::UnknownImport(format!("\"{name}\""))),
+            Some(interface) if interface.is_p3() && !has_p3 => return Err(EngineError::SwitchedOff),
+            Some(_) => {}
+        }
     }
     let invalid = |error: wasmtime::Error| EngineError::InvalidModule(format!("{error:#}"));
     let pre = linker.instantiate_pre(component).map_err(invalid)?;
     let exports = |prefix: &str| ty.exports(engine).any(|(name, _)| name.starts_with(prefix));
-    let runs_as = match (exports(HTTP_EXPORT), exports(COMMAND_EXPORT)) {
-        (true, true) => RunsAs::HttpOrCommand,
-        (true, false) => RunsAs::Http,
-        (false, true) => RunsAs::Command,
-        (false, false) => {
+    let http = match (exports(HTTP_P3_EXPORT), exports(HTTP_EXPORT)) {
+        (true, _) => Some(http_p3::bindings::ServicePre::new(pre.clone()).map(ProxyPre::P3)),
+        (false, true) => Some(http_p2::bindings::ProxyPre::new(pre.clone()).map(ProxyPre::P2)),
+        (false, false) => None,
+    };
+    let command = match (exports(COMMAND_P3_EXPORT), exports(COMMAND_EXPORT)) {
+        (true, _) => {
+            let indices = p3::bindings::CommandIndices::new(&pre);
+            Some(indices.map(|indices| CommandPre::P3(pre.clone(), Arc::new(indices))))
+        }
+        (false, true) => Some(p2::bindings::CommandPre::new(pre.clone()).map(CommandPre::P2)),
+        (false, false) => None,
+    };
+    let runs_as = match (&http, &command) {
+        (Some(_), Some(_)) => RunsAs::HttpOrCommand,
+        (Some(_), None) => RunsAs::Http,
+        (None, Some(_)) => RunsAs::Command,
+        (None, None) => {
             let found: Vec<&str> = ty.exports(engine).map(|(name, _)| name).collect();
             let found = if found.is_empty() { "nothing".to_owned() } else { found.join(", ") };
-            let wanted = "wasi:http/incoming-handler@0.2 or wasi:cli/run@0.2 is needed";
+            let wanted = "wasi:http/incoming-handler@0.2, wasi:http/handler@0.3 or wasi:cli/run is needed";
             return Err(EngineError::NothingToRun(format!("it exports {found}; {wanted}")));
         }
     };
+    let (http, command) = (http.transpose().map_err(invalid)?.map(Arc::new), command.transpose().map_err(invalid)?);
     let mut own = ty.exports(engine).filter(|(name, _)| name.starts_with(answers::EXPORT));
-    let answers = own.next().map(|(name, _)| Answers { pre: pre.clone(), export: name.to_owned() });
-    let http = (runs_as != RunsAs::Command).then(|| ProxyPre::new(pre.clone())).transpose().map_err(invalid)?;
-    let command = (runs_as != RunsAs::Http).then(|| CommandPre::new(pre)).transpose().map_err(invalid)?;
+    let answers = own.next().map(|(name, _)| Answers { pre, export: name.to_owned() });
     Ok(Loaded { runs_as, http, command, answers })
 }
 

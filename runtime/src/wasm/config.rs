@@ -18,10 +18,13 @@ pub struct WasmConfig {
     pub pool: PoolLimits,
     pub guest: GuestLimits,
     pub http: HttpLimits,
+    /// Whether components of WASI 0.3 run. wasmtime calls its implementation experimental and gives it no security patches,
+    /// so a node that runs strangers' code goes without it.
+    pub wasi_p3: bool,
 }
 
 impl WasmConfig {
-    /// Defaults, with files beneath `data_dir` and this very executable as the compile worker.
+    /// Defaults, without WASI 0.3, with files beneath `data_dir` and this very executable as the compile worker.
     pub fn new(data_dir: impl Into<PathBuf>) -> WasmConfig {
         WasmConfig {
             data_dir: data_dir.into(),
@@ -31,6 +34,7 @@ impl WasmConfig {
             pool: PoolLimits::default(),
             guest: GuestLimits::default(),
             http: HttpLimits::default(),
+            wasi_p3: false,
         }
     }
 }
@@ -100,7 +104,8 @@ impl Default for PoolLimits {
 pub struct GuestLimits {
     /// Memory of a container that has no limit of its own.
     pub memory_bytes: u64,
-    /// Resources (streams, sockets, descriptors, …) that one instance may hold.
+    /// Resources (streams, sockets, descriptors, …) that one instance may hold, and handles to them; with WASI 0.3 also
+    /// streams, futures and tasks of the component model.
     pub resources: usize,
     /// Sockets that one container may hold.
     pub sockets: usize,

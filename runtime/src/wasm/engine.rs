@@ -22,7 +22,7 @@ use super::memory::Budget;
 use super::outcome::Outcome;
 use super::pool::{self, Allocation};
 use super::preopens;
-use super::serve::{HttpHandler, Server};
+use super::serve::{Door, Server};
 use super::stdio::Stdio;
 use super::store::NoSlot;
 use super::ticker::Ticker;
@@ -63,12 +63,19 @@ struct Running {
 }
 
 enum Kind {
-    /// Dropping the registration closes the port.
+    /// Without a port once another attempt has it, or it is to stop.
     Http {
         server: Arc<Server>,
-        registration: Option<Registration>,
+        port: Option<Port>,
     },
     Command,
+}
+
+/// A pod's port. Dropping it closes it.
+struct Port {
+    number: u16,
+    door: Arc<Door>,
+    _registration: Registration,
 }
 
 impl WasmEngine {
@@ -82,13 +89,13 @@ impl WasmEngine {
         events: mpsc::Sender<EngineEvent>,
     ) -> Result<WasmEngine, EngineError> {
         let internal = |error: &dyn std::fmt::Display| EngineError::Internal(error.to_string());
-        let pool = pool::engine(&config.pool).map_err(|error| internal(&format!("{error:#}")))?;
+        let pool = pool::engine(&config.pool, config.wasi_p3).map_err(|error| internal(&format!("{error:#}")))?;
         let (Allocation::Pooled { instances } | Allocation::OnDemand { instances }) = pool.allocation;
         match pool.allocation {
             Allocation::Pooled { .. } => tracing::info!("wasm engine: {}", pool.allocation),
             Allocation::OnDemand { .. } => tracing::warn!("wasm engine: {}", pool.allocation),
         }
-        let linker = host::linker(&pool.engine).map_err(|error| internal(&format!("{error:#}")))?;
+        let linker = host::linker(&pool.engine, config.wasi_p3).map_err(|error| internal(&format!("{error:#}")))?;
         let ticker = Ticker::start(pool.engine.weak(), config.guest.tick).map_err(|error| internal(&error))?;
         let views = config.data_dir.join("views");
         match std::fs::remove_dir_all(&views) {
@@ -216,17 +223,29 @@ impl Inner {
                         }
                     });
                 });
-                let kind = Kind::Http { server: server.clone(), registration: None };
-                self.begin(Running { container: container.clone(), digest, kind }).await;
-                let opened = self.network.register_http(&container.pod, port, Arc::new(HttpHandler(server)));
-                // A container that was stopped meanwhile is gone from the table, and its port with it.
-                if let Some(Running { kind: Kind::Http { registration, .. }, .. }) = lock(&self.running).get_mut(&id) {
-                    *registration = Some(opened);
-                }
+                self.serve(server, digest, port);
+                self.report(EngineEvent::Started { id }).await;
             }
             _ => return Err(EngineError::Internal("the component was linked for another use".to_owned())),
         }
         Ok(())
+    }
+
+    /// Gives a server its port, which the attempt before it may have until then.
+    fn serve(&self, server: Arc<Server>, digest: String, number: u16) {
+        let container = server.container.clone();
+        let mut running = lock(&self.running);
+        let before = container.id.before().and_then(|before| match &mut running.get_mut(&before)?.kind {
+            Kind::Http { port, .. } => port.take_if(|port| port.number == number),
+            Kind::Command => None,
+        });
+        let port = before.inspect(|port| port.door.hand_over(server.clone())).unwrap_or_else(|| {
+            let door = Arc::new(Door::new(server.clone()));
+            let registration = self.network.register_http(&container.pod, number, door.clone());
+            Port { number, door, _registration: registration }
+        });
+        let kind = Kind::Http { server, port: Some(port) };
+        running.insert(container.id.clone(), Running { container, digest, kind });
     }
 
     fn running(&self, id: &ContainerId) -> Result<(Arc<Container>, String), ExecError> {
@@ -296,8 +315,8 @@ impl Inner {
         container.draining.cancel();
         container.interrupt.cancel();
         container.stdio.clients.clear();
-        if let Kind::Http { server, registration } = kind {
-            drop(registration);
+        if let Kind::Http { server, port } = kind {
+            drop(port);
             server.close();
         }
         drop(container);
@@ -317,8 +336,8 @@ impl Inner {
         container.draining.cancel();
         let (inner, id) = (self.clone(), id.clone());
         match kind {
-            Kind::Http { server, registration } => {
-                *registration = None;
+            Kind::Http { server, port } => {
+                *port = None;
                 let server = server.clone();
                 tokio::spawn(async move {
                     let drained = tokio::time::timeout(grace, server.drained()).await;

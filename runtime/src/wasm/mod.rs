@@ -22,6 +22,7 @@ mod cpu;
 mod engine;
 mod exec;
 mod guest;
+mod handle;
 pub(crate) mod logs;
 pub mod memory;
 mod outcome;

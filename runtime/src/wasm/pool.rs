@@ -16,9 +16,11 @@ const MEMORIES_PER_MODULE: u32 = 4;
 const TABLES_PER_MODULE: u32 = 8;
 
 /// Settings that decide what machine code looks like. The compile worker and the node must agree on every one.
-fn code_config(limits: &PoolLimits) -> Config {
+fn code_config(limits: &PoolLimits, wasi_p3: bool) -> Config {
     let mut config = Config::new();
     config.wasm_component_model(true);
+    // Without it a component can neither have asynchronous functions, streams and futures, nor reach wasmtime's code for them.
+    config.concurrency_support(wasi_p3);
     config.epoch_interruption(true);
     config.memory_init_cow(true);
     config.memory_reservation(limits.memory_bytes);
@@ -33,8 +35,8 @@ fn code_config(limits: &PoolLimits) -> Config {
 ///
 /// # Errors
 /// When the settings contradict each other.
-pub fn compiler(limits: &PoolLimits) -> wasmtime::Result<Engine> {
-    Engine::new(&code_config(limits))
+pub fn compiler(limits: &PoolLimits, wasi_p3: bool) -> wasmtime::Result<Engine> {
+    Engine::new(&code_config(limits, wasi_p3))
 }
 
 /// The engine that runs guests, and how it came out.
@@ -68,11 +70,11 @@ impl fmt::Display for Allocation {
 ///
 /// # Errors
 /// When not even that works.
-pub fn engine(limits: &PoolLimits) -> wasmtime::Result<Pool> {
+pub fn engine(limits: &PoolLimits, wasi_p3: bool) -> wasmtime::Result<Pool> {
     let most = instances_within(max_map_count()).min(limits.instances);
     let mut instances = most;
     while instances >= 16 {
-        let mut config = code_config(limits);
+        let mut config = code_config(limits, wasi_p3);
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling(limits, instances)));
         match Engine::new(&config) {
             Ok(engine) => return Ok(Pool { engine, allocation: Allocation::Pooled { instances } }),
@@ -80,7 +82,7 @@ pub fn engine(limits: &PoolLimits) -> wasmtime::Result<Pool> {
         }
         instances /= 4;
     }
-    let engine = Engine::new(&code_config(limits))?;
+    let engine = Engine::new(&code_config(limits, wasi_p3))?;
     Ok(Pool { engine, allocation: Allocation::OnDemand { instances: most } })
 }
 

@@ -8,58 +8,76 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use k8w_networking::BodyError;
 use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, spawn};
-use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
+use wasmtime_wasi_http::WasiBody;
 
 use super::guest::Guest;
 use super::serve::Turn;
 
-/// Frames that a guest can leave behind when it returns: what its channel holds (two chunks), and trailers.
+/// Frames that a guest can write while nobody reads: what its channel holds (two chunks), and trailers.
 const MAX_FRAMES_AHEAD: usize = 3;
 
 /// Frames of a guest, which writes no further ahead than its channel allows. Dropping it before its end ends the guest.
 pub struct GuestBody {
-    body: HyperOutgoingBody,
+    body: WasiBody,
     /// `None` when the guest had returned by the time of the head.
     guest: Option<AbortOnDropJoinHandle<()>>,
     turn: Arc<Turn>,
-    /// Taken from the body of a guest that had returned. When that is all of it, its length is known, and a server
+    /// What the guest had written by the time of the head. When that is all of it, its length is known, and a server
     /// writes head and body at once.
-    ahead: [Option<Frame<Bytes>>; MAX_FRAMES_AHEAD],
+    ahead: [Option<Result<Frame<Bytes>, BodyError>>; MAX_FRAMES_AHEAD],
     ended: bool,
 }
 
 impl GuestBody {
     /// A guest that still runs goes on in a task of its own: it may have to read its request to the end before its
     /// client begins to read the response. With `head_only` nobody reads the body.
-    pub fn new(body: HyperOutgoingBody, guest: Option<Guest<()>>, turn: Arc<Turn>, head_only: bool) -> GuestBody {
+    pub fn new(body: WasiBody, mut guest: Option<Guest<()>>, turn: Arc<Turn>, head_only: bool) -> GuestBody {
         let mut this =
             GuestBody { body, guest: None, turn, ahead: [const { None }; MAX_FRAMES_AHEAD], ended: head_only };
-        match guest {
-            None if !head_only => this.look_ahead(),
-            None => {}
-            Some(mut guest) => {
-                let turn = this.turn.clone();
-                this.guest = Some(spawn(async move {
-                    // By reference: a guest that was ended keeps its streams until that has been reported.
-                    if let Err(error) = (&mut guest).await {
-                        turn.report(&error);
-                    }
-                }));
-            }
+        if !head_only {
+            this.look_ahead();
         }
+        // A guest of WASI 0.3 is told of each piece that was taken, and writes on.
+        for _ in 0..MAX_FRAMES_AHEAD {
+            let Some(running) = guest.as_mut().filter(|_| !this.ended) else { break };
+            if let Poll::Ready(returned) = Pin::new(running).poll(&mut Context::from_waker(Waker::noop())) {
+                guest = None;
+                if let Err(error) = returned {
+                    this.turn.report(&error);
+                }
+            }
+            this.look_ahead();
+        }
+        let Some(mut guest) = guest else { return this };
+        // One whose body has been taken whole has often nothing left to do.
+        if this.ended
+            && let Poll::Ready(returned) = Pin::new(&mut guest).poll(&mut Context::from_waker(Waker::noop()))
+        {
+            if let Err(error) = returned {
+                this.turn.report(&error);
+            }
+            return this;
+        }
+        let turn = this.turn.clone();
+        this.guest = Some(spawn(async move {
+            // By reference: a guest that was ended keeps its streams until that has been reported.
+            if let Err(error) = (&mut guest).await {
+                turn.report(&error);
+            }
+        }));
         this
     }
 
     fn look_ahead(&mut self) {
         let mut cx = Context::from_waker(Waker::noop());
-        for slot in &mut self.ahead {
+        for slot in self.ahead.iter_mut().filter(|slot| slot.is_none()) {
             match Pin::new(&mut self.body).poll_frame(&mut cx) {
-                Poll::Ready(Some(Ok(frame))) => *slot = Some(frame),
+                Poll::Ready(Some(frame)) => *slot = Some(frame.map_err(BodyError::from)),
                 Poll::Ready(None) => {
                     self.ended = !self.turn.has_failed();
                     return;
                 }
-                _ => return,
+                Poll::Pending => return,
             }
         }
     }
@@ -77,7 +95,7 @@ impl Body for GuestBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Some(frame) = self.ahead.iter_mut().find_map(Option::take) {
-            return Poll::Ready(Some(Ok(frame)));
+            return Poll::Ready(Some(frame));
         }
         if self.ended {
             return Poll::Ready(None);
@@ -95,9 +113,9 @@ impl Body for GuestBody {
     fn size_hint(&self) -> SizeHint {
         let mut length_bytes = 0;
         for frame in self.ahead.iter().flatten() {
-            match frame.data_ref() {
+            match frame.as_ref().ok().and_then(Frame::data_ref) {
                 Some(chunk) => length_bytes += chunk.len() as u64,
-                // With a length, HTTP/1.1 would have no place for trailers.
+                // With a length, HTTP/1.1 would have no place for trailers, nor for an error.
                 None => return SizeHint::default(),
             }
         }

@@ -9,31 +9,29 @@ use std::sync::{Arc, Mutex};
 use std::task::{Poll, ready};
 use std::time::Instant;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::StatusCode;
 use http_body_util::{BodyExt, Full};
-use k8w_networking::{Body, Handler};
+use k8w_networking::{Body, BodyError, Handler};
 use tokio::sync::{Notify, oneshot};
 use wasmtime::{PoolConcurrencyLimitError, Store};
 use wasmtime_wasi_http::Error;
-use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
-use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
-use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
+use wasmtime_wasi_http::handler::{Proxy, ProxyPre};
 
 use super::burst::Burst;
 use super::container::Container;
 use super::guest::Guest;
+use super::handle::{Head, handle};
 use super::memory::OutOfMemory;
 use super::outcome::{Outcome, describe};
 use super::response::GuestBody;
 use super::store::{Interrupted, NoSlot, State, new_store};
 
-type Head = Result<http::Response<HyperOutgoingBody>, ErrorCode>;
-
 /// The http component of one container.
 pub struct Server {
-    pre: ProxyPre<State>,
+    pre: Arc<ProxyPre<State>>,
     pub container: Arc<Container>,
     running: AtomicUsize,
     /// Told when the last request ends.
@@ -54,7 +52,7 @@ struct Warm {
 
 impl Server {
     pub fn new(
-        pre: ProxyPre<State>,
+        pre: Arc<ProxyPre<State>>,
         container: Arc<Container>,
         fail: impl Fn(Outcome) + Send + Sync + 'static,
     ) -> Arc<Server> {
@@ -97,7 +95,11 @@ impl Server {
         {
             return Ok(warm);
         }
-        let mut store = new_store(self.pre.engine(), &self.container)?;
+        let engine = match &*self.pre {
+            ProxyPre::P2(pre) => pre.engine(),
+            ProxyPre::P3(pre) => pre.engine(),
+        };
+        let mut store = new_store(engine, &self.container)?;
         let proxy = self.pre.instantiate_async(&mut store).await?;
         Ok(Warm { store, proxy, served: 0, since: Instant::now() })
     }
@@ -154,12 +156,36 @@ async fn expire(server: std::sync::Weak<Server>) {
     }
 }
 
-/// What the network calls.
-pub struct HttpHandler(pub Arc<Server>);
+/// What the network calls: the server that stands behind a container's port.
+pub struct Door(ArcSwap<Server>);
 
-impl Handler for HttpHandler {
+impl Door {
+    pub fn new(server: Arc<Server>) -> Door {
+        Door(ArcSwap::new(server))
+    }
+
+    /// Lets another server answer from now on. The one before goes on with the requests that it has.
+    pub fn hand_over(&self, server: Arc<Server>) {
+        self.0.store(server);
+    }
+
+    /// A request's turn at the server that answers now. Whoever takes a server's place looks afterwards which turns have
+    /// begun, so that a turn is begun first, and counts if the server is still the one.
+    fn turn(&self) -> (Arc<Server>, Option<Arc<Turn>>) {
+        loop {
+            let server = self.0.load_full();
+            let turn = Turn::begin(server.clone());
+            if Arc::ptr_eq(&self.0.load(), &server) {
+                return (server, turn);
+            }
+        }
+    }
+}
+
+impl Handler for Door {
     fn call(&self, request: http::Request<Body>) -> BoxFuture<'static, http::Response<Body>> {
-        Box::pin(respond(self.0.clone(), request))
+        let (server, turn) = self.turn();
+        Box::pin(respond(server, turn, request))
     }
 }
 
@@ -198,11 +224,11 @@ impl Drop for Turn {
     }
 }
 
-async fn respond(server: Arc<Server>, request: http::Request<Body>) -> http::Response<Body> {
+async fn respond(server: Arc<Server>, turn: Option<Arc<Turn>>, request: http::Request<Body>) -> http::Response<Body> {
     let container = &server.container;
     container.counters.requests.fetch_add(1, Ordering::Relaxed);
     let limit = container.http.response;
-    let Some(turn) = Turn::begin(server.clone()) else {
+    let Some(turn) = turn else {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "too many requests at once\n");
     };
     if request.uri().authority().is_none() && !request.headers().contains_key(http::header::HOST) {
@@ -234,8 +260,8 @@ async fn respond(server: Arc<Server>, request: http::Request<Body>) -> http::Res
             }
             response.map(|body| GuestBody::new(body, guest, turn, head_only).boxed_unsync())
         }
-        Ok(Some(Err(code))) => {
-            container.stdio.complain(&format!("the component answered with an error: {code}"));
+        Ok(Some(Err(error))) => {
+            container.stdio.complain(&format!("the component answered with an error: {error}"));
             refuse(StatusCode::INTERNAL_SERVER_ERROR, "the component answered with an error\n")
         }
         Ok(None) => match error {
@@ -249,11 +275,9 @@ async fn respond(server: Arc<Server>, request: http::Request<Body>) -> http::Res
 /// The guest's side of a request, from instance to return.
 async fn serve(turn: Arc<Turn>, request: http::Request<Body>, head: oneshot::Sender<Head>) -> wasmtime::Result<()> {
     let mut warm = turn.server.instance().await?;
-    let request = request.map(|body| body.map_err(|error| Error::InternalError(Some(error.to_string()))));
-    let mut view = warm.store.data_mut().http();
-    let request = view.new_incoming_request(Scheme::Http, request)?;
-    let out = view.new_response_outparam(head)?;
-    let returned = warm.proxy.wasi_http_incoming_handler().call_handle(&mut warm.store, request, out).await;
+    let internal = |error: BodyError| Error::InternalError(Some(error.to_string()));
+    let request = request.map(|body| body.map_err(internal).boxed_unsync());
+    let returned = handle(&mut warm.store, &warm.proxy, request, head).await;
     match &returned {
         Ok(()) if turn.server.container.http.instance_reuse > 1 => turn.server.keep(warm),
         Ok(()) => {}

@@ -27,8 +27,15 @@ pub struct State {
 }
 
 impl State {
-    /// What `wasi:http` works on.
+    /// What `wasi:http` 0.2 works on.
     pub fn http(&mut self) -> WasiHttpCtxView<'_> {
+        self.outgoing.in_event_loop = false;
+        WasiHttpCtxView { hooks: &mut self.outgoing, table: &mut self.table, ctx: &mut self.http }
+    }
+
+    /// What `wasi:http` 0.3 works on.
+    pub fn http_p3(&mut self) -> WasiHttpCtxView<'_> {
+        self.outgoing.in_event_loop = true;
         WasiHttpCtxView { hooks: &mut self.outgoing, table: &mut self.table, ctx: &mut self.http }
     }
 }
@@ -65,7 +72,7 @@ pub fn new_store(engine: &Engine, container: &Arc<Container>) -> Result<Store<St
         filesystem: WasiFilesystemCtx::default(),
         clocks: WasiClocksCtx::default(),
         http,
-        outgoing: Outgoing(container.clone()),
+        outgoing: Outgoing { container: container.clone(), in_event_loop: false },
         memory: Reservation::new(container.memory.clone(), container.http.memory_wait),
         container: container.clone(),
         _slot: slot,
@@ -73,6 +80,11 @@ pub fn new_store(engine: &Engine, container: &Arc<Container>) -> Result<Store<St
     let mut store = Store::new(engine, state);
     store.limiter_async(|state| &mut state.memory);
     store.set_hostcall_fuel(container.limits.hostcall_fuel);
+    // What guests make without asking a function of the host: handles, and with WASI 0.3 streams, futures and tasks.
+    store.set_max_component_handles(container.limits.resources);
+    if let Some(concurrent) = store.concurrent_resource_table() {
+        concurrent.set_max_capacity(container.limits.resources);
+    }
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(|store| match store.data().container.interrupt.is_cancelled() {
         true => Err(Interrupted.into()),

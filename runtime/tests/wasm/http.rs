@@ -1,5 +1,7 @@
 //! Servers: requests, streams both ways, failures, and stopping.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,10 +9,10 @@ use futures::{SinkExt as _, StreamExt as _};
 use http_body::Frame;
 use http_body_util::{BodyExt, BodyStream, StreamBody};
 use k8w_networking::{Body, BodyError};
-use k8w_runtime::engine::{Engine, ExitReason};
+use k8w_runtime::engine::{ContainerSpec, Engine, ExitReason};
 use k8w_runtime::wasm::TrapBurst;
 
-use crate::node::{Node, empty, full, probe, request, until};
+use crate::node::{Node, empty, full, probe, probe_p3, request, until};
 
 const SERVER: &str = "10.64.0.2:8080";
 
@@ -215,4 +217,49 @@ async fn a_request_without_a_host_is_the_clients_mistake() {
     let endpoint = node.network.select(None, SERVER.parse().unwrap()).unwrap();
     let k8w_networking::Endpoint::Local(handler) = endpoint else { panic!("{endpoint:?}") };
     assert_eq!(handler.call(request("GET", "/count", full(""))).await.status(), 400);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_attempt_takes_the_port_over_and_no_request_fails() {
+    let node = Arc::new(Node::new());
+    let old = node.pod("server", probe()).await;
+    let mut new = ContainerSpec { digest: node.prepare(probe_p3()).await.unwrap().digest, ..old.clone() };
+    new.id.attempt = 1;
+    new.log_path = node.dir.path().join("successor.log");
+    let old = node.start(old).await;
+    let (mut sender, body) = channel_body();
+    let held = node.send(request("POST", &format!("http://{SERVER}/echo"), body)).await;
+    let (stop, ended) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let clients: Vec<_> = (0..4)
+        .map(|_| {
+            let (node, stop, ended) = (node.clone(), stop.clone(), ended.clone());
+            tokio::spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    assert_eq!(node.get(SERVER, "/count").await, (200, "1".to_owned()));
+                    ended.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    let more = async |count: usize| {
+        let before = ended.load(Ordering::Relaxed);
+        until(async || ended.load(Ordering::Relaxed) >= before + count).await;
+    };
+    more(50).await;
+    let new = node.start(new).await;
+    assert!(node.get(SERVER, "/about").await.1.contains("Scheme::Http"), "only the new one knows this");
+    node.engine.stop(&old, Duration::from_secs(3600)).await;
+    more(50).await;
+    sender.send(Ok(Frame::data(Bytes::from_static(b"still there")))).await.unwrap();
+    drop(sender);
+    assert_eq!(held.into_body().collect().await.unwrap().to_bytes(), "still there", "the old one ends what it has");
+    assert_eq!(node.exit(&old).await, (0, ExitReason::Completed, String::new()));
+    more(50).await;
+    stop.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.await.unwrap();
+    }
+    node.engine.stop(&new, Duration::ZERO).await;
+    node.exit(&new).await;
+    assert!(node.network.select(None, SERVER.parse().unwrap()).is_err(), "the port goes with its last holder");
 }

@@ -1,6 +1,6 @@
 //! What an image may be, and what is said of one that cannot run.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use expect_test::{Expect, expect};
@@ -8,7 +8,7 @@ use k8w_runtime::engine::{Engine, EngineError, RunsAs};
 use k8w_runtime::host;
 use wasmtime::component::Component;
 
-use crate::node::{Node, preview1, probe};
+use crate::node::{Node, preview1, probe, probe_p3};
 
 async fn refused(node: &Node, wasm: &[u8], expected: Expect) {
     expected.assert_eq(&node.prepare(wasm).await.unwrap_err().to_string());
@@ -19,6 +19,7 @@ async fn exports_decide_how_a_component_runs() {
     let node = Node::new();
     assert_eq!(node.prepare(probe()).await.unwrap().runs_as, RunsAs::HttpOrCommand);
     assert_eq!(node.prepare(preview1()).await.unwrap().runs_as, RunsAs::Command);
+    assert_eq!(node.prepare(probe_p3()).await.unwrap().runs_as, RunsAs::HttpOrCommand);
 }
 
 #[tokio::test]
@@ -49,7 +50,7 @@ async fn what_cannot_run_is_refused_in_one_sentence() {
     refused(
         &node,
         &wat::parse_str("(component)").unwrap(),
-        expect!["component exports nothing that can run: it exports nothing; wasi:http/incoming-handler@0.2 or wasi:cli/run@0.2 is needed"],
+        expect!["component exports nothing that can run: it exports nothing; wasi:http/incoming-handler@0.2, wasi:http/handler@0.3 or wasi:cli/run is needed"],
     )
     .await;
     refused(
@@ -64,6 +65,19 @@ async fn what_cannot_run_is_refused_in_one_sentence() {
         expect!["image is not a valid WebAssembly component or module: Invalid input WebAssembly code at offset 426: type mismatch: values remaining on stack at end of block"],
     )
     .await;
+}
+
+/// One that uses what the component model has for it, and one that just names an interface.
+#[tokio::test]
+async fn a_node_without_wasi_0_3_says_so() {
+    let node = Node::with(|config| config.wasi_p3 = false);
+    let off = || expect!["component needs WASI 0.3, which is switched off on this node (--wasi-p3=false)"];
+    refused(&node, probe_p3(), off()).await;
+    let names = r#"(component (import "wasi:random/random@0.3.0" (instance)))"#;
+    refused(&node, &wat::parse_str(names).unwrap(), off()).await;
+    let server = node.pod("server", probe()).await;
+    node.start(server).await;
+    assert_eq!(node.get("10.64.0.2:8080", "/count").await, (200, "1".to_owned()), "WASI 0.2 runs as ever");
 }
 
 #[tokio::test]
@@ -100,6 +114,7 @@ async fn an_image_is_compiled_once_and_again_when_its_file_is_spoilt() {
 
     // The same directory, as a node finds it that starts again.
     let mut config = k8w_runtime::wasm::WasmConfig::new(node.dir.path().join("wasm"));
+    config.wasi_p3 = true;
     config.pool.instances = 16;
     config.worker = "/nonexistent".into();
     let again = || {
@@ -119,20 +134,35 @@ async fn an_image_is_compiled_once_and_again_when_its_file_is_spoilt() {
     assert!(again().prepare(&artifact, "default").await.is_err(), "the worker is asked for");
 }
 
-/// A row of the table without a guest that uses it would be untested: the two guests together import every one.
+/// A row of the table without a guest that uses it would be untested: the guests together import every one.
 #[test]
 fn every_host_interface_has_a_guest() {
     let engine = wasmtime::Engine::default();
     let mut imported = Vec::new();
-    for guest in [probe(), preview1()] {
+    for guest in [probe(), probe_p3(), preview1()] {
         let component = k8w_runtime::wasm::adapt::componentize(guest).unwrap();
         let component = Component::new(&engine, component).unwrap();
         imported.extend(component.component_type().imports(&engine).map(|(name, _)| name.to_owned()));
     }
     for interface in host::all() {
-        let prefix = format!("{}@", interface.name);
-        assert!(imported.iter().any(|name| name.starts_with(&prefix)), "no guest imports {}", interface.name);
+        let used = imported.iter().filter_map(|name| host::provider(name)).any(|row| std::ptr::eq(row, interface));
+        assert!(used, "no guest imports {}@{}", interface.name, interface.version);
     }
+}
+
+/// What is offered and what is promised are the same.
+#[test]
+fn the_worlds_for_components_import_every_host_interface() {
+    let mut resolve = wit_parser::Resolve::default();
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../wit/pod");
+    let (package, _) = resolve.push_dir(folder).unwrap();
+    let mut promised = BTreeSet::new();
+    for world in ["service", "job", "service-p3", "job-p3"] {
+        let world = &resolve.worlds[resolve.select_world(&[package], Some(world)).unwrap()];
+        promised.extend(world.imports.keys().map(|key| resolve.name_world_key(key)));
+    }
+    let offered = host::all().iter().map(|interface| format!("{}@{}", interface.name, interface.version));
+    assert_eq!(promised, offered.collect());
 }
 
 #[tokio::test]

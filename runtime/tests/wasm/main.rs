@@ -9,4 +9,5 @@ mod image;
 mod limits;
 mod network;
 mod node;
+mod p3;
 mod policies;

@@ -14,14 +14,14 @@ use k8w_networking::tables::{Objects, Tables};
 use k8w_runtime::engine::{ContainerId, Engine};
 use serde_json::json;
 
-use crate::node::{BUILT_PROBE, Node, empty, probe, request, until};
+use crate::node::{BUILT_PROBE, BUILT_PROBE_P3, Node, empty, probe, probe_p3, request, until};
 
 /// A Service `name` at `vip`, port 80, with one endpoint.
-fn service(node: &Node, name: &str, vip: &str, endpoint: &str, port: u16) {
+pub fn service(node: &Node, name: &str, vip: &str, endpoint: &str, port: u16) {
     service_of("TCP", node, name, vip, endpoint, port);
 }
 
-fn service_of(protocol: &str, node: &Node, name: &str, vip: &str, endpoint: &str, port: u16) {
+pub fn service_of(protocol: &str, node: &Node, name: &str, vip: &str, endpoint: &str, port: u16) {
     let service: Service = serde_json::from_value(json!({
         "metadata": {"name": name, "namespace": "default"},
         "spec": {"clusterIP": vip, "clusterIPs": [vip], "ports": [{"port": 80, "targetPort": port, "protocol": protocol}]},
@@ -127,7 +127,44 @@ fn mark(text: &str) {
     std::fs::write("/dev/null", text).unwrap();
 }
 
-fn sum(value: &'static str) -> http::HeaderMap {
+/// Makes calls that the trace is asked about.
+pub async fn traced(calls: impl AsyncFnOnce()) {
+    mark(CALLS_BEGIN);
+    calls().await;
+    mark(CALLS_END);
+}
+
+/// Runs a test in a process of its own, with every network system call written down: its [`traced`] calls make none.
+pub fn makes_no_network_system_call(test: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let trace = dir.path().join("trace");
+    let mut strace = Command::new("strace");
+    for (variable, guest) in [(BUILT_PROBE, probe()), (BUILT_PROBE_P3, probe_p3())] {
+        let path = dir.path().join(variable);
+        std::fs::write(&path, guest).unwrap();
+        strace.env(variable, path);
+    }
+    let traced = strace
+        .args(["-f", "-qq", "-e", "trace=%network,write", "-o"])
+        .arg(&trace)
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", test])
+        .output()
+        .expect("this test needs strace: apt-get install strace");
+    let said = String::from_utf8_lossy(&traced.stdout);
+    assert!(traced.status.success() && said.contains("1 passed"), "{said}");
+    let trace = std::fs::read_to_string(trace).unwrap();
+    let mut calls = trace.split(CALLS_BEGIN).skip(1).peekable();
+    assert!(calls.peek().is_some(), "no calls began");
+    for calls in calls {
+        let (calls, _) = calls.split_once(CALLS_END).expect("the calls ended");
+        let network: Vec<&str> =
+            calls.lines().skip(1).filter(|line| line.contains('(') && !line.contains(" write(")).collect();
+        assert_eq!(network, Vec::<&str>::new());
+    }
+}
+
+pub fn sum(value: &'static str) -> http::HeaderMap {
     let name = http::HeaderName::from_static("sum");
     http::HeaderMap::from_iter([(name, http::HeaderValue::from_static(value))])
 }
@@ -140,31 +177,32 @@ async fn a_call_from_component_to_component_streams_both_ways() {
         let spec = node.pod(name, probe()).await;
         node.start(spec).await;
     }
-    mark(CALLS_BEGIN);
-    let (mut sender, receiver) = futures::channel::mpsc::channel::<Result<Frame<Bytes>, BodyError>>(0);
-    let uri = "http://10.64.0.2:8080/forward?back.default.svc.cluster.local/echo";
-    let sending = tokio::spawn(async move {
-        for n in 0..100 {
-            sender.send(Ok(Frame::data(Bytes::from(vec![n; 10_000])))).await.unwrap();
+    traced(async || {
+        let (mut sender, receiver) = futures::channel::mpsc::channel::<Result<Frame<Bytes>, BodyError>>(0);
+        let uri = "http://10.64.0.2:8080/forward?back.default.svc.cluster.local/echo";
+        let sending = tokio::spawn(async move {
+            for n in 0..100 {
+                sender.send(Ok(Frame::data(Bytes::from(vec![n; 10_000])))).await.unwrap();
+            }
+            sender.send(Ok(Frame::trailers(sum("100")))).await.unwrap();
+        });
+        let response = node.send(request("POST", uri, StreamBody::new(receiver).boxed_unsync())).await;
+        let mut body = BodyStream::new(response.into_body());
+        let (mut received, mut trailers) = (Vec::new(), None);
+        while let Some(frame) = body.next().await {
+            match frame.unwrap().into_data() {
+                Ok(data) => received.extend_from_slice(&data),
+                Err(frame) => trailers = frame.into_trailers().ok(),
+            }
         }
-        sender.send(Ok(Frame::trailers(sum("100")))).await.unwrap();
-    });
-    let response = node.send(request("POST", uri, StreamBody::new(receiver).boxed_unsync())).await;
-    let mut body = BodyStream::new(response.into_body());
-    let (mut received, mut trailers) = (Vec::new(), None);
-    while let Some(frame) = body.next().await {
-        match frame.unwrap().into_data() {
-            Ok(data) => received.extend_from_slice(&data),
-            Err(frame) => trailers = frame.into_trailers().ok(),
-        }
-    }
-    assert_eq!(trailers, Some(sum("100")));
-    sending.await.unwrap();
-    assert!(received.chunks(10_000).enumerate().all(|(n, chunk)| chunk == vec![n as u8; 10_000]));
-    assert_eq!(received.len(), 1_000_000);
-    assert_eq!(node.get("10.64.0.2:8080", "/fetch?back/count").await, (200, "1".to_owned()));
-    assert_eq!(node.get("10.64.0.2:8080", "/fetch?back/trap").await.0, 500);
-    mark(CALLS_END);
+        assert_eq!(trailers, Some(sum("100")));
+        sending.await.unwrap();
+        assert!(received.chunks(10_000).enumerate().all(|(n, chunk)| chunk == vec![n as u8; 10_000]));
+        assert_eq!(received.len(), 1_000_000);
+        assert_eq!(node.get("10.64.0.2:8080", "/fetch?back/count").await, (200, "1".to_owned()));
+        assert_eq!(node.get("10.64.0.2:8080", "/fetch?back/trap").await.0, 500);
+    })
+    .await;
     let refused = node.get("10.64.0.2:8080", "/fetch?10.64.0.9/").await.1;
     assert_eq!(refused, "ErrorCode::ConnectionRefused");
 }
@@ -172,25 +210,7 @@ async fn a_call_from_component_to_component_streams_both_ways() {
 /// The zero hop, counted: the test above again in a process of its own, with every network system call written down.
 #[test]
 fn a_call_from_component_to_component_makes_no_network_system_call() {
-    let dir = tempfile::tempdir().unwrap();
-    let (trace, guest) = (dir.path().join("trace"), dir.path().join("probe.wasm"));
-    std::fs::write(&guest, probe()).unwrap();
-    let traced = Command::new("strace")
-        .env(BUILT_PROBE, &guest)
-        .args(["-f", "-qq", "-e", "trace=%network,write", "-o"])
-        .arg(&trace)
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "network::a_call_from_component_to_component_streams_both_ways"])
-        .output()
-        .expect("this test needs strace: apt-get install strace");
-    let said = String::from_utf8_lossy(&traced.stdout);
-    assert!(traced.status.success() && said.contains("1 passed"), "{said}");
-    let trace = std::fs::read_to_string(trace).unwrap();
-    let (_, calls) = trace.split_once(CALLS_BEGIN).expect("the calls began");
-    let (calls, _) = calls.split_once(CALLS_END).expect("the calls ended");
-    let network: Vec<&str> =
-        calls.lines().skip(1).filter(|line| line.contains('(') && !line.contains(" write(")).collect();
-    assert_eq!(network, Vec::<&str>::new());
+    makes_no_network_system_call("network::a_call_from_component_to_component_streams_both_ways");
 }
 
 /// Containers `front` and `back`, both the probe.

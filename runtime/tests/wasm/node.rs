@@ -47,6 +47,7 @@ impl Node {
         config.worker = example("compile-worker");
         // Tests of one process run at the same time, and each has a pool.
         config.pool.instances = 64;
+        config.wasi_p3 = true;
         change(&mut config);
         let (sender, events) = mpsc::channel(64);
         let engine = WasmEngine::new(config, network.clone(), sender).unwrap();
@@ -187,6 +188,7 @@ fn example(name: &str) -> PathBuf {
 
 /// Names the file of a probe that was built before, for a test that runs in a process of its own.
 pub const BUILT_PROBE: &str = "K8W_BUILT_PROBE";
+pub const BUILT_PROBE_P3: &str = "K8W_BUILT_PROBE_P3";
 
 /// The guest that does what a test asks for; an http server and a command.
 pub fn probe() -> &'static [u8] {
@@ -194,6 +196,15 @@ pub fn probe() -> &'static [u8] {
     PROBE.get_or_init(|| match std::env::var_os(BUILT_PROBE) {
         Some(path) => std::fs::read(path).unwrap(),
         None => build("probe"),
+    })
+}
+
+/// The same of WASI 0.3.
+pub fn probe_p3() -> &'static [u8] {
+    static PROBE: OnceLock<Vec<u8>> = OnceLock::new();
+    PROBE.get_or_init(|| match std::env::var_os(BUILT_PROBE_P3) {
+        Some(path) => std::fs::read(path).unwrap(),
+        None => build("probe-p3"),
     })
 }
 

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::node::{Node, probe};
 
 /// The pod of a container as the API knows it, labelled with its name.
-fn known(spec: &ContainerSpec) -> Arc<Pod> {
+pub fn known(spec: &ContainerSpec) -> Arc<Pod> {
     let object: PodObject = serde_json::from_value(json!({
         "metadata": {"namespace": spec.pod.namespace, "uid": spec.pod.uid, "labels": {"name": spec.pod.name}},
         "spec": {"containers": [{"name": "main", "ports": [{"name": "main", "containerPort": 8080}]}]},
@@ -22,7 +22,7 @@ fn known(spec: &ContainerSpec) -> Arc<Pod> {
     Arc::new(Pod::of(&object).unwrap())
 }
 
-fn apply(node: &Node, pods: &[Arc<Pod>], policies: &[Value]) {
+pub fn apply(node: &Node, pods: &[Arc<Pod>], policies: &[Value]) {
     let object = |spec: &Value| json!({"metadata": {"namespace": "default"}, "spec": spec});
     let policies: Vec<Arc<NetworkPolicy>> =
         policies.iter().map(|spec| Arc::new(serde_json::from_value(object(spec)).unwrap())).collect();
@@ -30,7 +30,7 @@ fn apply(node: &Node, pods: &[Arc<Pod>], policies: &[Value]) {
     node.network.update(Tables::build(&objects, "node"));
 }
 
-fn about(name: &str) -> Value {
+pub fn about(name: &str) -> Value {
     json!({"matchLabels": {"name": name}})
 }
 

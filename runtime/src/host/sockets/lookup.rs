@@ -13,9 +13,6 @@ use crate::host::names::{self, Answer};
 use crate::wasm::container::Container;
 use crate::wasm::store::State;
 
-/// Longest name that is looked up (RFC 1035 §2.3.4).
-const MAX_NAME_BYTES: usize = 255;
-
 type Found = Result<std::vec::IntoIter<IpAddr>, ErrorCode>;
 
 /// The answer to one look-up: there, or on its way from the node's resolver.
@@ -53,7 +50,7 @@ impl Host for State {
         name: String,
     ) -> SocketResult<Resource<Addresses>> {
         self.table.get(&network).map_err(trap)?;
-        if name.is_empty() || name.len() > MAX_NAME_BYTES {
+        if name.is_empty() || name.len() > names::MAX_NAME_BYTES {
             return Err(ErrorCode::InvalidArgument.into());
         }
         let addresses = resolve(&self.container, &name);

@@ -4,9 +4,11 @@
 //! and go through [`k8w_networking::Network`]: a connection to a Service finds an endpoint, two pods can both listen on
 //! `0.0.0.0:8080`, and traffic between components of this node never becomes a socket.
 
-mod address;
+pub(super) mod address;
 mod lookup;
-mod stream;
+pub(super) mod options;
+pub(super) mod port;
+pub(super) mod stream;
 mod tcp;
 mod udp;
 
@@ -14,7 +16,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bindings::wasi::sockets as wit;
+use bindings::wasi::sockets0_2_12 as wit;
 use wasmtime::component::{HasSelf, Linker, Resource};
 use wasmtime_wasi::{ResourceTableError, TrappableError};
 use wit::network::ErrorCode;
@@ -137,17 +139,15 @@ fn code(error: &io::Error) -> ErrorCode {
 }
 
 /// One of the sockets that a container may have.
-struct SocketPermit(Arc<Container>);
+pub(super) struct SocketPermit(Arc<Container>);
 
 impl SocketPermit {
-    fn take(container: &Arc<Container>) -> SocketResult<SocketPermit> {
+    /// `None` when it has them all.
+    pub(super) fn take(container: &Arc<Container>) -> Option<SocketPermit> {
         let permit = SocketPermit(container.clone());
         // Counted first, so that dropping the permit undoes it on both paths.
         let before = container.counters.sockets.fetch_add(1, Ordering::Relaxed);
-        if before >= container.limits.sockets {
-            return Err(ErrorCode::NewSocketLimit.into());
-        }
-        Ok(permit)
+        (before < container.limits.sockets).then_some(permit)
     }
 }
 

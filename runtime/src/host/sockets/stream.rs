@@ -190,6 +190,36 @@ impl Writer {
 /// The sending direction. Dropping it sends no end of stream; the socket's `shutdown`, or dropping the socket, does.
 pub struct Sender(pub Connection);
 
+/// The sending direction that ends with the guest's stream.
+pub struct EndingSender(pub Sender);
+
+impl OutputStream for EndingSender {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        self.0.flush()
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        self.0.check_write()
+    }
+}
+
+#[async_trait::async_trait]
+impl Pollable for EndingSender {
+    async fn ready(&mut self) {
+        self.0.ready().await;
+    }
+}
+
+impl Drop for EndingSender {
+    fn drop(&mut self) {
+        self.0.0.shutdown_send();
+    }
+}
+
 impl OutputStream for Sender {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         if bytes.len() > BUFFER_BYTES {

@@ -1,19 +1,20 @@
 //! `wasi:sockets/tcp`: listening in the pod's own port space, connecting through Services.
 //!
 //! The states are those of `wit/deps/sockets` (`TcpSocketOperationalSemantics`). A port is claimed when it is bound.
-//! Keep-alive, hop limit and buffer sizes are kept and given back; a pipe inside this process has no use for them.
 
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use k8w_networking::{Incoming, PodListener, Stream};
+use k8w_networking::{Incoming, Stream};
 use wasmtime::component::Resource;
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable, Pollable, subscribe};
 use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, poll_noop, spawn};
 
-use super::address::family;
+use super::address::{family, is_remote};
+use super::options::TcpOptions;
+use super::port::{TcpPort, bind_tcp};
 use super::stream::{Connection, Sender};
 use super::wit::network::{ErrorCode, IpAddressFamily, IpSocketAddress};
 use super::wit::tcp::{Host, HostTcpSocket, ShutdownType};
@@ -28,17 +29,17 @@ type Streams = (Resource<DynInputStream>, Resource<DynOutputStream>);
 pub struct TcpSocket {
     family: IpAddressFamily,
     state: State,
-    options: Options,
+    options: TcpOptions,
     permit: Arc<SocketPermit>,
 }
 
 enum State {
     Unbound,
-    BindStarted(Bound),
-    Bound(Bound),
-    ListenStarted(Bound),
+    BindStarted(TcpPort),
+    Bound(TcpPort),
+    ListenStarted(TcpPort),
     Listening {
-        bound: Bound,
+        bound: TcpPort,
         /// Taken from the listener to find out whether `accept` would wait.
         next: Option<io::Result<Incoming>>,
     },
@@ -57,40 +58,6 @@ enum State {
     },
     /// A failed connect: the specification leaves only dropping the socket.
     Closed,
-}
-
-/// A claimed port.
-struct Bound {
-    /// As the guest asked for it (it may be `0.0.0.0`), with the port that it got.
-    local: SocketAddr,
-    listener: PodListener,
-}
-
-/// Socket options. They only have to survive a round trip.
-#[derive(Clone, Copy)]
-struct Options {
-    keep_alive: bool,
-    keep_alive_idle_nanos: u64,
-    keep_alive_interval_nanos: u64,
-    keep_alive_count: u32,
-    hop_limit: u8,
-    receive_buffer_bytes: u64,
-    send_buffer_bytes: u64,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        // Linux's own defaults.
-        Options {
-            keep_alive: false,
-            keep_alive_idle_nanos: 7_200_000_000_000,
-            keep_alive_interval_nanos: 75_000_000_000,
-            keep_alive_count: 9,
-            hop_limit: 64,
-            receive_buffer_bytes: 65_536,
-            send_buffer_bytes: 65_536,
-        }
-    }
 }
 
 impl TcpSocket {
@@ -116,8 +83,8 @@ impl Pollable for TcpSocket {
 
 impl tcp_create_socket::Host for Instance {
     fn create_tcp_socket(&mut self, family: IpAddressFamily) -> SocketResult<Resource<TcpSocket>> {
-        let permit = Arc::new(SocketPermit::take(&self.container)?);
-        let socket = TcpSocket { family, state: State::Unbound, options: Options::default(), permit };
+        let permit = Arc::new(SocketPermit::take(&self.container).ok_or(ErrorCode::NewSocketLimit)?);
+        let socket = TcpSocket { family, state: State::Unbound, options: TcpOptions::default(), permit };
         self.table.push(socket).map_err(trap)
     }
 }
@@ -127,7 +94,7 @@ impl Instance {
         self.table.get_mut(socket).map_err(trap)
     }
 
-    fn options(&mut self, socket: &Resource<TcpSocket>) -> SocketResult<&mut Options> {
+    fn options(&mut self, socket: &Resource<TcpSocket>) -> SocketResult<&mut TcpOptions> {
         Ok(&mut self.socket(socket)?.options)
     }
 
@@ -153,7 +120,7 @@ impl HostTcpSocket for Instance {
         self.table.get(&network).map_err(trap)?;
         let container = self.container.clone();
         let socket = self.socket(&this)?;
-        let mut local = SocketAddr::from(local_address);
+        let local = SocketAddr::from(local_address);
         match socket.state {
             State::Unbound => {}
             State::BindStarted(_) | State::ListenStarted(_) | State::Connecting { .. } => {
@@ -164,18 +131,8 @@ impl HostTcpSocket for Instance {
         if family(&local) != socket.family {
             return Err(ErrorCode::InvalidArgument.into());
         }
-        let ip = local.ip().to_canonical();
-        if !(ip.is_unspecified() || ip.is_loopback() || ip == container.pod.ip) {
-            return Err(ErrorCode::AddressNotBindable.into());
-        }
-        let (network, pod) = (&container.network, &container.pod);
-        let bound = match ip.is_loopback() {
-            true => network.bind_tcp_loopback(pod, local.port()).await,
-            false => network.bind_tcp(pod, local.port()).await,
-        };
-        let listener = bound.map_err(|error| code(&error))?;
-        local.set_port(listener.local_addr().port());
-        socket.state = State::BindStarted(Bound { local, listener });
+        let bound = bind_tcp(&container, local).await;
+        socket.state = State::BindStarted(bound.map_err(|error| code(&error))?);
         Ok(())
     }
 
@@ -208,7 +165,7 @@ impl HostTcpSocket for Instance {
             }
             _ => return Err(ErrorCode::InvalidState.into()),
         }
-        if family(&remote) != socket.family || remote.ip().is_unspecified() || remote.port() == 0 {
+        if !is_remote(socket.family, &remote) {
             return Err(ErrorCode::InvalidArgument.into());
         }
         let dialling = spawn(async move { container.network.connect(Some(&container.pod), remote).await });
@@ -280,7 +237,7 @@ impl HostTcpSocket for Instance {
         };
         let incoming = incoming.map_err(|error| code(&error))?;
         // Over the limit the connection is dropped here, which its other end sees as closed.
-        let permit = Arc::new(SocketPermit::take(&container)?);
+        let permit = Arc::new(SocketPermit::take(&container).ok_or(ErrorCode::NewSocketLimit)?);
         let connection = Connection::new(incoming.stream, permit.clone());
         let local = SocketAddr::new(container.pod.ip, bound.local.port());
         let accepted = TcpSocket {

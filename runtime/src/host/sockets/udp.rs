@@ -1,7 +1,6 @@
 //! `wasi:sockets/udp`: datagrams in the pod's own port space, through Services, and to hosts outside.
 //!
-//! The states are those of `wit/deps/sockets` (`UdpSocketOperationalSemantics`). A port is taken when it is bound. Hop limit
-//! and buffer sizes are kept and given back; a queue inside this process has no use for them.
+//! The states are those of `wit/deps/sockets` (`UdpSocketOperationalSemantics`). A port is taken when it is bound.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,7 +9,9 @@ use k8w_networking::udp::{Datagram, MAX_DATAGRAM_BYTES, PodSocket};
 use wasmtime::component::Resource;
 use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
 
-use super::address::family;
+use super::address::{family, is_remote};
+use super::options::UdpOptions;
+use super::port::bind_udp;
 use super::wit::network::{ErrorCode, IpAddressFamily, IpSocketAddress};
 use super::wit::udp::{self, IncomingDatagram, OutgoingDatagram};
 use super::wit::udp_create_socket;
@@ -24,9 +25,7 @@ const BATCH_DATAGRAMS: usize = 16;
 pub struct UdpSocket {
     family: IpAddressFamily,
     state: State,
-    hop_limit: u8,
-    receive_buffer_bytes: u64,
-    send_buffer_bytes: u64,
+    options: UdpOptions,
     _permit: SocketPermit,
 }
 
@@ -106,11 +105,8 @@ impl udp_create_socket::Host for Instance {
         let socket = UdpSocket {
             family,
             state: State::Unbound,
-            // Linux's own defaults.
-            hop_limit: 64,
-            receive_buffer_bytes: 212_992,
-            send_buffer_bytes: 212_992,
-            _permit: SocketPermit::take(&self.container)?,
+            options: UdpOptions::default(),
+            _permit: SocketPermit::take(&self.container).ok_or(ErrorCode::NewSocketLimit)?,
         };
         self.table.push(socket).map_err(trap)
     }
@@ -132,10 +128,7 @@ impl UdpSocket {
 }
 
 fn check_remote(own: IpAddressFamily, remote: &SocketAddr) -> SocketResult<()> {
-    match family(remote) == own && !remote.ip().is_unspecified() && remote.port() != 0 {
-        true => Ok(()),
-        false => Err(ErrorCode::InvalidArgument.into()),
-    }
+    if is_remote(own, remote) { Ok(()) } else { Err(ErrorCode::InvalidArgument.into()) }
 }
 
 impl udp::Host for Instance {}
@@ -150,7 +143,7 @@ impl udp::HostUdpSocket for Instance {
         self.table.get(&network).map_err(trap)?;
         let container = self.container.clone();
         let socket = self.udp_socket(&this)?;
-        let mut local = SocketAddr::from(local_address);
+        let local = SocketAddr::from(local_address);
         match socket.state {
             State::Unbound => {}
             State::BindStarted(_) => return Err(ErrorCode::ConcurrencyConflict.into()),
@@ -159,15 +152,7 @@ impl udp::HostUdpSocket for Instance {
         if family(&local) != socket.family {
             return Err(ErrorCode::InvalidArgument.into());
         }
-        let ip = local.ip().to_canonical();
-        let (network, pod) = (&container.network, &container.pod);
-        let bound = match ip {
-            ip if ip.is_loopback() => network.bind_udp_loopback(pod, local.port()),
-            ip if ip.is_unspecified() || ip == pod.ip => network.bind_udp(pod, local.port()),
-            _ => return Err(ErrorCode::AddressNotBindable.into()),
-        };
-        let bound = bound.map_err(|error| code(&error))?;
-        local.set_port(bound.local_addr().port());
+        let (local, bound) = bind_udp(&container, local).map_err(|error| code(&error))?;
         socket.state = State::BindStarted(Bound { local, remote: None, socket: Arc::new(bound) });
         Ok(())
     }
@@ -228,29 +213,29 @@ impl udp::HostUdpSocket for Instance {
     }
 
     fn unicast_hop_limit(&mut self, this: Resource<UdpSocket>) -> SocketResult<u8> {
-        Ok(self.udp_socket(&this)?.hop_limit)
+        Ok(self.udp_socket(&this)?.options.hop_limit)
     }
 
     fn set_unicast_hop_limit(&mut self, this: Resource<UdpSocket>, value: u8) -> SocketResult<()> {
-        self.udp_socket(&this)?.hop_limit = positive(value)?;
+        self.udp_socket(&this)?.options.hop_limit = positive(value)?;
         Ok(())
     }
 
     fn receive_buffer_size(&mut self, this: Resource<UdpSocket>) -> SocketResult<u64> {
-        Ok(self.udp_socket(&this)?.receive_buffer_bytes)
+        Ok(self.udp_socket(&this)?.options.receive_buffer_bytes)
     }
 
     fn set_receive_buffer_size(&mut self, this: Resource<UdpSocket>, value: u64) -> SocketResult<()> {
-        self.udp_socket(&this)?.receive_buffer_bytes = positive(value)?;
+        self.udp_socket(&this)?.options.receive_buffer_bytes = positive(value)?;
         Ok(())
     }
 
     fn send_buffer_size(&mut self, this: Resource<UdpSocket>) -> SocketResult<u64> {
-        Ok(self.udp_socket(&this)?.send_buffer_bytes)
+        Ok(self.udp_socket(&this)?.options.send_buffer_bytes)
     }
 
     fn set_send_buffer_size(&mut self, this: Resource<UdpSocket>, value: u64) -> SocketResult<()> {
-        self.udp_socket(&this)?.send_buffer_bytes = positive(value)?;
+        self.udp_socket(&this)?.options.send_buffer_bytes = positive(value)?;
         Ok(())
     }
 

@@ -61,7 +61,7 @@ pub async fn run(
     let pre = loaded
         .command
         .clone()
-        .ok_or_else(|| failed(EngineError::NothingToRun("it does not export wasi:cli/run@0.2".to_owned())))?;
+        .ok_or_else(|| failed(EngineError::NothingToRun("it does not export wasi:cli/run".to_owned())))?;
     let Io { stdin, output } = io;
     let mut beside = container.command(argv, Stdio::of_command(stdin, output, tty));
     beside.interrupt = interrupt;

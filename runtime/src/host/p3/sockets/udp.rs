@@ -1,0 +1,194 @@
+//! `wasi:sockets/types.udp-socket` 0.3: datagrams in the pod's own port space, through Services, and to hosts outside.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use k8w_networking::udp::{MAX_DATAGRAM_BYTES, PodSocket};
+use wasmtime::component::{Accessor, HasSelf, Resource};
+
+use super::address::{family, is_remote};
+use super::wit::types::{ErrorCode, HostUdpSocket, HostUdpSocketWithStore, IpAddressFamily, IpSocketAddress};
+use super::{SocketResult, code, positive, too_many_sockets, trap};
+use crate::host::sockets::SocketPermit;
+use crate::host::sockets::options::UdpOptions;
+use crate::host::sockets::port::bind_udp;
+use crate::wasm::container::Container;
+use crate::wasm::store::State as Instance;
+
+/// One UDP socket of a guest.
+pub struct UdpSocket {
+    family: IpAddressFamily,
+    bound: Option<Bound>,
+    /// The only peer, while it is connected.
+    remote: Option<SocketAddr>,
+    options: UdpOptions,
+    _permit: SocketPermit,
+}
+
+struct Bound {
+    /// As the guest asked for it (it may be `0.0.0.0`), with the port that it got.
+    local: SocketAddr,
+    socket: Arc<PodSocket>,
+}
+
+impl UdpSocket {
+    fn bind(&mut self, container: &Container, local: SocketAddr) -> SocketResult<()> {
+        if self.bound.is_some() {
+            return Err(ErrorCode::InvalidState.into());
+        }
+        if family(&local) != self.family {
+            return Err(ErrorCode::InvalidArgument.into());
+        }
+        let (local, socket) = bind_udp(container, local).map_err(|error| code(&error))?;
+        self.bound = Some(Bound { local, socket: Arc::new(socket) });
+        Ok(())
+    }
+
+    /// The socket behind this one, which gets a port of its own if it has none yet.
+    fn socket(&mut self, container: &Container) -> SocketResult<Arc<PodSocket>> {
+        if self.bound.is_none() {
+            let ip = match self.family {
+                IpAddressFamily::Ipv4 => IpAddr::from(Ipv4Addr::UNSPECIFIED),
+                IpAddressFamily::Ipv6 => IpAddr::from(Ipv6Addr::UNSPECIFIED),
+            };
+            self.bind(container, SocketAddr::new(ip, 0))?;
+        }
+        self.bound.as_ref().map(|bound| bound.socket.clone()).ok_or_else(|| ErrorCode::InvalidState.into())
+    }
+
+    fn send(&mut self, container: &Container, data: Vec<u8>, to: Option<SocketAddr>) -> SocketResult<()> {
+        let to = match (to, self.remote) {
+            (None, Some(remote)) => remote,
+            (Some(to), Some(remote)) if to == remote => remote,
+            (Some(to), None) if is_remote(self.family, &to) => to,
+            _ => return Err(ErrorCode::InvalidArgument.into()),
+        };
+        if data.len() > MAX_DATAGRAM_BYTES {
+            return Err(ErrorCode::DatagramTooLarge.into());
+        }
+        match self.socket(container)?.send(data.into(), to) {
+            // Only a socket with one peer is told that nobody is there, as on Linux; otherwise the datagram is lost.
+            Err(error) if self.remote.is_none() && error.kind() == std::io::ErrorKind::ConnectionRefused => Ok(()),
+            sent => Ok(sent.map_err(|error| code(&error))?),
+        }
+    }
+}
+
+impl Instance {
+    fn udp(&mut self, socket: &Resource<UdpSocket>) -> SocketResult<&mut UdpSocket> {
+        self.table.get_mut(socket).map_err(trap)
+    }
+
+    fn udp_options(&mut self, socket: &Resource<UdpSocket>) -> SocketResult<&mut UdpOptions> {
+        Ok(&mut self.udp(socket)?.options)
+    }
+}
+
+impl HostUdpSocketWithStore<Instance> for HasSelf<Instance> {
+    async fn send(
+        accessor: &Accessor<Instance, Self>,
+        this: Resource<UdpSocket>,
+        data: Vec<u8>,
+        remote_address: Option<IpSocketAddress>,
+    ) -> SocketResult<()> {
+        accessor.with(|mut store| {
+            let instance = store.get();
+            let container = instance.container.clone();
+            instance.udp(&this)?.send(&container, data, remote_address.map(SocketAddr::from))
+        })
+    }
+
+    async fn receive(
+        accessor: &Accessor<Instance, Self>,
+        this: Resource<UdpSocket>,
+    ) -> SocketResult<(Vec<u8>, IpSocketAddress)> {
+        let (socket, remote) = accessor.with(|mut store| -> SocketResult<_> {
+            let udp = store.get().udp(&this)?;
+            let bound = udp.bound.as_ref().ok_or(ErrorCode::InvalidState)?;
+            Ok((bound.socket.clone(), udp.remote))
+        })?;
+        loop {
+            let datagram = socket.receive().await;
+            if remote.is_none_or(|remote| socket.peer_of(remote) == datagram.peer) {
+                // A peer that the guest chose is shown by the address that it gave.
+                return Ok((datagram.bytes.into(), remote.unwrap_or(datagram.peer).into()));
+            }
+        }
+    }
+}
+
+impl HostUdpSocket for Instance {
+    fn create(&mut self, family: IpAddressFamily) -> SocketResult<Resource<UdpSocket>> {
+        let permit = SocketPermit::take(&self.container).ok_or_else(too_many_sockets)?;
+        let socket = UdpSocket { family, bound: None, remote: None, options: UdpOptions::default(), _permit: permit };
+        self.table.push(socket).map_err(trap)
+    }
+
+    fn bind(&mut self, this: Resource<UdpSocket>, local_address: IpSocketAddress) -> SocketResult<()> {
+        let container = self.container.clone();
+        self.udp(&this)?.bind(&container, local_address.into())
+    }
+
+    fn connect(&mut self, this: Resource<UdpSocket>, remote_address: IpSocketAddress) -> SocketResult<()> {
+        let container = self.container.clone();
+        let udp = self.udp(&this)?;
+        let remote = SocketAddr::from(remote_address);
+        if !is_remote(udp.family, &remote) {
+            return Err(ErrorCode::InvalidArgument.into());
+        }
+        udp.socket(&container)?;
+        udp.remote = Some(remote);
+        Ok(())
+    }
+
+    fn disconnect(&mut self, this: Resource<UdpSocket>) -> SocketResult<()> {
+        let remote = self.udp(&this)?.remote.take();
+        remote.map(drop).ok_or_else(|| ErrorCode::InvalidState.into())
+    }
+
+    fn get_local_address(&mut self, this: Resource<UdpSocket>) -> SocketResult<IpSocketAddress> {
+        let bound = self.udp(&this)?.bound.as_ref();
+        bound.map(|bound| bound.local.into()).ok_or_else(|| ErrorCode::InvalidState.into())
+    }
+
+    fn get_remote_address(&mut self, this: Resource<UdpSocket>) -> SocketResult<IpSocketAddress> {
+        let remote = self.udp(&this)?.remote;
+        remote.map(Into::into).ok_or_else(|| ErrorCode::InvalidState.into())
+    }
+
+    fn get_address_family(&mut self, this: Resource<UdpSocket>) -> wasmtime::Result<IpAddressFamily> {
+        Ok(self.table.get(&this)?.family)
+    }
+
+    fn get_unicast_hop_limit(&mut self, this: Resource<UdpSocket>) -> SocketResult<u8> {
+        Ok(self.udp_options(&this)?.hop_limit)
+    }
+
+    fn set_unicast_hop_limit(&mut self, this: Resource<UdpSocket>, value: u8) -> SocketResult<()> {
+        self.udp_options(&this)?.hop_limit = positive(value)?;
+        Ok(())
+    }
+
+    fn get_receive_buffer_size(&mut self, this: Resource<UdpSocket>) -> SocketResult<u64> {
+        Ok(self.udp_options(&this)?.receive_buffer_bytes)
+    }
+
+    fn set_receive_buffer_size(&mut self, this: Resource<UdpSocket>, value: u64) -> SocketResult<()> {
+        self.udp_options(&this)?.receive_buffer_bytes = positive(value)?;
+        Ok(())
+    }
+
+    fn get_send_buffer_size(&mut self, this: Resource<UdpSocket>) -> SocketResult<u64> {
+        Ok(self.udp_options(&this)?.send_buffer_bytes)
+    }
+
+    fn set_send_buffer_size(&mut self, this: Resource<UdpSocket>, value: u64) -> SocketResult<()> {
+        self.udp_options(&this)?.send_buffer_bytes = positive(value)?;
+        Ok(())
+    }
+
+    fn drop(&mut self, this: Resource<UdpSocket>) -> wasmtime::Result<()> {
+        self.table.delete(this)?;
+        Ok(())
+    }
+}

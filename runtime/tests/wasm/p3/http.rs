@@ -1,0 +1,166 @@
+//! Servers: requests, streams both ways, failures, and stopping.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{SinkExt as _, StreamExt as _};
+use http_body::Frame;
+use http_body_util::{BodyExt, BodyStream, StreamBody};
+use k8w_networking::BodyError;
+use k8w_runtime::engine::{Engine, ExitReason, Preopen};
+use k8w_runtime::wasm::{TrapBurst, WasmConfig};
+
+use crate::node::{Node, empty, probe_p3, request, until};
+
+const SERVER: &str = "10.64.0.2:8080";
+
+async fn server(change: impl FnOnce(&mut WasmConfig)) -> Node {
+    let node = Node::with(change);
+    node.start(node.pod("server", probe_p3()).await).await;
+    node
+}
+
+#[tokio::test]
+async fn a_server_answers_with_its_environment() {
+    let node = Node::new();
+    let volume = node.dir.path().join("volume");
+    std::fs::create_dir_all(&volume).unwrap();
+    std::fs::write(volume.join("file"), vec![b'x'; 300_000]).unwrap();
+    let mut spec = node.pod("server", probe_p3()).await;
+    spec.env = vec![("NAME".to_owned(), "value".to_owned())];
+    spec.preopens = vec![Preopen { host_dir: volume, guest_path: "/data".to_owned(), read_only: true, sub_path: None }];
+    let id = node.start(spec).await;
+    assert_eq!(node.get(SERVER, "/env").await, (200, "NAME=value\npreopen /data ro\n".to_owned()));
+    assert_eq!(node.get(SERVER, "/about").await.1, format!("Some(Scheme::Http) Some({SERVER:?})"));
+    assert_eq!(node.get(SERVER, "/file?file").await, (200, "x".repeat(300_000)), "a stream of the host as a body");
+    assert_eq!(node.get(SERVER, "/file?../file").await.1, "ErrorCode::NotPermitted");
+    assert_eq!(node.get(SERVER, "/log?a+line").await.0, 200);
+    assert_eq!(node.get(SERVER, "/later?another").await, (200, "soon".to_owned()));
+    node.logged("server", "stdout F a+line").await;
+    node.logged("server", "stdout F another").await;
+    until(async || node.engine.stats(&id).await.unwrap().instances == 0).await;
+    assert_eq!(node.engine.stats(&id).await.unwrap().memory_bytes, 0, "an idle server has no instance");
+}
+
+#[tokio::test]
+async fn a_short_answer_has_a_length() {
+    // On a busy machine a tick may come between a guest's head and its body, which then has no length.
+    let node = server(|config| config.guest.tick = Duration::from_secs(60)).await;
+    let response = node.send(request("GET", &format!("http://{SERVER}/count"), empty())).await;
+    assert_eq!(http_body::Body::size_hint(response.body()).exact(), Some(1));
+}
+
+/// A body that goes through the guest piece by piece, and one that it gives back as it is.
+#[tokio::test]
+async fn bodies_stream_both_ways_with_trailers() {
+    bodies_stream("copy").await;
+    bodies_stream("echo").await;
+}
+
+async fn bodies_stream(path: &str) {
+    let node = server(|_| {}).await;
+    let (mut sender, receiver) = futures::channel::mpsc::channel::<Result<Frame<Bytes>, BodyError>>(0);
+    let body = StreamBody::new(receiver).boxed_unsync();
+    let response = node.send(request("POST", &format!("http://{SERVER}/{path}"), body)).await;
+    let mut answer = BodyStream::new(response.into_body());
+    // At once: what is given back as it is is read when its client reads.
+    for chunk in ["one", "two"] {
+        let (sent, echoed) = futures::join!(sender.send(Ok(Frame::data(Bytes::from(chunk)))), answer.next());
+        sent.unwrap();
+        let echoed = echoed.unwrap().unwrap().into_data().unwrap();
+        assert_eq!(echoed, chunk, "each chunk comes back before the next is sent");
+    }
+    let name = http::HeaderName::from_static("checksum");
+    let trailers = http::HeaderMap::from_iter([(name, http::HeaderValue::from_static("abc"))]);
+    let (sent, last) = futures::join!(sender.send(Ok(Frame::trailers(trailers.clone()))), answer.next());
+    sent.unwrap();
+    assert_eq!(last.unwrap().unwrap().into_trailers().unwrap(), trailers, "{path}");
+    drop(sender);
+    assert!(answer.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_reader_that_stops_holds_the_guest_back_and_one_that_leaves_ends_it() {
+    let node = Node::new();
+    let id = node.start(node.pod("server", probe_p3()).await).await;
+    let response = node.send(request("GET", &format!("http://{SERVER}/stream?1000"), empty())).await;
+    let mut body = BodyStream::new(response.into_body());
+    body.next().await.unwrap().unwrap();
+    let stats = node.engine.stats(&id).await.unwrap();
+    assert_eq!(stats.instances, 1);
+    assert!(stats.memory_bytes < 16 << 20, "{stats:?}");
+    drop(body);
+    until(async || node.engine.stats(&id).await.unwrap().instances == 0).await;
+    let whole = node.send(request("GET", &format!("http://{SERVER}/stream?100"), empty())).await;
+    assert_eq!(whole.into_body().collect().await.unwrap().to_bytes().len(), 100 * (64 << 10));
+}
+
+#[tokio::test]
+async fn a_trap_is_an_error_of_its_request_alone() {
+    let node = server(|_| {}).await;
+    assert_eq!(node.get(SERVER, "/trap").await, (500, "the component failed; its log says why\n".to_owned()));
+    node.logged("server", "wasm backtrace").await;
+    assert_eq!(node.get(SERVER, "/error").await, (500, "the component answered with an error\n".to_owned()));
+    let half = node.send(request("GET", &format!("http://{SERVER}/half"), empty())).await;
+    assert!(half.into_body().collect().await.is_err(), "a body that was cut short does not look whole");
+    assert_eq!(node.get(SERVER, "/count").await, (200, "1".to_owned()));
+}
+
+#[tokio::test]
+async fn a_burst_of_traps_fails_the_container() {
+    let node = Node::with(|config| config.http.trap_burst = TrapBurst { traps: 2, within: Duration::from_secs(3600) });
+    let id = node.start(node.pod("server", probe_p3()).await).await;
+    for path in ["/trap", "/count", "/trap"] {
+        node.get(SERVER, path).await;
+    }
+    assert_eq!(node.exit(&id).await.0, 134);
+}
+
+#[tokio::test]
+async fn a_request_that_takes_too_long_is_ended() {
+    let node = Node::with(|config| config.http.response = Duration::from_millis(50));
+    let id = node.start(node.pod("server", probe_p3()).await).await;
+    for path in ["/spin", "/wait"] {
+        assert_eq!(node.get(SERVER, path).await, (504, "the component did not answer in time\n".to_owned()), "{path}");
+    }
+    until(async || node.engine.stats(&id).await.unwrap().instances == 0).await;
+    assert_eq!(node.get(SERVER, "/count").await.0, 200);
+}
+
+#[tokio::test]
+async fn instances_are_reused_only_as_often_as_configured() {
+    let node = server(|config| {
+        config.http.instance_reuse = 2;
+        config.http.idle_instance = Duration::from_secs(3600);
+    })
+    .await;
+    let mut seen = Vec::new();
+    for _ in 0..4 {
+        seen.push(node.get(SERVER, "/count").await.1);
+    }
+    assert_eq!(seen, ["1", "2", "1", "2"]);
+}
+
+#[tokio::test]
+async fn a_request_that_alone_exceeds_the_memory_limit_kills_its_server() {
+    let node = Node::new();
+    let mut spec = node.pod("server", probe_p3()).await;
+    spec.limits.memory_bytes = Some(32 << 20);
+    let id = node.start(spec).await;
+    assert_eq!(node.get(SERVER, "/hog?8").await, (200, format!("{} bytes", 8 << 20)));
+    assert_eq!(node.get(SERVER, "/hog?64").await.0, 500);
+    let (code, reason, _) = node.exit(&id).await;
+    assert_eq!((code, reason), (137, ExitReason::OOMKilled));
+}
+
+#[tokio::test]
+async fn a_request_that_outlasts_the_grace_is_interrupted() {
+    let node = Node::new();
+    let id = node.start(node.pod("server", probe_p3()).await).await;
+    let (_sender, receiver) = futures::channel::mpsc::channel::<Result<Frame<Bytes>, BodyError>>(0);
+    let body = StreamBody::new(receiver).boxed_unsync();
+    let held = node.send(request("POST", &format!("http://{SERVER}/copy"), body)).await;
+    node.engine.stop(&id, Duration::from_millis(1)).await;
+    assert_eq!(node.exit(&id).await, (137, ExitReason::Error, String::new()));
+    assert!(held.into_body().collect().await.is_err());
+}

@@ -1,0 +1,5 @@
+//! Guests of WASI 0.3.
+
+mod command;
+mod http;
+mod network;
