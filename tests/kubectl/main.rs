@@ -12,6 +12,7 @@ mod drain;
 mod events;
 mod get;
 mod hooks;
+mod image_swap;
 mod jobs;
 mod node_admission;
 mod node_api;

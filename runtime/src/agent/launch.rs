@@ -34,10 +34,11 @@ pub(super) async fn run(
     address: Option<Ipv4Addr>,
     container: String,
     attempt: u32,
+    beside: bool,
     cancel: CancellationToken,
 ) {
     let uid = pod.uid().unwrap_or_default();
-    let launch = Launch { shared: &shared, pod: &pod, uid: &uid, address, name: &container, attempt };
+    let launch = Launch { shared: &shared, pod: &pod, uid: &uid, address, name: &container, attempt, beside };
     let refusal = match cancel.run_until_cancelled(launch.prepare()).await {
         None => Refusal { reason: RefusalReason::Cancelled, message: String::new() },
         Some(Err(refusal)) => refusal,
@@ -59,6 +60,8 @@ struct Launch<'a> {
     address: Option<Ipv4Addr>,
     name: &'a str,
     attempt: u32,
+    /// The attempt before it runs: this one is to take its place.
+    beside: bool,
 }
 
 impl Launch<'_> {
@@ -81,6 +84,14 @@ impl Launch<'_> {
         let called = container.command.is_some() || container.args.is_some();
         let force_command = called && prepared.runs_as == RunsAs::HttpOrCommand;
         let is_process = force_command || prepared.runs_as == RunsAs::Command;
+        match (is_process, self.beside) {
+            (true, true) => return Err(Refusal { reason: RefusalReason::NoServer, message: String::new() }),
+            (true, false) => {}
+            (false, _) => {
+                let event = Event::Serves { container: self.name.to_owned(), attempt: self.attempt };
+                self.shared.tell_pod(self.uid, event).await;
+            }
+        }
         let preopens = self.preopens(spec, container, &environment, is_process).await?;
         let log_path = self.shared.log_path(self.pod, self.name, self.attempt);
         self.make_log_dir(&log_path).await?;

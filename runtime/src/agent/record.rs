@@ -168,11 +168,19 @@ impl Record {
     pub fn execute(&mut self, shared: &Arc<Shared>, action: Action) {
         match action {
             Action::SetUp => self.set_up(shared),
-            Action::Launch { container, attempt } => {
+            Action::Launch { container, attempt, beside } => {
                 let cancel = CancellationToken::new();
                 self.launches.insert(container.clone(), cancel.clone());
                 let address = self.address;
-                tokio::spawn(launch::run(shared.clone(), self.pod.clone(), address, container, attempt, cancel));
+                tokio::spawn(launch::run(
+                    shared.clone(),
+                    self.pod.clone(),
+                    address,
+                    container,
+                    attempt,
+                    beside,
+                    cancel,
+                ));
             }
             Action::Cancel { container, .. } => {
                 if let Some(cancel) = self.launches.get(&container) {
@@ -255,14 +263,12 @@ impl Record {
         }
         self.runs.clear();
         let uid = self.pod.uid().unwrap_or_default();
-        let running = self.state.containers().iter().filter(|container| container.run().is_some());
-        running
-            .map(|container| ContainerId {
-                pod_uid: uid.clone(),
-                container: container.plan.name.clone(),
-                attempt: container.attempt,
-            })
-            .collect()
+        let mut ids = Vec::new();
+        for container in self.state.containers() {
+            let id = |attempt| ContainerId { pod_uid: uid.clone(), container: container.plan.name.clone(), attempt };
+            ids.extend(container.running_attempts().map(id));
+        }
+        ids
     }
 
     /// Brings tasks and status up to date; returns when to look again.

@@ -20,6 +20,7 @@ impl PodState {
     pub(super) fn advance(&mut self, now: Timestamp, out: &mut Vec<Action>) {
         self.notice_ending(now, out);
         if self.ending.is_none() && self.outcome.is_none() && self.prepared(now, out) {
+            self.replace_changed(out);
             self.sequence(now, out);
         }
         if self.ending.is_some() || self.outcome.is_some() {
@@ -149,7 +150,20 @@ impl PodState {
             Life::Exited { restart_at, .. } => *restart_at = None,
             Life::Pending | Life::Refused { .. } => {}
         }
-        self.containers[index].is_live()
+        let container = &mut self.containers[index];
+        let name = container.plan.name.clone();
+        if let Some(successor) = &mut container.successor
+            && !std::mem::replace(&mut successor.cancelled, true)
+        {
+            out.push(Action::Cancel { container: name.clone(), attempt: attempt + 1 });
+        }
+        if let Some(retiring) = &mut container.retiring
+            && grace < retiring.grace
+        {
+            retiring.grace = grace;
+            out.push(Action::Stop { container: name, attempt: retiring.attempt, grace });
+        }
+        container.is_busy()
     }
 
     fn ending_grace(&self) -> Duration {
@@ -200,8 +214,9 @@ impl Container {
     }
 
     fn launch(&mut self, showing: Option<Refusal>, out: &mut Vec<Action>) {
-        self.answers = false;
+        (self.answers, self.serves) = (false, false);
+        self.image = self.plan.image.clone();
         self.life = Life::Launching { showing, compiling: false, cancelled: false };
-        out.push(Action::Launch { container: self.plan.name.clone(), attempt: self.attempt });
+        out.push(Action::Launch { container: self.plan.name.clone(), attempt: self.attempt, beside: false });
     }
 }

@@ -9,10 +9,13 @@
 //!              ▼  │ retry    ▼           ▼
 //!            Refused ◀── (restart) ── Exited ── for good
 //! ```
+//!
+//! A server whose image changes is replaced without a pause ([`succession`]).
 
 mod advance;
 mod record;
 mod restore;
+mod succession;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +27,7 @@ use k8s_openapi::api::core::v1 as core;
 use super::admission::Rejection;
 use super::backoff::{self, Backoff};
 use super::plan::{ContainerPlan, PodPlan, Role};
+use succession::{Retiring, Successor};
 
 /// How long `ErrImagePull` shows before it becomes `ImagePullBackOff`.
 const PULL_ERROR_SHOWN: Duration = Duration::from_secs(2);
@@ -74,6 +78,14 @@ pub struct Container {
     pub resize_failed: Option<(String, Timestamp)>,
     /// Its component answers for itself, where the manifest has no probe.
     pub answers: bool,
+    /// It is a server, whose place another can take.
+    serves: bool,
+    /// The image of the current attempt; what it should be is in the plan.
+    pub image: String,
+    /// What is to take its place.
+    successor: Option<Successor>,
+    /// What it took the place of, while that answers the requests that it has.
+    retiring: Option<Retiring>,
     crashes: Backoff,
     refusals: Backoff,
 }
@@ -165,6 +177,8 @@ pub enum RefusalReason {
     CreateContainerError,
     /// The launch was called off; not an error.
     Cancelled,
+    /// It cannot take the place of an attempt that runs; not an error.
+    NoServer,
 }
 
 /// Why a pod is wound down.
@@ -215,6 +229,11 @@ pub enum Event {
     },
     /// The image's component answers for itself.
     Answers {
+        container: String,
+        attempt: u32,
+    },
+    /// The image's component is a server.
+    Serves {
         container: String,
         attempt: u32,
     },
@@ -288,8 +307,9 @@ pub enum ProbeKind {
 pub enum Action {
     /// Make the pod's volumes and address: `SetUp` follows.
     SetUp,
-    /// Start an attempt: `Imaged`, then `Refused`, `StartFailed` or `Started` and `Exited` follow.
-    Launch { container: String, attempt: u32 },
+    /// Start an attempt: `Imaged`, then `Refused`, `StartFailed` or `Started` and `Exited` follow. With `beside` the attempt
+    /// before it runs, and it is to take that one's place.
+    Launch { container: String, attempt: u32, beside: bool },
     /// Call a launch off: `Refused` with `Cancelled` follows, or `Started` when it was too late.
     Cancel { container: String, attempt: u32 },
     /// Stop a running attempt: `Exited` follows. A later one with a shorter grace replaces it.
@@ -424,6 +444,10 @@ impl Container {
             resources: plan.resources.clone(),
             resize_failed: None,
             answers: false,
+            serves: false,
+            image: plan.image.clone(),
+            successor: None,
+            retiring: None,
             plan,
             attempt: 0,
             life: Life::Pending,
@@ -508,7 +532,7 @@ impl RefusalReason {
             RefusalReason::InvalidImageName => "InvalidImageName",
             RefusalReason::CreateContainerConfigError => "CreateContainerConfigError",
             RefusalReason::CreateContainerError => "CreateContainerError",
-            RefusalReason::Cancelled => "ContainerCreating",
+            RefusalReason::Cancelled | RefusalReason::NoServer => "ContainerCreating",
         }
     }
 }

@@ -28,11 +28,22 @@ impl PodState {
             Event::Imaged { container, attempt, image_id } => {
                 if let Some(index) = self.current(&container, attempt) {
                     self.containers[index].image_id = image_id;
+                } else if let Some(successor) = self.successor(&container, attempt) {
+                    successor.image_id = image_id;
                 }
             }
             Event::Answers { container, attempt } => {
                 if let Some(index) = self.current(&container, attempt) {
                     self.containers[index].answers = true;
+                } else if let Some(successor) = self.successor(&container, attempt) {
+                    successor.answers = true;
+                }
+            }
+            Event::Serves { container, attempt } => {
+                if let Some(index) = self.current(&container, attempt) {
+                    self.containers[index].serves = true;
+                } else if let Some(successor) = self.successor(&container, attempt) {
+                    successor.serves = true;
                 }
             }
             Event::Compiling { container, attempt } => {
@@ -45,6 +56,8 @@ impl PodState {
             Event::Refused { container, attempt, refusal } => {
                 if let Some(index) = self.current(&container, attempt) {
                     self.refused(index, refusal, now, out);
+                } else if let Some(index) = self.beside(&container, attempt) {
+                    self.not_succeeded(index, out);
                 }
             }
             Event::StartFailed { container, attempt, message } => {
@@ -53,11 +66,15 @@ impl PodState {
                 {
                     out.push(emit(true, "Failed", format!("Error: {message}"), &container));
                     self.exited(index, 128, "StartError".to_owned(), message, now, out);
+                } else if let Some(index) = self.beside(&container, attempt) {
+                    self.not_succeeded(index, out);
                 }
             }
             Event::Started { container, attempt } => {
                 if let Some(index) = self.current(&container, attempt) {
                     self.started(index, now, out);
+                } else if let Some(index) = self.beside(&container, attempt) {
+                    self.succeeded(index, now, out);
                 }
             }
             Event::Exited { container, attempt, exit_code, reason, message } => {
@@ -65,6 +82,9 @@ impl PodState {
                     && self.containers[index].is_live()
                 {
                     self.exited(index, exit_code, reason, message, now, out);
+                } else {
+                    let exit = Exit { attempt, exit_code, reason, message, started_at: None, finished_at: now };
+                    self.retired(&container, exit);
                 }
             }
             Event::Probed { container, attempt, probe, healthy } => {
@@ -108,10 +128,7 @@ impl PodState {
             let cannot_resize = new.restarts_for_resources_of(&container.plan);
             container.plan = new.clone();
             let (attempt, runs) = (container.attempt, matches!(container.life, Life::Running(_)));
-            if changed && runs {
-                let text = format!("Container {} definition changed, will be restarted", new.name);
-                self.stop(index, StopCause::Changed, plan.grace, text, out);
-            } else if resized && cannot_resize && runs {
+            if resized && cannot_resize && runs {
                 let text = format!("Container {} resize requires restart", new.name);
                 self.stop(index, StopCause::Changed, plan.grace, text, out);
             } else if resized && runs {
@@ -147,7 +164,7 @@ impl PodState {
         let name = container.plan.name.clone();
         let error = |text: String| emit(true, "Failed", text, &name);
         let retry_at = match refusal.reason {
-            RefusalReason::Cancelled => {
+            RefusalReason::Cancelled | RefusalReason::NoServer => {
                 container.life = Life::Pending;
                 return;
             }
@@ -184,14 +201,7 @@ impl PodState {
         if !matches!(container.life, Life::Launching { .. }) {
             return;
         }
-        let started = !container.waits_to_start();
-        let ready = started && !container.waits_for_readiness();
-        container.life = Life::Running(Run { since: now, started, ready });
-        container.refusals = backoff::Backoff::default();
-        container.resources = container.plan.resources.clone();
-        container.resize_failed = None;
-        out.push(emit(false, "Created", "Container created".to_owned(), &container.plan.name));
-        out.push(emit(false, "Started", "Container started".to_owned(), &container.plan.name));
+        container.begin(now, out);
     }
 
     fn exited(
@@ -208,6 +218,12 @@ impl PodState {
         let container = &mut self.containers[index];
         let started_at = container.run().map(|run| run.since);
         let exit = Exit { attempt: container.attempt, exit_code, reason, message, started_at, finished_at: now };
+        if let Some(successor) = container.successor.take() {
+            container.last = Some(exit);
+            container.life = Life::Launching { showing: None, compiling: false, cancelled: successor.cancelled };
+            container.adopt(successor);
+            return;
+        }
         let restart_at = match container.life {
             _ if ends => None,
             Life::Stopping { cause: StopCause::Changed, .. } => Some(now),
@@ -290,6 +306,20 @@ impl PodState {
         out.push(emit(false, "Killing", text, &name));
         out.push(Action::Stop { container: name, attempt: container.attempt, grace });
         container.life = Life::Stopping { run, cause, grace };
+    }
+}
+
+impl Container {
+    /// The current attempt runs from now on.
+    pub(super) fn begin(&mut self, now: Timestamp, out: &mut Vec<Action>) {
+        let started = !self.waits_to_start();
+        let ready = started && !self.waits_for_readiness();
+        self.life = Life::Running(Run { since: now, started, ready });
+        self.refusals = backoff::Backoff::default();
+        self.resources = self.plan.resources.clone();
+        self.resize_failed = None;
+        out.push(emit(false, "Created", "Container created".to_owned(), &self.plan.name));
+        out.push(emit(false, "Started", "Container started".to_owned(), &self.plan.name));
     }
 }
 

@@ -168,7 +168,7 @@ impl Statuses<'_> {
         let resources = resources.map(|wanted| container.run().map_or(wanted, |_| container.resources.clone()));
         core::ContainerStatus {
             name: spec.name.clone(),
-            image: container.plan.image.clone(),
+            image: container.image.clone(),
             image_id: container.image_id.clone(),
             container_id: self.container_id(container),
             ready: container.is_ready(),

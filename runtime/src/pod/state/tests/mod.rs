@@ -1,6 +1,7 @@
 //! Whole lives of pods as event lists and the actions they lead to.
 
 mod properties;
+mod succession;
 
 use std::time::Duration;
 
@@ -109,7 +110,8 @@ fn told(event: &Event) -> String {
 fn shown(action: &Action) -> String {
     match action {
         Action::Emit { reason, message, .. } => format!("event {reason}: {message}"),
-        Action::Launch { container, attempt } => format!("launch {container}/{attempt}"),
+        Action::Launch { container, attempt, beside: false } => format!("launch {container}/{attempt}"),
+        Action::Launch { container, attempt, beside: true } => format!("launch {container}/{attempt} beside"),
         Action::Cancel { container, attempt } => format!("cancel {container}/{attempt}"),
         Action::Stop { container, attempt, grace } => format!("stop {container}/{attempt} within {grace:?}"),
         other => format!("{other:?}").to_lowercase(),

@@ -18,6 +18,11 @@ enum Happening {
     Image(usize),
     Wait(u32),
     Stale(usize),
+    Serves(usize),
+    /// The attempt beside the current one has started, or was refused.
+    Beside(usize, bool),
+    /// The attempt before the current one is over.
+    Retired(usize),
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
@@ -29,9 +34,12 @@ fn happening() -> impl Strategy<Value = Happening> {
         3 => ((0..4_usize), any::<bool>()).prop_map(|(index, healthy)| Happening::Probed(index, healthy)),
         1 => (0..60_u64).prop_map(Happening::Delete),
         1 => Just(Happening::Removed),
-        1 => (0..4_usize).prop_map(Happening::Image),
+        2 => (0..4_usize).prop_map(Happening::Image),
         6 => (0..700_u32).prop_map(Happening::Wait),
         2 => (0..4_usize).prop_map(Happening::Stale),
+        3 => (0..4_usize).prop_map(Happening::Serves),
+        3 => ((0..4_usize), any::<bool>()).prop_map(|(index, starts)| Happening::Beside(index, starts)),
+        3 => (0..4_usize).prop_map(Happening::Retired),
     ]
 }
 
@@ -87,6 +95,24 @@ fn event(state: &PodState, happening: &Happening) -> Event {
             let (container, attempt) = named(index);
             Event::Started { container, attempt: attempt.wrapping_sub(1) }
         }
+        Happening::Serves(index) => {
+            let (container, attempt) = named(index);
+            Event::Serves { container, attempt }
+        }
+        Happening::Beside(index, true) => {
+            let (container, attempt) = named(index);
+            Event::Started { container, attempt: attempt + 1 }
+        }
+        Happening::Beside(index, false) => {
+            let (container, attempt) = named(index);
+            let refusal = Refusal { reason: RefusalReason::Cancelled, message: String::new() };
+            Event::Refused { container, attempt: attempt + 1, refusal }
+        }
+        Happening::Retired(index) => {
+            let (container, attempt) = named(index);
+            let (reason, message) = ("Completed".to_owned(), String::new());
+            Event::Exited { container, attempt: attempt.wrapping_sub(1), exit_code: 0, reason, message }
+        }
     }
 }
 
@@ -107,13 +133,13 @@ proptest! {
             let actions = step(&mut state, event, at(now));
             for (old, new) in before.containers().iter().zip(state.containers()) {
                 prop_assert!(new.attempt >= old.attempt && new.attempt <= old.attempt + 1, "restart counts grow by one");
-                if !new.is_live() {
+                if !new.is_busy() {
                     under_way.remove(&new.plan.name);
                 }
             }
             for action in &actions {
                 match action {
-                    Action::Launch { container, attempt } => {
+                    Action::Launch { container, attempt, .. } => {
                         let other = under_way.insert(container.clone(), *attempt);
                         prop_assert!(other.is_none_or(|other| other < *attempt), "two attempts of {container}");
                         prop_assert!(state.ending().is_none(), "a pod that ends starts nothing");
@@ -126,7 +152,7 @@ proptest! {
                 prop_assert_eq!(state.outcome(), Some(outcome), "a final phase is final");
             }
             if state.is_closed() {
-                prop_assert!(state.containers().iter().all(|container| !container.is_live()));
+                prop_assert!(state.containers().iter().all(|container| !container.is_busy()));
             }
             if let Some(wake) = state.next_wake() {
                 let mut later = state.clone();
@@ -148,9 +174,13 @@ proptest! {
         let deletion_grace = Some(Duration::from_secs(1));
         let plan = PodPlan { deletion_grace, ..state.plan().clone() };
         step(&mut state, Event::Plan(plan), at(1_000.0));
-        // A well-behaved engine answers what is live, at most twice for each container.
-        for _ in 0..2 * state.containers().len() {
+        // A well-behaved engine answers what is live, at most three times for each container.
+        for _ in 0..3 * state.containers().len() {
             for index in 0..state.containers().len() {
+                for beside in [Happening::Beside(index, false), Happening::Retired(index)] {
+                    let event = event(&state, &beside);
+                    step(&mut state, event, at(1_001.0));
+                }
                 let answer = match state.containers()[index].life {
                     Life::Launching { .. } => Happening::Refused(index, false),
                     Life::Stopping { .. } => Happening::Exited(index, 0),
