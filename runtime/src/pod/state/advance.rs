@@ -20,8 +20,10 @@ impl PodState {
     pub(super) fn advance(&mut self, now: Timestamp, out: &mut Vec<Action>) {
         self.notice_ending(now, out);
         if self.ending.is_none() && self.outcome.is_none() && self.prepared(now, out) {
-            self.replace_changed(out);
             self.sequence(now, out);
+            if self.ending.is_none() {
+                self.replace_changed(out);
+            }
         }
         if self.ending.is_some() || self.outcome.is_some() {
             self.wind_down(out);

@@ -130,6 +130,11 @@ proptest! {
             now += if let Happening::Wait(tenths) = happening { f64::from(*tenths) / 10.0 } else { 0.001 };
             let before = state.clone();
             let event = event(&state, happening);
+            if let Event::Refused { container, attempt, .. } = &event
+                && under_way.get(container) == Some(attempt)
+            {
+                under_way.remove(container);
+            }
             let actions = step(&mut state, event, at(now));
             for (old, new) in before.containers().iter().zip(state.containers()) {
                 prop_assert!(new.attempt >= old.attempt && new.attempt <= old.attempt + 1, "restart counts grow by one");
