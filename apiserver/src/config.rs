@@ -3,6 +3,7 @@
 use crate::admission::pod_security;
 use crate::authn::token_file::TokenFile;
 use crate::authz;
+use crate::outside::{Machine, Outside};
 use crate::pki::TokenKey;
 use ipnet::Ipv4Net;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -37,6 +38,8 @@ pub struct Config {
     pub disabled_admission: Vec<String>,
     /// Which Pod Security Standard counts where namespaces do not say, and for whom none does.
     pub pod_security: pod_security::Settings,
+    /// Where the time and the chance in stored objects come from.
+    pub outside: Arc<dyn Outside>,
 }
 
 impl Default for Config {
@@ -55,6 +58,7 @@ impl Default for Config {
             authorization: authz::Mode::STANDARD.to_vec(),
             disabled_admission: Vec::new(),
             pod_security: pod_security::Settings::default(),
+            outside: Arc::new(Machine),
         }
     }
 }

@@ -36,6 +36,7 @@ pub mod metrics;
 pub mod node_dialer;
 pub mod object_store;
 pub mod openapi;
+pub mod outside;
 pub mod patch;
 pub mod pki;
 pub mod plugins;

@@ -60,6 +60,63 @@ fn a_rollout_can_be_paused_and_restarted() {
 }
 
 #[test]
+fn a_rollout_can_be_undone_to_any_revision() {
+    let t = sandbox();
+    t.hello(1);
+    for value in ["1", "2"] {
+        t.kubectl.ok(&["set", "env", "deployment/hello", &format!("A={value}")]);
+        t.kubectl.ok(&[
+            "annotate",
+            "deployment/hello",
+            &format!("kubernetes.io/change-cause=A is {value}"),
+            "--overwrite",
+        ]);
+        t.kubectl.ok(&["rollout", "status", "deployment/hello", "--timeout=60s"]);
+    }
+    let history = t.kubectl.ok(&["rollout", "history", "deployment/hello"]);
+    assert!(history.starts_with("deployment.apps/hello \nREVISION  CHANGE-CAUSE\n1         <none>\n"), "{history}");
+    assert!(history.contains("3         A is 2\n"), "{history}");
+    let shown = t.kubectl.ok(&["rollout", "history", "deployment/hello", "--revision=2"]);
+    assert!(shown.starts_with("deployment.apps/hello with revision #2\n") && shown.contains("A:\t1"), "{shown}");
+    let missing = t.kubectl.fails(&["rollout", "history", "deployment/hello", "--revision=9"]);
+    assert!(missing.contains("unable to find the specified revision"), "{missing}");
+
+    let tried = t.kubectl.ok(&["rollout", "undo", "deployment/hello", "--to-revision=1", "--dry-run=server"]);
+    assert_eq!(tried, "deployment.apps/hello rolled back (server dry run)\n");
+    t.kubectl.ok(&["rollout", "undo", "deployment/hello", "--to-revision=2"]);
+    t.kubectl.ok(&["rollout", "status", "deployment/hello", "--timeout=60s"]);
+    let env = "jsonpath={.spec.template.spec.containers[0].env[0].value}";
+    assert_eq!(t.kubectl.ok(&["get", "deployment", "hello", "-o", env]), "1");
+    let history = t.kubectl.ok(&["rollout", "history", "deployment/hello"]);
+    let revisions: Vec<&str> = history.lines().skip(2).filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(revisions.into_iter().filter(|revision| !revision.is_empty()).collect::<Vec<_>>(), ["1", "3", "4"]);
+    let again = t.kubectl.ok(&["rollout", "undo", "deployment/hello", "--to-revision=4"]);
+    assert!(again.contains("skipped rollback (current template already matches revision 4)"), "{again}");
+    let missing = t.kubectl.fails(&["rollout", "undo", "deployment/hello", "--to-revision=2"]);
+    assert!(missing.contains("unable to find specified revision 2 in history"), "{missing}");
+    let now = t.kubectl.ok(&["rollout", "status", "deployment/hello", "--watch=false", "--revision=4"]);
+    assert_eq!(now, "deployment \"hello\" successfully rolled out\n");
+}
+
+#[test]
+fn a_paused_rollout_refuses_what_it_cannot_do() {
+    let t = sandbox();
+    t.hello(1);
+    assert_eq!(t.kubectl.ok(&["rollout", "pause", "deployment/hello"]), "deployment.apps/hello paused\n");
+    let twice = t.kubectl.fails(&["rollout", "pause", "deployment/hello"]);
+    assert!(twice.contains("deployments.apps \"hello\" is already paused"), "{twice}");
+    let restarted = t.kubectl.fails(&["rollout", "restart", "deployment/hello"]);
+    assert!(restarted.contains("can't restart paused deployment (run rollout resume first)"), "{restarted}");
+    t.kubectl.ok(&["set", "env", "deployment/hello", "A=1"]);
+    let undone = t.kubectl.fails(&["rollout", "undo", "deployment/hello"]);
+    assert!(undone.contains("you cannot rollback a paused deployment"), "{undone}");
+    assert_eq!(t.kubectl.ok(&["rollout", "resume", "deployment/hello"]), "deployment.apps/hello resumed\n");
+    let twice = t.kubectl.fails(&["rollout", "resume", "deployment/hello"]);
+    assert!(twice.contains("deployments.apps \"hello\" is not paused"), "{twice}");
+    t.kubectl.ok(&["rollout", "status", "deployment", "-l", "app=hello", "--timeout=60s"]);
+}
+
+#[test]
 fn a_rollout_that_cannot_progress_says_why() {
     let t = sandbox();
     t.hello(1);
@@ -114,6 +171,13 @@ fn waiting_has_many_forms() {
     let pod = t.kubectl.ok(&["get", "pods", "-l", "app=hello", "-o", "name"]).trim().to_owned();
     t.kubectl.ok(&["delete", "deployment", "hello", "--wait=false"]);
     waits(&["--for=delete", &pod, "deployment/hello"]);
+    let later = t.kubectl.command(&["wait", "--for=create", "configmap/later", "--timeout=60s"]).spawn().unwrap();
+    t.kubectl.ok(&["create", "configmap", "later", "--from-literal=a=1"]);
+    let later = later.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&later.stdout), "configmap/later condition met\n");
+    waits(&["--for=jsonpath={.data.a}", "configmap/later"]);
+    let never = t.kubectl.fails(&["wait", "--for=jsonpath={.data.a}=2", "configmap/later", "--timeout=1s"]);
+    assert!(never.contains("timed out waiting for the condition on configmaps/later"), "{never}");
     let missed = t.kubectl.fails(&["wait", "--for=condition=Ready", "pod", "--all", "--timeout=1s"]);
     assert!(missed.contains("no matching resources found"), "{missed}");
 }

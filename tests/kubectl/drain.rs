@@ -47,6 +47,18 @@ metadata: {name: web}
 spec: {minAvailable: 1, selector: {matchLabels: {app: web}}}
 ",
     );
+    kubectl.apply(&format!(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {{name: alone, labels: {{app: alone}}}}
+spec:
+  runtimeClassName: wasmtime
+  terminationGracePeriodSeconds: 1
+  containers: [{{name: c, image: '{IMAGE}', ports: [{{containerPort: 8080}}]}}]
+"
+    ));
+    kubectl.ok(&["wait", "--for=condition=Ready", "pod/alone", "--timeout=60s"]);
     for app in ["deployment/web", "deployment/scratch", "daemonset/agent"] {
         kubectl.ok(&["rollout", "status", app, "--timeout=60s"]);
     }
@@ -57,8 +69,19 @@ spec: {minAvailable: 1, selector: {matchLabels: {app: web}}}
         refused.contains("cannot delete Pods with local storage (use --delete-emptydir-data to override)"),
         "{refused}"
     );
+    assert!(
+        refused.contains("cannot delete Pods that declare no controller (use --force to override): t/alone"),
+        "{refused}"
+    );
     let row = kubectl.ok(&["get", "node", &node, "--no-headers"]);
     assert!(row.contains("Ready,SchedulingDisabled"), "{row}");
+
+    let forced = ["drain", &node, "--force", "--ignore-daemonsets", "--pod-selector=app=alone", "--timeout=60s"];
+    let tried = kubectl.ok(&[&forced[..], &["--dry-run=server"]].concat());
+    assert!(tried.contains(&format!("node/{node} drained (server dry run)")), "{tried}");
+    kubectl.ok(&["get", "pod", "alone"]);
+    let drained = kubectl.ok(&forced);
+    assert!(drained.contains("pod/alone evicted"), "{drained}");
 
     let flags = ["--ignore-daemonsets", "--delete-emptydir-data"];
     let refused = kubectl.fails(&[&["drain", &node, "--timeout=2s"][..], &flags].concat());

@@ -83,15 +83,29 @@ fn cluster(arguments: &[&str]) -> (TestCluster, Kubectl, String) {
 #[test]
 fn cordons_and_taints_keep_pods_away() {
     let (_cluster, kubectl, node) = cluster(&[]);
-    kubectl.ok(&["cordon", &node]);
+    let named = |words: &str| format!("node/{node} {words}\n");
+    assert_eq!(kubectl.ok(&["cordon", &node, "--dry-run=server"]), named("cordoned (server dry run)"));
+    assert_eq!(kubectl.ok(&["cordon", &node]), named("cordoned"));
+    assert_eq!(kubectl.ok(&["cordon", "--selector", "kubernetes.io/hostname"]), named("already cordoned"));
     kubectl.apply(&pod("waits", ""));
     let message = unscheduled(&kubectl, "waits", "Unschedulable");
     let cordoned = ["1 node(s) were unschedulable", "1 node(s) had untolerated taint(s)"];
     assert!(cordoned.iter().any(|reason| message.contains(reason)), "{message}");
-    kubectl.ok(&["uncordon", &node]);
+    assert_eq!(kubectl.ok(&["uncordon", &node]), named("uncordoned"));
+    assert_eq!(kubectl.ok(&["uncordon", &node]), named("already uncordoned"));
     kubectl.ok(&["wait", "--for=condition=Ready", "pod/waits", "--timeout=60s"]);
 
-    kubectl.ok(&["taint", "node", &node, "test=yes:NoSchedule"]);
+    assert_eq!(kubectl.ok(&["taint", "node", &node, "test=yes:NoSchedule"]), named("tainted"));
+    let refused = kubectl.fails(&["taint", "node", &node, "test=no:NoSchedule"]);
+    let why = format!("node {node} already has test taint(s) with same effect(s) and --overwrite is false");
+    assert!(refused.contains(&why), "{refused}");
+    assert_eq!(kubectl.ok(&["taint", "node", &node, "test=no:NoSchedule", "--overwrite"]), named("modified"));
+    let taint = "jsonpath={.spec.taints[?(@.key==\"test\")].value}";
+    assert_eq!(kubectl.ok(&["get", "node", &node, "-o", taint]), "no");
+    kubectl.ok(&["taint", "node", &node, "test:PreferNoSchedule"]);
+    assert_eq!(kubectl.ok(&["taint", "node", &node, "test:PreferNoSchedule-"]), named("untainted"));
+    let refused = kubectl.fails(&["taint", "node", &node, "absent-"]);
+    assert!(refused.contains("taint \"absent\" not found"), "{refused}");
     kubectl.apply(&pod("repelled", ""));
     let message = unscheduled(&kubectl, "repelled", "Unschedulable");
     assert!(message.starts_with("0/1 nodes are available: 1 node(s) had untolerated taint(s). "), "{message}");

@@ -116,6 +116,12 @@ fn a_stateful_set_can_be_rolled_out_restarted_and_undone() {
     t.kubectl.ok(&["rollout", "status", "statefulset/web", "--timeout=90s"]);
     let history = t.kubectl.ok(&["rollout", "history", "statefulset/web"]);
     assert_eq!(history.lines().filter(|line| line.starts_with(['1', '2', '3'])).count(), 3, "{history}");
+    let shown = t.kubectl.ok(&["rollout", "history", "statefulset/web", "--revision=2"]);
+    assert!(shown.starts_with("statefulset.apps/web with revision #2\n") && shown.contains("A:\t1"), "{shown}");
+    for (verb, doing) in [("pause", "pausing"), ("resume", "resuming")] {
+        let refused = t.kubectl.fails(&["rollout", verb, "statefulset/web"]);
+        assert!(refused.contains(&format!("{doing} is not supported")), "{refused}");
+    }
     let env = |revision: &str| {
         t.kubectl.ok(&["rollout", "undo", "statefulset/web", "--to-revision", revision]);
         t.kubectl.ok(&["rollout", "status", "statefulset/web", "--timeout=90s"]);

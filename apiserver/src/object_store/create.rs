@@ -34,13 +34,15 @@ pub async fn create(write: &mut Write<'_>, mut object: Value, tracked: bool) -> 
         "" => Some(meta::text(&object, "generateName").to_string()).filter(|base| !base.is_empty()),
         _ => None,
     };
-    meta::set(&mut object, "uid", uuid::Uuid::new_v4().to_string());
+    let outside = &write.server.config.outside;
+    let uid = uuid::Builder::from_random_bytes(outside.bits().to_be_bytes()).into_uuid();
+    meta::set(&mut object, "uid", uid.to_string());
     meta::set(&mut object, "creationTimestamp", meta::timestamp(write.now));
     for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
         meta::remove(&mut object, field);
     }
     if let Some(base) = &base {
-        meta::set(&mut object, "name", meta::generate_name(base));
+        meta::set(&mut object, "name", meta::generate_name(base, outside.bits()));
     }
     resource.strategy.prepare_for_create(&mut object);
     validate(write, &object)?;
@@ -77,7 +79,8 @@ async fn store(write: &Write<'_>, mut object: Value, base: Option<&str>) -> Resu
                 Some(base) if names < NAME_ATTEMPTS => {
                     names += 1;
                     plan.undo(&mut object);
-                    meta::set(&mut object, "name", meta::generate_name(base));
+                    let bits = write.server.config.outside.bits();
+                    meta::set(&mut object, "name", meta::generate_name(base, bits));
                 }
                 _ => return Err(already_exists(write, &name)),
             },

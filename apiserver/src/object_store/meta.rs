@@ -3,7 +3,6 @@
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use k8w_kinds::object;
-use rand::Rng;
 use serde_json::{Map, Value};
 
 /// How many random characters make a name of `generateName`.
@@ -55,13 +54,16 @@ pub fn keep(object: &mut Value, from: &Value, field: &str) {
     }
 }
 
-/// A name that begins with `base` and that nobody else is likely to have.
-pub fn generate_name(base: &str) -> String {
+/// A name that begins with `base` and that nobody else is likely to have, if nobody can foresee these bits.
+pub fn generate_name(base: &str, mut bits: u128) -> String {
     let kept = base.char_indices().nth(NAME_LIMIT_CHARS - SUFFIX_CHARS).map_or(base, |(end, _)| &base[..end]);
-    let mut rng = rand::rng();
+    let letters = ALPHABET.len() as u128;
     let mut name = String::with_capacity(kept.len() + SUFFIX_CHARS);
     name.push_str(kept);
-    name.extend((0..SUFFIX_CHARS).map(|_| ALPHABET[rng.random_range(0..ALPHABET.len())] as char));
+    for _ in 0..SUFFIX_CHARS {
+        name.push(ALPHABET[(bits % letters) as usize] as char);
+        bits /= letters;
+    }
     name
 }
 
@@ -101,7 +103,7 @@ mod tests {
     #[test]
     fn generated_names_keep_within_the_limit() {
         for base in ["web-", "", &"a".repeat(80), &"ä".repeat(80)] {
-            let name = generate_name(base);
+            let name = generate_name(base, u128::MAX);
             assert!(name.chars().count() <= NAME_LIMIT_CHARS);
             assert!(base.starts_with(&name[..name.len() - SUFFIX_CHARS]));
         }

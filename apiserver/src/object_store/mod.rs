@@ -88,7 +88,7 @@ impl<'a> Write<'a> {
             user: UserInfo::own(),
             dry_run: false,
             manager: OWN_MANAGER,
-            now: Timestamp::now(),
+            now: server.config.outside.now(),
             warnings: Vec::new(),
         }
     }

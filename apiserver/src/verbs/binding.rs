@@ -46,11 +46,11 @@ pub async fn serve(server: &ApiServer, pods: &Resource, mut call: Call) -> Answe
         return Err(Status::bad_request("name in URL does not match name in Binding object"));
     }
     validate(&binding)?;
-    let now = Timestamp::now();
     let mut write = options.write(server, pods, &call);
     write.warnings = warnings;
     write.admit(Operation::Create, &mut binding, None).await?;
     write.admit_validating(Operation::Create, &mut binding, None).await?;
+    let now = write.now;
     let change = |old: &Value| bound(old, &binding, now);
     object_store::update(&mut write, Change::Patch(&change), Rules::Trusted).await?;
     let warnings = write.warnings;

@@ -6,7 +6,6 @@ use crate::object_store::Write;
 use crate::resources::Resource;
 use crate::status::Status;
 use http::header;
-use jiff::Timestamp;
 use k8w_kinds::field::{FieldError, FieldPath};
 
 /// How long a manager's name may be.
@@ -70,7 +69,7 @@ impl WriteOptions {
             user: &call.user,
             dry_run: self.dry_run,
             manager: &self.manager,
-            now: Timestamp::now(),
+            now: server.config.outside.now(),
             warnings: Vec::new(),
         }
     }

@@ -8,18 +8,18 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use k8w_controllers::Config;
-use k8w_controllers::engine::{Engine, Next, Work};
-use k8w_controllers::execute::{Answer, Api, Executed, Failure, Record, execute};
-use k8w_controllers::plan::{Note, Step};
-use k8w_controllers::resource::{self, NODES, PODS, Resource};
-use k8w_controllers::world::{Change, Object, Part, WATCHED, is_watched, watches};
+use k8w_controllers::engine::{Controller, Engine, Next, Turn, Wake, Work};
+use k8w_controllers::execute::{Answer, Api, Executed, Failure, Outcome, Record, execute};
+use k8w_controllers::plan::{Note, Plan, Step};
+use k8w_controllers::resource::{self, Key, NODES, PODS, Resource};
+use k8w_controllers::world::{Change, Delta, Object, Part, WATCHED, World, is_watched, watches};
 use k8w_kinds::core::pod::totals;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 
 use crate::MAX_STEPS;
-use crate::server::{Event, Server, failure};
+use crate::server::{Event, Server, WIDGETS, failure};
 
 /// How unkind the world is, as probabilities of each step.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +49,8 @@ struct Shared {
     dice: Mutex<(StdRng, Chaos)>,
     notes: Mutex<Vec<Note>>,
     crashed: Mutex<bool>,
+    /// How many writes of the controllers changed something.
+    writes: Mutex<usize>,
 }
 
 #[derive(Clone)]
@@ -68,7 +70,10 @@ impl Api for Access {
         if refused {
             return Err(failure(500, "no luck"));
         }
-        let answer = self.0.server.lock().unwrap().perform(step);
+        let mut server = self.0.server.lock().unwrap();
+        let before = server.revision;
+        let answer = server.perform(step);
+        *self.0.writes.lock().unwrap() += usize::from(server.revision != before);
         *crashed = dies;
         if unanswered || dies { Err(failure(0, "connection lost")) } else { answer }
     }
@@ -80,15 +85,54 @@ impl Record for Access {
     }
 }
 
+/// A controller, and whether it has ever had something to write.
+struct Witnessed {
+    controller: Box<dyn Controller>,
+    wrote: Arc<Mutex<BTreeSet<&'static str>>>,
+}
+
+impl Controller for Witnessed {
+    fn name(&self) -> &'static str {
+        self.controller.name()
+    }
+
+    fn observe(&mut self, delta: &Delta, world: &World, wake: &mut Wake) {
+        self.controller.observe(delta, world, wake);
+    }
+
+    fn reconcile(&mut self, key: &Key, world: &World, turn: &mut Turn<'_>) -> Plan {
+        let plan = self.controller.reconcile(key, world, turn);
+        if !plan.steps.is_empty() {
+            self.wrote.lock().unwrap().insert(self.name());
+        }
+        plan
+    }
+
+    fn priority(&self, key: &Key, world: &World) -> i32 {
+        self.controller.priority(key, world)
+    }
+
+    fn finished(&mut self, key: &Key, outcome: &Outcome) {
+        self.controller.finished(key, outcome);
+    }
+
+    fn max_plans_in_flight(&self) -> usize {
+        self.controller.max_plans_in_flight()
+    }
+}
+
+/// A resource's watch: of whole objects, or of metadata alone.
+type Watch = (Resource, bool);
+
 pub struct Cluster {
     shared: Arc<Shared>,
     engine: Engine,
     config: Config,
     resources: Vec<Resource>,
-    /// Watch events on their way, in order per resource.
-    streams: BTreeMap<Resource, VecDeque<Event>>,
-    /// What they have delivered of objects that are there, by uid.
-    delivered: BTreeMap<String, VecDeque<Object>>,
+    /// Watch events on their way, in order per watch.
+    streams: BTreeMap<Watch, VecDeque<Event>>,
+    /// What they have delivered of objects that are there, by uid, and whether that was metadata alone.
+    delivered: BTreeMap<(String, bool), VecDeque<Object>>,
     /// Plans that were executed and whose outcome is on its way.
     outcomes: Vec<(Work, Executed)>,
     rng: StdRng,
@@ -101,8 +145,7 @@ pub struct Cluster {
     pub patience: Duration,
     /// How long a pod that ends by itself runs.
     pub pods_take: Duration,
-    /// Nodes whose machine is off: they report nothing, and nothing on them starts or ends.
-    pub dead: BTreeSet<String>,
+    wrote: Arc<Mutex<BTreeSet<&'static str>>>,
     /// Whether nodes say every now and then that they live; then there is always something left to happen.
     pub nodes_report: bool,
 }
@@ -127,13 +170,19 @@ impl Cluster {
     pub fn with_config(seed: u64, chaos: Chaos, config: Config, prepare: impl FnOnce(&mut Server)) -> Self {
         let mut server = Server::new(start());
         prepare(&mut server);
+        Self::with_server(seed, chaos, config, server)
+    }
+
+    pub fn with_server(seed: u64, chaos: Chaos, config: Config, server: Server) -> Self {
+        let custom = (!server.is_in_earnest()).then_some(&WIDGETS);
+        let resources = WATCHED.iter().map(|(resource, _)| *resource).chain(custom).cloned().collect();
         let shared = Arc::new(Shared {
             server: Mutex::new(server),
             dice: Mutex::new((StdRng::seed_from_u64(seed), chaos)),
             notes: Mutex::default(),
             crashed: Mutex::new(false),
+            writes: Mutex::default(),
         });
-        let resources = WATCHED.iter().map(|(resource, _)| (*resource).clone()).collect();
         let mut cluster = Self {
             shared,
             engine: Engine::new(Vec::new(), 0),
@@ -148,7 +197,7 @@ impl Cluster {
             succeeds: 1.0,
             patience: Duration::from_secs(120),
             pods_take: Duration::ZERO,
-            dead: BTreeSet::new(),
+            wrote: Arc::default(),
             nodes_report: false,
         };
         cluster.restart();
@@ -161,6 +210,16 @@ impl Cluster {
 
     pub fn notes(&self) -> Vec<Note> {
         self.shared.notes.lock().unwrap().clone()
+    }
+
+    /// How many writes of the controllers have changed something.
+    pub fn writes(&self) -> usize {
+        *self.shared.writes.lock().unwrap()
+    }
+
+    /// Names of the controllers that have had something to write.
+    pub fn wrote(&self) -> BTreeSet<&'static str> {
+        self.wrote.lock().unwrap().clone()
     }
 
     /// From here on the world is kind.
@@ -179,13 +238,19 @@ impl Cluster {
         self.streams.clear();
         self.delivered.clear();
         self.outcomes.clear();
-        self.engine = Engine::new(k8w_controllers::controllers(&self.config), self.rng.random());
+        let witnessed = |controller| Box::new(Witnessed { controller, wrote: self.wrote.clone() });
+        let controllers = k8w_controllers::controllers(&self.config).into_iter();
+        let controllers = controllers.map(|controller| witnessed(controller) as Box<dyn Controller>);
+        self.engine = Engine::new(controllers.collect(), self.rng.random());
         let mut server = self.shared.server.lock().unwrap();
         server.events.clear();
         let (now, at) = (server.now, server.revision);
         self.engine.observe(Change::Discovered { resources: self.resources.clone(), scalable: BTreeSet::new() }, now);
         for (resource, part) in watches() {
             self.engine.observe(listed(&server, resource, part, at), now);
+        }
+        for resource in self.resources.iter().filter(|resource| is_bare(resource)) {
+            self.engine.observe(listed_bare(&server, resource, at), now);
         }
     }
 
@@ -231,39 +296,51 @@ impl Cluster {
     fn deliver(&mut self) -> bool {
         let mut server = self.shared.server.lock().unwrap();
         for (resource, event) in server.events.drain(..) {
-            self.streams.entry(resource).or_default().push_back(event);
+            if is_bare(&resource) {
+                self.streams.entry((resource.clone(), true)).or_default().push_back(event.clone());
+            }
+            if is_typed(&resource) {
+                self.streams.entry((resource, false)).or_default().push_back(event);
+            }
         }
         let now = server.now;
         drop(server);
-        let waiting: Vec<_> = self.streams.iter().filter(|(_, s)| !s.is_empty()).map(|(r, _)| r.clone()).collect();
+        let waiting: Vec<_> =
+            self.streams.iter().filter(|(_, s)| !s.is_empty()).map(|(watch, _)| watch.clone()).collect();
         if waiting.is_empty() {
             return false;
         }
-        let resource = &waiting[self.rng.random_range(0..waiting.len())];
+        let watch = &waiting[self.rng.random_range(0..waiting.len())];
+        let (resource, bare) = watch;
         let Chaos { replayed, relisted, .. } = self.shared.dice.lock().unwrap().1;
         if replayed > 0.0 && self.rng.random_bool(replayed) {
             return self.replay(now);
         }
         if relisted > 0.0 && self.rng.random_bool(relisted) {
-            self.streams.remove(resource);
+            self.streams.remove(watch);
             self.delivered.clear();
             let server = self.shared.server.lock().unwrap();
+            if *bare {
+                self.engine.observe(listed_bare(&server, resource, server.revision), now);
+                return true;
+            }
             let parts = watches().filter(|(watched, _)| *watched == resource);
             parts.for_each(|(_, part)| self.engine.observe(listed(&server, resource, part, server.revision), now));
             return true;
         }
-        let Some(event) = self.streams.get_mut(resource).and_then(VecDeque::pop_front) else { return false };
-        let decode = |value| Object::decode(resource, value).unwrap();
+        let Some(event) = self.streams.get_mut(watch).and_then(VecDeque::pop_front) else { return false };
+        let decode = |value| decoded(resource, *bare, value);
         let (change, object): (fn(Object) -> Change, _) = match event {
             Event::Put(value) => (Change::Watched, decode(value)),
             Event::Gone(value) => (Change::WatchedGone, decode(value)),
         };
-        if is_watched(&object) {
+        if *bare || is_watched(&object) {
             let change = change(object.clone());
+            let key = (object.uid().to_owned(), *bare);
             match change {
-                Change::WatchedGone(_) => _ = self.delivered.remove(object.uid()),
+                Change::WatchedGone(_) => _ = self.delivered.remove(&key),
                 _ => {
-                    let states = self.delivered.entry(object.uid().to_owned()).or_default();
+                    let states = self.delivered.entry(key).or_default();
                     if states.len() == MAX_REPLAYED {
                         states.pop_front();
                     }
@@ -294,7 +371,9 @@ impl Cluster {
             Next::Nothing => true,
             Next::Execute(work, plan) => {
                 let access = Access(self.shared.clone());
-                let executed = self.runtime.block_on(execute(plan, &access, &access));
+                // Its timers need the runtime; a server may run on one of its own.
+                let _timers = self.runtime.enter();
+                let executed = futures::executor::block_on(execute(plan, &access, &access));
                 self.outcomes.push((work, executed));
                 true
             }
@@ -311,50 +390,50 @@ impl Cluster {
         true
     }
 
-    /// One pod on its node takes one step: it starts or is turned away, it ends, or it goes.
+    /// One pod on its node takes one step.
     fn run_pods(&mut self) -> bool {
         let mut server = self.shared.server.lock().unwrap();
         let now = server.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        let long_ago = server.now - self.pods_take;
-        let due = server.list(&PODS).filter(|pod| {
-            let phase = &pod["status"]["phase"];
-            let is_leaving = pod["metadata"]["deletionGracePeriodSeconds"].as_i64().is_some_and(|seconds| seconds > 0);
-            let began: Option<Timestamp> = pod["status"]["startTime"].as_str().and_then(|at| at.parse().ok());
-            let is_done = began.is_some_and(|at| at <= long_ago);
-            let ends = *phase == "Running" && pod["spec"]["restartPolicy"] == "Never" && is_done;
-            let starts = *phase == "Pending" && server.has_volumes(pod);
-            let is_here = pod["spec"]["nodeName"].as_str().is_some_and(|node| !self.dead.contains(node));
-            is_here && (is_leaving || starts || ends)
-        });
-        let due: Vec<Value> = due.cloned().collect();
+        let due = server.list(&PODS).filter_map(|pod| Some((pod, step_of(pod, &server, self.pods_take)?)));
+        let due: Vec<_> = due.collect();
         if due.is_empty() {
             return false;
         }
-        let pod = &due[self.rng.random_range(0..due.len())];
-        let text = |pointer: &str| pod.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
+        let (pod, step) = &due[self.rng.random_range(0..due.len())];
+        let (pod, step) = ((*pod).clone(), *step);
+        let text = |field: &str| pod["metadata"][field].as_str().unwrap_or_default();
+        let (namespace, name) = (text("namespace"), text("name"));
         let ready = |status: &str| json!([{ "type": "Ready", "status": status, "lastTransitionTime": now }]);
-        if !pod["metadata"]["deletionTimestamp"].is_null() {
-            server.forget(&namespace, &name);
-        } else if text("/status/phase") == "Running" {
-            let phase = if self.rng.random_bool(self.succeeds) { "Succeeded" } else { "Failed" };
-            server.edit(&PODS, &namespace, &name, |pod| {
-                pod["status"] = json!({ "phase": phase, "conditions": ready("False") });
-            });
-        } else if !has_room(&server, pod) {
-            server.edit(&PODS, &namespace, &name, |pod| {
-                pod["status"] = json!({ "phase": "Failed", "reason": "OutOfcpu", "startTime": now });
-            });
-        } else {
-            let address = format!("10.64.0.{}", self.rng.random_range(1..255));
-            server.mount(pod);
-            server.edit(&PODS, &namespace, &name, |pod| {
-                pod["status"] = json!({
+        let status = match step {
+            PodStep::Leave => {
+                server.forget(namespace, name);
+                return true;
+            }
+            PodStep::Recover => {
+                server.edit(&PODS, namespace, name, |pod| {
+                    let conditions = pod["status"]["conditions"].as_array_mut().unwrap();
+                    conditions.retain(|condition| condition["type"] != "Ready");
+                    conditions.insert(0, ready("True")[0].take());
+                });
+                return true;
+            }
+            PodStep::End => {
+                let phase = if self.rng.random_bool(self.succeeds) { "Succeeded" } else { "Failed" };
+                json!({ "phase": phase, "conditions": ready("False") })
+            }
+            PodStep::Start if !has_room(&server, &pod) => {
+                json!({ "phase": "Failed", "reason": "OutOfcpu", "startTime": now })
+            }
+            PodStep::Start => {
+                let address = format!("10.64.0.{}", self.rng.random_range(1..255));
+                server.mount(&pod);
+                json!({
                     "phase": "Running", "startTime": now, "podIP": address, "podIPs": [{ "ip": address }],
                     "conditions": ready("True"),
-                });
-            });
-        }
+                })
+            }
+        };
+        server.edit(&PODS, namespace, name, |pod| pod["status"] = status);
         true
     }
 
@@ -368,10 +447,53 @@ impl Cluster {
         let Some(at) = due.or(passes_by_itself.then_some(limit)).filter(|_| now < limit) else { return false };
         server.now = now.max(if self.nodes_report { at.min(now + REPORT_EVERY) } else { at });
         if self.nodes_report {
-            server.report_nodes(&self.dead);
+            server.report_nodes();
         }
         true
     }
+}
+
+/// What a pod's node does next.
+#[derive(Clone, Copy)]
+enum PodStep {
+    /// It starts, or is turned away.
+    Start,
+    /// It says that it is Ready again, whatever others took it for while its node was silent.
+    Recover,
+    /// It ends by itself.
+    End,
+    /// It has been deleted, and goes.
+    Leave,
+}
+
+/// `pods_take` is how long those run that end by themselves.
+fn step_of(pod: &Value, server: &Server, pods_take: Duration) -> Option<PodStep> {
+    let node = pod["spec"]["nodeName"].as_str()?;
+    if server.dead.contains(node) {
+        return None;
+    }
+    if !pod["metadata"]["deletionTimestamp"].is_null() {
+        let is_known_to_be_gone = pod["metadata"]["deletionGracePeriodSeconds"] == 0;
+        return (!is_known_to_be_gone).then_some(PodStep::Leave);
+    }
+    match pod["status"]["phase"].as_str()? {
+        "Pending" => server.has_volumes(pod).then_some(PodStep::Start),
+        "Running" => {
+            let began: Option<Timestamp> = pod["status"]["startTime"].as_str().and_then(|at| at.parse().ok());
+            let ends = pod["spec"]["restartPolicy"] == "Never";
+            if ends && began.is_some_and(|at| at + pods_take <= server.now) {
+                return Some(PodStep::End);
+            }
+            (!is_ready(pod)).then_some(PodStep::Recover)
+        }
+        _ => None,
+    }
+}
+
+/// Whether a pod says so.
+pub fn is_ready(pod: &Value) -> bool {
+    let conditions = pod["status"]["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    conditions.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
 }
 
 /// Whether a pod fits on its node beside those that have begun there: a scheduler may not have known of them.
@@ -387,11 +509,30 @@ fn has_room(server: &Server, pod: &Value) -> bool {
     used.iter().all(|(name, amount)| allocatable.get(name).is_none_or(|most| amount <= most))
 }
 
+fn is_typed(resource: &Resource) -> bool {
+    WATCHED.iter().any(|(watched, _)| *watched == resource)
+}
+
+/// Whether there is a watch of the resource's metadata: where not all of its objects are watched as a whole.
+fn is_bare(resource: &Resource) -> bool {
+    !WATCHED.iter().any(|(watched, parts)| parts.is_empty() && *watched == resource)
+}
+
+fn decoded(resource: &Resource, bare: bool, value: Value) -> Object {
+    if bare { Object::bare(&Arc::new(resource.clone()), value) } else { Object::decode(resource, value) }.unwrap()
+}
+
 /// What a list of the resource, or of this part of it, has at this revision.
 fn listed(server: &Server, resource: &Resource, part: Option<Part>, at: u64) -> Change {
-    let items = server.list(resource).map(|o| Object::decode(resource, o.clone()).unwrap());
+    let items = server.list(resource).map(|o| decoded(resource, false, o.clone()));
     let objects = items.filter(|o| part.is_none_or(|part| part.holds(o))).collect();
     Change::Relisted { resource: Arc::new(resource.clone()), bare: false, part, objects, at }
+}
+
+/// What a list of the resource's metadata has at this revision.
+fn listed_bare(server: &Server, resource: &Resource, at: u64) -> Change {
+    let objects = server.list(resource).map(|o| decoded(resource, true, o.clone())).collect();
+    Change::Relisted { resource: Arc::new(resource.clone()), bare: true, part: None, objects, at }
 }
 
 pub fn node(name: &str, cpu: &str) -> Value {

@@ -1,6 +1,6 @@
 //! Jobs: every completion counts once, whatever fails between a pod's end and the Job's.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use k8w_controllers::plan::Propagation;
@@ -115,6 +115,33 @@ fn too_many_failures_end_the_job_and_all_its_pods() {
         assert!(ended_with(&server, "Failed") && ended_with(&server, "FailureTarget"), "{}", status(&server));
         assert!(count(&status(&server)["failed"]) > limit);
         assert!(!server.list(&PODS).any(|pod| is_tracked(pod) || pod["status"]["phase"] == "Running"));
+    });
+}
+
+#[test]
+fn each_failure_doubles_the_wait_before_the_next_pod() {
+    for_each_seed(|seed| {
+        let mut cluster = cluster(seed, 0.0, json!({ "completions": 1, "backoffLimit": 4 }));
+        // Who does not know of a pod that it made makes another; here nothing but the watches is late.
+        cluster.calm();
+        let (mut made, mut failed) = (BTreeSet::new(), BTreeMap::new());
+        let watch = |server: &Server| {
+            for pod in server.list(&PODS) {
+                let uid = pod["metadata"]["uid"].to_string();
+                if made.insert(uid.clone())
+                    && let Some(last) = failed.values().max()
+                {
+                    let waited = server.now.duration_since(*last).as_secs();
+                    // Kubernetes' times are to the second.
+                    assert!(waited + 1 >= 10 << (failed.len() - 1), "{waited} s after {} failures", failed.len());
+                }
+                if pod["status"]["phase"] == "Failed" {
+                    failed.entry(uid).or_insert(server.now);
+                }
+            }
+        };
+        assert!(cluster.run(MAX_STEPS, watch), "it settles");
+        assert_eq!(made.len(), 5, "one more than the limit");
     });
 }
 

@@ -1,5 +1,5 @@
-//! Seeded simulation of the controllers: a small API server, delayed watches, failing writes, crashes between any two of
-//! them, and a clock that moves only when nothing else can.
+//! Seeded simulation of the controllers: an API server in miniature or the real one, delayed watches, failing writes,
+//! crashes between any two of them, and a clock that moves only when nothing else can.
 
 // Helpers of tests fail like tests; clippy sees only the functions marked as tests.
 #![allow(clippy::unwrap_used)]
@@ -11,6 +11,7 @@ mod deployments;
 mod disruptions;
 mod jobs;
 mod nodes;
+mod pipeline;
 mod preemption;
 mod properties;
 mod rollbacks;
@@ -18,6 +19,7 @@ mod server;
 mod stateful_sets;
 mod tidying;
 mod volumes;
+mod whole;
 
 /// Seeds of a whole run, unless `K8W_SIM_SEEDS` says otherwise: a number, or a range `7..8` to replay one.
 const SEEDS: u64 = 1_000;

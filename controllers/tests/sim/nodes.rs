@@ -88,7 +88,7 @@ fn replicas_of_a_dead_node_run_elsewhere() {
         let dead = ["n1", "n2", "n3"][seed as usize % 3];
         let before = running(&cluster.server(), "web");
         assert_eq!(before.len(), 6);
-        cluster.dead.insert(dead.to_owned());
+        cluster.server().dead.insert(dead.to_owned());
         cluster.run_for(RECOVERED, apart);
         let after = running(&cluster.server(), "web");
         assert_eq!(after.len(), 6, "{after:?}");
@@ -96,7 +96,7 @@ fn replicas_of_a_dead_node_run_elsewhere() {
         let moved = before.iter().filter(|(name, _)| !after.contains_key(*name));
         assert!(moved.into_iter().all(|(_, (node, _))| node == dead), "only pods of the dead node move");
 
-        cluster.dead.clear();
+        cluster.server().dead.clear();
         cluster.calm();
         cluster.run_for(RECOVERED, apart);
         let server = cluster.server();
@@ -115,9 +115,9 @@ fn a_short_silence_moves_nobody() {
         });
         cluster.run_for(Duration::from_secs(60), apart);
         let before = running(&cluster.server(), "web");
-        cluster.dead.insert("n1".to_owned());
+        cluster.server().dead.insert("n1".to_owned());
         cluster.run_for(Duration::from_secs(20 + seed % 30), apart);
-        cluster.dead.clear();
+        cluster.server().dead.clear();
         cluster.run_for(RECOVERED, apart);
         assert_eq!(running(&cluster.server(), "web"), before);
     });
@@ -134,7 +134,7 @@ fn the_pod_of_an_ordinal_is_replaced_only_once_its_node_is_known_to_be_gone() {
         let before = running(&cluster.server(), "db");
         assert_eq!(before.len(), 2);
         let (name, (node, uid)) = before.iter().next().unwrap();
-        cluster.dead.insert(node.clone());
+        cluster.server().dead.insert(node.clone());
         let stays = |server: &Server| {
             let pod = server.get(&PODS, "default", name);
             assert!(pod.is_some_and(|pod| pod["metadata"]["uid"] == **uid), "{name} may still run on {node}");

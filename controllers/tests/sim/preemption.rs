@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8w_controllers::resource::{NAMESPACES, NODES, PODS, REPLICA_SETS};
+use k8w_controllers::resource::{NAMESPACES, NODES, POD_DISRUPTION_BUDGETS, PODS, REPLICA_SETS};
 use serde_json::{Value, json};
 
 use crate::cluster::{Chaos, Cluster, namespace, node};
@@ -109,5 +109,34 @@ fn equals_and_the_polite_wait_for_room() {
         cluster.server().edit(&REPLICA_SETS, "default", "first", |set| set["spec"]["replicas"] = json!(1));
         cluster.run(MAX_STEPS / 4, within_capacity);
         assert_eq!(run(&cluster), [1, 1]);
+    });
+}
+
+#[test]
+fn pods_that_a_budget_guards_leave_last() {
+    for_each_seed(|seed| {
+        let mut cluster = Cluster::new(seed, Chaos::SOME, |server| {
+            server.create(&NAMESPACES, "", namespace("default")).unwrap();
+            for (name, cpus) in NODES_CPUS {
+                server.create(&NODES, "", node(name, &cpus.to_string())).unwrap();
+            }
+            server.create(&REPLICA_SETS, "default", set("free", 3, 0)).unwrap();
+            server.create(&REPLICA_SETS, "default", set("guarded", 2, 0)).unwrap();
+            let spec = json!({ "maxUnavailable": 0, "selector": { "matchLabels": { "app": "guarded" } } });
+            let budget = json!({ "metadata": { "name": "guarded" }, "spec": spec });
+            server.create(&POD_DISRUPTION_BUDGETS, "default", budget).unwrap();
+        });
+        assert!(cluster.run(MAX_STEPS, within_capacity), "it settles");
+        let wanted = 1 + seed as usize % 3;
+        cluster.server().create(&REPLICA_SETS, "default", set("high", wanted, 100)).unwrap();
+        let watch = |server: &Server| {
+            within_capacity(server);
+            assert_eq!(running(server, "guarded"), 2, "who is guarded stays while others can leave");
+        };
+        cluster.run(1_000, watch);
+        cluster.calm();
+        assert!(cluster.run(MAX_STEPS, watch), "it settles");
+        assert_eq!(running(&cluster.server(), "high"), wanted);
+        assert_eq!(running(&cluster.server(), "free"), 3 - wanted);
     });
 }

@@ -1,6 +1,10 @@
-//! An API server in miniature: objects by path, resource versions, preconditions, finalizers, subresources. It knows just
-//! enough of Kubernetes' rules for controllers to be judged against it.
+//! The API server of a simulation, in miniature or in earnest.
+//!
+//! In miniature it is objects by path, resource versions, preconditions, finalizers and subresources: just enough of
+//! Kubernetes' rules for controllers to be judged against it, and fast. In earnest it keeps a copy of what the watches of
+//! the real [`Pipeline`] say, and asks that for everything else.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
@@ -10,6 +14,17 @@ use k8w_controllers::resource::{
     Key, NAMESPACES, NODES, PERSISTENT_VOLUME_CLAIMS, POD_DISRUPTION_BUDGETS, PODS, Resource,
 };
 use serde_json::{Value, json};
+
+use crate::pipeline::Pipeline;
+
+/// A custom kind.
+pub static WIDGETS: Resource = Resource {
+    group: Cow::Borrowed("example.com"),
+    version: Cow::Borrowed("v1"),
+    plural: Cow::Borrowed("widgets"),
+    kind: Cow::Borrowed("Widget"),
+    namespaced: true,
+};
 
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -23,14 +38,64 @@ pub struct Server {
     /// What the watches have to deliver, by resource, in order.
     pub events: Vec<(Resource, Event)>,
     serial: u64,
+    /// What is asked in earnest.
+    pipeline: Option<Pipeline>,
     pub now: Timestamp,
     /// What nodes keep of volumes, by the volume's name.
     pub directories: BTreeSet<String>,
+    /// Nodes whose machine is off: they report nothing, and nothing on them starts or ends.
+    pub dead: BTreeSet<String>,
 }
 
 impl Server {
     pub fn new(now: Timestamp) -> Self {
-        Self { objects: BTreeMap::new(), revision: 1, events: Vec::new(), serial: 0, now, directories: BTreeSet::new() }
+        Self {
+            objects: BTreeMap::new(),
+            revision: 1,
+            events: Vec::new(),
+            serial: 0,
+            pipeline: None,
+            now,
+            directories: BTreeSet::new(),
+            dead: BTreeSet::new(),
+        }
+    }
+
+    /// On the real pipeline.
+    pub fn in_earnest(seed: u64, now: Timestamp) -> Self {
+        let mut server = Self { pipeline: Some(Pipeline::start(seed, now)), ..Self::new(now) };
+        server.take_in();
+        server
+    }
+
+    pub fn is_in_earnest(&self) -> bool {
+        self.pipeline.is_some()
+    }
+
+    /// The pipeline, at the time it is; whoever writes to it takes in what comes of that.
+    fn pipeline(&self) -> Option<&Pipeline> {
+        let pipeline = self.pipeline.as_ref()?;
+        pipeline.set_clock(self.now);
+        Some(pipeline)
+    }
+
+    fn take_in(&mut self) {
+        let Some(pipeline) = &mut self.pipeline else { return };
+        for (resource, event) in pipeline.events() {
+            let (Event::Put(object) | Event::Gone(object)) = &event;
+            let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
+            let key = (resource.clone(), Key::new(text("namespace"), text("name")));
+            self.revision = self.revision.max(text("resourceVersion").parse().unwrap());
+            match &event {
+                Event::Put(object) => _ = self.objects.insert(key, object.clone()),
+                Event::Gone(_) => _ = self.objects.remove(&key),
+            }
+            self.events.push((resource, event));
+        }
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = &Value> {
+        self.objects.values()
     }
 
     pub fn list(&self, resource: &Resource) -> impl Iterator<Item = &Value> {
@@ -47,10 +112,19 @@ impl Server {
         let Some(old) = self.objects.get(&(resource.clone(), key.clone())).cloned() else { return };
         let mut new = old.clone();
         change(&mut new);
+        if let Some(pipeline) = self.pipeline() {
+            pipeline.edit(resource, &old, new).unwrap();
+            return self.take_in();
+        }
         self.store(resource, key, Some(&old), new);
     }
 
     pub fn create(&mut self, resource: &Resource, namespace: &str, mut object: Value) -> Result<Value, Failure> {
+        if let Some(pipeline) = self.pipeline() {
+            let made = pipeline.create(resource, namespace, object);
+            self.take_in();
+            return made;
+        }
         self.serial += 1;
         let metadata = &mut object["metadata"];
         if metadata["name"].is_null() {
@@ -87,16 +161,29 @@ impl Server {
 
     /// What a node does when the containers of a pod that is being deleted have ended.
     pub fn forget(&mut self, namespace: &str, name: &str) {
+        let in_earnest = self.is_in_earnest();
         self.edit(&PODS, namespace, name, |pod| {
             if pod["status"]["phase"] != "Succeeded" {
                 pod["status"]["phase"] = json!("Failed");
             }
-            pod["metadata"]["deletionGracePeriodSeconds"] = json!(0);
+            if !in_earnest {
+                pod["metadata"]["deletionGracePeriodSeconds"] = json!(0);
+            }
         });
+        if let Some(pipeline) = self.pipeline() {
+            let target = Target::named(&PODS, Key::new(namespace, name), None);
+            pipeline.delete(target, None, Some(0)).unwrap();
+            self.take_in();
+        }
     }
 
     /// Evicts a pod as the API server does: only where every budget that selects it can spare one, which is charged.
     pub fn evict(&mut self, namespace: &str, name: &str) -> Result<(), Failure> {
+        if let Some(pipeline) = self.pipeline() {
+            let evicted = pipeline.evict(namespace, name);
+            self.take_in();
+            return evicted;
+        }
         let pod = self.find(&PODS, &Key::new(namespace, name))?;
         let selects = |budget: &Value| {
             let wanted = budget["spec"]["selector"]["matchLabels"].as_object().cloned().unwrap_or_default();
@@ -148,14 +235,14 @@ impl Server {
     }
 
     /// The nodes that live say so.
-    pub fn report_nodes(&mut self, dead: &BTreeSet<String>) {
+    pub fn report_nodes(&mut self) {
         let now = self.stamp();
         let names: Vec<String> =
             self.list(&NODES).map(|node| node["metadata"]["name"].as_str().unwrap().to_owned()).collect();
-        for name in names.iter().filter(|name| !dead.contains(*name)) {
+        for name in names.iter().filter(|name| !self.dead.contains(*name)).collect::<Vec<_>>() {
             self.edit(&NODES, "", name, |node| {
                 let conditions = node["status"]["conditions"].as_array_mut().unwrap();
-                conditions.retain(|condition| condition["type"] == "Ready");
+                conditions.retain(|condition| condition["type"] == "Ready" || condition["status"] == "True");
                 conditions[0]["status"] = json!("True");
                 conditions[0]["lastHeartbeatTime"] = json!(now);
             });
@@ -167,6 +254,11 @@ impl Server {
     }
 
     pub fn perform(&mut self, step: &Step) -> Result<Answer, Failure> {
+        if let Some(pipeline) = self.pipeline().filter(|_| !matches!(step, Step::RemoveDirectory { .. })) {
+            let answer = pipeline.perform(step);
+            self.take_in();
+            return answer;
+        }
         match step {
             Step::Create { resource, namespace, object, .. } => {
                 self.create(resource, namespace, object.clone()).map(Answer::Object)
@@ -249,6 +341,11 @@ impl Server {
     }
 
     fn remove(&mut self, target: &Target, how: Option<Propagation>, grace: Option<i64>) -> Result<Answer, Failure> {
+        if let Some(pipeline) = self.pipeline() {
+            let answer = pipeline.delete(target.clone(), how, grace);
+            self.take_in();
+            return answer;
+        }
         let old = self.check(target)?;
         let mut new = old.clone();
         let finalizer = match how {

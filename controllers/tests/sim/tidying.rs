@@ -2,12 +2,12 @@
 
 use k8w_controllers::plan::Propagation;
 use k8w_controllers::resource::{
-    DEPLOYMENTS, ENDPOINT_SLICES, NAMESPACES, PODS, REPLICA_SETS, SERVICE_ACCOUNTS, SERVICES,
+    CONFIG_MAPS, DEPLOYMENTS, ENDPOINT_SLICES, NAMESPACES, PODS, REPLICA_SETS, SERVICE_ACCOUNTS, SERVICES,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cluster::{Chaos, Cluster, namespace, usual};
-use crate::server::Server;
+use crate::server::{Server, WIDGETS};
 use crate::{MAX_STEPS, for_each_seed};
 
 fn app(server: &mut Server, namespace: &str) {
@@ -144,5 +144,49 @@ fn endpoints_follow_the_pods() {
             assert!(cluster.run(MAX_STEPS, |_| {}));
             agree(&cluster.server(), replicas);
         }
+    });
+}
+
+/// Conformance: "Garbage Collector, multiple owners".
+#[test]
+fn who_has_an_owner_left_stays_though_the_watches_are_late() {
+    for_each_seed(|seed| {
+        let mut cluster = Cluster::new(seed, Chaos::SOME, usual);
+        let is_alive = |object: &Value| object["metadata"]["deletionTimestamp"].is_null();
+        // Named after its owners' uids.
+        let stays = |server: &Server| {
+            for owner in server.list(&WIDGETS).filter(|owner| is_alive(owner)) {
+                let uid = owner["metadata"]["uid"].as_str().unwrap();
+                let mut owned = server.list(&CONFIG_MAPS).map(|map| map["metadata"]["name"].as_str().unwrap());
+                assert!(owned.any(|name| name.contains(uid)), "what {uid} owns is gone");
+            }
+        };
+        for round in 0..6 {
+            let mut server = cluster.server();
+            let owners = [0, 1].map(|_| {
+                let owner =
+                    server.create(&WIDGETS, "default", json!({ "metadata": { "generateName": "w-" } })).unwrap();
+                let metadata = owner["metadata"].clone();
+                json!({
+                    "apiVersion": WIDGETS.api_version(), "kind": WIDGETS.kind,
+                    "name": metadata["name"], "uid": metadata["uid"],
+                })
+            });
+            let name = owners.each_ref().map(|owner| owner["uid"].as_str().unwrap()).join("-");
+            let map = json!({ "metadata": { "name": name, "ownerReferences": owners } });
+            server.create(&CONFIG_MAPS, "default", map).unwrap();
+            let gone = server.list(&WIDGETS).filter(|owner| is_alive(owner)).nth(seed as usize % 2);
+            let gone = gone.map(|owner| owner["metadata"]["name"].as_str().unwrap().to_owned()).unwrap();
+            let how = [Propagation::Background, Propagation::Foreground, Propagation::Orphan][round % 3];
+            server.delete(&WIDGETS, "default", &gone, how);
+            drop(server);
+            cluster.run(40, stays);
+        }
+        cluster.calm();
+        assert!(cluster.run(MAX_STEPS, stays), "it settles");
+        let server = cluster.server();
+        let uids: Vec<&Value> = server.list(&WIDGETS).map(|owner| &owner["metadata"]["uid"]).collect();
+        let owners = server.list(&CONFIG_MAPS).flat_map(|map| map["metadata"]["ownerReferences"].as_array()).flatten();
+        owners.into_iter().for_each(|owner| assert!(uids.contains(&&owner["uid"]), "{owner} is gone"));
     });
 }

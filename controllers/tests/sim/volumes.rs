@@ -46,7 +46,7 @@ fn bound(server: &Server) -> BTreeMap<String, String> {
 }
 
 /// What holds at every moment.
-fn sound(server: &Server, known: &mut BTreeMap<String, String>) {
+pub fn sound(server: &Server, known: &mut BTreeMap<String, String>) {
     for claim in server.list(&PERSISTENT_VOLUME_CLAIMS).filter(|claim| claim["status"]["phase"] == "Bound") {
         let (uid, name) = (&claim["metadata"]["uid"], claim["spec"]["volumeName"].as_str().unwrap());
         let volume = server.get(&PERSISTENT_VOLUMES, "", name);

@@ -1,4 +1,4 @@
-//! Reconcilers that keep what others rely on: endpoints, accounts, counts, volumes, and what is nobody's any more.
+//! Reconcilers that keep what others rely on: endpoints, counts, volumes, and what is nobody's any more.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,17 +8,18 @@ use k8w_controllers::plan::Propagation;
 use k8w_controllers::resource::{
     CERTIFICATE_SIGNING_REQUESTS, CLUSTER_ROLES, CONFIG_MAPS, ENDPOINT_SLICES, ENDPOINTS, INGRESS_CLASSES, INGRESSES,
     JOBS, NAMESPACES, NODES, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS, REPLICA_SETS, RESOURCE_QUOTAS,
-    SECRETS, SERVICE_ACCOUNTS, SERVICES, STORAGE_CLASSES,
+    SECRETS, SERVICES, STORAGE_CLASSES,
 };
 use serde_json::{Value, json};
 
 use super::{ROW, Row};
 use crate::cluster::{local_claim, local_class, namespace, node};
-use crate::server::Server;
+use crate::server::{Server, WIDGETS};
 
 pub const ROWS: &[Row] = &[
     Row {
         name: "EndpointSlices and Endpoints",
+        of: &["endpointslice", "endpoint"],
         prepare: |server| {
             set(server, "default", 3);
             service(server, "web", json!({ "selector": { "app": "web" } }));
@@ -55,6 +56,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "mirrored Endpoints",
+        of: &["endpointslicemirroring"],
         prepare: |server| {
             service(server, "by-hand", json!({}));
             let subsets = json!([{ "addresses": [{ "ip": "192.0.2.1" }], "ports": [{ "port": 80 }] }]);
@@ -81,6 +83,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "Namespace",
+        of: &["namespace"],
         prepare: |server| {
             server.create(&NAMESPACES, "", namespace("doomed")).unwrap();
             set(server, "doomed", 2);
@@ -103,6 +106,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "garbage collection",
+        of: &["garbage-collector-controller"],
         prepare: |server| set(server, "default", 3),
         changes: &[
             |server| remove(server, Propagation::Background),
@@ -118,37 +122,35 @@ pub const ROWS: &[Row] = &[
         ..ROW
     },
     Row {
-        name: "ServiceAccounts and root CA",
-        prepare: |server| _ = server.create(&NAMESPACES, "", namespace("other")).unwrap(),
+        name: "owners of a custom kind",
+        of: &["garbage-collector-controller"],
+        prepare: own,
         changes: &[
-            |server| {
-                if server.get(&SERVICE_ACCOUNTS, "other", "default").is_some() {
-                    server.delete(&SERVICE_ACCOUNTS, "other", "default", Propagation::Background);
-                }
-            },
-            |server| {
-                server
-                    .edit(&CONFIG_MAPS, "other", "kube-root-ca.crt", |map| map["data"] = json!({ "ca.crt": "forged" }))
-            },
-            |server| {
-                if server.get(&CONFIG_MAPS, "default", "kube-root-ca.crt").is_some() {
-                    server.delete(&CONFIG_MAPS, "default", "kube-root-ca.crt", Propagation::Background);
-                }
-            },
-            |server| _ = server.create(&NAMESPACES, "", namespace("third")),
+            own,
+            |server| disown(server, Propagation::Background),
+            |server| disown(server, Propagation::Foreground),
+            |server| disown(server, Propagation::Orphan),
         ],
-        arrived: |server| {
-            for namespace in server.list(&NAMESPACES).map(name) {
-                assert!(server.get(&SERVICE_ACCOUNTS, namespace, "default").is_some(), "{namespace} has an account");
-                let published = server.get(&CONFIG_MAPS, namespace, "kube-root-ca.crt").unwrap();
-                assert_eq!(published["data"]["ca.crt"], "pem", "{namespace}");
+        promise: |server| {
+            for owner in server.list(&WIDGETS).filter(|owner| owner["metadata"]["deletionTimestamp"].is_null()) {
+                let owned = owned_by(owner["metadata"]["uid"].as_str().unwrap());
+                assert!(server.get(&CONFIG_MAPS, "default", &owned).is_some(), "{owned} is gone before its owner");
             }
         },
-        config: |config| config.root_ca_pem = "pem".into(),
+        arrived: |server| {
+            let uids: Vec<&Value> = server.list(&WIDGETS).map(|owner| &owner["metadata"]["uid"]).collect();
+            let references = server
+                .list(&CONFIG_MAPS)
+                .flat_map(|map| map["metadata"]["ownerReferences"].as_array().into_iter().flatten());
+            references.for_each(|owner| assert!(uids.contains(&&owner["uid"]), "{owner} is gone"));
+            let leaving = server.list(&WIDGETS).filter(|owner| !owner["metadata"]["deletionTimestamp"].is_null());
+            assert_eq!(leaving.count(), 0, "who is deleted goes");
+        },
         ..ROW
     },
     Row {
         name: "ResourceQuota",
+        of: &["resourcequota"],
         prepare: |server| {
             set(server, "default", 3);
             let quota = json!({ "metadata": { "name": "q" }, "spec": { "hard": { "pods": "10" } } });
@@ -168,6 +170,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "ClusterRole aggregation",
+        of: &["clusterrole-aggregation-controller"],
         prepare: |server| {
             let rule = json!({ "clusterRoleSelectors": [{ "matchLabels": { "to": "sum" } }] });
             server
@@ -189,6 +192,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "ranges of nodes",
+        of: &["node-ipam-controller"],
         changes: &[
             |server| _ = server.create(&NODES, "", node("n3", "8")),
             |server| _ = server.create(&NODES, "", node("n4", "8")),
@@ -211,6 +215,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "load balancers",
+        of: &["service-lb-controller"],
         prepare: |server| {
             for (name, address) in [("n1", "192.0.2.1"), ("n2", "192.0.2.2")] {
                 let addresses = json!([{ "type": "InternalIP", "address": address }]);
@@ -241,6 +246,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "Ingress status",
+        of: &["ingress-status"],
         prepare: |server| {
             let class = json!({ "metadata": { "name": "ours" }, "spec": { "controller": "k8w.dev/ingress" } });
             server.create(&INGRESS_CLASSES, "", class).unwrap();
@@ -257,6 +263,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "claims and volumes",
+        of: &["persistentvolumeclaim-binder"],
         prepare: |server| {
             volume(server, "large", "4Gi");
             volume(server, "small", "1Gi");
@@ -289,7 +296,32 @@ pub const ROWS: &[Row] = &[
         ..ROW
     },
     Row {
+        name: "claims that grow",
+        of: &["persistentvolume-expander", "persistentvolumeclaim-binder", "local-path-provisioner"],
+        prepare: |server| {
+            let mut class = local_class("Immediate");
+            class["allowVolumeExpansion"] = true.into();
+            server.create(&STORAGE_CLASSES, "", class).unwrap();
+            let claim = json!({ "metadata": { "name": "a" }, "spec": local_claim() });
+            server.create(&PERSISTENT_VOLUME_CLAIMS, "default", claim).unwrap();
+        },
+        changes: &[|server| ask_for(server, "2Gi"), |server| ask_for(server, "3Gi"), |server| ask_for(server, "5Gi")],
+        promise: |server| {
+            let claim = server.get(&PERSISTENT_VOLUME_CLAIMS, "default", "a").unwrap();
+            let volume = server.get(&PERSISTENT_VOLUMES, "", claim["spec"]["volumeName"].as_str().unwrap()).unwrap();
+            let of = |amounts: &Value| gibibytes(&amounts["storage"]);
+            assert!(of(&claim["status"]["capacity"]) <= of(&volume["spec"]["capacity"]), "the claim says too much");
+        },
+        arrived: |server| {
+            let claim = server.get(&PERSISTENT_VOLUME_CLAIMS, "default", "a").unwrap();
+            assert_eq!(claim["status"]["capacity"], claim["spec"]["resources"]["requests"]);
+            assert!(claim["status"]["conditions"].is_null(), "{}", claim["status"]);
+        },
+        ..ROW
+    },
+    Row {
         name: "ephemeral volumes",
+        of: &["ephemeral-volume"],
         prepare: |server| {
             server.create(&STORAGE_CLASSES, "", local_class("WaitForFirstConsumer")).unwrap();
             set(server, "default", 2);
@@ -310,27 +342,8 @@ pub const ROWS: &[Row] = &[
         ..ROW
     },
     Row {
-        name: "taints that evict",
-        prepare: |server| set(server, "default", 4),
-        changes: &[
-            |server| {
-                server.edit(&NODES, "", "n1", |node| {
-                    node["spec"]["taints"] = json!([{ "key": "k", "effect": "NoExecute" }]);
-                })
-            },
-            |server| server.edit(&NODES, "", "n1", |node| node["spec"]["taints"] = json!([])),
-        ],
-        arrived: |server| {
-            let taints = &server.get(&NODES, "", "n1").unwrap()["spec"]["taints"];
-            let is_tainted = taints.as_array().is_some_and(|taints| !taints.is_empty());
-            let there = server.list(&PODS).filter(|pod| pod["spec"]["nodeName"] == "n1").count();
-            assert!(!is_tainted || there == 0, "{there} pods are left");
-            assert_eq!(server.list(&PODS).count(), 4);
-        },
-        ..ROW
-    },
-    Row {
         name: "what is over",
+        of: &["csrcleaner", "token-cleaner", "ttl-after-finished-controller", "podgc"],
         prepare: |server| {
             server.create(&NAMESPACES, "", namespace("kube-system")).unwrap();
             let request =
@@ -361,6 +374,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "announced ends that do not come",
+        of: &["stale-pod-disruption"],
         prepare: |server| {
             let pod = json!({ "metadata": { "name": "p" }, "spec": { "containers": [], "nodeName": "n1" } });
             server.create(&PODS, "default", pod).unwrap();
@@ -385,6 +399,45 @@ pub const ROWS: &[Row] = &[
         ..ROW
     },
 ];
+
+/// What a [`WIDGETS`] object of this uid owns.
+fn owned_by(uid: &str) -> String {
+    format!("of-{uid}")
+}
+
+/// Makes an object of a custom kind that owns one which is watched by its metadata alone.
+fn own(server: &mut Server) {
+    let owner = server.create(&WIDGETS, "default", json!({ "metadata": { "generateName": "w-" } })).unwrap();
+    let metadata = &owner["metadata"];
+    let reference = json!({
+        "apiVersion": WIDGETS.api_version(), "kind": WIDGETS.kind, "name": metadata["name"], "uid": metadata["uid"],
+        "blockOwnerDeletion": true,
+    });
+    let name = owned_by(metadata["uid"].as_str().unwrap());
+    let owned = json!({ "metadata": { "name": name, "ownerReferences": [reference] } });
+    server.create(&CONFIG_MAPS, "default", owned).unwrap();
+}
+
+fn disown(server: &mut Server, how: Propagation) {
+    let owner = server.list(&WIDGETS).next().map(|owner| name(owner).to_owned());
+    if let Some(owner) = owner {
+        server.delete(&WIDGETS, "default", &owner, how);
+    }
+}
+
+/// The claim asks for so much, unless it has asked for more.
+fn ask_for(server: &mut Server, size: &str) {
+    server.edit(&PERSISTENT_VOLUME_CLAIMS, "default", "a", |claim| {
+        let requests = &mut claim["spec"]["resources"]["requests"]["storage"];
+        if gibibytes(requests) < gibibytes(&json!(size)) {
+            *requests = json!(size);
+        }
+    });
+}
+
+fn gibibytes(quantity: &Value) -> u32 {
+    quantity.as_str().unwrap().strip_suffix("Gi").unwrap().parse().unwrap()
+}
 
 fn name(object: &Value) -> &str {
     object["metadata"]["name"].as_str().unwrap()

@@ -18,6 +18,7 @@ const REPLICAS: usize = 4;
 pub const ROWS: &[Row] = &[
     Row {
         name: "Deployment",
+        of: &["deployment", "replicaset"],
         prepare: |server| create(server, &DEPLOYMENTS, json!({ "strategy": rolling() })),
         changes: &[
             |server| set_image(server, &DEPLOYMENTS, "two"),
@@ -32,6 +33,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "Deployment with surge",
+        of: &["deployment"],
         prepare: |server| create(server, &DEPLOYMENTS, json!({ "strategy": surging() })),
         changes: &[
             |server| set_image(server, &DEPLOYMENTS, "two"),
@@ -44,6 +46,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "ReplicaSet",
+        of: &["replicaset", "scheduler"],
         prepare: |server| create(server, &REPLICA_SETS, json!({})),
         changes: &[
             |server| scale(server, &REPLICA_SETS, REPLICAS + 3),
@@ -57,6 +60,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "ReplicationController",
+        of: &["replicationcontroller"],
         prepare: |server| {
             create(server, &REPLICATION_CONTROLLERS, json!({}));
             server.edit(&REPLICATION_CONTROLLERS, "default", "app", |controller| {
@@ -74,6 +78,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "StatefulSet",
+        of: &["statefulset"],
         prepare: |server| create(server, &STATEFUL_SETS, json!({ "serviceName": "app" })),
         changes: &[
             |server| set_image(server, &STATEFUL_SETS, "two"),
@@ -87,6 +92,15 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "StatefulSet with claims",
+        of: &[
+            "statefulset",
+            "persistentvolumeclaim-binder",
+            "persistentvolume-reclaimer",
+            "local-path-provisioner",
+            "local-path-removal",
+            "persistentvolumeclaim-protection",
+            "persistentvolume-protection",
+        ],
         prepare: |server| {
             server.create(&STORAGE_CLASSES, "", local_class("WaitForFirstConsumer")).unwrap();
             let claim = json!({ "metadata": { "name": "data" }, "spec": local_claim() });
@@ -115,6 +129,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "DaemonSet",
+        of: &["daemonset"],
         prepare: |server| {
             server.create(&NODES, "", node("n3", "8")).unwrap();
             let strategy = json!({ "type": "RollingUpdate", "rollingUpdate": { "maxUnavailable": 1 } });
@@ -140,6 +155,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "Job",
+        of: &["job"],
         prepare: |server| {
             let more = json!({ "suspend": true, "completions": 5, "parallelism": 2, "backoffLimit": 1000 });
             create(server, &JOBS, once(more));
@@ -174,6 +190,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "Indexed Job",
+        of: &["job"],
         prepare: |server| {
             let more = json!({
                 "suspend": true, "completionMode": "Indexed", "completions": 4, "parallelism": 3, "backoffLimit": i32::MAX,
@@ -205,7 +222,36 @@ pub const ROWS: &[Row] = &[
         ..ROW
     },
     Row {
+        name: "a Job that is deleted",
+        of: &["job-orphaned-pods"],
+        prepare: |server| {
+            let more = json!({ "suspend": true, "completions": 5, "parallelism": 3, "backoffLimit": 1000 });
+            create(server, &JOBS, once(more));
+        },
+        changes: &[
+            |server| edit(server, &JOBS, |spec| spec["suspend"] = json!(false)),
+            |server| delete(server, &JOBS, Propagation::Orphan),
+            |server| delete(server, &JOBS, Propagation::Background),
+            |server| delete(server, &JOBS, Propagation::Foreground),
+        ],
+        rest: |server| edit(server, &JOBS, |spec| spec["suspend"] = json!(false)),
+        arrived: |server| {
+            let is_held = |pod: &Value| pod["metadata"]["finalizers"].as_array().is_some_and(|all| !all.is_empty());
+            assert!(!server.list(&PODS).any(is_held), "every pod is let go");
+            let is_there = server.list(&JOBS).next().is_some();
+            let is_owned =
+                |pod: &Value| pod["metadata"]["ownerReferences"].as_array().is_some_and(|all| !all.is_empty());
+            assert!(is_there || !server.list(&PODS).any(is_owned), "nobody's pods are owned by nobody");
+        },
+        world: |cluster| {
+            cluster.succeeds = 0.8;
+            cluster.patience = Duration::from_secs(900);
+        },
+        ..ROW
+    },
+    Row {
         name: "CronJob",
+        of: &["cronjob"],
         prepare: |server| {
             let job = json!({
                 "backoffLimit": 1000, "selector": { "matchLabels": { "app": "app" } }, "template": template("Never"),
@@ -237,6 +283,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "PodDisruptionBudget",
+        of: &["disruption"],
         prepare: |server| {
             create(server, &DEPLOYMENTS, json!({ "strategy": surging() }));
             let spec = json!({ "maxUnavailable": 1, "selector": { "matchLabels": { "app": "app" } } });
@@ -290,6 +337,12 @@ fn surging() -> Value {
 
 fn app<'a>(server: &'a Server, resource: &Resource) -> &'a Value {
     server.get(resource, "default", "app").unwrap()
+}
+
+fn delete(server: &mut Server, resource: &Resource, how: Propagation) {
+    if server.get(resource, "default", "app").is_some() {
+        server.delete(resource, "default", "app", how);
+    }
 }
 
 fn edit(server: &mut Server, resource: &Resource, change: impl FnOnce(&mut Value)) {

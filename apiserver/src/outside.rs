@@ -1,0 +1,27 @@
+//! What a server takes from outside: the time, and what nobody can foresee. A simulation gives its own, so that a seed
+//! replays a run.
+
+use jiff::Timestamp;
+use std::fmt::Debug;
+
+/// The clock and the dice of what is stored: timestamps, uids and generated names.
+pub trait Outside: Debug + Send + Sync {
+    fn now(&self) -> Timestamp;
+
+    /// Bits that nobody can foresee.
+    fn bits(&self) -> u128;
+}
+
+/// The machine's.
+#[derive(Debug)]
+pub struct Machine;
+
+impl Outside for Machine {
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    fn bits(&self) -> u128 {
+        rand::random()
+    }
+}
