@@ -32,7 +32,7 @@ mod topology;
 mod unschedulable;
 mod volumes;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -90,7 +90,8 @@ struct Assumed {
 pub struct Scheduler {
     profiles: Vec<Arc<Profile>>,
     snapshot: Snapshot,
-    assumed: HashMap<Key, Assumed>,
+    /// In order, like all whose order decides who goes next: a seed replays a run.
+    assumed: BTreeMap<Key, Assumed>,
     /// Pods that didn't go to their node after all, and it: nobody has been told yet that there is room.
     given_up: Vec<(Arc<PodInfo>, String)>,
     parked: Parked,
@@ -104,7 +105,7 @@ impl Scheduler {
         Self {
             profiles: profiles.iter().cloned().map(Arc::new).collect(),
             snapshot: Snapshot::default(),
-            assumed: HashMap::new(),
+            assumed: BTreeMap::new(),
             given_up: Vec::new(),
             parked: Parked::default(),
             start: 0,

@@ -55,7 +55,7 @@ pub struct Effect<K> {
 
 /// Objects of one kind by namespace and name, indexed by controller.
 pub struct Store<K> {
-    namespaces: HashMap<Arc<str>, BTreeMap<Arc<str>, Entry<K>>>,
+    namespaces: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Entry<K>>>,
     by_controller: HashMap<Arc<str>, BTreeSet<Key>>,
     /// Namespace -> names of the objects that no controller manages.
     unmanaged: HashMap<Arc<str>, BTreeSet<Arc<str>>>,
@@ -70,7 +70,7 @@ pub struct Store<K> {
 impl<K> Default for Store<K> {
     fn default() -> Self {
         Self {
-            namespaces: HashMap::new(),
+            namespaces: BTreeMap::new(),
             by_controller: HashMap::new(),
             unmanaged: HashMap::new(),
             removed: HashSet::new(),

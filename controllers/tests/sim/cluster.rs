@@ -442,7 +442,8 @@ impl Cluster {
         let mut server = self.shared.server.lock().unwrap();
         let now = server.now;
         let limit = end.unwrap_or(now + self.patience);
-        let due = self.engine.next_timer().filter(|at| *at <= limit);
+        let ends = server.list(&PODS).filter_map(|pod| ends_at(pod, self.pods_take)).filter(|at| *at > now);
+        let due = ends.chain(self.engine.next_timer()).min().filter(|at| *at <= limit);
         let passes_by_itself = end.is_some() || self.nodes_report;
         let Some(at) = due.or(passes_by_itself.then_some(limit)).filter(|_| now < limit) else { return false };
         server.now = now.max(if self.nodes_report { at.min(now + REPORT_EVERY) } else { at });
@@ -479,15 +480,20 @@ fn step_of(pod: &Value, server: &Server, pods_take: Duration) -> Option<PodStep>
     match pod["status"]["phase"].as_str()? {
         "Pending" => server.has_volumes(pod).then_some(PodStep::Start),
         "Running" => {
-            let began: Option<Timestamp> = pod["status"]["startTime"].as_str().and_then(|at| at.parse().ok());
-            let ends = pod["spec"]["restartPolicy"] == "Never";
-            if ends && began.is_some_and(|at| at + pods_take <= server.now) {
+            if ends_at(pod, pods_take).is_some_and(|at| at <= server.now) {
                 return Some(PodStep::End);
             }
             (!is_ready(pod)).then_some(PodStep::Recover)
         }
         _ => None,
     }
+}
+
+/// When a pod that runs ends by itself, if it does.
+fn ends_at(pod: &Value, pods_take: Duration) -> Option<Timestamp> {
+    let ends = pod["spec"]["restartPolicy"] == "Never" && pod["status"]["phase"] == "Running";
+    let began: Timestamp = pod["status"]["startTime"].as_str().filter(|_| ends)?.parse().ok()?;
+    Some(began + pods_take)
 }
 
 /// Whether a pod says so.

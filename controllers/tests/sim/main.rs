@@ -29,17 +29,22 @@ const STRIDE: usize = 5;
 const MAX_STEPS: usize = 60_000;
 
 /// Seeds that the scenario of this name tries: all that are asked for, or its share of a whole run.
-fn seeds(scenario: &str) -> Box<dyn Iterator<Item = u64>> {
+fn seeds(scenario: &str, stride: usize) -> Box<dyn Iterator<Item = u64>> {
     let Ok(asked) = std::env::var("K8W_SIM_SEEDS") else {
         let first = scenario.bytes().map(u64::from).sum::<u64>() % STRIDE as u64;
-        return Box::new((first..SEEDS).step_by(STRIDE));
+        return Box::new((first..SEEDS).step_by(stride));
     };
     let (first, end) = asked.split_once("..").unwrap_or(("0", &asked));
     Box::new(first.parse().unwrap()..end.parse().unwrap())
 }
 
 fn for_each_seed<F: Fn(u64) + std::panic::RefUnwindSafe>(scenario: F) {
-    for seed in seeds(std::any::type_name::<F>()) {
+    for_each_seed_in(STRIDE, scenario);
+}
+
+/// Likewise, of fewer seeds: for a scenario that takes long.
+fn for_each_seed_in<F: Fn(u64) + std::panic::RefUnwindSafe>(stride: usize, scenario: F) {
+    for seed in seeds(std::any::type_name::<F>(), stride) {
         if let Err(cause) = std::panic::catch_unwind(|| scenario(seed)) {
             eprintln!("seed {seed} fails; K8W_SIM_SEEDS={seed}..{} replays it", seed + 1);
             std::panic::resume_unwind(cause);

@@ -230,6 +230,8 @@ pub const ROWS: &[Row] = &[
         },
         changes: &[
             |server| edit(server, &JOBS, |spec| spec["suspend"] = json!(false)),
+            |server| edit(server, &JOBS, |spec| spec["suspend"] = json!(false)),
+            |server| edit(server, &JOBS, |spec| spec["suspend"] = json!(false)),
             |server| delete(server, &JOBS, Propagation::Orphan),
             |server| delete(server, &JOBS, Propagation::Background),
             |server| delete(server, &JOBS, Propagation::Foreground),
@@ -245,6 +247,7 @@ pub const ROWS: &[Row] = &[
         },
         world: |cluster| {
             cluster.succeeds = 0.8;
+            cluster.pods_take = Duration::from_secs(60);
             cluster.patience = Duration::from_secs(900);
         },
         ..ROW
