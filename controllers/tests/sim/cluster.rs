@@ -442,7 +442,8 @@ impl Cluster {
         let mut server = self.shared.server.lock().unwrap();
         let now = server.now;
         let limit = end.unwrap_or(now + self.patience);
-        let ends = server.list(&PODS).filter_map(|pod| ends_at(pod, self.pods_take)).filter(|at| *at > now);
+        let pods = server.list(&PODS).filter(|pod| self.nodes_work && !server.is_dead(&pod["spec"]["nodeName"]));
+        let ends = pods.filter_map(|pod| ends_at(pod, self.pods_take));
         let due = ends.chain(self.engine.next_timer()).min().filter(|at| *at <= limit);
         let passes_by_itself = end.is_some() || self.nodes_report;
         let Some(at) = due.or(passes_by_itself.then_some(limit)).filter(|_| now < limit) else { return false };
@@ -469,8 +470,8 @@ enum PodStep {
 
 /// `pods_take` is how long those run that end by themselves.
 fn step_of(pod: &Value, server: &Server, pods_take: Duration) -> Option<PodStep> {
-    let node = pod["spec"]["nodeName"].as_str()?;
-    if server.dead.contains(node) {
+    let node = &pod["spec"]["nodeName"];
+    if node.is_null() || server.is_dead(node) {
         return None;
     }
     if !pod["metadata"]["deletionTimestamp"].is_null() {

@@ -94,6 +94,10 @@ impl Server {
         }
     }
 
+    pub fn is_dead(&self, node: &Value) -> bool {
+        node.as_str().is_some_and(|name| self.dead.contains(name))
+    }
+
     pub fn all(&self) -> impl Iterator<Item = &Value> {
         self.objects.values()
     }

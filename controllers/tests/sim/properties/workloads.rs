@@ -239,7 +239,8 @@ pub const ROWS: &[Row] = &[
         rest: |server| edit(server, &JOBS, |spec| spec["suspend"] = json!(false)),
         arrived: |server| {
             let is_held = |pod: &Value| pod["metadata"]["finalizers"].as_array().is_some_and(|all| !all.is_empty());
-            assert!(!server.list(&PODS).any(is_held), "every pod is let go");
+            let held: Vec<&Value> = server.list(&PODS).filter(|pod| is_held(pod)).collect();
+            assert!(held.is_empty(), "every pod is let go: {held:?}, {:?}", server.list(&JOBS).collect::<Vec<_>>());
             let is_there = server.list(&JOBS).next().is_some();
             let is_owned =
                 |pod: &Value| pod["metadata"]["ownerReferences"].as_array().is_some_and(|all| !all.is_empty());
