@@ -411,7 +411,7 @@ pub fn failure(code: u16, message: &str) -> Failure {
 fn merged_subresource(old: &Value, new: Value, subresource: &str) -> Value {
     let mut result = old.clone();
     match subresource {
-        "status" => {
+        "status" | "approval" => {
             result["status"] = new["status"].clone();
             // As for Deployments: a status update may change annotations, which then make no new generation.
             result["metadata"]["annotations"] = new["metadata"]["annotations"].clone();

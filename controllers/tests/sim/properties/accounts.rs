@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use k8w_controllers::certificates::signing::CertificateSigner;
 use k8w_controllers::core::service_account_token::TokenSigner;
 use k8w_controllers::plan::Propagation;
-use k8w_controllers::resource::{CONFIG_MAPS, NAMESPACES, Resource, SECRETS, SERVICE_ACCOUNTS};
+use k8w_controllers::resource::{
+    CERTIFICATE_SIGNING_REQUESTS, CONFIG_MAPS, NAMESPACES, Resource, SECRETS, SERVICE_ACCOUNTS,
+};
 use k8w_kinds::core::bootstrap_token::{SECRET_TYPE as BOOTSTRAP, TOKEN_ID, TOKEN_SECRET};
 use k8w_kinds::core::service_account_token::{
     ACCOUNT_NAME, ACCOUNT_UID, INVALID_SINCE, LAST_USED, SECRET_TYPE, SecretClaims, TRACKING,
@@ -163,11 +166,53 @@ pub const ROWS: &[Row] = &[
         },
         ..ROW
     },
+    Row {
+        name: "certificates that nodes ask for",
+        of: &["csrapproving", "csrsigning"],
+        prepare: |server| ask(server, "first", NODE_CLIENT),
+        changes: &[
+            |server| ask(server, "second", NODE_CLIENT),
+            |server| ask(server, "other", "example.com/signer"),
+            |server| delete(server, &CERTIFICATE_SIGNING_REQUESTS, "", "second"),
+        ],
+        promise: |server| {
+            for request in server.list(&CERTIFICATE_SIGNING_REQUESTS) {
+                let is_approved = request["status"]["conditions"][0]["type"] == "Approved";
+                assert!(is_approved || request["status"]["certificate"].is_null(), "{request}");
+            }
+        },
+        arrived: |server| {
+            for request in server.list(&CERTIFICATE_SIGNING_REQUESTS) {
+                let is_ours = request["spec"]["signerName"] == NODE_CLIENT;
+                assert_eq!(request["status"]["certificate"].is_string(), is_ours, "{request}");
+            }
+        },
+        config: |config| config.certificate_signer = Some(Arc::new(Clear)),
+        ..ROW
+    },
 ];
 
-/// Signs by saying whose token it is.
+const NODE_CLIENT: &str = "kubernetes.io/kube-apiserver-client-kubelet";
+
+/// The node `a` asks for a certificate; it may have done so before.
+fn ask(server: &mut Server, name: &str, signer: &str) {
+    let request = include_str!("../../../src/certificates/samples/node-client.csr");
+    let spec = json!({
+        "request": STANDARD.encode(request), "signerName": signer, "username": "system:node:a",
+        "groups": ["system:nodes"], "usages": ["client auth", "digital signature"],
+    });
+    let _ = server.create(&CERTIFICATE_SIGNING_REQUESTS, "", json!({ "metadata": { "name": name }, "spec": spec }));
+}
+
+/// Signs by saying whose token it is, or for what.
 #[derive(Debug)]
 struct Clear;
+
+impl CertificateSigner for Clear {
+    fn sign(&self, _: &[u8], usages: &[String], _: Option<Duration>) -> Result<String, String> {
+        Ok(usages.join(", "))
+    }
+}
 
 impl TokenSigner for Clear {
     fn sign(&self, claims: &SecretClaims) -> Result<String, String> {

@@ -11,6 +11,7 @@
 //! A controller without a row fails the build, and so does one that has nothing to write in any case of its row.
 
 mod accounts;
+mod addresses;
 mod placing;
 mod tidying;
 mod workloads;
@@ -151,7 +152,7 @@ fn words(cause: &(dyn std::any::Any + Send)) -> String {
     text.or_else(|| cause.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
 }
 
-const TABLES: [&[Row]; 4] = [workloads::ROWS, placing::ROWS, accounts::ROWS, tidying::ROWS];
+const TABLES: [&[Row]; 5] = [workloads::ROWS, placing::ROWS, accounts::ROWS, addresses::ROWS, tidying::ROWS];
 
 #[test]
 fn every_controller_has_a_row() {
@@ -168,6 +169,11 @@ fn workloads_converge_and_keep_their_promises() {
 #[test]
 fn pods_are_placed_and_leave_as_nodes_change() {
     check_rows(placing::ROWS);
+}
+
+#[test]
+fn addresses_are_given_once_and_taken_back() {
+    check_rows(addresses::ROWS);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use k8w_controllers::config::{IngressAddress, PodRange};
+use k8w_controllers::config::IngressAddress;
 use k8w_controllers::plan::Propagation;
 use k8w_controllers::resource::{
     CERTIFICATE_SIGNING_REQUESTS, CLUSTER_ROLES, CONFIG_MAPS, ENDPOINT_SLICES, ENDPOINTS, INGRESS_CLASSES, INGRESSES,
@@ -13,7 +13,7 @@ use k8w_controllers::resource::{
 use serde_json::{Value, json};
 
 use super::{ROW, Row};
-use crate::cluster::{local_claim, local_class, namespace, node};
+use crate::cluster::{local_claim, local_class, namespace};
 use crate::server::{Server, WIDGETS};
 
 pub const ROWS: &[Row] = &[
@@ -187,29 +187,6 @@ pub const ROWS: &[Row] = &[
             let rules = |role: &Value| role["rules"].as_array().cloned().unwrap_or_default();
             let wanted: Vec<Value> = parts.flat_map(rules).collect();
             assert_eq!(rules(server.get(&CLUSTER_ROLES, "", "sum").unwrap()), wanted);
-        },
-        ..ROW
-    },
-    Row {
-        name: "ranges of nodes",
-        of: &["node-ipam-controller"],
-        changes: &[
-            |server| _ = server.create(&NODES, "", node("n3", "8")),
-            |server| _ = server.create(&NODES, "", node("n4", "8")),
-            |server| {
-                if server.get(&NODES, "", "n2").is_some() {
-                    server.delete(&NODES, "", "n2", Propagation::Background);
-                }
-            },
-        ],
-        promise: |server| {
-            let ranges: Vec<&Value> = server.list(&NODES).map(|node| &node["spec"]["podCIDR"]).collect();
-            let given: BTreeSet<&str> = ranges.iter().filter_map(|range| range.as_str()).collect();
-            assert_eq!(given.len(), ranges.iter().filter(|range| range.is_string()).count(), "{ranges:?}");
-        },
-        arrived: |server| assert!(server.list(&NODES).all(|node| node["spec"]["podCIDR"].is_string())),
-        config: |config| {
-            config.pod_ranges = vec![PodRange { cluster: "10.42.0.0/21".parse().unwrap(), node_prefix: 24 }]
         },
         ..ROW
     },
