@@ -129,7 +129,9 @@ pub const ROWS: &[Row] = &[
                 server.edit(&NODES, "", "n1", |node| {
                     if node["metadata"]["annotations"][TAINTED].is_null() {
                         node["metadata"]["annotations"][TAINTED] = json!(now);
-                        node["spec"]["taints"] = json!([{ "key": "k", "effect": "NoExecute", "timeAdded": now }]);
+                        // Who tolerates the first alone would come back again and again.
+                        let taint = json!({ "key": "k", "effect": "NoExecute", "timeAdded": now });
+                        node["spec"]["taints"] = json!([taint, { "key": "k", "effect": "NoSchedule" }]);
                     }
                 });
             },
