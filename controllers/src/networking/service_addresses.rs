@@ -44,9 +44,14 @@ impl Controller for ServiceAddresses {
                     wake.after(Key::new("", address), SETTLE);
                 }
             }
-            (Object::IPAddress(address), _) => {
+            (Object::IPAddress(address), before) => {
                 wake.after(Key::of(&address.metadata), SETTLE);
-                if let Some(service) = parent(address) {
+                let before = match before {
+                    Some(Object::IPAddress(before)) => Some(before),
+                    _ => None,
+                };
+                // One that now names another Service is missed by the one that it named.
+                for service in before.into_iter().chain([address]).filter_map(|address| parent(address)) {
                     wake.after(service, SETTLE);
                 }
             }
