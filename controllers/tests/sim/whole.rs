@@ -74,6 +74,11 @@ fn is_of(pod: &Value, app: &str) -> bool {
 
 impl Watched {
     fn watch(&mut self, server: &Server) {
+        self.ordinals.retain(|name, (before, node, ran)| {
+            let stays = server.get(&PODS, "default", name).is_some_and(|pod| uid(pod) == *before);
+            assert!(stays || !*ran || !server.dead.contains(node), "{name} may still run on {node}");
+            stays
+        });
         for pod in server.list(&PODS) {
             if pod["status"]["phase"] == "Succeeded" {
                 self.succeeded.insert(uid(pod));
@@ -81,11 +86,7 @@ impl Watched {
             if pod["metadata"]["ownerReferences"][0]["kind"] == "StatefulSet" {
                 let name = text(&pod["metadata"]["name"]);
                 let runs = pod["status"]["phase"] == "Running";
-                let now = (uid(pod), text(&pod["spec"]["nodeName"]), runs);
-                if let Some((before, node, ran)) = self.ordinals.insert(name.clone(), now.clone()) {
-                    let may_run_still = ran && before != now.0 && server.dead.contains(&node);
-                    assert!(!may_run_still, "{name} may still run on {node}");
-                }
+                self.ordinals.insert(name, (uid(pod), text(&pod["spec"]["nodeName"]), runs));
             }
         }
         for job in server.list(&JOBS) {
