@@ -44,8 +44,13 @@ async fn run(program: &'static str, arguments: &[&str], input: &str) -> Result<S
     let failed = |said: String| Error::Failed { program, said };
     let ended = tokio::time::timeout(RUN_TIMEOUT, child.wait_with_output()).await;
     let output = ended.map_err(|_| failed(format!("it did not end within {RUN_TIMEOUT:?}")))?.map_err(missing)?;
-    match output.status.success() {
-        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-        false => Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned())),
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    // What the sockets ask for is had with CAP_NET_RAW too, which containers have as a rule.
+    if said.contains("Operation not permitted") {
+        return Err(Error::Privilege(io::Error::new(io::ErrorKind::PermissionDenied, said)));
+    }
+    Err(failed(said))
 }

@@ -1,0 +1,142 @@
+//! `k8w up` with the kernel's side of its network, each test in a network namespace of its own.
+
+#![allow(clippy::unwrap_used, reason = "these are tests, helpers included")]
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::process::Command;
+
+use k8w_testkit::{ClusterOptions, Neighbour, Process, TestCluster, eventually, get, run, run_in_namespaces};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_k8w");
+/// Where cluster DNS is.
+const DNS: &str = "@10.96.0.10";
+
+fn main() {
+    run_in_namespaces(&[
+        ("everything_is_reached_by_its_address", everything_is_reached_by_its_address),
+        ("nothing_stays_and_what_was_left_is_mended", nothing_stays_and_what_was_left_is_mended),
+        ("a_second_cluster_says_why_it_does_without", a_second_cluster_says_why_it_does_without),
+        ("without_privilege_it_says_so", without_privilege_it_says_so),
+    ])
+}
+
+fn options() -> ClusterOptions {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/hello");
+    ClusterOptions { dir: Some(dir), kernel_network: true, ..ClusterOptions::default() }
+}
+
+/// What a program prints in this namespace.
+fn output(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output();
+    let output = output.unwrap_or_else(|error| panic!("cannot run {program}: {error}; tests/run installs it"));
+    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stdout));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What of this namespace is a cluster's.
+fn left() -> String {
+    output("nft", &["list", "tables"]) + &output("ip", &["route", "show", "table", "all", "proto", "107"])
+}
+
+/// Asks until there is an answer.
+fn greeting(address: SocketAddr) -> String {
+    eventually("an answer", || match get(address, "any", "/") {
+        Ok(answer) if answer.status == 200 => Ok(answer.body),
+        other => Err(format!("{address}: {other:?}")),
+    })
+}
+
+fn address_of(cluster: &TestCluster, what: &[&str], path: &str, port: u16) -> SocketAddr {
+    let path = format!("jsonpath={{{path}}}");
+    let shown = cluster.kubectl().ok(&[&["get"], what, &["-o", &path]].concat());
+    SocketAddr::new(shown.parse::<IpAddr>().unwrap_or_else(|error| panic!("{shown}: {error}")), port)
+}
+
+fn everything_is_reached_by_its_address() {
+    let neighbour = Neighbour::new();
+    let cluster = TestCluster::start(BINARY, options());
+    let said = cluster.stderr();
+    assert!(said.contains("Network: in this process and the kernel; "), "{said}");
+    let pod = address_of(&cluster, &["pods"], ".items[0].status.podIP", 8080);
+    let service = address_of(&cluster, &["service", "hello"], ".spec.clusterIP", 80);
+    for address in [pod, service] {
+        assert!(greeting(address).starts_with("Hello from hello-"));
+        assert!(neighbour.run(move || greeting(address)).starts_with("Hello from hello-"));
+    }
+
+    // A real client of DNS, with the names of Services, of what is nobody's, and by TCP.
+    let kube_dns = ["--namespace", "kube-system", "service", "kube-dns"];
+    assert_eq!(address_of(&cluster, &kube_dns, ".spec.clusterIP", 53).ip().to_string(), DNS[1..]);
+    let dig = |arguments: &[&str]| output("dig", &[&[DNS, "+tries=5"], arguments].concat());
+    assert_eq!(dig(&["+short", "kubernetes.default.svc.cluster.local"]), "10.96.0.1\n");
+    let name = "hello.default.svc.cluster.local";
+    let ip = service.ip().to_string();
+    assert_eq!(dig(&["+short", "+tcp", name]), format!("{ip}\n"));
+    assert_eq!(dig(&["+short", "-x", &ip]), format!("{name}.\n"));
+    assert!(dig(&["+short", "SRV", "_https._tcp.kubernetes.default.svc.cluster.local"]).contains(" 443 kubernetes."));
+    let missing = dig(&["nobody.default.svc.cluster.local"]);
+    assert!(missing.contains("status: NXDOMAIN") && missing.contains("SOA"), "{missing}");
+    let empty = dig(&["AAAA", name]);
+    assert!(empty.contains("status: NOERROR") && empty.contains("ANSWER: 0"), "{empty}");
+    let there = neighbour.run(|| output("dig", &[DNS, "+short", "kubernetes.default.svc.cluster.local"]));
+    assert_eq!(there, "10.96.0.1\n");
+}
+
+fn nothing_stays_and_what_was_left_is_mended() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = || ClusterOptions { data_dir: Some(folder.path().join("data")), ..options() };
+    let mut cluster = TestCluster::start(BINARY, options());
+    let service = address_of(&cluster, &["service", "hello"], ".spec.clusterIP", 80);
+    greeting(service);
+    cluster.kill();
+    assert!(left().contains("table ip k8w") && left().contains("10.96.0.0/16"), "{}", left());
+    drop(cluster);
+
+    let mut cluster = TestCluster::start(BINARY, options());
+    assert!(greeting(service).starts_with("Hello from hello-"));
+    cluster.stop();
+    assert_eq!(left(), "");
+}
+
+/// Starts `k8w` behind a command of its own, and waits until it is ready; what it printed comes with it.
+fn start(before: &str, arguments: &[&str]) -> (Process, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let (stdout, stderr) = (folder.path().join("out"), folder.path().join("err"));
+    let script = format!("exec {before} {BINARY} \"$@\"");
+    let all = ["-c", &script, "k8w"].into_iter().chain(arguments.iter().copied());
+    let all: Vec<String> = all.map(String::from).collect();
+    let process = Process::start("/bin/sh", &all, &stdout, &stderr).unwrap();
+    let said = eventually("it is ready", || {
+        let printed = std::fs::read_to_string(&stderr).unwrap();
+        if printed.contains("Ingress for HTTP: ") { Ok(printed) } else { Err(printed) }
+    });
+    (process, said)
+}
+
+/// Of an `up` whose folders and ports disturb nobody.
+fn arguments(whether: &str) -> Vec<&str> {
+    let arguments = ["up", "--ephemeral", "--kernel-network", whether];
+    let ports = ["--port", "0", "--ingress-http-port", "0", "--ingress-https-port", "0", "--kubelet-port", "0"];
+    [&arguments[..], &ports].concat()
+}
+
+fn a_second_cluster_says_why_it_does_without() {
+    let first = TestCluster::start(BINARY, options());
+    let refused = run(BINARY, &arguments("on"));
+    assert!(!refused.success);
+    let error = refused.stderr.lines().find(|line| line.starts_with("error: ")).unwrap_or_default();
+    assert!(error.contains("--kernel-network cannot be on: another k8w has this machine's kernel network"), "{error}");
+
+    let (_second, said) = start("", &arguments("auto"));
+    let why = "Network: in this process (the kernel's cannot be had: another k8w has this machine's kernel network); ";
+    assert!(said.contains(why), "{said}");
+    greeting(address_of(&first, &["service", "hello"], ".spec.clusterIP", 80));
+}
+
+fn without_privilege_it_says_so() {
+    let (_cluster, said) = start("setpriv --bounding-set=-net_admin --inh-caps=-net_admin", &arguments("auto"));
+    let why = "Network: in this process (the kernel's cannot be had: it takes the privilege CAP_NET_ADMIN); ";
+    assert!(said.contains(why), "{said}");
+    assert_eq!(left(), "");
+}
