@@ -35,6 +35,8 @@ pub struct Config {
     pub token_signer: Option<Arc<dyn TokenSigner>>,
     /// Signs the certificates that were approved for signers of `kubernetes.io`; without it none is issued.
     pub certificate_signer: Option<Arc<dyn CertificateSigner>>,
+    /// The names that clients know the API server by, which no node gets a certificate for by itself.
+    pub api_server_names: Vec<String>,
     /// `spec.controller` of the IngressClasses whose Ingresses get `ingress_addresses` as their status.
     pub ingress_controller: String,
     pub ingress_addresses: Vec<IngressAddress>,
@@ -63,6 +65,7 @@ impl Default for Config {
             root_ca_pem: String::new(),
             token_signer: None,
             certificate_signer: None,
+            api_server_names: Vec::new(),
             ingress_controller: "k8w.dev/ingress".into(),
             ingress_addresses: Vec::new(),
             scheduler_profiles: vec![Profile::default()],

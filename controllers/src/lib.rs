@@ -88,7 +88,7 @@ pub fn controllers(config: &Config) -> Vec<Box<dyn Controller>> {
         Box::new(core::service_account_token_cleaner::ServiceAccountTokenCleaner),
         Box::new(bootstrap::token_cleaner::TokenCleaner),
         Box::new(bootstrap::signer::BootstrapSigner),
-        Box::new(certificates::approver::CertificateApprover),
+        Box::new(certificates::approver::CertificateApprover::new(&config.api_server_names)),
         Box::new(certificates::signing::CertificateSigning::new(config.certificate_signer.clone())),
         Box::new(certificates::cleaner::CertificateCleaner),
         Box::new(rbac::cluster_role_aggregation::ClusterRoleAggregation),

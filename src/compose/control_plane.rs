@@ -87,6 +87,7 @@ impl ControlPlaneConfig {
             root_ca_pem: pki.ca_pem().to_owned(),
             token_signer: Some(Arc::new(Signer(pki.token_key().clone()))),
             certificate_signer: Some(Arc::new(Authority(pki.clone()))),
+            api_server_names: pki.server_names().to_vec(),
             wasm_range: Some(PodRange { cluster: wasm.cluster.into(), node_prefix: wasm.node_prefix }),
             pod_ranges: if self.allocate_node_cidrs { vec![range] } else { Vec::new() },
             ..k8w_controllers::Config::default()

@@ -15,12 +15,12 @@ pub fn bearer_token(authorization: &str) -> Option<&str> {
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && token.len() <= MAX_TOKEN_BYTES).then_some(token)
 }
 
-/// The user that a client certificate names, by its common name, and the user's groups: the organizations, and that of all
+/// The user that a client certificate names, by its (last) common name, and the user's groups: the organizations, and that of all
 /// who proved who they are. TLS has verified the certificate. `None` without a common name.
 pub fn certificate_user(der: &[u8]) -> Option<(String, Vec<String>)> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     let subject = certificate.subject();
-    let name = subject.iter_common_name().next()?.as_str().ok().filter(|name| !name.is_empty())?;
+    let name = subject.iter_common_name().last()?.as_str().ok().filter(|name| !name.is_empty())?;
     let groups = subject.iter_organization().filter_map(|group| group.as_str().ok());
     Some((name.to_owned(), groups.chain([AUTHENTICATED]).map(str::to_owned).collect()))
 }

@@ -45,12 +45,17 @@ pub fn check(plural: &str, text: &str, expected: Expect) {
 
 /// Compares what validation says of an update, after defaulting both.
 pub fn check_update(plural: &str, old: &str, new: &str, expected: Expect) {
+    expected.assert_eq(&updated(plural, old, new));
+}
+
+/// What validation says of an update, after defaulting both.
+pub fn updated(plural: &str, old: &str, new: &str) -> String {
     let kind = kind(plural);
     let (old, mut new) = (defaulted(kind, old), defaulted(kind, new));
     kind.strategy.prepare_for_update(&mut new, &old);
     let mut errors = metadata::validate_update(kind, &new, &old);
     errors.extend(kind.strategy.validate_update(&new, &old));
-    expected.assert_eq(&shown(errors));
+    shown(errors)
 }
 
 /// Compares an object's row, at one o'clock on the first day of 2026.

@@ -8,7 +8,7 @@ use k8w_kinds::object::{get, list, map, remove, same, text};
 use serde_json::Value;
 
 use super::forbidden;
-use crate::authz::node_name;
+use crate::authz::{is_nameless_node, node_name};
 use crate::plugins::{Admission, AdmissionRequest, Operation};
 use crate::status::Status;
 
@@ -41,6 +41,9 @@ impl Admission for NodeRestriction {
     }
 
     async fn admit(&self, request: &mut AdmissionRequest<'_>) -> Result<(), Status> {
+        if is_nameless_node(request.user) {
+            return Err(forbidden(request, format!("could not determine node from user {:?}", request.user.name)));
+        }
         let Some(node) = node_name(request.user) else { return Ok(()) };
         let checked = match (&*request.resource.group, &*request.resource.plural) {
             ("", "pods") => pod(request, node),
@@ -337,6 +340,19 @@ mod tests {
         assert!(world.create(&NodeRestriction, lease("kube-node-lease", "n1")).await.is_ok());
         assert!(world.create(&NodeRestriction, lease("kube-node-lease", "n2")).await.is_err());
         assert!(world.create(&NodeRestriction, lease("default", "n1")).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_node_without_a_name_writes_nothing() {
+        let nameless =
+            UserInfo { name: "system:node:".into(), groups: vec!["system:nodes".into()], ..UserInfo::default() };
+        let world = World::new([]).await.acting_as(nameless);
+        let refused = world.create(&NodeRestriction, node("n1")).await.unwrap_err();
+        assert_eq!(
+            refused.message,
+            "nodes \"n1\" is forbidden: could not determine node from user \"system:node:\""
+        );
+        assert!(world.delete(&NodeRestriction, pod("")).await.is_err());
     }
 
     #[tokio::test]

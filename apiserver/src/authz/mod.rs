@@ -88,6 +88,15 @@ pub fn is_master(user: &UserInfo) -> bool {
 
 /// The node that the user is, if it is one.
 pub fn node_name(user: &UserInfo) -> Option<&str> {
+    named_node(user).filter(|name| !name.is_empty())
+}
+
+/// Whether the user says that it is a node, and not which: what has no node yet is not its own.
+pub fn is_nameless_node(user: &UserInfo) -> bool {
+    named_node(user) == Some("")
+}
+
+fn named_node(user: &UserInfo) -> Option<&str> {
     let name = user.name.strip_prefix(NODE_PREFIX)?;
     user.groups.iter().any(|group| group == NODES_GROUP).then_some(name)
 }

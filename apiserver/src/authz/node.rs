@@ -12,7 +12,7 @@ use k8w_kinds::object::{get, text};
 use k8w_kinds::registry;
 use serde_json::Value;
 
-use super::node_name;
+use super::{is_nameless_node, node_name};
 use super::rbac::rule::Rule;
 use crate::identity::Attributes;
 use crate::plugins::{Authorizer, Decision};
@@ -157,6 +157,9 @@ impl Node {
 impl Authorizer for Node {
     fn authorize(&self, attributes: &Attributes<'_>) -> Decision {
         let info = attributes.info;
+        if is_nameless_node(attributes.user) {
+            return Decision::NoOpinion(format!("unknown node for user {:?}", attributes.user.name));
+        }
         let Some(node) = node_name(attributes.user).filter(|_| info.is_resource_request) else {
             return Decision::NoOpinion(String::new());
         };
@@ -234,7 +237,9 @@ mod tests {
             "spec": {"nodeName": "n1"}});
         let slice = json!({"apiVersion": "resource.k8s.io/v1", "kind": "ResourceSlice", "metadata": {"name": "sl"},
             "spec": {"nodeName": "n1"}});
-        World::new([pod, volume("pv", "claim"), volume("other", "none"), attachment, slice]).await
+        let waiting = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "waiting", "namespace": "a"},
+            "spec": {"volumes": [{"name": "w", "secret": {"secretName": "of-waiting"}}]}});
+        World::new([pod, waiting, volume("pv", "claim"), volume("other", "none"), attachment, slice]).await
     }
 
     fn decide(world: &World, node: &str, verb: &'static str, resource: &str, object: &str) -> Decision {
@@ -320,6 +325,22 @@ mod tests {
         ] {
             let decision = decide(&world, node, verb, resource, object);
             assert_eq!(decision == Decision::Allow, allowed, "{node} {verb} {resource} {object}: {decision:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_without_a_name_is_none() {
+        let world = world().await;
+        for (verb, resource, object) in [
+            ("get", "secrets", "a/of-waiting"),
+            ("get", "pods", "a/waiting"),
+            ("delete", "pods", "a/waiting"),
+            ("list", "pods", "?spec.nodeName="),
+            ("list", "nodes", ""),
+            ("create", "nodes", ""),
+        ] {
+            let decision = decide(&world, "", verb, resource, object);
+            assert_eq!(decision, Decision::NoOpinion("unknown node for user \"system:node:\"".to_owned()), "{verb} {resource}");
         }
     }
 

@@ -85,6 +85,7 @@ pub struct Pki(Arc<Inner>);
 struct Inner {
     store: store::Store,
     serving: Identity,
+    server_names: Vec<String>,
     kubelet_client: Identity,
     admin: Identity,
     token_key: Arc<TokenKey>,
@@ -94,12 +95,13 @@ impl Pki {
     /// Opens the folder `dir`, making what is missing, damaged, about to expire, or lacks one of `names`. Blocks on the disk.
     pub fn open(dir: &Path, names: &ServerNames) -> Result<Pki, PkiError> {
         let store = store::Store::open(dir)?;
-        let serving = store.identity("apiserver", &Profile::server("kube-apiserver", names.all()))?;
+        let server_names = names.all();
+        let serving = store.identity("apiserver", &Profile::server("kube-apiserver", server_names.clone()))?;
         let kubelet_client = store
             .identity("apiserver-kubelet-client", &Profile::client("kube-apiserver-kubelet-client", MASTERS_GROUP))?;
         let admin = store.identity("admin", &Profile::client(ADMIN_USER, MASTERS_GROUP))?;
         let token_key = Arc::new(store.token_key()?);
-        Ok(Pki(Arc::new(Inner { store, serving, kubelet_client, admin, token_key })))
+        Ok(Pki(Arc::new(Inner { store, serving, server_names, kubelet_client, admin, token_key })))
     }
 
     /// The CA's certificate as PEM: what `kube-root-ca.crt` and kubeconfigs carry.
@@ -115,6 +117,11 @@ impl Pki {
     /// What the API server shows to clients.
     pub fn serving(&self) -> &Identity {
         &self.0.serving
+    }
+
+    /// The names and addresses that clients know the API server by.
+    pub fn server_names(&self) -> &[String] {
+        &self.0.server_names
     }
 
     /// What the API server shows to nodes.
@@ -188,6 +195,7 @@ mod tests {
         let second = Pki::open(dir.path(), &names(&["k8w.example"])).unwrap();
         assert_eq!(first.ca_pem(), second.ca_pem());
         assert_eq!(first.admin().certificate_pem(), second.admin().certificate_pem());
+        assert!(second.server_names().contains(&"k8w.example".to_owned()));
         assert_ne!(first.serving().certificate_pem(), second.serving().certificate_pem());
     }
 

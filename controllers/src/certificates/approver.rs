@@ -2,6 +2,9 @@
 //! it (`k8s.io/kubernetes/pkg/controller/certificates/approver/sarapprove.go`), and for a node's own port, where it is for the
 //! node's name alone.
 //!
+//! Stricter than Kubernetes: who is not the node gets no certificate of a node that exists, and nobody one for a name of the
+//! API server. Whoever runs the cluster may approve both.
+//!
 //! Kubernetes leaves the second to whoever runs the cluster; here the API server and the nodes verify what a node shows. They
 //! ask for its name and not for an address, which a node could make up.
 
@@ -10,20 +13,43 @@ use serde_json::{Value, json};
 
 use super::request::{self, Asked, KUBELET_CLIENT, KUBELET_SERVING};
 use crate::engine::{Controller, Turn, Wake};
-use crate::plan::{self, Plan, Step};
-use crate::resource::{CERTIFICATE_SIGNING_REQUESTS, Key};
+use crate::plan::{self, Plan, Step, Target};
+use crate::resource::{CERTIFICATE_SIGNING_REQUESTS, Key, NODES};
 use crate::world::{Delta, Object, World};
 
-pub struct CertificateApprover;
+pub struct CertificateApprover {
+    /// The names that clients know the API server by; one may stand for many (`*.example`).
+    api_server_names: Vec<String>,
+}
+
+impl CertificateApprover {
+    pub fn new(api_server_names: &[String]) -> Self {
+        Self { api_server_names: api_server_names.to_vec() }
+    }
+
+    /// Whether a server of this name can be taken for the API server.
+    fn is_api_server(&self, name: &str) -> bool {
+        self.api_server_names.iter().any(|own| match own.strip_prefix("*.") {
+            None => own.eq_ignore_ascii_case(name),
+            Some(domain) => name.split_once('.').is_some_and(|(_, rest)| rest.eq_ignore_ascii_case(domain)),
+        })
+    }
+}
 
 impl Controller for CertificateApprover {
     fn name(&self) -> &'static str {
         "csrapproving"
     }
 
-    fn observe(&mut self, delta: &Delta, _: &World, wake: &mut Wake) {
-        if let Object::CertificateSigningRequest(request) = &delta.object {
-            wake.now(Key::of(&request.metadata));
+    fn observe(&mut self, delta: &Delta, world: &World, wake: &mut Wake) {
+        match &delta.object {
+            Object::CertificateSigningRequest(request) => wake.now(Key::of(&request.metadata)),
+            // Its name is free again.
+            Object::Node(_) if delta.gone => {
+                let waiting = world.certificate_signing_requests.iter().filter(|request| !is_decided(request));
+                waiting.for_each(|request| wake.now(Key::of(&request.metadata)));
+            }
+            _ => {}
         }
     }
 
@@ -39,8 +65,12 @@ impl Controller for CertificateApprover {
             return plan;
         }
         let is_own = request.spec.username.as_deref() == Some(asked.common_name.as_str());
+        let Some(node) = asked.node().ok().filter(|node| !self.is_api_server(node)) else { return plan };
         match signer {
             KUBELET_CLIENT => {
+                if !is_own {
+                    plan.step(Step::CheckAbsent(Target::named(&NODES, Key::new("", node), None)));
+                }
                 let own = is_own.then(|| review(request, "selfnodeclient"));
                 plan.step(Step::CheckAllowed(own.into_iter().chain([review(request, "nodeclient")]).collect()));
                 let whose = if is_own { "self kubelet" } else { "kubelet" };
@@ -49,7 +79,7 @@ impl Controller for CertificateApprover {
                     format!("Auto approving {whose} client certificate after SubjectAccessReview."),
                 ));
             }
-            KUBELET_SERVING if is_own && asked.addresses.is_empty() && is_own_name(&asked) => {
+            KUBELET_SERVING if is_own && asked.addresses.is_empty() && asked.dns_names == [node] => {
                 let message = "Auto approving kubelet serving certificate for the name of its node.";
                 plan.step(approval(request, message.to_owned()));
             }
@@ -74,13 +104,6 @@ fn review(request: &CertificateSigningRequest, subresource: &str) -> Value {
     })
 }
 
-/// Whether the node's name is the only one, and none that others know the API server by.
-fn is_own_name(asked: &Asked) -> bool {
-    let node = asked.node().unwrap_or_default();
-    let is_the_servers = ["kubernetes", "localhost"].contains(&node) || node.starts_with("kubernetes.default");
-    asked.dns_names == [node] && !is_the_servers
-}
-
 fn approval(request: &CertificateSigningRequest, message: String) -> Step {
     let mut approved = request.clone();
     let conditions = &mut approved.status.get_or_insert_default().conditions;
@@ -103,6 +126,7 @@ mod tests {
     use super::super::request::samples::{NODE_CLIENT, NODE_SERVING, NODE_SERVING_BY_ADDRESS, USER};
     use super::*;
     use crate::testing::Bench;
+    use crate::world::Change;
 
     fn request(signer: &str, user: &str, pem: &str, status: &str) -> String {
         let (pem, auth) = (STANDARD.encode(pem), if signer == KUBELET_SERVING { "server auth" } else { "client auth" });
@@ -117,11 +141,16 @@ status: {{{status}}}
         )
     }
 
+    fn approver() -> CertificateApprover {
+        CertificateApprover::new(&["kubernetes.default.svc", "Localhost", "n1", "*.api.example"].map(str::to_owned))
+    }
+
     /// What is asked, and what is then written.
     fn plan(world: &str) -> String {
         let mut said = String::new();
-        for step in Bench::new(CertificateApprover, world).reconcile("", "r", "2024-01-01T00:00:00Z").steps {
+        for step in Bench::new(approver(), world).reconcile("", "r", "2024-01-01T00:00:00Z").steps {
             match step {
+                Step::CheckAbsent(target) => said += &format!("is there no {} {}?\n", target.resource.plural, target.key),
                 Step::CheckAllowed(reviews) => {
                     let asked = |review: &Value| format!("{}", review["resourceAttributes"]["subresource"]);
                     said += &format!(
@@ -148,6 +177,7 @@ status: {{{status}}}
         check(
             &request(KUBELET_CLIENT, "system:bootstrap:abcdef", NODE_CLIENT, ""),
             expect![[r#"
+                is there no nodes a?
                 may "system:bootstrap:abcdef" "nodeclient"?
                 approval: "Auto approving kubelet client certificate after SubjectAccessReview."
             "#]],
@@ -171,13 +201,36 @@ status: {{{status}}}
         );
         check(&request(KUBELET_SERVING, "system:node:b", NODE_SERVING, ""), expect![""]);
         check(&request(KUBELET_SERVING, "system:node:a", NODE_SERVING_BY_ADDRESS, ""), expect![""]);
-        let named = |names: &[&str]| Asked {
-            common_name: format!("system:node:{}", names[0]),
-            dns_names: names.iter().map(|name| (*name).to_owned()).collect(),
-            ..Asked::default()
-        };
-        assert!(is_own_name(&named(&["a"])) && !is_own_name(&named(&["a", "b"])));
-        assert!(!is_own_name(&named(&["kubernetes.default.svc"])) && !is_own_name(&named(&["localhost"])));
+    }
+
+    #[test]
+    fn nobody_gets_a_name_of_the_api_server() {
+        for (name, expected) in [
+            ("kubernetes.default.svc", true),
+            ("localhost", true),
+            ("n1", true),
+            ("one.api.example", true),
+            ("api.example", false),
+            ("one.two.api.example", false),
+            ("a", false),
+        ] {
+            assert_eq!(approver().is_api_server(name), expected, "{name}");
+        }
+        for (signer, user, pem) in
+            [(KUBELET_SERVING, "system:node:a", NODE_SERVING), (KUBELET_CLIENT, "system:bootstrap:abcdef", NODE_CLIENT)]
+        {
+            let mut bench = Bench::new(CertificateApprover::new(&["A".to_owned()]), &request(signer, user, pem, ""));
+            assert!(bench.reconcile("", "r", "2024-01-01T00:00:00Z").steps.is_empty(), "{signer}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_free_again_can_be_had() {
+        let waiting = request(KUBELET_CLIENT, "system:bootstrap:abcdef", NODE_CLIENT, "");
+        let world = format!("{waiting}\n---\napiVersion: v1\nkind: Node\nmetadata: {{name: a}}\n");
+        let mut bench = Bench::new(approver(), &world);
+        let uid = bench.world.nodes.get("", "a").unwrap().metadata.uid.clone().unwrap_or_default();
+        assert!(bench.wakes(Change::Removed { resource: NODES.clone(), key: Key::new("", "a"), uid }));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
+use k8w_kinds::names;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::pem::Pem;
@@ -67,8 +68,16 @@ impl Asked {
     }
 
     /// The node whose certificate it is to be.
-    pub fn node(&self) -> Option<&str> {
-        self.common_name.strip_prefix(NODE_PREFIX)
+    ///
+    /// # Errors
+    /// When it is to be no node's: what follows the prefix is a Node's name.
+    pub fn node(&self) -> Result<&str, String> {
+        let name = self.common_name.strip_prefix(NODE_PREFIX);
+        let name = name.ok_or("subject common name does not begin with system:node:")?;
+        match names::dns_subdomain(name).into_iter().next() {
+            None => Ok(name),
+            Some(why) => Err(format!("subject common name does not name a node: {why}")),
+        }
     }
 }
 
@@ -110,7 +119,7 @@ fn check_kubelet_client(asked: &Asked, usages: &[String]) -> Result<(), String> 
     refuse(asked.has_emails, "Email subjectAltNames are not allowed")?;
     refuse(!asked.addresses.is_empty(), "IP subjectAltNames are not allowed")?;
     refuse(asked.has_uris, "URI subjectAltNames are not allowed")?;
-    refuse(asked.node().is_none(), "subject common name does not begin with system:node:")?;
+    asked.node()?;
     check_usages("client auth", usages)
 }
 
@@ -121,7 +130,7 @@ fn check_kubelet_serving(asked: &Asked, usages: &[String]) -> Result<(), String>
     refuse(asked.has_emails, "Email subjectAltNames are not allowed")?;
     refuse(asked.has_uris, "URI subjectAltNames are not allowed")?;
     check_usages("server auth", usages)?;
-    refuse(asked.node().is_none(), "subject common name does not begin with system:node:")
+    asked.node().map(|_| ())
 }
 
 fn refuse(wrong: bool, why: &str) -> Result<(), String> {
@@ -193,7 +202,27 @@ mod tests {
             }
         "#]]
         .assert_debug_eq(&asked);
-        assert_eq!(asked.node(), Some("a"));
+        assert_eq!(asked.node(), Ok("a"));
+    }
+
+    #[test]
+    fn a_node_has_the_name_of_a_node() {
+        let node = |common_name: &str| {
+            let asked = Asked { common_name: common_name.to_owned(), ..Asked::default() };
+            asked.node().map(str::to_owned)
+        };
+        assert_eq!(node("system:node:n1.example"), Ok("n1.example".to_owned()));
+        assert_eq!(node("jane"), Err("subject common name does not begin with system:node:".to_owned()));
+        for wrong in ["", "N1", "*", "*.default.svc", "KUBERNETES", "n1.", "a/b"] {
+            let why = node(&format!("system:node:{wrong}")).unwrap_err();
+            assert!(why.starts_with("subject common name does not name a node: "), "{wrong}: {why}");
+        }
+        let nameless = Asked {
+            common_name: NODE_PREFIX.to_owned(),
+            organizations: vec![NODES.to_owned()],
+            ..Asked::default()
+        };
+        assert!(check(KUBELET_CLIENT, &nameless, &usages("digital signature, client auth")).unwrap().is_err());
     }
 
     #[test]

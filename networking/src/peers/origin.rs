@@ -32,7 +32,7 @@ impl Claim {
 
     pub fn parse(text: &str) -> Option<Claim> {
         let (who, ip) = text.split_once(' ').unwrap_or((text, ""));
-        let ip = ip.parse();
+        let ip = ip.parse().map(|ip: IpAddr| ip.to_canonical());
         match (who, ip) {
             ("node", Err(_)) => Some(Claim::Node),
             ("pod", Ok(ip)) => Some(Claim::Pod(ip)),
@@ -48,9 +48,9 @@ impl Claim {
         let is_outside =
             |ip: IpAddr| !ip.is_loopback() && !ip.is_unspecified() && others.of(ip).is_none() && !is_own(ip);
         match self {
-            // A host to others, at its address.
-            Claim::Node => Some(Origin::Outside(from.address?.ip())),
-            Claim::Pod(ip) => others.of(ip).filter(|node| node.name == from.name).map(|_| Origin::Outside(ip)),
+            // A host to others, at its address; never this node, wherever it says that it is.
+            Claim::Node => Some(Origin::Visitor(from.address?.ip())),
+            Claim::Pod(ip) => others.of(ip).filter(|node| node.name == from.name).map(|_| Origin::Visitor(ip)),
             Claim::Ingress(ip) => (is_outside(ip) || ip.is_loopback()).then_some(Origin::Ingress(ip)),
             Claim::Outside(ip) => is_outside(ip).then_some(Origin::Outside(ip)),
         }
@@ -73,6 +73,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::policy::End;
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
@@ -91,6 +92,19 @@ mod tests {
     }
 
     #[test]
+    fn another_node_is_never_this_one() {
+        for address in ["127.0.0.1:10250", "[::1]:10250", "[::ffff:127.0.0.1]:10250", "192.0.2.1:10250"] {
+            let wasm_cidr = "127.64.0.0/18".parse().ok();
+            let node = Node { name: "a".into(), zone: None, wasm_cidr, address: address.parse().ok() };
+            let others = Nodes::build(&[Arc::new(node.clone())], "own");
+            for claim in [Claim::Node, Claim::Pod(ip("127.64.0.9"))] {
+                let end = claim.believed(&node, &others, |_| false).unwrap().end();
+                assert!(matches!(end, End::Address(_)), "{address} {claim}");
+            }
+        }
+    }
+
+    #[test]
     fn a_node_speaks_for_its_own_pods_alone() {
         let node = |name: &str, range: &str, address: &str| {
             let (wasm_cidr, address) = (range.parse().ok(), address.parse().ok());
@@ -104,8 +118,9 @@ mod tests {
             origin.map_or("nobody".to_owned(), |origin| format!("{origin:?}"))
         };
         for (claim, expected) in [
-            ("node", "Outside(192.0.2.1)"),
-            ("pod 10.64.64.9", "Outside(10.64.64.9)"),
+            ("node", "Visitor(192.0.2.1)"),
+            ("pod 10.64.64.9", "Visitor(10.64.64.9)"),
+            ("pod ::ffff:10.64.64.9", "Visitor(10.64.64.9)"),
             ("pod 10.64.128.9", "nobody"),
             ("pod 10.64.0.9", "nobody"),
             ("pod 127.0.0.1", "nobody"),
@@ -113,6 +128,11 @@ mod tests {
             ("outside 10.64.128.9", "nobody"),
             ("outside 10.64.0.9", "nobody"),
             ("outside 127.0.0.1", "nobody"),
+            ("outside ::ffff:10.64.128.9", "nobody"),
+            ("outside ::ffff:10.64.0.9", "nobody"),
+            ("outside ::ffff:127.0.0.1", "nobody"),
+            ("outside ::ffff:198.51.100.1", "Outside(198.51.100.1)"),
+            ("ingress ::ffff:10.64.128.9", "nobody"),
             ("ingress 127.0.0.1", "Ingress(127.0.0.1)"),
             ("ingress 10.64.128.9", "nobody"),
         ] {

@@ -1,5 +1,6 @@
 //! How a machine that has only a bootstrap token knows the cluster's CA: the ConfigMap `cluster-info` in `kube-public`, which
-//! anybody may read, is signed with the token ("Bootstrap Tokens" in the Kubernetes documentation), or the CA's key is pinned.
+//! anybody may read, is signed with the token ("Bootstrap Tokens" in the Kubernetes documentation), and the CA's key may be pinned
+//! besides: whoever knows the token could sign too.
 
 use std::collections::BTreeMap;
 
@@ -12,6 +13,7 @@ use ring::hmac;
 use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::join::to_pem;
 use super::{Error, authorities, request};
 
 const NAMESPACE: &str = "kube-public";
@@ -40,16 +42,10 @@ impl<'t> Token<'t> {
     }
 }
 
-/// What tells that the CA is genuine.
-pub(super) enum Proof<'p> {
-    Token(Token<'p>),
-    /// `sha256:` and the hash of the CA's public key.
-    Hash(&'p str),
-}
-
-/// The CA (PEM) of the cluster at `server`.
-pub(super) async fn ca(server: &http::Uri, proof: &Proof<'_>) -> Result<String, Error> {
-    if let Proof::Hash(hash) = proof {
+/// The CA (PEM) of the cluster at `server`, which knows the token; `pin` is `sha256:` and the hash of the CA's public key, and
+/// no other certificate is believed then.
+pub(super) async fn ca(server: &http::Uri, token: &Token<'_>, pin: Option<&str>) -> Result<String, Error> {
+    if let Some(hash) = pin {
         let digits = hash.strip_prefix(HASH_PREFIX).unwrap_or_default();
         if digits.len() != HASH_DIGITS || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(Error::BadHash);
@@ -64,17 +60,12 @@ pub(super) async fn ca(server: &http::Uri, proof: &Proof<'_>) -> Result<String, 
     let data = map.map_err(|error| request::failed(server, "", error))?.data.unwrap_or_default();
     let unusable = || Error::NoClusterInfo { server: server.to_string() };
     let kubeconfig = data.get(KUBECONFIG).ok_or_else(unusable)?;
-    if let Proof::Token(token) = proof {
-        verify(&data, kubeconfig, token)?;
-    }
+    verify(&data, kubeconfig, token)?;
     let kubeconfig = kube::config::Kubeconfig::from_yaml(kubeconfig).map_err(|_| unusable())?;
     let cluster = kubeconfig.clusters.into_iter().find_map(|named| named.cluster).ok_or_else(unusable)?;
     let ca = cluster.certificate_authority_data.and_then(|data| STANDARD.decode(data).ok()).ok_or_else(unusable)?;
     let ca = String::from_utf8(ca).map_err(|_| unusable())?;
-    match proof {
-        Proof::Hash(hash) => check_hash(&ca, hash).map(|()| ca),
-        Proof::Token(_) => Ok(ca),
-    }
+    pin.map_or(Ok(ca.clone()), |pin| pinned(&ca, pin))
 }
 
 /// Checks the token's signature: a JSON web signature without the content (RFC 7515, appendix F), with HMAC SHA-256.
@@ -94,13 +85,15 @@ fn verify(data: &BTreeMap<String, String>, content: &str, token: &Token<'_>) -> 
     }
 }
 
-/// Checks that one of these certificates has the key that was pinned.
-fn check_hash(ca_pem: &str, pinned: &str) -> Result<(), Error> {
-    let found: Vec<String> = authorities(ca_pem).filter_map(|certificate| ca_hash(&certificate)).collect();
-    match found.iter().any(|found| found.eq_ignore_ascii_case(pinned)) {
-        true => Ok(()),
-        false => Err(Error::NotPinned { found: found.join(",") }),
+/// Those of the certificates that have the key that was pinned: somebody in between may have put his own beside them.
+fn pinned(ca_pem: &str, pin: &str) -> Result<String, Error> {
+    let hashed = authorities(ca_pem).filter_map(|certificate| Some((ca_hash(&certificate)?, certificate)));
+    let (genuine, others): (Vec<_>, Vec<_>) = hashed.partition(|(hash, _)| hash.eq_ignore_ascii_case(pin));
+    if genuine.is_empty() {
+        let found: Vec<String> = others.into_iter().map(|(hash, _)| hash).collect();
+        return Err(Error::NotPinned { found: found.join(",") });
     }
+    Ok(genuine.iter().map(|(_, certificate)| to_pem(certificate)).collect())
 }
 
 /// `sha256:` and the hash of a certificate's public key (RFC 7469); `None` for what is no certificate (DER).
@@ -139,6 +132,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_pinned_is_not_believed() {
+        let certificate = || rcgen::generate_simple_self_signed(vec!["ca".into()]).unwrap().cert.pem();
+        let (genuine, attackers) = (certificate(), certificate());
+        let der = authorities(&genuine).next().unwrap();
+        for bundle in [format!("{genuine}{attackers}"), format!("{attackers}{genuine}")] {
+            let believed = pinned(&bundle, &ca_hash(&der).unwrap()).unwrap();
+            assert_eq!(authorities(&believed).collect::<Vec<_>>(), [der.clone()]);
+        }
+    }
+
+    #[test]
     fn tokens_and_pins_have_their_forms() {
         for wrong in ["", "abcdef", "abcdef.0123", "ABCDEF.0123456789abcdef", "abcdef.0123456789abcdef."] {
             assert!(matches!(Token::parse(wrong), Err(Error::BadToken)), "{wrong}");
@@ -146,9 +150,8 @@ mod tests {
         let certificate = rcgen::generate_simple_self_signed(vec!["a".into()]).unwrap().cert.pem();
         let pin = ca_hash(&authorities(&certificate).next().unwrap()).unwrap();
         assert_eq!(pin.len(), HASH_PREFIX.len() + HASH_DIGITS);
-        check_hash(&certificate, &pin).unwrap();
-        check_hash(&certificate, &pin.to_uppercase().replace("SHA256", "sha256")).unwrap();
-        let error = check_hash(&certificate, "sha256:00").unwrap_err().to_string();
+        pinned(&certificate, &pin.to_uppercase().replace("SHA256", "sha256")).unwrap();
+        let error = pinned(&certificate, "sha256:00").unwrap_err().to_string();
         assert_eq!(error, format!("none of the public keys {pin:?} are pinned"));
     }
 }

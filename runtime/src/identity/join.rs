@@ -16,7 +16,7 @@ use kube::{Client, Config};
 use serde_json::{Value, json};
 
 use super::certificate::Facts;
-use super::cluster_info::{self, Proof, Token};
+use super::cluster_info::{self, Token};
 use super::kept::{self, Kept};
 use super::request::{self, NODE_PREFIX, Purpose};
 use super::{Certificate, Error, Identity, authorities};
@@ -46,7 +46,7 @@ pub enum Credentials {
 pub enum TrustedCa {
     /// The token's signature tells.
     Signed,
-    /// The hash of its key, `sha256:HEX`.
+    /// So does it, and this is the hash of the CA's key, `sha256:HEX`.
     Hash(String),
     /// It is here.
     File(PathBuf),
@@ -116,8 +116,8 @@ async fn credentials(with: &Credentials, server: Option<http::Uri>) -> Result<(C
             let server = server.ok_or(Error::NothingToJoinWith)?;
             let parsed = Token::parse(token)?;
             let ca_pem = match ca {
-                TrustedCa::Signed => cluster_info::ca(&server, &Proof::Token(parsed)).await?,
-                TrustedCa::Hash(hash) => cluster_info::ca(&server, &Proof::Hash(hash)).await?,
+                TrustedCa::Signed => cluster_info::ca(&server, &parsed, None).await?,
+                TrustedCa::Hash(hash) => cluster_info::ca(&server, &parsed, Some(hash)).await?,
                 TrustedCa::File(path) => read_ca(path)?,
             };
             let whose = match ca {
@@ -297,7 +297,7 @@ fn read_ca(path: &Path) -> Result<String, Error> {
     if has_none { Err(Error::NoCa { what: path.display().to_string() }) } else { Ok(text) }
 }
 
-fn to_pem(der: &[u8]) -> String {
+pub(super) fn to_pem(der: &[u8]) -> String {
     let text = STANDARD.encode(der);
     let lines: Vec<&str> =
         text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap_or_default()).collect();

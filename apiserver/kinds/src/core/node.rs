@@ -37,12 +37,7 @@ impl Strategy for Node {
     }
 
     fn default(&self, node: &mut Value) {
-        let first = text(node, &["spec", "podCIDR"]).to_owned();
-        if let Some(spec) = object::ensure(node, &["spec"])
-            && !first.is_empty()
-        {
-            object::set_default(spec, "podCIDRs", vec![first]);
-        }
+        pod_ranges(node);
         let Some(status) = object::get_mut(node, &["status"]).and_then(Value::as_object_mut) else { return };
         if let Some(capacity) = status.get("capacity").cloned() {
             object::set_default(status, "allocatable", capacity);
@@ -66,6 +61,10 @@ impl Strategy for Node {
             if range.text().parse::<ipnet::IpNet>().is_err() {
                 errors.push(range.invalid("must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"));
             }
+        }
+        if !is_pair(&spec.get("podCIDRs")) {
+            let ranges = spec.get("podCIDRs");
+            errors.push(ranges.invalid("may specify no more than one CIDR for each IP family"));
         }
         let status = root.get("status");
         for name in ["capacity", "allocatable"] {
@@ -109,6 +108,27 @@ impl Strategy for Node {
         }
         errors
     }
+}
+
+/// `podCIDR` is the first of `podCIDRs`. Where they differ it is `podCIDR` that counts, as clients may know nothing of the other.
+fn pod_ranges(node: &mut Value) {
+    let Some(spec) = object::ensure(node, &["spec"]) else { return };
+    let one = spec.get("podCIDR").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let first = spec.get("podCIDRs").and_then(|all| all.get(0)?.as_str()).unwrap_or_default().to_owned();
+    if one == first {
+        return;
+    }
+    match one.is_empty() {
+        true => spec.insert("podCIDR".to_owned(), first.into()),
+        false => spec.insert("podCIDRs".to_owned(), vec![one].into()),
+    };
+}
+
+/// At most one for each address family.
+fn is_pair(ranges: &Field) -> bool {
+    let mut families: Vec<bool> = ranges.items().map(|range| range.text().contains(':')).collect();
+    families.sort_unstable();
+    families.windows(2).all(|pair| pair[0] != pair[1])
 }
 
 fn taints(taints: &Field, errors: &mut Vec<FieldError>) {
@@ -184,7 +204,7 @@ fn info<'v>(node: &'v Value, field: &str) -> &'v str {
 mod tests {
     use expect_test::expect;
 
-    use crate::testing::{check, check_default, check_row};
+    use crate::testing::{check, check_default, check_row, updated};
 
     #[test]
     fn row() {
@@ -236,6 +256,39 @@ mod tests {
                     systemUUID: ""
             "#]],
         );
+    }
+
+    #[test]
+    fn ranges_of_pods_are_one_for_each_family() {
+        check(
+            "nodes",
+            "{metadata: {name: a}, spec: {podCIDR: 10.0.0.0/24, podCIDRs: [10.0.0.0/24, 'fd00::/64']}}",
+            expect![""],
+        );
+        check(
+            "nodes",
+            "{metadata: {name: a}, spec: {podCIDR: 10.0.0.0/24, podCIDRs: [10.0.0.0/24, 10.0.1.0/24]}}",
+            expect![""],
+        );
+    }
+
+    #[test]
+    fn ranges_of_pods_are_given_once() {
+        let given = "podCIDR: 10.0.0.0/24, podCIDRs: [10.0.0.0/24]";
+        let refused = "spec.podCIDRs: Forbidden: node updates may not change podCIDR except from \"\" to valid\n";
+        for (old, new, expected) in [
+            ("", given, ""),
+            (given, given, ""),
+            (given, "podCIDR: 10.0.0.0/24", ""),
+            (given, "podCIDRs: [10.0.0.0/24]", ""),
+            (given, "podCIDR: 10.0.1.0/24, podCIDRs: [10.0.0.0/24]", refused),
+            (given, "podCIDR: 10.0.0.0/24, podCIDRs: [10.0.0.0/24, 'fd00::/64']", refused),
+            (given, "podCIDRs: [10.0.1.0/24]", refused),
+            (given, "", refused),
+        ] {
+            let node = |spec: &str| format!("{{metadata: {{name: a, resourceVersion: '1'}}, spec: {{{spec}}}}}");
+            assert_eq!(updated("nodes", &node(old), &node(new)), expected, "{new}");
+        }
     }
 
     #[test]
