@@ -348,10 +348,7 @@ mod tests {
             UserInfo { name: "system:node:".into(), groups: vec!["system:nodes".into()], ..UserInfo::default() };
         let world = World::new([]).await.acting_as(nameless);
         let refused = world.create(&NodeRestriction, node("n1")).await.unwrap_err();
-        assert_eq!(
-            refused.message,
-            "nodes \"n1\" is forbidden: could not determine node from user \"system:node:\""
-        );
+        assert_eq!(refused.message, "nodes \"n1\" is forbidden: could not determine node from user \"system:node:\"");
         assert!(world.delete(&NodeRestriction, pod("")).await.is_err());
     }
 

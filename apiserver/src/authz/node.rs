@@ -12,8 +12,8 @@ use k8w_kinds::object::{get, text};
 use k8w_kinds::registry;
 use serde_json::Value;
 
-use super::{is_nameless_node, node_name};
 use super::rbac::rule::Rule;
+use super::{is_nameless_node, node_name};
 use crate::identity::Attributes;
 use crate::plugins::{Authorizer, Decision};
 use crate::request_info::RequestInfo;
@@ -340,7 +340,11 @@ mod tests {
             ("create", "nodes", ""),
         ] {
             let decision = decide(&world, "", verb, resource, object);
-            assert_eq!(decision, Decision::NoOpinion("unknown node for user \"system:node:\"".to_owned()), "{verb} {resource}");
+            assert_eq!(
+                decision,
+                Decision::NoOpinion("unknown node for user \"system:node:\"".to_owned()),
+                "{verb} {resource}"
+            );
         }
     }
 

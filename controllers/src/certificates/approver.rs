@@ -150,7 +150,9 @@ status: {{{status}}}
         let mut said = String::new();
         for step in Bench::new(approver(), world).reconcile("", "r", "2024-01-01T00:00:00Z").steps {
             match step {
-                Step::CheckAbsent(target) => said += &format!("is there no {} {}?\n", target.resource.plural, target.key),
+                Step::CheckAbsent(target) => {
+                    said += &format!("is there no {} {}?\n", target.resource.plural, target.key)
+                }
                 Step::CheckAllowed(reviews) => {
                     let asked = |review: &Value| format!("{}", review["resourceAttributes"]["subresource"]);
                     said += &format!(

@@ -217,11 +217,8 @@ mod tests {
             let why = node(&format!("system:node:{wrong}")).unwrap_err();
             assert!(why.starts_with("subject common name does not name a node: "), "{wrong}: {why}");
         }
-        let nameless = Asked {
-            common_name: NODE_PREFIX.to_owned(),
-            organizations: vec![NODES.to_owned()],
-            ..Asked::default()
-        };
+        let nameless =
+            Asked { common_name: NODE_PREFIX.to_owned(), organizations: vec![NODES.to_owned()], ..Asked::default() };
         assert!(check(KUBELET_CLIENT, &nameless, &usages("digital signature, client auth")).unwrap().is_err());
     }
 

@@ -268,7 +268,9 @@ mod tests {
         check(
             "nodes",
             "{metadata: {name: a}, spec: {podCIDR: 10.0.0.0/24, podCIDRs: [10.0.0.0/24, 10.0.1.0/24]}}",
-            expect![""],
+            expect![[r#"
+                spec.podCIDRs: Invalid value: ["10.0.0.0/24","10.0.1.0/24"]: may specify no more than one CIDR for each IP family
+            "#]],
         );
     }
 
