@@ -17,7 +17,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use async_trait::async_trait;
 use ipnet::Ipv4Net;
 use k8w_apiserver::node_dialer::NodeDialer;
@@ -28,7 +28,7 @@ use k8w_controllers::certificates::signing::CertificateSigner;
 use k8w_controllers::config::IngressAddress;
 use k8w_controllers::core::service_account_token::TokenSigner;
 use k8w_kinds::core::service_account_token::SecretClaims;
-use k8w_runtime::identity::{Certificate, Identity};
+use k8w_runtime::identity::{self, Certificate, Identity};
 use k8w_runtime::image::LocalImages;
 use k8w_runtime::node::Settings;
 use k8w_runtime::server::NodeService;
@@ -91,22 +91,6 @@ impl Cluster {
         let datastore = Arc::new(datastore);
         let api = config.control_plane.serve(listener, &pki, datastore, &mut tasks, &shutdown).await?;
 
-        let part = NodePart {
-            options: &config.node,
-            data_dir,
-            doors,
-            settings: settings(&config.control_plane)?,
-            client: client(&api, &format!("system:node:{}", config.node.name), "system:nodes", "kubelet"),
-            network_client: client(&api, NETWORK, "system:authenticated", "k8w-network"),
-            identity,
-            blobs: blobs.clone(),
-            foreign_tls,
-            api: api_address,
-            api_shown_at: Some(api.config.advertise),
-        };
-        let (service, network_mode) = part.start(&mut tasks, &shutdown).await?;
-        let own = InProcessNode { name: config.node.name.clone(), service, others: control_plane::dialer(&api, &pki)? };
-        api.connect_nodes(Box::new(own));
         let controllers = k8w_controllers::run(
             client(&api, CONTROLLERS, MASTERS, "kube-controller-manager"),
             controllers_config(&config, &pki),
@@ -117,6 +101,27 @@ impl Cluster {
             ended("controllers", controllers).await;
             drop(parts);
         });
+
+        let own = client(&api, &format!("system:node:{}", config.node.name), "system:nodes", "kubelet");
+        let registered = config.node.registered(doors.kubelet_port()?, data_dir);
+        let failed =
+            |error: kube::Error| identity::Error::Api { server: api_address.to_string(), message: error.to_string() };
+        let part = NodePart {
+            options: &config.node,
+            data_dir,
+            doors,
+            settings: Settings::of(&own, &registered, failed).await?,
+            client: own,
+            network_client: client(&api, NETWORK, "system:authenticated", "k8w-network"),
+            identity,
+            blobs: blobs.clone(),
+            foreign_tls,
+            api: api_address,
+            api_shown_at: Some(api.config.advertise),
+        };
+        let (service, network_mode) = part.start(&mut tasks, &shutdown).await?;
+        let own = InProcessNode { name: config.node.name.clone(), service, others: control_plane::dialer(&api, &pki)? };
+        api.connect_nodes(Box::new(own));
 
         Ok(Self {
             client: client(&api, "kubernetes-admin", MASTERS, "k8w-up"),
@@ -207,18 +212,6 @@ impl Stores {
         })
         .await?
     }
-}
-
-/// The network of the node beside the control plane, which takes the first part of the range of wasm pods.
-fn settings(config: &ControlPlaneConfig) -> Result<Settings> {
-    let range = config.wasm_range();
-    let part = range.cluster.subnets(range.node_prefix)?.next();
-    Ok(Settings {
-        wasm_cidr: part.ok_or_else(|| anyhow!("{} has no room for a node", range.cluster))?,
-        cluster_wasm_cidr: range.cluster,
-        service_cidr: config.service_cidr,
-        cluster_domain: config.cluster_domain.clone(),
-    })
 }
 
 fn controllers_config(config: &ClusterConfig, pki: &Pki) -> k8w_controllers::Config {

@@ -118,8 +118,10 @@ impl Network {
         self.peers.speak(tls);
     }
 
-    /// Replaces the tables. Connections and requests that have begun go on as decided.
-    pub fn update(&self, tables: Tables) {
+    /// Replaces the tables. Connections and requests that have begun go on as decided. A node whose pods have addresses that
+    /// are none of the cluster's is not believed.
+    pub fn update(&self, mut tables: Tables) {
+        tables.nodes.keep_within(&self.config.pod_cidrs);
         self.tables.store(Arc::new(tables));
         self.changes.send_replace(());
     }

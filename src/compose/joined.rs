@@ -35,7 +35,7 @@ impl JoinedNode {
     ) -> Result<JoinedNode> {
         let doors = Doors::open(options).await?;
         let registered = options.registered(doors.kubelet_port()?, data_dir);
-        let settings = Settings::of(joined, &registered).await?;
+        let settings = Settings::of(&joined.client(), &registered, |error| joined.failed(error)).await?;
         let identity = joined.identity().await?;
         let path = data_dir.path().to_owned();
         let (blobs, foreign_tls) = tokio::task::spawn_blocking(move || open_stores(&path)).await??;

@@ -32,6 +32,9 @@ const OWN_LABELS: &[&str] = &[
 ];
 const OWN_LABEL_DOMAINS: &[&str] = &["kubelet.kubernetes.io", "node.kubernetes.io"];
 
+/// The addresses of a node's wasm pods, which the controllers give it: who chose them could have others' connections.
+const WASM_CIDR: &str = "k8w.dev/wasm-cidr";
+
 pub struct NodeRestriction;
 
 #[async_trait]
@@ -149,6 +152,10 @@ fn own_node(request: &AdmissionRequest<'_>, node: &str) -> Checked {
     if !matches!(request.operation, Operation::Create | Operation::Update) {
         return Ok(());
     }
+    let range = |node: Option<&Value>| get(node?, &["metadata", "annotations", WASM_CIDR]).cloned();
+    if range(Some(request.object)) != range(request.old) {
+        return Err(format!("node {node:?} is not allowed to set the annotation {WASM_CIDR}"));
+    }
     let labels =
         |node: Option<&Value>| node.and_then(|node| map(node, &["metadata", "labels"])).cloned().unwrap_or_default();
     let (new, old) = (labels(Some(request.object)), labels(request.old));
@@ -259,6 +266,25 @@ mod tests {
         let mut tainted = node("n1");
         tainted["spec"] = json!({"taints": [{"key": "a", "effect": "NoSchedule"}]});
         assert!(world.update(&NodeRestriction, tainted, node("n1")).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn the_addresses_of_its_pods_are_not_a_nodes_to_choose() {
+        let world = world().await;
+        let with = |range: Value| {
+            let mut node = node("n1");
+            node["metadata"]["annotations"] = json!({"k8w.dev/wasm-cidr": range, "other": "x"});
+            node
+        };
+        let given = with("10.64.0.0/18".into());
+        let refused = world.create(&NodeRestriction, given.clone()).await.unwrap_err();
+        let why = "nodes \"n1\" is forbidden: node \"n1\" is not allowed to set the annotation k8w.dev/wasm-cidr";
+        assert_eq!(refused.message, why);
+        for other in [with("203.0.113.0/24".into()), node("n1")] {
+            assert_eq!(world.update(&NodeRestriction, given.clone(), other.clone()).await.unwrap_err().message, why);
+            assert!(world.update_status(&NodeRestriction, given.clone(), other).await.is_err());
+        }
+        assert!(world.update(&NodeRestriction, given.clone(), given).await.is_ok());
     }
 
     #[tokio::test]

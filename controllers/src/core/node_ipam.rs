@@ -1,17 +1,18 @@
 //! Gives every node a range of addresses of its own, cut from the cluster's (kube-controller-manager's node IPAM), and nodes
-//! that run wasm pods likewise one for those.
+//! that run wasm pods likewise one for those. Addresses of pods that have not finished are not given to another node.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::{Value, json};
 
 use crate::config::PodRange;
 use crate::engine::{Controller, Turn, Wake};
 use crate::plan::{Note, NoteType, Plan, Regarding, Target};
-use crate::pods::{annotation, is_deleting};
+use crate::pods::{annotation, is_deleting, is_terminal};
 use crate::resource::{Key, NODES};
 use crate::world::{Delta, Object, World};
 
@@ -25,6 +26,8 @@ pub struct NodeIpam {
     ranges: Vec<Cursor>,
     /// By node: what it has, or what was chosen for it and may already be written.
     taken: HashMap<Arc<str>, Vec<IpNet>>,
+    /// Whether a node found no part left.
+    is_short: bool,
 }
 
 /// Where a node's ranges stand.
@@ -55,30 +58,60 @@ impl NodeIpam {
 
     fn writing(place: Place, ranges: &[PodRange]) -> Self {
         let ranges = ranges.iter().map(|range| Cursor { range: *range, next: 0 }).collect();
-        Self { place, ranges, taken: HashMap::new() }
+        Self { place, ranges, taken: HashMap::new(), is_short: false }
     }
 
     /// Whether a node is to get ranges.
     fn lacks(&self, node: &Node) -> bool {
-        self.place.is_for(node) && self.place.of(node).is_empty() && !is_deleting(&node.metadata)
+        self.place.is_for(node) && self.had(node).is_empty() && !is_deleting(&node.metadata)
+    }
+
+    /// The ranges that a node has. Of wasm pods, only a part of the cluster's range that no other node has is one: the node
+    /// gets another in place of what is not.
+    fn had(&self, node: &Node) -> Vec<IpNet> {
+        let mut ranges = self.place.of(node);
+        if self.place == Place::Annotation {
+            let name = node.metadata.name.as_deref().unwrap_or_default();
+            let others = || self.taken.iter().filter(|(other, _)| &***other != name).flat_map(|(_, taken)| taken);
+            let is_ours = |range: &IpNet| self.ranges.iter().any(|cursor| cursor.range.cluster.contains(range));
+            ranges.retain(|range| is_ours(range) && !others().any(|other| overlap(range, other)));
+        }
+        ranges
     }
 
     /// A part of every range, or nothing when one is full.
-    fn choose(&mut self) -> Option<Vec<IpNet>> {
-        let taken: Vec<IpNet> = self.taken.values().flatten().copied().collect();
+    fn choose(&mut self, world: &World) -> Option<Vec<IpNet>> {
+        let mut taken: Vec<IpNet> = self.taken.values().flatten().copied().collect();
+        taken.extend(world.pods.iter().filter(|pod| !is_terminal(pod)).flat_map(|pod| addresses(pod)).map(IpNet::from));
         self.ranges.iter_mut().map(|cursor| cursor.advance(&taken)).collect()
+    }
+
+    /// Wakes the nodes that may get what was given back.
+    fn wake_waiting(&mut self, world: &World, wake: &mut Wake) {
+        if std::mem::take(&mut self.is_short) {
+            world.nodes.iter().filter(|node| self.lacks(node)).for_each(|node| wake.now(Key::of(&node.metadata)));
+        }
     }
 }
 
 impl Cursor {
     fn advance(&mut self, taken: &[IpNet]) -> Option<IpNet> {
         let parts = self.range.cluster.subnets(self.range.node_prefix).ok()?;
-        let overlaps = |part: &IpNet| taken.iter().any(|other| part.contains(other) || other.contains(part));
+        let overlaps = |part: &IpNet| taken.iter().any(|other| overlap(part, other));
         let ahead = parts.enumerate().skip(self.next);
         let (index, part) = ahead.chain(parts.enumerate().take(self.next)).find(|(_, part)| !overlaps(part))?;
         self.next = index + 1;
         Some(part)
     }
+}
+
+fn overlap(one: &IpNet, other: &IpNet) -> bool {
+    one.contains(other) || other.contains(one)
+}
+
+fn addresses(pod: &Pod) -> impl Iterator<Item = IpAddr> {
+    let all = pod.status.iter().flat_map(|status| status.pod_ips.iter().flatten());
+    all.filter_map(|address| address.ip.parse().ok())
 }
 
 impl Controller for NodeIpam {
@@ -90,18 +123,20 @@ impl Controller for NodeIpam {
     }
 
     fn observe(&mut self, delta: &Delta, world: &World, wake: &mut Wake) {
-        let Object::Node(node) = &delta.object else { return };
         if self.ranges.is_empty() {
             return;
         }
+        let node = match &delta.object {
+            Object::Node(node) => node,
+            Object::Pod(pod) if delta.gone || is_terminal(pod) => return self.wake_waiting(world, wake),
+            _ => return,
+        };
         let name = node.metadata.name.as_deref().unwrap_or_default();
         if delta.gone {
             self.taken.remove(name);
-            // Its addresses may be what another waits for.
-            world.nodes.iter().filter(|node| self.lacks(node)).for_each(|node| wake.now(Key::of(&node.metadata)));
-            return;
+            return self.wake_waiting(world, wake);
         }
-        match self.place.of(node) {
+        match self.had(node) {
             ranges if ranges.is_empty() => wake.now(Key::of(&node.metadata)),
             ranges => _ = self.taken.insert(name.into(), ranges),
         }
@@ -111,7 +146,8 @@ impl Controller for NodeIpam {
         let mut plan = Plan::none();
         let node = world.nodes.by_key(key).filter(|node| !self.ranges.is_empty() && self.lacks(node));
         let Some(node) = node else { return plan };
-        let Some(ranges) = self.taken.get(&key.name).cloned().or_else(|| self.choose()) else {
+        let Some(ranges) = self.taken.get(&key.name).cloned().or_else(|| self.choose(world)) else {
+            self.is_short = true;
             let message = format!("Node {} status is now: CIDRNotAvailable", key.name);
             let regarding = Regarding::new(&NODES, &node.metadata);
             let (component, note_type, reason) = ("cidrAllocator", NoteType::Normal, "CIDRNotAvailable");
@@ -210,18 +246,62 @@ mod tests {
         .assert_eq(&plan(&mut bench, "late"));
     }
 
+    fn wasm_node(name: &str, label: &str, annotation: &str) -> String {
+        format!(
+            "---\napiVersion: v1\nkind: Node\nmetadata: {{name: {name}, labels: {{k8w.dev/runtime-wasmtime: '{label}'}}, \
+             annotations: {{{annotation}}}}}\n"
+        )
+    }
+
+    fn wasm_bench(cluster: &str, objects: &str) -> Bench<NodeIpam> {
+        let range = PodRange { cluster: cluster.parse().unwrap(), node_prefix: 18 };
+        Bench::new(NodeIpam::of_wasm_pods(Some(range)), objects)
+    }
+
     #[test]
-    fn nodes_that_run_wasm_pods_get_a_part_for_these() {
-        let node = |name: &str, label: &str, annotation: &str| {
+    fn ranges_that_nobody_gave_are_replaced() {
+        let given = "k8w.dev/wasm-cidr: 10.64.0.0/18";
+        for theirs in ["203.0.113.0/24", "10.0.0.0/8", "10.64.0.0/18", "10.64.0.5/32", "x"] {
+            let thief = wasm_node("thief", "true", &format!("k8w.dev/wasm-cidr: {theirs}"));
+            let mut bench = wasm_bench("10.64.0.0/11", &(wasm_node("a", "true", given) + &thief));
+            expect![[r#"
+                patch nodes thief : {"metadata":{"annotations":{"k8w.dev/wasm-cidr":"10.64.64.0/18"}}}
+            "#]]
+            .assert_eq(&plan(&mut bench, "thief"));
+            assert_eq!(plan(&mut bench, "a"), "", "{theirs}");
+        }
+    }
+
+    #[test]
+    fn addresses_of_pods_that_run_are_not_given_away() {
+        let pod = |phase: &str| {
             format!(
-                "---\napiVersion: v1\nkind: Node\nmetadata: {{name: {name}, labels: {{k8w.dev/runtime-wasmtime: '{label}'}}, \
-                 annotations: {{{annotation}}}}}\n"
+                "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: p, namespace: d}}\nspec: {{nodeName: gone}}\n\
+                 status: {{phase: {phase}, podIPs: [{{ip: 10.64.0.9}}]}}\n"
             )
         };
-        let nodes =
-            node("has", "true", "k8w.dev/wasm-cidr: 10.64.0.0/18") + &node("b", "true", "") + &node("other", "", "");
-        let range = PodRange { cluster: "10.64.0.0/11".parse().unwrap(), node_prefix: 18 };
-        let mut bench = Bench::new(NodeIpam::of_wasm_pods(Some(range)), &nodes);
+        let node = wasm_node("b", "true", "");
+        let mut bench = wasm_bench("10.64.0.0/17", &(node.clone() + &pod("Running")));
+        expect![[r#"
+            patch nodes b : {"metadata":{"annotations":{"k8w.dev/wasm-cidr":"10.64.64.0/18"}}}
+        "#]]
+        .assert_eq(&plan(&mut bench, "b"));
+        // The node waits for the pod to end, or to go.
+        let mut bench = wasm_bench("10.64.0.0/18", &(node + &pod("Running")));
+        assert!(plan(&mut bench, "b").contains("CIDRNotAvailable"));
+        assert!(bench.wakes(Change::Watched(objects(&pod("Succeeded")).remove(0))));
+        expect![[r#"
+            patch nodes b : {"metadata":{"annotations":{"k8w.dev/wasm-cidr":"10.64.0.0/18"}}}
+        "#]]
+        .assert_eq(&plan(&mut bench, "b"));
+    }
+
+    #[test]
+    fn nodes_that_run_wasm_pods_get_a_part_for_these() {
+        let nodes = wasm_node("has", "true", "k8w.dev/wasm-cidr: 10.64.0.0/18")
+            + &wasm_node("b", "true", "")
+            + &wasm_node("other", "", "");
+        let mut bench = wasm_bench("10.64.0.0/11", &nodes);
         expect![[r#"
             patch nodes b : {"metadata":{"annotations":{"k8w.dev/wasm-cidr":"10.64.64.0/18"}}}
         "#]]

@@ -46,12 +46,28 @@ impl Node {
 pub struct Nodes(Vec<(IpNet, Arc<Node>)>);
 
 impl Nodes {
-    /// All of `nodes` but this one.
+    /// All of `nodes` but this one. Addresses that two nodes have are nobody's, until the controllers give one of them others.
     pub fn build(nodes: &[Arc<Node>], own_name: &str) -> Nodes {
-        let others = nodes.iter().filter(|node| node.name != own_name);
-        let mut ranges: Vec<_> = others.filter_map(|node| Some((node.wasm_cidr?, node.clone()))).collect();
-        ranges.sort_by_key(|(range, _)| range.network());
-        Nodes(ranges)
+        let mut ranges: Vec<_> =
+            nodes.iter().filter_map(|node| Some((node.wasm_cidr?.trunc(), node.clone()))).collect();
+        ranges.sort_by_key(|(range, _)| (range.network(), range.prefix_len()));
+        // Of ranges that overlap, one holds the other, and those within it follow it.
+        let mut alone: Vec<Option<(IpNet, Arc<Node>)>> = Vec::with_capacity(ranges.len());
+        let mut widest: Option<(IpNet, usize)> = None;
+        for (range, node) in ranges {
+            if let Some((_, first)) = widest.filter(|(widest, _)| widest.contains(&range)) {
+                alone[first] = None;
+                continue;
+            }
+            widest = Some((range, alone.len()));
+            alone.push(Some((range, node)));
+        }
+        Nodes(alone.into_iter().flatten().filter(|(_, node)| node.name != own_name).collect())
+    }
+
+    /// Forgets nodes whose pods would have addresses outside of these ranges.
+    pub(crate) fn keep_within(&mut self, ranges: &[IpNet]) {
+        self.0.retain(|(range, _)| ranges.iter().any(|all| all.contains(range)));
     }
 
     /// Whose pods have such an address.
@@ -115,5 +131,32 @@ mod tests {
             assert_eq!(of(ip), expected, "{ip}");
         }
         assert!(nodes.named("c").is_some() && nodes.named("own").is_none());
+    }
+
+    #[test]
+    fn addresses_that_two_nodes_have_are_nobodys() {
+        for (theirs, expected) in [
+            ("10.64.64.0/18", vec!["c"]),
+            ("10.64.64.0/24", vec!["c"]),
+            ("10.64.0.0/11", vec![]),
+            // This node's own.
+            ("10.64.0.5/32", vec!["b", "c"]),
+            ("10.64.192.0/18", vec!["b", "c", "thief"]),
+        ] {
+            let all = [("own", "10.64.0.0/18"), ("b", "10.64.64.0/18"), ("c", "10.64.128.0/18"), ("thief", theirs)];
+            let nodes = Nodes::build(&all.map(|(name, range)| node(name, range)), "own");
+            let names: Vec<&str> = nodes.0.iter().map(|(_, node)| node.name.as_str()).collect();
+            assert_eq!(names, expected, "{theirs}");
+        }
+    }
+
+    #[test]
+    fn addresses_outside_of_the_clusters_are_no_nodes() {
+        let all = [("b", "10.64.64.0/18"), ("thief", "203.0.113.0/24"), ("wide", "10.0.0.0/8")];
+        for (name, range) in all {
+            let mut nodes = Nodes::build(&[node(name, range)], "own");
+            nodes.keep_within(&["10.64.0.0/11".parse().unwrap()]);
+            assert_eq!(nodes.named(name).is_some(), name == "b", "{name}");
+        }
     }
 }

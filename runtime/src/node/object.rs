@@ -43,17 +43,10 @@ pub fn node(config: &NodeConfig, machine: &Machine) -> Node {
     }
 }
 
-/// Which addresses this node's wasm pods have; other nodes and the controllers read it.
-pub(super) const WASM_CIDR: &str = k8w_networking::peers::WASM_CIDR;
-
-/// Where this node keeps the volumes that are made of its directories (the provisioner of `local-path` reads it), and its
-/// pods' addresses.
+/// Where this node keeps the volumes that are made of its directories (the provisioner of `local-path` reads it).
 fn annotations(config: &NodeConfig) -> BTreeMap<String, String> {
     let directory = config.local_path_dir();
-    BTreeMap::from([
-        ("k8w.io/local-path-directory".to_owned(), directory.display().to_string()),
-        (WASM_CIDR.to_owned(), config.wasm_cidr.to_string()),
-    ])
+    BTreeMap::from([("k8w.io/local-path-directory".to_owned(), directory.display().to_string())])
 }
 
 /// Where the node is found.

@@ -2,15 +2,16 @@
 
 use ipnet::Ipv4Net;
 use k8s_openapi::api::core::v1::{ConfigMap, Node};
+use k8w_networking::peers::WASM_CIDR;
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::runtime::wait::await_condition;
 use serde_json::json;
 
-use super::object::{WASM_CIDR, addresses, node};
+use super::object::{addresses, node};
 use super::{Machine, RETRY_MAX, RETRY_MIN};
 use crate::config::NodeConfig;
-use crate::identity::{Error, Joined};
+use crate::identity::Error;
 
 const NAMESPACE: &str = "kube-system";
 const NAME: &str = "k8w-network";
@@ -27,20 +28,25 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Registers the node with its addresses and waits until it is told the rest. What may pass is waited for.
+    /// Registers the node with its addresses and waits until it is told the rest, by an API server that `client` asks as the
+    /// node. What may pass is waited for; `failed` says what a request failed of.
     ///
     /// # Errors
     /// When the API server is not, or does not take this node for, what it was when the node joined.
-    pub async fn of(joined: &Joined, config: &NodeConfig) -> Result<Settings, Error> {
-        let (client, machine) = (joined.client(), Machine::read(&config.root_dir));
+    pub async fn of(
+        client: &Client,
+        config: &NodeConfig,
+        failed: impl Fn(kube::Error) -> Error,
+    ) -> Result<Settings, Error> {
+        let machine = Machine::read(&config.root_dir);
         let mut wait = RETRY_MIN;
         loop {
-            match ask(&client, config, &machine).await {
+            match ask(client, config, &machine).await {
                 Ok(Some(settings)) => return Ok(settings),
                 Ok(None) => {
                     tracing::warn!("the cluster does not say which addresses this node's pods have, asking again")
                 }
-                Err(error) => match joined.failed(error) {
+                Err(error) => match failed(error) {
                     fatal @ (Error::Untrusted { .. } | Error::Unauthorized { .. }) => return Err(fatal),
                     error => tracing::warn!("{error}; trying again"),
                 },
@@ -53,9 +59,7 @@ impl Settings {
 
 async fn ask(client: &Client, config: &NodeConfig, machine: &Machine) -> Result<Option<Settings>, kube::Error> {
     let nodes: Api<Node> = Api::all(client.clone());
-    let mut wanted = node(config, machine);
-    // The range is not the node's to choose.
-    wanted.metadata.annotations.get_or_insert_default().remove(WASM_CIDR);
+    let wanted = node(config, machine);
     match nodes.create(&PostParams::default(), &wanted).await {
         Err(kube::Error::Api(status)) if status.code == 409 => {
             let labels = json!({ "metadata": { "labels": wanted.metadata.labels } });
@@ -65,22 +69,38 @@ async fn ask(client: &Client, config: &NodeConfig, machine: &Machine) -> Result<
     }
     let status = json!({ "status": { "addresses": addresses(config) } });
     nodes.patch_status(&config.name, &PatchParams::default(), &Patch::Strategic(status)).await?;
-    let has_range = |node: Option<&Node>| node.is_some_and(|node| range(node).is_some());
-    let Ok(node) = await_condition(nodes, &config.name, has_range).await else { return Ok(None) };
     let map = Api::<ConfigMap>::namespaced(client.clone(), NAMESPACE).get(NAME).await?;
     let data = map.data.unwrap_or_default();
-    let settings = || {
-        let read = |key: &str| data.get(key)?.parse::<Ipv4Net>().ok();
-        Some(Settings {
-            wasm_cidr: range(&node?)?,
-            cluster_wasm_cidr: read("wasmCIDR")?,
-            service_cidr: read("serviceCIDR")?,
-            cluster_domain: data.get("clusterDomain")?.clone(),
-        })
-    };
-    Ok(settings())
+    let read = |key: &str| data.get(key)?.parse::<Ipv4Net>().ok();
+    let told = read("wasmCIDR").zip(read("serviceCIDR")).zip(data.get("clusterDomain"));
+    let Some(((cluster_wasm_cidr, service_cidr), cluster_domain)) = told else { return Ok(None) };
+    let has_range = |node: Option<&Node>| node.is_some_and(|node| range(node, cluster_wasm_cidr).is_some());
+    let Ok(node) = await_condition(nodes, &config.name, has_range).await else { return Ok(None) };
+    let wasm_cidr = node.and_then(|node| range(&node, cluster_wasm_cidr));
+    let cluster_domain = cluster_domain.clone();
+    Ok(wasm_cidr.map(|wasm_cidr| Settings { wasm_cidr, cluster_wasm_cidr, service_cidr, cluster_domain }))
 }
 
-fn range(node: &Node) -> Option<Ipv4Net> {
-    node.metadata.annotations.as_ref()?.get(WASM_CIDR)?.parse().ok()
+/// The addresses that the controllers gave the node. Others than the cluster's are from another time.
+fn range(node: &Node, cluster: Ipv4Net) -> Option<Ipv4Net> {
+    let range = node.metadata.annotations.as_ref()?.get(WASM_CIDR)?.parse().ok()?;
+    cluster.contains(&range).then_some(range)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_a_part_of_the_clusters() {
+        let range = |text: &str| {
+            let node = json!({"metadata": {"annotations": {WASM_CIDR: text}}});
+            range(&serde_json::from_value(node).unwrap(), "10.64.0.0/11".parse().unwrap())
+                .map(|range| range.to_string())
+        };
+        assert_eq!(range("10.64.64.0/18").as_deref(), Some("10.64.64.0/18"));
+        for wrong in ["", "x", "10.0.0.0/8", "203.0.113.0/24"] {
+            assert_eq!(range(wrong), None, "{wrong}");
+        }
+    }
 }
