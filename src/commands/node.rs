@@ -15,7 +15,8 @@ use crate::data_dir::DataDir;
 /// Join a cluster as a node, and run its pods
 ///
 /// `k8w token create` at the control plane prints the command. What the machine gets when it joins is kept in the data
-/// folder: from then on `k8w node` alone is enough, and tokens and kubeconfigs are not looked at.
+/// folder: from then on it needs neither --server nor --node-name, and tokens and kubeconfigs are not looked at. All other
+/// options are not kept: give them again.
 #[derive(Args)]
 pub struct Node {
     /// The API server, https://HOST:PORT [default: the one that was joined, or the kubeconfig's]
@@ -47,7 +48,7 @@ pub struct Node {
     data_dir: Option<PathBuf>,
 
     /// Address that others reach the node at [default: the one that this machine reaches the API server from]
-    #[arg(long, value_name = "IP")]
+    #[arg(long, value_name = "IP", value_parser = node_ip)]
     node_ip: Option<IpAddr>,
 
     /// Address that the node listens on [default: --node-ip]
@@ -92,13 +93,10 @@ impl Node {
 
     /// Joins and starts; returns also the node's name and its server.
     async fn start(&self, data_dir: &DataDir) -> Result<(JoinedNode, String, String)> {
-        let name = self.node.name()?;
-        let wanted = Join {
-            server: self.server.clone(),
-            credentials: self.credentials()?,
-            node_name: name.clone(),
-            dir: data_dir.join("pki"),
-        };
+        let dir = data_dir.join("pki");
+        let name = self.node.name(join::kept_name(&dir)?)?;
+        let wanted =
+            Join { server: self.server.clone(), credentials: self.credentials()?, node_name: name.clone(), dir };
         let joined = join::join(&wanted).await?;
         let server = joined.server().to_string().trim_end_matches('/').to_owned();
         let api = resolve(joined.server()).await.with_context(|| format!("cannot find {server}"))?;
@@ -106,7 +104,7 @@ impl Node {
             Some(ip) => ip,
             None => address_towards(api).context("cannot tell this machine's address; say it with --node-ip")?,
         };
-        let options = self.node.options(self.address.unwrap_or(ip), ip)?;
+        let options = self.node.options(name.clone(), self.address.unwrap_or(ip), ip)?;
         let node = JoinedNode::start(&options, &joined, api, data_dir).await?;
         Ok((node, name, server))
     }
@@ -135,6 +133,22 @@ impl Node {
     }
 }
 
+/// An address that others can reach a node at, as the kubelet has it; a loopback address serves nodes of one machine.
+fn node_ip(text: &str) -> Result<IpAddr, String> {
+    let ip: IpAddr = text.parse().map_err(|_| "no IP address".to_owned())?;
+    let is_link_local = match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    };
+    let what = match ip.to_canonical() {
+        ip if ip.is_unspecified() => "an all zeros address",
+        ip if ip.is_multicast() || ip == Ipv4Addr::BROADCAST => "a multicast address",
+        _ if is_link_local => "a link-local unicast address",
+        _ => return Ok(ip),
+    };
+    Err(format!("nodeIP can't be {what}"))
+}
+
 async fn resolve(server: &http::Uri) -> Result<SocketAddr> {
     let host = server.host().unwrap_or_default().trim_matches(['[', ']']);
     let mut found = tokio::net::lookup_host((host, server.port_u16().unwrap_or(443))).await?;
@@ -148,4 +162,28 @@ fn address_towards(other: SocketAddr) -> Result<IpAddr> {
     let socket = UdpSocket::bind((any, 0))?;
     socket.connect(other)?;
     Ok(socket.local_addr()?.ip())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_reached_at_one_address() {
+        for good in ["192.0.2.1", "127.0.0.2", "2001:db8::1"] {
+            assert!(node_ip(good).is_ok(), "{good}");
+        }
+        for (wrong, why) in [
+            ("0.0.0.0", "nodeIP can't be an all zeros address"),
+            ("::", "nodeIP can't be an all zeros address"),
+            ("224.0.0.1", "nodeIP can't be a multicast address"),
+            ("255.255.255.255", "nodeIP can't be a multicast address"),
+            ("169.254.1.1", "nodeIP can't be a link-local unicast address"),
+            ("fe80::1", "nodeIP can't be a link-local unicast address"),
+            ("::ffff:0.0.0.0", "nodeIP can't be an all zeros address"),
+            ("here", "no IP address"),
+        ] {
+            assert_eq!(node_ip(wrong).unwrap_err(), why, "{wrong}");
+        }
+    }
 }

@@ -50,23 +50,23 @@ pub struct NodeArgs {
 }
 
 impl NodeArgs {
-    /// The name that was given, or the machine's.
+    /// The name that was given, or the one that is `kept`, or the machine's.
     ///
     /// # Errors
     /// When the machine does not tell its name.
-    pub fn name(&self) -> Result<String> {
-        self.node_name.clone().map_or_else(process::host_name, Ok)
+    pub fn name(&self, kept: Option<String>) -> Result<String> {
+        self.node_name.clone().or(kept).map_or_else(process::host_name, Ok)
     }
 
-    /// For a node that listens on `address` and that others know by `ip`.
+    /// For a node of this name that listens on `address` and that others know by `ip`.
     ///
     /// # Errors
-    /// When the machine does not tell its name.
-    pub fn options(&self, address: IpAddr, ip: IpAddr) -> Result<NodeOptions> {
+    /// When the path of manifests cannot be made absolute.
+    pub fn options(&self, name: String, address: IpAddr, ip: IpAddr) -> Result<NodeOptions> {
         let root = nix::unistd::geteuid().is_root();
         let port = |given: Option<u16>, privileged, other| given.unwrap_or(if root { privileged } else { other });
         Ok(NodeOptions {
-            name: self.name()?,
+            name,
             address,
             ip,
             kubelet_port: self.kubelet_port,

@@ -68,9 +68,12 @@ fn cancel_on_signal(stop: CancellationToken) -> Result<()> {
     Ok(())
 }
 
-/// Warnings on standard error, more with `K8W_LOG` (the syntax of tracing's `EnvFilter`).
+/// Warnings on standard error; what a client library says of requests that fail, their callers say in their own words.
+const LOG: &str = "warn,kube_client::client=off";
+
+/// Logs what [`LOG`] says, or `K8W_LOG` (both in the syntax of tracing's `EnvFilter`).
 fn init_tracing() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("K8W_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(LOG));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }

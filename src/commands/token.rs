@@ -1,6 +1,7 @@
 //! `k8w token`: bootstrap tokens, with which machines join the cluster as nodes.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -81,7 +82,7 @@ impl Create {
         let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
         let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
         let hash = config.root_cert.as_ref().and_then(|certificates| ca_hash(certificates.first()?));
-        let is_for_all = config.cluster_url.host() == Some("0.0.0.0");
+        let is_for_all = address(&config.cluster_url).is_some_and(|address| address.is_unspecified());
         let client = Client::try_from(config)?;
 
         let (id, secret) = (random(ID_CHARS), random(SECRET_CHARS));
@@ -103,6 +104,11 @@ impl Create {
         };
         let server = info.filter(|_| is_for_all).as_ref().and_then(advertised).unwrap_or(server);
         let hash = hash.map(|hash| format!(" --ca-hash {hash}")).unwrap_or_default();
+        if is_here(&server) {
+            eprintln!(
+                "{server} is an address of this machine alone: for others to join, start the control plane with --address"
+            );
+        }
         println!("k8w node --server {server} --token {id}.{secret}{hash}");
         Ok(())
     }
@@ -135,8 +141,37 @@ fn advertised(info: &ConfigMap) -> Option<String> {
     kubeconfig.clusters.into_iter().find_map(|named| named.cluster?.server)
 }
 
+/// The address in a URL, where it is one and no name.
+fn address(url: &http::Uri) -> Option<IpAddr> {
+    url.host()?.trim_matches(['[', ']']).parse().ok()
+}
+
+/// Whether nobody but this machine reaches a URL.
+fn is_here(server: &str) -> bool {
+    let Ok(url) = server.parse::<http::Uri>() else { return false };
+    url.host() == Some("localhost") || address(&url).is_some_and(|address| address.to_canonical().is_loopback())
+}
+
 fn random(chars: usize) -> String {
     const ALPHABET: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
     let mut dice = rand::rng();
     (0..chars).map(|_| char::from(ALPHABET[dice.random_range(0..ALPHABET.len())])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_this_machine_alone_are_told() {
+        for here in ["https://127.0.0.1:6443", "https://[::1]:6443", "https://localhost:6443"] {
+            assert!(is_here(here), "{here}");
+        }
+        for elsewhere in ["https://192.0.2.1:6443", "https://[::]:6443", "https://a.example", "x y"] {
+            assert!(!is_here(elsewhere), "{elsewhere}");
+        }
+        for all in ["https://0.0.0.0:6443", "https://[::]:6443"] {
+            assert!(address(&all.parse().unwrap()).unwrap().is_unspecified(), "{all}");
+        }
+    }
 }

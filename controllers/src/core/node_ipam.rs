@@ -286,10 +286,12 @@ mod tests {
             patch nodes b : {"metadata":{"annotations":{"k8w.dev/wasm-cidr":"10.64.64.0/18"}}}
         "#]]
         .assert_eq(&plan(&mut bench, "b"));
-        // The node waits for the pod to end, or to go.
+        // A finished pod has none; for one that runs the node waits.
+        let mut bench = wasm_bench("10.64.0.0/18", &(node.clone() + &pod("Succeeded")));
+        assert!(plan(&mut bench, "b").contains("10.64.0.0/18"));
         let mut bench = wasm_bench("10.64.0.0/18", &(node + &pod("Running")));
         assert!(plan(&mut bench, "b").contains("CIDRNotAvailable"));
-        assert!(bench.wakes(Change::Watched(objects(&pod("Succeeded")).remove(0))));
+        assert!(bench.wakes(Change::WatchedGone(objects(&pod("Running")).remove(0))));
         expect![[r#"
             patch nodes b : {"metadata":{"annotations":{"k8w.dev/wasm-cidr":"10.64.0.0/18"}}}
         "#]]

@@ -49,7 +49,16 @@ const MESSAGE_BYTES: usize = 4096;
 #[derive(Default)]
 pub(crate) struct Dialer {
     tls: OnceLock<TlsConnector>,
-    open: Mutex<HashMap<String, Vec<Connection>>>,
+    /// By name of the node.
+    nodes: Mutex<HashMap<String, Connections>>,
+}
+
+/// The connections to one node.
+#[derive(Default)]
+struct Connections {
+    open: Vec<Connection>,
+    /// Held by who makes another, so that those who come at the same time share it.
+    making: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Clone)]
@@ -89,27 +98,35 @@ impl Dialer {
     async fn connection(&self, node: &Node) -> io::Result<(Connection, OwnedSemaphorePermit)> {
         let address = node.address.ok_or_else(|| refused(format!("node {} has no address", node.name)))?;
         if let Some(found) = self.known(node, address) {
-            let place = found.streams.clone().acquire_owned().await.map_err(io::Error::other)?;
-            return Ok((found, place));
+            return place_on(found).await;
+        }
+        let making = self.lock().entry(node.name.clone()).or_default().making.clone();
+        let made_alone = making.lock().await;
+        if let Some(found) = self.known(node, address) {
+            drop(made_alone);
+            return place_on(found).await;
         }
         let sender = self.connect(node, address).await?;
         let now = Instant::now();
         let made = Connection { address, sender, streams: Arc::new(Semaphore::new(MAX_STREAMS)), used: now };
-        let place = made.streams.clone().acquire_owned().await.map_err(io::Error::other)?;
-        let mut open = self.lock();
-        open.retain(|_, known| {
-            known.retain(|connection| connection.is_worth_keeping(now));
-            !known.is_empty()
+        self.keep(&node.name, made.clone(), now);
+        place_on(made).await
+    }
+
+    /// Keeps a connection for later streams, and forgets those that have had their time.
+    fn keep(&self, name: &str, made: Connection, now: Instant) {
+        let mut nodes = self.lock();
+        nodes.retain(|_, known| {
+            known.open.retain(|connection| connection.is_worth_keeping(now));
+            !known.open.is_empty() || Arc::strong_count(&known.making) > 1
         });
-        open.entry(node.name.clone()).or_default().push(made.clone());
-        drop(open);
-        Ok((made, place))
+        nodes.entry(name.to_owned()).or_default().open.push(made);
     }
 
     /// One that has room, or any when there are as many as may be.
     fn known(&self, node: &Node, address: SocketAddr) -> Option<Connection> {
-        let mut open = self.lock();
-        let known = open.get_mut(&node.name)?;
+        let mut nodes = self.lock();
+        let known = &mut nodes.get_mut(&node.name)?.open;
         known.retain(|connection| connection.address == address && !connection.sender.is_closed());
         let are_enough = known.len() >= MAX_CONNECTIONS;
         let roomiest = known.iter_mut().max_by_key(|connection| connection.streams.available_permits())?;
@@ -141,9 +158,15 @@ impl Dialer {
         Ok(sender)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Vec<Connection>>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Connections>> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Waits for room on a connection.
+async fn place_on(connection: Connection) -> io::Result<(Connection, OwnedSemaphorePermit)> {
+    let place = connection.streams.clone().acquire_owned().await.map_err(io::Error::other)?;
+    Ok((connection, place))
 }
 
 /// Asks for a stream, and carries its bytes until both directions have ended.

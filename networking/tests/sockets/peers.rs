@@ -181,3 +181,30 @@ async fn a_node_is_who_its_certificate_says() {
     connect(&stranger, &there(&ca, "there").await).await.unwrap_err();
     connect(&network(), &there(&ca, "there").await).await.unwrap_err();
 }
+
+#[tokio::test]
+async fn streams_of_one_moment_share_a_connection() {
+    let ca = Ca::new();
+    let (network, there) = (network(), there(&ca, "there").await);
+    network.connect_peers(ca.tls("here").0);
+    let (component, _registration) = describing(&there.network, &far_pod(3));
+    there.network.update(Cluster::default().node(here()).tables_of("there"));
+    // In front of the other node, somebody counts.
+    let (front, behind) = (TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap(), there.node.address.unwrap());
+    let counted = Node { address: Some(front.local_addr().unwrap()), ..there.node.clone() };
+    let connections = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = connections.clone();
+    let counter = tokio::spawn(async move {
+        while let Ok((mut near, _)) = front.accept().await {
+            count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let mut far = tokio::net::TcpStream::connect(behind).await.unwrap();
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut near, &mut far).await });
+        }
+    });
+    network.update(Cluster::default().node(counted).tables());
+    let from = pod(5);
+    let streams = futures::future::join_all((0..50).map(|_| network.connect(Some(&from), component))).await;
+    assert!(streams.iter().all(Result::is_ok));
+    assert_eq!(connections.load(std::sync::atomic::Ordering::Relaxed), 1);
+    counter.abort();
+}

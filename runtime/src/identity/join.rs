@@ -84,9 +84,16 @@ pub async fn join(join: &Join) -> Result<Joined, Error> {
         let facts = certificate.facts().filter(|facts| facts.ends > Timestamp::now().as_second());
         match facts {
             Some(facts) if facts.common_name == wanted => {
-                let server = given.map_or_else(|| parse_server(&server), Ok)?;
-                kept.keep_cluster(&server.to_string(), &ca_pem)?;
-                return Joined::new(join, server, ca_pem, kept, certificate).await;
+                let known = parse_url(&server)?;
+                let server = given.unwrap_or_else(|| known.clone());
+                let joined = Joined::new(join, server.clone(), ca_pem.clone(), kept.clone(), certificate).await?;
+                // Where else the API server is said to be is kept once it has answered there.
+                if server != known {
+                    let own = Api::<Node>::all(joined.client()).get_opt(&join.node_name).await;
+                    own.map_err(|error| joined.failed(error))?;
+                    kept.keep_cluster(&server.to_string(), &ca_pem)?;
+                }
+                return Ok(joined);
             }
             Some(facts) => {
                 let found = facts.common_name.trim_start_matches(NODE_PREFIX).to_owned();
@@ -106,6 +113,15 @@ pub async fn join(join: &Join) -> Result<Joined, Error> {
     kept.keep_cluster(&server.to_string(), &ca_pem)?;
     kept.keep_certificate(kept::CLIENT, &certificate)?;
     Joined::new(join, server, ca_pem, kept, certificate).await
+}
+
+/// Which node this machine is, where it has joined a cluster.
+///
+/// # Errors
+/// When what is kept cannot be read.
+pub fn kept_name(dir: &Path) -> Result<Option<String>, Error> {
+    let facts = Kept::open(dir)?.certificate(kept::CLIENT)?.and_then(|certificate| certificate.facts());
+    Ok(facts.and_then(|facts| Some(facts.common_name.strip_prefix(NODE_PREFIX)?.to_owned())))
 }
 
 /// How to ask for a first certificate, the CA (PEM), and what that is called in errors.
@@ -284,7 +300,18 @@ async fn config(server: &http::Uri, ca_pem: &str, user: Value) -> Result<Config,
     Ok(config)
 }
 
+/// What was given by hand: a server, and nothing on it.
 fn parse_server(text: &str) -> Result<http::Uri, Error> {
+    let uri = parse_url(text)?;
+    let has_user = uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
+    match uri.path() == "/" && uri.query().is_none() && !has_user && !text.contains('#') {
+        true => Ok(uri),
+        false => Err(Error::BadServer { server: text.to_owned() }),
+    }
+}
+
+/// What was kept, which a kubeconfig may have said, perhaps with the path of a proxy.
+fn parse_url(text: &str) -> Result<http::Uri, Error> {
     let bad = || Error::BadServer { server: text.to_owned() };
     let uri: http::Uri = text.parse().map_err(|_| bad())?;
     let is_server = uri.scheme_str() == Some("https") && uri.host().is_some_and(|host| !host.is_empty());
@@ -311,7 +338,9 @@ mod tests {
     #[test]
     fn servers_are_urls() {
         assert_eq!(parse_server("https://192.0.2.1:6443").unwrap().host(), Some("192.0.2.1"));
-        for wrong in ["192.0.2.1:6443", "http://192.0.2.1", "https://", ""] {
+        assert_eq!(parse_url("https://proxy/clusters/a").unwrap().path(), "/clusters/a");
+        let with_more = ["https://a/b", "https://a/?b", "https://a/#b", "https://a@b"];
+        for wrong in ["192.0.2.1:6443", "http://192.0.2.1", "https://", ""].into_iter().chain(with_more) {
             let error = parse_server(wrong).unwrap_err().to_string();
             assert_eq!(error, format!("{wrong:?} is no URL of an API server, such as https://192.0.2.1:6443"));
         }
@@ -322,6 +351,34 @@ mod tests {
         let pem = rcgen::generate_simple_self_signed(vec!["a".into()]).unwrap().cert.pem();
         let der = authorities(&pem).next().unwrap();
         assert_eq!(authorities(&to_pem(&der)).next().unwrap(), der);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_does_not_answer_is_not_kept() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let dir = tempfile::tempdir().unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(vec![]).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::CommonName, "system:node:a");
+        let pem = params.self_signed(&key).unwrap().pem();
+        let kept = Kept::open(dir.path()).unwrap();
+        let certificate = Certificate { certificate_pem: pem.clone(), key_pem: key.serialize_pem() };
+        kept.keep_certificate(kept::CLIENT, &certificate).unwrap();
+        kept.keep_cluster("https://192.0.2.1:6443/", &pem).unwrap();
+        assert_eq!(kept_name(dir.path()).unwrap().as_deref(), Some("a"));
+
+        // Nothing listens on a port that was given back.
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let join_at = async |server: Option<String>| {
+            let (node_name, dir) = ("a".into(), dir.path().to_owned());
+            join(&Join { server, credentials: Credentials::None, node_name, dir }).await
+        };
+        let refused = join_at(Some(format!("https://{free}"))).await.err();
+        assert!(matches!(refused, Some(Error::Unreachable { .. })), "{refused:?}");
+        assert_eq!(kept.cluster().unwrap().unwrap().0, "https://192.0.2.1:6443/");
+        // Without a word of it, where it was is where it will be, whether or not it answers now.
+        assert_eq!(join_at(None).await.unwrap().server().to_string(), "https://192.0.2.1:6443/");
     }
 
     #[tokio::test]

@@ -80,6 +80,7 @@ impl Keeper {
     async fn keep(self, uid: String, shutdown: CancellationToken) {
         let mut lease = tokio::time::interval(LEASE_EVERY);
         let mut status = tokio::time::interval_at(tokio::time::Instant::now() + STATUS_EVERY, STATUS_EVERY);
+        let mut is_deleted = false;
         loop {
             let result = tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -87,8 +88,15 @@ impl Keeper {
                 _ = status.tick() => self.write_status().await.map(drop),
                 () = self.changed.notified() => self.write_status().await.map(drop),
             };
-            if let Err(error) = result {
-                tracing::warn!(%error, "the node's lease or status could not be written");
+            match result {
+                Ok(()) => {}
+                // As a kubelet, it registers at its start alone.
+                Err(error) if is_of_no_node(&error) => {
+                    if !std::mem::replace(&mut is_deleted, true) {
+                        tracing::warn!("Node {} has been deleted; start k8w again to register it", self.config.name);
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "the node's lease or status could not be written"),
             }
         }
     }
@@ -167,6 +175,11 @@ impl Keeper {
     }
 }
 
+/// Whether the Node that was asked about does not exist.
+fn is_of_no_node(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 404 && status.message.starts_with("nodes "))
+}
+
 fn is_ready(status: Option<&k8s_openapi::api::core::v1::NodeStatus>) -> bool {
     let mut conditions = status.into_iter().flat_map(|status| status.conditions.iter().flatten());
     conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
@@ -184,4 +197,20 @@ pub(crate) fn labels(config: &NodeConfig, machine: &Machine) -> BTreeMap<String,
     ];
     let fixed = fixed.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
     fixed.chain(config.labels.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_was_deleted_is_told_from_other_failures() {
+        let error = |code: u16, message: &str| {
+            let status = json!({"code": code, "message": message, "reason": "x", "status": "Failure"});
+            kube::Error::Api(serde_json::from_value(status).unwrap())
+        };
+        assert!(is_of_no_node(&error(404, "nodes \"a\" not found")));
+        assert!(!is_of_no_node(&error(404, "namespaces \"kube-node-lease\" not found")));
+        assert!(!is_of_no_node(&error(403, "nodes \"a\" is forbidden")));
+    }
 }
