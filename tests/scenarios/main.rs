@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::env;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,7 +18,8 @@ use serde::Deserialize;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Scenario {
-    /// Files relative to the repository, each the image `localhost/<file stem>:latest`. Text (`.wat`) is assembled.
+    /// Files relative to the repository, each the image `localhost/<file stem>:latest`. Text (`.wat`) is assembled. What is
+    /// in `guests/` was built by other toolchains (`tests/run guests`), and lies in the folder `K8W_TEST_GUESTS`.
     #[serde(default)]
     components: Vec<PathBuf>,
     /// `apply` must be refused with this, and nothing else happens.
@@ -43,29 +45,51 @@ struct Expectation {
     contains: Vec<String>,
 }
 
+/// Where the guests lie that `tests/run guests` builds.
+const GUESTS: &str = "K8W_TEST_GUESTS";
+
 fn main() {
     let arguments = Arguments::from_args();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
     let folders = std::fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir());
     let trials = folders.map(|folder| {
         let name = folder.file_name().unwrap().to_string_lossy().into_owned();
-        Trial::test(name.clone(), move || {
-            std::panic::catch_unwind(|| run(&name, &folder))
+        let scenario = Scenario::read(&folder);
+        let lacks_guests =
+            scenario.components.iter().any(|file| file.starts_with("guests")) && env::var_os(GUESTS).is_none();
+        if lacks_guests {
+            eprintln!("{name} is skipped: {GUESTS} names no folder of guests (`tests/run guests` builds them)");
+        }
+        let trial = Trial::test(name.clone(), move || {
+            std::panic::catch_unwind(|| run(&name, &folder, &scenario))
                 .map_err(|panic| panic.downcast_ref::<String>().map_or("it panicked", String::as_str).into())
-        })
+        });
+        trial.with_ignored_flag(lacks_guests)
     });
     libtest_mimic::run(&arguments, trials.collect()).exit();
 }
 
-fn run(name: &str, folder: &Path) {
-    let scenario = std::fs::read_to_string(folder.join("expect.yaml")).unwrap();
-    let scenario: Scenario = serde_saphyr::from_str(&scenario).unwrap_or_else(|error| panic!("{name}: {error}"));
+impl Scenario {
+    fn read(folder: &Path) -> Scenario {
+        let text = std::fs::read_to_string(folder.join("expect.yaml")).unwrap();
+        serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+    }
+}
+
+fn component(path: &Path) -> PathBuf {
+    match path.strip_prefix("guests") {
+        Ok(guest) => Path::new(&env::var_os(GUESTS).unwrap()).join(guest),
+        Err(_) => Path::new(env!("CARGO_MANIFEST_DIR")).join(path),
+    }
+}
+
+fn run(name: &str, folder: &Path, scenario: &Scenario) {
     let manifest = std::fs::read_to_string(folder.join("manifest.yaml")).unwrap();
     let cluster = shared(env!("CARGO_BIN_EXE_k8w"));
     let kubectl = cluster.namespace(name);
     for component in &scenario.components {
         let image = format!("localhost/{}:latest", component.file_stem().unwrap().to_string_lossy());
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(component);
+        let file = self::component(component);
         if component.extension().is_some_and(|extension| extension == "wat") {
             let mut assembled = tempfile::NamedTempFile::new().unwrap();
             assembled.write_all(&wat::parse_file(&file).unwrap()).unwrap();
