@@ -1,5 +1,7 @@
 //! What a request proves its user by, read alike by the API server and by nodes.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// A longer token is not looked at.
@@ -23,6 +25,14 @@ pub fn certificate_user(der: &[u8]) -> Option<(String, Vec<String>)> {
     let name = subject.iter_common_name().last()?.as_str().ok().filter(|name| !name.is_empty())?;
     let groups = subject.iter_organization().filter_map(|group| group.as_str().ok());
     Some((name.to_owned(), groups.chain([AUTHENTICATED]).map(str::to_owned).collect()))
+}
+
+/// A certificate (DER) as text (RFC 7468).
+pub fn certificate_pem(der: &[u8]) -> String {
+    let text = STANDARD.encode(der);
+    let lines: Vec<&str> =
+        text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap_or_default()).collect();
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
 }
 
 #[cfg(test)]

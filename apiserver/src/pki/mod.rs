@@ -47,6 +47,8 @@ pub enum PkiError {
     Io { path: PathBuf, source: std::io::Error },
     #[error("cannot make the certificate {name}")]
     Issue { name: String, source: rcgen::Error },
+    #[error("names of several attributes in a subject are not supported")]
+    SeveralAttributes,
     #[error("the key in {path} is damaged; remove it to have a new one made")]
     DamagedKey { path: PathBuf },
     #[error("cannot use the certificate {name} for TLS")]

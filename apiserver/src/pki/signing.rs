@@ -1,11 +1,20 @@
 //! Certificates for those who ask for them: what the signers of `kubernetes.io` issue
 //! (`k8s.io/kubernetes/pkg/controller/certificates/authority`).
 //!
-//! Subject and names are those of the request, usages those that were approved, and it is never a CA's.
+//! Subject, names and key are exactly those of the request, usages those that were approved, and it is never a CA's.
 
 use std::time::Duration;
 
-use rcgen::{CertificateSigningRequestParams, ExtendedKeyUsagePurpose as Extended, IsCa, KeyUsagePurpose as Basic};
+use k8w_kinds::credentials::certificate_pem;
+use rcgen::{
+    CertificateSigningRequestParams, ExtendedKeyUsagePurpose as Extended, IsCa, KeyPair, KeyUsagePurpose as Basic,
+    SigningKey,
+};
+use rustls::pki_types::CertificateSigningRequestDer;
+use rustls::pki_types::pem::PemObject;
+use x509_parser::asn1_rs::{Any, BitString, Sequence, ToDer};
+use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::identity::{self, since_epoch};
 use super::store::issue;
@@ -13,6 +22,8 @@ use super::{LEAF_LIFETIME_DAYS, Pki, PkiError};
 
 /// What such certificates are called in errors.
 const NAME: &str = "that was asked for";
+/// Which field of a certificate its subject is, from zero (RFC 5280, section 4.1).
+const SUBJECT: usize = 5;
 /// For clients whose clock is behind.
 const BACKDATED: Duration = Duration::from_secs(5 * 60);
 /// A certificate that lives shorter than this lives as long as was asked for; others end a little earlier.
@@ -34,10 +45,16 @@ impl Pki {
     /// also is what it gets when nothing is said, and never longer than the CA.
     ///
     /// # Errors
-    /// [`PkiError::Issue`] for a request that is none, whose key is not its requester's or of an unknown sort.
+    /// [`PkiError::Issue`] for a request that is none, whose key is not its requester's or of an unknown sort, and
+    /// [`PkiError::SeveralAttributes`].
     pub fn sign(&self, request_pem: &str, usages: &[String], lifetime: Option<Duration>) -> Result<String, PkiError> {
+        let unreadable = |_| issue(NAME)(rcgen::Error::CouldNotParseCertificationRequest);
+        let request = CertificateSigningRequestDer::from_pem_slice(request_pem.as_bytes()).map_err(unreadable)?;
+        if has_several_attributes(&request) {
+            return Err(PkiError::SeveralAttributes);
+        }
         let CertificateSigningRequestParams { mut params, public_key } =
-            CertificateSigningRequestParams::from_pem(request_pem).map_err(issue(NAME))?;
+            CertificateSigningRequestParams::from_der(&request).map_err(issue(NAME))?;
         let longest = DAY * LEAF_LIFETIME_DAYS as u32;
         let lifetime = lifetime.unwrap_or(longest).min(longest);
         let (now, backdated) = (since_epoch(), since_epoch().saturating_sub(BACKDATED));
@@ -49,8 +66,51 @@ impl Pki {
         params.custom_extensions.clear();
         params.use_authority_key_identifier_extension = true;
         let certificate = params.signed_by(&public_key, self.0.store.issuer()).map_err(issue(NAME))?;
-        Ok(certificate.pem())
+        let exact = as_requested(certificate.der(), &request, self.0.store.issuer().key());
+        let exact = exact.ok_or(rcgen::Error::UnsupportedSignatureAlgorithm).map_err(issue(NAME))?;
+        Ok(certificate_pem(&exact))
     }
+}
+
+/// Whether a part of the subject consists of several attributes, as in `O=a+CN=b`.
+fn has_several_attributes(request: &[u8]) -> bool {
+    let request = X509CertificationRequest::from_der(request);
+    request.is_ok_and(|(_, request)| {
+        request.certification_request_info.subject.iter().any(|part| part.iter().nth(1).is_some())
+    })
+}
+
+/// The certificate with the request's own subject, signed anew where that is another: the library keeps one value of each
+/// sort, and a user has many groups. `None` when it is for another key, such as one of another curve.
+fn as_requested(certificate: &[u8], request: &[u8], ca: &KeyPair) -> Option<Vec<u8>> {
+    let (_, request) = X509CertificationRequest::from_der(request).ok()?;
+    let (_, made) = X509Certificate::from_der(certificate).ok()?;
+    let asked = &request.certification_request_info;
+    if made.public_key().raw != asked.subject_pki.raw {
+        return None;
+    }
+    if made.subject().as_raw() == asked.subject.as_raw() {
+        return Some(certificate.to_vec());
+    }
+    let mut fields = elements(made.tbs_certificate.as_ref())?;
+    *fields.get_mut(SUBJECT)? = asked.subject.as_raw();
+    let signed = Sequence::new(fields.concat().into()).to_der_vec().ok()?;
+    let signature = BitString::new(0, &ca.sign(&signed).ok()?).to_der_vec().ok()?;
+    let algorithm = *elements(certificate)?.get(1)?;
+    Sequence::new([&signed, algorithm, &signature].concat().into()).to_der_vec().ok()
+}
+
+/// What a sequence (DER) consists of.
+fn elements(sequence: &[u8]) -> Option<Vec<&[u8]>> {
+    let (_, sequence) = Any::from_der(sequence).ok()?;
+    let (mut rest, mut found) = (sequence.data, Vec::new());
+    while !rest.is_empty() {
+        let (after, _) = Any::from_der(rest).ok()?;
+        let (element, after) = rest.split_at(rest.len() - after.len());
+        found.push(element);
+        rest = after;
+    }
+    Some(found)
 }
 
 fn basic(usages: &[String]) -> Vec<Basic> {
@@ -102,8 +162,6 @@ fn extended(usages: &[String]) -> Vec<Extended> {
 mod tests {
     use rcgen::{BasicConstraints, CertificateParams, DnType, KeyPair};
     use rustls::pki_types::CertificateDer;
-    use rustls::pki_types::pem::PemObject;
-    use x509_parser::prelude::{FromDer, X509Certificate};
 
     use super::*;
     use crate::pki::ServerNames;
@@ -159,8 +217,9 @@ mod tests {
         assert_eq!(lives(Some(9 * 60 * 60)), 9 * 60 * 60);
     }
 
+    /// Requests made with `openssl req -new`.
     #[test]
-    fn what_is_no_request_is_refused() {
+    fn what_was_asked_for_is_issued_or_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let names = ServerNames {
             service_ip: "10.96.0.1".parse().unwrap(),
@@ -168,6 +227,27 @@ mod tests {
             extra: Vec::new(),
         };
         let pki = Pki::open(dir.path(), &names).unwrap();
-        assert!(matches!(pki.sign("nonsense", &[], None), Err(PkiError::Issue { .. })));
+        let sign = |pem: &str| pki.sign(pem, &["client auth".to_owned()], None);
+        let (_, ca) = X509Certificate::from_der(pki.ca()).unwrap();
+        for (pem, subject, user) in [
+            (include_str!("samples/several-values.csr"), "O=a, O=b, CN=x, CN=multi", ("multi", ["a", "b"].as_slice())),
+            (include_str!("samples/rsa.csr"), "O=dev, CN=jane", ("jane", ["dev"].as_slice())),
+        ] {
+            let certificate = CertificateDer::from_pem_slice(sign(pem).unwrap().as_bytes()).unwrap();
+            let (_, parsed) = X509Certificate::from_der(&certificate).unwrap();
+            assert_eq!(parsed.subject().to_string(), subject);
+            parsed.verify_signature(Some(ca.public_key())).unwrap();
+            let (name, groups) = k8w_kinds::credentials::certificate_user(&certificate).unwrap();
+            assert_eq!(name, user.0);
+            assert_eq!(groups.strip_suffix(&["system:authenticated".to_owned()]).unwrap(), user.1);
+        }
+        let forged = include_str!("samples/several-values.csr").replace("MAWIx", "MAWMx");
+        for wrong in
+            [include_str!("samples/p521.csr"), include_str!("samples/p384-sha256.csr"), forged.as_str(), "nonsense"]
+        {
+            assert!(matches!(sign(wrong), Err(PkiError::Issue { .. })), "{wrong}");
+        }
+        let several = sign(include_str!("samples/several-attributes.csr"));
+        assert!(matches!(several, Err(PkiError::SeveralAttributes)));
     }
 }

@@ -86,6 +86,11 @@ fn address(octets: &[u8]) -> Option<IpAddr> {
     v4.or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from)).ok()
 }
 
+/// Whether requests to the signer are answered here.
+pub fn is_ours(signer: &str) -> bool {
+    [API_SERVER_CLIENT, KUBELET_CLIENT, KUBELET_SERVING, LEGACY_UNKNOWN].contains(&signer)
+}
+
 /// Whether a signer gives what a request to it asks for; `None` for signers that are not ours.
 ///
 /// # Errors

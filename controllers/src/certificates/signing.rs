@@ -15,8 +15,6 @@ use crate::resource::{CERTIFICATE_SIGNING_REQUESTS, Key};
 use crate::time::stamp;
 use crate::world::{Delta, Object, World};
 
-/// How long to wait before a request that could not be signed is tried again.
-const RETRY: Duration = Duration::from_secs(60);
 /// A certificate lives no shorter than this, whatever was asked for.
 const MIN_LIFETIME: Duration = Duration::from_secs(10 * 60);
 
@@ -26,7 +24,7 @@ pub trait CertificateSigner: Debug + Send + Sync {
     /// and at most that.
     ///
     /// # Errors
-    /// Why there is none, in words.
+    /// Why there never is one, in words.
     fn sign(&self, request_pem: &[u8], usages: &[String], lifetime: Option<Duration>) -> Result<String, String>;
 }
 
@@ -57,31 +55,24 @@ impl Controller for CertificateSigning {
         let request = world.certificate_signing_requests.by_key(key).filter(|request| is_due(request));
         let (Some(request), Some(signer)) = (request, &self.signer) else { return plan };
         let spec = &request.spec;
-        let Some(asked) = Asked::parse(&spec.request.0) else { return plan };
         let usages = spec.usages.as_deref().unwrap_or_default();
+        let checked = match Asked::parse(&spec.request.0) {
+            Some(asked) => request::check(&spec.signer_name, &asked, usages),
+            None => request::is_ours(&spec.signer_name).then(|| Err("unable to parse csr".to_owned())),
+        };
+        let Some(checked) = checked else { return plan };
         let mut answered = CertificateSigningRequest::clone(request);
         let status = answered.status.get_or_insert_default();
-        match request::check(&spec.signer_name, &asked, usages) {
-            None => return plan,
-            Some(Err(why)) => {
-                let now = stamp(turn.now);
-                status.conditions.get_or_insert_default().push(CertificateSigningRequestCondition {
-                    type_: "Failed".to_owned(),
-                    status: "True".to_owned(),
-                    reason: Some("SignerValidationFailure".to_owned()),
-                    message: Some(why),
-                    last_update_time: Some(now),
-                    ..CertificateSigningRequestCondition::default()
-                });
-            }
-            Some(Ok(())) => match signer.sign(&spec.request.0, usages, lifetime(request)) {
-                Ok(certificate) => status.certificate = Some(ByteString(certificate.into_bytes())),
-                Err(error) => {
-                    tracing::warn!(request = %key, error, "the certificate cannot be signed");
-                    plan.requeue(RETRY);
-                    return plan;
-                }
-            },
+        match checked.and_then(|()| signer.sign(&spec.request.0, usages, lifetime(request))) {
+            Ok(certificate) => status.certificate = Some(ByteString(certificate.into_bytes())),
+            Err(why) => status.conditions.get_or_insert_default().push(CertificateSigningRequestCondition {
+                type_: "Failed".to_owned(),
+                status: "True".to_owned(),
+                reason: Some("SignerValidationFailure".to_owned()),
+                message: Some(why),
+                last_update_time: Some(stamp(turn.now)),
+                ..CertificateSigningRequestCondition::default()
+            }),
         }
         plan.update_status(&CERTIFICATE_SIGNING_REQUESTS, &answered);
         plan
@@ -108,12 +99,15 @@ mod tests {
     use super::*;
     use crate::testing::{Bench, text};
 
-    /// Signs by repeating what is asked for.
+    /// Signs by repeating what is asked for, for no more than a day.
     #[derive(Debug)]
     struct Clear;
 
     impl CertificateSigner for Clear {
         fn sign(&self, _: &[u8], usages: &[String], lifetime: Option<Duration>) -> Result<String, String> {
+            if lifetime > Some(Duration::from_secs(24 * 60 * 60)) {
+                return Err("that is too long".to_owned());
+            }
             Ok(format!("{} for {lifetime:?}", usages.join(" and ")))
         }
     }
@@ -174,6 +168,29 @@ status: {{conditions: [{conditions}]}}
                 update certificatesigningrequests r status: {"conditions":[{"status":"True","type":"Approved"},{"lastUpdateTime":"2024-01-01T00:00:00Z","message":"usages did not match [client auth digital signature key encipherment]","reason":"SignerValidationFailure","status":"True","type":"Failed"}]}
             "#]],
         );
+    }
+
+    #[test]
+    fn what_cannot_be_signed_has_failed() {
+        check(
+            CLIENT,
+            USER,
+            ", expirationSeconds: 100000",
+            APPROVED,
+            expect![[r#"
+                update certificatesigningrequests r status: {"conditions":[{"status":"True","type":"Approved"},{"lastUpdateTime":"2024-01-01T00:00:00Z","message":"that is too long","reason":"SignerValidationFailure","status":"True","type":"Failed"}]}
+            "#]],
+        );
+        check(
+            CLIENT,
+            "nonsense",
+            "",
+            APPROVED,
+            expect![[r#"
+                update certificatesigningrequests r status: {"conditions":[{"status":"True","type":"Approved"},{"lastUpdateTime":"2024-01-01T00:00:00Z","message":"unable to parse csr","reason":"SignerValidationFailure","status":"True","type":"Failed"}]}
+            "#]],
+        );
+        check("example.com/own", "nonsense", "", APPROVED, expect![""]);
     }
 
     #[test]

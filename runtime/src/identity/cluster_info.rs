@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use k8s_openapi::api::core::v1::ConfigMap;
+use k8w_kinds::credentials::certificate_pem;
 use kube::api::Api;
 use kube::{Client, Config};
 use ring::hmac;
 use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::join::to_pem;
 use super::{Error, authorities, request};
 
 const NAMESPACE: &str = "kube-public";
@@ -93,7 +93,7 @@ fn pinned(ca_pem: &str, pin: &str) -> Result<String, Error> {
         let found: Vec<String> = others.into_iter().map(|(hash, _)| hash).collect();
         return Err(Error::NotPinned { found: found.join(",") });
     }
-    Ok(genuine.iter().map(|(_, certificate)| to_pem(certificate)).collect())
+    Ok(genuine.iter().map(|(_, certificate)| certificate_pem(certificate)).collect())
 }
 
 /// `sha256:` and the hash of a certificate's public key (RFC 7469); `None` for what is no certificate (DER).

@@ -10,6 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
+use k8w_kinds::credentials::certificate_pem;
 use kube::api::Api;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
@@ -150,7 +151,7 @@ async fn credentials(with: &Credentials, server: Option<http::Uri>) -> Result<(C
                 Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(wrong)?;
             config.cluster_url = server.unwrap_or(config.cluster_url);
             let what = format!("the kubeconfig {}", path.display());
-            let ca_pem: String = config.root_cert.iter().flatten().map(|der| to_pem(der)).collect();
+            let ca_pem: String = config.root_cert.iter().flatten().map(|der| certificate_pem(der)).collect();
             if ca_pem.is_empty() {
                 return Err(Error::NoCa { what });
             }
@@ -324,13 +325,6 @@ fn read_ca(path: &Path) -> Result<String, Error> {
     if has_none { Err(Error::NoCa { what: path.display().to_string() }) } else { Ok(text) }
 }
 
-pub(super) fn to_pem(der: &[u8]) -> String {
-    let text = STANDARD.encode(der);
-    let lines: Vec<&str> =
-        text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap_or_default()).collect();
-    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -350,7 +344,7 @@ mod tests {
     fn a_ca_is_written_as_it_was_read() {
         let pem = rcgen::generate_simple_self_signed(vec!["a".into()]).unwrap().cert.pem();
         let der = authorities(&pem).next().unwrap();
-        assert_eq!(authorities(&to_pem(&der)).next().unwrap(), der);
+        assert_eq!(authorities(&certificate_pem(&der)).next().unwrap(), der);
     }
 
     #[tokio::test]
