@@ -138,7 +138,7 @@ mod tests {
         let der = authorities(&genuine).next().unwrap();
         for bundle in [format!("{genuine}{attackers}"), format!("{attackers}{genuine}")] {
             let believed = pinned(&bundle, &ca_hash(&der).unwrap()).unwrap();
-            assert_eq!(authorities(&believed).collect::<Vec<_>>(), [der.clone()]);
+            assert_eq!(authorities(&believed).collect::<Vec<_>>(), std::slice::from_ref(&der));
         }
     }
 
