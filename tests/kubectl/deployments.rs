@@ -102,7 +102,9 @@ fn a_rollout_can_be_undone_to_any_revision() {
 fn a_paused_rollout_refuses_what_it_cannot_do() {
     let t = sandbox();
     t.hello(1);
-    // One that is paused before it has begun has no revision to speak of.
+    // Without a revision to go back to, kubectl says that first.
+    t.kubectl.ok(&["rollout", "status", "deployment/hello", "--timeout=60s"]);
+    t.kubectl.ok(&["set", "env", "deployment/hello", "A=0"]);
     t.kubectl.ok(&["rollout", "status", "deployment/hello", "--timeout=60s"]);
     assert_eq!(t.kubectl.ok(&["rollout", "pause", "deployment/hello"]), "deployment.apps/hello paused\n");
     let twice = t.kubectl.fails(&["rollout", "pause", "deployment/hello"]);
