@@ -10,6 +10,7 @@ use ipnet::Ipv4Net;
 use k8w_apiserver::admission::{configuration, pod_security};
 use k8w_apiserver::authn::token_file::TokenFile;
 use k8w_apiserver::authz;
+use k8w_runtime::identity::join::has_joined;
 
 use crate::compose::ControlPlaneConfig;
 
@@ -117,6 +118,14 @@ impl ControlPlaneArgs {
         let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
         configuration::read(&text).with_context(|| format!("cannot use {}", file.display()))
     }
+}
+
+/// Refuses a folder of keys that is a node's, which keeps the CA of another cluster in it; `option` chooses another.
+pub fn refuse_nodes_keys(pki: &Path, option: &str) -> Result<()> {
+    if has_joined(pki) {
+        bail!("{} holds the keys of a node; choose another folder with {option}", pki.display());
+    }
+    Ok(())
 }
 
 /// The address that others know a listener by, as Kubernetes chooses it: one that means something to this host alone stands

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use k8w_apiserver::pki::Pki;
 use k8w_runtime::identity::{Credentials, Join, TrustedCa, join};
 
 use super::node_args::NodeArgs;
@@ -69,6 +70,10 @@ impl Node {
                 None => DataDir::default_path()?,
             };
             let data_dir = DataDir::open(&path)?;
+            let pki = data_dir.join("pki");
+            if Pki::is_in(&pki) {
+                bail!("{} holds the keys of a control plane; choose another folder with --data-dir", pki.display());
+            }
             let started = tokio::select! {
                 started = self.start(&data_dir) => started?,
                 () = stop.cancelled() => return Ok(()),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::Args;
 
-use super::control_plane::ControlPlaneArgs;
+use super::control_plane::{ControlPlaneArgs, refuse_nodes_keys};
 use super::process;
 use crate::compose::{ControlPlane, Store, Tls};
 use crate::data_dir::DataDir;
@@ -67,12 +67,16 @@ impl Server {
                 None => DataDir::default_path()?,
             };
             let data_dir = DataDir::open(&path)?;
+            let (pki, option) = match &self.pki_dir {
+                Some(pki) => (pki.clone(), "--pki-dir"),
+                None => (data_dir.join("pki"), "--data-dir"),
+            };
+            refuse_nodes_keys(&pki, option)?;
             let datastore = data_dir.join("datastore");
             let store = match &self.datastore {
                 Some(urls) => Store::Etcd(urls, self.etcd_tls()?),
                 None => Store::Embedded(&datastore),
             };
-            let pki = self.pki_dir.clone().unwrap_or_else(|| data_dir.join("pki"));
             let identity = format!("{}_{}", process::host_name()?, std::process::id());
             let config = self.control_plane.config()?;
             let control_plane = tokio::select! {

@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::Child;
 
-use k8w_testkit::{ClusterOptions, TestCluster, eventually, get};
+use k8w_testkit::{ClusterOptions, TestCluster, eventually, get, run};
 use machines::{BINARY, Cluster, Machine};
 
 /// Ends with the test.
@@ -257,4 +257,33 @@ fn what_cannot_join_is_told_why() {
         "error: a Node with name \"a\" and status \"Ready\" already exists in the cluster. You must delete the existing Node or \
          change the name of this new joining Node"
     );
+}
+
+/// Both keep a CA in a folder of the same name, each its own.
+#[test]
+fn a_control_plane_and_a_node_do_not_share_their_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = |arguments: &[&str], kept: &str| {
+        let data = folder.path().join(kept);
+        std::fs::create_dir_all(data.join("pki")).unwrap();
+        std::fs::write(data.join("pki").join(kept), "").unwrap();
+        let data = data.display().to_string();
+        let arguments: Vec<String> = arguments.iter().map(|argument| argument.replace("DATA", &data)).collect();
+        let outcome = run(BINARY, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        assert!(!outcome.success, "{arguments:?} started");
+        assert!(std::fs::read_dir(format!("{data}/pki")).unwrap().count() == 1, "{arguments:?} wrote keys");
+        let error = outcome.stderr.lines().find(|line| line.starts_with("error: "));
+        error.unwrap_or(&outcome.stderr).replace(&data, "DATA")
+    };
+    assert_eq!(
+        refused(&["node", "--data-dir", "DATA"], "ca.key"),
+        "error: DATA/pki holds the keys of a control plane; choose another folder with --data-dir"
+    );
+    let of_a_node =
+        |option: &str| format!("error: DATA/pki holds the keys of a node; choose another folder with {option}");
+    let certificate = "kubelet-client-current.pem";
+    assert_eq!(refused(&["up", "--port", "0", "--data-dir", "DATA"], certificate), of_a_node("--data-dir"));
+    assert_eq!(refused(&["server", "--port", "0", "--data-dir", "DATA"], certificate), of_a_node("--data-dir"));
+    let elsewhere = ["server", "--port", "0", "--data-dir", "DATA/other", "--pki-dir", "DATA/pki"];
+    assert_eq!(refused(&elsewhere, certificate), of_a_node("--pki-dir"));
 }

@@ -94,6 +94,11 @@ struct Inner {
 }
 
 impl Pki {
+    /// Whether a folder holds the keys of a cluster.
+    pub fn is_in(dir: &Path) -> bool {
+        store::holds_ca(dir)
+    }
+
     /// Opens the folder `dir`, making what is missing, damaged, about to expire, or lacks one of `names`. Blocks on the disk.
     pub fn open(dir: &Path, names: &ServerNames) -> Result<Pki, PkiError> {
         let store = store::Store::open(dir)?;

@@ -12,6 +12,8 @@ use super::identity::{self, Identity, Profile};
 use super::{CA_LIFETIME_DAYS, LEAF_LIFETIME_DAYS, PkiError, TokenKey};
 
 const CA_NAME: &str = "kubernetes";
+/// What the CA's files are called before `.crt` and `.key`.
+const CA: &str = "ca";
 const FOLDER_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 
@@ -28,16 +30,16 @@ impl Store {
             .mode(FOLDER_MODE)
             .create(dir)
             .map_err(|source| PkiError::Io { path: dir.to_owned(), source })?;
-        let (ca, key) = match load(dir, "ca")?.filter(|ca| identity::is_usable_ca(ca, CA_NAME)) {
+        let (ca, key) = match load(dir, CA)?.filter(|ca| identity::is_usable_ca(ca, CA_NAME)) {
             Some(ca) => {
-                let key = KeyPair::from_pem(ca.key_pem()).map_err(issue("ca"))?;
+                let key = KeyPair::from_pem(ca.key_pem()).map_err(issue(CA))?;
                 (ca, key)
             }
             None => {
-                let key = KeyPair::generate().map_err(issue("ca"))?;
-                let certificate = ca_params().self_signed(&key).map_err(issue("ca"))?;
+                let key = KeyPair::generate().map_err(issue(CA))?;
+                let certificate = ca_params().self_signed(&key).map_err(issue(CA))?;
                 let ca = Identity::new(certificate.pem(), key.serialize_pem());
-                save(dir, "ca", &ca)?;
+                save(dir, CA, &ca)?;
                 (ca, key)
             }
         };
@@ -83,6 +85,10 @@ impl Store {
         write(&path, &pem)?;
         TokenKey::from_pem(&pem).ok_or(PkiError::DamagedKey { path })
     }
+}
+
+pub(super) fn holds_ca(dir: &Path) -> bool {
+    dir.join(format!("{CA}.key")).exists()
 }
 
 pub(super) fn issue(name: &str) -> impl FnOnce(rcgen::Error) -> PkiError {

@@ -116,6 +116,11 @@ pub async fn join(join: &Join) -> Result<Joined, Error> {
     Joined::new(join, server, ca_pem, kept, certificate).await
 }
 
+/// Whether a folder holds the certificate of a machine that has joined a cluster.
+pub fn has_joined(dir: &Path) -> bool {
+    dir.join(kept::CLIENT).exists()
+}
+
 /// Which node this machine is, where it has joined a cluster.
 ///
 /// # Errors

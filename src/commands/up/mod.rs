@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use tokio_util::sync::CancellationToken;
 
-use super::control_plane::ControlPlaneArgs;
+use super::control_plane::{ControlPlaneArgs, refuse_nodes_keys};
 use super::node_args::NodeArgs;
 use super::process;
 use crate::compose::{Cluster, ClusterConfig};
@@ -69,6 +69,7 @@ impl Up {
         let folder = self.dir.as_deref().map(Folder::read).transpose()?;
         progress.step("Opening the data directory");
         let (_scratch, data_dir) = self.open_data_dir()?;
+        refuse_nodes_keys(&data_dir.join("pki"), "--data-dir")?;
 
         progress.step("Starting the control plane and the node");
         let cluster = tokio::select! {
