@@ -14,6 +14,8 @@ use super::{Error, Identity};
 /// The part of its life after which a certificate is replaced, a kubelet's: somewhere in between, so that nodes that joined
 /// together do not come together.
 const RENEW_AFTER: std::ops::Range<f64> = 0.7..0.9;
+/// The longest wait at a time: a machine that sleeps does not count how long.
+const LOOK_EVERY: Duration = Duration::from_secs(3600);
 /// Waits between tries.
 const RETRY_MIN: Duration = Duration::from_secs(10);
 const RETRY_MAX: Duration = Duration::from_secs(10 * 60);
@@ -27,13 +29,15 @@ pub async fn run(joined: Joined, identity: Identity, shutdown: CancellationToken
 }
 
 async fn keep(joined: &Joined, identity: &Identity, purpose: Purpose) {
-    let mut wait = RETRY_MIN;
+    let draw = || rand::rng().random_range(RENEW_AFTER);
+    let (mut part, mut wait) = (draw(), RETRY_MIN);
     loop {
-        let part = rand::rng().random_range(RENEW_AFTER);
         let due = joined.facts(purpose).map_or(Timestamp::MIN, |facts| due(&facts, part));
-        tokio::time::sleep(Duration::try_from(due.duration_since(Timestamp::now())).unwrap_or_default()).await;
+        while let Some(wait) = wait_until(due, Timestamp::now()) {
+            tokio::time::sleep(wait).await;
+        }
         match renew(joined, identity, purpose).await {
-            Ok(()) => wait = RETRY_MIN,
+            Ok(()) => (part, wait) = (draw(), RETRY_MIN),
             Err(error) => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
@@ -63,9 +67,28 @@ fn due(facts: &Facts, part: f64) -> Timestamp {
     Timestamp::from_second(facts.begins.saturating_add(lived)).unwrap_or(Timestamp::MIN)
 }
 
+/// How long to wait before the clock is looked at again; `None` once it is time.
+fn wait_until(due: Timestamp, now: Timestamp) -> Option<Duration> {
+    let left = Duration::try_from(due.duration_since(now)).ok().filter(|left| !left.is_zero())?;
+    Some(left.min(LOOK_EVERY))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_clock_is_looked_at_until_it_is_time() {
+        let now = Timestamp::from_second(1_000).unwrap();
+        for (due, expected) in [
+            (Timestamp::MIN, None),
+            (now, None),
+            (Timestamp::from_second(1_060).unwrap(), Some(Duration::from_secs(60))),
+            (Timestamp::MAX, Some(LOOK_EVERY)),
+        ] {
+            assert_eq!(wait_until(due, now), expected, "{due}");
+        }
+    }
 
     #[test]
     fn a_certificate_is_replaced_before_it_ends() {
