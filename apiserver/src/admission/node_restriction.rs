@@ -3,6 +3,7 @@
 //! <https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/#noderestriction>
 
 use async_trait::async_trait;
+use k8w_kinds::core::node::WASM_CIDR;
 use k8w_kinds::core::pod::{mirror, references};
 use k8w_kinds::object::{get, list, map, remove, same, text};
 use serde_json::Value;
@@ -31,9 +32,6 @@ const OWN_LABELS: &[&str] = &[
     "beta.kubernetes.io/arch",
 ];
 const OWN_LABEL_DOMAINS: &[&str] = &["kubelet.kubernetes.io", "node.kubernetes.io"];
-
-/// The addresses of a node's wasm pods, which the controllers give it: who chose them could have others' connections.
-const WASM_CIDR: &str = "k8w.dev/wasm-cidr";
 
 pub struct NodeRestriction;
 
@@ -152,6 +150,7 @@ fn own_node(request: &AdmissionRequest<'_>, node: &str) -> Checked {
     if !matches!(request.operation, Operation::Create | Operation::Update) {
         return Ok(());
     }
+    // The controllers give it its addresses: who chose them could have others' connections.
     let range = |node: Option<&Value>| get(node?, &["metadata", "annotations", WASM_CIDR]).cloned();
     if range(Some(request.object)) != range(request.old) {
         return Err(format!("node {node:?} is not allowed to set the annotation {WASM_CIDR}"));

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Node, Pod};
+use k8w_kinds::core::node::WASM_CIDR;
 use serde_json::{Value, json};
 
 use crate::config::PodRange;
@@ -16,9 +17,7 @@ use crate::pods::{annotation, is_deleting, is_terminal};
 use crate::resource::{Key, NODES};
 use crate::world::{Delta, Object, World};
 
-/// The annotation of a node that says which addresses its wasm pods have.
-pub const WASM_CIDR: &str = "k8w.dev/wasm-cidr";
-/// The label of nodes that run them.
+/// The label of nodes that run wasm pods.
 const WASM: &str = "k8w.dev/runtime-wasmtime";
 
 pub struct NodeIpam {

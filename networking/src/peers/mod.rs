@@ -11,7 +11,7 @@ mod origin;
 mod serve;
 
 pub(crate) use dial::Dialer;
-pub use nodes::{Node, Nodes, Peer, WASM_CIDR};
+pub use nodes::{Node, Nodes, Peer};
 pub use serve::PATH;
 
 /// The header that says for whom a stream is.

@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Node as Object;
+use k8w_kinds::core::node::WASM_CIDR;
 
-/// The annotation of a node that says which addresses its wasm pods have.
-pub const WASM_CIDR: &str = "k8w.dev/wasm-cidr";
 /// Label of a Node that says in which zone it is (well-known labels).
 const ZONE: &str = "topology.kubernetes.io/zone";
 

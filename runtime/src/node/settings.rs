@@ -2,7 +2,7 @@
 
 use ipnet::Ipv4Net;
 use k8s_openapi::api::core::v1::{ConfigMap, Node};
-use k8w_networking::peers::WASM_CIDR;
+use k8w_kinds::core::node::WASM_CIDR;
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::runtime::wait::await_condition;

@@ -10,6 +10,9 @@ use crate::kind::{Column, KindDef, SelectableField, Shape, Strategy, Subresource
 use crate::object::{self, get, list, map, text};
 use crate::{names, rules};
 
+/// The annotation of a node that says which addresses its wasm pods have.
+pub const WASM_CIDR: &str = "k8w.dev/wasm-cidr";
+
 const NONE: &str = "<none>";
 const UNKNOWN: &str = "<unknown>";
 

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use k8w_controllers::config::PodRange;
-use k8w_controllers::core::node_ipam::WASM_CIDR;
 use k8w_controllers::plan::Propagation;
 use k8w_controllers::resource::{IP_ADDRESSES, NODES, SERVICE_CIDRS, SERVICES};
+use k8w_kinds::core::node::WASM_CIDR;
 use k8w_kinds::networking::ip_address::labels;
 use serde_json::{Value, json};
 
