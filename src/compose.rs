@@ -28,6 +28,7 @@ use k8w_controllers::certificates::signing::CertificateSigner;
 use k8w_controllers::config::IngressAddress;
 use k8w_controllers::core::service_account_token::TokenSigner;
 use k8w_kinds::core::service_account_token::SecretClaims;
+use k8w_kinds::credentials::{NODE_PREFIX, NODES};
 use k8w_runtime::identity::{self, Certificate, Identity};
 use k8w_runtime::image::LocalImages;
 use k8w_runtime::node::Settings;
@@ -102,7 +103,7 @@ impl Cluster {
             drop(parts);
         });
 
-        let own = client(&api, &format!("system:node:{}", config.node.name), "system:nodes", "kubelet");
+        let own = client(&api, &format!("{NODE_PREFIX}{}", config.node.name), NODES, "kubelet");
         let registered = config.node.registered(doors.kubelet_port()?, data_dir);
         let failed =
             |error: kube::Error| identity::Error::Api { server: api_address.to_string(), message: error.to_string() };

@@ -10,6 +10,18 @@ const MAX_TOKEN_BYTES: usize = 64 * 1024;
 /// The group of every user that proved who it is.
 pub const AUTHENTICATED: &str = "system:authenticated";
 
+/// The group of all nodes.
+pub const NODES: &str = "system:nodes";
+/// What the user of a node is called; the node's name follows.
+pub const NODE_PREFIX: &str = "system:node:";
+
+/// The node that a user is, if it is one: its name, which is empty when the user does not say which node it is. A node without
+/// a name owns nothing, least of all what has no node yet.
+pub fn node_name<'u>(user: &'u str, groups: &[String]) -> Option<&'u str> {
+    let name = user.strip_prefix(NODE_PREFIX)?;
+    groups.iter().any(|group| group == NODES).then_some(name)
+}
+
 /// The token in an Authorization header: what follows `Bearer` (RFC 6750, section 2.1).
 pub fn bearer_token(authorization: &str) -> Option<&str> {
     let (scheme, token) = authorization.trim().split_once(' ')?;
@@ -38,6 +50,15 @@ pub fn certificate_pem(der: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_has_the_name_and_the_group_of_one() {
+        let node = |user, group: &str| node_name(user, &[AUTHENTICATED.to_owned(), group.to_owned()]);
+        assert_eq!(node("system:node:a", NODES), Some("a"));
+        assert_eq!(node("system:node:", NODES), Some(""));
+        assert_eq!(node("system:node:a", "system:masters"), None);
+        assert_eq!(node("jane", NODES), None);
+    }
 
     #[test]
     fn only_bearer_tokens_are_found() {

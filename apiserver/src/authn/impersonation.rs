@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::HeaderMap;
+use k8w_kinds::credentials::{NODE_PREFIX, NODES};
 use k8w_kinds::names;
 
 use super::user_headers::UserHeaders;
 use super::{AUTHENTICATED, service_account_groups};
-use crate::authz::{NODE_PREFIX, NODES_GROUP};
 use crate::chain::forbidden;
 use crate::identity::UserInfo;
 use crate::pki::MASTERS_GROUP;
@@ -144,7 +144,7 @@ impl Mode {
             if let Some((namespace, _)) = service_account(&wanted.name) {
                 wanted.groups = service_account_groups(namespace);
             } else if matches!(self, Mode::AssociatedNode | Mode::ArbitraryNode) {
-                wanted.groups = vec![NODES_GROUP.to_owned()];
+                wanted.groups = vec![NODES.to_owned()];
             }
         }
         let anonymous = UserInfo::anonymous();

@@ -12,16 +12,14 @@ pub mod review;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use k8w_kinds::credentials;
+
 use crate::bootstrap;
 use crate::identity::{Attributes, UserInfo};
 use crate::pki::MASTERS_GROUP;
 use crate::plugins::{Authorizer, Decision};
 use crate::watch_cache::WatchCache;
 use rbac::Rbac;
-
-/// The group of all nodes, and what their names begin with.
-pub(crate) const NODES_GROUP: &str = "system:nodes";
-pub(crate) const NODE_PREFIX: &str = "system:node:";
 
 /// An authorizer that one can choose, by Kubernetes' names (`--authorization-mode`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +95,5 @@ pub fn is_nameless_node(user: &UserInfo) -> bool {
 }
 
 fn named_node(user: &UserInfo) -> Option<&str> {
-    let name = user.name.strip_prefix(NODE_PREFIX)?;
-    user.groups.iter().any(|group| group == NODES_GROUP).then_some(name)
+    credentials::node_name(&user.name, &user.groups)
 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use k8w_kinds::credentials::{NODE_PREFIX, NODES};
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -16,9 +17,6 @@ use super::{PkiError, RENEW_BEFORE_DAYS};
 /// Certificates are valid from a little before they were made, for clients whose clock is behind.
 const BACKDATED_SECONDS: u64 = 3600;
 const DAY_SECONDS: u64 = 24 * 3600;
-
-/// The group of all nodes.
-const NODES_GROUP: &str = "system:nodes";
 
 /// A certificate and its private key.
 #[derive(Clone)]
@@ -136,7 +134,7 @@ impl Profile {
 
     /// The node `name`: both a client and a server reached under `names`.
     pub fn node(name: &str, names: Vec<String>) -> Profile {
-        Profile { server: true, names, ..Profile::client(&format!("system:node:{name}"), NODES_GROUP) }
+        Profile { server: true, names, ..Profile::client(&format!("{NODE_PREFIX}{name}"), NODES) }
     }
 
     pub(super) fn params(&self, lifetime_days: u64) -> Result<CertificateParams, rcgen::Error> {

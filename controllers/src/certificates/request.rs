@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
+use k8w_kinds::credentials::{NODE_PREFIX, NODES};
 use k8w_kinds::names;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
@@ -16,9 +17,6 @@ pub const KUBELET_CLIENT: &str = "kubernetes.io/kube-apiserver-client-kubelet";
 pub const KUBELET_SERVING: &str = "kubernetes.io/kubelet-serving";
 pub const LEGACY_UNKNOWN: &str = "kubernetes.io/legacy-unknown";
 
-/// What node's certificates say before its name.
-pub const NODE_PREFIX: &str = "system:node:";
-const NODES: &str = "system:nodes";
 const PEM_LABEL: &str = "CERTIFICATE REQUEST";
 
 /// Subject and names of the certificate that is asked for.

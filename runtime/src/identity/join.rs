@@ -10,7 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
-use k8w_kinds::credentials::certificate_pem;
+use k8w_kinds::credentials::{NODE_PREFIX, certificate_pem};
 use kube::api::Api;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use super::certificate::Facts;
 use super::cluster_info::{self, Token};
 use super::kept::{self, Kept};
-use super::request::{self, NODE_PREFIX, Purpose};
+use super::request::{self, Purpose};
 use super::{Certificate, Error, Identity, authorities};
 
 /// What a machine joins with.

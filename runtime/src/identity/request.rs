@@ -9,6 +9,7 @@ use k8s_openapi::api::certificates::v1::{
     CertificateSigningRequest, CertificateSigningRequestCondition, CertificateSigningRequestSpec,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8w_kinds::credentials::{NODE_PREFIX, NODES};
 use kube::api::{Api, PostParams};
 use kube::runtime::wait::await_condition;
 use kube::{Client, ResourceExt};
@@ -20,8 +21,6 @@ use super::{Certificate, Error};
 pub(super) const PATIENCE: Duration = Duration::from_secs(15 * 60);
 /// After this the user is told what to do.
 const QUICK: Duration = Duration::from_secs(10);
-const NODES: &str = "system:nodes";
-pub(super) const NODE_PREFIX: &str = "system:node:";
 
 /// What a certificate is to be for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

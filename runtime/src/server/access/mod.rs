@@ -27,10 +27,6 @@ const REFUSED_TTL: Duration = Duration::from_secs(30);
 /// Questions to the API server at a time: strangers can make up any number of tokens.
 const MAX_QUESTIONS: usize = 16;
 
-/// The group of all nodes, and what their names as users begin with.
-const NODES: &str = "system:nodes";
-const NODE_PREFIX: &str = "system:node:";
-
 /// Decides about requests to one node.
 pub(super) struct Access {
     client: Client,
@@ -119,10 +115,9 @@ impl Access {
 
 /// The node that the client has proved to be.
 pub(super) fn node<B>(request: &http::Request<B>) -> Option<String> {
-    let user = certified(request.extensions().get::<ClientCertificates>()?.0.first()?)?;
-    let is_node = user.groups.is_some_and(|groups| groups.iter().any(|group| group == NODES));
-    let name = user.username.as_deref().and_then(|name| name.strip_prefix(NODE_PREFIX)).map(str::to_owned);
-    name.filter(|_| is_node)
+    let certificate = request.extensions().get::<ClientCertificates>()?.0.first()?;
+    let (user, groups) = credentials::certificate_user(certificate)?;
+    credentials::node_name(&user, &groups).map(str::to_owned)
 }
 
 fn unanswered(error: kube::Error) -> Failure {
