@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use k8w_apiserver::pki::Pki;
-use k8w_runtime::identity::{Credentials, Join, TrustedCa, join};
+use k8w_runtime::identity::{BootstrapToken, Credentials, Join, TrustedCa, join};
 
 use super::node_args::NodeArgs;
 use super::{process, ready};
@@ -119,11 +119,8 @@ impl Node {
             return Ok(Credentials::Kubeconfig(path.clone()));
         }
         let token = match (&self.token, &self.token_file) {
-            (Some(token), _) => token.clone(),
-            (None, Some(file)) => {
-                let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-                text.trim().to_owned()
-            }
+            (Some(token), _) => BootstrapToken::Here(token.clone()),
+            (None, Some(file)) => BootstrapToken::File(file.clone()),
             (None, None) if self.ca_file.is_some() || self.ca_hash.is_some() => {
                 bail!("--ca-file and --ca-hash say whom to give a token to: say it with --token or --token-file")
             }

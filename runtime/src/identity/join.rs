@@ -37,10 +37,16 @@ pub enum Credentials {
     /// It must have one.
     None,
     Token {
-        token: String,
+        token: BootstrapToken,
         ca: TrustedCa,
     },
     Kubeconfig(PathBuf),
+}
+
+/// Where a bootstrap token, `ID.SECRET`, is.
+pub enum BootstrapToken {
+    Here(String),
+    File(PathBuf),
 }
 
 /// How the cluster's CA is known.
@@ -136,7 +142,11 @@ async fn credentials(with: &Credentials, server: Option<http::Uri>) -> Result<(C
         Credentials::None => Err(Error::NothingToJoinWith),
         Credentials::Token { token, ca } => {
             let server = server.ok_or(Error::NothingToJoinWith)?;
-            let parsed = Token::parse(token)?;
+            let token = match token {
+                BootstrapToken::Here(token) => token.clone(),
+                BootstrapToken::File(path) => read(path)?.trim().to_owned(),
+            };
+            let parsed = Token::parse(&token)?;
             let ca_pem = match ca {
                 TrustedCa::Signed => cluster_info::ca(&server, &parsed, None).await?,
                 TrustedCa::Hash(hash) => cluster_info::ca(&server, &parsed, Some(hash)).await?,
@@ -324,8 +334,12 @@ fn parse_url(text: &str) -> Result<http::Uri, Error> {
     if is_server { Ok(uri) } else { Err(bad()) }
 }
 
+fn read(path: &Path) -> Result<String, Error> {
+    fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_owned(), source })
+}
+
 fn read_ca(path: &Path) -> Result<String, Error> {
-    let text = fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
+    let text = read(path)?;
     let has_none = authorities(&text).next().is_none();
     if has_none { Err(Error::NoCa { what: path.display().to_string() }) } else { Ok(text) }
 }
@@ -378,6 +392,22 @@ mod tests {
         assert_eq!(kept.cluster().unwrap().unwrap().0, "https://192.0.2.1:6443/");
         // Without a word of it, where it was is where it will be, whether or not it answers now.
         assert_eq!(join_at(None).await.unwrap().server().to_string(), "https://192.0.2.1:6443/");
+        // What it joined with may be gone.
+        let (node_name, dir) = ("a".into(), dir.path().to_owned());
+        assert!(join(&Join { server: None, credentials: gone(), node_name, dir }).await.is_ok());
+    }
+
+    /// A token in a file that is not there.
+    fn gone() -> Credentials {
+        Credentials::Token { token: BootstrapToken::File("/nonexistent/token".into()), ca: TrustedCa::Signed }
+    }
+
+    #[tokio::test]
+    async fn who_has_not_joined_needs_the_file_of_the_token() {
+        let dir = tempfile::tempdir().unwrap();
+        let (server, dir) = (Some("https://192.0.2.1:6443".into()), dir.path().to_owned());
+        let without = join(&Join { server, credentials: gone(), node_name: "a".into(), dir }).await;
+        assert!(matches!(without, Err(Error::Io { .. })));
     }
 
     #[tokio::test]

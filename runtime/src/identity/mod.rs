@@ -26,7 +26,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig, SignatureScheme};
 
 pub use certificate::Certificate;
 pub use cluster_info::ca_hash;
-pub use join::{Credentials, Join, Joined, TrustedCa};
+pub use join::{BootstrapToken, Credentials, Join, Joined, TrustedCa};
 
 /// Why a machine is no node of the cluster, in sentences for its user.
 #[derive(Debug, thiserror::Error)]
