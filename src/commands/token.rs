@@ -11,7 +11,8 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8w_kinds::core::bootstrap_token::{
-    EXPIRATION, EXTRA_GROUPS, NAME_PREFIX, NAMESPACE, SECRET_TYPE, TOKEN_ID, TOKEN_SECRET, USAGE_AUTHENTICATION,
+    CLUSTER_INFO, CLUSTER_INFO_NAMESPACE, EXPIRATION, EXTRA_GROUPS, ID_CHARS, JOINING_GROUP, KUBECONFIG, NAME_PREFIX,
+    NAMESPACE, SECRET_CHARS, SECRET_TYPE, SIGNATURE_PREFIX, TOKEN_ID, TOKEN_SECRET, USAGE_AUTHENTICATION,
     USAGE_SIGNING,
 };
 use k8w_runtime::identity::ca_hash;
@@ -23,10 +24,6 @@ use rand::Rng;
 
 use crate::data_dir::DataDir;
 
-/// Whose token it is to be: those of machines that may ask for a node's certificate, as kubeadm names them.
-const GROUP: &str = "system:bootstrappers:kubeadm:default-node-token";
-const ID_CHARS: usize = 6;
-const SECRET_CHARS: usize = 16;
 /// How long the controllers may take to sign what joining machines read.
 const SIGNING_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -89,13 +86,11 @@ impl Create {
         let secrets: Api<Secret> = Api::namespaced(client.clone(), NAMESPACE);
         let made = secrets.create(&PostParams::default(), &self.secret(&id, &secret)).await;
         made.with_context(|| format!("cannot make a token at {server}"))?;
-        let signed = await_condition(
-            Api::<ConfigMap>::namespaced(client, "kube-public"),
-            "cluster-info",
-            |map: Option<&ConfigMap>| {
-                map.is_some_and(|map| map.data.iter().flatten().any(|(key, _)| *key == format!("jws-kubeconfig-{id}")))
-            },
-        );
+        let signature = format!("{SIGNATURE_PREFIX}{id}");
+        let infos: Api<ConfigMap> = Api::namespaced(client, CLUSTER_INFO_NAMESPACE);
+        let signed = await_condition(infos, CLUSTER_INFO, |map: Option<&ConfigMap>| {
+            map.is_some_and(|map| map.data.iter().flatten().any(|(key, _)| *key == signature))
+        });
         let info = match tokio::time::timeout(SIGNING_TIMEOUT, signed).await {
             Ok(info) => info.context("cannot watch the ConfigMap cluster-info in kube-public")?,
             Err(_) => {
@@ -120,7 +115,7 @@ impl Create {
             (TOKEN_SECRET, secret.to_owned()),
             (USAGE_AUTHENTICATION, "true".to_owned()),
             (USAGE_SIGNING, "true".to_owned()),
-            (EXTRA_GROUPS, GROUP.to_owned()),
+            (EXTRA_GROUPS, JOINING_GROUP.to_owned()),
         ]);
         if !self.ttl.is_zero() {
             let end = Timestamp::now().checked_add(self.ttl).unwrap_or(Timestamp::MAX);
@@ -137,7 +132,7 @@ impl Create {
 
 /// Where other machines reach an API server that listens on every address of its own.
 fn advertised(info: &ConfigMap) -> Option<String> {
-    let kubeconfig = Kubeconfig::from_yaml(info.data.as_ref()?.get("kubeconfig")?).ok()?;
+    let kubeconfig = Kubeconfig::from_yaml(info.data.as_ref()?.get(KUBECONFIG)?).ok()?;
     kubeconfig.clusters.into_iter().find_map(|named| named.cluster?.server)
 }
 

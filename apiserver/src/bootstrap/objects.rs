@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
+use k8w_kinds::core::bootstrap_token::{CLUSTER_INFO, CLUSTER_INFO_NAMESPACE, KUBECONFIG};
 use k8w_kinds::core::service_account_token::{DAY_FORMAT, TRACKING};
 use serde_json::{Value, json};
 
@@ -93,8 +94,8 @@ pub fn cluster_info(config: &Config) -> Option<Value> {
          contexts: null\ncurrent-context: \"\"\nkind: Config\npreferences: {{}}\nusers: null\n",
         config.advertise
     );
-    let metadata = json!({"name": "cluster-info", "namespace": "kube-public"});
-    Some(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"kubeconfig": kubeconfig}}))
+    let metadata = json!({"name": CLUSTER_INFO, "namespace": CLUSTER_INFO_NAMESPACE});
+    Some(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {KUBECONFIG: kubeconfig}}))
 }
 
 /// Classes that k8w itself implements, and Kubernetes' two built-in priorities.

@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use k8w_kinds::core::bootstrap_token::{NAME_PREFIX, NAMESPACE, TOKEN_ID, TOKEN_SECRET, USAGE_SIGNING};
+use k8w_kinds::core::bootstrap_token::{
+    CLUSTER_INFO, CLUSTER_INFO_NAMESPACE, KUBECONFIG, NAME_PREFIX, NAMESPACE, SIGNATURE_PREFIX, TOKEN_ID, TOKEN_SECRET,
+    USAGE_SIGNING,
+};
 use ring::hmac;
 use serde_json::json;
 
@@ -17,14 +20,6 @@ use crate::resource::{CONFIG_MAPS, Key};
 use crate::time::until;
 use crate::world::{Delta, Object, World};
 
-const PUBLIC: &str = "kube-public";
-/// The ConfigMap's name.
-pub const NAME: &str = "cluster-info";
-/// What is signed of it.
-const KUBECONFIG: &str = "kubeconfig";
-/// Where the signatures are; the token's id follows.
-const SIGNATURE_PREFIX: &str = "jws-kubeconfig-";
-
 pub struct BootstrapSigner;
 
 impl Controller for BootstrapSigner {
@@ -34,12 +29,12 @@ impl Controller for BootstrapSigner {
 
     fn observe(&mut self, delta: &Delta, _: &World, wake: &mut Wake) {
         let concerns = match &delta.object {
-            Object::ConfigMap(map) => Key::of(&map.metadata) == Key::new(PUBLIC, NAME),
+            Object::ConfigMap(map) => Key::of(&map.metadata) == Key::new(CLUSTER_INFO_NAMESPACE, CLUSTER_INFO),
             Object::Secret(secret) => is_token(secret),
             _ => false,
         };
         if concerns {
-            wake.now(Key::new(PUBLIC, NAME));
+            wake.now(Key::new(CLUSTER_INFO_NAMESPACE, CLUSTER_INFO));
         }
     }
 

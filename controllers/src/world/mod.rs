@@ -30,7 +30,6 @@ pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference as Owner;
 pub use part::Part;
 pub use store::{Effect, Meta, Store, controller_of, revision};
 
-use crate::bootstrap::signer;
 use crate::core::root_ca;
 use crate::resource::{self, Key, Resource};
 
@@ -245,7 +244,7 @@ world! {
     service_accounts: ServiceAccount = SERVICE_ACCOUNTS;
     /// Only these; the rest of the ConfigMaps is in `others`, without contents.
     config_maps: ConfigMap = CONFIG_MAPS of [
-        Part::Named(root_ca::NAME), Part::Named(signer::NAME), Part::Named(service_account_token::TRACKING)
+        Part::Named(root_ca::NAME), Part::Named(bootstrap_token::CLUSTER_INFO), Part::Named(service_account_token::TRACKING)
     ];
     /// Only these; the rest of the Secrets is in `others`, without contents.
     secrets: Secret = SECRETS of [

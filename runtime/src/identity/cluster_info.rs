@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use k8s_openapi::api::core::v1::ConfigMap;
+use k8w_kinds::core::bootstrap_token::{self, CLUSTER_INFO, CLUSTER_INFO_NAMESPACE, KUBECONFIG, SIGNATURE_PREFIX};
 use k8w_kinds::credentials::certificate_pem;
 use kube::api::Api;
 use kube::{Client, Config};
@@ -16,11 +17,6 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::{Error, authorities, request};
 
-const NAMESPACE: &str = "kube-public";
-const NAME: &str = "cluster-info";
-const KUBECONFIG: &str = "kubeconfig";
-/// Where the signatures are; the token's id follows.
-const SIGNATURE_PREFIX: &str = "jws-kubeconfig-";
 const HASH_PREFIX: &str = "sha256:";
 const HASH_DIGITS: usize = 64;
 
@@ -33,11 +29,7 @@ pub(super) struct Token<'t> {
 
 impl<'t> Token<'t> {
     pub fn parse(text: &'t str) -> Result<Token<'t>, Error> {
-        let is = |part: &str, chars| {
-            part.len() == chars && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
-        };
-        let (id, secret) =
-            text.split_once('.').filter(|(id, secret)| is(id, 6) && is(secret, 16)).ok_or(Error::BadToken)?;
+        let (id, secret) = bootstrap_token::split(text).ok_or(Error::BadToken)?;
         Ok(Token { id, secret })
     }
 }
@@ -56,7 +48,7 @@ pub(super) async fn ca(server: &http::Uri, token: &Token<'_>, pin: Option<&str>)
     config.accept_invalid_certs = true;
     config.root_cert = Some(Vec::new());
     let client = Client::try_from(config).map_err(|error| request::failed(server, "", error))?;
-    let map = Api::<ConfigMap>::namespaced(client, NAMESPACE).get(NAME).await;
+    let map = Api::<ConfigMap>::namespaced(client, CLUSTER_INFO_NAMESPACE).get(CLUSTER_INFO).await;
     let data = map.map_err(|error| request::failed(server, "", error))?.data.unwrap_or_default();
     let unusable = || Error::NoClusterInfo { server: server.to_string() };
     let kubeconfig = data.get(KUBECONFIG).ok_or_else(unusable)?;
