@@ -10,6 +10,11 @@ pub trait Outside: Debug + Send + Sync {
 
     /// Bits that nobody can foresee.
     fn bits(&self) -> u128;
+
+    /// The uid of a new object (RFC 9562, version 4).
+    fn uid(&self) -> String {
+        uuid::Builder::from_random_bytes(self.bits().to_be_bytes()).into_uuid().to_string()
+    }
 }
 
 /// The machine's.

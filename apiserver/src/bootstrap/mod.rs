@@ -10,6 +10,7 @@ mod objects;
 mod plan;
 mod roles;
 pub(crate) mod service_cidr;
+mod warning;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,6 @@ use std::time::Duration;
 use futures::{StreamExt, TryStreamExt, stream};
 use http::{Method, Request};
 use http_body_util::BodyExt;
-use jiff::Timestamp;
 use k8w_kinds::KindDef;
 use k8w_kinds::object::text;
 use serde_json::Value;
@@ -31,6 +31,7 @@ use crate::kubernetes_service::{NAME, NAMESPACE};
 pub(crate) use plan::Keep;
 use plan::{Write, plan};
 pub use roles::node_rules;
+pub(crate) use warning::Warning;
 
 /// How many writes are under way at once: enough for the datastore to put them into few flushes.
 const WRITES_AT_ONCE: usize = 32;
@@ -53,7 +54,7 @@ pub async fn reconcile(server: &Arc<ApiServer>) -> Result<(), BootstrapError> {
     namespaces(server).await?;
     service_cidr::reconcile(server).await?;
     let mut cluster = vec![(kubernetes_service(server), Keep::Fields)];
-    cluster.push((objects::token_tracking(Timestamp::now()), Keep::Present));
+    cluster.push((objects::token_tracking(config.outside.now()), Keep::Present));
     cluster.push((objects::network(config), Keep::Fields));
     cluster.extend(objects::authentication(config).map(|map| (map, Keep::Fields)));
     cluster.extend(objects::cluster_info(config).map(|map| (map, Keep::Fields)));

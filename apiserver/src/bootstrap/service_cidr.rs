@@ -7,12 +7,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use k8w_kinds::object;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::{BootstrapError, Keep, write_all};
+use super::{BootstrapError, Keep, Warning, write_all};
 use crate::ApiServer;
 use crate::config::Config;
 use crate::kubernetes_service::NAME;
@@ -80,26 +79,19 @@ async fn mark_ready(server: &Arc<ApiServer>) -> Result<(), BootstrapError> {
     object_store::update(&mut write, Change::Patch(&ready), Rules::Status).await.map(|_| ()).map_err(failed)
 }
 
-/// One event says it for as long as events are kept.
 fn inconsistent(live: &Value, config: &Config) -> Value {
-    let of = |field: &str| object::text(live, &["metadata", field]);
     let cidrs: Vec<&str> = object::list(live, &["spec", "cidrs"]).iter().filter_map(Value::as_str).collect();
-    let now = timestamp(Timestamp::now());
-    json!({
-        "apiVersion": "v1", "kind": "Event",
-        "metadata": {"name": format!("{NAME}.inconsistent-service-cidr"), "namespace": "default"},
-        "involvedObject": {
-            "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "name": NAME, "uid": of("uid"),
-            "resourceVersion": of("resourceVersion"),
-        },
-        "reason": "KubernetesDefaultServiceCIDRInconsistent", "type": "Warning", "count": 1,
-        "message": format!(
+    let warning = Warning {
+        component: COMPONENT,
+        suffix: "inconsistent-service-cidr".to_owned(),
+        reason: "KubernetesDefaultServiceCIDRInconsistent",
+        message: format!(
             "The default ServiceCIDR [{}] does not match the controller flag configurations [{}]",
-            cidrs.join(" "), config.service_cidr
+            cidrs.join(" "),
+            config.service_cidr
         ),
-        "firstTimestamp": now, "lastTimestamp": now,
-        "source": {"component": COMPONENT}, "reportingComponent": COMPONENT,
-    })
+    };
+    warning.about(live, config.outside.now())
 }
 
 fn failed(error: impl ToString) -> BootstrapError {

@@ -82,4 +82,7 @@ async fn a_server_with_another_service_range_says_so_and_keeps_the_first() {
     let message =
         "The default ServiceCIDR [10.96.0.0/16] does not match the controller flag configurations [10.97.0.0/16]";
     assert_eq!(messages, [message]);
+    let involved = &events[0].value()["involvedObject"];
+    assert_eq!((&involved["apiVersion"], &involved["kind"]), (&"networking.k8s.io/v1".into(), &"ServiceCIDR".into()));
+    assert!(involved.get("namespace").is_none(), "{involved}");
 }

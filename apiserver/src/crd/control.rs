@@ -7,7 +7,6 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use k8w_kinds::apiextensions::GROUP;
 use k8w_kinds::apiextensions::custom_resource_definition::{CLEANUP_FINALIZER, status};
 use k8w_kinds::object::{get, list, text};
@@ -71,7 +70,7 @@ async fn look(server: &Arc<ApiServer>, terminating: &Arc<Mutex<HashSet<String>>>
             if finalizers.iter().any(|finalizer| finalizer == CLEANUP_FINALIZER) {
                 terminate(server, terminating, name);
             }
-        } else if let Some(new) = status::reconcile(definition, all.iter().map(|d| &**d), Timestamp::now()) {
+        } else if let Some(new) = status::reconcile(definition, all.iter().map(|d| &**d), server.config.outside.now()) {
             write_status(server, new).await?;
         }
     }

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use k8w_kinds::apiextensions::custom_resource;
 use k8w_kinds::apiextensions::custom_resource_definition::{CLEANUP_FINALIZER, status};
 use k8w_kinds::object::{self, get};
@@ -48,7 +47,7 @@ pub(super) async fn terminate(server: &Arc<ApiServer>, name: &str) -> Result<(),
     };
     let Some(definition) = current(server, name).await? else { return Ok(()) };
     let mut definition = (*definition).clone();
-    status::set_condition(&mut definition, &end, Timestamp::now());
+    status::set_condition(&mut definition, &end, server.config.outside.now());
     if let Some(Value::Array(finalizers)) = object::get_mut(&mut definition, &["metadata", "finalizers"]) {
         finalizers.retain(|finalizer| finalizer != CLEANUP_FINALIZER);
     }
@@ -67,7 +66,7 @@ async fn current(server: &ApiServer, name: &str) -> Result<Option<Arc<Value>>, S
 async fn mark(server: &ApiServer, name: &str, condition: &status::Condition<'_>) -> Result<(), Status> {
     let Some(definition) = current(server, name).await? else { return Ok(()) };
     let mut new = (*definition).clone();
-    status::set_condition(&mut new, condition, Timestamp::now());
+    status::set_condition(&mut new, condition, server.config.outside.now());
     if new == *definition { Ok(()) } else { write_status(server, new).await }
 }
 

@@ -164,7 +164,7 @@ fn held_by(write: &Write<'_>, service: &Value, address: &str) -> Bytes {
     let object = json!({
         "apiVersion": format!("{NETWORKING}/v1"), "kind": "IPAddress",
         "metadata": {
-            "name": address, "uid": uuid::Uuid::new_v4().to_string(), "creationTimestamp": timestamp(write.now),
+            "name": address, "uid": write.server.config.outside.uid(), "creationTimestamp": timestamp(write.now),
             "labels": BTreeMap::from(ip_address::labels(address)),
         },
         "spec": {"parentRef": {"resource": "services", "namespace": of("namespace"), "name": of("name")}},

@@ -35,8 +35,7 @@ pub async fn create(write: &mut Write<'_>, mut object: Value, tracked: bool) -> 
         _ => None,
     };
     let outside = &write.server.config.outside;
-    let uid = uuid::Builder::from_random_bytes(outside.bits().to_be_bytes()).into_uuid();
-    meta::set(&mut object, "uid", uid.to_string());
+    meta::set(&mut object, "uid", outside.uid());
     meta::set(&mut object, "creationTimestamp", meta::timestamp(write.now));
     for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
         meta::remove(&mut object, field);

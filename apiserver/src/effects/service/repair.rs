@@ -9,16 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use jiff::Timestamp;
 use k8w_kinds::object;
 use k8w_storage::datastore::{Compare, KeyRange, ListRequest, Revision, Txn, Write};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::time::sleep;
 
 use super::{PORTS, has_node_ports, owner, port_key, port_range};
 use crate::ApiServer;
-use crate::bootstrap::{self, Keep};
-use crate::object_store::timestamp;
+use crate::bootstrap::{self, Keep, Warning};
 use crate::status::Status;
 use crate::watch_cache::{Record, storage_key};
 
@@ -58,7 +56,8 @@ async fn repair(server: &Arc<ApiServer>, leaks: &mut BTreeMap<u16, u8>) -> Resul
         let compares = vec![Compare { key: key.clone(), mod_revision: taken.get(port).copied().unwrap_or_default() }];
         server.datastore.txn(Txn { compares, writes: vec![Write::Delete { key }] }).await?;
     }
-    let events = found.faults.iter().map(|fault| (event(fault, &services[fault.service]), Keep::Present));
+    let now = server.config.outside.now();
+    let events = found.faults.iter().map(|fault| (warning(fault).about(&services[fault.service], now), Keep::Present));
     bootstrap::write_all(server, events).await.map_err(Status::internal)
 }
 
@@ -146,29 +145,16 @@ fn ports(service: &Value) -> impl Iterator<Item = u16> {
     })
 }
 
-/// One event says it for as long as events are kept.
-fn event(fault: &Fault, service: &Value) -> Value {
-    let of = |field: &str| object::text(service, &["metadata", field]);
-    let now = timestamp(Timestamp::now());
-    json!({
-        "apiVersion": "v1", "kind": "Event",
-        "metadata": {
-            "name": format!("{}.{}.{}", of("name"), fault.reason.to_lowercase(), fault.port), "namespace": of("namespace"),
-        },
-        "involvedObject": {
-            "apiVersion": "v1", "kind": "Service", "namespace": of("namespace"), "name": of("name"), "uid": of("uid"),
-            "resourceVersion": of("resourceVersion"),
-        },
-        "reason": fault.reason, "message": fault.message, "type": "Warning", "count": 1,
-        "firstTimestamp": now, "lastTimestamp": now,
-        "source": {"component": COMPONENT}, "reportingComponent": COMPONENT,
-    })
+fn warning(fault: &Fault) -> Warning {
+    let suffix = format!("{}.{}", fault.reason.to_lowercase(), fault.port);
+    Warning { component: COMPONENT, suffix, reason: fault.reason, message: fault.message.clone() }
 }
 
 #[cfg(test)]
 mod tests {
     use expect_test::{Expect, expect};
     use k8w_storage::datastore::memory::Memory;
+    use serde_json::json;
 
     use super::*;
     use crate::Config;
@@ -291,5 +277,13 @@ mod tests {
         server.cache.catch_up().await.unwrap();
         let event = server.cache.get("", "events", "default", "a.portnotallocated.30001").unwrap().value();
         assert_eq!(event["message"], "Port 30001 is not allocated; repairing");
+        let service = server.cache.get("", "services", "default", "a").unwrap().value();
+        let uid = &service["metadata"]["uid"];
+        let involved = &event["involvedObject"];
+        assert_eq!(
+            *involved,
+            json!({"apiVersion": "v1", "kind": "Service", "namespace": "default", "name": "a", "uid": uid,
+            "resourceVersion": service["metadata"]["resourceVersion"]})
+        );
     }
 }
