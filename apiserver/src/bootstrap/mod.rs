@@ -18,6 +18,7 @@ use std::time::Duration;
 use futures::{StreamExt, TryStreamExt, stream};
 use http::{Method, Request};
 use http_body_util::BodyExt;
+use ipnet::Ipv4Net;
 use k8w_kinds::KindDef;
 use k8w_kinds::object::text;
 use serde_json::Value;
@@ -53,9 +54,10 @@ pub async fn reconcile(server: &Arc<ApiServer>) -> Result<(), BootstrapError> {
     let config = &server.config;
     namespaces(server).await?;
     service_cidr::reconcile(server).await?;
-    let mut cluster = vec![(kubernetes_service(server), Keep::Fields)];
+    let range = service_cidr::of_cluster(server);
+    let mut cluster = vec![(kubernetes_service(server, range), Keep::Fields)];
     cluster.push((objects::token_tracking(config.outside.now()), Keep::Present));
-    cluster.push((objects::network(config), Keep::Fields));
+    cluster.push((objects::network(config, range), Keep::Fields));
     cluster.extend(objects::authentication(config).map(|map| (map, Keep::Fields)));
     cluster.extend(objects::cluster_info(config).map(|map| (map, Keep::Fields)));
     let classes = objects::classes().into_iter().map(|object| (object, Keep::Present));
@@ -67,7 +69,7 @@ pub async fn reconcile(server: &Arc<ApiServer>) -> Result<(), BootstrapError> {
     let cluster = cluster.into_iter().chain(services).chain(flow_control::objects());
     write_all(server, cluster.chain(classes).chain(roles).chain(bindings)).await?;
     // Its address may be somebody's who came before, and the cluster does without the name.
-    let dns = objects::dns_service(config).map(|service| (service, Keep::Present));
+    let dns = objects::dns_service(range).map(|service| (service, Keep::Present));
     if let Err(error) = write_all(server, dns.into_iter()).await {
         tracing::warn!(%error, "cluster DNS is not found by the name of its Service");
     }
@@ -75,8 +77,8 @@ pub async fn reconcile(server: &Arc<ApiServer>) -> Result<(), BootstrapError> {
 }
 
 /// How pods reach the API server. A Service that is there keeps its address, whatever range the server is started with.
-fn kubernetes_service(server: &ApiServer) -> Value {
-    let mut service = objects::kubernetes_service(&server.config);
+fn kubernetes_service(server: &ApiServer, range: Ipv4Net) -> Value {
+    let mut service = objects::kubernetes_service(&server.config, range);
     if let Some(live) = server.cache.get("", "services", NAMESPACE, NAME) {
         service["spec"]["clusterIP"] = live.value()["spec"]["clusterIP"].clone();
     }

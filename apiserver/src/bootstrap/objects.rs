@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use k8w_kinds::core::bootstrap_token::{CLUSTER_INFO, CLUSTER_INFO_NAMESPACE, KUBECONFIG};
 use k8w_kinds::core::service_account_token::{DAY_FORMAT, TRACKING};
@@ -20,36 +21,34 @@ pub fn namespaces() -> Vec<Value> {
     NAMESPACES.iter().map(namespace).collect()
 }
 
-/// How pods reach the API server.
-pub fn kubernetes_service(config: &Config) -> Value {
+/// How pods reach the API server, at the first address of the range of Services.
+pub fn kubernetes_service(config: &Config, range: Ipv4Net) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Service",
         "metadata": {"name": NAME, "namespace": NAMESPACE,
             "labels": {"component": "apiserver", "provider": "kubernetes"}},
-        "spec": {"type": "ClusterIP", "clusterIP": service_ip(config), "sessionAffinity": "None",
+        "spec": {"type": "ClusterIP", "clusterIP": service_ip(range), "sessionAffinity": "None",
             "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": config.advertise.port()}]},
     })
 }
 
 /// Under which name clients look for cluster DNS, which nodes serve at its address; `None` where the range is too small for
 /// that.
-pub fn dns_service(config: &Config) -> Option<Value> {
+pub fn dns_service(range: Ipv4Net) -> Option<Value> {
     // Clients know it by what kubeadm calls it.
     Some(json!({
         "apiVersion": "v1", "kind": "Service",
         "metadata": {"name": "kube-dns", "namespace": "kube-system", "labels": {"k8s-app": "kube-dns",
             "kubernetes.io/cluster-service": "true", "kubernetes.io/name": "CoreDNS"}},
-        "spec": {"type": "ClusterIP", "clusterIP": config.service_cidr.hosts().nth(9)?, "ports": [
+        "spec": {"type": "ClusterIP", "clusterIP": range.hosts().nth(9)?, "ports": [
             {"name": "dns", "protocol": "UDP", "port": 53, "targetPort": 53},
             {"name": "dns-tcp", "protocol": "TCP", "port": 53, "targetPort": 53},
         ]},
     }))
 }
 
-/// The first address of the service range, which belongs to the `kubernetes` Service.
-fn service_ip(config: &Config) -> Ipv4Addr {
-    let network = u32::from(config.service_cidr.network());
-    Ipv4Addr::from(network.saturating_add(1))
+fn service_ip(range: Ipv4Net) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(range.network()).saturating_add(1))
 }
 
 /// Since when Secrets say when their tokens were last used.
@@ -78,9 +77,9 @@ pub fn authentication(config: &Config) -> Option<Value> {
     Some(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}))
 }
 
-/// What nodes are told of the cluster's network.
-pub fn network(config: &Config) -> Value {
-    let data = json!({"clusterDomain": config.cluster_domain, "serviceCIDR": config.service_cidr.to_string(),
+/// What nodes are told of the cluster's network; Services are in `range`.
+pub fn network(config: &Config, range: Ipv4Net) -> Value {
+    let data = json!({"clusterDomain": config.cluster_domain, "serviceCIDR": range.to_string(),
         "wasmCIDR": config.wasm_cidr.to_string()});
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "k8w-network", "namespace": "kube-system"}, "data": data})
 }

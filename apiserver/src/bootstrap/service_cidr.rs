@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::Ipv4Net;
 use k8w_kinds::object;
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -49,6 +50,13 @@ pub(super) async fn reconcile(server: &Arc<ApiServer>) -> Result<(), BootstrapEr
         }
         _ => Ok(()),
     }
+}
+
+/// The range that the cluster's own Services are in, and that nodes are told: the live one's, whatever the flag says.
+pub(super) fn of_cluster(server: &ApiServer) -> Ipv4Net {
+    let live = server.cache.get(GROUP, "servicecidrs", "", NAME).map(|record| record.value()).unwrap_or_default();
+    let mut cidrs = object::list(&live, &["spec", "cidrs"]).iter();
+    cidrs.find_map(|cidr| cidr.as_str()?.parse().ok()).unwrap_or(server.config.service_cidr)
 }
 
 fn desired(config: &Config) -> Value {

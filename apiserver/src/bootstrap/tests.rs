@@ -77,6 +77,10 @@ async fn a_server_with_another_service_range_says_so_and_keeps_the_first() {
     assert_eq!(range["spec"]["cidrs"], serde_json::json!(["10.96.0.0/16"]));
     let service = server.cache.get("", "services", "default", "kubernetes").unwrap().value();
     assert_eq!(service["spec"]["clusterIP"], "10.96.0.1");
+    let dns = server.cache.get("", "services", "kube-system", "kube-dns").unwrap().value();
+    assert_eq!(dns["spec"]["clusterIP"], "10.96.0.10");
+    let told = server.cache.get("", "configmaps", "kube-system", "k8w-network").unwrap().value();
+    assert_eq!(told["data"]["serviceCIDR"], "10.96.0.0/16");
     let events = server.cache.kind("", "events").list(Some("default")).0;
     let messages: Vec<_> = events.iter().map(|event| event.value()["message"].as_str().unwrap().to_owned()).collect();
     let message =
