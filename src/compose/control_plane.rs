@@ -72,15 +72,9 @@ impl ControlPlaneConfig {
         }
     }
 
-    /// What nodes get the addresses of their wasm pods from.
-    pub(super) fn wasm_range(&self) -> WasmRange {
-        let node_prefix = self.wasm_node_cidr_mask_size.max(self.wasm_cidr.prefix_len());
-        WasmRange { cluster: self.wasm_cidr, node_prefix }
-    }
-
     /// What the controllers are to go by.
     pub(super) fn controllers(&self, identity: &str, pki: &Pki) -> k8w_controllers::Config {
-        let wasm = self.wasm_range();
+        let wasm_node_prefix = self.wasm_node_cidr_mask_size.max(self.wasm_cidr.prefix_len());
         let range = PodRange { cluster: self.cluster_cidr.into(), node_prefix: self.node_cidr_mask_size };
         k8w_controllers::Config {
             identity: identity.to_owned(),
@@ -88,7 +82,7 @@ impl ControlPlaneConfig {
             token_signer: Some(Arc::new(Signer(pki.token_key().clone()))),
             certificate_signer: Some(Arc::new(Authority(pki.clone()))),
             api_server_names: pki.server_names().to_vec(),
-            wasm_range: Some(PodRange { cluster: wasm.cluster.into(), node_prefix: wasm.node_prefix }),
+            wasm_range: Some(PodRange { cluster: self.wasm_cidr.into(), node_prefix: wasm_node_prefix }),
             pod_ranges: if self.allocate_node_cidrs { vec![range] } else { Vec::new() },
             ..k8w_controllers::Config::default()
         }
@@ -125,12 +119,6 @@ impl ControlPlaneConfig {
         tasks.spawn(ended("API server", serving));
         Ok(api)
     }
-}
-
-/// A range of addresses, and how large a part of it a node gets.
-pub(super) struct WasmRange {
-    pub cluster: Ipv4Net,
-    pub node_prefix: u8,
 }
 
 /// The way to nodes in other processes.
