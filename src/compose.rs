@@ -80,8 +80,6 @@ impl Cluster {
     /// # Errors
     /// A port that is taken, data that cannot be read, keys that cannot be made.
     pub async fn start(config: ClusterConfig, data_dir: &DataDir) -> Result<Self> {
-        // One TLS provider for every user of rustls in this process; a second installation changes nothing.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let listener = config.control_plane.listen().await?;
         let api_address = listener.local_addr()?;
         let doors = Doors::open(&config.node).await?;

@@ -23,8 +23,14 @@ pub struct DataDir {
 }
 
 impl DataDir {
-    /// `~/.local/share/k8w`, following the XDG base directory specification.
-    pub fn default_path() -> Result<PathBuf> {
+    /// The directory that was chosen, or else `~/.local/share/k8w`, following the XDG base directory specification.
+    ///
+    /// # Errors
+    /// When the environment does not say where that is.
+    pub fn path_of(chosen: Option<&Path>) -> Result<PathBuf> {
+        if let Some(path) = chosen {
+            return Ok(std::path::absolute(path)?);
+        }
         if let Some(data_home) = std::env::var_os("XDG_DATA_HOME").filter(|home| !home.is_empty()) {
             return Ok(PathBuf::from(data_home).join("k8w"));
         }

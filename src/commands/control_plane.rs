@@ -1,6 +1,6 @@
 //! What `k8w up` and `k8w server` let one choose about the control plane.
 
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use k8w_apiserver::authn::token_file::TokenFile;
 use k8w_apiserver::authz;
 use k8w_runtime::identity::join::has_joined;
 
+use super::address_towards;
 use crate::compose::ControlPlaneConfig;
 
 #[derive(Args)]
@@ -134,11 +135,10 @@ fn advertised(listens: IpAddr) -> IpAddr {
     if listens.is_loopback() || listens.is_unspecified() { host_address().unwrap_or(listens) } else { listens }
 }
 
-/// The source address of the route to an address that is nobody's (RFC 5737); nothing is sent.
+/// The source address of the route to an address that is nobody's (RFC 5737).
 fn host_address() -> Option<IpAddr> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-    socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
-    Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_loopback() && !ip.is_unspecified())
+    let ip = address_towards(SocketAddr::from(([192, 0, 2, 1], 9))).ok()?;
+    Some(ip).filter(|ip| !ip.is_loopback() && !ip.is_unspecified())
 }
 
 /// Refuses ranges, each with the option that gave it, that have addresses in common.

@@ -45,7 +45,7 @@ impl Image {
 
 impl Load {
     fn run(self) -> Result<()> {
-        let data_dir = self.data_dir.map_or_else(DataDir::default_path, Ok)?;
+        let data_dir = DataDir::path_of(self.data_dir.as_deref())?;
         let images = LocalImages::open(&data_dir.join("images"))?;
         let digest =
             images.load(&self.file, &self.tag).with_context(|| format!("cannot load {}", self.file.display()))?;

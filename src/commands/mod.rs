@@ -12,6 +12,8 @@ mod server;
 mod token;
 mod up;
 
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -39,6 +41,8 @@ enum Command {
 
 impl Cli {
     pub fn run(self) -> Result<ExitCode> {
+        // One TLS provider for every user of rustls in this process; a second installation changes nothing.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         match self.command {
             Command::Up(up) => up.run()?,
             Command::Server(server) => server.run()?,
@@ -50,4 +54,12 @@ impl Cli {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// The address that this machine speaks to another from; nothing is sent.
+fn address_towards(other: SocketAddr) -> io::Result<IpAddr> {
+    let any: IpAddr = if other.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0))?;
+    socket.connect(other)?;
+    Ok(socket.local_addr()?.ip())
 }

@@ -1,6 +1,6 @@
 //! `k8w node`: a node of a cluster whose control plane is elsewhere.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
@@ -9,7 +9,7 @@ use k8w_apiserver::pki::Pki;
 use k8w_runtime::identity::{BootstrapToken, Credentials, Join, TrustedCa, join};
 
 use super::node_args::NodeArgs;
-use super::{process, ready};
+use super::{address_towards, process, ready};
 use crate::compose::JoinedNode;
 use crate::data_dir::DataDir;
 
@@ -63,13 +63,7 @@ pub struct Node {
 impl Node {
     pub fn run(self) -> Result<()> {
         process::run(|stop| async move {
-            // One TLS provider for every user of rustls in this process; a second installation changes nothing.
-            let _ = rustls::crypto::ring::default_provider().install_default();
-            let path = match &self.data_dir {
-                Some(path) => std::path::absolute(path)?,
-                None => DataDir::default_path()?,
-            };
-            let data_dir = DataDir::open(&path)?;
+            let data_dir = DataDir::open(&DataDir::path_of(self.data_dir.as_deref())?)?;
             let pki = data_dir.join("pki");
             if Pki::is_in(&pki) {
                 bail!("{} holds the keys of a control plane; choose another folder with --data-dir", pki.display());
@@ -155,15 +149,6 @@ async fn resolve(server: &http::Uri) -> Result<SocketAddr> {
     let host = server.host().unwrap_or_default().trim_matches(['[', ']']);
     let mut found = tokio::net::lookup_host((host, server.port_u16().unwrap_or(443))).await?;
     found.next().context("it has no address")
-}
-
-/// The address that this machine speaks to another from; nothing is sent.
-fn address_towards(other: SocketAddr) -> Result<IpAddr> {
-    let any =
-        if other.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { std::net::Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind((any, 0))?;
-    socket.connect(other)?;
-    Ok(socket.local_addr()?.ip())
 }
 
 #[cfg(test)]

@@ -62,11 +62,7 @@ impl Server {
 
     pub fn run(self) -> Result<()> {
         process::run(|stop| async move {
-            let path = match &self.data_dir {
-                Some(path) => std::path::absolute(path)?,
-                None => DataDir::default_path()?,
-            };
-            let data_dir = DataDir::open(&path)?;
+            let data_dir = DataDir::open(&DataDir::path_of(self.data_dir.as_deref())?)?;
             let (pki, option) = match &self.pki_dir {
                 Some(pki) => (pki.clone(), "--pki-dir"),
                 None => (data_dir.join("pki"), "--data-dir"),

@@ -57,8 +57,6 @@ struct Create {
 
 impl Token {
     pub fn run(self) -> Result<()> {
-        // One TLS provider for every user of rustls in this process; a second installation changes nothing.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let Command::Create(create) = self.command;
         runtime.block_on(create.run())
@@ -70,10 +68,9 @@ impl Create {
         if self.ttl.is_negative() {
             bail!("a token cannot have been used up before it is made (--ttl {})", self.ttl);
         }
-        let path = match (&self.kubeconfig, &self.data_dir) {
-            (Some(path), _) => path.clone(),
-            (None, Some(folder)) => folder.join("kubeconfig"),
-            (None, None) => DataDir::default_path()?.join("kubeconfig"),
+        let path = match &self.kubeconfig {
+            Some(path) => path.clone(),
+            None => DataDir::path_of(self.data_dir.as_deref())?.join("kubeconfig"),
         };
         let kubeconfig = Kubeconfig::read_from(&path).with_context(|| format!("cannot use {}", path.display()))?;
         let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;

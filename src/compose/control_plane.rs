@@ -149,8 +149,6 @@ impl ControlPlane {
     /// # Errors
     /// A port that is taken, a store that cannot be read, keys that cannot be made.
     pub async fn start(config: &ControlPlaneConfig, store: Store<'_>, pki: &Path, identity: &str) -> Result<Self> {
-        // One TLS provider for every user of rustls in this process; a second installation changes nothing.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let listener = config.listen().await?;
         let address = listener.local_addr()?;
         let (folder, names) = (pki.to_owned(), config.names(&[]));

@@ -127,11 +127,7 @@ impl Up {
             let data_dir = DataDir::open(&scratch.path().join("data"))?;
             return Ok((Some(scratch), data_dir));
         }
-        let path = match &self.data_dir {
-            Some(path) => std::path::absolute(path)?,
-            None => DataDir::default_path()?,
-        };
-        Ok((None, DataDir::open(&path)?))
+        Ok((None, DataDir::open(&DataDir::path_of(self.data_dir.as_deref())?)?))
     }
 
     fn write_kubeconfig(&self, cluster: &Cluster, data_dir: &DataDir) -> Result<PathBuf> {
