@@ -21,6 +21,7 @@ use super::cluster_info::{self, Token};
 use super::kept::{self, Kept};
 use super::request::{self, Purpose};
 use super::{Certificate, Error, Identity, authorities};
+use crate::node::is_ready;
 
 /// What a machine joins with.
 pub struct Join {
@@ -179,8 +180,7 @@ async fn credentials(with: &Credentials, server: Option<http::Uri>) -> Result<(C
 async fn check_name(client: &Client, server: &http::Uri, whose: &str, name: &str) -> Result<(), Error> {
     let node = Api::<Node>::all(client.clone()).get_opt(name).await;
     let node = node.map_err(|error| request::failed(server, whose, error))?;
-    let conditions = node.and_then(|node| node.status?.conditions).unwrap_or_default();
-    match conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True") {
+    match is_ready(node.and_then(|node| node.status).as_ref()) {
         true => Err(Error::NameTaken { name: name.to_owned() }),
         false => Ok(()),
     }

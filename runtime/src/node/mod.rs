@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, NodeStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams, PostParams};
@@ -102,17 +102,7 @@ impl Keeper {
     }
 
     async fn try_register(&self) -> Result<Node, kube::Error> {
-        let api: Api<Node> = Api::all(self.client.clone());
-        let wanted = node(&self.config, &self.machine);
-        match api.create(&PostParams::default(), &wanted).await {
-            Err(kube::Error::Api(status)) if status.code == 409 => {
-                let metadata = json!({ "metadata": {
-                    "labels": wanted.metadata.labels, "annotations": wanted.metadata.annotations } });
-                api.patch(&self.config.name, &PatchParams::default(), &Patch::Merge(metadata)).await?;
-            }
-            Err(error) => return Err(error),
-            Ok(_) => {}
-        }
+        ensure(&Api::all(self.client.clone()), &self.config, &self.machine).await?;
         self.write_status().await
     }
 
@@ -175,12 +165,26 @@ impl Keeper {
     }
 }
 
+/// Creates the Node, or brings the labels and annotations of one that exists up to date.
+async fn ensure(nodes: &Api<Node>, config: &NodeConfig, machine: &Machine) -> Result<(), kube::Error> {
+    let wanted = node(config, machine);
+    match nodes.create(&PostParams::default(), &wanted).await {
+        Err(kube::Error::Api(status)) if status.code == 409 => {
+            let metadata = json!({ "metadata": {
+                "labels": wanted.metadata.labels, "annotations": wanted.metadata.annotations } });
+            nodes.patch(&config.name, &PatchParams::default(), &Patch::Merge(metadata)).await.map(drop)
+        }
+        created => created.map(drop),
+    }
+}
+
 /// Whether the Node that was asked about does not exist.
 fn is_of_no_node(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404 && status.message.starts_with("nodes "))
 }
 
-fn is_ready(status: Option<&k8s_openapi::api::core::v1::NodeStatus>) -> bool {
+/// Whether a node says that it takes pods; it does not before it has a status.
+pub fn is_ready(status: Option<&NodeStatus>) -> bool {
     let mut conditions = status.into_iter().flat_map(|status| status.conditions.iter().flatten());
     conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }

@@ -4,12 +4,12 @@ use ipnet::Ipv4Net;
 use k8s_openapi::api::core::v1::{ConfigMap, Node};
 use k8w_kinds::core::node::WASM_CIDR;
 use kube::Client;
-use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::wait::await_condition;
 use serde_json::json;
 
-use super::object::{addresses, node};
-use super::{Machine, RETRY_MAX, RETRY_MIN};
+use super::object::addresses;
+use super::{Machine, RETRY_MAX, RETRY_MIN, ensure};
 use crate::config::NodeConfig;
 use crate::identity::Error;
 
@@ -59,14 +59,7 @@ impl Settings {
 
 async fn ask(client: &Client, config: &NodeConfig, machine: &Machine) -> Result<Option<Settings>, kube::Error> {
     let nodes: Api<Node> = Api::all(client.clone());
-    let wanted = node(config, machine);
-    match nodes.create(&PostParams::default(), &wanted).await {
-        Err(kube::Error::Api(status)) if status.code == 409 => {
-            let labels = json!({ "metadata": { "labels": wanted.metadata.labels } });
-            nodes.patch(&config.name, &PatchParams::default(), &Patch::Merge(labels)).await?;
-        }
-        other => _ = other?,
-    }
+    ensure(&nodes, config, machine).await?;
     let status = json!({ "status": { "addresses": addresses(config) } });
     nodes.patch_status(&config.name, &PatchParams::default(), &Patch::Strategic(status)).await?;
     let map = Api::<ConfigMap>::namespaced(client.clone(), NAMESPACE).get(NAME).await?;
