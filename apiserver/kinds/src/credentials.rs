@@ -1,5 +1,7 @@
 //! What a request proves its user by, read alike by the API server and by nodes.
 
+use std::net::IpAddr;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -39,6 +41,12 @@ pub fn certificate_user(der: &[u8]) -> Option<(String, Vec<String>)> {
     Some((name.to_owned(), groups.chain([AUTHENTICATED]).map(str::to_owned).collect()))
 }
 
+/// An address that a certificate names (RFC 5280, section 4.2.1.6); `None` for octets that are none.
+pub fn address(octets: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(octets).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from)).ok()
+}
+
 /// A certificate (DER) as text (RFC 7468).
 pub fn certificate_pem(der: &[u8]) -> String {
     let text = STANDARD.encode(der);
@@ -58,6 +66,13 @@ mod tests {
         assert_eq!(node("system:node:", NODES), Some(""));
         assert_eq!(node("system:node:a", "system:masters"), None);
         assert_eq!(node("jane", NODES), None);
+    }
+
+    #[test]
+    fn addresses_have_four_or_sixteen_octets() {
+        assert_eq!(address(&[192, 0, 2, 1]), "192.0.2.1".parse().ok());
+        assert_eq!(address(&[0; 16]), "::".parse().ok());
+        assert_eq!(address(&[1, 2, 3]), None);
     }
 
     #[test]

@@ -1,11 +1,10 @@
 //! One certificate with its key, and what it should say.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use k8w_kinds::credentials::{NODE_PREFIX, NODES};
+use k8w_kinds::credentials::{NODE_PREFIX, NODES, address};
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -220,10 +219,7 @@ fn subject_names(certificate: &X509Certificate<'_>) -> BTreeSet<String> {
     let names = certificate.subject_alternative_name().ok().flatten();
     let name = |name: &GeneralName<'_>| match name {
         GeneralName::DNSName(name) => Some((*name).to_owned()),
-        GeneralName::IPAddress(octets) => match octets.len() {
-            4 => <[u8; 4]>::try_from(*octets).ok().map(|octets| IpAddr::from(octets).to_string()),
-            _ => <[u8; 16]>::try_from(*octets).ok().map(|octets| IpAddr::from(octets).to_string()),
-        },
+        GeneralName::IPAddress(octets) => address(octets).map(|address| address.to_string()),
         _ => None,
     };
     names.map(|names| names.value.general_names.iter().filter_map(name).collect()).unwrap_or_default()

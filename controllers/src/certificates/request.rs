@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
-use k8w_kinds::credentials::{NODE_PREFIX, NODES};
+use k8w_kinds::credentials::{NODE_PREFIX, NODES, address};
 use k8w_kinds::names;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
@@ -77,11 +77,6 @@ impl Asked {
             Some(why) => Err(format!("subject common name does not name a node: {why}")),
         }
     }
-}
-
-fn address(octets: &[u8]) -> Option<IpAddr> {
-    let v4 = <[u8; 4]>::try_from(octets).map(IpAddr::from);
-    v4.or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from)).ok()
 }
 
 /// Whether requests to the signer are answered here.

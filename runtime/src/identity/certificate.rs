@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use k8w_kinds::credentials::{address, certificate_user};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
@@ -47,12 +48,14 @@ impl Certificate {
     pub(super) fn facts(&self) -> Option<Facts> {
         let der = CertificateDer::from_pem_slice(self.certificate_pem.as_bytes()).ok()?;
         let (_, certificate) = X509Certificate::from_der(&der).ok()?;
-        let common_name = certificate.subject().iter_common_name().next()?.as_str().ok()?.to_owned();
+        let (common_name, _) = certificate_user(&der)?;
         let mut names = Vec::new();
         if let Some(found) = certificate.subject_alternative_name().ok()? {
             names.extend(found.value.general_names.iter().filter_map(|name| match name {
                 x509_parser::extensions::GeneralName::DNSName(name) => Some((*name).to_owned()),
-                x509_parser::extensions::GeneralName::IPAddress(octets) => address(octets),
+                x509_parser::extensions::GeneralName::IPAddress(octets) => {
+                    address(octets).map(|address| address.to_string())
+                }
                 _ => None,
             }));
         }
@@ -76,12 +79,6 @@ pub(super) struct Facts {
     /// In seconds since 1970.
     pub begins: i64,
     pub ends: i64,
-}
-
-fn address(octets: &[u8]) -> Option<String> {
-    let v4 = <[u8; 4]>::try_from(octets).map(std::net::IpAddr::from);
-    let ip = v4.or_else(|_| <[u8; 16]>::try_from(octets).map(std::net::IpAddr::from)).ok()?;
-    Some(ip.to_string())
 }
 
 #[cfg(test)]
