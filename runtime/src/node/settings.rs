@@ -1,11 +1,14 @@
 //! What a node that has just joined is told by its cluster: its range of addresses, and those of the others.
 
+use std::time::Duration;
+
 use ipnet::Ipv4Net;
 use k8s_openapi::api::core::v1::{ConfigMap, Node};
 use k8w_kinds::core::node::WASM_CIDR;
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
-use kube::runtime::wait::await_condition;
+use kube::runtime::wait::{self, await_condition};
+use kube::runtime::watcher;
 use serde_json::json;
 
 use super::object::addresses;
@@ -15,6 +18,9 @@ use crate::identity::Error;
 
 const NAMESPACE: &str = "kube-system";
 const NAME: &str = "k8w-network";
+
+/// How long the controllers may take to give the node a range before the user is told that there is none.
+const RANGE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the cluster's network is to one of its nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,10 +74,24 @@ async fn ask(client: &Client, config: &NodeConfig, machine: &Machine) -> Result<
     let told = read("wasmCIDR").zip(read("serviceCIDR")).zip(data.get("clusterDomain"));
     let Some(((cluster_wasm_cidr, service_cidr), cluster_domain)) = told else { return Ok(None) };
     let has_range = |node: Option<&Node>| node.is_some_and(|node| range(node, cluster_wasm_cidr).is_some());
-    let Ok(node) = await_condition(nodes, &config.name, has_range).await else { return Ok(None) };
+    let waited = tokio::time::timeout(RANGE_TIMEOUT, await_condition(nodes, &config.name, has_range)).await;
+    let Ok(node) = waited else { return Ok(None) };
+    let node = node.map_err(watch_failed)?;
     let wasm_cidr = node.and_then(|node| range(&node, cluster_wasm_cidr));
     let cluster_domain = cluster_domain.clone();
     Ok(wasm_cidr.map(|wasm_cidr| Settings { wasm_cidr, cluster_wasm_cidr, service_cidr, cluster_domain }))
+}
+
+/// What a watch failed of, as any other request does.
+fn watch_failed(error: wait::Error) -> kube::Error {
+    let wait::Error::ProbeFailed(error) = error;
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => error,
+        watcher::Error::WatchError(status) => kube::Error::Api(status),
+        watcher::Error::NoResourceVersion => kube::Error::Service(error.into()),
+    }
 }
 
 /// The addresses that the controllers gave the node. Others than the cluster's are from another time.
@@ -82,7 +102,47 @@ fn range(node: &Node, cluster: Ipv4Net) -> Option<Ipv4Net> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+    use std::path::Path;
+
+    use kube::client::Body;
+
     use super::*;
+
+    /// What a node learns whose API server answers this when it is asked for the nodes.
+    async fn learned(nodes: (u16, serde_json::Value)) -> Result<Option<Settings>, kube::Error> {
+        let api = tower::service_fn(move |request: http::Request<Body>| {
+            let (method, path) = (request.method().as_str(), request.uri().path());
+            let node = json!({"metadata": {"name": "a"}});
+            let (code, body) = match (method, path) {
+                ("POST", "/api/v1/nodes") => (201, node),
+                ("PATCH", "/api/v1/nodes/a/status") => (200, node),
+                ("GET", "/api/v1/namespaces/kube-system/configmaps/k8w-network") => {
+                    let data = json!({"wasmCIDR": "10.64.0.0/11", "serviceCIDR": "10.96.0.0/16", "clusterDomain": "a"});
+                    (200, json!({"metadata": {"name": NAME}, "data": data}))
+                }
+                ("GET", "/api/v1/nodes") => nodes.clone(),
+                other => panic!("{other:?}"),
+            };
+            async move {
+                let answer = http::Response::builder().status(code).body(Body::from(body.to_string().into_bytes()));
+                Ok::<_, tower::BoxError>(answer?)
+            }
+        });
+        let config = NodeConfig::new("a", Ipv4Addr::LOCALHOST.into(), 0, "/");
+        ask(&Client::new(api, "default"), &config, &Machine::read(Path::new("/"))).await
+    }
+
+    #[tokio::test]
+    async fn who_gets_no_range_is_told_why() {
+        let forbidden = json!({"status": "Failure", "code": 403, "reason": "Forbidden", "message": "no"});
+        let error = learned((403, forbidden)).await.unwrap_err();
+        assert!(matches!(&error, kube::Error::Api(status) if status.code == 403), "{error}");
+        let node = json!({"metadata": {"name": "a", "annotations": {WASM_CIDR: "10.64.64.0/18"}}});
+        let list = json!({"metadata": {"resourceVersion": "1"}, "items": [node]});
+        let given = learned((200, list)).await.unwrap().unwrap();
+        assert_eq!(given.wasm_cidr.to_string(), "10.64.64.0/18");
+    }
 
     #[test]
     fn a_range_is_a_part_of_the_clusters() {
