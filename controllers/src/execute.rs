@@ -209,7 +209,7 @@ fn lesson(step: &Step, answer: Answer) -> Option<Change> {
         _ => return None,
     };
     match answer {
-        Answer::Object(object) if matches!(step, Step::ReadScale(_)) => Some(scaled(target?, &object)),
+        Answer::Object(object) if matches!(step, Step::ReadScale(_)) => scaled(target?, &object),
         Answer::Object(object) if matches!(step, Step::Delete { .. }) && !lingers(&object) => removed(target?),
         Answer::Object(object) => match Object::decode(resource, object) {
             Ok(object) => Some(Change::Written(object)),
@@ -218,20 +218,23 @@ fn lesson(step: &Step, answer: Answer) -> Option<Change> {
                 None
             }
         },
+        // It may be the subresource that is missing: the watch says when the object is gone.
+        Answer::Gone if matches!(step, Step::ReadScale(_)) => None,
         Answer::Gone => removed(target?),
         Answer::Done | Answer::Check(_) => None,
     }
 }
 
-fn scaled(target: &Target, scale: &Value) -> Change {
+/// `None` when the answer does not say of which revision of the object it is.
+fn scaled(target: &Target, scale: &Value) -> Option<Change> {
     let of = |field: &str| scale["metadata"][field].as_str().unwrap_or_default();
     let replicas = scale["spec"]["replicas"].as_i64().and_then(|replicas| i32::try_from(replicas).ok());
-    let scale = Scale {
-        uid: of("uid").to_owned(),
-        revision: of("resourceVersion").parse().unwrap_or_default(),
-        replicas: replicas.unwrap_or_default(),
+    let Ok(revision) = of("resourceVersion").parse() else {
+        tracing::warn!(resource = %target.resource.plural, key = %target.key, "the scale can't be read");
+        return None;
     };
-    Change::Scaled { resource: target.resource.clone(), key: target.key.clone(), scale }
+    let scale = Scale { uid: of("uid").to_owned(), revision, replicas: replicas.unwrap_or_default() };
+    Some(Change::Scaled { resource: target.resource.clone(), key: target.key.clone(), scale })
 }
 
 fn removed(target: &Target) -> Option<Change> {
@@ -404,5 +407,26 @@ fn from_kube(error: kube::Error) -> Failure {
             Failure { code: status.code, reason: status.reason.clone(), message: status.message.clone() }
         }
         other => failure(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_scale_says_is_learned_and_nothing_of_one_that_is_not_there() {
+        let target = Target::named(&resource::DEPLOYMENTS, Key::new("ns", "web"), Some("web-uid".into()));
+        let read = Step::ReadScale(target.clone());
+        let scale = |version: &str| {
+            Answer::Object(json!({
+                "metadata": { "uid": "web-uid", "resourceVersion": version }, "spec": { "replicas": 3 },
+            }))
+        };
+        let Some(Change::Scaled { key, scale: learned, .. }) = lesson(&read, scale("7")) else { panic!() };
+        assert_eq!(key, target.key);
+        assert_eq!(learned, Scale { uid: "web-uid".into(), revision: 7, replicas: 3 });
+        assert!(lesson(&read, scale("")).is_none(), "nothing is known of which revision it is");
+        assert!(lesson(&read, Answer::Gone).is_none(), "the object may be there without a scale");
     }
 }
