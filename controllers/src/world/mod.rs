@@ -110,8 +110,8 @@ macro_rules! world {
             pub resources: Vec<Resource>,
             /// Those of them that have the subresource `scale`.
             pub scalable: BTreeSet<Resource>,
-            /// What was read of it, as long as the object is there.
-            scales: BTreeMap<(Resource, Key), Scale>,
+            /// What was read of it by the object's uid, as long as the object is there.
+            scales: BTreeMap<String, Scale>,
         }
 
         /// The kinds that have a typed store, each with the parts that it is limited to; none is no limit.
@@ -211,9 +211,10 @@ macro_rules! world {
                     }
                     Change::Scaled { resource, key, scale } => {
                         let object = self.others.get(&resource).and_then(|store| store.by_key(&key)).cloned();
+                        let object = object.map(Object::Bare).filter(|object| object.uid() == scale.uid);
                         if let Some(object) = object {
-                            self.scales.insert((resource, key), scale);
-                            deltas.push(unchanged(Object::Bare(object)));
+                            self.scales.insert(scale.uid.clone(), scale);
+                            deltas.push(unchanged(object));
                         }
                     }
                     Change::Resync => {
@@ -225,9 +226,11 @@ macro_rules! world {
                     }
                 }
                 self.graph.observe(&deltas);
-                for delta in deltas.iter().filter(|delta| delta.gone) {
-                    if let Object::Bare(object) = &delta.object {
-                        self.scales.remove(&((*object.resource).clone(), delta.object.key()));
+                for delta in &deltas {
+                    // Gone is also one that another has replaced.
+                    let is_gone = |object: &&Object| delta.gone || object.uid() != delta.object.uid();
+                    for object in delta.before.iter().chain([&delta.object]).filter(is_gone) {
+                        self.scales.remove(object.uid());
                     }
                 }
                 deltas
@@ -353,9 +356,8 @@ impl World {
 
     /// What the object says in its `scale`; `None` when that has not been read since it changed.
     pub fn scale_of(&self, object: &Bare) -> Option<&Scale> {
-        let scale = self.scales.get(&((*object.resource).clone(), Key::of(&object.metadata)))?;
-        let is_current = scale.revision >= revision(&object.metadata);
-        (is_current && object.metadata.uid.as_ref() == Some(&scale.uid)).then_some(scale)
+        let scale = self.scales.get(object.metadata.uid.as_deref()?)?;
+        (scale.revision >= revision(&object.metadata)).then_some(scale)
     }
 
     fn other(&mut self, resource: &Arc<Resource>) -> &mut Store<Bare> {
