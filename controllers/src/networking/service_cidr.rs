@@ -89,34 +89,24 @@ fn say(plan: &mut Plan, range: &ServiceCIDR, condition: Condition) {
     }
 }
 
-/// The ranges of a ServiceCIDR.
-fn ranges(range: &ServiceCIDR) -> impl Iterator<Item = IpNet> {
+/// Whether the address is in one of the ranges of a ServiceCIDR.
+fn holds(range: &ServiceCIDR, address: IpAddr) -> bool {
     let cidrs = range.spec.iter().flat_map(|spec| spec.cidrs.iter().flatten());
-    cidrs.filter_map(|cidr| cidr.parse().ok())
+    cidrs.filter_map(|cidr| cidr.parse::<IpNet>().ok()).any(|cidr| cidr.contains(&address))
 }
 
-/// Whether the address is in the range of any ServiceCIDR: one that is deleted stays for as long as it is needed.
+/// Whether any ServiceCIDR holds the address: one that is deleted stays for as long as it is needed.
 pub fn is_configured(address: IpAddr, world: &World) -> bool {
-    world.service_cidrs.iter().any(|range| ranges(range).any(|cidr| cidr.contains(&address)))
+    world.service_cidrs.iter().any(|range| holds(range, address))
 }
 
-/// Whether the address is in the range of a ServiceCIDR that stays.
-fn is_in_range(address: IpAddr, world: &World) -> bool {
-    staying(world).any(|range| ranges(range).any(|cidr| cidr.contains(&address)))
-}
-
-fn staying(world: &World) -> impl Iterator<Item = &Arc<ServiceCIDR>> {
-    world.service_cidrs.iter().filter(|range| !is_deleting(&range.metadata))
-}
-
-/// Whether a Service has an address that only this range holds.
+/// Whether a Service has an address that this range holds, and none that stays.
 fn is_in_use(range: &ServiceCIDR, world: &World) -> bool {
-    let is_held = |cidr: &IpNet| staying(world).flat_map(|other| ranges(other)).any(|other| other.contains(cidr));
-    let alone: Vec<IpNet> = ranges(range).filter(|cidr| !is_held(cidr)).collect();
     let ours = world.ip_addresses.iter().filter(|address| is_labelled(address));
     let mut ours = ours.filter_map(|address| address.metadata.name.as_deref()?.parse::<IpAddr>().ok());
-    !alone.is_empty()
-        && ours.any(|address| alone.iter().any(|cidr| cidr.contains(&address)) && !is_in_range(address, world))
+    let stays = |other: &&Arc<ServiceCIDR>| !is_deleting(&other.metadata);
+    let is_kept = |address| world.service_cidrs.iter().filter(stays).any(|other| holds(other, address));
+    ours.any(|address| holds(range, address) && !is_kept(address))
 }
 
 #[cfg(test)]
