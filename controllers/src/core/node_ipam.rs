@@ -71,6 +71,9 @@ impl NodeIpam {
         let mut ranges = self.place.of(node);
         if self.place == Place::Annotation {
             let name = node.metadata.name.as_deref().unwrap_or_default();
+            if self.taken.get(name) == Some(&ranges) {
+                return ranges;
+            }
             let others = || self.taken.iter().filter(|(other, _)| &***other != name).flat_map(|(_, taken)| taken);
             let is_ours = |range: &IpNet| self.ranges.iter().any(|cursor| cursor.range.cluster.contains(range));
             ranges.retain(|range| is_ours(range) && !others().any(|other| overlap(range, other)));
@@ -136,8 +139,9 @@ impl Controller for NodeIpam {
             return self.wake_waiting(world, wake);
         }
         match self.had(node) {
-            ranges if ranges.is_empty() => wake.now(Key::of(&node.metadata)),
-            ranges => _ = self.taken.insert(name.into(), ranges),
+            ranges if !ranges.is_empty() => _ = self.taken.insert(name.into(), ranges),
+            _ if self.place.is_for(node) => wake.now(Key::of(&node.metadata)),
+            _ => {}
         }
     }
 
