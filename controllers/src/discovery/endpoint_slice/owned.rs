@@ -29,21 +29,22 @@ pub struct Source<'a> {
 pub fn wake(delta: &Delta, manager: &str, wake: &mut Wake) {
     for object in delta.before.iter().chain([&delta.object]) {
         if let Object::EndpointSlice(slice) = object {
-            service_of(slice, manager).into_iter().for_each(|service| wake.now(service));
+            let namespace = slice.metadata.namespace.as_deref().unwrap_or_default();
+            service_of(slice, manager).into_iter().for_each(|service| wake.now(Key::new(namespace, service)));
         }
     }
 }
 
-fn service_of(slice: &EndpointSlice, manager: &str) -> Option<Key> {
+/// The name of the Service that this manager keeps the slice for.
+fn service_of<'a>(slice: &'a EndpointSlice, manager: &str) -> Option<&'a str> {
     let label = |name: &str| slice.metadata.labels.as_ref()?.get(name).map(String::as_str);
-    let service = label(SERVICE_NAME).filter(|_| label(MANAGED_BY) == Some(manager))?;
-    Some(Key::new(slice.metadata.namespace.as_deref().unwrap_or_default(), service))
+    label(SERVICE_NAME).filter(|_| label(MANAGED_BY) == Some(manager))
 }
 
 /// The slices of a Service that this manager keeps.
 pub fn of<'a>(service: &Key, manager: &str, world: &'a World) -> Vec<&'a Arc<EndpointSlice>> {
     let slices = world.endpoint_slices.in_namespace(&service.namespace);
-    let is_of = |slice: &&Arc<EndpointSlice>| service_of(slice, manager).is_some_and(|key| key == *service);
+    let is_of = |slice: &&Arc<EndpointSlice>| service_of(slice, manager) == Some(&*service.name);
     slices.filter(is_of).filter(|slice| !pods::is_deleting(&slice.metadata)).collect()
 }
 
