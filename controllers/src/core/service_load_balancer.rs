@@ -38,7 +38,9 @@ impl Controller for ServiceLoadBalancers {
                 };
                 // A port that is given back may be what another waits for, one that is taken what another has.
                 let moved: BTreeSet<_> = before.symmetric_difference(&held(service)).copied().collect();
-                wake_all(world, wake, |other| !held(other).is_disjoint(&moved));
+                if !moved.is_empty() {
+                    wake_all(world, wake, |other| !held(other).is_disjoint(&moved));
+                }
             }
             (Object::Node(node), Some(Object::Node(before))) if !delta.gone && facts(before) == facts(node) => {}
             (Object::Node(_), _) => wake_all(world, wake, |_| true),
