@@ -326,9 +326,9 @@ pub fn serves(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool 
     };
     volume.metadata.deletion_timestamp.is_none()
         && same_mode(has, asks)
-        && capacity_bytes(volume) >= requested_bytes(claim)
-        && (is_kept || (is_free && selects(asks) && is_of_class(volume, claim)))
         && grants_access(has, asks)
+        && (is_kept || (is_free && is_of_class(volume, claim) && selects(asks)))
+        && capacity_bytes(volume) >= requested_bytes(claim)
 }
 
 /// Both are a file system, or both a block device.

@@ -33,10 +33,10 @@ impl Controller for VolumeReclaimer {
                 };
                 // It may have gone before it was seen to name the volume that names it, or have another now.
                 if delta.gone || name != before {
-                    let key = Key::of(&claim.metadata);
+                    let meta = &claim.metadata;
                     let names_it = |volume: &&Arc<PersistentVolume>| {
                         let kept = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
-                        kept.is_some_and(|kept| facts::key_of(kept) == key)
+                        kept.is_some_and(|kept| kept.name == meta.name && kept.namespace == meta.namespace)
                     };
                     let volumes = world.persistent_volumes.iter().filter(names_it);
                     wake.others(world, volumes.map(|volume| Key::of(&volume.metadata)));
