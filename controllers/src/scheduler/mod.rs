@@ -47,8 +47,8 @@ pub use profile::{Packing, Profile};
 pub use snapshot::{NodeInfo, Snapshot};
 pub use unschedulable::Unschedulable;
 pub use volumes::{
-    BIND_COMPLETED, NO_PROVISIONER, SELECTED_NODE, allows, capacity_bytes, grants_access, is_of_class, refers_to,
-    requested_bytes, same_mode, serves,
+    BIND_COMPLETED, NO_PROVISIONER, SELECTED_NODE, allows, capacity_bytes, class_name, grants_access, is_of_class,
+    refers_to, requested_bytes, same_mode, serves,
 };
 
 use crate::engine::{Controller, Turn, Wake};

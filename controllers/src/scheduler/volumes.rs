@@ -10,6 +10,7 @@ use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, Stor
 use k8w_kinds::core::selection::{NO_LABELS, Selector, node_terms};
 
 use super::pod_info::{PodInfo, ephemeral_claim};
+use crate::pods::annotation;
 use crate::quantity;
 use crate::resource::Key;
 use crate::selector;
@@ -162,7 +163,7 @@ impl Volumes {
     }
 
     fn class_of(&self, claim: &PersistentVolumeClaim) -> Option<&StorageClass> {
-        self.classes.get(class_name(claim)).map(Arc::as_ref)
+        self.classes.get(class_name(claim)?).map(Arc::as_ref)
     }
 
     fn waits_for_node(&self, claim: &PersistentVolumeClaim) -> bool {
@@ -346,13 +347,14 @@ pub fn grants_access(volume: &PersistentVolumeSpec, claim: &PersistentVolumeClai
 /// Whether the volume is of the class that the claim names.
 pub fn is_of_class(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
     let class = volume.spec.as_ref().and_then(|spec| spec.storage_class_name.as_deref());
-    class.unwrap_or_default() == class_name(claim)
+    class.unwrap_or_default() == class_name(claim).unwrap_or_default()
 }
 
-fn class_name(claim: &PersistentVolumeClaim) -> &str {
-    let annotated = claim.metadata.annotations.as_ref().and_then(|a| a.get(CLASS));
-    let named = claim.spec.as_ref().and_then(|spec| spec.storage_class_name.as_ref());
-    annotated.or(named).map(String::as_str).unwrap_or_default()
+/// The class that a claim names, in the older way if it does (`GetPersistentVolumeClaimClass` of Kubernetes); `None` where
+/// none was chosen yet, empty where none is wanted.
+pub fn class_name(claim: &PersistentVolumeClaim) -> Option<&str> {
+    let named = || claim.spec.as_ref()?.storage_class_name.as_deref();
+    annotation(&claim.metadata, CLASS).or_else(named)
 }
 
 pub fn requested_bytes(claim: &PersistentVolumeClaim) -> i64 {

@@ -13,8 +13,8 @@ use crate::plan::{self, Note, NoteType, Plan, Regarding, Target};
 use crate::pods::{annotation, is_deleting};
 use crate::resource::{Key, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES};
 use crate::scheduler::{
-    BIND_COMPLETED, NO_PROVISIONER, allows, capacity_bytes, grants_access, is_of_class, refers_to, requested_bytes,
-    same_mode, serves,
+    BIND_COMPLETED, NO_PROVISIONER, allows, capacity_bytes, class_name, grants_access, is_of_class, refers_to,
+    requested_bytes, same_mode, serves,
 };
 use crate::world::{Delta, Object, World};
 
@@ -58,7 +58,9 @@ fn wake_unbound(world: &World, wake: &mut Wake) {
 }
 
 pub fn reconcile(claim: &Arc<PersistentVolumeClaim>, world: &World) -> Plan {
-    let Some(spec) = claim.spec.as_ref().filter(|_| !is_deleting(&claim.metadata)) else { return Plan::none() };
+    if claim.spec.is_none() || is_deleting(&claim.metadata) {
+        return Plan::none();
+    }
     if let Some(name) = volume_name(claim) {
         return keep(claim, world.persistent_volumes.get("", name));
     }
@@ -66,7 +68,7 @@ pub fn reconcile(claim: &Arc<PersistentVolumeClaim>, world: &World) -> Plan {
         return bind(claim, kept);
     }
     let mut plan = Plan::none();
-    let Some(class) = facts::class_name(spec) else {
+    let Some(class) = class_name(claim) else {
         match facts::default_class(world) {
             Some(class) => plan.merge_patch(
                 Target::exact(&PERSISTENT_VOLUME_CLAIMS, &claim.metadata),

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Node, ObjectReference, PersistentVolumeClaim, PersistentVolumeClaimSpec, Pod};
+use k8s_openapi::api::core::v1::{Node, ObjectReference, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::StorageClass;
 
 use crate::engine::Wake;
 use crate::pods::{self, annotation};
 use crate::resource::{Key, PERSISTENT_VOLUME_CLAIMS};
-use crate::scheduler::{SELECTED_NODE, claim_names};
+use crate::scheduler::{SELECTED_NODE, claim_names, class_name};
 use crate::world::World;
 
 pub const BOUND_BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
@@ -16,13 +16,8 @@ pub const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
 pub const STORAGE_PROVISIONER: &str = "volume.kubernetes.io/storage-provisioner";
 const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
 
-/// The class a claim names; `None` where none was chosen yet, empty where none is wanted.
-pub fn class_name(spec: &PersistentVolumeClaimSpec) -> Option<&str> {
-    spec.storage_class_name.as_deref()
-}
-
 pub fn class_of<'a>(claim: &PersistentVolumeClaim, world: &'a World) -> Option<&'a Arc<StorageClass>> {
-    world.storage_classes.get("", class_name(claim.spec.as_ref()?)?)
+    world.storage_classes.get("", class_name(claim)?)
 }
 
 /// The class for claims that name none: of several, the one made last.

@@ -160,6 +160,18 @@ fn a_claim_of_a_class_waits_for_its_consumer_and_then_for_its_provisioner() {
         note Warning ProvisioningFailed on data: storageclass.storage.k8s.io "absent" not found
     "#]],
     );
+    // The older way to name a class comes first.
+    let annotated = ", annotations: {volume.beta.kubernetes.io/storage-class: local-path}";
+    for spec in ["", ", storageClassName: absent"] {
+        check(
+            ClaimBinder,
+            ("ns", "data"),
+            &[claim(annotated, spec, ""), CLASS.into()],
+            expect![[r#"
+            note Normal WaitForFirstConsumer on data: waiting for first consumer to be created before binding
+        "#]],
+        );
+    }
 }
 
 #[test]
