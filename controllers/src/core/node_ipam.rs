@@ -12,13 +12,11 @@ use serde_json::{Value, json};
 
 use crate::config::PodRange;
 use crate::engine::{Controller, Turn, Wake};
+use crate::nodes::runs_wasm;
 use crate::plan::{Note, NoteType, Plan, Regarding, Target};
 use crate::pods::{annotation, is_deleting, is_terminal};
 use crate::resource::{Key, NODES};
 use crate::world::{Delta, Object, World};
-
-/// The label of nodes that run wasm pods.
-const WASM: &str = "k8w.dev/runtime-wasmtime";
 
 pub struct NodeIpam {
     place: Place,
@@ -165,8 +163,7 @@ impl Controller for NodeIpam {
 
 impl Place {
     fn is_for(self, node: &Node) -> bool {
-        let labels = node.metadata.labels.as_ref();
-        self == Place::Spec || labels.and_then(|labels| labels.get(WASM)).is_some_and(|value| value == "true")
+        self == Place::Spec || runs_wasm(node)
     }
 
     /// The ranges that a node has.

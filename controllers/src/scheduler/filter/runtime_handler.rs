@@ -1,6 +1,7 @@
 //! A pod goes only where its runtime class's handler is: a wasm pod to nodes that run wasm.
 
 use super::{Begin, Filter, Refusal};
+use crate::nodes::runs_wasm;
 use crate::scheduler::cycle::Cycle;
 use crate::scheduler::event::Event;
 use crate::scheduler::pending::Pending;
@@ -9,7 +10,6 @@ use crate::scheduler::snapshot::{NodeInfo, Snapshot};
 
 /// The handler that runs WebAssembly. A node that doesn't report its handlers can't be taken to have it.
 const WASM_HANDLER: &str = "wasmtime";
-const WASM_LABEL: &str = "k8w.dev/runtime-wasmtime";
 
 pub struct RuntimeHandler;
 
@@ -57,7 +57,7 @@ fn has(node: &NodeInfo, handler: &str) -> bool {
     let handlers = node.node.status.as_ref().and_then(|s| s.runtime_handlers.as_ref()).filter(|h| !h.is_empty());
     match handlers {
         Some(handlers) => handlers.iter().any(|h| h.name.as_deref() == Some(handler)),
-        None if handler == WASM_HANDLER => node.labels().get(WASM_LABEL).is_some_and(|v| v == "true"),
+        None if handler == WASM_HANDLER => runs_wasm(&node.node),
         None => true,
     }
 }
