@@ -33,29 +33,19 @@ impl Controller for ServiceAddresses {
     }
 
     fn observe(&mut self, delta: &Delta, _: &World, wake: &mut Wake) {
-        match (&delta.object, &delta.before) {
-            (Object::Service(service), before) => {
-                wake.after(Key::of(&service.metadata), SETTLE);
-                let before = match before {
-                    Some(Object::Service(before)) => Some(before),
-                    _ => None,
-                };
-                for address in before.into_iter().chain([service]).flat_map(|service| addresses(service)) {
-                    wake.after(Key::new("", address), SETTLE);
+        for object in delta.before.iter().chain([&delta.object]) {
+            match object {
+                Object::Service(service) => {
+                    wake.after(object.key(), SETTLE);
+                    addresses(service).for_each(|address| wake.after(Key::new("", address), SETTLE));
                 }
-            }
-            (Object::IPAddress(address), before) => {
-                wake.after(Key::of(&address.metadata), SETTLE);
-                let before = match before {
-                    Some(Object::IPAddress(before)) => Some(before),
-                    _ => None,
-                };
                 // One that now names another Service is missed by the one that it named.
-                for service in before.into_iter().chain([address]).filter_map(|address| parent(address)) {
-                    wake.after(service, SETTLE);
+                Object::IPAddress(address) => {
+                    wake.after(object.key(), SETTLE);
+                    parent(address).into_iter().for_each(|service| wake.after(service, SETTLE));
                 }
+                _ => return,
             }
-            _ => {}
         }
     }
 
