@@ -81,7 +81,7 @@ impl Asked {
 
 /// Whether requests to the signer are answered here.
 pub fn is_ours(signer: &str) -> bool {
-    [API_SERVER_CLIENT, KUBELET_CLIENT, KUBELET_SERVING, LEGACY_UNKNOWN].contains(&signer)
+    check(signer, &Asked::default(), &[]).is_some()
 }
 
 /// Whether a signer gives what a request to it asks for; `None` for signers that are not ours.
@@ -145,7 +145,7 @@ fn check_usages(auth: &str, usages: &[String]) -> Result<(), String> {
     refuse(!known || !has("digital signature") || !has(auth), &format!("usages did not match [{}]", sorted.join(" ")))
 }
 
-/// Whether somebody has approved, denied or failed the request.
+/// Whether the request has a condition, such as `Approved`, `Denied` or `Failed`.
 pub fn has_condition(request: &CertificateSigningRequest, type_: &str) -> bool {
     let conditions = request.status.as_ref().and_then(|status| status.conditions.as_ref());
     conditions.into_iter().flatten().any(|condition| condition.type_ == type_ && condition.status == "True")
