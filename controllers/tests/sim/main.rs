@@ -31,7 +31,7 @@ const MAX_STEPS: usize = 60_000;
 /// Seeds that the scenario of this name tries: all that are asked for, or its share of a whole run.
 fn seeds(scenario: &str, stride: usize) -> Box<dyn Iterator<Item = u64>> {
     let Ok(asked) = std::env::var("K8W_SIM_SEEDS") else {
-        let first = scenario.bytes().map(u64::from).sum::<u64>() % STRIDE as u64;
+        let first = scenario.bytes().map(u64::from).sum::<u64>() % stride as u64;
         return Box::new((first..SEEDS).step_by(stride));
     };
     let (first, end) = asked.split_once("..").unwrap_or(("0", &asked));

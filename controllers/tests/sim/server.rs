@@ -163,6 +163,13 @@ impl Server {
         self.remove(&target, Some(propagation), None).expect("the object exists");
     }
 
+    /// Likewise, unless it is gone already.
+    pub fn delete_if_there(&mut self, resource: &Resource, namespace: &str, name: &str, propagation: Propagation) {
+        if self.get(resource, namespace, name).is_some() {
+            self.delete(resource, namespace, name, propagation);
+        }
+    }
+
     /// What a node does when the containers of a pod that is being deleted have ended.
     pub fn forget(&mut self, namespace: &str, name: &str) {
         let in_earnest = self.is_in_earnest();

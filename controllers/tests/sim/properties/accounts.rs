@@ -8,9 +8,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use k8w_controllers::certificates::signing::CertificateSigner;
 use k8w_controllers::core::service_account_token::TokenSigner;
 use k8w_controllers::plan::Propagation;
-use k8w_controllers::resource::{
-    CERTIFICATE_SIGNING_REQUESTS, CONFIG_MAPS, NAMESPACES, Resource, SECRETS, SERVICE_ACCOUNTS,
-};
+use k8w_controllers::resource::{CERTIFICATE_SIGNING_REQUESTS, CONFIG_MAPS, NAMESPACES, SECRETS, SERVICE_ACCOUNTS};
 use k8w_kinds::core::bootstrap_token::{SECRET_TYPE as BOOTSTRAP, TOKEN_ID, TOKEN_SECRET};
 use k8w_kinds::core::service_account_token::{
     ACCOUNT_NAME, ACCOUNT_UID, INVALID_SINCE, LAST_USED, SECRET_TYPE, SecretClaims, TRACKING,
@@ -28,20 +26,12 @@ pub const ROWS: &[Row] = &[
         of: &["serviceaccount", "root-ca-cert-publisher"],
         prepare: |server| _ = server.create(&NAMESPACES, "", namespace("other")).unwrap(),
         changes: &[
-            |server| {
-                if server.get(&SERVICE_ACCOUNTS, "other", "default").is_some() {
-                    server.delete(&SERVICE_ACCOUNTS, "other", "default", Propagation::Background);
-                }
-            },
+            |server| server.delete_if_there(&SERVICE_ACCOUNTS, "other", "default", Propagation::Background),
             |server| {
                 server
                     .edit(&CONFIG_MAPS, "other", "kube-root-ca.crt", |map| map["data"] = json!({ "ca.crt": "forged" }))
             },
-            |server| {
-                if server.get(&CONFIG_MAPS, "default", "kube-root-ca.crt").is_some() {
-                    server.delete(&CONFIG_MAPS, "default", "kube-root-ca.crt", Propagation::Background);
-                }
-            },
+            |server| server.delete_if_there(&CONFIG_MAPS, "default", "kube-root-ca.crt", Propagation::Background),
             |server| _ = server.create(&NAMESPACES, "", namespace("third")),
         ],
         arrived: |server| {
@@ -63,9 +53,9 @@ pub const ROWS: &[Row] = &[
         },
         changes: &[
             account,
-            |server| delete(server, &SERVICE_ACCOUNTS, "default", "robot"),
+            |server| server.delete_if_there(&SERVICE_ACCOUNTS, "default", "robot", Propagation::Background),
             token,
-            |server| delete(server, &SECRETS, "default", "t"),
+            |server| server.delete_if_there(&SECRETS, "default", "t", Propagation::Background),
             |server| server.edit(&SECRETS, "default", "t", |secret| secret["data"] = json!({ "ca.crt": "Zm9yZ2Vk" })),
         ],
         promise: |server| {
@@ -139,7 +129,7 @@ pub const ROWS: &[Row] = &[
         },
         changes: &[
             |server| bootstrap_token(server, "bbbbbb", ""),
-            |server| delete(server, &SECRETS, "kube-system", "bootstrap-token-aaaaaa"),
+            |server| server.delete_if_there(&SECRETS, "kube-system", "bootstrap-token-aaaaaa", Propagation::Background),
             |server| {
                 let end = (server.now + Duration::from_secs(60)).to_string();
                 bootstrap_token(server, "cccccc", &end);
@@ -173,7 +163,7 @@ pub const ROWS: &[Row] = &[
         changes: &[
             |server| ask(server, "second", NODE_CLIENT),
             |server| ask(server, "other", "example.com/signer"),
-            |server| delete(server, &CERTIFICATE_SIGNING_REQUESTS, "", "second"),
+            |server| server.delete_if_there(&CERTIFICATE_SIGNING_REQUESTS, "", "second", Propagation::Background),
         ],
         promise: |server| {
             for request in server.list(&CERTIFICATE_SIGNING_REQUESTS) {
@@ -222,12 +212,6 @@ impl TokenSigner for Clear {
 
 fn name(object: &Value) -> &str {
     object["metadata"]["name"].as_str().unwrap()
-}
-
-fn delete(server: &mut Server, resource: &Resource, namespace: &str, name: &str) {
-    if server.get(resource, namespace, name).is_some() {
-        server.delete(resource, namespace, name, Propagation::Background);
-    }
 }
 
 /// The account `robot`, which names a Secret; it may be there from before.

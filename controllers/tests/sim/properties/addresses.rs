@@ -26,11 +26,7 @@ pub const ROWS: &[Row] = &[
             |server| _ = server.create(&NODES, "", node("n4", "8")),
             |server| server.edit(&NODES, "", "n1", |node| node["metadata"]["labels"][WASM] = json!("true")),
             |server| server.edit(&NODES, "", "n3", |node| node["metadata"]["labels"][WASM] = json!("true")),
-            |server| {
-                if server.get(&NODES, "", "n2").is_some() {
-                    server.delete(&NODES, "", "n2", Propagation::Background);
-                }
-            },
+            |server| server.delete_if_there(&NODES, "", "n2", Propagation::Background),
         ],
         promise: |server| {
             let apart = |ranges: Vec<&Value>| {
@@ -63,11 +59,7 @@ pub const ROWS: &[Row] = &[
         },
         changes: &[
             |server| service(server, "b", "10.96.0.11"),
-            |server| {
-                if server.get(&IP_ADDRESSES, "", "10.96.0.10").is_some() {
-                    server.delete(&IP_ADDRESSES, "", "10.96.0.10", Propagation::Background);
-                }
-            },
+            |server| server.delete_if_there(&IP_ADDRESSES, "", "10.96.0.10", Propagation::Background),
             |server| {
                 server
                     .edit(&IP_ADDRESSES, "", "10.96.0.10", |address| address["spec"]["parentRef"]["name"] = json!("no"))
@@ -81,11 +73,7 @@ pub const ROWS: &[Row] = &[
                 // It may be there from before.
                 let _ = server.create(&IP_ADDRESSES, "", stray);
             },
-            |server| {
-                if server.get(&SERVICES, "default", "b").is_some() {
-                    server.delete(&SERVICES, "default", "b", Propagation::Background);
-                }
-            },
+            |server| server.delete_if_there(&SERVICES, "default", "b", Propagation::Background),
         ],
         arrived: |server| {
             let wanted: BTreeSet<String> = server

@@ -250,11 +250,7 @@ pub const ROWS: &[Row] = &[
             |server| claim(server, "b", "1Gi"),
             |server| claim(server, "c", "3Gi"),
             |server| volume(server, "larger", "8Gi"),
-            |server| {
-                if server.get(&PERSISTENT_VOLUME_CLAIMS, "default", "a").is_some() {
-                    server.delete(&PERSISTENT_VOLUME_CLAIMS, "default", "a", Propagation::Background);
-                }
-            },
+            |server| server.delete_if_there(&PERSISTENT_VOLUME_CLAIMS, "default", "a", Propagation::Background),
         ],
         promise: |server| {
             for claim in server.list(&PERSISTENT_VOLUME_CLAIMS).filter(|claim| claim["status"]["phase"] == "Bound") {
@@ -445,15 +441,11 @@ fn point_to(server: &mut Server, addresses: &[&str]) {
 }
 
 fn delete(server: &mut Server, namespace: &str) {
-    if server.get(&NAMESPACES, "", namespace).is_some() {
-        server.delete(&NAMESPACES, "", namespace, Propagation::Background);
-    }
+    server.delete_if_there(&NAMESPACES, "", namespace, Propagation::Background);
 }
 
 fn remove(server: &mut Server, how: Propagation) {
-    if server.get(&REPLICA_SETS, "default", "web").is_some() {
-        server.delete(&REPLICA_SETS, "default", "web", how);
-    }
+    server.delete_if_there(&REPLICA_SETS, "default", "web", how);
 }
 
 fn part(server: &mut Server, name: &str) {

@@ -344,9 +344,7 @@ fn app<'a>(server: &'a Server, resource: &Resource) -> &'a Value {
 }
 
 fn delete(server: &mut Server, resource: &Resource, how: Propagation) {
-    if server.get(resource, "default", "app").is_some() {
-        server.delete(resource, "default", "app", how);
-    }
+    server.delete_if_there(resource, "default", "app", how);
 }
 
 fn edit(server: &mut Server, resource: &Resource, change: impl FnOnce(&mut Value)) {
