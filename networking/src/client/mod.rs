@@ -172,15 +172,18 @@ impl Client {
         name_host(&mut request)?;
         *request.uri_mut() = Pooled { address, tls_name }.to_uri(request.uri()).ok_or(SendError::NoHost)?;
         match self.pool.request(request).await {
-            Ok(mut response) => {
-                if response.status() != http::StatusCode::SWITCHING_PROTOCOLS {
-                    headers::remove_hop_by_hop(response.headers_mut());
-                }
-                Ok(response)
-            }
+            Ok(response) => Ok(received(response)),
             Err(error) => Err(SendError::failed(address, error)),
         }
     }
+}
+
+/// An answer without what it says about its connection, unless that changes to another protocol.
+fn received(mut response: Response<Incoming>) -> Response<Incoming> {
+    if response.status() != http::StatusCode::SWITCHING_PROTOCOLS {
+        headers::remove_hop_by_hop(response.headers_mut());
+    }
+    response
 }
 
 /// Says in `Host` for whom a request is, where nobody has said it.

@@ -7,7 +7,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 
-use super::{Client, Io, SendError, begin_tls, h2c, name_host};
+use super::{Client, Io, SendError, begin_tls, h2c, name_host, received};
 use crate::endpoint::{Body, Endpoint};
 use crate::network::Network;
 use crate::origin::Origin;
@@ -41,7 +41,7 @@ impl Client {
         let (mut sender, connection) = http1::handshake(TokioIo::new(io)).await.map_err(failed)?;
         // Ends with the answer, or what the connection is changed to.
         tokio::spawn(connection.with_upgrades());
-        sender.send_request(request).await.map_err(failed)
+        sender.send_request(request).await.map(received).map_err(failed)
     }
 
     /// Likewise, to a pod that speaks HTTP/2.

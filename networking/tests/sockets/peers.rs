@@ -142,6 +142,33 @@ async fn a_pod_reaches_ports_and_components_of_another_node() {
 }
 
 #[tokio::test]
+async fn what_an_answer_says_about_its_connection_ends_with_it() {
+    let ca = Ca::new();
+    let (network, there) = (network(), there(&ca, "there").await);
+    network.connect_peers(ca.tls("here").0);
+    let listener = there.network.bind_tcp(&far_pod(2), 7000).await.unwrap();
+    network.update(Cluster::default().node(there.node.clone()).tables());
+    there.network.update(Cluster::default().node(here()).tables_of("there"));
+    let answering = tokio::spawn(async move {
+        let mut far = listener.accept().await.unwrap().stream;
+        let mut asked = Vec::new();
+        while !asked.ends_with(b"\r\n\r\n") {
+            asked.push(far.read_u8().await.unwrap());
+        }
+        let answer = "HTTP/1.1 200 OK\r\nConnection: keep-alive, x-hop\r\nKeep-Alive: timeout=5\r\nX-Hop: a\r\n\
+                      X-End: b\r\nContent-Length: 2\r\n\r\nok";
+        far.write_all(answer.as_bytes()).await.unwrap();
+    });
+    let request = Request::get("http://10.64.64.2:7000/").body(full("")).unwrap();
+    let answer = network.send(Some(&pod(5)), request).await.unwrap();
+    let mut names: Vec<&str> = answer.headers().keys().map(|name| name.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["content-length", "x-end"]);
+    assert_eq!(read(answer).await, (StatusCode::OK, "ok".into()));
+    answering.await.unwrap();
+}
+
+#[tokio::test]
 async fn policies_of_the_other_node_decide_by_who_asks() {
     let ca = Ca::new();
     let (network, there) = (network(), there(&ca, "there").await);
