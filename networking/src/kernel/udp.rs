@@ -40,6 +40,7 @@ pub(super) async fn serve(network: &Network, socket: &UdpSocket, answers: &Arc<A
         let received = tokio::select! {
             () = stop.cancelled() => return,
             received = socket.async_io(Interest::READABLE, || receive(socket, &mut buffer)) => received,
+            () = clients.sweep() => continue,
         };
         let Ok(Received { length, client, to, is_host }) = received else {
             tokio::time::sleep(FAILURE_PAUSE).await;

@@ -8,9 +8,10 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::net::UdpSocket;
+use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::flows::Peers;
+use super::flows::{FLOW_TIMEOUT, Peers};
 use super::{Datagram, FAILURE_PAUSE, Hop, MAX_DATAGRAM_BYTES};
 use crate::kernel::Answers;
 use crate::network::{Network, Refused};
@@ -52,16 +53,23 @@ struct Relay {
 }
 
 /// The clients of one door, or of several that `K` tells apart.
-pub(crate) struct Clients<K>(Peers<K, Way>);
+pub(crate) struct Clients<K> {
+    known: Peers<K, Way>,
+    sweeps: Interval,
+}
 
 impl<K: Copy + Eq + Hash> Clients<K> {
     pub fn new(max: usize) -> Self {
-        Self(Peers::new(max))
+        let mut sweeps = tokio::time::interval(FLOW_TIMEOUT);
+        sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { known: Peers::new(max), sweeps }
     }
 
-    /// Lets go of those that have been silent for too long.
-    pub fn forget(&mut self) {
-        self.0.forget(Instant::now());
+    /// Waits until it is time, and lets go of those that have been silent for too long: until then their relays take sockets
+    /// of the host's. Cancel safe.
+    pub async fn sweep(&mut self) {
+        self.sweeps.tick().await;
+        self.known.forget(Instant::now());
     }
 
     /// Hands a datagram to whom `find` says, who is told the endpoint that earlier ones went to, if the policies allow it.
@@ -77,7 +85,7 @@ impl<K: Copy + Eq + Hash> Clients<K> {
         find: impl FnOnce(&Tables, Option<SocketAddr>) -> Result<(SocketAddr, Hop), Refused>,
     ) -> io::Result<()> {
         let now = Instant::now();
-        let known = self.0.get(key, now).cloned();
+        let known = self.known.get(key, now).cloned();
         let (endpoint, hop) = {
             let tables = network.load_tables();
             let (endpoint, hop) = find(&tables, known.as_ref().map(|way| way.endpoint))?;
@@ -101,7 +109,7 @@ impl<K: Copy + Eq + Hash> Clients<K> {
                 Some(relay)
             }
         };
-        self.0.set(key, Way { endpoint, relay }, now);
+        self.known.set(key, Way { endpoint, relay }, now);
         Ok(())
     }
 }

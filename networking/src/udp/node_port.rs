@@ -8,7 +8,7 @@ use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 
 use super::door::{Clients, Door};
-use super::flows::{FLOW_TIMEOUT, MAX_FLOWS};
+use super::flows::MAX_FLOWS;
 use super::{FAILURE_PAUSE, MAX_DATAGRAM_BYTES};
 use crate::network::{Network, Refused};
 use crate::origin::Origin;
@@ -27,10 +27,7 @@ pub(crate) async fn serve(network: Arc<Network>, socket: UdpSocket, port: u16, s
         let received = tokio::select! {
             () = stop.cancelled() => return,
             received = socket.recv_from(&mut buffer) => received,
-            () = tokio::time::sleep(FLOW_TIMEOUT) => {
-                clients.forget();
-                continue;
-            }
+            () = clients.sweep() => continue,
         };
         let Ok((length, client)) = received else {
             tokio::time::sleep(FAILURE_PAUSE).await;
