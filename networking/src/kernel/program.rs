@@ -37,12 +37,16 @@ async fn run(program: &'static str, arguments: &[&str], input: &str) -> Result<S
         .kill_on_drop(true)
         .spawn()
         .map_err(missing)?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // One that ends without reading says why.
-        let _ = stdin.write_all(input.as_bytes()).await;
-    }
+    let stdin = child.stdin.take();
+    let run = async {
+        if let Some(mut stdin) = stdin {
+            // One that ends without reading says why.
+            let _ = stdin.write_all(input.as_bytes()).await;
+        }
+        child.wait_with_output().await
+    };
     let failed = |said: String| Error::Failed { program, said };
-    let ended = tokio::time::timeout(RUN_TIMEOUT, child.wait_with_output()).await;
+    let ended = tokio::time::timeout(RUN_TIMEOUT, run).await;
     let output = ended.map_err(|_| failed(format!("it did not end within {RUN_TIMEOUT:?}")))?.map_err(missing)?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
