@@ -416,7 +416,9 @@ impl Network {
 
     /// The addresses outside of the cluster's ranges that stand for Services.
     pub(crate) fn outside_addresses(&self) -> BTreeSet<IpAddr> {
-        self.tables.load().outside_addresses()
+        let mut addresses = self.tables.load().outside_addresses();
+        addresses.retain(|ip| !self.is_cluster_address(*ip));
+        addresses
     }
 
     /// Tells when something in this process has begun or stopped to listen.

@@ -145,7 +145,7 @@ impl Tables {
         all.filter(move |((_, of), stands)| wanted(*of, stands)).map(|((address, _), _)| *address)
     }
 
-    /// The addresses outside of the cluster's ranges that stand for Services, whether a client finds an endpoint or not.
+    /// The addresses that stand for Services outside, whether a client finds an endpoint or not.
     pub fn outside_addresses(&self) -> BTreeSet<IpAddr> {
         let outside = self.virtual_ports.iter().filter(|(_, stands)| stands.place == Place::Outside);
         outside.map(|((address, _), _)| address.ip()).collect()

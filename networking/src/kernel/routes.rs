@@ -28,13 +28,33 @@ impl Route {
     }
 }
 
-/// Every route that is not ours.
-pub(super) async fn foreign() -> Result<Vec<Route>, Error> {
-    let shown = program::ip(&["-4", "-json", "route", "show", "table", "all"]).await?;
-    let routes: Result<Vec<Route>, _> = serde_json::from_str(if shown.trim().is_empty() { "[]" } else { &shown });
-    let mut routes = routes.map_err(|error| Error::Failed { program: "ip", said: error.to_string() })?;
+/// The routes of a table, or of `all`, that are not ours.
+pub(super) async fn foreign(table: &str) -> Result<Vec<Route>, Error> {
+    let mut routes = show(&["table", table]).await?;
     routes.retain(|route| route.protocol.as_deref() != Some(PROTOCOL));
     Ok(routes)
+}
+
+/// The routes that are ours.
+pub(super) async fn ours() -> Result<Vec<Route>, Error> {
+    show(&["table", "all", "proto", PROTOCOL]).await
+}
+
+/// The routes of IPv4 that `ip route show` selects.
+async fn show(selector: &[&str]) -> Result<Vec<Route>, Error> {
+    let shown = program::ip(&[&["-4", "-json", "route", "show"], selector].concat()).await?;
+    let routes = serde_json::from_str(if shown.trim().is_empty() { "[]" } else { &shown });
+    routes.map_err(|error| Error::Failed { program: "ip", said: error.to_string() })
+}
+
+/// Whether one of the routes is to exactly this range.
+pub(super) fn have(routes: &[Route], range: Ipv4Net) -> bool {
+    routes.iter().any(|route| route.range() == Some(range))
+}
+
+/// Whether one of the routes leads to an address, other than everything's.
+pub(super) fn lead_to(routes: &[Route], address: Ipv4Addr) -> bool {
+    routes.iter().filter_map(Route::range).any(|range| range.contains(&address))
 }
 
 /// Where addresses of a range lead already, if they do. What leads everywhere leads nowhere in particular.
@@ -64,14 +84,6 @@ pub(super) async fn add_unreachable(range: IpNet) -> Result<(), Error> {
     let range = range.to_string();
     let route = ["route", "add", "unreachable", &range, "metric", LAST_METRIC, "proto", PROTOCOL];
     program::ip(&route).await.map(drop)
-}
-
-/// Whether an address is one of this machine's already.
-pub(super) async fn is_local(address: Ipv4Addr) -> Result<bool, Error> {
-    let to = address.to_string();
-    let shown = program::ip(&["-4", "-json", "route", "show", "table", "local", "match", &to]).await?;
-    let routes: Vec<Route> = serde_json::from_str(&shown).unwrap_or_default();
-    Ok(routes.iter().any(|route| route.protocol.as_deref() != Some(PROTOCOL)))
 }
 
 pub(super) async fn remove_local(address: Ipv4Addr) -> Result<(), Error> {
@@ -105,5 +117,9 @@ mod tests {
         assert_eq!(overlap("192.0.2.0/24"), Some("eth0"));
         assert_eq!(overlap("198.51.100.128/25"), Some("nowhere"));
         assert_eq!(overlap("172.16.0.0/16"), None);
+        let lead_to = |address: &str| lead_to(&routes, address.parse().unwrap());
+        assert_eq!(["10.1.2.3", "192.0.2.7", "192.0.2.8"].map(lead_to), [true, true, false]);
+        let have = |range: &str| have(&routes, range.parse().unwrap());
+        assert_eq!(["10.0.0.0/8", "10.0.0.0/9", "192.0.2.7/32"].map(have), [true, false, true]);
     }
 }

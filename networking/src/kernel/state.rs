@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -15,7 +16,7 @@ use crate::service::Protocol;
 
 /// The least time between two changes of the sets, so that a burst of pods becomes one.
 const CHANGE_INTERVAL: Duration = Duration::from_millis(50);
-/// How often it is looked whether the table is still there: a firewall that is loaded anew takes all tables away.
+/// How often it is looked whether rules and routes are still there: a firewall that is loaded anew takes all tables away.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
 pub(super) struct State {
@@ -42,7 +43,7 @@ impl State {
 
     /// Refuses ranges that somebody else uses: what is sent there would not arrive any more.
     pub async fn check(&self) -> Result<(), Error> {
-        let foreign = routes::foreign().await?;
+        let foreign = routes::foreign("all").await?;
         for (range, option) in [(self.pods, "--wasm-cidr"), (self.services, "--service-cidr")] {
             if let Some(device) = routes::overlap(&foreign, range) {
                 return Err(Error::Routed { range, device: device.to_owned(), option });
@@ -74,20 +75,27 @@ impl State {
     pub async fn follow(&mut self, network: &Network, stop: &CancellationToken) {
         let mut tables = network.changes();
         let [mut tcp, mut udp] = network.port_changes();
+        let mut checks = tokio::time::interval_at(Instant::now() + CHECK_INTERVAL, CHECK_INTERVAL);
+        checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut is_whole = true;
         loop {
-            if let Err(error) = self.update(network).await {
-                warn!(error = &error as &dyn std::error::Error, "making the kernel's network anew");
+            if is_whole && let Err(error) = self.update(network).await {
+                warn!(error = &error as &dyn std::error::Error, "the kernel's network could not be changed");
+                is_whole = false;
+            }
+            if !is_whole {
+                warn!("making the kernel's network anew");
                 if let Err(error) = self.renew(network).await {
                     warn!(error = &error as &dyn std::error::Error, "the kernel's network is not up to date");
                 }
             }
-            tokio::select! {
+            is_whole = tokio::select! {
                 () = stop.cancelled() => return,
-                Ok(()) = tables.changed() => {}
-                Ok(()) = tcp.changed() => {}
-                Ok(()) = udp.changed() => {}
-                () = tokio::time::sleep(CHECK_INTERVAL) => self.look().await,
-            }
+                Ok(()) = tables.changed() => true,
+                Ok(()) = tcp.changed() => true,
+                Ok(()) = udp.changed() => true,
+                _ = checks.tick() => self.look().await,
+            };
             tokio::time::sleep(CHANGE_INTERVAL).await;
         }
     }
@@ -100,16 +108,15 @@ impl State {
         let listening = |protocol| network.listening(protocol).into_iter().filter_map(v4).collect();
         let (tcp, udp): (BTreeSet<SocketAddrV4>, BTreeSet<SocketAddrV4>) =
             (listening(Protocol::Tcp), listening(Protocol::Udp));
-        let mut addresses = BTreeSet::new();
-        for ip in network.outside_addresses() {
-            let IpAddr::V4(ip) = ip else { continue };
-            if self.is_ours(ip) {
-                continue;
-            }
+        let outside = network.outside_addresses().into_iter().filter_map(|ip| match ip {
+            IpAddr::V4(ip) => Some(ip),
+            IpAddr::V6(_) => None,
+        });
+        let mut addresses: BTreeSet<Ipv4Addr> = outside.collect();
+        if !addresses.is_subset(&self.sets.addresses) {
             // One that is this machine's anyway has ports that are not ours to refuse.
-            if self.sets.addresses.contains(&ip) || !routes::is_local(ip).await? {
-                addresses.insert(ip);
-            }
+            let others = routes::foreign("local").await?;
+            addresses.retain(|ip| self.sets.addresses.contains(ip) || !routes::lead_to(&others, *ip));
         }
         for ip in addresses.difference(&self.sets.addresses) {
             routes::add_local((*ip).into(), self.own_address()).await?;
@@ -131,18 +138,19 @@ impl State {
         self.update(network).await
     }
 
-    /// Forgets what the sets have when the rules are gone, so that the next change fails and makes all of it anew.
-    async fn look(&mut self) {
-        if !program::nft_says(&["list", "chain", "ip", "k8w", "input"])
-            .await
-            .is_ok_and(|shown| shown.contains("reject"))
-        {
-            self.sets = Sets::default();
-        }
+    /// Whether rules and routes are still there.
+    async fn look(&self) -> bool {
+        let rules = program::nft_says(&["list", "chain", "ip", "k8w", "input"]).await;
+        let routes = routes::ours().await;
+        rules.is_ok_and(|shown| shown.contains("reject"))
+            && routes.is_ok_and(|routes| self.routed().all(|to| routes::have(&routes, to)))
     }
 
-    fn is_ours(&self, ip: Ipv4Addr) -> bool {
-        [self.pods, self.services].iter().any(|range| range.contains(&ip))
+    /// What has a route of ours.
+    fn routed(&self) -> impl Iterator<Item = Ipv4Net> {
+        let addresses = self.sets.addresses.iter().copied().chain([self.own_address()]).map(Ipv4Net::from);
+        let elsewhere = self.elsewhere.iter().copied().filter_map(v4);
+        [self.pods, self.services].into_iter().chain(elsewhere).chain(addresses)
     }
 
     /// This machine's address among those of its pods: the first, a gateway's by custom, which no pod is given.

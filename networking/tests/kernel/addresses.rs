@@ -40,6 +40,10 @@ pub fn pods_are_reached_and_nothing_stays_behind() {
         assert!(once_open("10.64.0.4:8080").await.ends_with("hello"));
         assert_eq!(ask("10.64.0.3:5432").await.unwrap(), HOST.to_string());
         assert_eq!(ours(), (true, 4));
+        // Somebody removes a route; without a change it is put back, too.
+        output("ip", &["route", "del", "local", "10.96.0.0/16", "dev", "lo", "table", "local"]);
+        assert_eq!(ours(), (true, 3));
+        are_whole((true, 4)).await;
 
         served.stop().await;
         assert_eq!(ours(), (false, 0));

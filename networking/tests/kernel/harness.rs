@@ -173,3 +173,12 @@ pub fn ours() -> (bool, usize) {
     let routes = output("ip", &["route", "show", "table", "all", "proto", "107"]);
     (output("nft", &["list", "tables"]).contains("table ip k8w"), routes.lines().count())
 }
+
+/// Waits until table and routes are there again.
+pub async fn are_whole(whole: (bool, usize)) {
+    let begun = Instant::now();
+    while ours() != whole {
+        assert!(begun.elapsed() < PATIENCE, "what was removed is not put back");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
