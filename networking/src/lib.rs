@@ -39,6 +39,6 @@ pub use network::{Config, Network, Refused};
 pub use origin::Origin;
 pub use registry::Registration;
 pub use service::ServiceName;
-pub use stream::Stream;
+pub use stream::{Stream, from_body, to_body};
 pub use tables::{Objects, Tables};
 pub use tls::TlsError;

@@ -4,11 +4,20 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use bytes::Bytes;
+use futures::StreamExt;
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
+use tokio_util::io::ReaderStream;
+
+use crate::endpoint::Body;
 
 /// Bytes that one direction of an in-process connection holds before its writer waits.
 const PIPE_BUFFER_BYTES: usize = 64 * 1024;
+/// Bytes of a body that are read at once.
+const READ_BYTES: usize = 32 << 10;
 
 /// An established connection. Dropping it closes both directions.
 #[derive(Debug)]
@@ -24,6 +33,25 @@ impl Stream {
         let (a, b) = tokio::io::duplex(PIPE_BUFFER_BYTES);
         (Self::Pipe(a), Self::Pipe(b))
     }
+}
+
+/// What a stream says, as a body.
+pub fn to_body(stream: ReadHalf<Stream>) -> Body {
+    let frames =
+        ReaderStream::with_capacity(stream, READ_BYTES).map(|bytes| bytes.map(Frame::data).map_err(Into::into));
+    StreamBody::new(frames).boxed_unsync()
+}
+
+/// Says to a stream what a body does, and that it has ended.
+pub async fn from_body(mut body: impl http_body::Body<Data = Bytes> + Unpin, mut stream: WriteHalf<Stream>) {
+    while let Some(Ok(frame)) = body.frame().await {
+        if let Ok(bytes) = frame.into_data()
+            && stream.write_all(&bytes).await.is_err()
+        {
+            return;
+        }
+    }
+    let _ = stream.shutdown().await;
 }
 
 impl AsyncRead for Stream {

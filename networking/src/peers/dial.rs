@@ -7,27 +7,23 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures::StreamExt;
 use http::{Request, Response, StatusCode, Uri};
-use http_body::Frame;
-use http_body_util::{BodyExt, Limited, StreamBody};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls_pki_types::ServerName;
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsConnector;
-use tokio_util::io::ReaderStream;
 
+use super::ORIGIN;
 use super::nodes::{Node, Peer};
 use super::origin::Claim;
 use super::serve::PATH;
-use super::{ORIGIN, READ_BYTES};
 use crate::endpoint::Body;
 use crate::origin::Origin;
-use crate::stream::Stream;
+use crate::stream::{Stream, from_body, to_body};
 
 /// How long connecting to a node may take, TLS included, and how long it may take to open a stream.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -177,26 +173,17 @@ async fn start(
     peer: &Peer,
 ) -> io::Result<Stream> {
     let (near, far) = Stream::pipe();
-    let (read, mut write) = tokio::io::split(far);
-    let sent = ReaderStream::with_capacity(read, READ_BYTES).map(|bytes| bytes.map(Frame::data).map_err(Into::into));
+    let (read, write) = tokio::io::split(far);
     let uri = Uri::builder().scheme("https").authority(peer.node.name.as_str());
     let uri = uri.path_and_query(format!("{PATH}{}", peer.address)).build().map_err(io::Error::other)?;
     let request = Request::post(uri).header(ORIGIN, claim.to_string());
-    let request = request.body(StreamBody::new(sent).boxed_unsync()).map_err(io::Error::other)?;
+    let request = request.body(to_body(read)).map_err(io::Error::other)?;
     let response = connection.sender.send_request(request).await.map_err(io::Error::other)?;
     if response.status() != StatusCode::OK {
         return Err(refusal(response).await);
     }
-    let mut received = response.into_body();
     tokio::spawn(async move {
-        while let Some(Ok(frame)) = received.frame().await {
-            if let Ok(bytes) = frame.into_data()
-                && write.write_all(&bytes).await.is_err()
-            {
-                break;
-            }
-        }
-        let _ = write.shutdown().await;
+        from_body(response.into_body(), write).await;
         drop(place);
     });
     Ok(near)

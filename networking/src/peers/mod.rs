@@ -16,5 +16,3 @@ pub use serve::PATH;
 
 /// The header that says for whom a stream is.
 const ORIGIN: &str = "k8w-origin";
-/// Bytes that are read at once.
-const READ_BYTES: usize = 32 << 10;

@@ -2,19 +2,15 @@
 
 use std::net::SocketAddr;
 
-use futures::StreamExt;
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
-use http_body::Frame;
-use http_body_util::{BodyExt, Full, StreamBody};
-use tokio::io::{AsyncWriteExt, WriteHalf};
-use tokio_util::io::ReaderStream;
+use http_body_util::{BodyExt, Full};
 
+use super::ORIGIN;
 use super::origin::Claim;
-use super::{ORIGIN, READ_BYTES};
 use crate::endpoint::Body;
 use crate::network::{Network, Refused};
-use crate::stream::Stream;
+use crate::stream::{Stream, from_body, to_body};
 
 /// Before the address and port of the pod, in the path of a request.
 pub const PATH: &str = "/podStream/";
@@ -30,10 +26,8 @@ impl Network {
         match self.open_for(from, &parts).await {
             Ok(stream) => {
                 let (read, write) = tokio::io::split(stream);
-                tokio::spawn(receive(body, write));
-                let sent = ReaderStream::with_capacity(read, READ_BYTES);
-                let sent = sent.map(|bytes| bytes.map(Frame::data).map_err(Into::into));
-                Response::new(StreamBody::new(sent).boxed_unsync())
+                tokio::spawn(from_body(body, write));
+                Response::new(to_body(read))
             }
             Err(Refusal(status, why)) => {
                 let mut response = Response::new(Full::from(why).map_err(|never| match never {}).boxed_unsync());
@@ -66,16 +60,4 @@ impl Network {
         let failed = |error: std::io::Error| Refusal(StatusCode::BAD_GATEWAY, error.to_string());
         self.open(origin, endpoint).await.map_err(failed)
     }
-}
-
-/// Passes on what the other node sends, and that it has sent everything.
-async fn receive(mut body: Body, mut pod: WriteHalf<Stream>) {
-    while let Some(Ok(frame)) = body.frame().await {
-        if let Ok(bytes) = frame.into_data()
-            && pod.write_all(&bytes).await.is_err()
-        {
-            return;
-        }
-    }
-    let _ = pod.shutdown().await;
 }

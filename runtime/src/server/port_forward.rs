@@ -2,23 +2,15 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use futures::{StreamExt, TryStreamExt};
 use http::StatusCode;
-use http_body::Frame;
-use http_body_util::{BodyExt, StreamBody};
 use k8s_openapi::api::core::v1::Pod;
 use k8w_networking::endpoint::PodIdentity;
-use k8w_networking::{Body, Stream};
+use k8w_networking::{Body, from_body, to_body};
 use kube::ResourceExt;
-use tokio::io::{AsyncWriteExt, WriteHalf};
-use tokio_util::io::ReaderStream;
 
 use super::{Answer, Failure, answer};
 use crate::agent::Shared;
 use crate::pod::logs::pairs;
-
-/// Bytes that are read from a pod at once.
-const READ_BYTES: usize = 32 << 10;
 
 pub(super) async fn serve(shared: &Shared, namespace: &str, name: &str, query: &str, body: Body) -> Answer {
     let bad = |message: String| Failure { status: StatusCode::BAD_REQUEST, message };
@@ -34,22 +26,8 @@ pub(super) async fn serve(shared: &Shared, namespace: &str, name: &str, query: &
         message: format!("failed to connect to localhost:{port} inside the pod: {error}"),
     })?;
     let (read, write) = tokio::io::split(stream);
-    tokio::spawn(send(body, write));
-    let frames =
-        ReaderStream::with_capacity(read, READ_BYTES).map_ok(Frame::data).map(|frame| frame.map_err(Into::into));
-    Ok(answer(StatusCode::OK, "application/octet-stream", StreamBody::new(frames).boxed_unsync()))
-}
-
-/// Passes on what the client sends, and that it has sent everything.
-async fn send(mut body: Body, mut pod: WriteHalf<Stream>) {
-    while let Some(Ok(frame)) = body.frame().await {
-        if let Ok(bytes) = frame.into_data()
-            && pod.write_all(&bytes).await.is_err()
-        {
-            return;
-        }
-    }
-    let _ = pod.shutdown().await;
+    tokio::spawn(from_body(body, write));
+    Ok(answer(StatusCode::OK, "application/octet-stream", to_body(read)))
 }
 
 /// Who a pod is in the network; `None` while it has no address.
