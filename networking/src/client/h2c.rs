@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 
-use super::{Dialer, IDLE_TIMEOUT, Pooled, SendError};
+use super::{Dialer, IDLE_TIMEOUT, Io, Pooled, SendError};
 use crate::endpoint::Body;
 
 /// The open connections, by the endpoint that they lead to.
@@ -34,9 +34,7 @@ impl Connections {
 
     /// Sends a request whose `Host` says for whom it is. One that an ending connection did not take gets a new one.
     pub async fn send(&self, address: SocketAddr, mut request: Request<Body>) -> Result<Response<Incoming>, SendError> {
-        let host = request.headers_mut().remove(HOST).ok_or(SendError::NoHost)?;
-        *request.uri_mut() = target(request.uri(), &host).ok_or(SendError::NoHost)?;
-        *request.version_mut() = Version::HTTP_2;
+        prepare(&mut request)?;
         if let Some(mut sender) = self.known(address) {
             match sender.try_send_request(request).await {
                 Ok(response) => return Ok(response),
@@ -60,11 +58,7 @@ impl Connections {
     async fn connect(&self, address: SocketAddr) -> Result<SendRequest<Body>, SendError> {
         let uri = Pooled { address, tls_name: None }.to_uri(&Uri::default()).ok_or(SendError::NoHost)?;
         let io = self.dialer.clone().dial(uri).await.map_err(|error| SendError::failed(address, error))?;
-        let builder = http2::Builder::new(TokioExecutor::new()).timer(TokioTimer::new()).clone();
-        let handshake = builder.handshake(TokioIo::new(io)).await;
-        let (sender, connection) = handshake.map_err(|error| SendError::failed(address, error))?;
-        // Ends with its last sender and request.
-        tokio::spawn(connection);
+        let sender = begin(io).await.map_err(|error| SendError::failed(address, error))?;
         let now = Instant::now();
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|_, known| !known.sender.is_closed() && now.duration_since(known.used) < IDLE_TIMEOUT);
@@ -73,8 +67,24 @@ impl Connections {
     }
 }
 
+/// Makes of a request whose `Host` says for whom it is one of HTTP/2.
+pub(super) fn prepare(request: &mut Request<Body>) -> Result<(), SendError> {
+    let host = request.headers_mut().remove(HOST).ok_or(SendError::NoHost)?;
+    *request.uri_mut() = target(request.uri(), &host).ok_or(SendError::NoHost)?;
+    *request.version_mut() = Version::HTTP_2;
+    Ok(())
+}
+
+/// Begins HTTP/2 on a connection, which ends with its last sender and request.
+pub(super) async fn begin(io: impl Io + 'static) -> hyper::Result<SendRequest<Body>> {
+    let builder = http2::Builder::new(TokioExecutor::new()).timer(TokioTimer::new()).clone();
+    let (sender, connection) = builder.handshake(TokioIo::new(io)).await?;
+    tokio::spawn(connection);
+    Ok(sender)
+}
+
 /// The request's own path at the host that it names.
-pub(super) fn target(uri: &Uri, host: &HeaderValue) -> Option<Uri> {
+fn target(uri: &Uri, host: &HeaderValue) -> Option<Uri> {
     let authority = Authority::try_from(host.as_bytes()).ok()?;
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     Uri::builder().scheme(Scheme::HTTP).authority(authority).path_and_query(path).build().ok()

@@ -1,11 +1,10 @@
 //! Requests to pods of other nodes: each has a stream of its own, so that the other node knows for whom it is. A stream costs no
 //! connection.
 
-use http::header::HOST;
-use http::{HeaderValue, Request, Response, Uri, Version};
+use http::{Request, Response, Uri, Version};
 use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 
 use super::{Client, Io, SendError, begin_tls, h2c, name_host, received};
 use crate::endpoint::{Body, Endpoint};
@@ -54,13 +53,9 @@ impl Client {
     ) -> Result<Response<Incoming>, SendError> {
         let address = peer.address;
         let failed = |error: hyper::Error| SendError::failed(address, error);
-        let host: HeaderValue = request.headers_mut().remove(HOST).ok_or(SendError::NoHost)?;
-        *request.uri_mut() = h2c::target(request.uri(), &host).ok_or(SendError::NoHost)?;
-        *request.version_mut() = Version::HTTP_2;
+        h2c::prepare(&mut request)?;
         let stream = self.stream(network, origin, peer).await?;
-        let builder = http2::Builder::new(TokioExecutor::new()).timer(TokioTimer::new()).clone();
-        let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(failed)?;
-        tokio::spawn(connection);
+        let mut sender = h2c::begin(stream).await.map_err(failed)?;
         sender.send_request(request).await.map_err(failed)
     }
 
