@@ -31,7 +31,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_STREAMS: usize = 200;
 /// Connections to one node; when all are full, streams wait for one to end.
 const MAX_CONNECTIONS: usize = 16;
-/// How long a connection is kept that no stream uses.
+/// How long ago a connection's last stream was opened when it is forgotten that no stream uses: as soon as another is made.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 /// A node that is silent for so long is asked for a sign of life, and given as long again to send one.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -94,19 +94,20 @@ impl Dialer {
     async fn connection(&self, node: &Node) -> io::Result<(Connection, OwnedSemaphorePermit)> {
         let address = node.address.ok_or_else(|| refused(format!("node {} has no address", node.name)))?;
         if let Some(found) = self.known(node, address) {
-            return place_on(found).await;
+            return found.await;
         }
         let making = self.lock().entry(node.name.clone()).or_default().making.clone();
         let made_alone = making.lock().await;
         if let Some(found) = self.known(node, address) {
             drop(made_alone);
-            return place_on(found).await;
+            return found.await;
         }
         let sender = self.connect(node, address).await?;
-        let now = Instant::now();
-        let made = Connection { address, sender, streams: Arc::new(Semaphore::new(MAX_STREAMS)), used: now };
+        let (streams, now) = (Arc::new(Semaphore::new(MAX_STREAMS)), Instant::now());
+        let place = streams.clone().try_acquire_owned().map_err(io::Error::other)?;
+        let made = Connection { address, sender, streams, used: now };
         self.keep(&node.name, made.clone(), now);
-        place_on(made).await
+        Ok((made, place))
     }
 
     /// Keeps a connection for later streams, and forgets those that have had their time.
@@ -119,18 +120,31 @@ impl Dialer {
         nodes.entry(name.to_owned()).or_default().open.push(made);
     }
 
-    /// One that has room, or any when there are as many as may be.
-    fn known(&self, node: &Node, address: SocketAddr) -> Option<Connection> {
+    /// One with a place that is taken at once, or where one is waited for when there are as many as may be.
+    fn known(
+        &self,
+        node: &Node,
+        address: SocketAddr,
+    ) -> Option<impl Future<Output = io::Result<(Connection, OwnedSemaphorePermit)>> + use<>> {
         let mut nodes = self.lock();
         let known = &mut nodes.get_mut(&node.name)?.open;
         known.retain(|connection| connection.address == address && !connection.sender.is_closed());
         let are_enough = known.len() >= MAX_CONNECTIONS;
         let roomiest = known.iter_mut().max_by_key(|connection| connection.streams.available_permits())?;
-        if !are_enough && roomiest.streams.available_permits() == 0 {
+        let streams = roomiest.streams.clone();
+        let place = streams.clone().try_acquire_owned().ok();
+        if place.is_none() && !are_enough {
             return None;
         }
         roomiest.used = Instant::now();
-        Some(roomiest.clone())
+        let connection = roomiest.clone();
+        Some(async move {
+            let place = match place {
+                Some(place) => place,
+                None => streams.acquire_owned().await.map_err(io::Error::other)?,
+            };
+            Ok((connection, place))
+        })
     }
 
     async fn connect(&self, node: &Node, address: SocketAddr) -> io::Result<SendRequest<Body>> {
@@ -157,12 +171,6 @@ impl Dialer {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Connections>> {
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Waits for room on a connection.
-async fn place_on(connection: Connection) -> io::Result<(Connection, OwnedSemaphorePermit)> {
-    let place = connection.streams.clone().acquire_owned().await.map_err(io::Error::other)?;
-    Ok((connection, place))
 }
 
 /// Asks for a stream, and carries its bytes until both directions have ended.
