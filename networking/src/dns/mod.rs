@@ -116,11 +116,7 @@ impl Names {
 
     /// A name taken as complete.
     fn absolute(&self, name: &str, domain: &str) -> Lookup {
-        match name.strip_suffix(domain) {
-            Some("") => Lookup::NoSuchName,
-            Some(rest) => rest.strip_suffix('.').map_or(Lookup::NotCluster, |within| self.within(within)),
-            None => Lookup::NotCluster,
-        }
+        below(name, domain).map_or(Lookup::NotCluster, |within| self.within(within))
     }
 
     /// A name below the cluster's domain: `[host.]service.namespace.svc` or `a-b-c-d.namespace.pod`.
@@ -166,6 +162,14 @@ impl Port {
     fn of(name: Option<&str>, number: Option<i32>, protocol: Option<&str>) -> Option<Self> {
         let number = u16::try_from(number?).ok()?;
         Some(Self { name: name.unwrap_or_default().to_owned(), number, protocol: Protocol::parse(protocol)? })
+    }
+}
+
+/// What of a complete name is below `domain`: nothing of the domain itself; `None` for names elsewhere.
+fn below<'a>(name: &'a str, domain: &str) -> Option<&'a str> {
+    match name.strip_suffix(domain)? {
+        "" => Some(""),
+        rest => rest.strip_suffix('.'),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::wire::{Data, Kind, Record};
-use super::{Lookup, Name, Names, Port};
+use super::{Lookup, Name, Names, Port, below};
 use crate::service::Protocol;
 
 /// Version of the specification (kubernetes/dns, "2.2 - Record for Schema Version").
@@ -32,14 +32,9 @@ impl Names {
             let pointer = Data::Pointer(format!("{within}.{domain}"));
             return Answer::Records(if kind == Kind::PTR { vec![record(pointer)] } else { Vec::new() });
         }
-        let Some(within) = name.strip_suffix(domain) else { return Answer::NotCluster };
-        let within = match within.strip_suffix('.') {
-            Some(within) => within,
-            None if within.is_empty() => return Answer::Records(Vec::new()),
-            None => return Answer::NotCluster,
-        };
+        let Some(within) = below(&name, domain) else { return Answer::NotCluster };
         let found = match within {
-            "svc" | "pod" => Some(Vec::new()),
+            "" | "svc" | "pod" => Some(Vec::new()),
             "dns-version" => Some(if kind == Kind::TXT { vec![Data::Text(SCHEMA_VERSION)] } else { Vec::new() }),
             _ => {
                 self.namespace(within).or_else(|| self.ports(within, kind, domain)).or_else(|| self.host(within, kind))

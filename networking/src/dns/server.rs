@@ -3,6 +3,7 @@
 //! It listens in this process, as a pod does: pods of this node reach it without a socket, and others by the kernel. So it
 //! takes no port of the host's, where another server may have it.
 
+use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use tracing::debug;
 use super::records::{Answer, TTL_SECONDS};
 use super::upstream;
 pub use super::upstream::parse as servers_of;
-use super::wire::{Code, Data, Kind, MAX_DATAGRAM_BYTES, MAX_MESSAGE_BYTES, Question, Record, Reply};
+use super::wire::{Code, Data, Kind, MAX_DATAGRAM_BYTES, MAX_MESSAGE_BYTES, MIN_RECORD_BYTES, Question, Record, Reply};
 use crate::listener::PodListener;
 use crate::network::Network;
 use crate::policy::DNS;
@@ -139,7 +140,7 @@ impl Server {
             },
             Answer::NoSuchName => self.nothing(Code::NxDomain),
             Answer::Records(records) if records.is_empty() => self.nothing(Code::NoError),
-            Answer::Records(answers) => self.complete(answers, question.kind, transport).await,
+            Answer::Records(answers) => self.complete(answers, question.kind, transport, room).await,
         };
         reply.write(&question, room).or_else(|| Reply::of(Code::ServFail).write(&question, room))
     }
@@ -156,8 +157,9 @@ impl Server {
         Reply { authorities: vec![Record { name: domain.to_owned(), ttl: TTL_SECONDS, data }], ..Reply::of(code) }
     }
 
-    /// An answer with all that goes with its records: of a stub resolver no second question can be expected.
-    async fn complete(&self, mut answers: Vec<Record>, kind: Kind, transport: Transport) -> Reply {
+    /// An answer with all that goes with its records, as far as there is room for it: of a stub resolver no second question
+    /// can be expected.
+    async fn complete(&self, mut answers: Vec<Record>, kind: Kind, transport: Transport, room: usize) -> Reply {
         if matches!(answers[0].data, Data::Address(_)) {
             // Who takes the first of several addresses takes any of them.
             let first = rand::random::<u32>() as usize % answers.len();
@@ -182,13 +184,18 @@ impl Server {
             }
             answers.extend(more);
         }
-        let mut additionals = Vec::new();
+        let (mut additionals, mut known) = (Vec::new(), HashSet::new());
         for record in &answers {
             let Data::Service { target, .. } = &record.data else { continue };
+            if !known.insert(target) {
+                continue;
+            }
+            if (answers.len() + additionals.len()) * MIN_RECORD_BYTES > room {
+                break;
+            }
             for kind in [Kind::A, Kind::AAAA] {
                 if let Answer::Records(records) = self.lookup(target, kind) {
-                    additionals
-                        .extend(records.into_iter().filter(|record| !additionals.contains(record)).collect::<Vec<_>>());
+                    additionals.extend(records);
                 }
             }
         }

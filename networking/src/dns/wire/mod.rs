@@ -17,8 +17,13 @@ const MAX_NAME_BYTES: usize = 255;
 const MAX_LABEL_BYTES: usize = 63;
 /// Bytes before the first question.
 const HEADER_BYTES: usize = 12;
+/// Fewest bytes of a record: a name that is referred to, kind, class, time and the length of its data (RFC 1035 §4.1.3).
+pub const MIN_RECORD_BYTES: usize = 12;
 /// Class of the internet.
 const CLASS_IN: u16 = 1;
+/// Flags of a message (RFC 1035 §4.1.1): QR and RD.
+const IS_RESPONSE: u16 = 1 << 15;
+const RECURSION_DESIRED: u16 = 1 << 8;
 
 /// What a record is, and a question asks for (a TYPE or QTYPE).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

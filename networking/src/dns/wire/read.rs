@@ -2,11 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{CLASS_IN, Code, Data, HEADER_BYTES, Kind, MAX_NAME_BYTES, Question, Record};
+use super::{
+    CLASS_IN, Code, Data, HEADER_BYTES, IS_RESPONSE, Kind, MAX_NAME_BYTES, Question, RECURSION_DESIRED, Record,
+};
 
-const IS_RESPONSE: u16 = 1 << 15;
 const OP_CODE: u16 = 0xf << 11;
-const RECURSION_DESIRED: u16 = 1 << 8;
 
 /// A message that is answered without being a question that can be looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use super::read::Refused;
-use super::{CLASS_IN, Code, Data, HEADER_BYTES, Kind, MAX_LABEL_BYTES, Question, Record};
+use super::{
+    CLASS_IN, Code, Data, HEADER_BYTES, IS_RESPONSE, Kind, MAX_LABEL_BYTES, Question, RECURSION_DESIRED, Record,
+};
 
-const IS_RESPONSE: u16 = 1 << 15;
 const AUTHORITATIVE: u16 = 1 << 10;
 const TRUNCATED: u16 = 1 << 9;
-const RECURSION_DESIRED: u16 = 1 << 8;
 const RECURSION_AVAILABLE: u16 = 1 << 7;
 /// The largest datagram that is asked for and sent, so that none is cut on its way (DNS flag day 2020).
 pub const MAX_DATAGRAM_BYTES: u16 = 1_232;
