@@ -1,14 +1,15 @@
 //! The servers that are asked for names outside of the cluster: those of the node.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::TcpStream;
 
 use super::server::Transport;
 use super::wire::{self, Kind, MAX_MESSAGE_BYTES, Record};
+use crate::udp;
 
 /// How long one server may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -61,9 +62,7 @@ pub(super) async fn ask(servers: &[SocketAddr], question: &[u8], transport: Tran
 }
 
 async fn over_udp(server: SocketAddr, question: &[u8]) -> io::Result<Vec<u8>> {
-    let any: IpAddr = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind((any, 0)).await?;
-    socket.connect(server).await?;
+    let socket = udp::connected(server).await?;
     socket.send(question).await?;
     let mut answer = vec![0; MAX_MESSAGE_BYTES];
     loop {

@@ -4,7 +4,6 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use nix::libc;
@@ -21,7 +20,7 @@ use super::origin;
 use crate::network::{Network, Refused};
 use crate::service::Protocol;
 use crate::tables::Tables;
-use crate::udp::{Clients, Door, Hop, MAX_DATAGRAM_BYTES};
+use crate::udp::{Clients, Door, FAILURE_PAUSE, Hop, MAX_DATAGRAM_BYTES};
 
 /// Clients whose endpoint is remembered.
 const MAX_CLIENTS: usize = 8_192;
@@ -29,8 +28,6 @@ const MAX_CLIENTS: usize = 8_192;
 const LOOPBACK: libc::c_int = 1;
 /// Bytes of a UDP header (RFC 768).
 const HEADER_BYTES: usize = 8;
-/// A pause after a failed receive, which does not pass by trying.
-const FAILURE_PAUSE: Duration = Duration::from_millis(100);
 
 /// Hands what comes in to pods and endpoints until `stop`.
 pub(super) async fn serve(network: &Network, socket: &UdpSocket, answers: &Arc<Answers>, stop: &CancellationToken) {

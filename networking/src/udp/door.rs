@@ -2,7 +2,7 @@
 
 use std::hash::Hash;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
+use std::net::{SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::flows::{FLOW_TIMEOUT, Peers};
-use super::{Datagram, FAILURE_PAUSE, Hop, MAX_DATAGRAM_BYTES};
+use super::{Datagram, FAILURE_PAUSE, Hop, MAX_DATAGRAM_BYTES, connected};
 use crate::kernel::Answers;
 use crate::network::{Network, Refused};
 use crate::origin::Origin;
@@ -116,10 +116,7 @@ impl<K: Copy + Eq + Hash> Clients<K> {
 
 impl Relay {
     async fn open(door: Arc<Door>, client: SocketAddr, endpoint: SocketAddr) -> io::Result<Relay> {
-        let unspecified: IpAddr =
-            if endpoint.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        let socket = Arc::new(UdpSocket::bind((unspecified, 0)).await?);
-        socket.connect(endpoint).await?;
+        let socket = Arc::new(connected(endpoint).await?);
         let answering = tokio::spawn(answer(socket.clone(), door, client));
         Ok(Relay { socket, _answering: AbortOnDropHandle::new(answering) })
     }

@@ -42,7 +42,7 @@ const RECEIVE_BUFFER_BYTES: usize = 212_992;
 /// Datagrams that may wait in front of one socket, however small.
 const RECEIVE_QUEUE_DATAGRAMS: usize = 1_024;
 /// A pause after a failed receive, which does not pass by trying.
-const FAILURE_PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const FAILURE_PAUSE: Duration = Duration::from_millis(100);
 
 /// A datagram as its receiver sees it.
 #[derive(Clone, Debug)]
@@ -319,15 +319,13 @@ impl PodSocket {
     }
 
     fn outside(&self, remote: SocketAddr) -> io::Result<Arc<std::net::UdpSocket>> {
-        let unspecified: IpAddr =
-            if remote.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let mut all = self.outside.lock().unwrap_or_else(PoisonError::into_inner);
         let place = &mut all[usize::from(remote.is_ipv6())];
         if let Some(outside) = place {
             return Ok(outside.socket.clone());
         }
         // A new socket of the runtime's cannot send until it was polled.
-        let socket = std::net::UdpSocket::bind((unspecified, 0))?;
+        let socket = std::net::UdpSocket::bind(any_like(remote))?;
         socket.set_nonblocking(true)?;
         let receiver = UdpSocket::from_std(socket.try_clone()?)?;
         let receiving = tokio::spawn(receive_outside(receiver, self.queue.clone(), self.flows.clone()));
@@ -345,6 +343,19 @@ impl Drop for PodSocket {
     fn drop(&mut self) {
         self.network.udp_ports().release(self.address);
     }
+}
+
+/// Any address of this machine's that a peer can be sent to from, and any port.
+fn any_like(peer: SocketAddr) -> SocketAddr {
+    let any: IpAddr = if peer.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    SocketAddr::new(any, 0)
+}
+
+/// A real socket that sends to one peer, and hears nobody else.
+pub(crate) async fn connected(peer: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(any_like(peer)).await?;
+    socket.connect(peer).await?;
+    Ok(socket)
 }
 
 /// Takes in what peers outside answer.
