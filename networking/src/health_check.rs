@@ -3,10 +3,8 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::{Response, StatusCode};
-use http_body_util::{BodyExt, Full};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -36,23 +34,19 @@ pub(crate) async fn serve(network: Arc<Network>, listener: TcpListener, port: u1
 }
 
 fn answer(check: Option<&HealthCheck>) -> Response<Body> {
-    let Some(HealthCheck { service, local_endpoints }) = check else { return of(StatusCode::NOT_FOUND, "") };
+    let Some(HealthCheck { service, local_endpoints }) = check else {
+        return serve::response(StatusCode::NOT_FOUND, "");
+    };
     let status = if *local_endpoints > 0 { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let text = json!({
         "service": {"namespace": service.namespace, "name": service.name},
         "localEndpoints": local_endpoints,
         "serviceProxyHealthy": true,
     });
-    let mut response = of(status, text.to_string());
+    let mut response = serve::response(status, text.to_string());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(WEIGHT, HeaderValue::from(*local_endpoints));
-    response
-}
-
-fn of(status: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
-    let mut response = Response::new(Full::new(text.into()).map_err(|never| match never {}).boxed_unsync());
-    *response.status_mut() = status;
     response
 }

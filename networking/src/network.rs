@@ -323,7 +323,7 @@ impl Network {
         self.is_own(address.ip()) || is_service || self.tables.load().virtual_port(address, protocol).is_some()
     }
 
-    /// Likewise, for a connection that was decided on already.
+    /// What stands behind an endpoint's address, for a connection that was decided on already.
     pub(crate) fn endpoint_at(&self, address: SocketAddr) -> Option<Endpoint> {
         self.registered_at(address).map(|found| found.endpoint)
     }

@@ -19,7 +19,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, UPGRAD
 use http::uri::Scheme;
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body as _;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -335,8 +335,7 @@ impl Answer {
         let Self(status, what) = self;
         let text = Bytes::from(what + "\n");
         let length = HeaderValue::from(text.len());
-        let mut response = Response::new(Full::new(text).map_err(|never| match never {}).boxed_unsync());
-        *response.status_mut() = status;
+        let mut response = serve::response(status, text);
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         response.headers_mut().insert(CONTENT_LENGTH, length);
         response

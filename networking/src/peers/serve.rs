@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
 
 use super::ORIGIN;
 use super::origin::Claim;
 use crate::endpoint::Body;
 use crate::network::{Network, Refused};
+use crate::serve;
 use crate::stream::{Stream, from_body, to_body};
 
 /// Before the address and port of the pod, in the path of a request.
@@ -29,11 +29,7 @@ impl Network {
                 tokio::spawn(from_body(body, write));
                 Response::new(to_body(read))
             }
-            Err(Refusal(status, why)) => {
-                let mut response = Response::new(Full::from(why).map_err(|never| match never {}).boxed_unsync());
-                *response.status_mut() = status;
-                response
-            }
+            Err(Refusal(status, why)) => serve::response(status, why),
         }
     }
 
