@@ -158,20 +158,27 @@ impl Registry {
             shard.insert(address, entry.clone());
             Arc::new(shard)
         });
+        if !claimed {
+            return None;
+        }
         self.changes.send_replace(());
-        claimed.then(|| Registration { registry: self.clone(), address, id: entry.id })
+        Some(Registration { registry: self.clone(), address, id: entry.id })
     }
 
     fn remove(&self, address: SocketAddr, id: u64) {
+        let mut was_there = false;
         self.shard(address.ip()).rcu(|shard| {
-            if shard.get(&address).is_none_or(|entry| entry.id != id) {
+            was_there = shard.get(&address).is_some_and(|entry| entry.id == id);
+            if !was_there {
                 return shard.clone();
             }
             let mut shard = Shard::clone(shard);
             shard.remove(&address);
             Arc::new(shard)
         });
-        self.changes.send_replace(());
+        if was_there {
+            self.changes.send_replace(());
+        }
     }
 }
 

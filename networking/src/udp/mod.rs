@@ -120,7 +120,9 @@ impl Ports {
             }
             Entry::Occupied(_) => false,
         };
-        self.changes.send_replace(());
+        if is_free {
+            self.changes.send_replace(());
+        }
         is_free
     }
 
