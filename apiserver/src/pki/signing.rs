@@ -166,18 +166,23 @@ mod tests {
     use super::*;
     use crate::pki::ServerNames;
 
-    fn request(params: CertificateParams) -> String {
-        params.serialize_request(&KeyPair::generate().unwrap()).unwrap().pem().unwrap()
-    }
-
-    fn sign(params: CertificateParams, usages: &[&str], lifetime: Option<Duration>) -> CertificateDer<'static> {
+    /// A new one, whose folder nobody needs any more.
+    fn pki() -> Pki {
         let dir = tempfile::tempdir().unwrap();
         let names = ServerNames {
             service_ip: "10.96.0.1".parse().unwrap(),
             cluster_domain: "cluster.local".into(),
             extra: Vec::new(),
         };
-        let pki = Pki::open(dir.path(), &names).unwrap();
+        Pki::open(dir.path(), &names).unwrap()
+    }
+
+    fn request(params: CertificateParams) -> String {
+        params.serialize_request(&KeyPair::generate().unwrap()).unwrap().pem().unwrap()
+    }
+
+    fn sign(params: CertificateParams, usages: &[&str], lifetime: Option<Duration>) -> CertificateDer<'static> {
+        let pki = pki();
         let usages: Vec<String> = usages.iter().map(|usage| (*usage).to_owned()).collect();
         let pem = pki.sign(&request(params), &usages, lifetime).unwrap();
         let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
@@ -220,13 +225,7 @@ mod tests {
     /// Requests made with `openssl req -new`.
     #[test]
     fn what_was_asked_for_is_issued_or_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let names = ServerNames {
-            service_ip: "10.96.0.1".parse().unwrap(),
-            cluster_domain: "cluster.local".into(),
-            extra: Vec::new(),
-        };
-        let pki = Pki::open(dir.path(), &names).unwrap();
+        let pki = pki();
         let sign = |pem: &str| pki.sign(pem, &["client auth".to_owned()], None);
         let (_, ca) = X509Certificate::from_der(pki.ca()).unwrap();
         for (pem, subject, user) in [
