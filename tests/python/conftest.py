@@ -1,5 +1,6 @@
 """A cluster of the real binary for clients in Python. `K8W_BINARY` names the binary."""
 
+import contextlib
 import os
 import pathlib
 import signal
@@ -24,6 +25,22 @@ def eventually(look):
     return answer
 
 
+@contextlib.contextmanager
+def running(command, log, environment=None):
+    """Runs a command with its output in a file, and ends it, cleanly; it never outlives this process."""
+    command = ["setpriv", "--pdeathsig", "TERM", "--", *command]
+    with open(log, "wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
+    try:
+        yield process
+    except BaseException:
+        print(log.read_text())
+        raise
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(STOP_SECONDS) == 0, log.read_text()
+
+
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory):
     """Starts a cluster, and stops it cleanly at the end."""
@@ -34,18 +51,13 @@ def cluster(tmp_path_factory):
         "--kubelet-port", "0", "--kernel-network", "off",
         "--node-port-range", "19000-19049", "--data-dir", str(folder / "data"), "--kubeconfig", str(kubeconfig),
     ]
-    with open(log, "wb") as stderr:
-        process = subprocess.Popen(["setpriv", "--pdeathsig", "TERM", "--", *arguments], stderr=stderr)
-    try:
+    with running(arguments, log) as process:
         deadline = time.monotonic() + START_SECONDS
         while "Ingress for HTTP: " not in log.read_text():
             assert process.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.02)
         config.load_kube_config(str(kubeconfig))
         yield folder / "data"
-    finally:
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(STOP_SECONDS) == 0, log.read_text()
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.stream import stream
 
 
-
 def pod(name: str, **spec) -> dict:
     container = {"name": "main", "image": "localhost/cli:latest"}
     return {

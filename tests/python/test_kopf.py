@@ -3,13 +3,11 @@
 import contextlib
 import os
 import pathlib
-import signal
-import subprocess
 import sys
 import uuid
 
 import pytest
-from conftest import STOP_SECONDS, eventually
+from conftest import eventually, running
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
@@ -17,10 +15,11 @@ OPERATOR = pathlib.Path(__file__).with_name("greeter.py")
 GREETINGS = ("kopf.example.com", "v1")
 
 
-def define(group: str, plural: str, kind: str, version: str = "v1", **more) -> None:
+@contextlib.contextmanager
+def defined(group: str, plural: str, kind: str, **more):
     """Defines a namespaced kind whose objects may say anything, and waits until it is served."""
     schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    version = {"name": version, "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}, **more}
+    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}, **more}
     spec = {"group": group, "scope": "Namespaced", "names": {"plural": plural, "kind": kind}, "versions": [version]}
     api = client.ApiextensionsV1Api()
     api.create_custom_resource_definition({"metadata": {"name": f"{plural}.{group}"}, "spec": spec})
@@ -30,13 +29,20 @@ def define(group: str, plural: str, kind: str, version: str = "v1", **more) -> N
         return any(condition.type == "Established" and condition.status == "True" for condition in conditions)
 
     eventually(established)
+    yield
+    api.delete_custom_resource_definition(f"{plural}.{group}")
 
 
 @pytest.fixture(scope="module")
 def greetings(cluster):
-    define("kopf.example.com", "greetings", "Greeting", subresources={"status": {}})
-    yield
-    client.ApiextensionsV1Api().delete_custom_resource_definition("greetings.kopf.example.com")
+    with defined("kopf.example.com", "greetings", "Greeting", subresources={"status": {}}):
+        yield
+
+
+@pytest.fixture
+def peerings(cluster):
+    with defined("kopf.dev", "kopfpeerings", "KopfPeering"):
+        yield
 
 
 @pytest.fixture
@@ -48,18 +54,8 @@ def operator(greetings, kubeconfig, namespace, tmp_path):
         log = tmp_path / f"operator-{uuid.uuid4().hex[:8]}"
         command = [sys.executable, "-m", "kopf", "run", "--namespace", namespace, *arguments, str(OPERATOR)]
         environment = {"PATH": os.environ["PATH"], "KUBECONFIG": str(kubeconfig)}
-        with open(log, "wb") as output:
-            process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "TERM", "--", *command], stdout=output, stderr=output, env=environment
-            )
-        try:
+        with running(command, log, environment):
             yield
-        except BaseException:
-            print(log.read_text())
-            raise
-        finally:
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(STOP_SECONDS) == 0, log.read_text()
 
     return run
 
@@ -109,8 +105,7 @@ def test_an_operator_creates_updates_and_says_farewell(operator, namespace):
         eventually(collected)
 
 
-def test_operators_tell_each_other_of_themselves(operator, namespace):
-    define("kopf.dev", "kopfpeerings", "KopfPeering")
+def test_operators_tell_each_other_of_themselves(peerings, operator, namespace):
     custom = client.CustomObjectsApi()
     place = ("kopf.dev", "v1", namespace, "kopfpeerings")
     custom.create_namespaced_custom_object(
@@ -120,4 +115,3 @@ def test_operators_tell_each_other_of_themselves(operator, namespace):
     with operator("--peering", "greeters", "--priority", "7"):
         eventually(lambda: [peer["priority"] for peer in peers().values()] == [7])
     assert peers() == {}
-    client.ApiextensionsV1Api().delete_custom_resource_definition("kopfpeerings.kopf.dev")
