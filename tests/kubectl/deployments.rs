@@ -103,7 +103,6 @@ fn a_paused_rollout_refuses_what_it_cannot_do() {
     let t = sandbox();
     t.hello(1);
     // Without a revision to go back to, kubectl says that first.
-    t.kubectl.ok(&["rollout", "status", "deployment/hello", "--timeout=60s"]);
     t.kubectl.ok(&["set", "env", "deployment/hello", "A=0"]);
     t.kubectl.ok(&["rollout", "status", "deployment/hello", "--timeout=60s"]);
     assert_eq!(t.kubectl.ok(&["rollout", "pause", "deployment/hello"]), "deployment.apps/hello paused\n");
