@@ -95,9 +95,7 @@ fn run(cluster: &TestCluster, home: &Path, arguments: &[&str]) -> Outcome {
     let mut command = Command::new("helm");
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", home);
     command.arg("--kubeconfig").arg(cluster.kubeconfig()).args(["--namespace", "helm"]).args(arguments);
-    let output = command.output().unwrap_or_else(|error| panic!("cannot run helm: {error}; tests/run installs it"));
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Outcome { success: output.status.success(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+    Outcome::of(&mut command, b"")
 }
 
 fn greeting(kubectl: &Kubectl) -> String {
@@ -122,11 +120,7 @@ fn a_chart_lives_from_install_to_uninstall() {
         std::fs::write(file, text).unwrap();
     }
     let path = chart.display().to_string();
-    let helm = |arguments: &[&str]| {
-        let Outcome { success, stdout, stderr } = run(&cluster, folder.path(), arguments);
-        assert!(success, "helm {arguments:?}: {stdout}{stderr}");
-        stdout
-    };
+    let helm = |arguments: &[&str]| run(&cluster, folder.path(), arguments).ok(&format!("helm {arguments:?}"));
 
     let installed = helm(&["install", "web", &path, "--wait", "--timeout", "90s"]);
     assert!(installed.contains("STATUS: deployed"), "{installed}");

@@ -4,9 +4,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::process::Command;
 
-use k8w_testkit::{ClusterOptions, Neighbour, Process, TestCluster, eventually, get, run, run_in_namespaces};
+use k8w_testkit::{ClusterOptions, Neighbour, Process, TestCluster, eventually, get, output, run, run_in_namespaces};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_k8w");
 /// Where cluster DNS is.
@@ -24,14 +23,6 @@ fn main() {
 fn options() -> ClusterOptions {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/hello");
     ClusterOptions { dir: Some(dir), kernel_network: true, ..ClusterOptions::default() }
-}
-
-/// What a program prints in this namespace.
-fn output(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output();
-    let output = output.unwrap_or_else(|error| panic!("cannot run {program}: {error}; tests/run installs it"));
-    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stdout));
-    String::from_utf8(output.stdout).unwrap()
 }
 
 /// What of this namespace is a cluster's.

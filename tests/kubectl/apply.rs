@@ -1,7 +1,8 @@
 //! `apply`, `create`, `edit`, `patch`, `label`, `annotate`, `delete`.
 
+use k8w_testkit::{Outcome, eventually};
+
 use crate::sandbox;
-use k8w_testkit::eventually;
 
 const CONFIG: &str = "
 apiVersion: v1
@@ -140,8 +141,7 @@ fn edit_saves_what_the_editor_wrote() {
     let t = sandbox();
     t.kubectl.apply(CONFIG);
     let mut command = t.kubectl.command(&["edit", "configmap", "settings"]);
-    let output = command.env("KUBE_EDITOR", "sed -i s/blue/violet/").output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Outcome::of(command.env("KUBE_EDITOR", "sed -i s/blue/violet/"), b"").ok("kubectl edit");
     assert_eq!(t.kubectl.ok(&["get", "configmap", "settings", "-o", "jsonpath={.data.color}"]), "violet");
 }
 
@@ -250,13 +250,7 @@ fn what_is_no_longer_applied_is_pruned() {
     // The newer way remembers what it applied in an object of its own.
     let apply_set = |manifests: &str| {
         let mut command = t.kubectl.command(&["apply", "-f", "-", "--prune", "--applyset=mine"]);
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("manifests.yaml");
-        std::fs::write(&file, manifests).unwrap();
-        command.env("KUBECTL_APPLYSET", "true").stdin(std::fs::File::open(&file).unwrap());
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
+        Outcome::of(command.env("KUBECTL_APPLYSET", "true"), manifests.as_bytes()).ok("kubectl apply")
     };
     apply_set(&maps(&["d", "e"]));
     assert!(apply_set(&maps(&["e"])).contains("configmap/d pruned"));

@@ -1,8 +1,8 @@
 //! `exec`, `cp`, `attach` and `port-forward`, over WebSockets and over SPDY; proxies; `top`.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::process::{Child, Stdio};
+use std::process::Child;
 
 use k8w_testkit::Outcome;
 
@@ -63,13 +63,7 @@ impl Sandbox {
     /// Runs kubectl over one of the transports.
     fn over(&self, websockets: &str, arguments: &[&str], input: &[u8]) -> Outcome {
         let mut command = self.kubectl.command(arguments);
-        command.env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", websockets).stdin(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        // A command that reads no input closes it.
-        let _ = child.stdin.take().unwrap().write_all(input);
-        let output = child.wait_with_output().unwrap();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Outcome { success: output.status.success(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+        Outcome::of(command.env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", websockets), input)
     }
 }
 

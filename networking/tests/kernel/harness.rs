@@ -3,7 +3,6 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
 use std::os::fd::AsRawFd;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +12,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use k8w_networking::kernel::{Error, Kernel};
 use k8w_networking::{Body, Config, Handler, Network, PodIdentity};
+pub use k8w_testkit::output;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -159,13 +159,6 @@ pub async fn closes(address: &str) {
         assert!(begun.elapsed() < PATIENCE, "{address} stays open");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-}
-
-/// What a program prints.
-pub fn output(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output().unwrap();
-    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
 }
 
 /// Whether our table is there, and how many routes of ours.

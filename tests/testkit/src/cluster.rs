@@ -9,7 +9,8 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
-use crate::kubectl::{Kubectl, Outcome};
+use crate::kubectl::Kubectl;
+use crate::outcome::output;
 use crate::process::Process;
 use crate::wait::{DEFAULT_TIMEOUT, eventually};
 
@@ -136,19 +137,8 @@ impl TestCluster {
 
     /// `k8w image load` into this cluster's node.
     pub fn load_image(&self, file: &Path, name: &str) {
-        let outcome = run(
-            &self.binary,
-            &[
-                "image",
-                "load",
-                &file.display().to_string(),
-                "--tag",
-                name,
-                "--data-dir",
-                &self.data_dir.display().to_string(),
-            ],
-        );
-        assert!(outcome.success, "{}{}", outcome.stdout, outcome.stderr);
+        let (file, data_dir) = (file.display().to_string(), self.data_dir.display().to_string());
+        output(&self.binary, &["image", "load", &file, "--tag", name, "--data-dir", &data_dir]);
     }
 
     /// kill -9.
@@ -180,17 +170,6 @@ impl Drop for TestCluster {
         if std::thread::panicking() {
             eprintln!("--- k8w printed:\n{}---", self.stderr());
         }
-    }
-}
-
-/// Runs the binary to its end.
-pub fn run(binary: &str, arguments: &[&str]) -> Outcome {
-    let output = std::process::Command::new(binary).args(arguments).output();
-    let output = output.unwrap_or_else(|error| panic!("cannot run {binary}: {error}"));
-    Outcome {
-        success: output.status.success(),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
 }
 

@@ -1,8 +1,9 @@
 //! The real kubectl, unmodified.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+use crate::outcome::Outcome;
 
 /// kubectl for one cluster, and perhaps one namespace.
 #[derive(Clone)]
@@ -11,14 +12,6 @@ pub struct Kubectl {
     kubeconfig: PathBuf,
     cache: PathBuf,
     namespace: Option<String>,
-}
-
-/// What a command printed and how it ended.
-#[derive(Debug)]
-pub struct Outcome {
-    pub success: bool,
-    pub stdout: String,
-    pub stderr: String,
 }
 
 impl Kubectl {
@@ -50,21 +43,7 @@ impl Kubectl {
 
     /// Runs with `input` on standard input.
     pub fn run_with_input(&self, arguments: &[&str], input: &str) -> Outcome {
-        let mut child = self
-            .command(arguments)
-            .stdin(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("cannot run {}: {error}; tests/run installs it", self.program));
-        if let Some(mut stdin) = child.stdin.take() {
-            // A command that reads no input closes it; that is not this test's business.
-            let _ = stdin.write_all(input.as_bytes());
-        }
-        let output = child.wait_with_output().unwrap_or_else(|error| panic!("kubectl {arguments:?}: {error}"));
-        Outcome {
-            success: output.status.success(),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+        Outcome::of(&mut self.command(arguments), input.as_bytes())
     }
 
     /// Standard output of a command that must succeed.
@@ -74,9 +53,7 @@ impl Kubectl {
 
     /// Standard output of a command that must succeed with `input` on standard input.
     pub fn ok_with_input(&self, arguments: &[&str], input: &str) -> String {
-        let outcome = self.run_with_input(arguments, input);
-        assert!(outcome.success, "kubectl {arguments:?} failed:\n{}{}", outcome.stdout, outcome.stderr);
-        outcome.stdout
+        self.run_with_input(arguments, input).ok(&format!("kubectl {arguments:?}"))
     }
 
     /// Standard error of a command that must fail.

@@ -7,6 +7,8 @@ use std::sync::mpsc;
 use libtest_mimic::{Arguments, Failed, Trial};
 use nix::sched::{CloneFlags, unshare};
 
+use crate::outcome::output;
+
 /// The ends of the link between a namespace and its [`Neighbour`].
 pub const HERE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 pub const THERE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
@@ -63,9 +65,7 @@ fn enter_new() {
 
 /// Runs `ip` in this thread's namespace.
 fn ip(arguments: &[&str]) {
-    let output = Command::new("ip").args(arguments).output();
-    let output = output.unwrap_or_else(|error| panic!("cannot run ip: {error}"));
-    assert!(output.status.success(), "ip {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output("ip", arguments);
 }
 
 type Job = Box<dyn FnOnce() + Send>;
