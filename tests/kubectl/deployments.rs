@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use crate::sandbox;
-use k8w_testkit::{eventually, get};
+use k8w_testkit::{Running, eventually, get};
 
 #[test]
 fn scaling_up_and_down() {
@@ -174,10 +174,10 @@ fn waiting_has_many_forms() {
     let pod = t.kubectl.ok(&["get", "pods", "-l", "app=hello", "-o", "name"]).trim().to_owned();
     t.kubectl.ok(&["delete", "deployment", "hello", "--wait=false"]);
     waits(&["--for=delete", &pod, "deployment/hello"]);
-    let later = t.kubectl.command(&["wait", "--for=create", "configmap/later", "--timeout=60s"]).spawn().unwrap();
+    let wait = ["wait", "--for=create", "configmap/later", "--timeout=60s"];
+    let later = Running::start(&mut t.kubectl.command(&wait));
     t.kubectl.ok(&["create", "configmap", "later", "--from-literal=a=1"]);
-    let later = later.wait_with_output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&later.stdout), "configmap/later condition met\n");
+    assert_eq!(later.outcome().stdout, "configmap/later condition met\n");
     waits(&["--for=jsonpath={.data.a}", "configmap/later"]);
     let never = t.kubectl.fails(&["wait", "--for=jsonpath={.data.a}=2", "configmap/later", "--timeout=1s"]);
     assert!(never.contains("timed out waiting for the condition on configmaps/later"), "{never}");

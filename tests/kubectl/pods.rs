@@ -1,9 +1,9 @@
 //! Pods from their creation to their end, and what they see of their node and namespace.
 
-use std::io::{BufRead, BufReader};
+use std::io::BufRead;
 use std::os::unix::fs::PermissionsExt;
 
-use k8w_testkit::eventually;
+use k8w_testkit::{Running, eventually};
 use serde_json::{Value, json};
 
 use crate::{Sandbox, sandbox};
@@ -16,10 +16,8 @@ fn a_watcher_sees_a_pod_come_and_go() {
     let selector = ["-l", "time=now"];
     assert_eq!(t.kubectl.ok(&[&["get", "pods", "-o", "name"][..], &selector].concat()), "");
     let watch = ["get", "pods", "--watch", "--output-watch-events", "-o", "json"];
-    let mut child = t.kubectl.command(&[&watch[..], &selector].concat()).spawn().unwrap();
-    let events =
-        serde_json::Deserializer::from_reader(BufReader::new(child.stdout.take().unwrap())).into_iter::<Value>();
-    let mut events = events.map(Result::unwrap);
+    let mut watch = Running::start(&mut t.kubectl.command(&[&watch[..], &selector].concat()));
+    let mut events = serde_json::Deserializer::from_reader(watch.stdout()).into_iter::<Value>().map(Result::unwrap);
     t.kubectl.apply(&format!(
         "
 apiVersion: v1
@@ -40,8 +38,6 @@ spec:
     let status = &last["object"]["status"]["containerStatuses"][0]["state"];
     assert!(status["terminated"].is_object(), "{status}");
     assert_eq!(t.kubectl.ok(&[&["get", "pods", "-o", "name"][..], &selector].concat()), "");
-    child.kill().unwrap();
-    child.wait().unwrap();
 }
 
 /// Conformance: "Pods, completes the lifecycle of a Pod and the PodStatus".
@@ -51,8 +47,8 @@ fn a_pod_and_its_status_are_patched_replaced_and_deleted() {
     let image = t.hello_image();
     let watch =
         ["get", "pods", "--watch", "-l", "test-pod-static=true", "-o", "jsonpath={.metadata.labels.test-pod}{\"\\n\"}"];
-    let mut child = t.kubectl.command(&watch).spawn().unwrap();
-    let mut seen = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut watch = Running::start(&mut t.kubectl.command(&watch));
+    let mut seen = watch.stdout().lines().map(Result::unwrap);
     t.kubectl.apply(&format!(
         "
 apiVersion: v1
@@ -91,8 +87,6 @@ spec:
     });
     t.kubectl.ok(&["delete", "pods", "-l", "test-pod-static=true", "--timeout=60s"]);
     assert_eq!(t.kubectl.ok(&["get", "pods", "-l", "test-pod-static=true", "-o", "name"]), "");
-    child.kill().unwrap();
-    child.wait().unwrap();
 }
 
 /// Conformance: "DownwardAPI, environment for default CPU and memory limits and requests"; "DownwardAPI volume, CPU limit,

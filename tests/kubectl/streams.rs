@@ -1,25 +1,14 @@
 //! `exec`, `cp`, `attach` and `port-forward`, over WebSockets and over SPDY; proxies; `top`.
 
-use std::io::{BufRead, BufReader};
+use std::io::BufRead;
 use std::net::SocketAddr;
-use std::process::Child;
 
-use k8w_testkit::Outcome;
+use k8w_testkit::{Outcome, Running};
 
 use crate::{Sandbox, repo, sandbox};
 
 /// How kubectl is told which transport to use.
 const TRANSPORTS: &[(&str, &str)] = &[("websocket", "true"), ("spdy", "false")];
-
-/// Ends with the test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 /// A sandbox with an http pod `web` that has a volume at `/data` and a read-only one at `/fixed`.
 fn with_pod() -> Sandbox {
@@ -137,11 +126,8 @@ fn ports_are_forwarded() {
     let t = with_pod();
     for (name, websockets) in TRANSPORTS {
         let mut command = t.kubectl.command(&["port-forward", "pod/web", ":8080"]);
-        command.env("KUBECTL_PORT_FORWARD_WEBSOCKETS", websockets);
-        let mut running = Running(command.spawn().unwrap());
-        let mut line = String::new();
-        // Open to the end: kubectl says more on it, and ends when it cannot.
-        let mut stdout = BufReader::new(running.0.stdout.take().unwrap());
+        let mut running = Running::start(command.env("KUBECTL_PORT_FORWARD_WEBSOCKETS", websockets));
+        let (mut stdout, mut line) = (running.stdout(), String::new());
         stdout.read_line(&mut line).unwrap();
         let address = line.strip_prefix("Forwarding from ").and_then(|rest| rest.split(' ').next());
         let address: SocketAddr = address.unwrap_or_else(|| panic!("{name}: {line:?}")).parse().unwrap();

@@ -5,22 +5,11 @@
 mod machines;
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
+use std::io::BufRead;
 use std::net::SocketAddr;
-use std::process::Child;
 
-use k8w_testkit::{ClusterOptions, TestCluster, eventually, get, run};
+use k8w_testkit::{ClusterOptions, Running, TestCluster, eventually, get, run};
 use machines::{BINARY, Cluster, Machine};
-
-/// Ends with the test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 /// A cluster with the nodes a and b, which both have the images of the examples.
 fn cluster() -> (Cluster, Machine, Machine) {
@@ -132,10 +121,8 @@ fn pods_of_all_nodes_are_one_cluster() {
         kubectl.ok(&["logs", name]);
         let proxied = format!("/api/v1/namespaces/default/pods/{name}:8080/proxy/p");
         assert_eq!(kubectl.ok(&["get", "--raw", &proxied]), format!("Hello from {name}: you asked for /p\n"));
-        let mut forward = Running(kubectl.command(&["port-forward", name, ":8080"]).spawn().unwrap());
-        let mut line = String::new();
-        // Open to the end: kubectl says more on it, and ends when it cannot.
-        let mut stdout = BufReader::new(forward.0.stdout.take().unwrap());
+        let mut forward = Running::start(&mut kubectl.command(&["port-forward", name, ":8080"]));
+        let (mut stdout, mut line) = (forward.stdout(), String::new());
         stdout.read_line(&mut line).unwrap();
         let at = line.strip_prefix("Forwarding from ").and_then(|rest| rest.split(' ').next()).unwrap();
         assert_eq!(answer(at.parse().unwrap(), "hello", "/f"), format!("Hello from {name}: you asked for /f\n"));

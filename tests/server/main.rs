@@ -2,11 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::io::{BufRead, BufReader};
+use std::io::BufRead;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 
-use k8w_testkit::{Kubectl, Process, eventually};
+use k8w_testkit::{Kubectl, Process, Running, eventually};
 use tempfile::TempDir;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_k8w");
@@ -135,8 +135,8 @@ fn two_control_planes_on_one_etcd_are_one_cluster() {
     // Each sees the other's writes in its watches, in order.
     let columns = "jsonpath={.metadata.name}={.data.step}{\"\\n\"}";
     let watch = ["get", "configmaps", "-l", "mine", "--watch", "-o", columns];
-    let mut watch = second.kubectl.command(&watch).spawn().unwrap();
-    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    let mut watch = Running::start(&mut second.kubectl.command(&watch));
+    let mut lines = watch.stdout().lines();
     let manifest = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: w, labels: {mine: \"1\"}}\ndata: {step: \"1\"}\n";
     first.kubectl.apply(manifest);
     assert_eq!(lines.next().unwrap().unwrap(), "w=1");
@@ -144,8 +144,7 @@ fn two_control_planes_on_one_etcd_are_one_cluster() {
         server.kubectl.ok(&["patch", "configmap", "w", "-p", &format!("{{\"data\":{{\"step\":\"{n}\"}}}}")]);
         assert_eq!(lines.next().unwrap().unwrap(), format!("w={n}"));
     }
-    watch.kill().unwrap();
-    watch.wait().unwrap();
+    drop(watch);
 
     // Both are endpoints of the Service `kubernetes`, each with its port.
     let ports = "jsonpath={.subsets[*].ports[*].port}";

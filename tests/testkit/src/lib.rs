@@ -11,6 +11,7 @@ mod outcome;
 mod process;
 mod recorder;
 mod registry;
+mod running;
 mod wait;
 
 pub use cluster::{ClusterOptions, TestCluster, shared};
@@ -21,4 +22,5 @@ pub use outcome::{Outcome, output, run};
 pub use process::Process;
 pub use recorder::Recorder;
 pub use registry::Registry;
+pub use running::Running;
 pub use wait::{DEFAULT_TIMEOUT, eventually};

@@ -1,0 +1,64 @@
+//! Commands that run beside a test.
+
+use std::io::{BufReader, Read};
+use std::process::{Child, ChildStdout, Command};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::outcome::Outcome;
+
+/// Longest that one runs. Generous: a loaded machine must not fail a test.
+const LIMIT: Duration = Duration::from_secs(180);
+
+/// A command that ends with the test, or at a limit, whichever comes first: who waits for what it prints waits no longer.
+pub struct Running {
+    child: Arc<Mutex<Child>>,
+    _alive: mpsc::Sender<()>,
+}
+
+impl Running {
+    /// Starts a command whose output is piped.
+    pub fn start(command: &mut Command) -> Self {
+        let child = command.spawn().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+        let child = Arc::new(Mutex::new(child));
+        let (alive, ended) = mpsc::channel::<()>();
+        std::thread::spawn({
+            let child = child.clone();
+            move || {
+                if ended.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout) {
+                    let _ = lock(&child).kill();
+                }
+            }
+        });
+        Self { child, _alive: alive }
+    }
+
+    /// What it prints, as it comes; can be had once. To be kept for as long as the command is to run: kubectl ends when
+    /// it cannot print.
+    pub fn stdout(&mut self) -> BufReader<ChildStdout> {
+        BufReader::new(lock(&self.child).stdout.take().expect("standard output is piped, and nobody has it"))
+    }
+
+    /// Waits for its end.
+    pub fn outcome(mut self) -> Outcome {
+        let (mut stdout, mut stderr) = (String::new(), String::new());
+        let _ = self.stdout().read_to_string(&mut stdout);
+        let errors = lock(&self.child).stderr.take();
+        let _ = errors.map(|mut errors| errors.read_to_string(&mut stderr));
+        let success = lock(&self.child).wait().is_ok_and(|status| status.success());
+        Outcome { success, stdout, stderr }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let mut child = lock(&self.child);
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
+
+fn lock(child: &Mutex<Child>) -> MutexGuard<'_, Child> {
+    child.lock().unwrap_or_else(PoisonError::into_inner)
+}
