@@ -2,7 +2,6 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use k8w_testkit::Outcome;
 use serde_json::{Value, json};
@@ -25,11 +24,6 @@ fn kubeconfig(t: &Sandbox, folder: &Path, user: Value) -> PathBuf {
 fn with_config(t: &Sandbox, config: &Path, arguments: &[&str]) -> Outcome {
     let config = format!("--kubeconfig={}", config.display());
     t.kubectl.run(&[&[config.as_str()][..], arguments].concat())
-}
-
-/// kubectl without any arguments.
-fn bare(t: &Sandbox) -> Command {
-    Command::new(t.kubectl.command(&[]).get_program())
 }
 
 const WHO: [&str; 4] = ["auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"];
@@ -113,10 +107,9 @@ defaults:
     let kuberc = format!("--kuberc={}", file.display());
     // An alias is the first word.
     let kubectl = |arguments: &[&str]| {
-        let mut command = bare(&t);
-        let output = command.env("KUBECONFIG", t.cluster.kubeconfig()).args(arguments).arg(&kuberc).output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-        String::from_utf8(output.stdout).unwrap()
+        let mut command = t.kubectl.bare();
+        command.env("KUBECONFIG", t.cluster.kubeconfig()).args(arguments).arg(&kuberc);
+        Outcome::of(&mut command, b"").ok(&format!("{command:?}"))
     };
     assert_eq!(kubectl(&["getn", &t.namespace]), format!("namespace/{}\n", t.namespace));
     kubectl(&["runx"]);
@@ -144,10 +137,7 @@ fn plugins_are_commands() {
     std::fs::write(&plugin, "#!/bin/sh\necho \"greetings to $1\"\n").unwrap();
     std::fs::set_permissions(&plugin, std::fs::Permissions::from_mode(0o755)).unwrap();
     let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
-    let kubectl = |arguments: &[&str]| {
-        let output = bare(&t).args(arguments).env("PATH", &path).output().unwrap();
-        String::from_utf8(output.stdout).unwrap()
-    };
+    let kubectl = |arguments: &[&str]| Outcome::of(t.kubectl.bare().args(arguments).env("PATH", &path), b"").stdout;
     assert_eq!(kubectl(&["greet", "all"]), "greetings to all\n");
     let listed = kubectl(&["plugin", "list"]);
     assert!(listed.contains(&plugin.display().to_string()), "{listed}");

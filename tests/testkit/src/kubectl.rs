@@ -25,10 +25,16 @@ impl Kubectl {
         Self { namespace: Some(namespace.into()), ..self.clone() }
     }
 
-    /// The command, ready to be run or added to.
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    /// kubectl without arguments, and with nothing of the developer's own: neither variables nor `~/.kube`.
+    pub fn bare(&self) -> Command {
         let mut command = Command::new(&self.program);
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", &self.cache);
+        command
+    }
+
+    /// The command, ready to be run or added to.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.bare();
         command.arg("--kubeconfig").arg(&self.kubeconfig).arg("--cache-dir").arg(&self.cache);
         if let Some(namespace) = &self.namespace {
             command.args(["--namespace", namespace]);
