@@ -10,8 +10,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use k8w_testkit::{Kubectl, TestCluster, eventually, get, shared};
-use libtest_mimic::{Arguments, Trial};
+use k8w_testkit::{Kubectl, TestCluster, eventually, get, shared, trial};
+use libtest_mimic::Arguments;
 use serde::Deserialize;
 
 /// `expect.yaml`.
@@ -19,7 +19,7 @@ use serde::Deserialize;
 #[serde(deny_unknown_fields)]
 struct Scenario {
     /// Files relative to the repository, each the image `localhost/<file stem>:latest`. Text (`.wat`) is assembled. What is
-    /// in `guests/` was built by other toolchains (`tests/run guests`), and lies in the folder `K8W_TEST_GUESTS`.
+    /// in `guests/` lies in the folder that `K8W_TEST_GUESTS` names: `tests/run guests` builds or fetches it.
     #[serde(default)]
     components: Vec<PathBuf>,
     /// `apply` must be refused with this, and nothing else happens.
@@ -45,7 +45,7 @@ struct Expectation {
     contains: Vec<String>,
 }
 
-/// Where the guests lie that `tests/run guests` builds.
+/// Names the folder of guests.
 const GUESTS: &str = "K8W_TEST_GUESTS";
 
 fn main() {
@@ -60,11 +60,7 @@ fn main() {
         if lacks_guests {
             eprintln!("{name} is skipped: {GUESTS} names no folder of guests (`tests/run guests` builds them)");
         }
-        let trial = Trial::test(name.clone(), move || {
-            std::panic::catch_unwind(|| run(&name, &folder, &scenario))
-                .map_err(|panic| panic.downcast_ref::<String>().map_or("it panicked", String::as_str).into())
-        });
-        trial.with_ignored_flag(lacks_guests)
+        trial(name.clone(), move || run(&name, &folder, &scenario)).with_ignored_flag(lacks_guests)
     });
     libtest_mimic::run(&arguments, trials.collect()).exit();
 }

@@ -12,6 +12,7 @@ mod process;
 mod recorder;
 mod registry;
 mod running;
+mod trial;
 mod wait;
 
 pub use cluster::{ClusterOptions, TestCluster, shared};
@@ -23,4 +24,5 @@ pub use process::Process;
 pub use recorder::Recorder;
 pub use registry::Registry;
 pub use running::Running;
+pub use trial::trial;
 pub use wait::{DEFAULT_TIMEOUT, eventually};

@@ -4,10 +4,11 @@ use std::net::Ipv4Addr;
 use std::process::Command;
 use std::sync::mpsc;
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::Arguments;
 use nix::sched::{CloneFlags, unshare};
 
 use crate::outcome::output;
+use crate::trial::trial;
 
 /// The ends of the link between a namespace and its [`Neighbour`].
 pub const HERE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
@@ -22,13 +23,7 @@ pub fn run_in_namespaces(tests: &[(&'static str, fn())]) -> ! {
     }
     let trials = tests.iter().map(|(name, test)| {
         let test = *test;
-        let run = move || {
-            in_namespace(test).map_err(|panic| {
-                let said = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-                Failed::from(said.unwrap_or("it panicked"))
-            })
-        };
-        Trial::test(*name, run).with_ignored_flag(lacking.is_some())
+        trial(*name, move || in_namespace(test)).with_ignored_flag(lacking.is_some())
     });
     libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit()
 }
@@ -47,12 +42,12 @@ fn namespaces() -> Result<(), String> {
     Ok(())
 }
 
-fn in_namespace(test: fn()) -> std::thread::Result<()> {
+fn in_namespace(test: fn()) {
     let run = move || {
         enter_new();
         test();
     };
-    std::thread::spawn(run).join()
+    std::thread::spawn(run).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
 }
 
 /// Gives this thread a network namespace of its own, in which loopback is up.
