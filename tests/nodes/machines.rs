@@ -2,9 +2,8 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU16, Ordering};
 
-use k8w_testkit::{Kubectl, Outcome, Process, eventually, run};
+use k8w_testkit::{Kubectl, Outcome, Process, eventually, node_port_range, output, run};
 use tempfile::TempDir;
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_k8w");
@@ -20,9 +19,7 @@ impl Cluster {
     pub fn start() -> Cluster {
         let folder = TempDir::new().unwrap();
         let data = folder.path().join("server");
-        let first = next_ports();
-        let arguments =
-            ["server", "--port", "0", "--node-port-range", &format!("{first}-{}", first + 19), "--data-dir"];
+        let arguments = ["server", "--port", "0", "--node-port-range", &node_port_range(), "--data-dir"];
         let mut arguments: Vec<String> = arguments.map(String::from).to_vec();
         arguments.push(data.display().to_string());
         let process = start(folder.path(), "server", &arguments, "Use it with:");
@@ -63,10 +60,9 @@ impl Cluster {
 
 /// What `k8w token create` says after `k8w node`: the server, the token and the CA's hash, each behind its option.
 pub fn token(kubeconfig: &Path) -> [String; 6] {
-    let printed = run(BINARY, &["token", "create", "--kubeconfig", &kubeconfig.display().to_string()]);
-    assert!(printed.success, "{}", printed.stderr);
-    let words: Vec<String> = printed.stdout.split_whitespace().map(str::to_owned).collect();
-    assert_eq!(words[..2], ["k8w", "node"], "{}", printed.stdout);
+    let printed = output(BINARY, &["token", "create", "--kubeconfig", &kubeconfig.display().to_string()]);
+    let words: Vec<String> = printed.split_whitespace().map(str::to_owned).collect();
+    assert_eq!(words[..2], ["k8w", "node"], "{printed}");
     words[2..].to_vec().try_into().unwrap()
 }
 
@@ -110,8 +106,7 @@ impl Machine {
     pub fn load(&self, example: &str, name: &str) {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(example);
         let load = ["image", "load", &file.display().to_string(), "--tag", name, "--data-dir"];
-        let outcome = run(BINARY, &[&load[..], &[&self.data.display().to_string()]].concat());
-        assert!(outcome.success, "{}{}", outcome.stdout, outcome.stderr);
+        output(BINARY, &[&load[..], &[&self.data.display().to_string()]].concat());
     }
 
     /// The certificate that it is known by.
@@ -129,11 +124,4 @@ fn start(folder: &Path, name: &str, arguments: &[String], ready: &str) -> Proces
         if printed.contains(ready) { Ok(()) } else { Err(printed) }
     });
     process
-}
-
-/// The first of twenty node ports that no other cluster of this process, nor soon one of another process, is given.
-fn next_ports() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let slice = (std::process::id() % 100) as u16 + NEXT.fetch_add(1, Ordering::Relaxed);
-    15_000 + slice % 100 * 20
 }

@@ -55,13 +55,11 @@ impl TestCluster {
         let folder = tempfile::Builder::new().prefix("k8w-test-").tempdir()?;
         let data_dir = options.data_dir.unwrap_or_else(|| folder.path().join("data"));
         let kubeconfig = folder.path().join("kubeconfig");
-        let first_port = next_node_ports();
         let mut arguments: Vec<String> =
             ["up", "--port", "0", "--ingress-http-port", "0", "--ingress-https-port", "0", "--kubelet-port", "0"]
                 .map(String::from)
                 .to_vec();
-        arguments
-            .extend(["--node-port-range".into(), format!("{first_port}-{}", first_port + NODE_PORTS_PER_CLUSTER - 1)]);
+        arguments.extend(["--node-port-range".into(), node_port_range()]);
         arguments.extend(["--data-dir".into(), data_dir.display().to_string()]);
         arguments.extend(["--kubeconfig".into(), kubeconfig.display().to_string()]);
         arguments.extend(["--kernel-network".into(), if options.kernel_network { "on" } else { "off" }.into()]);
@@ -173,12 +171,13 @@ impl Drop for TestCluster {
     }
 }
 
-/// The first of a slice of ports that no other cluster of this process, nor soon one of another process, is given.
-fn next_node_ports() -> u16 {
+/// Node ports, as `first-last`, that no other cluster of this process, nor soon one of another process, is given.
+pub fn node_port_range() -> String {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     const FIRST: u16 = 20_000;
     const SLICES: u16 = 200;
     let start = (std::process::id() % u32::from(SLICES)) as u16;
     let slice = (start + NEXT.fetch_add(1, Ordering::Relaxed)) % SLICES;
-    FIRST + slice * NODE_PORTS_PER_CLUSTER
+    let first = FIRST + slice * NODE_PORTS_PER_CLUSTER;
+    format!("{first}-{}", first + NODE_PORTS_PER_CLUSTER - 1)
 }

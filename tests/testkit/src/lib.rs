@@ -15,7 +15,7 @@ mod running;
 mod trial;
 mod wait;
 
-pub use cluster::{ClusterOptions, TestCluster, shared};
+pub use cluster::{ClusterOptions, TestCluster, node_port_range, shared};
 pub use http::{Answer, get, send};
 pub use kubectl::Kubectl;
 pub use namespace::{HERE, Neighbour, THERE, run_in_namespaces};
