@@ -253,6 +253,8 @@ fn files_in_an_empty_directory_keep_their_modes() {
     files_keep_their_modes(&t);
 }
 
+/// Where the node may not mount, this proves nothing.
+///
 /// Conformance: "EmptyDir, medium memory, volume mode default"; "EmptyDir, medium memory, volume mode 0644"; "EmptyDir, medium
 /// memory, volume mode 0644, non-root user"; "EmptyDir, medium memory, volume mode 0666"; "EmptyDir, medium memory, volume
 /// mode 0666,, non-root user"; "EmptyDir, medium memory, volume mode 0777"; "EmptyDir, medium memory, volume mode 0777,

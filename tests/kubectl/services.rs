@@ -164,7 +164,7 @@ spec:
 
 /// Conformance: "Service endpoint latency, thresholds".
 #[test]
-fn a_hundred_services_have_their_endpoints_soon() {
+fn a_hundred_services_have_their_endpoints() {
     let t = sandbox();
     server(&t, "pod1", "http", 8080);
     t.kubectl.ok(&["wait", "--for=condition=Ready", "pod/pod1", "--timeout=60s"]);
