@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use k8w_testkit::{Kubectl, Registry, eventually, get, run, shared};
+use k8w_testkit::{Kubectl, Registry, eventually, get_ok, run, shared};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_k8w");
 
@@ -204,10 +204,9 @@ metadata: {{name: {tag}}}
 spec: {{defaultBackend: null, rules: [{{host: {tag}.test, http: {{paths: [{{path: /, pathType: Prefix, backend: {{service: {{name: {tag}, port: {{number: 80}}}}}}}}]}}}}]}}
 "
         ));
-        eventually("it answers", || match get(cluster.ingress_http(), &format!("{tag}.test"), "/a?b=c") {
-            Ok(answer) if answer.status == 200 => Ok((answer.body, answer.headers.into_iter().find(|(name, _)| name == "content-type"))),
-            other => Err(format!("{other:?}")),
-        })
+        let host = format!("{tag}.test");
+        let answer = eventually("it answers", || get_ok(cluster.ingress_http(), &host, "/a?b=c"));
+        (answer.body, answer.headers.into_iter().find(|(name, _)| name == "content-type"))
     });
     assert_eq!(answers[0], answers[1]);
     assert_eq!(answers[0].0, "Hello from it: you asked for /a?b=c\n");

@@ -5,7 +5,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-use k8w_testkit::{ClusterOptions, Neighbour, Process, TestCluster, eventually, get, output, run, run_in_namespaces};
+use k8w_testkit::{
+    ClusterOptions, Neighbour, Process, TestCluster, eventually, get_ok, output, run, run_in_namespaces,
+};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_k8w");
 /// Where cluster DNS is.
@@ -32,10 +34,7 @@ fn left() -> String {
 
 /// Asks until there is an answer.
 fn greeting(address: SocketAddr) -> String {
-    eventually("an answer", || match get(address, "any", "/") {
-        Ok(answer) if answer.status == 200 => Ok(answer.body),
-        other => Err(format!("{address}: {other:?}")),
-    })
+    eventually("an answer", || get_ok(address, "any", "/").map_err(|error| format!("{address}: {error}"))).body
 }
 
 fn address_of(cluster: &TestCluster, what: &[&str], path: &str, port: u16) -> SocketAddr {

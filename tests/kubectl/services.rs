@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
-use k8w_testkit::{eventually, get};
+use k8w_testkit::{eventually, get_ok};
 
 use crate::{Sandbox, sandbox};
 
@@ -17,10 +17,7 @@ fn a_load_balancer_has_the_nodes_address_and_answers_there() {
     let address = "jsonpath={.status.loadBalancer.ingress[0].ip}";
     t.kubectl.ok(&["wait", &format!("--for={address}=127.0.0.1"), "service/hello", "--timeout=60s"]);
     let door: SocketAddr = format!("127.0.0.1:{free}").parse().unwrap();
-    eventually("the balancer answers", || match get(door, "localhost", "/") {
-        Ok(answer) if answer.status == 200 => Ok(()),
-        other => Err(format!("{other:?}")),
-    });
+    eventually("the balancer answers", || get_ok(door, "localhost", "/"));
     let row = t.kubectl.ok(&["get", "service", "hello", "--no-headers"]);
     assert!(row.contains("LoadBalancer") && row.contains("127.0.0.1"), "{row}");
 
@@ -231,10 +228,7 @@ fn a_client_of_a_node_port_stays_with_its_pod_while_it_is_to() {
     three(&t, "hello", t.hello_image(), "type: NodePort, sessionAffinity: ClientIP");
     let port = t.kubectl.ok(&["get", "service", "hello", "-o", "jsonpath={.spec.ports[0].nodePort}"]);
     let door: SocketAddr = format!("127.0.0.1:{port}").parse().unwrap();
-    switches_affinity(&t, "hello", &|| match get(door, "localhost", "/") {
-        Ok(answer) if answer.status == 200 => Ok(answer.body),
-        other => Err(format!("{other:?}")),
-    });
+    switches_affinity(&t, "hello", &|| get_ok(door, "localhost", "/").map(|answer| answer.body));
 }
 
 /// Conformance: "Service, ClusterIP type, session affinity to ClientIP"; "Service, ClusterIP type, session affinity to

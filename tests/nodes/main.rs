@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::io::BufRead;
 use std::net::SocketAddr;
 
-use k8w_testkit::{ClusterOptions, Running, TestCluster, eventually, get, run};
+use k8w_testkit::{ClusterOptions, Running, TestCluster, eventually, get, get_ok, run};
 use machines::{BINARY, Cluster, Machine};
 
 /// A cluster with the nodes a and b, which both have the images of the examples.
@@ -68,10 +68,7 @@ spec:
 
 /// What a host's path answers at an address, once it does.
 fn answer(at: SocketAddr, host: &str, path: &str) -> String {
-    eventually("it is answered", || match get(at, host, path) {
-        Ok(answer) if answer.status == 200 => Ok(answer.body),
-        other => Err(format!("{other:?}")),
-    })
+    eventually("it is answered", || get_ok(at, host, path)).body
 }
 
 #[test]

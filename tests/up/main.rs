@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Mutex;
 
-use k8w_testkit::{ClusterOptions, TestCluster, eventually, get, run};
+use k8w_testkit::{ClusterOptions, TestCluster, eventually, get, get_ok, run};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_k8w");
 
@@ -88,10 +88,7 @@ fn a_node_port_in_use_is_told_on_its_service_and_taken_when_it_is_free() {
     });
     assert!(described.contains(&format!("Node port {port}/TCP cannot be opened on 127.0.0.1: Address already in use")));
     drop(taken);
-    eventually("the port answers", || match get(address, "localhost", "/") {
-        Ok(answer) if answer.status == 200 => Ok(()),
-        other => Err(format!("{other:?}")),
-    });
+    eventually("the port answers", || get_ok(address, "localhost", "/"));
 }
 
 #[test]
@@ -107,10 +104,7 @@ fn a_stopped_cluster_comes_back_as_it_was() {
     drop(cluster);
     let cluster = start(options());
     assert_eq!(uid(&cluster), before);
-    let answer = eventually("hello answers again", || match get(cluster.ingress_http(), "hello.localhost", "/") {
-        Ok(answer) if answer.status == 200 => Ok(answer),
-        other => Err(format!("{other:?}")),
-    });
+    let answer = eventually("hello answers again", || get_ok(cluster.ingress_http(), "hello.localhost", "/"));
     assert!(answer.body.starts_with("Hello from hello-"));
 }
 

@@ -21,6 +21,12 @@ pub fn get(address: SocketAddr, host: &str, path: &str) -> Result<Answer, String
     send(address, "GET", path, &[("host", host)], b"")
 }
 
+/// GETs as [`get`]; any answer but one of status 200 is an error.
+pub fn get_ok(address: SocketAddr, host: &str, path: &str) -> Result<Answer, String> {
+    let answer = get(address, host, path)?;
+    if answer.status == 200 { Ok(answer) } else { Err(format!("{answer:?}")) }
+}
+
 /// Sends one request, and reads the answer to its end. Without a `host` among the headers it is the address.
 pub fn send(
     address: SocketAddr,

@@ -16,7 +16,7 @@ mod trial;
 mod wait;
 
 pub use cluster::{ClusterOptions, TestCluster, node_port_range, shared};
-pub use http::{Answer, get, send};
+pub use http::{Answer, get, get_ok, send};
 pub use kubectl::Kubectl;
 pub use namespace::{HERE, Neighbour, THERE, run_in_namespaces};
 pub use outcome::{Outcome, output, run};
