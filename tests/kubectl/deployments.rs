@@ -1,12 +1,9 @@
 //! `scale`, `rollout`, `set image`, `wait`, `expose`: a Deployment's life.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
+use k8w_testkit::{Running, eventually, get_ok};
 
+use crate::load::Load;
 use crate::sandbox;
-use k8w_testkit::{Running, eventually, get};
 
 #[test]
 fn scaling_up_and_down() {
@@ -140,10 +137,7 @@ fn a_service_answers_through_its_node_port() {
     t.kubectl.ok(&["expose", "deployment", "hello", "--port=80", "--target-port=8080", "--type=NodePort"]);
     let port = t.kubectl.ok(&["get", "service", "hello", "-o", "jsonpath={.spec.ports[0].nodePort}"]);
     let address = format!("127.0.0.1:{port}").parse().unwrap();
-    let answer = eventually("the node port answers", || match get(address, "localhost", "/here") {
-        Ok(answer) if answer.status == 200 => Ok(answer),
-        other => Err(format!("{other:?}")),
-    });
+    let answer = eventually("the node port answers", || get_ok(address, "localhost", "/here"));
     assert!(answer.body.contains("you asked for /here"), "{answer:?}");
 }
 
@@ -195,55 +189,13 @@ fn an_autoscaler_is_kept_though_nothing_acts_on_it() {
     assert!(row.contains("Deployment/hello"), "{row}");
 }
 
-/// Asks the ingress for a host, again and again on connections of their own, until it is dropped.
-struct Load {
-    stop: Arc<AtomicBool>,
-    asking: Vec<JoinHandle<(usize, Vec<String>)>>,
-}
-
-impl Load {
-    fn start(ingress: SocketAddr, host: &str) -> Self {
-        let stop = Arc::<AtomicBool>::default();
-        let ask = |_| {
-            let (stop, host) = (stop.clone(), host.to_owned());
-            std::thread::spawn(move || {
-                let (mut asked, mut failures) = (0, Vec::new());
-                while !stop.load(Ordering::Relaxed) {
-                    asked += 1;
-                    match get(ingress, &host, "/") {
-                        Ok(answer) if answer.status == 200 => {}
-                        other => failures.push(format!("{other:?}")),
-                    }
-                }
-                (asked, failures)
-            })
-        };
-        Self { asking: (0..4).map(ask).collect(), stop }
-    }
-
-    /// How many requests there were, and those that failed.
-    fn stop(self) -> (usize, Vec<String>) {
-        self.stop.store(true, Ordering::Relaxed);
-        let ended = self.asking.into_iter().map(|asking| asking.join().unwrap());
-        ended.fold((0, Vec::new()), |(asked, failures), (more, failed)| (asked + more, [failures, failed].concat()))
-    }
-}
-
 #[test]
 fn a_rollout_under_load_fails_no_request() {
     let t = sandbox();
     t.hello(2);
-    t.kubectl.ok(&["expose", "deployment", "hello", "--port=80", "--target-port=8080"]);
-    let host = format!("{}.test", t.namespace);
-    let rule = format!("--rule={host}/*=hello:80");
-    t.kubectl.ok(&["create", "ingress", "hello", "--class=k8w", &rule]);
-    let ingress = t.cluster.ingress_http();
-    eventually("the ingress answers", || match get(ingress, &host, "/") {
-        Ok(answer) if answer.status == 200 => Ok(()),
-        other => Err(format!("{other:?}")),
-    });
+    let host = t.expose("deployment", "hello");
     t.cluster.load_image(&crate::repo("examples/hello/hello.wasm"), "localhost/hello:v2");
-    let load = Load::start(ingress, &host);
+    let load = Load::start(t.cluster.ingress_http(), &host);
     for image in ["localhost/hello:v2", "localhost/hello:latest"] {
         t.kubectl.ok(&["set", "image", "deployment/hello", &format!("hello={image}")]);
         t.kubectl.ok(&["rollout", "status", "deployment/hello", "--timeout=60s"]);

@@ -1,10 +1,9 @@
 //! `kubectl set image`: on a running pod in place, and on a Deployment, under load.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use k8w_testkit::{eventually, get_ok};
 
-use k8w_testkit::{eventually, get};
-
-use super::{Sandbox, repo, sandbox};
+use crate::load::Load;
+use crate::{Sandbox, repo, sandbox};
 
 impl Sandbox {
     /// Images of two components that answer differently.
@@ -15,62 +14,20 @@ impl Sandbox {
         images
     }
 
-    /// A Service and an Ingress for what is labelled `app: swap`; gives the host.
-    fn expose(&self) -> String {
-        let host = format!("swap.{}.test", self.namespace);
-        self.kubectl.apply(&format!(
-            "
-apiVersion: v1
-kind: Service
-metadata: {{name: swap}}
-spec: {{selector: {{app: swap}}, ports: [{{port: 80, targetPort: 8080}}]}}
----
-apiVersion: networking.k8s.io/v1
-kind: Ingress
-metadata: {{name: swap}}
-spec: {{rules: [{{host: {host}, http: {{paths: [{{path: /, pathType: Prefix, backend: {{service: {{name: swap, port: {{number: 80}}}}}}}}]}}}}]}}
-"
-        ));
-        host
-    }
-
     /// Makes the change while clients ask without a pause, until they have the new answer. None of them sees an error.
     fn under_load(&self, host: &str, change: impl FnOnce()) {
-        let address = self.cluster.ingress_http();
-        let ask = || get(address, host, "/");
-        let old = eventually("it answers", || match ask() {
-            Ok(answer) if answer.status == 200 => Ok(answer.body),
-            other => Err(format!("{other:?}")),
+        let ask = || get_ok(self.cluster.ingress_http(), host, "/");
+        let old = ask().unwrap().body;
+        let load = Load::start(self.cluster.ingress_http(), host);
+        load.answers(50);
+        change();
+        eventually("the new image answers", || match ask()? {
+            answer if answer.body != old => Ok(()),
+            answer => Err(format!("{answer:?}")),
         });
-        let (stop, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
-        let more = |count: usize| {
-            let wanted = answered.load(Ordering::Relaxed) + count;
-            eventually("requests are answered", || match answered.load(Ordering::Relaxed) {
-                enough if enough >= wanted => Ok(()),
-                few => Err(few.to_string()),
-            });
-        };
-        std::thread::scope(|scope| {
-            let client = || {
-                while !stop.load(Ordering::Relaxed) {
-                    let answer = ask().unwrap();
-                    assert_eq!(answer.status, 200, "{answer:?}");
-                    answered.fetch_add(1, Ordering::Relaxed);
-                }
-            };
-            let clients: Vec<_> = (0..4).map(|_| scope.spawn(client)).collect();
-            more(50);
-            change();
-            eventually("the new image answers", || match ask() {
-                Ok(answer) if answer.status == 200 && answer.body != old => Ok(()),
-                other => Err(format!("{other:?}")),
-            });
-            more(50);
-            stop.store(true, Ordering::Relaxed);
-            for client in clients {
-                client.join().unwrap();
-            }
-        });
+        load.answers(50);
+        let (asked, failures) = load.stop();
+        assert_eq!(failures, Vec::<String>::new(), "of {asked} requests");
     }
 }
 
@@ -92,7 +49,7 @@ spec:
     readinessProbe: {{httpGet: {{port: 8080, path: /}}, periodSeconds: 1}}
 "
     ));
-    let host = sandbox.expose();
+    let host = sandbox.expose("pod", "swap");
     sandbox.under_load(&host, || {
         sandbox.kubectl.ok(&["set", "image", "pod/swap", &format!("main={new}")]);
     });
@@ -125,7 +82,7 @@ spec:
       containers: [{{name: main, image: {old}, ports: [{{containerPort: 8080}}]}}]
 "
     ));
-    let host = sandbox.expose();
+    let host = sandbox.expose("deployment", "swap");
     sandbox.under_load(&host, || {
         sandbox.kubectl.ok(&["set", "image", "deployment/swap", &format!("main={new}")]);
         sandbox.kubectl.ok(&["rollout", "status", "deployment/swap", "--timeout=60s"]);

@@ -14,6 +14,7 @@ mod get;
 mod hooks;
 mod image_swap;
 mod jobs;
+mod load;
 mod node_admission;
 mod node_api;
 mod pods;
