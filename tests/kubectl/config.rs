@@ -10,8 +10,7 @@ use crate::{Sandbox, sandbox};
 
 /// A kubeconfig of the test's own: the cluster's server, and one user.
 fn kubeconfig(t: &Sandbox, folder: &Path, user: Value) -> PathBuf {
-    let shown = t.kubectl.ok(&["config", "view", "--raw", "-o", "json"]);
-    let mut config: Value = serde_json::from_str(&shown).unwrap();
+    let mut config: Value = t.kubectl.json(&["config", "view", "--raw", "-o", "json"]);
     let cluster = config["clusters"][0]["name"].clone();
     config["users"] = json!([{"name": "mine", "user": user}]);
     config["contexts"] = json!([{"name": "mine", "context": {"cluster": cluster, "user": "mine"}}]);
@@ -61,8 +60,7 @@ fn a_plugin_brings_credentials_unless_others_are_given() {
 fn a_user_of_the_configuration_stands_for_another() {
     let t = sandbox();
     let folder = tempfile::tempdir().unwrap();
-    let shown = t.kubectl.ok(&["config", "view", "--raw", "-o", "json"]);
-    let own: Value = serde_json::from_str(&shown).unwrap();
+    let own: Value = t.kubectl.json(&["config", "view", "--raw", "-o", "json"]);
     let mut user = own["users"][0]["user"].clone();
     user["as-uid"] = json!("abc123");
     let config = kubeconfig(&t, folder.path(), user.clone());
@@ -113,7 +111,7 @@ defaults:
     };
     assert_eq!(kubectl(&["getn", &t.namespace]), format!("namespace/{}\n", t.namespace));
     kubectl(&["runx"]);
-    let pod = || -> Value { serde_json::from_str(&t.kubectl.ok(&["get", "pod", "test-pod-2", "-o", "json"])).unwrap() };
+    let pod = || -> Value { t.kubectl.json(&["get", "pod", "test-pod-2", "-o", "json"]) };
     assert_eq!(pod()["metadata"]["labels"], json!({"app": "test", "env": "test"}));
     assert_eq!(pod()["spec"]["containers"][0]["args"], json!(["custom-arg1", "custom-arg2"]));
     kubectl(&["setx", "--namespace", &t.namespace]);
@@ -146,8 +144,8 @@ fn plugins_are_commands() {
 #[test]
 fn the_servers_version_is_the_same_in_every_form() {
     let t = sandbox();
-    let raw: Value = serde_json::from_str(&t.kubectl.ok(&["get", "--raw", "/version"])).unwrap();
-    let json: Value = serde_json::from_str(&t.kubectl.ok(&["version", "-o", "json"])).unwrap();
+    let raw: Value = t.kubectl.json(&["get", "--raw", "/version"]);
+    let json: Value = t.kubectl.json(&["version", "-o", "json"]);
     let server = &json["serverVersion"];
     for (name, value) in server.as_object().unwrap() {
         assert_eq!(&raw[name], value, "{name}");
@@ -156,6 +154,6 @@ fn the_servers_version_is_the_same_in_every_form() {
     let text = t.kubectl.ok(&["version"]);
     let version = server["gitVersion"].as_str().unwrap();
     assert!(text.contains(&format!("Server Version: {version}\n")), "{text}");
-    let client: Value = serde_json::from_str(&t.kubectl.ok(&["version", "--client", "-o", "json"])).unwrap();
+    let client: Value = t.kubectl.json(&["version", "--client", "-o", "json"]);
     assert_eq!((&client["clientVersion"], &client["serverVersion"]), (&json["clientVersion"], &Value::Null));
 }

@@ -110,7 +110,7 @@ fn describe_tells_the_story_of_a_pod() {
 #[test]
 fn logs_and_events_of_a_finished_pod() {
     let t = sandbox();
-    t.cluster.load_image(&repo("examples/cli/cli.wasm"), "localhost/cli:latest");
+    t.cli_image();
     t.kubectl.apply(&std::fs::read_to_string(repo("examples/cli/cli.yaml")).unwrap());
     t.kubectl.ok(&["wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/cli", "--timeout=60s"]);
     assert_eq!(t.kubectl.ok(&["logs", "cli"]), "Hello, sandbox!\n/input/text has 7 words; wrote /output/words\n");
@@ -128,7 +128,7 @@ fn logs_and_events_of_a_finished_pod() {
 #[test]
 fn logs_can_be_followed_to_the_end() {
     let t = sandbox();
-    t.cluster.load_image(&repo("examples/cli/cli.wasm"), "localhost/cli:latest");
+    t.cli_image();
     t.kubectl.apply(&std::fs::read_to_string(repo("examples/cli/cli.yaml")).unwrap());
     t.kubectl.ok(&["wait", "--for=condition=PodScheduled", "pod/cli", "--timeout=60s"]);
     let followed = eventually("the container can be followed", || {

@@ -6,7 +6,7 @@ use crate::{Sandbox, sandbox};
 
 /// An indexed Job of the command that fails unless the ConfigMap `words` has a key that is its index.
 fn indexed(t: &Sandbox, name: &str, restart_policy: &str, spec: &str) {
-    t.cluster.load_image(&crate::repo("examples/cli/cli.wasm"), "localhost/cli:latest");
+    let image = t.cli_image();
     t.kubectl.apply(&format!(
         "
 apiVersion: batch/v1
@@ -22,7 +22,7 @@ spec:
       volumes: [{{name: words, configMap: {{name: words}}}}]
       containers:
       - name: cli
-        image: localhost/cli:latest
+        image: {image}
         env:
         - name: INDEX
           valueFrom: {{fieldRef: {{fieldPath: \"metadata.annotations['batch.kubernetes.io/job-completion-index']\"}}}}

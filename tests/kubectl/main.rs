@@ -62,6 +62,12 @@ impl Sandbox {
         "localhost/hello:latest"
     }
 
+    /// The image of `examples/cli`, on the cluster's node.
+    fn cli_image(&self) -> &'static str {
+        self.cluster.load_image(&repo("examples/cli/cli.wasm"), "localhost/cli:latest");
+        "localhost/cli:latest"
+    }
+
     /// A Deployment `hello` of that many replicas, rolled out.
     fn hello(&self, replicas: usize) {
         let image = self.hello_image();

@@ -43,7 +43,7 @@ fn resizes(t: &Sandbox, name: &str, before: &[Value], after: &[Value]) {
     t.kubectl.ok(&["wait", "--for=condition=Ready", &format!("pod/{name}"), "--timeout=60s"]);
     let has = |expected: &[Value]| {
         eventually("the containers have what they were given", || {
-            let pod: Value = serde_json::from_str(&t.kubectl.ok(&["get", "pod", name, "-o", "json"])).unwrap();
+            let pod: Value = t.kubectl.json(&["get", "pod", name, "-o", "json"]);
             let statuses = pod["status"]["containerStatuses"].as_array().cloned().unwrap_or_default();
             let got: Vec<Value> = statuses.iter().map(|status| status["resources"].clone()).collect();
             let allocated: Vec<Value> = statuses.iter().map(|status| status["allocatedResources"].clone()).collect();

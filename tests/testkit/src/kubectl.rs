@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use serde::de::DeserializeOwned;
+
 use crate::outcome::Outcome;
 
 /// kubectl for one cluster, and perhaps one namespace.
@@ -60,6 +62,12 @@ impl Kubectl {
     /// Standard output of a command that must succeed with `input` on standard input.
     pub fn ok_with_input(&self, arguments: &[&str], input: &str) -> String {
         self.run_with_input(arguments, input).ok(&format!("kubectl {arguments:?}"))
+    }
+
+    /// What a command that must succeed prints as JSON.
+    pub fn json<T: DeserializeOwned>(&self, arguments: &[&str]) -> T {
+        let printed = self.ok(arguments);
+        serde_json::from_str(&printed).unwrap_or_else(|error| panic!("kubectl {arguments:?}: {error}:\n{printed}"))
     }
 
     /// Standard error of a command that must fail.
