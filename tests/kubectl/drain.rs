@@ -2,41 +2,18 @@
 
 use k8w_testkit::{ClusterOptions, TestCluster, eventually};
 
-use crate::repo;
-
-const IMAGE: &str = "localhost/hello:latest";
-
-fn workload(kind: &str, name: &str, more: &str, volumes: &str) -> String {
-    format!(
-        "
-apiVersion: apps/v1
-kind: {kind}
-metadata: {{name: {name}}}
-spec:
-  selector: {{matchLabels: {{app: {name}}}}}
-  template:
-    metadata: {{labels: {{app: {name}}}}}
-    spec:
-      runtimeClassName: wasmtime
-      terminationGracePeriodSeconds: 1
-      containers: [{{name: c, image: '{IMAGE}', ports: [{{containerPort: 8080}}]}}]
-      {volumes}
-  {more}
----
-"
-    )
-}
+use crate::{HELLO, hello_pod, hello_workload, repo};
 
 #[test]
 fn a_drained_node_keeps_only_its_daemons() {
     let cluster = TestCluster::start(env!("CARGO_BIN_EXE_k8w"), ClusterOptions::default());
-    cluster.load_image(&repo("examples/hello/hello.wasm"), IMAGE);
+    cluster.load_image(&repo("examples/hello/hello.wasm"), HELLO);
     let kubectl = cluster.namespace("t");
     let node = kubectl.ok(&["get", "nodes", "-o", "jsonpath={.items[0].metadata.name}"]);
     let apps = [
-        workload("Deployment", "web", "replicas: 1", ""),
-        workload("Deployment", "scratch", "replicas: 1", "volumes: [{name: v, emptyDir: {}}]"),
-        workload("DaemonSet", "agent", "", ""),
+        hello_workload("Deployment", "web", "replicas: 1", ""),
+        hello_workload("Deployment", "scratch", "replicas: 1", "volumes: [{name: v, emptyDir: {}}]"),
+        hello_workload("DaemonSet", "agent", "", ""),
     ];
     kubectl.apply(&apps.concat());
     kubectl.apply(
@@ -47,17 +24,7 @@ metadata: {name: web}
 spec: {minAvailable: 1, selector: {matchLabels: {app: web}}}
 ",
     );
-    kubectl.apply(&format!(
-        "
-apiVersion: v1
-kind: Pod
-metadata: {{name: alone, labels: {{app: alone}}}}
-spec:
-  runtimeClassName: wasmtime
-  terminationGracePeriodSeconds: 1
-  containers: [{{name: c, image: '{IMAGE}', ports: [{{containerPort: 8080}}]}}]
-"
-    ));
+    kubectl.apply(&hello_pod("alone", "terminationGracePeriodSeconds: 1", ""));
     kubectl.ok(&["wait", "--for=condition=Ready", "pod/alone", "--timeout=60s"]);
     for app in ["deployment/web", "deployment/scratch", "daemonset/agent"] {
         kubectl.ok(&["rollout", "status", app, "--timeout=60s"]);

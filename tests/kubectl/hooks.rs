@@ -10,23 +10,12 @@ fn hooks_ask_a_server() {
     let t = sandbox();
     let recorder = Recorder::start();
     let port = recorder.port();
-    t.kubectl.apply(&format!(
-        "
-apiVersion: v1
-kind: Pod
-metadata: {{name: hooked}}
-spec:
-  runtimeClassName: wasmtime
-  containers:
-  - name: hello
-    image: {image}
-    ports: [{{containerPort: 8080}}]
-    lifecycle:
-      postStart: {{httpGet: {{host: 127.0.0.1, port: {port}, path: '/echo?msg=poststart'}}}}
-      preStop: {{httpGet: {{host: 127.0.0.1, port: {port}, path: '/echo?msg=prestop'}}}}
-",
-        image = t.hello_image()
-    ));
+    let hooks = format!(
+        "lifecycle: {{
+        postStart: {{httpGet: {{host: 127.0.0.1, port: {port}, path: '/echo?msg=poststart'}}}},
+        preStop: {{httpGet: {{host: 127.0.0.1, port: {port}, path: '/echo?msg=prestop'}}}}}}"
+    );
+    t.hello_pod("hooked", "", &hooks);
     t.kubectl.ok(&["wait", "--for=condition=Ready", "pod/hooked", "--timeout=60s"]);
     eventually("the server was asked after the start", || match recorder.paths() {
         paths if paths == ["/echo?msg=poststart"] => Ok(()),
@@ -43,30 +32,19 @@ fn hooks_run_a_command() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("words"), "one two three").unwrap();
     let count = folder.path().join("count");
-    t.cluster.load_image(&crate::repo("examples/cli/cli.wasm"), "localhost/cli:latest");
-    t.kubectl.apply(&format!(
-        "
-apiVersion: v1
-kind: Pod
-metadata: {{name: hooked}}
-spec:
-  runtimeClassName: wasmtime
-  volumes:
-  - {{name: tools, image: {{reference: 'localhost/cli:latest'}}}}
-  - {{name: outside, hostPath: {{path: {folder}, type: Directory}}}}
-  containers:
-  - name: hello
-    image: {image}
-    ports: [{{containerPort: 8080}}]
-    env: [{{name: INPUT, value: /outside/words}}, {{name: OUTPUT, value: /outside/count}}]
-    lifecycle:
-      postStart: {{exec: {{command: [/tools/cli.wasm]}}}}
-      preStop: {{exec: {{command: [/tools/cli.wasm]}}}}
-    volumeMounts: [{{name: tools, mountPath: /tools}}, {{name: outside, mountPath: /outside}}]
-",
-        folder = folder.path().display(),
-        image = t.hello_image()
-    ));
+    let spec = format!(
+        "volumes: [
+        {{name: tools, image: {{reference: '{cli}'}}}},
+        {{name: outside, hostPath: {{path: {folder}, type: Directory}}}}]",
+        cli = t.cli_image(),
+        folder = folder.path().display()
+    );
+    let container = "env: [{name: INPUT, value: /outside/words}, {name: OUTPUT, value: /outside/count}],
+        lifecycle: {
+        postStart: {exec: {command: [/tools/cli.wasm]}},
+        preStop: {exec: {command: [/tools/cli.wasm]}}},
+        volumeMounts: [{name: tools, mountPath: /tools}, {name: outside, mountPath: /outside}]";
+    t.hello_pod("hooked", &spec, container);
     t.kubectl.ok(&["wait", "--for=condition=Ready", "pod/hooked", "--timeout=60s"]);
     eventually("the command ran after the start", || match std::fs::read_to_string(&count) {
         Ok(text) if text == "3\n" => Ok(()),

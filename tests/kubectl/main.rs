@@ -50,6 +50,50 @@ fn sandbox() -> Sandbox {
     Sandbox { cluster, kubectl, namespace }
 }
 
+/// The image of `examples/hello`.
+const HELLO: &str = "localhost/hello:latest";
+
+/// The manifest of a pod of `examples/hello`, whose spec and container have these fields more, in YAML's flow style.
+fn hello_pod(name: &str, spec: &str, container: &str) -> String {
+    format!(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}, labels: {{app: {name}}}}}
+spec: {{
+  runtimeClassName: wasmtime,
+  containers: [{{name: hello, image: '{HELLO}', ports: [{{containerPort: 8080}}], {container}}}],
+  {spec}
+  }}
+"
+    )
+}
+
+/// Likewise of a Deployment or a DaemonSet.
+fn hello_workload(kind: &str, name: &str, spec: &str, pod: &str) -> String {
+    format!(
+        "
+---
+apiVersion: apps/v1
+kind: {kind}
+metadata: {{name: {name}}}
+spec: {{
+  selector: {{matchLabels: {{app: {name}}}}},
+  template: {{
+    metadata: {{labels: {{app: {name}}}}},
+    spec: {{
+      runtimeClassName: wasmtime,
+      terminationGracePeriodSeconds: 1,
+      containers: [{{name: hello, image: '{HELLO}', ports: [{{containerPort: 8080}}]}}],
+      {pod}
+      }}
+    }},
+  {spec}
+  }}
+"
+    )
+}
+
 /// A repository file.
 fn repo(path: &str) -> std::path::PathBuf {
     std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -58,14 +102,20 @@ fn repo(path: &str) -> std::path::PathBuf {
 impl Sandbox {
     /// The image of `examples/hello`, on the cluster's node.
     fn hello_image(&self) -> &'static str {
-        self.cluster.load_image(&repo("examples/hello/hello.wasm"), "localhost/hello:latest");
-        "localhost/hello:latest"
+        self.cluster.load_image(&repo("examples/hello/hello.wasm"), HELLO);
+        HELLO
     }
 
     /// The image of `examples/cli`, on the cluster's node.
     fn cli_image(&self) -> &'static str {
         self.cluster.load_image(&repo("examples/cli/cli.wasm"), "localhost/cli:latest");
         "localhost/cli:latest"
+    }
+
+    /// Applies [`hello_pod`].
+    fn hello_pod(&self, name: &str, spec: &str, container: &str) {
+        self.hello_image();
+        self.kubectl.apply(&hello_pod(name, spec, container));
     }
 
     /// A Deployment `hello` of that many replicas, rolled out.

@@ -12,22 +12,12 @@ use crate::{Sandbox, sandbox};
 #[test]
 fn a_watcher_sees_a_pod_come_and_go() {
     let t = sandbox();
-    let image = t.hello_image();
-    let selector = ["-l", "time=now"];
+    let selector = ["-l", "app=submitted"];
     assert_eq!(t.kubectl.ok(&[&["get", "pods", "-o", "name"][..], &selector].concat()), "");
     let watch = ["get", "pods", "--watch", "--output-watch-events", "-o", "json"];
     let mut watch = Running::start(&mut t.kubectl.command(&[&watch[..], &selector].concat()));
     let mut events = serde_json::Deserializer::from_reader(watch.stdout()).into_iter::<Value>().map(Result::unwrap);
-    t.kubectl.apply(&format!(
-        "
-apiVersion: v1
-kind: Pod
-metadata: {{name: submitted, labels: {{time: now}}}}
-spec:
-  runtimeClassName: wasmtime
-  containers: [{{name: hello, image: {image}, ports: [{{containerPort: 8080}}]}}]
-"
-    ));
+    t.hello_pod("submitted", "", "");
     let first = events.next().unwrap();
     assert_eq!((&first["type"], &first["object"]["metadata"]["name"]), (&json!("ADDED"), &json!("submitted")));
     assert!(events.by_ref().any(|event| event["object"]["status"]["phase"] == "Running"));
@@ -44,28 +34,17 @@ spec:
 #[test]
 fn a_pod_and_its_status_are_patched_replaced_and_deleted() {
     let t = sandbox();
-    let image = t.hello_image();
-    let watch =
-        ["get", "pods", "--watch", "-l", "test-pod-static=true", "-o", "jsonpath={.metadata.labels.test-pod}{\"\\n\"}"];
+    let label = "jsonpath={.metadata.labels.test-pod}{\"\\n\"}";
+    let watch = ["get", "pods", "--watch", "-l", "app=pod-test", "-o", label];
     let mut watch = Running::start(&mut t.kubectl.command(&watch));
     let mut seen = watch.stdout().lines().map(Result::unwrap);
-    t.kubectl.apply(&format!(
-        "
-apiVersion: v1
-kind: Pod
-metadata: {{name: pod-test, labels: {{test-pod-static: 'true'}}}}
-spec:
-  runtimeClassName: wasmtime
-  terminationGracePeriodSeconds: 1
-  containers: [{{name: pod-test, image: {image}, ports: [{{containerPort: 8080}}]}}]
-"
-    ));
+    t.hello_pod("pod-test", "terminationGracePeriodSeconds: 1", "");
     assert_eq!(seen.next().unwrap(), "");
     t.kubectl.ok(&["wait", "--for=condition=Ready", "pod/pod-test", "--timeout=60s"]);
     let patch = json!({"metadata": {"labels": {"test-pod": "patched"}}, "spec": {"terminationGracePeriodSeconds": 1}});
     t.kubectl.ok(&["patch", "pod", "pod-test", "--patch", &patch.to_string()]);
     assert!(seen.any(|label| label == "patched"));
-    let pod = || -> Value { serde_json::from_str(&t.kubectl.ok(&["get", "pod", "pod-test", "-o", "json"])).unwrap() };
+    let pod = || -> Value { t.kubectl.json(&["get", "pod", "pod-test", "-o", "json"]) };
     // The node says something else again when it next has something to say.
     eventually("the status is replaced", || {
         let mut replaced = pod();
@@ -85,8 +64,8 @@ spec:
         assert_eq!(ready["status"], "False", "{ready}");
         Ok(())
     });
-    t.kubectl.ok(&["delete", "pods", "-l", "test-pod-static=true", "--timeout=60s"]);
-    assert_eq!(t.kubectl.ok(&["get", "pods", "-l", "test-pod-static=true", "-o", "name"]), "");
+    t.kubectl.ok(&["delete", "pods", "-l", "app=pod-test", "--timeout=60s"]);
+    assert_eq!(t.kubectl.ok(&["get", "pods", "-l", "app=pod-test", "-o", "name"]), "");
 }
 
 /// Conformance: "DownwardAPI, environment for default CPU and memory limits and requests"; "DownwardAPI volume, CPU limit,
@@ -95,30 +74,18 @@ spec:
 #[test]
 fn a_container_without_limits_may_have_all_of_its_node() {
     let t = sandbox();
-    let image = t.hello_image();
     let files = "[{path: cpu, resourceFieldRef: {containerName: hello, resource: limits.cpu}}, \
         {path: memory, resourceFieldRef: {containerName: hello, resource: limits.memory}}]";
-    t.kubectl.apply(&format!(
-        "
-apiVersion: v1
-kind: Pod
-metadata: {{name: knows}}
-spec:
-  runtimeClassName: wasmtime
-  terminationGracePeriodSeconds: 1
-  volumes:
-  - {{name: info, downwardAPI: {{items: {files}}}}}
-  - {{name: projected, projected: {{sources: [{{downwardAPI: {{items: {files}}}}}]}}}}
-  containers:
-  - name: hello
-    image: {image}
-    ports: [{{containerPort: 8080}}]
-    env:
-    - {{name: CPU_LIMIT, valueFrom: {{resourceFieldRef: {{resource: limits.cpu}}}}}}
-    - {{name: MEMORY_LIMIT, valueFrom: {{resourceFieldRef: {{resource: limits.memory}}}}}}
-    volumeMounts: [{{name: info, mountPath: /info}}, {{name: projected, mountPath: /projected}}]
-"
-    ));
+    let spec = format!(
+        "terminationGracePeriodSeconds: 1, volumes: [
+        {{name: info, downwardAPI: {{items: {files}}}}},
+        {{name: projected, projected: {{sources: [{{downwardAPI: {{items: {files}}}}}]}}}}]"
+    );
+    let container = "env: [
+        {name: CPU_LIMIT, valueFrom: {resourceFieldRef: {resource: limits.cpu}}},
+        {name: MEMORY_LIMIT, valueFrom: {resourceFieldRef: {resource: limits.memory}}}],
+        volumeMounts: [{name: info, mountPath: /info}, {name: projected, mountPath: /projected}]";
+    t.hello_pod("knows", &spec, container);
     t.kubectl.ok(&["wait", "--for=condition=Ready", "pod/knows", "--timeout=60s"]);
     let allocatable = |resource: &str| {
         let path = format!("jsonpath={{.items[0].status.allocatable.{resource}}}");
@@ -141,25 +108,10 @@ spec:
 #[test]
 fn a_pod_sees_the_secret_of_its_own_namespace() {
     let (t, other) = (sandbox(), sandbox());
-    let image = t.hello_image();
     other.kubectl.ok(&["create", "secret", "generic", "same", "--from-literal=data-1=theirs"]);
     t.kubectl.ok(&["create", "secret", "generic", "same", "--from-literal=data-1=ours"]);
-    t.kubectl.apply(&format!(
-        "
-apiVersion: v1
-kind: Pod
-metadata: {{name: reads}}
-spec:
-  runtimeClassName: wasmtime
-  terminationGracePeriodSeconds: 1
-  volumes: [{{name: secret, secret: {{secretName: same}}}}]
-  containers:
-  - name: hello
-    image: {image}
-    ports: [{{containerPort: 8080}}]
-    volumeMounts: [{{name: secret, mountPath: /secret}}]
-"
-    ));
+    let spec = "terminationGracePeriodSeconds: 1, volumes: [{name: secret, secret: {secretName: same}}]";
+    t.hello_pod("reads", spec, "volumeMounts: [{name: secret, mountPath: /secret}]");
     t.kubectl.ok(&["wait", "--for=condition=Ready", "pod/reads", "--timeout=60s"]);
     assert_eq!(t.kubectl.ok(&["exec", "reads", "--", "cat", "/secret/data-1"]), "ours");
     let mode = t.kubectl.ok(&["exec", "reads", "--", "stat", "/secret/..data/data-1"]);
@@ -197,24 +149,11 @@ fn five_pods_with_fifty_config_maps_each_all_run() {
 
 /// A pod that says who it runs as, with a volume of such a medium; `false` when this node may not mount.
 fn with_empty_directory(t: &Sandbox, medium: &str) -> bool {
-    let image = t.hello_image();
-    t.kubectl.apply(&format!(
-        "
-apiVersion: v1
-kind: Pod
-metadata: {{name: keeps}}
-spec:
-  runtimeClassName: wasmtime
-  terminationGracePeriodSeconds: 1
-  securityContext: {{runAsUser: 1001}}
-  volumes: [{{name: scratch, emptyDir: {{medium: '{medium}'}}}}]
-  containers:
-  - name: hello
-    image: {image}
-    ports: [{{containerPort: 8080}}]
-    volumeMounts: [{{name: scratch, mountPath: /scratch}}]
-"
-    ));
+    let spec = format!(
+        "terminationGracePeriodSeconds: 1, securityContext: {{runAsUser: 1001}},
+        volumes: [{{name: scratch, emptyDir: {{medium: '{medium}'}}}}]"
+    );
+    t.hello_pod("keeps", &spec, "volumeMounts: [{name: scratch, mountPath: /scratch}]");
     eventually("the pod is ready, or says why not", || {
         let ready = t.kubectl.ok(&["get", "pod", "keeps", "-o", "jsonpath={.status.containerStatuses[0].ready}"]);
         let events = t.kubectl.ok(&["get", "events", "-o", "jsonpath={.items[*].message}"]);

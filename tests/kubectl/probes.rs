@@ -7,25 +7,12 @@ use crate::{Sandbox, sandbox};
 
 /// A pod of `examples/hello` whose container has these fields more. A folder of this machine is its `/outside`.
 fn pod(t: &Sandbox, folder: &std::path::Path, container: &str) {
-    t.kubectl.apply(&format!(
-        "
-apiVersion: v1
-kind: Pod
-metadata: {{name: probed}}
-spec:
-  runtimeClassName: wasmtime
-  terminationGracePeriodSeconds: 1
-  volumes: [{{name: outside, hostPath: {{path: {folder}}}}}]
-  containers:
-  - name: hello
-    image: {image}
-    ports: [{{containerPort: 8080}}]
-    volumeMounts: [{{name: outside, mountPath: /outside}}]
-{container}
-",
-        folder = folder.display(),
-        image = t.hello_image()
-    ));
+    let volume = format!("{{name: outside, hostPath: {{path: {}}}}}", folder.display());
+    t.hello_pod(
+        "probed",
+        &format!("terminationGracePeriodSeconds: 1, volumes: [{volume}]"),
+        &format!("volumeMounts: [{{name: outside, mountPath: /outside}}], {container}"),
+    );
 }
 
 /// A probe of this test's own server, once a second.
@@ -35,7 +22,7 @@ fn http(recorder: &Recorder, path: &str) -> String {
 }
 
 fn get(t: &Sandbox) -> Pod {
-    serde_json::from_str(&t.kubectl.ok(&["get", "pod", "probed", "-o", "json"])).unwrap()
+    t.kubectl.json(&["get", "pod", "probed", "-o", "json"])
 }
 
 fn status(t: &Sandbox) -> ContainerStatus {
@@ -70,7 +57,7 @@ fn restarted(t: &Sandbox, times: i32) {
 fn a_container_is_restarted_when_its_answer_is_an_error_and_no_sooner() {
     let t = sandbox();
     let (recorder, folder) = (Recorder::start(), tempfile::tempdir().unwrap());
-    pod(&t, folder.path(), &format!("    livenessProbe: {}", http(&recorder, "/healthz")));
+    pod(&t, folder.path(), &format!("livenessProbe: {}", http(&recorder, "/healthz")));
     asked_again(&recorder, 3);
     assert_eq!(status(&t).restart_count, 0);
     recorder.set_status(500);
@@ -88,7 +75,7 @@ fn a_container_is_restarted_when_its_file_is_gone_and_no_sooner() {
     std::fs::write(&health, "ok").unwrap();
     let live = "{exec: {command: [cat, /outside/health]}, periodSeconds: 1, failureThreshold: 1}";
     let ready = http(&recorder, "/ready");
-    pod(&t, folder.path(), &format!("    livenessProbe: {live}\n    readinessProbe: {ready}"));
+    pod(&t, folder.path(), &format!("livenessProbe: {live}, readinessProbe: {ready}"));
     asked_again(&recorder, 3);
     assert_eq!(status(&t).restart_count, 0);
     std::fs::remove_file(&health).unwrap();
@@ -103,7 +90,7 @@ fn a_container_that_is_not_ready_is_not_restarted() {
     recorder.set_status(503);
     let ready = http(&recorder, "/ready");
     let live = "{tcpSocket: {port: 8080}, periodSeconds: 1, failureThreshold: 1}";
-    pod(&t, folder.path(), &format!("    livenessProbe: {live}\n    readinessProbe: {ready}"));
+    pod(&t, folder.path(), &format!("livenessProbe: {live}, readinessProbe: {ready}"));
     asked_again(&recorder, 3);
     let found = status(&t);
     assert_eq!((found.ready, found.restart_count), (false, 0));
@@ -115,7 +102,7 @@ fn a_container_that_is_not_ready_is_not_restarted() {
 fn a_container_without_a_health_service_is_restarted() {
     let t = sandbox();
     let folder = tempfile::tempdir().unwrap();
-    pod(&t, folder.path(), "    livenessProbe: {grpc: {port: 2333}, periodSeconds: 1, failureThreshold: 1}");
+    pod(&t, folder.path(), "livenessProbe: {grpc: {port: 2333}, periodSeconds: 1, failureThreshold: 1}");
     restarted(&t, 1);
 }
 
@@ -124,7 +111,7 @@ fn a_container_without_a_health_service_is_restarted() {
 fn a_container_is_not_ready_before_its_probe_begins() {
     let t = sandbox();
     let folder = tempfile::tempdir().unwrap();
-    pod(&t, folder.path(), "    readinessProbe: {tcpSocket: {port: 8080}, initialDelaySeconds: 4, periodSeconds: 1}");
+    pod(&t, folder.path(), "readinessProbe: {tcpSocket: {port: 8080}, initialDelaySeconds: 4, periodSeconds: 1}");
     t.kubectl.ok(&["wait", "--for=condition=Ready", "pod/probed", "--timeout=60s"]);
     let conditions = get(&t).status.and_then(|status| status.conditions).unwrap_or_default();
     let ready = conditions.into_iter().find(|condition| condition.type_ == "Ready").unwrap();

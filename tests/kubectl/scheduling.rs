@@ -2,23 +2,10 @@
 
 use k8w_testkit::{ClusterOptions, Kubectl, TestCluster, eventually};
 
-use crate::{repo, sandbox};
-
-const IMAGE: &str = "localhost/hello:latest";
+use crate::{HELLO, hello_pod, repo, sandbox};
 
 fn pod(name: &str, spec: &str) -> String {
-    format!(
-        "
-apiVersion: v1
-kind: Pod
-metadata: {{name: {name}}}
-spec:
-  runtimeClassName: wasmtime
-  terminationGracePeriodSeconds: 1
-  containers: [{{name: c, image: '{IMAGE}', ports: [{{containerPort: 8080}}]}}]
-  {spec}
-"
-    )
+    hello_pod(name, &format!("terminationGracePeriodSeconds: 1, {spec}"), "")
 }
 
 /// The message of the pod's condition PodScheduled once it is False for this reason.
@@ -74,7 +61,7 @@ fn cluster(arguments: &[&str]) -> (TestCluster, Kubectl, String) {
     let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
     let cluster =
         TestCluster::start(env!("CARGO_BIN_EXE_k8w"), ClusterOptions { arguments, ..ClusterOptions::default() });
-    cluster.load_image(&repo("examples/hello/hello.wasm"), IMAGE);
+    cluster.load_image(&repo("examples/hello/hello.wasm"), HELLO);
     let kubectl = cluster.namespace("t");
     let node = kubectl.ok(&["get", "nodes", "-o", "jsonpath={.items[0].metadata.name}"]);
     (cluster, kubectl, node)
@@ -129,7 +116,8 @@ fn a_pod_of_higher_priority_takes_the_room_of_a_lower_one() {
     kubectl.apply(&[class("low", "value: 1"), class("high", "value: 1000")].concat());
     kubectl.apply(&class("polite", "value: 1000\npreemptionPolicy: Never"));
     // The finalizer shows the victim as it leaves.
-    let low = pod("low", "priorityClassName: low").replace("name: low}", "name: low, finalizers: [test.k8w.dev/hold]}");
+    let low =
+        pod("low", "priorityClassName: low").replace("metadata: {", "metadata: {finalizers: [test.k8w.dev/hold], ");
     kubectl.apply(&low);
     kubectl.ok(&["wait", "--for=condition=Ready", "pod/low", "--timeout=60s"]);
     kubectl.apply(&pod("polite", "priorityClassName: polite"));

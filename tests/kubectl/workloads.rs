@@ -1,11 +1,8 @@
 //! StatefulSets, DaemonSets, Jobs and CronJobs: `rollout`, `wait`, `create job --from`, and data that stays.
 
-use crate::sandbox;
 use k8w_testkit::{Kubectl, eventually};
 
-fn load_cli(t: &crate::Sandbox) {
-    t.cluster.load_image(&crate::repo("examples/cli/cli.wasm"), "localhost/cli:latest");
-}
+use crate::{HELLO, hello_workload, sandbox};
 
 /// A Job of the command that counts the words of a file, on the claim `data-web-1`.
 fn count_words(kubectl: &Kubectl, name: &str, input: &str, output: &str) -> String {
@@ -63,7 +60,7 @@ spec:
 #[test]
 fn a_stateful_set_scaled_down_and_up_again_finds_its_data() {
     let t = sandbox();
-    load_cli(&t);
+    t.cli_image();
     t.kubectl.ok(&["create", "configmap", "text", "--from-literal=text=three small words"]);
     t.kubectl.apply(&stateful_set(t.hello_image()));
     t.kubectl.ok(&["rollout", "status", "statefulset/web", "--timeout=90s"]);
@@ -134,22 +131,8 @@ fn a_stateful_set_can_be_rolled_out_restarted_and_undone() {
 #[test]
 fn a_daemon_set_runs_on_the_node_and_can_be_rolled_out_and_undone() {
     let t = sandbox();
-    let image = t.hello_image();
-    t.kubectl.apply(&format!(
-        "
-apiVersion: apps/v1
-kind: DaemonSet
-metadata: {{name: agent}}
-spec:
-  selector: {{matchLabels: {{app: agent}}}}
-  template:
-    metadata: {{labels: {{app: agent}}}}
-    spec:
-      runtimeClassName: wasmtime
-      terminationGracePeriodSeconds: 1
-      containers: [{{name: hello, image: {image}, ports: [{{containerPort: 8080}}]}}]
-"
-    ));
+    t.hello_image();
+    t.kubectl.apply(&hello_workload("DaemonSet", "agent", "", ""));
     t.kubectl.ok(&["rollout", "status", "daemonset/agent", "--timeout=60s"]);
     t.kubectl.ok(&["set", "env", "daemonset/agent", "A=1"]);
     t.kubectl.ok(&["rollout", "status", "daemonset/agent", "--timeout=60s"]);
@@ -175,22 +158,8 @@ spec:
 #[test]
 fn a_daemon_set_that_cannot_be_rolled_out_is_rolled_back() {
     let t = sandbox();
-    let image = t.hello_image();
-    t.kubectl.apply(&format!(
-        "
-apiVersion: apps/v1
-kind: DaemonSet
-metadata: {{name: agent}}
-spec:
-  selector: {{matchLabels: {{app: agent}}}}
-  template:
-    metadata: {{labels: {{app: agent}}}}
-    spec:
-      runtimeClassName: wasmtime
-      terminationGracePeriodSeconds: 1
-      containers: [{{name: hello, image: {image}, ports: [{{containerPort: 8080}}]}}]
-"
-    ));
+    t.hello_image();
+    t.kubectl.apply(&hello_workload("DaemonSet", "agent", "", ""));
     t.kubectl.ok(&["rollout", "status", "daemonset/agent", "--timeout=60s"]);
     t.kubectl.ok(&["set", "image", "daemonset/agent", "hello=localhost/foo:non-existent"]);
     let images =
@@ -201,7 +170,7 @@ spec:
     });
     t.kubectl.ok(&["rollout", "undo", "daemonset/agent"]);
     t.kubectl.ok(&["rollout", "status", "daemonset/agent", "--timeout=60s"]);
-    assert_eq!(images(), image);
+    assert_eq!(images(), HELLO);
     let restarts = "jsonpath={.items[*].status.containerStatuses[*].restartCount}";
     assert_eq!(t.kubectl.ok(&["get", "pods", "-l", "app=agent", "-o", restarts]), "0");
 }
@@ -209,7 +178,7 @@ spec:
 #[test]
 fn a_job_is_made_from_a_cron_job_and_waited_for() {
     let t = sandbox();
-    load_cli(&t);
+    t.cli_image();
     t.kubectl.ok(&["create", "cronjob", "yearly", "--image=localhost/cli:latest", "--schedule=@yearly"]);
     t.kubectl.ok(&["create", "job", "now", "--from=cronjob/yearly"]);
     t.kubectl.ok(&["wait", "--for=condition=complete", "job/now", "--timeout=60s"]);
@@ -226,7 +195,7 @@ fn a_job_is_made_from_a_cron_job_and_waited_for() {
 #[test]
 fn an_indexed_job_tells_each_pod_its_index() {
     let t = sandbox();
-    load_cli(&t);
+    t.cli_image();
     t.kubectl.apply(
         "
 apiVersion: batch/v1
