@@ -74,7 +74,9 @@ pub async fn pull_layers(
     let mut layers = Vec::new();
     let mut left_bytes = MAX_LAYERS_BYTES;
     for descriptor in image.layers {
-        let bytes = match descriptor.digest.parse().ok().as_ref().and_then(&known) {
+        let size_bytes = pull.size_bytes("layer", &descriptor, left_bytes)?;
+        let here = descriptor.digest.parse().ok().as_ref().and_then(&known);
+        let bytes = match here.filter(|bytes| bytes.len() as u64 == size_bytes) {
             Some(bytes) => bytes,
             None => pull.blob("layer", &descriptor, left_bytes).await?.into(),
         };
@@ -172,15 +174,17 @@ impl<'a> Pull<'a> {
     }
 
     async fn blob(&mut self, what: &str, descriptor: &OciDescriptor, max_bytes: u64) -> Result<Vec<u8>, Error> {
-        // No more than the manifest says, and that must not be too much.
-        let bytes = match u64::try_from(descriptor.size) {
-            Ok(size) if size <= max_bytes => {
-                self.get(what, &format!("blobs/{}", descriptor.digest), "*/*", size).await?
-            }
-            _ => return Err(self.broken(format!("its {what} is larger than {max_bytes} bytes"))),
-        };
+        // No more than the manifest says.
+        let size_bytes = self.size_bytes(what, descriptor, max_bytes)?;
+        let bytes = self.get(what, &format!("blobs/{}", descriptor.digest), "*/*", size_bytes).await?;
         self.verified(what, &bytes, &descriptor.digest)?;
         Ok(bytes)
+    }
+
+    /// What the manifest says that a blob has, which must not be too much.
+    fn size_bytes(&self, what: &str, descriptor: &OciDescriptor, max_bytes: u64) -> Result<u64, Error> {
+        let size_bytes = u64::try_from(descriptor.size).ok().filter(|size_bytes| *size_bytes <= max_bytes);
+        size_bytes.ok_or_else(|| self.broken(format!("its {what} is larger than {max_bytes} bytes")))
     }
 
     async fn get(&mut self, what: &str, path: &str, accept: &str, max_bytes: u64) -> Result<Vec<u8>, Error> {

@@ -256,6 +256,48 @@ async fn a_layer_of_a_container_image_must_be_of_a_kind_and_size_that_is_read() 
 }
 
 #[tokio::test]
+async fn a_layer_that_is_here_is_not_asked_for_and_counts_all_the_same() {
+    let mut content = Content::default();
+    let config = content.described("application/vnd.oci.image.config.v1+json", b"{}");
+    let media_type = "application/vnd.oci.image.manifest.v1+json";
+    // The registry has none of these layers.
+    let (small, large) = (Bytes::from_static(b"here"), Bytes::from(vec![0; 600 << 20]));
+    let digest = |content: &str| Digest::of(content.as_bytes());
+    let layer = |content: &str, size: u64| {
+        let media_type = "application/vnd.oci.image.layer.v1.tar";
+        json!({ "mediaType": media_type, "digest": digest(content).to_string(), "size": size })
+    };
+    for (tag, layers) in [
+        ("here", json!([layer("small", 4)])),
+        ("otherwise", json!([layer("small", 5)])),
+        ("larger", json!([layer("small", u64::from(u32::MAX))])),
+        ("together", json!([layer("large", 600 << 20), layer("large", 600 << 20)])),
+    ] {
+        content.manifest(tag, media_type, &json!({ "schemaVersion": 2, "config": config, "layers": layers }));
+    }
+    let registry = Registry::serve(content).await;
+    let known = |wanted: &Digest| {
+        let mut all = [("small", &small), ("large", &large)].into_iter();
+        all.find(|(content, _)| digest(content) == *wanted).map(|(_, bytes)| bytes.clone())
+    };
+    let mut all = String::new();
+    for tag in ["here", "otherwise", "larger", "together"] {
+        let reference: Reference = format!("{}/app:{tag}", registry.address).parse().unwrap();
+        all += &match registry::pull_layers(&reference, &RegistryAuth::Anonymous, &[], known).await {
+            Ok((_, layers)) => format!("{:?}\n", layers.iter().map(|layer| &layer.bytes).collect::<Vec<_>>()),
+            Err(error) => format!("{error}\n").replace(&registry.address.to_string(), "registry"),
+        };
+    }
+    expect![[r#"
+        [b"here"]
+        failed to pull "registry/app:otherwise": not found in the registry
+        failed to pull "registry/app:larger": its layer is larger than 1073741824 bytes
+        failed to pull "registry/app:together": its layer is larger than 444596224 bytes
+    "#]]
+    .assert_eq(&all);
+}
+
+#[tokio::test]
 async fn a_token_is_asked_for_where_the_registry_says() {
     let mut content = Content { authorization: Some("Bearer t".to_owned()), ..Content::default() };
     content.challenge = Some("Bearer realm=\"http://HOST/token\",service=\"test\"".to_owned());
