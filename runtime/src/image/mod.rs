@@ -212,7 +212,8 @@ impl Images {
             error => Error::Pull(error),
         })?;
         let size = pulled.component.len();
-        let image = store::keep(&self.blobs, reference, &pulled)?;
+        let (blobs, of) = (self.blobs.clone(), reference.clone());
+        let image = blocking(move || store::keep(&blobs, &of, &pulled)).await?;
         self.mark_used(&image.artifact.digest, Instant::now());
         let (took, waiting) = (begun.elapsed(), waited_from.elapsed());
         emit(
@@ -245,25 +246,35 @@ impl Images {
         // Who waited for another's pull of the same image finds it here.
         let _alone = lock.lock().await;
         if request.policy != Policy::Always
-            && let Some((digest, layers)) = store::find_layers(&self.blobs, &reference)?
+            && let Some((digest, layers)) = self.layers(&reference).await?
         {
             self.mark_used(&digest.to_string(), Instant::now());
-            return unpack(layers, dir).await;
+            return blocking(move || Ok(unpack::unpack(&layers, &dir)?)).await;
         }
         if let Some(image) = self.present(&request, &reference)? {
             let file = format!("{}.wasm", reference.repository().rsplit('/').next().unwrap_or_default());
-            let copied = tokio::task::spawn_blocking(move || unpack::copy(&image.artifact.path, &file, &dir)).await;
-            return Ok(copied.map_err(io::Error::other)??);
+            return blocking(move || Ok(unpack::copy(&image.artifact.path, &file, &dir)?)).await;
         }
         let _permit = self.pulls.acquire().await;
         let credentials = keyring::credentials(&secrets.await, &reference);
-        let known = |digest: &Digest| self.blobs.get(digest).ok().flatten();
+        let known = |digest| {
+            let blobs = self.blobs.clone();
+            async move { blocking(move || Ok(blobs.get(&digest)?)).await.ok().flatten() }
+        };
         let (manifest, layers) =
             registry::pull_layers(&reference, &credentials, &self.insecure_registries, known).await?;
-        let digest = store::keep_layers(&self.blobs, &reference, &manifest, &layers)?;
+        let blobs = self.blobs.clone();
+        let keep = move || Ok((store::keep_layers(&blobs, &reference, &manifest, &layers)?, layers));
+        let (digest, layers) = blocking(keep).await?;
         self.mark_used(&digest.to_string(), Instant::now());
         self.changed.notify_one();
-        unpack(layers, dir).await
+        blocking(move || Ok(unpack::unpack(&layers, &dir)?)).await
+    }
+
+    /// The layers of an image that was pulled whole, if it was.
+    async fn layers(&self, reference: &Reference) -> Result<Option<(Digest, Vec<unpack::Layer>)>, Error> {
+        let (blobs, reference) = (self.blobs.clone(), reference.clone());
+        blocking(move || store::find_layers(&blobs, &reference)).await
     }
 
     /// Where images lie, for who measures the disk.
@@ -336,9 +347,9 @@ impl Images {
     }
 }
 
-async fn unpack(layers: Vec<unpack::Layer>, dir: PathBuf) -> Result<(), Error> {
-    let unpacked = tokio::task::spawn_blocking(move || unpack::unpack(&layers, &dir)).await;
-    Ok(unpacked.map_err(io::Error::other)??)
+/// Does what blocks where nothing else waits for it.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
 impl Inventory for Images {

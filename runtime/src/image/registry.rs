@@ -62,11 +62,11 @@ pub async fn pull(reference: &Reference, auth: &RegistryAuth, insecure: &[String
 ///
 /// # Errors
 /// When the registry does not give it, or it is too large.
-pub async fn pull_layers(
+pub async fn pull_layers<K: Future<Output = Option<Bytes>>>(
     reference: &Reference,
     auth: &RegistryAuth,
     insecure: &[String],
-    known: impl Fn(&Digest) -> Option<Bytes>,
+    known: impl Fn(Digest) -> K,
 ) -> Result<(Bytes, Vec<Layer>), Error> {
     let mut pull = Pull::new(reference, auth, insecure)?;
     let (manifest, _, image) = pull.manifest().await?;
@@ -75,7 +75,10 @@ pub async fn pull_layers(
     let mut left_bytes = MAX_LAYERS_BYTES;
     for descriptor in image.layers {
         let size_bytes = pull.size_bytes("layer", &descriptor, left_bytes)?;
-        let here = descriptor.digest.parse().ok().as_ref().and_then(&known);
+        let here = match descriptor.digest.parse() {
+            Ok(digest) => known(digest).await,
+            Err(_) => None,
+        };
         let bytes = match here.filter(|bytes| bytes.len() as u64 == size_bytes) {
             Some(bytes) => bytes,
             None => pull.blob("layer", &descriptor, left_bytes).await?.into(),

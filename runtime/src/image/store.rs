@@ -97,7 +97,7 @@ pub(super) fn keep(blobs: &BlobStore, reference: &Reference, pulled: &Pulled) ->
     Ok(image(reference, digest, path, &pulled.manifest_digest))
 }
 
-/// The layers of an image that was pulled whole, the lowest first, if it was.
+/// The layers of an image that was pulled whole, the lowest first, if it was. Blocks.
 pub(super) fn find_layers(blobs: &BlobStore, reference: &Reference) -> Result<Option<(Digest, Vec<Layer>)>, Error> {
     let Some(digest) = blobs.get_ref(&volume_name(&reference.whole()))? else { return Ok(None) };
     let Some(manifest) = blobs.get(&digest)? else { return Ok(None) };
@@ -173,7 +173,9 @@ pub(super) fn all(blobs: &BlobStore) -> io::Result<BTreeMap<Digest, Stored>> {
         let image = images.entry(*digest).or_default();
         match name.strip_prefix(VOLUME) {
             Some(volume) => {
-                let layers = descriptors(&std::fs::read(path)?)?;
+                // One that is damaged hides no other, and can be removed like any.
+                let manifest = std::fs::read(path).unwrap_or_default();
+                let layers = descriptors(&manifest).unwrap_or_default();
                 image.size_bytes = layers.iter().filter_map(|layer| u64::try_from(layer.size).ok()).sum();
                 image.names.push(volume.to_owned());
             }
@@ -309,6 +311,25 @@ mod tests {
         remove(&blobs, "registry.test/files:1").unwrap();
         assert_eq!(found(), None);
         assert_eq!(blobs.refs().unwrap(), []);
+    }
+
+    #[test]
+    fn a_damaged_image_hides_no_other_and_can_be_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let blobs = BlobStore::open(root.path()).unwrap();
+        let put = |name: &str, content: &str| {
+            let digest = blobs.put(content.as_bytes(), None).unwrap();
+            blobs.set_ref(name, &digest).unwrap();
+            digest
+        };
+        let damaged = put(&volume_name("registry.test/files:1"), "{");
+        let whole = put("localhost/hello:latest", "\0asm");
+        let stored = |name: &str, size_bytes, loaded| Stored { names: vec![name.to_owned()], size_bytes, loaded };
+        let whole = (whole, stored("localhost/hello:latest", 4, true));
+        let both = BTreeMap::from([(damaged, stored("registry.test/files:1", 0, false)), whole]);
+        assert_eq!(all(&blobs).unwrap(), both);
+        remove(&blobs, "registry.test/files:1").unwrap();
+        assert_eq!(blobs.refs().unwrap().len(), 1);
     }
 
     #[test]

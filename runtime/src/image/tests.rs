@@ -276,9 +276,9 @@ async fn a_layer_that_is_here_is_not_asked_for_and_counts_all_the_same() {
         content.manifest(tag, media_type, &json!({ "schemaVersion": 2, "config": config, "layers": layers }));
     }
     let registry = Registry::serve(content).await;
-    let known = |wanted: &Digest| {
+    let known = async |wanted: Digest| {
         let mut all = [("small", &small), ("large", &large)].into_iter();
-        all.find(|(content, _)| digest(content) == *wanted).map(|(_, bytes)| bytes.clone())
+        all.find(|(content, _)| digest(content) == wanted).map(|(_, bytes)| bytes.clone())
     };
     let mut all = String::new();
     for tag in ["here", "otherwise", "larger", "together"] {
