@@ -24,24 +24,30 @@ pub type Head = Result<http::Response<WasiBody>, Error>;
 ///
 /// # Errors
 /// A trap, or what ended the guest.
-pub async fn handle(
+pub async fn handle<B>(
     store: &mut Store<State>,
     proxy: &Proxy,
-    request: http::Request<WasiBody>,
+    request: http::Request<B>,
     head: oneshot::Sender<Head>,
-) -> wasmtime::Result<()> {
+) -> wasmtime::Result<()>
+where
+    B: Body<Data = Bytes, Error = Error> + Send + 'static,
+{
     match proxy {
         Proxy::P2(proxy) => handle_p2(store, proxy, request, head).await,
         Proxy::P3(service) => handle_p3(store, service, request, head).await,
     }
 }
 
-async fn handle_p2(
+async fn handle_p2<B>(
     store: &mut Store<State>,
     proxy: &p2::bindings::Proxy,
-    request: http::Request<WasiBody>,
+    request: http::Request<B>,
     head: oneshot::Sender<Head>,
-) -> wasmtime::Result<()> {
+) -> wasmtime::Result<()>
+where
+    B: Body<Data = Bytes, Error = Error> + Send + 'static,
+{
     let mut view = store.data_mut().http();
     let request = view.new_incoming_request(p2_types::Scheme::Http, request)?;
     let out = view.new_response_outparam_from_callback(|answer| {
@@ -51,12 +57,15 @@ async fn handle_p2(
     proxy.wasi_http_incoming_handler().call_handle(store, request, out).await
 }
 
-async fn handle_p3(
+async fn handle_p3<B>(
     store: &mut Store<State>,
     service: &p3::bindings::Service,
-    request: http::Request<WasiBody>,
+    request: http::Request<B>,
     head: oneshot::Sender<Head>,
-) -> wasmtime::Result<()> {
+) -> wasmtime::Result<()>
+where
+    B: Body<Data = Bytes, Error = Error> + Send + 'static,
+{
     // The header is none of those that a guest sees.
     let host = request.headers().get(HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
     let view = store.data_mut().http_p3();

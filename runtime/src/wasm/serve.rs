@@ -276,7 +276,7 @@ async fn respond(server: Arc<Server>, turn: Option<Arc<Turn>>, request: http::Re
 async fn serve(turn: Arc<Turn>, request: http::Request<Body>, head: oneshot::Sender<Head>) -> wasmtime::Result<()> {
     let mut warm = turn.server.instance().await?;
     let internal = |error: BodyError| Error::InternalError(Some(error.to_string()));
-    let request = request.map(|body| body.map_err(internal).boxed_unsync());
+    let request = request.map(|body| body.map_err(internal));
     let returned = handle(&mut warm.store, &warm.proxy, request, head).await;
     match &returned {
         Ok(()) if turn.server.container.http.instance_reuse > 1 => turn.server.keep(warm),
