@@ -1,13 +1,14 @@
 //! The body of a guest's response, while the guest may still run.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
 use k8w_networking::BodyError;
-use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, spawn};
+use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, poll_noop, spawn};
 use wasmtime_wasi_http::WasiBody;
 
 use super::guest::Guest;
@@ -38,26 +39,17 @@ impl GuestBody {
             this.look_ahead();
         }
         // A guest of WASI 0.3 is told of each piece that was taken, and writes on.
-        for _ in 0..MAX_FRAMES_AHEAD {
-            let Some(running) = guest.as_mut().filter(|_| !this.ended) else { break };
-            if let Poll::Ready(returned) = Pin::new(running).poll(&mut Context::from_waker(Waker::noop())) {
-                guest = None;
-                if let Err(error) = returned {
-                    this.turn.report(&error);
-                }
+        while !this.ended && guest.is_some() {
+            this.run_on(&mut guest);
+            if !this.look_ahead() {
+                break;
             }
-            this.look_ahead();
+        }
+        // One whose body has been taken whole has often nothing left to do.
+        if this.ended {
+            this.run_on(&mut guest);
         }
         let Some(mut guest) = guest else { return this };
-        // One whose body has been taken whole has often nothing left to do.
-        if this.ended
-            && let Poll::Ready(returned) = Pin::new(&mut guest).poll(&mut Context::from_waker(Waker::noop()))
-        {
-            if let Err(error) = returned {
-                this.turn.report(&error);
-            }
-            return this;
-        }
         let turn = this.turn.clone();
         this.guest = Some(spawn(async move {
             // By reference: a guest that was ended keeps its streams until that has been reported.
@@ -68,18 +60,31 @@ impl GuestBody {
         this
     }
 
-    fn look_ahead(&mut self) {
-        let mut cx = Context::from_waker(Waker::noop());
-        for slot in self.ahead.iter_mut().filter(|slot| slot.is_none()) {
-            match Pin::new(&mut self.body).poll_frame(&mut cx) {
-                Poll::Ready(Some(frame)) => *slot = Some(frame.map_err(BodyError::from)),
-                Poll::Ready(None) => {
-                    self.ended = !self.turn.has_failed();
-                    return;
-                }
-                Poll::Pending => return,
+    /// Lets a guest run until it waits, and reports how it ended if it did.
+    fn run_on(&self, guest: &mut Option<Guest<()>>) {
+        if let Some(returned) = guest.as_mut().and_then(|running| poll_noop(Pin::new(running))) {
+            *guest = None;
+            if let Err(error) = returned {
+                self.turn.report(&error);
             }
         }
+    }
+
+    /// Takes what the guest has written, as far as there is room; true when that was anything.
+    fn look_ahead(&mut self) -> bool {
+        let mut any = false;
+        for slot in self.ahead.iter_mut().filter(|slot| slot.is_none()) {
+            match poll_noop(pin!(self.body.frame())) {
+                Some(Some(frame)) => *slot = Some(frame.map_err(BodyError::from)),
+                Some(None) => {
+                    self.ended = !self.turn.has_failed();
+                    break;
+                }
+                None => break,
+            }
+            any = true;
+        }
+        any
     }
 
     /// Whether the guest finished its body. One that trapped ends its body in the same way as one that finished does.
@@ -129,8 +134,7 @@ impl Drop for GuestBody {
         let Some(guest) = self.guest.take() else { return };
         if !self.ended {
             // A reader that knows the length stops before it sees the end.
-            let mut cx = Context::from_waker(Waker::noop());
-            self.ended = matches!(Pin::new(&mut self.body).poll_frame(&mut cx), Poll::Ready(None));
+            self.ended = matches!(poll_noop(pin!(self.body.frame())), Some(None));
         }
         if self.ended
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
