@@ -8,7 +8,7 @@ use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, spawn};
 
 use super::wit::ip_name_lookup::{Host, HostResolveAddressStream};
 use super::wit::network::{ErrorCode, IpAddress};
-use super::{NetworkHandle, SocketResult, trap};
+use super::{NetworkHandle, SocketError, SocketResult};
 use crate::host::names::{self, Answer};
 use crate::wasm::container::Container;
 use crate::wasm::store::State;
@@ -49,7 +49,7 @@ impl Host for State {
         network: Resource<NetworkHandle>,
         name: String,
     ) -> SocketResult<Resource<Addresses>> {
-        self.table.get(&network).map_err(trap)?;
+        self.table.get(&network).map_err(SocketError::trap)?;
         if name.is_empty() || name.len() > names::MAX_NAME_BYTES {
             return Err(ErrorCode::InvalidArgument.into());
         }
@@ -57,13 +57,13 @@ impl Host for State {
         if let Addresses::Found(Err(code)) = &addresses {
             return Err((*code).into());
         }
-        self.table.push(addresses).map_err(trap)
+        self.table.push(addresses).map_err(SocketError::trap)
     }
 }
 
 impl HostResolveAddressStream for State {
     fn resolve_next_address(&mut self, stream: Resource<Addresses>) -> SocketResult<Option<IpAddress>> {
-        let addresses = self.table.get_mut(&stream).map_err(trap)?;
+        let addresses = self.table.get_mut(&stream).map_err(SocketError::trap)?;
         if let Addresses::Asking(asking) = addresses
             && let Some(found) = wasmtime_wasi::runtime::poll_noop(std::pin::Pin::new(asking))
         {

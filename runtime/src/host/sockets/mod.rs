@@ -18,7 +18,7 @@ use std::sync::atomic::Ordering;
 
 use bindings::wasi::sockets0_2_12 as wit;
 use wasmtime::component::{HasSelf, Linker, Resource};
-use wasmtime_wasi::{ResourceTableError, TrappableError};
+use wasmtime_wasi::TrappableError;
 use wit::network::ErrorCode;
 
 use crate::wasm::container::Container;
@@ -77,15 +77,10 @@ pub fn udp_create_socket(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     wit::udp_create_socket::add_to_linker::<State, HasSelf<State>>(linker, |state| state)
 }
 
-/// The error of every socket function: a code for the guest, or a trap.
+/// The error of every socket function: a code for the guest, or a trap, as for a misused handle.
 pub type SocketError = TrappableError<ErrorCode>;
 
 pub type SocketResult<T> = Result<T, SocketError>;
-
-/// A misused handle is a trap.
-fn trap(error: ResourceTableError) -> SocketError {
-    SocketError::trap(error)
-}
 
 /// A value that must not be zero (`invalid-argument` otherwise).
 fn positive<T: PartialEq + From<u8>>(value: T) -> SocketResult<T> {

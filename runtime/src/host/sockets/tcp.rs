@@ -19,7 +19,7 @@ use super::stream::{Connection, Sender};
 use super::wit::network::{ErrorCode, IpAddressFamily, IpSocketAddress};
 use super::wit::tcp::{Host, HostTcpSocket, ShutdownType};
 use super::wit::tcp_create_socket;
-use super::{NetworkHandle, SocketPermit, SocketResult, code, positive, trap};
+use super::{NetworkHandle, SocketError, SocketPermit, SocketResult, code, positive};
 use crate::wasm::store::State as Instance;
 
 /// What `accept` and `finish-connect` give.
@@ -85,13 +85,13 @@ impl tcp_create_socket::Host for Instance {
     fn create_tcp_socket(&mut self, family: IpAddressFamily) -> SocketResult<Resource<TcpSocket>> {
         let permit = Arc::new(SocketPermit::take(&self.container).ok_or(ErrorCode::NewSocketLimit)?);
         let socket = TcpSocket { family, state: State::Unbound, options: TcpOptions::default(), permit };
-        self.table.push(socket).map_err(trap)
+        self.table.push(socket).map_err(SocketError::trap)
     }
 }
 
 impl Instance {
     fn socket(&mut self, socket: &Resource<TcpSocket>) -> SocketResult<&mut TcpSocket> {
-        self.table.get_mut(socket).map_err(trap)
+        self.table.get_mut(socket).map_err(SocketError::trap)
     }
 
     fn options(&mut self, socket: &Resource<TcpSocket>) -> SocketResult<&mut TcpOptions> {
@@ -102,8 +102,8 @@ impl Instance {
     fn streams(&mut self, connection: &Connection, socket: &Resource<TcpSocket>) -> SocketResult<Streams> {
         let input: DynInputStream = Box::new(connection.clone());
         let output: DynOutputStream = Box::new(Sender(connection.clone()));
-        let input = self.table.push_child(input, socket).map_err(trap)?;
-        let output = self.table.push_child(output, socket).map_err(trap)?;
+        let input = self.table.push_child(input, socket).map_err(SocketError::trap)?;
+        let output = self.table.push_child(output, socket).map_err(SocketError::trap)?;
         Ok((input, output))
     }
 }
@@ -117,7 +117,7 @@ impl HostTcpSocket for Instance {
         network: Resource<NetworkHandle>,
         local_address: IpSocketAddress,
     ) -> SocketResult<()> {
-        self.table.get(&network).map_err(trap)?;
+        self.table.get(&network).map_err(SocketError::trap)?;
         let container = self.container.clone();
         let socket = self.socket(&this)?;
         let local = SocketAddr::from(local_address);
@@ -154,7 +154,7 @@ impl HostTcpSocket for Instance {
         network: Resource<NetworkHandle>,
         remote_address: IpSocketAddress,
     ) -> SocketResult<()> {
-        self.table.get(&network).map_err(trap)?;
+        self.table.get(&network).map_err(SocketError::trap)?;
         let container = self.container.clone();
         let socket = self.socket(&this)?;
         let remote = SocketAddr::from(remote_address);
@@ -246,7 +246,7 @@ impl HostTcpSocket for Instance {
             options: socket.options,
             permit,
         };
-        let accepted = self.table.push(accepted).map_err(trap)?;
+        let accepted = self.table.push(accepted).map_err(SocketError::trap)?;
         let (input, output) = self.streams(&connection, &accepted)?;
         Ok((accepted, input, output))
     }

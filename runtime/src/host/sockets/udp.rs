@@ -15,7 +15,7 @@ use super::port::bind_udp;
 use super::wit::network::{ErrorCode, IpAddressFamily, IpSocketAddress};
 use super::wit::udp::{self, IncomingDatagram, OutgoingDatagram};
 use super::wit::udp_create_socket;
-use super::{NetworkHandle, SocketError, SocketPermit, SocketResult, code, positive, trap};
+use super::{NetworkHandle, SocketError, SocketPermit, SocketResult, code, positive};
 use crate::wasm::store::State as Instance;
 
 /// Datagrams that one `check-send` permits, and that one `receive` gives at most.
@@ -108,13 +108,13 @@ impl udp_create_socket::Host for Instance {
             options: UdpOptions::default(),
             _permit: SocketPermit::take(&self.container).ok_or(ErrorCode::NewSocketLimit)?,
         };
-        self.table.push(socket).map_err(trap)
+        self.table.push(socket).map_err(SocketError::trap)
     }
 }
 
 impl Instance {
     fn udp_socket(&mut self, socket: &Resource<UdpSocket>) -> SocketResult<&mut UdpSocket> {
-        self.table.get_mut(socket).map_err(trap)
+        self.table.get_mut(socket).map_err(SocketError::trap)
     }
 }
 
@@ -140,7 +140,7 @@ impl udp::HostUdpSocket for Instance {
         network: Resource<NetworkHandle>,
         local_address: IpSocketAddress,
     ) -> SocketResult<()> {
-        self.table.get(&network).map_err(trap)?;
+        self.table.get(&network).map_err(SocketError::trap)?;
         let container = self.container.clone();
         let socket = self.udp_socket(&this)?;
         let local = SocketAddr::from(local_address);
@@ -190,8 +190,8 @@ impl udp::HostUdpSocket for Instance {
         let shared = bound.socket.clone();
         let incoming = IncomingDatagrams { socket: shared.clone(), remote, next: None };
         let outgoing = OutgoingDatagrams { socket: shared, family, remote, permitted: 0 };
-        let incoming = self.table.push_child(incoming, &this).map_err(trap)?;
-        let outgoing = self.table.push_child(outgoing, &this).map_err(trap)?;
+        let incoming = self.table.push_child(incoming, &this).map_err(SocketError::trap)?;
+        let outgoing = self.table.push_child(outgoing, &this).map_err(SocketError::trap)?;
         Ok((incoming, outgoing))
     }
 
@@ -251,7 +251,7 @@ impl udp::HostUdpSocket for Instance {
 
 impl udp::HostIncomingDatagramStream for Instance {
     fn receive(&mut self, this: Resource<IncomingDatagrams>, max_results: u64) -> SocketResult<Vec<IncomingDatagram>> {
-        let incoming = self.table.get_mut(&this).map_err(trap)?;
+        let incoming = self.table.get_mut(&this).map_err(SocketError::trap)?;
         let most = usize::try_from(max_results).map_or(BATCH_DATAGRAMS, |most| most.min(BATCH_DATAGRAMS));
         let datagrams = std::iter::from_fn(|| incoming.take()).take(most);
         let shown = datagrams.map(|datagram| (datagram.bytes, datagram.peer)).collect::<Vec<_>>();
@@ -276,13 +276,13 @@ impl udp::HostIncomingDatagramStream for Instance {
 
 impl udp::HostOutgoingDatagramStream for Instance {
     fn check_send(&mut self, this: Resource<OutgoingDatagrams>) -> SocketResult<u64> {
-        let outgoing = self.table.get_mut(&this).map_err(trap)?;
+        let outgoing = self.table.get_mut(&this).map_err(SocketError::trap)?;
         outgoing.permitted = BATCH_DATAGRAMS;
         Ok(BATCH_DATAGRAMS as u64)
     }
 
     fn send(&mut self, this: Resource<OutgoingDatagrams>, datagrams: Vec<OutgoingDatagram>) -> SocketResult<u64> {
-        let outgoing = self.table.get_mut(&this).map_err(trap)?;
+        let outgoing = self.table.get_mut(&this).map_err(SocketError::trap)?;
         if datagrams.len() > outgoing.permitted {
             let why = wasmtime::format_err!("more datagrams are sent than `check-send` permitted");
             return Err(SocketError::trap(why));

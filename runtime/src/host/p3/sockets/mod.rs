@@ -10,7 +10,7 @@ use std::io;
 
 use bindings::wasi::sockets0_3_0 as wit;
 use wasmtime::component::{HasSelf, Linker};
-use wasmtime_wasi::{ResourceTableError, TrappableError};
+use wasmtime_wasi::TrappableError;
 use wit::types::ErrorCode;
 
 use crate::wasm::store::State;
@@ -45,15 +45,10 @@ pub fn ip_name_lookup(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     wit::ip_name_lookup::add_to_linker::<State, HasSelf<State>>(linker, |state| state)
 }
 
-/// The error of every socket function: a code for the guest, or a trap.
+/// The error of every socket function: a code for the guest, or a trap, as for a misused handle.
 pub type SocketError = TrappableError<ErrorCode>;
 
 type SocketResult<T> = Result<T, SocketError>;
-
-/// A misused handle is a trap.
-fn trap(error: ResourceTableError) -> SocketError {
-    SocketError::trap(error)
-}
 
 /// A value that must not be zero (`invalid-argument` otherwise).
 fn positive<T: PartialEq + From<u8>>(value: T) -> SocketResult<T> {

@@ -3,7 +3,7 @@
 //! A port is claimed when it is bound, and given back with the last of its socket and the stream of its connections.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -15,9 +15,9 @@ use wasmtime::component::{
     Access, Accessor, Destination, FutureReader, HasSelf, Resource, StreamProducer, StreamReader, StreamResult,
 };
 
-use super::address::{family, is_remote};
+use super::address::{family, is_remote, unspecified};
 use super::wit::types::{ErrorCode, HostTcpSocket, HostTcpSocketWithStore, IpAddressFamily, IpSocketAddress};
-use super::{SocketResult, code, positive, too_many_sockets, trap};
+use super::{SocketError, SocketResult, code, positive, too_many_sockets};
 use crate::host::p3::streams;
 use crate::host::sockets::SocketPermit;
 use crate::host::sockets::options::TcpOptions;
@@ -64,7 +64,7 @@ impl State {
 
 impl Instance {
     fn tcp_socket(&mut self, socket: &Resource<TcpSocket>) -> SocketResult<&mut TcpSocket> {
-        self.table.get_mut(socket).map_err(trap)
+        self.table.get_mut(socket).map_err(SocketError::trap)
     }
 
     fn tcp_options(&mut self, socket: &Resource<TcpSocket>) -> SocketResult<&mut TcpOptions> {
@@ -89,14 +89,6 @@ impl Instance {
 /// What a failed read or write of a connection is to its guest.
 fn broken(error: Option<&io::Error>) -> ErrorCode {
     error.map_or(ErrorCode::ConnectionBroken, code)
-}
-
-fn unspecified(family: IpAddressFamily) -> SocketAddr {
-    let ip = match family {
-        IpAddressFamily::Ipv4 => IpAddr::from(Ipv4Addr::UNSPECIFIED),
-        IpAddressFamily::Ipv6 => IpAddr::from(Ipv6Addr::UNSPECIFIED),
-    };
-    SocketAddr::new(ip, 0)
 }
 
 impl HostTcpSocketWithStore<Instance> for HasSelf<Instance> {
@@ -153,7 +145,7 @@ impl HostTcpSocketWithStore<Instance> for HasSelf<Instance> {
             listener: Arc::new(listener),
             next: None,
         };
-        StreamReader::new(&mut store, accepting).map_err(super::SocketError::trap)
+        StreamReader::new(&mut store, accepting).map_err(SocketError::trap)
     }
 
     fn send(
@@ -255,7 +247,7 @@ impl HostTcpSocket for Instance {
     fn create(&mut self, family: IpAddressFamily) -> SocketResult<Resource<TcpSocket>> {
         let permit = Arc::new(SocketPermit::take(&self.container).ok_or_else(too_many_sockets)?);
         let socket = TcpSocket { family, state: State::Unbound, options: TcpOptions::default(), permit };
-        self.table.push(socket).map_err(trap)
+        self.table.push(socket).map_err(SocketError::trap)
     }
 
     async fn bind(&mut self, this: Resource<TcpSocket>, local_address: IpSocketAddress) -> SocketResult<()> {

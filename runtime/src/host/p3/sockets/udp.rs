@@ -1,14 +1,14 @@
 //! `wasi:sockets/types.udp-socket` 0.3: datagrams in the pod's own port space, through Services, and to hosts outside.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use k8w_networking::udp::{MAX_DATAGRAM_BYTES, PodSocket};
 use wasmtime::component::{Accessor, HasSelf, Resource};
 
-use super::address::{family, is_remote};
+use super::address::{family, is_remote, unspecified};
 use super::wit::types::{ErrorCode, HostUdpSocket, HostUdpSocketWithStore, IpAddressFamily, IpSocketAddress};
-use super::{SocketResult, code, positive, too_many_sockets, trap};
+use super::{SocketError, SocketResult, code, positive, too_many_sockets};
 use crate::host::sockets::SocketPermit;
 use crate::host::sockets::options::UdpOptions;
 use crate::host::sockets::port::bind_udp;
@@ -47,11 +47,7 @@ impl UdpSocket {
     /// The socket behind this one, which gets a port of its own if it has none yet.
     fn socket(&mut self, container: &Container) -> SocketResult<Arc<PodSocket>> {
         if self.bound.is_none() {
-            let ip = match self.family {
-                IpAddressFamily::Ipv4 => IpAddr::from(Ipv4Addr::UNSPECIFIED),
-                IpAddressFamily::Ipv6 => IpAddr::from(Ipv6Addr::UNSPECIFIED),
-            };
-            self.bind(container, SocketAddr::new(ip, 0))?;
+            self.bind(container, unspecified(self.family))?;
         }
         self.bound.as_ref().map(|bound| bound.socket.clone()).ok_or_else(|| ErrorCode::InvalidState.into())
     }
@@ -76,7 +72,7 @@ impl UdpSocket {
 
 impl Instance {
     fn udp(&mut self, socket: &Resource<UdpSocket>) -> SocketResult<&mut UdpSocket> {
-        self.table.get_mut(socket).map_err(trap)
+        self.table.get_mut(socket).map_err(SocketError::trap)
     }
 
     fn udp_options(&mut self, socket: &Resource<UdpSocket>) -> SocketResult<&mut UdpOptions> {
@@ -121,7 +117,7 @@ impl HostUdpSocket for Instance {
     fn create(&mut self, family: IpAddressFamily) -> SocketResult<Resource<UdpSocket>> {
         let permit = SocketPermit::take(&self.container).ok_or_else(too_many_sockets)?;
         let socket = UdpSocket { family, bound: None, remote: None, options: UdpOptions::default(), _permit: permit };
-        self.table.push(socket).map_err(trap)
+        self.table.push(socket).map_err(SocketError::trap)
     }
 
     fn bind(&mut self, this: Resource<UdpSocket>, local_address: IpSocketAddress) -> SocketResult<()> {
