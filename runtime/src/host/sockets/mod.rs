@@ -5,6 +5,7 @@
 //! `0.0.0.0:8080`, and traffic between components of this node never becomes a socket.
 
 pub(super) mod address;
+pub(super) mod datagram;
 mod lookup;
 pub(super) mod options;
 pub(super) mod port;

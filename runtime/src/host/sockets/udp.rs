@@ -10,6 +10,7 @@ use wasmtime::component::Resource;
 use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
 
 use super::address::{family, is_remote};
+use super::datagram;
 use super::options::UdpOptions;
 use super::port::bind_udp;
 use super::wit::network::{ErrorCode, IpAddressFamily, IpSocketAddress};
@@ -60,19 +61,14 @@ pub struct OutgoingDatagrams {
 }
 
 impl IncomingDatagrams {
-    /// Whether the socket listens to where this came from.
-    fn wants(&self, datagram: &Datagram) -> bool {
-        self.remote.is_none_or(|remote| self.socket.peer_of(remote) == datagram.peer)
-    }
-
     fn take(&mut self) -> Option<Datagram> {
         if let Some(next) = self.next.take() {
             return Some(next);
         }
         loop {
-            let datagram = self.socket.try_receive()?;
-            if self.wants(&datagram) {
-                return Some(datagram);
+            let heard = datagram::heard(&self.socket, self.socket.try_receive()?, self.remote);
+            if heard.is_some() {
+                return heard;
             }
         }
     }
@@ -83,7 +79,7 @@ impl Pollable for IncomingDatagrams {
     async fn ready(&mut self) {
         while self.next.is_none() {
             let datagram = self.socket.receive().await;
-            self.next = Some(datagram).filter(|datagram| self.wants(datagram));
+            self.next = datagram::heard(&self.socket, datagram, self.remote);
         }
     }
 }
@@ -254,14 +250,9 @@ impl udp::HostIncomingDatagramStream for Instance {
         let incoming = self.table.get_mut(&this).map_err(SocketError::trap)?;
         let most = usize::try_from(max_results).map_or(BATCH_DATAGRAMS, |most| most.min(BATCH_DATAGRAMS));
         let datagrams = std::iter::from_fn(|| incoming.take()).take(most);
-        let shown = datagrams.map(|datagram| (datagram.bytes, datagram.peer)).collect::<Vec<_>>();
-        // A peer that the guest chose is shown by the address that it gave.
-        let remote = incoming.remote;
-        let shown = shown.into_iter().map(|(bytes, peer)| IncomingDatagram {
-            data: bytes.into(),
-            remote_address: remote.unwrap_or(peer).into(),
-        });
-        Ok(shown.collect())
+        let shown =
+            |datagram: Datagram| IncomingDatagram { data: datagram.bytes.into(), remote_address: datagram.peer.into() };
+        Ok(datagrams.map(shown).collect())
     }
 
     fn subscribe(&mut self, this: Resource<IncomingDatagrams>) -> wasmtime::Result<Resource<DynPollable>> {
@@ -312,20 +303,12 @@ impl udp::HostOutgoingDatagramStream for Instance {
 
 impl OutgoingDatagrams {
     fn send(&self, datagram: OutgoingDatagram) -> SocketResult<()> {
-        let to = match (datagram.remote_address.map(SocketAddr::from), self.remote) {
-            (None, Some(remote)) => remote,
-            (Some(to), Some(remote)) if to == remote => remote,
-            (Some(to), None) => to,
-            _ => return Err(ErrorCode::InvalidArgument.into()),
-        };
+        let to = datagram::recipient(datagram.remote_address.map(SocketAddr::from), self.remote);
+        let to = to.ok_or(ErrorCode::InvalidArgument)?;
         check_remote(self.family, &to)?;
         if datagram.data.len() > MAX_DATAGRAM_BYTES {
             return Err(ErrorCode::DatagramTooLarge.into());
         }
-        match self.socket.send(datagram.data.into(), to) {
-            // Only a socket with one peer is told that nobody is there, as on Linux; otherwise the datagram is lost.
-            Err(error) if self.remote.is_none() && error.kind() == std::io::ErrorKind::ConnectionRefused => Ok(()),
-            sent => Ok(sent.map_err(|error| code(&error))?),
-        }
+        datagram::send(&self.socket, datagram.data, to, self.remote).map_err(|error| code(&error).into())
     }
 }

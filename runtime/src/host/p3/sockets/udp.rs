@@ -9,9 +9,9 @@ use wasmtime::component::{Accessor, HasSelf, Resource};
 use super::address::{family, is_remote, unspecified};
 use super::wit::types::{ErrorCode, HostUdpSocket, HostUdpSocketWithStore, IpAddressFamily, IpSocketAddress};
 use super::{SocketError, SocketResult, code, positive, too_many_sockets};
-use crate::host::sockets::SocketPermit;
 use crate::host::sockets::options::UdpOptions;
 use crate::host::sockets::port::bind_udp;
+use crate::host::sockets::{SocketPermit, datagram};
 use crate::wasm::container::Container;
 use crate::wasm::store::State as Instance;
 
@@ -53,20 +53,13 @@ impl UdpSocket {
     }
 
     fn send(&mut self, container: &Container, data: Vec<u8>, to: Option<SocketAddr>) -> SocketResult<()> {
-        let to = match (to, self.remote) {
-            (None, Some(remote)) => remote,
-            (Some(to), Some(remote)) if to == remote => remote,
-            (Some(to), None) if is_remote(self.family, &to) => to,
-            _ => return Err(ErrorCode::InvalidArgument.into()),
-        };
+        let to = datagram::recipient(to, self.remote).filter(|to| is_remote(self.family, to));
+        let to = to.ok_or(ErrorCode::InvalidArgument)?;
         if data.len() > MAX_DATAGRAM_BYTES {
             return Err(ErrorCode::DatagramTooLarge.into());
         }
-        match self.socket(container)?.send(data.into(), to) {
-            // Only a socket with one peer is told that nobody is there, as on Linux; otherwise the datagram is lost.
-            Err(error) if self.remote.is_none() && error.kind() == std::io::ErrorKind::ConnectionRefused => Ok(()),
-            sent => Ok(sent.map_err(|error| code(&error))?),
-        }
+        let socket = self.socket(container)?;
+        datagram::send(&socket, data, to, self.remote).map_err(|error| code(&error).into())
     }
 }
 
@@ -104,10 +97,8 @@ impl HostUdpSocketWithStore<Instance> for HasSelf<Instance> {
             Ok((bound.socket.clone(), udp.remote))
         })?;
         loop {
-            let datagram = socket.receive().await;
-            if remote.is_none_or(|remote| socket.peer_of(remote) == datagram.peer) {
-                // A peer that the guest chose is shown by the address that it gave.
-                return Ok((datagram.bytes.into(), remote.unwrap_or(datagram.peer).into()));
+            if let Some(datagram) = datagram::heard(&socket, socket.receive().await, remote) {
+                return Ok((datagram.bytes.into(), datagram.peer.into()));
             }
         }
     }
