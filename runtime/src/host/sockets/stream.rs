@@ -187,36 +187,18 @@ impl Writer {
     }
 }
 
-/// The sending direction. Dropping it sends no end of stream; the socket's `shutdown`, or dropping the socket, does.
-pub struct Sender(pub Connection);
-
-/// The sending direction that ends with the guest's stream.
-pub struct EndingSender(pub Sender);
-
-impl OutputStream for EndingSender {
-    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.0.write(bytes)
-    }
-
-    fn flush(&mut self) -> StreamResult<()> {
-        self.0.flush()
-    }
-
-    fn check_write(&mut self) -> StreamResult<usize> {
-        self.0.check_write()
-    }
+/// The sending direction.
+pub struct Sender {
+    pub connection: Connection,
+    /// Whether dropping it sends the end of the stream. Otherwise the socket's `shutdown` does, or dropping the socket.
+    pub ends: bool,
 }
 
-#[async_trait::async_trait]
-impl Pollable for EndingSender {
-    async fn ready(&mut self) {
-        self.0.ready().await;
-    }
-}
-
-impl Drop for EndingSender {
+impl Drop for Sender {
     fn drop(&mut self) {
-        self.0.0.shutdown_send();
+        if self.ends {
+            self.connection.shutdown_send();
+        }
     }
 }
 
@@ -225,18 +207,18 @@ impl OutputStream for Sender {
         if bytes.len() > BUFFER_BYTES {
             return Err(StreamError::Trap(wasmtime::format_err!("write exceeds what check-write permitted")));
         }
-        lock(&self.0.writer).write(bytes)
+        lock(&self.connection.writer).write(bytes)
     }
 
     fn flush(&mut self) -> StreamResult<()> {
-        match &mut *lock(&self.0.writer) {
+        match &mut *lock(&self.connection.writer) {
             closed @ Writer::Closed(_) => Err(closed.error()),
             _ => Ok(()),
         }
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        let mut writer = lock(&self.0.writer);
+        let mut writer = lock(&self.connection.writer);
         if writer.poll_idle(&mut Context::from_waker(Waker::noop())).is_pending() {
             return Ok(0);
         }
@@ -250,7 +232,7 @@ impl OutputStream for Sender {
 #[async_trait::async_trait]
 impl Pollable for Sender {
     async fn ready(&mut self) {
-        std::future::poll_fn(|cx| lock(&self.0.writer).poll_idle(cx)).await;
+        std::future::poll_fn(|cx| lock(&self.connection.writer).poll_idle(cx)).await;
     }
 }
 
@@ -264,7 +246,7 @@ mod tests {
         let container = crate::wasm::tests::container(dir.path());
         let (near, mut far) = Stream::pipe();
         let near = Connection::new(near, Arc::new(SocketPermit::take(&container).unwrap()));
-        let mut sender = Sender(near.clone());
+        let mut sender = Sender { connection: near.clone(), ends: false };
         let mut sent = 0;
         while sender.check_write().unwrap() > 0 {
             sender.write(Bytes::from(vec![7; 50_000])).unwrap();

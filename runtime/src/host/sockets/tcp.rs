@@ -101,7 +101,7 @@ impl Instance {
     /// Hands both directions of a connection to the guest, as children of its socket.
     fn streams(&mut self, connection: &Connection, socket: &Resource<TcpSocket>) -> SocketResult<Streams> {
         let input: DynInputStream = Box::new(connection.clone());
-        let output: DynOutputStream = Box::new(Sender(connection.clone()));
+        let output: DynOutputStream = Box::new(Sender { connection: connection.clone(), ends: false });
         let input = self.table.push_child(input, socket).map_err(SocketError::trap)?;
         let output = self.table.push_child(output, socket).map_err(SocketError::trap)?;
         Ok((input, output))

@@ -22,7 +22,7 @@ use crate::host::p3::streams;
 use crate::host::sockets::SocketPermit;
 use crate::host::sockets::options::TcpOptions;
 use crate::host::sockets::port::{TcpPort, bind_tcp};
-use crate::host::sockets::stream::{Connection, EndingSender, Sender};
+use crate::host::sockets::stream::{Connection, Sender};
 use crate::wasm::container::Container;
 use crate::wasm::store::State as Instance;
 
@@ -48,7 +48,7 @@ enum State {
         local: SocketAddr,
         remote: SocketAddr,
         /// Each direction is the guest's once.
-        sends: Option<Sender>,
+        sends: Option<Connection>,
         receives: Option<Connection>,
     },
     /// A failed connect: only dropping the socket is left.
@@ -57,7 +57,7 @@ enum State {
 
 impl State {
     fn connected(local: SocketAddr, remote: SocketAddr, connection: Connection) -> State {
-        let (sends, receives) = (Some(Sender(connection.clone())), Some(connection));
+        let (sends, receives) = (Some(connection.clone()), Some(connection));
         State::Connected { local, remote, sends, receives }
     }
 }
@@ -153,12 +153,12 @@ impl HostTcpSocketWithStore<Instance> for HasSelf<Instance> {
         this: Resource<TcpSocket>,
         mut data: StreamReader<u8>,
     ) -> wasmtime::Result<Outcome> {
-        let sender = match &mut store.get().table.get_mut(&this)?.state {
+        let connection = match &mut store.get().table.get_mut(&this)?.state {
             State::Connected { sends, .. } => sends.take(),
             _ => None,
         };
-        match sender {
-            Some(sender) => streams::write(store, data, EndingSender(sender), broken),
+        match connection {
+            Some(connection) => streams::write(store, data, Sender { connection, ends: true }, broken),
             None => {
                 data.close(&mut store)?;
                 streams::refused(store, ErrorCode::InvalidState)
@@ -170,11 +170,11 @@ impl HostTcpSocketWithStore<Instance> for HasSelf<Instance> {
         mut store: Access<'_, Instance, Self>,
         this: Resource<TcpSocket>,
     ) -> wasmtime::Result<(StreamReader<u8>, Outcome)> {
-        let receiver = match &mut store.get().table.get_mut(&this)?.state {
+        let connection = match &mut store.get().table.get_mut(&this)?.state {
             State::Connected { receives, .. } => receives.take(),
             _ => None,
         };
-        match receiver {
+        match connection {
             Some(connection) => streams::read(store, connection, broken),
             None => {
                 let nothing = StreamReader::new(&mut store, std::iter::empty())?;
