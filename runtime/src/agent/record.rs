@@ -291,7 +291,7 @@ impl Record {
                 continue;
             }
             let address = self.address.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V4);
-            let tasks = probes::spawn(shared, &self.pod, address, name, container.attempt, container.answers);
+            let tasks = probes::spawn(shared, &self.pod, address, name, container.attempt, container.component.answers);
             self.runs.insert(name.clone(), Run { attempt: container.attempt, _tasks: tasks });
         }
     }

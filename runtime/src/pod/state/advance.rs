@@ -6,7 +6,8 @@ use jiff::Timestamp;
 
 use super::record::emit;
 use super::{
-    Action, Container, Ending, Life, Outcome, PULL_ERROR_SHOWN, PodState, Refusal, RefusalReason, Setup, StopCause,
+    Action, Component, Container, Ending, Life, Outcome, PULL_ERROR_SHOWN, PodState, Refusal, RefusalReason, Setup,
+    StopCause,
 };
 use crate::pod::backoff;
 use crate::pod::plan::Role;
@@ -216,8 +217,8 @@ impl Container {
     }
 
     fn launch(&mut self, showing: Option<Refusal>, out: &mut Vec<Action>) {
-        (self.answers, self.serves) = (false, false);
-        self.image = self.plan.image.clone();
+        let image_id = std::mem::take(&mut self.component.image_id);
+        self.component = Component { image_id, ..Component::of(&self.plan.image) };
         self.life = Life::Launching { showing, compiling: false, cancelled: false };
         out.push(Action::Launch { container: self.plan.name.clone(), attempt: self.attempt, beside: false });
     }

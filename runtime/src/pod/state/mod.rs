@@ -70,24 +70,30 @@ pub struct Container {
     pub life: Life,
     /// How the attempt before this one ended.
     pub last: Option<Exit>,
-    /// `<repository>@<digest>` of the current or last attempt.
-    pub image_id: String,
     /// What the running attempt has; what it should have is in the plan.
     pub resources: core::ResourceRequirements,
     /// Why it does not have what it should, and when that is tried again.
     pub resize_failed: Option<(String, Timestamp)>,
-    /// Its component answers for itself, where the manifest has no probe.
-    pub answers: bool,
-    /// It is a server, whose place another can take.
-    serves: bool,
-    /// The image of the current attempt; what it should be is in the plan.
-    pub image: String,
+    /// What the current attempt runs; what it should run is in the plan.
+    pub component: Component,
     /// What is to take its place.
     successor: Option<Successor>,
     /// What it took the place of, while that answers the requests that it has.
     retiring: Option<Retiring>,
     crashes: Backoff,
     refusals: Backoff,
+}
+
+/// What an attempt runs.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Component {
+    pub image: String,
+    /// `<repository>@<digest>`; of an attempt that is being launched, that of the one before it until it is known.
+    pub image_id: String,
+    /// It answers for itself, where the manifest has no probe.
+    pub answers: bool,
+    /// It is a server, whose place another can take.
+    serves: bool,
 }
 
 /// Where the current attempt of a container stands.
@@ -438,21 +444,25 @@ impl PodState {
     }
 }
 
+impl Component {
+    /// What an image holds, of which nothing else is known yet.
+    fn of(image: &str) -> Component {
+        Component { image: image.to_owned(), ..Component::default() }
+    }
+}
+
 impl Container {
     fn new(plan: ContainerPlan) -> Container {
         Container {
             resources: plan.resources.clone(),
             resize_failed: None,
-            answers: false,
-            serves: false,
-            image: plan.image.clone(),
+            component: Component::of(&plan.image),
             successor: None,
             retiring: None,
             plan,
             attempt: 0,
             life: Life::Pending,
             last: None,
-            image_id: String::new(),
             crashes: Backoff::default(),
             refusals: Backoff::default(),
         }
@@ -479,11 +489,11 @@ impl Container {
     }
 
     fn waits_to_start(&self) -> bool {
-        self.plan.has_startup_probe || self.answers
+        self.plan.has_startup_probe || self.component.answers
     }
 
     fn waits_for_readiness(&self) -> bool {
-        self.plan.has_readiness_probe || self.answers
+        self.plan.has_readiness_probe || self.component.answers
     }
 
     /// The back-off that a restart waits for.

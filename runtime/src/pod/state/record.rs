@@ -26,24 +26,18 @@ impl PodState {
             Event::Removed => self.ending = Some(Ending::Removed),
             Event::SetUp(result) => self.set_up(result, now, out),
             Event::Imaged { container, attempt, image_id } => {
-                if let Some(index) = self.current(&container, attempt) {
-                    self.containers[index].image_id = image_id;
-                } else if let Some(successor) = self.successor(&container, attempt) {
-                    successor.image_id = image_id;
+                if let Some(component) = self.component(&container, attempt) {
+                    component.image_id = image_id;
                 }
             }
             Event::Answers { container, attempt } => {
-                if let Some(index) = self.current(&container, attempt) {
-                    self.containers[index].answers = true;
-                } else if let Some(successor) = self.successor(&container, attempt) {
-                    successor.answers = true;
+                if let Some(component) = self.component(&container, attempt) {
+                    component.answers = true;
                 }
             }
             Event::Serves { container, attempt } => {
-                if let Some(index) = self.current(&container, attempt) {
-                    self.containers[index].serves = true;
-                } else if let Some(successor) = self.successor(&container, attempt) {
-                    successor.serves = true;
+                if let Some(component) = self.component(&container, attempt) {
+                    component.serves = true;
                 }
             }
             Event::Compiling { container, attempt } => {
@@ -115,7 +109,7 @@ impl PodState {
     }
 
     /// The container by that name, if the event speaks of its current attempt.
-    fn current(&self, name: &str, attempt: u32) -> Option<usize> {
+    pub(super) fn current(&self, name: &str, attempt: u32) -> Option<usize> {
         self.containers.iter().position(|container| container.plan.name == name && container.attempt == attempt)
     }
 

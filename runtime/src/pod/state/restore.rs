@@ -46,7 +46,7 @@ impl PodState {
 impl Container {
     fn restore(&mut self, status: &core::ContainerStatus, now: Timestamp) {
         self.attempt = u32::try_from(status.restart_count).unwrap_or(0);
-        self.image_id = status.image_id.clone();
+        self.component.image_id = status.image_id.clone();
         let last = status.last_state.as_ref().and_then(|state| state.terminated.as_ref());
         self.last = last.map(|ended| exit(self.attempt.saturating_sub(1), ended, now));
         let Some(state) = &status.state else { return };

@@ -13,15 +13,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::record::emit;
-use super::{Action, Container, Exit, Life, PodState, Run, StopCause};
+use super::{Action, Component, Container, Exit, Life, PodState, Run, StopCause};
 
 /// An attempt that is being launched beside the current one.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Successor {
-    pub image: String,
-    pub image_id: String,
-    pub answers: bool,
-    pub serves: bool,
+    pub component: Component,
     pub cancelled: bool,
 }
 
@@ -38,15 +35,15 @@ impl PodState {
     pub(super) fn replace_changed(&mut self, out: &mut Vec<Action>) {
         for index in 0..self.containers.len() {
             let container = &mut self.containers[index];
-            let is_right = container.image == container.plan.image;
+            let is_right = container.component.image == container.plan.image;
             if is_right || container.is_replaced() || !matches!(container.life, Life::Running(_)) {
                 continue;
             }
-            if !container.serves {
+            if !container.component.serves {
                 self.stop_changed(index, out);
                 continue;
             }
-            container.successor = Some(Successor { image: container.plan.image.clone(), ..Successor::default() });
+            container.successor = Some(Successor { component: Component::of(&container.plan.image), cancelled: false });
             let (container, attempt) = (container.plan.name.clone(), container.attempt + 1);
             out.push(Action::Launch { container, attempt, beside: true });
         }
@@ -64,9 +61,13 @@ impl PodState {
         self.containers.iter().position(|container| container.plan.name == name && beside(container))
     }
 
-    pub(super) fn successor(&mut self, name: &str, attempt: u32) -> Option<&mut Successor> {
+    /// What the attempt runs that an event speaks of, be it the container's current one or the one beside that.
+    pub(super) fn component(&mut self, name: &str, attempt: u32) -> Option<&mut Component> {
+        if let Some(index) = self.current(name, attempt) {
+            return Some(&mut self.containers[index].component);
+        }
         let index = self.beside(name, attempt)?;
-        self.containers[index].successor.as_mut()
+        self.containers[index].successor.as_mut().map(|successor| &mut successor.component)
     }
 
     /// The attempt beside could not start, so that it is tried without the current one. One that was called off is not.
@@ -127,9 +128,8 @@ impl Container {
 
     /// Becomes the attempt that was launched beside the current one.
     pub(super) fn adopt(&mut self, successor: Successor) {
-        let Successor { image, image_id, answers, serves, cancelled: _ } = successor;
         self.attempt += 1;
-        (self.image, self.image_id, self.answers, self.serves) = (image, image_id, answers, serves);
+        self.component = successor.component;
     }
 
     /// Attempts that run, stopping or not.

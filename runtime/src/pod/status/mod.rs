@@ -168,8 +168,8 @@ impl Statuses<'_> {
         let resources = resources.map(|wanted| container.run().map_or(wanted, |_| container.resources.clone()));
         core::ContainerStatus {
             name: spec.name.clone(),
-            image: container.image.clone(),
-            image_id: container.image_id.clone(),
+            image: container.component.image.clone(),
+            image_id: container.component.image_id.clone(),
             container_id: self.container_id(container),
             ready: container.is_ready(),
             restart_count: i32::try_from(container.attempt).unwrap_or(i32::MAX),

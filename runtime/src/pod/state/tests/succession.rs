@@ -26,7 +26,7 @@ fn retired(exit_code: i32) -> Event {
 fn a_server_is_replaced_without_a_pause() {
     let mut life = changing();
     life.then(2.5, Event::Imaged { container: "c".to_owned(), attempt: 1, image_id: "new".to_owned() });
-    assert_eq!(life.state.container("c").unwrap().image_id, "", "the old one runs still");
+    assert_eq!(life.state.container("c").unwrap().component.image_id, "", "the old one runs still");
     life.then(3.0, beside()).then(4.0, retired(0));
     life.check(expect![[r#"
         2.5s Imaged { container: "c", attempt: 1, image_id: "new" }
@@ -41,7 +41,7 @@ fn a_server_is_replaced_without_a_pause() {
           => Running c/1=ready
     "#]]);
     let container = life.state.container("c").unwrap();
-    assert_eq!(container.image_id, "new");
+    assert_eq!(container.component.image_id, "new");
     assert_eq!(container.last.as_ref().map(|last| (last.attempt, last.exit_code)), Some((0, 0)));
 }
 
