@@ -95,7 +95,7 @@ impl WasmEngine {
             Allocation::Pooled { .. } => tracing::info!("wasm engine: {}", pool.allocation),
             Allocation::OnDemand { .. } => tracing::warn!("wasm engine: {}", pool.allocation),
         }
-        let linker = host::linker(&pool.engine, config.wasi_p3).map_err(|error| internal(&format!("{error:#}")))?;
+        let linker = host::linker(&pool.engine).map_err(|error| internal(&format!("{error:#}")))?;
         let ticker = Ticker::start(pool.engine.weak(), config.guest.tick).map_err(|error| internal(&error))?;
         let views = config.data_dir.join("views");
         match std::fs::remove_dir_all(&views) {
