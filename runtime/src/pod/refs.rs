@@ -56,7 +56,12 @@ impl fmt::Display for RefKind {
 impl Data {
     /// What an environment may have.
     pub fn variables(&self) -> impl Iterator<Item = (&String, &Bytes)> {
-        self.files.iter().filter(|(key, _)| !self.binary.contains(*key))
+        self.files.keys().filter_map(|key| Some((key, self.variable(key)?)))
+    }
+
+    /// One of them.
+    fn variable(&self, key: &str) -> Option<&Bytes> {
+        self.files.get(key).filter(|_| !self.binary.contains(key))
     }
 }
 
@@ -93,7 +98,7 @@ pub fn contents(found: &Found, reference: &Reference, optional: bool) -> Result<
 /// When either is absent and not optional.
 pub fn key(found: &Found, reference: &Reference, key: &str, optional: bool) -> Result<Option<Bytes>, Missing> {
     let Some(contents) = contents(found, reference, optional)? else { return Ok(None) };
-    match contents.files.get(key).filter(|_| !contents.binary.contains(key)) {
+    match contents.variable(key) {
         Some(value) => Ok(Some(value.clone())),
         None if optional => Ok(None),
         None => Err(Missing::Key {
