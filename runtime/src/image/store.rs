@@ -66,23 +66,25 @@ impl LocalImages {
     /// When the name is none, or the file is not WebAssembly or cannot be kept.
     pub fn load(&self, file: &Path, name: &str) -> Result<Digest, LoadError> {
         let reference: Reference = name.parse().map_err(|_| LoadError::InvalidName(name.to_owned()))?;
+        let name = reference.whole();
         let unreadable = |source| LoadError::Read { path: file.to_owned(), source };
         if !is_wasm(File::open(file).map_err(unreadable)?).map_err(unreadable)? {
             return Err(LoadError::NotWasm { path: file.to_owned() });
         }
         let content = File::open(file).map_err(unreadable)?;
         let digest = self.blobs.put(content, None).map_err(|error| LoadError::Store(io_error(error)))?;
-        self.blobs.remove_ref(&manifest_name(&reference)).map_err(LoadError::Store)?;
-        self.blobs.set_ref(&reference.whole(), &digest).map_err(LoadError::Store)?;
+        self.blobs.remove_ref(&manifest_name(&name)).map_err(LoadError::Store)?;
+        self.blobs.set_ref(&name, &digest).map_err(LoadError::Store)?;
         Ok(digest)
     }
 }
 
 /// The image, if it is here.
 pub(super) fn find(blobs: &BlobStore, reference: &Reference) -> Result<Option<Image>, Error> {
-    let Some(digest) = blobs.get_ref(&reference.whole())? else { return Ok(None) };
+    let name = reference.whole();
+    let Some(digest) = blobs.get_ref(&name)? else { return Ok(None) };
     let Some(path) = blobs.path(&digest) else { return Ok(None) };
-    let known_by = blobs.get_ref(&manifest_name(reference))?.unwrap_or(digest);
+    let known_by = blobs.get_ref(&manifest_name(&name))?.unwrap_or(digest);
     Ok(Some(image(reference, digest, path, &known_by.to_string())))
 }
 
@@ -91,8 +93,9 @@ pub(super) fn keep(blobs: &BlobStore, reference: &Reference, pulled: &Pulled) ->
     let put = |content: &[u8]| blobs.put(content, None).map_err(io_error);
     let digest = put(&pulled.component)?;
     let manifest = put(&pulled.manifest)?;
-    blobs.set_ref(&manifest_name(reference), &manifest)?;
-    blobs.set_ref(&reference.whole(), &digest)?;
+    let name = reference.whole();
+    blobs.set_ref(&manifest_name(&name), &manifest)?;
+    blobs.set_ref(&name, &digest)?;
     let path = blobs.path(&digest).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
     Ok(image(reference, digest, path, &pulled.manifest_digest))
 }
@@ -207,7 +210,7 @@ pub(super) fn list(blobs: &BlobStore) -> Vec<ContainerImage> {
 pub(super) fn remove(blobs: &BlobStore, name: &str) -> io::Result<()> {
     remove_volume(blobs, name)?;
     blobs.remove_ref(name)?;
-    blobs.remove_ref(&format!("{MANIFEST}{name}")).map(drop)
+    blobs.remove_ref(&manifest_name(name)).map(drop)
 }
 
 fn image(reference: &Reference, digest: Digest, path: PathBuf, known_by: &str) -> Image {
@@ -215,8 +218,8 @@ fn image(reference: &Reference, digest: Digest, path: PathBuf, known_by: &str) -
     Image { artifact: Artifact { digest: digest.to_string(), path }, id }
 }
 
-fn manifest_name(reference: &Reference) -> String {
-    format!("{MANIFEST}{}", reference.whole())
+fn manifest_name(name: &str) -> String {
+    format!("{MANIFEST}{name}")
 }
 
 fn volume_name(name: &str) -> String {
