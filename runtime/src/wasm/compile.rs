@@ -102,7 +102,8 @@ fn write_durably(path: &Path, code: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// What the validator says of anything that only WASI 0.3 has.
+/// What the validator says of anything that only WASI 0.3 has. Its errors have no kinds, so that they are known by these
+/// words: the test `a_node_without_wasi_0_3_says_so` fails when a later validator has others.
 const NEEDS_P3: &str = "requires the component model async feature";
 
 /// The innermost cause says what is wrong with the input.
