@@ -7,12 +7,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::{SinkExt as _, StreamExt as _};
 use http_body::Frame;
-use http_body_util::{BodyExt, BodyStream, StreamBody};
-use k8w_networking::{Body, BodyError};
+use http_body_util::{BodyExt, BodyStream};
 use k8w_runtime::engine::{ContainerSpec, Engine, ExitReason};
 use k8w_runtime::wasm::TrapBurst;
 
-use crate::node::{Node, empty, full, probe, probe_p3, request, until};
+use crate::node::{Node, channel_body, empty, full, probe, probe_p3, request, until};
 
 const SERVER: &str = "10.64.0.2:8080";
 
@@ -78,12 +77,6 @@ async fn messages_are_lines_of_the_log() {
     let node = server(|_| {}).await;
     assert_eq!(node.get(SERVER, "/say?hello").await.0, 200);
     node.logged("server", "stderr F WARN probe: hello\nstderr F INFO hello").await;
-}
-
-/// A body whose frames the test sends one by one.
-fn channel_body() -> (futures::channel::mpsc::Sender<Result<Frame<Bytes>, BodyError>>, Body) {
-    let (sender, receiver) = futures::channel::mpsc::channel(0);
-    (sender, StreamBody::new(receiver).boxed_unsync())
 }
 
 #[tokio::test]

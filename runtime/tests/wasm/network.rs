@@ -6,15 +6,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::{SinkExt as _, StreamExt as _};
 use http_body::Frame;
-use http_body_util::{BodyExt, BodyStream, StreamBody};
+use http_body_util::{BodyExt, BodyStream};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8w_networking::BodyError;
 use k8w_networking::tables::{Objects, Tables};
 use k8w_runtime::engine::{ContainerId, Engine};
 use serde_json::json;
 
-use crate::node::{BUILT_PROBE, BUILT_PROBE_P3, Node, empty, probe, probe_p3, request, until};
+use crate::node::{BUILT_PROBE, BUILT_PROBE_P3, Node, channel_body, empty, probe, probe_p3, request, until};
 
 /// A Service `name` at `vip`, port 80, with one endpoint.
 pub fn service(node: &Node, name: &str, vip: &str, endpoint: &str, port: u16) {
@@ -128,7 +127,7 @@ fn mark(text: &str) {
 }
 
 /// Makes calls that the trace is asked about.
-pub async fn traced(calls: impl AsyncFnOnce()) {
+async fn traced(calls: impl AsyncFnOnce()) {
     mark(CALLS_BEGIN);
     calls().await;
     mark(CALLS_END);
@@ -164,45 +163,49 @@ pub fn makes_no_network_system_call(test: &str) {
     }
 }
 
-pub fn sum(value: &'static str) -> http::HeaderMap {
+fn sum(value: &'static str) -> http::HeaderMap {
     let name = http::HeaderName::from_static("sum");
     http::HeaderMap::from_iter([(name, http::HeaderValue::from_static(value))])
 }
 
-#[tokio::test]
-async fn a_call_from_component_to_component_streams_both_ways() {
-    let node = Node::new();
-    service(&node, "back", "10.96.0.9", "10.64.0.3", 8080);
-    for name in ["front", "back"] {
-        let spec = node.pod(name, probe()).await;
-        node.start(spec).await;
-    }
+/// Containers `front` and `back`.
+pub async fn front_and_back(node: &Node, front: &[u8], back: &[u8]) -> [ContainerId; 2] {
+    let [front, back] = [node.pod("front", front).await, node.pod("back", back).await];
+    [node.start(front).await, node.start(back).await]
+}
+
+/// A request that streams through `front` to `back` and back again, and two that do not; `back` is called by one authority,
+/// and then by another.
+pub async fn calls_stream_both_ways(node: &Node, [first, second]: [&str; 2]) {
     traced(async || {
-        let (mut sender, receiver) = futures::channel::mpsc::channel::<Result<Frame<Bytes>, BodyError>>(0);
-        let uri = "http://10.64.0.2:8080/forward?back.default.svc.cluster.local/echo";
+        let (mut sender, body) = channel_body();
+        let uri = format!("http://10.64.0.2:8080/forward?{first}/echo");
         let sending = tokio::spawn(async move {
             for n in 0..100 {
                 sender.send(Ok(Frame::data(Bytes::from(vec![n; 10_000])))).await.unwrap();
             }
             sender.send(Ok(Frame::trailers(sum("100")))).await.unwrap();
         });
-        let response = node.send(request("POST", uri, StreamBody::new(receiver).boxed_unsync())).await;
-        let mut body = BodyStream::new(response.into_body());
-        let (mut received, mut trailers) = (Vec::new(), None);
-        while let Some(frame) = body.next().await {
-            match frame.unwrap().into_data() {
-                Ok(data) => received.extend_from_slice(&data),
-                Err(frame) => trailers = frame.into_trailers().ok(),
-            }
-        }
-        assert_eq!(trailers, Some(sum("100")));
-        sending.await.unwrap();
+        let response = node.send(request("POST", &uri, body)).await;
+        assert_eq!(response.status(), 200);
+        let collected = response.into_body().collect().await.unwrap();
+        assert_eq!(collected.trailers(), Some(&sum("100")));
+        let received = collected.to_bytes();
         assert!(received.chunks(10_000).enumerate().all(|(n, chunk)| chunk == vec![n as u8; 10_000]));
         assert_eq!(received.len(), 1_000_000);
-        assert_eq!(node.get("10.64.0.2:8080", "/fetch?back/count").await, (200, "1".to_owned()));
-        assert_eq!(node.get("10.64.0.2:8080", "/fetch?back/trap").await.0, 500);
+        sending.await.unwrap();
+        assert_eq!(node.get("10.64.0.2:8080", &format!("/fetch?{second}/count")).await, (200, "1".to_owned()));
+        assert_eq!(node.get("10.64.0.2:8080", &format!("/fetch?{second}/trap")).await.0, 500);
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_call_from_component_to_component_streams_both_ways() {
+    let node = Node::new();
+    service(&node, "back", "10.96.0.9", "10.64.0.3", 8080);
+    front_and_back(&node, probe(), probe()).await;
+    calls_stream_both_ways(&node, ["back.default.svc.cluster.local", "back"]).await;
     let refused = node.get("10.64.0.2:8080", "/fetch?10.64.0.9/").await.1;
     assert_eq!(refused, "ErrorCode::ConnectionRefused");
 }
@@ -211,12 +214,6 @@ async fn a_call_from_component_to_component_streams_both_ways() {
 #[test]
 fn a_call_from_component_to_component_makes_no_network_system_call() {
     makes_no_network_system_call("network::a_call_from_component_to_component_streams_both_ways");
-}
-
-/// Containers `front` and `back`, both the probe.
-async fn front_and_back(node: &Node) -> [ContainerId; 2] {
-    let [front, back] = [node.pod("front", probe()).await, node.pod("back", probe()).await];
-    [node.start(front).await, node.start(back).await]
 }
 
 /// Whether each of these containers has so many instances.
@@ -231,8 +228,12 @@ async fn instances(node: &Node, ids: &[ContainerId], expected: u64) -> bool {
 
 #[tokio::test]
 async fn a_reader_that_stops_holds_back_caller_and_callee_and_one_that_leaves_ends_both() {
+    a_reader_stops_and_leaves(probe(), probe()).await;
+}
+
+pub async fn a_reader_stops_and_leaves(front: &[u8], back: &[u8]) {
     let node = Node::new();
-    let ids = front_and_back(&node).await;
+    let ids = front_and_back(&node, front, back).await;
     let uri = "http://10.64.0.2:8080/fetch?10.64.0.3:8080/stream?1000";
     let response = node.send(request("GET", uri, empty())).await;
     let mut body = BodyStream::new(response.into_body());
@@ -249,10 +250,10 @@ async fn a_reader_that_stops_holds_back_caller_and_callee_and_one_that_leaves_en
 #[tokio::test]
 async fn a_client_that_leaves_in_the_middle_of_its_request_ends_caller_and_callee() {
     let node = Node::new();
-    let ids = front_and_back(&node).await;
-    let (mut sender, receiver) = futures::channel::mpsc::channel::<Result<Frame<Bytes>, BodyError>>(0);
+    let ids = front_and_back(&node, probe(), probe()).await;
+    let (mut sender, body) = channel_body();
     let uri = "http://10.64.0.2:8080/forward?10.64.0.3:8080/echo";
-    let response = node.send(request("POST", uri, StreamBody::new(receiver).boxed_unsync())).await;
+    let response = node.send(request("POST", uri, body)).await;
     let mut body = BodyStream::new(response.into_body());
     sender.send(Ok(Frame::data(Bytes::from_static(b"first")))).await.unwrap();
     assert_eq!(body.next().await.unwrap().unwrap().into_data().unwrap(), "first");

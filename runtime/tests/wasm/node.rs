@@ -8,8 +8,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use k8w_networking::{Body, Network, PodIdentity};
+use http_body::Frame;
+use http_body_util::{BodyExt, Full, StreamBody};
+use k8w_networking::{Body, BodyError, Network, PodIdentity};
 use k8w_runtime::engine::{
     Artifact, ContainerId, ContainerSpec, Engine, EngineError, EngineEvent, ExitReason, Limits, Names, Prepared,
 };
@@ -172,6 +173,12 @@ pub fn empty() -> Body {
 
 pub fn full(text: &'static str) -> Body {
     Full::new(Bytes::from_static(text.as_bytes())).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// A body whose frames the test sends one by one.
+pub fn channel_body() -> (futures::channel::mpsc::Sender<Result<Frame<Bytes>, BodyError>>, Body) {
+    let (sender, receiver) = futures::channel::mpsc::channel(0);
+    (sender, StreamBody::new(receiver).boxed_unsync())
 }
 
 pub fn hex(bytes: &[u8]) -> String {

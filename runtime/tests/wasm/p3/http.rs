@@ -5,12 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::{SinkExt as _, StreamExt as _};
 use http_body::Frame;
-use http_body_util::{BodyExt, BodyStream, StreamBody};
-use k8w_networking::BodyError;
+use http_body_util::{BodyExt, BodyStream};
 use k8w_runtime::engine::{Engine, ExitReason, Preopen};
 use k8w_runtime::wasm::{TrapBurst, WasmConfig};
 
-use crate::node::{Node, empty, probe_p3, request, until};
+use crate::node::{Node, channel_body, empty, probe_p3, request, until};
 
 const SERVER: &str = "10.64.0.2:8080";
 
@@ -59,8 +58,7 @@ async fn bodies_stream_both_ways_with_trailers() {
 
 async fn bodies_stream(path: &str) {
     let node = server(|_| {}).await;
-    let (mut sender, receiver) = futures::channel::mpsc::channel::<Result<Frame<Bytes>, BodyError>>(0);
-    let body = StreamBody::new(receiver).boxed_unsync();
+    let (mut sender, body) = channel_body();
     let response = node.send(request("POST", &format!("http://{SERVER}/{path}"), body)).await;
     let mut answer = BodyStream::new(response.into_body());
     // At once: what is given back as it is is read when its client reads.
@@ -157,8 +155,7 @@ async fn a_request_that_alone_exceeds_the_memory_limit_kills_its_server() {
 async fn a_request_that_outlasts_the_grace_is_interrupted() {
     let node = Node::new();
     let id = node.start(node.pod("server", probe_p3()).await).await;
-    let (_sender, receiver) = futures::channel::mpsc::channel::<Result<Frame<Bytes>, BodyError>>(0);
-    let body = StreamBody::new(receiver).boxed_unsync();
+    let (_sender, body) = channel_body();
     let held = node.send(request("POST", &format!("http://{SERVER}/copy"), body)).await;
     node.engine.stop(&id, Duration::from_millis(1)).await;
     assert_eq!(node.exit(&id).await, (137, ExitReason::Error, String::new()));

@@ -1,15 +1,9 @@
 //! The cluster as a guest of WASI 0.3 sees it, and calls between guests of both versions that never become a socket.
 
-use bytes::Bytes;
-use futures::SinkExt as _;
-use http_body::Frame;
-use http_body_util::{BodyExt, BodyStream, StreamBody};
-use k8w_networking::BodyError;
-use k8w_runtime::engine::{ContainerId, Engine};
 use serde_json::json;
 
-use crate::network::{service, service_of, sum, traced};
-use crate::node::{Node, empty, probe, probe_p3, request, until};
+use crate::network::{a_reader_stops_and_leaves, calls_stream_both_ways, front_and_back, service, service_of};
+use crate::node::{Node, probe, probe_p3};
 use crate::policies::{about, apply, known};
 
 #[tokio::test]
@@ -123,51 +117,17 @@ async fn a_guest_reaches_only_what_its_policies_name() {
     assert_eq!(get("/fetch?example.com/").await, "ErrorCode::DnsTimeout");
 }
 
-/// Containers `front` and `back`.
-async fn front_and_back(node: &Node, front: &[u8], back: &[u8]) -> [ContainerId; 2] {
-    let [front, back] = [node.pod("front", front).await, node.pod("back", back).await];
-    [node.start(front).await, node.start(back).await]
-}
-
-fn combinations() -> [(&'static str, &'static [u8], &'static [u8]); 4] {
-    [
-        ("0.3 calls 0.3", probe_p3(), probe_p3()),
-        ("0.3 calls 0.2", probe_p3(), probe()),
-        ("0.2 calls 0.3", probe(), probe_p3()),
-        ("0.2 calls 0.2", probe(), probe()),
-    ]
+/// Every pair of which at least one is of WASI 0.3.
+fn pairs() -> [[&'static [u8]; 2]; 3] {
+    [[probe_p3(), probe_p3()], [probe_p3(), probe()], [probe(), probe_p3()]]
 }
 
 #[tokio::test]
 async fn a_call_between_versions_streams_both_ways() {
-    for (name, front, back) in combinations() {
+    for [front, back] in pairs() {
         let node = Node::new();
         front_and_back(&node, front, back).await;
-        traced(async || {
-            let (mut sender, receiver) = futures::channel::mpsc::channel::<Result<Frame<Bytes>, BodyError>>(0);
-            let sending = tokio::spawn(async move {
-                for n in 0..100 {
-                    sender.send(Ok(Frame::data(Bytes::from(vec![n; 10_000])))).await.unwrap();
-                }
-                sender.send(Ok(Frame::trailers(sum("100")))).await.unwrap();
-            });
-            let uri = "http://10.64.0.2:8080/forward?10.64.0.3:8080/echo";
-            let response = node.send(request("POST", uri, StreamBody::new(receiver).boxed_unsync())).await;
-            assert_eq!(response.status(), 200, "{name}");
-            let collected = response.into_body().collect().await.unwrap();
-            assert_eq!(collected.trailers(), Some(&sum("100")), "{name}");
-            let received = collected.to_bytes();
-            assert!(received.chunks(10_000).enumerate().all(|(n, chunk)| chunk == vec![n as u8; 10_000]), "{name}");
-            assert_eq!(received.len(), 1_000_000, "{name}");
-            sending.await.unwrap();
-            assert_eq!(
-                node.get("10.64.0.2:8080", "/fetch?10.64.0.3:8080/count").await,
-                (200, "1".to_owned()),
-                "{name}"
-            );
-            assert_eq!(node.get("10.64.0.2:8080", "/fetch?10.64.0.3:8080/trap").await.0, 500, "{name}");
-        })
-        .await;
+        calls_stream_both_ways(&node, ["10.64.0.3:8080"; 2]).await;
     }
 }
 
@@ -179,26 +139,7 @@ fn a_call_between_versions_makes_no_network_system_call() {
 
 #[tokio::test]
 async fn a_reader_that_leaves_ends_caller_and_callee_of_either_version() {
-    for (name, front, back) in combinations() {
-        let node = Node::new();
-        let ids = front_and_back(&node, front, back).await;
-        let instances = async |expected: u64| {
-            for id in &ids {
-                if node.engine.stats(id).await.unwrap().instances != expected {
-                    return false;
-                }
-            }
-            true
-        };
-        let uri = "http://10.64.0.2:8080/fetch?10.64.0.3:8080/stream?1000";
-        let response = node.send(request("GET", uri, empty())).await;
-        let mut body = BodyStream::new(response.into_body());
-        futures::StreamExt::next(&mut body).await.unwrap().unwrap();
-        for id in &ids {
-            let stats = node.engine.stats(id).await.unwrap();
-            assert!(stats.memory_bytes < 16 << 20, "{name}: {stats:?}");
-        }
-        drop(body);
-        until(async || instances(0).await).await;
+    for [front, back] in pairs() {
+        a_reader_stops_and_leaves(front, back).await;
     }
 }
