@@ -15,8 +15,6 @@ impl wasip3::exports::cli::run::Guest for Command {
         let arg = |n: usize| args.get(n).map(String::as_str).unwrap_or_default();
         let port = |n: usize| arg(n).parse().unwrap_or(0);
         match arg(1) {
-            "resolve" => println(&net::resolve(arg(2)).await).await,
-            "ask" => println(&net::ask(arg(2), port(3), arg(4)).await).await,
             "listen" => {
                 if let Err(code) = net::listen(arg(2), port(3), arg(4), port(5).into()).await {
                     println(&crate::name(code)).await;

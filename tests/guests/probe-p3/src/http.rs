@@ -48,10 +48,6 @@ impl wasip3::exports::http::handler::Guest for Server {
                 let memory = std::hint::black_box(vec![1u8; number() << 20]);
                 Ok(text(format!("{} bytes", memory.len())))
             }
-            "/streams" => {
-                let streams: Vec<_> = (0..number()).map(|_| wit_stream::new::<u8>()).collect();
-                Ok(text(format!("{} streams", streams.len())))
-            }
             "/count" => Ok(text(count())),
             "/trap" => panic!("asked to"),
             "/half" => {
