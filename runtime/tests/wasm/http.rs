@@ -9,15 +9,20 @@ use futures::{SinkExt as _, StreamExt as _};
 use http_body::Frame;
 use http_body_util::{BodyExt, BodyStream};
 use k8w_runtime::engine::{ContainerSpec, Engine, ExitReason};
-use k8w_runtime::wasm::TrapBurst;
+use k8w_runtime::wasm::{TrapBurst, WasmConfig};
 
 use crate::node::{Node, channel_body, empty, full, probe, probe_p3, request, until};
 
-const SERVER: &str = "10.64.0.2:8080";
+pub const SERVER: &str = "10.64.0.2:8080";
 
-async fn server(change: impl FnOnce(&mut k8w_runtime::wasm::WasmConfig)) -> Node {
+async fn server(change: impl FnOnce(&mut WasmConfig)) -> Node {
+    server_of(probe(), change).await
+}
+
+/// A node with the server of a guest.
+pub async fn server_of(guest: &[u8], change: impl FnOnce(&mut WasmConfig)) -> Node {
     let node = Node::with(change);
-    let spec = node.pod("server", probe()).await;
+    let spec = node.pod("server", guest).await;
     node.start(spec).await;
     node
 }
@@ -38,8 +43,12 @@ async fn a_server_answers_with_its_environment() {
 
 #[tokio::test]
 async fn a_short_answer_has_a_length() {
+    short_answers_have_a_length(probe()).await;
+}
+
+pub async fn short_answers_have_a_length(guest: &[u8]) {
     // On a busy machine a tick may come between a guest's head and its body, which then has no length.
-    let node = server(|config| config.guest.tick = Duration::from_secs(60)).await;
+    let node = server_of(guest, |config| config.guest.tick = Duration::from_secs(60)).await;
     let response = node.send(request("GET", &format!("http://{SERVER}/env"), empty())).await;
     assert_eq!(http_body::Body::size_hint(response.body()).exact(), Some(0));
     let response = node.send(request("GET", &format!("http://{SERVER}/count"), empty())).await;
@@ -102,8 +111,13 @@ async fn bodies_stream_both_ways_with_trailers() {
 
 #[tokio::test]
 async fn a_reader_that_stops_holds_the_guest_back_and_one_that_leaves_ends_it() {
+    a_reader_stops_and_leaves(probe()).await;
+}
+
+/// The node is given back.
+pub async fn a_reader_stops_and_leaves(guest: &[u8]) -> Node {
     let node = Node::new();
-    let spec = node.pod("server", probe()).await;
+    let spec = node.pod("server", guest).await;
     let id = node.start(spec).await;
     let response = node.send(request("GET", &format!("http://{SERVER}/stream?1000"), empty())).await;
     let mut body = BodyStream::new(response.into_body());
@@ -113,6 +127,7 @@ async fn a_reader_that_stops_holds_the_guest_back_and_one_that_leaves_ends_it() 
     assert!(stats.memory_bytes < 16 << 20, "{stats:?}");
     drop(body);
     until(async || node.engine.stats(&id).await.unwrap().instances == 0).await;
+    node
 }
 
 #[tokio::test]
@@ -128,8 +143,12 @@ async fn a_trap_is_an_error_of_its_request_alone() {
 
 #[tokio::test]
 async fn a_burst_of_traps_fails_the_container() {
+    a_burst_of_traps(probe()).await;
+}
+
+pub async fn a_burst_of_traps(guest: &[u8]) {
     let node = Node::with(|config| config.http.trap_burst = TrapBurst { traps: 3, within: Duration::from_secs(3600) });
-    let id = node.start(node.pod("server", probe()).await).await;
+    let id = node.start(node.pod("server", guest).await).await;
     for path in ["/trap", "/count", "/trap"] {
         node.get(SERVER, path).await;
     }
@@ -161,11 +180,15 @@ async fn too_many_requests_at_once_are_refused() {
 
 #[tokio::test]
 async fn instances_are_reused_only_as_often_as_configured() {
-    let node = server(|_| {}).await;
+    instances_are_reused(probe()).await;
+}
+
+pub async fn instances_are_reused(guest: &[u8]) {
+    let node = server_of(guest, |_| {}).await;
     for _ in 0..3 {
         assert_eq!(node.get(SERVER, "/count").await.1, "1", "by default every request has its own instance");
     }
-    let node = server(|config| {
+    let node = server_of(guest, |config| {
         config.http.instance_reuse = 2;
         config.http.idle_instance = Duration::from_secs(3600);
     })

@@ -8,18 +8,26 @@ use crate::node::{Node, preview1, probe, until};
 
 #[tokio::test]
 async fn a_command_over_its_memory_limit_is_oom_killed() {
+    a_command_exceeds_its_memory_limit(preview1(), &["hog"]).await;
+}
+
+pub async fn a_command_exceeds_its_memory_limit(guest: &[u8], args: &[&str]) {
     let node = Node::new();
-    let mut spec = node.pod("hog", preview1()).await;
+    let mut spec = node.pod("hog", guest).await;
     spec.limits.memory_bytes = Some(32 << 20);
-    let (code, reason, message, _) = node.run(spec, &["hog"]).await;
+    let (code, reason, message, _) = node.run(spec, args).await;
     assert_eq!((code, reason), (137, ExitReason::OOMKilled));
     assert_eq!(message, "memory limit of 33554432 bytes exceeded");
 }
 
 #[tokio::test]
 async fn a_request_that_alone_exceeds_the_limit_kills_its_server() {
+    a_request_exceeds_the_memory_limit(probe()).await;
+}
+
+pub async fn a_request_exceeds_the_memory_limit(guest: &[u8]) {
     let node = Node::new();
-    let mut spec = node.pod("server", probe()).await;
+    let mut spec = node.pod("server", guest).await;
     spec.limits.memory_bytes = Some(32 << 20);
     let id = node.start(spec).await;
     assert_eq!(node.get("10.64.0.2:8080", "/hog?8").await, (200, format!("{} bytes", 8 << 20)));
@@ -81,8 +89,12 @@ async fn a_cpu_limit_holds() {
 
 #[tokio::test]
 async fn sockets_are_counted() {
+    a_command_gets_five_sockets(probe()).await;
+}
+
+pub async fn a_command_gets_five_sockets(guest: &[u8]) {
     let node = Node::with(|config| config.guest.sockets = 5);
-    let spec = node.pod("sockets", probe()).await;
+    let spec = node.pod("sockets", guest).await;
     let (_, _, _, log) = node.run(spec, &["sockets"]).await;
     assert_eq!(log, "stdout F 5 sockets\n");
 }

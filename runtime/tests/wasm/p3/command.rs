@@ -7,6 +7,7 @@ use expect_test::expect;
 use k8w_runtime::engine::{Command, Engine, ExitReason, Io, Output};
 use tokio::sync::mpsc;
 
+use crate::limits;
 use crate::node::{Node, probe_p3};
 
 #[tokio::test]
@@ -92,12 +93,7 @@ async fn stopping_ends_a_command_that_waits_and_one_that_spins() {
 
 #[tokio::test]
 async fn a_command_over_its_memory_limit_is_oom_killed() {
-    let node = Node::new();
-    let mut spec = node.pod("hog", probe_p3()).await;
-    spec.limits.memory_bytes = Some(32 << 20);
-    let (code, reason, message, _) = node.run(spec, &["hog", "64"]).await;
-    assert_eq!((code, reason), (137, ExitReason::OOMKilled));
-    assert_eq!(message, "memory limit of 33554432 bytes exceeded");
+    limits::a_command_exceeds_its_memory_limit(probe_p3(), &["hog", "64"]).await;
 }
 
 /// Streams are the host's memory, not the guest's.
@@ -134,7 +130,5 @@ async fn a_cpu_limit_holds() {
 
 #[tokio::test]
 async fn sockets_are_counted() {
-    let node = Node::with(|config| config.guest.sockets = 5);
-    let (_, _, _, log) = node.run(node.pod("sockets", probe_p3()).await, &["sockets"]).await;
-    assert_eq!(log, "stdout F 5 sockets\n");
+    limits::a_command_gets_five_sockets(probe_p3()).await;
 }

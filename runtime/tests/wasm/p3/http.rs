@@ -7,16 +7,15 @@ use futures::{SinkExt as _, StreamExt as _};
 use http_body::Frame;
 use http_body_util::{BodyExt, BodyStream};
 use k8w_runtime::engine::{Engine, ExitReason, Preopen};
-use k8w_runtime::wasm::{TrapBurst, WasmConfig};
 
+use crate::http::{
+    SERVER, a_burst_of_traps, a_reader_stops_and_leaves, instances_are_reused, server_of, short_answers_have_a_length,
+};
+use crate::limits;
 use crate::node::{Node, channel_body, empty, probe_p3, request, until};
 
-const SERVER: &str = "10.64.0.2:8080";
-
-async fn server(change: impl FnOnce(&mut WasmConfig)) -> Node {
-    let node = Node::with(change);
-    node.start(node.pod("server", probe_p3()).await).await;
-    node
+async fn server() -> Node {
+    server_of(probe_p3(), |_| {}).await
 }
 
 #[tokio::test]
@@ -43,10 +42,7 @@ async fn a_server_answers_with_its_environment() {
 
 #[tokio::test]
 async fn a_short_answer_has_a_length() {
-    // On a busy machine a tick may come between a guest's head and its body, which then has no length.
-    let node = server(|config| config.guest.tick = Duration::from_secs(60)).await;
-    let response = node.send(request("GET", &format!("http://{SERVER}/count"), empty())).await;
-    assert_eq!(http_body::Body::size_hint(response.body()).exact(), Some(1));
+    short_answers_have_a_length(probe_p3()).await;
 }
 
 /// A body that goes through the guest piece by piece, and one that it gives back as it is.
@@ -57,7 +53,7 @@ async fn bodies_stream_both_ways_with_trailers() {
 }
 
 async fn bodies_stream(path: &str) {
-    let node = server(|_| {}).await;
+    let node = server().await;
     let (mut sender, body) = channel_body();
     let response = node.send(request("POST", &format!("http://{SERVER}/{path}"), body)).await;
     let mut answer = BodyStream::new(response.into_body());
@@ -79,23 +75,14 @@ async fn bodies_stream(path: &str) {
 
 #[tokio::test]
 async fn a_reader_that_stops_holds_the_guest_back_and_one_that_leaves_ends_it() {
-    let node = Node::new();
-    let id = node.start(node.pod("server", probe_p3()).await).await;
-    let response = node.send(request("GET", &format!("http://{SERVER}/stream?1000"), empty())).await;
-    let mut body = BodyStream::new(response.into_body());
-    body.next().await.unwrap().unwrap();
-    let stats = node.engine.stats(&id).await.unwrap();
-    assert_eq!(stats.instances, 1);
-    assert!(stats.memory_bytes < 16 << 20, "{stats:?}");
-    drop(body);
-    until(async || node.engine.stats(&id).await.unwrap().instances == 0).await;
+    let node = a_reader_stops_and_leaves(probe_p3()).await;
     let whole = node.send(request("GET", &format!("http://{SERVER}/stream?100"), empty())).await;
     assert_eq!(whole.into_body().collect().await.unwrap().to_bytes().len(), 100 * (64 << 10));
 }
 
 #[tokio::test]
 async fn a_trap_is_an_error_of_its_request_alone() {
-    let node = server(|_| {}).await;
+    let node = server().await;
     assert_eq!(node.get(SERVER, "/trap").await, (500, "the component failed; its log says why\n".to_owned()));
     node.logged("server", "wasm backtrace").await;
     assert_eq!(node.get(SERVER, "/error").await, (500, "the component answered with an error\n".to_owned()));
@@ -106,12 +93,7 @@ async fn a_trap_is_an_error_of_its_request_alone() {
 
 #[tokio::test]
 async fn a_burst_of_traps_fails_the_container() {
-    let node = Node::with(|config| config.http.trap_burst = TrapBurst { traps: 2, within: Duration::from_secs(3600) });
-    let id = node.start(node.pod("server", probe_p3()).await).await;
-    for path in ["/trap", "/count", "/trap"] {
-        node.get(SERVER, path).await;
-    }
-    assert_eq!(node.exit(&id).await.0, 134);
+    a_burst_of_traps(probe_p3()).await;
 }
 
 #[tokio::test]
@@ -127,28 +109,12 @@ async fn a_request_that_takes_too_long_is_ended() {
 
 #[tokio::test]
 async fn instances_are_reused_only_as_often_as_configured() {
-    let node = server(|config| {
-        config.http.instance_reuse = 2;
-        config.http.idle_instance = Duration::from_secs(3600);
-    })
-    .await;
-    let mut seen = Vec::new();
-    for _ in 0..4 {
-        seen.push(node.get(SERVER, "/count").await.1);
-    }
-    assert_eq!(seen, ["1", "2", "1", "2"]);
+    instances_are_reused(probe_p3()).await;
 }
 
 #[tokio::test]
 async fn a_request_that_alone_exceeds_the_memory_limit_kills_its_server() {
-    let node = Node::new();
-    let mut spec = node.pod("server", probe_p3()).await;
-    spec.limits.memory_bytes = Some(32 << 20);
-    let id = node.start(spec).await;
-    assert_eq!(node.get(SERVER, "/hog?8").await, (200, format!("{} bytes", 8 << 20)));
-    assert_eq!(node.get(SERVER, "/hog?64").await.0, 500);
-    let (code, reason, _) = node.exit(&id).await;
-    assert_eq!((code, reason), (137, ExitReason::OOMKilled));
+    limits::a_request_exceeds_the_memory_limit(probe_p3()).await;
 }
 
 #[tokio::test]
