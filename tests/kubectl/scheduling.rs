@@ -67,6 +67,35 @@ fn cluster(arguments: &[&str]) -> (TestCluster, Kubectl, String) {
     (cluster, kubectl, node)
 }
 
+/// <https://kubernetes.io/docs/tasks/administer-cluster/extended-resource-node/>
+#[test]
+fn what_others_advertise_on_a_node_is_given_to_pods() {
+    let (_cluster, kubectl, node) = cluster(&[]);
+    let advertise = |op: &str| {
+        let patch = format!(r#"[{{"op": "{op}", "path": "/status/capacity/example.com~1dongle", "value": "2"}}]"#);
+        kubectl.ok(&["patch", "node", &node, "--subresource=status", "--type=json", "-p", &patch]);
+    };
+    let asking = |count| {
+        let resources = format!(
+            "resources: {{requests: {{example.com/dongle: {count}}}, limits: {{example.com/dongle: {count}}}}}"
+        );
+        hello_pod(&format!("wants-{count}"), "terminationGracePeriodSeconds: 1", &resources)
+    };
+    kubectl.apply(&asking(2));
+    let message = unscheduled(&kubectl, "wants-2", "Unschedulable");
+    assert!(message.starts_with("0/1 nodes are available: 1 Insufficient example.com/dongle. "), "{message}");
+    advertise("add");
+    kubectl.ok(&["wait", "--for=condition=Ready", "pod/wants-2", "--timeout=60s"]);
+    kubectl.apply(&asking(1));
+    let message = unscheduled(&kubectl, "wants-1", "Unschedulable");
+    assert!(message.starts_with("0/1 nodes are available: 1 Insufficient example.com/dongle. "), "{message}");
+    advertise("remove");
+    eventually("it is taken back", || {
+        let left = kubectl.ok(&["get", "node", &node, "-o", r"jsonpath={.status.allocatable.example\.com/dongle}"]);
+        if left.is_empty() { Ok(()) } else { Err(left) }
+    });
+}
+
 #[test]
 fn cordons_and_taints_keep_pods_away() {
     let (_cluster, kubectl, node) = cluster(&[]);

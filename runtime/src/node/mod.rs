@@ -112,7 +112,7 @@ impl Keeper {
         let images = self.inventory.images();
         let new = status(&self.config, &self.machine, live.status.as_ref(), images, Timestamp::now());
         let became_ready = !is_ready(live.status.as_ref()) && is_ready(Some(&new));
-        let patch = Patch::Strategic(json!({ "status": new }));
+        let patch = Patch::Strategic(object::patch(live.status.as_ref(), &new));
         let node = api.patch_status(&self.config.name, &PatchParams::default(), &patch).await?;
         if became_ready {
             let name = &self.config.name;
@@ -121,14 +121,17 @@ impl Keeper {
         Ok(node)
     }
 
-    /// Says that the node is alive; and that it is ready, where the controllers, who did not hear of it for a while, say that
-    /// they do not know.
+    /// Says that the node is alive; and what its status is, where the controllers, who did not hear of it for a while, say that
+    /// they do not know, or where others advertise other resources than before.
     async fn renew(&self, uid: &str) -> Result<(), kube::Error> {
         self.renew_lease(uid).await?;
         // Without a uid it was not seen yet, as the API has it.
-        let is_unready = |node: &Node| node.metadata.uid.is_some() && !is_ready(node.status.as_ref());
-        let is_unready = is_unready(&self.watched.borrow());
-        if is_unready { self.write_status().await.map(drop) } else { Ok(()) }
+        let is_due = |node: &Node| {
+            let status = node.status.as_ref();
+            node.metadata.uid.is_some() && (!is_ready(status) || status.is_some_and(object::is_behind))
+        };
+        let is_due = is_due(&self.watched.borrow());
+        if is_due { self.write_status().await.map(drop) } else { Ok(()) }
     }
 
     async fn renew_lease(&self, uid: &str) -> Result<(), kube::Error> {

@@ -10,6 +10,9 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
+use k8w_kinds::core::pod::resources::is_extended;
+use serde_json::{Value, json};
+
 use super::{Machine, labels};
 use crate::config::NodeConfig;
 
@@ -72,7 +75,7 @@ pub fn status(
     images.truncate(MAX_IMAGES);
     NodeStatus {
         capacity: Some(capacity_of(config, machine, machine.memory_bytes)),
-        allocatable: Some(allocatable(config, machine)),
+        allocatable: Some(allocatable(config, machine).into_iter().chain(advertised(live)).collect()),
         addresses: Some(addresses(config)),
         conditions: Some(conditions(live, now)),
         daemon_endpoints: Some(NodeDaemonEndpoints {
@@ -101,6 +104,34 @@ pub fn status(
         }]),
         ..Default::default()
     }
+}
+
+/// The extended resources that somebody else says the node has: written into `status.capacity` through the API, they can be
+/// allocated as they are (<https://kubernetes.io/docs/tasks/administer-cluster/extended-resource-node/>).
+fn advertised(live: Option<&NodeStatus>) -> BTreeMap<String, Quantity> {
+    extended(live.and_then(|live| live.capacity.as_ref()))
+}
+
+fn extended(amounts: Option<&BTreeMap<String, Quantity>>) -> BTreeMap<String, Quantity> {
+    let is_others = |name: &str| is_extended(name) && name != INSTANCES;
+    let amounts = amounts.into_iter().flatten().filter(|(name, _)| is_others(name));
+    amounts.map(|(name, amount)| (name.clone(), amount.clone())).collect()
+}
+
+/// Whether what others advertise on a node is not yet, or still, what pods may ask for.
+pub(super) fn is_behind(live: &NodeStatus) -> bool {
+    advertised(Some(live)) != extended(live.allocatable.as_ref())
+}
+
+/// What brings a status to what it is to be: a strategic merge patch, in which resources that are gone are null.
+pub(super) fn patch(live: Option<&NodeStatus>, new: &NodeStatus) -> Value {
+    let mut patch = json!({ "status": new });
+    for name in extended(live.and_then(|live| live.allocatable.as_ref())).into_keys() {
+        if new.allocatable.as_ref().is_none_or(|new| !new.contains_key(&name)) {
+            patch["status"]["allocatable"][name] = Value::Null;
+        }
+    }
+    patch
 }
 
 fn capacity_of(config: &NodeConfig, machine: &Machine, memory_bytes: u64) -> BTreeMap<String, Quantity> {
@@ -187,6 +218,30 @@ mod tests {
         let shown = serde_json::to_string(&allocatable(&config, &machine())).unwrap();
         expect![[r#"{"cpu":"2","ephemeral-storage":"10485760Ki","k8w.dev/instances":"1000","memory":"1048576Ki","pods":"1000"}"#]]
             .assert_eq(&shown);
+    }
+
+    #[test]
+    fn what_others_advertise_can_be_allocated_until_they_take_it_back() {
+        let at = Timestamp::from_second(10).unwrap();
+        let mut live = status(&config(), &machine(), None, Vec::new(), at);
+        assert!(!is_behind(&live));
+        let three = || ("example.com/dongle".to_owned(), Quantity("3".to_owned()));
+        live.capacity.as_mut().unwrap().extend([three()]);
+        assert!(is_behind(&live));
+        let new = status(&config(), &machine(), Some(&live), Vec::new(), at);
+        let told = patch(Some(&live), &new);
+        assert_eq!(told["status"]["allocatable"]["example.com/dongle"], "3");
+        assert_eq!(told["status"]["capacity"]["example.com/dongle"], Value::Null, "that is theirs");
+
+        live.allocatable = new.allocatable;
+        assert!(!is_behind(&live));
+        live.capacity.as_mut().unwrap().remove("example.com/dongle");
+        assert!(is_behind(&live));
+        let new = status(&config(), &machine(), Some(&live), Vec::new(), at);
+        let told = patch(Some(&live), &new);
+        let taken_back = told["status"]["allocatable"].as_object().unwrap().get("example.com/dongle");
+        assert_eq!(taken_back, Some(&Value::Null));
+        assert!(told["status"]["allocatable"]["cpu"].is_string());
     }
 
     #[test]
