@@ -16,6 +16,7 @@ use crate::balance::Affinities;
 use crate::client::{Client, SendError};
 use crate::dns::Lookup;
 use crate::endpoint::{Body, Endpoint, Handler, PodIdentity};
+use crate::host_port::HostPorts;
 use crate::listener::{Incoming, PodListener, accept_queue};
 use crate::origin::Origin;
 use crate::peers::{self, Peer};
@@ -62,6 +63,9 @@ pub enum Refused {
     /// The node port was a Service's when the connection came in, and is none now.
     #[error("no service has node port {0}")]
     NoSuchNodePort(u16),
+    /// Likewise the host port, of a pod.
+    #[error("no pod has host port {0}")]
+    NoSuchHostPort(u16),
     /// The Service exists and has no endpoint that is ready.
     #[error("service {service} has no ready endpoints")]
     NoEndpoints { service: String },
@@ -88,6 +92,7 @@ pub struct Network {
     tables: ArcSwap<Tables>,
     registry: Arc<Registry>,
     udp_ports: udp::Ports,
+    host_ports: HostPorts,
     peers: peers::Dialer,
     affinities: Affinities,
     client: Client,
@@ -106,6 +111,7 @@ impl Network {
             tables: ArcSwap::default(),
             registry: Registry::new(),
             udp_ports: udp::Ports::default(),
+            host_ports: HostPorts::default(),
             peers: peers::Dialer::default(),
             affinities: Affinities::default(),
             next_ephemeral_port: AtomicU16::new(EPHEMERAL_PORTS.start),
@@ -123,10 +129,14 @@ impl Network {
     pub fn update(&self, mut tables: Tables) {
         tables.nodes.keep_within(&self.config.pod_cidrs);
         self.tables.store(Arc::new(tables));
+        self.tell_changed();
+    }
+
+    pub(crate) fn tell_changed(&self) {
         self.changes.send_replace(());
     }
 
-    /// Tells when the tables have been replaced.
+    /// Tells when the tables have been replaced, or the host ports of pods.
     pub fn changes(&self) -> watch::Receiver<()> {
         self.changes.subscribe()
     }
@@ -142,6 +152,10 @@ impl Network {
 
     pub(crate) fn udp_ports(&self) -> &udp::Ports {
         &self.udp_ports
+    }
+
+    pub(crate) fn host_ports(&self) -> &HostPorts {
+        &self.host_ports
     }
 
     pub fn tables(&self) -> Arc<Tables> {
@@ -250,7 +264,7 @@ impl Network {
         self.admit(origin, dst, Registered::elsewhere(dst))
     }
 
-    /// Where a connection to a pod of this node goes that comes from another node.
+    /// Where a connection to a pod of this node goes that comes from another node, or by a port of this one.
     pub(crate) fn select_own(&self, origin: Origin<'_>, dst: SocketAddr) -> Result<Endpoint, Refused> {
         let found = self.registry.get(dst).filter(|found| found.is_pods() && found.admits(None));
         self.admit(origin, dst, found.ok_or(Refused::NothingListens(dst))?)

@@ -1,4 +1,4 @@
-//! The node's own ports that Services have: listeners that come and go with the tables.
+//! The node's own ports that Services and its pods have: listeners that come and go with the tables and the pods.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
@@ -10,32 +10,49 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::endpoint::PodIdentity;
 use crate::network::Network;
 use crate::service::{Protocol, ServiceName};
-use crate::{accept, health_check, stack, udp};
+use crate::stack::{self, Port};
+use crate::{accept, health_check, udp};
 
 /// A port that was taken is tried again after this time.
 pub const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What a node port listens on.
+/// What is listened on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Door {
     address: SocketAddr,
     protocol: Protocol,
-    /// Whether it tells load balancers about a Service, in place of leading to it.
-    is_health_check: bool,
+    leads: Leads,
 }
 
-/// A node port that cannot be opened now.
+/// Where a port leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Leads {
+    ToService,
+    ToPod,
+    /// Nowhere: it tells load balancers about a Service.
+    HealthCheck,
+}
+
+/// Whose a port is.
+#[derive(Clone, Debug)]
+pub enum PortOwner {
+    Service(ServiceName),
+    Pod(Arc<PodIdentity>),
+}
+
+/// A port that cannot be opened now.
 #[derive(Clone, Copy, Debug)]
 pub struct Unavailable<'a> {
-    pub service: &'a ServiceName,
+    pub owner: &'a PortOwner,
     pub address: SocketAddr,
     pub protocol: Protocol,
     pub error: &'a io::Error,
 }
 
-/// Listens on the node ports of the network's tables, at each of `addresses`, until `stop`. A port that cannot be bound is
+/// Listens on the node ports of the network's tables and the host ports of its pods, at each of `addresses`, until `stop`. A port that cannot be bound is
 /// told to `failed`, once, and tried again; the others are served all the same.
 pub async fn serve(
     network: Arc<Network>,
@@ -57,7 +74,7 @@ pub async fn serve(
             keep
         });
         reported.retain(|door| wanted.contains_key(door));
-        for (door, service) in wanted {
+        for (door, owner) in wanted {
             if open.contains_key(&door) {
                 continue;
             }
@@ -66,12 +83,12 @@ pub async fn serve(
                     reported.remove(&door);
                     let stop = stop.child_token();
                     open.insert(door, stop.clone());
-                    listeners.spawn(listener.serve(network.clone(), door.address.port(), stop));
+                    listeners.spawn(listener.serve(network.clone(), door, stop));
                 }
                 Err(error) => {
                     if reported.insert(door) {
                         let Door { address, protocol, .. } = door;
-                        failed(Unavailable { service: &service, address, protocol, error: &error });
+                        failed(Unavailable { owner: &owner, address, protocol, error: &error });
                     }
                 }
             }
@@ -86,14 +103,23 @@ pub async fn serve(
     while listeners.join_next().await.is_some() {}
 }
 
-fn wanted(network: &Network, addresses: &[IpAddr]) -> BTreeMap<Door, ServiceName> {
+fn wanted(network: &Network, addresses: &[IpAddr]) -> BTreeMap<Door, PortOwner> {
     let tables = network.load_tables();
-    let ports = tables.node_ports().filter(|(_, port)| port.protocol != Protocol::Sctp);
-    let ports = ports.map(|(number, port)| (number, port.protocol, false, &port.service));
-    let checks = tables.health_checks().iter().map(|(number, check)| (*number, Protocol::Tcp, true, &check.service));
-    let doors = ports.chain(checks).flat_map(|(number, protocol, is_health_check, service)| {
-        let at = move |ip: &IpAddr| Door { address: SocketAddr::new(*ip, number), protocol, is_health_check };
-        addresses.iter().map(move |ip| (at(ip), service.clone()))
+    let host_ports = network.host_ports().all();
+    let of_service = |service: &ServiceName| PortOwner::Service(service.clone());
+    let ports = tables.node_ports();
+    let ports = ports.map(|(number, port)| (None, number, port.protocol, Leads::ToService, of_service(&port.service)));
+    let checks = tables.health_checks().iter();
+    let checks =
+        checks.map(|(number, check)| (None, *number, Protocol::Tcp, Leads::HealthCheck, of_service(&check.service)));
+    let pods = host_ports.iter();
+    let pods =
+        pods.map(|(host, lead)| (host.ip, host.port, host.protocol, Leads::ToPod, PortOwner::Pod(lead.pod.clone())));
+    let all = ports.chain(checks).chain(pods).filter(|(_, _, protocol, ..)| *protocol != Protocol::Sctp);
+    let doors = all.flat_map(|(ip, number, protocol, leads, owner)| {
+        let ips = ip.map_or_else(|| addresses.to_vec(), |ip| vec![ip]);
+        let at = move |ip| Door { address: SocketAddr::new(ip, number), protocol, leads };
+        ips.into_iter().map(move |ip| (at(ip), owner.clone()))
     });
     doors.collect()
 }
@@ -105,31 +131,26 @@ enum Listener {
 }
 
 impl Listener {
-    async fn bind(Door { address, protocol, is_health_check }: Door) -> io::Result<Self> {
+    async fn bind(Door { address, protocol, leads }: Door) -> io::Result<Self> {
         match protocol {
-            Protocol::Tcp if is_health_check => Ok(Self::HealthCheck(TcpListener::bind(address).await?)),
+            Protocol::Tcp if leads == Leads::HealthCheck => Ok(Self::HealthCheck(TcpListener::bind(address).await?)),
             Protocol::Tcp => Ok(Self::Tcp(TcpListener::bind(address).await?)),
             Protocol::Udp => Ok(Self::Udp(UdpSocket::bind(address).await?)),
             Protocol::Sctp => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
-    async fn serve(self, network: Arc<Network>, port: u16, stop: CancellationToken) {
+    async fn serve(self, network: Arc<Network>, Door { address, leads, .. }: Door, stop: CancellationToken) {
         match self {
             Self::Tcp(listener) => {
+                let port = if leads == Leads::ToPod { Port::Host(address) } else { Port::Node(address.port()) };
                 accept::connections(listener, stop.clone(), |socket, peer| {
-                    stack::connection(
-                        network.clone(),
-                        stack::Door::Port(stack::Port::Node(port)),
-                        socket,
-                        peer,
-                        stop.clone(),
-                    )
+                    stack::connection(network.clone(), stack::Door::Port(port), socket, peer, stop.clone())
                 })
                 .await;
             }
-            Self::Udp(socket) => udp::node_port::serve(network, socket, port, stop).await,
-            Self::HealthCheck(listener) => health_check::serve(network, listener, port, stop).await,
+            Self::Udp(socket) => udp::node_port::serve(network, socket, address, leads, stop).await,
+            Self::HealthCheck(listener) => health_check::serve(network, listener, address.port(), stop).await,
         }
     }
 }

@@ -48,7 +48,7 @@ impl std::fmt::Display for Protocol {
 
 impl Protocol {
     /// The protocol of a port; TCP when it is not given.
-    pub(crate) fn parse(text: Option<&str>) -> Option<Self> {
+    pub fn parse(text: Option<&str>) -> Option<Self> {
         match text {
             None | Some("TCP") => Some(Self::Tcp),
             Some("UDP") => Some(Self::Udp),

@@ -55,8 +55,10 @@ pub(crate) enum Door {
 /// A port without rules of its own.
 #[derive(Clone, Copy)]
 pub(crate) enum Port {
-    /// The node's.
+    /// The node's, of a Service.
     Node(u16),
+    /// The node's, of one of its pods.
+    Host(SocketAddr),
     /// A pod's or a Service's own, by the kernel; `is_host`: for this machine itself.
     Kernel { to: SocketAddr, is_host: bool },
 }
@@ -100,7 +102,7 @@ impl Port {
     /// Who a client is that came in by it.
     fn origin(self, network: &Network, peer: SocketAddr) -> Origin<'static> {
         match self {
-            Self::Node(_) => Origin::Outside(peer.ip()),
+            Self::Node(_) | Self::Host(_) => Origin::Outside(peer.ip()),
             Self::Kernel { to, is_host } => kernel::origin(network, peer.ip(), to.ip(), is_host),
         }
     }
@@ -113,6 +115,10 @@ fn endpoint_of(network: &Network, port: Port, peer: SocketAddr) -> Result<Endpoi
             let tables = network.load_tables();
             let service = tables.node_port(port, Protocol::Tcp).ok_or(Refused::NoSuchNodePort(port))?;
             network.select_of(service, origin)
+        }
+        Port::Host(at) => {
+            let to = network.host_ports().get(at, Protocol::Tcp).ok_or(Refused::NoSuchHostPort(at.port()))?;
+            network.select_own(origin, to)
         }
         Port::Kernel { to, .. } => network.select_from(origin, to),
     }

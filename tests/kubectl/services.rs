@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use k8w_testkit::{eventually, get_ok};
 
-use crate::{Sandbox, sandbox};
+use crate::{Sandbox, hello_pod, sandbox};
 
 #[test]
 fn a_load_balancer_has_the_nodes_address_and_answers_there() {
@@ -34,6 +34,46 @@ fn a_load_balancer_has_the_nodes_address_and_answers_there() {
         let shown = t.kubectl.ok(&["get", "service", "late", "-o", address]);
         if shown.is_empty() { Ok(()) } else { Err(shown) }
     });
+}
+
+#[test]
+fn a_host_port_leads_to_one_pod_after_another() {
+    let t = sandbox();
+    // Likewise.
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let ports = |host: &str| format!("ports: [{{containerPort: 8080, hostPort: {free}, hostIP: {host}}}]");
+    let pod = |name: &str, host: &str| {
+        hello_pod(name, "terminationGracePeriodSeconds: 1", "").replace("ports: [{containerPort: 8080}]", &ports(host))
+    };
+    t.hello_image();
+    let door: SocketAddr = format!("127.0.0.1:{free}").parse().unwrap();
+    t.kubectl.apply(&pod("first", "''"));
+    eventually("the first pod answers at the node's port", || get_ok(door, "localhost", "/"));
+    t.kubectl.apply(&pod("second", "127.0.0.1"));
+    eventually("the second finds no room", || {
+        let why = "jsonpath={.status.conditions[?(@.type==\"PodScheduled\")].message}";
+        let shown = t.kubectl.ok(&["get", "pod", "second", "-o", why]);
+        let expected = "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports.";
+        if shown.starts_with(expected) { Ok(()) } else { Err(shown) }
+    });
+    t.kubectl.ok(&["delete", "pod", "first"]);
+    t.kubectl.ok(&["wait", "--for=condition=Ready", "pod/second", "--timeout=60s"]);
+    eventually("the second pod answers there", || get_ok(door, "localhost", "/"));
+    t.kubectl.ok(&["delete", "pod", "second"]);
+    eventually("nobody listens any more", || match TcpListener::bind(door) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    });
+
+    let taken = TcpListener::bind(door).unwrap();
+    t.kubectl.apply(&pod("third", "127.0.0.1"));
+    eventually("it is said that the port is somebody else's", || {
+        let shown = t.kubectl.ok(&["events", "--for=pod/third"]);
+        let expected = format!("Host port {free}/TCP cannot be opened on 127.0.0.1: Address already in use");
+        if shown.contains(&expected) { Ok(()) } else { Err(shown) }
+    });
+    drop(taken);
+    eventually("it is tried again", || get_ok(door, "localhost", "/"));
 }
 
 #[test]

@@ -2,30 +2,14 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8w_kinds::core::pod::host_port::{HostPort, host_ports};
 use k8w_kinds::core::selection::NO_LABELS;
 
 use super::amounts::{Amounts, assumed_requests, requests};
 use super::disks::{Disk, disks};
 use super::topology::{PodTerms, anchor};
 use crate::selector::Labels;
-
-/// A port that a pod takes on its node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HostPort {
-    pub address: String,
-    pub protocol: String,
-    pub port: i32,
-}
-
-impl HostPort {
-    pub fn collides(&self, other: &HostPort) -> bool {
-        let any = |address: &str| address.is_empty() || address == "0.0.0.0";
-        self.port == other.port
-            && self.protocol == other.protocol
-            && (any(&self.address) || any(&other.address) || self.address == other.address)
-    }
-}
 
 #[derive(Debug)]
 pub struct PodInfo {
@@ -46,7 +30,7 @@ impl PodInfo {
         Self {
             requests: requests(&pod),
             assumed: assumed_requests(&pod),
-            ports: ports(&pod).collect(),
+            ports: host_ports(&pod).collect(),
             terms: PodTerms::of(&pod),
             claims: claim_names(&pod).collect(),
             disks: disks(&pod).collect(),
@@ -87,24 +71,6 @@ impl PodInfo {
             && self.pod.spec == other.spec
             && resources(&self.pod) == resources(other)
     }
-}
-
-/// Containers that run together: all but the init containers that end.
-fn running(pod: &Pod) -> impl Iterator<Item = &Container> {
-    let spec = pod.spec.as_ref();
-    let sidecars = spec.and_then(|s| s.init_containers.as_ref()).into_iter().flatten();
-    let sidecars = sidecars.filter(|c| c.restart_policy.as_deref() == Some("Always"));
-    spec.map(|s| &s.containers).into_iter().flatten().chain(sidecars)
-}
-
-fn ports(pod: &Pod) -> impl Iterator<Item = HostPort> + use<'_> {
-    running(pod).filter_map(|c| c.ports.as_ref()).flatten().filter_map(|port| {
-        Some(HostPort {
-            address: port.host_ip.clone().unwrap_or_default(),
-            protocol: port.protocol.clone().unwrap_or_else(|| "TCP".into()),
-            port: port.host_port.filter(|port| *port > 0)?,
-        })
-    })
 }
 
 /// The names of the claims that a pod's volumes use.

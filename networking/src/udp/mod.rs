@@ -215,6 +215,12 @@ impl Network {
         chosen.ok_or_else(|| Refused::NoEndpoints { service: port.service.to_string() })
     }
 
+    /// A port of a pod of this node, for who came in by a port of the node.
+    pub(crate) fn hop_own(&self, address: SocketAddr) -> Result<(SocketAddr, Hop), Refused> {
+        let queue = self.udp_ports().get(address).filter(|queue| queue.admits(None));
+        queue.map(|queue| (address, Hop::Pod(queue))).ok_or(Refused::NothingListens(address))
+    }
+
     /// What stands behind an endpoint's address. A pod of this node that has no such port is nothing, and so is one of another
     /// node, to which no datagram finds its way.
     fn hop_at(&self, address: SocketAddr) -> Option<Hop> {

@@ -1,5 +1,6 @@
-//! A node port for UDP: hands what comes in to a Service's endpoint, and lets the answers out by the same port.
+//! A port of the node for UDP: hands what comes in to a Service's endpoint or a pod, and lets the answers out by the same port.
 
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
@@ -11,15 +12,22 @@ use super::door::{Clients, Door};
 use super::flows::MAX_FLOWS;
 use super::{FAILURE_PAUSE, MAX_DATAGRAM_BYTES};
 use crate::network::{Network, Refused};
+use crate::node_port::Leads;
 use crate::origin::Origin;
 use crate::service::Protocol;
 use crate::tables::Tables;
 
-/// Serves one node port until `stop`.
-pub(crate) async fn serve(network: Arc<Network>, socket: UdpSocket, port: u16, stop: CancellationToken) {
+/// Serves one port until `stop`.
+pub(crate) async fn serve(
+    network: Arc<Network>,
+    socket: UdpSocket,
+    at: SocketAddr,
+    leads: Leads,
+    stop: CancellationToken,
+) {
     let door = match socket.as_fd().try_clone_to_owned() {
         Ok(clone) => Arc::new(Door::NodePort(clone.into())),
-        Err(error) => return tracing::warn!(%error, port, "a node port cannot answer and is not served"),
+        Err(error) => return tracing::warn!(%error, %at, "a port of the node cannot answer and is not served"),
     };
     let mut clients = Clients::new(MAX_FLOWS);
     let mut buffer = vec![0; MAX_DATAGRAM_BYTES];
@@ -35,12 +43,19 @@ pub(crate) async fn serve(network: Arc<Network>, socket: UdpSocket, port: u16, s
         };
         let bytes = Bytes::copy_from_slice(&buffer[..length]);
         let origin = Origin::Outside(client.ip());
-        let find = |tables: &Tables, known| {
-            let service = tables.node_port(port, Protocol::Udp).ok_or(Refused::NoSuchNodePort(port))?;
-            network.hop_of(service, origin, known)
+        let find = |tables: &Tables, known| match leads {
+            Leads::ToPod => {
+                let to = network.host_ports().get(at, Protocol::Udp).ok_or(Refused::NoSuchHostPort(at.port()))?;
+                network.hop_own(to)
+            }
+            Leads::ToService | Leads::HealthCheck => {
+                let port = at.port();
+                let service = tables.node_port(port, Protocol::Udp).ok_or(Refused::NoSuchNodePort(port))?;
+                network.hop_of(service, origin, known)
+            }
         };
         if let Err(error) = clients.forward(&network, client, client, origin, &door, bytes, find).await {
-            tracing::debug!(%error, port, "a datagram to a node port is lost");
+            tracing::debug!(%error, %at, "a datagram to a port of the node is lost");
         }
     }
 }

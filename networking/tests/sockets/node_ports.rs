@@ -2,7 +2,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use http::StatusCode;
-use k8w_networking::{Network, node_port};
+use k8w_networking::node_port::{self, PortOwner};
+use k8w_networking::{HostPort, Network, Protocol};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -17,7 +18,11 @@ pub fn start(network: &Arc<Network>) -> (mpsc::UnboundedReceiver<(String, Socket
     let (failures, receiver) = mpsc::unbounded_channel();
     let stop = CancellationToken::new();
     let failed = move |port: node_port::Unavailable<'_>| {
-        failures.send((port.service.to_string(), port.address)).unwrap();
+        let owner = match port.owner {
+            PortOwner::Service(name) => name.to_string(),
+            PortOwner::Pod(pod) => pod.name.clone(),
+        };
+        failures.send((owner, port.address)).unwrap();
     };
     tokio::spawn(node_port::serve(network.clone(), vec![LOCALHOST], failed, stop.clone()));
     (receiver, stop.drop_guard())
@@ -30,9 +35,13 @@ pub async fn free_port() -> u16 {
 
 /// Connects as soon as somebody listens.
 pub async fn connect(port: u16) -> TcpStream {
+    connect_at(LOCALHOST, port).await
+}
+
+async fn connect_at(ip: IpAddr, port: u16) -> TcpStream {
     let connected = async {
         loop {
-            match TcpStream::connect((LOCALHOST, port)).await {
+            match TcpStream::connect((ip, port)).await {
                 Ok(socket) => return socket,
                 Err(_) => tokio::time::sleep(std::time::Duration::from_millis(5)).await,
             }
@@ -48,6 +57,33 @@ async fn closes(port: u16) {
         }
     };
     tokio::time::timeout(PATIENCE, closed).await.expect("the node port stays open");
+}
+
+/// Conformance: "Scheduling, HostPort matching and HostIP and Protocol not-matching".
+#[tokio::test]
+async fn a_pods_host_port_is_its_own_at_each_address_and_protocol() {
+    let network = network();
+    let (mut failures, _stop) = start(&network);
+    let port = free_port().await;
+    let (_, _a) = describing(&network, &pod(2));
+    let (_, _b) = describing(&network, &pod(3));
+    let host = |last: u8| HostPort { protocol: Protocol::Tcp, port, ip: Some([127, 0, 0, last].into()) };
+    let first = network.register_host_port(host(1), &pod(2), 8080);
+    let _second = network.register_host_port(host(2), &pod(3), 8080);
+    let says =
+        async |last: u8| Client::over(connect_at([127, 0, 0, last].into(), port).await).await.get("any", "/").await.1;
+    assert!(says(1).await.starts_with("pod-2:"));
+    assert!(says(2).await.starts_with("pod-3:"));
+
+    let replaced = network.register_host_port(host(1), &pod(3), 8080);
+    drop(first);
+    assert!(says(1).await.starts_with("pod-3:"), "what the earlier pod gives back is not the later one's");
+    drop(replaced);
+    closes(port).await;
+
+    let _taken = TcpListener::bind((LOCALHOST, port)).await.unwrap();
+    let _third = network.register_host_port(host(1), &pod(2), 8080);
+    assert_eq!(failures.recv().await.unwrap(), ("pod-2".to_owned(), SocketAddr::new(LOCALHOST, port)));
 }
 
 #[tokio::test]

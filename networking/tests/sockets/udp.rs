@@ -2,6 +2,7 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 
 use k8w_networking::udp::{Datagram, PodSocket};
+use k8w_networking::{HostPort, Protocol};
 use tokio::net::UdpSocket;
 
 use crate::harness::*;
@@ -173,6 +174,17 @@ async fn a_node_port_leads_to_pods_and_to_endpoints_elsewhere() {
         let expected = ("HELLO".to_owned(), SocketAddr::from(([127, 0, 0, 1], port)));
         assert_eq!(ask_node_port(port).await, expected, "the answer comes from the node port");
     }
+}
+
+#[tokio::test]
+async fn a_host_port_leads_to_its_pod() {
+    let network = network();
+    let (_failures, _stop) = node_ports::start(&network);
+    shout(network.bind_udp(&pod(3), 5353).unwrap());
+    let host = HostPort { protocol: Protocol::Udp, port: free_port().await, ip: None };
+    let _lead = network.register_host_port(host, &pod(3), 5353);
+    let expected = ("HELLO".to_owned(), SocketAddr::from(([127, 0, 0, 1], host.port)));
+    assert_eq!(ask_node_port(host.port).await, expected);
 }
 
 async fn free_port() -> u16 {

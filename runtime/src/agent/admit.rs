@@ -1,15 +1,18 @@
 //! Pods that are new to the node: those that ran here before come back, the others are let in or turned away.
 
 use std::collections::HashSet;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
+use k8w_kinds::core::pod::host_port::{HostPort, host_ports};
+use k8w_networking::{HostPortRegistration, Protocol};
 use kube::ResourceExt;
 
 use super::record::Record;
 use super::{Agent, jobs};
 use crate::pod::admission::{self, Refused, Rejection};
+use crate::pod::identity::identity;
 use crate::pod::plan::PodPlan;
 use crate::pod::state::{self, PodState};
 use crate::pod::static_pod;
@@ -95,8 +98,9 @@ impl Agent {
             self.room.take(&uid, &pod);
             address = self.address_for(&pod);
         }
+        let host_ports = address.map(|ip| self.lead_host_ports(&pod, ip)).unwrap_or_default();
         let is_static = self.statics.has(&uid);
-        self.pods.insert(uid.clone(), Record::new(pod, state, address, is_static, now));
+        self.pods.insert(uid.clone(), Record::new(pod, state, address, host_ports, is_static, now));
         self.process(&uid, state::Event::Tick);
     }
 
@@ -105,6 +109,18 @@ impl Agent {
         let shown = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref());
         let shown: Option<Ipv4Addr> = shown.and_then(|ip| ip.parse().ok());
         shown.filter(|address| self.addresses.claim(*address)).or_else(|| self.addresses.allocate())
+    }
+
+    /// Leads the node's ports that a pod asks for to its own.
+    fn lead_host_ports(&self, pod: &Pod, ip: Ipv4Addr) -> Vec<HostPortRegistration> {
+        let identity = identity(pod, ip.into());
+        let lead = |asked: HostPort| {
+            let ip = asked.address.parse().ok().filter(|ip: &IpAddr| !ip.is_unspecified());
+            let (port, own) = (u16::try_from(asked.port).ok()?, u16::try_from(asked.container_port).ok()?);
+            let host = k8w_networking::HostPort { protocol: Protocol::parse(Some(&asked.protocol))?, port, ip };
+            Some(self.shared.network.register_host_port(host, &identity, own))
+        };
+        host_ports(pod).filter_map(lead).collect()
     }
 }
 

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
-use k8w_networking::endpoint::PodIdentity;
 use k8w_storage::volume::sub_path;
 use kube::ResourceExt;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +16,7 @@ use super::own_files::{self, OwnFile};
 use super::shared::Shared;
 use crate::engine::{ContainerId, ContainerSpec, EngineError, Preopen, Prepared, RunsAs};
 use crate::image;
+use crate::pod::identity::identity;
 use crate::pod::state::{Event, Refusal, RefusalReason};
 use crate::pod::{containers, downward, env, hostname, mounts, names, refs, resources, support};
 
@@ -98,7 +98,7 @@ impl Launch<'_> {
         let argv = env::argv(container, &environment);
         Ok(ContainerSpec {
             id: ContainerId { pod_uid: self.uid.to_owned(), container: self.name.to_owned(), attempt: self.attempt },
-            pod: self.identity(spec),
+            pod: identity(self.pod, self.pod_ip()),
             container_name: self.name.to_owned(),
             digest: prepared.digest,
             argv,
@@ -218,16 +218,6 @@ impl Launch<'_> {
             let _ = tokio::fs::remove_file(self.shared.log_path(self.pod, self.name, old)).await;
         }
         Ok(())
-    }
-
-    fn identity(&self, spec: &PodSpec) -> PodIdentity {
-        PodIdentity {
-            namespace: self.pod.namespace().unwrap_or_default(),
-            name: self.pod.name_any(),
-            uid: self.uid.to_owned(),
-            ip: self.pod_ip(),
-            service_account: spec.service_account_name.clone().unwrap_or_else(|| "default".to_owned()),
-        }
     }
 
     fn pod_ip(&self) -> IpAddr {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8w_networking::HostPortRegistration;
 use kube::ResourceExt;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -38,6 +39,8 @@ pub(super) struct Record {
     refreshing: bool,
     refresh_again: bool,
     address: Option<Ipv4Addr>,
+    /// The node's ports that it has.
+    host_ports: Vec<HostPortRegistration>,
     seen: Timestamp,
     setup: Option<AbortOnDropHandle<()>>,
     quota: Option<AbortOnDropHandle<()>>,
@@ -68,7 +71,14 @@ struct Run {
 }
 
 impl Record {
-    pub fn new(mut pod: Pod, state: PodState, address: Option<Ipv4Addr>, is_static: bool, now: Timestamp) -> Record {
+    pub fn new(
+        mut pod: Pod,
+        state: PodState,
+        address: Option<Ipv4Addr>,
+        host_ports: Vec<HostPortRegistration>,
+        is_static: bool,
+        now: Timestamp,
+    ) -> Record {
         pod.metadata.managed_fields = None;
         let live = pod.status.clone().unwrap_or_default();
         Record {
@@ -81,6 +91,7 @@ impl Record {
             refreshing: false,
             refresh_again: false,
             address,
+            host_ports,
             seen: now,
             setup: None,
             quota: None,
@@ -249,6 +260,7 @@ impl Record {
         self.refresh_at = None;
         self.runs.clear();
         self.launches.clear();
+        self.host_ports.clear();
         shared.refs.release(&uid);
         tokio::spawn(jobs::remove_volumes(shared.pod_dir(&uid)));
         self.address.take()

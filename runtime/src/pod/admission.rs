@@ -62,6 +62,10 @@ pub fn check(uid: &str, pod: &Pod, room: &Room, node: &Node) -> Result<(), Refus
     if !matches_required(pod, node) {
         return Err(by_node("NodeAffinity", "node(s) didn't match Pod's node affinity/selector"));
     }
+    if !room.has_ports(pod) {
+        let message = "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports";
+        return Err(Refused::ForGood(Rejection { reason: "NodePorts".to_owned(), message: message.to_owned() }));
+    }
     let tolerations = pod.spec.as_ref().and_then(|spec| spec.tolerations.as_ref());
     let mut taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
     if taints.any(|taint| taint.effect == NO_EXECUTE && !tolerated(tolerations, taint)) {

@@ -15,6 +15,7 @@ pub mod containers;
 pub mod downward;
 pub mod env;
 pub mod hostname;
+pub mod identity;
 pub mod logs;
 pub mod mounts;
 pub mod names;

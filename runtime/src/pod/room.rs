@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8w_kinds::core::pod::host_port::{HostPort, host_ports};
 use k8w_kinds::core::pod::resources::is_extended;
 use k8w_kinds::core::pod::totals;
 
@@ -41,6 +42,8 @@ pub struct Room {
     used: Amounts,
     /// By the pods' uids.
     taken: HashMap<String, Amounts>,
+    /// Likewise, of the pods that take any.
+    ports: HashMap<String, Vec<HostPort>>,
 }
 
 impl Room {
@@ -50,7 +53,7 @@ impl Room {
             (name.clone(), count.unwrap_or(0))
         };
         let allocatable = allocatable.iter().map(count).collect();
-        Room { allocatable, used: Amounts::new(), taken: HashMap::new() }
+        Room { allocatable, used: Amounts::new(), taken: HashMap::new(), ports: HashMap::new() }
     }
 
     /// A pod takes what it asks for, in place of what it had.
@@ -62,10 +65,15 @@ impl Room {
             *used = used.saturating_add(*amount);
         }
         self.taken.insert(uid.to_owned(), asked);
+        let ports: Vec<HostPort> = host_ports(pod).collect();
+        if !ports.is_empty() {
+            self.ports.insert(uid.to_owned(), ports);
+        }
     }
 
     /// A pod gives back what it has, if it has anything.
     pub fn give_back(&mut self, uid: &str) {
+        self.ports.remove(uid);
         for (name, amount) in self.taken.remove(uid).unwrap_or_default() {
             let used = self.used.entry(name).or_default();
             *used = used.saturating_sub(amount);
@@ -78,6 +86,12 @@ impl Room {
     /// With the first resource that it asks too much of.
     pub fn fits(&self, uid: &str, pod: &Pod) -> Result<(), Insufficient> {
         self.has(uid, &asked(pod))
+    }
+
+    /// Whether the host ports that a new pod asks for are nobody's.
+    pub fn has_ports(&self, pod: &Pod) -> bool {
+        let taken = |asked: &HostPort| self.ports.values().flatten().any(|other| other.collides(asked));
+        !host_ports(pod).any(|asked| taken(&asked))
     }
 
     /// Whether a pod that is here can have what it asks for now.
@@ -179,6 +193,22 @@ mod tests {
         room.give_back("a");
         room.give_back("a");
         assert_eq!(room.fits("d", &pod("1", "1Gi")), Ok(()));
+    }
+
+    #[test]
+    fn a_host_port_is_one_pods() {
+        let pod = |ports: &[(&str, &str, u16)]| -> Pod {
+            let port = |(ip, protocol, port): &(&str, &str, u16)| json!({ "containerPort": 80, "hostPort": port, "hostIP": ip, "protocol": protocol });
+            let ports: Vec<Value> = ports.iter().map(port).collect();
+            serde_json::from_value(json!({ "spec": { "containers": [{ "name": "c", "ports": ports }] } })).unwrap()
+        };
+        let mut room = room(&[("pods", "9")]);
+        room.take("a", &pod(&[("", "TCP", 80), ("127.0.0.1", "UDP", 53)]));
+        assert!(!room.has_ports(&pod(&[("", "TCP", 81), ("127.0.0.2", "TCP", 80)])));
+        assert!(!room.has_ports(&pod(&[("0.0.0.0", "UDP", 53)])));
+        assert!(room.has_ports(&pod(&[("", "UDP", 80), ("127.0.0.2", "UDP", 53)])));
+        room.give_back("a");
+        assert!(room.has_ports(&pod(&[("", "TCP", 80)])));
     }
 
     #[test]

@@ -42,7 +42,6 @@ const CONTAINER: &[ContainerRule] = &[
         added.any(|capability| capability != "SYS_PTRACE")
     }),
     ("volumeDevices", |container| container.volume_devices.iter().flatten().next().is_some()),
-    ("ports.hostPort", |container| container.ports.iter().flatten().any(|port| port.host_port.is_some())),
     ("ports.protocol SCTP", |container| {
         container.ports.iter().flatten().any(|port| port.protocol.as_deref() == Some("SCTP"))
     }),

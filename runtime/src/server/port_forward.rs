@@ -4,12 +4,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::StatusCode;
 use k8s_openapi::api::core::v1::Pod;
-use k8w_networking::endpoint::PodIdentity;
 use k8w_networking::{Body, from_body, to_body};
-use kube::ResourceExt;
 
 use super::{Answer, Failure, answer};
 use crate::agent::Shared;
+use crate::pod::identity::identity;
 use crate::pod::logs::pairs;
 
 pub(super) async fn serve(shared: &Shared, namespace: &str, name: &str, query: &str, body: Body) -> Answer {
@@ -18,7 +17,7 @@ pub(super) async fn serve(shared: &Shared, namespace: &str, name: &str, query: &
     let port: u16 = port.parse().ok().filter(|port| *port > 0).ok_or_else(|| bad(format!("invalid port {port:?}")))?;
     let missing = || Failure { status: StatusCode::NOT_FOUND, message: format!("pod not found (\"{name}\")") };
     let pod = shared.pods.get(namespace, name).ok_or_else(missing)?;
-    let pod = identity(&pod).ok_or_else(missing)?;
+    let pod = pod_ip(&pod).map(|ip| identity(&pod, ip)).ok_or_else(missing)?;
     // From the pod itself, as from within its network namespace: what listens on its loopback address can be reached.
     let connected = shared.network.connect(Some(&pod), SocketAddr::new(pod.ip, port)).await;
     let stream = connected.map_err(|error| Failure {
@@ -30,15 +29,7 @@ pub(super) async fn serve(shared: &Shared, namespace: &str, name: &str, query: &
     Ok(answer(StatusCode::OK, "application/octet-stream", to_body(read)))
 }
 
-/// Who a pod is in the network; `None` while it has no address.
-fn identity(pod: &Pod) -> Option<PodIdentity> {
-    let ip: IpAddr = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
-    let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.clone());
-    Some(PodIdentity {
-        namespace: pod.namespace().unwrap_or_default(),
-        name: pod.name_any(),
-        uid: pod.uid().unwrap_or_default(),
-        ip,
-        service_account: account.unwrap_or_else(|| "default".to_owned()),
-    })
+/// `None` while it has no address.
+fn pod_ip(pod: &Pod) -> Option<IpAddr> {
+    pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()
 }

@@ -6,6 +6,7 @@ mod columns;
 mod container;
 pub mod defaults;
 mod ephemeral_containers;
+pub mod host_port;
 pub mod mirror;
 mod probe;
 pub mod qos;
