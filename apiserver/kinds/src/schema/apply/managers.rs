@@ -5,6 +5,7 @@ use serde_json::{Map as JsonMap, Value};
 use super::fields_v1;
 use super::set::FieldSet;
 use super::{Manager, Operation};
+use crate::object;
 
 /// Managers by plain updates that are told apart; the oldest beyond are merged.
 const MAX_UPDATE_MANAGERS: usize = 10;
@@ -72,7 +73,9 @@ impl Entry {
 
     /// Notes when, and in which version, the manager wrote last.
     pub fn touch(&mut self, manager: &Manager) {
-        self.about.insert("apiVersion".into(), manager.api_version.as_str().into());
+        if self.text("apiVersion") != manager.api_version {
+            self.about.insert("apiVersion".into(), manager.api_version.as_str().into());
+        }
         self.about.insert("time".into(), manager.time.as_str().into());
     }
 
@@ -111,7 +114,7 @@ pub(super) struct Managers(pub Vec<Entry>);
 impl Managers {
     /// Reads `metadata.managedFields`; none when any entry is malformed.
     pub fn of(object: &Value) -> Managers {
-        let entries = object.pointer("/metadata/managedFields").and_then(Value::as_array);
+        let entries = listed(object);
         Managers(entries.and_then(|entries| entries.iter().cloned().map(Entry::read).collect()).unwrap_or_default())
     }
 
@@ -126,8 +129,7 @@ impl Managers {
 
     /// Whether the object asks for its ownership to be forgotten: `[]` or `[{}]`.
     pub fn is_reset(object: &Value) -> bool {
-        let entries = object.pointer("/metadata/managedFields").and_then(Value::as_array);
-        entries.is_some_and(|entries| match entries.as_slice() {
+        listed(object).is_some_and(|entries| match entries.as_slice() {
             [] => true,
             [only] => only.as_object().is_some_and(Members::is_empty),
             _ => false,
@@ -191,4 +193,9 @@ impl Managers {
             }
         }
     }
+}
+
+/// The entries as they are written, if there are any.
+fn listed(object: &Value) -> Option<&Vec<Value>> {
+    object::get(object, &["metadata", "managedFields"])?.as_array()
 }
