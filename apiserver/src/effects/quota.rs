@@ -45,10 +45,12 @@ pub(super) async fn charge(write: &Write<'_>, plan: &mut Plan, old: Option<&Valu
     if write.namespace.is_empty() {
         return Ok(());
     }
-    let evaluator = quota::evaluator(&resource.group, &resource.plural);
     let quotas = write.server.cache.kind("", PLURAL);
-    let is_limited = || !quotas.list(Some(write.namespace)).0.is_empty();
-    if !evaluator.handles(old.is_none(), write.subresource) || !is_limited() {
+    if quotas.list(Some(write.namespace)).0.is_empty() {
+        return Ok(());
+    }
+    let evaluator = quota::evaluator(&resource.group, &resource.plural);
+    if !evaluator.handles(old.is_none(), write.subresource) {
         return Ok(());
     }
     plan.turn = Some(write.server.quota_turns.of(write.namespace).lock_owned().await);
