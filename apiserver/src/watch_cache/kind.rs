@@ -247,7 +247,7 @@ impl State {
     fn in_namespace(&self, namespace: Option<&str>) -> Vec<Arc<Record>> {
         let Some(namespace) = namespace else { return self.objects.values().cloned().collect() };
         // '0' is the character after '/'.
-        let (start, end) = (format!("{namespace}/"), format!("{namespace}0"));
+        let (start, end) = ([namespace, "/"].concat(), [namespace, "0"].concat());
         let range = (Bound::Included(start.as_bytes()), Bound::Excluded(end.as_bytes()));
         self.objects.range::<[u8], _>(range).map(|(_, record)| record.clone()).collect()
     }
@@ -334,7 +334,7 @@ impl Drop for Place {
 
 /// The key of an object below its kind.
 pub(super) fn object_key(namespace: &str, name: &str) -> String {
-    if namespace.is_empty() { name.to_string() } else { format!("{namespace}/{name}") }
+    if namespace.is_empty() { name.to_string() } else { [namespace, "/", name].concat() }
 }
 
 fn route_of(def: &KindDef, filter: &Filter) -> Route {

@@ -209,14 +209,18 @@ fn read_record(key: Bytes, value: Bytes, revision: Revision) -> Option<Arc<Recor
 
 /// Where a kind's objects are stored.
 pub fn kind_prefix(group: &str, plural: &str) -> String {
-    format!("{OBJECTS}{}/{plural}/", if group.is_empty() { "core" } else { group })
+    [OBJECTS, stored_group(group), "/", plural, "/"].concat()
 }
 
 /// Where an object is stored.
 pub fn storage_key(group: &str, plural: &str, namespace: &str, name: &str) -> Bytes {
     let slash = if namespace.is_empty() { "" } else { "/" };
-    let group = if group.is_empty() { "core" } else { group };
-    format!("{OBJECTS}{group}/{plural}/{namespace}{slash}{name}").into()
+    [OBJECTS, stored_group(group), "/", plural, "/", namespace, slash, name].concat().into()
+}
+
+/// The core group has a name in keys alone.
+fn stored_group(group: &str) -> &str {
+    if group.is_empty() { "core" } else { group }
 }
 
 /// The kind's prefix, and the object's key below it.
