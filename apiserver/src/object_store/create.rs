@@ -20,7 +20,7 @@ pub async fn create(write: &mut Write<'_>, mut object: Value, tracked: bool) -> 
     if !meta::text(&object, "resourceVersion").is_empty() {
         return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
     }
-    if resource.namespaced {
+    if resource.namespaced && meta::text(&object, "namespace") != write.namespace {
         meta::set(&mut object, "namespace", write.namespace);
     }
     write.default(&mut object);
@@ -35,13 +35,14 @@ pub async fn create(write: &mut Write<'_>, mut object: Value, tracked: bool) -> 
         _ => None,
     };
     let outside = &write.server.config.outside;
-    meta::set(&mut object, "uid", outside.uid());
-    meta::set(&mut object, "creationTimestamp", meta::timestamp(write.now));
+    let metadata = meta::metadata(&mut object);
+    metadata.insert("uid".to_string(), outside.uid().into());
+    metadata.insert("creationTimestamp".to_string(), meta::timestamp(write.now).into());
     for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
-        meta::remove(&mut object, field);
+        metadata.remove(field);
     }
     if let Some(base) = &base {
-        meta::set(&mut object, "name", meta::generate_name(base, outside.bits()));
+        metadata.insert("name".to_string(), meta::generate_name(base, outside.bits()).into());
     }
     resource.strategy.prepare_for_create(&mut object);
     validate(write, &object)?;

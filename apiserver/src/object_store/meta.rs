@@ -1,7 +1,6 @@
 //! The part of `metadata` that belongs to the server.
 
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use k8w_kinds::object;
 use serde_json::{Map, Value};
 
@@ -14,7 +13,7 @@ const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
 /// RFC 3339 in UTC, to the second.
 pub fn timestamp(time: Timestamp) -> String {
-    time.to_zoned(TimeZone::UTC).strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+    format!("{time:.0}")
 }
 
 pub fn get<'v>(object: &'v Value, field: &str) -> Option<&'v Value> {
@@ -30,8 +29,8 @@ pub fn metadata(object: &mut Value) -> &mut Map<String, Value> {
     if !object.get("metadata").is_some_and(Value::is_object) {
         object["metadata"] = Value::Object(Map::new());
     }
-    match &mut object["metadata"] {
-        Value::Object(metadata) => metadata,
+    match object.get_mut("metadata") {
+        Some(Value::Object(metadata)) => metadata,
         _ => unreachable!("it was just made an object"),
     }
 }
