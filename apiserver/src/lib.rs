@@ -30,6 +30,7 @@ pub mod effects;
 pub mod health;
 pub mod identity;
 pub mod in_process;
+mod json;
 mod kubernetes_service;
 pub mod limits;
 pub mod metrics;

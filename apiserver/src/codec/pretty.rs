@@ -2,6 +2,7 @@
 //!
 //! The rules are those of `k8s.io/apiserver` `pkg/endpoints/handlers/negotiation` `isPrettyPrint`.
 
+use crate::json::string_length;
 use crate::query::Query;
 use http::{HeaderMap, header};
 
@@ -58,20 +59,6 @@ pub fn indented(json: &[u8]) -> Vec<u8> {
         }
     }
     out
-}
-
-/// How long a string is behind its opening quote, with the closing one.
-fn string_length(rest: &[u8]) -> usize {
-    let mut escaped = false;
-    for (at, byte) in rest.iter().enumerate() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'"' => return at + 1,
-            _ => {}
-        }
-    }
-    rest.len()
 }
 
 fn new_line(out: &mut Vec<u8>, depth: usize) {

@@ -1,6 +1,6 @@
 //! One change of one object, as watchers see it.
 
-use super::record::{Record, VERSION_BYTES};
+use super::record::{PARTIAL_TYPE_BYTES, Record, VERSION_BYTES};
 use bytes::Bytes;
 use k8w_kinds::KindDef;
 use k8w_kinds::schema::{Format, protobuf};
@@ -111,7 +111,8 @@ pub fn frame_object(event: EventType, format: Format, record: &Record, def: &Kin
 
 /// Nothing but an object's metadata in an event of a watch stream of JSON.
 pub fn frame_metadata(event: EventType, record: &Record, meta_version: &str) -> Bytes {
-    line(event.name(), record.stored().len(), |out| record.write_metadata_only(out, meta_version))
+    let bytes = record.stored().len() + PARTIAL_TYPE_BYTES + VERSION_BYTES;
+    line(event.name(), bytes, |out| record.write_metadata_only(out, meta_version))
 }
 
 /// An event of a watch stream. `object` is in the stream's format; YAML is never streamed.

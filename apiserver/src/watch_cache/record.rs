@@ -1,16 +1,18 @@
 //! One object at one revision, as it is served.
 
+use crate::json::object_length;
 use bytes::Bytes;
 use k8w_kinds::kind::{Conversion, KindDef};
 use k8w_kinds::schema::protobuf;
 use k8w_storage::datastore::Revision;
 use serde::Deserialize;
 use serde_json::Value;
-use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::OnceLock;
 
+/// About how much room the type of PartialObjectMetadata takes.
+pub(super) const PARTIAL_TYPE_BYTES: usize = 80;
 /// About how much room a resource version takes.
 pub(super) const VERSION_BYTES: usize = 40;
 const METADATA_OPEN: &[u8] = b"\"metadata\":{";
@@ -142,8 +144,8 @@ impl Record {
 
     /// `metadata` as stored, from brace to brace; empty if what was stored is not JSON.
     fn stored_metadata(&self) -> &[u8] {
-        let mut values = self.metadata_reader().into_iter::<&RawValue>();
-        values.next().and_then(Result::ok).map_or(&[], |metadata| metadata.get().as_bytes())
+        let metadata = &self.stored[self.metadata_at - 1..];
+        object_length(metadata).map_or(&[], |length| &metadata[..length])
     }
 
     /// Reads `metadata` without what follows it.
