@@ -137,6 +137,9 @@ impl Engine {
             for delta in &deltas {
                 row.controller.observe(delta, &self.world, &mut wake);
             }
+            if wake.is_empty() {
+                continue;
+            }
             for key in wake.now.drain(..) {
                 let priority = row.controller.priority(&key, &self.world);
                 row.queue.add(key, priority);
