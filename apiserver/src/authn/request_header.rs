@@ -29,6 +29,9 @@ impl RequestHeader {
 #[async_trait]
 impl Authenticator for RequestHeader {
     async fn authenticate(&self, parts: &Parts, peer: &Peer) -> Result<Option<Arc<UserInfo>>, AuthnError> {
+        if !parts.headers.contains_key(HEADERS.user) {
+            return Ok(None);
+        }
         let user = HEADERS.read(&parts.headers);
         if user.name.is_empty() {
             return Ok(None);
