@@ -1,5 +1,6 @@
 //! Who asks: the connection's peer, the user it authenticated as, and what an authorizer is told.
 
+use crate::authn::service_account;
 use crate::pki::MASTERS_GROUP;
 use crate::request_info::RequestInfo;
 use rustls_pki_types::CertificateDer;
@@ -52,6 +53,8 @@ pub struct Connection {
     pub user: Option<Arc<UserInfo>>,
     /// The identity that the certificates stand for, worked out on the connection's first request.
     pub certificate_user: OnceLock<Option<Arc<UserInfo>>>,
+    /// The service account's token that the connection sends.
+    pub token: service_account::Known,
 }
 
 impl Peer {

@@ -25,7 +25,7 @@ pub const ISSUER: &str = "kubernetes/serviceaccount";
 
 /// The user name of a service account.
 pub fn user_name(namespace: &str, name: &str) -> String {
-    format!("system:serviceaccount:{namespace}:{name}")
+    ["system:serviceaccount:", namespace, ":", name].concat()
 }
 
 /// What a token in a Secret says. It names no audience and no end: it is good as long as the Secret is there.

@@ -1,7 +1,7 @@
 //! Service-account tokens: signed by us, and alive only as long as the objects that they are bound to.
 //!
-//! A token's signature is verified once; after that the token costs a hash and a few look-ups, which see at once when its
-//! service account, pod, secret or node is gone.
+//! A token's signature is verified once; after that the token costs a hash, on a connection that sent it before a comparison,
+//! and a few look-ups, which see at once when its service account, pod, secret or node is gone.
 
 mod audiences;
 mod claims;
@@ -11,7 +11,7 @@ pub mod tracking;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use http::request::Parts;
@@ -24,7 +24,7 @@ use super::bearer_token;
 use crate::identity::{Peer, UserInfo};
 use crate::pki::TokenKey;
 use crate::plugins::{Authenticator, AuthnError};
-use crate::watch_cache::{Record, WatchCache};
+use crate::watch_cache::{KindCache, Record, WatchCache};
 pub use claims::{Claims, ClaimsError, ObjectRef, Private};
 use kept::Kept;
 use tracking::Uses;
@@ -74,6 +74,22 @@ pub struct Verified {
     bound: Vec<Bound>,
 }
 
+/// The token that a connection proved itself with first; as a rule it sends the same with every request.
+#[derive(Default)]
+pub struct Known(OnceLock<(Box<str>, Arc<Verified>)>);
+
+impl Known {
+    fn get(&self, token: &str) -> Option<&Arc<Verified>> {
+        self.0.get().filter(|(known, _)| **known == *token).map(|(_, verified)| verified)
+    }
+}
+
+impl std::fmt::Debug for Known {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Known")
+    }
+}
+
 /// Where a token comes from, which decides how long it is good.
 enum Sort {
     Issued(Box<Claims>),
@@ -83,7 +99,7 @@ enum Sort {
 /// An object that must be there for the token to be good.
 struct Bound {
     kind: &'static str,
-    plural: &'static str,
+    objects: Arc<KindCache>,
     namespace: String,
     object: ObjectRef,
     /// The revision at which the object last was the right one and not being deleted: as long as it has not changed,
@@ -105,6 +121,12 @@ impl Tokens {
         now: Timestamp,
     ) -> Result<(Arc<Verified>, Vec<String>), TokenRefused> {
         let verified = self.signed(token)?;
+        let audiences = self.check(&verified, audiences, now)?;
+        Ok((verified, audiences))
+    }
+
+    /// Checks everything but the signature. Returns which of `audiences` the token is for.
+    fn check(&self, verified: &Verified, audiences: &[String], now: Timestamp) -> Result<Vec<String>, TokenRefused> {
         let audiences = match &verified.sort {
             Sort::Issued(claims) => claims.check(&self.issuer, audiences, now)?,
             Sort::Kept(kept) => {
@@ -115,9 +137,9 @@ impl Tokens {
             }
         };
         for bound in &verified.bound {
-            bound.check(&self.cache, now)?;
+            bound.check(now)?;
         }
-        Ok((verified, audiences))
+        Ok(audiences)
     }
 
     /// What tokens name as their issuer.
@@ -133,9 +155,9 @@ impl Tokens {
             return Ok(verified);
         }
         let (user, bound, sort) = match self.key.verify(token)? {
-            Said::Issued(claims) => (claims.user(), Bound::of(&claims), Sort::Issued(claims)),
+            Said::Issued(claims) => (claims.user(), Bound::of(&claims, &self.cache), Sort::Issued(claims)),
             Said::Kept(claims) => {
-                let (user, account) = (kept::user(&claims), Bound::account_of(&claims));
+                let (user, account) = (kept::user(&claims), Bound::account_of(&claims, &self.cache));
                 (user, vec![account], Sort::Kept(Box::new(Kept::new(claims, hash))))
             }
         };
@@ -151,46 +173,54 @@ impl Tokens {
 
 #[async_trait]
 impl Authenticator for Tokens {
-    async fn authenticate(&self, parts: &Parts, _: &Peer) -> Result<Option<Arc<UserInfo>>, AuthnError> {
+    async fn authenticate(&self, parts: &Parts, peer: &Peer) -> Result<Option<Arc<UserInfo>>, AuthnError> {
         let Some(token) = bearer_token(&parts.headers) else { return Ok(None) };
         let audience = std::slice::from_ref(&self.issuer);
-        match self.verify(token, audience, Timestamp::now()) {
-            Ok((verified, _)) => Ok(Some(verified.user.clone())),
-            Err(refused) => Err(AuthnError(refused.to_string())),
-        }
+        let good = || match peer.token.get(token) {
+            Some(verified) => self.check(verified, audience, Timestamp::now()).map(|_| verified.user.clone()),
+            None => {
+                let (verified, _) = self.verify(token, audience, Timestamp::now())?;
+                let user = verified.user.clone();
+                // Nothing changes when the connection has one already.
+                let _ = peer.token.0.set((token.into(), verified));
+                Ok(user)
+            }
+        };
+        good().map(Some).map_err(|refused: TokenRefused| AuthnError(refused.to_string()))
     }
 }
 
 impl Bound {
-    fn new(kind: &'static str, plural: &'static str, namespace: &str, object: &ObjectRef) -> Bound {
+    fn new(kind: &'static str, objects: Arc<KindCache>, namespace: &str, object: &ObjectRef) -> Bound {
         let (namespace, object) = (namespace.to_owned(), object.clone());
-        Bound { kind, plural, namespace, object, good_at: AtomicU64::new(0) }
+        Bound { kind, objects, namespace, object, good_at: AtomicU64::new(0) }
     }
 
-    fn account(namespace: &str, object: &ObjectRef) -> Bound {
-        Bound::new("service account", "serviceaccounts", namespace, object)
+    fn account(namespace: &str, object: &ObjectRef, cache: &WatchCache) -> Bound {
+        Bound::new("service account", cache.kind("", "serviceaccounts"), namespace, object)
     }
 
-    fn of(claims: &Claims) -> Vec<Bound> {
+    fn of(claims: &Claims, cache: &WatchCache) -> Vec<Bound> {
         let private = &claims.kubernetes;
         let namespace = &private.namespace;
-        let mut all = vec![Bound::account(namespace, &private.serviceaccount)];
-        all.extend(private.pod.as_ref().map(|pod| Bound::new("pod", "pods", namespace, pod)));
-        all.extend(private.secret.as_ref().map(|secret| Bound::new("secret", "secrets", namespace, secret)));
+        let bound = |kind, plural, namespace, object| Bound::new(kind, cache.kind("", plural), namespace, object);
+        let mut all = vec![Bound::account(namespace, &private.serviceaccount, cache)];
+        all.extend(private.pod.as_ref().map(|pod| bound("pod", "pods", namespace, pod)));
+        all.extend(private.secret.as_ref().map(|secret| bound("secret", "secrets", namespace, secret)));
         // A pod's token names the node for information; a token of the node's own dies with the node.
         let node = private.node.as_ref().filter(|_| private.pod.is_none());
-        all.extend(node.map(|node| Bound::new("node", "nodes", "", node)));
+        all.extend(node.map(|node| bound("node", "nodes", "", node)));
         all
     }
 
-    fn account_of(claims: &SecretClaims) -> Bound {
+    fn account_of(claims: &SecretClaims, cache: &WatchCache) -> Bound {
         let account = ObjectRef { name: claims.account.clone(), uid: claims.account_uid.clone() };
-        Bound::account(&claims.namespace, &account)
+        Bound::account(&claims.namespace, &account, cache)
     }
 
-    fn check(&self, cache: &WatchCache, now: Timestamp) -> Result<(), TokenRefused> {
+    fn check(&self, now: Timestamp) -> Result<(), TokenRefused> {
         let gone = || TokenRefused::Gone { kind: self.kind };
-        let record = cache.get("", self.plural, &self.namespace, &self.object.name).ok_or_else(gone)?;
+        let record = self.objects.get(&self.namespace, &self.object.name).ok_or_else(gone)?;
         if self.good_at.load(Ordering::Relaxed) == record.revision() {
             return Ok(());
         }
