@@ -31,7 +31,8 @@ impl ApiServer {
         let counted = self.metrics.begin(&info, resource.as_deref());
         let accept = parts.headers.get(header::ACCEPT).cloned();
         let pretty = pretty::is_wanted(&query, &parts.headers);
-        let answer = self.answer(parts, body, info, query, resource, peer).await;
+        // Boxed: a server's task is moved about before it runs, and should not take along what it comes to need.
+        let answer = Box::pin(self.answer(parts, body, info, query, resource, peer)).await;
         let accept = accept.as_ref().and_then(|accept| accept.to_str().ok());
         let response = answer.unwrap_or_else(|status| error_response(&status, accept, pretty));
         counted.end(response, started.elapsed())
