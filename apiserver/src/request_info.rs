@@ -11,6 +11,7 @@ use crate::query::{Query, decode};
 use http::Method;
 use k8w_kinds::names;
 use k8w_kinds::selector::FieldSelector;
+use std::borrow::Cow;
 
 /// What a request asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,14 +52,11 @@ impl RequestInfo {
             Some("apis") => "apis",
             _ => return info,
         };
-        let mut rest: Vec<String> = segments.map(|segment| segment.into_owned()).collect();
-        let header = if info.api_prefix == "apis" { 2 } else { 1 };
-        if rest.len() <= header {
-            return info;
-        }
-        info.parts = rest.split_off(header);
-        info.version = rest.pop().unwrap_or_default();
-        info.group = rest.pop().unwrap_or_default();
+        let group = if info.api_prefix == "apis" { segments.next() } else { Some(Cow::default()) };
+        let version = segments.next();
+        let parts: Vec<String> = segments.map(Cow::into_owned).collect();
+        let (Some(group), Some(version), [_, ..]) = (group, version, &parts[..]) else { return info };
+        (info.group, info.version, info.parts) = (group.into_owned(), version.into_owned(), parts);
         info.is_resource_request = true;
         info.read_verb(method);
         info.read_scope();
