@@ -59,11 +59,12 @@ impl Plugins {
         let tokens = tokens.map(Arc::new);
         let mut admission = admission::all(config, cache, &rbac, &authorizers);
         for name in &config.disabled_admission {
-            let Some(found) = admission.iter().position(|plugin| plugin.name() == name) else {
+            if let Some(found) = admission.iter().position(|plugin| plugin.name() == name) {
+                admission.remove(found);
+            } else if !admission::NEVER_RUN.contains(&name.as_str()) {
                 let known = admission.iter().map(|plugin| plugin.name()).collect();
                 return Err(StartError::UnknownAdmissionPlugin { name: name.clone(), known });
-            };
-            admission.remove(found);
+            }
         }
         Ok(Plugins {
             authenticators: authn::all(config, cache, tokens.as_ref()),

@@ -103,7 +103,7 @@ fn a_control_plane_is_told_who_decides_and_what_it_may_leave_out() {
             ["--token-auth-file", &tokens],
             ["--authorization-mode", "RBAC,AlwaysAllow"],
             ["--allocate-node-cidrs", "false"],
-            ["--disable-admission-plugins", "ServiceAccount,DefaultTolerationSeconds"],
+            ["--disable-admission-plugins", "ServiceAccount,DefaultTolerationSeconds,ValidatingAdmissionWebhook"],
         ]
         .concat(),
     );

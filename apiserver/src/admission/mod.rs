@@ -74,6 +74,15 @@ pub fn all(
     ]
 }
 
+/// What Kubernetes runs unless told otherwise and no cluster of k8w runs: to leave these out is to have what there is.
+pub const NEVER_RUN: [&str; 5] = [
+    "ClusterTrustBundleAttest",
+    "MutatingAdmissionPolicy",
+    "MutatingAdmissionWebhook",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionWebhook",
+];
+
 /// Lets the plugins see and change an object, in order.
 pub async fn admit(plugins: &[Arc<dyn Admission>], request: &mut AdmissionRequest<'_>) -> Result<(), Status> {
     for plugin in plugins {
