@@ -70,6 +70,7 @@ pub fn controllers(config: &Config) -> Vec<Box<dyn Controller>> {
         Box::new(policy::stale_disruption::StaleDisruptions),
         Box::new(volume::binder::ClaimBinder),
         Box::new(volume::reclaim::VolumeReclaimer),
+        Box::new(volume::local_path::class::LocalPathClass),
         Box::new(volume::local_path::LocalPath),
         Box::new(volume::local_path::removal::LocalPathRemoval),
         Box::new(volume::expansion::VolumeExpansion),

@@ -117,6 +117,8 @@ fn a_control_plane_is_told_who_decides_and_what_it_may_leave_out() {
     jane(&["replace", "-f", "-"], &node(", annotations: {a: b}, resourceVersion: '0'"));
     let range = jane(&["get", "node", "by-hand", "-o", "jsonpath={.metadata.annotations.a} {.spec.podCIDR}"], "");
     assert_eq!(range, "b ");
+    // It keeps no volumes, so that there is no class of them either.
+    assert_eq!(jane(&["get", "storageclasses", "-o", "name"], ""), "");
     // Nor does anybody add anything to a pod, so that it is replaced by the manifest that made it.
     let pod = "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [{name: c, image: none}]}}";
     jane(&["create", "-f", "-"], pod);

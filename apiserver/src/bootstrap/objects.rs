@@ -109,9 +109,6 @@ pub fn classes() -> Vec<Value> {
             "overhead": {"podFixed": {"k8w.dev/instances": "1"}}}),
         json!({"apiVersion": "networking.k8s.io/v1", "kind": "IngressClass", "spec": {"controller": "k8w.dev/ingress"},
             "metadata": {"name": "k8w", "annotations": {"ingressclass.kubernetes.io/is-default-class": "true"}}}),
-        json!({"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "provisioner": "k8w.io/local-path",
-            "metadata": {"name": "local-path", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
-            "reclaimPolicy": "Delete", "volumeBindingMode": "WaitForFirstConsumer", "allowVolumeExpansion": true}),
         priority(
             "system-cluster-critical",
             2_000_000_000,

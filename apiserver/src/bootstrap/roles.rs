@@ -341,6 +341,7 @@ const CONTROLLERS: &[Grant] = &[
     On("create", "discovery.k8s.io", "endpointslices"),
     On("create", "events.k8s.io", "events"),
     On("create", "networking.k8s.io", "ipaddresses servicecidrs"),
+    On("create", "storage.k8s.io", "storageclasses"),
     On("create", "authentication.k8s.io", "tokenreviews"),
     On("create", "authorization.k8s.io", "subjectaccessreviews"),
     Urls("get", "/api /api/* /apis /apis/* /healthz /version /metrics"),

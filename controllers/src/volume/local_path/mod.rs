@@ -1,8 +1,10 @@
 //! Makes volumes of directories of a node, for claims of a class whose provisioner is ours.
 //!
-//! A node says in an annotation where its directories lie; the volume is made there when a pod first mounts it, and is
-//! of use on that node alone. When the volume is deleted, [`removal`] has the node remove the directory.
+//! A node says in an annotation where its directories lie, and [`class`] offers them; the volume is made there when a pod
+//! first mounts it, and is of use on that node alone. When the volume is deleted, [`removal`] has the node remove the
+//! directory.
 
+pub mod class;
 pub mod removal;
 
 use std::collections::BTreeMap;

@@ -96,6 +96,7 @@ pub const ROWS: &[Row] = &[
             "statefulset",
             "persistentvolumeclaim-binder",
             "persistentvolume-reclaimer",
+            "local-path-class",
             "local-path-provisioner",
             "local-path-removal",
             "persistentvolumeclaim-protection",
