@@ -222,7 +222,9 @@ impl Version<'_> {
 
 /// Clients compare this hash before and after an upgrade to see whether the stored version moved.
 fn storage_version_hash(kind: &KindDef) -> String {
-    let hash = Sha256::digest(format!("{}/{}/{}", kind.group, kind.version, kind.kind));
+    let stored = kind.stored_as.as_ref();
+    let (group, version) = stored.map_or((&kind.group, &kind.version), |stored| (&stored.group, &stored.version));
+    let hash = Sha256::digest(format!("{group}/{version}/{}", kind.kind));
     STANDARD.encode(&hash[..8])
 }
 

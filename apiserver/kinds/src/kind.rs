@@ -63,6 +63,7 @@ pub struct Custom {
 pub struct StoredAs {
     /// API group of the stored kind.
     pub group: Cow<'static, str>,
+    pub version: Cow<'static, str>,
     pub conversion: Arc<dyn Conversion>,
 }
 
@@ -169,8 +170,13 @@ impl KindDef {
     }
 
     /// A kind whose objects are stored as those of the same plural name in `group`.
-    pub fn stored_as(mut self, group: &'static str, conversion: impl Conversion + 'static) -> KindDef {
-        self.stored_as = Some(StoredAs { group: group.into(), conversion: Arc::new(conversion) });
+    pub fn stored_as(
+        mut self,
+        (group, version): (&'static str, &'static str),
+        conversion: impl Conversion + 'static,
+    ) -> KindDef {
+        let conversion = Arc::new(conversion);
+        self.stored_as = Some(StoredAs { group: group.into(), version: version.into(), conversion });
         self
     }
 

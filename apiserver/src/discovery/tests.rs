@@ -53,6 +53,11 @@ async fn a_subresource_of_another_group_says_so() {
     // Known from every Kubernetes cluster: the hash does not depend on the implementation.
     let deployments = resources.iter().find(|resource| resource["name"] == "deployments").unwrap();
     assert_eq!(deployments["storageVersionHash"], "8aSe+NMegvE=");
+    // Of one that is stored in another spelling it is that one's.
+    for path in ["/apis/autoscaling/v1", "/apis/autoscaling/v2"] {
+        let (_, list) = get(path, &HeaderMap::new()).await;
+        assert_eq!(list["resources"][0]["storageVersionHash"], "qwQve8ut294=", "{path}");
+    }
 }
 
 #[tokio::test]

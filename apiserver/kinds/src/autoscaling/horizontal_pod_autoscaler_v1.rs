@@ -43,7 +43,7 @@ pub fn definition() -> KindDef {
             Column::age(),
         ])
         .strategy(HorizontalPodAutoscaler)
-        .stored_as("autoscaling", Spelling)
+        .stored_as(("autoscaling", "v2"), Spelling)
 }
 
 /// The object is stored as `autoscaling/v2`.
@@ -94,8 +94,10 @@ impl Conversion for Spelling {
         if let (Some(percent), Some(spec)) = (percent(&metrics, "target"), object::ensure(hpa, &["spec"])) {
             spec.insert(TARGET_PERCENT.to_owned(), percent);
         }
-        if let (Some(percent), Some(status)) = (percent(&current, "current"), object::ensure(hpa, &["status"])) {
-            status.insert(CURRENT_PERCENT.to_owned(), percent);
+        if let Some(status) = hpa.get_mut("status").and_then(Value::as_object_mut) {
+            status.extend(percent(&current, "current").map(|percent| (CURRENT_PERCENT.to_owned(), percent)));
+            // The newer version leaves none out.
+            object::set_default(status, "currentReplicas", 0);
         }
         let others: Vec<Value> = metrics
             .into_iter()
@@ -107,7 +109,8 @@ impl Conversion for Spelling {
         for (key, value) in
             [(METRICS, some(others)), (CURRENT_METRICS, some(current)), (CONDITIONS, conditions), (BEHAVIOR, behavior)]
         {
-            if let (Some(value), Some(annotations)) = (value, object::ensure(hpa, &["metadata", "annotations"])) {
+            let Some(value) = value else { continue };
+            if let Some(annotations) = object::ensure(hpa, &["metadata", "annotations"]) {
                 annotations.insert(key.to_owned(), value.to_string().into());
             }
         }
@@ -311,5 +314,9 @@ mod tests {
         let mut hpa = yaml("{apiVersion: autoscaling/v1, metadata: {name: a}, spec: {maxReplicas: 3}}");
         Spelling.to_stored(&mut hpa);
         assert_eq!(hpa["spec"]["metrics"], json!([cpu(80.into())]));
+        hpa["status"] = json!({"desiredReplicas": 0});
+        Spelling.to_served(&mut hpa);
+        assert_eq!(hpa["metadata"], json!({"name": "a"}));
+        assert_eq!(hpa["status"], json!({"currentReplicas": 0, "desiredReplicas": 0}));
     }
 }

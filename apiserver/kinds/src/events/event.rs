@@ -22,7 +22,7 @@ pub fn definition() -> KindDef {
         .columns(event::columns())
         .selectable(fields.map(SelectableField::at).into())
         .strategy(Event)
-        .stored_as("", Spelling)
+        .stored_as(("", "v1"), Spelling)
 }
 
 /// What the core group and this one call the same field.

@@ -112,7 +112,7 @@ fn kind(definition: &Value, version: &Value, storage: &str) -> Result<KindDef, S
     made.columns = columns(version);
     made.selectable_fields = selectable_fields(version);
     made.strategy = Arc::new(CustomResource { has_status, scale });
-    made.stored_as = Some(StoredAs { group: owned(group), conversion: Arc::new(conversion) });
+    made.stored_as = Some(StoredAs { group: owned(group), version: owned(storage), conversion: Arc::new(conversion) });
     made.deprecation = deprecation(definition, version).map(Cow::Owned);
     Ok(made.with_schema(schema, Custom { open_api_v3_schema: Arc::new(source) }))
 }
