@@ -53,8 +53,8 @@ pub async fn create(write: &mut Write<'_>, mut object: Value, tracked: bool) -> 
 
 fn validate(write: &Write<'_>, object: &Value) -> Result<(), Status> {
     let mut errors = metadata::validate(&write.resource.def, object);
-    errors.extend(write.resource.strategy.validate(object));
     errors.extend(write.resource.schema().validate(object, None, &FieldPath::ROOT));
+    errors.extend(write.resource.strategy.validate(object));
     write.check(meta::text(object, "name"), errors)
 }
 

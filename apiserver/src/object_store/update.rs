@@ -166,6 +166,7 @@ async fn work_out(
 
 fn validate(write: &Write<'_>, new: &Value, old: &Value, rules: Rules) -> Result<(), Status> {
     let mut errors = metadata::validate_update(&write.resource.def, new, old);
+    errors.extend(write.resource.schema().validate(new, Some(old), &FieldPath::ROOT));
     match rules {
         Rules::Update => errors.extend(write.resource.strategy.validate_update(new, old)),
         Rules::Status => errors.extend(write.resource.strategy.validate_status_update(new, old)),
@@ -174,7 +175,6 @@ fn validate(write: &Write<'_>, new: &Value, old: &Value, rules: Rules) -> Result
         }
         Rules::Trusted => {}
     }
-    errors.extend(write.resource.schema().validate(new, Some(old), &FieldPath::ROOT));
     write.check(write.name, errors)
 }
 

@@ -58,21 +58,21 @@ impl<'a> Expected<'a> {
         validation: FieldValidation,
         warnings: &mut Vec<String>,
     ) -> Result<Value, Status> {
-        let decoded = self.schema.decode(body, format).map_err(|error| self.refused(&error))?;
+        let decoded = self.schema.decode(body, format).map_err(|error| self.refused(&error, body, format))?;
         let Decoded { mut value, issues } = decoded;
         self.check_type(&mut value)?;
         self.report(issues, validation, warnings)?;
         Ok(value)
     }
 
-    fn refused(&self, error: &DecodeError) -> Status {
-        match error {
-            DecodeError::Syntax(why) => Status::bad_request(format!(
-                "the object provided is unrecognized (must be of type {}): {why}",
-                self.kind
-            )),
-            other => self.cannot_handle(&other.to_string()),
-        }
+    fn refused(&self, error: &DecodeError, body: &[u8], format: Format) -> Status {
+        let DecodeError::Syntax(why) = error else { return self.cannot_handle(&error.to_string()) };
+        let stage = if format == Format::Json { "couldn't get version/kind; json parse error: " } else { "" };
+        Status::bad_request(format!(
+            "the object provided is unrecognized (must be of type {}): {stage}{why} ({})",
+            self.kind,
+            summary(body)
+        ))
     }
 
     fn cannot_handle(&self, why: &str) -> Status {
@@ -226,6 +226,19 @@ pub fn answer_success(call: &Call, warnings: &[String]) -> Answer {
     let mut response = codec::answer_status(call, Offer::Fixed, StatusCode::CREATED, &done)?;
     warn(&mut response, warnings);
     Ok(response)
+}
+
+/// How the body begins, as Kubernetes shows what it cannot read: text that looks like an object, anything else in
+/// hexadecimal digits.
+fn summary(body: &[u8]) -> String {
+    const SHOWN_BYTES: usize = 30;
+    let shown = &body[..body.len().min(SHOWN_BYTES)];
+    let more = if body.len() > SHOWN_BYTES { " ..." } else { "" };
+    match body.first() {
+        None => "<empty>".to_owned(),
+        Some(b'{') => String::from_utf8_lossy(shown).into_owned() + more,
+        Some(_) => shown.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + more,
+    }
 }
 
 /// Tells the client in headers (RFC 7234, section 5.5) what it should know about a request that succeeded.

@@ -276,6 +276,13 @@ async fn replicas_are_scaled() {
     let (code, _, message) = api.post(WIDGETS, &widget("b", json!({"count": -1}))).await.error();
     assert_eq!(code, 422);
     assert!(message.contains(".spec.count: Invalid value: -1: should be a non-negative integer"), "{message}");
+    let (_, _, message) = api.post(WIDGETS, &widget("b", json!({"count": "x"}))).await.error();
+    assert_eq!(
+        message,
+        "Widget.example.com \"b\" is invalid: [spec.count: Invalid value: \"string\": spec.count in body must be of type \
+         integer: \"string\", .spec.count: Invalid value: 0: .spec.count accessor error: x is of the type string, expected \
+         int64]"
+    );
     api.post(WIDGETS, &widget("none", json!({}))).await.ok();
     assert_eq!(api.get(&format!("{WIDGETS}/none/scale")).await.code, 500);
 }

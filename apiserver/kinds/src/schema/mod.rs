@@ -36,7 +36,7 @@ use serde_json::{Map, Value};
 use crate::field::{FieldError, FieldPath};
 pub use decode::{DecodeError, Decoded, Format};
 use shape::Node;
-pub use strategic::{PatchError, go};
+pub use strategic::{PatchError, go, go_type};
 
 /// The compact form of one type. Cloning is cheap: the form is shared and never changes.
 #[derive(Clone, Debug)]

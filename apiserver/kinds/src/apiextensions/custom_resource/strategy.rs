@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::field::{FieldError, FieldPath};
 use crate::kind::{self, ScalePaths, Shape, Strategy};
+use crate::schema::{go, go_type};
 use crate::{metadata, object};
 
 /// A kind by what its definition lets it have.
@@ -42,20 +43,12 @@ impl Strategy for CustomResource {
     }
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {
-        let mut errors = Vec::new();
-        if let Some(scale) = &self.scale {
-            replicas(object, &scale.spec_replicas, &mut errors);
-            replicas(object, &scale.status_replicas, &mut errors);
-        }
-        errors
+        let Some(scale) = &self.scale else { return Vec::new() };
+        replicas(object, &scale.spec_replicas).into_iter().chain(scale_status(object, scale)).collect()
     }
 
     fn validate_status_update(&self, new: &Value, _old: &Value) -> Vec<FieldError> {
-        let mut errors = Vec::new();
-        if let Some(scale) = &self.scale {
-            replicas(new, &scale.status_replicas, &mut errors);
-        }
-        errors
+        self.scale.iter().flat_map(|scale| scale_status(new, scale)).collect()
     }
 
     fn warnings(&self, object: &Value) -> Vec<String> {
@@ -67,17 +60,30 @@ impl Strategy for CustomResource {
     }
 }
 
+fn scale_status(object: &Value, scale: &ScalePaths) -> impl Iterator<Item = FieldError> {
+    let selector = found(object, &scale.selector).filter(|selector| !selector.is_string());
+    let selector = selector.map(|selector| not_a(&scale.selector, selector, "string", ""));
+    replicas(object, &scale.status_replicas).into_iter().chain(selector)
+}
+
 /// What `scale` shows as a number must be one, where it is set.
-fn replicas(object: &Value, path: &str, errors: &mut Vec<FieldError>) {
-    let names: Vec<&str> = path.split('.').collect();
-    let Some(found) = object::get(object, &names) else { return };
-    let shown = format!(".{path}");
-    let path = FieldPath::new(&shown);
+fn replicas(object: &Value, path: &str) -> Option<FieldError> {
+    let found = found(object, path)?;
     let detail = match found.as_i64() {
-        None => format!("{shown} accessor error: {found} is not an int64"),
+        None => return Some(not_a(path, found, "int64", 0)),
         Some(..0) => "should be a non-negative integer".to_owned(),
         Some(count) if count > i64::from(i32::MAX) => format!("should be less than or equal to {}", i32::MAX),
-        Some(_) => return,
+        Some(_) => return None,
     };
-    errors.push(FieldError::invalid(&path, found.clone(), detail));
+    Some(FieldError::invalid(&FieldPath::new(&format!(".{path}")), found.clone(), detail))
+}
+
+fn found<'a>(object: &'a Value, path: &str) -> Option<&'a Value> {
+    object::get(object, &path.split('.').collect::<Vec<_>>())
+}
+
+/// In the place of what cannot be read Kubernetes shows the zero of what it wanted to read.
+fn not_a(path: &str, found: &Value, wanted: &str, zero: impl Into<Value>) -> FieldError {
+    let detail = format!(".{path} accessor error: {} is of the type {}, expected {wanted}", go(found), go_type(found));
+    FieldError::invalid(&FieldPath::new(&format!(".{path}")), zero, detail)
 }

@@ -47,7 +47,7 @@ pub enum PatchError {
 
 pub(super) fn merge(schema: &Schema, original: &Value, patch: &Value) -> Result<Value, PatchError> {
     let (Value::Object(original), Value::Object(patch)) = (original, patch) else {
-        let received = kind(if original.is_object() { patch } else { original });
+        let received = go_type(if original.is_object() { patch } else { original });
         return Err(PatchError::Kind { expected: "map[string]interface {}", received });
     };
     merge_object(schema.0.node.shape.resolve(), original.clone(), patch.clone()).map(Value::Object)
@@ -209,7 +209,7 @@ fn merge_key<'v>(item: &'v Value, key: &str) -> Result<&'v Value, PatchError> {
 
 /// Whether the items are objects; all have to be of one kind, and not lists.
 fn of_objects(old: &[Value], new: &[Value]) -> Result<bool, PatchError> {
-    let mut kinds = old.iter().chain(new).map(kind);
+    let mut kinds = old.iter().chain(new).map(go_type);
     let first = kinds.next();
     if kinds.any(|k| Some(k) != first) {
         return Err(PatchError::MixedList(format!("[{} {}]", go_list(old), go_list(new))));
@@ -243,11 +243,11 @@ fn object_name(shape: &Shape) -> String {
 }
 
 fn list(value: &Value) -> Result<&Vec<Value>, PatchError> {
-    value.as_array().ok_or_else(|| PatchError::Kind { expected: "[]interface {}", received: kind(value) })
+    value.as_array().ok_or_else(|| PatchError::Kind { expected: "[]interface {}", received: go_type(value) })
 }
 
 /// A value's Go type, which the errors name.
-fn kind(value: &Value) -> &'static str {
+pub fn go_type(value: &Value) -> &'static str {
     match value {
         Value::Null => "<nil>",
         Value::Bool(_) => "bool",
