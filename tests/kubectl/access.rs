@@ -123,6 +123,8 @@ type: kubernetes.io/service-account-token
 #[test]
 fn whoami_tells_name_and_groups() {
     let t = sandbox();
+    let since = t.kubectl.ok(&["auth", "whoami", "-o", "jsonpath={.metadata.creationTimestamp}"]);
+    assert!(since.starts_with("20"), "{since}");
     let table = t.kubectl.ok(&["auth", "whoami"]);
     assert!(table.starts_with("ATTRIBUTE"), "{table}");
     assert!(table.contains("kubernetes-admin") && table.contains("[system:masters system:authenticated]"), "{table}");

@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use crate::ApiServer;
 use crate::call::Call;
 use crate::identity::{Peer, UserInfo};
+use crate::object_store::timestamp;
 use crate::review::Kind;
 use crate::routes::Answer;
 use crate::status::Status;
@@ -77,6 +78,7 @@ async fn authenticate(
 pub fn serve_self_review(_: Arc<ApiServer>, mut call: Call) -> BoxFuture<'static, Answer> {
     async move {
         let mut review = SELF_REVIEW.read(&mut call).await?;
+        review["metadata"] = json!({"creationTimestamp": timestamp(Timestamp::now())});
         review["status"] = json!({"userInfo": user_info(&call.user)});
         SELF_REVIEW.created(&call, &review)
     }
