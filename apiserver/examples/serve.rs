@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use k8w_apiserver::pki::{Pki, ServerNames};
+use k8w_apiserver::pki::{ClientCas, Pki, ServerNames};
 use k8w_apiserver::{ApiServer, Config};
 use k8w_storage::datastore::memory::Memory;
 use tokio::net::TcpListener;
@@ -26,6 +26,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let stop = async {
         let _ = tokio::signal::ctrl_c().await;
     };
-    server.serve(listener, pki.server_config()?, stop).await?;
+    server.serve(listener, pki.server_config(&ClientCas::default())?, stop).await?;
     Ok(())
 }

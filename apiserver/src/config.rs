@@ -4,7 +4,7 @@ use crate::admission::pod_security;
 use crate::authn::token_file::TokenFile;
 use crate::authz;
 use crate::outside::{Machine, Outside};
-use crate::pki::TokenKey;
+use crate::pki::{ClientCas, TokenKey};
 use ipnet::Ipv4Net;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
@@ -25,12 +25,14 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Signs and verifies service-account tokens; without it there are none.
     pub token_key: Option<Arc<TokenKey>>,
-    /// The PEM bundle that client certificates are verified against, for servers that extend the API.
+    /// The cluster's CA as PEM, which client certificates are verified against, for servers that extend the API.
     pub client_ca_pem: Option<String>,
+    /// Who else certifies clients.
+    pub client_cas: ClientCas,
     /// Users with fixed tokens.
     pub token_file: Option<Arc<TokenFile>>,
-    /// Common names of the proxies in front that say who the user is (`X-Remote-User`); their certificates are the
-    /// cluster CA's.
+    /// Common names of the proxies in front that say who the user is (`X-Remote-User`); their certificates are of
+    /// those who certify clients.
     pub request_header_names: Vec<String>,
     /// Who decides what users may do, in this order.
     pub authorization: Vec<authz::Mode>,
@@ -53,6 +55,7 @@ impl Default for Config {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 6443)),
             token_key: None,
             client_ca_pem: None,
+            client_cas: ClientCas::default(),
             token_file: None,
             request_header_names: Vec::new(),
             authorization: authz::Mode::STANDARD.to_vec(),

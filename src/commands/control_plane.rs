@@ -10,6 +10,7 @@ use ipnet::Ipv4Net;
 use k8w_apiserver::admission::{configuration, pod_security};
 use k8w_apiserver::authn::token_file::TokenFile;
 use k8w_apiserver::authz;
+use k8w_apiserver::pki::ClientCas;
 use k8w_runtime::identity::join::has_joined;
 
 use super::address_towards;
@@ -66,6 +67,10 @@ pub struct ControlPlaneArgs {
     #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
     cluster_domain: String,
 
+    /// Authorities, beside the cluster's own, whose certificates prove users: PEM
+    #[arg(long, value_name = "FILE")]
+    client_ca_file: Option<PathBuf>,
+
     /// Users with fixed tokens: a file of lines `token,user,uid,"group1,group2"`, read at start
     #[arg(long, value_name = "FILE")]
     token_auth_file: Option<PathBuf>,
@@ -93,6 +98,7 @@ impl ControlPlaneArgs {
             let (bits, range) = (self.node_cidr_mask_size, self.cluster_cidr);
             bail!("--node-cidr-mask-size {bits} is a larger part than the whole of --cluster-cidr {range}");
         }
+        let client_cas = self.client_ca_file.as_deref().map(read_client_cas).transpose()?;
         let token_file = self.token_auth_file.as_deref().map(read_token_file).transpose()?;
         Ok(ControlPlaneConfig {
             address: self.address,
@@ -107,6 +113,7 @@ impl ControlPlaneArgs {
             wasm_node_cidr_mask_size: self.wasm_node_cidr_mask_size,
             cluster_domain: self.cluster_domain.clone(),
             tls_names: self.tls_san.clone(),
+            client_cas: client_cas.unwrap_or_default(),
             token_file,
             authorization: self.authorization_mode.clone(),
             disabled_admission: self.disable_admission_plugins.clone(),
@@ -151,6 +158,11 @@ fn apart(ranges: &[(&str, Ipv4Net)]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn read_client_cas(path: &Path) -> Result<ClientCas> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    ClientCas::parse(&text).with_context(|| format!("cannot use {}", path.display()))
 }
 
 fn read_token_file(path: &Path) -> Result<Arc<TokenFile>> {

@@ -12,7 +12,7 @@ use k8w_apiserver::admission::pod_security;
 use k8w_apiserver::authn::token_file::TokenFile;
 use k8w_apiserver::authz;
 use k8w_apiserver::node_dialer::NodeDialer;
-use k8w_apiserver::pki::{Pki, ServerNames};
+use k8w_apiserver::pki::{ClientCas, Pki, ServerNames};
 use k8w_controllers::config::PodRange;
 use k8w_controllers::leader;
 use k8w_storage::datastore::Datastore;
@@ -45,6 +45,8 @@ pub struct ControlPlaneConfig {
     pub cluster_domain: String,
     /// Names and addresses that the API server goes by beside its own.
     pub tls_names: Vec<String>,
+    /// Who certifies users beside the cluster's own CA.
+    pub client_cas: ClientCas,
     /// Users with fixed tokens.
     pub token_file: Option<Arc<TokenFile>>,
     /// Who decides what users may do, in this order.
@@ -107,6 +109,7 @@ impl ControlPlaneConfig {
             listen: listener.local_addr()?,
             token_key: Some(pki.token_key().clone()),
             client_ca_pem: Some(pki.ca_pem().to_owned()),
+            client_cas: self.client_cas.clone(),
             token_file: self.token_file.clone(),
             authorization: self.authorization.clone(),
             disabled_admission: self.disabled_admission.clone(),
@@ -115,7 +118,8 @@ impl ControlPlaneConfig {
         let api = ApiServer::start(config, datastore).await.context("cannot start the API server")?;
         api.connect_nodes(Box::new(dialer(&api, pki)?));
         let stopping = shutdown.clone();
-        let serving = api.clone().serve(listener, pki.server_config()?, async move { stopping.cancelled().await });
+        let tls = pki.server_config(&self.client_cas)?;
+        let serving = api.clone().serve(listener, tls, async move { stopping.cancelled().await });
         tasks.spawn(ended("API server", serving));
         Ok(api)
     }

@@ -125,6 +125,25 @@ fn a_control_plane_is_told_who_decides_and_what_it_may_leave_out() {
     jane(&["replace", "-f", "-"], pod);
 }
 
+/// Here the other authority is that of another cluster, whose administrator comes over.
+#[test]
+fn users_are_certified_by_another_authority_too() {
+    let folder = TempDir::new().unwrap();
+    let ca = |name: &str| folder.path().join(name).join("data/pki/ca.crt").display().to_string();
+    let other = Server::start(folder.path(), "other", &[]);
+    let server = Server::start(folder.path(), "server", &["--client-ca-file", &ca("other")]);
+    let config = |kubectl: &Kubectl, path: &str| kubectl.ok(&["config", "view", "-o", &format!("jsonpath={path}")]);
+    let address = config(&server.kubectl, "{.clusters[0].cluster.server}");
+    let cluster = config(&other.kubectl, "{.clusters[0].name}");
+    let move_to = ["--server", &address, "--certificate-authority", &ca("server")];
+    other.kubectl.ok(&[&["config", "set-cluster", &cluster], &move_to[..]].concat());
+    let who = ["auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"];
+    assert_eq!(other.kubectl.ok(&who), "kubernetes-admin");
+    assert_eq!(server.kubectl.ok(&who), "kubernetes-admin");
+    let published = ["get", "configmap", "extension-apiserver-authentication", "-n", "kube-system", "-o", "yaml"];
+    assert_eq!(server.kubectl.ok(&published).matches("BEGIN CERTIFICATE").count(), 2);
+}
+
 #[test]
 fn two_control_planes_on_one_etcd_are_one_cluster() {
     let folder = TempDir::new().unwrap();

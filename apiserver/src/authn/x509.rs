@@ -1,6 +1,6 @@
 //! Client certificates: the common name is the user, the organizations are its groups.
 //!
-//! TLS has verified the chain against the cluster's CA by the time a request is here. What the certificate says is read
+//! TLS has verified the chain against the authorities of clients by the time a request is here. What the certificate says is read
 //! once per connection.
 
 use std::sync::Arc;

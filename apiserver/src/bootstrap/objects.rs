@@ -63,7 +63,8 @@ pub fn token_tracking(now: Timestamp) -> Value {
 /// documentation); `None` when clients have no certificates.
 pub fn authentication(config: &Config) -> Option<Value> {
     let ca_pem = config.client_ca_pem.as_deref()?;
-    let mut data = json!({"client-ca-file": ca_pem});
+    let client_cas = [ca_pem, config.client_cas.pem()].concat();
+    let mut data = json!({"client-ca-file": client_cas});
     if !config.request_header_names.is_empty() {
         let list = |names: &[&str]| Value::from(json!(names).to_string());
         data["requestheader-client-ca-file"] = ca_pem.into();

@@ -46,12 +46,18 @@ impl Identity {
         &self.0.key_pem
     }
 
-    /// TLS that shows this certificate, speaks HTTP/2 and HTTP/1.1, and takes client certificates signed by `client_ca`.
-    pub fn server_config(&self, client_ca: &CertificateDer<'static>) -> Result<Arc<rustls::ServerConfig>, PkiError> {
+    /// TLS that shows this certificate, speaks HTTP/2 and HTTP/1.1, and takes client certificates signed by one of
+    /// `client_cas`.
+    pub fn server_config<'a>(
+        &self,
+        client_cas: impl IntoIterator<Item = &'a CertificateDer<'static>>,
+    ) -> Result<Arc<rustls::ServerConfig>, PkiError> {
         let build = || {
             let provider = Arc::new(rustls::crypto::ring::default_provider());
             let mut roots = rustls::RootCertStore::empty();
-            roots.add(client_ca.clone())?;
+            for ca in client_cas {
+                roots.add(ca.clone())?;
+            }
             let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
                 .allow_unauthenticated()
                 .build()

@@ -13,6 +13,7 @@
 //! A certificate is made again when it is damaged, expires within [`RENEW_BEFORE_DAYS`], was signed by another CA, or
 //! when its names changed; keys never leave the folder and are readable by their owner only.
 
+mod client_cas;
 mod identity;
 mod kubeconfig;
 mod signing;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
 
+pub use client_cas::{ClientCas, ClientCasError};
 pub use identity::{Identity, Profile};
 pub use kubeconfig::{Credentials, kubeconfig};
 pub use token_key::{TokenError, TokenKey};
@@ -154,9 +156,10 @@ impl Pki {
         &self.0.token_key
     }
 
-    /// TLS for the API server's port: HTTP/2 and HTTP/1.1, client certificates optional but verified against the CA.
-    pub fn server_config(&self) -> Result<Arc<rustls::ServerConfig>, PkiError> {
-        self.serving().server_config(self.ca())
+    /// TLS for the API server's port: HTTP/2 and HTTP/1.1, client certificates optional but verified against the CA or one
+    /// of `others`.
+    pub fn server_config(&self, others: &ClientCas) -> Result<Arc<rustls::ServerConfig>, PkiError> {
+        self.serving().server_config(std::iter::once(self.ca()).chain(others.certificates()))
     }
 
     /// The administrator's kubeconfig for the API server at `server` (`https://host:port`).

@@ -12,7 +12,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream as ClientStream;
 
 use super::*;
-use crate::pki::{Pki, ServerNames};
+use crate::pki::{ClientCas, Pki, ServerNames};
 
 struct Server {
     address: SocketAddr,
@@ -45,7 +45,7 @@ impl Server {
                 Response::new(Body::from(format!("{:?} {} certificates", request.version(), peer.certificates.len())))
             }
         };
-        let tls = pki.server_config().unwrap();
+        let tls = pki.server_config(&ClientCas::default()).unwrap();
         let ended = tokio::spawn(serve(listener, tls, limits, handler, async { drop(stopped.await) }));
         Server { address, pki, _dir: dir, stop, ended }
     }

@@ -10,7 +10,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use k8w_apiserver::pki::{Pki, ServerNames};
+use k8w_apiserver::pki::{ClientCas, Pki, ServerNames};
 use k8w_apiserver::plugins::{ConnectError, NodeConnector};
 use k8w_apiserver::{ApiServer, Body, Config, Peer, UserInfo};
 use k8w_kinds::node_stream::{Decoder, Message as NodeMessage};
@@ -94,7 +94,7 @@ async fn answer_in_tls(io: DuplexStream) {
     let keys = tempfile::tempdir().unwrap();
     let service_ip = "192.0.2.1".parse().unwrap();
     let names = ServerNames { service_ip, cluster_domain: "cluster.local".into(), extra: vec![] };
-    let config = Pki::open(keys.path(), &names).unwrap().server_config().unwrap();
+    let config = Pki::open(keys.path(), &names).unwrap().server_config(&ClientCas::default()).unwrap();
     let stream = TlsAcceptor::from(config).accept(io).await.unwrap();
     let answer = service_fn(|request: Request<hyper::body::Incoming>| async move {
         Ok::<_, std::convert::Infallible>(Response::new(Body::from(request.uri().path().to_owned())))
