@@ -65,13 +65,14 @@ impl NodeDialer {
 impl NodeConnector for NodeDialer {
     async fn request(&self, name: &str, mut request: Request<Body>) -> Result<Response<Body>, ConnectError> {
         let node = self.nodes.get("", name).ok_or_else(|| ConnectError::UnknownNode(name.to_owned()))?.value();
-        let unreachable = |reason: String| ConnectError::Unreachable { node: name.to_owned(), reason };
-        let address = address(&node).map_err(unreachable)?;
+        let nowhere = |reason| ConnectError::Unreachable { address: name.to_owned(), reason };
+        let address = address(&node).map_err(nowhere)?;
         let at = format!("{}:{}", address.host, address.port);
+        let unreachable = |reason| ConnectError::Unreachable { address: at.clone(), reason };
         let connected = timeout(CONNECT_TIMEOUT, self.connect(name, &address)).await;
         let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         let io = connected.map_err(|error| unreachable(format!("dial tcp {at}: {}", in_words(&error))))?;
-        let failed = |error: hyper::Error| unreachable(format!("{at}: {error}"));
+        let failed = |error: hyper::Error| unreachable(error.to_string());
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder.timer(TokioTimer::new()).keep_alive_interval(KEEP_ALIVE).keep_alive_timeout(KEEP_ALIVE);
         let (mut sender, connection) = builder.handshake(TokioIo::new(io)).await.map_err(failed)?;
@@ -111,6 +112,8 @@ fn address(node: &Value) -> Result<Address, String> {
 fn in_words(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),
+        io::ErrorKind::HostUnreachable => "connect: no route to host".to_owned(),
+        io::ErrorKind::NetworkUnreachable => "connect: network is unreachable".to_owned(),
         io::ErrorKind::TimedOut => "i/o timeout".to_owned(),
         _ => error.to_string(),
     }

@@ -114,8 +114,9 @@ pub trait Admission: Send + Sync {
 pub enum ConnectError {
     #[error("nodes {0:?} not found")]
     UnknownNode(String),
-    #[error("error dialing backend: node {node}: {reason}")]
-    Unreachable { node: String, reason: String },
+    /// `address` is where it was looked for, HOST:PORT.
+    #[error("{reason}")]
+    Unreachable { address: String, reason: String },
 }
 
 /// The way from the API server to a node's own HTTP service.

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::accept;
 use crate::endpoint::Body;
 use crate::network::Network;
-use crate::serve;
+use crate::serve::{self, HalfClosed};
 use crate::tables::HealthCheck;
 
 /// Header that says how many endpoints a balancer may count on (kube-proxy).
@@ -27,7 +27,7 @@ pub(crate) async fn serve(network: Arc<Network>, listener: TcpListener, port: u1
                 let check = network.load_tables().health_checks().get(&port).cloned();
                 async move { answer(check.as_ref()) }
             };
-            serve::http(socket, stop, answer).await;
+            serve::http(socket, HalfClosed::Gone, stop, answer).await;
         }
     })
     .await;

@@ -9,8 +9,9 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use crate::accept;
 use crate::endpoint::Body;
-use crate::{accept, serve};
+use crate::serve::{self, HalfClosed};
 
 /// The certificates that the client of a connection showed and TLS verified, its own first; in the extensions of every
 /// request.
@@ -37,7 +38,7 @@ pub async fn listen<F>(
                 request.extensions_mut().insert(certificates.clone());
                 answer(request)
             };
-            serve::http(stream, stop, answer).await;
+            serve::http(stream, HalfClosed::Gone, stop, answer).await;
         }
     })
     .await;

@@ -29,9 +29,22 @@ const MAX_CONCURRENT_STREAMS: u32 = 250;
 /// An HTTP/2 client that is silent for so long is asked for a sign of life, and given as long again to send one.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
+/// What a client that says nothing more may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HalfClosed {
+    /// Gone: its requests are cancelled.
+    Gone,
+    /// Listening, as at a pod's own port; one that is gone is noticed when it is answered.
+    Listening,
+}
+
 /// Serves a connection until its client is done or, asked to stop, its last request is.
-pub(crate) async fn http<I, F>(io: I, stop: CancellationToken, answer: impl Fn(Request<Incoming>) -> F + Clone)
-where
+pub(crate) async fn http<I, F>(
+    io: I,
+    half_closed: HalfClosed,
+    stop: CancellationToken,
+    answer: impl Fn(Request<Incoming>) -> F + Clone,
+) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
@@ -47,6 +60,7 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(MAX_HEADER_BYTES)
+        .half_close(half_closed == HalfClosed::Listening)
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(KEEP_ALIVE)
@@ -82,8 +96,12 @@ where
 
 /// Serves a handler on a connection made in this process.
 pub(crate) async fn handler(stream: Stream, handler: Arc<dyn Handler>) {
+    let left = stream.left();
     let answer = move |request: Request<Incoming>| handler.call(request.map(body));
-    http(stream, CancellationToken::new(), answer).await;
+    tokio::select! {
+        () = http(stream, HalfClosed::Listening, CancellationToken::new(), answer) => {}
+        () = left => {}
+    }
 }
 
 /// An answer of one piece.

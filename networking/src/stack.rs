@@ -10,6 +10,7 @@
 //!
 //! The tables are read once per decision, without a lock.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use http_body::Body as _;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -36,9 +38,9 @@ use crate::kernel;
 use crate::listener;
 use crate::network::{Network, Refused};
 use crate::origin::Origin;
-use crate::serve;
+use crate::serve::{self, HalfClosed};
 use crate::service::{AppProtocol, Protocol};
-use crate::stream::Stream;
+use crate::stream::{Stream, reset};
 
 /// How long a backend may take to begin an answer, unless an ingress is configured otherwise.
 pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -124,14 +126,7 @@ fn endpoint_of(network: &Network, port: Port, peer: SocketAddr) -> Result<Endpoi
     }
 }
 
-/// Lets the client know that nobody is there: one whose connection ends in order might take that for an empty answer.
-fn reset(socket: TcpStream) {
-    if let Err(error) = socket.set_zero_linger() {
-        debug!(%error, "closing the connection instead");
-    }
-}
-
-/// Copies bytes both ways until both are done.
+/// Copies bytes both ways until both are done. What is not carried to its end is broken off to both sides.
 async fn relay(
     network: &Network,
     origin: Origin<'_>,
@@ -139,16 +134,38 @@ async fn relay(
     mut socket: TcpStream,
     stop: CancellationToken,
 ) {
-    let copied = async {
-        let mut backend = network.open(origin, endpoint).await?;
-        tokio::io::copy_bidirectional(&mut socket, &mut backend).await
+    let relayed = async {
+        let opened = stop.run_until_cancelled(network.open(origin, endpoint)).await;
+        let mut backend = opened.ok_or(io::ErrorKind::ConnectionAborted)??;
+        let copied = stop.run_until_cancelled(carry(&mut socket, &mut backend)).await;
+        let copied = copied.unwrap_or_else(|| Err(io::ErrorKind::ConnectionAborted.into()));
+        if copied.is_err() {
+            backend.reset();
+        }
+        copied
     };
-    tokio::select! {
-        copied = copied => if let Err(error) = copied {
-            debug!(%error, "relayed connection ended early");
-        },
-        () = stop.cancelled() => {}
+    if let Err(error) = relayed.await {
+        debug!(%error, "relayed connection ended early");
+        reset(socket);
     }
+}
+
+/// Copies bytes both ways until both have ended, or the backend listens no more and has said everything.
+async fn carry(socket: &mut TcpStream, backend: &mut Stream) -> io::Result<()> {
+    let (mut asked, mut answer) = socket.split();
+    let (mut said, mut heard) = tokio::io::split(backend);
+    let there = async {
+        match tokio::io::copy(&mut asked, &mut heard).await {
+            Ok(_) => heard.shutdown().await,
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            Err(error) => Err(error),
+        }
+    };
+    let back = async {
+        tokio::io::copy(&mut said, &mut answer).await?;
+        answer.shutdown().await
+    };
+    tokio::try_join!(there, back).map(drop)
 }
 
 /// The requests of one connection.
@@ -174,11 +191,15 @@ impl Requests {
     where
         I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     {
+        let half_closed = match self.0.door {
+            Door::Ingress { .. } => HalfClosed::Gone,
+            Door::Port(_) => HalfClosed::Listening,
+        };
         let answer = move |request| {
             let context = self.0.clone();
             async move { context.answer(request).await.unwrap_or_else(Answer::into_response) }
         };
-        serve::http(io, stop, answer).await;
+        serve::http(io, half_closed, stop, answer).await;
     }
 }
 

@@ -3,55 +3,139 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{StreamExt, stream};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio_util::io::ReaderStream;
+use tracing::debug;
 
 use crate::endpoint::Body;
+use crate::pipe::{Link, Pipe};
 
-/// Bytes that one direction of an in-process connection holds before its writer waits.
-const PIPE_BUFFER_BYTES: usize = 64 * 1024;
 /// Bytes of a body that are read at once.
 const READ_BYTES: usize = 32 << 10;
+/// The trailer of a body whose sender is gone: it does not listen, either.
+const GONE: HeaderName = HeaderName::from_static("k8w-gone");
+/// How long a body may go on whose receiver is gone, if it says nothing (Linux's `net.ipv4.tcp_fin_timeout`).
+const LINGER: Duration = Duration::from_secs(60);
 
-/// An established connection. Dropping it closes both directions.
+/// An established connection. Dropping it ends both directions.
 #[derive(Debug)]
 pub enum Stream {
     Tcp(TcpStream),
     /// Both ends are in this process; no socket exists.
-    Pipe(DuplexStream),
+    Pipe(Pipe),
 }
 
 impl Stream {
     /// Two connected ends inside this process.
     pub fn pipe() -> (Self, Self) {
-        let (a, b) = tokio::io::duplex(PIPE_BUFFER_BYTES);
+        let (a, b) = Pipe::pair();
         (Self::Pipe(a), Self::Pipe(b))
     }
-}
 
-/// What a stream says, as a body.
-pub fn to_body(stream: ReadHalf<Stream>) -> Body {
-    let frames =
-        ReaderStream::with_capacity(stream, READ_BYTES).map(|bytes| bytes.map(Frame::data).map_err(Into::into));
-    StreamBody::new(frames).boxed_unsync()
-}
-
-/// Says to a stream what a body does, and that it has ended.
-pub async fn from_body(mut body: impl http_body::Body<Data = Bytes> + Unpin, mut stream: WriteHalf<Stream>) {
-    while let Some(Ok(frame)) = body.frame().await {
-        if let Ok(bytes) = frame.into_data()
-            && stream.write_all(&bytes).await.is_err()
-        {
-            return;
+    fn link(&self) -> Option<Link> {
+        match self {
+            Self::Tcp(_) => None,
+            Self::Pipe(pipe) => Some(pipe.link()),
         }
     }
-    let _ = stream.shutdown().await;
+
+    /// Waits until the other end is gone; of a socket's that is not known before it is written to.
+    pub(crate) fn left(&self) -> impl Future<Output = ()> + use<> {
+        let link = self.link();
+        async move { left(link.as_ref()).await }
+    }
+
+    /// Breaks the connection off: the other end must not take what it has heard for everything.
+    pub fn reset(self) {
+        match self {
+            Self::Tcp(socket) => reset(socket),
+            Self::Pipe(pipe) => pipe.link().break_off(),
+        }
+    }
+
+    /// What comes from the other end, as a body, and the way there. At the other side of a connection of bodies, ends are what
+    /// they were here.
+    pub fn split(self) -> (Body, Sink) {
+        let link = self.link();
+        let (read, half) = tokio::io::split(self);
+        let frames =
+            ReaderStream::with_capacity(read, READ_BYTES).map(|bytes| bytes.map(Frame::data).map_err(Into::into));
+        let known = link.clone();
+        let gone = stream::once(async move {
+            let gone = HeaderMap::from_iter([(GONE, HeaderValue::from_static("true"))]);
+            known.filter(Link::is_left).map(|_| Ok(Frame::trailers(gone)))
+        });
+        let frames = frames.chain(gone.filter_map(std::future::ready));
+        (StreamBody::new(frames).boxed_unsync(), Sink { half, link })
+    }
+}
+
+async fn left(link: Option<&Link>) {
+    match link {
+        Some(link) => link.left().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Ends a connection of the kernel's with a reset: in order, its client might take what it has for everything.
+pub(crate) fn reset(socket: TcpStream) {
+    if let Err(error) = socket.set_zero_linger() {
+        debug!(%error, "closing the connection instead");
+    }
+}
+
+/// The direction of a stream that leads to its other end.
+pub struct Sink {
+    half: WriteHalf<Stream>,
+    /// Of a pipe. What leads to a socket ends in order, whatever comes.
+    link: Option<Link>,
+}
+
+impl Sink {
+    /// Sends what a body says, and how it ends.
+    pub async fn take(self, body: impl http_body::Body<Data = Bytes> + Unpin) {
+        let Self { half, link } = self;
+        let nobody_is_there = async {
+            left(link.as_ref()).await;
+            tokio::time::sleep(LINGER).await;
+        };
+        tokio::select! {
+            () = send(body, half, link.as_ref()) => {}
+            () = nobody_is_there => {}
+        }
+    }
+}
+
+async fn send(mut body: impl http_body::Body<Data = Bytes> + Unpin, mut to: WriteHalf<Stream>, link: Option<&Link>) {
+    while let Some(frame) = body.frame().await {
+        match frame.map(Frame::into_data) {
+            Ok(Ok(bytes)) => {
+                if to.write_all(&bytes).await.is_err() {
+                    return;
+                }
+            }
+            Ok(Err(trailers)) => {
+                if let (Some(link), Some(_)) = (link, trailers.trailers_ref().and_then(|all| all.get(GONE))) {
+                    link.leave();
+                }
+            }
+            Err(_) => {
+                if let Some(link) = link {
+                    link.break_off();
+                }
+                break;
+            }
+        }
+    }
+    let _ = to.shutdown().await;
 }
 
 impl AsyncRead for Stream {

@@ -2,16 +2,19 @@
 //! whose two bodies are both under way at once.
 
 use std::convert::Infallible;
+use std::io;
 
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{SinkExt, StreamExt, stream};
 use http::{Request, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use k8w_kinds::node_stream::{Decoder, Message};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::io::{CopyToBytes, SinkWriter, StreamReader};
+use tokio_util::sync::PollSender;
 
 use crate::ApiServer;
 use crate::body::Body;
@@ -20,8 +23,6 @@ use crate::status::Status;
 
 /// Pieces that wait for a slow node.
 const QUEUED_PIECES: usize = 8;
-/// Bytes that each direction of a pipe holds.
-const PIPE_BYTES: usize = 64 << 10;
 
 /// A conversation with a node. Dropping the sender ends what it hears, dropping the receiver all of it.
 pub struct Conversation {
@@ -38,12 +39,12 @@ pub struct Receiver {
 /// Asks a node for something that both sides then talk in.
 ///
 /// # Errors
-/// What the node refuses, in its words; 500 when it cannot be reached.
+/// What the node refuses, in its words; 404 when there is no such node, and 500 when it cannot be reached.
 pub async fn converse(server: &ApiServer, node: &str, path: &str) -> Result<Conversation, Status> {
     let (sender, pieces) = mpsc::channel(QUEUED_PIECES);
     let frames = ReceiverStream::new(pieces).map(|piece| Ok::<_, Infallible>(Frame::data(piece)));
     let request = Request::post(path).body(Body::stream(StreamBody::new(frames))).map_err(Status::internal)?;
-    let body = send(server, node, request).await?;
+    let body = ask(server, node, request, |_, reason| format!("error dialing backend: {reason}")).await?;
     Ok(Conversation { sender, receiver: Receiver { body, decoder: Decoder::default() } })
 }
 
@@ -52,16 +53,26 @@ pub async fn converse(server: &ApiServer, node: &str, path: &str) -> Result<Conv
 /// # Errors
 /// As [`converse`].
 pub async fn send(server: &ApiServer, node: &str, request: Request<Body>) -> Result<Body, Status> {
+    let path = request.uri().to_string();
+    ask(server, node, request, |address, reason| format!("Get \"https://{address}{path}\": {reason}")).await
+}
+
+/// `unreachable` says that nobody answers at an address, and why, as Kubernetes does for what is asked.
+async fn ask(
+    server: &ApiServer,
+    node: &str,
+    request: Request<Body>,
+    unreachable: impl Fn(&str, &str) -> String,
+) -> Result<Body, Status> {
     let connector = server.node_connector().ok_or_else(|| Status::unavailable("no node is connected"))?;
-    let response = connector.request(node, request).await.map_err(unreachable)?;
+    let response = connector.request(node, request).await.map_err(|error| match error {
+        ConnectError::UnknownNode(name) => Status::not_found("", "nodes", &name),
+        ConnectError::Unreachable { address, reason } => Status::failure(unreachable(&address, &reason)),
+    })?;
     if response.status() != StatusCode::OK {
         return Err(refusal(response).await);
     }
     Ok(response.into_body())
-}
-
-pub fn unreachable(error: ConnectError) -> Status {
-    Status::internal(error)
 }
 
 /// What a node answers to a request that it does not grant is text, worded for the user.
@@ -85,20 +96,16 @@ async fn refusal(response: http::Response<Body>) -> Status {
 
 impl Receiver {
     /// The next bytes; `None` when the node has said everything.
-    pub async fn bytes(&mut self) -> Option<Bytes> {
-        loop {
-            match self.body.frame().await? {
-                Ok(frame) => {
-                    if let Ok(bytes) = frame.into_data() {
-                        return Some(bytes);
-                    }
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "a node's answer broke off");
-                    return None;
-                }
+    ///
+    /// # Errors
+    /// What the node says broke off.
+    pub async fn bytes(&mut self) -> io::Result<Option<Bytes>> {
+        while let Some(frame) = self.body.frame().await {
+            if let Ok(bytes) = frame.map_err(|_| broken_off())?.into_data() {
+                return Ok(Some(bytes));
             }
         }
+        Ok(None)
     }
 
     /// The next message of a command, of which the last one says how it ended.
@@ -107,8 +114,8 @@ impl Receiver {
             match self.decoder.pop() {
                 Ok(Some(message)) => return message,
                 Ok(None) => match self.bytes().await {
-                    Some(bytes) => self.decoder.push(&bytes),
-                    None => return Message::Failed("the connection to the node broke off".to_owned()),
+                    Ok(Some(bytes)) => self.decoder.push(&bytes),
+                    Ok(None) | Err(_) => return Message::Failed(broken_off().to_string()),
                 },
                 Err(error) => return Message::Failed(error.to_string()),
             }
@@ -116,28 +123,17 @@ impl Receiver {
     }
 }
 
+fn broken_off() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionReset, "the connection to the node broke off")
+}
+
 impl Conversation {
     /// The conversation as a byte stream, for what speaks a protocol of its own over it.
-    pub fn into_pipe(self) -> DuplexStream {
-        let Conversation { sender, mut receiver } = self;
-        let (near, far) = tokio::io::duplex(PIPE_BYTES);
-        let (mut read, mut write) = tokio::io::split(far);
-        tokio::spawn(async move {
-            while let Some(bytes) = receiver.bytes().await {
-                if write.write_all(&bytes).await.is_err() {
-                    return;
-                }
-            }
-            let _ = write.shutdown().await;
+    pub fn into_io(self) -> impl AsyncRead + AsyncWrite + Send + Unpin + 'static {
+        let heard = stream::try_unfold(self.receiver, |mut receiver| async {
+            Ok::<_, io::Error>(receiver.bytes().await?.map(|bytes| (bytes, receiver)))
         });
-        tokio::spawn(async move {
-            let mut buffer = vec![0; PIPE_BYTES];
-            while let Ok(length @ 1..) = read.read(&mut buffer).await {
-                if sender.send(Bytes::copy_from_slice(&buffer[..length])).await.is_err() {
-                    return;
-                }
-            }
-        });
-        near
+        let said = PollSender::new(self.sender).sink_map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe));
+        tokio::io::join(StreamReader::new(Box::pin(heard)), SinkWriter::new(CopyToBytes::new(said)))
     }
 }

@@ -23,7 +23,7 @@ type Chunk = Result<Frame<Bytes>, std::convert::Infallible>;
 #[derive(Clone, Default)]
 struct Node {
     asked: Arc<Mutex<Vec<String>>>,
-    answer: Arc<Mutex<Option<Response<Body>>>>,
+    answer: Arc<Mutex<Option<Result<Response<Body>, ConnectError>>>>,
 }
 
 #[async_trait]
@@ -31,7 +31,7 @@ impl NodeConnector for Node {
     async fn request(&self, node: &str, request: Request<Body>) -> Result<Response<Body>, ConnectError> {
         self.asked.lock().unwrap().push(format!("{node} {}", request.uri()));
         let answer = self.answer.lock().unwrap().take();
-        answer.ok_or_else(|| ConnectError::UnknownNode(node.to_owned()))
+        answer.unwrap_or_else(|| Err(ConnectError::UnknownNode(node.to_owned())))
     }
 }
 
@@ -52,7 +52,7 @@ async fn cluster(containers: &[&str]) -> (Cluster, Node) {
 async fn logs_are_streamed_with_all_options() {
     let (cluster, node) = cluster(&["a"]).await;
     let (lines, body) = mpsc::unbounded::<Chunk>();
-    *node.answer.lock().unwrap() = Some(Response::new(Body::stream(StreamBody::new(body))));
+    *node.answer.lock().unwrap() = Some(Ok(Response::new(Body::stream(StreamBody::new(body)))));
     let path = format!("{LOG}?follow=true&tailLines=5&timestamps=true&sinceSeconds=9&limitBytes=100&previous=false");
     let admin = UserInfo { name: "admin".into(), groups: vec!["system:masters".into()], ..UserInfo::default() };
     let request = Request::get(path).body(Body::Empty).unwrap();
@@ -90,11 +90,16 @@ async fn a_container_must_be_named_where_there_are_several() {
 async fn what_the_node_refuses_is_passed_on() {
     let (cluster, node) = cluster(&["a"]).await;
     let refuse = |code: u16, text: &'static str| {
-        *node.answer.lock().unwrap() = Some(Response::builder().status(code).body(Body::from(text)).unwrap());
+        *node.answer.lock().unwrap() = Some(Ok(Response::builder().status(code).body(Body::from(text)).unwrap()));
     };
     refuse(400, "previous terminated container \"a\" in pod \"p\" not found\n");
     let error = cluster.get(As::Admin, &format!("{LOG}?previous=true")).await.error();
     assert_eq!(error, (400, "BadRequest".into(), "previous terminated container \"a\" in pod \"p\" not found".into()));
-    assert_eq!(cluster.get(As::Admin, LOG).await.error().0, 500, "the node is gone");
+    let gone = cluster.get(As::Admin, LOG).await.error();
+    assert_eq!(gone, (404, "NotFound".into(), "nodes \"n1\" not found".into()));
+    let (address, reason) = ("192.0.2.1:10250".to_owned(), "dial tcp 192.0.2.1:10250: i/o timeout".to_owned());
+    *node.answer.lock().unwrap() = Some(Err(ConnectError::Unreachable { address, reason }));
+    let why = "Get \"https://192.0.2.1:10250/containerLogs/default/p/a\": dial tcp 192.0.2.1:10250: i/o timeout";
+    assert_eq!(cluster.get(As::Admin, LOG).await.error(), (500, String::new(), why.into()));
     assert_eq!(cluster.get(As::Admin, "/api/v1/namespaces/default/pods/q/log").await.error().0, 404);
 }

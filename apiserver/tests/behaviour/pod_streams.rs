@@ -27,8 +27,8 @@ use crate::cluster::{As, Cluster};
 
 const POD: &str = "/api/v1/namespaces/default/pods/p";
 
-/// A node whose commands repeat their input, whose pods answer one HTTP request on any port (in TLS on port 443), and have
-/// said a line.
+/// A node whose commands repeat their input, whose pods answer one HTTP request on any port (in TLS on port 443; on port 666
+/// half of it, and the node is gone), and have said a line.
 struct Node;
 
 #[async_trait]
@@ -56,6 +56,14 @@ impl NodeConnector for Node {
                 }
             });
             return Ok(streamed(answered));
+        }
+        if path.ends_with("?port=666") {
+            let half = async move {
+                body.frame().await.unwrap().map(|_| Frame::data(Bytes::from_static(b"HTTP/1.1 200 OK\r\n\r\nhal")))
+            };
+            let gone = futures::stream::iter([Err("the node is gone".into())]);
+            let frames = futures::stream::once(half).chain(gone);
+            return Ok(Response::new(Body::stream(StreamBody::new(frames))));
         }
         tokio::spawn(async move {
             let mut decoder = Decoder::default();
@@ -229,6 +237,29 @@ async fn ports_are_forwarded_on_channels_of_a_websocket() {
     let Message::Binary(answer) = socket.next().await.unwrap().unwrap() else { panic!("no answer") };
     assert!(answer.starts_with(b"\0HTTP/1.1 302 Found"));
     assert_eq!(websocket(&cluster.server, &format!("{POD}/portforward"), "v4.channel.k8s.io").await.err(), Some(400));
+}
+
+#[tokio::test]
+async fn what_a_node_breaks_off_is_no_end() {
+    let cluster = cluster().await;
+    let path = format!("{POD}/portforward?ports=666");
+    let mut socket = websocket(&cluster.server, &path, "v4.channel.k8s.io").await.unwrap();
+    socket.send(channel(0, b"GET / HTTP/1.1\r\n\r\n")).await.unwrap();
+    let mut said = Vec::new();
+    while let Some(Ok(Message::Binary(bytes))) = socket.next().await {
+        said.push(bytes);
+    }
+    let uid = cluster.get(As::Admin, POD).await.json()["metadata"]["uid"].as_str().unwrap().to_owned();
+    let why =
+        format!("\u{1}error forwarding port 666 to pod p_default, uid {uid}: the connection to the node broke off");
+    assert_eq!(said.last().unwrap(), why.as_bytes());
+
+    // The answer has no length of its own: its end is its connection's.
+    let admin = UserInfo { name: "admin".into(), groups: vec!["system:masters".into()], ..UserInfo::default() };
+    let request = Request::get("/api/v1/namespaces/default/pods/p:666/proxy/").body(Body::Empty).unwrap();
+    let answer = cluster.server.handle(request, Peer::in_process(admin)).await;
+    assert_eq!(answer.status(), 200);
+    assert!(answer.into_body().collect().await.is_err(), "half an answer looks whole");
 }
 
 #[tokio::test]

@@ -29,6 +29,8 @@ use crate::udp::PartSocket;
 const MIN_DATAGRAM_BYTES: u16 = 512;
 /// Datagrams that are answered at a time; further ones are lost.
 const MAX_QUESTIONS: usize = 1_024;
+/// Questions that wait at a time for servers outside, so that the cluster's names are answered whatever becomes of those.
+const MAX_WAITING: usize = 512;
 /// Connections at a time; further ones wait.
 const MAX_CONNECTIONS: usize = 256;
 /// How long a client may leave a connection open without asking.
@@ -53,7 +55,8 @@ where
 {
     let address = network.dns_server();
     let (udp, tcp) = (Arc::new(network.answer_as(&DNS, address)?), network.listen_as(&DNS, address)?);
-    let server = Arc::new(Server { network, upstreams: Box::new(upstreams) });
+    let waiting = Semaphore::new(MAX_WAITING);
+    let server = Arc::new(Server { network, upstreams: Box::new(upstreams), waiting });
     tokio::select! {
         () = stop.cancelled() => {}
         () = datagrams(&server, &udp) => {}
@@ -104,6 +107,7 @@ async fn connections(server: &Arc<Server>, listener: &PodListener) {
 struct Server {
     network: Arc<Network>,
     upstreams: Box<dyn Fn() -> Vec<SocketAddr> + Send + Sync>,
+    waiting: Semaphore,
 }
 
 impl Server {
@@ -173,9 +177,10 @@ impl Server {
                 Answer::Records(records) => records,
                 Answer::NoSuchName => Vec::new(),
                 Answer::NotCluster => {
-                    let found = upstream::resolve(&self.servers(), target, kind, transport).await;
-                    // What it leads to was followed there.
-                    answers.extend(found);
+                    // What it leads to is followed there.
+                    if let Ok(_place) = self.waiting.try_acquire() {
+                        answers.extend(upstream::resolve(&self.servers(), target, kind, transport).await);
+                    }
                     break;
                 }
             };
@@ -204,6 +209,7 @@ impl Server {
 
     /// Lets another server answer.
     async fn pass_on(&self, bytes: &[u8], transport: Transport) -> Option<Vec<u8>> {
+        let _place = self.waiting.try_acquire().ok()?;
         let answer = upstream::ask(&self.servers(), bytes, transport).await;
         answer.inspect_err(|error| debug!(%error, "no server outside answers")).ok()
     }

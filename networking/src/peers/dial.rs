@@ -23,7 +23,7 @@ use super::origin::Claim;
 use super::serve::PATH;
 use crate::endpoint::Body;
 use crate::origin::Origin;
-use crate::stream::{Stream, from_body, to_body};
+use crate::stream::Stream;
 
 /// How long connecting to a node may take, TLS included, and how long it may take to open a stream.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -181,17 +181,17 @@ async fn start(
     peer: &Peer,
 ) -> io::Result<Stream> {
     let (near, far) = Stream::pipe();
-    let (read, write) = tokio::io::split(far);
+    let (says, hears) = far.split();
     let uri = Uri::builder().scheme("https").authority(peer.node.name.as_str());
     let uri = uri.path_and_query(format!("{PATH}{}", peer.address)).build().map_err(io::Error::other)?;
     let request = Request::post(uri).header(ORIGIN, claim.to_string());
-    let request = request.body(to_body(read)).map_err(io::Error::other)?;
+    let request = request.body(says).map_err(io::Error::other)?;
     let response = connection.sender.send_request(request).await.map_err(io::Error::other)?;
     if response.status() != StatusCode::OK {
         return Err(refusal(response).await);
     }
     tokio::spawn(async move {
-        from_body(response.into_body(), write).await;
+        hears.take(response.into_body()).await;
         drop(place);
     });
     Ok(near)

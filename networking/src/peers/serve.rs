@@ -10,7 +10,7 @@ use super::origin::Claim;
 use crate::endpoint::Body;
 use crate::network::{Network, Refused};
 use crate::serve;
-use crate::stream::{Stream, from_body, to_body};
+use crate::stream::Stream;
 
 /// Before the address and port of the pod, in the path of a request.
 pub const PATH: &str = "/podStream/";
@@ -25,9 +25,9 @@ impl Network {
         let (parts, body) = request.into_parts();
         match self.open_for(from, &parts).await {
             Ok(stream) => {
-                let (read, write) = tokio::io::split(stream);
-                tokio::spawn(from_body(body, write));
-                Response::new(to_body(read))
+                let (says, hears) = stream.split();
+                tokio::spawn(hears.take(body));
+                Response::new(says)
             }
             Err(Refusal(status, why)) => serve::response(status, why),
         }

@@ -4,6 +4,7 @@
 
 mod harness;
 mod ingress;
+mod names;
 mod node_ports;
 mod peers;
 mod pods;

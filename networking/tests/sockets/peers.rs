@@ -1,20 +1,24 @@
 //! Pods of two nodes, each a network of its own, with TLS in between.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use http::{Request, StatusCode};
 use k8w_networking::https::{self, ClientCertificates};
 use k8w_networking::peers::{self, Node};
-use k8w_networking::{Network, PodIdentity};
+use k8w_networking::{Network, PodIdentity, Stream};
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::harness::*;
+use crate::node_ports::{connect, free_port, start};
 
 /// The authority of a cluster.
 struct Ca {
@@ -216,22 +220,169 @@ async fn streams_of_one_moment_share_a_connection() {
     network.connect_peers(ca.tls("here").0);
     let (component, _registration) = describing(&there.network, &far_pod(3));
     there.network.update(Cluster::default().node(here()).tables_of("there"));
-    // In front of the other node, somebody counts.
-    let (front, behind) = (TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap(), there.node.address.unwrap());
-    let counted = Node { address: Some(front.local_addr().unwrap()), ..there.node.clone() };
-    let connections = Arc::new(std::sync::atomic::AtomicUsize::new(0));
-    let count = connections.clone();
-    let counter = tokio::spawn(async move {
-        while let Ok((mut near, _)) = front.accept().await {
-            count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            let mut far = tokio::net::TcpStream::connect(behind).await.unwrap();
-            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut near, &mut far).await });
-        }
-    });
-    network.update(Cluster::default().node(counted).tables());
+    let between = between(&there.node).await;
+    network.update(Cluster::default().node(between.node.clone()).tables());
     let from = pod(5);
     let streams = futures::future::join_all((0..50).map(|_| network.connect(Some(&from), component))).await;
     assert!(streams.iter().all(Result::is_ok));
-    assert_eq!(connections.load(std::sync::atomic::Ordering::Relaxed), 1);
-    counter.abort();
+    assert_eq!(between.connections.load(Ordering::Relaxed), 1);
+}
+
+/// Somebody in front of a node, who counts its connections and can cut them.
+struct Between {
+    /// The node, there.
+    node: Node,
+    connections: Arc<AtomicUsize>,
+    cut: tokio_util::sync::DropGuard,
+}
+
+async fn between(behind: &Node) -> Between {
+    let (front, address) = (TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap(), behind.address.unwrap());
+    let node = Node { address: Some(front.local_addr().unwrap()), ..behind.clone() };
+    let (connections, cut) = (Arc::new(AtomicUsize::new(0)), CancellationToken::new());
+    let (count, stop) = (connections.clone(), cut.clone());
+    tokio::spawn(cut.clone().run_until_cancelled_owned(async move {
+        while let Ok((mut near, _)) = front.accept().await {
+            count.fetch_add(1, Ordering::Relaxed);
+            let mut far = TcpStream::connect(address).await.unwrap();
+            tokio::spawn(
+                stop.clone()
+                    .run_until_cancelled_owned(async move { tokio::io::copy_bidirectional(&mut near, &mut far).await }),
+            );
+        }
+    }));
+    Between { node, connections, cut: cut.drop_guard() }
+}
+
+/// How a connection ends of which nothing more is heard; `None` is in order.
+async fn end_of(stream: &mut Stream) -> Option<ErrorKind> {
+    let ended = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut Vec::new())).await.expect("it does not end");
+    ended.err().map(|error| error.kind())
+}
+
+#[tokio::test]
+async fn what_breaks_off_between_nodes_is_no_end() {
+    let ca = Ca::new();
+    let (network, there) = (network(), there(&ca, "there").await);
+    network.connect_peers(ca.tls("here").0);
+    let listener = there.network.bind_tcp(&far_pod(2), 7000).await.unwrap();
+    let (between, port) = (between(&there.node).await, free_port().await);
+    let (_failures, _stop) = start(&network);
+    let cluster = Cluster::default().service("far", "10.96.0.9", Some(port), &[listener.local_addr()]);
+    network.update(cluster.node(between.node.clone()).tables());
+    there.network.update(Cluster::default().node(here()).tables_of("there"));
+    let begun = async |mut near: Stream| {
+        let mut far = listener.accept().await.unwrap().stream;
+        near.write_all(b"half").await.unwrap();
+        far.write_all(b"half").await.unwrap();
+        for end in [&mut near, &mut far] {
+            let mut said = [0; 4];
+            end.read_exact(&mut said).await.unwrap();
+        }
+        (near, far)
+    };
+    let connect_pod = async || network.connect(Some(&pod(5)), listener.local_addr()).await.unwrap();
+
+    // An end in order is one.
+    let (mut near, mut far) = begun(connect_pod().await).await;
+    near.shutdown().await.unwrap();
+    assert_eq!(end_of(&mut far).await, None);
+    drop(far);
+    assert_eq!(end_of(&mut near).await, None);
+
+    // One that is gone is told from one that says no more.
+    let (near, mut far) = begun(connect_pod().await).await;
+    drop(near);
+    assert_eq!(end_of(&mut far).await, None);
+    let nobody = async { while far.write_all(b"more").await.is_ok() {} };
+    tokio::time::timeout(PATIENCE, nobody).await.expect("somebody listens");
+
+    // Whichever end breaks off, the other knows.
+    let (near, mut far) = begun(connect_pod().await).await;
+    near.reset();
+    assert_eq!(end_of(&mut far).await, Some(ErrorKind::ConnectionReset));
+    let (mut near, far) = begun(connect_pod().await).await;
+    far.reset();
+    assert_eq!(end_of(&mut near).await, Some(ErrorKind::ConnectionReset));
+
+    // So do both when the other node is gone, and a client outside.
+    let (near, far) = begun(connect_pod().await).await;
+    let (client, asked) = begun(Stream::Tcp(connect(port).await)).await;
+    drop(between.cut);
+    for mut end in [near, far, client, asked] {
+        assert_eq!(end_of(&mut end).await, Some(ErrorKind::ConnectionReset));
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_says_no_more_is_answered_and_one_that_is_gone_ends_its_request() {
+    struct Told(mpsc::UnboundedSender<&'static str>);
+    impl Drop for Told {
+        fn drop(&mut self) {
+            let _ = self.0.send("ended");
+        }
+    }
+    let ca = Ca::new();
+    let (network, there) = (network(), there(&ca, "there").await);
+    network.connect_peers(ca.tls("here").0);
+    network.update(Cluster::default().node(there.node.clone()).tables());
+    there.network.update(Cluster::default().node(here()).tables_of("there"));
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let go_on = Arc::new(Notify::new());
+    let slow = Answer({
+        let go_on = go_on.clone();
+        move |_| {
+            let (told, go_on) = (Told(tell.clone()), go_on.clone());
+            async move {
+                let _ = told.0.send("begun");
+                go_on.notified().await;
+                text(StatusCode::OK, "answer")
+            }
+        }
+    });
+    let component = there.network.register_http(&far_pod(3), 8080, Arc::new(slow));
+    let mut next = async || tokio::time::timeout(PATIENCE, told.recv()).await.expect("nothing happens");
+    for is_gone in [false, true] {
+        let mut near = network.connect(Some(&pod(5)), component.address()).await.unwrap();
+        near.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
+        assert_eq!(next().await, Some("begun"));
+        if is_gone {
+            drop(near);
+        } else {
+            near.shutdown().await.unwrap();
+            go_on.notify_one();
+            let mut answer = String::new();
+            near.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("answer"), "{answer}");
+        }
+        assert_eq!(next().await, Some("ended"));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_arrives_whose_component_did_not_read_its_request() {
+    let ca = Ca::new();
+    let (network, there) = (network(), there(&ca, "there").await);
+    network.connect_peers(ca.tls("here").0);
+    let deaf = Answer(|_| async { text(StatusCode::OK, "answer") });
+    let component = there.network.register_http(&far_pod(3), 8080, Arc::new(deaf));
+    let (_failures, _stop) = start(&network);
+    let port = free_port().await;
+    let cluster = Cluster::default().service("deaf", "10.96.0.9", Some(port), &[component.address()]);
+    network.update(cluster.node(there.node.clone()).tables());
+    there.network.update(Cluster::default().node(here()).tables_of("there"));
+    let (mut read, mut write) = connect(port).await.into_split();
+    // More than all that is on the way may hold.
+    let body = vec![0; 32 << 20];
+    let asking = tokio::spawn(async move {
+        let head = format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n", body.len());
+        write.write_all(head.as_bytes()).await.unwrap();
+        write.write_all(&body).await
+    });
+    let mut answer = Vec::new();
+    // It may well end with a reset, after the answer.
+    let _ = tokio::time::timeout(PATIENCE, read.read_to_end(&mut answer)).await.expect("no end");
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("answer"), "{answer}");
+    asking.await.unwrap().unwrap_err();
 }

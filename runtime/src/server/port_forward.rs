@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::StatusCode;
 use k8s_openapi::api::core::v1::Pod;
-use k8w_networking::{Body, from_body, to_body};
+use k8w_networking::Body;
 
 use super::{Answer, Failure, answer};
 use crate::agent::Shared;
@@ -24,9 +24,9 @@ pub(super) async fn serve(shared: &Shared, namespace: &str, name: &str, query: &
         status: StatusCode::INTERNAL_SERVER_ERROR,
         message: format!("failed to connect to localhost:{port} inside the pod: {error}"),
     })?;
-    let (read, write) = tokio::io::split(stream);
-    tokio::spawn(from_body(body, write));
-    Ok(answer(StatusCode::OK, "application/octet-stream", to_body(read)))
+    let (says, hears) = stream.split();
+    tokio::spawn(hears.take(body));
+    Ok(answer(StatusCode::OK, "application/octet-stream", says))
 }
 
 /// `None` while it has no address.

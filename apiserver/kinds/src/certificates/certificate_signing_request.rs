@@ -1,5 +1,7 @@
 //! CertificateSigningRequest: a wish for a certificate, and what became of it.
 
+use std::collections::HashSet;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
@@ -108,21 +110,16 @@ impl Strategy for CertificateSigningRequest {
         }
         let usages = spec.get("usages");
         rules::required(&usages, &mut errors);
+        let mut seen = HashSet::new();
         for usage in usages.items() {
             if !USAGES.contains(&usage.text()) {
                 errors.push(usage.not_supported(USAGES));
             }
-        }
-        let signer = spec.get("signerName");
-        match signer.text().split_once('/') {
-            _ if signer.is_empty() => errors.push(signer.required("")),
-            Some((domain, path)) if !path.is_empty() => {
-                errors.extend(names::dns_subdomain(domain).into_iter().map(|wrong| signer.invalid(wrong)));
+            if !seen.insert(usage.text()) {
+                errors.push(usage.duplicate());
             }
-            _ => errors.push(
-                signer.invalid("must be a fully qualified domain and path of the form 'example.com/signer-name'"),
-            ),
         }
+        signer_name(&spec.get("signerName"), &mut errors);
         let seconds = spec.get("expirationSeconds");
         if seconds.int().is_some_and(|s| s < MIN_SECONDS) {
             errors.push(seconds.invalid("may not specify a duration less than 600 seconds (10 minutes)"));
@@ -171,6 +168,33 @@ impl Strategy for CertificateSigningRequest {
         }
         errors
     }
+}
+
+/// `DOMAIN/PATH`, of a domain with a dot in it; not the one that only versions before this one know.
+fn signer_name(signer: &Field, errors: &mut Vec<FieldError>) {
+    const LEGACY: &str = "kubernetes.io/legacy-unknown";
+    if signer.text() == LEGACY {
+        return errors.push(signer.invalid("the legacy signerName is not allowed via this API version"));
+    }
+    if !rules::required(signer, errors) {
+        return;
+    }
+    let Some((domain, path)) = signer.text().split_once('/').filter(|(_, path)| !path.contains('/')) else {
+        let detail = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
+        return errors.push(signer.invalid(detail));
+    };
+    let invalid = |part: &str, detail: String| FieldError::invalid(&signer.path, part, detail);
+    let labels = |part: &str, wrong_in: fn(&str) -> Vec<String>| {
+        let wrong = part.split('.').map(|label| (label, wrong_in(label))).find(|(_, all)| !all.is_empty());
+        let (label, all) = wrong.unwrap_or_default();
+        let errors = all.into_iter().map(|wrong| invalid(part, format!("validating label {label:?}: {wrong}")));
+        errors.collect::<Vec<_>>()
+    };
+    errors.extend(labels(domain, names::dns_label));
+    if !domain.contains('.') {
+        errors.push(invalid(domain, "should be a domain with at least two segments separated by dots".to_owned()));
+    }
+    errors.extend(labels(path, names::dns_subdomain));
 }
 
 /// What `/approval` is for.
@@ -230,6 +254,23 @@ mod tests {
                 spec.usages[0]: Unsupported value: "odd": supported values: "any", "cert sign", "client auth", "code signing", "content commitment", "crl sign", "data encipherment", "decipher only", "digital signature", "email protection", "encipher only", "ipsec end system", "ipsec tunnel", "ipsec user", "key agreement", "key encipherment", "microsoft sgc", "netscape sgc", "ocsp signing", "s/mime", "server auth", "signing", "timestamping"
                 spec.signerName: Invalid value: "x": must be a fully qualified domain and path of the form 'example.com/signer-name'
                 spec.expirationSeconds: Invalid value: 1: may not specify a duration less than 600 seconds (10 minutes)
+            "#]],
+        );
+        check(
+            "certificatesigningrequests",
+            "{metadata: {name: a}, spec: {request: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0=, usages: [any, any], signerName: kubernetes.io/legacy-unknown}}",
+            expect![[r#"
+                spec.usages[1]: Duplicate value: "any"
+                spec.signerName: Invalid value: "kubernetes.io/legacy-unknown": the legacy signerName is not allowed via this API version
+            "#]],
+        );
+        check(
+            "certificatesigningrequests",
+            "{metadata: {name: a}, spec: {request: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0=, usages: [any], signerName: a_b/c_d}}",
+            expect![[r#"
+                spec.signerName: Invalid value: "a_b": validating label "a_b": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')
+                spec.signerName: Invalid value: "a_b": should be a domain with at least two segments separated by dots
+                spec.signerName: Invalid value: "c_d": validating label "c_d": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
             "#]],
         );
         check_row(

@@ -93,13 +93,37 @@ impl Target {
         })
     }
 
-    /// A connection to a port; else the sentence for the client's error stream.
-    async fn connect(&self, port: u16) -> Result<Conversation, String> {
-        let connected = dial(&self.server, &self.node, &self.namespace, &self.pod, port).await;
-        connected.map_err(|error| {
-            let Target { pod, namespace, uid, .. } = self;
-            format!("error forwarding port {port} to pod {pod}_{namespace}, uid {uid}: {}", error.message)
-        })
+    /// Carries bytes between a client and a port, until the pod has said everything or the client listens no more.
+    ///
+    /// # Errors
+    /// The sentence for the client's error stream.
+    async fn exchange<F>(&self, port: u16, from: mpsc::Receiver<Bytes>, say: impl Fn(Bytes) -> F) -> Result<(), String>
+    where
+        F: Future<Output = bool>,
+    {
+        let Target { server, node, namespace, pod, uid } = self;
+        let failed = |why: &dyn std::fmt::Display| {
+            format!("error forwarding port {port} to pod {pod}_{namespace}, uid {uid}: {why}")
+        };
+        let connected = dial(server, node, namespace, pod, port).await;
+        let Conversation { sender, mut receiver } = connected.map_err(|error| failed(&error.message))?;
+        let outwards = async {
+            while let Some(bytes) = receiver.bytes().await.map_err(|error| failed(&error))? {
+                if !say(bytes).await {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        let inwards = async {
+            pass(from, sender).await;
+            // The pod may still answer.
+            std::future::pending().await
+        };
+        tokio::select! {
+            ended = outwards => ended,
+            never = inwards => never,
+        }
     }
 }
 

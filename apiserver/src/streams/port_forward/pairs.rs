@@ -6,8 +6,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::{Target, pass};
-use crate::streams::node::Conversation;
+use super::Target;
 use crate::streams::spdy::{Connection, Stream};
 
 /// How long the second stream of a pair may take.
@@ -57,34 +56,18 @@ fn pair(first: Stream, second: Stream) -> Option<(Stream, Stream)> {
 }
 
 async fn forward(data: Stream, error: Stream, target: Target) {
-    let connected = match data.header("port").parse::<u16>() {
-        Ok(port @ 1..) => target.connect(port).await,
-        _ => Err(format!("invalid port {:?}", data.header("port"))),
-    };
+    let port = data.header("port").parse::<u16>().unwrap_or_default();
+    let invalid = format!("invalid port {:?}", data.header("port"));
     let Stream { reader, writer, .. } = data;
-    match connected {
-        Err(why) => {
-            let _ = error.writer.write(why.into()).await;
-        }
-        Ok(Conversation { sender, mut receiver }) => {
-            let outwards = async {
-                while let Some(bytes) = receiver.bytes().await {
-                    if writer.write(bytes).await.is_err() {
-                        return;
-                    }
-                }
-            };
-            let inwards = async {
-                pass(reader, sender).await;
-                // The pod may still answer.
-                std::future::pending::<()>().await;
-            };
-            tokio::select! {
-                () = outwards => {}
-                () = inwards => {}
-                () = writer.is_reset() => {}
-            }
-        }
+    let forwarded = match port {
+        0 => Err(invalid),
+        1.. => tokio::select! {
+            ended = target.exchange(port, reader, |bytes| async { writer.write(bytes).await.is_ok() }) => ended,
+            () = writer.is_reset() => Ok(()),
+        },
+    };
+    if let Err(why) = forwarded {
+        let _ = error.writer.write(why.into()).await;
     }
     writer.finish().await;
     error.writer.finish().await;

@@ -7,10 +7,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::{Target, pass};
+use super::Target;
 use crate::query::Query;
 use crate::status::Status;
-use crate::streams::node::Conversation;
 use crate::streams::websocket::{self, Channels};
 
 const BINARY: &str = "v4.channel.k8s.io";
@@ -106,27 +105,12 @@ async fn forward(port: u16, target: Target, pieces: mpsc::Receiver<Bytes>, out: 
     if !out.data(&port.to_le_bytes()).await || !out.error(&port.to_le_bytes()).await {
         return;
     }
-    let Conversation { sender, mut receiver } = match target.connect(port).await {
-        Ok(conversation) => conversation,
-        Err(why) => {
-            out.error(why.as_bytes()).await;
-            return;
-        }
+    let say = |bytes: Bytes| {
+        let out = &out;
+        async move { out.data(&bytes).await }
     };
-    let outwards = async {
-        while let Some(bytes) = receiver.bytes().await {
-            if !out.data(&bytes).await {
-                return;
-            }
-        }
-    };
-    let inwards = async {
-        pass(pieces, sender).await;
-        std::future::pending::<()>().await;
-    };
-    tokio::select! {
-        () = outwards => {}
-        () = inwards => {}
+    if let Err(why) = target.exchange(port, pieces, say).await {
+        out.error(why.as_bytes()).await;
     }
 }
 

@@ -24,7 +24,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use self::endpoint::{Endpoint, Name};
-use super::{node, port_forward, target, upgrade};
+use super::{port_forward, target, upgrade};
 use crate::ApiServer;
 use crate::body::Body;
 use crate::call::Call;
@@ -74,7 +74,7 @@ pub fn serve_node(server: Arc<ApiServer>, call: Call) -> BoxFuture<'static, Answ
         }
         let connector = server.node_connector().ok_or_else(|| Status::unavailable("no node is connected"))?;
         let request = request(&mut call, path, name.name, false)?;
-        connector.request(name.name, request).await.map_err(node::unreachable)
+        connector.request(name.name, request).await.map_err(trying_to_reach)
     }
     .boxed()
 }
@@ -142,7 +142,7 @@ async fn forward(
     let mut response = match endpoint {
         Endpoint::Pod { node, namespace, pod, port } => {
             let stream = port_forward::dial(&server, &node, &namespace, &pod, port).await;
-            talk(stream.map_err(|error| trying_to_reach(&error.message))?.into_pipe(), scheme, request).await?
+            talk(stream.map_err(|error| trying_to_reach(&error.message))?.into_io(), scheme, request).await?
         }
         Endpoint::Address(address) => {
             // Nothing need listen where this server says to others that it is.
