@@ -25,6 +25,13 @@ pub enum As<'a> {
     Nobody,
     User(&'a str, &'a [&'a str]),
     Token(&'a str),
+    /// A token over a connection that there is already.
+    TokenOver(&'a Peer, &'a str),
+}
+
+/// A new connection.
+pub fn connection() -> Peer {
+    Peer::new(Connection { address: Some(([127, 0, 0, 1], 1).into()), ..Connection::default() })
 }
 
 impl Cluster {
@@ -49,7 +56,6 @@ impl Cluster {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let outside = || Peer::new(Connection { address: Some(([127, 0, 0, 1], 1).into()), ..Connection::default() });
         let user = |name: &str, groups: &[&str]| {
             let groups = groups.iter().map(|group| group.to_string()).collect();
             Peer::in_process(UserInfo { name: name.into(), groups, ..UserInfo::default() })
@@ -57,12 +63,12 @@ impl Cluster {
         let peer = match who {
             As::Admin => user("admin", &["system:masters"]),
             As::User(name, groups) => user(name, groups),
-            As::Nobody => outside(),
-            As::Token(token) => {
-                request = request.header("authorization", format!("Bearer {token}"));
-                outside()
-            }
+            As::Nobody | As::Token(_) => connection(),
+            As::TokenOver(peer, _) => peer.clone(),
         };
+        if let As::Token(token) | As::TokenOver(_, token) = who {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
         let response = self.server.handle(request.body(body).unwrap(), peer).await;
         let (parts, body) = response.into_parts();
         // A watch has no end; what it says is not of interest here.

@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
-use crate::cluster::{As, Cluster};
+use crate::cluster::{As, Cluster, connection};
 
 const ACCOUNTS: &str = "/api/v1/namespaces/default/serviceaccounts";
 const SELF_REVIEW: &str = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
@@ -31,7 +31,11 @@ async fn token(cluster: &Cluster, spec: Value) -> String {
 
 /// Who the server takes a token's bearer for.
 async fn whoami(cluster: &Cluster, token: &str) -> Result<Value, u16> {
-    let reply = cluster.post(As::Token(token), SELF_REVIEW, &json!({})).await;
+    who_is(cluster, As::Token(token)).await
+}
+
+async fn who_is(cluster: &Cluster, who: As<'_>) -> Result<Value, u16> {
+    let reply = cluster.post(who, SELF_REVIEW, &json!({})).await;
     if reply.code == 201 { Ok(reply.json()["status"]["userInfo"].clone()) } else { Err(reply.code) }
 }
 
@@ -62,6 +66,30 @@ async fn a_token_dies_with_its_account() {
     cluster.make(json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "robot"}})).await;
     cluster.server.cache.catch_up().await.unwrap();
     assert_eq!(whoami(&cluster, &token).await, Err(401), "another account of the same name");
+}
+
+#[tokio::test]
+async fn every_request_of_a_connection_proves_itself() {
+    let cluster = cluster().await;
+    let robots = token(&cluster, json!({})).await;
+    let again = token(&cluster, json!({})).await;
+    cluster.make(json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "other"}})).await;
+    let others = cluster.post(As::Admin, &format!("{ACCOUNTS}/other/token"), &json!({})).await.ok();
+    let others = others["status"]["token"].as_str().unwrap();
+    let connection = connection();
+    let name = async |token: &str| {
+        let user = who_is(&cluster, As::TokenOver(&connection, token)).await?;
+        Ok::<_, u16>(user["username"].as_str().unwrap().rsplit(':').next().unwrap().to_owned())
+    };
+    for (token, expected) in [(&*robots, "robot"), (others, "other"), (&*again, "robot"), (&*robots, "robot")] {
+        assert_eq!(name(token).await.as_deref(), Ok(expected));
+    }
+    assert_eq!(name("nonsense").await, Err(401));
+    cluster.delete(&format!("{ACCOUNTS}/robot")).await.ok();
+    cluster.server.cache.catch_up().await.unwrap();
+    for (token, expected) in [(&*robots, Err(&401)), (&*again, Err(&401)), (others, Ok("other"))] {
+        assert_eq!(name(token).await.as_deref(), expected);
+    }
 }
 
 #[tokio::test]
