@@ -161,7 +161,9 @@ impl Watch {
     fn chunk(&mut self, first: Delivery) -> Bytes {
         let first = self.encoder.event(&first);
         let Some(second) = self.subscription.try_next() else { return first };
-        let mut chunk = BytesMut::with_capacity(first.len() * 2);
+        // As long as the first one each.
+        let events = 2 + self.subscription.waiting();
+        let mut chunk = BytesMut::with_capacity((first.len() * events).min(first.len() + CHUNK_BYTES));
         chunk.extend_from_slice(&first);
         let mut next = Some(second);
         while let Some(delivery) = next {

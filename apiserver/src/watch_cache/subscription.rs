@@ -36,6 +36,11 @@ impl Subscription {
         self.place.kind.is_ended()
     }
 
+    /// How many changes are there already.
+    pub fn waiting(&self) -> usize {
+        self.backlog.len() + self.receiver.len()
+    }
+
     /// The next change, if it is there already.
     pub fn try_next(&mut self) -> Option<Delivery> {
         self.backlog.pop_front().or_else(|| self.receiver.try_recv().ok())
