@@ -101,7 +101,11 @@ fn address(node: &Value) -> Result<Address, String> {
     let of_type = |type_: &&str| addresses.iter().find(|address| text(address, &["type"]) == *type_);
     let host = PREFERRED.iter().find_map(of_type).map(|address| text(address, &["address"]).to_owned());
     let port = node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"].as_u64().unwrap_or_default();
-    let host = host.ok_or_else(|| format!("no preferred addresses found; known addresses: [{}]", addresses.len()))?;
+    let host = host.ok_or_else(|| {
+        let known =
+            addresses.iter().map(|known| format!("{{{} {}}}", text(known, &["type"]), text(known, &["address"])));
+        format!("no preferred addresses found; known addresses: [{}]", known.collect::<Vec<_>>().join(" "))
+    })?;
     match u16::try_from(port) {
         Ok(port @ 1..) => Ok(Address { host, port }),
         _ => Err("it does not say on which port it listens".to_owned()),
@@ -137,7 +141,10 @@ mod tests {
             (json!({"type": "Hostname", "address": "a"}), json!({"type": "InternalIP", "address": "192.0.2.1"}));
         assert_eq!(node(json!([name, ip]), 10250), at("192.0.2.1"));
         assert_eq!(node(json!([name]), 10250), at("a"));
-        assert_eq!(node(json!([]), 10250), Err("no preferred addresses found; known addresses: [0]".to_owned()));
+        assert_eq!(node(json!([]), 10250), Err("no preferred addresses found; known addresses: []".to_owned()));
+        let odd = json!({"type": "Odd", "address": "a.b"});
+        let unknown = "no preferred addresses found; known addresses: [{Odd a.b}]";
+        assert_eq!(node(json!([odd]), 10250), Err(unknown.to_owned()));
         assert_eq!(node(json!([ip]), 0), Err("it does not say on which port it listens".to_owned()));
     }
 }
