@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    memory::bound_arenas();
+    memory::tune_allocator();
     match commands::Cli::parse().run() {
         Ok(code) => code,
         Err(error) => {
