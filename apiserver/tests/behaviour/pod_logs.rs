@@ -19,16 +19,18 @@ const LOG: &str = "/api/v1/namespaces/default/pods/p/log";
 
 type Chunk = Result<Frame<Bytes>, std::convert::Infallible>;
 
+type Answer = Result<Response<Body>, ConnectError>;
+
 /// A node that notes what it is asked and answers once.
 #[derive(Clone, Default)]
 struct Node {
     asked: Arc<Mutex<Vec<String>>>,
-    answer: Arc<Mutex<Option<Result<Response<Body>, ConnectError>>>>,
+    answer: Arc<Mutex<Option<Answer>>>,
 }
 
 #[async_trait]
 impl NodeConnector for Node {
-    async fn request(&self, node: &str, request: Request<Body>) -> Result<Response<Body>, ConnectError> {
+    async fn request(&self, node: &str, request: Request<Body>) -> Answer {
         self.asked.lock().unwrap().push(format!("{node} {}", request.uri()));
         let answer = self.answer.lock().unwrap().take();
         answer.unwrap_or_else(|| Err(ConnectError::UnknownNode(node.to_owned())))
