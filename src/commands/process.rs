@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +16,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 /// Those of `work`.
 pub fn run<W: Future<Output = Result<()>>>(work: impl FnOnce(CancellationToken) -> W) -> Result<()> {
     init_tracing();
+    allow_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(async {
         let stop = CancellationToken::new();
@@ -24,6 +26,15 @@ pub fn run<W: Future<Output = Result<()>>>(work: impl FnOnce(CancellationToken) 
     // Blocking work that is still under way (a guest that will not end) must not keep the process alive.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
+}
+
+/// Takes as many open files as this process may have: shells give fewer to begin with, often 1024, which a few clients use up.
+fn allow_open_files() {
+    let allowed =
+        getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(error) = allowed {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
 }
 
 /// Waits for a clean stop, but not for ever.

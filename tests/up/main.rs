@@ -306,7 +306,7 @@ fn a_normal_user_can_start_it() {
     }
     let (stdout, stderr) = (folder.path().join("out"), folder.path().join("err"));
     let script = format!(
-        "exec setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups env HOME={} {} up {} --port 0 \
+        "ulimit -S -n 512; exec setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups env HOME={} {} up {} --port 0 \
          --ingress-http-port 0 --ingress-https-port 0 --kubelet-port 0 --node-port-range 18000-18049",
         home.display(),
         binary.display(),
@@ -321,5 +321,10 @@ fn a_normal_user_can_start_it() {
     let answer = get(format!("127.0.0.1:{url}").parse().unwrap(), "hello.localhost", "/").unwrap();
     assert_eq!(answer.status, 200);
     assert!(home.join(".local/share/k8w/kubeconfig").exists());
+    // It has as many open files as it may have, not as few as its shell.
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", process.id())).unwrap();
+    let files: Vec<&str> =
+        limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap().split_whitespace().collect();
+    assert_eq!(files[0], files[1], "{limits}");
     assert!(process.terminate().success());
 }
