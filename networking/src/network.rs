@@ -19,7 +19,7 @@ use crate::endpoint::{Body, Endpoint, Handler, PodIdentity};
 use crate::host_port::HostPorts;
 use crate::listener::{Incoming, PodListener, accept_queue};
 use crate::origin::Origin;
-use crate::peers::{self, Peer};
+use crate::peers::{self, Carries, Claim, Peer};
 use crate::policy::{DNS, End, Part};
 use crate::registry::{Registered, Registration, Registry};
 use crate::service::{Protocol, ServicePort};
@@ -92,6 +92,7 @@ pub struct Network {
     tables: ArcSwap<Tables>,
     registry: Arc<Registry>,
     udp_ports: udp::Ports,
+    tunnels: udp::Tunnels,
     host_ports: HostPorts,
     peers: peers::Dialer,
     affinities: Affinities,
@@ -111,6 +112,7 @@ impl Network {
             tables: ArcSwap::default(),
             registry: Registry::new(),
             udp_ports: udp::Ports::default(),
+            tunnels: udp::Tunnels::default(),
             host_ports: HostPorts::default(),
             peers: peers::Dialer::default(),
             affinities: Affinities::default(),
@@ -156,6 +158,10 @@ impl Network {
 
     pub(crate) fn host_ports(&self) -> &HostPorts {
         &self.host_ports
+    }
+
+    pub(crate) fn tunnels(&self) -> &udp::Tunnels {
+        &self.tunnels
     }
 
     pub fn tables(&self) -> Arc<Tables> {
@@ -386,13 +392,18 @@ impl Network {
                 queue.hand_over(Incoming { stream: far, peer }).await?;
                 Ok(near)
             }
-            Endpoint::Peer(peer) => self.peers.open(origin, &peer).await,
+            Endpoint::Peer(peer) => self.peers.open(Claim::of(origin), &peer, Carries::Bytes).await,
             Endpoint::Remote(address) => {
                 let stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await??;
                 stream.set_nodelay(true)?;
                 Ok(Stream::Tcp(stream))
             }
         }
+    }
+
+    /// Opens the way of a client's datagrams to a pod of another node. Errors: as [`Network::open`].
+    pub(crate) async fn open_datagrams(&self, claim: Claim, from: u16, peer: &Peer) -> io::Result<Stream> {
+        self.peers.open(claim, peer, Carries::Datagrams { from }).await
     }
 
     /// Sends an HTTP request to where its URI points: called in process when that is a component of this node, over a

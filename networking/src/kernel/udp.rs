@@ -30,7 +30,12 @@ const LOOPBACK: libc::c_int = 1;
 const HEADER_BYTES: usize = 8;
 
 /// Hands what comes in to pods and endpoints until `stop`.
-pub(super) async fn serve(network: &Network, socket: &UdpSocket, answers: &Arc<Answers>, stop: &CancellationToken) {
+pub(super) async fn serve(
+    network: &Arc<Network>,
+    socket: &UdpSocket,
+    answers: &Arc<Answers>,
+    stop: &CancellationToken,
+) {
     let mut clients = Clients::new(MAX_CLIENTS);
     let mut buffer = vec![0; MAX_DATAGRAM_BYTES];
     loop {

@@ -20,9 +20,8 @@ use tokio_rustls::TlsConnector;
 use super::ORIGIN;
 use super::nodes::{Node, Peer};
 use super::origin::Claim;
-use super::serve::PATH;
+use super::path::Carries;
 use crate::endpoint::Body;
-use crate::origin::Origin;
 use crate::stream::Stream;
 
 /// How long connecting to a node may take, TLS included, and how long it may take to open a stream.
@@ -81,11 +80,10 @@ impl Dialer {
     }
 
     /// Opens a stream. Errors: `ConnectionRefused`, `TimedOut`, and what dialling gives.
-    pub async fn open(&self, origin: Origin<'_>, peer: &Peer) -> io::Result<Stream> {
-        let claim = Claim::of(origin);
+    pub async fn open(&self, claim: Claim, peer: &Peer, carries: Carries) -> io::Result<Stream> {
         let opening = async {
             let (connection, place) = self.connection(&peer.node).await?;
-            start(connection, place, claim, peer).await
+            start(connection, place, claim, peer, carries).await
         };
         tokio::time::timeout(CONNECT_TIMEOUT, opening).await?
     }
@@ -179,11 +177,12 @@ async fn start(
     place: OwnedSemaphorePermit,
     claim: Claim,
     peer: &Peer,
+    carries: Carries,
 ) -> io::Result<Stream> {
     let (near, far) = Stream::pipe();
     let (says, hears) = far.split();
     let uri = Uri::builder().scheme("https").authority(peer.node.name.as_str());
-    let uri = uri.path_and_query(format!("{PATH}{}", peer.address)).build().map_err(io::Error::other)?;
+    let uri = uri.path_and_query(carries.path(peer.address)).build().map_err(io::Error::other)?;
     let request = Request::post(uri).header(ORIGIN, claim.to_string());
     let request = request.body(says).map_err(io::Error::other)?;
     let response = connection.sender.send_request(request).await.map_err(io::Error::other)?;

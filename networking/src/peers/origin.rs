@@ -7,7 +7,7 @@ use crate::origin::Origin;
 
 /// For whom a stream is, as the node says that opens it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Claim {
+pub(crate) enum Claim {
     /// The node itself.
     Node,
     /// The pod of the node that has this address.

@@ -1,4 +1,4 @@
-//! Clients that come in by real sockets: the doors that answers go out by, and what stands for each client.
+//! Clients that are no pods of this node: the doors that answers go out by, and what stands for each client.
 
 use std::hash::Hash;
 use std::io;
@@ -8,14 +8,16 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::flows::{FLOW_TIMEOUT, Peers};
-use super::{Datagram, FAILURE_PAUSE, Hop, MAX_DATAGRAM_BYTES, connected};
+use super::{Datagram, FAILURE_PAUSE, Hop, MAX_DATAGRAM_BYTES, Tunnel, connected};
 use crate::kernel::Answers;
 use crate::network::{Network, Refused};
 use crate::origin::Origin;
+use crate::peers::Claim;
 use crate::service::Protocol;
 use crate::tables::Tables;
 
@@ -26,6 +28,8 @@ pub(crate) enum Door {
     NodePort(std::net::UdpSocket),
     /// An address of the cluster, by the kernel.
     Kernel { answers: Arc<Answers>, from: SocketAddrV4 },
+    /// A tunnel from another node.
+    Tunnel(mpsc::Sender<Bytes>),
 }
 
 impl Door {
@@ -34,6 +38,11 @@ impl Door {
             (Self::NodePort(socket), client) => socket.send_to(bytes, client).map(drop),
             (Self::Kernel { answers, from }, SocketAddr::V4(client)) => answers.send(bytes, *from, client),
             (Self::Kernel { .. }, SocketAddr::V6(_)) => Err(io::ErrorKind::AddrNotAvailable.into()),
+            (Self::Tunnel(answers), _) => {
+                // What does not fit is lost.
+                let _ = answers.try_send(Bytes::copy_from_slice(bytes));
+                Ok(())
+            }
         }
     }
 }
@@ -42,14 +51,14 @@ impl Door {
 #[derive(Clone)]
 struct Way {
     endpoint: SocketAddr,
-    /// For an endpoint outside of this process.
+    /// For an endpoint elsewhere.
     relay: Option<Arc<Relay>>,
 }
 
-/// A real socket that stands for one client.
-struct Relay {
-    socket: Arc<UdpSocket>,
-    _answering: AbortOnDropHandle<()>,
+/// What stands for one client elsewhere.
+enum Relay {
+    Socket { socket: Arc<UdpSocket>, _answering: AbortOnDropHandle<()> },
+    Tunnel(Tunnel),
 }
 
 /// The clients of one door, or of several that `K` tells apart.
@@ -76,7 +85,7 @@ impl<K: Copy + Eq + Hash> Clients<K> {
     #[allow(clippy::too_many_arguments, reason = "each is a fact of its own about one datagram")]
     pub async fn forward(
         &mut self,
-        network: &Network,
+        network: &Arc<Network>,
         key: K,
         client: SocketAddr,
         origin: Origin<'_>,
@@ -95,20 +104,25 @@ impl<K: Copy + Eq + Hash> Clients<K> {
             (endpoint, hop)
         };
         let relay = known.filter(|way| way.endpoint == endpoint).and_then(|way| way.relay);
-        let relay = match hop {
-            Hop::Pod(queue) => {
-                queue.offer(Datagram { bytes, peer: client, door: Some(door.clone()) });
+        let relay = match (hop, relay.filter(|relay| !relay.has_ended())) {
+            (Hop::Pod(queue), _) => {
+                queue.offer(Datagram { bytes: bytes.clone(), peer: client, door: Some(door.clone()) });
                 None
             }
-            Hop::Outside(address) => {
-                let relay = match relay {
-                    Some(relay) => relay,
-                    None => Arc::new(Relay::open(door.clone(), client, address).await?),
-                };
-                relay.socket.send(&bytes).await?;
-                Some(relay)
+            (_, Some(known)) => Some(known),
+            (Hop::Peer(peer), None) => {
+                let door = door.clone();
+                let answers = move |bytes: Bytes| drop(door.send_to(&bytes, client));
+                let tunnel = Tunnel::open(network.clone(), client, Claim::of(origin), peer, answers);
+                Some(Arc::new(Relay::Tunnel(tunnel)))
             }
+            (Hop::Outside(address), None) => Some(Arc::new(Relay::open(door.clone(), client, address).await?)),
         };
+        match relay.as_deref() {
+            Some(Relay::Socket { socket, .. }) => drop(socket.send(&bytes).await?),
+            Some(Relay::Tunnel(tunnel)) => tunnel.send(bytes),
+            None => {}
+        }
         self.known.set(key, Way { endpoint, relay }, now);
         Ok(())
     }
@@ -118,7 +132,11 @@ impl Relay {
     async fn open(door: Arc<Door>, client: SocketAddr, endpoint: SocketAddr) -> io::Result<Relay> {
         let socket = Arc::new(connected(endpoint).await?);
         let answering = tokio::spawn(answer(socket.clone(), door, client));
-        Ok(Relay { socket, _answering: AbortOnDropHandle::new(answering) })
+        Ok(Relay::Socket { socket, _answering: AbortOnDropHandle::new(answering) })
+    }
+
+    fn has_ended(&self) -> bool {
+        matches!(self, Self::Tunnel(tunnel) if tunnel.has_ended())
     }
 }
 

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Door;
+use super::{Door, Tunnel};
 
 /// Peers of each sort that are remembered, unless said otherwise.
 pub(super) const MAX_FLOWS: usize = 1024;
@@ -66,6 +66,8 @@ pub(super) struct Flows {
     pub services: Peers<SocketAddr, SocketAddr>,
     /// The door through which a peer came.
     pub doors: Peers<SocketAddr, Arc<Door>>,
+    /// The ways to pods of other nodes.
+    pub tunnels: Peers<SocketAddr, Arc<Tunnel>>,
     /// Peers outside that were sent something: what others outside send is none of the pod's.
     pub outside: Peers<SocketAddr, ()>,
     /// Peers whose datagrams came in: an answer to them needs no policy's leave.

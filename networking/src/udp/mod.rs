@@ -2,13 +2,14 @@
 //!
 //! Two pods can both have port 53, because a port belongs to a pod's address and not to the host. A client that sends to a
 //! Service's address keeps its endpoint while it goes on sending, and sees the answers come from the Service's address.
-//! What goes to hosts outside goes through one real socket, opened for the first such datagram. Datagrams may be lost, as
+//! What goes to pods of other nodes goes through a tunnel to each; what goes to hosts outside goes through one real socket, opened for the first such datagram. Datagrams may be lost, as
 //! everywhere: what does not fit into its receiver's buffer is.
 
 mod door;
 mod flows;
 pub(crate) mod node_port;
 mod part;
+mod tunnel;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -26,9 +27,12 @@ use tokio_util::task::AbortOnDropHandle;
 pub(crate) use self::door::{Clients, Door};
 use self::flows::Flows;
 pub(crate) use self::part::PartSocket;
+use self::tunnel::Tunnel;
+pub(crate) use self::tunnel::Tunnels;
 use crate::endpoint::PodIdentity;
 use crate::network::{EPHEMERAL_PORTS, Network, Refused};
 use crate::origin::Origin;
+use crate::peers::{Claim, Peer};
 use crate::policy::End;
 use crate::reach;
 use crate::registry::Owner;
@@ -68,6 +72,11 @@ pub(crate) struct Queue {
 impl Queue {
     fn new(owner: Owner, ip: IpAddr, private: bool, datagrams: mpsc::Sender<Datagram>) -> Self {
         Self { owner, ip, private, datagrams, waiting_bytes: Arc::default() }
+    }
+
+    /// Who is there, to a NetworkPolicy.
+    fn end(&self) -> End<'_> {
+        self.owner.end(self.ip)
     }
 
     pub fn admits(&self, from: Option<IpAddr>) -> bool {
@@ -136,6 +145,8 @@ impl Ports {
 pub(crate) enum Hop {
     /// To a port in this process.
     Pod(Queue),
+    /// To a pod of another node.
+    Peer(Peer),
     Outside(SocketAddr),
 }
 
@@ -143,7 +154,8 @@ impl Hop {
     /// Who is there, to a NetworkPolicy.
     fn end(&self) -> End<'_> {
         match self {
-            Hop::Pod(queue) => queue.owner.end(queue.ip),
+            Hop::Pod(queue) => queue.end(),
+            Hop::Peer(peer) => End::Address(peer.address.ip()),
             Hop::Outside(address) => End::Address(address.ip()),
         }
     }
@@ -221,13 +233,12 @@ impl Network {
         queue.map(|queue| (address, Hop::Pod(queue))).ok_or(Refused::NothingListens(address))
     }
 
-    /// What stands behind an endpoint's address. A pod of this node that has no such port is nothing, and so is one of another
-    /// node, to which no datagram finds its way.
+    /// What stands behind an endpoint's address. A pod of this node that has no such port is nothing.
     fn hop_at(&self, address: SocketAddr) -> Option<Hop> {
         match self.udp_ports().get(address) {
             Some(queue) => queue.admits(None).then_some(Hop::Pod(queue)),
-            None if self.is_taken(address, Protocol::Udp) || self.peer_at(address).is_some() => None,
-            None => Some(Hop::Outside(address)),
+            None if self.is_taken(address, Protocol::Udp) => None,
+            None => Some(self.peer_at(address).map_or(Hop::Outside(address), Hop::Peer)),
         }
     }
 }
@@ -255,6 +266,7 @@ impl PodSocket {
         let remote = self.peer_of(remote);
         match self.hop(remote, now)? {
             Hop::Pod(queue) => queue.offer(Datagram { bytes, peer: self.address, door: None }),
+            Hop::Peer(peer) => self.send_to_peer(bytes, peer, now),
             Hop::Outside(address) => {
                 let socket = self.outside(address)?;
                 self.flows().outside.set(address, (), now);
@@ -262,6 +274,20 @@ impl PodSocket {
             }
         }
         Ok(())
+    }
+
+    /// Sends to a pod of another node, by the tunnel of earlier datagrams while it is open.
+    fn send_to_peer(&self, bytes: Bytes, peer: Peer, now: Instant) {
+        let address = peer.address;
+        let mut flows = self.flows();
+        let known = flows.tunnels.get(address, now).filter(|tunnel| !tunnel.has_ended()).cloned();
+        let tunnel = known.unwrap_or_else(|| {
+            let (queue, claim) = (self.queue.clone(), Claim::of(Origin::Pod(&self.pod)));
+            let answers = move |bytes| queue.offer(Datagram { bytes, peer: address, door: None });
+            Arc::new(Tunnel::open(self.network.clone(), self.address, claim, peer, answers))
+        });
+        tunnel.send(bytes);
+        flows.tunnels.set(address, tunnel, now);
     }
 
     /// The next datagram, in order of arrival. Cancel safe.
@@ -312,11 +338,12 @@ impl PodSocket {
         let Some(port) = tables.virtual_port(remote, Protocol::Udp).filter(|_| own.is_none()) else {
             // Who is spoken to directly answers so, though a Service led there before.
             self.flows().services.remove(remote);
-            return match own {
-                Some(queue) if queue.admits(Some(pod.ip)) => Ok((remote, Hop::Pod(queue))),
-                None if network.may_leave(Some(pod), remote) => Ok((remote, Hop::Outside(remote))),
-                _ => Err(Refused::NothingListens(remote)),
+            let hop = match own {
+                Some(queue) => queue.admits(Some(pod.ip)).then_some(Hop::Pod(queue)),
+                None if network.may_leave(Some(pod), remote) => Some(Hop::Outside(remote)),
+                None => network.peer_at(remote).map(Hop::Peer),
             };
+            return hop.map(|hop| (remote, hop)).ok_or(Refused::NothingListens(remote));
         };
         let known = self.flows().endpoints.get(remote, now).copied();
         let (endpoint, hop) = network.hop_of(port, Origin::Pod(pod), known)?;

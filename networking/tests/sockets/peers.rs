@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use http::{Request, StatusCode};
 use k8w_networking::https::{self, ClientCertificates};
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::harness::*;
 use crate::node_ports::{connect, free_port, start};
+use crate::udp::{ask, received, shout};
 
 /// The authority of a cluster.
 struct Ca {
@@ -385,4 +387,62 @@ async fn an_answer_arrives_whose_component_did_not_read_its_request() {
     let answer = String::from_utf8(answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("answer"), "{answer}");
     asking.await.unwrap().unwrap_err();
+}
+
+#[tokio::test]
+async fn datagrams_find_pods_of_another_node_and_their_answers_the_way_back() {
+    let ca = Ca::new();
+    let (network, there) = (network(), there(&ca, "there").await);
+    network.connect_peers(ca.tls("here").0);
+    let far = there.network.bind_udp(&far_pod(2), 53).unwrap();
+    let (far_address, service) = (far.local_addr(), "10.96.0.9:80".parse().unwrap());
+    shout(far);
+    let (_failures, _stop) = start(&network);
+    let port = free_port().await;
+    let cluster = Cluster::default().udp_service("far", "10.96.0.9", Some(port), &[far_address]);
+    let tables = || cluster.clone().node(there.node.clone()).tables();
+    network.update(tables());
+    there.network.update(Cluster::default().node(here()).tables_of("there"));
+
+    // From a pod, to the pod's own address and by a Service, whose address then answers.
+    let near = network.bind_udp(&pod(5), 0).unwrap();
+    for (text, to) in [("direct", far_address), ("again", far_address), ("by service", service)] {
+        assert_eq!(ask(&near, text, to).await, (text.to_ascii_uppercase(), to));
+    }
+    // The pod sees the client's own address and port, and can begin by itself.
+    let other = there.network.bind_udp(&far_pod(3), 5000).unwrap();
+    near.send("hello".into(), other.local_addr()).unwrap();
+    let heard = received(&other).await;
+    assert_eq!((&heard.bytes[..], heard.peer), (&b"hello"[..], near.local_addr()));
+    let large = bytes::Bytes::from(vec![7; k8w_networking::udp::MAX_DATAGRAM_BYTES]);
+    other.send(large.clone(), heard.peer).unwrap();
+    let answer = received(&near).await;
+    assert_eq!((answer.bytes, answer.peer), (large, other.local_addr()));
+
+    // From outside, through a node port.
+    let client = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let mut answer = [0; 16];
+    let asking = async {
+        loop {
+            let _ = client.send_to(b"outside", (Ipv4Addr::LOCALHOST, port)).await;
+            if let Ok(Ok(length)) = tokio::time::timeout(Duration::from_millis(100), client.recv(&mut answer)).await {
+                return length;
+            }
+        }
+    };
+    let length = tokio::time::timeout(PATIENCE, asking).await.expect("no answer");
+    assert_eq!(answer[..length], *b"OUTSIDE");
+
+    // The other node's policies decide by who sends.
+    let only_5 =
+        "{podSelector: {matchLabels: {pod: '3'}}, ingress: [{from: [{podSelector: {matchLabels: {pod: '5'}}}]}]}";
+    let policed =
+        Cluster::default().pod(5).pod(6).policed_pod(&far_pod(3)).policy(serde_saphyr::from_str(only_5).unwrap());
+    there.network.update(policed.node(here()).tables_of("there"));
+    let stranger = network.bind_udp(&pod(6), 0).unwrap();
+    for _ in 0..20 {
+        stranger.send("stranger".into(), other.local_addr()).unwrap();
+        near.send("known".into(), other.local_addr()).unwrap();
+        assert_eq!(received(&other).await.bytes, "known");
+    }
 }

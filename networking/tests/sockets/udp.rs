@@ -12,12 +12,12 @@ fn address(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
-async fn received(socket: &PodSocket) -> Datagram {
+pub async fn received(socket: &PodSocket) -> Datagram {
     tokio::time::timeout(PATIENCE, socket.receive()).await.expect("no datagram comes")
 }
 
 /// Answers every datagram with its own text in upper case, until the test ends.
-fn shout(socket: PodSocket) {
+pub fn shout(socket: PodSocket) {
     tokio::spawn(async move {
         loop {
             let datagram = socket.receive().await;
@@ -41,7 +41,7 @@ async fn shout_outside() -> SocketAddr {
 }
 
 /// Sends a datagram and gives the answer with where it came from.
-async fn ask(socket: &PodSocket, text: &'static str, remote: SocketAddr) -> (String, SocketAddr) {
+pub async fn ask(socket: &PodSocket, text: &'static str, remote: SocketAddr) -> (String, SocketAddr) {
     socket.send(text.into(), remote).unwrap();
     let answer = received(socket).await;
     (String::from_utf8(answer.bytes.to_vec()).unwrap(), answer.peer)
