@@ -118,6 +118,8 @@ enum Standing {
     Absent(Target),
     /// The dependent names it where it can't be.
     ElsewhereAbsent(Target),
+    /// The dependent is in no namespace and names an owner in one; such a reference is never acted on.
+    OutOfReach,
 }
 
 fn standing(owner: &Owner, dependent: &Object, world: &World) -> Standing {
@@ -127,8 +129,7 @@ fn standing(owner: &Owner, dependent: &Object, world: &World) -> Standing {
     };
     let namespace = dependent.meta().namespace.as_deref().unwrap_or_default();
     if resource.namespaced && namespace.is_empty() {
-        // A cluster-scoped object can't be owned from within a namespace; such a reference is never acted on.
-        return Standing::Solid;
+        return Standing::OutOfReach;
     }
     let at = Target {
         resource: resource.clone(),
@@ -160,10 +161,14 @@ fn collect(object: &Object, world: &World) -> Plan {
                 plan.note(elsewhere(object, owner));
                 absent.push(target);
             }
+            Standing::OutOfReach => {
+                plan.notes.extend(world.graph.get(&owner.uid).map(|_| elsewhere(object, owner)));
+                solid.push(owner.clone());
+            }
         }
     }
     if !solid.is_empty() && !waiting && absent.is_empty() {
-        return Plan::none();
+        return plan;
     }
     plan.steps.extend(absent.into_iter().map(Step::CheckAbsent));
     if !solid.is_empty() {
@@ -363,5 +368,54 @@ mod tests {
         "#]],
         );
         check("p-uid", &[pod("{apiVersion: example.com/v1, kind: Widget, name: w, uid: w}", "")], expect![]);
+    }
+
+    #[test]
+    fn a_cluster_scoped_owner_is_one_for_all_and_a_namespaced_one_never_for_what_is_in_no_namespace() {
+        let node = |more: &str| format!("apiVersion: v1\nkind: Node\nmetadata: {{name: one{more}}}\n---\n");
+        let on_node = pod("{apiVersion: v1, kind: Node, name: one, uid: one-uid}", "");
+        check("p-uid", &[node(""), on_node.clone()], expect![]);
+        check(
+            "p-uid",
+            &[on_node],
+            expect![[r#"
+            check absent nodes one
+            delete pods ns/p at 1 Background
+        "#]],
+        );
+        let owned = node(&format!(", ownerReferences: [{}]", owner("far")));
+        check("one-uid", std::slice::from_ref(&owned), expect![]);
+        check(
+            "one-uid",
+            &[set("far", ""), owned],
+            expect![[r#"
+            note Warning OwnerRefInvalidNamespace on one: ownerRef [apps/v1/ReplicaSet, namespace: , name: far, uid: far-uid] does not exist in namespace ""
+        "#]],
+        );
+    }
+
+    #[test]
+    fn an_owner_is_told_by_its_uid_not_by_its_name() {
+        let again = set("here", "").replace("name: here", "name: here, uid: another");
+        check(
+            "p-uid",
+            &[pod(&owner("here"), ""), again],
+            expect![[r#"
+            check absent replicasets ns/here
+            delete pods ns/p at 1 Background
+        "#]],
+        );
+    }
+
+    #[test]
+    fn how_a_dependent_goes_is_as_its_own_finalizers_say() {
+        let held = |finalizer: &str| pod(&owner("gone"), &format!(", finalizers: [{finalizer}]"));
+        let how = |finalizer: &str| {
+            let plan = text(&Bench::new(GarbageCollector, &held(finalizer)).reconcile("", "p-uid", "2024-01-01T00:00:00Z"));
+            plan.trim_end().rsplit(' ').next().map(str::to_owned)
+        };
+        assert_eq!(how("example.com/other").as_deref(), Some("Background"));
+        assert_eq!(how(ORPHAN).as_deref(), Some("Orphan"));
+        assert_eq!(how(FOREGROUND).as_deref(), Some("Foreground"));
     }
 }

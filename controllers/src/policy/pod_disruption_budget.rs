@@ -375,6 +375,78 @@ spec: {{replicas: 4, selector: {{}}, template: {{}}}}
     }
 
     #[test]
+    fn what_is_spared_is_counted_over_all_controllers() {
+        const DEPLOYMENT: &str = "{apiVersion: apps/v1, kind: ReplicaSet, name: web-1, uid: web-1-uid, controller: true}";
+        const CONTROLLER: &str = "{apiVersion: v1, kind: ReplicationController, name: rc, uid: rc-uid, controller: true}";
+        const NOBODY: &str = "";
+        // The budget; how many the StatefulSet, the Deployment above the ReplicaSet and the ReplicationController ask for; pods
+        // that are ready and that are not, of each; what is healthy, wanted, expected and spared.
+        type Pods = &'static [(&'static str, usize, usize)];
+        let cases: [(&str, i32, Pods, [i32; 4]); 20] = [
+            ("minAvailable: 3", 0, &[], [0, 3, 0, 0]),
+            ("minAvailable: 3", 0, &[(NOBODY, 2, 0)], [2, 3, 2, 0]),
+            ("minAvailable: 3", 0, &[(NOBODY, 3, 0)], [3, 3, 3, 0]),
+            ("minAvailable: 3", 0, &[(NOBODY, 4, 0)], [4, 3, 4, 1]),
+            ("minAvailable: 3", 0, &[(NOBODY, 3, 1)], [3, 3, 4, 0]),
+            ("maxUnavailable: 1", 0, &[], [0, 0, 0, 0]),
+            ("maxUnavailable: 1", 0, &[(NOBODY, 1, 0)], [1, 0, 0, 0]),
+            ("minAvailable: '28%'", 0, &[(NOBODY, 1, 0)], [1, 0, 0, 0]),
+            ("maxUnavailable: 2", 7, &[(SET, 1, 0)], [1, 5, 7, 0]),
+            ("maxUnavailable: 2", 5, &[(SET, 1, 0)], [1, 3, 5, 0]),
+            ("maxUnavailable: '30%'", 7, &[(SET, 1, 0)], [1, 4, 7, 0]),
+            ("maxUnavailable: '30%'", 3, &[(SET, 1, 0)], [1, 2, 3, 0]),
+            ("maxUnavailable: 5", 10, &[(SET, 4, 0)], [4, 5, 10, 0]),
+            ("maxUnavailable: 8", 10, &[(SET, 4, 0)], [4, 2, 10, 2]),
+            ("minAvailable: '20%'", 10, &[(SET, 1, 0)], [1, 2, 10, 0]),
+            ("minAvailable: '34%'", 3, &[(SET, 2, 0)], [2, 2, 3, 0]),
+            ("minAvailable: '34%'", 3, &[(SET, 3, 0)], [3, 2, 3, 1]),
+            ("minAvailable: '28%'", 11, &[(CONTROLLER, 5, 6)], [5, 4, 11, 1]),
+            ("minAvailable: '28%'", 11, &[(CONTROLLER, 5, 6), (DEPLOYMENT, 4, 7)], [9, 7, 22, 2]),
+            ("minAvailable: '28%'", 11, &[(CONTROLLER, 4, 7), (DEPLOYMENT, 3, 8)], [7, 7, 22, 0]),
+        ];
+        for (spec, size, owned, expected) in cases {
+            let world = format!(
+                "
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata: {{namespace: ns, name: b}}
+spec: {{selector: {{matchLabels: {{app: web}}}}, {spec}}}
+---
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {{namespace: ns, name: web}}
+spec: {{replicas: {size}, selector: {{}}, template: {{}}}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{namespace: ns, name: d}}
+spec: {{replicas: {size}, selector: {{}}, template: {{}}}}
+---
+apiVersion: apps/v1
+kind: ReplicaSet
+metadata: {{namespace: ns, name: web-1, ownerReferences: [{{apiVersion: apps/v1, kind: Deployment, name: d, uid: d-uid, controller: true}}]}}
+spec: {{replicas: 1, selector: {{}}, template: {{}}}}
+---
+apiVersion: v1
+kind: ReplicationController
+metadata: {{namespace: ns, name: rc}}
+spec: {{replicas: {size}}}
+"
+            );
+            let made = owned.iter().enumerate().flat_map(|(at, (owner, ready, unready))| {
+                let status = |nth: usize| if nth < *ready { READY } else { "" };
+                (0..ready + unready).map(move |nth| pod(&format!("p{at}-{nth}"), owner, status(nth)))
+            });
+            let mut bench = Bench::new(PodDisruptionBudgets, &(world + &made.collect::<String>()));
+            let plan = bench.reconcile("ns", "b", "2024-01-01T00:01:00Z");
+            let Some(Step::Update { object, .. }) = plan.steps.first() else { panic!("{spec}: {plan:?}") };
+            let found = ["currentHealthy", "desiredHealthy", "expectedPods", "disruptionsAllowed"];
+            let found = found.map(|field| object["status"][field].as_i64().unwrap());
+            assert_eq!(found, expected.map(i64::from), "{spec} of {size}: {owned:?}");
+        }
+    }
+
+    #[test]
     fn a_budget_that_says_nothing_allows_nothing() {
         let job = "{apiVersion: batch/v1, kind: Job, name: j, uid: j-uid, controller: true}";
         check(

@@ -88,3 +88,81 @@ pub fn target(pod: &Pod) -> Option<&str> {
     };
     pods::node_name(pod).or_else(pinned)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a daemon of this pod spec runs on the node `one`, and whether one that is there stays.
+    fn check(spec: &str, node: &str) -> (bool, bool) {
+        let set = serde_saphyr::from_str(&format!("spec: {{selector: {{}}, template: {{spec: {{containers: [], {spec}}}}}}}"));
+        let node = serde_saphyr::from_str(&format!("{{metadata: {{name: one, labels: {{type: production}}}}, {node}}}"));
+        let fit = fit(&set.unwrap(), &node.unwrap());
+        (fit.runs, fit.stays)
+    }
+
+    #[test]
+    fn a_node_fits_by_its_name_its_labels_and_its_taints_whatever_room_it_has() {
+        const YES: (bool, bool) = (true, true);
+        const NO: (bool, bool) = (false, false);
+        const STAYS: (bool, bool) = (false, true);
+        let requires = |value: &str| {
+            format!(
+                "affinity: {{nodeAffinity: {{requiredDuringSchedulingIgnoredDuringExecution: {{nodeSelectorTerms: \
+                 [{{matchExpressions: [{{key: type, operator: In, values: [{value}]}}]}}]}}}}}}"
+            )
+        };
+        let tainted = |effect: &str| format!("spec: {{taints: [{{key: k, effect: {effect}}}]}}");
+        let cordoned = "spec: {unschedulable: true, taints: [{key: node.kubernetes.io/unschedulable, effect: NoSchedule}]}";
+        let offline = "spec: {taints: [{key: node.kubernetes.io/network-unavailable, effect: NoSchedule}]}";
+        let cases = [
+            ("", "", YES),
+            ("nodeName: other", "", NO),
+            ("nodeName: one", "", YES),
+            ("nodeSelector: {type: test}", "", NO),
+            ("nodeSelector: {type: production}", "", YES),
+            (&requires("test"), "", NO),
+            (&requires("production"), "", YES),
+            ("", cordoned, YES),
+            ("", &tainted(NO_SCHEDULE), STAYS),
+            ("", &tainted(NO_EXECUTE), NO),
+            ("", &tainted("PreferNoSchedule"), YES),
+            ("tolerations: [{key: k, operator: Exists}]", &tainted(NO_EXECUTE), YES),
+            ("tolerations: [{key: k, operator: Exists, effect: NoSchedule}]", &tainted(NO_EXECUTE), NO),
+            ("", offline, STAYS),
+            ("hostNetwork: true", offline, YES),
+        ];
+        for (spec, node, expected) in cases {
+            assert_eq!(check(spec, node), expected, "{spec} on {node}");
+        }
+    }
+
+    #[test]
+    fn a_daemon_is_meant_for_the_node_it_has_or_the_only_one_it_may_have() {
+        let target = |spec: &str| target(&serde_saphyr::from_str(&format!("spec: {{containers: [], {spec}}}")).unwrap()).map(str::to_owned);
+        let pinned = |terms: &str| {
+            format!("affinity: {{nodeAffinity: {{requiredDuringSchedulingIgnoredDuringExecution: {{nodeSelectorTerms: [{terms}]}}}}}}")
+        };
+        let field = |operator: &str, names: &str| {
+            pinned(&format!("{{matchFields: [{{key: metadata.name, operator: {operator}, values: [{names}]}}]}}"))
+        };
+        assert_eq!(target("nodeName: a").as_deref(), Some("a"));
+        assert_eq!(target(&field("In", "a")).as_deref(), Some("a"));
+        assert_eq!(target(&field("In", "a, b")), None);
+        assert_eq!(target(&field("NotIn", "a")), None);
+        assert_eq!(target(&pinned("{matchExpressions: [{key: metadata.name, operator: In, values: [a]}]}")), None);
+        assert_eq!(target(""), None);
+    }
+
+    #[test]
+    fn a_pin_takes_the_place_of_what_its_template_requires() {
+        let mut spec: PodSpec = serde_saphyr::from_str(
+            "{containers: [], affinity: {podAffinity: {}, nodeAffinity: {preferredDuringSchedulingIgnoredDuringExecution: \
+             [], requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: []}]}}}}",
+        )
+        .unwrap();
+        pin(&mut spec, "a");
+        expect_test::expect![[r#"{"nodeAffinity":{"preferredDuringSchedulingIgnoredDuringExecution":[],"requiredDuringSchedulingIgnoredDuringExecution":{"nodeSelectorTerms":[{"matchFields":[{"key":"metadata.name","operator":"In","values":["a"]}]}]}},"podAffinity":{}}"#]]
+            .assert_eq(&serde_json::to_string(&spec.affinity).unwrap());
+    }
+}

@@ -64,5 +64,11 @@ mod tests {
         assert_eq!(check(3, "{maxSurge: 0, maxUnavailable: '10%'}"), (0, 1));
         assert_eq!(check(2, "{maxSurge: '100%', maxUnavailable: 5}"), (2, 2));
         assert_eq!(check(0, "{maxSurge: 1, maxUnavailable: 1}"), (1, 0));
+        assert_eq!(check(0, "{maxSurge: '0%', maxUnavailable: '0%'}"), (0, 0));
+        assert_eq!(check(10, "{maxSurge: '39%', maxUnavailable: '39%'}"), (4, 3));
+        assert_eq!(check(10, "{maxSurge: 1, maxUnavailable: 10}"), (1, 10));
+        assert_eq!(check(10, "{maxSurge: 1, maxUnavailable: 15}"), (1, 10));
+        assert_eq!(check(10, "{maxSurge: 1, maxUnavailable: '50%'}"), (1, 5));
+        assert_eq!(check(10, "{maxSurge: 1, maxUnavailable: '150%'}"), (1, 10));
     }
 }

@@ -205,3 +205,99 @@ fn the_oldest_finished_jobs_go() {
     "#]],
     );
 }
+
+#[test]
+fn a_run_starts_by_its_policy_its_deadline_and_what_ran_before() {
+    const BEFORE: &str = "2016-05-19T09:59:00Z";
+    const AFTER: &str = "2016-05-19T10:01:00Z";
+    const WEEK_LATER: &str = "2016-05-26T10:00:00Z";
+    const NONE: &str = "";
+    const SHORT: &str = ", startingDeadlineSeconds: 10";
+    const MEDIUM: &str = ", startingDeadlineSeconds: 7200";
+    const LONG: &str = ", startingDeadlineSeconds: 1000000";
+    const POLICIES: [&str; 3] = ["Allow", "Forbid", "Replace"];
+    /// Jobs that are made and deleted, those that are active then, and warnings.
+    type Done = (usize, usize, usize, usize);
+    // Policy, suspended, deadline, ran an hour ago, still runs, and when that is looked at.
+    let mut cases: Vec<(&str, bool, &str, bool, bool, &str, Done)> = Vec::new();
+    for policy in POLICIES {
+        for ran in [false, true] {
+            cases.push((policy, false, NONE, ran, false, BEFORE, (0, 0, 0, 0)));
+            cases.push((policy, false, NONE, ran, false, AFTER, (1, 0, 0, 0)));
+        }
+        cases.push((policy, false, NONE, true, true, BEFORE, (0, 0, 1, 0)));
+        for deadline in [NONE, LONG] {
+            cases.push((policy, false, deadline, true, false, WEEK_LATER, (1, 0, 0, 1)));
+        }
+        for deadline in [SHORT, MEDIUM] {
+            cases.push((policy, false, deadline, true, false, WEEK_LATER, (1, 0, 0, 0)));
+        }
+    }
+    for (ran, runs) in [(false, false), (true, false), (true, true)] {
+        let left = usize::from(runs);
+        cases.push(("Allow", true, NONE, ran, runs, AFTER, (0, 0, left, 0)));
+        cases.push(("Allow", false, SHORT, ran, runs, AFTER, (0, 0, left, 0)));
+        cases.push(("Allow", false, LONG, ran, runs, AFTER, (1, 0, left, 0)));
+    }
+    cases.push(("Allow", false, NONE, true, true, AFTER, (1, 0, 1, 0)));
+    cases.push(("Forbid", false, NONE, true, true, AFTER, (0, 0, 1, 0)));
+    cases.push(("Replace", false, NONE, true, true, AFTER, (1, 1, 0, 0)));
+    for (policy, suspend, deadline, ran, runs, now, expected) in cases {
+        let spec = format!("schedule: '0 * * * ?', concurrencyPolicy: {policy}, suspend: {suspend}{deadline}");
+        let active = if runs { ", active: [{name: c-1, uid: c-1-uid}]" } else { "" };
+        let status = if ran { format!("lastScheduleTime: 2016-05-19T09:01:00Z{active}") } else { String::new() };
+        let created = if ran { "2016-05-19T08:59:00Z" } else { BEFORE };
+        let world = [
+            cron_job(&spec, &status).replace("2024-01-01T00:00:00Z", created),
+            if runs { job("c-1", "2016-05-19T09:00:00Z", "") } else { String::new() },
+        ];
+        let mut bench = Bench::new(CronJobs, &world.concat());
+        let before = bench.world.cron_jobs.get("ns", "c").unwrap().status.clone().unwrap_or_default();
+        let plan = bench.reconcile("ns", "c", now);
+        let status = plan.steps.iter().find_map(|step| match step {
+            crate::plan::Step::Update { object, .. } => Some(object["status"]["active"].as_array().map_or(0, Vec::len)),
+            _ => None,
+        });
+        let active = status.unwrap_or_else(|| before.active.map_or(0, |active| active.len()));
+        let text = text(&plan);
+        let found = (
+            text.matches("create jobs").count(),
+            text.matches("delete jobs").count(),
+            active,
+            text.matches("note Warning").count(),
+        );
+        assert_eq!(found, expected, "{spec}; ran: {ran}, runs: {runs}, at {now}: {text}");
+    }
+}
+
+#[test]
+fn a_clock_that_went_back_starts_nothing_twice() {
+    let ran = cron_job("schedule: '0 * * * *'", "lastScheduleTime: 2024-01-01T01:00:00Z");
+    check("2024-01-01T00:59:00Z", &[ran], expect![[r#"
+        look again in 60s
+    "#]]);
+}
+
+#[test]
+fn each_history_has_its_own_limit() {
+    // Limits of those that succeeded and that failed; how the Jobs of the hours from the fourth on ended, and which go.
+    let cases = [
+        ("2", "1", ["Complete", "Complete", "Complete", "Complete", "", "Failed"], "4 5"),
+        ("2", "2", ["Failed", "Failed", "Complete", "Complete", "Failed", "Failed"], "4 5"),
+        ("0", "1", ["Complete", "Failed", "Complete", "Complete", "", "Failed"], "4 6 7 5"),
+        ("3", "0", ["Complete", "Failed", "Complete", "Complete", "", "Failed"], "5 9"),
+        ("3", "3", ["Complete", "Failed", "Complete", "Complete", "Failed", "Failed"], ""),
+        ("null", "null", ["Complete", "Failed", "Complete", "Complete", "Failed", "Failed"], ""),
+        ("null", "1", ["Complete", "Failed", "Complete", "Complete", "Failed", "Failed"], "5 8"),
+        ("1", "null", ["Complete", "Failed", "Complete", "Complete", "Failed", "Failed"], "4 6"),
+        ("0", "0", ["", "", "", "", "", ""], ""),
+    ];
+    for (successful, failed, ended, expected) in cases {
+        let limits = format!("successfulJobsHistoryLimit: {successful}, failedJobsHistoryLimit: {failed}");
+        let jobs = (4..).zip(ended).map(|(hour, end)| job(&format!("c-{hour}"), &format!("2024-01-01T0{hour}:00:00Z"), end));
+        let world = cron_job(&format!("schedule: '0 * * * *', suspend: true, {limits}"), "") + &jobs.collect::<String>();
+        let plan = text(&Bench::new(CronJobs, &world).reconcile("ns", "c", "2024-01-01T09:59:00Z"));
+        let gone = plan.lines().filter_map(|line| line.strip_prefix("delete jobs ns/c-")?.strip_suffix(" Background"));
+        assert_eq!(gone.collect::<Vec<_>>().join(" "), expected, "{limits}: {ended:?}");
+    }
+}

@@ -378,3 +378,103 @@ fn too_many_failed_indexes_end_the_job() {
     "#]],
     );
 }
+
+/// What a plan does, in numbers: pods that are made and deleted, and what the Job is found to be.
+fn numbers(world: &[String]) -> (usize, usize, &'static str) {
+    let plan = text(&Bench::new(Jobs, &world.concat()).reconcile("ns", "j", "2024-01-01T00:10:00Z"));
+    let reasons = ["CompletionsReached", "BackoffLimitExceeded"];
+    let found = reasons.into_iter().find(|reason| plan.contains(reason)).unwrap_or_default();
+    (plan.matches("create pods").count(), plan.matches("delete pods").count(), found)
+}
+
+/// So many pods of the Job in this phase.
+fn some(count: usize, phase: &str) -> String {
+    (0..count).map(|at| pod(&format!("{}-{at}", phase.to_lowercase()), phase, "")).collect()
+}
+
+#[test]
+fn pods_are_made_and_deleted_by_number() {
+    // Parallelism and completions; pods that wait, run, have succeeded and have failed; what is done.
+    const WORK: Option<i32> = Some(5);
+    const QUEUE: Option<i32> = None;
+    let cases = [
+        (2, WORK, [0, 0, 0, 0], (2, 0, "")),
+        (2, QUEUE, [0, 0, 0, 0], (2, 0, "")),
+        (2, WORK, [2, 0, 0, 0], (0, 0, "")),
+        (2, WORK, [0, 2, 0, 0], (0, 0, "")),
+        (2, QUEUE, [0, 2, 0, 0], (0, 0, "")),
+        (2, WORK, [0, 1, 1, 0], (1, 0, "")),
+        (2, QUEUE, [0, 1, 0, 0], (1, 0, "")),
+        (2, WORK, [0, 3, 0, 0], (0, 1, "")),
+        (2, WORK, [0, 1, 1, 1], (1, 0, "")),
+        (2, WORK, [0, 0, 5, 0], (0, 0, "CompletionsReached")),
+        (2, QUEUE, [0, 1, 1, 0], (0, 0, "")),
+        (2, QUEUE, [0, 0, 2, 0], (0, 0, "CompletionsReached")),
+        (2, QUEUE, [0, 0, 1, 1], (0, 0, "CompletionsReached")),
+        (2, WORK, [0, 10, 0, 0], (0, 8, "")),
+        (2, WORK, [0, 2, 2, 0], (0, 0, "")),
+        (2, WORK, [0, 2, 4, 0], (0, 1, "")),
+        (0, WORK, [0, 2, 0, 0], (0, 2, "")),
+        (100, Some(200), [0, 0, 0, 0], (100, 0, "")),
+        (700, Some(700), [0, 0, 0, 0], (super::MAX_PODS_PER_PLAN, 0, "")),
+    ];
+    for (parallelism, completions, [pending, running, succeeded, failed], expected) in cases {
+        let completions = completions.map(|count| format!(", completions: {count}")).unwrap_or_default();
+        let world = [
+            job(&format!("parallelism: {parallelism}{completions}"), ""),
+            some(pending, "Pending"),
+            some(running, "Running"),
+            some(succeeded, "Succeeded"),
+            some(failed, "Failed"),
+        ];
+        let found = numbers(&world);
+        assert_eq!(found, expected, "{parallelism}{completions}: {pending} {running} {succeeded} {failed}");
+    }
+}
+
+#[test]
+fn a_job_that_is_being_deleted_makes_and_deletes_nothing() {
+    let deleted = job("parallelism: 2, completions: 5", "").replace("name: j}", "name: j, deletionTimestamp: 2024-01-01T00:00:00Z}");
+    assert_eq!(numbers(&[deleted, some(1, "Pending"), some(1, "Running"), some(1, "Succeeded")]), (0, 0, ""));
+}
+
+#[test]
+fn failures_are_pods_that_failed_or_containers_that_started_again() {
+    const TOO_MANY: &str = "BackoffLimitExceeded";
+    // Parallelism and limit; pods that run and have failed.
+    let never = [
+        ((1, 0), (1, 0), (0, 0, "")),
+        ((1, 1), (0, 1), (1, 0, "")),
+        ((1, 1), (0, 2), (0, 0, TOO_MANY)),
+        ((2, 6), (1, 6), (1, 0, "")),
+        ((2, 6), (0, 7), (0, 0, TOO_MANY)),
+    ];
+    for ((parallelism, limit), (running, failed), expected) in never {
+        let spec = format!("parallelism: {parallelism}, completions: 2, backoffLimit: {limit}");
+        let found = numbers(&[job(&spec, ""), some(running, "Running"), some(failed, "Failed")]);
+        assert_eq!(found, expected, "{failed} of {limit} failed");
+    }
+    // Parallelism and limit; how often each pod's container has started again.
+    let on_failure: [(_, &[u32], _); 6] = [
+        ((1, 0), &[0], (0, 0, "")),
+        ((1, 1), &[0], (0, 0, "")),
+        ((1, 1), &[1], (0, 1, TOO_MANY)),
+        ((1, 2), &[2], (0, 1, TOO_MANY)),
+        ((2, 2), &[1, 1], (0, 2, TOO_MANY)),
+        ((2, 3), &[1, 1], (0, 0, "")),
+    ];
+    for ((parallelism, limit), restarts, expected) in on_failure {
+        for phase in ["Running", "Pending"] {
+            let spec = format!("parallelism: {parallelism}, completions: 5, backoffLimit: {limit}");
+            let job = job(&spec, "").replace("restartPolicy: Never", "restartPolicy: OnFailure");
+            let restarted = |(at, count): (usize, &u32)| {
+                let status = format!(
+                    "status: {{containerStatuses: [{{name: c, image: i, imageID: i, ready: false, restartCount: {count}}}], "
+                );
+                pod(&format!("p{at}"), phase, "").replace("status: {", &status)
+            };
+            let pods: String = restarts.iter().enumerate().map(restarted).collect();
+            assert_eq!(numbers(&[job, pods]), expected, "{restarts:?} of {limit}, {phase}");
+        }
+    }
+}

@@ -1,3 +1,8 @@
+mod history;
+mod progress;
+mod recreate;
+mod sizes;
+
 use expect_test::{Expect, expect};
 
 use super::{Deployments, reconcile};
