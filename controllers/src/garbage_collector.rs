@@ -411,7 +411,8 @@ mod tests {
     fn how_a_dependent_goes_is_as_its_own_finalizers_say() {
         let held = |finalizer: &str| pod(&owner("gone"), &format!(", finalizers: [{finalizer}]"));
         let how = |finalizer: &str| {
-            let plan = text(&Bench::new(GarbageCollector, &held(finalizer)).reconcile("", "p-uid", "2024-01-01T00:00:00Z"));
+            let plan =
+                text(&Bench::new(GarbageCollector, &held(finalizer)).reconcile("", "p-uid", "2024-01-01T00:00:00Z"));
             plan.trim_end().rsplit(' ').next().map(str::to_owned)
         };
         assert_eq!(how("example.com/other").as_deref(), Some("Background"));

@@ -5,6 +5,7 @@
 mod access;
 mod api;
 mod apply;
+mod budgets;
 mod config;
 mod custom_resources;
 mod deployments;
@@ -24,6 +25,7 @@ mod refusals;
 mod replace;
 mod resize;
 mod scheduling;
+mod service_ranges;
 mod services;
 mod static_pods;
 mod streams;

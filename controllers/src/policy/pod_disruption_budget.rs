@@ -376,8 +376,10 @@ spec: {{replicas: 4, selector: {{}}, template: {{}}}}
 
     #[test]
     fn what_is_spared_is_counted_over_all_controllers() {
-        const DEPLOYMENT: &str = "{apiVersion: apps/v1, kind: ReplicaSet, name: web-1, uid: web-1-uid, controller: true}";
-        const CONTROLLER: &str = "{apiVersion: v1, kind: ReplicationController, name: rc, uid: rc-uid, controller: true}";
+        const DEPLOYMENT: &str =
+            "{apiVersion: apps/v1, kind: ReplicaSet, name: web-1, uid: web-1-uid, controller: true}";
+        const CONTROLLER: &str =
+            "{apiVersion: v1, kind: ReplicationController, name: rc, uid: rc-uid, controller: true}";
         const NOBODY: &str = "";
         // The budget; how many the StatefulSet, the Deployment above the ReplicaSet and the ReplicationController ask for; pods
         // that are ready and that are not, of each; what is healthy, wanted, expected and spared.

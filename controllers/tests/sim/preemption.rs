@@ -27,12 +27,12 @@ fn set(name: &str, replicas: usize, priority: i64) -> Value {
     })
 }
 
-/// Each pod asks for one CPU. One that has not begun may still be turned away.
+/// Each pod asks for one CPU, from when it is bound until it has ended.
 fn within_capacity(server: &Server) {
     let mut used: BTreeMap<&str, i64> = BTreeMap::new();
     for pod in server.list(&PODS) {
-        let has_begun = pod["status"]["phase"] == "Running";
-        if let Some(node) = pod["spec"]["nodeName"].as_str().filter(|_| has_begun) {
+        let counts = pod["status"]["phase"] != "Failed";
+        if let Some(node) = pod["spec"]["nodeName"].as_str().filter(|_| counts) {
             *used.entry(node).or_default() += 1;
         }
     }

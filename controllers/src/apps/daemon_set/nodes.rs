@@ -95,8 +95,11 @@ mod tests {
 
     /// Whether a daemon of this pod spec runs on the node `one`, and whether one that is there stays.
     fn check(spec: &str, node: &str) -> (bool, bool) {
-        let set = serde_saphyr::from_str(&format!("spec: {{selector: {{}}, template: {{spec: {{containers: [], {spec}}}}}}}"));
-        let node = serde_saphyr::from_str(&format!("{{metadata: {{name: one, labels: {{type: production}}}}, {node}}}"));
+        let set = serde_saphyr::from_str(&format!(
+            "spec: {{selector: {{}}, template: {{spec: {{containers: [], {spec}}}}}}}"
+        ));
+        let node =
+            serde_saphyr::from_str(&format!("{{metadata: {{name: one, labels: {{type: production}}}}, {node}}}"));
         let fit = fit(&set.unwrap(), &node.unwrap());
         (fit.runs, fit.stays)
     }
@@ -113,7 +116,8 @@ mod tests {
             )
         };
         let tainted = |effect: &str| format!("spec: {{taints: [{{key: k, effect: {effect}}}]}}");
-        let cordoned = "spec: {unschedulable: true, taints: [{key: node.kubernetes.io/unschedulable, effect: NoSchedule}]}";
+        let cordoned =
+            "spec: {unschedulable: true, taints: [{key: node.kubernetes.io/unschedulable, effect: NoSchedule}]}";
         let offline = "spec: {taints: [{key: node.kubernetes.io/network-unavailable, effect: NoSchedule}]}";
         let cases = [
             ("", "", YES),
@@ -139,9 +143,13 @@ mod tests {
 
     #[test]
     fn a_daemon_is_meant_for_the_node_it_has_or_the_only_one_it_may_have() {
-        let target = |spec: &str| target(&serde_saphyr::from_str(&format!("spec: {{containers: [], {spec}}}")).unwrap()).map(str::to_owned);
+        let target = |spec: &str| {
+            target(&serde_saphyr::from_str(&format!("spec: {{containers: [], {spec}}}")).unwrap()).map(str::to_owned)
+        };
         let pinned = |terms: &str| {
-            format!("affinity: {{nodeAffinity: {{requiredDuringSchedulingIgnoredDuringExecution: {{nodeSelectorTerms: [{terms}]}}}}}}")
+            format!(
+                "affinity: {{nodeAffinity: {{requiredDuringSchedulingIgnoredDuringExecution: {{nodeSelectorTerms: [{terms}]}}}}}}"
+            )
         };
         let field = |operator: &str, names: &str| {
             pinned(&format!("{{matchFields: [{{key: metadata.name, operator: {operator}, values: [{names}]}}]}}"))

@@ -171,7 +171,7 @@ impl Facts<'_> {
     }
 
     /// Something moved in the right direction since the status was last written.
-    fn has_progressed(&self, status: &DeploymentStatus) -> bool {
+    pub fn has_progressed(&self, status: &DeploymentStatus) -> bool {
         let before = self.old_status();
         let old_replicas = |s: &DeploymentStatus| s.replicas.unwrap_or(0) - s.updated_replicas.unwrap_or(0);
         status.updated_replicas > before.updated_replicas

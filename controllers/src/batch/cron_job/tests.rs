@@ -273,9 +273,13 @@ fn a_run_starts_by_its_policy_its_deadline_and_what_ran_before() {
 #[test]
 fn a_clock_that_went_back_starts_nothing_twice() {
     let ran = cron_job("schedule: '0 * * * *'", "lastScheduleTime: 2024-01-01T01:00:00Z");
-    check("2024-01-01T00:59:00Z", &[ran], expect![[r#"
+    check(
+        "2024-01-01T00:59:00Z",
+        &[ran],
+        expect![[r#"
         look again in 60s
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -294,8 +298,10 @@ fn each_history_has_its_own_limit() {
     ];
     for (successful, failed, ended, expected) in cases {
         let limits = format!("successfulJobsHistoryLimit: {successful}, failedJobsHistoryLimit: {failed}");
-        let jobs = (4..).zip(ended).map(|(hour, end)| job(&format!("c-{hour}"), &format!("2024-01-01T0{hour}:00:00Z"), end));
-        let world = cron_job(&format!("schedule: '0 * * * *', suspend: true, {limits}"), "") + &jobs.collect::<String>();
+        let jobs =
+            (4..).zip(ended).map(|(hour, end)| job(&format!("c-{hour}"), &format!("2024-01-01T0{hour}:00:00Z"), end));
+        let world =
+            cron_job(&format!("schedule: '0 * * * *', suspend: true, {limits}"), "") + &jobs.collect::<String>();
         let plan = text(&Bench::new(CronJobs, &world).reconcile("ns", "c", "2024-01-01T09:59:00Z"));
         let gone = plan.lines().filter_map(|line| line.strip_prefix("delete jobs ns/c-")?.strip_suffix(" Background"));
         assert_eq!(gone.collect::<Vec<_>>().join(" "), expected, "{limits}: {ended:?}");

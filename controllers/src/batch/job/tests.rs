@@ -434,7 +434,8 @@ fn pods_are_made_and_deleted_by_number() {
 
 #[test]
 fn a_job_that_is_being_deleted_makes_and_deletes_nothing() {
-    let deleted = job("parallelism: 2, completions: 5", "").replace("name: j}", "name: j, deletionTimestamp: 2024-01-01T00:00:00Z}");
+    let deleted = job("parallelism: 2, completions: 5", "")
+        .replace("name: j}", "name: j, deletionTimestamp: 2024-01-01T00:00:00Z}");
     assert_eq!(numbers(&[deleted, some(1, "Pending"), some(1, "Running"), some(1, "Succeeded")]), (0, 0, ""));
 }
 

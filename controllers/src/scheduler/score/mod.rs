@@ -8,6 +8,8 @@ mod node_affinity;
 mod pod_topology_spread;
 mod resource_packing;
 mod taint_toleration;
+#[cfg(test)]
+mod tests;
 
 use super::cycle::Cycle;
 use super::snapshot::NodeInfo;

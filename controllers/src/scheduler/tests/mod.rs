@@ -12,6 +12,7 @@ mod placing;
 mod preemption;
 mod properties;
 mod reasons;
+mod resources;
 mod spread;
 mod volumes;
 mod waking;
@@ -19,7 +20,7 @@ mod waking;
 const NOW: &str = "2024-01-01T00:00:00Z";
 
 /// A node of 1 cpu, 1Gi, 3 pods; `more` goes into its spec.
-fn node(name: &str, labels: &str, more: &str) -> String {
+pub(super) fn node(name: &str, labels: &str, more: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Node\nmetadata: {{name: '{name}', labels: {{{labels}}}}}\nspec: {{{more}}}\n\
          status: {{allocatable: {{cpu: '1', memory: 1Gi, pods: '3'}}}}\n---\n"
@@ -27,11 +28,11 @@ fn node(name: &str, labels: &str, more: &str) -> String {
 }
 
 /// A pod `p` with this spec besides its one container, which has this.
-fn pod(spec: &str, container: &str) -> String {
+pub(super) fn pod(spec: &str, container: &str) -> String {
     labelled("p", "", spec, container)
 }
 
-fn labelled(name: &str, labels: &str, spec: &str, container: &str) -> String {
+pub(super) fn labelled(name: &str, labels: &str, spec: &str, container: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Pod\nmetadata: {{namespace: ns, name: {name}, labels: {{{labels}}}}}\n\
          spec: {{containers: [{{name: c, {container}}}], {spec}}}\n---\n"
@@ -39,11 +40,11 @@ fn labelled(name: &str, labels: &str, spec: &str, container: &str) -> String {
 }
 
 /// A pod that runs on the node.
-fn running(name: &str, on: &str, labels: &str, spec: &str) -> String {
+pub(super) fn running(name: &str, on: &str, labels: &str, spec: &str) -> String {
     labelled(name, labels, &format!("nodeName: '{on}', {spec}"), "")
 }
 
-fn bench(world: &[String]) -> Bench<Scheduler> {
+pub(super) fn bench(world: &[String]) -> Bench<Scheduler> {
     Bench::new(Scheduler::new(&[Profile::default()]), &world.concat())
 }
 
@@ -63,6 +64,32 @@ fn outcome(bench: &mut Bench<Scheduler>, pod: &str) -> String {
         Some(node) => node.trim_end().to_owned(),
         None => plan.notes.first().map_or(text, |note| note.message.clone()),
     }
+}
+
+/// The pod `p` as it waits for its node.
+pub(super) fn pending(bench: &Bench<Scheduler>) -> Pending {
+    let pod = bench.world.pods.get("ns", "p").unwrap();
+    Pending::new(pod.clone(), Arc::default(), &kin::kin(pod, &bench.world))
+}
+
+/// What each node has to say of the pod `p`, by name: `yes`, `later` where fewer pods would help, or `never`.
+fn verdicts(world: &[String]) -> String {
+    let mut bench = bench(world);
+    let pending = pending(&bench);
+    let snapshot = &mut bench.controller.snapshot;
+    let asked = cycle::Asked::by_filters(&pending, snapshot);
+    let mut verdicts: Vec<String> = (0..snapshot.nodes.len())
+        .map(|slot| {
+            let verdict = match decide::refusal(&pending, snapshot, &asked, slot) {
+                None => "yes",
+                Some(refused) if refused.refusal.is_resolvable => "later",
+                Some(_) => "never",
+            };
+            format!("{}: {verdict}", snapshot.nodes[slot].name())
+        })
+        .collect();
+    verdicts.sort();
+    verdicts.join(", ")
 }
 
 /// Takes in a later state of an object, and says whether it wakes any pod.

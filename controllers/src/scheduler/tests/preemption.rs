@@ -124,3 +124,40 @@ fn what_eviction_cannot_help_is_said() {
     expect!["0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. no new claims to deallocate, preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."]
         .assert_eq(&place(&world));
 }
+
+#[test]
+fn of_several_nodes_the_one_that_loses_least_is_chosen() {
+    // Of each node, the priorities of its pods and the minutes since which they run, all of which have to leave.
+    type Pods = &'static [(i32, u32)];
+    let cases: [(&[Pods], usize, &str); 9] = [
+        (&[&[(100, 0), (100, 0)], &[(1000, 0)], &[(0, 0), (0, 0), (0, 0)]], 2, "the lowest of the highest priorities"),
+        (&[&[(100, 0), (0, 0)], &[(100, 0), (-5, 0)], &[(100, 0), (100, 0)]], 1, "the smallest sum"),
+        (&[&[(100, 0), (0, 0), (0, 0)], &[(100, 0), (0, 0)]], 1, "the fewest pods"),
+        (&[&[(100, 0), (-50, 0)], &[(100, 0)]], 1, "few pods, though of a higher sum"),
+        (&[&[(0, 0), (0, 0)], &[(1000, 0)], &[(100, 0), (0, 0), (0, 0)]], 0, "the priority before the number"),
+        (&[&[(100, 9)], &[(100, 7)], &[(100, 8)]], 0, "what runs the shortest"),
+        (
+            &[&[(100, 20), (100, 19)], &[(100, 21), (100, 17)], &[(100, 23), (100, 18)]],
+            0,
+            "the earliest of each counts",
+        ),
+        (&[&[(100, 20), (0, 3)], &[(100, 19), (0, 30)]], 0, "only those of the highest priority count"),
+        (&[&[(100, 5), (0, 0)], &[(100, 5), (0, 1), (0, 2)]], 0, "the number before the time"),
+    ];
+    for (nodes, expected, why) in cases {
+        let mut world = Vec::new();
+        for (at, pods) in nodes.iter().enumerate() {
+            world.push(node(&format!("n{at}"), "", ""));
+            for (nth, (priority, minute)) in pods.iter().enumerate() {
+                let status = format!("status: {{startTime: '2023-12-31T23:{minute:02}:00Z'}}\n---\n");
+                let name = format!("n{at}-{nth}");
+                world.push(ranked(&name, *priority, &format!("n{at}"), "300m", "").replace("---\n", &status));
+            }
+        }
+        world.push(ranked("p", 10_000, "", "1", ""));
+        let mut found = victims(&world);
+        found.sort();
+        let all: Vec<String> = (0..nodes[expected].len()).map(|nth| format!("n{expected}-{nth}")).collect();
+        assert_eq!(found, all, "{why}");
+    }
+}

@@ -93,3 +93,74 @@ fn pods_that_are_being_deleted_do_not_count() {
     assert!(wakes(&mut bench, &leaving), "it makes room before it is gone");
     assert_eq!(outcome(&mut bench, "p"), "a1");
 }
+
+/// A constraint on these pods.
+fn constraint(max_skew: u8, key: &str, selector: &str) -> String {
+    format!("{{maxSkew: {max_skew}, topologyKey: {key}, whenUnsatisfiable: DoNotSchedule, labelSelector: {selector}}}")
+}
+
+fn having(label: &str) -> String {
+    format!("{{matchExpressions: [{{key: {label}, operator: Exists}}]}}")
+}
+
+/// What nodes `a` and `b` of a zone and `x` and `y` of another say of a pod with these labels, constraints and other
+/// fields; `there` are the labels of the pods of each.
+fn four(there: [&[&str]; 4], labels: &str, constraints: &[String], more: &str) -> String {
+    let mut world = Vec::new();
+    for ((name, zone), pods) in [("a", "one"), ("b", "one"), ("x", "two"), ("y", "two")].into_iter().zip(there) {
+        world.push(node(name, &format!("zone: {zone}, node: '{name}'"), "").replace("pods: '3'", "pods: '30'"));
+        let pods = pods.iter().enumerate();
+        world.extend(pods.map(|(at, labels)| running(&format!("{name}{at}"), name, labels, "")));
+    }
+    let spec = format!("topologySpreadConstraints: [{}], {more}", constraints.join(", "));
+    world.push(labelled("p", labels, &spec, ""));
+    verdicts(&world)
+}
+
+const FOO: &str = "foo: ''";
+const BAR: &str = "bar: ''";
+const FOOBAR: &str = "foo: '', bar: ''";
+
+#[test]
+fn a_constraint_lets_pods_in_by_how_many_there_are() {
+    let by = |max_skew, key: &str, label: &str| [constraint(max_skew, key, &having(label))];
+    const UNEVEN: [&[&str]; 4] = [&[FOO, FOO], &[FOO], &[], &[FOO, FOO, FOO]];
+    let all = "a: yes, b: yes, x: yes, y: yes";
+    assert_eq!(four([&[]; 4], FOO, &by(1, "zone", "foo"), ""), all);
+    assert_eq!(four([&[]; 4], FOO, &by(1, "zone", "bar"), ""), all, "it does not count itself");
+    assert_eq!(four([&[FOO, FOO], &[FOO], &[], &[FOO, FOO, FOO]], FOO, &by(1, "zone", "foo"), ""), all);
+    assert_eq!(four(UNEVEN, FOO, &by(1, "node", "foo"), ""), "a: later, b: later, x: yes, y: later");
+    assert_eq!(four(UNEVEN, FOO, &by(2, "node", "foo"), ""), "a: later, b: yes, x: yes, y: later");
+    assert_eq!(four(UNEVEN, BAR, &by(1, "node", "foo"), ""), "a: later, b: yes, x: yes, y: later");
+    assert_eq!(four(UNEVEN, FOO, &by(1, "rack", "foo"), ""), "a: never, b: never, x: never, y: never");
+    let nothing = [constraint(1, "node", "null")];
+    assert_eq!(four(UNEVEN, FOO, &nothing, ""), all, "a constraint without a selector is about no pods");
+    let empty = [constraint(1, "node", "{}")];
+    assert_eq!(four(UNEVEN, BAR, &empty, ""), "a: later, b: later, x: yes, y: later", "an empty one is about all");
+    let either = "affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: \
+                  [{matchExpressions: [{key: node, operator: In, values: ['a', 'y']}]}]}}}";
+    assert_eq!(four(UNEVEN, FOO, &by(1, "node", "foo"), either), "a: yes, b: never, x: never, y: later");
+}
+
+#[test]
+fn several_constraints_must_all_hold() {
+    let both =
+        |first: &str, second: &str| [constraint(1, "zone", &having(first)), constraint(1, "node", &having(second))];
+    let three = [&[FOO, FOO][..], &[FOO], &[], &[FOO, FOO, FOO]];
+    assert_eq!(four(three, FOO, &both("foo", "foo"), ""), "a: later, b: later, x: yes, y: later");
+    let four_there = [&[FOO, FOO][..], &[FOO], &[], &[FOO, FOO, FOO, FOO]];
+    assert_eq!(four(four_there, FOO, &both("foo", "foo"), ""), "a: later, b: later, x: later, y: later");
+    let apart = [&[FOO][..], &[], &[], &[BAR]];
+    assert_eq!(four(apart, FOOBAR, &both("foo", "bar"), ""), "a: later, b: later, x: yes, y: later");
+    let against = [&[FOO][..], &[], &[BAR], &[BAR]];
+    assert_eq!(four(against, FOOBAR, &both("foo", "bar"), ""), "a: later, b: later, x: later, y: later");
+}
+
+#[test]
+fn pods_of_other_namespaces_and_nodes_without_the_label_do_not_count() {
+    let far = |name: &str| running(name, "a1", "app: a", "").replace("namespace: ns", "namespace: other");
+    let there = [far("q"), far("r"), running("s", "b1", "app: a", "")].concat();
+    assert_eq!(verdicts(&[zones(), there, spreading("")]), "a1: yes, b1: later, none: never");
+    let unlabelled = running("q", "none", "app: a", "");
+    assert_eq!(verdicts(&[zones(), unlabelled, spreading("")]), "a1: yes, b1: yes, none: never");
+}

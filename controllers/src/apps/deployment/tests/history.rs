@@ -10,7 +10,8 @@ use super::super::revisions::{same_template, split, surplus};
 #[test]
 fn templates_are_compared_without_the_hash_that_is_added_to_them() {
     let template = |labels: &str, more: &str| -> PodTemplateSpec {
-        serde_saphyr::from_str(&format!("metadata: {{labels: {{{labels}}}}}\nspec: {{containers: [], {more}}}")).unwrap()
+        serde_saphyr::from_str(&format!("metadata: {{labels: {{{labels}}}}}\nspec: {{containers: [], {more}}}"))
+            .unwrap()
     };
     let cases = [
         ("pod-template-hash: a, b: c", "pod-template-hash: a, b: c", true),

@@ -114,11 +114,7 @@ fn the_new_set_grows_into_the_surge_and_never_stays_too_large() {
         ((1, 1), 5, 1, 1),
     ];
     for ((replicas, surge), old, new, expected) in cases {
-        let sizes = scale::grow_new(
-            &bounds(replicas, surge, 0),
-            &set("new", 0, new, new),
-            &[set("old", 1, old, old)],
-        );
+        let sizes = scale::grow_new(&bounds(replicas, surge, 0), &set("new", 0, new, new), &[set("old", 1, old, old)]);
         assert_eq!(sizes.map_or(new, |resize| resize.replicas), expected, "{replicas}+{surge}, {old} old, {new} new");
     }
 }
