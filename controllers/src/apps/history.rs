@@ -122,3 +122,57 @@ pub fn clean_up(limit: Option<i32>, revisions: &[Arc<ControllerRevision>], live:
     };
     unused.iter().take(excess).map(delete).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn revision(name: &str, number: i64, second: u32) -> Arc<ControllerRevision> {
+        let yaml = format!(
+            "metadata: {{name: {name}, creationTimestamp: 2024-01-01T00:00:{second:02}Z}}\nrevision: {number}\ndata: {{}}"
+        );
+        Arc::new(serde_saphyr::from_str(&yaml).unwrap())
+    }
+
+    #[test]
+    fn revisions_are_in_the_order_of_their_numbers_then_of_their_age_then_of_their_names() {
+        let order = |revisions: &[(&str, i64, u32)]| {
+            let all = revisions.iter().map(|(name, number, second)| revision(name, *number, *second)).collect();
+            sorted(all).iter().map(|revision| name(revision).to_owned()).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(order(&[]), "");
+        assert_eq!(order(&[("c", 3, 0), ("a", 1, 0), ("b", 2, 0)]), "a b c");
+        assert_eq!(order(&[("c", 1, 3), ("a", 1, 2), ("b", 1, 1)]), "b a c");
+        assert_eq!(order(&[("c", 1, 1), ("a", 1, 1), ("b", 1, 1)]), "a b c");
+    }
+
+    #[test]
+    fn a_template_comes_back_from_the_patch_that_holds_it() {
+        let template: PodTemplateSpec = serde_saphyr::from_str(
+            "{metadata: {labels: {app: web}}, spec: {containers: [{name: c, image: one, env: [{name: A, value: b}]}]}}",
+        )
+        .unwrap();
+        let mut stored = ControllerRevision::clone(&revision("r", 1, 0));
+        stored.data = Some(RawExtension(data(&template)));
+        assert_eq!(super::template(&stored), Some(template));
+        assert_eq!(super::template(&revision("r", 1, 0)), None);
+    }
+
+    #[test]
+    fn of_the_revisions_that_nobody_uses_the_oldest_go() {
+        let all: Vec<_> = ["a", "b", "c", "d"].into_iter().zip(1..).map(|(name, at)| revision(name, at, 0)).collect();
+        let gone = |limit: Option<i32>, live: &[&str]| {
+            let steps = clean_up(limit, &all, &live.iter().copied().collect());
+            let names = steps.into_iter().map(|step| match step {
+                Step::Delete { target, .. } => target.key.name.to_string(),
+                _ => String::new(),
+            });
+            names.collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(gone(Some(1), &["d"]), "a b");
+        assert_eq!(gone(Some(1), &["a", "d"]), "b");
+        assert_eq!(gone(Some(0), &["b"]), "a c d");
+        assert_eq!(gone(Some(10), &[]), "");
+        assert_eq!(gone(None, &[]), "", "ten are kept");
+    }
+}

@@ -124,3 +124,52 @@ fn note(pod: &Pod, message: String) -> Note {
         message,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many seconds a pod with these tolerations stays on a node with these taints; `None` for ever.
+    fn stays(taints: &str, tolerations: &str) -> Option<u64> {
+        let pod = format!("{{spec: {{containers: [], tolerations: [{tolerations}]}}}}");
+        let pod: Pod = serde_saphyr::from_str(&pod).unwrap();
+        let taints: Vec<Taint> = serde_saphyr::from_str(&format!("[{taints}]")).unwrap();
+        let at = Timestamp::UNIX_EPOCH;
+        match stays_for(&pod, &taints.iter().collect::<Vec<_>>(), at, at) {
+            Stay::Ever => None,
+            Stay::For(wait) => Some(wait.as_secs()),
+        }
+    }
+
+    #[test]
+    fn a_pod_stays_as_long_as_it_tolerates_every_taint() {
+        const ONE: &str = "{key: k, effect: NoExecute}";
+        const TWO: &str = "{key: k, effect: NoExecute}, {key: l, value: v, effect: NoExecute}";
+        let tolerates = |key: &str, more: &str| format!("{{key: {key}, operator: Exists{more}}}");
+        let (ever, long) = (tolerates("k", ""), tolerates("k", ", tolerationSeconds: 100"));
+        let short = tolerates("l", ", tolerationSeconds: 60");
+        let cases = [
+            ("", "", None),
+            (ONE, "", Some(0)),
+            (ONE, &ever, None),
+            (ONE, &long, Some(100)),
+            (ONE, &tolerates("k", ", tolerationSeconds: 0"), Some(0)),
+            (ONE, &tolerates("k", ", tolerationSeconds: -5"), Some(0)),
+            (ONE, &tolerates("k", ", effect: NoSchedule"), Some(0)),
+            (ONE, &tolerates("other", ""), Some(0)),
+            (ONE, "{operator: Exists}", None),
+            (TWO, &ever, Some(0)),
+            (TWO, &format!("{ever}, {short}"), Some(60)),
+            (TWO, &format!("{long}, {short}"), Some(60)),
+            (TWO, &format!("{long}, {}", tolerates("l", "")), Some(100)),
+            (TWO, &format!("{ever}, {{key: l, value: v, effect: NoExecute}}"), None),
+            (TWO, &format!("{ever}, {{key: l, value: w, effect: NoExecute}}"), Some(0)),
+            // Of several that stand against a taint the first counts.
+            (ONE, &format!("{long}, {}", tolerates("k", ", tolerationSeconds: 5")), Some(100)),
+            (ONE, &format!("{long}, {ever}"), Some(100)),
+        ];
+        for (taints, tolerations, expected) in cases {
+            assert_eq!(stays(taints, tolerations), expected, "{tolerations} of {taints}");
+        }
+    }
+}

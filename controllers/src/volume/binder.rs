@@ -64,10 +64,15 @@ pub fn reconcile(claim: &Arc<PersistentVolumeClaim>, world: &World) -> Plan {
     if let Some(name) = volume_name(claim) {
         return keep(claim, world.persistent_volumes.get("", name));
     }
+    let mut plan = Plan::none();
+    if was_bound(claim) {
+        let message = "Bound claim has lost reference to PersistentVolume. Data on the volume is lost!";
+        lose(&mut plan, claim, "ClaimLost", message.into());
+        return plan;
+    }
     if let Some(kept) = kept_for(claim, world) {
         return bind(claim, kept);
     }
-    let mut plan = Plan::none();
     let Some(class) = class_name(claim) else {
         match facts::default_class(world) {
             Some(class) => plan.merge_patch(
@@ -79,8 +84,7 @@ pub fn reconcile(claim: &Arc<PersistentVolumeClaim>, world: &World) -> Plan {
         return plan;
     };
     let stored = world.storage_classes.get("", class);
-    let waits = stored.is_some_and(|class| facts::waits_for_consumer(class));
-    if waits && facts::chosen_node(claim, world).is_none() {
+    if stored.is_some_and(|class| facts::waits_for_consumer(class)) && facts::chosen_node(claim, world).is_none() {
         let (reason, message) = match facts::users(claim, world).next() {
             None => ("WaitForFirstConsumer", "waiting for first consumer to be created before binding".to_owned()),
             Some(pod) => {
@@ -88,8 +92,7 @@ pub fn reconcile(claim: &Arc<PersistentVolumeClaim>, world: &World) -> Plan {
                 ("WaitForPodScheduled", format!("waiting for pod {name} to be scheduled"))
             }
         };
-        plan.note(note(claim, NoteType::Normal, reason, message));
-        return plan;
+        return waits(claim, NoteType::Normal, reason, message);
     }
     if let Some(found) = find(claim, world) {
         return bind(claim, found);
@@ -99,13 +102,18 @@ pub fn reconcile(claim: &Arc<PersistentVolumeClaim>, world: &World) -> Plan {
             return unserved(claim);
         }
         let message = format!("storageclass.storage.k8s.io \"{class}\" not found");
-        plan.note(note(claim, NoteType::Warning, "ProvisioningFailed", message));
-        return plan;
+        return waits(claim, NoteType::Warning, "ProvisioningFailed", message);
     };
     let provisioner = class.provisioner.as_str();
     if provisioner == NO_PROVISIONER {
         return unserved(claim);
     }
+    let message = format!(
+        "Waiting for a volume to be created either by the external provisioner '{provisioner}' or manually by the system \
+         administrator. If volume creation is delayed, please verify that the provisioner is running and correctly \
+         registered."
+    );
+    plan = waits(claim, NoteType::Normal, "ExternalProvisioning", message);
     if annotation(&claim.metadata, STORAGE_PROVISIONER) != Some(provisioner) {
         plan.merge_patch(
             Target::exact(&PERSISTENT_VOLUME_CLAIMS, &claim.metadata),
@@ -114,20 +122,36 @@ pub fn reconcile(claim: &Arc<PersistentVolumeClaim>, world: &World) -> Plan {
             } } }),
         );
     }
-    let message = format!(
-        "Waiting for a volume to be created either by the external provisioner '{provisioner}' or manually by the system \
-         administrator. If volume creation is delayed, please verify that the provisioner is running and correctly \
-         registered."
-    );
-    plan.note(note(claim, NoteType::Normal, "ExternalProvisioning", message));
     plan
 }
 
 fn unserved(claim: &PersistentVolumeClaim) -> Plan {
-    let mut plan = Plan::none();
     let message = "no persistent volumes available for this claim and no storage class is set";
-    plan.note(note(claim, NoteType::Normal, "FailedBinding", message.into()));
+    waits(claim, NoteType::Normal, "FailedBinding", message.into())
+}
+
+/// Says what the claim waits for, and that it is not bound.
+fn waits(claim: &PersistentVolumeClaim, note_type: NoteType, reason: &'static str, message: String) -> Plan {
+    let mut plan = pending(claim);
+    plan.note(note(claim, note_type, reason, message));
     plan
+}
+
+/// A claim that says otherwise is not bound yet.
+fn pending(claim: &PersistentVolumeClaim) -> Plan {
+    let mut plan = Plan::none();
+    let mut status = claim.status.clone().unwrap_or_default();
+    if status.phase.as_deref().is_some_and(|phase| phase != "Pending") {
+        status.phase = Some("Pending".into());
+        (status.access_modes, status.capacity) = (None, None);
+        plan.update_status(&PERSISTENT_VOLUME_CLAIMS, &PersistentVolumeClaim { status: Some(status), ..claim.clone() });
+    }
+    plan
+}
+
+/// Whether the claim has been bound once, for good.
+fn was_bound(claim: &PersistentVolumeClaim) -> bool {
+    annotation(&claim.metadata, BIND_COMPLETED).is_some()
 }
 
 /// A volume that somebody has set aside for this claim, if it is what the claim asks for.
@@ -180,12 +204,14 @@ fn bind(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> Plan {
             }),
         );
     }
+    let annotations = match volume_name(claim) {
+        // Its owner has chosen.
+        Some(_) => json!({ BIND_COMPLETED: "yes" }),
+        None => json!({ BIND_COMPLETED: "yes", BOUND_BY_CONTROLLER: "yes" }),
+    };
     plan.merge_patch(
         Target::exact(&PERSISTENT_VOLUME_CLAIMS, &claim.metadata),
-        json!({
-            "metadata": { "annotations": { BIND_COMPLETED: "yes", BOUND_BY_CONTROLLER: "yes" } },
-            "spec": { "volumeName": volume.metadata.name },
-        }),
+        json!({ "metadata": { "annotations": annotations }, "spec": { "volumeName": volume.metadata.name } }),
     );
     plan
 }
@@ -193,21 +219,23 @@ fn bind(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> Plan {
 /// Brings the status of a claim in step with the volume it names.
 fn keep(claim: &PersistentVolumeClaim, volume: Option<&Arc<PersistentVolume>>) -> Plan {
     let mut plan = Plan::none();
-    let was_bound = annotation(&claim.metadata, BIND_COMPLETED).is_some();
+    let was_bound = was_bound(claim);
     let Some(volume) = volume else {
-        if was_bound {
-            let message = "Bound claim has lost its PersistentVolume. Data on the volume is lost!";
-            lose(&mut plan, claim, "ClaimLost", message.into());
+        if !was_bound {
+            return pending(claim);
         }
+        let message = "Bound claim has lost its PersistentVolume. Data on the volume is lost!";
+        lose(&mut plan, claim, "ClaimLost", message.into());
         return plan;
     };
     let kept = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
     match kept {
         Some(kept) if !refers_to(kept, claim) => {
-            if was_bound {
-                let message = "Two claims are bound to the same volume, this one is bound incorrectly";
-                lose(&mut plan, claim, "ClaimMisbound", message.into());
+            if !was_bound {
+                return pending(claim);
             }
+            let message = "Two claims are bound to the same volume, this one is bound incorrectly";
+            lose(&mut plan, claim, "ClaimMisbound", message.into());
             return plan;
         }
         Some(kept) if kept.uid.is_some() && was_bound => {}
@@ -215,8 +243,7 @@ fn keep(claim: &PersistentVolumeClaim, volume: Option<&Arc<PersistentVolume>>) -
             let Some(why) = mismatch(claim, volume) else { return bind(claim, volume) };
             let name = volume.metadata.name.as_deref().unwrap_or_default();
             let message = format!("Cannot bind to requested volume {name:?}: {why}");
-            plan.note(note(claim, NoteType::Warning, "VolumeMismatch", message));
-            return plan;
+            return waits(claim, NoteType::Warning, "VolumeMismatch", message);
         }
         _ => return bind(claim, volume),
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeStatus};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, PersistentVolumeStatus};
 use serde_json::json;
 
 use super::facts::{self, BOUND_BY_CONTROLLER, PROVISIONED_BY};
@@ -11,6 +11,7 @@ use crate::engine::{Controller, Turn, Wake};
 use crate::plan::{Note, NoteType, Plan, Regarding, Target};
 use crate::pods::{annotation, is_deleting};
 use crate::resource::{Key, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES};
+use crate::scheduler::same_mode;
 use crate::time::stamp;
 use crate::world::{Delta, Object, World};
 
@@ -77,8 +78,12 @@ pub fn reconcile(volume: &PersistentVolume, world: &World, now: jiff::Timestamp)
         // Set aside for a claim that has not come yet.
         Some(kept) if kept.uid.is_none() => "Available",
         Some(_) if is_elsewhere && !was_made_for_it(volume) => return unbind(volume),
-        Some(_) if claim.is_some() && !is_elsewhere => "Bound",
-        Some(_) => "Released",
+        Some(_) => match claim {
+            // It is the claim's turn.
+            Some(claim) if facts::volume_name(claim).is_none() => return unasked(volume, claim),
+            Some(_) if !is_elsewhere => "Bound",
+            _ => "Released",
+        },
     };
     let fate = if phase == "Released" { fate(volume) } else { Fate::Kept };
     let old = volume.status.clone().unwrap_or_default();
@@ -100,6 +105,21 @@ pub fn reconcile(volume: &PersistentVolume, world: &World, now: jiff::Timestamp)
             plan.step(crate::plan::Step::CheckAbsent(claim_target(&spec)));
         }
         plan.delete(Target::new(&PERSISTENT_VOLUMES, &volume.metadata));
+    }
+    plan
+}
+
+/// A volume that is kept for a claim which does not name it, yet or ever.
+fn unasked(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> Plan {
+    let mut plan = Plan::none();
+    if let (Some(has), Some(asks)) = (&volume.spec, &claim.spec)
+        && !same_mode(has, asks)
+    {
+        let message = format!(
+            "Cannot bind PersistentVolume to requested PersistentVolumeClaim \"{}\" due to incompatible volumeMode.",
+            claim.metadata.name.as_deref().unwrap_or_default()
+        );
+        plan.note(warning(volume, "VolumeMismatch", message));
     }
     plan
 }

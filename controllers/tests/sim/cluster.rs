@@ -146,6 +146,8 @@ pub struct Cluster {
     /// How long a pod that ends by itself runs.
     pub pods_take: Duration,
     wrote: Arc<Mutex<BTreeSet<&'static str>>>,
+    /// When no pod had a step to take: at which revision and time, and which nodes were dead then.
+    at_rest: Option<(u64, Timestamp, BTreeSet<String>)>,
     /// Whether nodes say every now and then that they live; then there is always something left to happen.
     pub nodes_report: bool,
 }
@@ -198,6 +200,7 @@ impl Cluster {
             patience: Duration::from_secs(120),
             pods_take: Duration::ZERO,
             wrote: Arc::default(),
+            at_rest: None,
             nodes_report: false,
         };
         cluster.restart();
@@ -273,12 +276,15 @@ impl Cluster {
             if *self.shared.crashed.lock().unwrap() {
                 self.restart();
             }
-            watch(&self.server());
+            if did {
+                watch(&self.server());
+            }
             // Everybody had many chances, and nobody had anything to do: only time can change that.
             if idle > 60 {
                 if !self.let_time_pass(end) {
                     return true;
                 }
+                watch(&self.server());
                 if self.nodes_report {
                     idle = 0;
                 }
@@ -393,12 +399,19 @@ impl Cluster {
     /// One pod on its node takes one step.
     fn run_pods(&mut self) -> bool {
         let mut server = self.shared.server.lock().unwrap();
-        let now = server.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let same = |(revision, now, dead): &(u64, Timestamp, BTreeSet<String>)| {
+            (*revision, *now) == (server.revision, server.now) && *dead == server.dead
+        };
+        if self.at_rest.as_ref().is_some_and(same) {
+            return false;
+        }
         let due = server.list(&PODS).filter_map(|pod| Some((pod, step_of(pod, &server, self.pods_take)?)));
         let due: Vec<_> = due.collect();
         if due.is_empty() {
+            self.at_rest = Some((server.revision, server.now, server.dead.clone()));
             return false;
         }
+        let now = server.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let (pod, step) = &due[self.rng.random_range(0..due.len())];
         let (pod, step) = ((*pod).clone(), *step);
         let text = |field: &str| pod["metadata"][field].as_str().unwrap_or_default();

@@ -57,6 +57,14 @@ fn note(server: &Server, phase: &str, seen: &mut BTreeSet<String>) {
     }
 }
 
+/// A pod that has ended is told of once, until it is counted.
+fn told_once(server: &Server) {
+    let told = &status(server)["uncountedTerminatedPods"];
+    let lists = ["succeeded", "failed"].map(|list| told[list].as_array().cloned().unwrap_or_default());
+    let uids: Vec<String> = lists.concat().iter().map(Value::to_string).collect();
+    assert_eq!(uids.iter().collect::<BTreeSet<_>>().len(), uids.len(), "a pod is told of twice: {told}");
+}
+
 /// Conformance: "Jobs, completion after task failure".
 #[test]
 fn every_completion_counts_exactly_once() {
@@ -65,6 +73,7 @@ fn every_completion_counts_exactly_once() {
         let mut cluster = cluster(seed, 0.8, spec);
         let (mut succeeded, mut before) = (BTreeSet::new(), 0);
         let mut watch = |server: &Server| {
+            told_once(server);
             note(server, "Succeeded", &mut succeeded);
             let counted = count(&status(server)["succeeded"]);
             assert!(counted >= before, "a completion was lost: {before} became {counted}");

@@ -102,3 +102,22 @@ fn name(node: &Node) -> String {
     let zone = label("topology.kubernetes.io/zone").unwrap_or_default();
     format!("{region}:{zone}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_are_given_up_by_how_many_of_their_zone_are_well() {
+        let pause = |ready, not_ready| Zone { ready, not_ready }.pause();
+        assert_eq!(pause(5, 0), Some(PAUSE));
+        assert_eq!(pause(3, 3), Some(PAUSE), "a half is no trouble");
+        assert_eq!(pause(1, 2), Some(PAUSE), "nor are two");
+        assert_eq!(pause(2, 3), None, "a small zone in trouble is left alone");
+        assert_eq!(pause(22, 28), None, "and so is one of 50");
+        assert_eq!(pause(23, 28), Some(PAUSE), "54.9 percent");
+        assert_eq!(pause(22, 29), Some(LONG_PAUSE));
+        assert_eq!(pause(0, 2), Some(PAUSE), "a zone that is down altogether is given up, as long as another is not");
+        assert_eq!(pause(0, 0), Some(PAUSE));
+    }
+}

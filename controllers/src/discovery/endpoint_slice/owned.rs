@@ -60,6 +60,8 @@ impl Source<'_> {
         annotate: impl Fn(&mut BTreeMap<String, String>),
     ) {
         let labels = self.labels();
+        // Those of an earlier source of this name go with it.
+        let (existing, foreign): (Vec<_>, Vec<_>) = existing.into_iter().partition(|slice| self.owns(slice));
         let changes = slices::fit(groups, existing, &labels);
         let dress = |slice| self.dress(slice, family, &labels, &annotate);
         for slice in changes.create {
@@ -69,7 +71,12 @@ impl Source<'_> {
         for slice in changes.update {
             plan.update(&ENDPOINT_SLICES, &dress(slice), None);
         }
-        delete(plan, changes.delete.iter());
+        delete(plan, changes.delete.iter().chain(foreign));
+    }
+
+    fn owns(&self, slice: &EndpointSlice) -> bool {
+        let owners = slice.metadata.owner_references.iter().flatten();
+        owners.into_iter().any(|owner| Some(&owner.uid) == self.meta.uid.as_ref())
     }
 
     /// The source's labels, and those that say whose the slice is.

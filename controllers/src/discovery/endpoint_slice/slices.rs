@@ -86,15 +86,16 @@ fn fill<'a>(
         let is_changed = endpoints != old || slice.metadata.labels.as_ref() != Some(labels);
         drafts.push(Draft { slice: (***slice).clone(), endpoints, is_new: false, is_changed });
     }
-    // Into slices that are written anyway first, then into the fullest that hold all the rest, then into new ones.
+    // Into slices that are written anyway first; what is left fills new ones, and what fills none goes into the fullest that
+    // holds it.
     for draft in drafts.iter_mut().filter(|draft| draft.is_changed) {
         let count = draft.room().min(homeless.len());
         draft.endpoints.extend(homeless.drain(..count));
     }
-    if !homeless.is_empty()
-        && let Some(fullest) = drafts.iter_mut().filter(|d| d.room() >= homeless.len()).min_by_key(|d| d.room())
-    {
-        fullest.endpoints.append(&mut homeless);
+    let (whole, rest) = (homeless.len() / MAX_ENDPOINTS_PER_SLICE, homeless.len() % MAX_ENDPOINTS_PER_SLICE);
+    let fullest = drafts.iter_mut().filter(|draft| draft.room() >= rest).min_by_key(|draft| draft.room());
+    if let Some(fullest) = fullest.filter(|_| rest > 0) {
+        fullest.endpoints.extend(homeless.drain(whole * MAX_ENDPOINTS_PER_SLICE..));
         fullest.is_changed = true;
     }
     let mut homeless = homeless.into_iter().peekable();
@@ -165,6 +166,39 @@ mod tests {
             slices.push(Arc::new(slice));
         }
         slices
+    }
+
+    /// Slices that are made, changed and deleted where these have such numbers of endpoints and so many more are wanted.
+    fn writes(existing: &[u16], more: u16) -> [usize; 3] {
+        let mut next = 0;
+        let slices: Vec<Arc<EndpointSlice>> = existing
+            .iter()
+            .enumerate()
+            .map(|(name, count)| {
+                let ids = next..next + count;
+                next += count;
+                let Group { ports, endpoints } = group(ids).remove(0);
+                let mut slice = EndpointSlice { ports: Some(ports), endpoints: Some(endpoints), ..Default::default() };
+                slice.metadata.name = Some(name.to_string());
+                slice.metadata.labels = Some(Labels::new());
+                Arc::new(slice)
+            })
+            .collect();
+        let Changes { create, update, delete } = fit(group(0..next + more), slices.iter().collect(), &Labels::new());
+        let count = |slice: &EndpointSlice| slice.endpoints.as_ref().map_or(0, Vec::len);
+        assert!(create.iter().chain(&update).all(|slice| count(slice) <= MAX_ENDPOINTS_PER_SLICE));
+        [create.len(), update.len(), delete.len()]
+    }
+
+    #[test]
+    fn as_few_slices_as_may_be_are_written() {
+        assert_eq!(writes(&[], 250), [3, 0, 0]);
+        assert_eq!(writes(&[62, 63], 125), [1, 1, 0], "a whole one, and the rest into one that is there");
+        assert_eq!(writes(&[62, 63], 30), [0, 1, 0]);
+        assert_eq!(writes(&[75, 75], 100), [1, 0, 0], "rather one new than two changed");
+        assert_eq!(writes(&[90, 95], 8), [0, 1, 0]);
+        assert_eq!(writes(&[90, 95], 12), [1, 0, 0]);
+        assert_eq!(writes(&[100, 100], 0), [0, 0, 0]);
     }
 
     proptest! {

@@ -1,3 +1,5 @@
+mod binding;
+
 use expect_test::{Expect, expect};
 
 use super::binder::ClaimBinder;
@@ -213,7 +215,7 @@ fn a_volume_outlives_its_claim_unless_it_is_ours_to_delete() {
     check(
         VolumeReclaimer,
         ("", "v"),
-        &[volume("v", "1Gi", "", OURS, "Available"), claim("", "", "")],
+        &[volume("v", "1Gi", "", OURS, "Available"), claim("", ", volumeName: v", "")],
         expect![[r#"
             update persistentvolumes v status: {"lastPhaseTransitionTime":"2024-01-01T00:01:00Z","phase":"Bound"}
         "#]],
