@@ -1,6 +1,9 @@
 use expect_test::{Expect, expect};
 
-use super::ReplicaSets;
+use super::{Kept, ReplicaSets, reconcile, write_status};
+use crate::execute::Failure;
+use crate::plan::Step;
+use crate::resource::REPLICA_SETS;
 use crate::testing::{Bench, text};
 
 const SET: &str = "
@@ -85,4 +88,65 @@ fn the_status_counts_and_comes_back_for_those_not_yet_available() {
         look again in 5s
     "#]],
     );
+}
+
+/// The status that is written for these pods when the set says so of itself and its last plan failed so.
+fn status(pods: &[String], stored: &str, failure: Option<&Failure>) -> serde_json::Value {
+    let yaml = format!("{SET}status: {{{stored}}}\n{}", pods.concat());
+    let (world, _) = crate::testing::world(&yaml);
+    let set = world.replica_sets.get("ns", "web").unwrap();
+    let kept = Kept { resource: &REPLICA_SETS, component: "replicaset-controller", set };
+    let now = "2024-01-01T00:01:00Z".parse().unwrap();
+    let plan = reconcile(kept, &world, now, failure, |status| write_status(set, status));
+    let written = plan.steps.into_iter().find_map(|step| match step {
+        Step::Update { object, .. } => Some(object["status"].clone()),
+        _ => None,
+    });
+    written.unwrap_or_else(|| "as before".into())
+}
+
+#[test]
+fn what_fails_is_a_condition_until_it_is_over() {
+    let pods =
+        |count: usize| (0..count).map(|at| pod(&format!("p{at}"), "app: web", "web-uid", "")).collect::<Vec<_>>();
+    let failure = Failure { code: 403, reason: "Forbidden".into(), message: "exceeded quota: q".into() };
+    const FAILED: &str =
+        "conditions: [{type: ReplicaFailure, status: 'True', reason: FailedCreate, message: earlier}], ";
+    let said = |count: usize, stored: &str, failure: Option<&Failure>| {
+        let conditions = &status(&pods(count), stored, failure)["conditions"];
+        let text = |name: &str| conditions[0][name].as_str().unwrap_or("none").to_owned();
+        format!("{}: {}", text("reason"), text("message"))
+    };
+    assert_eq!(said(1, "", Some(&failure)), "FailedCreate: exceeded quota: q");
+    assert_eq!(said(3, "", Some(&failure)), "FailedDelete: exceeded quota: q");
+    assert_eq!(said(1, FAILED, Some(&failure)), "FailedCreate: earlier", "it is as it was");
+    assert_eq!(said(2, FAILED, None), "none: none");
+    assert_eq!(said(2, "", None), "none: none");
+}
+
+#[test]
+fn pods_count_by_how_far_they_are() {
+    let ready = |since: &str| {
+        format!(
+            "status: {{phase: Running, conditions: [{{type: Ready, status: 'True', lastTransitionTime: {since}}}]}}"
+        )
+    };
+    let (long, short) = (ready("2024-01-01T00:00:00Z"), ready("2024-01-01T00:00:55Z"));
+    let mine = |name: &str, labels: &str, more: &str| pod(name, labels, "web-uid", more);
+    let typed =
+        SET.replace("template: {metadata: {labels: {app: web}}", "template: {metadata: {labels: {app: web, type: x}}");
+    assert_ne!(typed, SET);
+    let counts = |pods: [String; 2]| {
+        let mut bench = Bench::new(ReplicaSets, &(typed.clone() + &pods.concat()));
+        let plan = bench.reconcile("ns", "web", "2024-01-01T00:01:00Z");
+        let Some(Step::Update { object, .. }) = plan.steps.first() else { panic!("{}", text(&plan)) };
+        ["replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas"]
+            .map(|field| object["status"][field].as_i64().unwrap_or(0))
+    };
+    const ALL: &str = "app: web, type: x";
+    assert_eq!(counts([mine("a", ALL, &long), mine("b", ALL, &long)]), [2, 2, 2, 2]);
+    assert_eq!(counts([mine("a", "app: web", &long), mine("b", "app: web", &long)]), [2, 0, 2, 2]);
+    assert_eq!(counts([mine("a", "app: web", &long), mine("b", ALL, &long)]), [2, 1, 2, 2]);
+    assert_eq!(counts([mine("a", ALL, ""), mine("b", ALL, "status: {phase: Pending}")]), [2, 2, 0, 0]);
+    assert_eq!(counts([mine("a", ALL, &short), mine("b", ALL, &long)]), [2, 2, 2, 1]);
 }

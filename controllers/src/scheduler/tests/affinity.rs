@@ -113,3 +113,71 @@ fn a_node_that_changes_its_zone_takes_its_pods_along() {
     wakes(&mut bench, &node("b1", "zone: a", "unschedulable: true"));
     assert!(["a1", "a2"].contains(&outcome(&mut bench, "p").as_str()));
 }
+
+#[test]
+fn selectors_of_terms_take_every_operator() {
+    let one = |labels: &str| [node("m", "region: r1", ""), running("q", "m", labels, "")].concat();
+    let asks = |labels: &str, kind: &str, expressions: &str| {
+        let selector = format!("{{matchExpressions: [{expressions}]}}");
+        let spec = term(kind, &selector, "").replace("topologyKey: zone", "topologyKey: region");
+        labelled("p", labels, &spec, "")
+    };
+    let needs = |kind: &str, expressions: &str| asks("", kind, expressions);
+    const IN: &str = "{key: service, operator: In, values: [scan, other]}";
+    const NOT_IN: &str = "{key: service, operator: NotIn, values: [other]}";
+    const EXISTS: &str = "{key: service, operator: Exists}";
+    const LACKS: &str = "{key: wrong, operator: DoesNotExist}";
+    let all = [IN, NOT_IN, EXISTS, LACKS].join(", ");
+    for expressions in [IN, NOT_IN, EXISTS, LACKS, &all] {
+        assert_eq!(verdicts(&[one("service: scan"), needs("podAffinity", expressions)]), "m: yes", "{expressions}");
+        assert_eq!(
+            verdicts(&[one("service: scan"), needs("podAntiAffinity", expressions)]),
+            "m: later",
+            "{expressions}"
+        );
+    }
+    // The pod has the same labels, or the first of its kind would be let in.
+    for (labels, expressions) in [
+        ("service: third", IN),
+        ("service: other", NOT_IN),
+        ("purpose: scan", EXISTS),
+        ("wrong: scan", LACKS),
+        ("service: other", all.as_str()),
+    ] {
+        assert_eq!(
+            verdicts(&[one(labels), asks(labels, "podAffinity", expressions)]),
+            "m: never",
+            "{expressions} of {labels}"
+        );
+        assert_eq!(
+            verdicts(&[one(labels), asks(labels, "podAntiAffinity", expressions)]),
+            "m: yes",
+            "{expressions} of {labels}"
+        );
+    }
+}
+
+#[test]
+fn terms_of_both_sides_must_hold() {
+    let far = term("podAntiAffinity", "{matchLabels: {app: b}}", "");
+    let near = |app: &str| term("podAffinity", &format!("{{matchLabels: {{app: {app}}}}}"), "");
+    let there = |spec: &str| running("q", "b1", "app: a", spec);
+    let both = near("a").replace(
+        "affinity: {",
+        "affinity: {podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: \
+                [{topologyKey: zone, labelSelector: {matchLabels: {app: c}}}]}, ",
+    );
+    let asks = |labels: &str, spec: &str| labelled("p", labels, spec, "");
+    assert_eq!(verdicts(&[zones(), there(""), asks("app: b", &both)]), "a1: never, a2: never, b1: yes, none: never");
+    assert_eq!(
+        verdicts(&[zones(), there(&far), asks("app: b", &both)]),
+        "a1: never, a2: never, b1: later, none: never"
+    );
+    let crowded = [there(""), running("r", "b1", "app: c", "")].concat();
+    assert_eq!(verdicts(&[zones(), crowded, asks("app: b", &both)]), "a1: never, a2: never, b1: later, none: never");
+    // Who wants itself and others finds no others.
+    let two = "affinity: {podAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [\
+               {topologyKey: zone, labelSelector: {matchLabels: {app: a}}}, \
+               {topologyKey: region, labelSelector: {matchLabels: {app: a}}}]}}";
+    assert_eq!(verdicts(&[zones(), asks("app: a", two)]), "a1: never, a2: never, b1: never, none: never");
+}

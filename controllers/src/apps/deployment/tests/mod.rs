@@ -117,6 +117,17 @@ fn the_first_set_is_made_and_named_after_its_template() {
 }
 
 #[test]
+fn the_seconds_a_pod_must_be_ready_are_those_of_its_set() {
+    let asks = "replicas: 3\n  minReadySeconds: 5";
+    let plan = |world: &[String]| text(&Bench::new(Deployments, &world.concat()).reconcile("ns", "web", NOW));
+    let made = plan(&[deployment("", asks, "one", "")]);
+    assert!(made.starts_with("create replicasets") && made.contains(r#""spec":{"minReadySeconds":5,"#), "{made}");
+    let changed = plan(&[deployment(BY_CAUSE, asks, "two", ""), OLD.yaml(), NEW.yaml()]);
+    assert!(changed.contains("ns/web-new") && changed.contains(r#""spec":{"minReadySeconds":5}"#), "{changed}");
+    assert!(!changed.contains("ns/web-old"), "sets of other templates are left as they are: {changed}");
+}
+
+#[test]
 fn a_name_that_is_taken_counts_as_a_collision() {
     let named = text(&Bench::new(Deployments, &deployment("", "replicas: 3", "one", "")).reconcile("ns", "web", NOW));
     let name = named.split("\"name\":\"web-").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
