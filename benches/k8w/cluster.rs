@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8w_testkit::{ClusterOptions, TestCluster};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -64,4 +64,16 @@ impl Resident {
         };
         Ok(Self { total_kib: field("VmRSS")?, anonymous_kib: field("RssAnon")? })
     }
+}
+
+/// What a process has used of all cores so far.
+pub fn cpu_time(process: u32) -> Result<Duration> {
+    /// `_SC_CLK_TCK` on Linux.
+    const TICKS_PER_SECOND: u64 = 100;
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The name in parentheses may hold spaces; user and system time are fields 14 and 15 of all.
+    let fields = stat.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
+    let mut ticks = fields.split_whitespace().skip(11).take(2).map(|field| field.parse::<u64>());
+    let (Some(Ok(user)), Some(Ok(system))) = (ticks.next(), ticks.next()) else { bail!("no times in {stat}") };
+    Ok(Duration::from_millis((user + system) * 1_000 / TICKS_PER_SECOND))
 }

@@ -33,12 +33,12 @@ pub async fn compare<A: Client, B: Client>(
     let (mut ours, mut peer) = (ours, peer);
     let (mut rates, mut peer_rates, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..WARM_UP_ROUNDS + ROUNDS {
-        let rate = round_of(&mut ours).await?;
-        let peer_rate = round_of(&mut peer).await?;
+        let own_rate = rate(&mut ours).await?;
+        let peer_rate = rate(&mut peer).await?;
         if round >= WARM_UP_ROUNDS {
-            rates.push(rate);
+            rates.push(own_rate);
             peer_rates.push(peer_rate);
-            ratios.push(rate / peer_rate);
+            ratios.push(own_rate / peer_rate);
         }
     }
     println!(
@@ -52,8 +52,8 @@ pub async fn compare<A: Client, B: Client>(
     Ok(())
 }
 
-/// Answers per second of all clients at once.
-async fn round_of<C: Client>(clients: &mut Vec<C>) -> Result<f64> {
+/// Answers per second of all clients at once, for one round.
+pub async fn rate<C: Client>(clients: &mut Vec<C>) -> Result<f64> {
     let started = Instant::now();
     let mut tasks: JoinSet<Result<(C, u64)>> = JoinSet::new();
     for mut client in clients.drain(..) {

@@ -19,7 +19,7 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::cluster::{self, Resident};
+use crate::cluster::{self, Resident, cpu_time};
 use crate::stats::{median, quantile};
 
 /// Nodes and pods of the measurement that is about time.
@@ -286,16 +286,4 @@ fn deployment(name: &str, replicas: usize) -> Result<Deployment> {
             },
         },
     }))?)
-}
-
-/// What a process has used of all cores so far.
-fn cpu_time(process: u32) -> Result<Duration> {
-    /// `_SC_CLK_TCK` on Linux.
-    const TICKS_PER_SECOND: u64 = 100;
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
-    // The name in parentheses may hold spaces; user and system time are fields 14 and 15 of all.
-    let fields = stat.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
-    let mut ticks = fields.split_whitespace().skip(11).take(2).map(|field| field.parse::<u64>());
-    let (Some(Ok(user)), Some(Ok(system))) = (ticks.next(), ticks.next()) else { bail!("no times in {stat}") };
-    Ok(Duration::from_millis((user + system) * 1_000 / TICKS_PER_SECOND))
 }

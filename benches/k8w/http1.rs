@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use crate::compare::Client;
 
 /// An answer beyond this is no answer to a greeting.
-const MAX_ANSWER_BYTES: usize = 64 << 10;
+pub const MAX_ANSWER_BYTES: usize = 64 << 10;
 
 /// One connection that asks for `/` again and again.
 pub struct Http1 {
@@ -51,7 +51,7 @@ impl Client for Http1 {
 }
 
 /// Whether a whole answer was read; anything but 200 is an error.
-fn is_complete(answer: &[u8]) -> Result<bool> {
+pub fn is_complete(answer: &[u8]) -> Result<bool> {
     let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(false) };
     let (head, body) = (&answer[..end], &answer[end + 4..]);
     if !head.starts_with(b"HTTP/1.1 200 ") {

@@ -1,4 +1,5 @@
-//! Requests per second through the ingress to a component, beside `wasmtime serve` with the same component.
+//! Requests per second through the ingress to a component, beside `wasmtime serve` with the same component, also behind
+//! other proxies.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use tempfile::TempDir;
 
 use crate::cluster::{self, BINARY, TIMEOUT};
 use crate::compare::compare;
+use crate::fronts::FRONTS;
 use crate::http1::Http1;
 
 /// Names the peer: a `wasmtime` of the version that k8w is built with.
@@ -23,10 +25,21 @@ pub async fn measure() -> Result<()> {
     let cluster =
         TestCluster::start(BINARY, ClusterOptions { dir: Some(cluster::hello()), ..ClusterOptions::default() });
     let peer = WasmtimeServe::start(&wasmtime)?;
+    beside(&cluster, "wasmtime serve", peer.address).await?;
+    for front in &FRONTS {
+        match front.start(peer.address)? {
+            Some(running) => beside(&cluster, &format!("{} and wasmtime serve", front.name), running.address).await?,
+            None => println!("ingress: {} is not measured, because {} does not name it", front.name, front.variable),
+        }
+    }
+    Ok(())
+}
+
+async fn beside(cluster: &TestCluster, name: &str, address: SocketAddr) -> Result<()> {
     let ours = Http1::open(CONNECTIONS, cluster.ingress_http(), "hello.localhost").await?;
-    let theirs = Http1::open(CONNECTIONS, peer.address, "hello.localhost").await?;
+    let theirs = Http1::open(CONNECTIONS, address, "hello.localhost").await?;
     let what = format!("ingress: hello over {CONNECTIONS} connections");
-    compare(&what, ("k8w", ours), ("wasmtime serve", theirs)).await
+    compare(&what, ("k8w", ours), (name, theirs)).await
 }
 
 /// `wasmtime serve` with hello, as k8w runs it: an instance per request, epochs on, a time limit per request.

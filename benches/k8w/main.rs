@@ -5,21 +5,32 @@
 
 mod api;
 mod bare;
+mod calls;
 mod changes;
 mod cluster;
 mod compare;
+mod crowd;
 mod density;
+mod direct;
 mod fan_out;
 mod fleet;
+mod fronts;
+mod guests;
 mod http1;
 mod http2;
+mod in_turn;
 mod ingress;
+mod limits;
 mod lists;
 mod load;
 mod memory;
+mod node;
 mod node_watches;
 mod objects;
+mod open_loop;
 mod pod;
+mod pod_rate;
+mod quota;
 mod scheduler;
 mod stats;
 mod up;
@@ -27,8 +38,9 @@ mod watchers;
 
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use futures::future::BoxFuture;
 
 /// Takes one measurement and prints it.
@@ -48,10 +60,28 @@ const MEASUREMENTS: &[(&str, Measure)] = &[
     ("memory", || Box::pin(memory::measure())),
     ("objects", || Box::pin(objects::measure())),
     ("pod", || Box::pin(pod::measure())),
+    ("pod-rate", || Box::pin(pod_rate::measure())),
+    ("zero-hop", || Box::pin(calls::zero_hop())),
+    ("cold", || Box::pin(calls::cold())),
+    ("epochs", || Box::pin(calls::epochs())),
+    ("quota", || Box::pin(quota::measure())),
+    ("limits", || Box::pin(limits::measure())),
     ("density", || Box::pin(density::measure())),
+    ("crowd", || Box::pin(crowd::measure())),
+    ("live", || Box::pin(crowd::measure_live())),
     ("scheduler", || Box::pin(scheduler::measure())),
     ("fleet", || Box::pin(fleet::measure())),
 ];
+
+/// For how long measurements of a given time take place, if not for their own.
+const SECONDS: &str = "K8W_BENCH_SECONDS";
+
+/// What [`SECONDS`] says.
+fn seconds() -> Result<Option<Duration>> {
+    let Ok(text) = std::env::var(SECONDS) else { return Ok(None) };
+    let seconds: f64 = text.parse().with_context(|| format!("{SECONDS} is no number: {text}"))?;
+    Ok(Some(Duration::from_secs_f64(seconds)))
+}
 
 /// With these set, every error that wasmtime makes on its normal path captures a backtrace: all servers would be slowed down.
 const DIAGNOSTIC_VARIABLES: [&str; 2] = ["RUST_BACKTRACE", "RUST_LIB_BACKTRACE"];

@@ -19,6 +19,8 @@ mod input;
 mod keeps;
 #[cfg(feature = "node")]
 pub mod keyvalue;
+#[cfg(feature = "node")]
+pub mod lines;
 mod models;
 #[cfg(feature = "node")]
 pub mod module;
@@ -56,6 +58,8 @@ pub fn all() -> &'static [Target] {
         Target { name: "image_manifest", check: image_manifest::check },
         #[cfg(feature = "node")]
         Target { name: "keyvalue", check: keyvalue::check },
+        #[cfg(feature = "node")]
+        Target { name: "lines", check: lines::check },
         #[cfg(feature = "node")]
         Target { name: "module", check: module::check },
         Target { name: "names", check: names::check },

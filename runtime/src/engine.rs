@@ -210,8 +210,6 @@ pub struct ContainerSpec {
     /// Port of the pod that an http component serves on.
     pub http_port: Option<u16>,
     pub limits: Limits,
-    /// Weight under contention, in thousandths of a CPU.
-    pub cpu_request_millis: Option<u32>,
     /// File for standard output and error, in the CRI log format. Its directory exists.
     pub log_path: PathBuf,
     /// Runs `wasi:cli/run` although the component also exports an http handler.
@@ -233,6 +231,8 @@ pub struct Limits {
     pub pod_memory_bytes: Option<u64>,
     /// Quota, in thousandths of a CPU.
     pub cpu_millis: Option<u32>,
+    /// Weight under contention, in thousandths of a CPU.
+    pub cpu_request_millis: Option<u32>,
 }
 
 /// How names are looked up for a pod, beside what its cluster knows.

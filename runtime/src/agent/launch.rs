@@ -108,7 +108,6 @@ impl Launch<'_> {
             working_dir: container.working_dir.clone().filter(|dir| !dir.is_empty()),
             http_port: (prepared.runs_as != RunsAs::Command).then(|| http_port(container)),
             limits: resources::limits(spec, container),
-            cpu_request_millis: resources::cpu_request_millis(container),
             log_path,
             force_command,
             stdin: container.stdin == Some(true),

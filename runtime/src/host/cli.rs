@@ -7,7 +7,7 @@ use wasmtime_wasi::p2::bindings::cli::terminal_input::TerminalInput;
 use wasmtime_wasi::p2::bindings::cli::terminal_output::TerminalOutput;
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream};
 
-use crate::wasm::logs::Source;
+use crate::wasm::lines::Source;
 use crate::wasm::stdio::{In, Out};
 use crate::wasm::store::State;
 

@@ -9,7 +9,10 @@ mod bindings {
     wasmtime::component::bindgen!({
         path: "../wit",
         world: "k8w:host/logging",
-        imports: { default: trappable },
+        imports: {
+            "wasi:logging/logging.log": async | trappable,
+            default: trappable,
+        },
     });
 }
 
@@ -18,7 +21,7 @@ pub fn logging(linker: &mut Linker<State>) -> wasmtime::Result<()> {
 }
 
 impl wit::Host for State {
-    fn log(&mut self, level: wit::Level, context: String, message: String) -> wasmtime::Result<()> {
+    async fn log(&mut self, level: wit::Level, context: String, message: String) -> wasmtime::Result<()> {
         let level = match level {
             wit::Level::Trace => "TRACE",
             wit::Level::Debug => "DEBUG",
@@ -29,6 +32,7 @@ impl wit::Host for State {
         };
         let line =
             if context.is_empty() { format!("{level} {message}") } else { format!("{level} {context}: {message}") };
+        self.container.stdio.room().await;
         self.container.stdio.complain(&line);
         Ok(())
     }

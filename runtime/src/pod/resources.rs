@@ -11,14 +11,17 @@ pub fn limits(spec: &core::PodSpec, container: &core::Container) -> Limits {
     Limits {
         memory_bytes: limit(container, "memory").and_then(quantity::units),
         pod_memory_bytes: pod_memory_limit(spec),
-        cpu_millis: limit(container, "cpu").and_then(quantity::millis).and_then(|m| u32::try_from(m).ok()),
+        cpu_millis: limit(container, "cpu").and_then(cpu_millis),
+        cpu_request_millis: cpu_request_millis(container),
     }
 }
 
-/// Weight under contention, in thousandths of a CPU.
-pub fn cpu_request_millis(container: &core::Container) -> Option<u32> {
-    let requests = container.resources.as_ref()?.requests.as_ref()?;
-    quantity::millis(requests.get("cpu")?).and_then(|millis| u32::try_from(millis).ok())
+fn cpu_request_millis(container: &core::Container) -> Option<u32> {
+    cpu_millis(container.resources.as_ref()?.requests.as_ref()?.get("cpu")?)
+}
+
+fn cpu_millis(quantity: &Quantity) -> Option<u32> {
+    quantity::millis(quantity).and_then(|millis| u32::try_from(millis).ok())
 }
 
 fn limit<'a>(container: &'a core::Container, resource: &str) -> Option<&'a Quantity> {
@@ -76,8 +79,8 @@ mod tests {
         let pod = pod("1", "64Mi");
         let spec = pod.spec.as_ref().unwrap();
         let bytes = Some(64 << 20);
-        let expected = Limits { memory_bytes: bytes, pod_memory_bytes: bytes, cpu_millis: None };
+        let expected =
+            Limits { memory_bytes: bytes, pod_memory_bytes: bytes, cpu_millis: None, cpu_request_millis: Some(1_000) };
         assert_eq!(limits(spec, &spec.containers[0]), expected);
-        assert_eq!(cpu_request_millis(&spec.containers[0]), Some(1_000));
     }
 }

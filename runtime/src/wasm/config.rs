@@ -113,8 +113,10 @@ pub struct GuestLimits {
     pub hostcall_fuel: usize,
     /// Headers of one request or response.
     pub http_fields_bytes: usize,
-    /// How often a running guest must let others run.
+    /// How long a guest may run at a stretch before it must let others run; cut within twice that.
     pub tick: Duration,
+    /// What a container may write to its log, once it has written as much ahead; beyond it, it waits.
+    pub log_bytes_per_second: u64,
     /// A log file is rotated beyond this size.
     pub log_file_bytes: u64,
     /// Rotated log files kept beside the current one.
@@ -127,9 +129,10 @@ impl Default for GuestLimits {
             memory_bytes: 4 << 30,
             resources: 10_000,
             sockets: 1_024,
-            hostcall_fuel: 64 << 20,
+            hostcall_fuel: 16 << 20,
             http_fields_bytes: 128 << 10,
-            tick: Duration::from_millis(10),
+            tick: Duration::from_millis(1),
+            log_bytes_per_second: 8 << 20,
             log_file_bytes: 10 << 20,
             log_files: 4,
         }

@@ -11,6 +11,7 @@ use wasmtime_wasi::filesystem::Dir;
 use super::config::{GuestLimits, HttpLimits};
 use super::cpu::CpuAccount;
 use super::memory::Budget;
+use super::runners::Runners;
 use super::stdio::Stdio;
 use super::ticker::Ticker;
 use crate::engine::{ContainerId, Names, Stats};
@@ -32,6 +33,8 @@ pub struct Container {
     pub buckets: Arc<Buckets>,
     pub cpu: Arc<CpuAccount>,
     pub ticker: Arc<Ticker>,
+    /// Where guests go on that are not done within a slice.
+    pub runners: Arc<Runners>,
     /// Instances that the node can still have alive.
     pub slots: Arc<Semaphore>,
     pub limits: GuestLimits,
@@ -69,6 +72,7 @@ impl Container {
             buckets: self.buckets.clone(),
             cpu: self.cpu.clone(),
             ticker: self.ticker.clone(),
+            runners: self.runners.clone(),
             slots: self.slots.clone(),
             limits: self.limits,
             http: self.http,

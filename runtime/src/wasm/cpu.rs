@@ -1,19 +1,27 @@
-//! What guests cost in CPU time, and the quota that they pay from.
+//! What guests cost in CPU time, the quota that they pay from, and what they have had of the CPU by their weight.
 //!
 //! Every poll of guest code is measured on its thread's own clock. A container with a limit owns a token bucket: it may
-//! run while the bucket is not in debt, and is charged afterwards. Epochs bound one poll to a tick, so debt is small.
+//! run while the bucket is not in debt, and is charged afterwards. Epochs bound one poll to a slice, so debt is small.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
 
+use super::bucket::Bucket;
+
 /// What an idle container may save up: the quota of this much time (the kernel's CFS period).
 const BURST: Duration = Duration::from_millis(100);
+/// The bucket's tokens are nanoseconds.
+const NANOS_PER_MILLI: u64 = 1_000_000;
+/// Weight of a whole CPU, and of a container that asks for none (the kubelet's `cpu.shares`).
+const WHOLE_WEIGHT: u32 = 1_024;
+const LEAST_WEIGHT: u32 = 2;
 
 /// CPU time of one container.
 #[derive(Debug)]
@@ -21,19 +29,33 @@ pub struct CpuAccount {
     used_nanos: AtomicU64,
     has_quota: AtomicBool,
     bucket: Mutex<Bucket>,
+    weight: AtomicU32,
+    /// Nanoseconds used, those of a whole CPU's weight counting once.
+    weighted_nanos: AtomicU64,
+}
+
+thread_local! {
+    /// What guests that this thread polled from within another guest have cost since that one began.
+    static INNER_NANOS: Cell<u64> = const { Cell::new(0) };
 }
 
 impl CpuAccount {
-    /// An account with a quota in thousandths of a CPU, or without one.
-    pub fn new(limit_millis: Option<u32>) -> CpuAccount {
-        let bucket = Mutex::new(Bucket::new(limit_millis.unwrap_or(0).max(1), Instant::now()));
-        CpuAccount { used_nanos: AtomicU64::new(0), has_quota: AtomicBool::new(limit_millis.is_some()), bucket }
+    /// An account with a quota in thousandths of a CPU, or without one, and the request that it has its weight from.
+    pub fn new(limit_millis: Option<u32>, request_millis: Option<u32>) -> CpuAccount {
+        CpuAccount {
+            used_nanos: AtomicU64::new(0),
+            has_quota: AtomicBool::new(limit_millis.is_some()),
+            bucket: Mutex::new(bucket(limit_millis)),
+            weight: AtomicU32::new(weight(request_millis)),
+            weighted_nanos: AtomicU64::new(0),
+        }
     }
 
-    /// Sets another quota, or none. It begins anew.
-    pub fn set_limit(&self, limit_millis: Option<u32>) {
-        *self.lock() = Bucket::new(limit_millis.unwrap_or(0).max(1), Instant::now());
+    /// Sets another quota, or none, which begins anew, and another weight.
+    pub fn set(&self, limit_millis: Option<u32>, request_millis: Option<u32>) {
+        *self.lock() = bucket(limit_millis);
         self.has_quota.store(limit_millis.is_some(), Ordering::Relaxed);
+        self.weight.store(weight(request_millis), Ordering::Relaxed);
     }
 
     fn lock(&self) -> MutexGuard<'_, Bucket> {
@@ -45,68 +67,47 @@ impl CpuAccount {
         self.used_nanos.load(Ordering::Relaxed)
     }
 
+    /// What the container has had by its weight, at least `now`: time in which it did not want to run is not saved up.
+    pub fn weighted_nanos(&self, now: u64) -> u64 {
+        self.weighted_nanos.fetch_max(now, Ordering::Relaxed).max(now)
+    }
+
     /// How long the container has to wait before it may run again.
     pub fn debt(&self) -> Option<Duration> {
         if !self.has_quota.load(Ordering::Relaxed) {
             return None;
         }
-        let mut bucket = self.lock();
-        bucket.refill(Instant::now());
-        bucket.wait()
+        self.lock().wait(Instant::now())
     }
 
-    /// Runs `work` and charges for the time that its thread spent on it.
+    /// Runs `work` and charges for the time that its thread spent on it, but for what other containers are charged for.
     pub fn charge<T>(&self, work: impl FnOnce() -> T) -> T {
+        let outer = INNER_NANOS.replace(0);
         let before = thread_nanos();
         let done = work();
         let spent = thread_nanos().saturating_sub(before);
-        self.used_nanos.fetch_add(spent, Ordering::Relaxed);
+        let own = spent.saturating_sub(INNER_NANOS.replace(outer.saturating_add(spent)));
+        self.used_nanos.fetch_add(own, Ordering::Relaxed);
+        let weighted = own.saturating_mul(WHOLE_WEIGHT.into()) / u64::from(self.weight.load(Ordering::Relaxed));
+        self.weighted_nanos.fetch_add(weighted, Ordering::Relaxed);
         if self.has_quota.load(Ordering::Relaxed) {
-            self.lock().spend(spent);
+            self.lock().spend(own);
         }
         done
     }
 }
 
+fn bucket(limit_millis: Option<u32>) -> Bucket {
+    Bucket::new(u64::from(limit_millis.unwrap_or(0)) * NANOS_PER_MILLI, BURST, Instant::now())
+}
+
+fn weight(request_millis: Option<u32>) -> u32 {
+    request_millis.map_or(0, |millis| millis.saturating_mul(WHOLE_WEIGHT) / 1_000).max(LEAST_WEIGHT)
+}
+
 fn thread_nanos() -> u64 {
     let Ok(now) = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID) else { return 0 };
     u64::try_from(Duration::from(now).as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// Nanoseconds of CPU that may be spent; refilled in proportion to time passed.
-#[derive(Debug)]
-struct Bucket {
-    millis: u32,
-    tokens_nanos: i64,
-    refilled: Instant,
-}
-
-impl Bucket {
-    fn new(millis: u32, now: Instant) -> Bucket {
-        let mut bucket = Bucket { millis, tokens_nanos: 0, refilled: now };
-        bucket.tokens_nanos = bucket.share(BURST);
-        bucket
-    }
-
-    /// The part of `time` that the quota allows.
-    fn share(&self, time: Duration) -> i64 {
-        i64::try_from(time.as_nanos() * u128::from(self.millis) / 1_000).unwrap_or(i64::MAX)
-    }
-
-    fn refill(&mut self, now: Instant) {
-        let gained = self.share(now.saturating_duration_since(self.refilled));
-        self.tokens_nanos = self.tokens_nanos.saturating_add(gained).min(self.share(BURST));
-        self.refilled = now;
-    }
-
-    fn spend(&mut self, nanos: u64) {
-        self.tokens_nanos = self.tokens_nanos.saturating_sub_unsigned(nanos);
-    }
-
-    fn wait(&self) -> Option<Duration> {
-        let debt_nanos = self.tokens_nanos.checked_neg().filter(|debt| *debt > 0)?;
-        Some(Duration::from_nanos(debt_nanos.unsigned_abs()) * 1_000 / self.millis)
-    }
 }
 
 /// Waits out a debt, if there is one. Kept between polls of one guest.
@@ -133,29 +134,37 @@ impl Throttle {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_bucket_lets_through_its_share_of_time() {
-        let start = Instant::now();
-        let mut bucket = Bucket::new(250, start);
-        assert_eq!(bucket.wait(), None);
-        bucket.spend(125_000_000);
-        assert_eq!(bucket.wait(), Some(Duration::from_millis(400)), "100 ms of debt at a quarter of a CPU");
-        bucket.refill(start + Duration::from_millis(400));
-        assert_eq!(bucket.wait(), None);
-        bucket.refill(start + Duration::from_secs(60));
-        assert_eq!(bucket.tokens_nanos, 25_000_000, "no more than a burst is saved up");
+    fn work(millis: u64) {
+        let started = thread_nanos();
+        while thread_nanos() - started < millis * 1_000_000 {}
     }
 
     #[test]
     fn what_a_thread_spends_is_charged() {
-        let account = CpuAccount::new(Some(1));
-        account.charge(|| {
-            let started = thread_nanos();
-            while thread_nanos() - started < 2_000_000 {}
-        });
+        let account = CpuAccount::new(Some(1), None);
+        account.charge(|| work(2));
         assert!(account.used_nanos() >= 2_000_000);
         assert!(account.debt().is_some(), "a thousandth of a CPU is spent");
-        account.set_limit(None);
+        account.set(None, None);
         assert_eq!(account.debt(), None);
+    }
+
+    #[test]
+    fn a_call_is_charged_to_the_callee_alone() {
+        let (caller, callee) = (CpuAccount::new(None, None), CpuAccount::new(None, None));
+        let whole = thread_nanos();
+        caller.charge(|| callee.charge(|| work(20)));
+        let whole = thread_nanos() - whole;
+        assert!(callee.used_nanos() >= 20_000_000);
+        assert!(caller.used_nanos() + callee.used_nanos() <= whole);
+    }
+
+    #[test]
+    fn whoever_asks_for_more_has_had_less_for_the_same_time() {
+        let (whole, half) = (CpuAccount::new(None, Some(1_000)), CpuAccount::new(None, Some(500)));
+        whole.charge(|| half.charge(|| work(1)));
+        assert_eq!(half.weighted_nanos(0), 2 * half.used_nanos());
+        assert_eq!(whole.weighted_nanos(0), whole.used_nanos());
+        assert_eq!(half.weighted_nanos(u64::MAX), u64::MAX, "time slept through is not saved up");
     }
 }

@@ -17,11 +17,13 @@ use super::config::WasmConfig;
 use super::container::{Container, Counters};
 use super::cpu::CpuAccount;
 use super::exec;
+use super::log_writer::LogWriter;
 use super::logs::Log;
 use super::memory::Budget;
 use super::outcome::Outcome;
 use super::pool::{self, Allocation};
 use super::preopens;
+use super::runners::Runners;
 use super::serve::{Door, Server};
 use super::stdio::Stdio;
 use super::store::NoSlot;
@@ -48,6 +50,8 @@ struct Inner {
     network: Arc<Network>,
     events: mpsc::Sender<EngineEvent>,
     ticker: Arc<Ticker>,
+    runners: Arc<Runners>,
+    log_writer: LogWriter,
     max_instances: u32,
     slots: Arc<Semaphore>,
     running: Mutex<HashMap<ContainerId, Running>>,
@@ -97,6 +101,9 @@ impl WasmEngine {
         }
         let linker = host::linker(&pool.engine).map_err(|error| internal(&format!("{error:#}")))?;
         let ticker = Ticker::start(pool.engine.weak(), config.guest.tick).map_err(|error| internal(&error))?;
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let runners = Runners::start(processors).map_err(|error| internal(&error))?;
+        let log_writer = LogWriter::start().map_err(|error| internal(&error))?;
         let views = config.data_dir.join("views");
         match std::fs::remove_dir_all(&views) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(internal(&error)),
@@ -109,6 +116,8 @@ impl WasmEngine {
             network,
             events,
             ticker: Arc::new(ticker),
+            runners: Arc::new(runners),
+            log_writer,
             max_instances: instances,
             slots: Arc::new(Semaphore::new(instances as usize)),
             running: Mutex::default(),
@@ -156,7 +165,7 @@ impl Engine for WasmEngine {
         let own = limits.memory_bytes.unwrap_or(container.limits.memory_bytes);
         let set = container.memory.set_limit(own);
         set.map_err(|used| below(format!("container \"{}\"", id.container), own, used))?;
-        container.cpu.set_limit(limits.cpu_millis);
+        container.cpu.set(limits.cpu_millis, limits.cpu_request_millis);
         Ok(())
     }
 
@@ -257,7 +266,7 @@ impl Inner {
     fn container(&self, spec: ContainerSpec) -> Result<Container, EngineError> {
         let limits = self.config.guest;
         let pod_budget = self.pod_budget(&spec.pod.uid, spec.limits.pod_memory_bytes.unwrap_or(u64::MAX));
-        let log = Arc::new(Log::new(spec.log_path, limits.log_file_bytes, limits.log_files));
+        let log = Arc::new(Log::new(spec.log_path, &limits, self.log_writer.clone()));
         let memory = Budget::new(spec.limits.memory_bytes.unwrap_or(limits.memory_bytes), Some(pod_budget));
         Ok(Container {
             preopens: preopens::open(&spec.preopens, &self.views(&spec.id))?,
@@ -271,8 +280,9 @@ impl Inner {
             stdio: Stdio::of_container(log, spec.stdin, spec.stdin_once, spec.tty),
             buckets: Arc::new(Buckets::new(memory.clone())),
             memory,
-            cpu: Arc::new(CpuAccount::new(spec.limits.cpu_millis)),
+            cpu: Arc::new(CpuAccount::new(spec.limits.cpu_millis, spec.limits.cpu_request_millis)),
             ticker: self.ticker.clone(),
+            runners: self.runners.clone(),
             slots: self.slots.clone(),
             limits,
             http: self.config.http,
@@ -319,6 +329,8 @@ impl Inner {
             drop(port);
             server.close();
         }
+        // Who is told of the end reads what came before it.
+        container.stdio.flush().await;
         drop(container);
         self.components.release(&digest);
         // Best effort: a view that stays is removed when the node starts again.

@@ -1,44 +1,51 @@
-//! Standard output and error of a container, as lines of the CRI log format, rotated.
+//! Standard output and error of a container: a file of [`lines`](super::lines), rotated.
 //!
-//! `2024-01-01T00:00:00.000000000Z stdout F text`: time, stream, `F` for a whole line or `P` for a part of one, and the
-//! text (kubernetes/design-proposals-archive, `node/kubelet-cri-logging.md`). Every instance has streams of its own, so
-//! that lines of concurrent requests do not mix; a file write carries whole lines only.
+//! Every instance has streams of its own, so that lines of concurrent requests do not mix; a file write carries whole lines
+//! only.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use tokio::sync::Notify;
 
-/// A longer line is written in parts of this size, as container runtimes do.
-const MAX_PART_BYTES: usize = 16 << 10;
+use super::bucket::Bucket;
+use super::config::GuestLimits;
+use super::lines::{Lines, Source};
+use super::log_writer::LogWriter;
+
 /// What a guest may write in one call.
 pub const WRITE_PERMIT_BYTES: usize = 64 << 10;
-
-/// Which of the two streams a line came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
-    Stdout,
-    Stderr,
-}
-
-impl Source {
-    fn as_str(self) -> &'static str {
-        match self {
-            Source::Stdout => "stdout",
-            Source::Stderr => "stderr",
-        }
-    }
-}
+/// What is said ahead of the disk.
+const MAX_PENDING_BYTES: usize = 256 << 10;
+/// A log that was silent may say as much at once as in this much time.
+const RATE_BURST: Duration = Duration::from_secs(2);
 
 /// The log file of one attempt of a container. It is opened by the first line: silent containers have none.
+///
+/// What is said waits here until [`LogWriter`] has written it. Whoever says more than the disk takes, or than its rate
+/// allows, waits for [`room`](Log::room).
 #[derive(Debug)]
 pub struct Log {
     path: PathBuf,
     max_bytes: u64,
     keep: usize,
+    writer: LogWriter,
+    pending: Mutex<Pending>,
+    /// Told when lines have been written.
+    written: Notify,
     file: Mutex<Option<Open>>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    lines: Vec<u8>,
+    /// The writer has been told, and has not written everything yet.
+    queued: bool,
+    rate: Bucket,
 }
 
 #[derive(Debug)]
@@ -47,30 +54,115 @@ struct Open {
     written_bytes: u64,
 }
 
+/// Why nothing more can be said now.
+enum Full {
+    /// Too much of it is still to be written.
+    Unwritten,
+    /// It has been too much for its time.
+    TooFast(Duration),
+}
+
 impl Log {
-    /// A log at `path`, renamed to `<path>.<time>` when it exceeds `max_bytes`; `keep` of those are kept.
-    pub fn new(path: PathBuf, max_bytes: u64, keep: usize) -> Log {
-        Log { path, max_bytes, keep, file: Mutex::new(None) }
+    /// A log at `path`, renamed to `<path>.<time>` when it exceeds the limit of a file; as many of those are kept as the
+    /// limits say.
+    pub fn new(path: PathBuf, limits: &GuestLimits, writer: LogWriter) -> Log {
+        let rate = Bucket::new(limits.log_bytes_per_second, RATE_BURST, Instant::now());
+        Log {
+            path,
+            max_bytes: limits.log_file_bytes,
+            keep: limits.log_files,
+            writer,
+            pending: Mutex::new(Pending { lines: Vec::new(), queued: false, rate }),
+            written: Notify::new(),
+            file: Mutex::new(None),
+        }
     }
 
-    /// Writes text of the engine's own (a trap), line by line.
-    pub fn line(&self, source: Source, text: &str) {
-        let mut formatted = Vec::new();
-        for line in text.lines() {
-            format_line(&mut formatted, Timestamp::now(), source, true, line.as_bytes());
+    /// Says text of the engine's own (a trap), line by line.
+    pub fn line(self: &Arc<Log>, source: Source, text: &str) {
+        let (now, mut lines) = (Timestamp::now(), Lines::new(source));
+        let mut formatted = lines.push(now, text.as_bytes());
+        if lines.is_partial() {
+            formatted.extend(lines.push(now, b"\n"));
         }
         self.append(&formatted);
     }
 
+    /// Whether more can be said now.
+    pub fn has_room(&self) -> bool {
+        self.full().is_none()
+    }
+
+    /// Waits until more can be said.
+    pub async fn room(&self) {
+        loop {
+            let mut written = std::pin::pin!(self.written.notified());
+            written.as_mut().enable();
+            match self.full() {
+                None => return,
+                Some(Full::Unwritten) => written.await,
+                Some(Full::TooFast(wait)) => tokio::time::sleep(wait).await,
+            }
+        }
+    }
+
+    /// Waits until everything is written that was said so far.
+    pub async fn flush(&self) {
+        loop {
+            let mut written = std::pin::pin!(self.written.notified());
+            written.as_mut().enable();
+            if !self.pending().queued {
+                return;
+            }
+            written.await;
+        }
+    }
+
+    fn full(&self) -> Option<Full> {
+        let mut pending = self.pending();
+        if pending.lines.len() >= MAX_PENDING_BYTES {
+            return Some(Full::Unwritten);
+        }
+        pending.rate.wait(Instant::now()).map(Full::TooFast)
+    }
+
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn append(self: &Arc<Log>, lines: &[u8]) {
+        if lines.is_empty() {
+            return;
+        }
+        let mut pending = self.pending();
+        pending.lines.extend_from_slice(lines);
+        pending.rate.spend(lines.len() as u64);
+        let was_queued = std::mem::replace(&mut pending.queued, true);
+        drop(pending);
+        if !was_queued {
+            self.writer.write(self.clone());
+        }
+    }
+
+    /// Writes what waits; for the writer's thread alone. Says whether more has come meanwhile.
+    pub fn write_pending(self: &Arc<Log>) -> bool {
+        let lines = std::mem::take(&mut self.pending().lines);
+        self.write(&lines);
+        let mut pending = self.pending();
+        pending.queued = !pending.lines.is_empty();
+        self.written.notify_waiters();
+        pending.queued
+    }
+
     /// A log must never stop a guest: what cannot be written is lost, and said on the node's own log.
-    fn append(&self, lines: &[u8]) {
-        let mut open = self.file.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Err(error) = self.try_append(&mut open, lines) {
+    fn write(&self, lines: &[u8]) {
+        let mut open = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = self.try_write(&mut open, lines) {
             tracing::warn!(path = %self.path.display(), "container log cannot be written: {error}");
         }
     }
 
-    fn try_append(&self, open: &mut Option<Open>, lines: &[u8]) -> io::Result<()> {
+    fn try_write(&self, open: &mut Option<Open>, lines: &[u8]) -> io::Result<()> {
         if open.as_ref().is_some_and(|open| open.written_bytes >= self.max_bytes) {
             *open = None;
             rotate(&self.path, self.keep, Timestamp::now())?;
@@ -108,56 +200,26 @@ fn rotate(path: &Path, keep: usize, now: Timestamp) -> io::Result<()> {
     Ok(())
 }
 
-fn format_line(into: &mut Vec<u8>, time: Timestamp, source: Source, whole: bool, text: &[u8]) {
-    let tag = if whole { 'F' } else { 'P' };
-    // Writing to a Vec cannot fail.
-    let _ = write!(into, "{time:.9} {} {tag} ", source.as_str());
-    into.extend_from_slice(text);
-    into.push(b'\n');
-}
-
 /// One instance's end of one stream.
 pub struct LogStream {
     log: Arc<Log>,
-    source: Source,
-    /// The line that is not complete yet; shorter than [`MAX_PART_BYTES`].
-    partial: Vec<u8>,
+    lines: Lines,
 }
 
 impl LogStream {
     pub fn new(log: Arc<Log>, source: Source) -> LogStream {
-        LogStream { log, source, partial: Vec::new() }
+        LogStream { log, lines: Lines::new(source) }
     }
 
-    /// Writes bytes; a line is written when it is complete.
-    pub fn push(&mut self, mut bytes: &[u8]) {
-        let (time, mut formatted) = (Timestamp::now(), Vec::new());
-        while !bytes.is_empty() {
-            let room = MAX_PART_BYTES - self.partial.len();
-            let window = &bytes[..bytes.len().min(room)];
-            let line_end = window.iter().position(|byte| *byte == b'\n');
-            let text = &window[..line_end.unwrap_or(window.len())];
-            bytes = &bytes[text.len() + usize::from(line_end.is_some())..];
-            let complete = line_end.is_some() || self.partial.len() + text.len() == MAX_PART_BYTES;
-            if complete && self.partial.is_empty() {
-                format_line(&mut formatted, time, self.source, line_end.is_some(), text);
-                continue;
-            }
-            self.partial.extend_from_slice(text);
-            if complete {
-                format_line(&mut formatted, time, self.source, line_end.is_some(), &self.partial);
-                self.partial.clear();
-            }
-        }
-        if !formatted.is_empty() {
-            self.log.append(&formatted);
-        }
+    /// Says bytes; a line is written when it is complete.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.log.append(&self.lines.push(Timestamp::now(), bytes));
     }
 }
 
 impl Drop for LogStream {
     fn drop(&mut self) {
-        if !self.partial.is_empty() {
+        if self.lines.is_partial() {
             self.push(b"\n");
         }
     }
@@ -166,58 +228,74 @@ impl Drop for LogStream {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wasm::lines::MAX_PART_BYTES;
 
     fn texts(path: &Path) -> Vec<String> {
         let text = std::fs::read_to_string(path).unwrap();
         text.lines().map(|line| line.split_once(' ').unwrap().1.to_owned()).collect()
     }
 
-    #[test]
-    fn lines_are_written_whole_and_the_last_one_when_its_stream_ends() {
+    fn log(path: &Path, max_bytes: u64, keep: usize) -> Arc<Log> {
+        let limits = GuestLimits { log_file_bytes: max_bytes, log_files: keep, ..GuestLimits::default() };
+        Arc::new(Log::new(path.to_owned(), &limits, LogWriter::start().unwrap()))
+    }
+
+    #[tokio::test]
+    async fn lines_are_written_whole_and_the_last_one_when_its_stream_ends() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("0.log");
-        let log = Arc::new(Log::new(path.clone(), 1 << 20, 1));
+        let log = log(&path, 1 << 20, 1);
         let mut out = LogStream::new(log.clone(), Source::Stdout);
-        let mut err = LogStream::new(log, Source::Stderr);
+        let mut err = LogStream::new(log.clone(), Source::Stderr);
         out.push(b"one\ntw");
         err.push(b"warning\n");
         out.push(b"o\n\nthree");
         drop(out);
+        log.flush().await;
         assert_eq!(texts(&path), ["stdout F one", "stderr F warning", "stdout F two", "stdout F ", "stdout F three"]);
     }
 
-    #[test]
-    fn a_long_line_comes_in_parts() {
+    #[tokio::test]
+    async fn a_long_line_comes_in_parts() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("0.log");
-        let mut out = LogStream::new(Arc::new(Log::new(path.clone(), 1 << 20, 1)), Source::Stdout);
+        let log = log(&path, 1 << 20, 1);
+        let mut out = LogStream::new(log.clone(), Source::Stdout);
         out.push(&vec![b'x'; MAX_PART_BYTES - 1]);
         out.push(b"yz\n");
+        log.line(Source::Stderr, &"w".repeat(MAX_PART_BYTES + 1));
+        log.flush().await;
         let lines = texts(&path);
-        assert_eq!(lines.len(), 2);
+        assert_eq!(lines.len(), 4);
         assert!(lines[0].starts_with("stdout P xx") && lines[0].ends_with("xy"));
         assert_eq!(lines[1], "stdout F z");
+        assert!(lines[2].starts_with("stderr P ww"));
+        assert_eq!(lines[3], "stderr F w");
     }
 
-    #[test]
-    fn times_have_nine_digits() {
-        let mut line = Vec::new();
-        format_line(&mut line, Timestamp::UNIX_EPOCH, Source::Stdout, true, b"hi");
-        expect_test::expect![[r#"
-            1970-01-01T00:00:00.000000000Z stdout F hi
-        "#]]
-        .assert_eq(&String::from_utf8(line).unwrap());
-    }
-
-    #[test]
-    fn a_full_file_is_renamed_and_only_so_many_are_kept() {
+    #[tokio::test]
+    async fn a_full_file_is_renamed_and_only_so_many_are_kept() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("0.log");
-        let log = Log::new(path.clone(), 10, 2);
+        let log = log(&path, 10, 2);
         for n in 0..6 {
             log.line(Source::Stdout, &format!("line {n}"));
+            log.flush().await;
         }
         assert_eq!(texts(&path), ["stdout F line 5"]);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3);
+    }
+
+    #[tokio::test]
+    async fn whoever_says_too_much_waits() {
+        let dir = tempfile::tempdir().unwrap();
+        let limits = GuestLimits { log_bytes_per_second: 1_000, ..GuestLimits::default() };
+        let log = Arc::new(Log::new(dir.path().join("0.log"), &limits, LogWriter::start().unwrap()));
+        assert!(log.has_room());
+        log.line(Source::Stdout, &"x".repeat(2_100));
+        log.flush().await;
+        assert!(!log.has_room(), "more than two seconds' worth was said");
+        log.room().await;
+        assert!(log.has_room());
     }
 }

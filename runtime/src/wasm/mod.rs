@@ -4,7 +4,8 @@
 //! prepare  components -> compile (a worker process) -> machine code on disk -> InstancePre, one per image
 //! start    preopens, container                      -> serve (a Handler in the network) or command (a task)
 //! exec     a component of the pod's files, or a built-in command, in the sandbox of a running container
-//! run      guest: cpu + ticker + interrupt around every poll; store: memory, resources, epochs
+//! run      guest: cpu + ticker + interrupt around every poll; store: memory, resources, epochs;
+//!          runners: threads for what is not done within a slice
 //! ```
 //!
 //! An http container that nobody calls is an entry in the network's table and what its [`container::Container`] holds:
@@ -12,6 +13,7 @@
 
 pub mod adapt;
 mod answers;
+mod bucket;
 mod burst;
 mod command;
 pub mod compile;
@@ -23,13 +25,17 @@ mod engine;
 mod exec;
 mod guest;
 mod handle;
+pub mod lines;
+mod log_writer;
 pub(crate) mod logs;
 pub mod memory;
 mod outcome;
 mod pool;
 mod preopens;
 mod response;
+mod runners;
 mod serve;
+mod slice;
 pub(crate) mod stdio;
 pub(crate) mod store;
 mod ticker;

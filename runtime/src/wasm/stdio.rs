@@ -11,7 +11,8 @@ use tokio::sync::mpsc;
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 
 use super::container::Container;
-use super::logs::{Log, LogStream, Source, WRITE_PERMIT_BYTES};
+use super::lines::Source;
+use super::logs::{Log, LogStream, WRITE_PERMIT_BYTES};
 use crate::engine::Output;
 
 /// Pieces of standard input that wait for a process to read them.
@@ -39,6 +40,20 @@ impl Stdio {
     pub fn of_command(stdin: Option<mpsc::Receiver<Bytes>>, output: mpsc::Sender<Output>, tty: bool) -> Stdio {
         let clients = Clients(Mutex::new(vec![output]));
         Stdio { log: None, clients, stdin: stdin.map(Stdin::from), tty }
+    }
+
+    /// Waits until more can be written to the log, if there is one.
+    pub async fn room(&self) {
+        if let Some(log) = &self.log {
+            log.room().await;
+        }
+    }
+
+    /// Waits until everything is in the log's file.
+    pub async fn flush(&self) {
+        if let Some(log) = &self.log {
+            log.flush().await;
+        }
     }
 
     /// Writes text that no guest has written to a stream (a trap, a log entry), line by line, to standard error.
@@ -222,11 +237,12 @@ impl OutputStream for Out {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        let clients = &self.container.stdio.clients;
-        if self.log.is_none() && clients.is_empty() {
+        let Stdio { clients, log, .. } = &self.container.stdio;
+        if log.is_none() && clients.is_empty() {
             return Err(StreamError::Closed);
         }
-        Ok(if clients.have_room() { WRITE_PERMIT_BYTES } else { 0 })
+        let has_room = clients.have_room() && log.as_ref().is_none_or(|log| log.has_room());
+        Ok(if has_room { WRITE_PERMIT_BYTES } else { 0 })
     }
 }
 
@@ -234,5 +250,6 @@ impl OutputStream for Out {
 impl Pollable for Out {
     async fn ready(&mut self) {
         self.container.stdio.clients.room().await;
+        self.container.stdio.room().await;
     }
 }

@@ -12,6 +12,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView};
 
 use super::container::Container;
 use super::memory::Reservation;
+use super::slice::{self, Cut};
 use crate::host::http::Outgoing;
 
 /// The data of a store: handles of one instance, over a [`Container`] that many share.
@@ -86,9 +87,16 @@ pub fn new_store(engine: &Engine, container: &Arc<Container>) -> Result<Store<St
         concurrent.set_max_capacity(container.limits.resources);
     }
     store.set_epoch_deadline(1);
-    store.epoch_deadline_callback(|store| match store.data().container.interrupt.is_cancelled() {
-        true => Err(Interrupted.into()),
-        false => Ok(UpdateDeadline::Yield(1)),
+    store.epoch_deadline_callback(|store| {
+        let container = &store.data().container;
+        if container.interrupt.is_cancelled() {
+            return Err(Interrupted.into());
+        }
+        // An epoch that ends says nothing of how long this guest has run.
+        Ok(match slice::is_over(container.limits.tick) {
+            true => UpdateDeadline::YieldCustom(1, Box::pin(Cut::default())),
+            false => UpdateDeadline::Continue(1),
+        })
     });
     Ok(store)
 }

@@ -10,8 +10,10 @@ use tokio_util::sync::CancellationToken;
 use super::config::{GuestLimits, HttpLimits};
 use super::container::{Container, Counters};
 use super::cpu::CpuAccount;
+use super::log_writer::LogWriter;
 use super::logs::Log;
 use super::memory::Budget;
+use super::runners::Runners;
 use super::stdio::Stdio;
 use super::ticker::Ticker;
 use crate::engine::{ContainerId, Names};
@@ -31,7 +33,7 @@ pub fn container(dir: &Path) -> Arc<Container> {
         node_name: "node".to_owned(),
         client_tls: None,
     });
-    let log = Arc::new(Log::new(dir.join("0.log"), limits.log_file_bytes, limits.log_files));
+    let log = Arc::new(Log::new(dir.join("0.log"), &limits, LogWriter::start().unwrap()));
     Arc::new(Container {
         id: ContainerId { pod_uid: "uid".to_owned(), container: "main".to_owned(), attempt: 0 },
         pod: PodIdentity {
@@ -50,8 +52,9 @@ pub fn container(dir: &Path) -> Arc<Container> {
         stdio: Stdio::of_container(log, false, false, false),
         buckets: Arc::new(Buckets::new(memory.clone())),
         memory,
-        cpu: Arc::new(CpuAccount::new(None)),
+        cpu: Arc::new(CpuAccount::new(None, None)),
         ticker: Arc::new(Ticker::start(engine.weak(), limits.tick).unwrap()),
+        runners: Arc::new(Runners::start(1).unwrap()),
         slots: Arc::new(Semaphore::new(1)),
         limits,
         http: HttpLimits::default(),

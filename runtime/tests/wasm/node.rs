@@ -85,7 +85,6 @@ impl Node {
             working_dir: None,
             http_port: Some(8080),
             limits: Limits::default(),
-            cpu_request_millis: None,
             log_path: self.dir.path().join(format!("{name}.log")),
             force_command: false,
             stdin: false,

@@ -6,7 +6,7 @@ use wasmtime_wasi::p3::bindings::cli;
 use wasmtime_wasi::p3::cli::{TerminalInput, TerminalOutput};
 
 use super::streams;
-use crate::wasm::logs::Source;
+use crate::wasm::lines::Source;
 use crate::wasm::stdio::{In, Out};
 use crate::wasm::store::State;
 use cli::types::ErrorCode;

@@ -2,6 +2,7 @@
 
 use std::io::Read;
 
+use crate::excess;
 use crate::net::{self, println};
 
 struct Command;
@@ -13,6 +14,7 @@ impl wasip2::exports::cli::run::Guest for Command {
         let args = wasip2::cli::environment::get_arguments();
         let arg = |n: usize| args.get(n).map(String::as_str).unwrap_or_default();
         let port = |n: usize| arg(n).parse().unwrap_or(0);
+        let number = |n: usize| arg(n).parse().unwrap_or(0);
         match arg(1) {
             "resolve" => println(&net::resolve(arg(2))),
             "ask" => println(&net::ask(arg(2), port(3), arg(4))),
@@ -32,6 +34,11 @@ impl wasip2::exports::cli::run::Guest for Command {
             "reach" => println(&net::reach(arg(2), port(3))),
             "sockets" => println(&format!("{} sockets", net::count_sockets())),
             "about" => about(),
+            "spin" => excess::spin(),
+            "bomb" => excess::bomb(),
+            "open" => excess::open(number(2)),
+            "write" => excess::write(number(2)),
+            "headers" => excess::headers(number(2)),
             "exit" => wasip2::cli::exit::exit(Err(())),
             "sleep" => wasip2::clocks::monotonic_clock::subscribe_duration(u64::MAX / 2).block(),
             other => println(&format!("unknown: {other}")),

@@ -2,6 +2,7 @@
 //! argument does).
 
 mod command;
+mod excess;
 mod http;
 mod net;
 mod proposals;

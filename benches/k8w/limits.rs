@@ -1,0 +1,116 @@
+//! What a pod feels of a neighbour that takes all it can get: hello at half its capacity, alone and beside each of them.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow};
+use k8s_openapi::api::core::v1::Pod;
+use k8w_testkit::{ClusterOptions, TestCluster};
+use kube::Api;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::cluster::{self, BINARY};
+use crate::compare::rate;
+use crate::guests;
+use crate::http1::Http1;
+use crate::open_loop::OpenLoop;
+use crate::stats::quantile;
+
+/// How long hello is measured beside each neighbour, and half as long alone before; `K8W_BENCH_SECONDS` sets another time.
+const MEASURED: Duration = Duration::from_secs(30);
+const CONNECTIONS: u32 = 32;
+const HOST: &str = "hello.localhost";
+const IMAGE: &str = "localhost/neighbour:latest";
+const HEADER_BYTES: usize = 100 << 20;
+/// A client sends that many so often.
+const HEADERS_EVERY: Duration = Duration::from_millis(500);
+
+/// A pod that means harm, and what its command is told.
+struct Neighbour {
+    what: &'static str,
+    arguments: &'static [&'static str],
+    /// A client sends it headers as well.
+    headers: bool,
+}
+
+const NEIGHBOURS: [Neighbour; 5] = [
+    Neighbour { what: "an endless loop", arguments: &["spin"], headers: false },
+    Neighbour { what: "a memory bomb", arguments: &["bomb"], headers: false },
+    Neighbour { what: "10,000 socket opens", arguments: &["open", "10000"], headers: false },
+    Neighbour { what: "a log of 1 GB", arguments: &["write", "1000"], headers: false },
+    Neighbour { what: "headers of 100 MB", arguments: &["headers", "100"], headers: true },
+];
+
+pub async fn measure() -> Result<()> {
+    let folder = tempfile::Builder::new().prefix("k8w-bench-").tempdir()?;
+    let neighbour = guests::build("probe", folder.path())?;
+    let dir = Some(cluster::hello());
+    let cluster = TestCluster::start(BINARY, ClusterOptions { dir, ..ClusterOptions::default() });
+    cluster.load_image(&neighbour, IMAGE);
+    let pods: Api<Pod> = Api::namespaced(cluster::administrator(&cluster).await?, "default");
+
+    let ingress = cluster.ingress_http();
+    let mut clients = Http1::open(CONNECTIONS as usize, ingress, HOST).await?;
+    // The first seconds are slower.
+    rate(&mut clients).await?;
+    let per_second = rate(&mut clients).await? / 2.0;
+    let load = OpenLoop { address: ingress, host: HOST.to_owned(), connections: CONNECTIONS, per_second };
+    let measured = crate::seconds()?.unwrap_or(MEASURED);
+    println!(
+        "limits: hello at {per_second:.0} requests/s, half of what it can; p50 and p99 alone, then beside a pod with"
+    );
+    for neighbour in &NEIGHBOURS {
+        let alone = Latency::of(&load, measured / 2).await?;
+        guests::start(&pods, &guests::command("neighbour", IMAGE, neighbour.arguments)?).await?;
+        let headers = neighbour.headers.then(|| AbortOnDropHandle::new(tokio::spawn(send_headers(ingress))));
+        let beside = Latency::of(&load, measured).await?;
+        drop(headers);
+        guests::remove(&pods, "neighbour").await?;
+        println!("  {:<20} {alone} | {beside} | p99 {:.2} of it", neighbour.what, beside.p99 / alone.p99);
+    }
+    Ok(())
+}
+
+/// In milliseconds.
+struct Latency {
+    p50: f64,
+    p99: f64,
+}
+
+impl Latency {
+    async fn of(load: &OpenLoop, time: Duration) -> Result<Latency> {
+        let samples: Vec<f64> = load.run(time).await?.into_iter().map(|sample| sample.as_secs_f64() * 1e3).collect();
+        if samples.is_empty() {
+            return Err(anyhow!("nothing was measured in {time:?}"));
+        }
+        Ok(Latency { p50: quantile(&samples, 0.5), p99: quantile(&samples, 0.99) })
+    }
+}
+
+impl std::fmt::Display for Latency {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:.2} ms, {:.2} ms", self.p50, self.p99)
+    }
+}
+
+/// Sends more headers than anybody takes, again and again.
+async fn send_headers(ingress: SocketAddr) {
+    let line = format!("x: {}\r\n", "x".repeat(8_000));
+    loop {
+        let begun = Instant::now();
+        // Whoever refuses them closes the connection.
+        let _ = async {
+            let mut stream = TcpStream::connect(ingress).await?;
+            stream.write_all(format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n").as_bytes()).await?;
+            for _ in 0..HEADER_BYTES / line.len() {
+                stream.write_all(line.as_bytes()).await?;
+            }
+            stream.write_all(b"\r\n").await?;
+            stream.read_to_end(&mut Vec::new()).await
+        }
+        .await;
+        tokio::time::sleep(HEADERS_EVERY.saturating_sub(begun.elapsed())).await;
+    }
+}
