@@ -45,7 +45,7 @@ pub use control_plane::{ControlPlane, ControlPlaneConfig, Store, Tls};
 pub use joined::JoinedNode;
 pub use kernel_network::{KernelNetwork, NetworkMode};
 pub use node::NodeOptions;
-use node::{ClientTls, Doors, NodePart};
+use node::{About, ClientTls, Doors, NodePart};
 
 /// Who the parts of this process are to the API server.
 const CONTROLLERS: &str = "system:kube-controller-manager";
@@ -69,7 +69,7 @@ pub struct Cluster {
     images: LocalImages,
     ingress_http: SocketAddr,
     ingress_https: SocketAddr,
-    network_mode: NetworkMode,
+    about: About,
     tasks: JoinSet<()>,
     shutdown: CancellationToken,
 }
@@ -118,7 +118,7 @@ impl Cluster {
             api: api_address,
             api_shown_at: Some(api.config.advertise),
         };
-        let (service, network_mode) = part.start(&mut tasks, &shutdown).await?;
+        let (service, about) = part.start(&mut tasks, &shutdown).await?;
         let own = InProcessNode { name: config.node.name.clone(), service, others: control_plane::dialer(&api, &pki)? };
         api.connect_nodes(Box::new(own));
 
@@ -129,7 +129,7 @@ impl Cluster {
             config,
             ingress_http,
             ingress_https,
-            network_mode,
+            about,
             tasks,
             shutdown,
         })
@@ -157,8 +157,8 @@ impl Cluster {
         self.ingress_https
     }
 
-    pub fn network_mode(&self) -> &NetworkMode {
-        &self.network_mode
+    pub fn about(&self) -> &About {
+        &self.about
     }
 
     /// The images on the node.

@@ -80,7 +80,7 @@ impl Node {
             if outcome.is_ok() && !stop.is_cancelled() {
                 let (http, https) = node.ingress();
                 eprintln!("Node {name} of {server} is ready");
-                eprintln!("Network: {}", node.network_mode());
+                eprintln!("{}", node.about());
                 eprintln!("Ingress for HTTP: {http}");
                 eprintln!("Ingress for HTTPS: {https}");
                 stop.cancelled().await;

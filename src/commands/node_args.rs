@@ -36,7 +36,8 @@ pub struct NodeArgs {
     #[arg(long, value_name = "HOST")]
     insecure_registry: Vec<String>,
 
-    /// Pods that the node takes at most
+    /// Pods that the node takes at most; of those that are processes as many can live as vm.max_map_count allows:
+    /// (vm.max_map_count - 16384) / 8
     #[arg(long, value_name = "COUNT", default_value_t = 1_000)]
     max_pods: u32,
 

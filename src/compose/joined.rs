@@ -9,15 +9,15 @@ use kube::Client;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::node::{Doors, NodeOptions, NodePart, open_stores};
-use super::{NETWORK, NetworkMode};
+use super::NETWORK;
+use super::node::{About, Doors, NodeOptions, NodePart, open_stores};
 use crate::data_dir::DataDir;
 
 /// A running node.
 pub struct JoinedNode {
     client: Client,
     ingress: (SocketAddr, SocketAddr),
-    network_mode: NetworkMode,
+    about: About,
     tasks: JoinSet<()>,
     shutdown: CancellationToken,
 }
@@ -55,8 +55,8 @@ impl JoinedNode {
             api,
             api_shown_at: None,
         };
-        let (_, network_mode) = part.start(&mut tasks, &shutdown).await?;
-        Ok(JoinedNode { client, ingress, network_mode, tasks, shutdown })
+        let (_, about) = part.start(&mut tasks, &shutdown).await?;
+        Ok(JoinedNode { client, ingress, about, tasks, shutdown })
     }
 
     /// Acts as the node.
@@ -64,8 +64,8 @@ impl JoinedNode {
         &self.client
     }
 
-    pub fn network_mode(&self) -> &NetworkMode {
-        &self.network_mode
+    pub fn about(&self) -> &About {
+        &self.about
     }
 
     /// Where the ingress listens for HTTP and for HTTPS.

@@ -1,5 +1,6 @@
 //! The node part of a process, in `k8w up` as in `k8w node`: agent, network tables, ingress, node ports, wasm engine.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use k8w_runtime::agent::Node;
 use k8w_runtime::identity::Identity;
 use k8w_runtime::node::Settings;
 use k8w_runtime::server::NodeService;
-use k8w_runtime::wasm::{WasmConfig, WasmEngine};
+use k8w_runtime::wasm::{Instances, WasmConfig, WasmEngine};
 use k8w_runtime::{NodeConfig, network_sync, node_ports};
 use k8w_storage::blob::BlobStore;
 use kube::Client;
@@ -106,6 +107,18 @@ pub(super) struct NodePart<'a> {
     pub api_shown_at: Option<SocketAddr>,
 }
 
+/// What a node says of itself once it is ready.
+pub struct About {
+    network: NetworkMode,
+    instances: Instances,
+}
+
+impl fmt::Display for About {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Network: {}\nInstances: {}", self.network, self.instances)
+    }
+}
+
 /// How components speak TLS to foreign hosts, if they can.
 pub(super) type ClientTls = Option<Arc<rustls::ClientConfig>>;
 
@@ -121,11 +134,7 @@ impl NodePart<'_> {
     ///
     /// # Errors
     /// When the engine cannot start, a directory cannot be made, or the kernel's network cannot be had that must be.
-    pub async fn start(
-        self,
-        tasks: &mut JoinSet<()>,
-        shutdown: &CancellationToken,
-    ) -> Result<(NodeService, NetworkMode)> {
+    pub async fn start(self, tasks: &mut JoinSet<()>, shutdown: &CancellationToken) -> Result<(NodeService, About)> {
         let NodePart { options, data_dir, doors, settings, client, network_client, identity, .. } = self;
         let network = Network::new(k8w_networking::Config {
             service_cidr: settings.service_cidr.into(),
@@ -146,10 +155,11 @@ impl NodePart<'_> {
         let (events, engine_events) = mpsc::channel(MAX_ENGINE_EVENTS);
         let wasm = WasmConfig { wasi_p3: options.wasi_p3, ..WasmConfig::new(data_dir.join("wasm")) };
         let engine = WasmEngine::new(wasm, network.clone(), events).context("cannot start the wasm engine")?;
+        let instances = engine.instances();
         let config = NodeConfig {
             wasm_cidr: settings.wasm_cidr,
             cluster_domain: settings.cluster_domain,
-            max_instances: engine.max_instances(),
+            max_instances: instances.count,
             ..options.registered(doors.kubelet_port()?, data_dir)
         };
         let engine = Arc::new(engine);
@@ -171,8 +181,8 @@ impl NodePart<'_> {
         tasks.spawn(node_ports::run(network_client, network.clone(), addresses, name, shutdown.clone()));
         let dns = dns::server::serve(network.clone(), name_servers, shutdown.clone());
         tasks.spawn(ended("cluster DNS", dns));
-        let network_mode = options.kernel_network.serve(network, tasks, shutdown).await?;
-        Ok((service, network_mode))
+        let network = options.kernel_network.serve(network, tasks, shutdown).await?;
+        Ok((service, About { network, instances }))
     }
 }
 

@@ -106,8 +106,7 @@ pub fn classes() -> Vec<Value> {
     };
     vec![
         json!({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "wasmtime"},
-            "handler": "wasmtime", "scheduling": {"nodeSelector": {"k8w.dev/runtime-wasmtime": "true"}},
-            "overhead": {"podFixed": {"k8w.dev/instances": "1"}}}),
+            "handler": "wasmtime", "scheduling": {"nodeSelector": {"k8w.dev/runtime-wasmtime": "true"}}}),
         json!({"apiVersion": "networking.k8s.io/v1", "kind": "IngressClass", "spec": {"controller": "k8w.dev/ingress"},
             "metadata": {"name": "k8w", "annotations": {"ingressclass.kubernetes.io/is-default-class": "true"}}}),
         priority(

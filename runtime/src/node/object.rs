@@ -20,7 +20,8 @@ use crate::config::NodeConfig;
 pub const KUBELET_VERSION: &str = "v1.36.0+k8w";
 /// The handler of RuntimeClass `wasmtime`.
 pub const RUNTIME_HANDLER: &str = "wasmtime";
-/// Room for instances of components: every pod of RuntimeClass `wasmtime` takes one as its overhead.
+/// Room for instances of components that are alive: processes always are, servers while they are called. A process that is
+/// to be placed by it asks for one as for any extended resource.
 const INSTANCES: &str = "k8w.dev/instances";
 /// Version of the engine; the workspace's lock file holds the same.
 const ENGINE_VERSION: &str = "48.0.8";

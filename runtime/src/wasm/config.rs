@@ -72,8 +72,8 @@ impl Default for CompileLimits {
 /// Sizes of the pools that instances are taken from. Each reserves address space, not memory.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct PoolLimits {
-    /// Components that can be alive at once on this node. Each live one needs about six memory mappings, which
-    /// `vm.max_map_count` bounds; the engine lowers this value to fit.
+    /// Components that can be alive at once on this node. Each live one needs memory mappings, which `vm.max_map_count`
+    /// bounds; the engine lowers this value to fit.
     pub instances: u32,
     /// Core instances within one component, on average. Python components have about 14.
     pub core_instances_per_instance: u32,
@@ -89,7 +89,7 @@ pub struct PoolLimits {
 impl Default for PoolLimits {
     fn default() -> Self {
         PoolLimits {
-            instances: 2_000,
+            instances: 20_000,
             core_instances_per_instance: 4,
             memory_bytes: 4 << 30,
             table_elements: 100_000,

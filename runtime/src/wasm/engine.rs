@@ -21,7 +21,7 @@ use super::log_writer::LogWriter;
 use super::logs::Log;
 use super::memory::Budget;
 use super::outcome::Outcome;
-use super::pool::{self, Allocation};
+use super::pool::{self, Instances};
 use super::preopens;
 use super::runners::Runners;
 use super::serve::{Door, Server};
@@ -52,7 +52,7 @@ struct Inner {
     ticker: Arc<Ticker>,
     runners: Arc<Runners>,
     log_writer: LogWriter,
-    max_instances: u32,
+    instances: Instances,
     slots: Arc<Semaphore>,
     running: Mutex<HashMap<ContainerId, Running>>,
     /// Memory of whole pods, while one of their containers runs.
@@ -94,11 +94,7 @@ impl WasmEngine {
     ) -> Result<WasmEngine, EngineError> {
         let internal = |error: &dyn std::fmt::Display| EngineError::Internal(error.to_string());
         let pool = pool::engine(&config.pool, config.wasi_p3).map_err(|error| internal(&format!("{error:#}")))?;
-        let (Allocation::Pooled { instances } | Allocation::OnDemand { instances }) = pool.allocation;
-        match pool.allocation {
-            Allocation::Pooled { .. } => tracing::info!("wasm engine: {}", pool.allocation),
-            Allocation::OnDemand { .. } => tracing::warn!("wasm engine: {}", pool.allocation),
-        }
+        let instances = pool.instances;
         let linker = host::linker(&pool.engine).map_err(|error| internal(&format!("{error:#}")))?;
         let ticker = Ticker::start(pool.engine.weak(), config.guest.tick).map_err(|error| internal(&error))?;
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -118,16 +114,16 @@ impl WasmEngine {
             ticker: Arc::new(ticker),
             runners: Arc::new(runners),
             log_writer,
-            max_instances: instances,
-            slots: Arc::new(Semaphore::new(instances as usize)),
+            instances,
+            slots: Arc::new(Semaphore::new(instances.count as usize)),
             running: Mutex::default(),
             pods: Mutex::default(),
         })))
     }
 
     /// How many instances can be alive at a time, of all pods together.
-    pub fn max_instances(&self) -> u32 {
-        self.0.max_instances
+    pub fn instances(&self) -> Instances {
+        self.0.instances
     }
 }
 
@@ -213,7 +209,7 @@ impl Inner {
         let container = Arc::new(self.container(spec)?);
         match (as_command, &loaded.http, &loaded.command) {
             (true, _, Some(pre)) => {
-                let capacity = |error: NoSlot| EngineError::Capacity(error.to_string());
+                let capacity = |error: NoSlot| EngineError::Capacity(format!("{error}: {}", self.instances));
                 let process = command::start(pre.clone(), container.clone()).map_err(capacity)?;
                 self.begin(Running { container, digest, kind: Kind::Command }).await;
                 let inner = self.clone();

@@ -47,3 +47,4 @@ pub(crate) mod tests;
 
 pub use config::{TrapBurst, WasmConfig};
 pub use engine::WasmEngine;
+pub use pool::Instances;

@@ -42,26 +42,38 @@ pub fn compiler(limits: &PoolLimits, wasi_p3: bool) -> wasmtime::Result<Engine> 
 /// The engine that runs guests, and how it came out.
 pub struct Pool {
     pub engine: Engine,
-    pub allocation: Allocation,
+    pub instances: Instances,
 }
 
-/// Where instances come from.
+/// How many instances can be alive at a time, and why not more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Allocation {
-    /// From pools for so many live instances.
-    Pooled { instances: u32 },
-    /// Mapped one by one, because the address space for a pool cannot be had.
-    OnDemand { instances: u32 },
+pub struct Instances {
+    pub count: u32,
+    bound: Bound,
+    /// Whether they come from pools, or are mapped one by one because the address space for a pool cannot be had.
+    pooled: bool,
 }
 
-impl fmt::Display for Allocation {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bound {
+    /// The engine's settings allow no more.
+    Settings,
+    /// The kernel's `vm.max_map_count`.
+    Mappings(u64),
+    AddressSpace,
+}
+
+impl fmt::Display for Instances {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Allocation::Pooled { instances } => write!(f, "pools for {instances} live instances"),
-            Allocation::OnDemand { instances } => {
-                write!(f, "no pools (not enough address space), at most {instances} live instances")
+        write!(f, "at most {} alive", self.count)?;
+        match self.bound {
+            Bound::Settings => {}
+            Bound::Mappings(most) => {
+                write!(f, ", (vm.max_map_count {most} - {MAPPINGS_RESERVED}) / {MAPPINGS_PER_INSTANCE}")?;
             }
+            Bound::AddressSpace => f.write_str(", as address space is short")?,
         }
+        if self.pooled { Ok(()) } else { f.write_str("; without pools, as address space is short") }
     }
 }
 
@@ -71,19 +83,25 @@ impl fmt::Display for Allocation {
 /// # Errors
 /// When not even that works.
 pub fn engine(limits: &PoolLimits, wasi_p3: bool) -> wasmtime::Result<Pool> {
-    let most = instances_within(max_map_count()).min(limits.instances);
-    let mut instances = most;
-    while instances >= 16 {
+    let mappings = max_map_count();
+    let within = instances_within(mappings);
+    let bound = if within < limits.instances { Bound::Mappings(mappings) } else { Bound::Settings };
+    let most = within.min(limits.instances);
+    let mut count = most;
+    while count >= 16 {
         let mut config = code_config(limits, wasi_p3);
-        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling(limits, instances)));
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling(limits, count)));
         match Engine::new(&config) {
-            Ok(engine) => return Ok(Pool { engine, allocation: Allocation::Pooled { instances } }),
-            Err(error) => tracing::debug!(instances, "no address space for the pool: {error:#}"),
+            Ok(engine) => {
+                let bound = if count < most { Bound::AddressSpace } else { bound };
+                return Ok(Pool { engine, instances: Instances { count, bound, pooled: true } });
+            }
+            Err(error) => tracing::debug!(count, "no address space for the pool: {error:#}"),
         }
-        instances /= 4;
+        count /= 4;
     }
     let engine = Engine::new(&code_config(limits, wasi_p3))?;
-    Ok(Pool { engine, allocation: Allocation::OnDemand { instances: most } })
+    Ok(Pool { engine, instances: Instances { count: most, bound, pooled: false } })
 }
 
 fn pooling(limits: &PoolLimits, instances: u32) -> PoolingAllocationConfig {
@@ -126,5 +144,13 @@ mod tests {
     fn live_instances_stay_within_the_kernels_mappings() {
         assert_eq!(instances_within(65_530), 6_143);
         assert_eq!(instances_within(0), 16);
+    }
+
+    #[test]
+    fn a_node_says_what_bounds_its_instances() {
+        let say = |bound, pooled| Instances { count: 6_143, bound, pooled }.to_string();
+        assert_eq!(say(Bound::Mappings(65_530), true), "at most 6143 alive, (vm.max_map_count 65530 - 16384) / 8");
+        assert_eq!(say(Bound::Settings, false), "at most 6143 alive; without pools, as address space is short");
+        assert_eq!(say(Bound::AddressSpace, true), "at most 6143 alive, as address space is short");
     }
 }

@@ -112,7 +112,7 @@ async fn a_node_without_a_free_slot_says_so() {
             Err(error) => last = Some((n, error.to_string())),
         }
     }
-    let full = "node is out of capacity: all instance slots of this node are in use".to_owned();
+    let full = "node is out of capacity: all instance slots of this node are in use: at most 16 alive".to_owned();
     assert_eq!(last, Some((16, full)));
 }
 

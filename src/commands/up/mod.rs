@@ -111,7 +111,7 @@ impl Up {
             0 => progress.finish("Ready"),
             lacking => progress.finish(&format!("Started, with {lacking} of {} objects not ready,", objects.len())),
         }
-        eprintln!("Network: {}", cluster.network_mode());
+        eprintln!("{}", cluster.about());
         eprintln!("Ingress for HTTP: {}", cluster.ingress_http());
         eprintln!("Ingress for HTTPS: {}", cluster.ingress_https());
         eprintln!("Use it with: kubectl --kubeconfig {} get pods", kubeconfig.display());
