@@ -113,7 +113,7 @@ pub struct GuestLimits {
     pub hostcall_fuel: usize,
     /// Headers of one request or response.
     pub http_fields_bytes: usize,
-    /// How long a guest may run at a stretch before it must let others run; cut within twice that.
+    /// How long a guest may run at a stretch, in CPU time, before it must let others run; looked at as often.
     pub tick: Duration,
     /// What a container may write to its log, once it has written as much ahead; beyond it, it waits.
     pub log_bytes_per_second: u64,

@@ -1,17 +1,14 @@
 //! What guests cost in CPU time, the quota that they pay from, and what they have had of the CPU by their weight.
 //!
-//! Every poll of guest code is measured on its thread's own clock. A container with a limit owns a token bucket: it may
+//! Every poll of guest code is measured on its thread's own clock ([`slice`](super::slice)). A container with a limit owns a token bucket: it may
 //! run while the bucket is not in debt, and is charged afterwards. Epochs bound one poll to a slice, so debt is small.
 
-use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
-
-use nix::time::{ClockId, clock_gettime};
 
 use super::bucket::Bucket;
 
@@ -32,11 +29,6 @@ pub struct CpuAccount {
     weight: AtomicU32,
     /// Nanoseconds used, those of a whole CPU's weight counting once.
     weighted_nanos: AtomicU64,
-}
-
-thread_local! {
-    /// What guests that this thread polled from within another guest have cost since that one began.
-    static INNER_NANOS: Cell<u64> = const { Cell::new(0) };
 }
 
 impl CpuAccount {
@@ -80,20 +72,14 @@ impl CpuAccount {
         self.lock().wait(Instant::now())
     }
 
-    /// Runs `work` and charges for the time that its thread spent on it, but for what other containers are charged for.
-    pub fn charge<T>(&self, work: impl FnOnce() -> T) -> T {
-        let outer = INNER_NANOS.replace(0);
-        let before = thread_nanos();
-        let done = work();
-        let spent = thread_nanos().saturating_sub(before);
-        let own = spent.saturating_sub(INNER_NANOS.replace(outer.saturating_add(spent)));
-        self.used_nanos.fetch_add(own, Ordering::Relaxed);
-        let weighted = own.saturating_mul(WHOLE_WEIGHT.into()) / u64::from(self.weight.load(Ordering::Relaxed));
+    /// Charges for CPU time that was used.
+    pub fn charge(&self, nanos: u64) {
+        self.used_nanos.fetch_add(nanos, Ordering::Relaxed);
+        let weighted = nanos.saturating_mul(WHOLE_WEIGHT.into()) / u64::from(self.weight.load(Ordering::Relaxed));
         self.weighted_nanos.fetch_add(weighted, Ordering::Relaxed);
         if self.has_quota.load(Ordering::Relaxed) {
-            self.lock().spend(own);
+            self.lock().spend(nanos);
         }
-        done
     }
 }
 
@@ -103,11 +89,6 @@ fn bucket(limit_millis: Option<u32>) -> Bucket {
 
 fn weight(request_millis: Option<u32>) -> u32 {
     request_millis.map_or(0, |millis| millis.saturating_mul(WHOLE_WEIGHT) / 1_000).max(LEAST_WEIGHT)
-}
-
-fn thread_nanos() -> u64 {
-    let Ok(now) = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID) else { return 0 };
-    u64::try_from(Duration::from(now).as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Waits out a debt, if there is one. Kept between polls of one guest.
@@ -134,37 +115,32 @@ impl Throttle {
 mod tests {
     use super::*;
 
-    fn work(millis: u64) {
-        let started = thread_nanos();
-        while thread_nanos() - started < millis * 1_000_000 {}
-    }
-
     #[test]
-    fn what_a_thread_spends_is_charged() {
+    fn what_is_spent_is_charged() {
         let account = CpuAccount::new(Some(1), None);
-        account.charge(|| work(2));
-        assert!(account.used_nanos() >= 2_000_000);
+        account.charge(2_000_000);
+        assert_eq!(account.used_nanos(), 2_000_000);
         assert!(account.debt().is_some(), "a thousandth of a CPU is spent");
         account.set(None, None);
         assert_eq!(account.debt(), None);
     }
 
     #[test]
-    fn a_call_is_charged_to_the_callee_alone() {
-        let (caller, callee) = (CpuAccount::new(None, None), CpuAccount::new(None, None));
-        let whole = thread_nanos();
-        caller.charge(|| callee.charge(|| work(20)));
-        let whole = thread_nanos() - whole;
-        assert!(callee.used_nanos() >= 20_000_000);
-        assert!(caller.used_nanos() + callee.used_nanos() <= whole);
-    }
-
-    #[test]
     fn whoever_asks_for_more_has_had_less_for_the_same_time() {
-        let (whole, half) = (CpuAccount::new(None, Some(1_000)), CpuAccount::new(None, Some(500)));
-        whole.charge(|| half.charge(|| work(1)));
-        assert_eq!(half.weighted_nanos(0), 2 * half.used_nanos());
-        assert_eq!(whole.weighted_nanos(0), whole.used_nanos());
-        assert_eq!(half.weighted_nanos(u64::MAX), u64::MAX, "time slept through is not saved up");
+        let had = |request| {
+            let account = CpuAccount::new(None, request);
+            account.charge(1_024);
+            account.weighted_nanos(0)
+        };
+        assert_eq!(
+            [Some(2_000), Some(1_000), Some(500), Some(1), None].map(had),
+            [512, 1_024, 2_048, 524_288, 524_288]
+        );
+        let idle = CpuAccount::new(None, None);
+        assert_eq!(
+            (idle.weighted_nanos(100), idle.weighted_nanos(0)),
+            (100, 100),
+            "time slept through is not saved up"
+        );
     }
 }

@@ -13,7 +13,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use super::container::Container;
 use super::cpu::{CpuAccount, Throttle};
 use super::runners::Job;
-use super::slice;
+use super::slice::{self, Ran};
 use super::store::Interrupted;
 
 type Work<T> = BoxFuture<'static, wasmtime::Result<T>>;
@@ -101,7 +101,9 @@ impl<T: Send + 'static> Future for Guest<T> {
 /// One slice, and whether it was cut short.
 fn slice<T>(container: &Container, work: &mut Work<T>, cx: &mut Context<'_>) -> (Poll<wasmtime::Result<T>>, bool) {
     let _running = container.ticker.enter();
-    slice::run(|| container.cpu.charge(|| work.as_mut().poll(cx)))
+    let Ran { done, cut, nanos } = slice::run(|| work.as_mut().poll(cx));
+    container.cpu.charge(nanos);
+    (done, cut)
 }
 
 /// A guest that is away.

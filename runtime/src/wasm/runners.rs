@@ -130,15 +130,19 @@ impl Waiting {
 #[cfg(target_os = "linux")]
 fn step_back() {
     use nix::libc;
-    /// Between the usual 0 and the least of 19: a ninth of a processor that others want all of.
-    const NICE: i32 = 10;
+    /// So much less urgent than the rest of this process: a ninth of a processor that others want all of.
+    const NICER: i32 = 10;
+    const NICEST: i32 = 19;
     /// The longest slice that the kernel gives.
     const SLICE_NANOS: u64 = 100_000_000;
+    #[expect(unsafe_code, reason = "the standard library does not tell a thread's priority")]
+    // SAFETY: takes numbers, and concerns the calling thread alone.
+    let nice = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
     let attributes = libc::sched_attr {
         size: u32::try_from(size_of::<libc::sched_attr>()).unwrap_or(0),
         sched_policy: libc::SCHED_BATCH.unsigned_abs(),
         sched_flags: 0,
-        sched_nice: NICE,
+        sched_nice: (nice + NICER).min(NICEST),
         sched_priority: 0,
         sched_runtime: SLICE_NANOS,
         sched_deadline: 0,

@@ -1,33 +1,57 @@
 //! How long a guest has run at a stretch, and the cut that ends it.
 //!
-//! A slice is a poll of one guest on one thread, so that thread-locals hold it. Guests can be polled from within each other
-//! (a call between components): the inner one has a slice of its own.
+//! A slice is a poll of one guest on one thread, so that thread-locals hold it. It is measured on the thread's own clock:
+//! where processors are short, a guest is not blamed for waiting. Guests can be polled from within each other (a call between
+//! components): the inner one has a slice of its own, and what it costs is not the outer one's.
 
 use std::cell::Cell;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-#[derive(Clone, Copy, Default)]
+use nix::time::{ClockId, clock_gettime};
+
+#[derive(Clone, Copy)]
 struct Slice {
-    begun: Option<Instant>,
+    begun_nanos: u64,
+    /// What slices within this one have cost.
+    inner_nanos: u64,
     cut: bool,
 }
 
 thread_local! {
-    static SLICE: Cell<Slice> = const { Cell::new(Slice { begun: None, cut: false }) };
+    static SLICE: Cell<Slice> = const { Cell::new(Slice { begun_nanos: 0, inner_nanos: 0, cut: false }) };
 }
 
-/// Runs a slice; says whether the guest was cut short, and would have gone on.
-pub fn run<T>(work: impl FnOnce() -> T) -> (T, bool) {
-    let outer = SLICE.replace(Slice { begun: Some(Instant::now()), cut: false });
+/// What came of a slice.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Ran<T> {
+    pub done: T,
+    /// The guest was cut short, and would have gone on.
+    pub cut: bool,
+    /// CPU time of this guest alone.
+    pub nanos: u64,
+}
+
+/// Runs a slice.
+pub fn run<T>(work: impl FnOnce() -> T) -> Ran<T> {
+    let begun_nanos = thread_nanos();
+    let outer = SLICE.replace(Slice { begun_nanos, inner_nanos: 0, cut: false });
     let done = work();
-    (done, SLICE.replace(outer).cut)
+    let spent = thread_nanos().saturating_sub(begun_nanos);
+    let Slice { inner_nanos, cut, .. } =
+        SLICE.replace(Slice { inner_nanos: outer.inner_nanos.saturating_add(spent), ..outer });
+    Ran { done, cut, nanos: spent.saturating_sub(inner_nanos) }
 }
 
 /// Whether the slice has taken as long as it may.
 pub fn is_over(limit: Duration) -> bool {
-    SLICE.get().begun.is_none_or(|begun| begun.elapsed() >= limit)
+    Duration::from_nanos(thread_nanos().saturating_sub(SLICE.get().begun_nanos)) >= limit
+}
+
+fn thread_nanos() -> u64 {
+    let Ok(now) = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID) else { return 0 };
+    u64::try_from(Duration::from(now).as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Ends the slice where it is awaited.
@@ -58,14 +82,25 @@ mod tests {
     #[test]
     fn a_slice_is_cut_and_those_around_it_are_not() {
         let mut cut = Cut::default();
-        let (inner, outer_was_cut) = run(|| run(|| (&mut cut).now_or_never()));
-        assert_eq!((inner, outer_was_cut), ((None, true), false));
-        assert_eq!(run(|| (&mut cut).now_or_never()), (Some(()), false), "it goes on afterwards");
+        let outer = run(|| run(|| (&mut cut).now_or_never()));
+        assert_eq!((outer.done.done, outer.done.cut, outer.cut), (None, true, false));
+        let again = run(|| (&mut cut).now_or_never());
+        assert_eq!((again.done, again.cut), (Some(()), false), "it goes on afterwards");
     }
 
     #[test]
-    fn a_slice_is_over_after_its_time() {
-        assert!(is_over(Duration::MAX), "outside of any");
-        run(|| assert!(!is_over(Duration::MAX) && is_over(Duration::ZERO)));
+    fn a_slice_is_over_after_its_time_on_the_processor() {
+        run(|| {
+            assert!(!is_over(Duration::MAX));
+            while !is_over(Duration::from_millis(1)) {}
+        });
+    }
+
+    #[test]
+    fn a_slice_within_another_is_not_the_others() {
+        let whole = thread_nanos();
+        let outer = run(|| run(|| while !is_over(Duration::from_millis(20)) {}));
+        assert!(outer.done.nanos >= 20_000_000);
+        assert!(outer.nanos + outer.done.nanos <= thread_nanos() - whole);
     }
 }

@@ -1,11 +1,12 @@
 //! Guests that mean harm: to files outside of their volumes, and to whoever compiles and runs them.
 
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use k8w_runtime::engine::{ContainerSpec, Engine, EngineError, EngineEvent, Preopen};
 
-use crate::node::{Node, hostile, texts};
+use crate::node::{Node, hostile, program, texts};
 
 const SECRET: &str = "the-secret";
 
@@ -102,7 +103,10 @@ async fn a_name_that_turns_into_a_link_leads_nowhere() {
 
 /// Modules that `wasm-tools smith` made of random bytes, each with a `_start` that does what chance wants.
 fn corpus() -> Vec<(String, Vec<u8>)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/wasm/corpus");
+    wasm_files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/wasm/corpus"))
+}
+
+fn wasm_files(folder: &Path) -> Vec<(String, Vec<u8>)> {
     let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let mut modules: Vec<_> =
         files.map(|path| (path.file_stem().unwrap().display().to_string(), std::fs::read(path).unwrap())).collect();
@@ -110,32 +114,54 @@ fn corpus() -> Vec<(String, Vec<u8>)> {
     modules
 }
 
+/// Modules and components that `tests/guests/smith` makes, the same each time. `K8W_SMITH_SEED` is where their seeds begin.
+fn made(node: &Node) -> Vec<(String, Vec<u8>)> {
+    let folder = node.dir.path().join("made");
+    std::fs::create_dir(&folder).unwrap();
+    let first = std::env::var("K8W_SMITH_SEED").unwrap_or_else(|_| "0".to_owned());
+    let mut smith = Command::new(program("smith"));
+    let made = smith.args([first, MADE_OF_EACH.to_string()]).arg(&folder).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    wasm_files(&folder)
+}
+
+/// Modules, and components, that are made.
+const MADE_OF_EACH: u64 = 24;
+/// For how long one that does not end runs.
+const RUNS: Duration = Duration::from_millis(50);
+
+/// Whether it ran; anything but running and being refused is a mistake.
+async fn runs(node: &Node, name: &str, wasm: &[u8]) -> bool {
+    match node.prepare(wasm).await {
+        Ok(_) => {}
+        Err(EngineError::Internal(why)) => panic!("{name}: {why}"),
+        Err(_) => return false,
+    }
+    let mut spec = node.pod(name, wasm).await;
+    spec.limits.memory_bytes = Some(64 << 20);
+    let id = spec.id.clone();
+    match node.engine.start(spec).await {
+        Ok(()) => {}
+        Err(EngineError::Internal(why)) => panic!("{name}: {why}"),
+        Err(_) => return false,
+    }
+    assert_eq!(node.event().await, EngineEvent::Started { id: id.clone() });
+    // What has ended by then has been told already.
+    if tokio::time::timeout(RUNS, node.exit(&id)).await.is_err() {
+        node.engine.stop(&id, Duration::ZERO).await;
+        node.exit(&id).await;
+    }
+    true
+}
+
 #[tokio::test]
 async fn whatever_a_module_does_it_is_refused_or_ends() {
     let node = Node::with(|config| config.compile.time = Duration::from_secs(20));
     let mut ran = 0;
-    for (name, module) in corpus() {
-        match node.prepare(&module).await {
-            Ok(_) => {
-                let mut spec = node.pod(&name, &module).await;
-                spec.limits.memory_bytes = Some(64 << 20);
-                let id = spec.id.clone();
-                match node.engine.start(spec).await {
-                    Ok(()) => {
-                        node.event().await;
-                        node.engine.stop(&id, Duration::ZERO).await;
-                        node.exit(&id).await;
-                        ran += 1;
-                    }
-                    Err(EngineError::Internal(why)) => panic!("{name}: {why}"),
-                    Err(_) => {}
-                }
-            }
-            Err(EngineError::Internal(why)) => panic!("{name}: {why}"),
-            Err(_) => {}
-        }
+    for (name, wasm) in corpus().into_iter().chain(made(&node)) {
+        ran += usize::from(runs(&node, &name, &wasm).await);
         // Bytes that are no module any more.
-        let cut = &module[..module.len() / 2];
+        let cut = &wasm[..wasm.len() / 2];
         assert!(!matches!(node.prepare(cut).await, Err(EngineError::Internal(_))), "{name}, cut short");
     }
     assert!(ran > 0, "none of them ran");

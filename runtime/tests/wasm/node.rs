@@ -226,6 +226,21 @@ pub fn hostile() -> &'static [u8] {
     HOSTILE.get_or_init(|| build("hostile"))
 }
 
+/// Builds a program beside the guests that runs on the host.
+pub fn program(name: &str) -> PathBuf {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/guests").join(name).join("Cargo.toml");
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../guests");
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo
+        .args(["build", "--quiet", "--release", "--locked", "--manifest-path"])
+        .arg(manifest)
+        .arg("--target-dir")
+        .arg(&target);
+    let built = cargo.output().unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    target.join("debug").join(name)
+}
+
 fn build(guest: &str) -> Vec<u8> {
     let guests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/guests");
     let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{guest}-{}.wasm", std::process::id()));
