@@ -292,7 +292,7 @@ mod tests {
         let limits = GuestLimits { log_bytes_per_second: 1_000, ..GuestLimits::default() };
         let log = Arc::new(Log::new(dir.path().join("0.log"), &limits, LogWriter::start().unwrap()));
         assert!(log.has_room());
-        log.line(Source::Stdout, &"x".repeat(2_100));
+        log.line(Source::Stdout, &"x".repeat(3_000));
         log.flush().await;
         assert!(!log.has_room(), "more than two seconds' worth was said");
         log.room().await;
