@@ -71,7 +71,9 @@ impl TestCluster {
         let deadline = Instant::now() + DEFAULT_TIMEOUT;
         let ingress_http = loop {
             let printed = std::fs::read_to_string(&stderr)?;
-            if let Some(address) = printed.lines().find_map(|line| line.strip_prefix("Ingress for HTTP: ")) {
+            // The last line may not be there whole yet.
+            let mut lines = printed.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+            if let Some(address) = lines.find_map(|line| line.strip_prefix("Ingress for HTTP: ")) {
                 break address.parse().with_context(|| format!("no address: {address}"))?;
             }
             if let Some(status) = process.ended() {
