@@ -238,7 +238,7 @@ pub fn program(name: &str) -> PathBuf {
         .arg(&target);
     let built = cargo.output().unwrap();
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    target.join("debug").join(name)
+    target.join("release").join(name)
 }
 
 fn build(guest: &str) -> Vec<u8> {
