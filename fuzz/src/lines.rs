@@ -27,9 +27,7 @@ fn parts<'b>(pieces: impl Iterator<Item = &'b [u8]>) -> Vec<(bool, Vec<u8>)> {
     for piece in pieces {
         formatted.extend(lines.push(Timestamp::UNIX_EPOCH, piece));
     }
-    if lines.is_partial() {
-        formatted.extend(lines.push(Timestamp::UNIX_EPOCH, b"\n"));
-    }
+    formatted.extend(lines.end(Timestamp::UNIX_EPOCH));
     let Some(formatted) = formatted.strip_suffix(b"\n") else { return Vec::new() };
     let heads: [&[u8]; 2] = [b"1970-01-01T00:00:00.000000000Z stdout P ", b"1970-01-01T00:00:00.000000000Z stdout F "];
     let line = |line: &[u8]| {

@@ -117,7 +117,7 @@ fn refusal(error: &wasmtime::Error) -> Answer {
 
 fn limit_self(limits: &CompileLimits) -> nix::Result<()> {
     // CPU time over all threads; the parent counts the time that passes.
-    let cpu_seconds = limits.time.as_secs().max(1) * available_cpus();
+    let cpu_seconds = limits.time.as_secs().max(1) * available_cpus() as u64;
     for (resource, value) in [
         (Resource::RLIMIT_AS, limits.memory_bytes),
         (Resource::RLIMIT_FSIZE, limits.output_bytes),
@@ -129,8 +129,9 @@ fn limit_self(limits: &CompileLimits) -> nix::Result<()> {
     Ok(())
 }
 
-fn available_cpus() -> u64 {
-    std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u64)
+/// How many processors this process may use.
+pub fn available_cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 /// Compiles `input` to the new file `output`. Dropping the future kills the worker.

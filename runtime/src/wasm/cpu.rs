@@ -1,7 +1,8 @@
 //! What guests cost in CPU time, the quota that they pay from, and what they have had of the CPU by their weight.
 //!
-//! Every poll of guest code is measured on its thread's own clock ([`slice`](super::slice)). A container with a limit owns a token bucket: it may
-//! run while the bucket is not in debt, and is charged afterwards. Epochs bound one poll to a slice, so debt is small.
+//! Every poll of guest code is measured on its thread's own clock ([`slice`](super::slice)). A container with a limit owns a
+//! token bucket: it may run while the bucket is not in debt, and is charged afterwards. The first epoch after a slice's time
+//! cuts a poll short, so debt is small.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -27,7 +28,7 @@ pub struct CpuAccount {
     has_quota: AtomicBool,
     bucket: Mutex<Bucket>,
     weight: AtomicU32,
-    /// Nanoseconds used, those of a whole CPU's weight counting once.
+    /// Nanoseconds used among the [`runners`](super::runners), those of a whole CPU's weight counting once.
     weighted_nanos: AtomicU64,
 }
 
@@ -72,11 +73,15 @@ impl CpuAccount {
         self.lock().wait(Instant::now())
     }
 
+    /// Counts CPU time that was used among the runners: that of short requests is nobody's turn.
+    pub fn weigh(&self, nanos: u64) {
+        let weighted = nanos.saturating_mul(WHOLE_WEIGHT.into()) / u64::from(self.weight.load(Ordering::Relaxed));
+        self.weighted_nanos.fetch_add(weighted, Ordering::Relaxed);
+    }
+
     /// Charges for CPU time that was used.
     pub fn charge(&self, nanos: u64) {
         self.used_nanos.fetch_add(nanos, Ordering::Relaxed);
-        let weighted = nanos.saturating_mul(WHOLE_WEIGHT.into()) / u64::from(self.weight.load(Ordering::Relaxed));
-        self.weighted_nanos.fetch_add(weighted, Ordering::Relaxed);
         if self.has_quota.load(Ordering::Relaxed) {
             self.lock().spend(nanos);
         }
@@ -129,7 +134,7 @@ mod tests {
     fn whoever_asks_for_more_has_had_less_for_the_same_time() {
         let had = |request| {
             let account = CpuAccount::new(None, request);
-            account.charge(1_024);
+            account.weigh(1_024);
             account.weighted_nanos(0)
         };
         assert_eq!(

@@ -11,7 +11,6 @@ use k8w_networking::{Network, Registration};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::command;
 use super::components::{Components, Loaded};
 use super::config::WasmConfig;
 use super::container::{Container, Counters};
@@ -28,6 +27,7 @@ use super::serve::{Door, Server};
 use super::stdio::Stdio;
 use super::store::NoSlot;
 use super::ticker::Ticker;
+use super::{command, compile};
 use crate::engine::{
     Artifact, AskError, Command, ContainerId, ContainerSpec, Engine, EngineError, EngineEvent, ExecError, Io, Limits,
     Prepared, Question, RunsAs, Stats,
@@ -97,8 +97,7 @@ impl WasmEngine {
         let instances = pool.instances;
         let linker = host::linker(&pool.engine).map_err(|error| internal(&format!("{error:#}")))?;
         let ticker = Ticker::start(pool.engine.weak(), config.guest.tick).map_err(|error| internal(&error))?;
-        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let runners = Runners::start(processors).map_err(|error| internal(&error))?;
+        let runners = Runners::start(compile::available_cpus()).map_err(|error| internal(&error))?;
         let log_writer = LogWriter::start().map_err(|error| internal(&error))?;
         let views = config.data_dir.join("views");
         match std::fs::remove_dir_all(&views) {

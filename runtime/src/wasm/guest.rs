@@ -22,6 +22,8 @@ type Work<T> = BoxFuture<'static, wasmtime::Result<T>>;
 pub struct Guest<T> {
     container: Arc<Container>,
     place: Place<T>,
+    /// It has been cut short: what is left of it runs among the runners, as soon as it may.
+    is_long: bool,
     throttle: Throttle,
     /// Made when the guest first waits for something, so that a call that never waits pays nothing for it.
     interrupted: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
@@ -37,6 +39,8 @@ enum Place<T> {
 /// How a guest comes back.
 enum Back<T> {
     Waits(Work<T>),
+    /// Its container may not run for now.
+    InDebt(Work<T>),
     Ended(wasmtime::Result<T>),
 }
 
@@ -46,7 +50,25 @@ impl<T> Guest<T> {
         work: impl Future<Output = wasmtime::Result<T>> + Send + 'static,
     ) -> Guest<T> {
         let place = Place::Here(Box::pin(work));
-        Guest { container, place, throttle: Throttle::default(), interrupted: None }
+        Guest { container, place, is_long: false, throttle: Throttle::default(), interrupted: None }
+    }
+}
+
+impl<T: Send + 'static> Guest<T> {
+    /// Ends the poll of a guest that waits, unless it is interrupted.
+    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<wasmtime::Result<T>> {
+        let interrupt = || Box::pin(self.container.interrupt.clone().cancelled_owned());
+        let interrupted = self.interrupted.get_or_insert_with(interrupt);
+        interrupted.as_mut().poll(cx).map(|()| Err(Interrupted.into()))
+    }
+
+    /// Lets it go on among the runners.
+    fn leave(&mut self, runtime: Handle) {
+        let (sender, back) = oneshot::channel();
+        if let Place::Here(work) = std::mem::replace(&mut self.place, Place::Away(back)) {
+            let container = self.container.clone();
+            self.container.runners.add(Box::new(Absent { container, work, back: sender, runtime }));
+        }
     }
 }
 
@@ -62,6 +84,10 @@ impl<T: Send + 'static> Future for Guest<T> {
                     Ok(Back::Ended(outcome)) => return Poll::Ready(outcome),
                     // Polled once more, as it has been woken by nobody meanwhile.
                     Ok(Back::Waits(work)) => {
+                        (this.place, this.is_long) = (Place::Here(work), false);
+                        continue;
+                    }
+                    Ok(Back::InDebt(work)) => {
                         this.place = Place::Here(work);
                         continue;
                     }
@@ -73,37 +99,34 @@ impl<T: Send + 'static> Future for Guest<T> {
             {
                 return Poll::Ready(Err(Interrupted.into()));
             }
-            ready!(this.throttle.poll_allowed(&this.container.cpu, cx));
-            let (polled, cut) = slice(&this.container, work, cx);
-            if polled.is_ready() {
-                return polled;
+            if this.throttle.poll_allowed(&this.container.cpu, cx).is_pending() {
+                return this.wait(cx);
             }
             // Outside of a runtime it stays here: it has woken itself.
-            if cut && let Ok(runtime) = Handle::try_current() {
-                let (sender, back) = oneshot::channel();
-                if let Place::Here(work) = std::mem::replace(&mut this.place, Place::Away(back)) {
-                    let container = this.container.clone();
-                    this.container.runners.add(Box::new(Absent { container, work, back: sender, runtime }));
-                }
+            if this.is_long
+                && let Ok(runtime) = Handle::try_current()
+            {
+                this.leave(runtime);
                 continue;
             }
-            if this.interrupted.is_none() {
-                let interrupted = this.container.interrupt.clone().cancelled_owned();
-                if this.interrupted.insert(Box::pin(interrupted)).as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(Err(Interrupted.into()));
-                }
+            let Ran { done, cut, .. } = slice(&this.container, work, cx);
+            if done.is_ready() {
+                return done;
             }
-            return Poll::Pending;
+            this.is_long = cut && Handle::try_current().is_ok();
+            if !this.is_long {
+                return this.wait(cx);
+            }
         }
     }
 }
 
-/// One slice, and whether it was cut short.
-fn slice<T>(container: &Container, work: &mut Work<T>, cx: &mut Context<'_>) -> (Poll<wasmtime::Result<T>>, bool) {
+/// One slice, charged for.
+fn slice<T>(container: &Container, work: &mut Work<T>, cx: &mut Context<'_>) -> Ran<Poll<wasmtime::Result<T>>> {
     let _running = container.ticker.enter();
-    let Ran { done, cut, nanos } = slice::run(|| work.as_mut().poll(cx));
-    container.cpu.charge(nanos);
-    (done, cut)
+    let ran = slice::run(|| work.as_mut().poll(cx));
+    container.cpu.charge(ran.nanos);
+    ran
 }
 
 /// A guest that is away.
@@ -128,16 +151,21 @@ impl<T: Send + 'static> Job for Absent<T> {
             drop(self);
             return None;
         }
-        let (polled, cut) = match self.container.cpu.debt() {
-            None => slice(&self.container, &mut self.work, &mut Context::from_waker(Waker::noop())),
-            // It waits that out where it came from.
-            Some(_) => (Poll::Pending, false),
+        let is_in_debt = self.container.cpu.debt().is_some();
+        let polled = if is_in_debt {
+            Poll::Pending
+        } else {
+            let ran = slice(&self.container, &mut self.work, &mut Context::from_waker(Waker::noop()));
+            self.container.cpu.weigh(ran.nanos);
+            if ran.done.is_pending() && ran.cut {
+                return Some(self);
+            }
+            ran.done
         };
-        if polled.is_pending() && cut {
-            return Some(self);
-        }
         let Absent { work, back, .. } = *self;
         let returned = match polled {
+            // It waits that out where it came from.
+            Poll::Pending if is_in_debt => Back::InDebt(work),
             Poll::Pending => Back::Waits(work),
             Poll::Ready(outcome) => {
                 drop(work);

@@ -3,7 +3,7 @@
 //! `2024-01-01T00:00:00.000000000Z stdout F text`: time, stream, `F` for a whole line or `P` for a part of one, and the
 //! text (kubernetes/design-proposals-archive, `node/kubelet-cri-logging.md`).
 
-use std::io::Write as _;
+use std::cell::LazyCell;
 
 use jiff::Timestamp;
 
@@ -39,14 +39,17 @@ impl Lines {
         Lines { source, partial: Vec::new() }
     }
 
-    /// Whether the last line has not come to its end.
-    pub fn is_partial(&self) -> bool {
-        !self.partial.is_empty()
+    /// The rest, as a line.
+    pub fn end(&mut self, time: Timestamp) -> Vec<u8> {
+        if self.partial.is_empty() { Vec::new() } else { self.push(time, b"\n") }
     }
 
     /// The lines, and parts of long ones, that are complete with these bytes.
     pub fn push(&mut self, time: Timestamp, mut bytes: &[u8]) -> Vec<u8> {
         let mut formatted = Vec::new();
+        // Once for all of them, where there are any.
+        let source = self.source.as_str();
+        let head = LazyCell::new(|| format!("{time:.9} {source} "));
         while !bytes.is_empty() {
             let room = MAX_PART_BYTES - self.partial.len();
             let window = &bytes[..bytes.len().min(room)];
@@ -55,12 +58,12 @@ impl Lines {
             bytes = &bytes[text.len() + usize::from(line_end.is_some())..];
             let complete = line_end.is_some() || self.partial.len() + text.len() == MAX_PART_BYTES;
             if complete && self.partial.is_empty() {
-                format_line(&mut formatted, time, self.source, line_end.is_some(), text);
+                format_line(&mut formatted, &head, line_end.is_some(), text);
                 continue;
             }
             self.partial.extend_from_slice(text);
             if complete {
-                format_line(&mut formatted, time, self.source, line_end.is_some(), &self.partial);
+                format_line(&mut formatted, &head, line_end.is_some(), &self.partial);
                 self.partial.clear();
             }
         }
@@ -68,10 +71,9 @@ impl Lines {
     }
 }
 
-fn format_line(into: &mut Vec<u8>, time: Timestamp, source: Source, whole: bool, text: &[u8]) {
-    let tag = if whole { 'F' } else { 'P' };
-    // Writing to a Vec cannot fail.
-    let _ = write!(into, "{time:.9} {} {tag} ", source.as_str());
+fn format_line(into: &mut Vec<u8>, head: &str, whole: bool, text: &[u8]) {
+    into.extend_from_slice(head.as_bytes());
+    into.extend_from_slice(if whole { b"F " } else { b"P " });
     into.extend_from_slice(text);
     into.push(b'\n');
 }

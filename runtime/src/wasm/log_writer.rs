@@ -35,7 +35,7 @@ fn run(logs: &Receiver<Arc<Log>>) {
         let mut round = vec![first];
         while !round.is_empty() {
             round.extend(logs.try_iter());
-            round.retain(Log::write_pending);
+            round.retain(|log| log.write_pending());
         }
     }
 }

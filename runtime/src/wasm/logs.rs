@@ -82,9 +82,7 @@ impl Log {
     pub fn line(self: &Arc<Log>, source: Source, text: &str) {
         let (now, mut lines) = (Timestamp::now(), Lines::new(source));
         let mut formatted = lines.push(now, text.as_bytes());
-        if lines.is_partial() {
-            formatted.extend(lines.push(now, b"\n"));
-        }
+        formatted.extend(lines.end(now));
         self.append(&formatted);
     }
 
@@ -145,7 +143,7 @@ impl Log {
     }
 
     /// Writes what waits; for the writer's thread alone. Says whether more has come meanwhile.
-    pub fn write_pending(self: &Arc<Log>) -> bool {
+    pub fn write_pending(&self) -> bool {
         let lines = std::mem::take(&mut self.pending().lines);
         self.write(&lines);
         let mut pending = self.pending();
@@ -219,9 +217,7 @@ impl LogStream {
 
 impl Drop for LogStream {
     fn drop(&mut self) {
-        if self.lines.is_partial() {
-            self.push(b"\n");
-        }
+        self.log.append(&self.lines.end(Timestamp::now()));
     }
 }
 

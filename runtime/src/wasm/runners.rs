@@ -63,7 +63,8 @@ impl Runners {
 
     /// Lets a job run as soon as it is its turn.
     pub fn add(&self, job: Box<dyn Job>) {
-        self.0.push(job);
+        self.0.lock().push(job);
+        self.0.more.notify_one();
     }
 }
 
@@ -79,17 +80,17 @@ impl Queue {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, job: Box<dyn Job>) {
-        self.lock().push(job);
-        self.more.notify_one();
-    }
-
     /// Runs jobs until the threads are to end. Those that wait then are dropped, as their owners are told by that.
     fn serve(&self) {
         step_back();
+        let mut again = None;
         loop {
             let job = {
                 let mut waiting = self.lock();
+                // One more waits and one less, of which no other thread need know.
+                if let Some(job) = again.take() {
+                    waiting.push(job);
+                }
                 loop {
                     if waiting.ended {
                         break None;
@@ -102,9 +103,7 @@ impl Queue {
             };
             let Some(job) = job else { break };
             // A host function that panics takes its guest with it, and nothing else.
-            if let Ok(Some(job)) = catch_unwind(AssertUnwindSafe(|| job.run())) {
-                self.push(job);
-            }
+            again = catch_unwind(AssertUnwindSafe(|| job.run())).ok().flatten();
         }
         let left = std::mem::take(&mut self.lock().jobs);
         drop(left);

@@ -44,9 +44,11 @@ pub fn run<T>(work: impl FnOnce() -> T) -> Ran<T> {
     Ran { done, cut, nanos: spent.saturating_sub(inner_nanos) }
 }
 
-/// Whether the slice has taken as long as it may.
+/// Whether the guest has run as long as it may in its slice.
 pub fn is_over(limit: Duration) -> bool {
-    Duration::from_nanos(thread_nanos().saturating_sub(SLICE.get().begun_nanos)) >= limit
+    let Slice { begun_nanos, inner_nanos, .. } = SLICE.get();
+    let own = thread_nanos().saturating_sub(begun_nanos).saturating_sub(inner_nanos);
+    Duration::from_nanos(own) >= limit
 }
 
 fn thread_nanos() -> u64 {
@@ -99,7 +101,11 @@ mod tests {
     #[test]
     fn a_slice_within_another_is_not_the_others() {
         let whole = thread_nanos();
-        let outer = run(|| run(|| while !is_over(Duration::from_millis(20)) {}));
+        let outer = run(|| {
+            let inner = run(|| while !is_over(Duration::from_millis(20)) {});
+            assert!(!is_over(Duration::from_millis(15)), "what the inner one took is not the outer one's");
+            inner
+        });
         assert!(outer.done.nanos >= 20_000_000);
         assert!(outer.nanos + outer.done.nanos <= thread_nanos() - whole);
     }

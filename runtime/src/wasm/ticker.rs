@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use wasmtime::EngineWeak;
 
-/// Ticks without a running guest before the thread parks.
+/// Ticks without a running guest before the thread parks: a tenth of a second of those that are usual.
 const IDLE_TICKS: u32 = 100;
 
 /// Shared by all polls of guest code.

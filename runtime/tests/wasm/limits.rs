@@ -88,6 +88,21 @@ async fn a_cpu_limit_holds() {
 }
 
 #[tokio::test]
+async fn a_guest_that_waits_out_its_debt_can_be_stopped() {
+    let node = Node::new();
+    let mut spinning = node.pod("spinning", preview1()).await;
+    spinning.argv.push("spin".to_owned());
+    // Whatever it runs takes days to pay off.
+    spinning.limits.cpu_millis = Some(0);
+    let id = node.start(spinning).await;
+    while node.engine.stats(&id).await.unwrap().cpu_usage_nanos == 0 {
+        tokio::task::yield_now().await;
+    }
+    node.engine.stop(&id, Duration::ZERO).await;
+    assert_eq!(node.exit(&id).await.0, 143);
+}
+
+#[tokio::test]
 async fn sockets_are_counted() {
     a_command_gets_five_sockets(probe()).await;
 }
