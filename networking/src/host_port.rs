@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 use arc_swap::ArcSwap;
 
 use crate::endpoint::PodIdentity;
-use crate::network::Network;
+use crate::network::{Network, Refused};
 use crate::service::Protocol;
 
 /// A port of the node.
@@ -31,7 +31,7 @@ pub(crate) struct Lead {
 }
 
 impl Lead {
-    pub fn address(&self) -> SocketAddr {
+    fn address(&self) -> SocketAddr {
         SocketAddr::new(self.pod.ip, self.port)
     }
 }
@@ -44,24 +44,31 @@ pub(crate) struct HostPorts {
 }
 
 impl HostPorts {
-    /// Where a client is led that came in at `address`.
-    pub fn get(&self, address: SocketAddr, protocol: Protocol) -> Option<SocketAddr> {
-        let leads = self.leads.load();
-        let at = |ip| leads.get(&HostPort { protocol, port: address.port(), ip });
-        at(Some(address.ip())).or_else(|| at(None)).map(Lead::address)
-    }
-
     /// Every port that a pod has.
     pub fn all(&self) -> Arc<BTreeMap<HostPort, Lead>> {
         self.leads.load_full()
     }
 
-    fn change(&self, change: impl Fn(&mut BTreeMap<HostPort, Lead>)) {
+    fn set(&self, host: HostPort, lead: &Lead) {
         self.leads.rcu(|leads| {
             let mut leads = BTreeMap::clone(leads);
-            change(&mut leads);
+            leads.insert(host, lead.clone());
             leads
         });
+    }
+
+    /// Whether the port was still that registration's.
+    fn remove(&self, host: HostPort, id: u64) -> bool {
+        let mut was_there = false;
+        self.leads.rcu(|leads| {
+            let mut leads = BTreeMap::clone(leads);
+            was_there = leads.get(&host).is_some_and(|lead| lead.id == id);
+            if was_there {
+                leads.remove(&host);
+            }
+            leads
+        });
+        was_there
     }
 }
 
@@ -79,20 +86,28 @@ impl Network {
         let ports = self.host_ports();
         let id = ports.next_id.fetch_add(1, Ordering::Relaxed);
         let lead = Lead { id, pod: Arc::new(pod.clone()), port };
-        ports.change(|leads| _ = leads.insert(host, lead.clone()));
+        ports.set(host, &lead);
         self.tell_changed();
         HostPortRegistration { network: Arc::downgrade(self), host, id }
+    }
+
+    /// Where a client is led that came in at `address`.
+    ///
+    /// # Errors
+    /// When no pod has that port.
+    pub(crate) fn host_port(&self, address: SocketAddr, protocol: Protocol) -> Result<SocketAddr, Refused> {
+        let leads = self.host_ports().all();
+        let at = |ip| leads.get(&HostPort { protocol, port: address.port(), ip });
+        let lead = at(Some(address.ip())).or_else(|| at(None));
+        lead.map(Lead::address).ok_or(Refused::NoSuchHostPort(address.port()))
     }
 }
 
 impl Drop for HostPortRegistration {
     fn drop(&mut self) {
         let Some(network) = self.network.upgrade() else { return };
-        network.host_ports().change(|leads| {
-            if leads.get(&self.host).is_some_and(|lead| lead.id == self.id) {
-                leads.remove(&self.host);
-            }
-        });
-        network.tell_changed();
+        if network.host_ports().remove(self.host, self.id) {
+            network.tell_changed();
+        }
     }
 }

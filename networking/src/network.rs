@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
@@ -387,8 +387,7 @@ impl Network {
             }
             Endpoint::Listener(queue) => {
                 let (near, far) = Stream::pipe();
-                let ip = origin.client().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-                let peer = SocketAddr::new(ip, self.ephemeral_port());
+                let peer = SocketAddr::new(origin.seen_as(), self.ephemeral_port());
                 queue.hand_over(Incoming { stream: far, peer }).await?;
                 Ok(near)
             }

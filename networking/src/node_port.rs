@@ -52,8 +52,8 @@ pub struct Unavailable<'a> {
     pub error: &'a io::Error,
 }
 
-/// Listens on the node ports of the network's tables and the host ports of its pods, at each of `addresses`, until `stop`. A port that cannot be bound is
-/// told to `failed`, once, and tried again; the others are served all the same.
+/// Listens on the node ports of the network's tables and the host ports of its pods, at each of `addresses`, until `stop`. A
+/// port that cannot be bound is told to `failed`, once, and tried again; the others are served all the same.
 pub async fn serve(
     network: Arc<Network>,
     addresses: Vec<IpAddr>,

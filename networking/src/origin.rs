@@ -1,6 +1,6 @@
 //! Who asks for a connection: what traffic policies, session affinity and NetworkPolicies tell clients apart by.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use crate::endpoint::PodIdentity;
 use crate::policy::{self, End};
@@ -30,6 +30,11 @@ impl<'a> Origin<'a> {
             Self::Pod(pod) => Some(pod.ip),
             Self::Ingress(client) | Self::Host(client) | Self::Visitor(client) | Self::Outside(client) => Some(client),
         }
+    }
+
+    /// The address that the other end sees.
+    pub(crate) fn seen_as(self) -> IpAddr {
+        self.client().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
     }
 
     /// Who this is to a NetworkPolicy.

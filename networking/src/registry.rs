@@ -38,6 +38,10 @@ pub(crate) enum Owner {
 }
 
 impl Owner {
+    pub fn is_pod(&self) -> bool {
+        matches!(self, Self::Pod(_))
+    }
+
     /// Who is there, to a NetworkPolicy.
     pub fn end(&self, ip: IpAddr) -> End<'_> {
         match self {
@@ -71,7 +75,7 @@ impl Registered {
 
     /// Whether it is a port of a pod of this node.
     pub fn is_pods(&self) -> bool {
-        matches!(self.owner, Owner::Pod(_))
+        self.owner.is_pod()
     }
 
     /// Whether a client at `from` may connect at all.

@@ -119,7 +119,7 @@ fn endpoint_of(network: &Network, port: Port, peer: SocketAddr) -> Result<Endpoi
             network.select_of(service, origin)
         }
         Port::Host(at) => {
-            let to = network.host_ports().get(at, Protocol::Tcp).ok_or(Refused::NoSuchHostPort(at.port()))?;
+            let to = network.host_port(at, Protocol::Tcp)?;
             network.select_own(origin, to)
         }
         Port::Kernel { to, .. } => network.select_from(origin, to),

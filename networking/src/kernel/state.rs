@@ -85,16 +85,19 @@ impl State {
             }
             if !is_whole {
                 warn!("making the kernel's network anew");
-                if let Err(error) = self.renew(network).await {
-                    warn!(error = &error as &dyn std::error::Error, "the kernel's network is not up to date");
+                match self.renew(network).await {
+                    Ok(()) => is_whole = true,
+                    Err(error) => {
+                        warn!(error = &error as &dyn std::error::Error, "the kernel's network is not up to date");
+                    }
                 }
             }
             is_whole = tokio::select! {
                 () = stop.cancelled() => return,
-                Ok(()) = tables.changed() => true,
-                Ok(()) = tcp.changed() => true,
-                Ok(()) = udp.changed() => true,
-                _ = checks.tick() => self.look().await,
+                Ok(()) = tables.changed() => is_whole,
+                Ok(()) = tcp.changed() => is_whole,
+                Ok(()) = udp.changed() => is_whole,
+                _ = checks.tick() => is_whole && self.look().await,
             };
             tokio::time::sleep(CHANGE_INTERVAL).await;
         }

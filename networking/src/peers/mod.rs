@@ -2,8 +2,9 @@
 //!
 //! Pods have no interface, so that no route leads to one. A node opens a stream to a pod of another node through that node's
 //! own port: a request over HTTP/2 whose two bodies are the stream's two directions, on connections that all streams between
-//! two nodes share; datagrams go the same way. Both prove with certificates of the cluster's CA which node they are. The request says for whom it is; who
-//! answers decides by its own policies once more, and believes a node of nobody but its own pods.
+//! two nodes share; datagrams go the same way. Both prove with certificates of the cluster's CA which node they are. The
+//! request says for whom it is; who answers decides by its own policies once more, and believes a node of nobody but its own
+//! pods.
 
 mod dial;
 mod nodes;

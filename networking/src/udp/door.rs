@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::net::UdpSocket;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -39,9 +39,11 @@ impl Door {
             (Self::Kernel { answers, from }, SocketAddr::V4(client)) => answers.send(bytes, *from, client),
             (Self::Kernel { .. }, SocketAddr::V6(_)) => Err(io::ErrorKind::AddrNotAvailable.into()),
             (Self::Tunnel(answers), _) => {
-                // What does not fit is lost.
-                let _ = answers.try_send(Bytes::copy_from_slice(bytes));
-                Ok(())
+                match answers.try_send(Bytes::copy_from_slice(bytes)) {
+                    // What does not fit is lost.
+                    Ok(()) | Err(TrySendError::Full(_)) => Ok(()),
+                    Err(TrySendError::Closed(_)) => Err(io::ErrorKind::BrokenPipe.into()),
+                }
             }
         }
     }

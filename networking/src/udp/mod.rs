@@ -2,8 +2,8 @@
 //!
 //! Two pods can both have port 53, because a port belongs to a pod's address and not to the host. A client that sends to a
 //! Service's address keeps its endpoint while it goes on sending, and sees the answers come from the Service's address.
-//! What goes to pods of other nodes goes through a tunnel to each; what goes to hosts outside goes through one real socket, opened for the first such datagram. Datagrams may be lost, as
-//! everywhere: what does not fit into its receiver's buffer is.
+//! What goes to pods of other nodes goes through a tunnel to each; what goes to hosts outside goes through one real socket,
+//! opened for the first such datagram. Datagrams may be lost, as everywhere: what does not fit into its receiver's buffer is.
 
 mod door;
 mod flows;
@@ -227,10 +227,10 @@ impl Network {
         chosen.ok_or_else(|| Refused::NoEndpoints { service: port.service.to_string() })
     }
 
-    /// A port of a pod of this node, for who came in by a port of the node.
-    pub(crate) fn hop_own(&self, address: SocketAddr) -> Result<(SocketAddr, Hop), Refused> {
-        let queue = self.udp_ports().get(address).filter(|queue| queue.admits(None));
-        queue.map(|queue| (address, Hop::Pod(queue))).ok_or(Refused::NothingListens(address))
+    /// A port of a pod of this node, for who comes from another node, or by a port of this one.
+    pub(crate) fn own_queue(&self, address: SocketAddr) -> Result<Queue, Refused> {
+        let queue = self.udp_ports().get(address).filter(|queue| queue.owner.is_pod() && queue.admits(None));
+        queue.ok_or(Refused::NothingListens(address))
     }
 
     /// What stands behind an endpoint's address. A pod of this node that has no such port is nothing.

@@ -1,4 +1,5 @@
-//! A port of the node for UDP: hands what comes in to a Service's endpoint or a pod, and lets the answers out by the same port.
+//! A port of the node for UDP: hands what comes in to a Service's endpoint or a pod, and lets the answers out by the same
+//! port.
 
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
@@ -10,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::door::{Clients, Door};
 use super::flows::MAX_FLOWS;
-use super::{FAILURE_PAUSE, MAX_DATAGRAM_BYTES};
+use super::{FAILURE_PAUSE, Hop, MAX_DATAGRAM_BYTES};
 use crate::network::{Network, Refused};
 use crate::node_port::Leads;
 use crate::origin::Origin;
@@ -45,8 +46,8 @@ pub(crate) async fn serve(
         let origin = Origin::Outside(client.ip());
         let find = |tables: &Tables, known| match leads {
             Leads::ToPod => {
-                let to = network.host_ports().get(at, Protocol::Udp).ok_or(Refused::NoSuchHostPort(at.port()))?;
-                network.hop_own(to)
+                let to = network.host_port(at, Protocol::Udp)?;
+                network.own_queue(to).map(|queue| (to, Hop::Pod(queue)))
             }
             Leads::ToService | Leads::HealthCheck => {
                 let port = at.port();

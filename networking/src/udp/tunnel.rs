@@ -2,8 +2,9 @@
 //! length in front.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
@@ -16,7 +17,6 @@ use super::{Datagram, Door};
 use crate::network::{Network, Refused};
 use crate::origin::Origin;
 use crate::peers::{Claim, Peer};
-use crate::registry::Owner;
 use crate::service::Protocol;
 use crate::stream::Stream;
 
@@ -26,6 +26,9 @@ const QUEUED_DATAGRAMS: usize = 16;
 /// Tunnels of this node at a time, so that connections have their streams whatever comes in; datagrams of further clients are
 /// lost.
 const MAX_TUNNELS: usize = 1_024;
+
+/// How long after a tunnel was refused another may be asked for; datagrams are lost meanwhile.
+const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 
 /// The places of a node's tunnels.
 pub(crate) struct Tunnels(Semaphore);
@@ -53,13 +56,23 @@ impl Tunnel {
     ) -> Self {
         let (datagrams, waiting) = mpsc::channel(QUEUED_DATAGRAMS);
         let carrying = tokio::spawn(async move {
-            let carried = async {
-                let _place = network.tunnels().0.try_acquire().map_err(io::Error::other)?;
+            let opened = async {
+                let place = network.tunnels().0.try_acquire().map_err(io::Error::other)?;
                 let stream = network.open_datagrams(claim, client.port(), &peer).await?;
-                carry(stream, waiting, answers).await
+                io::Result::Ok((place, stream))
             };
-            if let Err(error) = carried.await {
-                debug!(%client, address = %peer.address, %error, "datagrams to another node are lost");
+            let lost = |error| debug!(%client, address = %peer.address, %error, "datagrams to another node are lost");
+            match opened.await {
+                Ok((_place, stream)) => {
+                    if let Err(error) = carry(stream, waiting, FLOW_TIMEOUT, answers).await {
+                        lost(error);
+                    }
+                }
+                Err(error) => {
+                    lost(error);
+                    tokio::time::sleep(REFUSED_PAUSE).await;
+                    drop(waiting);
+                }
             }
         });
         Self { datagrams, _carrying: AbortOnDropHandle::new(carrying) }
@@ -76,11 +89,16 @@ impl Tunnel {
     }
 }
 
-/// Carries datagrams both ways, until the stream ends or nobody has sent any for too long.
-async fn carry(stream: Stream, mut out: mpsc::Receiver<Bytes>, take: impl Fn(Bytes)) -> io::Result<()> {
+/// Carries datagrams both ways, until the stream ends or nothing has been sent for as long as `silence`.
+async fn carry(
+    stream: Stream,
+    mut out: mpsc::Receiver<Bytes>,
+    silence: Duration,
+    take: impl Fn(Bytes),
+) -> io::Result<()> {
     let (mut read, mut write) = tokio::io::split(stream);
     let outwards = async {
-        while let Ok(Some(bytes)) = tokio::time::timeout(FLOW_TIMEOUT, out.recv()).await {
+        while let Ok(Some(bytes)) = tokio::time::timeout(silence, out.recv()).await {
             send(&mut write, &bytes).await?;
         }
         Ok(())
@@ -119,17 +137,14 @@ impl Network {
         to: SocketAddr,
     ) -> Result<Stream, Refused> {
         let network = self.clone();
-        let ip = origin.client().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let peer = SocketAddr::new(origin.seen_as(), client_port);
         let queue = move || {
-            let found =
-                network.udp_ports().get(to).filter(|queue| matches!(queue.owner, Owner::Pod(_)) && queue.admits(None));
-            let queue = found.ok_or(Refused::NothingListens(to))?;
+            let queue = network.own_queue(to)?;
             let policies = &network.load_tables().policies;
             let is_allowed = policies.allows(origin.end(), queue.end(), to.port(), Protocol::Udp);
             is_allowed.then_some(queue).ok_or(Refused::NotAllowed(to))
         };
         queue()?;
-        let peer = SocketAddr::new(ip, client_port);
         let (near, far) = Stream::pipe();
         let (answers, waiting) = mpsc::channel(QUEUED_DATAGRAMS);
         let door = Arc::new(Door::Tunnel(answers));
@@ -139,10 +154,33 @@ impl Network {
                 Ok(queue) => queue.offer(Datagram { bytes, peer, door: Some(door.clone()) }),
                 Err(error) => debug!(%peer, %error, "a datagram is lost"),
             };
-            if let Err(error) = carry(far, waiting, take).await {
+            // A pod need not answer: the client's end says how long the tunnel lasts.
+            if let Err(error) = carry(far, waiting, Duration::MAX, take).await {
                 debug!(%peer, %error, "datagrams from another node have ended");
             }
         });
         Ok(near)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_end_that_says_nothing_ends_nothing() {
+        let silence = Duration::from_millis(1);
+        let (near, far) = Stream::pipe();
+        let ((_far_sends, far_out), (near_sends, near_out)) = (mpsc::channel(1), mpsc::channel(1));
+        let (heard, mut hears) = mpsc::channel(1);
+        let take = move |bytes| drop(heard.try_send(bytes));
+        let taking = tokio::spawn(carry(far, far_out, Duration::MAX, take));
+        let sending = tokio::spawn(carry(near, near_out, silence * 10_000, |_| {}));
+        tokio::time::sleep(silence * 10).await;
+        near_sends.send(Bytes::from_static(b"after a while")).await.unwrap();
+        assert_eq!(hears.recv().await.unwrap(), "after a while");
+        drop(near_sends);
+        sending.await.unwrap().unwrap();
+        assert!(taking.await.unwrap().is_err(), "it ends with the other");
     }
 }

@@ -1,7 +1,7 @@
 //! Pods that are new to the node: those that ran here before come back, the others are let in or turned away.
 
 use std::collections::HashSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -115,7 +115,8 @@ impl Agent {
     fn lead_host_ports(&self, pod: &Pod, ip: Ipv4Addr) -> Vec<HostPortRegistration> {
         let identity = identity(pod, ip.into());
         let lead = |asked: HostPort| {
-            let ip = asked.address.parse().ok().filter(|ip: &IpAddr| !ip.is_unspecified());
+            // A pod whose address is none does not start.
+            let ip = if asked.is_everywhere() { None } else { Some(asked.address.parse().ok()?) };
             let (port, own) = (u16::try_from(asked.port).ok()?, u16::try_from(asked.container_port).ok()?);
             let host = k8w_networking::HostPort { protocol: Protocol::parse(Some(&asked.protocol))?, port, ip };
             Some(self.shared.network.register_host_port(host, &identity, own))

@@ -7,6 +7,8 @@
 //!
 //! To support something: remove its row.
 
+use std::net::IpAddr;
+
 use k8s_openapi::api::core::v1 as core;
 
 type PodRule = (&'static str, fn(&core::PodSpec) -> bool);
@@ -42,6 +44,10 @@ const CONTAINER: &[ContainerRule] = &[
         added.any(|capability| capability != "SYS_PTRACE")
     }),
     ("volumeDevices", |container| container.volume_devices.iter().flatten().next().is_some()),
+    ("ports.hostIP that is no address", |container| {
+        let mut ips = container.ports.iter().flatten().filter_map(|port| port.host_ip.as_deref());
+        ips.any(|ip| !ip.is_empty() && ip.parse::<IpAddr>().is_err())
+    }),
     ("ports.protocol SCTP", |container| {
         container.ports.iter().flatten().any(|port| port.protocol.as_deref() == Some("SCTP"))
     }),
@@ -101,8 +107,9 @@ mod tests {
     fn everything_refused_is_named() {
         let spec = json!({ "hostPID": true, "dnsConfig": { "nameservers": ["1.2.3.4"] },
             "containers": [{ "name": "c", "stdin": true, "tty": true, "securityContext": { "privileged": true },
+                "ports": [{ "containerPort": 80, "hostPort": 80, "hostIP": "127.0.0.l" }],
                 "volumeMounts": [{ "name": "v", "mountPath": "/v", "mountPropagation": "Bidirectional" }] }] });
-        expect!["wasm pods do not support spec.hostPID, spec.dnsConfig.nameservers, securityContext.privileged, volumeMounts.mountPropagation"]
+        expect!["wasm pods do not support spec.hostPID, spec.dnsConfig.nameservers, securityContext.privileged, ports.hostIP that is no address, volumeMounts.mountPropagation"]
             .assert_eq(&check(spec).unwrap());
     }
 }

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 /// A port that a pod takes on its node, by `ports.hostPort`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostPort {
-    /// One of the node's addresses; empty for every one.
+    /// One of the node's addresses; empty or `0.0.0.0` for every one.
     pub address: String,
     pub protocol: String,
     pub port: i32,
@@ -14,12 +14,16 @@ pub struct HostPort {
 }
 
 impl HostPort {
+    /// Whether it is a port of each of the node's addresses.
+    pub fn is_everywhere(&self) -> bool {
+        self.address.is_empty() || self.address == "0.0.0.0"
+    }
+
     /// Whether no node has room for both.
     pub fn collides(&self, other: &HostPort) -> bool {
-        let any = |address: &str| address.is_empty() || address == "0.0.0.0";
         self.port == other.port
             && self.protocol == other.protocol
-            && (any(&self.address) || any(&other.address) || self.address == other.address)
+            && (self.is_everywhere() || other.is_everywhere() || self.address == other.address)
     }
 }
 
