@@ -114,7 +114,7 @@ pub trait Admission: Send + Sync {
 pub enum ConnectError {
     #[error("nodes {0:?} not found")]
     UnknownNode(String),
-    /// `address` is where it was looked for, HOST:PORT.
+    /// `address` is where it was looked for, HOST:PORT; the node's name, where it has none.
     #[error("{reason}")]
     Unreachable { address: String, reason: String },
 }

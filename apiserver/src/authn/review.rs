@@ -75,10 +75,10 @@ async fn authenticate(
 }
 
 /// `POST /apis/authentication.k8s.io/v1/selfsubjectreviews` (KEP-3325).
-pub fn serve_self_review(_: Arc<ApiServer>, mut call: Call) -> BoxFuture<'static, Answer> {
+pub fn serve_self_review(server: Arc<ApiServer>, mut call: Call) -> BoxFuture<'static, Answer> {
     async move {
         let mut review = SELF_REVIEW.read(&mut call).await?;
-        review["metadata"] = json!({"creationTimestamp": timestamp(Timestamp::now())});
+        review["metadata"] = json!({"creationTimestamp": timestamp(server.config.outside.now())});
         review["status"] = json!({"userInfo": user_info(&call.user)});
         SELF_REVIEW.created(&call, &review)
     }

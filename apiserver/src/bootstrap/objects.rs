@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use k8w_kinds::core::bootstrap_token::{CLUSTER_INFO, CLUSTER_INFO_NAMESPACE, KUBECONFIG};
+use k8w_kinds::core::node::RUNS_WASM;
 use k8w_kinds::core::service_account_token::{DAY_FORMAT, TRACKING};
 use serde_json::{Value, json};
 
@@ -63,7 +64,7 @@ pub fn token_tracking(now: Timestamp) -> Value {
 /// documentation); `None` when clients have no certificates.
 pub fn authentication(config: &Config) -> Option<Value> {
     let ca_pem = config.client_ca_pem.as_deref()?;
-    let client_cas = [ca_pem, config.client_cas.pem()].concat();
+    let client_cas = [ca_pem, &config.client_cas.pem()].concat();
     let mut data = json!({"client-ca-file": client_cas});
     if !config.request_header_names.is_empty() {
         let list = |names: &[&str]| Value::from(json!(names).to_string());
@@ -106,7 +107,7 @@ pub fn classes() -> Vec<Value> {
     };
     vec![
         json!({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "wasmtime"},
-            "handler": "wasmtime", "scheduling": {"nodeSelector": {"k8w.dev/runtime-wasmtime": "true"}}}),
+            "handler": "wasmtime", "scheduling": {"nodeSelector": {RUNS_WASM: "true"}}}),
         json!({"apiVersion": "networking.k8s.io/v1", "kind": "IngressClass", "spec": {"controller": "k8w.dev/ingress"},
             "metadata": {"name": "k8w", "annotations": {"ingressclass.kubernetes.io/is-default-class": "true"}}}),
         priority(

@@ -1,12 +1,12 @@
 //! Authorities beside the cluster's own whose certificates prove users (kube-apiserver's `--client-ca-file`).
 
+use k8w_kinds::credentials::certificate_pem;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject};
 
 /// None by default.
 #[derive(Clone, Debug, Default)]
 pub struct ClientCas {
-    pem: String,
     certificates: Vec<CertificateDer<'static>>,
 }
 
@@ -30,11 +30,12 @@ impl ClientCas {
         if certificates.is_empty() {
             return Err(ClientCasError::Empty);
         }
-        Ok(ClientCas { pem: pem.to_owned(), certificates })
+        Ok(ClientCas { certificates })
     }
 
-    pub fn pem(&self) -> &str {
-        &self.pem
+    /// The certificates alone, whatever else was in the bundle.
+    pub fn pem(&self) -> String {
+        self.certificates.iter().map(|certificate| certificate_pem(certificate)).collect()
     }
 
     pub fn certificates(&self) -> &[CertificateDer<'static>] {

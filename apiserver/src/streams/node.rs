@@ -53,7 +53,7 @@ pub async fn converse(server: &ApiServer, node: &str, path: &str) -> Result<Conv
 /// # Errors
 /// As [`converse`].
 pub async fn send(server: &ApiServer, node: &str, request: Request<Body>) -> Result<Body, Status> {
-    let path = request.uri().to_string();
+    let path = request.uri().clone();
     ask(server, node, request, |address, reason| format!("Get \"https://{address}{path}\": {reason}")).await
 }
 

@@ -10,6 +10,8 @@ use crate::kind::{Column, KindDef, SelectableField, Shape, Strategy, Subresource
 use crate::object::{self, get, list, map, text};
 use crate::{names, rules};
 
+/// The label of nodes that run wasm pods, as `true`.
+pub const RUNS_WASM: &str = "k8w.dev/runtime-wasmtime";
 /// The annotation of a node that says which addresses its wasm pods have.
 pub const WASM_CIDR: &str = "k8w.dev/wasm-cidr";
 

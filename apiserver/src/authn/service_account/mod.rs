@@ -180,10 +180,9 @@ impl Authenticator for Tokens {
             Some(verified) => self.check(verified, audience, Timestamp::now()).map(|_| verified.user.clone()),
             None => {
                 let (verified, _) = self.verify(token, audience, Timestamp::now())?;
-                let user = verified.user.clone();
                 // Nothing changes when the connection has one already.
-                let _ = peer.token.0.set((token.into(), verified));
-                Ok(user)
+                peer.token.0.get_or_init(|| (token.into(), verified.clone()));
+                Ok(verified.user.clone())
             }
         };
         good().map(Some).map_err(|refused: TokenRefused| AuthnError(refused.to_string()))
