@@ -1,9 +1,7 @@
 //! What controllers ask of a node.
 
 use k8s_openapi::api::core::v1::{Node, NodeCondition};
-
-/// The label of nodes that run wasm pods, as `true`.
-const WASM: &str = "k8w.dev/runtime-wasmtime";
+use k8w_kinds::core::node::RUNS_WASM;
 
 pub fn condition<'a>(node: &'a Node, type_: &str) -> Option<&'a NodeCondition> {
     node.status.as_ref()?.conditions.as_ref()?.iter().find(|c| c.type_ == type_)
@@ -15,5 +13,5 @@ pub fn is_ready(node: &Node) -> bool {
 
 pub fn runs_wasm(node: &Node) -> bool {
     let labels = node.metadata.labels.as_ref();
-    labels.and_then(|labels| labels.get(WASM)).is_some_and(|value| value == "true")
+    labels.and_then(|labels| labels.get(RUNS_WASM)).is_some_and(|value| value == "true")
 }

@@ -64,23 +64,20 @@ pub fn reconcile(claim: &Arc<PersistentVolumeClaim>, world: &World) -> Plan {
     if let Some(name) = volume_name(claim) {
         return keep(claim, world.persistent_volumes.get("", name));
     }
-    let mut plan = Plan::none();
     if was_bound(claim) {
         let message = "Bound claim has lost reference to PersistentVolume. Data on the volume is lost!";
-        lose(&mut plan, claim, "ClaimLost", message.into());
-        return plan;
+        return lose(claim, "ClaimLost", message);
     }
     if let Some(kept) = kept_for(claim, world) {
         return bind(claim, kept);
     }
     let Some(class) = class_name(claim) else {
-        match facts::default_class(world) {
-            Some(class) => plan.merge_patch(
-                Target::exact(&PERSISTENT_VOLUME_CLAIMS, &claim.metadata),
-                json!({ "spec": { "storageClassName": class.metadata.name } }),
-            ),
-            None => return find(claim, world).map_or_else(|| unserved(claim), |found| bind(claim, found)),
-        }
+        let Some(class) = facts::default_class(world) else {
+            return find(claim, world).map_or_else(|| unserved(claim), |found| bind(claim, found));
+        };
+        let mut plan = Plan::none();
+        let named = json!({ "spec": { "storageClassName": class.metadata.name } });
+        plan.merge_patch(Target::exact(&PERSISTENT_VOLUME_CLAIMS, &claim.metadata), named);
         return plan;
     };
     let stored = world.storage_classes.get("", class);
@@ -113,7 +110,7 @@ pub fn reconcile(claim: &Arc<PersistentVolumeClaim>, world: &World) -> Plan {
          administrator. If volume creation is delayed, please verify that the provisioner is running and correctly \
          registered."
     );
-    plan = waits(claim, NoteType::Normal, "ExternalProvisioning", message);
+    let mut plan = waits(claim, NoteType::Normal, "ExternalProvisioning", message);
     if annotation(&claim.metadata, STORAGE_PROVISIONER) != Some(provisioner) {
         plan.merge_patch(
             Target::exact(&PERSISTENT_VOLUME_CLAIMS, &claim.metadata),
@@ -139,10 +136,15 @@ fn waits(claim: &PersistentVolumeClaim, note_type: NoteType, reason: &'static st
 
 /// A claim that says otherwise is not bound yet.
 fn pending(claim: &PersistentVolumeClaim) -> Plan {
+    unbound(claim, "Pending")
+}
+
+/// Lets the claim say that it is not bound, and how. One that says nothing is pending.
+fn unbound(claim: &PersistentVolumeClaim, phase: &str) -> Plan {
     let mut plan = Plan::none();
     let mut status = claim.status.clone().unwrap_or_default();
-    if status.phase.as_deref().is_some_and(|phase| phase != "Pending") {
-        status.phase = Some("Pending".into());
+    if status.phase.as_deref().unwrap_or("Pending") != phase {
+        status.phase = Some(phase.into());
         (status.access_modes, status.capacity) = (None, None);
         plan.update_status(&PERSISTENT_VOLUME_CLAIMS, &PersistentVolumeClaim { status: Some(status), ..claim.clone() });
     }
@@ -218,25 +220,16 @@ fn bind(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> Plan {
 
 /// Brings the status of a claim in step with the volume it names.
 fn keep(claim: &PersistentVolumeClaim, volume: Option<&Arc<PersistentVolume>>) -> Plan {
-    let mut plan = Plan::none();
     let was_bound = was_bound(claim);
+    let without = |reason, message| if was_bound { lose(claim, reason, message) } else { pending(claim) };
     let Some(volume) = volume else {
-        if !was_bound {
-            return pending(claim);
-        }
-        let message = "Bound claim has lost its PersistentVolume. Data on the volume is lost!";
-        lose(&mut plan, claim, "ClaimLost", message.into());
-        return plan;
+        return without("ClaimLost", "Bound claim has lost its PersistentVolume. Data on the volume is lost!");
     };
     let kept = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
     match kept {
         Some(kept) if !refers_to(kept, claim) => {
-            if !was_bound {
-                return pending(claim);
-            }
             let message = "Two claims are bound to the same volume, this one is bound incorrectly";
-            lose(&mut plan, claim, "ClaimMisbound", message.into());
-            return plan;
+            return without("ClaimMisbound", message);
         }
         Some(kept) if kept.uid.is_some() && was_bound => {}
         None if !was_bound => {
@@ -256,22 +249,20 @@ fn keep(claim: &PersistentVolumeClaim, volume: Option<&Arc<PersistentVolume>>) -
         status.capacity = spec.capacity;
     }
     status.phase = Some("Bound".into());
+    let mut plan = Plan::none();
     if old != status {
         plan.update_status(&PERSISTENT_VOLUME_CLAIMS, &PersistentVolumeClaim { status: Some(status), ..claim.clone() });
     }
     plan
 }
 
-fn lose(plan: &mut Plan, claim: &PersistentVolumeClaim, reason: &'static str, message: String) {
-    let mut status = claim.status.clone().unwrap_or_default();
-    if status.phase.as_deref() == Some("Lost") {
-        return;
+/// Says once that the claim has lost what it was bound to.
+fn lose(claim: &PersistentVolumeClaim, reason: &'static str, message: &str) -> Plan {
+    let mut plan = unbound(claim, "Lost");
+    if !plan.steps.is_empty() {
+        plan.note(note(claim, NoteType::Warning, reason, message.to_owned()));
     }
-    status.phase = Some("Lost".into());
-    status.access_modes = None;
-    status.capacity = None;
-    plan.note(note(claim, NoteType::Warning, reason, message));
-    plan.update_status(&PERSISTENT_VOLUME_CLAIMS, &PersistentVolumeClaim { status: Some(status), ..claim.clone() });
+    plan
 }
 
 fn note(claim: &PersistentVolumeClaim, note_type: NoteType, reason: &'static str, message: String) -> Note {

@@ -14,7 +14,10 @@ use crate::world::World;
 pub const BOUND_BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
 pub const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
 pub const STORAGE_PROVISIONER: &str = "volume.kubernetes.io/storage-provisioner";
-const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
+pub const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
+
+/// `volumeBindingMode` of classes whose claims are bound when somebody uses them.
+pub const WAITS_FOR_CONSUMER: &str = "WaitForFirstConsumer";
 
 pub fn class_of<'a>(claim: &PersistentVolumeClaim, world: &'a World) -> Option<&'a Arc<StorageClass>> {
     world.storage_classes.get("", class_name(claim)?)
@@ -31,7 +34,7 @@ pub fn default_class(world: &World) -> Option<&Arc<StorageClass>> {
 }
 
 pub fn waits_for_consumer(class: &StorageClass) -> bool {
-    class.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer")
+    class.volume_binding_mode.as_deref() == Some(WAITS_FOR_CONSUMER)
 }
 
 /// The volume that a claim is bound to, or asks for.

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::api::core::v1::{Node, NodeStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
+use k8w_kinds::core::node::RUNS_WASM;
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::json;
@@ -200,7 +201,7 @@ pub(crate) fn labels(config: &NodeConfig, machine: &Machine) -> BTreeMap<String,
         ("kubernetes.io/arch", machine.architecture.as_str()),
         ("kubernetes.io/hostname", config.name.as_str()),
         ("kubernetes.io/os", "linux"),
-        ("k8w.dev/runtime-wasmtime", "true"),
+        (RUNS_WASM, "true"),
     ];
     let fixed = fixed.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
     fixed.chain(config.labels.clone()).collect()

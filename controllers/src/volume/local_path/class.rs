@@ -9,6 +9,7 @@ use super::{PROVISIONER, directory};
 use crate::engine::{Controller, Turn, Wake};
 use crate::plan::{self, Plan};
 use crate::resource::{Key, STORAGE_CLASSES};
+use crate::volume::facts::{DEFAULT_CLASS, WAITS_FOR_CONSUMER};
 use crate::world::{Delta, Object, World};
 
 const NAME: &str = "local-path";
@@ -38,7 +39,7 @@ impl Controller for LocalPathClass {
 }
 
 fn class() -> StorageClass {
-    let default = ("storageclass.kubernetes.io/is-default-class".to_owned(), "true".to_owned());
+    let default = (DEFAULT_CLASS.to_owned(), "true".to_owned());
     StorageClass {
         metadata: ObjectMeta {
             name: Some(NAME.into()),
@@ -47,7 +48,7 @@ fn class() -> StorageClass {
         },
         provisioner: PROVISIONER.into(),
         reclaim_policy: Some("Delete".into()),
-        volume_binding_mode: Some("WaitForFirstConsumer".into()),
+        volume_binding_mode: Some(WAITS_FOR_CONSUMER.into()),
         allow_volume_expansion: Some(true),
         ..StorageClass::default()
     }

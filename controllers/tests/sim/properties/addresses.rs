@@ -6,16 +6,13 @@ use std::time::Duration;
 use k8w_controllers::config::PodRange;
 use k8w_controllers::plan::Propagation;
 use k8w_controllers::resource::{IP_ADDRESSES, NODES, SERVICE_CIDRS, SERVICES};
-use k8w_kinds::core::node::WASM_CIDR;
+use k8w_kinds::core::node::{RUNS_WASM, WASM_CIDR};
 use k8w_kinds::networking::ip_address::labels;
 use serde_json::{Value, json};
 
 use super::{ROW, Row};
 use crate::cluster::node;
 use crate::server::Server;
-
-/// The label of nodes that run wasm pods.
-const WASM: &str = "k8w.dev/runtime-wasmtime";
 
 pub const ROWS: &[Row] = &[
     Row {
@@ -24,8 +21,8 @@ pub const ROWS: &[Row] = &[
         changes: &[
             |server| _ = server.create(&NODES, "", node("n3", "8")),
             |server| _ = server.create(&NODES, "", node("n4", "8")),
-            |server| server.edit(&NODES, "", "n1", |node| node["metadata"]["labels"][WASM] = json!("true")),
-            |server| server.edit(&NODES, "", "n3", |node| node["metadata"]["labels"][WASM] = json!("true")),
+            |server| server.edit(&NODES, "", "n1", |node| node["metadata"]["labels"][RUNS_WASM] = json!("true")),
+            |server| server.edit(&NODES, "", "n3", |node| node["metadata"]["labels"][RUNS_WASM] = json!("true")),
             |server| server.delete_if_there(&NODES, "", "n2", Propagation::Background),
         ],
         promise: |server| {
@@ -38,7 +35,7 @@ pub const ROWS: &[Row] = &[
         },
         arrived: |server| {
             for node in server.list(&NODES) {
-                let runs_wasm = node["metadata"]["labels"][WASM] == "true";
+                let runs_wasm = node["metadata"]["labels"][RUNS_WASM] == "true";
                 assert!(node["spec"]["podCIDR"].is_string(), "{node}");
                 assert_eq!(node["metadata"]["annotations"][WASM_CIDR].is_string(), runs_wasm, "{node}");
             }
