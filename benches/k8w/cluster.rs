@@ -66,8 +66,16 @@ impl Resident {
     }
 }
 
+/// How much of one core a cluster uses in a time, in which nobody asks it anything.
+pub async fn busy(cluster: &TestCluster, time: Duration) -> Result<f64> {
+    let before = cpu_time(cluster.process_id())?;
+    tokio::time::sleep(time).await;
+    let used = cpu_time(cluster.process_id())?.saturating_sub(before);
+    Ok(used.as_secs_f64() / time.as_secs_f64())
+}
+
 /// What a process has used of all cores so far.
-pub fn cpu_time(process: u32) -> Result<Duration> {
+fn cpu_time(process: u32) -> Result<Duration> {
     /// `_SC_CLK_TCK` on Linux.
     const TICKS_PER_SECOND: u64 = 100;
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;

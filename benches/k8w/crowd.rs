@@ -14,7 +14,7 @@ use kube::api::{ListParams, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
 
-use crate::cluster::{self, Resident, cpu_time};
+use crate::cluster::{self, Resident};
 use crate::guests;
 use crate::open_loop::OpenLoop;
 use crate::stats::{milliseconds, quantile};
@@ -60,7 +60,7 @@ pub async fn measure() -> Result<()> {
         per_pod(after.total_kib, before.total_kib),
         per_pod(after.anonymous_kib, before.anonymous_kib),
     );
-    println!("crowd: idle but for the probes: {:.0}% of a core", busy(&cluster).await? * 100.0);
+    println!("crowd: idle but for the probes: {:.0}% of a core", cluster::busy(&cluster, IDLE).await? * 100.0);
 
     expose(&client).await?;
     let load = OpenLoop {
@@ -73,14 +73,6 @@ pub async fn measure() -> Result<()> {
     let [p50, p99] = [0.5, 0.99].map(|share| milliseconds(quantile(&samples, share)));
     println!("crowd: {TRAFFIC_PER_SECOND:.0} requests/s to 1% of them: p50 {p50}, p99 {p99}");
     Ok(())
-}
-
-/// The part of a core that the cluster uses by itself.
-async fn busy(cluster: &TestCluster) -> Result<f64> {
-    let before = cpu_time(cluster.process_id())?;
-    tokio::time::sleep(IDLE).await;
-    let used = cpu_time(cluster.process_id())?.saturating_sub(before);
-    Ok(used.as_secs_f64() / IDLE.as_secs_f64())
 }
 
 /// Hello again and again, each with a name of its own in a section that means nothing.

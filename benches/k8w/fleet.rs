@@ -19,7 +19,7 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::cluster::{self, Resident, cpu_time};
+use crate::cluster::{self, Resident};
 use crate::stats::{median, quantile};
 
 /// Nodes and pods of the measurement that is about time.
@@ -75,12 +75,10 @@ async fn time() -> Result<()> {
     let run = fleet.run(PODS, true).await?;
     println!("fleet: a Deployment of {PODS} pods on {NODES} nodes: all Ready after {:.1} s", run.ready.as_secs_f64());
     tokio::time::sleep(IDLE).await;
-    let before = cpu_time(cluster.process_id())?;
-    tokio::time::sleep(IDLE).await;
-    let used = cpu_time(cluster.process_id())?.saturating_sub(before);
+    let busy = cluster::busy(&cluster, IDLE).await?;
     println!(
         "fleet: idle with {NODES} nodes, whose leases are renewed every {RENEW_EVERY:?}: {:.2}% of a core",
-        used.as_secs_f64() / IDLE.as_secs_f64() * 100.0
+        busy * 100.0
     );
     fleet.stop().await
 }

@@ -98,8 +98,8 @@ impl ControlPlaneArgs {
             let (bits, range) = (self.node_cidr_mask_size, self.cluster_cidr);
             bail!("--node-cidr-mask-size {bits} is a larger part than the whole of --cluster-cidr {range}");
         }
-        let client_cas = self.client_ca_file.as_deref().map(read_client_cas).transpose()?;
-        let token_file = self.token_auth_file.as_deref().map(read_token_file).transpose()?;
+        let client_cas = self.client_ca_file.as_deref().map(|path| read(path, ClientCas::parse)).transpose()?;
+        let token_file = self.token_auth_file.as_deref().map(|path| read(path, TokenFile::parse)).transpose()?;
         Ok(ControlPlaneConfig {
             address: self.address,
             advertise: self.advertise_address.unwrap_or_else(|| advertised(self.address)),
@@ -114,7 +114,7 @@ impl ControlPlaneArgs {
             cluster_domain: self.cluster_domain.clone(),
             tls_names: self.tls_san.clone(),
             client_cas: client_cas.unwrap_or_default(),
-            token_file,
+            token_file: token_file.map(Arc::new),
             authorization: self.authorization_mode.clone(),
             disabled_admission: self.disable_admission_plugins.clone(),
             pod_security: self.pod_security()?,
@@ -123,8 +123,7 @@ impl ControlPlaneArgs {
 
     fn pod_security(&self) -> Result<pod_security::Settings> {
         let Some(file) = &self.admission_control_config_file else { return Ok(pod_security::Settings::default()) };
-        let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-        configuration::read(&text).with_context(|| format!("cannot use {}", file.display()))
+        read(file, configuration::read)
     }
 }
 
@@ -160,14 +159,13 @@ fn apart(ranges: &[(&str, Ipv4Net)]) -> Result<()> {
     Ok(())
 }
 
-fn read_client_cas(path: &Path) -> Result<ClientCas> {
+/// What `parse` makes of a file.
+fn read<T, E>(path: &Path, parse: impl FnOnce(&str) -> Result<T, E>) -> Result<T>
+where
+    Result<T, E>: Context<T, E>,
+{
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    ClientCas::parse(&text).with_context(|| format!("cannot use {}", path.display()))
-}
-
-fn read_token_file(path: &Path) -> Result<Arc<TokenFile>> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(Arc::new(TokenFile::parse(&text).with_context(|| format!("cannot use {}", path.display()))?))
+    parse(&text).with_context(|| format!("cannot use {}", path.display()))
 }
 
 /// Parses `FIRST-LAST`.

@@ -96,11 +96,9 @@ fn start(before: &str, arguments: &[&str]) -> (Process, String) {
     let script = format!("exec {before} {BINARY} \"$@\"");
     let all = ["-c", &script, "k8w"].into_iter().chain(arguments.iter().copied());
     let all: Vec<String> = all.map(String::from).collect();
-    let process = Process::start("/bin/sh", &all, &stdout, &stderr).unwrap();
-    let said = eventually("it is ready", || {
-        let printed = std::fs::read_to_string(&stderr).unwrap();
-        if printed.contains("Ingress for HTTP: ") { Ok(printed) } else { Err(printed) }
-    });
+    let mut process = Process::start("/bin/sh", &all, &stdout, &stderr).unwrap();
+    process.line("Ingress for HTTP: ");
+    let said = process.stderr();
     (process, said)
 }
 

@@ -1,15 +1,12 @@
 //! `drain`: what it asks leave for, and that it keeps to disruption budgets.
 
-use k8w_testkit::{ClusterOptions, TestCluster, eventually};
+use k8w_testkit::eventually;
 
-use crate::{HELLO, hello_pod, hello_workload, repo};
+use crate::{hello_pod, hello_workload, own_cluster};
 
 #[test]
 fn a_drained_node_keeps_only_its_daemons() {
-    let cluster = TestCluster::start(env!("CARGO_BIN_EXE_k8w"), ClusterOptions::default());
-    cluster.load_image(&repo("examples/hello/hello.wasm"), HELLO);
-    let kubectl = cluster.namespace("t");
-    let node = kubectl.ok(&["get", "nodes", "-o", "jsonpath={.items[0].metadata.name}"]);
+    let (_cluster, kubectl, node) = own_cluster(&[]);
     let apps = [
         hello_workload("Deployment", "web", "replicas: 1", ""),
         hello_workload("Deployment", "scratch", "replicas: 1", "volumes: [{name: v, emptyDir: {}}]"),

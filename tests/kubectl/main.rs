@@ -35,7 +35,7 @@ mod workloads;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use k8w_testkit::{Kubectl, TestCluster, shared};
+use k8w_testkit::{ClusterOptions, Kubectl, TestCluster, shared};
 
 /// A namespace of its own on the shared cluster.
 struct Sandbox {
@@ -50,6 +50,17 @@ fn sandbox() -> Sandbox {
     let namespace = format!("t{}", NEXT.fetch_add(1, Ordering::Relaxed));
     let kubectl = cluster.namespace(&namespace);
     Sandbox { cluster, kubectl, namespace }
+}
+
+/// A cluster of the test's own, with a namespace, and the example's image on its node, whose name comes last.
+fn own_cluster(arguments: &[&str]) -> (TestCluster, Kubectl, String) {
+    let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+    let cluster =
+        TestCluster::start(env!("CARGO_BIN_EXE_k8w"), ClusterOptions { arguments, ..ClusterOptions::default() });
+    cluster.load_image(&repo("examples/hello/hello.wasm"), HELLO);
+    let kubectl = cluster.namespace("t");
+    let node = kubectl.ok(&["get", "nodes", "-o", "jsonpath={.items[0].metadata.name}"]);
+    (cluster, kubectl, node)
 }
 
 /// The image of `examples/hello`.

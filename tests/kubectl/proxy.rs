@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use k8w_testkit::{Process, eventually, get};
+use k8w_testkit::{Process, eventually, get, line};
 
 use crate::{Sandbox, sandbox};
 
@@ -18,8 +18,7 @@ fn proxy(t: &Sandbox, folder: &Path, arguments: &[&str]) -> (Process, String) {
     let process = Process::start(&text(command.get_program()), &all, &stdout, &stderr).unwrap();
     let served = eventually("kubectl proxy serves", || {
         let printed = std::fs::read_to_string(&stdout).unwrap();
-        let address = printed.split_once("Starting to serve on ").map(|(_, rest)| rest.trim().to_owned());
-        address.filter(|address| !address.is_empty()).ok_or(printed)
+        line(&printed, "Starting to serve on ").map(|address| address.trim().to_owned()).ok_or(printed)
     });
     (process, served)
 }

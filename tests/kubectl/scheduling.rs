@@ -1,8 +1,8 @@
 //! Where pods go and why they don't: selectors, gates, cordons, taints, and who must leave for whom.
 
-use k8w_testkit::{ClusterOptions, Kubectl, TestCluster, eventually};
+use k8w_testkit::{Kubectl, eventually};
 
-use crate::{HELLO, hello_pod, repo, sandbox};
+use crate::{hello_pod, own_cluster, sandbox};
 
 fn pod(name: &str, spec: &str) -> String {
     hello_pod(name, &format!("terminationGracePeriodSeconds: 1, {spec}"), "")
@@ -56,21 +56,10 @@ fn a_gated_pod_waits_for_its_gate() {
     t.kubectl.ok(&["wait", "--for=condition=Ready", "pod/gated", "--timeout=60s"]);
 }
 
-/// A cluster of its own, whose node other tests don't use.
-fn cluster(arguments: &[&str]) -> (TestCluster, Kubectl, String) {
-    let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-    let cluster =
-        TestCluster::start(env!("CARGO_BIN_EXE_k8w"), ClusterOptions { arguments, ..ClusterOptions::default() });
-    cluster.load_image(&repo("examples/hello/hello.wasm"), HELLO);
-    let kubectl = cluster.namespace("t");
-    let node = kubectl.ok(&["get", "nodes", "-o", "jsonpath={.items[0].metadata.name}"]);
-    (cluster, kubectl, node)
-}
-
 /// <https://kubernetes.io/docs/tasks/administer-cluster/extended-resource-node/>
 #[test]
 fn what_others_advertise_on_a_node_is_given_to_pods() {
-    let (_cluster, kubectl, node) = cluster(&[]);
+    let (_cluster, kubectl, node) = own_cluster(&[]);
     let advertise = |op: &str| {
         let patch = format!(r#"[{{"op": "{op}", "path": "/status/capacity/example.com~1dongle", "value": "2"}}]"#);
         kubectl.ok(&["patch", "node", &node, "--subresource=status", "--type=json", "-p", &patch]);
@@ -98,7 +87,7 @@ fn what_others_advertise_on_a_node_is_given_to_pods() {
 
 #[test]
 fn cordons_and_taints_keep_pods_away() {
-    let (_cluster, kubectl, node) = cluster(&[]);
+    let (_cluster, kubectl, node) = own_cluster(&[]);
     let named = |words: &str| format!("node/{node} {words}\n");
     assert_eq!(kubectl.ok(&["cordon", &node, "--dry-run=server"]), named("cordoned (server dry run)"));
     assert_eq!(kubectl.ok(&["cordon", &node]), named("cordoned"));
@@ -138,7 +127,7 @@ fn cordons_and_taints_keep_pods_away() {
 /// Conformance: "Scheduler, Preemption for critical pod".
 #[test]
 fn a_pod_of_higher_priority_takes_the_room_of_a_lower_one() {
-    let (_cluster, kubectl, node) = cluster(&["--max-pods", "1"]);
+    let (_cluster, kubectl, node) = own_cluster(&["--max-pods", "1"]);
     let class = |name: &str, more: &str| {
         format!("apiVersion: scheduling.k8s.io/v1\nkind: PriorityClass\nmetadata: {{name: {name}}}\n{more}\n---\n")
     };
@@ -176,7 +165,7 @@ fn a_pod_of_higher_priority_takes_the_room_of_a_lower_one() {
 
 #[test]
 fn a_node_that_was_not_heard_of_is_ready_again_when_it_speaks() {
-    let (_cluster, kubectl, node) = cluster(&[]);
+    let (_cluster, kubectl, node) = own_cluster(&[]);
     let unknown = r#"{"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}}"#;
     kubectl.ok(&["patch", "node", &node, "--subresource=status", "-p", unknown]);
     kubectl.ok(&["wait", "--for=condition=Ready", &format!("node/{node}"), "--timeout=60s"]);

@@ -1,12 +1,13 @@
 //! ServiceCIDRs: Services get addresses of an added range, and it stays for as long as one has any of it.
 
-use k8w_testkit::{ClusterOptions, TestCluster, eventually};
+use k8w_testkit::eventually;
+
+use crate::own_cluster;
 
 /// A cluster of its own: elsewhere, other tests' Services would get addresses of the range.
 #[test]
 fn a_range_that_is_deleted_stays_while_a_service_has_an_address_of_it() {
-    let cluster = TestCluster::start(env!("CARGO_BIN_EXE_k8w"), ClusterOptions::default());
-    let kubectl = cluster.namespace("t");
+    let (_cluster, kubectl, _) = own_cluster(&[]);
     let range = "
 apiVersion: networking.k8s.io/v1
 kind: ServiceCIDR

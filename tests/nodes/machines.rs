@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use k8w_testkit::{Kubectl, Outcome, Process, eventually, node_port_range, output, run};
+use k8w_testkit::{Kubectl, Outcome, Process, node_port_range, output, run};
 use tempfile::TempDir;
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_k8w");
@@ -69,9 +69,8 @@ pub fn token(kubeconfig: &Path) -> [String; 6] {
 /// Starts a node at 127.0.0.`last`, whose files are in `folder` under its name, and waits until it is ready.
 pub fn node(folder: &Path, name: &str, last: u8, join: &[&str]) -> Machine {
     let data = folder.join(name);
-    let process = start(folder, name, &arguments(&data, name, last, join), "Ingress for HTTPS: ");
-    let printed = std::fs::read_to_string(folder.join(format!("{name}.stderr"))).unwrap();
-    let ingress = printed.lines().find_map(|line| line.strip_prefix("Ingress for HTTP: ")).unwrap();
+    let mut process = start(folder, name, &arguments(&data, name, last, join), "Ingress for HTTPS: ");
+    let ingress = process.line("Ingress for HTTP: ");
     Machine { ingress: ingress.parse().unwrap(), data, process }
 }
 
@@ -118,10 +117,6 @@ impl Machine {
 fn start(folder: &Path, name: &str, arguments: &[String], ready: &str) -> Process {
     let (stdout, stderr) = (folder.join(format!("{name}.stdout")), folder.join(format!("{name}.stderr")));
     let mut process = Process::start(BINARY, arguments, &stdout, &stderr).unwrap();
-    eventually("the process is ready", || {
-        let printed = std::fs::read_to_string(&stderr).unwrap();
-        assert!(process.ended().is_none(), "k8w {name} ended: {printed}");
-        if printed.contains(ready) { Ok(()) } else { Err(printed) }
-    });
+    process.line(ready);
     process
 }

@@ -28,11 +28,7 @@ impl Server {
         all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
         let (stdout, stderr) = (folder.join("stdout"), folder.join("stderr"));
         let mut process = Process::start(BINARY, &all, &stdout, &stderr).unwrap();
-        eventually("the control plane is ready", || {
-            let printed = std::fs::read_to_string(&stderr).unwrap();
-            assert!(process.ended().is_none(), "k8w ended: {printed}");
-            if printed.contains("Use it with:") { Ok(()) } else { Err(printed) }
-        });
+        process.line("Use it with:");
         Server { process, kubectl: Kubectl::new(&kubeconfig, &folder.join("cache")) }
     }
 }

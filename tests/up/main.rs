@@ -193,10 +193,7 @@ fn an_ephemeral_cluster_leaves_nothing() {
     let script = format!("TMPDIR={} exec {BINARY} \"$@\"", scratch.display());
     let arguments: Vec<String> = ["-c".into(), script, "k8w".into()].into_iter().chain(arguments).collect();
     let mut process = k8w_testkit::Process::start("/bin/sh", &arguments, &stdout, &stderr).unwrap();
-    eventually("it is ready", || {
-        let printed = std::fs::read_to_string(&stderr).unwrap();
-        if printed.contains("Ingress for HTTP: ") { Ok(()) } else { Err(printed) }
-    });
+    process.line("Ingress for HTTP: ");
     assert_eq!(std::fs::read_dir(&scratch).unwrap().count(), 1);
     assert!(process.terminate().success());
     assert_eq!(std::fs::read_dir(&scratch).unwrap().count(), 0);

@@ -4,15 +4,14 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use tempfile::TempDir;
 
 use crate::kubectl::Kubectl;
 use crate::outcome::output;
 use crate::process::Process;
-use crate::wait::{DEFAULT_TIMEOUT, eventually};
+use crate::wait::eventually;
 
 /// Node ports of one cluster: each cluster of a test process gets its own slice.
 const NODE_PORTS_PER_CLUSTER: u16 = 50;
@@ -68,22 +67,8 @@ impl TestCluster {
 
         let (stdout, stderr) = (folder.path().join("stdout"), folder.path().join("stderr"));
         let mut process = Process::start(binary, &arguments, &stdout, &stderr)?;
-        let deadline = Instant::now() + DEFAULT_TIMEOUT;
-        let ingress_http = loop {
-            let printed = std::fs::read_to_string(&stderr)?;
-            // The last line may not be there whole yet.
-            let mut lines = printed.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
-            if let Some(address) = lines.find_map(|line| line.strip_prefix("Ingress for HTTP: ")) {
-                break address.parse().with_context(|| format!("no address: {address}"))?;
-            }
-            if let Some(status) = process.ended() {
-                bail!("k8w ended with {status}:\n{printed}");
-            }
-            if Instant::now() > deadline {
-                bail!("k8w is not ready after {DEFAULT_TIMEOUT:?}:\n{printed}");
-            }
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        };
+        let address = process.line("Ingress for HTTP: ");
+        let ingress_http = address.parse().with_context(|| format!("no address: {address}"))?;
         let kubectl = Kubectl::new(&kubeconfig, &folder.path().join("kube-cache"));
         Ok(Self { process, binary: binary.into(), folder, data_dir, ingress_http, kubectl })
     }

@@ -20,7 +20,7 @@ pub use http::{Answer, get, get_ok, send};
 pub use kubectl::Kubectl;
 pub use namespace::{HERE, Neighbour, THERE, run_in_namespaces};
 pub use outcome::{Outcome, output, run};
-pub use process::Process;
+pub use process::{Process, line};
 pub use recorder::Recorder;
 pub use registry::Registry;
 pub use running::Running;

@@ -1,10 +1,12 @@
 //! A child process that never outlives the test.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
+
+use crate::wait::eventually;
 
 /// How long a process may take to stop when asked.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
@@ -12,6 +14,13 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 /// A running child. Dropping it asks it to stop, and kills it when it does not.
 pub struct Process {
     child: Child,
+    stderr: PathBuf,
+}
+
+/// What follows `prefix` in a line of `printed`, of which the last line may not be there whole yet.
+pub fn line<'a>(printed: &'a str, prefix: &str) -> Option<&'a str> {
+    let mut lines = printed.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+    lines.find_map(|line| line.strip_prefix(prefix))
 }
 
 impl Process {
@@ -31,7 +40,26 @@ impl Process {
             }
         });
         let child = child.recv().map_err(|_| std::io::Error::other("the spawning thread ended"))??;
-        Ok(Self { child })
+        Ok(Self { child, stderr: stderr.to_owned() })
+    }
+
+    /// What it has said on standard error so far.
+    pub fn stderr(&self) -> String {
+        std::fs::read_to_string(&self.stderr).unwrap_or_default()
+    }
+
+    /// Waits until it says a line that begins with `prefix` on standard error, and returns what follows. Panics when it ends
+    /// before that.
+    pub fn line(&mut self, prefix: &str) -> String {
+        eventually(&format!("a line {prefix:?}"), || {
+            let ended = self.ended();
+            let printed = self.stderr();
+            let found = line(&printed, prefix).map(str::to_owned);
+            if let (None, Some(status)) = (&found, ended) {
+                panic!("it ended with {status}:\n{printed}");
+            }
+            found.ok_or(printed)
+        })
     }
 
     pub fn id(&self) -> u32 {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Pause between two looks.
-const INTERVAL: Duration = Duration::from_millis(50);
+const INTERVAL: Duration = Duration::from_millis(20);
 
 /// Calls `look` until it answers `Ok`, and panics with its last complaint after [`DEFAULT_TIMEOUT`].
 pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
