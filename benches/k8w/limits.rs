@@ -1,4 +1,5 @@
-//! What a pod feels of a neighbour that takes all it can get: hello at half its capacity, alone and beside each of them.
+//! What a pod feels of a neighbour that takes all it can get: hello at half its capacity, alone and beside each of them, in
+//! turn.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -16,10 +17,12 @@ use crate::compare::rate;
 use crate::guests;
 use crate::http1::Http1;
 use crate::open_loop::OpenLoop;
-use crate::stats::quantile;
+use crate::stats::{median, quantile};
 
-/// How long hello is measured beside each neighbour, and half as long alone before; `K8W_BENCH_SECONDS` sets another time.
+/// How long hello is measured alone and beside each neighbour, all rounds together; `K8W_BENCH_SECONDS` sets another time.
 const MEASURED: Duration = Duration::from_secs(30);
+/// Rounds alone and beside a neighbour. The machine may be busy otherwise: ratios of neighbouring rounds suffer least from it.
+const ROUNDS: u32 = 5;
 const CONNECTIONS: u32 = 32;
 const HOST: &str = "hello.localhost";
 const IMAGE: &str = "localhost/neighbour:latest";
@@ -57,18 +60,30 @@ pub async fn measure() -> Result<()> {
     rate(&mut clients).await?;
     let per_second = rate(&mut clients).await? / 2.0;
     let load = OpenLoop { address: ingress, host: HOST.to_owned(), connections: CONNECTIONS, per_second };
-    let measured = crate::seconds()?.unwrap_or(MEASURED);
+    let round = crate::seconds()?.unwrap_or(MEASURED) / ROUNDS;
     println!(
         "limits: hello at {per_second:.0} requests/s, half of what it can; p50 and p99 alone, then beside a pod with"
     );
     for neighbour in &NEIGHBOURS {
-        let alone = Latency::of(&load, measured / 2).await?;
-        guests::start(&pods, &guests::command("neighbour", IMAGE, neighbour.arguments)?).await?;
-        let headers = neighbour.headers.then(|| AbortOnDropHandle::new(tokio::spawn(send_headers(ingress))));
-        let beside = Latency::of(&load, measured).await?;
-        drop(headers);
-        guests::remove(&pods, "neighbour").await?;
-        println!("  {:<20} {alone} | {beside} | p99 {:.2} of it", neighbour.what, beside.p99 / alone.p99);
+        let (mut alone, mut beside) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            alone.push(Latency::of(&load, round).await?);
+            guests::start(&pods, &guests::command("neighbour", IMAGE, neighbour.arguments)?).await?;
+            let headers = neighbour.headers.then(|| AbortOnDropHandle::new(tokio::spawn(send_headers(ingress))));
+            beside.push(Latency::of(&load, round).await?);
+            drop(headers);
+            guests::remove(&pods, "neighbour").await?;
+        }
+        let ratios: Vec<f64> = alone.iter().zip(&beside).map(|(alone, beside)| beside.p99 / alone.p99).collect();
+        println!(
+            "  {:<20} {} | {} | p99 {:.2} of it ({:.2} to {:.2} in {ROUNDS} rounds)",
+            neighbour.what,
+            Latency::median(&alone),
+            Latency::median(&beside),
+            median(&ratios),
+            quantile(&ratios, 0.0),
+            quantile(&ratios, 1.0),
+        );
     }
     Ok(())
 }
@@ -86,6 +101,11 @@ impl Latency {
             return Err(anyhow!("nothing was measured in {time:?}"));
         }
         Ok(Latency { p50: quantile(&samples, 0.5), p99: quantile(&samples, 0.99) })
+    }
+
+    fn median(rounds: &[Latency]) -> Latency {
+        let of = |value: fn(&Latency) -> f64| median(&rounds.iter().map(value).collect::<Vec<_>>());
+        Latency { p50: of(|round| round.p50), p99: of(|round| round.p99) }
     }
 }
 

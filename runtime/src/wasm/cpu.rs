@@ -17,6 +17,11 @@ use super::bucket::Bucket;
 const BURST: Duration = Duration::from_millis(100);
 /// The bucket's tokens are nanoseconds.
 const NANOS_PER_MILLI: u64 = 1_000_000;
+/// What a container is promised of a CPU that asks for less, or for nothing: that it starts, and answers its probes, where
+/// others take all there is. In thousandths.
+const LEAST_PROMISE: u32 = 10;
+/// CPU time that a container may take in advance of its promise, or saves up while it has nothing to do.
+const ADVANCE: Duration = Duration::from_millis(100);
 /// Weight of a whole CPU, and of a container that asks for none (the kubelet's `cpu.shares`).
 const WHOLE_WEIGHT: u32 = 1_024;
 const LEAST_WEIGHT: u32 = 2;
@@ -27,6 +32,8 @@ pub struct CpuAccount {
     used_nanos: AtomicU64,
     has_quota: AtomicBool,
     bucket: Mutex<Bucket>,
+    /// What it has not had yet of its promise.
+    promise: Mutex<Bucket>,
     weight: AtomicU32,
     /// Nanoseconds used among the [`runners`](super::runners), those of a whole CPU's weight counting once.
     weighted_nanos: AtomicU64,
@@ -39,6 +46,7 @@ impl CpuAccount {
             used_nanos: AtomicU64::new(0),
             has_quota: AtomicBool::new(limit_millis.is_some()),
             bucket: Mutex::new(bucket(limit_millis)),
+            promise: Mutex::new(promise(request_millis)),
             weight: AtomicU32::new(weight(request_millis)),
             weighted_nanos: AtomicU64::new(0),
         }
@@ -46,13 +54,10 @@ impl CpuAccount {
 
     /// Sets another quota, or none, which begins anew, and another weight.
     pub fn set(&self, limit_millis: Option<u32>, request_millis: Option<u32>) {
-        *self.lock() = bucket(limit_millis);
+        *lock(&self.bucket) = bucket(limit_millis);
+        *lock(&self.promise) = promise(request_millis);
         self.has_quota.store(limit_millis.is_some(), Ordering::Relaxed);
         self.weight.store(weight(request_millis), Ordering::Relaxed);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Bucket> {
-        self.bucket.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// CPU time used since the container started, in nanoseconds.
@@ -70,11 +75,17 @@ impl CpuAccount {
         if !self.has_quota.load(Ordering::Relaxed) {
             return None;
         }
-        self.lock().wait(Instant::now())
+        lock(&self.bucket).wait(Instant::now())
+    }
+
+    /// Whether the container has not had yet, among the runners, what it was promised.
+    pub fn is_owed(&self) -> bool {
+        lock(&self.promise).wait(Instant::now()).is_none()
     }
 
     /// Counts CPU time that was used among the runners: that of short requests is nobody's turn.
     pub fn weigh(&self, nanos: u64) {
+        lock(&self.promise).spend(nanos);
         let weighted = nanos.saturating_mul(WHOLE_WEIGHT.into()) / u64::from(self.weight.load(Ordering::Relaxed));
         self.weighted_nanos.fetch_add(weighted, Ordering::Relaxed);
     }
@@ -83,13 +94,22 @@ impl CpuAccount {
     pub fn charge(&self, nanos: u64) {
         self.used_nanos.fetch_add(nanos, Ordering::Relaxed);
         if self.has_quota.load(Ordering::Relaxed) {
-            self.lock().spend(nanos);
+            lock(&self.bucket).spend(nanos);
         }
     }
 }
 
+fn lock(bucket: &Mutex<Bucket>) -> MutexGuard<'_, Bucket> {
+    bucket.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn bucket(limit_millis: Option<u32>) -> Bucket {
     Bucket::new(u64::from(limit_millis.unwrap_or(0)) * NANOS_PER_MILLI, BURST, Instant::now())
+}
+
+fn promise(request_millis: Option<u32>) -> Bucket {
+    let millis = request_millis.unwrap_or(0).max(LEAST_PROMISE);
+    Bucket::new(u64::from(millis) * NANOS_PER_MILLI, ADVANCE * 1_000 / millis, Instant::now())
 }
 
 fn weight(request_millis: Option<u32>) -> u32 {
@@ -128,6 +148,16 @@ mod tests {
         assert!(account.debt().is_some(), "a thousandth of a CPU is spent");
         account.set(None, None);
         assert_eq!(account.debt(), None);
+    }
+
+    #[test]
+    fn a_promise_is_kept_as_time_passes() {
+        let account = CpuAccount::new(None, Some(500));
+        assert!(account.is_owed(), "some of it is in advance");
+        account.weigh(3_600_000_000_000);
+        assert!(!account.is_owed(), "it has had its two hours");
+        account.set(None, Some(500));
+        assert!(account.is_owed(), "another promise begins anew");
     }
 
     #[test]

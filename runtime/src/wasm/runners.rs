@@ -1,8 +1,9 @@
 //! Threads for guests that run on and on.
 //!
 //! A guest runs where it was called, on a thread that serves requests: most are done within a slice. What is not goes on here,
-//! a slice at a time, in the order of what its containers have had of the CPU by their weights (`requests.cpu`). So an endless
-//! loop holds up no request, and these threads step back for those that serve requests wherever both want a processor.
+//! a slice at a time, in the order of what its containers have had of the CPU by their weights (`requests.cpu`). As long as a
+//! container has not had what it was promised, that is on threads as urgent as any other, though whoever wakes up goes first;
+//! from then on, on threads that take what nobody else wants. So an endless loop holds up no request.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -21,6 +22,15 @@ pub trait Job: Send {
     fn run(self: Box<Self>) -> Option<Box<dyn Job>>;
 }
 
+/// Of what time a job runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Share {
+    /// What its container has not had yet of what it was promised.
+    Promised,
+    /// What nobody else wants.
+    Spare,
+}
+
 /// The threads. They end when this is dropped.
 #[derive(Debug)]
 pub struct Runners(Arc<Queue>);
@@ -28,13 +38,14 @@ pub struct Runners(Arc<Queue>);
 #[derive(Debug, Default)]
 struct Queue {
     waiting: Mutex<Waiting>,
-    more: Condvar,
+    /// By share.
+    more: [Condvar; 2],
 }
 
 #[derive(Default)]
 struct Waiting {
-    /// By what their containers have had, and by the order in which they came.
-    jobs: BTreeMap<(u64, u64), Box<dyn Job>>,
+    /// By share; then by what their containers have had, and by the order in which they came.
+    jobs: [BTreeMap<(u64, u64), Box<dyn Job>>; 2],
     came: u64,
     /// What the container has had that ran last: whoever comes now has had as much.
     now: u64,
@@ -43,35 +54,37 @@ struct Waiting {
 
 impl std::fmt::Debug for Waiting {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Waiting").field("jobs", &self.jobs.len()).finish_non_exhaustive()
+        f.debug_struct("Waiting").field("jobs", &self.jobs.each_ref().map(BTreeMap::len)).finish_non_exhaustive()
     }
 }
 
 impl Runners {
-    /// Starts so many threads.
+    /// Starts so many threads of each share.
     ///
     /// # Errors
     /// When no thread can be started.
     pub fn start(threads: usize) -> io::Result<Runners> {
         let runners = Runners(Arc::default());
         for _ in 0..threads.max(1) {
-            let queue = runners.0.clone();
-            thread::Builder::new().name("wasm-runner".to_owned()).spawn(move || queue.serve())?;
+            for (share, name) in [(Share::Promised, "wasm-promised"), (Share::Spare, "wasm-spare")] {
+                let queue = runners.0.clone();
+                thread::Builder::new().name(name.to_owned()).spawn(move || queue.serve(share))?;
+            }
         }
         Ok(runners)
     }
 
     /// Lets a job run as soon as it is its turn.
     pub fn add(&self, job: Box<dyn Job>) {
-        self.0.lock().push(job);
-        self.0.more.notify_one();
+        let share = self.0.lock().push(job);
+        self.0.more[share as usize].notify_one();
     }
 }
 
 impl Drop for Runners {
     fn drop(&mut self) {
         self.0.lock().ended = true;
-        self.0.more.notify_all();
+        self.0.more.iter().for_each(Condvar::notify_all);
     }
 }
 
@@ -81,23 +94,28 @@ impl Queue {
     }
 
     /// Runs jobs until the threads are to end. Those that wait then are dropped, as their owners are told by that.
-    fn serve(&self) {
-        step_back();
+    fn serve(&self, share: Share) {
+        step_back(share);
         let mut again = None;
         loop {
             let job = {
                 let mut waiting = self.lock();
-                // One more waits and one less, of which no other thread need know.
                 if let Some(job) = again.take() {
-                    waiting.push(job);
+                    let to = waiting.push(job);
+                    // One more waits and one less, of which no other thread of this share need know.
+                    if to != share {
+                        self.more[to as usize].notify_one();
+                    }
                 }
                 loop {
                     if waiting.ended {
                         break None;
                     }
-                    match waiting.pop() {
+                    match waiting.pop(share) {
                         Some(job) => break Some(job),
-                        None => waiting = self.more.wait(waiting).unwrap_or_else(PoisonError::into_inner),
+                        None => {
+                            waiting = self.more[share as usize].wait(waiting).unwrap_or_else(PoisonError::into_inner);
+                        }
                     }
                 }
             };
@@ -111,37 +129,43 @@ impl Queue {
 }
 
 impl Waiting {
-    fn push(&mut self, job: Box<dyn Job>) {
-        let had = job.account().weighted_nanos(self.now);
+    /// Says whose turn it will be.
+    fn push(&mut self, job: Box<dyn Job>) -> Share {
+        let account = job.account();
+        let share = if account.is_owed() { Share::Promised } else { Share::Spare };
+        let had = account.weighted_nanos(self.now);
         self.came += 1;
-        self.jobs.insert((had, self.came), job);
+        self.jobs[share as usize].insert((had, self.came), job);
+        share
     }
 
-    fn pop(&mut self) -> Option<Box<dyn Job>> {
-        let ((had, _), job) = self.jobs.pop_first()?;
+    fn pop(&mut self, share: Share) -> Option<Box<dyn Job>> {
+        let ((had, _), job) = self.jobs[share as usize].pop_first()?;
         self.now = self.now.max(had);
         Some(job)
     }
 }
 
-/// Lets threads that wake up have this thread's processor at once, and most of it while they want it. A longer slice than
-/// theirs makes the kernel (6.12 and later) cut this thread's for them.
+/// Has the kernel give this thread less than others. With a longer slice than theirs, those that wake up cut it short (Linux
+/// 6.12 and later). Spare time is what is left: a processor on which only such threads run counts as idle, so that threads
+/// which wake up are placed there, and have it at once.
 #[cfg(target_os = "linux")]
-fn step_back() {
+fn step_back(share: Share) {
     use nix::libc;
-    /// So much less urgent than the rest of this process: a ninth of a processor that others want all of.
-    const NICER: i32 = 10;
-    const NICEST: i32 = 19;
     /// The longest slice that the kernel gives.
     const SLICE_NANOS: u64 = 100_000_000;
     #[expect(unsafe_code, reason = "the standard library does not tell a thread's priority")]
     // SAFETY: takes numbers, and concerns the calling thread alone.
     let nice = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
+    let policy = match share {
+        Share::Promised => libc::SCHED_BATCH,
+        Share::Spare => libc::SCHED_IDLE,
+    };
     let attributes = libc::sched_attr {
         size: u32::try_from(size_of::<libc::sched_attr>()).unwrap_or(0),
-        sched_policy: libc::SCHED_BATCH.unsigned_abs(),
+        sched_policy: policy.unsigned_abs(),
         sched_flags: 0,
-        sched_nice: (nice + NICER).min(NICEST),
+        sched_nice: nice,
         sched_priority: 0,
         sched_runtime: SLICE_NANOS,
         sched_deadline: 0,
@@ -154,9 +178,9 @@ fn step_back() {
     }
 }
 
-/// Other systems have no such policy.
+/// Other systems have no such policies.
 #[cfg(not(target_os = "linux"))]
-fn step_back() {}
+fn step_back(_share: Share) {}
 
 #[cfg(test)]
 mod tests {
@@ -180,16 +204,30 @@ mod tests {
         busy.weighted_nanos(100);
         let mut waiting = Waiting::default();
         for (name, account) in [("busy", &busy), ("busy too", &busy), ("idle", &idle)] {
-            waiting.push(Box::new(Named(name, account.clone())));
+            assert_eq!(waiting.push(Box::new(Named(name, account.clone()))), Share::Promised);
         }
         let mut order = Vec::new();
-        while let Some(job) = waiting.pop() {
-            let panicked = catch_unwind(AssertUnwindSafe(|| job.run().is_some())).expect_err("it says its name");
-            order.push(panicked.downcast_ref::<String>().cloned().unwrap_or_default());
+        while let Some(job) = waiting.pop(Share::Promised) {
+            order.push(name(job));
         }
         assert_eq!(order, ["idle", "busy", "busy too"]);
         waiting.push(Box::new(Named("idle", idle.clone())));
         assert_eq!(idle.weighted_nanos(0), 100, "it has not saved anything up");
+    }
+
+    #[test]
+    fn whoever_has_had_its_promise_gets_what_is_left() {
+        let account = Arc::new(CpuAccount::new(None, Some(100)));
+        account.weigh(3_600_000_000_000);
+        let mut waiting = Waiting::default();
+        assert_eq!(waiting.push(Box::new(Named("greedy", account))), Share::Spare);
+        assert!(waiting.pop(Share::Promised).is_none());
+        assert_eq!(waiting.pop(Share::Spare).map(name).as_deref(), Some("greedy"));
+    }
+
+    fn name(job: Box<dyn Job>) -> String {
+        let panicked = catch_unwind(AssertUnwindSafe(|| job.run().is_some())).expect_err("it says its name");
+        panicked.downcast_ref::<String>().cloned().unwrap_or_default()
     }
 
     #[test]
