@@ -35,7 +35,7 @@ mod preopens;
 mod response;
 mod runners;
 mod serve;
-mod slice;
+pub mod slice;
 pub(crate) mod stdio;
 pub(crate) mod store;
 mod ticker;

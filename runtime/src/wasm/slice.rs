@@ -1,8 +1,10 @@
 //! How long a guest has run at a stretch, and the cut that ends it.
 //!
 //! A slice is a poll of one guest on one thread, so that thread-locals hold it. It is measured on the thread's own clock:
-//! where processors are short, a guest is not blamed for waiting. Guests can be polled from within each other (a call between
-//! components): the inner one has a slice of its own, and what it costs is not the outer one's.
+//! where processors are short, a guest is not blamed for waiting. That clock takes a system call, a tenth of what a request
+//! costs in all, so it is read every [`SHORT_NANOS`] only. What ends sooner after it began is taken by the time of day, and
+//! what ends later has had at most what the thread has had since the reading before it. Guests can be polled from within
+//! each other (a call between components): the inner one has a slice of its own, and what it costs is not the outer one's.
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -11,16 +13,30 @@ use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
+/// What a guest can be charged too much for, at the most, when its thread was stopped meanwhile.
+const SHORT_NANOS: u64 = 100_000;
+
 #[derive(Clone, Copy)]
 struct Slice {
-    begun_nanos: u64,
+    begun: Reading,
     /// What slices within this one have cost.
     inner_nanos: u64,
     cut: bool,
 }
 
+/// Of both clocks, the thread's being up to [`SHORT_NANOS`] old.
+#[derive(Clone, Copy)]
+struct Reading {
+    wall_nanos: u64,
+    thread_nanos: u64,
+}
+
+const NEVER: Reading = Reading { wall_nanos: 0, thread_nanos: 0 };
+
 thread_local! {
-    static SLICE: Cell<Slice> = const { Cell::new(Slice { begun_nanos: 0, inner_nanos: 0, cut: false }) };
+    static SLICE: Cell<Slice> = const { Cell::new(Slice { begun: NEVER, inner_nanos: 0, cut: false }) };
+    /// The last one for which the thread's clock was read.
+    static READ: Cell<Reading> = const { Cell::new(NEVER) };
 }
 
 /// What came of a slice.
@@ -35,10 +51,10 @@ pub struct Ran<T> {
 
 /// Runs a slice.
 pub fn run<T>(work: impl FnOnce() -> T) -> Ran<T> {
-    let begun_nanos = thread_nanos();
-    let outer = SLICE.replace(Slice { begun_nanos, inner_nanos: 0, cut: false });
+    let begun = Reading::now();
+    let outer = SLICE.replace(Slice { begun, inner_nanos: 0, cut: false });
     let done = work();
-    let spent = thread_nanos().saturating_sub(begun_nanos);
+    let spent = begun.spent_nanos();
     let Slice { inner_nanos, cut, .. } =
         SLICE.replace(Slice { inner_nanos: outer.inner_nanos.saturating_add(spent), ..outer });
     Ran { done, cut, nanos: spent.saturating_sub(inner_nanos) }
@@ -46,13 +62,39 @@ pub fn run<T>(work: impl FnOnce() -> T) -> Ran<T> {
 
 /// Whether the guest has run as long as it may in its slice.
 pub fn is_over(limit: Duration) -> bool {
-    let Slice { begun_nanos, inner_nanos, .. } = SLICE.get();
-    let own = thread_nanos().saturating_sub(begun_nanos).saturating_sub(inner_nanos);
-    Duration::from_nanos(own) >= limit
+    let Slice { begun, inner_nanos, .. } = SLICE.get();
+    Duration::from_nanos(begun.spent_nanos().saturating_sub(inner_nanos)) >= limit
 }
 
-fn thread_nanos() -> u64 {
-    let Ok(now) = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID) else { return 0 };
+impl Reading {
+    fn now() -> Reading {
+        let wall_nanos = nanos(ClockId::CLOCK_MONOTONIC);
+        let last = READ.get();
+        if wall_nanos.saturating_sub(last.wall_nanos) < SHORT_NANOS {
+            return Reading { wall_nanos, ..last };
+        }
+        Reading::of_both(wall_nanos)
+    }
+
+    fn of_both(wall_nanos: u64) -> Reading {
+        let read = Reading { wall_nanos, thread_nanos: nanos(ClockId::CLOCK_THREAD_CPUTIME_ID) };
+        READ.set(read);
+        read
+    }
+
+    /// CPU time since then.
+    fn spent_nanos(self) -> u64 {
+        let wall_nanos = nanos(ClockId::CLOCK_MONOTONIC);
+        let passed = wall_nanos.saturating_sub(self.wall_nanos);
+        if passed < SHORT_NANOS {
+            return passed;
+        }
+        passed.min(Reading::of_both(wall_nanos).thread_nanos.saturating_sub(self.thread_nanos))
+    }
+}
+
+fn nanos(clock: ClockId) -> u64 {
+    let Ok(now) = clock_gettime(clock) else { return 0 };
     u64::try_from(Duration::from(now).as_nanos()).unwrap_or(u64::MAX)
 }
 
@@ -99,7 +141,16 @@ mod tests {
     }
 
     #[test]
+    fn time_in_which_the_thread_does_not_run_is_not_charged() {
+        let asleep = run(|| std::thread::sleep(Duration::from_millis(50)));
+        assert!(asleep.nanos < 25_000_000, "{} ns", asleep.nanos);
+        let short = run(|| ());
+        assert!(short.nanos < 25_000_000, "{} ns", short.nanos);
+    }
+
+    #[test]
     fn a_slice_within_another_is_not_the_others() {
+        let thread_nanos = || nanos(ClockId::CLOCK_THREAD_CPUTIME_ID);
         let whole = thread_nanos();
         let outer = run(|| {
             let inner = run(|| while !is_over(Duration::from_millis(20)) {});
