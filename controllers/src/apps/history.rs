@@ -74,8 +74,11 @@ fn create(owner: &Owner, data: Value, number: i64, world: &World) -> Current {
     let prefix = owner.meta.name.as_deref().unwrap_or_default();
     let name = format!("{}-{hash}", prefix.get(..PREFIX_MAX_BYTES).unwrap_or(prefix));
     let namespace = owner.meta.namespace.as_deref().unwrap_or_default();
-    if world.controller_revisions.get(namespace, &name).is_some() {
-        return Current::Collision;
+    match world.controller_revisions.get(namespace, &name) {
+        // One that an earlier owner of this name has left: what it holds is what is wanted.
+        Some(left) if left.data.as_ref().is_some_and(|d| d.0 == data) => return Current::Stored(left.clone()),
+        Some(_) => return Current::Collision,
+        None => {}
     }
     let mut labels = owner.template.metadata.as_ref().and_then(|m| m.labels.clone()).unwrap_or_default();
     labels.insert(owner.hash_label.into(), hash);

@@ -16,7 +16,7 @@ const INDEX_LABEL: &str = "apps.kubernetes.io/pod-index";
 pub fn ordinal(set: &StatefulSet, pod: &str) -> Option<i32> {
     let digits = pod.strip_prefix(set.metadata.name.as_deref()?)?.strip_prefix('-')?;
     let ordinal: i32 = digits.parse().ok()?;
-    (ordinal.to_string() == digits).then_some(ordinal)
+    (ordinal >= 0 && ordinal.to_string() == digits).then_some(ordinal)
 }
 
 pub fn pod_name(set: &StatefulSet, ordinal: i32) -> String {
@@ -57,4 +57,28 @@ pub fn missing_labels(pod: &Pod, ordinal: i32) -> Vec<(String, String)> {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let has = |key: &str| pod.metadata.labels.as_ref().and_then(|labels| labels.get(key));
     identity_labels(name, ordinal).into_iter().filter(|(key, value)| has(key) != Some(value)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_that_the_set_gives_have_an_ordinal() {
+        let set: StatefulSet = serde_saphyr::from_str("metadata: {name: web}").unwrap();
+        for (name, expected) in [
+            ("web-0", Some(0)),
+            ("web-12", Some(12)),
+            ("web-2147483647", Some(i32::MAX)),
+            ("web-2147483648", None),
+            ("web-01", None),
+            ("web--1", None),
+            ("web-", None),
+            ("web", None),
+            ("web-a-1", None),
+            ("other-1", None),
+        ] {
+            assert_eq!(ordinal(&set, name), expected, "{name}");
+        }
+    }
 }

@@ -15,14 +15,14 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ControllerRevision, RollingUpdateStatefulSetStrategy, StatefulSet, StatefulSetSpec};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use serde_json::json;
 
 use self::identity::{ordinal, pod_name, revision};
 use super::history::{self, Current};
 use crate::claim::{claim, claim_members};
 use crate::engine::{Controller, Turn, Wake};
-use crate::plan::{self, Note, NoteType, Plan, Regarding, Step, Target, owners_patch};
+use crate::plan::{self, Note, NoteType, PatchKind, Plan, Regarding, Step, Target, owners_patch};
 use crate::pods;
 use crate::resource::{CONTROLLER_REVISIONS, Key, PERSISTENT_VOLUME_CLAIMS, PODS, STATEFUL_SETS};
 use crate::selector;
@@ -129,7 +129,11 @@ impl Rollout<'_> {
         if pods::is_deleting(&self.set.metadata) {
             return plan;
         }
-        plan.steps.extend(if self.is_parallel() { self.all_at_once() } else { self.one_by_one() });
+        if self.is_parallel() {
+            self.all_at_once(&mut plan);
+        } else {
+            self.one_by_one(&mut plan);
+        }
         let mut live: BTreeSet<&str> = self.pods.values().map(|pod| revision(pod)).collect();
         live.extend([history::name(&self.current), history::name(&self.update)]);
         plan.steps.extend(history::clean_up(self.spec.revision_history_limit, revisions, &live));
@@ -194,47 +198,45 @@ impl Rollout<'_> {
     }
 
     /// The first thing to be done, which those after it wait for.
-    fn one_by_one(&self) -> Vec<Step> {
-        let mut steps = Vec::new();
+    fn one_by_one(&self, plan: &mut Plan) {
         for ordinal in self.ordinals() {
             let Some(pod) = self.pods.get(&ordinal) else {
-                steps.extend(self.create(ordinal));
-                return steps;
+                plan.steps.extend(self.create(ordinal, &mut plan.notes));
+                return;
             };
             if pods::is_terminal(pod) {
-                steps.extend(self.delete_once(pod));
-                return steps;
+                plan.steps.extend(self.delete_once(pod));
+                return;
             }
-            steps.extend(self.mend(ordinal, pod, None));
+            plan.steps.extend(self.mend(ordinal, pod));
             if !self.is_available(pod) {
-                return steps;
+                return;
             }
         }
-        steps.extend(self.condemned().flat_map(|(ordinal, pod)| self.mend(ordinal, pod, Some(pod))));
+        plan.steps.extend(self.condemned().flat_map(|(ordinal, pod)| self.own_claims(ordinal, pod, true)));
         let lowest_unavailable =
             self.condemned().filter(|(_, pod)| !self.is_available(pod)).last().map(|(ordinal, _)| ordinal);
         if let Some((ordinal, pod)) = self.condemned().next() {
             // A pod that is not available goes only if none below it is waited for.
             if self.is_available(pod) || lowest_unavailable == Some(ordinal) {
-                steps.extend(self.delete_once(pod));
+                plan.steps.extend(self.delete_once(pod));
             }
-            return steps;
+            return;
         }
-        steps.extend(self.replace_outdated());
-        steps
+        plan.steps.extend(self.replace_outdated());
     }
 
-    fn all_at_once(&self) -> Vec<Step> {
-        let (mut create, mut delete, mut rest) = (Vec::new(), Vec::new(), Vec::new());
+    fn all_at_once(&self, plan: &mut Plan) {
+        let (mut create, mut delete) = (Vec::new(), Vec::new());
         for ordinal in self.ordinals() {
             match self.pods.get(&ordinal) {
-                None => create.extend(self.create(ordinal)),
+                None => create.extend(self.create(ordinal, &mut plan.notes)),
                 Some(pod) if pods::is_terminal(pod) => delete.extend(self.delete_once(pod)),
-                Some(pod) => rest.extend(self.mend(ordinal, pod, None)),
+                Some(pod) => plan.steps.extend(self.mend(ordinal, pod)),
             }
         }
         for (ordinal, pod) in self.condemned() {
-            rest.extend(self.mend(ordinal, pod, Some(pod)));
+            plan.steps.extend(self.own_claims(ordinal, pod, true));
             delete.extend(self.delete_once(pod));
         }
         delete.extend(self.replace_outdated());
@@ -243,11 +245,9 @@ impl Rollout<'_> {
         let (mut pods, claims): (Vec<Step>, Vec<Step>) = create.into_iter().partition(is_pod);
         pods.truncate(MAX_PODS_PER_PLAN);
         delete.truncate(MAX_PODS_PER_PLAN);
-        let mut plan = Plan { steps: rest, ..Plan::none() };
         plan.together(claims);
         plan.together(pods);
         plan.together(delete);
-        plan.steps
     }
 
     /// Pods of an old revision that go next.
@@ -257,7 +257,7 @@ impl Rollout<'_> {
         }
         let most = self.rolling_update().and_then(|rolling| rolling.max_unavailable.as_ref());
         match most {
-            Some(most) => self.replace_several(share(most, self.replicas(), Round::Up).max(1)),
+            Some(most) => self.replace_several(share(most, self.replicas(), Round::Down).max(1)),
             None => self.replace_highest().into_iter().collect(),
         }
     }
@@ -304,16 +304,21 @@ impl Rollout<'_> {
         steps
     }
 
-    /// The claims a pod still needs, then the pod; nothing while an earlier claim or its namesake is going.
-    fn create(&self, ordinal: i32) -> Vec<Step> {
+    /// The claims a pod still needs, then the pod; not the pod while an earlier claim is going.
+    fn create(&self, ordinal: i32, notes: &mut Vec<Note>) -> Vec<Step> {
         if storage::is_stale(self.set, ordinal, self.world) {
             return Vec::new();
+        }
+        let mut steps = self.missing_claims(ordinal);
+        let leaving: Vec<_> = storage::leaving(self.set, ordinal, self.world).collect();
+        if !leaving.is_empty() {
+            notes.push(self.held_up(ordinal, &leaving));
+            return steps;
         }
         let from = if self.is_rolling() && ordinal < self.first_updated() { &self.current } else { &self.update };
         let template = history::template(from).unwrap_or_else(|| self.spec.template.clone());
         let pod = identity::pod(self.set, &template, from, ordinal);
         let namespace = self.set.metadata.namespace.as_deref().unwrap_or_default();
-        let mut steps = self.missing_claims(ordinal);
         let mut step = plan::create(&PODS, namespace, &pod);
         if let Step::Create { then, or_else, .. } = &mut step {
             *then = Some(self.told("create", "SuccessfulCreate", &pod));
@@ -344,10 +349,9 @@ impl Rollout<'_> {
     }
 
     /// What a pod has lost of its identity and storage, and whose its claims should be.
-    fn mend(&self, ordinal: i32, pod: &Arc<Pod>, condemned: Option<&Arc<Pod>>) -> Vec<Step> {
-        let namespace = self.set.metadata.namespace.as_deref().unwrap_or_default();
+    fn mend(&self, ordinal: i32, pod: &Pod) -> Vec<Step> {
         let mut plan = Plan::none();
-        if pods::phase(pod) == "Pending" && condemned.is_none() && !storage::is_stale(self.set, ordinal, self.world) {
+        if pods::phase(pod) == "Pending" {
             plan.steps.extend(self.missing_claims(ordinal));
         }
         let labels = identity::missing_labels(pod, ordinal);
@@ -355,14 +359,24 @@ impl Rollout<'_> {
             let labels: BTreeMap<_, _> = labels.into_iter().collect();
             plan.merge_patch(Target::exact(&PODS, &pod.metadata), json!({ "metadata": { "labels": labels } }));
         }
-        for claim in storage::claims(self.set, ordinal) {
-            let Some(stored) = self.world.persistent_volume_claims.get(namespace, &claim.name) else { continue };
-            if let Some(owners) = storage::owners_to_set(self.set, stored, condemned.map(|pod| &**pod)) {
-                let target = Target::exact(&PERSISTENT_VOLUME_CLAIMS, &stored.metadata);
-                plan.merge_patch(target, owners_patch(&owners));
-            }
-        }
+        plan.steps.extend(self.own_claims(ordinal, pod, false));
         plan.steps
+    }
+
+    /// Makes a pod's claims belong to what they are to go with.
+    fn own_claims(&self, ordinal: i32, pod: &Pod, is_condemned: bool) -> Vec<Step> {
+        let step = |claim: &PersistentVolumeClaim| {
+            let change = storage::ownership(self.set, claim, pod, is_condemned)?;
+            let name = claim.metadata.name.as_deref().unwrap_or_default();
+            Some(Step::Patch {
+                target: Target::exact(&PERSISTENT_VOLUME_CLAIMS, &claim.metadata),
+                subresource: "",
+                kind: PatchKind::Merge,
+                patch: owners_patch(&change.owners),
+                then: change.is_conflict.then(|| self.foreign_claim(name)),
+            })
+        };
+        storage::stored(self.set, ordinal, self.world).filter_map(step).collect()
     }
 
     fn delete_once(&self, pod: &Pod) -> Option<Step> {
@@ -386,6 +400,23 @@ impl Rollout<'_> {
         let (pod, set) = (pod.unwrap_or_default(), set.unwrap_or_default());
         let message = format!("{verb} Pod {pod} in StatefulSet {set} failed error: {{error}}");
         note(self.set, NoteType::Warning, reason, message)
+    }
+
+    /// Why a pod is not made yet.
+    fn held_up(&self, ordinal: i32, leaving: &[&str]) -> Note {
+        let (pod, set) = (pod_name(self.set, ordinal), self.set.metadata.name.as_deref().unwrap_or_default());
+        let errors: Vec<String> = leaving.iter().map(|claim| format!("pvc {claim} is being deleted")).collect();
+        let error = if errors.len() == 1 { errors.concat() } else { format!("[{}]", errors.join(", ")) };
+        let message = format!("create Pod {pod} in StatefulSet {set} failed error: {error}");
+        note(self.set, NoteType::Warning, "FailedCreate", message)
+    }
+
+    fn foreign_claim(&self, claim: &str) -> Note {
+        let message = format!(
+            "PersistentVolumeClaim {claim} has a conflicting OwnerReference that acts as a managing controller, the \
+             retention policy is ignored for this claim"
+        );
+        note(self.set, NoteType::Warning, "ConflictingController", message)
     }
 }
 

@@ -1,6 +1,7 @@
 use expect_test::{Expect, expect};
 
 use super::StatefulSets;
+use crate::plan::Step;
 use crate::testing::{Bench, text};
 
 /// A StatefulSet `web` with this spec and status, beside what every one here has.
@@ -189,7 +190,9 @@ fn claims_are_made_before_their_pod_and_kept_after_it() {
             revisions(),
             claim(0, ", deletionTimestamp: 2024-01-01T00:00:30Z"),
         ],
-        expect![[r#""#]],
+        expect![[
+            "note Warning FailedCreate on web: create Pod web-0 in StatefulSet web failed error: pvc data-web-0 is being deleted"
+        ]],
     );
     check(
         &[set(&format!("replicas: 0, {STORAGE}"), ""), revisions(), claim(0, ""), pod(0, "web-two", READY, "")],
@@ -330,4 +333,211 @@ fn a_claim_that_stays_may_still_belong_to_an_earlier_pod() {
     };
     assert!(made(""));
     assert!(!made(", persistentVolumeClaimRetentionPolicy: {whenScaled: Delete, whenDeleted: Retain}"));
+}
+
+/// The ordinals whose pods an update deletes. Of each pod from the bottom up: `o` is old and available, `n` is new and so,
+/// `b` is old and not ready, `y` old and not ready for long enough, `l` old and leaving, `f` old and has failed, `w` is new
+/// and not ready, `-` is missing.
+fn updated(spec: &str, pods: &str) -> String {
+    let young = "phase: Running, conditions: [{type: Ready, status: 'True', lastTransitionTime: 2024-01-01T00:00:50Z}]";
+    let (replicas, status) = (pods.len(), "currentRevision: web-one");
+    let mut world = set(&format!("replicas: {replicas}, minReadySeconds: 30, {spec}"), status) + &revisions();
+    for (ordinal, kind) in (0..).zip(pods.chars()) {
+        world += &match kind {
+            'o' => pod(ordinal, "web-one", READY, ""),
+            'n' => pod(ordinal, "web-two", READY, ""),
+            'b' => pod(ordinal, "web-one", "phase: Running", ""),
+            'y' => pod(ordinal, "web-one", young, ""),
+            'l' => pod(ordinal, "web-one", READY, LEAVING),
+            'f' => pod(ordinal, "web-one", "phase: Failed", ""),
+            'w' => pod(ordinal, "web-two", "phase: Running", ""),
+            _ => String::new(),
+        };
+    }
+    let plan = text(&Bench::new(StatefulSets, &world).reconcile("ns", "web", "2024-01-01T00:01:00Z"));
+    let deleted = plan.lines().filter_map(|line| line.trim().strip_prefix("delete pods ns/web-"));
+    deleted.collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn an_update_takes_as_many_as_may_be_unavailable() {
+    let parallel = |rolling: &str, pods: &str| {
+        let strategy = format!("updateStrategy: {{type: RollingUpdate, rollingUpdate: {{{rolling}}}}}");
+        updated(&format!("podManagementPolicy: Parallel, {strategy}"), pods)
+    };
+    let in_order = |rolling: &str, pods: &str| {
+        updated(&format!("updateStrategy: {{type: RollingUpdate, rollingUpdate: {{{rolling}}}}}"), pods)
+    };
+    for (rolling, pods, gone) in [
+        ("maxUnavailable: 1", "b", "0"),
+        ("maxUnavailable: 1", "oob", "2"),
+        ("maxUnavailable: 1", "ooy", "2"),
+        ("maxUnavailable: 1", "ool", ""),
+        ("maxUnavailable: 1", "onw", ""),
+        ("maxUnavailable: 1", "oof", "2"),
+        ("maxUnavailable: 1", "oo-", ""),
+        ("maxUnavailable: 2", "ooobb", "4 3"),
+        ("maxUnavailable: 2", "bboo", "1 0"),
+        ("maxUnavailable: 2", "oooonn", "3 2"),
+        ("maxUnavailable: 3", "ooobl", "3 2"),
+        ("maxUnavailable: 3", "ooolb", "4 2"),
+        ("maxUnavailable: 3", "bbooo", "4 1 0"),
+        ("maxUnavailable: 1, partition: 2", "oooob", "4"),
+        ("maxUnavailable: 1, partition: 2", "ooboo", "2"),
+        ("maxUnavailable: 1, partition: 2", "obooo", ""),
+        ("maxUnavailable: 2, partition: 3", "ooobb", "4 3"),
+        ("maxUnavailable: 2, partition: 3", "oboob", "4"),
+        ("maxUnavailable: 2, partition: 3", "oooooo", "5 4"),
+    ] {
+        assert_eq!(parallel(rolling, pods), gone, "{rolling} of {pods}");
+    }
+    for (rolling, pods, gone) in [
+        ("maxUnavailable: 1", "b", ""),
+        ("maxUnavailable: 2", "oooob", ""),
+        ("maxUnavailable: 3", "ooobl", ""),
+        ("maxUnavailable: 2", "ooooo", "4 3"),
+        ("maxUnavailable: 3, partition: 3", "ooooo", "4 3"),
+        ("maxUnavailable: 50%", "ooooo", "4 3"),
+        ("maxUnavailable: 10%", "ooooo", "4"),
+        ("maxUnavailable: 100%", "ooo", "2 1 0"),
+        ("partition: 0", "ooo", "2"),
+    ] {
+        assert_eq!(in_order(rolling, pods), gone, "{rolling} of {pods}");
+    }
+}
+
+#[test]
+fn a_pod_that_has_ended_goes_however_it_ended_and_comes_back_when_it_is_gone() {
+    for phase in ["Failed", "Succeeded"] {
+        let ended = format!("phase: {phase}");
+        check(&[set("replicas: 2", ""), revisions(), pod(0, "web-two", &ended, "")], expect!["delete pods ns/web-0"]);
+        check(&[set("replicas: 2", ""), revisions(), pod(0, "web-two", &ended, LEAVING)], expect![[""]]);
+    }
+}
+
+#[test]
+fn pods_outside_of_the_ordinals_go_from_the_top_when_those_inside_are_well() {
+    let world = |inside: &str| {
+        [
+            set("replicas: 2, ordinals: {start: 2}", ""),
+            revisions(),
+            pod(0, "web-two", READY, ""),
+            pod(1, "web-two", READY, ""),
+            pod(2, "web-two", READY, ""),
+            pod(3, "web-two", inside, ""),
+            pod(4, "web-two", READY, ""),
+        ]
+    };
+    check(&world(READY), expect!["delete pods ns/web-4"]);
+    check(&world("phase: Pending"), expect![[""]]);
+}
+
+#[test]
+fn what_is_being_deleted_only_gets_a_status() {
+    let deleted =
+        set("replicas: 3", "").replace("generation: 1", "generation: 1, deletionTimestamp: 2024-01-01T00:00:30Z");
+    check(&[deleted.clone(), revisions()], expect![[""]]);
+    check(&[deleted], expect![[""]]);
+}
+
+#[test]
+fn a_deleted_pod_of_a_set_that_updates_on_delete_comes_back_new() {
+    let world = [set("replicas: 1, updateStrategy: {type: OnDelete}", "currentRevision: web-one"), revisions()];
+    let plan = text(&Bench::new(StatefulSets, &world.concat()).reconcile("ns", "web", "2024-01-01T00:01:00Z"));
+    assert!(plan.contains(r#""controller-revision-hash":"web-two""#), "{plan}");
+}
+
+#[test]
+fn orphans_with_a_members_name_are_adopted_and_who_loses_the_labels_is_released() {
+    let orphan = |name: &str| {
+        format!(
+            "---\n{{apiVersion: v1, kind: Pod, metadata: {{namespace: ns, name: {name}, labels: {{app: web}}}}, spec: {{containers: []}}}}\n"
+        )
+    };
+    check(
+        &[set("replicas: 3", ""), revisions(), orphan("web-0"), orphan("other-0"), orphan("web-x")],
+        expect![[r#"
+            check alive statefulsets ns/web
+            patch pods ns/web-0 at 4 : {"metadata":{"ownerReferences":[{"apiVersion":"apps/v1","blockOwnerDeletion":true,"controller":true,"kind":"StatefulSet","name":"web","uid":"web-uid"}]}}"#]],
+    );
+    let stranger = pod(0, "web-two", READY, "").replace("labels: {app: web", "labels: {app: db");
+    check(
+        &[set("replicas: 1", ""), revisions(), stranger],
+        expect![[r#"patch pods ns/web-0 at 4 : {"metadata":{"ownerReferences":[]}}"#]],
+    );
+}
+
+#[test]
+fn a_pod_gets_the_labels_of_its_identity_back() {
+    let nameless = pod(0, "web-two", READY, "").replace(", statefulset.kubernetes.io/pod-name: web-0", "");
+    check(
+        &[set("replicas: 1", ""), revisions(), nameless],
+        expect![[
+            r#"patch pods ns/web-0 at 4 : {"metadata":{"labels":{"statefulset.kubernetes.io/pod-name":"web-0"}}}"#
+        ]],
+    );
+}
+
+#[test]
+fn a_claim_that_a_pending_pod_lost_is_made_again() {
+    let waiting = |phase: &str| {
+        [set(&format!("replicas: 1, {STORAGE}"), ""), revisions(), pod(0, "web-two", &format!("phase: {phase}"), "")]
+    };
+    check(
+        &waiting("Pending"),
+        expect![[
+            r#"create persistentvolumeclaims in ns: {"apiVersion":"v1","kind":"PersistentVolumeClaim","metadata":{"labels":{"app":"web"},"name":"data-web-0","namespace":"ns"},"spec":{"accessModes":["ReadWriteOnce"]}}"#
+        ]],
+    );
+    check(&waiting("Running"), expect![[""]]);
+}
+
+#[test]
+fn a_pod_waits_for_claims_that_are_leaving_and_says_so() {
+    let templates = "volumeClaimTemplates: [{metadata: {name: data, labels: {app: other, tier: a}}, spec: {}}, {metadata: {name: logs}, spec: {}}]";
+    check(
+        &[
+            set(&format!("replicas: 1, {templates}"), ""),
+            revisions(),
+            claim(0, ", deletionTimestamp: 2024-01-01T00:00:30Z").replace("data-", "logs-"),
+        ],
+        expect![[r#"
+            note Warning FailedCreate on web: create Pod web-0 in StatefulSet web failed error: pvc logs-web-0 is being deleted
+            create persistentvolumeclaims in ns: {"apiVersion":"v1","kind":"PersistentVolumeClaim","metadata":{"labels":{"app":"web","tier":"a"},"name":"data-web-0","namespace":"ns"},"spec":{}}"#]],
+    );
+}
+
+#[test]
+fn a_claim_that_somebody_else_manages_is_let_go_and_that_is_told() {
+    let owners = "[{apiVersion: v1, kind: ConfigMap, name: c, uid: c-uid, controller: true}, {apiVersion: apps/v1, kind: StatefulSet, name: web, uid: web-uid}]";
+    let policy = "persistentVolumeClaimRetentionPolicy: {whenScaled: Retain, whenDeleted: Delete}";
+    let world = [
+        set(&format!("replicas: 1, {STORAGE}, {policy}"), ""),
+        revisions(),
+        claim(0, &format!(", ownerReferences: {owners}")),
+        pod(0, "web-two", READY, ""),
+    ];
+    let plan = Bench::new(StatefulSets, &world.concat()).reconcile("ns", "web", "2024-01-01T00:01:00Z");
+    let told = plan.steps.iter().find_map(|step| match step {
+        Step::Patch { patch, then: Some(note), .. } => Some(format!("{patch}\n{} {}", note.reason, note.message)),
+        _ => None,
+    });
+    expect![[r#"
+        {"metadata":{"ownerReferences":[{"apiVersion":"v1","controller":true,"kind":"ConfigMap","name":"c","uid":"c-uid"}]}}
+        ConflictingController PersistentVolumeClaim data-web-0 has a conflicting OwnerReference that acts as a managing controller, the retention policy is ignored for this claim"#]]
+    .assert_eq(&told.unwrap());
+}
+
+#[test]
+fn a_revision_that_an_earlier_set_left_is_used_and_one_of_something_else_makes_another_name() {
+    let left = |image: &str| revision("web-5b85f5968d", 1, image).replace("uid: web-uid", "uid: earlier");
+    let plan = |left: String| {
+        let world = [set("replicas: 1", ""), left];
+        text(&Bench::new(StatefulSets, &world.concat()).reconcile("ns", "web", "2024-01-01T00:01:00Z"))
+    };
+    assert!(plan(left("two")).contains(r#""controller-revision-hash":"web-5b85f5968d""#));
+    expect![[r#"
+        update statefulsets ns/web status: {"collisionCount":1,"replicas":0}
+    "#]]
+    .assert_eq(&plan(left("one")));
 }
