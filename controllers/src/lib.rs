@@ -79,7 +79,7 @@ pub fn controllers(config: &Config) -> Vec<Box<dyn Controller>> {
         Box::new(volume::protection::VolumeProtection),
         Box::new(discovery::endpoint_slice::EndpointSlices),
         Box::new(discovery::endpoint_slice_mirroring::EndpointSliceMirroring),
-        Box::new(core::endpoints::EndpointsOfServices),
+        Box::new(core::endpoints::EndpointsOfServices::default()),
         Box::new(core::namespace::Namespaces),
         Box::new(core::service_account::ServiceAccounts),
         Box::new(core::service_account_token::ServiceAccountTokens::new(

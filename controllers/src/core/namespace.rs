@@ -1,6 +1,6 @@
 //! Empties a namespace that is being deleted, and lets it go when nothing is left in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -116,9 +116,9 @@ fn set_status(plan: &mut Plan, namespace: &Namespace, content: &Content<'_>, now
         let group = &resource.group;
         format!("{}.{group} has {count} resource instances", resource.plural)
     });
-    let left = left.collect::<Vec<_>>().join(", ");
+    let left = sorted(left);
     let waiting = content.finalizers.iter().map(|(name, count)| format!("{name} in {count} resource instances"));
-    let waiting = waiting.collect::<Vec<_>>().join(", ");
+    let waiting = sorted(waiting);
     let facts = [
         (
             "NamespaceDeletionDiscoveryFailure",
@@ -153,6 +153,10 @@ fn set_status(plan: &mut Plan, namespace: &Namespace, content: &Content<'_>, now
     if namespace.status != updated.status {
         plan.update_status(&NAMESPACES, &updated);
     }
+}
+
+fn sorted(facts: impl Iterator<Item = String>) -> String {
+    facts.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(", ")
 }
 
 fn set_condition(

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 
 use crate::engine::{Controller, Turn, Wake};
 use crate::plan::{self, Plan};
-use crate::pods::is_deleting;
+use crate::pods::{annotation, is_deleting};
 use crate::resource::{CONFIG_MAPS, Key};
 use crate::world::{Delta, Object, World};
 
@@ -15,6 +15,8 @@ pub const NAME: &str = "kube-root-ca.crt";
 const DESCRIPTION: &str = "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints \
                            such as the internal service IP or kubernetes.default.svc. No other usage is guaranteed \
                            across distributions of Kubernetes clusters.";
+
+const DESCRIPTION_ANNOTATION: &str = "kubernetes.io/description";
 
 pub struct RootCas {
     pem: String,
@@ -48,20 +50,28 @@ impl Controller for RootCas {
         }
         let wanted = BTreeMap::from([("ca.crt".to_owned(), self.pem.clone())]);
         match world.config_maps.get(&key.name, NAME) {
-            Some(map) if map.data.as_ref() == Some(&wanted) => {}
+            Some(map) if map.data.as_ref() == Some(&wanted) && is_described(map) => {}
             Some(map) => {
                 let map = ConfigMap { data: Some(wanted), binary_data: None, ..(**map).clone() };
-                plan.update(&CONFIG_MAPS, &map, None);
+                plan.update(&CONFIG_MAPS, &described(map), None);
             }
             None => {
                 let mut map = ConfigMap { data: Some(wanted), ..ConfigMap::default() };
                 map.metadata.name = Some(NAME.into());
                 map.metadata.namespace = Some(key.name.to_string());
-                map.metadata.annotations =
-                    Some(BTreeMap::from([("kubernetes.io/description".to_owned(), DESCRIPTION.to_owned())]));
-                plan.step(plan::create(&CONFIG_MAPS, &key.name, &map));
+                plan.step(plan::create(&CONFIG_MAPS, &key.name, &described(map)));
             }
         }
         plan
     }
+}
+
+fn is_described(map: &ConfigMap) -> bool {
+    annotation(&map.metadata, DESCRIPTION_ANNOTATION).is_some_and(|description| !description.is_empty())
+}
+
+fn described(mut map: ConfigMap) -> ConfigMap {
+    let annotations = map.metadata.annotations.get_or_insert_default();
+    annotations.insert(DESCRIPTION_ANNOTATION.into(), DESCRIPTION.into());
+    map
 }

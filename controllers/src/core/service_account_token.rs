@@ -195,6 +195,8 @@ data: {data}"
             &format!("{ACCOUNT}{}", secret("robot-uid", "{ca.crt: Q0E=, namespace: bnM=, token: dA==}")),
             expect![[""]],
         );
+        let of_another_namespace = secret("robot-uid", "{ca.crt: Q0E=, namespace: b3RoZXI=, token: dA==}");
+        check(&format!("{ACCOUNT}{of_another_namespace}"), expect![[""]]);
     }
 
     #[test]

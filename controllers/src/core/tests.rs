@@ -1,7 +1,8 @@
 use expect_test::{Expect, expect};
 
 use crate::engine::Controller;
-use crate::testing::{Bench, text};
+use crate::testing::{Bench, objects, text};
+use crate::world::Change;
 
 use super::*;
 
@@ -289,6 +290,11 @@ status: {phase: Running}
         patch pods ns/p status: {"status":{"conditions":[{"lastTransitionTime":"2024-01-01T00:00:40Z","message":"PodGC: node no longer exists","reason":"DeletionByPodGC","status":"True","type":"DisruptionTarget"}],"phase":"Failed"}}
         delete pods ns/p within 0 s
     "#]].assert_eq(&text(&bench.reconcile("ns", "p", "2024-01-01T00:00:40Z")));
+    let mut bench = Bench::new(gc(), orphaned);
+    bench.reconcile("ns", "p", START);
+    let node = objects("{apiVersion: v1, kind: Node, metadata: {name: gone}}").remove(0);
+    bench.wakes(Change::Watched(node));
+    assert_eq!(text(&bench.reconcile("ns", "p", "2024-01-01T00:00:40Z")), "", "its node is there again");
     let ended: String = (1..4)
         .map(|i| {
             let status = if i == 3 { "phase: Failed, reason: Evicted" } else { "phase: Succeeded" };
@@ -315,6 +321,27 @@ status: {{{status}}}
         look again in 20s
     "#]],
     );
+}
+
+#[test]
+fn of_ended_pods_the_oldest_beyond_a_number_go() {
+    let phases = |phases: &[&str]| {
+        let pods = phases.iter().zip(1..).map(|(phase, n)| {
+            format!("{{apiVersion: v1, kind: Pod, metadata: {{namespace: ns, name: p{n}, creationTimestamp: 2024-01-01T00:00:0{n}Z}}, status: {{phase: {phase}}}}}")
+        });
+        pods.collect::<Vec<_>>().join("\n---\n")
+    };
+    let gone = |kept: usize, pods: &[&str]| {
+        let gc = pod_gc::PodGc::new(kept, std::time::Duration::from_secs(40));
+        let plan = text(&Bench::new(gc, &phases(pods)).reconcile("", "ended pods", START));
+        let names = plan.lines().filter_map(|line| line.trim().strip_prefix("delete pods ns/")?.split(' ').next());
+        names.map(str::to_owned).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(gone(0, &["Failed", "Succeeded"]), "", "none is too many");
+    assert_eq!(gone(1, &["Failed", "Succeeded", "Failed"]), "p1 p2");
+    assert_eq!(gone(1, &["Running", "Succeeded", "Failed"]), "p2");
+    assert_eq!(gone(1, &["Failed", "Pending", "Unknown"]), "");
+    assert_eq!(gone(5, &["Failed", "Succeeded"]), "");
 }
 
 /// Conformance: "RootCA ConfigMap test".
@@ -344,23 +371,30 @@ metadata: {name: ns}
     "#]],
     );
     check(root_ca::RootCas::new(""), namespace, ("", "ns"), START, expect![]);
-    let outdated = format!(
-        "{namespace}---
+    let map = |pem: &str, annotations: &str| {
+        format!(
+            "{namespace}---
 apiVersion: v1
 kind: ConfigMap
-metadata: {{namespace: ns, name: kube-root-ca.crt}}
-data: {{ca.crt: OLD}}
+metadata: {{namespace: ns, name: kube-root-ca.crt, annotations: {annotations}}}
+data: {{ca.crt: {pem}}}
 "
-    );
+        )
+    };
+    let outdated = map("OLD", "{a: b}");
     check(
         root_ca::RootCas::new("PEM"),
         &outdated,
         ("", "ns"),
         START,
         expect![[r#"
-        update configmaps ns/kube-root-ca.crt : {"apiVersion":"v1","data":{"ca.crt":"PEM"},"kind":"ConfigMap","metadata":{"name":"kube-root-ca.crt","namespace":"ns","resourceVersion":"2","uid":"kube-root-ca.crt-uid"}}
+        update configmaps ns/kube-root-ca.crt : {"apiVersion":"v1","data":{"ca.crt":"PEM"},"kind":"ConfigMap","metadata":{"annotations":{"a":"b","kubernetes.io/description":"Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints such as the internal service IP or kubernetes.default.svc. No other usage is guaranteed across distributions of Kubernetes clusters."},"name":"kube-root-ca.crt","namespace":"ns","resourceVersion":"2","uid":"kube-root-ca.crt-uid"}}
     "#]],
     );
+    let described = map("PEM", "{kubernetes.io/description: in other words}");
+    check(root_ca::RootCas::new("PEM"), &described, ("", "ns"), START, expect![]);
+    let undescribed = Bench::new(root_ca::RootCas::new("PEM"), &map("PEM", "{}")).reconcile("", "ns", START);
+    assert_eq!(undescribed.steps.len(), 1);
     let going = namespace.replace("name: ns", "name: ns, deletionTimestamp: 2024-01-01T00:00:00Z");
     check(service_account::ServiceAccounts, &going, ("", "ns"), START, expect![]);
     check(root_ca::RootCas::new("PEM"), &going, ("", "ns"), START, expect![]);

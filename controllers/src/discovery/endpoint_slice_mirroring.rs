@@ -5,9 +5,9 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{EndpointAddress, EndpointSubset, Endpoints};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
 
-use super::endpoint_slice::TRIGGER_TIME;
 use super::endpoint_slice::endpoints::{Family, Group, add};
 use super::endpoint_slice::owned::{self, Source};
+use super::endpoint_slice::{HEADLESS, TRIGGER_TIME};
 use crate::engine::{Controller, Turn, Wake};
 use crate::plan::{Note, NoteType, Plan, Regarding};
 use crate::pods;
@@ -62,7 +62,8 @@ fn is_mirrored(endpoints: &Endpoints) -> bool {
 }
 
 fn mirror(endpoints: &Endpoints, existing: &[&Arc<EndpointSlice>], plan: &mut Plan) {
-    let source = Source { resource: &ENDPOINTS, meta: &endpoints.metadata, manager: MANAGER, is_headless: false };
+    let is_headless = endpoints.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(HEADLESS));
+    let source = Source { resource: &ENDPOINTS, meta: &endpoints.metadata, manager: MANAGER, is_headless };
     let mut annotations = endpoints.metadata.annotations.clone().unwrap_or_default();
     annotations.retain(|name, _| name != TRIGGER_TIME && name != LAST_APPLIED);
     let too_many = |subset: &EndpointSubset| addresses(subset).count().saturating_sub(MAX_ADDRESSES_PER_SUBSET);
@@ -176,6 +177,52 @@ subsets: [{{addresses: [{{ip: 192.0.2.1}}, {{ip: '2001:db8::1'}}], notReadyAddre
         check("{selector: {app: db}}", "", expect![[""]]);
         check("{}", ", labels: {endpointslice.kubernetes.io/skip-mirror: 'true'}", expect![[""]]);
         check("{}", ", annotations: {control-plane.alpha.kubernetes.io/leader: '{}'}", expect![[""]]);
+    }
+
+    #[test]
+    fn only_its_own_mirror_goes_when_there_is_nothing_to_mirror() {
+        let plan = |service: &str, endpoints: &str| {
+            let slice = |name: &str, manager: &str| {
+                format!(
+                    "---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{namespace: ns, name: {name}, labels: {{kubernetes.io/service-name: db, endpointslice.kubernetes.io/managed-by: {manager}}}}}
+addressType: IPv4
+endpoints: []
+"
+                )
+            };
+            let slices = slice("mirror", super::MANAGER) + &slice("other", "somebody");
+            let mut bench = Bench::new(EndpointSliceMirroring, &format!("{service}{endpoints}{slices}"));
+            text(&bench.reconcile("ns", "db", "2024-01-01T00:00:00Z"))
+        };
+        let service = |spec: &str| {
+            format!("{{apiVersion: v1, kind: Service, metadata: {{namespace: ns, name: db}}, spec: {spec}}}\n")
+        };
+        let endpoints = |more: &str, addresses: &str| {
+            format!(
+                "---\n{{apiVersion: v1, kind: Endpoints, metadata: {{namespace: ns, name: db{more}}}, subsets: [{{{addresses}ports: [{{port: 80}}]}}]}}\n"
+            )
+        };
+        let (full, skip) =
+            ("addresses: [{ip: 192.0.2.1}], ", ", labels: {endpointslice.kubernetes.io/skip-mirror: 'true'}");
+        for (service, endpoints) in [
+            (service("{}"), endpoints("", "")),
+            (service("{}"), endpoints(skip, full)),
+            (service("{selector: {app: db}}"), endpoints("", full)),
+            (service("{}"), String::new()),
+            (String::new(), endpoints("", full).replacen("---", "", 1)),
+        ] {
+            let plan = plan(&service, &endpoints);
+            assert!(plan.starts_with("delete endpointslices ns/mirror at ") && plan.lines().count() == 1, "{plan}");
+        }
+        let headless = ", labels: {endpointslice.kubernetes.io/skip-mirror: 'no', service.kubernetes.io/headless: ''}";
+        let mirrored = plan(&service("{}"), &endpoints(headless, full));
+        assert!(
+            mirrored.contains("create endpointslices") && mirrored.contains(r#"kubernetes.io/headless":"""#),
+            "{mirrored}"
+        );
     }
 
     #[test]

@@ -121,6 +121,32 @@ impl Controller for Witnessed {
     }
 }
 
+/// Sees what the controllers see: what they were told is gone does not come back, however late a watch is.
+#[derive(Default)]
+struct Memory {
+    /// Uids of what is gone, and whether its metadata alone was watched.
+    gone: BTreeSet<(String, bool)>,
+}
+
+impl Controller for Memory {
+    fn name(&self) -> &'static str {
+        "memory"
+    }
+
+    fn observe(&mut self, delta: &Delta, _: &World, _: &mut Wake) {
+        let object = (delta.object.uid().to_owned(), matches!(delta.object, Object::Bare(_)));
+        if delta.gone {
+            self.gone.insert(object);
+        } else {
+            assert!(!self.gone.contains(&object), "{} is back although it was gone", delta.object.key());
+        }
+    }
+
+    fn reconcile(&mut self, _: &Key, _: &World, _: &mut Turn<'_>) -> Plan {
+        Plan::none()
+    }
+}
+
 /// A resource's watch: of whole objects, or of metadata alone.
 type Watch = (Resource, bool);
 
@@ -244,6 +270,7 @@ impl Cluster {
         let witnessed = |controller| Box::new(Witnessed { controller, wrote: self.wrote.clone() });
         let controllers = k8w_controllers::controllers(&self.config).into_iter();
         let controllers = controllers.map(|controller| witnessed(controller) as Box<dyn Controller>);
+        let controllers = controllers.chain([Box::<Memory>::default() as Box<dyn Controller>]);
         self.engine = Engine::new(controllers.collect(), self.rng.random());
         let mut server = self.shared.server.lock().unwrap();
         server.events.clear();

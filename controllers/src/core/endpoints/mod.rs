@@ -4,6 +4,8 @@ mod subsets;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Endpoints, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -21,7 +23,11 @@ const MANAGER: &str = "endpoint-controller";
 const OVER_CAPACITY: &str = "endpoints.kubernetes.io/over-capacity";
 const TRUNCATED: &str = "truncated";
 
-pub struct EndpointsOfServices;
+#[derive(Default)]
+pub struct EndpointsOfServices {
+    /// Services that went, and whose Endpoints are still to go.
+    gone: HashSet<Key>,
+}
 
 impl Controller for EndpointsOfServices {
     fn name(&self) -> &'static str {
@@ -30,7 +36,15 @@ impl Controller for EndpointsOfServices {
 
     fn observe(&mut self, delta: &Delta, world: &World, wake: &mut Wake) {
         match &delta.object {
-            Object::Service(service) => wake.now(Key::of(&service.metadata)),
+            Object::Service(service) => {
+                let key = Key::of(&service.metadata);
+                if delta.gone {
+                    self.gone.insert(key.clone());
+                } else {
+                    self.gone.remove(&key);
+                }
+                wake.now(key);
+            }
             Object::Endpoints(endpoints) => wake.now(Key::of(&endpoints.metadata)),
             Object::Pod(pod) => endpoint_slice::wake_selecting(pod, delta, world, wake),
             _ => {}
@@ -40,22 +54,29 @@ impl Controller for EndpointsOfServices {
     fn reconcile(&mut self, key: &Key, world: &World, turn: &mut Turn<'_>) -> Plan {
         match world.services.by_key(key) {
             Some(service) => reconcile(service, world, turn.now),
-            None => forget(key, world),
+            None => self.forget(key, world),
         }
     }
 }
 
-/// The Service is gone, and with it what was made for it; Endpoints that someone else made stay.
-fn forget(key: &Key, world: &World) -> Plan {
-    let mut plan = Plan::none();
-    let is_ours = |found: &Endpoints| {
-        let label = found.metadata.labels.as_ref().and_then(|labels| labels.get(MANAGED_BY));
-        label.is_some_and(|manager| manager == MANAGER) && !pods::is_deleting(&found.metadata)
-    };
-    if let Some(endpoints) = world.endpoints.by_key(key).filter(|found| is_ours(found)) {
-        plan.delete(Target::exact(&ENDPOINTS, &endpoints.metadata));
+impl EndpointsOfServices {
+    /// Endpoints go with their Service, whoever made them; those that never had one stay, unless they were made here.
+    fn forget(&mut self, key: &Key, world: &World) -> Plan {
+        let mut plan = Plan::none();
+        let Some(endpoints) = world.endpoints.by_key(key) else {
+            self.gone.remove(key);
+            return plan;
+        };
+        if (self.gone.contains(key) || is_ours(endpoints)) && !pods::is_deleting(&endpoints.metadata) {
+            plan.delete(Target::exact(&ENDPOINTS, &endpoints.metadata));
+        }
+        plan
     }
-    plan
+}
+
+fn is_ours(endpoints: &Endpoints) -> bool {
+    let labels = endpoints.metadata.labels.as_ref();
+    labels.and_then(|labels| labels.get(MANAGED_BY)).is_some_and(|manager| manager == MANAGER)
 }
 
 fn reconcile(service: &Service, world: &World, now: Timestamp) -> Plan {

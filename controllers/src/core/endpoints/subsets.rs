@@ -109,3 +109,39 @@ pub fn truncate(subsets: &mut Vec<EndpointSubset>) -> bool {
     subsets.retain(|subset| count(subset) > 0);
     true
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ready_addresses_stay_before_others_and_each_subset_has_its_share() {
+        let addresses = |count: usize| {
+            let one = EndpointAddress { ip: "10.64.0.1".into(), ..EndpointAddress::default() };
+            Some(vec![one; count]).filter(|addresses| !addresses.is_empty())
+        };
+        // Of each subset how many are ready and how many are not, before and after; `None` where nothing is cut.
+        let cases: [(&[(usize, usize)], Option<&[(usize, usize)]>); 9] = [
+            (&[], None),
+            (&[(500, 0)], None),
+            (&[(100, 900)], None),
+            (&[(1001, 0)], Some(&[(1000, 0)])),
+            (&[(0, 1001)], Some(&[(0, 1000)])),
+            (&[(400, 1000)], Some(&[(400, 600)])),
+            (&[(1200, 300)], Some(&[(1000, 0)])),
+            (&[(600, 600), (600, 0)], Some(&[(500, 0), (500, 0)])),
+            (&[(334, 0), (333, 1), (334, 0)], Some(&[(334, 0), (333, 0), (333, 0)])),
+        ];
+        for (before, after) in cases {
+            let subset = |(ready, not_ready): &(usize, usize)| EndpointSubset {
+                addresses: addresses(*ready),
+                not_ready_addresses: addresses(*not_ready),
+                ports: None,
+            };
+            let mut subsets: Vec<_> = before.iter().map(subset).collect();
+            assert_eq!(truncate(&mut subsets), after.is_some(), "{before:?}");
+            let counts: Vec<_> = subsets.iter().map(|subset| (ready(subset), not_ready(subset))).collect();
+            assert_eq!(counts, after.unwrap_or(before), "{before:?}");
+        }
+    }
+}

@@ -3,7 +3,8 @@ use std::fmt::Write as _;
 use expect_test::{Expect, expect};
 
 use super::EndpointsOfServices;
-use crate::testing::{Bench, PODS, text};
+use crate::testing::{Bench, PODS, objects, text};
+use crate::world::Change;
 
 fn service(spec: &str) -> String {
     format!(
@@ -12,7 +13,7 @@ fn service(spec: &str) -> String {
 }
 
 fn check(yaml: &str, expect: Expect) {
-    let mut bench = Bench::new(EndpointsOfServices, yaml);
+    let mut bench = Bench::new(EndpointsOfServices::default(), yaml);
     expect.assert_eq(&text(&bench.reconcile("ns", "web", "2024-01-01T00:00:00Z")));
 }
 
@@ -85,8 +86,68 @@ fn over_a_thousand_addresses_are_cut_and_said_to_be() {
         let ip = format!("10.64.{}.{}", n / 250, n % 250);
         writeln!(yaml, "---\n{{apiVersion: v1, kind: Pod, metadata: {{namespace: ns, name: p{n}, labels: {{app: web}}}}, spec: {{containers: []}}, status: {{phase: Running, podIPs: [{{ip: {ip}}}]}}}}").unwrap();
     }
-    let mut bench = Bench::new(EndpointsOfServices, &yaml);
+    let mut bench = Bench::new(EndpointsOfServices::default(), &yaml);
     let plan = text(&bench.reconcile("ns", "web", "2024-01-01T00:00:00Z"));
     assert_eq!(plan.matches("\"ip\":").count(), super::subsets::MAX_CAPACITY);
     assert!(plan.contains(r#""endpoints.kubernetes.io/over-capacity":"truncated""#));
+}
+
+#[test]
+fn endpoints_made_by_hand_go_with_their_service_and_not_before() {
+    let by_hand = "---\n{apiVersion: v1, kind: Endpoints, metadata: {namespace: ns, name: web}}\n";
+    let mut bench = Bench::new(EndpointsOfServices::default(), &(service("{ports: [{port: 80}]}") + by_hand));
+    let plan = |bench: &mut Bench<_>| text(&bench.reconcile("ns", "web", "2024-01-01T00:00:00Z"));
+    assert_eq!(plan(&mut bench), "");
+    let gone = objects(&service("{ports: [{port: 80}]}")).remove(0);
+    assert!(bench.wakes(Change::WatchedGone(gone)));
+    assert_eq!(plan(&mut bench), "delete endpoints ns/web at 2\n");
+    assert!(bench.wakes(Change::WatchedGone(objects(by_hand.trim_start_matches("---")).remove(0))));
+    assert_eq!(plan(&mut bench), "");
+    let again = by_hand.trim_start_matches("---").replace("name: web", "name: web, uid: again, resourceVersion: '9'");
+    assert!(bench.wakes(Change::Watched(objects(&again).remove(0))));
+    assert_eq!(plan(&mut bench), "", "these never had a Service");
+}
+
+/// Endpoints `web` with these labels and annotations, which have the address of the pod `ready`.
+fn endpoints(labels: &str, annotations: &str) -> String {
+    let target = "targetRef: {kind: Pod, namespace: ns, name: ready, uid: ready-uid}";
+    let address = format!("{{ip: 10.64.0.1, nodeName: one, hostname: h, {target}}}");
+    format!(
+        "---
+apiVersion: v1
+kind: Endpoints
+metadata: {{namespace: ns, name: web, labels: {labels}, annotations: {annotations}}}
+subsets: [{{addresses: [{address}], ports: [{{port: 8080, protocol: TCP}}]}}]
+"
+    )
+}
+
+#[test]
+fn endpoints_follow_their_service_in_labels_and_addresses() {
+    let ready = PODS.split_inclusive("---").nth(1).unwrap().trim_end_matches("---");
+    let plan = |spec: &str, endpoints: &str| {
+        let yaml = format!("{}---{ready}{endpoints}", service(spec));
+        text(&Bench::new(EndpointsOfServices::default(), &yaml).reconcile("ns", "web", "2024-01-01T00:00:00Z"))
+    };
+    let ours = "endpoints.kubernetes.io/managed-by: endpoint-controller";
+    let (cluster, headless) = ("ports: [{port: 8080}]", "clusterIP: None, ports: [{port: 8080}]");
+    let [cluster, headless] = [cluster, headless].map(|spec| format!("{{selector: {{app: web}}, {spec}}}"));
+    let right = format!("{{team: a, {ours}}}");
+    assert_eq!(plan(&cluster, &endpoints(&right, "{}")), "");
+    assert_eq!(plan(&cluster, &endpoints(&right, "{other: kept}")), "");
+    let is_headless = format!("{{team: a, service.kubernetes.io/headless: '', {ours}}}");
+    assert_eq!(plan(&headless, &endpoints(&is_headless, "{}")), "");
+    for (spec, labels, annotations) in [
+        (&headless, &right, "{}"),
+        (&cluster, &is_headless, "{}"),
+        (&cluster, &format!("{{team: b, {ours}}}"), "{}"),
+        (&cluster, &"{team: a}".to_owned(), "{}"),
+        (&cluster, &right, "{endpoints.kubernetes.io/over-capacity: truncated}"),
+        (&cluster.replace("8080", "8081"), &right, "{}"),
+        (&cluster.replace("app: web", "app: none"), &right, "{}"),
+    ] {
+        let plan = plan(spec, &endpoints(labels, annotations));
+        assert!(plan.starts_with("update endpoints ns/web") && !plan.contains("truncated"), "{spec} {labels}: {plan}");
+    }
+    assert_eq!(plan("{type: ExternalName, externalName: a.b, selector: {app: web}}", &endpoints(&right, "{}")), "");
 }
