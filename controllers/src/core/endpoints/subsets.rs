@@ -114,14 +114,17 @@ pub fn truncate(subsets: &mut Vec<EndpointSubset>) -> bool {
 mod tests {
     use super::*;
 
+    /// How many addresses of a subset are ready, and how many are not.
+    type Counts = (usize, usize);
+
     #[test]
     fn ready_addresses_stay_before_others_and_each_subset_has_its_share() {
         let addresses = |count: usize| {
             let one = EndpointAddress { ip: "10.64.0.1".into(), ..EndpointAddress::default() };
             Some(vec![one; count]).filter(|addresses| !addresses.is_empty())
         };
-        // Of each subset how many are ready and how many are not, before and after; `None` where nothing is cut.
-        let cases: [(&[(usize, usize)], Option<&[(usize, usize)]>); 9] = [
+        // Before and after; `None` where nothing is cut.
+        let cases: [(&[Counts], Option<&[Counts]>); 9] = [
             (&[], None),
             (&[(500, 0)], None),
             (&[(100, 900)], None),
@@ -133,7 +136,7 @@ mod tests {
             (&[(334, 0), (333, 1), (334, 0)], Some(&[(334, 0), (333, 0), (333, 0)])),
         ];
         for (before, after) in cases {
-            let subset = |(ready, not_ready): &(usize, usize)| EndpointSubset {
+            let subset = |(ready, not_ready): &Counts| EndpointSubset {
                 addresses: addresses(*ready),
                 not_ready_addresses: addresses(*not_ready),
                 ports: None,
