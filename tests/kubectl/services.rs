@@ -21,6 +21,14 @@ fn a_load_balancer_has_the_nodes_address_and_answers_there() {
     let row = t.kubectl.ok(&["get", "service", "hello", "--no-headers"]);
     assert!(row.contains("LoadBalancer") && row.contains("127.0.0.1"), "{row}");
 
+    t.kubectl.ok(&["patch", "service", "hello", "-p", r#"{"spec": {"externalTrafficPolicy": "Local"}}"#]);
+    let port = t.kubectl.ok(&["get", "service", "hello", "-o", "jsonpath={.spec.healthCheckNodePort}"]);
+    let health: SocketAddr = format!("127.0.0.1:{port}").parse().unwrap();
+    eventually("the node says how many endpoints it has", || {
+        let answer = get_ok(health, "localhost", "/")?;
+        if answer.body.contains(r#""localEndpoints":2"#) { Ok(()) } else { Err(answer.body) }
+    });
+
     t.kubectl.ok(&[&expose[..], &["--port", &free, "--name=late"]].concat());
     eventually("the port is taken", || {
         let shown = t.kubectl.ok(&["describe", "service", "late"]);

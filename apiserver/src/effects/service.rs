@@ -17,6 +17,7 @@ use crate::status::Status;
 use crate::watch_cache::{encode, storage_key};
 use bytes::Bytes;
 use ipnet::Ipv4Net;
+use k8w_kinds::core::service::needs_health_port;
 use k8w_kinds::field::{FieldError, FieldPath};
 use k8w_kinds::networking::ip_address;
 use k8w_kinds::object;
@@ -28,6 +29,7 @@ use std::net::Ipv4Addr;
 use std::ops::Range;
 
 const NETWORKING: &str = "networking.k8s.io";
+const HEALTH_PORT: &[&str] = &["spec", "healthCheckNodePort"];
 const PORTS: &str = "/ranges/servicenodeports/";
 /// How often a random number is tried before the whole range is read.
 const RANDOM_TRIES: usize = 16;
@@ -55,7 +57,7 @@ pub(super) async fn plan(write: &Write<'_>, old: Option<&Value>, new: Option<&mu
         errors.extend(out_of_range(server, wish));
         let value = match wish {
             Wish::Address { address, .. } => held_by(write, service, address),
-            Wish::Port { .. } => owner(service),
+            Wish::Port { .. } | Wish::HealthPort { .. } => owner(service),
         };
         plan.claims.push(Claim { key: key.clone(), value, taken: wish.taken(), chosen: chosen.contains(key) });
     }
@@ -68,8 +70,18 @@ pub(super) async fn plan(write: &Write<'_>, old: Option<&Value>, new: Option<&mu
 
 /// Something that a Service says it has.
 enum Wish {
-    Address { all: Value, address: String },
-    Port { index: usize, port: i64 },
+    Address {
+        all: Value,
+        address: String,
+    },
+    Port {
+        index: usize,
+        port: i64,
+    },
+    /// Where load balancers ask about its health.
+    HealthPort {
+        port: i64,
+    },
 }
 
 impl Wish {
@@ -81,6 +93,10 @@ impl Wish {
                 let ports = spec.child("ports");
                 FieldError::invalid(&ports.index(*index).child("nodePort"), *port, why)
             }
+            Wish::HealthPort { port } => {
+                let why = format!("failed to allocate requested HealthCheck NodePort {port}: {why}");
+                FieldError::invalid(&spec.child("healthCheckNodePort"), *port, why)
+            }
         }
     }
 
@@ -89,7 +105,7 @@ impl Wish {
             Wish::Address { address, .. } => {
                 self.error(format!("failed to allocate IP {address}: provided IP is already allocated"))
             }
-            Wish::Port { .. } => self.error("provided port is already allocated".into()),
+            Wish::Port { .. } | Wish::HealthPort { .. } => self.error("provided port is already allocated".into()),
         }
     }
 }
@@ -111,6 +127,10 @@ fn claims(service: &Value) -> BTreeMap<Bytes, Wish> {
             }
         }
     }
+    let port = object::int(service, HEALTH_PORT);
+    if needs_health_port(service) && port != 0 {
+        claims.entry(port_key(port)).or_insert(Wish::HealthPort { port });
+    }
     claims
 }
 
@@ -123,7 +143,7 @@ fn out_of_range(server: &ApiServer, wish: &Wish) -> Option<FieldError> {
                 wish.error(format!("failed to allocate IP {address}: {why}"))
             })
         }
-        Wish::Port { port, .. } => {
+        Wish::Port { port, .. } | Wish::HealthPort { port } => {
             let range = &server.config.node_port_range;
             let inside = u16::try_from(*port).is_ok_and(|port| range.contains(&port));
             (!inside).then(|| {
@@ -273,26 +293,34 @@ async fn choose_ports(
     service: &mut Value,
     chosen: &mut HashSet<Bytes>,
 ) -> Result<(), Status> {
-    if !wants_node_ports(service) {
-        return Ok(());
+    // What the Service itself asks for is not free either.
+    let mut taken: HashSet<Bytes> = claims(service).into_keys().collect();
+    let count = if wants_node_ports(service) { object::list(service, &["spec", "ports"]).len() } else { 0 };
+    for index in 0..count {
+        if object::int(&service["spec"]["ports"][index], &["nodePort"]) == 0 {
+            let port = choose_port(server, "nodePort", &mut taken).await?;
+            chosen.insert(port_key(port));
+            plan.fill(service, &format!("/spec/ports/{index}/nodePort"), port.into());
+        }
     }
+    if needs_health_port(service) && object::int(service, HEALTH_PORT) == 0 {
+        let port = choose_port(server, "HealthCheck NodePort", &mut taken).await?;
+        chosen.insert(port_key(port));
+        plan.fill(service, "/spec/healthCheckNodePort", port.into());
+    }
+    Ok(())
+}
+
+async fn choose_port(server: &ApiServer, what: &str, taken: &mut HashSet<Bytes>) -> Result<i64, Status> {
     let range = &server.config.node_port_range;
     let (first, end) = (u32::from(range.start), u32::from(range.end));
     let dynamic = first + ((end - first) / 32).clamp(16, 128).min(end - first)..end;
-    let count = object::list(service, &["spec", "ports"]).len();
-    for index in 0..count {
-        if object::int(&service["spec"]["ports"][index], &["nodePort"]) != 0 {
-            continue;
-        }
-        let bands = [dynamic.clone(), first..end];
-        let picked = pick(server, |port| port_key(port), bands, |port| port.to_string(), chosen).await?;
-        let Some(port) = picked.and_then(|port| port.parse::<i64>().ok()) else {
-            return Err(Status::internal("failed to allocate a nodePort: range is full"));
-        };
-        chosen.insert(port_key(port));
-        plan.fill(service, &format!("/spec/ports/{index}/nodePort"), port.into());
-    }
-    Ok(())
+    let picked = pick(server, |port| port_key(port), [dynamic, first..end], |port| port.to_string(), taken).await?;
+    let Some(port) = picked.and_then(|port| port.parse::<i64>().ok()) else {
+        return Err(Status::internal(format!("failed to allocate a {what}: range is full")));
+    };
+    taken.insert(port_key(port));
+    Ok(port)
 }
 
 /// A number whose key does not exist, from the first band that has one.
@@ -301,7 +329,7 @@ async fn pick(
     key: impl Fn(&str) -> Bytes,
     bands: [Range<u32>; 2],
     name: impl Fn(u32) -> String,
-    chosen: &HashSet<Bytes>,
+    taken: &HashSet<Bytes>,
 ) -> Result<Option<String>, Status> {
     for _ in 0..RANDOM_TRIES {
         if bands[0].is_empty() {
@@ -309,14 +337,14 @@ async fn pick(
         }
         let candidate = name(rand::rng().random_range(bands[0].clone()));
         let key = key(&candidate);
-        if !chosen.contains(&key) && server.datastore.get(&key).await?.0.is_none() {
+        if !taken.contains(&key) && server.datastore.get(&key).await?.0.is_none() {
             return Ok(Some(candidate));
         }
     }
     let request = ListRequest { range: KeyRange::prefix(key("")), start_key: None, limit: 0, revision: None };
-    let mut taken: HashSet<Bytes> = server.datastore.list(request).await?.items.into_iter().map(|kv| kv.key).collect();
-    taken.extend(chosen.iter().cloned());
-    Ok(bands.into_iter().flatten().map(name).find(|candidate| !taken.contains(&key(candidate))))
+    let mut found: HashSet<Bytes> = server.datastore.list(request).await?.items.into_iter().map(|kv| kv.key).collect();
+    found.extend(taken.iter().cloned());
+    Ok(bands.into_iter().flatten().map(name).find(|candidate| !found.contains(&key(candidate))))
 }
 
 /// An update that does not mention its cluster IP or node ports keeps them (`patchAllocatedValues` upstream).

@@ -118,6 +118,40 @@ async fn node_ports_come_and_go_with_the_type() {
 }
 
 #[tokio::test]
+async fn a_balancer_of_local_traffic_has_a_port_for_its_health() {
+    let api = Api::new().await;
+    let local = json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local"});
+    let created = api.post(SERVICES, &service("a", local.clone())).await.ok();
+    let port = created["spec"]["healthCheckNodePort"].as_i64().unwrap();
+    assert!((30000..32768).contains(&port) && created["spec"]["ports"][0]["nodePort"] != port, "{created}");
+    assert_eq!(keys(&api, "/ranges/servicenodeports/").await, 2);
+
+    let mut wanted = local.clone();
+    wanted["healthCheckNodePort"] = port.into();
+    let (code, _, message) = api.post(SERVICES, &service("b", wanted)).await.error();
+    let taken = format!("failed to allocate requested HealthCheck NodePort {port}: provided port is already allocated");
+    assert!(code == 422 && message.ends_with(&taken), "{message}");
+    let (_, _, message) = api.post(SERVICES, &service("c", json!({"healthCheckNodePort": 30999}))).await.error();
+    let unwanted = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
+    assert!(message.ends_with(unwanted), "{message}");
+
+    let path = format!("{SERVICES}/a");
+    let (_, _, message) = api.patch("merge", &path, &json!({"spec": {"healthCheckNodePort": 30999}})).await.error();
+    let fixed = "cannot change healthCheckNodePort on loadBalancer service with externalTraffic=Local during update";
+    assert!(message.ends_with(fixed), "{message}");
+    let mut again = service("a", local);
+    again["metadata"]["resourceVersion"] = version(&created).to_string().into();
+    assert_eq!(api.put(&path, &again).await.ok()["spec"]["healthCheckNodePort"], port);
+
+    let cluster = json!({"spec": {"externalTrafficPolicy": "Cluster"}});
+    let without = api.patch("merge", &path, &cluster).await.ok();
+    assert!(without["spec"]["healthCheckNodePort"].is_null(), "{without}");
+    assert_eq!(keys(&api, "/ranges/servicenodeports/").await, 1);
+    let back = json!({"spec": {"externalTrafficPolicy": "Local"}});
+    assert!(api.patch("merge", &path, &back).await.ok()["spec"]["healthCheckNodePort"].is_i64());
+}
+
+#[tokio::test]
 async fn an_update_that_leaves_them_out_keeps_them() {
     let api = Api::new().await;
     let created = api.post(SERVICES, &service("a", json!({"type": "NodePort"}))).await.ok();

@@ -14,7 +14,7 @@ use k8w_storage::datastore::{Compare, KeyRange, ListRequest, Revision, Txn, Writ
 use serde_json::Value;
 use tokio::time::sleep;
 
-use super::{PORTS, has_node_ports, owner, port_key, port_range};
+use super::{HEALTH_PORT, PORTS, has_node_ports, needs_health_port, owner, port_key, port_range};
 use crate::ApiServer;
 use crate::bootstrap::{self, Keep, Warning};
 use crate::status::Status;
@@ -128,7 +128,7 @@ fn compare(services: &[Value], mut taken: BTreeSet<u16>, range: &Range<u16>, lea
     found
 }
 
-/// The node ports of a Service: one that serves several protocols counts once.
+/// The node ports of a Service: one that serves several protocols counts once. At last the one where its health is asked for.
 fn ports(service: &Value) -> impl Iterator<Item = u16> {
     let has_any = has_node_ports(service);
     let ports = object::list(service, &["spec", "ports"]).iter().filter(move |_| has_any);
@@ -137,12 +137,14 @@ fn ports(service: &Value) -> impl Iterator<Item = u16> {
         Some((number, object::text(port, &["protocol"])))
     });
     let mut seen: BTreeMap<u16, BTreeSet<&str>> = BTreeMap::new();
-    ports.filter_map(move |(number, protocol)| {
+    let ports = ports.filter_map(move |(number, protocol)| {
         let protocols = seen.entry(number).or_default();
         let is_another_protocol = !protocols.is_empty() && !protocols.contains(protocol);
         protocols.insert(protocol);
         (!is_another_protocol).then_some(number)
-    })
+    });
+    let health = u16::try_from(object::int(service, HEALTH_PORT)).ok();
+    ports.chain(health.filter(|number| *number != 0 && needs_health_port(service)))
 }
 
 fn warning(fault: &Fault) -> Warning {

@@ -43,6 +43,11 @@ pub fn needs_node_ports(service: &Value) -> bool {
     }
 }
 
+/// Whether load balancers ask each node about the endpoints that a Service of this shape has there.
+pub fn needs_health_port(service: &Value) -> bool {
+    text(service, &["spec", "type"]) == "LoadBalancer" && text(service, &["spec", "externalTrafficPolicy"]) == "Local"
+}
+
 /// Whether traffic can come from outside the cluster.
 fn is_externally_accessible(service: &Value) -> bool {
     match text(service, &["spec", "type"]) {

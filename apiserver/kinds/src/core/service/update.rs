@@ -2,9 +2,11 @@
 
 use serde_json::{Map, Value};
 
-use super::{is_externally_accessible, needs_cluster_ip, needs_node_ports};
+use super::{is_externally_accessible, needs_cluster_ip, needs_health_port, needs_node_ports};
 use crate::field::{Field, FieldError};
 use crate::object::{self, get, list, text};
+
+const HEALTH: &[&str] = &["spec", "healthCheckNodePort"];
 
 /// An update that does not mention claimed addresses and ports keeps them.
 pub fn keep_claims(new: &mut Value, old: &Value) {
@@ -27,9 +29,9 @@ pub fn keep_claims(new: &mut Value, old: &Value) {
     if needs_node_ports(old) && needs_node_ports(new) {
         keep_node_ports(new, old);
     }
-    let health = get(old, &["spec", "healthCheckNodePort"]).cloned();
-    if let (true, Some(port), Some(spec)) = (needs_health_port(new), health, object::ensure(new, &["spec"])) {
-        object::set_default(spec, "healthCheckNodePort", port);
+    let health = get(old, HEALTH).cloned().filter(|_| needs_health_port(old) && needs_health_port(new));
+    if let (0, Some(port), Some(spec)) = (object::int(new, HEALTH), health, object::ensure(new, &["spec"])) {
+        spec.insert("healthCheckNodePort".to_owned(), port);
     }
 }
 
@@ -61,10 +63,6 @@ fn keep_node_ports(new: &mut Value, old: &Value) {
             port.insert("nodePort".to_owned(), number.clone());
         }
     }
-}
-
-fn needs_health_port(service: &Value) -> bool {
-    text(service, &["spec", "type"]) == "LoadBalancer" && text(service, &["spec", "externalTrafficPolicy"]) == "Local"
 }
 
 /// A change of type takes the fields with it that only the old type had, unless the update sets them anew.
@@ -104,8 +102,12 @@ fn drop_port(port: &mut Map<String, Value>, before: &[Value]) {
     }
 }
 
-/// The first address of a Service is for life, unless it becomes or was an ExternalName.
+/// The first address of a Service is for life, unless it becomes or was an ExternalName; so is what it is asked about its health.
 pub fn validate(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+    if needs_health_port(old) && needs_health_port(new) && object::int(old, HEALTH) != object::int(new, HEALTH) {
+        let why = "cannot change healthCheckNodePort on loadBalancer service with externalTraffic=Local during update";
+        errors.push(Field::root(new).get("spec").get("healthCheckNodePort").invalid(why));
+    }
     if !needs_cluster_ip(new) || !needs_cluster_ip(old) {
         return;
     }

@@ -172,6 +172,19 @@ fn traffic(spec: &Field, type_: &str, errors: &mut Vec<FieldError>) {
     if outside && external.is_empty() {
         errors.push(external.required(""));
     }
+    let health = spec.get("healthCheckNodePort");
+    if health.int().is_some_and(|port| port != 0) && !(type_ == "LoadBalancer" && external.text() == "Local") {
+        errors.push(
+            health.invalid("may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'"),
+        );
+    }
+    let ports = spec.get("ports");
+    if let Some(port) = health.int().filter(|port| *port != 0)
+        && ports.items().any(|entry| entry.get("nodePort").int() == Some(port))
+    {
+        let why = "provided port is already allocated";
+        errors.push(health.invalid(format!("failed to allocate requested HealthCheck NodePort {port}: {why}")));
+    }
     let ranges = spec.get("loadBalancerSourceRanges");
     if !ranges.is_empty() && type_ != "LoadBalancer" {
         errors.push(ranges.forbidden("may only be used when `type` is 'LoadBalancer'"));
