@@ -26,11 +26,12 @@ pub fn check(input: &[u8]) {
 /// An import is provided by its own name, and a version with the same numbers before the last dot.
 fn imports(import: &str) {
     let (name, version) = import.split_once('@').unwrap_or((import, ""));
-    let ours = host::all().iter().find(|interface| interface.name == name);
-    assert!(ours.is_some() || host::provider(import).is_none());
-    if let Some(ours) = ours {
-        assert!(host::provider(&format!("{name}@{}", ours.version)).is_some());
-        let minor = |version: &str| version.split('.').take(2).collect::<Vec<_>>().join(".");
-        assert!(host::provider(import).is_none() || minor(version) == minor(ours.version), "{import}");
+    let ours = || host::all().iter().filter(|interface| interface.name == name);
+    for interface in ours() {
+        let found = host::provider(&format!("{name}@{}", interface.version));
+        assert!(found.is_some_and(|found| (found.name, found.version) == (name, interface.version)));
     }
+    let minor = |version: &str| version.split('.').take(2).collect::<Vec<_>>().join(".");
+    let is_compatible = ours().any(|interface| minor(version) == minor(interface.version));
+    assert!(is_compatible || host::provider(import).is_none(), "{import}");
 }

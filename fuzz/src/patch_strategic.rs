@@ -1,4 +1,4 @@
-//! Strategic merge patches: the empty one changes nothing, and merging twice is merging once.
+//! Strategic merge patches: the empty one changes nothing, and what can be merged twice is as merged once.
 
 use crate::input::object_and_rest;
 use serde_json::{Value, json};
@@ -21,6 +21,9 @@ pub fn check(input: &[u8]) {
     if is_plain
         && schema.check(patched.clone()).is_ok_and(|checked| checked.value == patched && checked.issues.is_empty())
     {
-        assert_eq!(schema.strategic_merge(&patched, &patch), Ok(patched));
+        // Keys and directives are looked at where there is something to merge with, so that the second merge may be refused.
+        if let Ok(again) = schema.strategic_merge(&patched, &patch) {
+            assert_eq!(again, patched);
+        }
     }
 }
