@@ -37,6 +37,7 @@ pub struct Turn<'a> {
 pub struct Wake {
     now: Vec<Key>,
     later: Vec<(Key, Duration)>,
+    at: Vec<(Key, Timestamp)>,
 }
 
 impl Wake {
@@ -48,6 +49,11 @@ impl Wake {
         self.later.push((key, delay));
     }
 
+    /// Wakes the key when it is `time`, which may have passed.
+    pub fn at(&mut self, key: Key, time: Timestamp) {
+        self.at.push((key, time));
+    }
+
     /// Wakes other objects than the one that changed. While first lists are coming in, which is object by object, each
     /// wakes itself, and nothing is reconciled before all are there.
     pub fn others(&mut self, world: &World, keys: impl Iterator<Item = Key>) {
@@ -57,7 +63,7 @@ impl Wake {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.now.is_empty() && self.later.is_empty()
+        self.now.is_empty() && self.later.is_empty() && self.at.is_empty()
     }
 }
 
@@ -147,6 +153,9 @@ impl Engine {
             for (key, delay) in wake.later.drain(..) {
                 row.queue.add_at(key, crate::time::after(now, delay));
             }
+            for (key, time) in wake.at.drain(..) {
+                row.queue.add_at(key, time);
+            }
         }
     }
 
@@ -198,5 +207,46 @@ impl Engine {
             return None;
         }
         self.rows.iter().filter_map(|row| row.queue.next_timer()).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    /// Wakes a key at a time that it keeps.
+    struct Alarm(Timestamp);
+
+    impl Controller for Alarm {
+        fn name(&self) -> &'static str {
+            "alarm"
+        }
+
+        fn observe(&mut self, _: &Delta, _: &World, wake: &mut Wake) {
+            wake.at(Key::new("ns", "a"), self.0);
+        }
+
+        fn reconcile(&mut self, _: &Key, _: &World, _: &mut Turn<'_>) -> Plan {
+            Plan::none()
+        }
+    }
+
+    #[test]
+    fn a_time_that_was_set_does_not_move_with_the_change_that_set_it() {
+        let at = |second: i64| Timestamp::from_second(second).unwrap();
+        let mut engine = Engine::new(vec![Box::new(Alarm(at(10)))], 1);
+        engine.world = testing::world("").0;
+        let change = |version: &str| {
+            let namespace =
+                format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: a, resourceVersion: '{version}'}}\n");
+            Change::Watched(testing::objects(&namespace).remove(0))
+        };
+        engine.observe(change("2001"), at(9));
+        assert!(matches!(engine.next(at(9)), Next::Idle));
+        assert_eq!(engine.next_timer(), Some(at(10)));
+        assert!(matches!(engine.next(at(10)), Next::Nothing));
+        engine.observe(change("2002"), at(99));
+        assert!(matches!(engine.next(at(99)), Next::Nothing), "it has passed");
     }
 }

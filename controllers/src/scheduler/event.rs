@@ -1,6 +1,7 @@
 //! Changes that may help a pod which fits nowhere (kube-scheduler's queueing hints).
 
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass};
 
 use super::pod_info::PodInfo;
 use super::snapshot::NodeInfo;
@@ -11,6 +12,9 @@ pub enum Event<'a> {
     Node {
         node: &'a NodeInfo,
         before: Option<&'a Node>,
+    },
+    NodeGone {
+        node: &'a Node,
     },
     /// A pod no longer counts; `node` is what it counted against, if that is known.
     Freed {
@@ -25,21 +29,40 @@ pub enum Event<'a> {
     Placed {
         pod: &'a PodInfo,
     },
-    /// Something about volumes, claims or their classes.
-    Volumes,
     RuntimeClass,
+    /// A claim is new or has changed.
+    Claim(&'a PersistentVolumeClaim),
+    Volume {
+        volume: &'a PersistentVolume,
+        before: Option<&'a PersistentVolume>,
+    },
+    StorageClass {
+        class: &'a StorageClass,
+        before: Option<&'a StorageClass>,
+    },
+    CsiNode {
+        node: &'a CSINode,
+        before: Option<&'a CSINode>,
+    },
+    CsiDriver {
+        driver: &'a CSIDriver,
+        before: Option<&'a CSIDriver>,
+    },
+    CsiCapacity {
+        capacity: &'a CSIStorageCapacity,
+        before: Option<&'a CSIStorageCapacity>,
+    },
 }
 
 impl Event<'_> {
-    /// The node is new, or has other labels or taints than before.
+    /// A node is new, or has other labels than before.
     pub fn is_new_ground(&self) -> bool {
-        match self {
-            Event::Node { before: None, .. } => true,
-            Event::Node { node, before: Some(before) } => {
-                let taints = |node: &Node| node.spec.as_ref().and_then(|spec| spec.taints.clone());
-                node.node.metadata.labels != before.metadata.labels || taints(&node.node) != taints(before)
-            }
-            _ => false,
-        }
+        matches!(self, Event::Node { node, before }
+            if before.is_none_or(|before| node.node.metadata.labels != before.metadata.labels))
+    }
+
+    /// A node is one of these which wasn't before.
+    pub fn joins(&self, nodes: impl Fn(&Node) -> bool) -> bool {
+        matches!(self, Event::Node { node, before } if nodes(&node.node) && !before.is_some_and(nodes))
     }
 }

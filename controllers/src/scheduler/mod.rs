@@ -47,8 +47,8 @@ pub use profile::{Packing, Profile};
 pub use snapshot::{NodeInfo, Snapshot};
 pub use unschedulable::Unschedulable;
 pub use volumes::{
-    BIND_COMPLETED, NO_PROVISIONER, SELECTED_NODE, allows, capacity_bytes, class_name, grants_access, is_of_class,
-    refers_to, requested_bytes, same_mode, serves,
+    BIND_COMPLETED, NO_PROVISIONER, SELECTED_NODE, allows, capacity_bytes, class_name, grants_access, is_made_for,
+    is_of_class, not_made_for, refers_to, requested_bytes, same_attributes, same_mode, serves,
 };
 
 use crate::engine::{Controller, Turn, Wake};
@@ -135,17 +135,17 @@ impl Scheduler {
         let moved = self.snapshot.follow(pod, gone);
         if let Some((freed, slot)) = &moved.freed {
             let node = slot.map(|slot| &self.snapshot.nodes[slot]);
-            self.parked.wake(&Event::Freed { pod: freed, node }, &self.snapshot, self.now, wake);
+            self.parked.wake(&Event::Freed { pod: freed, node }, &self.snapshot, wake);
         }
         if let Some(pod) = &moved.leaving {
-            self.parked.wake(&Event::Leaving { pod }, &self.snapshot, self.now, wake);
+            self.parked.wake(&Event::Leaving { pod }, &self.snapshot, wake);
         }
         let arrived = || {
             let node = has_arrived.then(|| pods::node_name(pod)).flatten()?;
             self.snapshot.node(node)?.pods.get(uid).cloned()
         };
         if let Some(placed) = moved.placed.clone().or_else(arrived) {
-            self.parked.wake(&Event::Placed { pod: &placed }, &self.snapshot, self.now, wake);
+            self.parked.wake(&Event::Placed { pod: &placed }, &self.snapshot, wake);
         }
     }
 
@@ -169,19 +169,22 @@ impl Scheduler {
     fn observe_node(&mut self, node: &Arc<Node>, gone: bool, wake: &mut Wake) {
         let name = node.metadata.name.as_deref().unwrap_or_default();
         if gone {
-            return self.snapshot.remove_node(name);
+            self.snapshot.remove_node(name);
+            return self.parked.wake(&Event::NodeGone { node }, &self.snapshot, wake);
         }
         let before = self.snapshot.node(name).map(|known| known.node.clone());
         if self.snapshot.set_node(node.clone())
             && let Some(node) = self.snapshot.node(name)
         {
             let event = Event::Node { node, before: before.as_deref() };
-            self.parked.wake(&event, &self.snapshot, self.now, wake);
+            self.parked.wake(&event, &self.snapshot, wake);
         }
     }
 
-    fn observe_volumes(&mut self, wake: &mut Wake) {
-        self.parked.wake(&Event::Volumes, &self.snapshot, self.now, wake);
+    fn observe_volumes(&mut self, delta: &Delta, wake: &mut Wake) {
+        if let Some(event) = volumes::event(delta) {
+            self.parked.wake(&event, &self.snapshot, wake);
+        }
         for (key, assumed) in &self.assumed {
             if !matches!(assumed.stage, Stage::Binding) {
                 wake.now(key.clone());
@@ -289,7 +292,7 @@ impl Controller for Scheduler {
     fn observe(&mut self, delta: &Delta, _: &World, wake: &mut Wake) {
         for (pod, node) in std::mem::take(&mut self.given_up) {
             let event = Event::Freed { pod: &pod, node: self.snapshot.node(&node) };
-            self.parked.wake(&event, &self.snapshot, self.now, wake);
+            self.parked.wake(&event, &self.snapshot, wake);
         }
         match &delta.object {
             Object::Pod(pod) => {
@@ -311,9 +314,9 @@ impl Controller for Scheduler {
                 } else {
                     self.snapshot.runtime_handlers.insert(name, class.handler.clone());
                 }
-                self.parked.wake(&Event::RuntimeClass, &self.snapshot, self.now, wake);
+                self.parked.wake(&Event::RuntimeClass, &self.snapshot, wake);
             }
-            _ if self.snapshot.volumes.observe(delta) => self.observe_volumes(wake),
+            _ if self.snapshot.volumes.observe(delta) => self.observe_volumes(delta, wake),
             _ => {}
         }
     }

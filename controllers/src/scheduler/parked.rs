@@ -46,13 +46,13 @@ impl Parked {
     }
 
     /// Wakes the pods that the event may help.
-    pub fn wake(&self, event: &Event<'_>, snapshot: &Snapshot, now: Timestamp, wake: &mut Wake) {
+    pub fn wake(&self, event: &Event<'_>, snapshot: &Snapshot, wake: &mut Wake) {
         for (key, waiting) in &self.0 {
             let refusing = filter::all().iter().enumerate().filter(|(bit, _)| waiting.filters & (1 << bit) != 0);
             let is_first_node = waiting.filters == 0 && matches!(event, Event::Node { .. });
             let mut refusing = refusing.map(|(_, filter)| filter);
             if is_first_node || refusing.any(|filter| filter.may_be_helped_by(&waiting.pod, event, snapshot)) {
-                wake.after(key.clone(), time::until(waiting.not_before, now));
+                wake.at(key.clone(), waiting.not_before);
             }
         }
     }

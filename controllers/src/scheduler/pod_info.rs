@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerStatus, PersistentVolumeClaim, Pod};
 use k8w_kinds::core::pod::host_port::{HostPort, host_ports};
 use k8w_kinds::core::selection::NO_LABELS;
 
@@ -57,6 +57,13 @@ impl PodInfo {
 
     pub fn priority(&self) -> i32 {
         self.pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0)
+    }
+
+    /// Whether it mounts this claim.
+    pub fn uses(&self, claim: &PersistentVolumeClaim) -> bool {
+        let meta = &claim.metadata;
+        meta.namespace.as_deref() == Some(self.namespace())
+            && self.claims.iter().any(|name| Some(name) == meta.name.as_ref())
     }
 
     /// Whether the other state of the same pod counts for the same.

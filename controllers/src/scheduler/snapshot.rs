@@ -52,11 +52,10 @@ impl NodeInfo {
     fn set_node(&mut self, node: Arc<Node>) {
         let allocatable = node.status.as_ref().and_then(|s| s.allocatable.as_ref());
         self.allocatable = Amounts::from_list(allocatable);
-        let max_pods = allocatable.and_then(|a| crate::quantity::units(a.get("pods")?));
-        self.max_pods = max_pods.and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
+        self.max_pods = max_pods(&node);
         self.unschedulable = node.spec.as_ref().is_some_and(|spec| spec.unschedulable == Some(true));
-        let taints = node.spec.iter().filter_map(|spec| spec.taints.as_ref()).flatten().cloned();
-        (self.soft_taints, self.hard_taints) = taints.partition(|taint| taint.effect == PREFER_NO_SCHEDULE);
+        self.hard_taints = hard_taints(&node).cloned().collect();
+        self.soft_taints = taints(&node).filter(|taint| !is_hard(taint)).cloned().collect();
         self.node = node;
     }
 
@@ -80,6 +79,26 @@ impl NodeInfo {
         self.assumed -= &pod.assumed;
         Some(pod)
     }
+}
+
+fn taints(node: &Node) -> impl Iterator<Item = &Taint> {
+    node.spec.iter().flat_map(|spec| spec.taints.iter().flatten())
+}
+
+fn is_hard(taint: &Taint) -> bool {
+    taint.effect != PREFER_NO_SCHEDULE
+}
+
+/// The node's taints that keep pods away: NoSchedule and NoExecute.
+pub fn hard_taints(node: &Node) -> impl Iterator<Item = &Taint> {
+    taints(node).filter(|taint| is_hard(taint))
+}
+
+/// How many pods the node has room for.
+pub fn max_pods(node: &Node) -> usize {
+    let allocatable = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
+    let pods = allocatable.and_then(|amounts| crate::quantity::units(amounts.get("pods")?));
+    pods.and_then(|pods| usize::try_from(pods).ok()).unwrap_or(0)
 }
 
 /// What a pod's change did to the counts.

@@ -5,16 +5,18 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{
     Node, ObjectReference, PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimSpec, PersistentVolumeSpec,
+    Pod, TopologySelectorLabelRequirement,
 };
 use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass};
 use k8w_kinds::core::selection::{NO_LABELS, Selector, node_terms};
 
+use super::event::Event;
 use super::pod_info::{PodInfo, ephemeral_claim};
 use crate::pods::annotation;
 use crate::quantity;
 use crate::resource::Key;
 use crate::selector;
-use crate::world::{Delta, Object};
+use crate::world::{Delta, Object, controller_of};
 
 pub const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
 const CLASS: &str = "volume.beta.kubernetes.io/storage-class";
@@ -144,9 +146,12 @@ impl Volumes {
             if claim.metadata.deletion_timestamp.is_some() {
                 return Err(format!("persistentvolumeclaim {name:?} is being deleted"));
             }
+            if is_ephemeral(pod, name) && !is_made_for(claim, &pod.pod) {
+                return Err(not_made_for(claim, &pod.pod));
+            }
             let completed = claim.metadata.annotations.as_ref().is_some_and(|a| a.contains_key(BIND_COMPLETED));
             match volume {
-                Some(volume) if completed || phase == Some("Bound") => {
+                Some(volume) if completed => {
                     sorted.bound.push((claim, self.volumes.get(volume).map(Arc::as_ref)));
                 }
                 None if self.waits_for_node(claim) => sorted.waiting.push(claim),
@@ -172,16 +177,17 @@ impl Volumes {
 
     /// How the waiting claims can be served on the node.
     pub fn bindings(&self, waiting: &[&PersistentVolumeClaim], node: &Node) -> Result<Vec<Binding>, Unserved> {
+        let is_elsewhere = |selected: &str| Some(selected) != node.metadata.name.as_deref();
+        if waiting.iter().any(|claim| annotation(&claim.metadata, SELECTED_NODE).is_some_and(is_elsewhere)) {
+            return Err(Unserved::NoVolume);
+        }
         let mut taken = HashSet::new();
         let mut bindings = Vec::new();
         for claim in waiting {
             let key = Key::of(&claim.metadata);
             let shared = self.claims.get(&key).ok_or(Unserved::NoVolume)?;
-            let selected = claim.metadata.annotations.as_ref().and_then(|a| a.get(SELECTED_NODE));
-            if selected.is_some_and(|selected| Some(selected) != node.metadata.name.as_ref()) {
-                return Err(Unserved::NoVolume);
-            }
-            let existing = if selected.is_some() { None } else { self.existing(claim, &key, node, &taken) };
+            let is_selected = annotation(&claim.metadata, SELECTED_NODE).is_some();
+            let existing = if is_selected { None } else { self.existing(claim, &key, node, &taken) };
             if let Some(volume) = existing {
                 taken.insert(volume.metadata.name.as_deref());
                 bindings.push(Binding::Existing(volume.clone(), shared.clone()));
@@ -215,8 +221,11 @@ impl Volumes {
         let mut topologies = class.allowed_topologies.iter().flatten().peekable();
         let is_allowed = topologies.peek().is_none()
             || topologies.any(|term| {
-                let mut needs = term.match_label_expressions.iter().flatten();
-                needs.all(|need| labels.get(&need.key).is_some_and(|value| need.values.contains(value)))
+                let needs = term.match_label_expressions.as_deref().unwrap_or_default();
+                let has = |need: &TopologySelectorLabelRequirement| {
+                    labels.get(&need.key).is_some_and(|value| need.values.contains(value))
+                };
+                !needs.is_empty() && needs.iter().all(has)
             });
         if class.provisioner.is_empty() || class.provisioner == NO_PROVISIONER || !is_allowed {
             return Err(Unserved::NoVolume);
@@ -228,13 +237,12 @@ impl Volumes {
     fn has_space(&self, claim: &PersistentVolumeClaim, class: &StorageClass, node: &Node) -> bool {
         let driver = self.csi_drivers.get(&class.provisioner);
         let bytes = requested_bytes(claim);
-        if bytes == 0 || driver.is_none_or(|driver| driver.spec.storage_capacity != Some(true)) {
+        if bytes == 0 || !driver.is_some_and(|driver| publishes_capacity(driver)) {
             return true;
         }
         self.csi_capacities.values().any(|capacity| {
-            let largest = capacity.maximum_volume_size.as_ref().or(capacity.capacity.as_ref());
             Some(&capacity.storage_class_name) == class.metadata.name.as_ref()
-                && largest.and_then(quantity::units).is_some_and(|largest| largest >= bytes)
+                && largest_volume_bytes(capacity).is_some_and(|largest| largest >= bytes)
                 && capacity
                     .node_topology
                     .as_ref()
@@ -301,6 +309,41 @@ impl Volumes {
     }
 }
 
+/// What a change concerning volumes may mean for pods that wait.
+pub fn event(delta: &Delta) -> Option<Event<'_>> {
+    /// The state before, if it is of the same kind.
+    macro_rules! before {
+        ($kind:ident) => {
+            match &delta.before {
+                Some(Object::$kind(before)) => Some(&**before),
+                _ => None,
+            }
+        };
+    }
+    if delta.gone {
+        return None;
+    }
+    Some(match &delta.object {
+        Object::PersistentVolumeClaim(claim) => Event::Claim(claim),
+        Object::PersistentVolume(volume) => Event::Volume { volume, before: before!(PersistentVolume) },
+        Object::StorageClass(class) => Event::StorageClass { class, before: before!(StorageClass) },
+        Object::CSINode(node) => Event::CsiNode { node, before: before!(CSINode) },
+        Object::CSIDriver(driver) => Event::CsiDriver { driver, before: before!(CSIDriver) },
+        Object::CSIStorageCapacity(capacity) => Event::CsiCapacity { capacity, before: before!(CSIStorageCapacity) },
+        _ => return None,
+    })
+}
+
+/// Whether the driver says where it has how much space.
+pub fn publishes_capacity(driver: &CSIDriver) -> bool {
+    driver.spec.storage_capacity == Some(true)
+}
+
+/// The largest volume that can be made of this capacity.
+pub fn largest_volume_bytes(capacity: &CSIStorageCapacity) -> Option<i64> {
+    capacity.maximum_volume_size.as_ref().or(capacity.capacity.as_ref()).and_then(quantity::units)
+}
+
 /// Whether the volume can be mounted on the node.
 pub fn allows(volume: &PersistentVolume, node: &Node) -> bool {
     let required = volume.spec.as_ref().and_then(|s| s.node_affinity.as_ref()?.required.as_ref());
@@ -327,6 +370,7 @@ pub fn serves(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool 
     };
     volume.metadata.deletion_timestamp.is_none()
         && same_mode(has, asks)
+        && same_attributes(has, asks)
         && grants_access(has, asks)
         && (is_kept || (is_free && is_of_class(volume, claim) && selects(asks)))
         && capacity_bytes(volume) >= requested_bytes(claim)
@@ -336,6 +380,12 @@ pub fn serves(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool 
 pub fn same_mode(volume: &PersistentVolumeSpec, claim: &PersistentVolumeClaimSpec) -> bool {
     let is_file_system = |mode: &Option<String>| mode.as_deref().unwrap_or("Filesystem") == "Filesystem";
     is_file_system(&volume.volume_mode) == is_file_system(&claim.volume_mode)
+}
+
+/// Both are of the same VolumeAttributesClass, or of none.
+pub fn same_attributes(volume: &PersistentVolumeSpec, claim: &PersistentVolumeClaimSpec) -> bool {
+    let class = |name: &Option<String>| name.clone().unwrap_or_default();
+    class(&volume.volume_attributes_class_name) == class(&claim.volume_attributes_class_name)
 }
 
 /// Whether the volume can be used in every way that the claim asks for.
@@ -367,7 +417,19 @@ pub fn capacity_bytes(volume: &PersistentVolume) -> i64 {
     capacity.and_then(|c| quantity::units(c.get("storage")?)).unwrap_or(0)
 }
 
-fn is_ephemeral(pod: &PodInfo, claim: &str) -> bool {
+/// Whether the claim was made for the pod's ephemeral volume of its name.
+pub fn is_made_for(claim: &PersistentVolumeClaim, pod: &Pod) -> bool {
+    controller_of(&claim.metadata).is_some_and(|owner| Some(&owner.uid) == pod.metadata.uid.as_ref())
+}
+
+/// What is said of a claim that has the name of one for the pod.
+pub fn not_made_for(claim: &PersistentVolumeClaim, pod: &Pod) -> String {
+    let (claim, pod) = (Key::of(&claim.metadata), Key::of(&pod.metadata));
+    format!("PVC {claim} was not created for pod {pod} (pod is not owner)")
+}
+
+/// Whether the claim is for one of the pod's ephemeral volumes.
+pub fn is_ephemeral(pod: &PodInfo, claim: &str) -> bool {
     let volumes = pod.pod.spec.as_ref().and_then(|spec| spec.volumes.as_ref()).into_iter().flatten();
     volumes.filter(|v| v.ephemeral.is_some()).any(|v| ephemeral_claim(&pod.pod, &v.name) == claim)
 }

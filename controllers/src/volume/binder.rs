@@ -14,7 +14,7 @@ use crate::pods::{annotation, is_deleting};
 use crate::resource::{Key, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES};
 use crate::scheduler::{
     BIND_COMPLETED, NO_PROVISIONER, allows, capacity_bytes, class_name, grants_access, is_of_class, refers_to,
-    requested_bytes, same_mode, serves,
+    requested_bytes, same_attributes, same_mode, serves,
 };
 use crate::world::{Delta, Object, World};
 
@@ -173,6 +173,8 @@ fn mismatch(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> Option<
         "requested PV is too small"
     } else if !is_of_class(volume, claim) {
         "storageClassName does not match"
+    } else if !same_attributes(has, asks) {
+        "volumeAttributesClassName does not match"
     } else if !same_mode(has, asks) {
         "incompatible volumeMode"
     } else if !grants_access(has, asks) {

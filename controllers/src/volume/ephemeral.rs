@@ -3,12 +3,13 @@
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::facts;
 use crate::engine::{Controller, Turn, Wake};
 use crate::plan::{self, Note, NoteType, Plan, Regarding, Step};
 use crate::pods;
 use crate::resource::{Key, PERSISTENT_VOLUME_CLAIMS, PODS};
-use crate::scheduler::ephemeral_claim;
-use crate::world::{Delta, Object, World, controller_of};
+use crate::scheduler::{ephemeral_claim, is_made_for, not_made_for};
+use crate::world::{Delta, Object, World};
 
 pub struct EphemeralVolumes;
 
@@ -17,10 +18,13 @@ impl Controller for EphemeralVolumes {
         "ephemeral-volume"
     }
 
-    fn observe(&mut self, delta: &Delta, _: &World, wake: &mut Wake) {
+    fn observe(&mut self, delta: &Delta, world: &World, wake: &mut Wake) {
         match &delta.object {
             Object::Pod(pod) if !delta.gone && has_ephemeral(pod) => wake.now(Key::of(&pod.metadata)),
-            Object::PersistentVolumeClaim(_) if delta.gone => pods::wake_owners(&PODS, delta, wake),
+            // It may have been in the way of one.
+            Object::PersistentVolumeClaim(claim) if delta.gone => {
+                facts::users(claim, world).for_each(|pod| wake.now(Key::of(&pod.metadata)));
+            }
             _ => {}
         }
     }
@@ -48,21 +52,15 @@ pub fn reconcile(pod: &Pod, world: &World) -> Plan {
         let Some(template) = template else { continue };
         let name = ephemeral_claim(pod, &volume.name);
         if let Some(claim) = world.persistent_volume_claims.get(namespace, &name) {
-            let is_ours = controller_of(&claim.metadata).is_some_and(|o| Some(&o.uid) == pod.metadata.uid.as_ref());
-            if !is_ours {
-                let message = format!(
-                    "ephemeral volume {}: PVC {namespace}/{name} was not created for pod {namespace}/{} (pod is not owner)",
-                    volume.name,
-                    pod.metadata.name.as_deref().unwrap_or_default()
-                );
-                plan.note(note(pod, message));
+            if !is_made_for(claim, pod) {
+                plan.note(note(pod, format!("ephemeral volume {}: {}", volume.name, not_made_for(claim, pod))));
             }
             continue;
         }
         let meta = template.metadata.clone().unwrap_or_default();
         let claim = PersistentVolumeClaim {
             metadata: ObjectMeta {
-                name: Some(name),
+                name: Some(name.clone()),
                 namespace: Some(namespace.into()),
                 labels: meta.labels,
                 annotations: meta.annotations,
@@ -74,7 +72,7 @@ pub fn reconcile(pod: &Pod, world: &World) -> Plan {
         };
         let mut step = plan::create(&PERSISTENT_VOLUME_CLAIMS, namespace, &claim);
         if let Step::Create { or_else, .. } = &mut step {
-            let message = format!("ephemeral volume {}: create PVC: {{error}}", volume.name);
+            let message = format!("ephemeral volume {}: create PVC {name}: {{error}}", volume.name);
             *or_else = Some(note(pod, message));
         }
         plan.step(step);

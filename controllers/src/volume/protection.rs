@@ -1,11 +1,14 @@
 //! Keeps claims that pods use, and volumes that are bound, from vanishing under them (API concepts: Persistent Volumes,
 //! "Storage Object in Use Protection").
 
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+
 use super::facts;
 use crate::engine::{Controller, Turn, Wake};
 use crate::plan::{Plan, with_finalizer, without_finalizer};
 use crate::pods::{has_finalizer, is_deleting, node_name};
 use crate::resource::{Key, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES};
+use crate::scheduler::is_made_for;
 use crate::world::{Delta, Object, World};
 
 const CLAIM_FINALIZER: &str = "kubernetes.io/pvc-protection";
@@ -21,7 +24,7 @@ impl Controller for ClaimProtection {
     fn observe(&mut self, delta: &Delta, _: &World, wake: &mut Wake) {
         match &delta.object {
             Object::PersistentVolumeClaim(claim) => wake.now(Key::of(&claim.metadata)),
-            Object::Pod(pod) if delta.gone => facts::wake_claims(pod, wake),
+            Object::Pod(pod) if delta.gone || has_shut_down(pod) => facts::wake_claims(pod, wake),
             _ => {}
         }
     }
@@ -32,14 +35,27 @@ impl Controller for ClaimProtection {
         let meta = &claim.metadata;
         match (is_deleting(meta), has_finalizer(meta, CLAIM_FINALIZER)) {
             (false, false) => plan.step(with_finalizer(&PERSISTENT_VOLUME_CLAIMS, meta, CLAIM_FINALIZER)),
-            // A pod without a node will find out by itself.
-            (true, true) if !facts::users(claim, world).any(|pod| node_name(pod).is_some()) => {
+            (true, true) if !facts::users(claim, world).any(|pod| may_have(pod, claim)) => {
                 plan.step(without_finalizer(&PERSISTENT_VOLUME_CLAIMS, meta, CLAIM_FINALIZER));
             }
             _ => {}
         }
         plan
     }
+}
+
+/// Whether the pod may have the claim's volume mounted. One without a node will find out by itself that the claim goes.
+fn may_have(pod: &Pod, claim: &PersistentVolumeClaim) -> bool {
+    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    let mut claims = volumes.filter_map(|volume| volume.persistent_volume_claim.as_ref());
+    let names_it = claims.any(|named| Some(&named.claim_name) == claim.metadata.name.as_ref());
+    // A claim of the pod's own must not wait for it where the pod's finalizers wait for the claim.
+    node_name(pod).is_some() && (names_it || (is_made_for(claim, pod) && !has_shut_down(pod)))
+}
+
+/// Whether nothing of the pod runs any more, and only its finalizers keep it.
+fn has_shut_down(pod: &Pod) -> bool {
+    is_deleting(&pod.metadata) && pod.metadata.deletion_grace_period_seconds == Some(0)
 }
 
 pub struct VolumeProtection;

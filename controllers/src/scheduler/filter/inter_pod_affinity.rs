@@ -1,12 +1,14 @@
 //! Pods near which a pod must run, those near which it must not, and those that don't want it near them.
 
+use k8s_openapi::api::core::v1::Node;
+
 use super::{Begin, Filter, Refusal};
 use crate::scheduler::cycle::Cycle;
 use crate::scheduler::event::Event;
 use crate::scheduler::pending::Pending;
 use crate::scheduler::pod_info::PodInfo;
 use crate::scheduler::snapshot::{NodeInfo, Snapshot};
-use crate::scheduler::topology::{Count, Hold, Namespaces, PodTerms};
+use crate::scheduler::topology::{Count, Hold, Namespaces, PodTerms, Term};
 
 pub struct InterPodAffinity;
 
@@ -53,9 +55,22 @@ impl Filter for InterPodAffinity {
             Event::Freed { pod: other, .. } => {
                 refuses(terms, other, namespaces) || refuses(other.terms.as_deref(), &pod.info, namespaces)
             }
-            event => event.is_new_ground(),
+            Event::Node { node, before } => {
+                let requires = terms.is_some_and(|terms| !terms.required.is_empty());
+                let own = terms.into_iter().flat_map(|terms| terms.required.iter().chain(&terms.refused));
+                let mut own =
+                    own.filter(|term| label(&node.node, term) != before.and_then(|before| label(before, term)));
+                let is_unwelcome = || snapshot.holdings.about(Hold::Refuses, &pod.info, namespaces).next().is_some();
+                (before.is_none() && !requires) || own.next().is_some() || (event.is_new_ground() && is_unwelcome())
+            }
+            _ => false,
         }
     }
+}
+
+/// Where the node is, as far as the term cares.
+fn label<'n>(node: &'n Node, term: &Term) -> Option<&'n String> {
+    node.metadata.labels.as_ref()?.get(&term.key)
 }
 
 /// Whether the other pod is one that these terms require.

@@ -1,10 +1,13 @@
 //! The pod's node selector and its required node affinity, and what its profile adds to them.
 
+use k8s_openapi::api::core::v1::Node;
+use k8w_kinds::core::selection::NO_LABELS;
+
 use super::{Begin, Check, Filter, Refusal};
 use crate::scheduler::cycle::Cycle;
 use crate::scheduler::event::Event;
 use crate::scheduler::pending::Pending;
-use crate::scheduler::snapshot::{NodeInfo, Snapshot};
+use crate::scheduler::snapshot::Snapshot;
 
 const ENFORCED: &str = "node(s) didn't match scheduler-enforced node affinity";
 const OWN: &str = "node(s) didn't match Pod's node affinity/selector";
@@ -21,7 +24,7 @@ impl Filter for NodeAffinity {
         if pod.nodes.allows_all() && pod.profile.added_affinity().is_none() {
             return Begin::Pass;
         }
-        let check: Check<'a> = Box::new(move |node| lets_in(pod, node).map_err(Refusal::for_good));
+        let check: Check<'a> = Box::new(move |node| lets_in(pod, &node.node).map_err(Refusal::for_good));
         match pod.nodes.names() {
             None => Begin::Check(check),
             Some(names) if names.is_empty() => Begin::Nowhere("pod affinity terms conflict".into()),
@@ -30,12 +33,13 @@ impl Filter for NodeAffinity {
     }
 
     fn may_be_helped_by(&self, pod: &Pending, event: &Event<'_>, _: &Snapshot) -> bool {
-        matches!(event, Event::Node { node, .. } if lets_in(pod, node).is_ok())
+        event.joins(|node| lets_in(pod, node).is_ok())
     }
 }
 
-fn lets_in(pod: &Pending, node: &NodeInfo) -> Result<(), &'static str> {
-    let (name, labels) = (node.name(), node.labels());
+fn lets_in(pod: &Pending, node: &Node) -> Result<(), &'static str> {
+    let name = node.metadata.name.as_deref().unwrap_or_default();
+    let labels = node.metadata.labels.as_ref().unwrap_or(&NO_LABELS);
     if pod.profile.added_affinity().is_some_and(|terms| !terms.iter().any(|term| term.selects(name, labels))) {
         return Err(ENFORCED);
     }

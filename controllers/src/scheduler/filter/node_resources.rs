@@ -2,12 +2,15 @@
 
 use std::borrow::Cow;
 
+use k8s_openapi::api::core::v1::Node;
+
 use super::{Begin, Filter, Reasons, Refusal};
+use crate::scheduler::amounts::Amounts;
 use crate::scheduler::cycle::Cycle;
 use crate::scheduler::event::Event;
 use crate::scheduler::pending::Pending;
 use crate::scheduler::pod_info::PodInfo;
-use crate::scheduler::snapshot::{NodeInfo, Snapshot};
+use crate::scheduler::snapshot::{NodeInfo, Snapshot, max_pods};
 
 pub struct NodeResourcesFit;
 
@@ -29,7 +32,9 @@ impl Filter for NodeResourcesFit {
 
     fn may_be_helped_by(&self, pod: &Pending, event: &Event<'_>, _: &Snapshot) -> bool {
         match event {
-            Event::Node { node, .. } => fits_empty(&pod.info, node),
+            Event::Node { node, before } => {
+                fits_empty(&pod.info, node) && before.is_none_or(|before| has_grown(&pod.info, before, node))
+            }
             Event::Freed { node: Some(node), .. } => lacks(&pod.info, node).is_empty(),
             _ => false,
         }
@@ -70,4 +75,16 @@ fn fits_empty(pod: &PodInfo, node: &NodeInfo) -> bool {
         && asks.memory_bytes <= has.memory_bytes
         && asks.ephemeral_bytes <= has.ephemeral_bytes
         && asks.others.iter().all(|(name, asks)| *asks <= has.others.get(name).copied().unwrap_or(0))
+}
+
+/// Whether the node has more than before of something that the pod asks for.
+fn has_grown(pod: &PodInfo, before: &Node, node: &NodeInfo) -> bool {
+    let allocatable = before.status.as_ref().and_then(|status| status.allocatable.as_ref());
+    let (asks, had, has) = (&pod.requests, Amounts::from_list(allocatable), &node.allocatable);
+    let amount = |of: &Amounts, name: &String| of.others.get(name).copied().unwrap_or(0);
+    node.max_pods > max_pods(before)
+        || (asks.cpu_millis > 0 && has.cpu_millis > had.cpu_millis)
+        || (asks.memory_bytes > 0 && has.memory_bytes > had.memory_bytes)
+        || (asks.ephemeral_bytes > 0 && has.ephemeral_bytes > had.ephemeral_bytes)
+        || asks.others.keys().any(|name| amount(has, name) > amount(&had, name))
 }

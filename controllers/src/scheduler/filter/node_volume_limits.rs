@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use k8s_openapi::api::storage::v1::CSINode;
+
 use super::{Begin, Filter, Refusal};
 use crate::scheduler::cycle::Cycle;
 use crate::scheduler::event::Event;
@@ -39,11 +41,26 @@ impl Filter for NodeVolumeLimits {
         })
     }
 
-    fn may_be_helped_by(&self, _: &Pending, event: &Event<'_>, _: &Snapshot) -> bool {
+    fn may_be_helped_by(&self, pod: &Pending, event: &Event<'_>, _: &Snapshot) -> bool {
         match event {
-            Event::Volumes => true,
+            Event::Claim(claim) => pod.info.uses(claim),
+            Event::CsiNode { node, before } => before.is_none_or(|before| takes_more(before, node)),
             Event::Freed { pod, .. } => !pod.claims.is_empty(),
-            event => event.is_new_ground(),
+            // It is not known yet to have a limit.
+            Event::Node { before, .. } => before.is_none(),
+            _ => false,
         }
     }
+}
+
+/// Whether the node can attach more volumes of some driver than before.
+fn takes_more(before: &CSINode, node: &CSINode) -> bool {
+    let limit = |node: &CSINode, name: &str| {
+        let driver = node.spec.drivers.iter().find(|driver| driver.name == name);
+        driver.and_then(|driver| driver.allocatable.as_ref()?.count)
+    };
+    before.spec.drivers.iter().any(|driver| {
+        let had = limit(before, &driver.name);
+        had.is_some_and(|had| limit(node, &driver.name).is_none_or(|has| has > had))
+    })
 }

@@ -49,7 +49,13 @@ impl Filter for PodTopologySpread {
             Event::Placed { pod: other } | Event::Leaving { pod: other } | Event::Freed { pod: other, .. } => {
                 pod.spread.iter().any(|spread| spread.who.selects(&other.pod, snapshot.namespaces()))
             }
-            event => event.is_new_ground(),
+            Event::Node { node, before } => pod.spread.iter().any(|spread| {
+                let domain = |node| spread.terrain.domain_of(node);
+                domain(&node.node) != before.and_then(domain)
+            }),
+            // With its domain the fewest pods of a domain may have gone.
+            Event::NodeGone { node } => pod.spread.iter().any(|spread| spread.terrain.domain_of(node).is_some()),
+            _ => false,
         }
     }
 }

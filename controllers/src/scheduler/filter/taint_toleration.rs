@@ -1,13 +1,13 @@
 //! Tainted nodes take only pods that tolerate every NoSchedule and NoExecute taint.
 
-use k8s_openapi::api::core::v1::Toleration;
+use k8s_openapi::api::core::v1::{Taint, Toleration};
 use k8w_kinds::core::taints::tolerated;
 
 use super::{Begin, Filter, Refusal};
 use crate::scheduler::cycle::Cycle;
 use crate::scheduler::event::Event;
 use crate::scheduler::pending::Pending;
-use crate::scheduler::snapshot::{NodeInfo, Snapshot};
+use crate::scheduler::snapshot::{Snapshot, hard_taints};
 
 pub struct TaintToleration;
 
@@ -19,7 +19,7 @@ impl Filter for TaintToleration {
     fn begin<'a>(&self, cycle: &Cycle<'a>) -> Begin<'a> {
         let pod = cycle.pod;
         Begin::check(move |node| {
-            if lets_in(node, tolerations(pod)) {
+            if lets_in(&node.hard_taints, tolerations(pod)) {
                 Ok(())
             } else {
                 // Which taint is not said: it may be more than the pod's owner should know (wording since v1.35).
@@ -29,7 +29,7 @@ impl Filter for TaintToleration {
     }
 
     fn may_be_helped_by(&self, pod: &Pending, event: &Event<'_>, _: &Snapshot) -> bool {
-        matches!(event, Event::Node { node, .. } if lets_in(node, tolerations(pod)))
+        event.joins(|node| lets_in(hard_taints(node), tolerations(pod)))
     }
 }
 
@@ -37,6 +37,6 @@ fn tolerations(pod: &Pending) -> Option<&Vec<Toleration>> {
     pod.pod().spec.as_ref()?.tolerations.as_ref()
 }
 
-fn lets_in(node: &NodeInfo, tolerations: Option<&Vec<Toleration>>) -> bool {
-    node.hard_taints.iter().all(|taint| tolerated(tolerations, taint))
+fn lets_in<'n>(hard_taints: impl IntoIterator<Item = &'n Taint>, tolerations: Option<&Vec<Toleration>>) -> bool {
+    hard_taints.into_iter().all(|taint| tolerated(tolerations, taint))
 }

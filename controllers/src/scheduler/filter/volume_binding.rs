@@ -7,7 +7,7 @@ use crate::scheduler::cycle::Cycle;
 use crate::scheduler::event::Event;
 use crate::scheduler::pending::Pending;
 use crate::scheduler::snapshot::Snapshot;
-use crate::scheduler::volumes::{Unserved, allows};
+use crate::scheduler::volumes::{Unserved, allows, largest_volume_bytes, publishes_capacity};
 
 pub struct VolumeBinding;
 
@@ -30,8 +30,17 @@ impl Filter for VolumeBinding {
         };
         Begin::check(move |node| {
             let mut reasons = Vec::new();
-            if claims.bound.iter().filter_map(|(_, volume)| *volume).any(|volume| !allows(volume, &node.node)) {
-                reasons.push(Cow::Borrowed("node(s) didn't match PersistentVolume's node affinity"));
+            // The first of them says why.
+            let unfit = claims.bound.iter().find(|(_, volume)| volume.is_none_or(|volume| !allows(volume, &node.node)));
+            match unfit {
+                None => {}
+                Some((_, Some(_))) => {
+                    reasons.push(Cow::Borrowed("node(s) didn't match PersistentVolume's node affinity"));
+                }
+                Some((_, None)) => {
+                    let gone = "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)";
+                    reasons.push(Cow::Borrowed(gone));
+                }
             }
             match volumes.bindings(&claims.waiting, &node.node) {
                 Ok(_) => {}
@@ -40,10 +49,6 @@ impl Filter for VolumeBinding {
                 }
                 Err(Unserved::NoSpace) => reasons.push(Cow::Borrowed("node(s) did not have enough free storage")),
             }
-            if claims.bound.iter().any(|(_, volume)| volume.is_none()) {
-                let gone = "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)";
-                reasons.push(Cow::Borrowed(gone));
-            }
             if reasons.is_empty() {
                 return Ok(());
             }
@@ -51,7 +56,21 @@ impl Filter for VolumeBinding {
         })
     }
 
-    fn may_be_helped_by(&self, _: &Pending, event: &Event<'_>, _: &Snapshot) -> bool {
-        matches!(event, Event::Volumes) || event.is_new_ground()
+    fn may_be_helped_by(&self, pod: &Pending, event: &Event<'_>, _: &Snapshot) -> bool {
+        match event {
+            Event::Claim(claim) => pod.info.uses(claim),
+            Event::Volume { .. } => true,
+            Event::StorageClass { class, before } => {
+                before.is_none_or(|before| before.allowed_topologies != class.allowed_topologies)
+            }
+            Event::CsiDriver { driver, before } => {
+                before.is_some_and(publishes_capacity) && !publishes_capacity(driver)
+            }
+            Event::CsiCapacity { capacity, before } => {
+                let largest = largest_volume_bytes(capacity);
+                before.is_none_or(|before| largest > largest_volume_bytes(before))
+            }
+            event => event.is_new_ground(),
+        }
     }
 }

@@ -1,10 +1,13 @@
 //! A volume that is labelled with zones or regions can be mounted on nodes there only.
 
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+
 use super::{Begin, Filter, Refusal};
 use crate::scheduler::cycle::Cycle;
 use crate::scheduler::event::Event;
 use crate::scheduler::pending::Pending;
 use crate::scheduler::snapshot::{NodeInfo, Snapshot};
+use crate::scheduler::volumes::is_ephemeral;
 
 const KEYS: [&str; 4] = [
     "topology.kubernetes.io/zone",
@@ -24,9 +27,18 @@ impl Filter for VolumeZone {
 
     fn begin<'a>(&self, cycle: &Cycle<'a>) -> Begin<'a> {
         let Ok(claims) = cycle.snapshot.volumes.of_pod(&cycle.pod.info) else { return Begin::Pass };
-        let labels = claims.bound.iter().filter_map(|(_, volume)| volume.and_then(|v| v.metadata.labels.as_ref()));
-        let zones = labels.flatten().filter(|(key, _)| KEYS.contains(&key.as_str()));
-        let zones: Vec<(&'a String, &'a String)> = zones.collect();
+        // Claims of the pod's own making are not asked about.
+        let is_named = |claim: &PersistentVolumeClaim| {
+            !claim.metadata.name.as_ref().is_some_and(|name| is_ephemeral(&cycle.pod.info, name))
+        };
+        let mut zones: Vec<(&'a String, &'a String)> = Vec::new();
+        for (claim, volume) in claims.bound.iter().filter(|(claim, _)| is_named(claim)) {
+            let Some(volume) = volume else {
+                let name = claim.spec.as_ref().and_then(|spec| spec.volume_name.as_deref()).unwrap_or_default();
+                return Begin::Nowhere(format!("persistentvolume {name:?} not found"));
+            };
+            zones.extend(zones_of(volume));
+        }
         if zones.is_empty() {
             return Begin::Pass;
         }
@@ -44,9 +56,19 @@ impl Filter for VolumeZone {
         })
     }
 
-    fn may_be_helped_by(&self, _: &Pending, event: &Event<'_>, _: &Snapshot) -> bool {
-        matches!(event, Event::Volumes) || event.is_new_ground()
+    fn may_be_helped_by(&self, pod: &Pending, event: &Event<'_>, _: &Snapshot) -> bool {
+        match event {
+            Event::Claim(claim) => pod.info.uses(claim),
+            Event::Volume { volume, before } => before.is_none_or(|before| !zones_of(before).eq(zones_of(volume))),
+            event => event.is_new_ground(),
+        }
     }
+}
+
+/// What a volume says of where it is.
+fn zones_of(volume: &PersistentVolume) -> impl Iterator<Item = (&String, &String)> {
+    let labels = volume.metadata.labels.iter().flatten().filter(|(key, _)| KEYS.contains(&key.as_str()));
+    labels.filter(|(_, zones)| !zones.split(SEPARATOR).any(str::is_empty))
 }
 
 /// The node's label, also under the name that replaced it.

@@ -16,6 +16,7 @@ mod resources;
 mod spread;
 mod volumes;
 mod waking;
+mod waking_for_volumes;
 
 const NOW: &str = "2024-01-01T00:00:00Z";
 

@@ -1,11 +1,11 @@
 use super::*;
 
-const CLASS: &str = "apiVersion: storage.k8s.io/v1\nkind: StorageClass\nmetadata: {name: late}\n\
+pub(super) const CLASS: &str = "apiVersion: storage.k8s.io/v1\nkind: StorageClass\nmetadata: {name: late}\n\
                      provisioner: example.com/made\nvolumeBindingMode: WaitForFirstConsumer\n---\n";
-const STATIC: &str = "apiVersion: storage.k8s.io/v1\nkind: StorageClass\nmetadata: {name: late}\n\
+pub(super) const STATIC: &str = "apiVersion: storage.k8s.io/v1\nkind: StorageClass\nmetadata: {name: late}\n\
                       provisioner: kubernetes.io/no-provisioner\nvolumeBindingMode: WaitForFirstConsumer\n---\n";
 
-fn claim(annotations: &str, spec: &str, phase: &str) -> String {
+pub(super) fn claim(annotations: &str, spec: &str, phase: &str) -> String {
     format!(
         "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {{namespace: ns, name: data, annotations: \
          {{{annotations}}}}}\nspec: {{accessModes: [ReadWriteOnce], resources: {{requests: {{storage: 1Gi}}}}, {spec}}}\n\
@@ -14,7 +14,7 @@ fn claim(annotations: &str, spec: &str, phase: &str) -> String {
 }
 
 /// A volume of 2Gi on the nodes of a zone.
-fn volume(zone: &str, spec: &str) -> String {
+pub(super) fn volume(zone: &str, spec: &str) -> String {
     let affinity = format!(
         "nodeAffinity: {{required: {{nodeSelectorTerms: [{{matchExpressions: [{{key: zone, operator: In, values: [{zone}]}}]}}]}}}}"
     );
@@ -25,15 +25,15 @@ fn volume(zone: &str, spec: &str) -> String {
     )
 }
 
-fn user() -> String {
+pub(super) fn user() -> String {
     pod("volumes: [{name: v, persistentVolumeClaim: {claimName: data}}]", "")
 }
 
-fn zones() -> String {
+pub(super) fn zones() -> String {
     [node("a1", "zone: a", ""), node("b1", "zone: b", "")].concat()
 }
 
-const BOUND: &str = "pv.kubernetes.io/bind-completed: 'yes'";
+pub(super) const BOUND: &str = "pv.kubernetes.io/bind-completed: 'yes'";
 
 #[test]
 fn a_pod_goes_where_its_volume_is() {
@@ -41,8 +41,165 @@ fn a_pod_goes_where_its_volume_is() {
     assert_eq!(place(&[zones(), volume("b", ""), bound.clone(), user()]), "b1");
     expect!["0/2 nodes are available: 2 node(s) didn't match PersistentVolume's node affinity. no new claims to deallocate, preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."]
         .assert_eq(&place(&[zones(), volume("c", "").replace("pv-c", "pv-b"), bound.clone(), user()]));
-    expect!["0/2 nodes are available: 2 node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s). no new claims to deallocate, preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."]
+    expect![[r#"0/2 nodes are available: persistentvolume "pv-b" not found. no new claims to deallocate, preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."#]]
         .assert_eq(&place(&[zones(), bound, user()]));
+}
+
+/// What is said of the pod, without what preemption has to say.
+fn said(world: &[String]) -> String {
+    let message = place(world);
+    let end = message.find(". no new claims").unwrap_or(message.len());
+    message[..end].trim_start_matches("0/2 nodes are available: ").to_owned()
+}
+
+#[test]
+fn the_first_claim_that_will_not_do_is_named() {
+    let bound = |phase: &str| claim(BOUND, "volumeName: pv-b, storageClassName: late", phase);
+    let both = pod(
+        "volumes: [{name: v, persistentVolumeClaim: {claimName: data}}, {name: w, persistentVolumeClaim: {claimName: more}}]",
+        "",
+    );
+    let more = |claim: String| claim.replace("name: data", "name: more");
+    assert_eq!(
+        said(&[zones(), bound("Bound"), volume("b", ""), both.clone()]),
+        r#"persistentvolumeclaim "more" not found"#
+    );
+    assert_eq!(
+        said(&[zones(), bound("Lost"), user()]),
+        r#"persistentvolumeclaim "data" bound to non-existent persistentvolume "pv-b""#
+    );
+    let going = bound("Bound").replace("metadata: {", "metadata: {deletionTimestamp: 2024-01-01T00:00:00Z, ");
+    assert_eq!(said(&[zones(), going, user()]), r#"persistentvolumeclaim "data" is being deleted"#);
+    let unseen = claim("", "volumeName: pv-b, storageClassName: late", "Bound");
+    assert_eq!(
+        said(&[CLASS.into(), zones(), volume("b", ""), unseen, user()]),
+        "pod has unbound immediate PersistentVolumeClaims",
+        "it is bound when its controller says that it is done"
+    );
+    let waits = more(claim("", "storageClassName: late", "Pending"));
+    assert_eq!(
+        said(&[STATIC.into(), zones(), bound("Bound"), volume("c", "").replace("pv-c", "pv-b"), waits, both]),
+        "2 node(s) didn't find available persistent volumes to bind, \
+         2 node(s) didn't match PersistentVolume's node affinity"
+    );
+}
+
+#[test]
+fn a_claim_of_the_name_of_an_ephemeral_volumes_must_be_of_the_pod() {
+    let ephemeral = pod("volumes: [{name: v, ephemeral: {}}]", "");
+    let of = |owner: &str| {
+        let owners =
+            format!("ownerReferences: [{{apiVersion: v1, kind: Pod, name: p, uid: {owner}, controller: true}}], ");
+        claim(BOUND, "volumeName: pv-b, storageClassName: late", "Bound")
+            .replace("name: data", "name: p-v")
+            .replace("metadata: {", &format!("metadata: {{{owners}"))
+    };
+    assert_eq!(place(&[zones(), volume("b", ""), of("p-uid"), ephemeral.clone()]), "b1");
+    assert_eq!(
+        said(&[zones(), volume("b", ""), of("another"), ephemeral.clone()]),
+        "PVC ns/p-v was not created for pod ns/p (pod is not owner)"
+    );
+    assert_eq!(
+        said(&[zones(), of("p-uid"), ephemeral]),
+        "2 node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)"
+    );
+}
+
+#[test]
+fn a_volume_that_is_made_or_found_has_what_the_class_and_the_claim_ask_for() {
+    const NONE: &str = "2 node(s) didn't find available persistent volumes to bind";
+    let pending = |more: &str| claim("", &format!("storageClassName: late, {more}"), "Pending");
+    let nowhere = CLASS.replace("provisioner:", "allowedTopologies: [{}]\nprovisioner:");
+    assert_eq!(said(&[nowhere, zones(), pending(""), user()]), NONE, "a term that says nothing allows nothing");
+    let elsewhere = claim("volume.kubernetes.io/selected-node: gone", "storageClassName: late", "Pending");
+    assert_eq!(said(&[CLASS.into(), zones(), elsewhere, user()]), NONE);
+    let fast = "volumeAttributesClassName: fast";
+    for (asks, has, fits) in [("", "", true), (fast, fast, true), (fast, "", false), ("", fast, false)] {
+        let said = said(&[STATIC.into(), zones(), volume("b", has), pending(asks), user()]);
+        assert_eq!(said != NONE, fits, "{asks} of {has}: {said}");
+    }
+}
+
+#[test]
+fn a_zone_of_a_volume_is_looked_for_under_both_names() {
+    let place = |node_labels: &str, labels: &str| {
+        let volume = volume("b", "")
+            .replace("metadata: {name: pv-b}", &format!("metadata: {{name: pv-b, labels: {{{labels}}}}}"));
+        let bound = claim(BOUND, "volumeName: pv-b, storageClassName: late", "Bound");
+        place(&[node("n", &format!("zone: b, {node_labels}"), ""), volume, bound, user()])
+    };
+    const ZONE: &str = "topology.kubernetes.io/zone";
+    const OLD_ZONE: &str = "failure-domain.beta.kubernetes.io/zone";
+    const REGION: &str = "topology.kubernetes.io/region";
+    let cases = [
+        (String::new(), format!("{ZONE}: a"), true),
+        (format!("{ZONE}: a"), String::new(), true),
+        (format!("{ZONE}: a"), format!("{ZONE}: a"), true),
+        (format!("{ZONE}: b"), format!("{ZONE}: a"), false),
+        (format!("{ZONE}: b"), format!("{ZONE}: a__b"), true),
+        (format!("{ZONE}: a"), format!("{OLD_ZONE}: a"), true),
+        (format!("{OLD_ZONE}: a"), format!("{ZONE}: a"), false),
+        (format!("{ZONE}: b"), format!("{OLD_ZONE}: a"), false),
+        (format!("{ZONE}: a"), format!("{REGION}: r"), false),
+        (format!("{ZONE}: a, {REGION}: r"), format!("{ZONE}: a, {REGION}: r"), true),
+        (format!("{ZONE}: a, {REGION}: s"), format!("{ZONE}: a, {REGION}: r"), false),
+        (format!("{ZONE}: a"), format!("{ZONE}: ''"), true),
+        (format!("{ZONE}: a"), format!("{ZONE}: b__"), true),
+    ];
+    for (node, volume, fits) in cases {
+        assert_eq!(place(&node, &volume) == "n", fits, "{volume:?} for {node:?}");
+    }
+}
+
+#[test]
+fn each_volume_of_a_driver_counts_once_on_a_node() {
+    let limit = |driver: &str, count: u32| {
+        format!(
+            "apiVersion: storage.k8s.io/v1\nkind: CSINode\nmetadata: {{name: 'n'}}\n\
+             spec: {{drivers: [{{name: {driver}, nodeID: 'n', allocatable: {{count: {count}}}}}]}}\n---\n"
+        )
+    };
+    let csi = |name: &str, handle: &str| {
+        volume("b", "")
+            .replace("hostPath: {path: /x}", &format!("csi: {{driver: d, volumeHandle: {handle}}}"))
+            .replace("pv-b", &format!("pv-{name}"))
+    };
+    let bound = |name: &str| {
+        claim(BOUND, &format!("volumeName: pv-{name}, storageClassName: late"), "Bound")
+            .replace("name: data", &format!("name: {name}"))
+    };
+    let waits =
+        |name: &str| claim("", "storageClassName: late", "Pending").replace("name: data", &format!("name: {name}"));
+    let mounting = |names: &[&str]| {
+        let volumes = names.iter().map(|n| format!("{{name: {n}, persistentVolumeClaim: {{claimName: {n}}}}}"));
+        format!("volumes: [{}]", volumes.collect::<Vec<_>>().join(", "))
+    };
+    let class = CLASS.replace("example.com/made", "d");
+    let all = [class, csi("x", "hx"), csi("y", "hy"), csi("z", "hx"), bound("x"), bound("y"), bound("z"), waits("w")]
+        .concat();
+    let fits = |theirs: &[&str], ours: &[&str], limit: String| {
+        let other = running("q", "n", "", &mounting(theirs));
+        let message = place(&[node("n", "zone: b", ""), all.clone(), limit, other, pod(&mounting(ours), "")]);
+        let full = message.contains("node(s) exceed max volume count");
+        assert!(full || !message.starts_with("0/"), "{message}");
+        !full
+    };
+    let cases: [(&[&str], &[&str], u32, bool); 9] = [
+        (&[], &["x"], 0, false),
+        (&[], &["x"], 1, true),
+        (&["y"], &["x"], 1, false),
+        (&["y"], &["x"], 2, true),
+        (&["x"], &["x"], 1, true),
+        (&["x"], &["z"], 1, true),
+        (&["x", "y"], &["x"], 1, true),
+        (&["x"], &["w"], 1, false),
+        (&["x"], &["y", "w"], 3, true),
+    ];
+    for (theirs, ours, count, expected) in cases {
+        assert_eq!(fits(theirs, ours, limit("d", count)), expected, "{ours:?} beside {theirs:?} of {count}");
+    }
+    assert!(fits(&["y"], &["x"], limit("other", 0)), "another driver's limit");
+    assert!(fits(&["y"], &["x"], String::new()), "no limit is known");
 }
 
 #[test]

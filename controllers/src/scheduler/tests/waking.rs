@@ -1,7 +1,7 @@
 use super::*;
 
 /// The bench after `p` was parked.
-fn parked(world: &[String]) -> Bench<Scheduler> {
+pub(super) fn parked(world: &[String]) -> Bench<Scheduler> {
     let mut bench = bench(world);
     let message = outcome(&mut bench, "p");
     assert!(message.starts_with("0/"), "{message}");
@@ -25,6 +25,91 @@ fn a_parked_pod_wakes_when_the_node_lets_it_in() {
     let mut bench = parked(&[node("n", "", "taints: [{key: k, effect: NoSchedule}]"), pod("", "")]);
     assert!(!wakes(&mut bench, &node("n", "", "taints: [{key: l, effect: NoExecute}]")));
     assert!(wakes(&mut bench, &node("n", "", "taints: [{key: l, effect: PreferNoSchedule}]")));
+}
+
+#[test]
+fn a_parked_pod_sleeps_on_when_a_node_changes_otherwise() {
+    let sized = |allocatable: &str, labels: &str, spec: &str| {
+        node("n", labels, spec)
+            .replace("allocatable: {cpu: '1', memory: 1Gi, pods: '3'}", &format!("allocatable: {{{allocatable}}}"))
+    };
+    const SIZE: &str = "cpu: '1', memory: 1Gi, pods: '3'";
+    const LARGER: &str = "cpu: '2', memory: 1Gi, pods: '3'";
+    let large = |resource: &str| pod("", &format!("resources: {{requests: {{{resource}}}}}"));
+    let mut bench = parked(&[sized(SIZE, "", ""), large("cpu: 2")]);
+    assert!(!wakes(&mut bench, &sized("cpu: '1', memory: 2Gi, pods: '3'", "", "")), "memory is not what it lacks");
+    assert!(!wakes(&mut bench, &sized("cpu: 1500m, memory: 2Gi, pods: '3'", "", "")), "that is not enough");
+    assert!(wakes(&mut bench, &sized("cpu: '2', memory: 2Gi, pods: '3'", "", "")));
+    let full =
+        [sized(SIZE, "", ""), labelled("q", "", "nodeName: 'n'", "resources: {requests: {cpu: 1}}"), large("cpu: 1")];
+    assert!(!wakes(&mut parked(&full), &sized(SIZE, "more: label", "")), "it has no more room than before");
+    assert!(!wakes(&mut parked(&full), &sized("cpu: '1', memory: 2Gi, pods: '3'", "", "")));
+    assert!(wakes(&mut parked(&full), &sized("cpu: '1', memory: 1Gi, pods: '4'", "", "")));
+
+    let others = [node("m", "", "unschedulable: true"), sized(SIZE, "", ""), large("cpu: 2")];
+    assert!(!wakes(&mut parked(&others), &sized(SIZE, "more: label", "")), "it was schedulable before");
+    let others = [node("m", "", "taints: [{key: k, effect: NoExecute}]"), sized(SIZE, "", ""), large("cpu: 2")];
+    assert!(!wakes(&mut parked(&others), &sized(SIZE, "more: label", "")), "it let the pod in before");
+    let chosen = pod("nodeSelector: {zone: a}", "resources: {requests: {cpu: 2}}");
+    let others = [node("m", "", ""), sized(SIZE, "zone: a", ""), chosen];
+    assert!(!wakes(&mut parked(&others), &sized(SIZE, "zone: a, more: label", "")), "it was chosen before");
+    assert!(wakes(&mut parked(&others), &sized(LARGER, "zone: a", "")));
+}
+
+#[test]
+fn a_parked_pod_wakes_for_a_node_near_or_far_enough() {
+    let term = |kind: &str| {
+        format!(
+            "affinity: {{{kind}: {{requiredDuringSchedulingIgnoredDuringExecution: \
+             [{{topologyKey: host, labelSelector: {{matchLabels: {{app: a}}}}}}]}}}}"
+        )
+    };
+    let near =
+        [node("n", "host: 'n'", ""), node("m", "", ""), running("a", "m", "app: a", ""), pod(&term("podAffinity"), "")];
+    assert!(!wakes(&mut parked(&near), &node("new", "", "")), "it is in no domain");
+    assert!(wakes(&mut parked(&near), &node("new", "host: new", "")));
+    assert!(wakes(&mut parked(&near), &node("m", "host: 'm'", "")));
+    assert!(!wakes(&mut parked(&near), &node("m", "more: label", "")));
+    let far = [node("n", "host: 'n'", ""), running("a", "n", "app: a", ""), pod(&term("podAntiAffinity"), "")];
+    assert!(wakes(&mut parked(&far), &node("new", "", "")));
+    assert!(wakes(&mut parked(&far), &node("n", "", "")));
+    assert!(!wakes(&mut parked(&far), &node("n", "host: 'n', more: label", "")));
+    let unwelcome =
+        [node("n", "host: 'n'", ""), running("a", "n", "", &term("podAntiAffinity")), labelled("p", "app: a", "", "")];
+    assert!(wakes(&mut parked(&unwelcome), &node("n", "", "")));
+    assert!(!wakes(&mut parked(&unwelcome), &node("n", "host: 'n'", "taints: [{key: k, effect: NoSchedule}]")));
+    assert!(parked(&unwelcome).wakes(Change::WatchedGone(later(&unwelcome[1]))));
+}
+
+#[test]
+fn a_parked_pod_wakes_when_domains_come_and_go() {
+    let spread = |more: &str| {
+        format!(
+            "topologySpreadConstraints: [{{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: DoNotSchedule, \
+             labelSelector: {{matchLabels: {{app: a}}}}, {more}}}]"
+        )
+    };
+    let cordoned = "unschedulable: true";
+    let world = |more: &str| {
+        [
+            node("n", "zone: a", ""),
+            node("m", "zone: b", cordoned),
+            node("none", "", cordoned),
+            running("a", "n", "app: a", ""),
+            labelled("p", "app: a", &spread(more), ""),
+        ]
+    };
+    let gone = |name: &str, labels: &str| Change::WatchedGone(later(&node(name, labels, cordoned)));
+    let mut bench = parked(&world(""));
+    assert!(!bench.wakes(gone("none", "")), "it was in no domain");
+    assert!(bench.wakes(gone("m", "zone: b")), "zone b had the fewest pods");
+    assert_eq!(outcome(&mut bench, "p"), "n");
+    assert!(wakes(&mut parked(&world("")), &node("m", "zone: a", cordoned)));
+    assert!(wakes(&mut parked(&world("")), &node("new", "zone: c", cordoned)));
+    assert!(!wakes(&mut parked(&world("")), &node("new", "", cordoned)));
+    let tainted = || node("m", "zone: b", "unschedulable: true, taints: [{key: k, effect: NoSchedule}]");
+    assert!(!wakes(&mut parked(&world("")), &tainted()));
+    assert!(wakes(&mut parked(&world("nodeTaintsPolicy: Honor")), &tainted()), "its zone no longer counts");
 }
 
 #[test]

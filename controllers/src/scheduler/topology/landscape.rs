@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use k8s_openapi::api::core::v1::Toleration;
-use k8w_kinds::core::selection::NodeSelection;
+use k8s_openapi::api::core::v1::{Node, Toleration};
+use k8w_kinds::core::selection::{NO_LABELS, NodeSelection};
 use k8w_kinds::core::taints::tolerated;
 
-use crate::scheduler::snapshot::NodeInfo;
+use crate::scheduler::snapshot::{NodeInfo, hard_taints};
 
 const NOWHERE: u32 = u32::MAX;
 
@@ -57,12 +57,14 @@ impl Terrain {
         Self { key: key.into(), ..Self::default() }
     }
 
-    fn domain_of<'n>(&self, node: &'n NodeInfo) -> Option<&'n String> {
-        let labels = node.labels();
+    /// The domain that the node counts for.
+    pub fn domain_of<'n>(&self, node: &'n Node) -> Option<&'n String> {
+        let labels = node.metadata.labels.as_ref().unwrap_or(&NO_LABELS);
+        let name = node.metadata.name.as_deref().unwrap_or_default();
         let tolerates_all =
-            |tolerations: &Tolerations| node.hard_taints.iter().all(|taint| tolerated(Some(&tolerations.list), taint));
+            |tolerations: &Tolerations| hard_taints(node).all(|taint| tolerated(Some(&tolerations.list), taint));
         let counts = self.needs.iter().all(|key| labels.contains_key(key))
-            && (self.selection.allows_all() || self.selection.allows(node.name(), labels))
+            && (self.selection.allows_all() || self.selection.allows(name, labels))
             && self.tolerations.as_ref().is_none_or(tolerates_all);
         if counts { labels.get(&self.key) } else { None }
     }
@@ -108,7 +110,7 @@ impl Landscape {
 
     /// Puts the node of the next slot, or of one that was left, where it belongs.
     fn enter(&mut self, node: &NodeInfo) {
-        let domain = match self.terrain.domain_of(node) {
+        let domain = match self.terrain.domain_of(&node.node) {
             None => NOWHERE,
             Some(name) => match self.names.get(name) {
                 Some(domain) => *domain,

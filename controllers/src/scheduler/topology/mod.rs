@@ -12,4 +12,4 @@ mod term;
 pub use holding::{Hold, Holdings};
 pub use landscape::{Terrain, Tolerations};
 pub use tally::{Count, Tallies};
-pub use term::{Namespaces, PodTerms, Who, anchor};
+pub use term::{Namespaces, PodTerms, Term, Who, anchor};

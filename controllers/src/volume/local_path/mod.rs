@@ -16,13 +16,15 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::json;
 
 use self::removal::{FINALIZER, goes};
 use super::facts::{self, PROVISIONED_BY, STORAGE_PROVISIONER};
 use crate::engine::{Controller, Turn, Wake};
-use crate::plan::{self, Note, NoteType, Plan, Regarding, Step};
+use crate::plan::{self, Note, NoteType, Plan, Regarding, Step, Target};
 use crate::pods::{annotation, is_deleting, node_name};
 use crate::resource::{Key, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES};
+use crate::scheduler::SELECTED_NODE;
 use crate::world::{Delta, Object, World};
 
 pub const PROVISIONER: &str = "k8w.io/local-path";
@@ -37,11 +39,18 @@ impl Controller for LocalPath {
         "local-path-provisioner"
     }
 
-    fn observe(&mut self, delta: &Delta, _: &World, wake: &mut Wake) {
+    fn observe(&mut self, delta: &Delta, world: &World, wake: &mut Wake) {
         match &delta.object {
             Object::PersistentVolumeClaim(claim) => wake.now(Key::of(&claim.metadata)),
             // One that has a node now may be a claim's first consumer.
             Object::Pod(pod) if !delta.gone && node_name(pod).is_some() => facts::wake_claims(pod, wake),
+            Object::Node(node) if delta.gone => {
+                let chose_it = |claim: &&Arc<PersistentVolumeClaim>| {
+                    annotation(&claim.metadata, SELECTED_NODE) == node.metadata.name.as_deref()
+                };
+                let claims = world.persistent_volume_claims.iter().filter(chose_it);
+                claims.for_each(|claim| wake.now(Key::of(&claim.metadata)));
+            }
             _ => {}
         }
     }
@@ -61,6 +70,9 @@ pub fn reconcile(claim: &PersistentVolumeClaim, world: &World) -> Option<Plan> {
     if world.persistent_volumes.get("", &name).is_some() {
         return None;
     }
+    if let Some(gone) = annotation(&claim.metadata, SELECTED_NODE).filter(|name| world.nodes.get("", name).is_none()) {
+        return Some(choose_again(claim, gone));
+    }
     let node = match facts::chosen_node(claim, world) {
         Some(node) => node,
         None if facts::waits_for_consumer(class) => return None,
@@ -79,6 +91,18 @@ pub fn reconcile(claim: &PersistentVolumeClaim, world: &World) -> Option<Plan> {
     Some(plan)
 }
 
+/// Lets the scheduler choose another node, as this one is gone.
+fn choose_again(claim: &PersistentVolumeClaim, gone: &str) -> Plan {
+    let mut plan = Plan::none();
+    let message = format!("failed to get target node: node \"{gone}\" not found");
+    plan.note(note(claim, NoteType::Warning, "ProvisioningFailed", message));
+    plan.merge_patch(
+        Target::exact(&PERSISTENT_VOLUME_CLAIMS, &claim.metadata),
+        json!({ "metadata": { "annotations": { SELECTED_NODE: null } } }),
+    );
+    plan
+}
+
 fn directory(node: &Node) -> Option<&str> {
     annotation(&node.metadata, DIRECTORY)
 }
@@ -91,6 +115,9 @@ fn refusal(claim: &PersistentVolumeClaim, node: &Arc<Node>) -> Option<String> {
     }
     if spec.volume_mode.as_deref() == Some("Block") {
         return Some(format!("volume mode Block is not supported by {PROVISIONER}"));
+    }
+    if let Some(class) = spec.volume_attributes_class_name.filter(|class| !class.is_empty()) {
+        return Some(format!("volume attributes class {class} is not supported by {PROVISIONER}"));
     }
     if directory(node).is_none() {
         return Some(format!("node \"{}\" keeps no volumes", name_of(&node.metadata)));

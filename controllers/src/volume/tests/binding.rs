@@ -89,6 +89,12 @@ fn a_claim_that_names_its_volume_gets_that_or_none() {
     assert_eq!(bound(&[named("Bound"), free("v", "500Mi")]), "VolumeMismatch, Pending");
     let gold = volume("v", "1Gi", "", ", storageClassName: gold", "Available");
     assert_eq!(bound(&[named("Pending"), gold]), "VolumeMismatch");
+    let fast = volume("v", "1Gi", "", ", volumeAttributesClassName: fast", "Available");
+    assert_eq!(bound(&[named("Pending"), fast.clone()]), "VolumeMismatch");
+    assert_eq!(
+        bound(&[asks(", volumeName: v, volumeAttributesClassName: fast", "Pending"), fast]),
+        "v kept by us, bound to v"
+    );
     let shared = named("Pending").replace("[ReadWriteOnce]", "[ReadWriteMany]");
     assert_eq!(bound(&[shared, free("v", "1Gi")]), "VolumeMismatch");
 }
@@ -110,6 +116,11 @@ fn a_claim_that_was_bound_has_its_volume_or_is_lost() {
 fn classes_and_volume_modes_must_be_alike() {
     let gold = || volume("gold", "10Gi", "", ", storageClassName: gold", "Available");
     let silver = || volume("silver", "1Gi", "", ", storageClassName: silver", "Available");
+    let fast = || volume("fast", "1Gi", "", ", volumeAttributesClassName: fast", "Available");
+    assert_eq!(bound(&[asks("", "Pending"), fast(), free("v", "2Gi")]), "v kept by us, bound to v by us");
+    let of_fast = asks(", volumeAttributesClassName: fast", "Pending");
+    assert_eq!(bound(&[of_fast.clone(), fast(), free("v", "2Gi")]), "fast kept by us, bound to fast by us");
+    assert_eq!(bound(&[of_fast, free("v", "2Gi")]), "FailedBinding");
     let of_gold = claim("", ", storageClassName: gold", "phase: Pending");
     assert_eq!(
         bound(&[of_gold.clone(), gold(), silver(), free("plain", "1Gi")]),

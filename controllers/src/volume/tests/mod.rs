@@ -1,4 +1,5 @@
 mod binding;
+mod in_use;
 
 use expect_test::{Expect, expect};
 
