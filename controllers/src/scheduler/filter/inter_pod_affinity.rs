@@ -60,7 +60,12 @@ impl Filter for InterPodAffinity {
                 let own = terms.into_iter().flat_map(|terms| terms.required.iter().chain(&terms.refused));
                 let mut own =
                     own.filter(|term| label(&node.node, term) != before.and_then(|before| label(before, term)));
-                let is_unwelcome = || snapshot.holdings.about(Hold::Refuses, &pod.info, namespaces).next().is_some();
+                let mut holders = snapshot.holdings.about(Hold::Refuses, &pod.info, namespaces);
+                let mut residents = node.pods.values();
+                let mut is_unwelcome = || {
+                    holders.next().is_some()
+                        || residents.any(|other| refuses(other.terms.as_deref(), &pod.info, namespaces))
+                };
                 (before.is_none() && !requires) || own.next().is_some() || (event.is_new_ground() && is_unwelcome())
             }
             _ => false,

@@ -175,7 +175,7 @@ fn each_volume_of_a_driver_counts_once_on_a_node() {
         format!("volumes: [{}]", volumes.collect::<Vec<_>>().join(", "))
     };
     let class = CLASS.replace("example.com/made", "d");
-    let all = [class, csi("x", "hx"), csi("y", "hy"), csi("z", "hx"), bound("x"), bound("y"), bound("z"), waits("w")]
+    let all = [class, csi("x", "hx"), csi("k", "hk"), csi("z", "hx"), bound("x"), bound("k"), bound("z"), waits("w")]
         .concat();
     let fits = |theirs: &[&str], ours: &[&str], limit: String| {
         let other = running("q", "n", "", &mounting(theirs));
@@ -187,19 +187,19 @@ fn each_volume_of_a_driver_counts_once_on_a_node() {
     let cases: [(&[&str], &[&str], u32, bool); 9] = [
         (&[], &["x"], 0, false),
         (&[], &["x"], 1, true),
-        (&["y"], &["x"], 1, false),
-        (&["y"], &["x"], 2, true),
+        (&["k"], &["x"], 1, false),
+        (&["k"], &["x"], 2, true),
         (&["x"], &["x"], 1, true),
         (&["x"], &["z"], 1, true),
-        (&["x", "y"], &["x"], 1, true),
+        (&["x", "k"], &["x"], 1, true),
         (&["x"], &["w"], 1, false),
-        (&["x"], &["y", "w"], 3, true),
+        (&["x"], &["k", "w"], 3, true),
     ];
     for (theirs, ours, count, expected) in cases {
         assert_eq!(fits(theirs, ours, limit("d", count)), expected, "{ours:?} beside {theirs:?} of {count}");
     }
-    assert!(fits(&["y"], &["x"], limit("other", 0)), "another driver's limit");
-    assert!(fits(&["y"], &["x"], String::new()), "no limit is known");
+    assert!(fits(&["k"], &["x"], limit("other", 0)), "another driver's limit");
+    assert!(fits(&["k"], &["x"], String::new()), "no limit is known");
 }
 
 #[test]
