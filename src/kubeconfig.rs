@@ -11,13 +11,8 @@ use serde_json::{Value, json};
 /// Name of the cluster, the user and the context.
 pub const NAME: &str = "k8w";
 
-/// `$KUBECONFIG`'s first file, or `~/.kube/config`: where kubectl would write.
+/// `~/.kube/config`, whatever `$KUBECONFIG` says: that may be k8w's own file.
 pub fn user_file() -> Result<PathBuf> {
-    if let Some(files) = std::env::var_os("KUBECONFIG")
-        && let Some(first) = std::env::split_paths(&files).find(|path| !path.as_os_str().is_empty())
-    {
-        return Ok(first);
-    }
     let home = std::env::var_os("HOME").context("HOME is not set, so there is no ~/.kube/config to merge into")?;
     Ok(PathBuf::from(home).join(".kube/config"))
 }

@@ -25,7 +25,16 @@ fn main() -> ExitCode {
 
 /// An error with its causes on one line. What a cause says beyond its first line (a parser's excerpt) is left out.
 fn one_sentence(error: &anyhow::Error) -> String {
-    let texts: Vec<String> = error.chain().map(|cause| cause.to_string()).collect();
-    let first_lines: Vec<&str> = texts.iter().map(|text| text.lines().next().unwrap_or_default()).collect();
-    first_lines.join(": ")
+    let mut sentence = String::new();
+    for cause in error.chain() {
+        let text = cause.to_string();
+        let first_line = text.lines().next().unwrap_or_default();
+        // Some say themselves what their cause is.
+        if sentence.is_empty() {
+            sentence = first_line.to_owned();
+        } else if !sentence.ends_with(first_line) {
+            sentence = format!("{sentence}: {first_line}");
+        }
+    }
+    sentence
 }

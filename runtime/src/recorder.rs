@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::{Client, Resource};
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::time::Instant;
 
 /// Events that may wait to be written; more are dropped and counted.
@@ -61,7 +61,8 @@ impl Recorder {
             note.message.push_str("...");
         }
         tracing::debug!(object = ?note.object.name, reason = note.reason, "{}", note.message);
-        if self.queue.try_send(note).is_err() {
+        // One that is closed belongs to a node that stops.
+        if let Err(TrySendError::Full(_)) = self.queue.try_send(note) {
             tracing::warn!("an event was dropped: {QUEUE_EVENTS} are waiting to be written");
         }
     }

@@ -1,6 +1,6 @@
 //! The node's own API on its own port, and through the API server: whom it lets in, and what it says.
 
-use k8w_testkit::Outcome;
+use k8w_testkit::{Outcome, eventually};
 
 use crate::{Sandbox, sandbox};
 
@@ -29,6 +29,22 @@ impl Sandbox {
         let access = ["--kubeconfig=/dev/null", "--insecure-skip-tls-verify", "--server", url];
         self.kubectl.run(&[&access[..], credentials, &["get", "--raw", path]].concat())
     }
+}
+
+#[test]
+fn the_node_renews_its_lease() {
+    let t = sandbox();
+    let name = t.of_node("metadata.name");
+    let renewed = || {
+        let time = "jsonpath={.spec.holderIdentity} {.spec.renewTime}";
+        t.kubectl.ok(&["get", "lease", &name, "-n", "kube-node-lease", "-o", time])
+    };
+    let before = renewed();
+    assert!(before.starts_with(&format!("{name} ")), "{before}");
+    eventually("it is renewed", || match renewed() {
+        now if now > before => Ok(()),
+        now => Err(now),
+    });
 }
 
 #[test]

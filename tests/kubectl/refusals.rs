@@ -3,7 +3,7 @@
 use crate::sandbox;
 
 #[test]
-fn unknown_and_duplicate_fields() {
+fn unknown_fields() {
     let t = sandbox();
     let manifest = "
 apiVersion: v1

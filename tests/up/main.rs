@@ -23,8 +23,10 @@ fn start(options: ClusterOptions) -> TestCluster {
 fn refusal(arguments: &[&str]) -> String {
     let outcome = run(BINARY, &[&["up"], arguments].concat());
     assert!(!outcome.success, "k8w up {arguments:?} started");
-    let error = outcome.stderr.lines().find(|line| line.starts_with("error: "));
-    error.unwrap_or_else(|| panic!("no error: {}", outcome.stderr)).to_owned()
+    let errors: Vec<&str> = outcome.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
+    let [error] = errors[..] else { panic!("not one error: {}", outcome.stderr) };
+    assert!(!outcome.stderr.contains("WARN"), "{}", outcome.stderr);
+    error.to_owned()
 }
 
 /// An `up` whose folders and ports disturb nobody, but for `arguments`.
@@ -190,12 +192,23 @@ fn an_ephemeral_cluster_leaves_nothing() {
     let (stdout, stderr) = (folder.path().join("out"), folder.path().join("err"));
     let scratch = folder.path().join("tmp");
     std::fs::create_dir(&scratch).unwrap();
-    let script = format!("TMPDIR={} exec {BINARY} \"$@\"", scratch.display());
+    let home = folder.path().join("home");
+    std::fs::create_dir_all(home.join(".kube")).unwrap();
+    let merged = home.join(".kube/config");
+    std::fs::write(&merged, "contexts: [{name: mine, context: {}}]\n").unwrap();
+    let script = format!(
+        "HOME={} KUBECONFIG=/nowhere TMPDIR={} exec {BINARY} \"$@\" --merge-kubeconfig",
+        home.display(),
+        scratch.display()
+    );
     let arguments: Vec<String> = ["-c".into(), script, "k8w".into()].into_iter().chain(arguments).collect();
     let mut process = k8w_testkit::Process::start("/bin/sh", &arguments, &stdout, &stderr).unwrap();
     process.line("Ingress for HTTP: ");
     assert_eq!(std::fs::read_dir(&scratch).unwrap().count(), 1);
-    assert!(process.terminate().success());
+    let contexts =
+        run("kubectl", &["--kubeconfig", &merged.display().to_string(), "config", "get-contexts", "-o", "name"]);
+    assert_eq!(contexts.stdout, "k8w\nmine\n");
+    assert!(process.interrupt().success());
     assert_eq!(std::fs::read_dir(&scratch).unwrap().count(), 0);
 }
 
@@ -211,8 +224,13 @@ fn a_port_in_use_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let error = refusal_in(folder.path(), &["--port", &address.port().to_string()]);
-    assert!(error.contains(&format!("cannot listen on {address}")) && error.contains("--port"), "{error}");
+    let (data_dir, taken) = (folder.path().join("data").display().to_string(), address.port().to_string());
+    let options = ["--port", "--ingress-http-port", "--ingress-https-port", "--kubelet-port"];
+    for option in options {
+        let ports = options.map(|other| [other, if other == option { &taken } else { "0" }]).concat();
+        let error = refusal(&[&["--data-dir", &data_dir][..], &ports].concat());
+        assert!(error.contains(&format!("cannot listen on {address}")) && error.contains(option), "{error}");
+    }
 }
 
 #[test]
@@ -244,6 +262,8 @@ fn broken_manifests_are_refused_with_their_place() {
     };
     let error = try_with("a: [");
     assert!(error.contains("a.yaml is not valid YAML"), "{error}");
+    let error = try_with("a: 1\na: 2\n");
+    assert!(error.ends_with("a.yaml is not valid YAML: line 2 column 1: duplicate mapping key: a"), "{error}");
     let error = try_with("apiVersion: v1\nkind: Nonsense\nmetadata: {name: x}\n");
     assert!(error.contains("a.yaml (document 1) was refused") && error.contains("Nonsense"), "{error}");
     let error = try_with("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: Not_Valid}\n");
@@ -279,6 +299,17 @@ fn what_cannot_become_ready_is_not_called_ready() {
     });
     assert!(printed.contains("Started, with 1 of 1 objects not ready"), "{printed}");
     assert!(printed.contains("warning: ") && printed.contains("Waiting: 0 of 1 objects are ready"), "{printed}");
+}
+
+#[test]
+fn what_goes_wrong_later_is_streamed() {
+    let mut cluster = start(ClusterOptions { dir: Some(repo("examples/crash")), ..ClusterOptions::default() });
+    eventually("it says that the pod is restarted again and again", || {
+        let printed = cluster.stderr();
+        let (_, later) = printed.split_once("Ingress for HTTP: ").ok_or("it starts")?;
+        if later.contains("warning: pod crash: BackOff: ") { Ok(()) } else { Err(printed) }
+    });
+    cluster.stop();
 }
 
 /// As root, the cluster is started as another user; otherwise every test here already is such a one.
@@ -318,6 +349,7 @@ fn a_normal_user_can_start_it() {
     let answer = get(format!("127.0.0.1:{url}").parse().unwrap(), "hello.localhost", "/").unwrap();
     assert_eq!(answer.status, 200);
     assert!(home.join(".local/share/k8w/kubeconfig").exists());
+    assert!(!home.join(".kube").exists(), "the user's own is merged into when that is asked for");
     // It has as many open files as it may have, not as few as its shell.
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", process.id())).unwrap();
     let files: Vec<&str> =

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use kube::api::DynamicObject;
 use serde_json::Value;
 
@@ -80,8 +80,18 @@ fn read_manifest(file: &Path) -> Result<Vec<Manifest>> {
         bail!("{} is larger than {MAX_MANIFEST_BYTES} bytes", file.display());
     }
     let text = fs::read_to_string(file).with_context(context)?;
-    let documents: Vec<Value> =
-        serde_saphyr::from_multiple(&text).with_context(|| format!("{} is not valid YAML", file.display()))?;
+    let is_json = file.extension().is_some_and(|extension| extension == "json");
+    let documents: Vec<Value> = if is_json {
+        vec![serde_json::from_str(&text).with_context(|| format!("{} is not valid JSON", file.display()))?]
+    } else {
+        serde_saphyr::from_multiple(&text).map_err(|error| {
+            let text = error.to_string();
+            let text = text.strip_prefix("error: ").unwrap_or(&text);
+            // What this program could do about it is nothing to the user.
+            let text = text.split(", set DuplicateKeyPolicy").next().unwrap_or_default();
+            anyhow!("{} is not valid YAML: {text}", file.display())
+        })?
+    };
     let mut manifests = Vec::new();
     for (index, document) in documents.into_iter().enumerate() {
         let origin = format!("{} (document {})", file.display(), index + 1);

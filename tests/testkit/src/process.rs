@@ -79,10 +79,19 @@ impl Process {
 
     /// Sends SIGTERM and waits for the end. Panics when it does not come in time.
     pub fn terminate(&mut self) -> ExitStatus {
+        self.end_by("-TERM")
+    }
+
+    /// Likewise with SIGINT, as Ctrl-C does.
+    pub fn interrupt(&mut self) -> ExitStatus {
+        self.end_by("-INT")
+    }
+
+    fn end_by(&mut self, signal: &str) -> ExitStatus {
         if let Some(status) = self.ended() {
             return status;
         }
-        let _ = Command::new("kill").args(["-TERM", &self.id().to_string()]).status();
+        let _ = Command::new("kill").args([signal, &self.id().to_string()]).status();
         let deadline = Instant::now() + STOP_TIMEOUT;
         while Instant::now() < deadline {
             if let Some(status) = self.ended() {
@@ -91,7 +100,7 @@ impl Process {
             std::thread::sleep(Duration::from_millis(20));
         }
         self.kill();
-        panic!("process did not stop within {STOP_TIMEOUT:?} of SIGTERM");
+        panic!("process did not stop within {STOP_TIMEOUT:?} of SIG{}", &signal[1..]);
     }
 }
 

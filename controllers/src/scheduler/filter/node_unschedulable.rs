@@ -31,6 +31,6 @@ impl Filter for NodeUnschedulable {
     }
 
     fn may_be_helped_by(&self, _: &Pending, event: &Event<'_>, _: &Snapshot) -> bool {
-        event.joins(|node| !node.spec.as_ref().is_some_and(|spec| spec.unschedulable == Some(true)))
+        event.joins(|node| node.spec.as_ref().is_none_or(|spec| spec.unschedulable != Some(true)))
     }
 }
