@@ -29,6 +29,8 @@ pub mod patch_json;
 pub mod patch_merge;
 pub mod patch_strategic;
 pub mod selectors;
+#[cfg(feature = "node")]
+pub mod sockets;
 pub mod spdy;
 pub mod websocket;
 
@@ -67,6 +69,8 @@ pub fn all() -> &'static [Target] {
         Target { name: "patch_merge", check: patch_merge::check },
         Target { name: "patch_strategic", check: patch_strategic::check },
         Target { name: "selectors", check: selectors::check },
+        #[cfg(feature = "node")]
+        Target { name: "sockets", check: sockets::check },
         Target { name: "spdy", check: spdy::check },
         Target { name: "websocket", check: websocket::check },
     ]

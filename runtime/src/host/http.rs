@@ -16,7 +16,7 @@ use wasmtime_wasi_http::p2::bindings::{LinkOptions, http as wasi};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttp, WasiHttpHooks};
 
 use crate::host::names::{self, Answer};
-use crate::wasm::container::Container;
+use crate::host::pod_network::PodNetwork;
 use crate::wasm::store::State;
 
 /// Time-outs of requests that set none (those of wasmtime).
@@ -35,7 +35,7 @@ pub fn outgoing_handler(linker: &mut Linker<State>) -> wasmtime::Result<()> {
 
 /// Where requests of an instance leave it.
 pub struct Outgoing {
-    pub container: Arc<Container>,
+    pub network: Arc<PodNetwork>,
     /// The request is made within an instance's event loop (WASI 0.3), where no other instance's can run.
     pub in_event_loop: bool,
 }
@@ -53,7 +53,7 @@ impl WasiHttpHooks for Outgoing {
         options: Option<RequestOptions>,
         _response_done: Done,
     ) -> Box<dyn Future<Output = Result<(http::Response<WasiBody>, Done), Error>> + Send> {
-        let container = self.container.clone();
+        let network = self.network.clone();
         let (connect, first_byte, between_bytes) = match options {
             Some(options) => (options.connect_timeout, options.first_byte_timeout, options.between_bytes_timeout),
             None => (None, None, None),
@@ -63,7 +63,7 @@ impl WasiHttpHooks for Outgoing {
         let between_bytes = between_bytes.unwrap_or(DEFAULT_TIMEOUT);
         let answered = async move {
             let request = request.map(|body| -> Body { body.map_err(Into::into).boxed_unsync() });
-            let sent = tokio::time::timeout(head, send(&container, request));
+            let sent = tokio::time::timeout(head, send(&network, request));
             let response = sent.await.map_err(|_| Error::ConnectionReadTimeout)??;
             let response = response.map(|body| TimedBody { body, between_bytes, sleep: None }.boxed_unsync());
             Ok((response, Box::new(async { Ok(()) }) as Done))
@@ -74,11 +74,11 @@ impl WasiHttpHooks for Outgoing {
 }
 
 /// A pod that has names of its own has them here as well.
-async fn send(container: &Container, mut request: http::Request<Body>) -> Result<http::Response<Body>, Error> {
-    if !container.names.are_the_clusters()
+async fn send(network: &PodNetwork, mut request: http::Request<Body>) -> Result<http::Response<Body>, Error> {
+    if !network.names.are_the_clusters()
         && let Some(host) = request.uri().host().map(|host| host.trim_matches(['[', ']']).to_owned())
     {
-        let addresses = match names::look_up(container, &host) {
+        let addresses = match names::look_up(network, &host) {
             Answer::Known(addresses) => Some(addresses),
             Answer::NoSuchName => None,
             Answer::NoResolver => return Err(refusal(SendError::NoResolver(host))),
@@ -87,7 +87,7 @@ async fn send(container: &Container, mut request: http::Request<Body>) -> Result
         let addresses = addresses.ok_or_else(|| refusal(SendError::NoSuchName(host)))?;
         request.extensions_mut().insert(HostAddresses(addresses));
     }
-    container.network.send(Some(&container.pod), request).await.map_err(refusal)
+    network.network.send(Some(&network.pod), request).await.map_err(refusal)
 }
 
 /// The network's refusal in the words of `wasi:http/types.error-code`.

@@ -15,8 +15,9 @@ pub mod keyvalue;
 mod logging;
 pub(crate) mod names;
 mod p3;
+pub mod pod_network;
 mod random;
-mod sockets;
+pub mod sockets;
 
 use wasmtime::component::Linker;
 

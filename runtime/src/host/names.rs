@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use k8w_networking::Lookup;
 
-use crate::wasm::container::Container;
+use super::pod_network::PodNetwork;
 
 /// Longest name that is looked up (RFC 1035 §2.3.4).
 pub const MAX_NAME_BYTES: usize = 255;
@@ -23,8 +23,8 @@ pub enum Answer {
 }
 
 /// Looks a name up in the pod's own names and the cluster's.
-pub fn look_up(container: &Container, name: &str) -> Answer {
-    let names = &container.names;
+pub fn look_up(own: &PodNetwork, name: &str) -> Answer {
+    let names = &own.names;
     let plain = name.strip_suffix('.').unwrap_or(name);
     let known: Vec<IpAddr> =
         names.hosts.iter().filter(|(host, _)| host.eq_ignore_ascii_case(plain)).map(|(_, ip)| *ip).collect();
@@ -33,7 +33,7 @@ pub fn look_up(container: &Container, name: &str) -> Answer {
     }
     let mut ask = Vec::new();
     for candidate in names.candidates(name) {
-        match in_cluster(container, candidate) {
+        match in_cluster(own, candidate) {
             Answer::Known(addresses) => return Answer::Known(addresses),
             Answer::Ask(outside) => ask.extend(outside),
             Answer::NoSuchName | Answer::NoResolver => {}
@@ -41,19 +41,19 @@ pub fn look_up(container: &Container, name: &str) -> Answer {
     }
     if ask.is_empty() {
         Answer::NoSuchName
-    } else if !container.network.may_resolve(&container.pod) {
+    } else if !own.network.may_resolve(&own.pod) {
         Answer::NoResolver
     } else {
         Answer::Ask(ask)
     }
 }
 
-fn in_cluster(container: &Container, mut name: String) -> Answer {
-    if container.names.outside_only {
+fn in_cluster(own: &PodNetwork, mut name: String) -> Answer {
+    if own.names.outside_only {
         return Answer::Ask(vec![name]);
     }
     for _ in 0..MAX_ALIASES {
-        match container.network.lookup_host(&container.pod.namespace, &name) {
+        match own.network.lookup_host(&own.pod.namespace, &name) {
             Lookup::Addresses(addresses) => return Answer::Known(addresses),
             Lookup::NoSuchName => return Answer::NoSuchName,
             Lookup::Alias(target) => name = target,
@@ -77,34 +77,32 @@ pub async fn ask(names: Vec<String>) -> Option<Vec<IpAddr>> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::engine::Names;
+    use crate::wasm::tests::pod_network;
 
     #[test]
     fn own_names_come_first_and_domains_are_searched() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut container = Arc::into_inner(crate::wasm::tests::container(dir.path())).unwrap();
+        let mut own = pod_network(Names::default());
         let ask = |names: &[&str]| Answer::Ask(names.iter().map(|name| (*name).to_owned()).collect());
-        assert_eq!(look_up(&container, "db"), ask(&["db"]));
-        container.names = Names {
+        assert_eq!(look_up(&own, "db"), ask(&["db"]));
+        own.names = Names {
             hosts: vec![("db".to_owned(), "10.1.2.3".parse().unwrap())],
             searches: vec!["corp.example".to_owned()],
             ndots: 2,
             outside_only: false,
         };
-        assert_eq!(look_up(&container, "DB."), Answer::Known(vec!["10.1.2.3".parse().unwrap()]));
-        assert_eq!(look_up(&container, "a.b"), ask(&["a.b.corp.example", "a.b"]));
-        assert_eq!(look_up(&container, "a.b.c"), ask(&["a.b.c", "a.b.c.corp.example"]));
-        assert_eq!(look_up(&container, "a.b."), ask(&["a.b."]));
+        assert_eq!(look_up(&own, "DB."), Answer::Known(vec!["10.1.2.3".parse().unwrap()]));
+        assert_eq!(look_up(&own, "a.b"), ask(&["a.b.corp.example", "a.b"]));
+        assert_eq!(look_up(&own, "a.b.c"), ask(&["a.b.c", "a.b.c.corp.example"]));
+        assert_eq!(look_up(&own, "a.b."), ask(&["a.b."]));
         assert_eq!(
-            look_up(&container, "none.default.svc.cluster.local"),
+            look_up(&own, "none.default.svc.cluster.local"),
             ask(&["none.default.svc.cluster.local.corp.example"])
         );
-        assert_eq!(look_up(&container, "10.0.0.1"), Answer::Known(vec!["10.0.0.1".parse().unwrap()]));
-        container.names.outside_only = true;
+        assert_eq!(look_up(&own, "10.0.0.1"), Answer::Known(vec!["10.0.0.1".parse().unwrap()]));
+        own.names.outside_only = true;
         let name = "none.default.svc.cluster.local";
-        assert_eq!(look_up(&container, name), ask(&[name, &format!("{name}.corp.example")]));
+        assert_eq!(look_up(&own, name), ask(&[name, &format!("{name}.corp.example")]));
     }
 }

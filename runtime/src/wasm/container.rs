@@ -1,9 +1,8 @@
 //! What all instances of one container share, made once when it starts.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use k8w_networking::{Network, PodIdentity};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use wasmtime_wasi::filesystem::Dir;
@@ -14,20 +13,19 @@ use super::memory::Budget;
 use super::runners::Runners;
 use super::stdio::Stdio;
 use super::ticker::Ticker;
-use crate::engine::{ContainerId, Names, Stats};
+use crate::engine::{ContainerId, Stats};
 use crate::host::keyvalue::Buckets;
+use crate::host::pod_network::PodNetwork;
 
 /// One attempt of a container. Instances hold it by reference; it holds none of them.
 pub struct Container {
     pub id: ContainerId,
-    pub pod: PodIdentity,
     pub args: Vec<String>,
     pub env: Vec<(String, String)>,
     pub working_dir: Option<String>,
     /// Opened when the container started; every instance gets the same handles.
     pub preopens: Vec<(Dir, String)>,
-    pub network: Arc<Network>,
-    pub names: Names,
+    pub network: Arc<PodNetwork>,
     pub stdio: Stdio,
     pub memory: Arc<Budget>,
     pub buckets: Arc<Buckets>,
@@ -52,7 +50,6 @@ pub struct Counters {
     pub requests: AtomicU64,
     pub traps: AtomicU64,
     pub instances: AtomicU64,
-    pub sockets: AtomicUsize,
 }
 
 impl Container {
@@ -60,13 +57,11 @@ impl Container {
     pub fn command(&self, args: Vec<String>, stdio: Stdio) -> Container {
         Container {
             id: self.id.clone(),
-            pod: self.pod.clone(),
             args,
             env: self.env.clone(),
             working_dir: self.working_dir.clone(),
             preopens: self.preopens.clone(),
             network: self.network.clone(),
-            names: self.names.clone(),
             stdio,
             memory: self.memory.clone(),
             buckets: self.buckets.clone(),

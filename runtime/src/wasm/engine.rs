@@ -34,6 +34,7 @@ use crate::engine::{
 };
 use crate::host;
 use crate::host::keyvalue::Buckets;
+use crate::host::pod_network::PodNetwork;
 
 /// Port of an http component whose container names none.
 const DEFAULT_HTTP_PORT: u16 = 8080;
@@ -245,7 +246,7 @@ impl Inner {
         });
         let port = before.inspect(|port| port.door.hand_over(server.clone())).unwrap_or_else(|| {
             let door = Arc::new(Door::new(server.clone()));
-            let registration = self.network.register_http(&container.pod, number, door.clone());
+            let registration = self.network.register_http(&container.network.pod, number, door.clone());
             Port { number, door, _registration: registration }
         });
         let kind = Kind::Http { server, port: Some(port) };
@@ -266,12 +267,10 @@ impl Inner {
         Ok(Container {
             preopens: preopens::open(&spec.preopens, &self.views(&spec.id))?,
             id: spec.id,
-            pod: spec.pod,
             args: spec.argv,
             env: spec.env,
             working_dir: spec.working_dir,
-            network: self.network.clone(),
-            names: spec.names,
+            network: Arc::new(PodNetwork::new(self.network.clone(), spec.pod, spec.names, limits.sockets)),
             stdio: Stdio::of_container(log, spec.stdin, spec.stdin_once, spec.tty),
             buckets: Arc::new(Buckets::new(memory.clone())),
             memory,

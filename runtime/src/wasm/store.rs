@@ -14,6 +14,7 @@ use super::container::Container;
 use super::memory::Reservation;
 use super::slice::{self, Cut};
 use crate::host::http::Outgoing;
+use crate::host::sockets::Sockets;
 
 /// The data of a store: handles of one instance, over a [`Container`] that many share.
 pub struct State {
@@ -32,6 +33,11 @@ impl State {
     pub fn http(&mut self) -> WasiHttpCtxView<'_> {
         self.outgoing.in_event_loop = false;
         WasiHttpCtxView { hooks: &mut self.outgoing, table: &mut self.table, ctx: &mut self.http }
+    }
+
+    /// What `wasi:sockets` 0.2 works on.
+    pub fn sockets(&mut self) -> Sockets<'_> {
+        Sockets { table: &mut self.table, network: &self.container.network }
     }
 
     /// What `wasi:http` 0.3 works on.
@@ -73,7 +79,7 @@ pub fn new_store(engine: &Engine, container: &Arc<Container>) -> Result<Store<St
         filesystem: WasiFilesystemCtx::default(),
         clocks: WasiClocksCtx::default(),
         http,
-        outgoing: Outgoing { container: container.clone(), in_event_loop: false },
+        outgoing: Outgoing { network: container.network.clone(), in_event_loop: false },
         memory: Reservation::new(container.memory.clone(), container.http.memory_wait),
         container: container.clone(),
         _slot: slot,

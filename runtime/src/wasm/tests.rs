@@ -18,13 +18,10 @@ use super::stdio::Stdio;
 use super::ticker::Ticker;
 use crate::engine::{ContainerId, Names};
 use crate::host::keyvalue::Buckets;
+use crate::host::pod_network::PodNetwork;
 
-/// A container with no component, logging into `dir`.
-pub fn container(dir: &Path) -> Arc<Container> {
-    let engine = wasmtime::Engine::default();
-    let limits = GuestLimits::default();
-    let pod_memory = Budget::new(limits.memory_bytes, None);
-    let memory = Budget::new(limits.memory_bytes, Some(pod_memory));
+/// The network of a pod that is alone.
+pub fn pod_network(names: Names) -> PodNetwork {
     let network = Network::new(k8w_networking::Config {
         service_cidr: "10.96.0.0/16".parse().unwrap(),
         pod_cidrs: vec!["10.64.0.0/18".parse().unwrap()],
@@ -33,22 +30,30 @@ pub fn container(dir: &Path) -> Arc<Container> {
         node_name: "node".to_owned(),
         client_tls: None,
     });
+    let pod = PodIdentity {
+        namespace: "default".to_owned(),
+        name: "pod".to_owned(),
+        uid: "uid".to_owned(),
+        ip: "10.64.0.2".parse().unwrap(),
+        service_account: "default".to_owned(),
+    };
+    PodNetwork::new(network, pod, names, GuestLimits::default().sockets)
+}
+
+/// A container with no component, logging into `dir`.
+pub fn container(dir: &Path) -> Arc<Container> {
+    let engine = wasmtime::Engine::default();
+    let limits = GuestLimits::default();
+    let pod_memory = Budget::new(limits.memory_bytes, None);
+    let memory = Budget::new(limits.memory_bytes, Some(pod_memory));
     let log = Arc::new(Log::new(dir.join("0.log"), &limits, LogWriter::start().unwrap()));
     Arc::new(Container {
         id: ContainerId { pod_uid: "uid".to_owned(), container: "main".to_owned(), attempt: 0 },
-        pod: PodIdentity {
-            namespace: "default".to_owned(),
-            name: "pod".to_owned(),
-            uid: "uid".to_owned(),
-            ip: "10.64.0.2".parse().unwrap(),
-            service_account: "default".to_owned(),
-        },
         args: Vec::new(),
         env: Vec::new(),
         working_dir: None,
         preopens: Vec::new(),
-        network,
-        names: Names::default(),
+        network: Arc::new(pod_network(Names::default())),
         stdio: Stdio::of_container(log, false, false, false),
         buckets: Arc::new(Buckets::new(memory.clone())),
         memory,

@@ -8,10 +8,9 @@ use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, spawn};
 
 use super::wit::ip_name_lookup::{Host, HostResolveAddressStream};
 use super::wit::network::{ErrorCode, IpAddress};
-use super::{NetworkHandle, SocketError, SocketResult};
+use super::{NetworkHandle, SocketError, SocketResult, Sockets};
 use crate::host::names::{self, Answer};
-use crate::wasm::container::Container;
-use crate::wasm::store::State;
+use crate::host::pod_network::PodNetwork;
 
 type Found = Result<std::vec::IntoIter<IpAddr>, ErrorCode>;
 
@@ -30,8 +29,8 @@ impl Pollable for Addresses {
     }
 }
 
-fn resolve(container: &Container, name: &str) -> Addresses {
-    match names::look_up(container, name) {
+fn resolve(network: &PodNetwork, name: &str) -> Addresses {
+    match names::look_up(network, name) {
         Answer::Known(addresses) => Addresses::Found(Ok(addresses.into_iter())),
         Answer::NoSuchName => Addresses::Found(Err(ErrorCode::NameUnresolvable)),
         // As a resolver whose questions get lost on their way.
@@ -43,7 +42,7 @@ fn resolve(container: &Container, name: &str) -> Addresses {
     }
 }
 
-impl Host for State {
+impl Host for Sockets<'_> {
     fn resolve_addresses(
         &mut self,
         network: Resource<NetworkHandle>,
@@ -53,7 +52,7 @@ impl Host for State {
         if name.is_empty() || name.len() > names::MAX_NAME_BYTES {
             return Err(ErrorCode::InvalidArgument.into());
         }
-        let addresses = resolve(&self.container, &name);
+        let addresses = resolve(self.network, &name);
         if let Addresses::Found(Err(code)) = &addresses {
             return Err((*code).into());
         }
@@ -61,7 +60,7 @@ impl Host for State {
     }
 }
 
-impl HostResolveAddressStream for State {
+impl HostResolveAddressStream for Sockets<'_> {
     fn resolve_next_address(&mut self, stream: Resource<Addresses>) -> SocketResult<Option<IpAddress>> {
         let addresses = self.table.get_mut(&stream).map_err(SocketError::trap)?;
         if let Addresses::Asking(asking) = addresses
@@ -77,7 +76,7 @@ impl HostResolveAddressStream for State {
     }
 
     fn subscribe(&mut self, stream: Resource<Addresses>) -> wasmtime::Result<Resource<DynPollable>> {
-        subscribe(&mut self.table, stream)
+        subscribe(self.table, stream)
     }
 
     fn drop(&mut self, stream: Resource<Addresses>) -> wasmtime::Result<()> {

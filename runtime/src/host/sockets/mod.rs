@@ -15,14 +15,15 @@ mod udp;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use bindings::wasi::sockets0_2_12 as wit;
-use wasmtime::component::{HasSelf, Linker, Resource};
+pub use bindings::wasi::sockets0_2_12 as wit;
+use wasmtime::component::{HasData, Linker};
+pub use wasmtime::component::{Resource, ResourceTable};
 use wasmtime_wasi::TrappableError;
+pub use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, Pollable, StreamError};
 use wit::network::ErrorCode;
 
-use crate::wasm::container::Container;
+use super::pod_network::PodNetwork;
 use crate::wasm::store::State;
 
 mod bindings {
@@ -51,31 +52,43 @@ mod bindings {
 
 pub fn network(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     let options = wit::network::LinkOptions::default();
-    wit::network::add_to_linker::<State, HasSelf<State>>(linker, &options, |state| state)
+    wit::network::add_to_linker::<State, HasSockets>(linker, &options, State::sockets)
 }
 
 pub fn instance_network(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    wit::instance_network::add_to_linker::<State, HasSelf<State>>(linker, |state| state)
+    wit::instance_network::add_to_linker::<State, HasSockets>(linker, State::sockets)
 }
 
 pub fn ip_name_lookup(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    wit::ip_name_lookup::add_to_linker::<State, HasSelf<State>>(linker, |state| state)
+    wit::ip_name_lookup::add_to_linker::<State, HasSockets>(linker, State::sockets)
 }
 
 pub fn tcp(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    wit::tcp::add_to_linker::<State, HasSelf<State>>(linker, |state| state)
+    wit::tcp::add_to_linker::<State, HasSockets>(linker, State::sockets)
 }
 
 pub fn tcp_create_socket(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    wit::tcp_create_socket::add_to_linker::<State, HasSelf<State>>(linker, |state| state)
+    wit::tcp_create_socket::add_to_linker::<State, HasSockets>(linker, State::sockets)
 }
 
 pub fn udp(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    wit::udp::add_to_linker::<State, HasSelf<State>>(linker, |state| state)
+    wit::udp::add_to_linker::<State, HasSockets>(linker, State::sockets)
 }
 
 pub fn udp_create_socket(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    wit::udp_create_socket::add_to_linker::<State, HasSelf<State>>(linker, |state| state)
+    wit::udp_create_socket::add_to_linker::<State, HasSockets>(linker, State::sockets)
+}
+
+/// What these functions work on: an instance's handles, over the network that all instances of its container share.
+pub struct Sockets<'s> {
+    pub table: &'s mut ResourceTable,
+    pub network: &'s Arc<PodNetwork>,
+}
+
+struct HasSockets;
+
+impl HasData for HasSockets {
+    type Data<'s> = Sockets<'s>;
 }
 
 /// The error of every socket function: a code for the guest, or a trap, as for a misused handle.
@@ -91,7 +104,7 @@ fn positive<T: PartialEq + From<u8>>(value: T) -> SocketResult<T> {
 /// The capability to use the pod's network. Every pod has it; policy is decided per connection.
 pub struct NetworkHandle;
 
-impl wit::network::Host for State {
+impl wit::network::Host for Sockets<'_> {
     fn convert_error_code(&mut self, error: SocketError) -> wasmtime::Result<ErrorCode> {
         error.downcast()
     }
@@ -101,14 +114,14 @@ impl wit::network::Host for State {
     }
 }
 
-impl wit::network::HostNetwork for State {
+impl wit::network::HostNetwork for Sockets<'_> {
     fn drop(&mut self, network: Resource<NetworkHandle>) -> wasmtime::Result<()> {
         self.table.delete(network)?;
         Ok(())
     }
 }
 
-impl wit::instance_network::Host for State {
+impl wit::instance_network::Host for Sockets<'_> {
     fn instance_network(&mut self) -> wasmtime::Result<Resource<NetworkHandle>> {
         Ok(self.table.push(NetworkHandle)?)
     }
@@ -131,24 +144,5 @@ fn code(error: &io::Error) -> ErrorCode {
         io::ErrorKind::Unsupported => ErrorCode::NotSupported,
         io::ErrorKind::WouldBlock => ErrorCode::WouldBlock,
         _ => ErrorCode::Unknown,
-    }
-}
-
-/// One of the sockets that a container may have.
-pub(super) struct SocketPermit(Arc<Container>);
-
-impl SocketPermit {
-    /// `None` when it has them all.
-    pub(super) fn take(container: &Arc<Container>) -> Option<SocketPermit> {
-        let permit = SocketPermit(container.clone());
-        // Counted first, so that dropping the permit undoes it on both paths.
-        let before = container.counters.sockets.fetch_add(1, Ordering::Relaxed);
-        (before < container.limits.sockets).then_some(permit)
-    }
-}
-
-impl Drop for SocketPermit {
-    fn drop(&mut self) {
-        self.0.counters.sockets.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use k8w_networking::PodListener;
 use k8w_networking::udp::PodSocket;
 
-use crate::wasm::container::Container;
+use crate::host::pod_network::PodNetwork;
 
 /// A claimed TCP port.
 pub struct TcpPort {
@@ -19,9 +19,9 @@ pub struct TcpPort {
 ///
 /// # Errors
 /// `AddrNotAvailable` when the address is not the pod's, `AddrInUse`.
-pub async fn bind_tcp(container: &Container, mut local: SocketAddr) -> io::Result<TcpPort> {
-    let (network, pod) = (&container.network, &container.pod);
-    let listener = match own(container, local)? {
+pub async fn bind_tcp(own: &PodNetwork, mut local: SocketAddr) -> io::Result<TcpPort> {
+    let (network, pod) = (&own.network, &own.pod);
+    let listener = match meant(own, local)? {
         Own::Loopback => network.bind_tcp_loopback(pod, local.port()).await?,
         Own::Address => network.bind_tcp(pod, local.port()).await?,
     };
@@ -33,9 +33,9 @@ pub async fn bind_tcp(container: &Container, mut local: SocketAddr) -> io::Resul
 ///
 /// # Errors
 /// As [`bind_tcp`].
-pub fn bind_udp(container: &Container, mut local: SocketAddr) -> io::Result<(SocketAddr, PodSocket)> {
-    let (network, pod) = (&container.network, &container.pod);
-    let socket = match own(container, local)? {
+pub fn bind_udp(own: &PodNetwork, mut local: SocketAddr) -> io::Result<(SocketAddr, PodSocket)> {
+    let (network, pod) = (&own.network, &own.pod);
+    let socket = match meant(own, local)? {
         Own::Loopback => network.bind_udp_loopback(pod, local.port())?,
         Own::Address => network.bind_udp(pod, local.port())?,
     };
@@ -49,10 +49,10 @@ enum Own {
     Address,
 }
 
-fn own(container: &Container, local: SocketAddr) -> io::Result<Own> {
+fn meant(own: &PodNetwork, local: SocketAddr) -> io::Result<Own> {
     match local.ip().to_canonical() {
         ip if ip.is_loopback() => Ok(Own::Loopback),
-        ip if ip.is_unspecified() || ip == container.pod.ip => Ok(Own::Address),
+        ip if ip.is_unspecified() || ip == own.pod.ip => Ok(Own::Address),
         _ => Err(io::ErrorKind::AddrNotAvailable.into()),
     }
 }

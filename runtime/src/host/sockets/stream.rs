@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHa
 use tokio::task::JoinHandle;
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 
-use super::SocketPermit;
+use crate::host::pod_network::SocketPermit;
 
 /// Bytes read from a connection at once, and bytes that a guest may write ahead of its peer.
 const BUFFER_BYTES: usize = 64 << 10;
@@ -239,13 +239,13 @@ impl Pollable for Sender {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Names;
 
     #[tokio::test]
     async fn a_slow_peer_makes_the_guest_wait_and_loses_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let container = crate::wasm::tests::container(dir.path());
+        let network = Arc::new(crate::wasm::tests::pod_network(Names::default()));
         let (near, mut far) = Stream::pipe();
-        let near = Connection::new(near, Arc::new(SocketPermit::take(&container).unwrap()));
+        let near = Connection::new(near, Arc::new(SocketPermit::take(&network).unwrap()));
         let mut sender = Sender { connection: near.clone(), ends: false };
         let mut sent = 0;
         while sender.check_write().unwrap() > 0 {

@@ -19,8 +19,8 @@ use super::stream::{Connection, Sender};
 use super::wit::network::{ErrorCode, IpAddressFamily, IpSocketAddress};
 use super::wit::tcp::{Host, HostTcpSocket, ShutdownType};
 use super::wit::tcp_create_socket;
-use super::{NetworkHandle, SocketError, SocketPermit, SocketResult, code, positive};
-use crate::wasm::store::State as Instance;
+use super::{NetworkHandle, SocketError, SocketResult, Sockets, code, positive};
+use crate::host::pod_network::SocketPermit;
 
 /// What `accept` and `finish-connect` give.
 type Streams = (Resource<DynInputStream>, Resource<DynOutputStream>);
@@ -60,6 +60,20 @@ enum State {
     Closed,
 }
 
+impl State {
+    /// The answer to an operation that it does not allow.
+    fn refusal(&self) -> ErrorCode {
+        match self {
+            State::BindStarted(_) | State::ListenStarted(_) | State::Connecting { .. } | State::Dialled { .. } => {
+                ErrorCode::ConcurrencyConflict
+            }
+            State::Unbound | State::Bound(_) | State::Listening { .. } | State::Connected { .. } | State::Closed => {
+                ErrorCode::InvalidState
+            }
+        }
+    }
+}
+
 impl TcpSocket {
     /// Leaves the socket closed when the caller puts nothing back.
     fn take(&mut self) -> State {
@@ -81,15 +95,15 @@ impl Pollable for TcpSocket {
     }
 }
 
-impl tcp_create_socket::Host for Instance {
+impl tcp_create_socket::Host for Sockets<'_> {
     fn create_tcp_socket(&mut self, family: IpAddressFamily) -> SocketResult<Resource<TcpSocket>> {
-        let permit = Arc::new(SocketPermit::take(&self.container).ok_or(ErrorCode::NewSocketLimit)?);
+        let permit = Arc::new(SocketPermit::take(self.network).ok_or(ErrorCode::NewSocketLimit)?);
         let socket = TcpSocket { family, state: State::Unbound, options: TcpOptions::default(), permit };
         self.table.push(socket).map_err(SocketError::trap)
     }
 }
 
-impl Instance {
+impl Sockets<'_> {
     fn socket(&mut self, socket: &Resource<TcpSocket>) -> SocketResult<&mut TcpSocket> {
         self.table.get_mut(socket).map_err(SocketError::trap)
     }
@@ -108,9 +122,9 @@ impl Instance {
     }
 }
 
-impl Host for Instance {}
+impl Host for Sockets<'_> {}
 
-impl HostTcpSocket for Instance {
+impl HostTcpSocket for Sockets<'_> {
     async fn start_bind(
         &mut self,
         this: Resource<TcpSocket>,
@@ -118,20 +132,16 @@ impl HostTcpSocket for Instance {
         local_address: IpSocketAddress,
     ) -> SocketResult<()> {
         self.table.get(&network).map_err(SocketError::trap)?;
-        let container = self.container.clone();
+        let network = self.network.clone();
         let socket = self.socket(&this)?;
         let local = SocketAddr::from(local_address);
-        match socket.state {
-            State::Unbound => {}
-            State::BindStarted(_) | State::ListenStarted(_) | State::Connecting { .. } => {
-                return Err(ErrorCode::ConcurrencyConflict.into());
-            }
-            _ => return Err(ErrorCode::InvalidState.into()),
+        if !matches!(socket.state, State::Unbound) {
+            return Err(socket.state.refusal().into());
         }
         if family(&local) != socket.family {
             return Err(ErrorCode::InvalidArgument.into());
         }
-        let bound = bind_tcp(&container, local).await;
+        let bound = bind_tcp(&network, local).await;
         socket.state = State::BindStarted(bound.map_err(|error| code(&error))?);
         Ok(())
     }
@@ -155,26 +165,22 @@ impl HostTcpSocket for Instance {
         remote_address: IpSocketAddress,
     ) -> SocketResult<()> {
         self.table.get(&network).map_err(SocketError::trap)?;
-        let container = self.container.clone();
+        let network = self.network.clone();
         let socket = self.socket(&this)?;
         let remote = SocketAddr::from(remote_address);
-        match socket.state {
-            State::Unbound | State::Bound(_) => {}
-            State::BindStarted(_) | State::ListenStarted(_) | State::Connecting { .. } | State::Dialled { .. } => {
-                return Err(ErrorCode::ConcurrencyConflict.into());
-            }
-            _ => return Err(ErrorCode::InvalidState.into()),
+        if !matches!(socket.state, State::Unbound | State::Bound(_)) {
+            return Err(socket.state.refusal().into());
         }
         if !is_remote(socket.family, &remote) {
             return Err(ErrorCode::InvalidArgument.into());
         }
-        let dialling = spawn(async move { container.network.connect(Some(&container.pod), remote).await });
+        let dialling = spawn(async move { network.connect(remote).await });
         socket.state = State::Connecting { remote, dialling };
         Ok(())
     }
 
     fn finish_connect(&mut self, this: Resource<TcpSocket>) -> SocketResult<Streams> {
-        let pod_ip = self.container.pod.ip;
+        let pod_ip = self.network.pod.ip;
         let socket = self.socket(&this)?;
         let (remote, stream) = match socket.take() {
             State::Connecting { remote, mut dialling } => match poll_noop(Pin::new(&mut dialling)) {
@@ -202,9 +208,8 @@ impl HostTcpSocket for Instance {
         match socket.take() {
             State::Bound(bound) => socket.state = State::ListenStarted(bound),
             other => {
-                let conflict = matches!(other, State::BindStarted(_) | State::ListenStarted(_));
                 socket.state = other;
-                return Err(if conflict { ErrorCode::ConcurrencyConflict } else { ErrorCode::InvalidState }.into());
+                return Err(socket.state.refusal().into());
             }
         }
         Ok(())
@@ -226,7 +231,7 @@ impl HostTcpSocket for Instance {
         &mut self,
         this: Resource<TcpSocket>,
     ) -> SocketResult<(Resource<TcpSocket>, Resource<DynInputStream>, Resource<DynOutputStream>)> {
-        let container = self.container.clone();
+        let network = self.network.clone();
         let socket = self.socket(&this)?;
         let State::Listening { bound, next } = &mut socket.state else {
             return Err(ErrorCode::InvalidState.into());
@@ -237,9 +242,9 @@ impl HostTcpSocket for Instance {
         };
         let incoming = incoming.map_err(|error| code(&error))?;
         // Over the limit the connection is dropped here, which its other end sees as closed.
-        let permit = Arc::new(SocketPermit::take(&container).ok_or(ErrorCode::NewSocketLimit)?);
+        let permit = Arc::new(SocketPermit::take(&network).ok_or(ErrorCode::NewSocketLimit)?);
         let connection = Connection::new(incoming.stream, permit.clone());
-        let local = SocketAddr::new(container.pod.ip, bound.local.port());
+        let local = SocketAddr::new(network.pod.ip, bound.local.port());
         let accepted = TcpSocket {
             family: socket.family,
             state: State::Connected { local, remote: incoming.peer, connection: connection.clone() },
@@ -279,7 +284,9 @@ impl HostTcpSocket for Instance {
     fn set_listen_backlog_size(&mut self, this: Resource<TcpSocket>, value: u64) -> SocketResult<()> {
         positive(value)?;
         match self.socket(&this)?.state {
-            State::Connected { .. } | State::Connecting { .. } => Err(ErrorCode::InvalidState.into()),
+            State::Connected { .. } | State::Connecting { .. } | State::Dialled { .. } => {
+                Err(ErrorCode::InvalidState.into())
+            }
             _ => Ok(()),
         }
     }
@@ -348,7 +355,7 @@ impl HostTcpSocket for Instance {
     }
 
     fn subscribe(&mut self, this: Resource<TcpSocket>) -> wasmtime::Result<Resource<DynPollable>> {
-        subscribe(&mut self.table, this)
+        subscribe(self.table, this)
     }
 
     fn shutdown(&mut self, this: Resource<TcpSocket>, how: ShutdownType) -> SocketResult<()> {

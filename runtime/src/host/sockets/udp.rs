@@ -16,8 +16,8 @@ use super::port::bind_udp;
 use super::wit::network::{ErrorCode, IpAddressFamily, IpSocketAddress};
 use super::wit::udp::{self, IncomingDatagram, OutgoingDatagram};
 use super::wit::udp_create_socket;
-use super::{NetworkHandle, SocketError, SocketPermit, SocketResult, code, positive};
-use crate::wasm::store::State as Instance;
+use super::{NetworkHandle, SocketError, SocketResult, Sockets, code, positive};
+use crate::host::pod_network::SocketPermit;
 
 /// Datagrams that one `check-send` permits, and that one `receive` gives at most.
 const BATCH_DATAGRAMS: usize = 16;
@@ -96,19 +96,19 @@ impl Pollable for UdpSocket {
     async fn ready(&mut self) {}
 }
 
-impl udp_create_socket::Host for Instance {
+impl udp_create_socket::Host for Sockets<'_> {
     fn create_udp_socket(&mut self, family: IpAddressFamily) -> SocketResult<Resource<UdpSocket>> {
         let socket = UdpSocket {
             family,
             state: State::Unbound,
             options: UdpOptions::default(),
-            _permit: SocketPermit::take(&self.container).ok_or(ErrorCode::NewSocketLimit)?,
+            _permit: SocketPermit::take(self.network).ok_or(ErrorCode::NewSocketLimit)?,
         };
         self.table.push(socket).map_err(SocketError::trap)
     }
 }
 
-impl Instance {
+impl Sockets<'_> {
     fn udp_socket(&mut self, socket: &Resource<UdpSocket>) -> SocketResult<&mut UdpSocket> {
         self.table.get_mut(socket).map_err(SocketError::trap)
     }
@@ -127,9 +127,9 @@ fn check_remote(own: IpAddressFamily, remote: &SocketAddr) -> SocketResult<()> {
     if is_remote(own, remote) { Ok(()) } else { Err(ErrorCode::InvalidArgument.into()) }
 }
 
-impl udp::Host for Instance {}
+impl udp::Host for Sockets<'_> {}
 
-impl udp::HostUdpSocket for Instance {
+impl udp::HostUdpSocket for Sockets<'_> {
     fn start_bind(
         &mut self,
         this: Resource<UdpSocket>,
@@ -137,7 +137,7 @@ impl udp::HostUdpSocket for Instance {
         local_address: IpSocketAddress,
     ) -> SocketResult<()> {
         self.table.get(&network).map_err(SocketError::trap)?;
-        let container = self.container.clone();
+        let own = self.network.clone();
         let socket = self.udp_socket(&this)?;
         let local = SocketAddr::from(local_address);
         match socket.state {
@@ -148,7 +148,7 @@ impl udp::HostUdpSocket for Instance {
         if family(&local) != socket.family {
             return Err(ErrorCode::InvalidArgument.into());
         }
-        let (local, bound) = bind_udp(&container, local).map_err(|error| code(&error))?;
+        let (local, bound) = bind_udp(&own, local).map_err(|error| code(&error))?;
         socket.state = State::BindStarted(Bound { local, remote: None, socket: Arc::new(bound) });
         Ok(())
     }
@@ -236,7 +236,7 @@ impl udp::HostUdpSocket for Instance {
     }
 
     fn subscribe(&mut self, this: Resource<UdpSocket>) -> wasmtime::Result<Resource<DynPollable>> {
-        subscribe(&mut self.table, this)
+        subscribe(self.table, this)
     }
 
     fn drop(&mut self, this: Resource<UdpSocket>) -> wasmtime::Result<()> {
@@ -245,7 +245,7 @@ impl udp::HostUdpSocket for Instance {
     }
 }
 
-impl udp::HostIncomingDatagramStream for Instance {
+impl udp::HostIncomingDatagramStream for Sockets<'_> {
     fn receive(&mut self, this: Resource<IncomingDatagrams>, max_results: u64) -> SocketResult<Vec<IncomingDatagram>> {
         let incoming = self.table.get_mut(&this).map_err(SocketError::trap)?;
         let most = usize::try_from(max_results).map_or(BATCH_DATAGRAMS, |most| most.min(BATCH_DATAGRAMS));
@@ -256,7 +256,7 @@ impl udp::HostIncomingDatagramStream for Instance {
     }
 
     fn subscribe(&mut self, this: Resource<IncomingDatagrams>) -> wasmtime::Result<Resource<DynPollable>> {
-        subscribe(&mut self.table, this)
+        subscribe(self.table, this)
     }
 
     fn drop(&mut self, this: Resource<IncomingDatagrams>) -> wasmtime::Result<()> {
@@ -265,7 +265,7 @@ impl udp::HostIncomingDatagramStream for Instance {
     }
 }
 
-impl udp::HostOutgoingDatagramStream for Instance {
+impl udp::HostOutgoingDatagramStream for Sockets<'_> {
     fn check_send(&mut self, this: Resource<OutgoingDatagrams>) -> SocketResult<u64> {
         let outgoing = self.table.get_mut(&this).map_err(SocketError::trap)?;
         outgoing.permitted = BATCH_DATAGRAMS;
@@ -292,7 +292,7 @@ impl udp::HostOutgoingDatagramStream for Instance {
     }
 
     fn subscribe(&mut self, this: Resource<OutgoingDatagrams>) -> wasmtime::Result<Resource<DynPollable>> {
-        subscribe(&mut self.table, this)
+        subscribe(self.table, this)
     }
 
     fn drop(&mut self, this: Resource<OutgoingDatagrams>) -> wasmtime::Result<()> {

@@ -52,7 +52,7 @@ pub async fn run(
         components.get(digest).await
     } else {
         match copy_of(&container, &name, config).await? {
-            Some((artifact, _copy)) => components.prepare(&artifact, &container.pod.namespace).await,
+            Some((artifact, _copy)) => components.prepare(&artifact, &container.network.pod.namespace).await,
             None if SHELLS.contains(&base_name(&name)) => return Err(ExecError::NoShell(name)),
             None => return Err(ExecError::NotFound(name)),
         }

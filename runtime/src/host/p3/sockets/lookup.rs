@@ -19,7 +19,7 @@ impl HostWithStore<State> for HasSelf<State> {
         if name.is_empty() || name.len() > names::MAX_NAME_BYTES {
             return Ok(Err(ErrorCode::InvalidArgument));
         }
-        let answer = accessor.with(|mut store| names::look_up(&store.get().container, &name));
+        let answer = accessor.with(|mut store| names::look_up(&store.get().container.network, &name));
         let found: Option<Vec<IpAddr>> = match answer {
             Answer::Known(addresses) => Some(addresses),
             Answer::NoSuchName => None,

@@ -19,11 +19,10 @@ use super::address::{family, is_remote, unspecified};
 use super::wit::types::{ErrorCode, HostTcpSocket, HostTcpSocketWithStore, IpAddressFamily, IpSocketAddress};
 use super::{SocketError, SocketResult, code, positive, too_many_sockets};
 use crate::host::p3::streams;
-use crate::host::sockets::SocketPermit;
+use crate::host::pod_network::{PodNetwork, SocketPermit};
 use crate::host::sockets::options::TcpOptions;
 use crate::host::sockets::port::{TcpPort, bind_tcp};
 use crate::host::sockets::stream::{Connection, Sender};
-use crate::wasm::container::Container;
 use crate::wasm::store::State as Instance;
 
 /// How one direction of a connection ended.
@@ -72,8 +71,8 @@ impl Instance {
     }
 
     /// Marks a socket as connecting, if it may connect to this peer.
-    fn start_connecting(&mut self, this: &Resource<TcpSocket>, remote: SocketAddr) -> SocketResult<Arc<Container>> {
-        let container = self.container.clone();
+    fn start_connecting(&mut self, this: &Resource<TcpSocket>, remote: SocketAddr) -> SocketResult<Arc<PodNetwork>> {
+        let network = self.container.network.clone();
         let socket = self.tcp_socket(this)?;
         if !matches!(socket.state, State::Unbound | State::Bound(_)) {
             return Err(ErrorCode::InvalidState.into());
@@ -82,7 +81,7 @@ impl Instance {
             return Err(ErrorCode::InvalidArgument.into());
         }
         socket.state = State::Connecting;
-        Ok(container)
+        Ok(network)
     }
 }
 
@@ -98,14 +97,14 @@ impl HostTcpSocketWithStore<Instance> for HasSelf<Instance> {
         remote_address: IpSocketAddress,
     ) -> SocketResult<()> {
         let remote = SocketAddr::from(remote_address);
-        let container = accessor.with(|mut store| store.get().start_connecting(&this, remote))?;
-        let dialled = container.network.connect(Some(&container.pod), remote).await;
+        let network = accessor.with(|mut store| store.get().start_connecting(&this, remote))?;
+        let dialled = network.connect(remote).await;
         accessor.with(|mut store| {
             let socket = store.get().tcp_socket(&this)?;
             match dialled {
                 Ok(stream) => {
                     // The port at this end belongs to the network, which tells it to the peer alone.
-                    let local = SocketAddr::new(container.pod.ip, 0);
+                    let local = SocketAddr::new(network.pod.ip, 0);
                     let connection = Connection::new(stream, socket.permit.clone());
                     socket.state = State::connected(local, remote, connection);
                     Ok(())
@@ -123,12 +122,12 @@ impl HostTcpSocketWithStore<Instance> for HasSelf<Instance> {
         this: Resource<TcpSocket>,
     ) -> SocketResult<StreamReader<Resource<TcpSocket>>> {
         let instance = store.get();
-        let container = instance.container.clone();
+        let network = instance.container.network.clone();
         let socket = instance.tcp_socket(&this)?;
         let TcpPort { local, listener } = match std::mem::replace(&mut socket.state, State::Closed) {
             State::Bound(port) => port,
             State::Unbound => {
-                let bound = bind_tcp(&container, unspecified(socket.family)).await;
+                let bound = bind_tcp(&network, unspecified(socket.family)).await;
                 bound.map_err(|error| code(&error)).inspect_err(|_| socket.state = State::Unbound)?
             }
             other => {
@@ -140,8 +139,8 @@ impl HostTcpSocketWithStore<Instance> for HasSelf<Instance> {
         let accepting = Accepting {
             family: socket.family,
             options: socket.options,
-            local: SocketAddr::new(container.pod.ip, local.port()),
-            container,
+            local: SocketAddr::new(network.pod.ip, local.port()),
+            network,
             listener: Arc::new(listener),
             next: None,
         };
@@ -190,7 +189,7 @@ struct Accepting {
     options: TcpOptions,
     /// The address of the sockets to come.
     local: SocketAddr,
-    container: Arc<Container>,
+    network: Arc<PodNetwork>,
     listener: Arc<PodListener>,
     next: Option<BoxFuture<'static, io::Result<Incoming>>>,
 }
@@ -230,7 +229,7 @@ impl StreamProducer<Instance> for Accepting {
                 Poll::Pending => return Poll::Pending,
             };
             // Over the limit the connection is dropped here, which its other end sees as closed.
-            let Some(permit) = SocketPermit::take(&self.container).map(Arc::new) else { continue };
+            let Some(permit) = SocketPermit::take(&self.network).map(Arc::new) else { continue };
             let accepted = TcpSocket {
                 family: self.family,
                 state: State::connected(self.local, peer, Connection::new(stream, permit.clone())),
@@ -245,13 +244,13 @@ impl StreamProducer<Instance> for Accepting {
 
 impl HostTcpSocket for Instance {
     fn create(&mut self, family: IpAddressFamily) -> SocketResult<Resource<TcpSocket>> {
-        let permit = Arc::new(SocketPermit::take(&self.container).ok_or_else(too_many_sockets)?);
+        let permit = Arc::new(SocketPermit::take(&self.container.network).ok_or_else(too_many_sockets)?);
         let socket = TcpSocket { family, state: State::Unbound, options: TcpOptions::default(), permit };
         self.table.push(socket).map_err(SocketError::trap)
     }
 
     async fn bind(&mut self, this: Resource<TcpSocket>, local_address: IpSocketAddress) -> SocketResult<()> {
-        let container = self.container.clone();
+        let network = self.container.network.clone();
         let socket = self.tcp_socket(&this)?;
         let local = SocketAddr::from(local_address);
         if !matches!(socket.state, State::Unbound) {
@@ -260,7 +259,7 @@ impl HostTcpSocket for Instance {
         if family(&local) != socket.family {
             return Err(ErrorCode::InvalidArgument.into());
         }
-        socket.state = State::Bound(bind_tcp(&container, local).await.map_err(|error| code(&error))?);
+        socket.state = State::Bound(bind_tcp(&network, local).await.map_err(|error| code(&error))?);
         Ok(())
     }
 

@@ -9,10 +9,10 @@ use wasmtime::component::{Accessor, HasSelf, Resource};
 use super::address::{family, is_remote, unspecified};
 use super::wit::types::{ErrorCode, HostUdpSocket, HostUdpSocketWithStore, IpAddressFamily, IpSocketAddress};
 use super::{SocketError, SocketResult, code, positive, too_many_sockets};
+use crate::host::pod_network::{PodNetwork, SocketPermit};
+use crate::host::sockets::datagram;
 use crate::host::sockets::options::UdpOptions;
 use crate::host::sockets::port::bind_udp;
-use crate::host::sockets::{SocketPermit, datagram};
-use crate::wasm::container::Container;
 use crate::wasm::store::State as Instance;
 
 /// One UDP socket of a guest.
@@ -32,33 +32,33 @@ struct Bound {
 }
 
 impl UdpSocket {
-    fn bind(&mut self, container: &Container, local: SocketAddr) -> SocketResult<()> {
+    fn bind(&mut self, own: &PodNetwork, local: SocketAddr) -> SocketResult<()> {
         if self.bound.is_some() {
             return Err(ErrorCode::InvalidState.into());
         }
         if family(&local) != self.family {
             return Err(ErrorCode::InvalidArgument.into());
         }
-        let (local, socket) = bind_udp(container, local).map_err(|error| code(&error))?;
+        let (local, socket) = bind_udp(own, local).map_err(|error| code(&error))?;
         self.bound = Some(Bound { local, socket: Arc::new(socket) });
         Ok(())
     }
 
     /// The socket behind this one, which gets a port of its own if it has none yet.
-    fn socket(&mut self, container: &Container) -> SocketResult<Arc<PodSocket>> {
+    fn socket(&mut self, own: &PodNetwork) -> SocketResult<Arc<PodSocket>> {
         if self.bound.is_none() {
-            self.bind(container, unspecified(self.family))?;
+            self.bind(own, unspecified(self.family))?;
         }
         self.bound.as_ref().map(|bound| bound.socket.clone()).ok_or_else(|| ErrorCode::InvalidState.into())
     }
 
-    fn send(&mut self, container: &Container, data: Vec<u8>, to: Option<SocketAddr>) -> SocketResult<()> {
+    fn send(&mut self, own: &PodNetwork, data: Vec<u8>, to: Option<SocketAddr>) -> SocketResult<()> {
         let to = datagram::recipient(to, self.remote).filter(|to| is_remote(self.family, to));
         let to = to.ok_or(ErrorCode::InvalidArgument)?;
         if data.len() > MAX_DATAGRAM_BYTES {
             return Err(ErrorCode::DatagramTooLarge.into());
         }
-        let socket = self.socket(container)?;
+        let socket = self.socket(own)?;
         datagram::send(&socket, data, to, self.remote).map_err(|error| code(&error).into())
     }
 }
@@ -82,8 +82,8 @@ impl HostUdpSocketWithStore<Instance> for HasSelf<Instance> {
     ) -> SocketResult<()> {
         accessor.with(|mut store| {
             let instance = store.get();
-            let container = instance.container.clone();
-            instance.udp(&this)?.send(&container, data, remote_address.map(SocketAddr::from))
+            let own = instance.container.network.clone();
+            instance.udp(&this)?.send(&own, data, remote_address.map(SocketAddr::from))
         })
     }
 
@@ -106,24 +106,24 @@ impl HostUdpSocketWithStore<Instance> for HasSelf<Instance> {
 
 impl HostUdpSocket for Instance {
     fn create(&mut self, family: IpAddressFamily) -> SocketResult<Resource<UdpSocket>> {
-        let permit = SocketPermit::take(&self.container).ok_or_else(too_many_sockets)?;
+        let permit = SocketPermit::take(&self.container.network).ok_or_else(too_many_sockets)?;
         let socket = UdpSocket { family, bound: None, remote: None, options: UdpOptions::default(), _permit: permit };
         self.table.push(socket).map_err(SocketError::trap)
     }
 
     fn bind(&mut self, this: Resource<UdpSocket>, local_address: IpSocketAddress) -> SocketResult<()> {
-        let container = self.container.clone();
-        self.udp(&this)?.bind(&container, local_address.into())
+        let own = self.container.network.clone();
+        self.udp(&this)?.bind(&own, local_address.into())
     }
 
     fn connect(&mut self, this: Resource<UdpSocket>, remote_address: IpSocketAddress) -> SocketResult<()> {
-        let container = self.container.clone();
+        let own = self.container.network.clone();
         let udp = self.udp(&this)?;
         let remote = SocketAddr::from(remote_address);
         if !is_remote(udp.family, &remote) {
             return Err(ErrorCode::InvalidArgument.into());
         }
-        udp.socket(&container)?;
+        udp.socket(&own)?;
         udp.remote = Some(remote);
         Ok(())
     }

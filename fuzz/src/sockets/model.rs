@@ -1,0 +1,216 @@
+//! A naive model of the TCP sockets of two pods: lists of sockets, ports and connections.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+
+use k8w_runtime::host::sockets::wit::network::ErrorCode;
+
+use super::{MAX_SOCKETS, PODS};
+
+/// What `wasi:sockets` gives.
+pub type Given<T = ()> = Result<T, ErrorCode>;
+
+/// Both pods.
+#[derive(Default)]
+pub struct Model {
+    pub sockets: Vec<Socket>,
+    ports: Vec<Port>,
+    connections: Vec<[End; 2]>,
+}
+
+pub struct Socket {
+    pub pod: usize,
+    pub is_v6: bool,
+    pub state: State,
+}
+
+/// Ports are named by their place in the model.
+#[derive(Clone, Copy)]
+pub enum State {
+    Unbound,
+    BindStarted(usize),
+    Bound(usize),
+    ListenStarted(usize),
+    Listening(usize),
+    /// `None`: it will be refused.
+    Connecting(Option<Way>),
+    Connected(Way),
+    /// A failed connect.
+    Closed,
+    Dropped,
+}
+
+struct Port {
+    pod: usize,
+    /// 0 for one that nobody knows.
+    number: u16,
+    is_private: bool,
+    waiting: VecDeque<Way>,
+    is_open: bool,
+}
+
+/// One end of a connection.
+#[derive(Clone, Copy)]
+pub struct Way {
+    connection: usize,
+    end: usize,
+}
+
+/// What one end of a connection has done.
+#[derive(Clone, Copy, Default)]
+pub struct End {
+    pub sent: usize,
+    pub received: usize,
+    pub says_no_more: bool,
+    pub hears_no_more: bool,
+    /// Whether it has heard that there is nothing more to come.
+    pub has_heard_the_end: bool,
+    pub is_gone: bool,
+}
+
+/// What is answered where a state does not allow a call: one that waits for another is told so.
+fn refusal(state: State) -> ErrorCode {
+    match state {
+        State::BindStarted(_) | State::ListenStarted(_) | State::Connecting(_) => ErrorCode::ConcurrencyConflict,
+        _ => ErrorCode::InvalidState,
+    }
+}
+
+impl Model {
+    /// Sockets of a pod that exist.
+    pub fn owned_by(&self, pod: usize) -> usize {
+        self.sockets.iter().filter(|socket| socket.pod == pod && !matches!(socket.state, State::Dropped)).count()
+    }
+
+    pub fn create(&mut self, pod: usize, is_v6: bool) -> Given {
+        self.add(Socket { pod, is_v6, state: State::Unbound })
+    }
+
+    fn add(&mut self, socket: Socket) -> Given {
+        if self.owned_by(socket.pod) == MAX_SOCKETS {
+            return Err(ErrorCode::NewSocketLimit);
+        }
+        self.sockets.push(socket);
+        Ok(())
+    }
+
+    pub fn start_bind(&mut self, at: usize, local: SocketAddr) -> Given {
+        let Socket { pod, is_v6, state } = self.sockets[at];
+        if !matches!(state, State::Unbound) {
+            return Err(refusal(state));
+        }
+        let (ip, number) = (local.ip().to_canonical(), local.port());
+        if local.is_ipv6() != is_v6 {
+            return Err(ErrorCode::InvalidArgument);
+        }
+        if !ip.is_loopback() && !ip.is_unspecified() && ip != PODS[pod] {
+            return Err(ErrorCode::AddressNotBindable);
+        }
+        if number != 0 && self.port(pod, number).is_some() {
+            return Err(ErrorCode::AddressInUse);
+        }
+        self.ports.push(Port { pod, number, is_private: ip.is_loopback(), waiting: VecDeque::new(), is_open: true });
+        self.sockets[at].state = State::BindStarted(self.ports.len() - 1);
+        Ok(())
+    }
+
+    fn port(&self, pod: usize, number: u16) -> Option<usize> {
+        self.ports.iter().position(|port| port.is_open && port.pod == pod && port.number == number)
+    }
+
+    pub fn finish_bind(&mut self, at: usize) -> Given {
+        let State::BindStarted(port) = self.sockets[at].state else { return Err(ErrorCode::NotInProgress) };
+        self.sockets[at].state = State::Bound(port);
+        Ok(())
+    }
+
+    pub fn start_listen(&mut self, at: usize) -> Given {
+        let state = self.sockets[at].state;
+        let State::Bound(port) = state else { return Err(refusal(state)) };
+        self.sockets[at].state = State::ListenStarted(port);
+        Ok(())
+    }
+
+    pub fn finish_listen(&mut self, at: usize) -> Given {
+        let State::ListenStarted(port) = self.sockets[at].state else { return Err(ErrorCode::NotInProgress) };
+        self.sockets[at].state = State::Listening(port);
+        Ok(())
+    }
+
+    pub fn start_connect(&mut self, at: usize, remote: SocketAddr) -> Given {
+        let Socket { pod, is_v6, state } = self.sockets[at];
+        if !matches!(state, State::Unbound | State::Bound(_)) {
+            return Err(refusal(state));
+        }
+        if remote.is_ipv6() != is_v6 || remote.ip().is_unspecified() || remote.port() == 0 {
+            return Err(ErrorCode::InvalidArgument);
+        }
+        self.give_up(state);
+        let to = |ip: IpAddr| if ip.is_loopback() { Some(pod) } else { PODS.iter().position(|own| *own == ip) };
+        let port = to(remote.ip().to_canonical()).and_then(|to| self.port(to, remote.port()));
+        let port = port.filter(|port| !self.ports[*port].is_private || self.ports[*port].pod == pod);
+        let way = port.map(|port| {
+            self.connections.push(Default::default());
+            let connection = self.connections.len() - 1;
+            self.ports[port].waiting.push_back(Way { connection, end: 1 });
+            Way { connection, end: 0 }
+        });
+        self.sockets[at].state = State::Connecting(way);
+        Ok(())
+    }
+
+    pub fn finish_connect(&mut self, at: usize) -> Given {
+        let State::Connecting(way) = self.sockets[at].state else { return Err(ErrorCode::NotInProgress) };
+        self.sockets[at].state = way.map_or(State::Closed, State::Connected);
+        way.map(drop).ok_or(ErrorCode::ConnectionRefused)
+    }
+
+    /// The new socket is the last one.
+    pub fn accept(&mut self, at: usize) -> Given {
+        let Socket { pod, is_v6, state: State::Listening(port) } = self.sockets[at] else {
+            return Err(ErrorCode::InvalidState);
+        };
+        let way = self.ports[port].waiting.pop_front().ok_or(ErrorCode::WouldBlock)?;
+        let added = self.add(Socket { pod, is_v6, state: State::Connected(way) });
+        if added.is_err() {
+            self.end(way).is_gone = true;
+        }
+        added
+    }
+
+    pub fn drop(&mut self, at: usize) {
+        let state = std::mem::replace(&mut self.sockets[at].state, State::Dropped);
+        self.give_up(state);
+    }
+
+    /// Ends what a socket had.
+    fn give_up(&mut self, state: State) {
+        match state {
+            State::BindStarted(port) | State::Bound(port) | State::ListenStarted(port) | State::Listening(port) => {
+                self.ports[port].is_open = false;
+                for way in std::mem::take(&mut self.ports[port].waiting) {
+                    self.end(way).is_gone = true;
+                }
+            }
+            State::Connecting(Some(way)) | State::Connected(way) => self.end(way).is_gone = true,
+            State::Unbound | State::Connecting(None) | State::Closed | State::Dropped => {}
+        }
+    }
+
+    /// The port that a socket has, 0 for any.
+    pub fn port_of(&self, at: usize) -> Option<u16> {
+        match self.sockets[at].state {
+            State::Bound(port) | State::ListenStarted(port) | State::Listening(port) => Some(self.ports[port].number),
+            _ => None,
+        }
+    }
+
+    pub fn end(&mut self, way: Way) -> &mut End {
+        &mut self.connections[way.connection][way.end]
+    }
+
+    /// The other end.
+    pub fn peer(&mut self, way: Way) -> &mut End {
+        &mut self.connections[way.connection][1 - way.end]
+    }
+}
