@@ -15,8 +15,8 @@ use k8w_runtime::host::sockets::wit::network::{ErrorCode, IpAddressFamily};
 use k8w_runtime::host::sockets::wit::tcp::{HostTcpSocket as _, ShutdownType, TcpSocket};
 use k8w_runtime::host::sockets::wit::tcp_create_socket::Host as _;
 use k8w_runtime::host::sockets::{
-    DynInputStream, DynOutputStream, NetworkHandle, Pollable as _, Resource,
-    ResourceTable, SocketResult, Sockets, StreamError,
+    DynInputStream, DynOutputStream, NetworkHandle, Pollable as _, Resource, ResourceTable, SocketResult, Sockets,
+    StreamError,
 };
 use model::{Given, Model, State, Way};
 use tokio::runtime::{Builder, Runtime};
