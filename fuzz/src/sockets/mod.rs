@@ -305,8 +305,10 @@ impl<'n> World<'n> {
         let bytes = said(end.sent, most.min(BUFFER_BYTES));
         let written = stream.check_write().and_then(|permitted| {
             assert!(permitted > 0 || unread >= BUFFER_BYTES, "it waits with {unread} bytes");
-            let length = permitted.min(bytes.len());
-            stream.write(bytes[..length].to_vec().into()).map(|()| length)
+            match permitted.min(bytes.len()) {
+                0 => Ok(0),
+                length => stream.write(bytes[..length].to_vec().into()).map(|()| length),
+            }
         });
         match written {
             Ok(length) => {

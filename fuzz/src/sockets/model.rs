@@ -142,7 +142,7 @@ impl Model {
         if !matches!(state, State::Unbound | State::Bound(_)) {
             return Err(refusal(state));
         }
-        if remote.is_ipv6() != is_v6 || remote.ip().is_unspecified() || remote.port() == 0 {
+        if remote.is_ipv6() != is_v6 || remote.ip().to_canonical().is_unspecified() || remote.port() == 0 {
             return Err(ErrorCode::InvalidArgument);
         }
         self.give_up(state);

@@ -57,7 +57,7 @@ macro_rules! conversions {
 
         /// Whether a socket of a family can have this peer.
         pub(super) fn is_remote(own: IpAddressFamily, remote: &SocketAddr) -> bool {
-            family(remote) == own && !remote.ip().is_unspecified() && remote.port() != 0
+            family(remote) == own && !remote.ip().to_canonical().is_unspecified() && remote.port() != 0
         }
     };
 }
@@ -65,3 +65,23 @@ macro_rules! conversions {
 pub(in crate::host) use conversions;
 
 conversions!(super::wit::network);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_address_is_no_peer_in_whatever_clothes() {
+        for (own, remote, expected) in [
+            (IpAddressFamily::Ipv4, "10.0.0.1:80", true),
+            (IpAddressFamily::Ipv4, "10.0.0.1:0", false),
+            (IpAddressFamily::Ipv4, "0.0.0.0:80", false),
+            (IpAddressFamily::Ipv4, "[::1]:80", false),
+            (IpAddressFamily::Ipv6, "[::ffff:10.0.0.1]:80", true),
+            (IpAddressFamily::Ipv6, "[::ffff:0.0.0.0]:80", false),
+            (IpAddressFamily::Ipv6, "[::]:80", false),
+        ] {
+            assert_eq!(is_remote(own, &remote.parse().unwrap()), expected, "{remote}");
+        }
+    }
+}
