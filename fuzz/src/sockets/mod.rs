@@ -307,7 +307,7 @@ impl<'n> World<'n> {
             assert!(permitted > 0 || unread >= BUFFER_BYTES, "it waits with {unread} bytes");
             match permitted.min(bytes.len()) {
                 0 => Ok(0),
-                length => stream.write(bytes[..length].to_vec().into()).map(|()| length),
+                length => stream.write(bytes[..length].into()).map(|()| length),
             }
         });
         match written {
@@ -328,8 +328,10 @@ impl<'n> World<'n> {
 }
 
 /// What one end says, from a place on.
-fn said(from: usize, length: usize) -> Vec<u8> {
-    (from..from + length).map(|place| (place % 251) as u8).collect()
+fn said(from: usize, length: usize) -> &'static [u8] {
+    static SAID: OnceLock<Vec<u8>> = OnceLock::new();
+    let said = SAID.get_or_init(|| (0..=250).cycle().take(BUFFER_BYTES + 251).collect());
+    &said[from % 251..][..length]
 }
 
 /// An address as a pod may be given it: its own, the other's, of no pod, of another family.
