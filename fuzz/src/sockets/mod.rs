@@ -220,7 +220,7 @@ impl<'n> World<'n> {
     fn drop(&mut self, at: usize, with: u8) {
         let (pod, handles) = (self.model.sockets[at].pod, &mut self.handles[at]);
         let table = &mut self.tables[pod];
-        if let Some(input) = handles.input.take_if(|_| with % 3 != 0) {
+        if let Some(input) = handles.input.take_if(|_| !with.is_multiple_of(3)) {
             table.delete(input).expect("a stream");
         }
         if let Some(output) = handles.output.take_if(|_| with % 3 != 1) {
@@ -272,7 +272,7 @@ impl<'n> World<'n> {
         let (Some(way), Some(input)) = (self.way(at), &self.handles[at].input) else { return };
         let pod = self.model.sockets[at].pod;
         let stream = self.tables[pod].get_mut(input).expect("a stream");
-        if with % 2 == 0 {
+        if with.is_multiple_of(2) {
             stream.ready().now_or_never();
         }
         let read = stream.read(most);
