@@ -78,14 +78,18 @@ impl CpuAccount {
         lock(&self.bucket).wait(Instant::now())
     }
 
-    /// Whether the container has not had yet, among the runners, what it was promised.
+    /// Whether the container has not had yet what it was promised among the runners.
     pub fn is_owed(&self) -> bool {
         lock(&self.promise).wait(Instant::now()).is_none()
     }
 
+    /// Charges for promised time. What nobody else wanted is no part of that.
+    pub fn spend_promise(&self, nanos: u64) {
+        lock(&self.promise).spend(nanos);
+    }
+
     /// Counts CPU time that was used among the runners: that of short requests is nobody's turn.
     pub fn weigh(&self, nanos: u64) {
-        lock(&self.promise).spend(nanos);
         let weighted = nanos.saturating_mul(WHOLE_WEIGHT.into()) / u64::from(self.weight.load(Ordering::Relaxed));
         self.weighted_nanos.fetch_add(weighted, Ordering::Relaxed);
     }
@@ -155,6 +159,8 @@ mod tests {
         let account = CpuAccount::new(None, Some(500));
         assert!(account.is_owed(), "some of it is in advance");
         account.weigh(3_600_000_000_000);
+        assert!(account.is_owed(), "spare time is not charged for");
+        account.spend_promise(3_600_000_000_000);
         assert!(!account.is_owed(), "it has had its two hours");
         account.set(None, Some(500));
         assert!(account.is_owed(), "another promise begins anew");

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 
 use futures::future::BoxFuture;
 use tokio::runtime::Handle;
@@ -12,7 +12,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::container::Container;
 use super::cpu::{CpuAccount, Throttle};
-use super::runners::Job;
+use super::runners::{Job, Share};
 use super::slice::{self, Ran};
 use super::store::Interrupted;
 
@@ -80,18 +80,20 @@ impl<T: Send + 'static> Future for Guest<T> {
         loop {
             let work = match &mut this.place {
                 Place::Here(work) => work,
-                Place::Away(back) => match ready!(Pin::new(back).poll(cx)) {
-                    Ok(Back::Ended(outcome)) => return Poll::Ready(outcome),
+                Place::Away(back) => match Pin::new(back).poll(cx) {
+                    // It may be long until it is its turn, and none of it is left to do for one that is interrupted.
+                    Poll::Pending => return this.wait(cx),
+                    Poll::Ready(Ok(Back::Ended(outcome))) => return Poll::Ready(outcome),
                     // Polled once more, as it has been woken by nobody meanwhile.
-                    Ok(Back::Waits(work)) => {
+                    Poll::Ready(Ok(Back::Waits(work))) => {
                         (this.place, this.is_long) = (Place::Here(work), false);
                         continue;
                     }
-                    Ok(Back::InDebt(work)) => {
+                    Poll::Ready(Ok(Back::InDebt(work))) => {
                         this.place = Place::Here(work);
                         continue;
                     }
-                    Err(_) => return Poll::Ready(Err(wasmtime::format_err!("a host function panicked"))),
+                    Poll::Ready(Err(_)) => return Poll::Ready(Err(wasmtime::format_err!("a host function panicked"))),
                 },
             };
             if let Some(interrupted) = &mut this.interrupted
@@ -143,11 +145,14 @@ impl<T: Send + 'static> Job for Absent<T> {
         &self.container.cpu
     }
 
-    fn run(mut self: Box<Self>) -> Option<Box<dyn Job>> {
+    fn is_abandoned(&self) -> bool {
+        self.back.is_closed()
+    }
+
+    fn run(mut self: Box<Self>, share: Share) -> Option<Box<dyn Job>> {
         let runtime = self.runtime.clone();
         let _within = runtime.enter();
-        if self.back.is_closed() {
-            // Nobody waits for it any more.
+        if self.is_abandoned() {
             drop(self);
             return None;
         }
@@ -157,6 +162,9 @@ impl<T: Send + 'static> Job for Absent<T> {
         } else {
             let ran = slice(&self.container, &mut self.work, &mut Context::from_waker(Waker::noop()));
             self.container.cpu.weigh(ran.nanos);
+            if share == Share::Promised {
+                self.container.cpu.spend_promise(ran.nanos);
+            }
             if ran.done.is_pending() && ran.cut {
                 return Some(self);
             }

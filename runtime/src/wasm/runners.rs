@@ -10,21 +10,30 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use super::cpu::CpuAccount;
+
+/// How often jobs that wait for spare time are looked at, whether they are owed some meanwhile: there may be none to spare.
+const LOOK: Duration = Duration::from_millis(100);
+/// So many of them at a time.
+const LOOK_AT: usize = 1_024;
 
 /// A guest that would go on.
 pub trait Job: Send {
     /// Whom it is charged to.
     fn account(&self) -> &CpuAccount;
 
-    /// Runs it for a slice; gives it back if it would go on.
-    fn run(self: Box<Self>) -> Option<Box<dyn Job>>;
+    /// Nobody waits for it any more: all that is left to do is to drop it.
+    fn is_abandoned(&self) -> bool;
+
+    /// Runs it for a slice, of this time; gives it back if it would go on.
+    fn run(self: Box<Self>, share: Share) -> Option<Box<dyn Job>>;
 }
 
 /// Of what time a job runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Share {
+pub enum Share {
     /// What its container has not had yet of what it was promised.
     Promised,
     /// What nobody else wants.
@@ -47,8 +56,8 @@ struct Waiting {
     /// By share; then by what their containers have had, and by the order in which they came.
     jobs: [BTreeMap<(u64, u64), Box<dyn Job>>; 2],
     came: u64,
-    /// What the container has had that ran last: whoever comes now has had as much.
-    now: u64,
+    /// What the container has had that ran last, by share: whoever comes now has had as much.
+    now: [u64; 2],
     ended: bool,
 }
 
@@ -76,8 +85,9 @@ impl Runners {
 
     /// Lets a job run as soon as it is its turn.
     pub fn add(&self, job: Box<dyn Job>) {
-        let share = self.0.lock().push(job);
-        self.0.more[share as usize].notify_one();
+        self.0.lock().push(job);
+        // If it waits for spare time, somebody has to look at it again.
+        self.0.more.iter().for_each(Condvar::notify_one);
     }
 }
 
@@ -111,39 +121,83 @@ impl Queue {
                     if waiting.ended {
                         break None;
                     }
-                    match waiting.pop(share) {
-                        Some(job) => break Some(job),
-                        None => {
-                            waiting = self.more[share as usize].wait(waiting).unwrap_or_else(PoisonError::into_inner);
-                        }
+                    let spare = waiting.jobs[Share::Spare as usize].len();
+                    let job = waiting.pop(share);
+                    if waiting.jobs[Share::Spare as usize].len() > spare {
+                        self.more[Share::Spare as usize].notify_all();
                     }
+                    if job.is_some() {
+                        break job;
+                    }
+                    waiting = self.wait(waiting, share);
                 }
             };
             let Some(job) = job else { break };
             // A host function that panics takes its guest with it, and nothing else.
-            again = catch_unwind(AssertUnwindSafe(|| job.run())).ok().flatten();
+            again = catch_unwind(AssertUnwindSafe(|| job.run(share))).ok().flatten();
         }
         let left = std::mem::take(&mut self.lock().jobs);
         drop(left);
     }
+
+    /// Waits until there may be a job of that share.
+    fn wait<'a>(&self, waiting: MutexGuard<'a, Waiting>, share: Share) -> MutexGuard<'a, Waiting> {
+        let more = &self.more[share as usize];
+        if share == Share::Spare || waiting.jobs[Share::Spare as usize].is_empty() {
+            return more.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+        let (mut waiting, waited) = more.wait_timeout(waiting, LOOK).unwrap_or_else(PoisonError::into_inner);
+        if waited.timed_out() {
+            waiting.look_again();
+        }
+        waiting
+    }
 }
 
 impl Waiting {
-    /// Says whose turn it will be.
+    /// Says of what time it is to run.
     fn push(&mut self, job: Box<dyn Job>) -> Share {
-        let account = job.account();
-        let share = if account.is_owed() { Share::Promised } else { Share::Spare };
-        let had = account.weighted_nanos(self.now);
-        self.came += 1;
-        self.jobs[share as usize].insert((had, self.came), job);
+        let share = if is_urgent(&*job) { Share::Promised } else { Share::Spare };
+        self.insert(share, job);
         share
     }
 
-    fn pop(&mut self, share: Share) -> Option<Box<dyn Job>> {
-        let ((had, _), job) = self.jobs[share as usize].pop_first()?;
-        self.now = self.now.max(had);
-        Some(job)
+    fn insert(&mut self, share: Share, job: Box<dyn Job>) {
+        let had = job.account().weighted_nanos(self.now[share as usize]);
+        self.came += 1;
+        self.jobs[share as usize].insert((had, self.came), job);
     }
+
+    /// The next job of that share, if it still is.
+    fn pop(&mut self, share: Share) -> Option<Box<dyn Job>> {
+        loop {
+            let ((had, _), job) = self.jobs[share as usize].pop_first()?;
+            if share == Share::Promised && !is_urgent(&*job) {
+                // Others of its container have had the rest.
+                self.insert(Share::Spare, job);
+                continue;
+            }
+            let now = &mut self.now[share as usize];
+            *now = (*now).max(had);
+            return Some(job);
+        }
+    }
+
+    /// Finds those that have become urgent.
+    fn look_again(&mut self) {
+        let spare = self.jobs[Share::Spare as usize].iter();
+        let urgent: Vec<_> = spare.take(LOOK_AT).filter(|(_, job)| is_urgent(&***job)).map(|(key, _)| *key).collect();
+        for key in urgent {
+            if let Some(job) = self.jobs[Share::Spare as usize].remove(&key) {
+                self.insert(Share::Promised, job);
+            }
+        }
+    }
+}
+
+/// Whether a job is not to wait until there is time to spare.
+fn is_urgent(job: &dyn Job) -> bool {
+    job.is_abandoned() || job.account().is_owed()
 }
 
 /// Has the kernel give this thread less than others. With a longer slice than theirs, those that wake up cut it short (Linux
@@ -193,7 +247,11 @@ mod tests {
             &self.1
         }
 
-        fn run(self: Box<Self>) -> Option<Box<dyn Job>> {
+        fn is_abandoned(&self) -> bool {
+            false
+        }
+
+        fn run(self: Box<Self>, _: Share) -> Option<Box<dyn Job>> {
             panic!("{}", self.0)
         }
     }
@@ -216,17 +274,25 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_had_its_promise_gets_what_is_left() {
+    fn whoever_has_had_its_promise_gets_what_is_left_until_it_is_owed_again() {
         let account = Arc::new(CpuAccount::new(None, Some(100)));
-        account.weigh(3_600_000_000_000);
         let mut waiting = Waiting::default();
-        assert_eq!(waiting.push(Box::new(Named("greedy", account))), Share::Spare);
-        assert!(waiting.pop(Share::Promised).is_none());
+        for name in ["greedy", "greedy too"] {
+            assert_eq!(waiting.push(Box::new(Named(name, account.clone()))), Share::Promised);
+        }
+        account.spend_promise(3_600_000_000_000);
+        assert!(waiting.pop(Share::Promised).is_none(), "one has had what both of them were promised");
         assert_eq!(waiting.pop(Share::Spare).map(name).as_deref(), Some("greedy"));
+        waiting.look_again();
+        assert!(waiting.pop(Share::Promised).is_none());
+        account.set(None, Some(200));
+        waiting.look_again();
+        assert_eq!(waiting.pop(Share::Promised).map(name).as_deref(), Some("greedy too"));
     }
 
     fn name(job: Box<dyn Job>) -> String {
-        let panicked = catch_unwind(AssertUnwindSafe(|| job.run().is_some())).expect_err("it says its name");
+        let panicked =
+            catch_unwind(AssertUnwindSafe(|| job.run(Share::Spare).is_some())).expect_err("it says its name");
         panicked.downcast_ref::<String>().cloned().unwrap_or_default()
     }
 
