@@ -307,9 +307,22 @@ fn what_goes_wrong_later_is_streamed() {
     eventually("it says that the pod is restarted again and again", || {
         let printed = cluster.stderr();
         let (_, later) = printed.split_once("Ingress for HTTP: ").ok_or("it starts")?;
-        if later.contains("warning: pod crash: BackOff: ") { Ok(()) } else { Err(printed) }
+        let both = later.contains("warning: pod crash: BackOff: ") && printed.contains("\ncrash: about to fall over\n");
+        if both { Ok(()) } else { Err(printed) }
     });
     cluster.stop();
+}
+
+#[test]
+fn progress_is_drawn_on_a_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a.yaml"), "apiVersion: v1\nkind: Nonsense\nmetadata: {name: x}\n").unwrap();
+    let ports = "--port 0 --ingress-http-port 0 --ingress-https-port 0 --kubelet-port 0";
+    let up = format!("{BINARY} up {0} {ports} --data-dir {0}/data", folder.path().display());
+    let outcome = run("script", &["--quiet", "--return", "--command", &up, "/dev/null"]);
+    assert!(!outcome.success && outcome.stdout.contains("was refused"), "{}", outcome.stdout);
+    // It goes back to the line's beginning, and clears it.
+    assert!(outcome.stdout.contains("\r\u{1b}[2K") && outcome.stdout.contains("Starting"), "{:?}", outcome.stdout);
 }
 
 /// As root, the cluster is started as another user; otherwise every test here already is such a one.

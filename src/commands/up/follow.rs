@@ -1,18 +1,20 @@
 //! Streams what matters while the cluster runs: warnings, and what the pods print.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex};
 
 use anyhow::Result;
 use futures::{AsyncBufReadExt, StreamExt, TryStreamExt};
-use k8s_openapi::api::core::v1::{Event, Pod};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Event, Pod};
 use kube::api::{Api, LogParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, ResourceExt};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// Containers whose output is followed at a time; of further ones only warnings are shown.
 const MAX_FOLLOWED: usize = 64;
+/// Runs of containers that are remembered, so that none is shown twice.
+const MAX_SEEN: usize = 10_000;
 
 /// Prints until told to stop. `node` is the node whose pods' output is followed.
 pub async fn until(client: &Client, node: &str, since: jiff::Timestamp, stop: &CancellationToken) -> Result<()> {
@@ -53,47 +55,55 @@ async fn logs(client: &Client, node: &str, since: jiff::Timestamp) {
     let on_node = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
     let pods = watcher(api, on_node).default_backoff().applied_objects();
     let mut pods = std::pin::pin!(pods);
-    let followed = Arc::new(Mutex::new(HashSet::new()));
-    let mut tasks = tokio::task::JoinSet::new();
+    let mut seen = HashSet::new();
+    let mut tasks = JoinSet::new();
     while let Some(pod) = pods.next().await {
         let Ok(pod) = pod else { continue };
         while tasks.try_join_next().is_some() {}
-        for id in started_containers(&pod) {
-            let Ok(mut set) = followed.lock() else { return };
-            if set.len() < MAX_FOLLOWED && set.insert(id.clone()) {
-                let api = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
-                tasks.spawn(follow(api, pod.name_any(), id, since, followed.clone()));
+        for run in runs(&pod) {
+            if tasks.len() >= MAX_FOLLOWED || seen.contains(&run.container_id) {
+                continue;
             }
+            if seen.len() >= MAX_SEEN {
+                seen.clear();
+            }
+            seen.insert(run.container_id.clone());
+            let api = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
+            tasks.spawn(follow(api, pod.name_any(), run, since));
         }
     }
 }
 
 /// One run of one container.
-#[derive(Clone, PartialEq, Eq, Hash)]
 struct Run {
-    pod_uid: String,
     container: String,
     container_id: String,
+    /// Another attempt has been made since, or will be.
+    is_previous: bool,
 }
 
-fn started_containers(pod: &Pod) -> Vec<Run> {
+/// Those that have an output: one that ended at once has been seen by nobody while it ran.
+fn runs(pod: &Pod) -> Vec<Run> {
     let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
-    let started = statuses.filter(|status| status.state.as_ref().is_some_and(|state| state.running.is_some()));
-    let run = |status: &k8s_openapi::api::core::v1::ContainerStatus| {
-        Some(Run {
-            pod_uid: pod.metadata.uid.clone()?,
-            container: status.name.clone(),
-            container_id: status.container_id.clone()?,
-        })
+    let of = |status: &ContainerStatus| {
+        let (state, last) = (status.state.as_ref(), status.last_state.as_ref());
+        let run = |container_id: Option<&String>, is_previous| {
+            Some(Run { container: status.name.clone(), container_id: container_id?.clone(), is_previous })
+        };
+        let ended = |state: Option<&ContainerState>| state?.terminated.as_ref()?.container_id.clone();
+        let runs = state.is_some_and(|state| state.running.is_some());
+        let current = status.container_id.clone().filter(|_| runs).or_else(|| ended(state));
+        [run(current.as_ref(), false), run(ended(last).as_ref(), true)]
     };
-    started.filter_map(run).collect()
+    statuses.flat_map(of).flatten().collect()
 }
 
-/// Prints one run's output until it ends, then forgets it.
-async fn follow(api: Api<Pod>, pod: String, run: Run, since: jiff::Timestamp, followed: Arc<Mutex<HashSet<Run>>>) {
+/// Prints one run's output until it ends.
+async fn follow(api: Api<Pod>, pod: String, run: Run, since: jiff::Timestamp) {
     let parameters = LogParams {
-        container: Some(run.container.clone()),
-        follow: true,
+        container: Some(run.container),
+        follow: !run.is_previous,
+        previous: run.is_previous,
         since_time: Some(since),
         ..LogParams::default()
     };
@@ -102,8 +112,5 @@ async fn follow(api: Api<Pod>, pod: String, run: Run, since: jiff::Timestamp, fo
         while let Ok(Some(line)) = lines.try_next().await {
             eprintln!("{pod}: {line}");
         }
-    }
-    if let Ok(mut set) = followed.lock() {
-        set.remove(&run);
     }
 }
