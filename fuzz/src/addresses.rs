@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 
 use futures::FutureExt;
-use k8w_networking::{Config, Endpoint, Network, Objects, PodIdentity, PodListener, Tables};
+use k8w_networking::{Endpoint, Network, Objects, PodIdentity, PodListener, Tables};
 use serde_json::json;
 
 /// An input is a byte for who asks, one for how the address is spelled, 16 of an address, and a port.
@@ -65,14 +65,7 @@ struct Node {
 fn node() -> &'static Node {
     static NODE: OnceLock<Node> = OnceLock::new();
     NODE.get_or_init(|| {
-        let network = Network::new(Config {
-            service_cidr: "10.96.0.0/16".parse().expect("a range"),
-            pod_cidrs: vec!["10.64.0.0/16".parse().expect("a range")],
-            wasm_cidr: Some("10.64.0.0/18".parse().expect("a range")),
-            cluster_domain: "cluster.local".to_owned(),
-            node_name: "node".to_owned(),
-            client_tls: None,
-        });
+        let network = crate::network::node();
         let service = json!({
             "metadata": {"namespace": "a", "name": "web"},
             "spec": {"clusterIPs": [SERVICE.ip()], "ports": [{"port": SERVICE.port()}]},

@@ -25,6 +25,7 @@ mod models;
 #[cfg(feature = "node")]
 pub mod module;
 pub mod names;
+mod network;
 pub mod patch_json;
 pub mod patch_merge;
 pub mod patch_strategic;

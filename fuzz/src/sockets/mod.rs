@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 
 use futures::FutureExt;
-use k8w_networking::{Config, Network, PodIdentity};
+use k8w_networking::{Network, PodIdentity};
 use k8w_runtime::engine::Names;
 use k8w_runtime::host::pod_network::PodNetwork;
 use k8w_runtime::host::sockets::wit::instance_network::Host as _;
@@ -58,16 +58,7 @@ pub fn check(input: &[u8]) {
 
 fn network() -> &'static Arc<Network> {
     static NETWORK: OnceLock<Arc<Network>> = OnceLock::new();
-    NETWORK.get_or_init(|| {
-        Network::new(Config {
-            service_cidr: "10.96.0.0/16".parse().expect("a range"),
-            pod_cidrs: vec!["10.64.0.0/16".parse().expect("a range")],
-            wasm_cidr: Some("10.64.0.0/18".parse().expect("a range")),
-            cluster_domain: "cluster.local".to_owned(),
-            node_name: "node".to_owned(),
-            client_tls: None,
-        })
-    })
+    NETWORK.get_or_init(crate::network::node)
 }
 
 fn identity(pod: usize) -> PodIdentity {
