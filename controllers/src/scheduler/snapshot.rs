@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Node, Pod, Taint};
-use k8w_kinds::core::selection::NO_LABELS;
 use k8w_kinds::core::taints::PREFER_NO_SCHEDULE;
 
 use super::amounts::Amounts;
@@ -12,6 +11,7 @@ use super::images::Images;
 use super::pod_info::PodInfo;
 use super::topology::{Holdings, Namespaces, Tallies, Terrain, Who};
 use super::volumes::Volumes;
+use crate::nodes;
 use crate::pods;
 use crate::selector::Labels;
 
@@ -53,18 +53,18 @@ impl NodeInfo {
         let allocatable = node.status.as_ref().and_then(|s| s.allocatable.as_ref());
         self.allocatable = Amounts::from_list(allocatable);
         self.max_pods = max_pods(&node);
-        self.unschedulable = node.spec.as_ref().is_some_and(|spec| spec.unschedulable == Some(true));
+        self.unschedulable = nodes::is_unschedulable(&node);
         self.hard_taints = hard_taints(&node).cloned().collect();
         self.soft_taints = taints(&node).filter(|taint| !is_hard(taint)).cloned().collect();
         self.node = node;
     }
 
     pub fn name(&self) -> &str {
-        self.node.metadata.name.as_deref().unwrap_or_default()
+        nodes::name(&self.node)
     }
 
     pub fn labels(&self) -> &Labels {
-        self.node.metadata.labels.as_ref().unwrap_or(&NO_LABELS)
+        nodes::labels(&self.node)
     }
 
     fn add(&mut self, uid: Arc<str>, pod: Arc<PodInfo>) {

@@ -12,6 +12,7 @@ use k8w_kinds::core::selection::{NO_LABELS, Selector, node_terms};
 
 use super::event::Event;
 use super::pod_info::{PodInfo, ephemeral_claim};
+use crate::nodes;
 use crate::pods::annotation;
 use crate::quantity;
 use crate::resource::Key;
@@ -217,7 +218,7 @@ impl Volumes {
 
     fn can_be_made(&self, claim: &PersistentVolumeClaim, node: &Node) -> Result<(), Unserved> {
         let Some(class) = self.class_of(claim) else { return Err(Unserved::NoVolume) };
-        let labels = node.metadata.labels.as_ref().unwrap_or(&NO_LABELS);
+        let labels = nodes::labels(node);
         let mut topologies = class.allowed_topologies.iter().flatten().peekable();
         let is_allowed = topologies.peek().is_none()
             || topologies.any(|term| {
@@ -347,8 +348,8 @@ pub fn largest_volume_bytes(capacity: &CSIStorageCapacity) -> Option<i64> {
 /// Whether the volume can be mounted on the node.
 pub fn allows(volume: &PersistentVolume, node: &Node) -> bool {
     let required = volume.spec.as_ref().and_then(|s| s.node_affinity.as_ref()?.required.as_ref());
-    let (name, labels) = (node.metadata.name.as_deref().unwrap_or_default(), node.metadata.labels.as_ref());
-    required.is_none_or(|r| node_terms(r).iter().any(|term| term.selects(name, labels.unwrap_or(&NO_LABELS))))
+    let (name, labels) = (nodes::name(node), nodes::labels(node));
+    required.is_none_or(|r| node_terms(r).iter().any(|term| term.selects(name, labels)))
 }
 
 /// Whether the reference is to this claim, or to any claim of its name.

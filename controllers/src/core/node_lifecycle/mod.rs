@@ -13,7 +13,7 @@ use k8w_kinds::core::taints::{NO_EXECUTE, NO_SCHEDULE};
 use serde_json::json;
 
 use crate::engine::{Controller, Turn, Wake};
-use crate::nodes::{condition, is_ready};
+use crate::nodes::{condition, is_ready, is_unschedulable};
 use crate::plan::{self, Note, NoteType, Plan, Regarding, Target};
 use crate::pods;
 use crate::resource::{Key, NODES, PODS};
@@ -97,7 +97,7 @@ impl NodeLifecycle {
         }
         let pressed = |(type_, _): &&(&str, &str)| condition(node, type_).is_some_and(|c| c.status == "True");
         wanted.extend(PRESSURES.iter().filter(pressed).map(|(_, taint)| (*taint, NO_SCHEDULE)));
-        if node.spec.as_ref().is_some_and(|s| s.unschedulable == Some(true)) {
+        if is_unschedulable(node) {
             wanted.push((UNSCHEDULABLE, NO_SCHEDULE));
         }
         let is_wanted = |taint: &Taint| wanted.contains(&(taint.key.as_str(), taint.effect.as_str()));

@@ -1,9 +1,9 @@
 //! The pod's node selector and its required node affinity, and what its profile adds to them.
 
 use k8s_openapi::api::core::v1::Node;
-use k8w_kinds::core::selection::NO_LABELS;
 
 use super::{Begin, Check, Filter, Refusal};
+use crate::nodes;
 use crate::scheduler::cycle::Cycle;
 use crate::scheduler::event::Event;
 use crate::scheduler::pending::Pending;
@@ -38,8 +38,7 @@ impl Filter for NodeAffinity {
 }
 
 fn lets_in(pod: &Pending, node: &Node) -> Result<(), &'static str> {
-    let name = node.metadata.name.as_deref().unwrap_or_default();
-    let labels = node.metadata.labels.as_ref().unwrap_or(&NO_LABELS);
+    let (name, labels) = (nodes::name(node), nodes::labels(node));
     if pod.profile.added_affinity().is_some_and(|terms| !terms.iter().any(|term| term.selects(name, labels))) {
         return Err(ENFORCED);
     }

@@ -4,6 +4,7 @@ use k8s_openapi::api::core::v1::Taint;
 use k8w_kinds::core::taints::{NO_SCHEDULE, tolerated};
 
 use super::{Begin, Filter, Refusal};
+use crate::nodes;
 use crate::scheduler::cycle::Cycle;
 use crate::scheduler::event::Event;
 use crate::scheduler::pending::Pending;
@@ -31,6 +32,6 @@ impl Filter for NodeUnschedulable {
     }
 
     fn may_be_helped_by(&self, _: &Pending, event: &Event<'_>, _: &Snapshot) -> bool {
-        event.joins(|node| node.spec.as_ref().is_none_or(|spec| spec.unschedulable != Some(true)))
+        event.joins(|node| !nodes::is_unschedulable(node))
     }
 }

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use k8s_openapi::api::core::v1::{Node, Toleration};
-use k8w_kinds::core::selection::{NO_LABELS, NodeSelection};
+use k8w_kinds::core::selection::NodeSelection;
 use k8w_kinds::core::taints::tolerated;
 
+use crate::nodes;
 use crate::scheduler::snapshot::{NodeInfo, hard_taints};
 
 const NOWHERE: u32 = u32::MAX;
@@ -59,8 +60,7 @@ impl Terrain {
 
     /// The domain that the node counts for.
     pub fn domain_of<'n>(&self, node: &'n Node) -> Option<&'n String> {
-        let labels = node.metadata.labels.as_ref().unwrap_or(&NO_LABELS);
-        let name = node.metadata.name.as_deref().unwrap_or_default();
+        let (name, labels) = (nodes::name(node), nodes::labels(node));
         let tolerates_all =
             |tolerations: &Tolerations| hard_taints(node).all(|taint| tolerated(Some(&tolerations.list), taint));
         let counts = self.needs.iter().all(|key| labels.contains_key(key))
