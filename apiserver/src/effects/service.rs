@@ -17,7 +17,7 @@ use crate::status::Status;
 use crate::watch_cache::{encode, storage_key};
 use bytes::Bytes;
 use ipnet::Ipv4Net;
-use k8w_kinds::core::service::needs_health_port;
+use k8w_kinds::core::service::{HEALTH_PORT, needs_health_port};
 use k8w_kinds::field::{FieldError, FieldPath};
 use k8w_kinds::networking::ip_address;
 use k8w_kinds::object;
@@ -29,7 +29,6 @@ use std::net::Ipv4Addr;
 use std::ops::Range;
 
 const NETWORKING: &str = "networking.k8s.io";
-const HEALTH_PORT: &[&str] = &["spec", "healthCheckNodePort"];
 const PORTS: &str = "/ranges/servicenodeports/";
 /// How often a random number is tried before the whole range is read.
 const RANDOM_TRIES: usize = 16;

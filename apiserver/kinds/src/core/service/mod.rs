@@ -43,6 +43,9 @@ pub fn needs_node_ports(service: &Value) -> bool {
     }
 }
 
+/// Where load balancers ask, if [`needs_health_port`].
+pub const HEALTH_PORT: &[&str] = &["spec", "healthCheckNodePort"];
+
 /// Whether load balancers ask each node about the endpoints that a Service of this shape has there.
 pub fn needs_health_port(service: &Value) -> bool {
     text(service, &["spec", "type"]) == "LoadBalancer" && text(service, &["spec", "externalTrafficPolicy"]) == "Local"

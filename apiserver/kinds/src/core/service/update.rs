@@ -2,11 +2,9 @@
 
 use serde_json::{Map, Value};
 
-use super::{is_externally_accessible, needs_cluster_ip, needs_health_port, needs_node_ports};
+use super::{HEALTH_PORT, is_externally_accessible, needs_cluster_ip, needs_health_port, needs_node_ports};
 use crate::field::{Field, FieldError};
 use crate::object::{self, get, list, text};
-
-const HEALTH: &[&str] = &["spec", "healthCheckNodePort"];
 
 /// An update that does not mention claimed addresses and ports keeps them.
 pub fn keep_claims(new: &mut Value, old: &Value) {
@@ -29,8 +27,8 @@ pub fn keep_claims(new: &mut Value, old: &Value) {
     if needs_node_ports(old) && needs_node_ports(new) {
         keep_node_ports(new, old);
     }
-    let health = get(old, HEALTH).cloned().filter(|_| needs_health_port(old) && needs_health_port(new));
-    if let (0, Some(port), Some(spec)) = (object::int(new, HEALTH), health, object::ensure(new, &["spec"])) {
+    let health = get(old, HEALTH_PORT).cloned().filter(|_| needs_health_port(old) && needs_health_port(new));
+    if let (0, Some(port), Some(spec)) = (object::int(new, HEALTH_PORT), health, object::ensure(new, &["spec"])) {
         spec.insert("healthCheckNodePort".to_owned(), port);
     }
 }
@@ -104,7 +102,10 @@ fn drop_port(port: &mut Map<String, Value>, before: &[Value]) {
 
 /// The first address of a Service is for life, unless it becomes or was an ExternalName; so is what it is asked about its health.
 pub fn validate(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
-    if needs_health_port(old) && needs_health_port(new) && object::int(old, HEALTH) != object::int(new, HEALTH) {
+    if needs_health_port(old)
+        && needs_health_port(new)
+        && object::int(old, HEALTH_PORT) != object::int(new, HEALTH_PORT)
+    {
         let why = "cannot change healthCheckNodePort on loadBalancer service with externalTraffic=Local during update";
         errors.push(Field::root(new).get("spec").get("healthCheckNodePort").invalid(why));
     }

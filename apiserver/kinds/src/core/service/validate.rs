@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::needs_cluster_ip;
+use super::{needs_cluster_ip, needs_health_port};
 use crate::field::{Field, FieldError};
 use crate::{metadata, names, rules};
 
@@ -25,7 +25,7 @@ pub fn validate(service: &Value) -> Vec<FieldError> {
     metadata::labels(&spec.get("selector"), &mut errors);
     affinity(&spec, &mut errors);
     addresses(service, &spec, &mut errors);
-    traffic(&spec, type_, &mut errors);
+    traffic(service, &spec, type_, &mut errors);
     errors
 }
 
@@ -160,7 +160,22 @@ fn addresses(service: &Value, spec: &Field, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn traffic(spec: &Field, type_: &str, errors: &mut Vec<FieldError>) {
+/// A port for its health is given to no Service that needs none, nor is it one of the ports that it serves at.
+fn health_port(service: &Value, spec: &Field, errors: &mut Vec<FieldError>) {
+    let health = spec.get("healthCheckNodePort");
+    let Some(port) = health.int().filter(|port| *port != 0) else { return };
+    if !needs_health_port(service) {
+        errors.push(
+            health.invalid("may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'"),
+        );
+    }
+    if spec.get("ports").items().any(|entry| entry.get("nodePort").int() == Some(port)) {
+        let why = "provided port is already allocated";
+        errors.push(health.invalid(format!("failed to allocate requested HealthCheck NodePort {port}: {why}")));
+    }
+}
+
+fn traffic(service: &Value, spec: &Field, type_: &str, errors: &mut Vec<FieldError>) {
     let (external, internal) = (spec.get("externalTrafficPolicy"), spec.get("internalTrafficPolicy"));
     rules::maybe_one_of(&external, &["Cluster", "Local"], errors);
     rules::maybe_one_of(&internal, &["Cluster", "Local"], errors);
@@ -172,19 +187,7 @@ fn traffic(spec: &Field, type_: &str, errors: &mut Vec<FieldError>) {
     if outside && external.is_empty() {
         errors.push(external.required(""));
     }
-    let health = spec.get("healthCheckNodePort");
-    if health.int().is_some_and(|port| port != 0) && !(type_ == "LoadBalancer" && external.text() == "Local") {
-        errors.push(
-            health.invalid("may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'"),
-        );
-    }
-    let ports = spec.get("ports");
-    if let Some(port) = health.int().filter(|port| *port != 0)
-        && ports.items().any(|entry| entry.get("nodePort").int() == Some(port))
-    {
-        let why = "provided port is already allocated";
-        errors.push(health.invalid(format!("failed to allocate requested HealthCheck NodePort {port}: {why}")));
-    }
+    health_port(service, spec, errors);
     let ranges = spec.get("loadBalancerSourceRanges");
     if !ranges.is_empty() && type_ != "LoadBalancer" {
         errors.push(ranges.forbidden("may only be used when `type` is 'LoadBalancer'"));
