@@ -127,6 +127,92 @@ mod tests {
         }
     }
 
+    /// Where each kind lives and what clients call it, beside its plural name: the singular where it is not the kind in
+    /// small letters, short names, categories (`+`), what it has below it (`/`), and what selects it (`?`).
+    #[test]
+    fn names_are_those_of_kubernetes() {
+        let shown = |kind: &KindDef| {
+            let mut words = vec![if kind.namespaced { "namespaced" } else { "cluster" }.to_owned()];
+            let singular = (kind.singular != kind.kind.to_lowercase()).then(|| kind.singular.to_string());
+            words.extend(singular);
+            words.extend(kind.short_names.iter().map(ToString::to_string));
+            words.extend(kind.categories.iter().map(|category| format!("+{category}")));
+            words.extend(kind.subresources.iter().map(|sub| format!("/{}", sub.name)));
+            words.extend(kind.selectable_fields.iter().map(|field| format!("?{}", field.path)));
+            format!("{} {}: {}\n", kind.api_version(), kind.plural, words.join(" "))
+        };
+        expect_test::expect![[r#"
+            v1 bindings: namespaced
+            v1 componentstatuses: cluster cs
+            v1 configmaps: namespaced cm
+            v1 endpoints: namespaced ep
+            v1 events: namespaced ev ?involvedObject.kind ?involvedObject.namespace ?involvedObject.name ?involvedObject.uid ?involvedObject.apiVersion ?involvedObject.resourceVersion ?involvedObject.fieldPath ?reason ?type ?reportingComponent ?source
+            v1 limitranges: namespaced limits
+            v1 namespaces: cluster ns /finalize /status ?status.phase
+            v1 nodes: cluster no /proxy /status ?spec.unschedulable
+            v1 persistentvolumes: cluster pv /status
+            v1 persistentvolumeclaims: namespaced pvc /status
+            v1 pods: namespaced po +all /attach /binding /ephemeralcontainers /eviction /exec /log /portforward /proxy /resize /status ?spec.nodeName ?spec.restartPolicy ?spec.schedulerName ?spec.serviceAccountName ?spec.hostNetwork ?status.phase ?status.podIP ?status.podIPs ?status.nominatedNodeName
+            v1 podtemplates: namespaced
+            v1 replicationcontrollers: namespaced rc +all /scale /status ?status.replicas
+            v1 resourcequotas: namespaced quota /status
+            v1 secrets: namespaced ?type
+            v1 services: namespaced svc +all /proxy /status ?spec.clusterIP ?spec.type
+            v1 serviceaccounts: namespaced sa /token
+            admissionregistration.k8s.io/v1 mutatingadmissionpolicies: cluster +api-extensions
+            admissionregistration.k8s.io/v1 mutatingadmissionpolicybindings: cluster +api-extensions
+            admissionregistration.k8s.io/v1 mutatingwebhookconfigurations: cluster +api-extensions
+            admissionregistration.k8s.io/v1 validatingadmissionpolicies: cluster +api-extensions /status
+            admissionregistration.k8s.io/v1 validatingadmissionpolicybindings: cluster +api-extensions
+            admissionregistration.k8s.io/v1 validatingwebhookconfigurations: cluster +api-extensions
+            apiextensions.k8s.io/v1 customresourcedefinitions: cluster crd crds +api-extensions /status
+            apiregistration.k8s.io/v1 apiservices: cluster +api-extensions /status
+            apps/v1 controllerrevisions: namespaced
+            apps/v1 daemonsets: namespaced ds +all /status
+            apps/v1 deployments: namespaced deploy +all /scale /status
+            apps/v1 replicasets: namespaced rs +all /scale /status ?status.replicas
+            apps/v1 statefulsets: namespaced sts +all /scale /status
+            authentication.k8s.io/v1 selfsubjectreviews: cluster
+            authentication.k8s.io/v1 tokenreviews: cluster
+            authorization.k8s.io/v1 localsubjectaccessreviews: namespaced
+            authorization.k8s.io/v1 selfsubjectaccessreviews: cluster
+            authorization.k8s.io/v1 selfsubjectrulesreviews: cluster
+            authorization.k8s.io/v1 subjectaccessreviews: cluster
+            autoscaling/v2 horizontalpodautoscalers: namespaced hpa +all /status
+            autoscaling/v1 horizontalpodautoscalers: namespaced hpa +all /status
+            batch/v1 cronjobs: namespaced cj +all /status
+            batch/v1 jobs: namespaced +all /status ?status.successful
+            certificates.k8s.io/v1 certificatesigningrequests: cluster csr /approval /status ?spec.signerName
+            coordination.k8s.io/v1 leases: namespaced
+            discovery.k8s.io/v1 endpointslices: namespaced
+            events.k8s.io/v1 events: namespaced ev ?regarding.kind ?regarding.namespace ?regarding.name ?regarding.uid ?regarding.apiVersion ?regarding.resourceVersion ?regarding.fieldPath ?reason ?type ?reportingController
+            flowcontrol.apiserver.k8s.io/v1 flowschemas: cluster /status
+            flowcontrol.apiserver.k8s.io/v1 prioritylevelconfigurations: cluster /status
+            networking.k8s.io/v1 ingresses: namespaced ing /status
+            networking.k8s.io/v1 ingressclasses: cluster
+            networking.k8s.io/v1 ipaddresses: cluster ip
+            networking.k8s.io/v1 networkpolicies: namespaced netpol
+            networking.k8s.io/v1 servicecidrs: cluster /status
+            node.k8s.io/v1 runtimeclasses: cluster
+            policy/v1 poddisruptionbudgets: namespaced pdb /status
+            rbac.authorization.k8s.io/v1 clusterroles: cluster
+            rbac.authorization.k8s.io/v1 clusterrolebindings: cluster
+            rbac.authorization.k8s.io/v1 roles: namespaced
+            rbac.authorization.k8s.io/v1 rolebindings: namespaced
+            resource.k8s.io/v1 deviceclasses: cluster
+            resource.k8s.io/v1 resourceclaims: namespaced /status
+            resource.k8s.io/v1 resourceclaimtemplates: namespaced
+            resource.k8s.io/v1 resourceslices: cluster ?spec.driver ?spec.nodeName
+            scheduling.k8s.io/v1 priorityclasses: cluster pc
+            storage.k8s.io/v1 csidrivers: cluster
+            storage.k8s.io/v1 csinodes: cluster
+            storage.k8s.io/v1 csistoragecapacities: namespaced
+            storage.k8s.io/v1 storageclasses: cluster sc
+            storage.k8s.io/v1 volumeattachments: cluster /status
+            storage.k8s.io/v1 volumeattributesclasses: cluster vac
+        "#]].assert_eq(&all().iter().map(shown).collect::<String>());
+    }
+
     /// What `kubectl get -o wide` prints of each kind that does not have the two columns of all others; `+` marks what
     /// only `-o wide` shows.
     #[test]

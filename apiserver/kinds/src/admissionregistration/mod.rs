@@ -13,4 +13,11 @@ pub mod validating_admission_policy_binding;
 pub mod validating_webhook_configuration;
 pub mod webhook;
 
+use crate::kind::KindDef;
+
 pub const GROUP: &str = "admissionregistration.k8s.io";
+
+/// What the rows of the group have in common.
+fn row(kind: &'static str, plural: &'static str, schema: &'static str) -> KindDef {
+    KindDef::builtin(GROUP, "v1", kind, plural, schema).cluster_scoped().categories(&["api-extensions"])
+}

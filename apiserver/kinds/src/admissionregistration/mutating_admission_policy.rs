@@ -10,8 +10,7 @@ use crate::rules;
 
 pub fn definition() -> KindDef {
     let schema = "io.k8s.api.admissionregistration.v1.MutatingAdmissionPolicy";
-    KindDef::builtin(super::GROUP, "v1", "MutatingAdmissionPolicy", "mutatingadmissionpolicies", schema)
-        .cluster_scoped()
+    super::row("MutatingAdmissionPolicy", "mutatingadmissionpolicies", schema)
         .columns(policy::columns("Mutations", |policy, _| list(policy, &["spec", "mutations"]).len().into()))
         .strategy(MutatingAdmissionPolicy)
 }

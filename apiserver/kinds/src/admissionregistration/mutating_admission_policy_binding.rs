@@ -9,10 +9,7 @@ use crate::kind::{KindDef, Shape, Strategy};
 pub fn definition() -> KindDef {
     let schema = "io.k8s.api.admissionregistration.v1.MutatingAdmissionPolicyBinding";
     let (kind, plural) = ("MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings");
-    KindDef::builtin(super::GROUP, "v1", kind, plural, schema)
-        .cluster_scoped()
-        .columns(policy::binding_columns())
-        .strategy(MutatingAdmissionPolicyBinding)
+    super::row(kind, plural, schema).columns(policy::binding_columns()).strategy(MutatingAdmissionPolicyBinding)
 }
 
 struct MutatingAdmissionPolicyBinding;

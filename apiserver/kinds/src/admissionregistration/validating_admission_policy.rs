@@ -14,8 +14,7 @@ const MAX_AUDIT_ANNOTATIONS: usize = 20;
 
 pub fn definition() -> KindDef {
     let schema = "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicy";
-    KindDef::builtin(super::GROUP, "v1", "ValidatingAdmissionPolicy", "validatingadmissionpolicies", schema)
-        .cluster_scoped()
+    super::row("ValidatingAdmissionPolicy", "validatingadmissionpolicies", schema)
         .subresources(vec![Subresource::status()])
         .columns(policy::columns("Validations", |policy, _| list(policy, &["spec", "validations"]).len().into()))
         .strategy(ValidatingAdmissionPolicy)

@@ -12,10 +12,7 @@ const ACTIONS: [&str; 3] = ["Audit", "Deny", "Warn"];
 pub fn definition() -> KindDef {
     let schema = "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicyBinding";
     let (kind, plural) = ("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings");
-    KindDef::builtin(super::GROUP, "v1", kind, plural, schema)
-        .cluster_scoped()
-        .columns(policy::binding_columns())
-        .strategy(ValidatingAdmissionPolicyBinding)
+    super::row(kind, plural, schema).columns(policy::binding_columns()).strategy(ValidatingAdmissionPolicyBinding)
 }
 
 struct ValidatingAdmissionPolicyBinding;

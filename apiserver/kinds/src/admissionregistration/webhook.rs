@@ -14,7 +14,7 @@ const REVIEW_VERSIONS: [&str; 2] = ["v1", "v1beta1"];
 
 /// The row of either kind.
 pub fn row(kind: &'static str, plural: &'static str, schema: &'static str) -> KindDef {
-    KindDef::builtin(super::GROUP, "v1", kind, plural, schema).cluster_scoped().columns(vec![
+    super::row(kind, plural, schema).columns(vec![
         Column::name(),
         Column::new("Webhooks", "integer", |configuration, _| object::list(configuration, &["webhooks"]).len().into())
             .describe("Webhooks indicates the number of webhooks registered in this configuration"),
