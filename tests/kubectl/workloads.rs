@@ -134,7 +134,7 @@ fn a_daemon_set_runs_on_the_node_and_can_be_rolled_out_and_undone() {
     t.hello_image();
     t.kubectl.apply(&hello_workload("DaemonSet", "agent", "", ""));
     t.kubectl.ok(&["rollout", "status", "daemonset/agent", "--timeout=60s"]);
-    t.kubectl.ok(&["set", "env", "daemonset/agent", "A=1"]);
+    t.kubectl.ok(&["set", "env", "daemonset/agent", "A=<1&2>"]);
     t.kubectl.ok(&["rollout", "status", "daemonset/agent", "--timeout=60s"]);
     let history = t.kubectl.ok(&["rollout", "history", "daemonset/agent"]);
     assert_eq!(history.lines().filter(|line| line.starts_with(['1', '2'])).count(), 2, "{history}");
@@ -145,7 +145,7 @@ fn a_daemon_set_runs_on_the_node_and_can_be_rolled_out_and_undone() {
     let refused = t.kubectl.fails(&["rollout", "pause", "daemonset/agent"]);
     assert!(refused.contains("pausing is not supported"), "{refused}");
     let shown = t.kubectl.ok(&["rollout", "history", "daemonset/agent", "--revision=2"]);
-    assert!(shown.contains("A:\t1"), "{shown}");
+    assert!(shown.contains("A:\t<1&2>"), "{shown}");
     t.kubectl.ok(&["rollout", "undo", "daemonset/agent", "--to-revision=3"]);
     t.kubectl.ok(&["rollout", "status", "daemonset/agent", "--timeout=60s"]);
     let again = t.kubectl.ok(&["rollout", "undo", "daemonset/agent", "--to-revision=5"]);

@@ -21,6 +21,7 @@ pub mod events;
 pub mod field;
 pub mod flowcontrol;
 pub mod intstr;
+pub mod json;
 pub mod jsonpath;
 pub mod kind;
 pub mod metadata;

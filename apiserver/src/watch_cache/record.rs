@@ -2,6 +2,7 @@
 
 use crate::json::object_length;
 use bytes::Bytes;
+use k8w_kinds::json;
 use k8w_kinds::kind::{Conversion, KindDef};
 use k8w_kinds::schema::protobuf;
 use k8w_storage::datastore::Revision;
@@ -236,10 +237,9 @@ pub fn encode(object: &Value) -> Box<[u8]> {
     let rest = fields.iter().filter(|(name, _)| !FIRST.contains(&name.as_str()));
     for (name, value) in first.chain(rest) {
         out.push(if out.is_empty() { b'{' } else { b',' });
-        // Writing JSON to memory cannot fail: keys are strings, and there is no IO.
-        let _ = serde_json::to_writer(&mut out, name);
+        json::write(&mut out, name);
         out.push(b':');
-        let _ = serde_json::to_writer(&mut out, value);
+        json::write(&mut out, value);
     }
     out.push(b'}');
     out.into()

@@ -91,6 +91,23 @@ async fn people_get_indented_json() {
     );
 }
 
+/// Go escapes what HTML would take for its own; `kubectl rollout undo` compares the data of revisions as text.
+#[tokio::test]
+async fn json_is_written_as_go_writes_it() {
+    let api = Api::new().await;
+    let revisions = "/apis/apps/v1/namespaces/default/controllerrevisions";
+    let revision = json!({"metadata": {"name": "a"}, "revision": 1, "data": {"args": ["a<b", "c&d"]}});
+    let made = api.post(revisions, &revision).await;
+    let text = String::from_utf8(made.body.to_vec()).unwrap();
+    assert!(text.contains(r#""data":{"args":["a\u003cb","c\u0026d"]}"#), "{text}");
+    assert_eq!(made.ok()["data"], revision["data"]);
+    let message = get(&api, &format!("{revisions}/a"), "application/vnd.kubernetes.protobuf").await;
+    let raw = br#"{"args":["a\u003cb","c\u0026d"]}"#;
+    assert!(message.body.windows(raw.len()).any(|window| window == raw));
+    let yaml = get(&api, &format!("{revisions}/a"), "application/yaml").await;
+    assert!(String::from_utf8_lossy(&yaml.body).contains("a<b"));
+}
+
 #[tokio::test]
 async fn answers_can_be_yaml() {
     let api = Api::new().await;

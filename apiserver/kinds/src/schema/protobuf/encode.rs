@@ -12,6 +12,7 @@ use super::super::shape::{Object, Scalar, Shape};
 use super::tags::{OrElse, Tag, Tags};
 use super::wire::Writer;
 use super::{int_or_string as parts, timestamp};
+use crate::json;
 
 /// Writes the members of an object of the type `shape`. `tags` are those of the type, or of a part that its JSON form has
 /// inlined.
@@ -66,7 +67,7 @@ fn single(shape: &Shape, number: u32, value: &Value, out: &mut Writer) {
         }
         // Any JSON travels as it is, in field 1.
         (Shape::Any | Shape::Named(_), value) => {
-            out.message(number, |out| out.bytes(1, value.to_string().as_bytes()));
+            out.message(number, |out| out.bytes(1, &json::to_vec(value)));
         }
         _ => {}
     }
