@@ -1,10 +1,10 @@
-//! Priority: a pod's priority class becomes a number, which later writes need not repeat.
+//! Priority: a pod's priority class becomes a number, which later writes need not repeat; one class at most is the default.
 
 use async_trait::async_trait;
 use k8w_kinds::object::{get, int, text};
 use serde_json::Value;
 
-use super::{forbidden, is};
+use super::{forbidden, is, is_kind};
 use crate::plugins::{Admission, AdmissionRequest, GroupResource, Operation};
 use crate::status::Status;
 
@@ -22,10 +22,13 @@ impl Admission for Priority {
     }
 
     fn resources(&self) -> Option<&'static [GroupResource]> {
-        Some(&[("", "pods")])
+        Some(&[("", "pods"), (GROUP, PLURAL)])
     }
 
     async fn admit(&self, request: &mut AdmissionRequest<'_>) -> Result<(), Status> {
+        if !is_kind(request, "", "pods") {
+            return Ok(());
+        }
         if is(request, Operation::Update) {
             keep(request);
             return Ok(());
@@ -55,6 +58,29 @@ impl Admission for Priority {
         }
         Ok(())
     }
+
+    async fn validate(&self, request: &AdmissionRequest<'_>) -> Result<(), Status> {
+        let writes = is(request, Operation::Create) || is(request, Operation::Update);
+        if !writes || !is_kind(request, GROUP, PLURAL) || request.object["globalDefault"] != true {
+            return Ok(());
+        }
+        let default = default_class(request);
+        let default = default.as_ref().map(|class| text(class, &["metadata", "name"]));
+        match default.filter(|name| request.operation == Operation::Create || *name != request.name) {
+            None => Ok(()),
+            Some(name) => {
+                let why = format!("PriorityClass {name} is already marked as default. Only one default can exist");
+                Err(forbidden(request, why))
+            }
+        }
+    }
+}
+
+/// The cluster's default class; of several the lowest.
+fn default_class(request: &AdmissionRequest<'_>) -> Option<Value> {
+    let (classes, _) = request.view.kind(GROUP, PLURAL).list(None);
+    let defaults = classes.iter().map(|record| record.value()).filter(|class| class["globalDefault"] == true);
+    defaults.min_by_key(|class| int(class, &["value"]))
 }
 
 /// What a create set stays where an update leaves it out; validation refuses any other change.
@@ -72,9 +98,7 @@ fn keep(request: &mut AdmissionRequest<'_>) {
 async fn class_of(request: &AdmissionRequest<'_>) -> Result<Option<Value>, Status> {
     let name = text(request.object, &["spec", "priorityClassName"]);
     if name.is_empty() {
-        let (classes, _) = request.view.kind(GROUP, PLURAL).list(None);
-        let defaults = classes.iter().map(|record| record.value()).filter(|class| class["globalDefault"] == true);
-        return Ok(defaults.min_by_key(|class| int(class, &["value"])));
+        return Ok(default_class(request));
     }
     let look = || request.view.get(GROUP, PLURAL, "", name);
     let class = match look() {
@@ -107,5 +131,24 @@ mod tests {
         assert_eq!(new["spec"], old["spec"]);
         let given = world.update(&Priority, old, pod(json!({"priority": 7}))).await.unwrap();
         assert_eq!(given["spec"]["priority"], 7);
+    }
+
+    #[tokio::test]
+    async fn one_class_at_most_is_the_default() {
+        let class = |name: &str, value: i64, default: bool| {
+            json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name},
+                "value": value, "globalDefault": default})
+        };
+        let world = World::new([class("a", 10, true)]).await;
+        assert_eq!(world.create(&Priority, pod(json!({}))).await.unwrap()["spec"]["priorityClassName"], "a");
+        assert!(world.create(&Priority, class("b", 1, false)).await.is_ok());
+        let refused = world.create(&Priority, class("b", 1, true)).await.unwrap_err();
+        assert_eq!(
+            refused.message,
+            "priorityclasses.scheduling.k8s.io \"b\" is forbidden: PriorityClass a is already marked as default. Only one \
+             default can exist"
+        );
+        assert!(world.update(&Priority, class("a", 10, true), class("a", 10, true)).await.is_ok());
+        assert!(world.update(&Priority, class("b", 1, false), class("b", 1, true)).await.is_err());
     }
 }

@@ -48,12 +48,18 @@ impl Strategy for PriorityClass {
         let name = text(class, &["metadata", "name"]);
         let value = root.get("value");
         if name.starts_with("system-") {
-            let known = SYSTEM.iter().any(|(n, v)| *n == name && value.int() == Some(*v));
-            if !known || root.get("globalDefault").bool() == Some(true) {
+            let is_default = root.get("globalDefault").bool() == Some(true);
+            let wrong = match SYSTEM.iter().find(|(known, _)| *known == name) {
+                None => Some(format!("{name} is not a known system priority class")),
+                Some((_, own)) if value.int() != Some(*own) => {
+                    Some(format!("value of {name} PriorityClass must be {own}"))
+                }
+                Some(_) => is_default.then(|| format!("globalDefault of {name} PriorityClass must be false")),
+            };
+            if let Some(wrong) = wrong {
                 let metadata = root.get("metadata");
-                let detail = "priority class names with 'system-' prefix are reserved for system use only. error: \
-                              only the system's own classes may have it";
-                errors.push(metadata.get("name").forbidden(detail));
+                let reserved = "priority class names with 'system-' prefix are reserved for system use only. error:";
+                errors.push(metadata.get("name").forbidden(format!("{reserved} {wrong}")));
             }
         } else if value.int().is_some_and(|v| v > USER_MAX) {
             let detail = format!("maximum allowed value of a user defined priority is {USER_MAX}");
@@ -86,7 +92,14 @@ mod tests {
             "priorityclasses",
             "{metadata: {name: system-x}, value: 1}",
             expect![[r#"
-            metadata.name: Forbidden: priority class names with 'system-' prefix are reserved for system use only. error: only the system's own classes may have it
+            metadata.name: Forbidden: priority class names with 'system-' prefix are reserved for system use only. error: system-x is not a known system priority class
+        "#]],
+        );
+        check(
+            "priorityclasses",
+            "{metadata: {name: system-node-critical}, value: 1}",
+            expect![[r#"
+            metadata.name: Forbidden: priority class names with 'system-' prefix are reserved for system use only. error: value of system-node-critical PriorityClass must be 2000001000
         "#]],
         );
         check(
