@@ -24,6 +24,7 @@ pub struct Limits {
     reads: Semaphore,
     writes: Semaphore,
     streams: Arc<Semaphore>,
+    queue_wait_ms: u64,
 }
 
 impl Default for Limits {
@@ -32,6 +33,7 @@ impl Default for Limits {
             reads: Semaphore::new(READS_IN_FLIGHT),
             writes: Semaphore::new(WRITES_IN_FLIGHT),
             streams: Arc::new(Semaphore::new(STREAMS)),
+            queue_wait_ms: QUEUE_WAIT_MS,
         }
     }
 }
@@ -49,7 +51,7 @@ impl Limits {
         if let Ok(permit) = turns.try_acquire() {
             return Ok(Some(permit));
         }
-        match tokio::time::timeout(Duration::from_millis(QUEUE_WAIT_MS), turns.acquire()).await {
+        match tokio::time::timeout(Duration::from_millis(self.queue_wait_ms), turns.acquire()).await {
             Ok(Ok(permit)) => Ok(Some(permit)),
             _ => Err(too_many()),
         }
@@ -75,4 +77,44 @@ pub fn is_mutating(info: &RequestInfo) -> bool {
 /// Requests that last as long as their client wants: watches and streams.
 pub fn is_long_running(info: &RequestInfo) -> bool {
     info.verb == "watch" || matches!(info.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::query::Query;
+    use http::Method;
+
+    fn request(method: Method) -> RequestInfo {
+        RequestInfo::new(&method, "/api/v1/namespaces/default/pods", &Query::parse(""))
+    }
+
+    #[tokio::test]
+    async fn who_finds_no_turn_is_told_to_come_back() {
+        let mut limits = Limits { queue_wait_ms: 0, ..Limits::default() };
+        let (read, write) = (request(Method::GET), request(Method::POST));
+        for _ in 0..WRITES_IN_FLIGHT {
+            // Writes that do not end.
+            limits.turn(&write).await.unwrap().unwrap().forget();
+        }
+        let refused = limits.turn(&write).await.map(drop).unwrap_err();
+        assert_eq!((refused.code, refused.reason), (429, "TooManyRequests"));
+        assert_eq!(refused.details.unwrap().retry_after_seconds, Some(RETRY_AFTER_SECONDS));
+        // Writes that are many do not keep reads away, nor whoever asks for health.
+        assert!(limits.turn(&read).await.unwrap().is_some());
+        let health = RequestInfo::new(&Method::GET, "/livez", &Query::parse(""));
+        assert!(limits.turn(&health).await.unwrap().is_none());
+        limits.queue_wait_ms = QUEUE_WAIT_MS;
+        let (waiting, ()) = tokio::join!(limits.turn(&write), async { limits.writes.add_permits(1) });
+        assert!(waiting.unwrap().is_some());
+    }
+
+    #[test]
+    fn streams_have_so_many_places() {
+        let limits = Limits::default();
+        let places: Vec<_> = (0..STREAMS).map(|_| limits.stream().unwrap()).collect();
+        assert_eq!(limits.stream().map(drop).unwrap_err().code, 429);
+        drop(places);
+        assert!(limits.stream().is_ok());
+    }
 }
