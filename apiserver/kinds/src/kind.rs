@@ -39,6 +39,8 @@ pub struct KindDef {
     pub columns: Vec<Column>,
     /// The conditions of an object's row (`metav1.TableRow`), where there can be any.
     pub row_conditions: Option<fn(&Value) -> Option<Value>>,
+    /// Whether a deletion answers the object, and not a Status.
+    pub answers_deleted: bool,
     /// What field selectors may name beside `metadata.name` and `metadata.namespace`.
     pub selectable_fields: Vec<SelectableField>,
     pub strategy: Arc<dyn Strategy>,
@@ -102,6 +104,7 @@ impl KindDef {
             subresources: Vec::new(),
             columns: vec![Column::name(), Column::created_at()],
             row_conditions: None,
+            answers_deleted: false,
             selectable_fields: Vec::new(),
             strategy: Arc::new(Plain),
             stored_as: None,
@@ -156,6 +159,12 @@ impl KindDef {
 
     pub fn row_conditions(mut self, conditions: fn(&Value) -> Option<Value>) -> KindDef {
         self.row_conditions = Some(conditions);
+        self
+    }
+
+    /// Deletions answer the object as it was, and not a Status (`ReturnDeletedObject` in Kubernetes).
+    pub fn answers_deleted(mut self) -> KindDef {
+        self.answers_deleted = true;
         self
     }
 

@@ -236,8 +236,9 @@ fn item_operations(
                 ("patch", patch)
             }
             "delete" => {
+                let answer = if kind.answers_deleted { &*kind.schema_name } else { STATUS };
                 let body = Some(DELETE_OPTIONS);
-                ("delete", Operation { body, answer: STATUS, parameters: DELETE, ..base("delete", "delete") })
+                ("delete", Operation { body, answer, parameters: DELETE, ..base("delete", "delete") })
             }
             "create" if !subresource.is_empty() => {
                 ("post", Operation { body: Some(&body), parameters: WRITE, ..base("create", "post") })

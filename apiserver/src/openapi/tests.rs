@@ -160,7 +160,10 @@ fn operations(document: &Value) -> BTreeMap<String, Value> {
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap().iter().filter(|(name, _)| *name != "parameters") {
             let said = ["operationId", "tags", "x-kubernetes-action", "x-kubernetes-group-version-kind"];
-            let said: Value = said.map(|name| operation[name].clone()).into_iter().collect();
+            let mut said: Vec<Value> = said.map(|name| operation[name].clone()).into();
+            let answer = operation.pointer("/responses/200/content/application~1json/schema");
+            said.push(answer.cloned().unwrap_or_default());
+            let said = Value::Array(said);
             operations.insert(format!("{method} {path}"), said);
         }
     }

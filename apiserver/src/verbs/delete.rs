@@ -15,17 +15,13 @@ use k8w_kinds::object;
 use k8w_kinds::schema::Schema;
 use serde_json::{Value, json};
 
-/// Kinds whose deletion answers the object and not a Status, as upstream (`ReturnDeletedObject`).
-const ANSWER_OBJECT: [&str; 3] = ["pods", "services", "serviceaccounts"];
-
 pub async fn serve(server: &ApiServer, resource: &Resource, mut call: Call) -> Answer {
     let mut options = WriteOptions::parse(&call, "DeleteOptions")?;
     let (delete, dry) = read_options(&mut call).await?;
     options.dry_run |= dry;
     let mut write = options.write(server, resource, &call);
     let deleted = object_store::delete(&mut write, &delete).await?;
-    let answers_object = resource.group.is_empty() && ANSWER_OBJECT.contains(&&*resource.plural);
-    if !deleted.gone || answers_object {
+    if !deleted.gone || resource.answers_deleted {
         return answer(&call, resource, StatusCode::OK, deleted.json);
     }
     let mut details = json!({"name": call.info.name, "kind": resource.plural, "uid": deleted.uid});
@@ -77,16 +73,21 @@ fn from_query(call: &Call) -> Result<DeleteOptions, Status> {
 }
 
 fn propagation(policy: Option<&str>, orphan: Option<bool>) -> Result<Option<Propagation>, Status> {
-    match (policy, orphan) {
-        (Some("Background"), _) => Ok(Some(Propagation::Background)),
-        (Some("Foreground"), _) => Ok(Some(Propagation::Foreground)),
-        (Some("Orphan"), _) | (None, Some(true)) => Ok(Some(Propagation::Orphan)),
-        (None, Some(false)) => Ok(Some(Propagation::Background)),
-        (None, None) => Ok(None),
-        (Some(other), _) => {
-            let path = FieldPath::new("propagationPolicy");
-            let error = FieldError::not_supported(&path, other, &["Foreground", "Background", "Orphan"]);
-            Err(invalid("DeleteOptions", &[error]))
-        }
+    let mut errors = Vec::new();
+    let path = FieldPath::new("propagationPolicy");
+    if let (Some(policy), Some(_)) = (policy, orphan) {
+        let why = "orphanDependents and deletionPropagation cannot be both set";
+        errors.push(FieldError::invalid(&path, policy, why));
     }
+    let propagation = match (policy, orphan) {
+        (Some("Foreground"), _) => Some(Propagation::Foreground),
+        (Some("Background"), _) | (None, Some(false)) => Some(Propagation::Background),
+        (Some("Orphan"), _) | (None, Some(true)) => Some(Propagation::Orphan),
+        (None, None) => None,
+        (Some(other), _) => {
+            errors.push(FieldError::not_supported(&path, other, &["Foreground", "Background", "Orphan", "nil"]));
+            None
+        }
+    };
+    if errors.is_empty() { Ok(propagation) } else { Err(invalid("DeleteOptions", &errors)) }
 }

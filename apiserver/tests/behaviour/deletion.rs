@@ -21,6 +21,41 @@ async fn a_deletion_answers_with_a_status() {
     assert_eq!(api.get(&format!("{CONFIG_MAPS}/a")).await.code, 404);
 }
 
+/// Some kinds answer the object as it was.
+#[tokio::test]
+async fn a_deletion_can_answer_with_the_object() {
+    let api = Api::new().await;
+    let storage = "/apis/storage.k8s.io/v1";
+    for (path, body) in [
+        ("/api/v1/namespaces/default/serviceaccounts".to_owned(), json!({})),
+        ("/api/v1/namespaces/default/resourcequotas".to_owned(), json!({})),
+        (format!("{storage}/storageclasses"), json!({"provisioner": "example.com"})),
+        (format!("{storage}/csidrivers"), json!({"spec": {}})),
+        ("/apis/resource.k8s.io/v1/deviceclasses".to_owned(), json!({"spec": {}})),
+    ] {
+        let mut object = body;
+        object["metadata"] = json!({"name": "a"});
+        let made = api.post(&path, &object).await.ok();
+        let gone = api.delete(&format!("{path}/a")).await.ok();
+        assert_eq!((&gone["kind"], &gone["metadata"]["uid"]), (&made["kind"], &made["metadata"]["uid"]), "{path}");
+        assert_eq!(api.get(&format!("{path}/a")).await.code, 404);
+    }
+}
+
+#[tokio::test]
+async fn dependents_are_spoken_of_once() {
+    let api = Api::new().await;
+    api.config_map("a", "1").await;
+    let both = json!({"orphanDependents": true, "propagationPolicy": "Orphan"});
+    let (code, _, message) = api.delete_with(&format!("{CONFIG_MAPS}/a"), &both).await.error();
+    assert_eq!(code, 422);
+    assert_eq!(
+        message,
+        "DeleteOptions.meta.k8s.io \"\" is invalid: propagationPolicy: Invalid value: \"Orphan\": orphanDependents and \
+         deletionPropagation cannot be both set"
+    );
+}
+
 #[tokio::test]
 async fn finalizers_hold_an_object_back() {
     let api = Api::new().await;

@@ -55,6 +55,7 @@ pub fn definition() -> KindDef {
             Column::age(),
             Column::text("VolumeMode", |volume, _| or_unset(text(volume, &["spec", "volumeMode"])).into()).wide(),
         ])
+        .answers_deleted()
         .strategy(PersistentVolume)
 }
 

@@ -29,6 +29,7 @@ pub fn definition() -> KindDef {
             Column::age(),
             Column::text("VolumeMode", |claim, _| or_unset(text(claim, &["spec", "volumeMode"])).into()).wide(),
         ])
+        .answers_deleted()
         .strategy(PersistentVolumeClaim)
 }
 

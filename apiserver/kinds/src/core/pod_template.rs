@@ -17,6 +17,7 @@ pub fn definition() -> KindDef {
                 template::labels(map(object, &["template", "metadata", "labels"])).into()
             }),
         ])
+        .answers_deleted()
         .strategy(PodTemplate)
 }
 

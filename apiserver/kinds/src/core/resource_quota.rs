@@ -20,6 +20,7 @@ pub fn definition() -> KindDef {
                 .describe("Limits control the maximum amount of cpu/memory that a container may use independent of contention on the node."),
             Column::age(),
         ])
+        .answers_deleted()
         .strategy(ResourceQuota)
 }
 

@@ -14,6 +14,7 @@ pub fn definition() -> KindDef {
                 .describe("Secrets is a list of the secrets in the same namespace that pods of this account may use."),
             Column::age(),
         ])
+        .answers_deleted()
         .strategy(ServiceAccount)
 }
 

@@ -11,6 +11,7 @@ pub fn definition() -> KindDef {
     KindDef::builtin(super::GROUP, "v1", "DeviceClass", "deviceclasses", "io.k8s.api.resource.v1.DeviceClass")
         .cluster_scoped()
         .columns(vec![Column::name(), Column::age()])
+        .answers_deleted()
         .strategy(DeviceClass)
 }
 

@@ -16,6 +16,7 @@ pub fn definition() -> KindDef {
     KindDef::builtin(super::GROUP, "v1", "ResourceClaim", "resourceclaims", schema)
         .subresources(vec![Subresource::status()])
         .columns(vec![Column::name(), Column::text("State", |claim, _| state(claim).into()), Column::age()])
+        .answers_deleted()
         .strategy(ResourceClaim)
 }
 

@@ -11,6 +11,7 @@ pub fn definition() -> KindDef {
     let schema = "io.k8s.api.resource.v1.ResourceClaimTemplate";
     KindDef::builtin(super::GROUP, "v1", "ResourceClaimTemplate", "resourceclaimtemplates", schema)
         .columns(vec![Column::name(), Column::age()])
+        .answers_deleted()
         .strategy(ResourceClaimTemplate)
 }
 

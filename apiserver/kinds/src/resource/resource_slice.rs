@@ -24,6 +24,7 @@ pub fn definition() -> KindDef {
             Column::age(),
         ])
         .selectable(["spec.driver", "spec.nodeName"].map(SelectableField::at).into())
+        .answers_deleted()
         .strategy(ResourceSlice)
 }
 

@@ -26,6 +26,7 @@ pub fn definition() -> KindDef {
             Column::text("Modes", |driver, _| modes(driver).into()),
             Column::age(),
         ])
+        .answers_deleted()
         .strategy(CsiDriver)
 }
 

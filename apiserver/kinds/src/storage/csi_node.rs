@@ -17,6 +17,7 @@ pub fn definition() -> KindDef {
             Column::new("Drivers", "integer", |node, _| list(node, &["spec", "drivers"]).len().into()),
             Column::age(),
         ])
+        .answers_deleted()
         .strategy(CsiNode)
 }
 

@@ -27,6 +27,7 @@ pub fn definition() -> KindDef {
             }),
             Column::age(),
         ])
+        .answers_deleted()
         .strategy(StorageClass)
 }
 

@@ -25,6 +25,7 @@ pub fn definition() -> KindDef {
             }),
             Column::age(),
         ])
+        .answers_deleted()
         .strategy(VolumeAttachment)
 }
 

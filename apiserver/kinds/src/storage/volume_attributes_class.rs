@@ -13,6 +13,7 @@ pub fn definition() -> KindDef {
         .cluster_scoped()
         .short_names(&["vac"])
         .columns(vec![Column::name(), Column::at("DriverName", "string", "driverName"), Column::age()])
+        .answers_deleted()
         .strategy(VolumeAttributesClass)
 }
 

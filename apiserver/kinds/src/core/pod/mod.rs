@@ -39,6 +39,7 @@ pub fn definition() -> KindDef {
         .columns(columns::columns())
         .row_conditions(columns::conditions)
         .selectable(selectable())
+        .answers_deleted()
         .strategy(Pod)
 }
 

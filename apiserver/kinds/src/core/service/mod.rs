@@ -26,6 +26,7 @@ pub fn definition() -> KindDef {
         .subresources(vec![proxy, Subresource::status()])
         .columns(columns::columns())
         .selectable(vec![SelectableField::at("spec.clusterIP"), SelectableField::at("spec.type")])
+        .answers_deleted()
         .strategy(Service)
 }
 
