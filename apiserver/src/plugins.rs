@@ -4,7 +4,7 @@
 
 use crate::body::Body;
 use crate::identity::{Attributes, Peer, UserInfo};
-use crate::resources::Resource;
+use crate::resources::{Resource, Resources};
 use crate::status::Status;
 use crate::watch_cache::WatchCache;
 use async_trait::async_trait;
@@ -67,7 +67,14 @@ pub struct AdmissionRequest<'a> {
     pub dry_run: bool,
     /// Reads are at least as new as the moment before this write began.
     pub view: &'a WatchCache,
+    pub kinds: &'a dyn Kinds,
     pub warnings: &'a Warnings,
+}
+
+/// Knows which kinds are served.
+pub trait Kinds: Sync {
+    /// All of them, at least as new as what reads show.
+    fn served(&self) -> Arc<Resources>;
 }
 
 /// What the client should be told in `Warning` headers.

@@ -173,6 +173,13 @@ impl Resources {
         &self.all
     }
 
+    /// The kind that objects with this `apiVersion` and `kind` have.
+    pub fn by_kind(&self, group: &str, version: &str, kind: &str) -> Option<&Arc<Resource>> {
+        let is =
+            |resource: &&Arc<Resource>| resource.kind == kind && resource.group == group && resource.version == version;
+        self.all.iter().find(is)
+    }
+
     pub fn get(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Resource>> {
         self.by_plural.get(plural)?.iter().find(|resource| resource.group == group && resource.version == version)
     }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use k8w_kinds::object::{list, text};
-use k8w_kinds::registry;
 use serde_json::Value;
 
 use super::{forbidden, may};
@@ -36,22 +35,47 @@ impl OwnerReferencesPermissionEnforcement {
         may(&self.authorizers, request, "delete", &info)
     }
 
-    fn may_block(&self, request: &AdmissionRequest<'_>, owner: &Value) -> bool {
-        let api_version = text(owner, &["apiVersion"]);
-        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-        // An owner of a kind that nobody serves cannot be deleted either.
-        let Some(kind) = registry::by_kind(group, version, text(owner, &["kind"])) else { return true };
-        let info = RequestInfo {
-            is_resource_request: true,
-            group: group.to_owned(),
-            version: version.to_owned(),
-            resource: kind.plural.to_string(),
-            subresource: "finalizers".to_owned(),
-            namespace: if kind.namespaced { request.namespace.to_owned() } else { String::new() },
-            name: text(owner, &["name"]).to_owned(),
-            ..RequestInfo::default()
-        };
+    /// Whether the finalizers of everything are the user's to change: then nothing need be known of the owners.
+    fn may_block_anything(&self, request: &AdmissionRequest<'_>) -> bool {
+        let any = || "*".to_owned();
+        let info = RequestInfo { version: any(), resource: any(), name: any(), ..finalizers(&any()) };
         may(&self.authorizers, request, "update", &info)
+    }
+
+    fn check_block(&self, request: &AdmissionRequest<'_>, owner: &Value) -> Result<(), Status> {
+        let (api_version, kind) = (text(owner, &["apiVersion"]), text(owner, &["kind"]));
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let kinds = request.kinds.served();
+        let Some(resource) = kinds.by_kind(group, version, kind) else {
+            let why = format!(
+                "cannot set blockOwnerDeletion in this case because cannot find RESTMapping for APIVersion {api_version} Kind \
+                 {kind}: no matches for kind {kind:?} in version {api_version:?}"
+            );
+            return Err(forbidden(request, why));
+        };
+        let info = RequestInfo {
+            version: version.to_owned(),
+            resource: resource.plural.to_string(),
+            namespace: if resource.namespaced { request.namespace.to_owned() } else { String::new() },
+            name: text(owner, &["name"]).to_owned(),
+            ..finalizers(group)
+        };
+        if may(&self.authorizers, request, "update", &info) {
+            return Ok(());
+        }
+        let why =
+            "cannot set blockOwnerDeletion if an ownerReference refers to a resource you can't set finalizers on: ";
+        Err(forbidden(request, why))
+    }
+}
+
+/// The finalizers of something in an API group.
+fn finalizers(group: &str) -> RequestInfo {
+    RequestInfo {
+        is_resource_request: true,
+        group: group.to_owned(),
+        subresource: "finalizers".to_owned(),
+        ..RequestInfo::default()
     }
 }
 
@@ -74,16 +98,17 @@ impl Admission for OwnerReferencesPermissionEnforcement {
             return Err(forbidden(request, "cannot set an ownerRef on a resource you can't delete: "));
         }
         let blocks = |owner: &&Value| owner["blockOwnerDeletion"] == true;
-        let new = owners.iter().filter(blocks).filter(|owner| !before.contains(owner));
-        for owner in new {
-            if !self.may_block(request, owner) {
-                let why = "cannot set blockOwnerDeletion if an ownerReference refers to a resource you can't set finalizers \
-                           on: ";
-                return Err(forbidden(request, why));
-            }
+        let known: Vec<&str> = before.iter().filter(blocks).map(uid).collect();
+        let mut new = owners.iter().filter(blocks).filter(|owner| !known.contains(&uid(owner))).peekable();
+        if new.peek().is_none() || self.may_block_anything(request) {
+            return Ok(());
         }
-        Ok(())
+        new.try_for_each(|owner| self.check_block(request, owner))
     }
+}
+
+fn uid(owner: &Value) -> &str {
+    text(owner, &["uid"])
 }
 
 #[cfg(test)]

@@ -3,18 +3,20 @@
 use std::sync::Arc;
 
 use k8w_kinds::object::text;
+use k8w_kinds::registry;
 use k8w_storage::datastore::memory::Memory;
 use k8w_storage::datastore::{Datastore, Txn, Write};
 use serde_json::Value;
 
 use crate::identity::UserInfo;
-use crate::plugins::{Admission, AdmissionRequest, Operation, Warnings};
-use crate::resources::{Def, Resource};
+use crate::plugins::{Admission, AdmissionRequest, Kinds, Operation, Warnings};
+use crate::resources::{Def, Resource, Resources};
 use crate::status::Status;
 use crate::watch_cache::{WatchCache, encode, storage_key};
 
 pub struct World {
     pub cache: Arc<WatchCache>,
+    kinds: Arc<Resources>,
     datastore: Arc<dyn Datastore>,
     user: UserInfo,
 }
@@ -23,7 +25,9 @@ impl World {
     pub async fn new(objects: impl IntoIterator<Item = Value>) -> World {
         let datastore: Arc<dyn Datastore> = Arc::new(Memory::new());
         let cache = WatchCache::start(datastore.clone()).await.unwrap();
-        let world = World { cache, datastore, user: UserInfo { name: "user".into(), ..UserInfo::default() } };
+        let kinds = Arc::new(Resources::new(registry::all().iter().map(Def::BuiltIn), &cache));
+        let user = UserInfo { name: "user".into(), ..UserInfo::default() };
+        let world = World { cache, kinds, datastore, user };
         for object in objects {
             world.put(object).await;
         }
@@ -84,6 +88,7 @@ impl World {
             user: &self.user,
             dry_run: false,
             view: &self.cache,
+            kinds: self,
             warnings: &warnings,
         };
         plugin.admit(&mut request).await?;
@@ -94,7 +99,13 @@ impl World {
     fn resource(&self, object: &Value) -> Resource {
         let api_version = text(object, &["apiVersion"]);
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-        let def = k8w_kinds::registry::by_kind(group, version, text(object, &["kind"])).unwrap();
+        let def = registry::by_kind(group, version, text(object, &["kind"])).unwrap();
         Resource { objects: self.cache.kind(&def.group, &def.plural), def: Def::BuiltIn(def) }
+    }
+}
+
+impl Kinds for World {
+    fn served(&self) -> Arc<Resources> {
+        self.kinds.clone()
     }
 }

@@ -79,6 +79,13 @@ impl CustomKinds {
     }
 }
 
+impl crate::plugins::Kinds for ApiServer {
+    fn served(&self) -> Arc<Resources> {
+        self.refresh_kinds();
+        self.resources.load_full()
+    }
+}
+
 impl ApiServer {
     /// The kinds there are, at least as new as the moment before this call.
     pub async fn current_resources(&self) -> Result<Arc<Resources>, Status> {

@@ -23,6 +23,7 @@ pub async fn create(write: &mut Write<'_>, mut object: Value, tracked: bool) -> 
     if resource.namespaced && meta::text(&object, "namespace") != write.namespace {
         meta::set(&mut object, "namespace", write.namespace);
     }
+    write.dedup_owners(&mut object);
     write.default(&mut object);
     if !tracked {
         write.track(None, &mut object);

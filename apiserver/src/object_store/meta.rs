@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use k8w_kinds::object;
 use serde_json::{Map, Value};
+use std::collections::HashSet;
 
 /// How many random characters make a name of `generateName`.
 const SUFFIX_CHARS: usize = 5;
@@ -64,6 +65,19 @@ pub fn generate_name(base: &str, mut bits: u128) -> String {
         bits /= letters;
     }
     name
+}
+
+/// Names each owner once, and says which UIDs were named more often.
+pub fn dedup_owners(object: &mut Value) -> Vec<String> {
+    let mut seen = HashSet::new();
+    let owners = object::list(object, &["metadata", "ownerReferences"]);
+    let (first, again): (Vec<&Value>, Vec<&Value>) = owners.iter().partition(|owner| seen.insert(owner.to_string()));
+    let again: Vec<String> = again.into_iter().map(|owner| object::text(owner, &["uid"]).to_owned()).collect();
+    if !again.is_empty() {
+        let first: Vec<Value> = first.into_iter().cloned().collect();
+        set(object, "ownerReferences", first);
+    }
+    again
 }
 
 /// Whether two states of an object differ in nothing but bookkeeping: the resource version and the times in

@@ -118,6 +118,18 @@ impl Write<'_> {
         Err(Status::invalid(&self.resource.group, &self.resource.kind, name, &errors))
     }
 
+    /// Names each owner once, and tells the client where it did not.
+    fn dedup_owners(&mut self, object: &mut Value) {
+        let again = meta::dedup_owners(object);
+        if !again.is_empty() {
+            self.warnings.push(format!(
+                ".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and \
+                 may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: [{}]",
+                again.join(" ")
+            ));
+        }
+    }
+
     /// Fills in defaults: the schema's, then the kind's own.
     fn default(&self, object: &mut Value) {
         self.resource.schema().default(object);
@@ -165,6 +177,7 @@ impl Write<'_> {
             user: self.user,
             dry_run: self.dry_run,
             view: &self.server.cache,
+            kinds: self.server,
             warnings,
         }
     }

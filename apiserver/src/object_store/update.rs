@@ -137,6 +137,7 @@ async fn work_out(
         inherit_deletion(&mut new, old);
     }
     effects::inherit(resource, &mut new, old);
+    write.dedup_owners(&mut new);
     write.default(&mut new);
     match rules {
         Rules::Status => resource.strategy.prepare_for_status_update(&mut new, old),

@@ -63,6 +63,7 @@ pub async fn admit(server: &Arc<ApiServer>, call: &Call, mut options: Value) -> 
         user: &call.user,
         dry_run: false,
         view: &server.cache,
+        kinds: &**server,
         warnings: &Warnings::default(),
     };
     admission::admit(&server.plugins.admission, &mut request).await?;

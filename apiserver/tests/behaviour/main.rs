@@ -31,6 +31,7 @@ mod impersonation;
 mod limit_ranges;
 mod namespaces;
 mod objects;
+mod owner_references;
 mod patches;
 mod pod_binding;
 mod pod_eviction;
