@@ -8,11 +8,17 @@ use k8w_kinds::object;
 use k8w_kinds::schema::apply::{self, ApplyError, Operation};
 use serde_json::Value;
 
-/// Merges `config` into the object, which is created if it does not exist.
+/// Merges `config` into the object, which is created if it does not exist and `may_create` allows that.
 ///
 /// # Errors
 /// 409 `Conflict` when other managers own fields with other values, unless `force`.
-pub async fn apply(write: &mut Write<'_>, config: Value, force: bool, rules: Rules) -> Result<Written, Status> {
+pub async fn apply(
+    write: &mut Write<'_>,
+    config: Value,
+    force: bool,
+    rules: Rules,
+    may_create: impl FnOnce() -> Result<(), Status>,
+) -> Result<Written, Status> {
     if object::get(&config, &["metadata", "managedFields"]).is_some() {
         return Err(Status::bad_request("metadata.managedFields must be nil"));
     }
@@ -24,10 +30,12 @@ pub async fn apply(write: &mut Write<'_>, config: Value, force: bool, rules: Rul
         Ok(Patched { object, tracked: true, once })
     };
     write.server.cache.catch_up().await?;
-    if write.resource.objects.get(write.namespace, write.name).is_none() && rules == Rules::Update {
+    if write.subresource.is_empty() && write.resource.objects.get(write.namespace, write.name).is_none() {
         if once {
             return Err(Status::not_found(&write.resource.group, &write.resource.plural, write.name));
         }
+        refuse_uid(write, &config)?;
+        may_create()?;
         let object = apply::apply(&schema, None, &config, &manager, force).map_err(refused)?;
         match object_store::create(write, object, true).await {
             // Somebody else created it just now: then it is merged.
@@ -38,7 +46,20 @@ pub async fn apply(write: &mut Write<'_>, config: Value, force: bool, rules: Rul
     object_store::update(write, Change::Patch(&merge), rules).await
 }
 
-fn refused(error: ApplyError) -> Status {
+/// Whoever names an object by its UID does not mean one that is yet to be made.
+fn refuse_uid(write: &Write<'_>, config: &Value) -> Result<(), Status> {
+    match object::text(config, &["metadata", "uid"]) {
+        "" => Ok(()),
+        uid => {
+            let why =
+                format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
+            Err(Status::conflict(&write.resource.group, &write.resource.plural, write.name, why))
+        }
+    }
+}
+
+/// Why an apply is refused, as the client is told.
+pub fn refused(error: ApplyError) -> Status {
     let message = error.to_string();
     match error {
         ApplyError::Conflicts(conflicts) => {

@@ -9,7 +9,7 @@ use crate::{names, object, rules};
 /// All annotations of an object together, in bytes.
 pub const ANNOTATIONS_MAX_BYTES: usize = 256 * 1024;
 /// The text that a client may give to say who manages fields, in bytes.
-pub const FIELD_MANAGER_MAX_BYTES: usize = 128;
+const FIELD_MANAGER_MAX_BYTES: usize = 128;
 
 /// Checks the metadata of a new object; its name is decided by then.
 pub fn validate(kind: &KindDef, object: &Value) -> Vec<FieldError> {
@@ -215,18 +215,23 @@ fn managed_fields(entries: &Field, errors: &mut Vec<FieldError>) {
         if !matches!(entry.get("fieldsType").text(), "" | "FieldsV1") {
             errors.push(entry.get("fieldsType").invalid("must be `FieldsV1`"));
         }
-        manager(&entry.get("manager"), errors);
+        let manager = entry.get("manager");
+        errors.extend(field_manager(manager.text(), &manager.path));
     }
 }
 
-fn manager(manager: &Field, errors: &mut Vec<FieldError>) {
-    if manager.text().len() > FIELD_MANAGER_MAX_BYTES {
-        errors.push(FieldError::too_long(&manager.path, FIELD_MANAGER_MAX_BYTES));
+/// Checks the name of a field manager: short, and nothing but what can be printed.
+pub fn field_manager(manager: &str, path: &FieldPath) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    if manager.len() > FIELD_MANAGER_MAX_BYTES {
+        errors.push(FieldError::too_long(path, FIELD_MANAGER_MAX_BYTES));
     }
-    if let Some((at, c)) = manager.text().char_indices().find(|(_, c)| c.is_control()) {
-        let detail = format!("invalid character {c:?} (at position {at}): should only contain printable characters");
-        errors.push(manager.invalid(detail));
+    let is_printed = |c: char| !c.is_control() && (c == ' ' || !c.is_whitespace());
+    for (at, c) in manager.char_indices().filter(|(_, c)| !is_printed(*c)) {
+        let detail = format!("invalid character U+{:04X} (at position {at})", u32::from(c));
+        errors.push(FieldError::invalid(path, manager, detail));
     }
+    errors
 }
 
 /// Takes over from what is stored what a client may leave out of an update: who and since when the object is.

@@ -3,8 +3,9 @@
 use crate::status::Status;
 use json_patch::PatchOperation;
 use k8w_kinds::field::{FieldError, FieldPath};
+use k8w_kinds::schema::decode::MAX_ISSUES;
 use k8w_kinds::schema::merge_patch::merge_patch;
-use k8w_kinds::schema::{Decoded, Schema, go};
+use k8w_kinds::schema::{Decoded, Format, Schema, go};
 use serde_json::Value;
 
 /// How many operations a JSON patch may have, as in Kubernetes.
@@ -12,17 +13,22 @@ const JSON_PATCH_LIMIT_OPERATIONS: usize = 10_000;
 /// How much the copy operations of a JSON patch may copy together, as in Kubernetes: as much as a body may hold.
 const JSON_PATCH_LIMIT_COPIED_BYTES: usize = 3 * 1024 * 1024;
 
+/// The media type of server-side apply.
+pub const APPLY: &str = "application/apply-patch+yaml";
 /// The media types of patches.
-pub const MEDIA_TYPES: [&str; 4] = [
-    "application/json-patch+json",
-    "application/merge-patch+json",
-    "application/strategic-merge-patch+json",
-    "application/apply-patch+yaml",
-];
+pub const MEDIA_TYPES: [&str; 4] =
+    ["application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json", APPLY];
 
 /// A patch that was read, but not applied to anything yet.
 #[derive(Debug)]
-pub enum Patch {
+pub struct Patch {
+    change: Change,
+    /// What strict decoding would have refused of the patch itself, in Kubernetes' words.
+    issues: Vec<String>,
+}
+
+#[derive(Debug)]
+enum Change {
     /// RFC 6902.
     Json(json_patch::Patch),
     /// RFC 7396.
@@ -33,76 +39,105 @@ pub enum Patch {
 
 impl Patch {
     /// Reads a patch; `None` for a media type that is not a patch of these three.
+    ///
+    /// # Errors
+    /// 400 for what is none, 413 for too many operations.
     pub fn read(media_type: &str, body: &[u8]) -> Result<Option<Self>, Status> {
-        let patch = match media_type {
+        if !MEDIA_TYPES[..3].contains(&media_type) {
+            return Ok(None);
+        }
+        let decoded = Schema::any().decode(body, Format::Json);
+        let Decoded { value, mut issues } = decoded.map_err(unreadable)?;
+        let change = match media_type {
             "application/json-patch+json" => {
-                let patch: json_patch::Patch = serde_json::from_slice(body).map_err(unreadable)?;
-                if patch.0.len() > JSON_PATCH_LIMIT_OPERATIONS {
-                    return Err(Status::too_much(format!(
-                        "The allowed maximum operations in a JSON patch is {JSON_PATCH_LIMIT_OPERATIONS}, got {}",
-                        patch.0.len()
-                    )));
-                }
-                Patch::Json(patch)
+                issues.extend(unknown_members(&value));
+                issues.iter_mut().for_each(|issue| issue.insert_str(0, "json patch "));
+                Change::Json(operations(value)?)
             }
-            "application/merge-patch+json" => Patch::Merge(object(body)?),
-            "application/strategic-merge-patch+json" => Patch::Strategic(object(body)?),
-            _ => return Ok(None),
+            "application/merge-patch+json" => Change::Merge(object(value)?),
+            _ => Change::Strategic(object(value)?),
         };
-        Ok(Some(patch))
+        Ok(Some(Patch { change, issues }))
     }
 
     /// What the patch makes of `original`.
     pub fn apply(&self, schema: &Schema, original: &Value) -> Result<Value, Status> {
-        match self {
-            Patch::Json(operations) => json(original.clone(), operations),
-            Patch::Merge(patch) => {
+        match &self.change {
+            Change::Json(operations) => json(original.clone(), operations),
+            Change::Merge(patch) => {
                 let mut patched = original.clone();
                 merge_patch(&mut patched, patch.clone());
                 Ok(patched)
             }
-            Patch::Strategic(patch) => {
+            Change::Strategic(patch) => {
                 schema.strategic_merge(original, patch).map_err(|error| Status::bad_request(error.to_string()))
             }
         }
     }
 
-    /// What of the patched object has a place in the schema, and what not. A strategic merge patch never becomes text in
-    /// Kubernetes on its way to an object, so that what does not fit is told in other words.
+    /// The patched original: what of it has a place in the schema, and what of it and of the patch strict decoding would
+    /// refuse. A strategic merge patch never becomes text in Kubernetes on its way to an object, so that what does not fit
+    /// is told in other words.
     ///
     /// # Errors
-    /// 422 for a value that lacks its field's type. `body` is the patch as it was sent.
-    pub fn check(&self, schema: &Schema, patched: Value, body: &[u8]) -> Result<Decoded, Status> {
-        let checked = match self {
-            Patch::Strategic(_) => schema.restore(patched),
-            Patch::Json(_) | Patch::Merge(_) => schema.check(patched),
+    /// Those of [`Patch::apply`], and 422 for a value that lacks its field's type.
+    pub fn patched(&self, schema: &Schema, original: &Value) -> Result<Decoded, Status> {
+        let patched = self.apply(schema, original)?;
+        let checked = match &self.change {
+            Change::Strategic(_) => schema.restore(patched),
+            Change::Json(_) | Change::Merge(_) => schema.check(patched),
         };
-        checked.map_err(|error| self.unprocessable(body, error.to_string()))
+        let mut decoded = checked.map_err(|error| self.unprocessable(schema, original, error.to_string()))?;
+        decoded.issues.splice(0..0, self.issues.iter().cloned());
+        Ok(decoded)
     }
 
-    /// 422 for a patch whose result has unknown fields, where the client wants to be told so.
-    pub fn strict_error(&self, body: &[u8], issues: &[String]) -> Status {
-        self.unprocessable(body, format!("strict decoding error: {}", issues.join(", ")))
+    /// 422 for what strict decoding refuses, where the client wants that.
+    pub fn strict_error(&self, schema: &Schema, original: &Value, issues: &[String]) -> Status {
+        self.unprocessable(schema, original, format!("strict decoding error: {}", issues.join(", ")))
     }
 
-    fn unprocessable(&self, body: &[u8], why: String) -> Status {
-        let shown = match self {
-            Patch::Strategic(patch) => go(patch),
-            Patch::Json(_) | Patch::Merge(_) => String::from_utf8_lossy(body).into_owned(),
+    /// Kubernetes shows the patch, or what it made.
+    fn unprocessable(&self, schema: &Schema, original: &Value, why: String) -> Status {
+        let shown = match &self.change {
+            Change::Strategic(patch) => go(patch),
+            Change::Json(_) | Change::Merge(_) => {
+                self.apply(schema, original).map(|patched| patched.to_string()).unwrap_or_default()
+            }
         };
         Status::invalid("", "", "", &[FieldError::invalid(&FieldPath::new("patch"), shown, why)])
     }
 
     /// The resource version that the patch itself insists on.
     pub fn resource_version(&self) -> Option<&str> {
-        let text = |value: &'_ Value| value.is_string();
-        match self {
-            Patch::Json(_) => None,
-            Patch::Merge(patch) | Patch::Strategic(patch) => {
-                patch.pointer("/metadata/resourceVersion").filter(|value| text(value)).and_then(Value::as_str)
+        match &self.change {
+            Change::Json(_) => None,
+            Change::Merge(patch) | Change::Strategic(patch) => {
+                patch.pointer("/metadata/resourceVersion").and_then(Value::as_str)
             }
         }
     }
+}
+
+/// The operations of a JSON patch.
+fn operations(patch: Value) -> Result<json_patch::Patch, Status> {
+    let count = patch.as_array().map_or(0, Vec::len);
+    if count > JSON_PATCH_LIMIT_OPERATIONS {
+        return Err(Status::too_much(format!(
+            "The allowed maximum operations in a JSON patch is {JSON_PATCH_LIMIT_OPERATIONS}, got {count}"
+        )));
+    }
+    serde_json::from_value(patch).map_err(unreadable)
+}
+
+/// What the operations of a JSON patch have beside what operations have.
+fn unknown_members(patch: &Value) -> impl Iterator<Item = String> {
+    let operations = patch.as_array().into_iter().flatten().enumerate();
+    let members = operations.flat_map(|(at, operation)| {
+        operation.as_object().into_iter().flat_map(move |members| members.keys().map(move |name| (at, name)))
+    });
+    let unknown = members.filter(|(_, name)| !matches!(name.as_str(), "op" | "path" | "from" | "value"));
+    unknown.take(MAX_ISSUES).map(|(at, name)| format!("unknown field {:?}", format!("[{at}].{name}")))
 }
 
 /// Applies operation by operation. A few copies of copies would make any size of a small object, so what they copy
@@ -145,11 +180,10 @@ fn size_bytes(value: &Value) -> usize {
     counter.0
 }
 
-fn object(body: &[u8]) -> Result<Value, Status> {
-    let value: Value = serde_json::from_slice(body).map_err(unreadable)?;
-    if value.is_object() { Ok(value) } else { Err(Status::bad_request("a patch must be a JSON object")) }
+fn object(patch: Value) -> Result<Value, Status> {
+    if patch.is_object() { Ok(patch) } else { Err(Status::bad_request("a patch must be a JSON object")) }
 }
 
-fn unreadable(error: serde_json::Error) -> Status {
+fn unreadable(error: impl std::fmt::Display) -> Status {
     Status::bad_request(format!("error decoding patch: {error}"))
 }

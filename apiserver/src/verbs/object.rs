@@ -1,6 +1,7 @@
 //! Objects in requests' bodies and in answers.
 
 use super::options::FieldValidation;
+use crate::apply::refused;
 use crate::body::Body;
 use crate::call::Call;
 use crate::codec::{self, Accept, Offer, Shape};
@@ -12,7 +13,7 @@ use crate::table::{self, Include, Style};
 use crate::watch_cache::Record;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
-use k8w_kinds::schema::{DecodeError, Decoded, Format, Schema, protobuf};
+use k8w_kinds::schema::{DecodeError, Decoded, Format, Schema, apply, decode, protobuf};
 use k8w_kinds::{KindDef, object};
 use serde_json::{Value, json};
 
@@ -63,6 +64,36 @@ impl<'a> Expected<'a> {
         self.check_type(&mut value)?;
         self.report(issues, validation, warnings)?;
         Ok(value)
+    }
+
+    /// Reads a configuration for server-side apply. What has no place in the schema is refused, whatever `validation` says:
+    /// nobody could own it.
+    ///
+    /// # Errors
+    /// 400 for what is not that kind, or does not fit its schema.
+    pub fn configuration(
+        &self,
+        body: &[u8],
+        validation: FieldValidation,
+        warnings: &mut Vec<String>,
+    ) -> Result<Value, Status> {
+        let decoded = self.schema.decode(body, Format::Yaml);
+        if decoded.as_ref().map_or(true, |decoded| !decoded.issues.is_empty()) {
+            let unreadable = |why| Status::bad_request(format!("error decoding YAML: {why}"));
+            let sent = Schema::any().decode(body, Format::Yaml).map_err(unreadable)?;
+            apply::check(self.schema, &sent.value, &self.api_version()).map_err(refused)?;
+            match (decode::repeated_key(body), validation) {
+                (Some(repeated), FieldValidation::Strict) => {
+                    let why = "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:";
+                    return Err(Status::bad_request(format!("{why}\n  {repeated}")));
+                }
+                (Some(repeated), FieldValidation::Warn) => warnings.push(repeated),
+                _ => {}
+            }
+        }
+        let mut config = decoded.map_err(|error| self.refused(&error, body, Format::Yaml))?.value;
+        self.check_type(&mut config)?;
+        Ok(config)
     }
 
     fn refused(&self, error: &DecodeError, body: &[u8], format: Format) -> Status {
@@ -241,12 +272,30 @@ fn summary(body: &[u8]) -> String {
     }
 }
 
-/// Tells the client in headers (RFC 7234, section 5.5) what it should know about a request that succeeded.
+/// All warnings of an answer may be so long together before each is cut off after so much, as in Kubernetes.
+const WARNINGS_CHARS: usize = 4096;
+const CUT_WARNING_CHARS: usize = 256;
+
+/// Tells the client in headers (RFC 7234, section 5.5) what it should know about a request that succeeded, each thing once.
 pub fn warn(response: &mut Response<Body>, warnings: impl IntoIterator<Item = impl AsRef<str>>) {
     const WARNING: HeaderName = HeaderName::from_static("warning");
+    let mut texts: Vec<String> = Vec::new();
     for text in warnings {
-        let quoted: String = text.as_ref().chars().filter(|c| !c.is_control()).flat_map(escape).collect();
-        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
+        if !texts.iter().any(|known| known == text.as_ref()) {
+            texts.push(text.as_ref().to_owned());
+        }
+    }
+    let chars: usize = texts.iter().map(|text| text.chars().count()).sum();
+    let limit = if chars > WARNINGS_CHARS { CUT_WARNING_CHARS } else { WARNINGS_CHARS };
+    let mut left = WARNINGS_CHARS;
+    for text in texts {
+        if left == 0 {
+            break;
+        }
+        let shown = || text.chars().take(limit);
+        left = left.saturating_sub(shown().count());
+        let quoted: String = shown().filter(|c| !c.is_control()).flat_map(escape).collect();
+        if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()) {
             response.headers_mut().append(WARNING, value);
         }
     }

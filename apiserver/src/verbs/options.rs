@@ -7,8 +7,9 @@ use crate::resources::Resource;
 use crate::status::Status;
 use http::header;
 use k8w_kinds::field::{FieldError, FieldPath};
+use k8w_kinds::metadata;
 
-/// How long a manager's name may be.
+/// How much of a user agent is a manager's name.
 const MANAGER_LIMIT_CHARS: usize = 128;
 
 /// What is done about unknown and duplicate fields.
@@ -27,7 +28,7 @@ pub struct WriteOptions {
     /// Who writes; from the user agent when the client does not say.
     pub manager: String,
     /// Whether the client said who writes.
-    pub manager_given: bool,
+    manager_given: bool,
 }
 
 impl WriteOptions {
@@ -45,10 +46,9 @@ impl WriteOptions {
             }
         };
         let manager = query.non_empty("fieldManager");
-        if let Some(long) = manager.filter(|manager| manager.chars().count() > MANAGER_LIMIT_CHARS) {
-            let mut error = FieldError::too_long(&FieldPath::new("fieldManager"), MANAGER_LIMIT_CHARS);
-            error.bad_value = Some(long.into());
-            return Err(invalid(kind, &[error]));
+        let wrong = manager.map(|manager| metadata::field_manager(manager, &FieldPath::new("fieldManager")));
+        if let Some(wrong) = wrong.filter(|wrong| !wrong.is_empty()) {
+            return Err(invalid(kind, &wrong));
         }
         Ok(WriteOptions {
             dry_run: dry_run(query.all("dryRun"), kind)?,
@@ -56,6 +56,21 @@ impl WriteOptions {
             manager: manager.map_or_else(|| from_user_agent(call), str::to_string),
             manager_given: manager.is_some(),
         })
+    }
+
+    /// The options of a patch. An apply says who applies, and it alone can be forced.
+    pub fn of_patch(call: &Call, is_apply: bool) -> Result<Self, Status> {
+        let options = Self::parse(call, "PatchOptions")?;
+        let error = match is_apply {
+            true if !options.manager_given => {
+                FieldError::required(&FieldPath::new("fieldManager"), "is required for apply patch")
+            }
+            false if call.query.get("force").is_some() => {
+                FieldError::forbidden(&FieldPath::new("force"), "may not be specified for non-apply patch")
+            }
+            _ => return Ok(options),
+        };
+        Err(invalid("PatchOptions", &[error]))
     }
 
     /// The write that these options describe.

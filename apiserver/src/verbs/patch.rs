@@ -1,33 +1,27 @@
 //! `PATCH`: JSON patch, merge patch, strategic merge patch, and server-side apply.
 
 use super::object::{Expected, answer_written, match_url};
-use super::options::{FieldValidation, WriteOptions, invalid};
+use super::options::{FieldValidation, WriteOptions};
 use crate::ApiServer;
 use crate::apply;
 use crate::call::Call;
 use crate::codec;
 use crate::object_store::{self, Change, Patched, Rules};
-use crate::patch::{MEDIA_TYPES, Patch};
+use crate::patch::{APPLY, MEDIA_TYPES, Patch};
 use crate::resources::Resource;
 use crate::routes::Answer;
 use crate::status::Status;
 use http::header;
-use k8w_kinds::field::{FieldError, FieldPath};
-use k8w_kinds::schema::Format;
 use serde_json::Value;
 use std::sync::Mutex;
 
 pub async fn serve(server: &ApiServer, resource: &Resource, mut call: Call) -> Answer {
-    let options = WriteOptions::parse(&call, "PatchOptions")?;
     let media_type = codec::media_type(call.header(header::CONTENT_TYPE)).to_string();
+    let options = WriteOptions::of_patch(&call, media_type == APPLY)?;
     let body = call.read_body().await?;
     let rules = Rules::of(&call.info.subresource);
-    if media_type == "application/apply-patch+yaml" {
+    if media_type == APPLY {
         return serve_apply(server, resource, call, options, &body, rules).await;
-    }
-    if call.query.get("force").is_some() {
-        let why = "may not be specified for non-apply patch";
-        return Err(invalid("PatchOptions", &[FieldError::forbidden(&FieldPath::new("force"), why)]));
     }
     let strategic = media_type == "application/strategic-merge-patch+json";
     let patch = match Patch::read(&media_type, &body)? {
@@ -40,7 +34,7 @@ pub async fn serve(server: &ApiServer, resource: &Resource, mut call: Call) -> A
     };
     let issues = Mutex::new(Vec::new());
     let change = |old: &Value| {
-        let (object, found) = patched(resource, &patch, &body, old, options.validation)?;
+        let (object, found) = patched(resource, &patch, old, options.validation)?;
         *issues.lock().unwrap_or_else(|error| error.into_inner()) = found;
         Ok(Patched { object, tracked: false, once: patch.resource_version().is_some() })
     };
@@ -55,19 +49,19 @@ pub async fn serve(server: &ApiServer, resource: &Resource, mut call: Call) -> A
 fn patched(
     resource: &Resource,
     patch: &Patch,
-    body: &[u8],
     old: &Value,
     validation: FieldValidation,
 ) -> Result<(Value, Vec<String>), Status> {
-    let result = patch.apply(resource.schema(), old)?;
-    let result = patch.check(resource.schema(), result, body)?;
+    let result = patch.patched(resource.schema(), old)?;
     for field in ["apiVersion", "kind"] {
         if result.value.get(field) != old.get(field) {
             return Err(Status::bad_request(format!("a patch cannot change the {field} of an object")));
         }
     }
     match validation {
-        FieldValidation::Strict if !result.issues.is_empty() => Err(patch.strict_error(body, &result.issues)),
+        FieldValidation::Strict if !result.issues.is_empty() => {
+            Err(patch.strict_error(resource.schema(), old, &result.issues))
+        }
         FieldValidation::Ignore => Ok((result.value, Vec::new())),
         FieldValidation::Warn | FieldValidation::Strict => Ok((result.value, result.issues)),
     }
@@ -81,17 +75,14 @@ async fn serve_apply(
     body: &[u8],
     rules: Rules,
 ) -> Answer {
-    if !options.manager_given {
-        let error = FieldError::required(&FieldPath::new("fieldManager"), "is required for apply patch");
-        return Err(invalid("PatchOptions", &[error]));
-    }
     let mut warnings = Vec::new();
     let expected = Expected::of(resource);
-    let mut config = expected.decode(body, Format::Yaml, options.validation, &mut warnings)?;
+    let mut config = expected.configuration(body, options.validation, &mut warnings)?;
     match_url(&mut config, resource, &call)?;
     let mut write = options.write(server, resource, &call);
     write.warnings = warnings;
-    let written = apply::apply(&mut write, config, call.query.flag("force"), rules).await?;
+    let may_create = || server.authorize(&call.user, "create", &call.info);
+    let written = apply::apply(&mut write, config, call.query.flag("force"), rules, may_create).await?;
     let warnings = write.warnings;
     answer_written(&call, resource, written, &warnings)
 }

@@ -4,17 +4,17 @@ use super::get;
 use super::object::{Expected, answer_accepted, match_url, warn};
 use super::options::WriteOptions;
 use crate::ApiServer;
+use crate::apply;
 use crate::call::Call;
 use crate::codec::{self, Accept, Offer};
 use crate::object_store::{self, Change, Patched, Rules};
-use crate::patch::{MEDIA_TYPES, Patch};
+use crate::patch::{APPLY, MEDIA_TYPES, Patch};
 use crate::resources::Resource;
 use crate::routes::Answer;
 use crate::status::Status;
 use http::{StatusCode, header};
 use k8w_kinds::field::{FieldError, FieldPath};
 use k8w_kinds::kind::ScalePaths;
-use k8w_kinds::schema::Schema;
 use k8w_kinds::{autoscaling, object};
 use serde_json::{Value, json};
 
@@ -30,25 +30,49 @@ pub async fn serve(server: &ApiServer, resource: &Resource, mut call: Call) -> A
         }
         return answer(&call, &scale_of(&object, paths), &[]);
     }
-    let options = WriteOptions::parse(&call, "UpdateOptions")?;
+    let expected = Expected { group: "autoscaling", version: "v1", kind: "Scale", schema };
+    let media_type = codec::media_type(call.header(header::CONTENT_TYPE)).to_string();
+    let is_apply = call.info.verb == "patch" && media_type == APPLY;
+    let options = match call.info.verb {
+        "patch" => WriteOptions::of_patch(&call, is_apply)?,
+        _ => WriteOptions::parse(&call, "UpdateOptions")?,
+    };
     let mut warnings = Vec::new();
     let wanted = if call.info.verb == "update" {
-        let expected = Expected { group: "autoscaling", version: "v1", kind: "Scale", schema };
         let mut scale = expected.read(&mut call, options.validation, &mut warnings).await?;
         match_url(&mut scale, resource, &call)?;
         Wanted::Scale(scale)
-    } else {
-        let media_type = codec::media_type(call.header(header::CONTENT_TYPE)).to_string();
+    } else if is_apply {
         let body = call.read_body().await?;
-        match Patch::read(&media_type, &body)? {
-            Some(patch) => Wanted::Patch(patch),
-            None => return Err(Status::unsupported_media_type(&MEDIA_TYPES)),
-        }
+        let mut scale = expected.configuration(&body, options.validation, &mut warnings)?;
+        match_url(&mut scale, resource, &call)?;
+        Wanted::Applied(configuration(&scale, resource, paths))
+    } else {
+        let body = call.read_body().await?;
+        let patch = Patch::read(&media_type, &body)?;
+        Wanted::Patch(patch.ok_or_else(|| Status::unsupported_media_type(&MEDIA_TYPES))?)
     };
-    let change = |old: &Value| rescale(&wanted, old, paths, schema);
     let mut write = options.write(server, resource, &call);
     write.warnings = warnings;
-    let written = object_store::update(&mut write, Change::Patch(&change), Rules::Update).await?;
+    let written = match wanted {
+        Wanted::Applied(config) => {
+            apply::apply(&mut write, config, call.query.flag("force"), Rules::Update, || Ok(())).await
+        }
+        Wanted::Scale(scale) => {
+            let change = |old: &Value| {
+                let insists = !object::text(&scale, &["metadata", "resourceVersion"]).is_empty();
+                rescale(&scale, old, paths, insists)
+            };
+            object_store::update(&mut write, Change::Patch(&change), Rules::Update).await
+        }
+        Wanted::Patch(patch) => {
+            let change = |old: &Value| {
+                let patched = patch.patched(schema, &scale_of(old, paths))?;
+                rescale(&patched.value, old, paths, patch.resource_version().is_some())
+            };
+            object_store::update(&mut write, Change::Patch(&change), Rules::Update).await
+        }
+    }?;
     let object: Value = serde_json::from_slice(&written.json).map_err(Status::internal)?;
     let warnings = write.warnings;
     answer(&call, &scale_of(&object, paths), &warnings)
@@ -65,23 +89,32 @@ fn answer(call: &Call, scale: &Value, warnings: &[String]) -> Answer {
 enum Wanted {
     Scale(Value),
     Patch(Patch),
+    /// What of the scaled object an applied Scale is about.
+    Applied(Value),
 }
 
-/// The object with another number of replicas.
-fn rescale(wanted: &Wanted, old: &Value, paths: &ScalePaths, schema: &Schema) -> Result<Patched, Status> {
-    let current = scale_of(old, paths);
-    let (scale, once) = match wanted {
-        Wanted::Scale(scale) => {
-            let version = object::text(scale, &["metadata", "resourceVersion"]);
-            (scale.clone(), !version.is_empty())
-        }
-        Wanted::Patch(patch) => {
-            let patched = patch.apply(schema, &current)?;
-            let checked = schema.check(patched).map_err(|error| Status::bad_request(error.to_string()))?;
-            (checked.value, patch.resource_version().is_some())
-        }
-    };
-    let replicas = object::int(&scale, &["spec", "replicas"]);
+/// What an applied Scale says, as a configuration of the scaled object.
+fn configuration(scale: &Value, resource: &Resource, paths: &ScalePaths) -> Value {
+    let (api_version, kind) = (resource.api_version(), &*resource.kind);
+    let mut config = json!({"apiVersion": api_version, "kind": kind, "metadata": scale["metadata"]});
+    if let Some(replicas) = object::get(scale, &["spec", "replicas"]) {
+        set_replicas(&mut config, replicas.clone(), paths);
+    }
+    config
+}
+
+fn set_replicas(object: &mut Value, replicas: Value, paths: &ScalePaths) {
+    let names: Vec<&str> = dotted(&paths.spec_replicas).collect();
+    if let Some((last, parents)) = names.split_last()
+        && let Some(parent) = object::ensure(object, parents)
+    {
+        parent.insert((*last).to_owned(), replicas);
+    }
+}
+
+/// The object with the scale's number of replicas. `once` says that the scale is meant for the revision it names.
+fn rescale(scale: &Value, old: &Value, paths: &ScalePaths, once: bool) -> Result<Patched, Status> {
+    let replicas = object::int(scale, &["spec", "replicas"]);
     if replicas < 0 {
         let path = FieldPath::new("spec");
         let error = FieldError::invalid(&path.child("replicas"), replicas, "must be greater than or equal to 0");
@@ -89,13 +122,8 @@ fn rescale(wanted: &Wanted, old: &Value, paths: &ScalePaths, schema: &Schema) ->
         return Err(Status::invalid("autoscaling", "Scale", name, &[error]));
     }
     let mut object = old.clone();
-    let names: Vec<&str> = dotted(&paths.spec_replicas).collect();
-    if let Some((last, parents)) = names.split_last()
-        && let Some(parent) = object::ensure(&mut object, parents)
-    {
-        parent.insert((*last).to_owned(), replicas.into());
-    }
-    let metadata = |field| object::get(&scale, &["metadata", field]).filter(|_| once).cloned();
+    set_replicas(&mut object, replicas.into(), paths);
+    let metadata = |field| object::get(scale, &["metadata", field]).filter(|_| once).cloned();
     for field in ["resourceVersion", "uid"] {
         if let Some(value) = metadata(field) {
             object["metadata"][field] = value;

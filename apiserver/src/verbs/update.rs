@@ -23,20 +23,25 @@ pub async fn serve(server: &ApiServer, resource: &Resource, mut call: Call) -> A
             let finalize = |old: &Value| Ok(finalized(old, &object));
             object_store::update(&mut write, Change::Patch(&finalize), Rules::Trusted).await
         }
-        "" if resource.strategy.allow_create_on_update() => create_or_update(&mut write, object).await,
+        "" if resource.strategy.allow_create_on_update() => create_or_update(&mut write, object, &call).await,
         subresource => object_store::update(&mut write, Change::Replace(object), Rules::of(subresource)).await,
     }?;
     let warnings = write.warnings;
     answer_written(&call, resource, written, &warnings)
 }
 
-/// Some kinds are created by a `PUT` to where they are not.
-async fn create_or_update(write: &mut object_store::Write<'_>, object: Value) -> Result<object_store::Written, Status> {
+/// Some kinds are created by a `PUT` to where they are not, by those who may create them.
+async fn create_or_update(
+    write: &mut object_store::Write<'_>,
+    object: Value,
+    call: &Call,
+) -> Result<object_store::Written, Status> {
     write.server.cache.catch_up().await?;
     let insists = !object::text(&object, &["metadata", "resourceVersion"]).is_empty();
     if insists || write.resource.objects.get(write.namespace, write.name).is_some() {
         return object_store::update(write, Change::Replace(object), Rules::Update).await;
     }
+    write.server.authorize(&call.user, "create", &call.info)?;
     object_store::create(write, object, false).await
 }
 

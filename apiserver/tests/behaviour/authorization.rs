@@ -145,3 +145,24 @@ async fn a_permission_opens_what_it_names_and_nothing_else() {
         }
     }
 }
+
+/// <https://kubernetes.io/docs/reference/access-authn-authz/authorization/#determine-the-request-verb>: some kinds are made by
+/// a `PUT` to where nothing is.
+#[tokio::test]
+async fn a_replacement_that_creates_needs_the_verb_create() {
+    let cluster = Cluster::new().await;
+    let rule =
+        |verbs: &[&str]| json!([{"verbs": verbs, "apiGroups": ["coordination.k8s.io"], "resources": ["leases"]}]);
+    cluster.grant("updater", rule(&["update"])).await;
+    cluster.grant("maker", rule(&["update", "create"])).await;
+    let put = async |user: &str| {
+        let path = "/apis/coordination.k8s.io/v1/namespaces/default/leases/a";
+        let lease = json!({"metadata": {"name": "a"}, "spec": {"holderIdentity": user}}).to_string();
+        let headers = [("content-type", "application/json")];
+        cluster.send(As::User(user, &[]), "PUT", path, &headers, Body::from(lease)).await
+    };
+    let (code, _, message) = put("updater").await.error();
+    assert_eq!(code, 403);
+    assert!(message.contains("User \"updater\" cannot create resource \"leases\""), "{message}");
+    assert_eq!(put("maker").await.code, 201);
+}

@@ -88,6 +88,10 @@ async fn parameters_out_of_range_are_refused_or_bounded() {
         assert_eq!(api.get(&format!("{CONFIG_MAPS}?{query}")).await.code, code, "{query}");
     }
     drop(api.watch(&format!("{CONFIG_MAPS}?watch=true&timeoutSeconds={}", i64::MAX)).await);
+    let selector = "!a,".repeat(10_000);
+    assert_eq!(api.get(&format!("{CONFIG_MAPS}?labelSelector={selector}!a")).await.code, 200);
+    let selector = "metadata.name=a,".repeat(2_000);
+    assert_eq!(api.get(&format!("{CONFIG_MAPS}?fieldSelector={selector}metadata.name=a")).await.code, 200);
 }
 
 #[tokio::test]
@@ -115,6 +119,17 @@ async fn a_json_patch_cannot_double_an_object_again_and_again() {
         (0..40).map(|n| json!({"op": "copy", "from": "/data", "path": format!("/data/x{n}")})).collect();
     let reply = api.patch("json", &format!("{CONFIG_MAPS}/big"), &json!(copies)).await;
     assert_eq!(reply.code, 413, "{reply:?}");
+}
+
+#[tokio::test]
+async fn a_json_patch_has_so_many_operations() {
+    let api = Api::new().await;
+    api.config_map("a", "1").await;
+    let operations: Vec<_> = (0..10_001).map(|_| json!({"op": "test", "path": "/data/key", "value": "1"})).collect();
+    let (code, _, message) = api.patch("json", &format!("{CONFIG_MAPS}/a"), &json!(operations)).await.error();
+    assert_eq!(code, 413);
+    assert_eq!(message, "Request entity too large: The allowed maximum operations in a JSON patch is 10000, got 10001");
+    assert_eq!(api.patch("json", &format!("{CONFIG_MAPS}/a"), &json!(operations[..10_000])).await.code, 200);
 }
 
 /// A right in one namespace must not reach another Namespace through a path that names both.

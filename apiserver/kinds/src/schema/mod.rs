@@ -35,7 +35,7 @@ use serde_json::{Map, Value};
 
 use crate::field::{FieldError, FieldPath};
 pub use decode::{DecodeError, Decoded, Format};
-use shape::Node;
+use shape::{Node, Shape};
 pub use strategic::{PatchError, go, go_type};
 
 /// The compact form of one type. Cloning is cheap: the form is shared and never changes.
@@ -71,6 +71,12 @@ impl Schema {
     /// Everything that makes it not a structural schema, with paths relative to the given value.
     pub fn from_crd(open_api_v3_schema: &Value) -> Result<Schema, Vec<FieldError>> {
         crd::schema(open_api_v3_schema)
+    }
+
+    /// The schema of any JSON whatever, such as a patch: decoding under it records duplicate fields and nothing else.
+    pub fn any() -> &'static Schema {
+        static ANY: OnceLock<Schema> = OnceLock::new();
+        ANY.get_or_init(|| Schema(Arc::new(Root::new(Node { nullable: true, ..Node::new(Shape::Any) }, true))))
     }
 
     /// Everything that is wrong with the `openAPIV3Schema` of a CRD, at `path`: what makes it not structural, and defaults

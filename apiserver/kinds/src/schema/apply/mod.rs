@@ -178,6 +178,17 @@ fn untracked() -> &'static FieldSet {
     })
 }
 
+/// Whether a configuration can be applied, as it was sent: it fits the schema, and says nothing of ownership.
+///
+/// # Errors
+/// Everything that has no place in the schema or does not have its type.
+pub fn check(schema: &Schema, config: &Value, api_version: &str) -> Result<(), ApplyError> {
+    if config.pointer("/metadata/managedFields").is_some_and(|fields| !fields.is_null()) {
+        return Err(ApplyError::BadRequest("metadata.managedFields must be nil".into()));
+    }
+    invalid::check(Typed::new(&schema.0.node.shape), config, api_version).map_err(ApplyError::Invalid)
+}
+
 /// Server-side apply: merges `config` into `live` and returns the new object with its `managedFields`.
 ///
 /// `config` is as decoded from the request, without defaults and with its unknown fields; what the endpoint must not
@@ -192,12 +203,8 @@ pub fn apply(
     manager: &Manager,
     force: bool,
 ) -> Result<Value, ApplyError> {
-    if config.pointer("/metadata/managedFields").is_some_and(|fields| !fields.is_null()) {
-        return Err(ApplyError::BadRequest("metadata.managedFields must be nil".into()));
-    }
+    check(schema, config, &manager.api_version)?;
     let typed = Typed::new(&schema.0.node.shape);
-    invalid::check(typed, config, &manager.api_version).map_err(ApplyError::Invalid)?;
-
     let mut managers = live.map(Managers::of).unwrap_or_default();
     let (live, base) = match live {
         Some(live) => {
@@ -243,7 +250,7 @@ pub fn apply(
         entry.fields = tracked.to_members();
         entry.touch(manager);
     }
-    if manager.name == last_applied::MANAGER {
+    if manager.name == last_applied::MANAGER && manager.subresource.is_empty() {
         last_applied::sync(&mut merged, config);
     }
     managers.write(&mut merged);

@@ -115,6 +115,11 @@ fn run<E>(
     }
 }
 
+/// The first key that a document of YAML or JSON has twice in one place, in the words of Go's YAML decoder.
+pub fn repeated_key(body: &[u8]) -> Option<String> {
+    syntax::repeated_key(body, yaml_options())
+}
+
 fn yaml_options() -> serde_saphyr::Options {
     serde_saphyr::options! {
         duplicate_keys: serde_saphyr::DuplicateKeyPolicy::PassThrough,

@@ -1,5 +1,7 @@
 //! Syntax errors in the words of Go's JSON scanner, which clients know.
 
+use serde::Deserialize;
+use serde_json::Value;
 use serde_json::error::Category;
 
 /// Names the offending character as Go does.
@@ -47,6 +49,21 @@ fn character_at(body: &[u8], line: usize, column: usize) -> Option<char> {
 /// The first line: the rest is a drawing of the document.
 pub(super) fn yaml(error: &serde_saphyr::Error) -> String {
     error.to_string().lines().next().unwrap_or_default().to_owned()
+}
+
+/// The first key that a document has twice in one place, as Go's YAML decoder tells of it: `line 2: key "a" already set in
+/// map`. JSON is YAML too.
+pub(super) fn repeated_key(body: &[u8], options: serde_saphyr::Options) -> Option<String> {
+    let mut options = options;
+    options.duplicate_keys = serde_saphyr::DuplicateKeyPolicy::Error;
+    let read = serde_saphyr::with_deserializer_from_slice_with_options(body, options, |d| Value::deserialize(d));
+    match read {
+        Err(serde_saphyr::Error::DuplicateMappingKey { key, location }) => {
+            let key = key.unwrap_or_default();
+            Some(format!("line {}: key {key:?} already set in map", location.line()))
+        }
+        _ => None,
+    }
 }
 
 /// Whether lists and objects of well-formed JSON are nested deeper than that.
