@@ -106,6 +106,8 @@ pub async fn execute(plan: Plan, api: &dyn Api, notes: &dyn Record) -> Executed 
     Executed { outcome: Outcome::Done, learned }
 }
 
+/// A batch, then one of twice the size, and so on. Of what is taken away or changed each step is tried, whatever becomes of
+/// the others, as long as somebody answers; of anything else the first failure is the end.
 async fn slow_start(
     steps: &[Step],
     api: &dyn Api,
@@ -114,6 +116,7 @@ async fn slow_start(
 ) -> Result<(), Outcome> {
     let mut rest = steps;
     let mut size = 1;
+    let mut outcome = Ok(());
     while !rest.is_empty() {
         let (batch, later) = rest.split_at(size.min(rest.len()));
         let mut running: FuturesUnordered<_> = batch
@@ -121,21 +124,26 @@ async fn slow_start(
             .map(|step| async move {
                 let mut learned = Vec::new();
                 let result = one(step, api, notes, &mut learned).await;
-                (result, learned)
+                (result, step.is_tried_in_any_case(), learned)
             })
             .collect();
-        let mut failed = Ok(());
-        while let Some((result, more)) = running.next().await {
+        let mut is_over = false;
+        while let Some((result, is_tried_in_any_case, more)) = running.next().await {
             learned.extend(more);
-            if failed.is_ok() {
-                failed = result;
+            let Err(failed) = result else { continue };
+            is_over |= !is_tried_in_any_case || matches!(&failed, Outcome::Failed(failure) if failure.code == 0);
+            // A failure says more than that the world moved on.
+            if matches!((&outcome, &failed), (Ok(()), _) | (Err(Outcome::Stale), Outcome::Failed(_))) {
+                outcome = Err(failed);
             }
         }
-        failed?;
+        if is_over {
+            break;
+        }
         rest = later;
         size = (size * 2).min(MAX_BATCH_WRITES);
     }
-    Ok(())
+    outcome
 }
 
 async fn one(step: &Step, api: &dyn Api, notes: &dyn Record, learned: &mut Vec<Change>) -> Result<(), Outcome> {
@@ -179,6 +187,10 @@ impl Step {
             Step::RemoveDirectory { or_else, .. } => (None, or_else.as_ref()),
             _ => (None, None),
         }
+    }
+
+    fn is_tried_in_any_case(&self) -> bool {
+        matches!(self, Step::Delete { .. } | Step::DeleteAll { .. } | Step::Patch { .. })
     }
 
     fn is_satisfied_by_absence(&self) -> bool {
@@ -412,7 +424,70 @@ fn from_kube(error: kube::Error) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
+
+    /// Refuses what concerns these objects, with this status, and remembers whom it was asked about.
+    struct Refusing {
+        names: &'static [&'static str],
+        code: u16,
+        asked: Mutex<Vec<String>>,
+    }
+
+    #[async_trait]
+    impl Api for Refusing {
+        async fn perform(&self, step: &Step) -> Result<Answer, Failure> {
+            let name = match step {
+                Step::Delete { target, .. } => target.key.name.to_string(),
+                Step::Create { object, .. } => object["metadata"]["name"].as_str().unwrap_or_default().to_owned(),
+                step => panic!("{step:?}"),
+            };
+            let is_refused = self.names.contains(&&*name);
+            self.asked.lock().unwrap().push(name);
+            let refusal = Failure { code: self.code, message: "no".into(), ..Failure::default() };
+            if is_refused { Err(refusal) } else { Ok(Answer::Done) }
+        }
+    }
+
+    impl Record for Refusing {
+        fn record(&self, _: Note) {}
+    }
+
+    /// Of the objects `a` to `d`, those that are written together while these are refused; and how the plan ends.
+    fn written(step: fn(&str) -> Step, names: &'static [&'static str], code: u16) -> (String, &'static str) {
+        let api = Refusing { names, code, asked: Mutex::default() };
+        let plan = Plan { steps: vec![Step::Together(["a", "b", "c", "d"].map(step).into())], ..Plan::none() };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let outcome = match runtime.block_on(execute(plan, &api, &api)).outcome {
+            Outcome::Done => "done",
+            Outcome::Stale => "stale",
+            Outcome::Failed(_) => "failed",
+        };
+        let asked = api.asked.lock().unwrap().join(" ");
+        (asked, outcome)
+    }
+
+    #[test]
+    fn what_is_taken_away_is_tried_each_for_itself_and_what_is_made_is_not() {
+        let delete = |name: &str| Step::Delete {
+            target: Target::named(&resource::PODS, Key::new("ns", name), None),
+            propagation: None,
+            grace_seconds: None,
+            then: None,
+            or_else: None,
+        };
+        let create = |name: &str| crate::plan::create(&resource::PODS, "ns", &json!({ "metadata": { "name": name } }));
+        let told = |asked: &str, outcome| (asked.to_owned(), outcome);
+        assert_eq!(written(delete, &[], 0), told("a b c d", "done"));
+        assert_eq!(written(delete, &["a", "c"], 403), told("a b c d", "failed"));
+        assert_eq!(written(delete, &["b"], 409), told("a b c d", "stale"));
+        assert_eq!(written(delete, &["a"], 404), told("a b c d", "done"));
+        assert_eq!(written(delete, &["a"], 0), told("a", "failed"), "nobody answers");
+        assert_eq!(written(create, &[], 0), told("a b c d", "done"));
+        assert_eq!(written(create, &["a"], 403), told("a", "failed"));
+        assert_eq!(written(create, &["b"], 403), told("a b c", "failed"));
+    }
 
     #[test]
     fn what_a_scale_says_is_learned_and_nothing_of_one_that_is_not_there() {

@@ -107,8 +107,8 @@ pub enum Step {
     },
     /// Goes on only if the API server allows one of these, each the `spec` of a SubjectAccessReview.
     CheckAllowed(Vec<Value>),
-    /// Steps that don't depend on each other: 1 at first, then twice as many each time one batch has succeeded, so that
-    /// a failure that all share costs few requests (Kubernetes' slow start).
+    /// Steps that don't depend on each other: 1 at first, then twice as many each time, so that a failure that all share
+    /// costs few requests (Kubernetes' slow start). What takes away or changes is tried each for itself.
     Together(Vec<Step>),
 }
 

@@ -98,6 +98,8 @@ fn bound(pod: &Value, binding: &Value, now: Timestamp) -> Result<Patched, Status
         }
     }
     set_scheduled(&mut pod, now);
+    // It is where it was promised to be, or the promise is void (KEP-5278).
+    object::remove(&mut pod["status"], "nominatedNodeName");
     Ok(Patched { object: pod, tracked: false, once: false })
 }
 

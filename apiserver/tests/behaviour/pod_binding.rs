@@ -28,6 +28,20 @@ async fn a_pod_is_bound_once() {
 }
 
 #[tokio::test]
+async fn what_a_pod_was_promised_is_void_once_it_is_bound() {
+    let api = Api::new().await;
+    api.post(PODS, &pod("a")).await.ok();
+    let promised = json!({"status": {"nominatedNodeName": "n2"}});
+    let path = format!("{PODS}/a");
+    assert_eq!(
+        api.patch("merge", &format!("{path}/status"), &promised).await.ok()["status"]["nominatedNodeName"],
+        "n2"
+    );
+    api.post(&format!("{path}/binding"), &binding("a", "n1")).await.ok();
+    assert!(api.get(&path).await.ok()["status"]["nominatedNodeName"].is_null());
+}
+
+#[tokio::test]
 async fn bindings_are_a_resource_too() {
     let api = Api::new().await;
     api.post(PODS, &pod("a")).await.ok();

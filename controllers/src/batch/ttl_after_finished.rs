@@ -89,7 +89,37 @@ status: {{conditions: [{{type: {condition}, status: 'True', lastTransitionTime: 
             look again in 30s
         "#]],
         );
+        check(
+            ", ttlSecondsAfterFinished: 0",
+            "Complete",
+            expect![[r#"
+            delete jobs ns/j at 1 Foreground
+        "#]],
+        );
         check(", ttlSecondsAfterFinished: 0", "FailureTarget", expect![]);
         check("", "Complete", expect![]);
+    }
+
+    #[test]
+    fn only_a_job_that_has_finished_and_stays_has_an_end() {
+        let left = |meta: &str, status: &str| {
+            let job = format!(
+                "metadata: {{name: j{meta}}}\nspec: {{template: {{}}, ttlSecondsAfterFinished: 10}}\nstatus: {{{status}}}"
+            );
+            let plan = reconcile(&serde_saphyr::from_str(&job).unwrap(), "2024-01-01T00:00:05Z".parse().unwrap());
+            plan.map(|plan| plan.requeue_after.map_or(0, |wait| wait.as_secs()))
+        };
+        let ended = |status: &str, second: u32| {
+            format!(
+                "conditions: [{{type: Complete, status: '{status}', lastTransitionTime: 2024-01-01T00:00:{second:02}Z}}]"
+            )
+        };
+        assert_eq!(left("", ""), None);
+        assert_eq!(left("", &ended("False", 0)), None);
+        assert_eq!(left("", &ended("True", 0)), Some(5));
+        assert_eq!(left("", &ended("True", 5)), Some(10), "just now");
+        assert_eq!(left("", &ended("True", 7)), Some(12), "by a clock that is ahead");
+        assert_eq!(left("", "conditions: [{type: Complete, status: 'True'}]"), None, "nobody knows when");
+        assert_eq!(left(", deletionTimestamp: 2024-01-01T00:00:04Z", &ended("True", 0)), None);
     }
 }

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8w_kinds::core::bootstrap_token::{
     CLUSTER_INFO, CLUSTER_INFO_NAMESPACE, KUBECONFIG, NAME_PREFIX, NAMESPACE, SIGNATURE_PREFIX, TOKEN_ID, TOKEN_SECRET,
-    USAGE_SIGNING,
+    USAGE_SIGNING, is_id,
 };
 use ring::hmac;
 use serde_json::json;
@@ -68,7 +68,7 @@ impl Controller for BootstrapSigner {
 fn token(secret: &Secret) -> Option<(&str, &str)> {
     let (id, value) = (data(secret, TOKEN_ID), data(secret, TOKEN_SECRET));
     let is_named_after = secret.metadata.name.as_deref().and_then(|name| name.strip_prefix(NAME_PREFIX)) == Some(id);
-    let usable = is_token(secret) && !id.is_empty() && !value.is_empty() && data(secret, USAGE_SIGNING) == "true";
+    let usable = is_token(secret) && is_id(id) && !value.is_empty() && data(secret, USAGE_SIGNING) == "true";
     (usable && is_named_after).then_some((id, value))
 }
 
@@ -125,6 +125,22 @@ data: {{token-id: YWJjZGVm, token-secret: MDEyMzQ1Njc4OWFiY2RlZg=={more}}}
         let over = format!("{signing}, expiration: MjAyNC0wMS0wMVQwMDowMDowMFo=");
         assert_eq!(signed(&format!("{INFO}{}", token(&over))).unwrap(), ["kubeconfig"]);
         assert_eq!(signed(&INFO.replace(", jws-kubeconfig-zzzzzz: stale", "")), None);
+        let refused = |from: &str, to: &str| signed(&format!("{INFO}{}", token(signing).replace(from, to))).unwrap();
+        for (from, to) in [
+            ("dHJ1ZQ==", "ZmFsc2U="),
+            ("name: bootstrap-token-abcdef", "name: bootstrap-token-ghijkl"),
+            ("name: bootstrap-token-abcdef", "name: other"),
+            ("namespace: kube-system", "namespace: default"),
+            ("type: bootstrap.kubernetes.io/token", "type: Opaque"),
+            (", token-secret: MDEyMzQ1Njc4OWFiY2RlZg==", ""),
+            ("token-id: YWJjZGVm, ", ""),
+        ] {
+            assert_eq!(refused(from, to), ["kubeconfig"], "{from} to {to}");
+        }
+        let long = token(signing).replace("abcdef", "abcdefg").replace("YWJjZGVm", "YWJjZGVmZw==");
+        assert_eq!(signed(&format!("{INFO}{long}")).unwrap(), ["kubeconfig"], "an id has six characters");
+        let silent = INFO.replace("kubeconfig: content", "other: content");
+        assert_eq!(signed(&format!("{silent}{}", token(signing))), None, "there is nothing to sign");
     }
 
     /// The example of RFC 7515, appendix A.1, has another header; this one was made with Python's `hmac`.

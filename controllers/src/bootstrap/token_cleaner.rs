@@ -42,19 +42,23 @@ mod tests {
     use expect_test::{Expect, expect};
 
     use super::*;
-    use crate::testing::{Bench, text};
+    use crate::testing::{Bench, objects, text};
+    use crate::world::Change;
 
     /// `expiration` is base64.
-    fn check(expiration: &str, expected: Expect) {
-        let world = format!(
+    fn token(expiration: &str) -> String {
+        format!(
             "
 apiVersion: v1
 kind: Secret
 metadata: {{namespace: kube-system, name: bootstrap-token-abcdef}}
 type: bootstrap.kubernetes.io/token
 data: {{token-id: YWJjZGVm{expiration}}}"
-        );
-        let mut bench = Bench::new(TokenCleaner, &world);
+        )
+    }
+
+    fn check(expiration: &str, expected: Expect) {
+        let mut bench = Bench::new(TokenCleaner, &token(expiration));
         expected.assert_eq(&text(&bench.reconcile("kube-system", "bootstrap-token-abcdef", "2024-01-01T00:00:00Z")));
     }
 
@@ -86,5 +90,24 @@ data: {{token-id: YWJjZGVm{expiration}}}"
             "#]],
         );
         check("", expect![[""]]);
+    }
+
+    #[test]
+    fn other_secrets_are_left_alone() {
+        let over = token(", expiration: MjAyNC0wMS0wMVQwMDowMDowMFo=");
+        let is_woken = |secret: &str| {
+            let secret = secret.replace("name: boot", "resourceVersion: '2001', name: boot");
+            Bench::new(TokenCleaner, "").wakes(Change::Watched(objects(&secret).remove(0)))
+        };
+        assert!(is_woken(&over));
+        assert!(!is_woken(&over.replace("kube-system", "default")));
+        let opaque = over.replace("bootstrap.kubernetes.io/token", "Opaque");
+        assert!(!is_woken(&opaque));
+        let plan = Bench::new(TokenCleaner, &opaque).reconcile(
+            "kube-system",
+            "bootstrap-token-abcdef",
+            "2024-01-01T00:00:00Z",
+        );
+        assert!(plan.is_empty());
     }
 }

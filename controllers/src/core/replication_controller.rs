@@ -96,7 +96,9 @@ mod tests {
     use expect_test::{Expect, expect};
 
     use super::*;
-    use crate::testing::{Bench, text};
+    use crate::execute::Failure;
+    use crate::testing::{Bench, objects, text};
+    use crate::world::Change;
 
     fn check(pods: &str, expect: Expect) {
         let world = format!(
@@ -132,5 +134,48 @@ spec: {containers: []}
             update replicationcontrollers ns/web status: {"fullyLabeledReplicas":1,"observedGeneration":1,"replicas":1}
         "#]],
         );
+    }
+
+    #[test]
+    fn its_status_says_what_a_replica_sets_says() {
+        let world = "
+apiVersion: v1
+kind: ReplicationController
+metadata: {namespace: ns, name: web, generation: 3}
+spec: {replicas: 3, minReadySeconds: 10, selector: {app: web}, template: {metadata: {labels: {app: web, x: z}}, spec: {containers: []}}}
+status: {replicas: 1, conditions: [{type: example.com/mine, status: 'True'}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {namespace: ns, name: a, labels: {app: web}, ownerReferences: [{apiVersion: v1, kind: ReplicationController, name: web, uid: web-uid, controller: true}]}
+spec: {containers: []}
+status: {phase: Running, conditions: [{type: Ready, status: 'True', lastTransitionTime: 2024-01-01T00:00:55Z}]}
+";
+        let mut bench = Bench::new(ReplicationControllers, world);
+        let refused = Failure { code: 403, reason: "Forbidden".into(), message: "exceeded quota: q".into() };
+        let (now, last_failure) = ("2024-01-01T00:01:00Z".parse().unwrap(), Some(refused));
+        let mut turn = Turn { now, rng: &mut bench.rng, last_failure };
+        let plan = bench.controller.reconcile(&Key::new("ns", "web"), &bench.world, &mut turn);
+        let Step::Update { object, .. } = &plan.steps[0] else { panic!("{plan:?}") };
+        expect![[r#"{"conditions":[{"status":"True","type":"example.com/mine"},{"lastTransitionTime":"2024-01-01T00:01:00Z","message":"exceeded quota: q","reason":"FailedCreate","status":"True","type":"ReplicaFailure"}],"observedGeneration":3,"readyReplicas":1,"replicas":1}"#]]
+            .assert_eq(&object["status"].to_string());
+    }
+
+    #[test]
+    fn an_orphan_that_it_selects_wakes_it() {
+        let world = "
+apiVersion: v1
+kind: ReplicationController
+metadata: {namespace: ns, name: web}
+spec: {replicas: 1, selector: {app: web}}
+";
+        let orphan = |labels: &str| {
+            let pod = format!(
+                "apiVersion: v1\nkind: Pod\nmetadata: {{namespace: ns, name: a, resourceVersion: '2001', labels: {{{labels}}}}}\n\
+                 spec: {{containers: []}}\n"
+            );
+            Bench::new(ReplicationControllers, world).wakes(Change::Watched(objects(&pod).remove(0)))
+        };
+        assert_eq!((orphan("app: web, more: label"), orphan("app: db")), (true, false));
     }
 }

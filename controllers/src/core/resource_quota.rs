@@ -196,6 +196,43 @@ spec: {type: NodePort, ports: [{port: 1}]}
     }
 
     #[test]
+    fn pods_that_have_ended_use_nothing_but_their_place_in_a_count_of_objects() {
+        let hard = "{pods: '5', requests.cpu: '2', limits.cpu: '9', count/pods: '7'}";
+        let quota = QUOTA.replace("{pods: 5, requests.cpu: 2, services.nodeports: 1, count/podtemplates: 3}", hard);
+        let pod = |name: &str, phase: &str| {
+            format!(
+                "---\napiVersion: v1\nkind: Pod\nmetadata: {{namespace: ns, name: {name}}}\n\
+                 spec: {{containers: [{{name: c, resources: {{requests: {{cpu: 500m}}, limits: {{cpu: 1}}}}}}]}}\n\
+                 status: {{phase: {phase}}}\n"
+            )
+        };
+        let pods = [pod("a", "Running"), pod("b", "Pending"), pod("c", "Failed"), pod("d", "Succeeded")].concat();
+        check(
+            &mut Bench::new(ResourceQuotas::default(), &(quota + &pods)),
+            "2024-01-01T00:00:00Z",
+            expect![[r#"
+                update resourcequotas ns/q status: {"hard":{"count/pods":"7","limits.cpu":"9","pods":"5","requests.cpu":"2"},"used":{"count/pods":"4","limits.cpu":"2","pods":"2","requests.cpu":"1"}}
+            "#]],
+        );
+    }
+
+    #[test]
+    fn a_quota_that_is_raised_says_so_though_nothing_else_changed() {
+        let raised = quota("{pods: '1', requests.cpu: 500m, services.nodeports: '1'}").replacen(
+            "requests.cpu: '2'",
+            "requests.cpu: '8'",
+            1,
+        );
+        check(
+            &mut Bench::new(ResourceQuotas::default(), &(raised + OBJECTS)),
+            "2024-01-01T00:00:00Z",
+            expect![[r#"
+                update resourcequotas ns/q status: {"hard":{"count/podtemplates":"3","pods":"5","requests.cpu":"8","services.nodeports":"1"},"used":{"pods":"1","requests.cpu":"500m","services.nodeports":"1"}}
+            "#]],
+        );
+    }
+
+    #[test]
     fn what_is_right_stays() {
         let world = format!("{}{OBJECTS}", quota("{pods: '1', requests.cpu: 500m, services.nodeports: '1'}"));
         check(&mut Bench::new(ResourceQuotas::default(), &world), "2024-01-01T00:00:00Z", expect![[""]]);

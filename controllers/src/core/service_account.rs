@@ -40,3 +40,44 @@ impl Controller for ServiceAccounts {
         plan
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Bench, objects};
+    use crate::world::Change;
+
+    const NAMESPACE: &str = "apiVersion: v1\nkind: Namespace\nmetadata: {name: ns, resourceVersion: '2001'}\n";
+
+    fn account(name: &str) -> String {
+        format!(
+            "apiVersion: v1\nkind: ServiceAccount\nmetadata: {{namespace: ns, name: {name}, resourceVersion: '2001'}}\n"
+        )
+    }
+
+    #[test]
+    fn a_namespace_lacks_nothing_but_its_default_account() {
+        let makes = |accounts: &[&str]| {
+            let accounts = accounts.iter().map(|name| format!("---\n{}", account(name)));
+            let world = NAMESPACE.to_owned() + &accounts.collect::<String>();
+            !Bench::new(ServiceAccounts, &world).reconcile("", "ns", "2024-01-01T00:00:00Z").is_empty()
+        };
+        assert!(makes(&[]));
+        assert!(makes(&["other"]));
+        assert!(!makes(&["default"]));
+        assert!(!makes(&["default", "other"]));
+    }
+
+    #[test]
+    fn it_is_looked_at_when_the_namespace_changes_or_the_account_goes() {
+        let wakes = |change: Change| Bench::new(ServiceAccounts, "").wakes(change);
+        let object = |yaml: &str| objects(yaml).remove(0);
+        assert!(wakes(Change::Watched(object(NAMESPACE))));
+        assert!(!wakes(Change::Watched(object(&account("default")))));
+        let gone = |name: &str| {
+            let there = account(name).replace("2001", "1");
+            Bench::new(ServiceAccounts, &there).wakes(Change::WatchedGone(object(&account(name))))
+        };
+        assert_eq!((gone("default"), gone("other")), (true, false));
+    }
+}

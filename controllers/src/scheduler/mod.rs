@@ -92,7 +92,7 @@ pub struct Scheduler {
     snapshot: Snapshot,
     /// In order, like all whose order decides who goes next: a seed replays a run.
     assumed: BTreeMap<Key, Assumed>,
-    /// Pods that didn't go to their node after all, and it: nobody has been told yet that there is room.
+    /// Pods that didn't or will not go to their node after all, and it: nobody has been told yet that there is room.
     given_up: Vec<(Arc<PodInfo>, String)>,
     parked: Parked,
     start: usize,
@@ -124,7 +124,7 @@ impl Scheduler {
         let mut has_arrived = false;
         if pods::node_name(pod).is_some() || gone {
             self.parked.remove(&key);
-            self.snapshot.withdraw(uid);
+            self.withdraw(uid);
             if self.assumed.get(&key).is_some_and(|assumed| &*assumed.uid == uid) {
                 self.assumed.remove(&key);
                 has_arrived = !gone;
@@ -150,15 +150,18 @@ impl Scheduler {
     }
 
     fn observe_pending(&mut self, pod: &Arc<Pod>, key: &Key, before: Option<&Arc<Pod>>, wake: &mut Wake) {
-        let nominated = |pod: &Pod| pod.status.as_ref().and_then(|s| s.nominated_node_name.clone());
-        let nomination = nominated(pod).filter(|node| !node.is_empty());
+        let nominated = |pod: &Pod| pod.status.as_ref()?.nominated_node_name.clone().filter(|node| !node.is_empty());
+        let had_nomination = before.is_some_and(|before| nominated(before).is_some());
+        let nomination = nominated(pod);
         match &nomination {
             Some(node) => self.snapshot.nominate(&Arc::new(PodInfo::new(pod.clone())), Some(node)),
-            None => self.snapshot.withdraw(pod.metadata.uid.as_deref().unwrap_or_default()),
+            None if had_nomination => self.withdraw(pod.metadata.uid.as_deref().unwrap_or_default()),
+            // What comes before the answer to a promise does not know of it.
+            None => self.snapshot.follow_nominated(pod),
         }
         // A parked pod's own status says nothing new: most often it is what we wrote when we parked it.
         let is_the_same = before.is_some_and(|before| {
-            let lost_nomination = nomination.is_none() && nominated(before).is_some();
+            let lost_nomination = nomination.is_none() && had_nomination;
             before.spec == pod.spec && before.metadata.labels == pod.metadata.labels && !lost_nomination
         });
         if !(is_the_same && self.parked.contains(key)) {
@@ -206,7 +209,7 @@ impl Scheduler {
             (Stage::Binding, steps::bind(pending.pod(), node.clone(), pending.profile.scheduler_name))
         } else {
             self.snapshot.volumes.promise(&bindings);
-            let plan = steps::bind_volumes(&bindings, &node);
+            let plan = steps::bind_volumes(pending.pod(), &bindings, &node);
             (Stage::Asking(bindings), plan)
         };
         let uid = pending.info.uid().into();
@@ -214,8 +217,8 @@ impl Scheduler {
         plan
     }
 
-    /// Goes on with a pod that has its node: it is bound when its volumes are. `None` when they will not be, or when the
-    /// node is gone before it is known whether the pod was bound.
+    /// Goes on with a pod that has its node: it is bound when its volumes are. When they will not be, or when the node is
+    /// gone before it is known whether the pod was bound, the promise of that node is taken back; `None` if there is none.
     fn go_on(&mut self, key: &Key, pod: &Arc<Pod>, component: &'static str) -> Option<Plan> {
         let assumed = self.assumed.get_mut(key)?;
         let (bindings, since) = match &assumed.stage {
@@ -224,10 +227,7 @@ impl Scheduler {
             Stage::Unanswered if self.snapshot.slot(&assumed.node).is_some() => {
                 return Some(steps::bind(pod, assumed.node.clone(), component));
             }
-            Stage::Unanswered => {
-                self.give_up(key);
-                return None;
-            }
+            Stage::Unanswered => return self.start_over(key, pod),
         };
         let info = PodInfo::new(pod.clone());
         if self.snapshot.volumes.are_bound(&info) {
@@ -239,8 +239,18 @@ impl Scheduler {
         if !left.is_zero() && self.snapshot.volumes.are_under_way(bindings, &assumed.node) {
             return Some(Plan { requeue_after: Some(left), ..Plan::none() });
         }
+        self.start_over(key, pod)
+    }
+
+    fn start_over(&mut self, key: &Key, pod: &Pod) -> Option<Plan> {
         self.give_up(key);
-        None
+        _ = self.snapshot.withdraw(pod.metadata.uid.as_deref().unwrap_or_default());
+        steps::withdraw(pod)
+    }
+
+    /// The pod is promised no node any more.
+    fn withdraw(&mut self, uid: &str) {
+        self.given_up.extend(self.snapshot.withdraw(uid));
     }
 
     /// The pod that was decided will not go to its node.
@@ -264,7 +274,7 @@ impl Scheduler {
             Preemption::Evict { slot, victims } => {
                 let node = self.snapshot.nodes[slot].name().to_owned();
                 let outbid = self.snapshot.nominated_below(&node, pending.info.priority());
-                outbid.iter().for_each(|other| self.snapshot.withdraw(other.uid()));
+                outbid.iter().for_each(|other| _ = self.snapshot.withdraw(other.uid()));
                 self.snapshot.nominate(&pending.info, Some(&node));
                 let nomination = Nomination::Set(&node);
                 let mut plan = steps::unschedulable(pod, component, &why.to_string(), &nomination, self.now);
@@ -276,7 +286,7 @@ impl Scheduler {
                 let message = format!("{why} no new claims to deallocate, preemption: {message}");
                 let nomination = if was_tried { Nomination::Cleared } else { Nomination::Kept };
                 if was_tried {
-                    self.snapshot.withdraw(pending.info.uid());
+                    self.withdraw(pending.info.uid());
                 }
                 steps::unschedulable(pod, component, &message, &nomination, self.now)
             }
@@ -290,10 +300,6 @@ impl Controller for Scheduler {
     }
 
     fn observe(&mut self, delta: &Delta, _: &World, wake: &mut Wake) {
-        for (pod, node) in std::mem::take(&mut self.given_up) {
-            let event = Event::Freed { pod: &pod, node: self.snapshot.node(&node) };
-            self.parked.wake(&event, &self.snapshot, wake);
-        }
         match &delta.object {
             Object::Pod(pod) => {
                 let before = match &delta.before {
@@ -319,22 +325,32 @@ impl Controller for Scheduler {
             _ if self.snapshot.volumes.observe(delta) => self.observe_volumes(delta, wake),
             _ => {}
         }
+        for (pod, node) in std::mem::take(&mut self.given_up) {
+            let event = Event::Freed { pod: &pod, node: self.snapshot.node(&node) };
+            self.parked.wake(&event, &self.snapshot, wake);
+        }
     }
 
     fn reconcile(&mut self, key: &Key, world: &World, turn: &mut Turn<'_>) -> Plan {
         self.now = turn.now;
         let pod = world.pods.by_key(key);
-        let pod = pod.filter(|pod| pods::node_name(pod).is_none() && pods::is_active(pod));
+        let pod = pod.filter(|pod| pods::node_name(pod).is_none() && !pods::is_terminal(pod));
         let Some((pod, profile)) = pod.and_then(|pod| Some((pod, self.profile_of(pod)?.clone()))) else {
             self.parked.remove(key);
             return Plan::none();
         };
-        if self.assumed.contains_key(key)
-            && let Some(plan) = self.go_on(key, pod, profile.scheduler_name)
-        {
+        let is_gated =
+            pod.spec.as_ref().is_some_and(|s| s.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty()));
+        let is_decided = self.assumed.contains_key(key);
+        if pods::is_deleting(&pod.metadata) {
+            self.parked.remove(key);
+            let is_skipped = !is_gated && !is_decided;
+            return if is_skipped { steps::skipped(pod, profile.scheduler_name) } else { Plan::none() };
+        }
+        if is_decided && let Some(plan) = self.go_on(key, pod, profile.scheduler_name) {
             return plan;
         }
-        if pod.spec.as_ref().is_some_and(|s| s.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty())) {
+        if is_gated {
             return steps::gated(pod, turn.now);
         }
         let pending = Arc::new(Pending::new(pod.clone(), profile, &kin::kin(pod, world)));

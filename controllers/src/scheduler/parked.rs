@@ -57,3 +57,25 @@ impl Parked {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use k8w_kinds::core::selection::Selector;
+
+    use super::*;
+
+    #[test]
+    fn each_fruitless_attempt_doubles_the_wait_until_the_pod_is_placed() {
+        let pod = Arc::new(Pending::new(Arc::default(), Arc::default(), &Selector::default()));
+        let (key, now) = (Key::new("ns", "p"), Timestamp::UNIX_EPOCH);
+        let wait = |parked: &mut Parked| {
+            parked.park(&key, pod.clone(), 0, now);
+            parked.0[&key].not_before.duration_since(now).as_millis()
+        };
+        let mut parked = Parked::default();
+        let waits: Vec<_> = (0..12).map(|_| wait(&mut parked)).collect();
+        assert_eq!(waits, [10, 20, 40, 80, 160, 320, 640, 1_280, 2_560, 5_120, 10_000, 10_000]);
+        parked.remove(&key);
+        assert_eq!(wait(&mut parked), 10);
+    }
+}

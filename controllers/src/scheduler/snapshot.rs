@@ -316,9 +316,17 @@ impl Snapshot {
         }
     }
 
-    /// Forgets what was remembered by [`Self::nominate`].
-    pub fn withdraw(&mut self, uid: &str) {
-        self.nominated.remove(uid);
+    /// Takes in a later state of a pod that waits for its node.
+    pub fn follow_nominated(&mut self, pod: &Arc<Pod>) {
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        if let Some((known, _)) = self.nominated.get_mut(uid) {
+            *known = Arc::new(PodInfo::new(pod.clone()));
+        }
+    }
+
+    /// Forgets what was remembered by [`Self::nominate`]; the pod and its node, unless it is there.
+    pub fn withdraw(&mut self, uid: &str) -> Option<(Arc<PodInfo>, String)> {
+        self.nominated.remove(uid).filter(|_| !self.places.contains_key(uid))
     }
 
     /// Pods that wait for this node and must give way to one of `priority`.

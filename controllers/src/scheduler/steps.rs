@@ -30,8 +30,13 @@ pub fn bind(pod: &Pod, node: String, component: &'static str) -> Plan {
     Plan { steps: vec![step], ..Plan::none() }
 }
 
-/// Has volumes bound or made for a pod that goes to the node; the pod follows when they are.
-pub fn bind_volumes(bindings: &[Binding], node: &str) -> Plan {
+/// Has volumes bound or made for a pod that goes to the node; the pod follows when they are. As that may take a while, the
+/// pod says where it will go (KEP-5278).
+pub fn bind_volumes(pod: &Pod, bindings: &[Binding], node: &str) -> Plan {
+    let mut plan = Plan::none();
+    if nominated(pod) != node {
+        plan.patch_status(Target::new(&PODS, &pod.metadata), json!({ "status": { "nominatedNodeName": node } }));
+    }
     let steps = bindings.iter().map(|binding| {
         let (target, patch) = match binding {
             Binding::Existing(volume, claim) => {
@@ -50,7 +55,19 @@ pub fn bind_volumes(bindings: &[Binding], node: &str) -> Plan {
         };
         Step::Patch { target, subresource: "", kind: PatchKind::Merge, patch, then: None }
     });
-    Plan { steps: steps.collect(), ..Plan::none() }
+    plan.steps.extend(steps);
+    plan
+}
+
+/// Takes back what the pod was promised; `None` if it was promised nothing.
+pub fn withdraw(pod: &Pod) -> Option<Plan> {
+    let mut plan = Plan::none();
+    plan.patch_status(Target::new(&PODS, &pod.metadata), json!({ "status": { "nominatedNodeName": null } }));
+    (!nominated(pod).is_empty()).then_some(plan)
+}
+
+fn nominated(pod: &Pod) -> &str {
+    pod.status.as_ref().and_then(|status| status.nominated_node_name.as_deref()).unwrap_or_default()
 }
 
 /// What the pod's status should say of its nomination.
@@ -70,10 +87,9 @@ pub fn unschedulable(
 ) -> Plan {
     let mut plan = Plan::none();
     plan.note(failed(pod, component, message.into()));
-    let nominated = pod.status.as_ref().and_then(|status| status.nominated_node_name.as_deref()).unwrap_or_default();
     let nominate = match nomination {
-        Nomination::Set(node) if *node != nominated => Some(json!(node)),
-        Nomination::Cleared if !nominated.is_empty() => Some(Value::Null),
+        Nomination::Set(node) if *node != nominated(pod) => Some(json!(node)),
+        Nomination::Cleared if !nominated(pod).is_empty() => Some(Value::Null),
         _ => None,
     };
     let mut status = json!({});
@@ -141,6 +157,13 @@ pub fn gated(pod: &Pod, now: Timestamp) -> Plan {
     plan
 }
 
+/// A pod that goes before it had a node gets none.
+pub fn skipped(pod: &Pod, component: &'static str) -> Plan {
+    let mut plan = Plan::none();
+    plan.note(failed(pod, component, format!("skip schedule deleting pod: {}", Key::of(&pod.metadata))));
+    plan
+}
+
 /// The condition PodScheduled=False, unless the pod says so already.
 fn not_scheduled(pod: &Pod, reason: &str, message: &str, now: Timestamp) -> Option<PodCondition> {
     let old = pods::condition(pod, "PodScheduled");
@@ -175,4 +198,41 @@ fn note(
 ) -> Note {
     let regarding = Regarding::new(&PODS, &pod.metadata);
     Note { component, regarding, note_type, reason, action, message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::text;
+
+    #[test]
+    fn only_what_is_new_is_written_to_a_pod_that_is_not_placed() {
+        let written = |status: &str, nomination: &Nomination| {
+            let yaml = format!("metadata: {{namespace: ns, name: p, generation: 2}}\nstatus: {{{status}}}");
+            let now = "2024-01-01T00:01:00Z".parse().unwrap();
+            let plan = unschedulable(&serde_saphyr::from_str(&yaml).unwrap(), "s", "no room", nomination, now);
+            let patch = text(&Plan { notes: Vec::new(), requeue_after: None, ..plan });
+            patch.trim().trim_start_matches("patch pods ns/p status: ").to_owned()
+        };
+        const SAID: &str = "conditions: [{type: PodScheduled, status: 'False', reason: Unschedulable, message: no room, \
+                            lastTransitionTime: 2024-01-01T00:00:00Z}]";
+        let promised = format!("nominatedNodeName: a, {SAID}");
+        let (kept, cleared, set) = (Nomination::Kept, Nomination::Cleared, Nomination::Set("a"));
+        let told = |since: &str, more: &str| {
+            format!(
+                r#"{{"status":{{"conditions":[{{"lastTransitionTime":"2024-01-01T00:0{since}:00Z","message":"no room","observedGeneration":2,"reason":"Unschedulable","status":"False","type":"PodScheduled"}}]{more}}}}}"#
+            )
+        };
+        assert_eq!(written("", &kept), told("1", ""));
+        assert_eq!(written("conditions: [{type: Ready, status: 'False'}]", &kept), told("1", ""));
+        assert_eq!(written(SAID, &kept), "");
+        assert_eq!(written(&SAID.replace("no room", "no node"), &kept), told("0", ""), "it is no other state");
+        assert_eq!(written(&SAID.replace("Unschedulable", "SchedulingGated"), &kept), told("0", ""));
+        assert_eq!(written("", &set), told("1", r#","nominatedNodeName":"a""#));
+        assert_eq!(written(SAID, &set), r#"{"status":{"nominatedNodeName":"a"}}"#);
+        assert_eq!(written(&promised, &set), "");
+        assert_eq!(written(&promised, &kept), "");
+        assert_eq!(written(&promised, &cleared), r#"{"status":{"nominatedNodeName":null}}"#);
+        assert_eq!(written(SAID, &cleared), "");
+    }
 }

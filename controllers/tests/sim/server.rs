@@ -311,6 +311,7 @@ impl Server {
                 }
                 let mut new = old.clone();
                 new["spec"]["nodeName"] = json!(node);
+                new["status"].as_object_mut().map(|status| status.remove("nominatedNodeName"));
                 self.store(&PODS, pod.key.clone(), Some(&old), new);
                 Ok(Answer::Done)
             }

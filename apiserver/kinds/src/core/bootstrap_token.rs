@@ -35,10 +35,16 @@ pub const SIGNATURE_PREFIX: &str = "jws-kubeconfig-";
 
 /// Id and secret in `ID.SECRET`; `None` for what is no token.
 pub fn split(token: &str) -> Option<(&str, &str)> {
-    let is = |part: &str, chars: usize| {
-        part.len() == chars && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
-    };
-    token.split_once('.').filter(|(id, secret)| is(id, ID_CHARS) && is(secret, SECRET_CHARS))
+    token.split_once('.').filter(|(id, secret)| is_id(id) && is_part(secret, SECRET_CHARS))
+}
+
+/// Whether it may be the id of a token.
+pub fn is_id(text: &str) -> bool {
+    is_part(text, ID_CHARS)
+}
+
+fn is_part(text: &str, chars: usize) -> bool {
+    text.len() == chars && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
 }
 
 #[cfg(test)]

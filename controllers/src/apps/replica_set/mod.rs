@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::Pod;
 
-use crate::claim::{Claimed, claim};
+use crate::claim::{Claimed, claim_active};
 use crate::engine::{Controller, Turn, Wake};
 use crate::execute::Failure;
 use crate::plan::{self, Note, NoteType, Plan, Regarding, Step, Target};
@@ -86,7 +86,7 @@ pub fn reconcile(
     let mut plan = Plan::none();
     let set = kept.set;
     let Some(spec) = &set.spec else { return plan };
-    let Claimed { mine, steps } = claim(kept.resource, &set.metadata, &spec.selector, &PODS, &world.pods);
+    let Claimed { mine, steps } = claim_active(kept.resource, &set.metadata, &spec.selector, &world.pods);
     if !steps.is_empty() {
         plan.steps = steps;
         return plan;

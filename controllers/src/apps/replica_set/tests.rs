@@ -62,6 +62,78 @@ fn orphans_are_adopted_and_strangers_released_before_anything_else() {
 }
 
 #[test]
+fn whose_a_pod_is_stays_so_when_it_has_ended_or_somebody_else_or_nobody_is_to_have_it() {
+    let plan = |world: &[String]| {
+        text(&Bench::new(ReplicaSets, &world.concat()).reconcile("ns", "web", "2024-01-01T00:01:00Z"))
+    };
+    let full = [pod("a", "app: web", "web-uid", ""), pod("b", "app: web", "web-uid", "")].concat();
+    let ended = "status: {phase: Failed}";
+    for other in [
+        pod("c", "app: web", "another", ""),
+        pod("c", "app: other", "", ""),
+        pod("c", "app: web", "", ended),
+        pod("c", "app: other", "web-uid", ended),
+        pod("c", "app: web", "", "").replace("namespace: ns", "namespace: elsewhere"),
+        pod("c", "app: web", "", "").replace("name: c,", "name: c, deletionTimestamp: 2024-01-01T00:00:30Z,"),
+    ] {
+        let plan = plan(&[SET.into(), full.clone(), other.clone()]);
+        assert!(!plan.contains("patch") && !plan.contains("delete"), "{other}: {plan}");
+        assert!(plan.contains(r#""replicas":2"#), "{other}: {plan}");
+    }
+    let going = SET.replace("name: web,", "name: web, deletionTimestamp: 2024-01-01T00:00:30Z,");
+    let left = plan(&[going, pod("a", "app: web", "", ""), pod("b", "app: other", "web-uid", "")]);
+    assert!(left.starts_with("update replicasets ns/web status") && left.lines().count() == 1, "{left}");
+}
+
+#[test]
+fn a_plan_has_its_limit() {
+    let made = |replicas: usize| {
+        let set = SET.replace("replicas: 2", &format!("replicas: {replicas}"));
+        text(&Bench::new(ReplicaSets, &set).reconcile("ns", "web", "2024-01-01T00:01:00Z"))
+            .matches("create pods")
+            .count()
+    };
+    assert_eq!([0, 1, 499, 500, 501, 2_000].map(made), [0, 1, 499, 500, 500, 500]);
+}
+
+#[test]
+fn of_pods_alike_those_go_first_that_have_kin_on_their_node() {
+    let owned = |name: &str, owner: &str, controls: &str| {
+        format!(
+            "---\napiVersion: apps/v1\nkind: ReplicaSet\nmetadata: {{namespace: ns, name: {name}, ownerReferences: [{{apiVersion: \
+             apps/v1, kind: Deployment, name: d, uid: {owner}, controller: {controls}}}]}}\n\
+             spec: {{replicas: 0, selector: {{matchLabels: {{app: {name}}}}}}}\n"
+        )
+    };
+    let ready = "status: {phase: Running, conditions: [{type: Ready, status: 'True', lastTransitionTime: 2024-01-01T00:00:00Z}]}";
+    let on = |name: &str, owner: &str, node: &str, status: &str| {
+        let labels = if owner == "web-uid" { "app: web" } else { "app: kin" };
+        pod(name, labels, owner, status).replace("spec: {", &format!("spec: {{nodeName: {node}, "))
+    };
+    let mine = [on("a", "web-uid", "n1", ready), on("b", "web-uid", "n2", ready)].concat();
+    let web = SET.replace("replicas: 2", "replicas: 1").replace(
+        "name: web,",
+        "name: web, ownerReferences: [{apiVersion: apps/v1, kind: Deployment, name: d, uid: d-uid, controller: true}],",
+    );
+    let goes = |kin: &str, others: &[String]| {
+        let world = web.clone() + kin + &mine + &others.concat();
+        let plan = text(&Bench::new(ReplicaSets, &world).reconcile("ns", "web", "2024-01-01T00:01:00Z"));
+        plan.trim().rsplit('/').next().unwrap_or_default().to_owned()
+    };
+    let kin = owned("kin", "d-uid", "true");
+    for (node, first) in [("n1", "a"), ("n2", "b")] {
+        assert_eq!(goes(&kin, &[on("k", "kin-uid", node, ready)]), first);
+    }
+    // Neither those of other owners count nor those that have ended.
+    let ended = "status: {phase: Succeeded}";
+    let both = [on("k", "kin-uid", "n2", ready), on("l", "kin-uid", "n1", ended), on("m", "kin-uid", "n1", ended)];
+    assert_eq!(goes(&kin, &both), "b");
+    let strangers = owned("kin", "another", "true") + &owned("more", "d-uid", "true");
+    let theirs = on("k", "kin-uid", "n1", ready) + &on("l", "kin-uid", "n1", ready);
+    assert_eq!(goes(&strangers, &[theirs, on("m", "more-uid", "n2", ready)]), "b");
+}
+
+#[test]
 fn excess_pods_are_deleted_the_least_useful_first() {
     let ready = "status: {phase: Running, conditions: [{type: Ready, status: 'True', lastTransitionTime: 2024-01-01T00:00:00Z}]}";
     let mine = |name: &str, more: &str| pod(name, "app: web", "web-uid", more);

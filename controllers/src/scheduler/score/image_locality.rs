@@ -1,4 +1,4 @@
-//! Prefers nodes that hold the pod's images, the more the larger these are.
+//! Prefers nodes that hold the pod's images, those of its volumes too, the more the larger these are.
 
 use super::{MAX_SCORE, Rate, Score};
 use crate::scheduler::cycle::Cycle;
@@ -14,7 +14,10 @@ impl Score for ImageLocality {
     fn begin<'a>(&self, cycle: &Cycle<'a>, _: &[usize]) -> Option<Rate<'a>> {
         let spec = cycle.pod.pod().spec.as_ref()?;
         let containers = || spec.init_containers.iter().flatten().chain(&spec.containers);
-        let images = containers().filter_map(|c| cycle.snapshot.images.holders(c.image.as_deref()?));
+        let of_containers = containers().filter_map(|container| container.image.as_deref());
+        let volumes = spec.volumes.iter().flatten();
+        let of_volumes = volumes.filter_map(|volume| volume.image.as_ref()?.reference.as_deref());
+        let images = of_containers.chain(of_volumes).filter_map(|image| cycle.snapshot.images.holders(image));
         let images: Vec<_> = images.collect();
         if images.is_empty() {
             return None;

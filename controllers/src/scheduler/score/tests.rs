@@ -299,6 +299,14 @@ fn large_images_are_worth_more_the_more_nodes_have_them() {
     assert_eq!(check(&nodes, &["r/2000", "r/10"], &["a", "b"]), [49, 0]);
     let three = nodes.clone() + &holding("c", &[]);
     assert_eq!(check(&three, &["r/10", "r/300"], &["a", "b", "c"]), [3, 0, 0], "few have it");
+    let started = "apiVersion: v1\nkind: Pod\nmetadata: {namespace: ns, name: p}\nspec: {initContainers: [{name: i, image: \
+                   'r/300'}], containers: [{name: c, image: 'r/40'}]}\n---\n";
+    let init = scores(&ImageLocality, &[nodes.clone(), started.to_owned()], &["a", "b"]);
+    assert_eq!(init, [7, 0], "what starts first counts like the others");
+    let mounted = started
+        .replace("initContainers: [{name: i, image: 'r/300'}]", "volumes: [{name: v, image: {reference: 'r/300'}}]");
+    let volume = scores(&ImageLocality, &[nodes.clone(), mounted], &["a", "b"]);
+    assert_eq!(volume, [15, 0], "a volume's image counts, and leaves what is enough as it is");
     let two_have_it = nodes.replace("r/250:latest", "r/300:latest");
     assert!(check(&two_have_it, &["r/40", "r/300"], &["a", "b"])[0] > 7);
 }

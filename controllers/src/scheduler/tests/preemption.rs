@@ -42,6 +42,36 @@ fn a_pod_of_lower_priority_leaves_and_the_node_is_kept_free() {
 }
 
 #[test]
+fn a_promise_holds_though_the_pod_changes_before_it_is_seen() {
+    let p = |labels: &str, status: &str| {
+        ranked("p", 10, "", "500m", labels).replace("---\n", &format!("status: {{{status}}}\n---\n"))
+    };
+    let world = [node("n", "", ""), ranked("low", 1, "n", "900m", ""), p("", "")];
+    let (mut bench, plan) = plan(&world);
+    assert!(plan.contains(r#""nominatedNodeName":"n""#), "{plan}");
+    wakes(&mut bench, &ranked("other", 1, "", "800m", ""));
+    wakes(&mut bench, &p("new: label", ""));
+    bench.wakes(Change::WatchedGone(later(&world[1])));
+    let refused = outcome(&mut bench, "other");
+    assert!(refused.contains("1 Insufficient cpu"), "the room is promised: {refused}");
+    // Once it was seen, it can be taken back.
+    wakes(&mut bench, &p("new: label", "nominatedNodeName: 'n'"));
+    wakes(&mut bench, &p("new: label", ""));
+    assert_eq!(outcome(&mut bench, "other"), "n");
+}
+
+#[test]
+fn who_waits_for_room_that_is_promised_wakes_when_the_promise_is_void() {
+    let world = [node("n", "", ""), ranked("low", 1, "n", "900m", ""), ranked("p", 10, "", "500m", "")];
+    let (mut bench, _) = plan(&world);
+    wakes(&mut bench, &ranked("other", 1, "", "800m", ""));
+    bench.wakes(Change::WatchedGone(later(&world[1])));
+    assert!(outcome(&mut bench, "other").contains("1 Insufficient cpu"));
+    assert!(bench.wakes(Change::WatchedGone(later(&world[2]))), "it was promised the room, and is gone");
+    assert_eq!(outcome(&mut bench, "other"), "n");
+}
+
+#[test]
 fn a_pod_waits_for_its_victims_to_leave() {
     let leaving = ranked("low", 1, "n", "900m", "")
         .replace("name: low,", "name: low, deletionTimestamp: 2024-01-01T00:00:00Z, finalizers: [example.com/wait],");

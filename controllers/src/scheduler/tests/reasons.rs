@@ -130,18 +130,78 @@ fn a_profile_can_restrict_its_pods_further() {
     assert_eq!(outcome(&mut bench, "q"), "a");
 }
 
+#[test]
+fn a_pod_that_names_its_node_goes_nowhere_else() {
+    let nodes = [node("a", "", ""), node("b", "", "")].concat();
+    assert_eq!(verdicts(&[nodes.clone(), pod("", "")]), "a: yes, b: yes");
+    assert_eq!(verdicts(&[nodes.clone(), pod("nodeName: b", "")]), "a: never, b: yes");
+    assert_eq!(verdicts(&[nodes, pod("nodeName: c", "")]), "a: never, b: never");
+}
+
+#[test]
+fn a_gated_pod_is_looked_at_when_its_last_gate_goes() {
+    let gated = |gates: &str| pod(&format!("schedulingGates: [{gates}]"), "");
+    let mut bench = bench(&[node("n", "", ""), gated("{name: g}, {name: h}")]);
+    assert!(outcome(&mut bench, "p").starts_with("patch pods"), "it says that it is gated");
+    wakes(&mut bench, &gated("{name: h}"));
+    assert!(outcome(&mut bench, "p").starts_with("patch pods"));
+    assert!(wakes(&mut bench, &pod("", "")));
+    assert_eq!(outcome(&mut bench, "p"), "n");
+}
+
+#[test]
+fn a_pod_that_is_being_deleted_gets_no_node() {
+    let going = |pod: String| pod.replace("name: p,", "name: p, deletionTimestamp: '2024-01-01T00:00:00Z',");
+    check(
+        &[node("n", "", ""), going(pod("", ""))],
+        expect![[r#"
+            note Warning FailedScheduling on p: skip schedule deleting pod: ns/p
+        "#]],
+    );
+    check(&[node("n", "", ""), going(pod("schedulingGates: [{name: g}]", ""))], expect![""]);
+}
+
 /// Conformance: "Scheduling, HostPort and Protocol match, HostIPs different but one is default HostIP (0.0.0.0)";
 /// "Scheduling, HostPort matching and HostIP and Protocol not-matching".
 #[test]
 fn host_ports_collide_by_address_and_protocol() {
-    let ports = |address: &str, protocol: &str| {
-        format!("ports: [{{containerPort: 80, hostPort: 80, hostIP: '{address}', protocol: {protocol}}}]")
+    // Each as protocol/address/port.
+    let ports = |list: &str| {
+        let port = |port: &str| {
+            let [protocol, address, number] = port.split('/').collect::<Vec<_>>()[..] else { panic!("{port}") };
+            format!("{{containerPort: 80, hostPort: {number}, hostIP: '{address}', protocol: {protocol}}}")
+        };
+        format!("ports: [{}]", list.split_whitespace().map(port).collect::<Vec<_>>().join(", "))
     };
-    let taken = |ours: String, theirs: String| {
-        place(&[node("a", "", ""), labelled("q", "", "nodeName: a", &theirs), pod("", &ours)])
+    let taken = |ours: &str, theirs: &str| {
+        place(&[node("a", "", ""), labelled("q", "", "nodeName: a", &ports(theirs)), pod("", &ports(ours))])
     };
-    assert_eq!(taken(ports("127.0.0.1", "TCP"), ports("127.0.0.2", "TCP")), "a");
-    assert_eq!(taken(ports("", "TCP"), ports("", "UDP")), "a");
+    let cases = [
+        ("", "", true),
+        ("UDP/127.0.0.1/8080", "UDP/127.0.0.1/9090", true),
+        ("UDP/127.0.0.1/8080", "UDP/127.0.0.1/8080", false),
+        ("TCP/127.0.0.1/8080", "TCP/127.0.0.1/8080", false),
+        ("TCP/127.0.0.1/8080", "TCP/127.0.0.2/8080", true),
+        ("UDP/127.0.0.1/8080", "TCP/127.0.0.1/8080", true),
+        ("TCP//8080", "UDP//8080", true),
+        ("UDP/127.0.0.1/8000 UDP/127.0.0.1/8080", "UDP/127.0.0.1/8080", false),
+        ("TCP/127.0.0.1/8001 UDP/127.0.0.1/8080", "TCP/127.0.0.1/8001 UDP/127.0.0.1/8081", false),
+        ("TCP/0.0.0.0/8001", "TCP/127.0.0.1/8001", false),
+        ("TCP/10.0.10.10/8001 TCP/0.0.0.0/8001", "TCP/127.0.0.1/8001", false),
+        ("TCP/127.0.0.1/8001", "TCP/0.0.0.0/8001", false),
+        ("TCP/127.0.0.1/8001", "TCP//8001", false),
+        ("UDP/127.0.0.1/8001", "TCP/0.0.0.0/8001", true),
+        ("UDP/127.0.0.1/8001", "TCP/0.0.0.0/8001 UDP/0.0.0.0/8001", false),
+    ];
+    for (ours, theirs, fits) in cases {
+        assert_eq!(taken(ours, theirs) == "a", fits, "{ours} beside {theirs}");
+    }
     expect!["0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports. no new claims to deallocate, preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."]
-        .assert_eq(&taken(ports("127.0.0.1", "TCP"), ports("0.0.0.0", "TCP")));
+        .assert_eq(&taken("TCP/127.0.0.1/80", "TCP/0.0.0.0/80"));
+    // A sidecar runs along, an init container has ended.
+    let first = |more: &str| format!("initContainers: [{{name: i, {}{more}}}]", ports("TCP//80"));
+    let beside = |spec: &str| {
+        place(&[node("a", "", ""), labelled("q", "", "nodeName: a", &ports("TCP//80")), pod(spec, "")]) == "a"
+    };
+    assert_eq!((beside(&first("")), beside(&first(", restartPolicy: Always"))), (true, false));
 }

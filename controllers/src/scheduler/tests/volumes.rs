@@ -220,6 +220,7 @@ fn an_existing_volume_is_bound_before_the_pod() {
     let pending = claim("", "storageClassName: late", "Pending");
     let mut bench = bench(&[STATIC.into(), zones(), volume("b", ""), pending, user()]);
     expect![[r#"
+        patch pods ns/p status: {"status":{"nominatedNodeName":"b1"}}
         patch persistentvolumes pv-b at 4 : {"metadata":{"annotations":{"pv.kubernetes.io/bound-by-controller":"yes"}},"spec":{"claimRef":{"apiVersion":"v1","kind":"PersistentVolumeClaim","name":"data","namespace":"ns","resourceVersion":"5","uid":"data-uid"}}}
     "#]]
     .assert_eq(&text(&bench.reconcile("ns", "p", NOW)));
@@ -242,10 +243,12 @@ fn a_volume_is_made_where_the_pod_goes() {
     );
     let mut bench = bench(&[only_b, zones(), pending, user()]);
     expect![[r#"
+        patch pods ns/p status: {"status":{"nominatedNodeName":"b1"}}
         patch persistentvolumeclaims ns/data at 4 : {"metadata":{"annotations":{"volume.kubernetes.io/selected-node":"b1"}}}
     "#]]
     .assert_eq(&text(&bench.reconcile("ns", "p", NOW)));
     bench.finish("ns", "p", &Outcome::Done);
+    wakes(&mut bench, &user().replace("---\n", "status: {nominatedNodeName: b1}\n---\n"));
     wakes(&mut bench, &claim("volume.kubernetes.io/selected-node: b1", "storageClassName: late", "Pending"));
     expect![[r#"
         look again in 600s
@@ -253,6 +256,11 @@ fn a_volume_is_made_where_the_pod_goes() {
     .assert_eq(&text(&bench.reconcile("ns", "p", NOW)));
     let refused = claim("", "storageClassName: late", "Pending");
     assert!(wakes(&mut bench, &refused), "the provisioner gave the node up");
+    expect![[r#"
+        patch pods ns/p status: {"status":{"nominatedNodeName":null}}
+    "#]]
+    .assert_eq(&text(&bench.reconcile("ns", "p", NOW)));
+    assert!(wakes(&mut bench, &user()), "it is promised no node any more");
     assert!(text(&bench.reconcile("ns", "p", NOW)).contains("selected-node"), "so the search begins anew");
 }
 

@@ -123,6 +123,18 @@ fn a_parked_pod_wakes_when_enough_room_is_freed() {
 }
 
 #[test]
+fn a_parked_pod_wakes_for_its_ports() {
+    let port = |number: u16| format!("ports: [{{containerPort: 80, hostPort: {number}}}]");
+    let on_n = |name: &str, number: u16| labelled(name, "", "nodeName: 'n'", &port(number));
+    let world = [node("n", "", ""), on_n("same", 80), on_n("other", 81), pod("", &port(80))];
+    let mut bench = parked(&world);
+    assert!(!bench.wakes(Change::WatchedGone(later(&on_n("other", 81)))));
+    assert!(!wakes(&mut bench, &node("n", "more: label", "")));
+    assert!(bench.wakes(Change::WatchedGone(later(&on_n("same", 80)))));
+    assert!(wakes(&mut parked(&world), &node("new", "", "")));
+}
+
+#[test]
 fn a_parked_pod_wakes_for_company_and_for_solitude() {
     let near = "affinity: {podAffinity: {requiredDuringSchedulingIgnoredDuringExecution: \
                 [{topologyKey: host, labelSelector: {matchLabels: {app: a}}}]}}";

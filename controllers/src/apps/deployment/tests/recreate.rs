@@ -2,7 +2,8 @@
 
 use super::{BY_CAUSE, NEW, NOW, OLD, Set, deployment};
 use crate::apps::deployment::Deployments;
-use crate::testing::{Bench, text};
+use crate::testing::{Bench, objects, text};
+use crate::world::Change;
 
 const RECREATE: &str = "replicas: 3\n  strategy: {type: Recreate}";
 
@@ -57,4 +58,22 @@ fn then_the_new_set_has_all_its_replicas_at_once() {
     ];
     let plan = plan(&world);
     assert!(plan.contains("patch replicasets ns/web-new") && plan.contains(r#""spec":{"replicas":3}"#), "{plan}");
+}
+
+#[test]
+fn the_end_of_an_old_pod_wakes_the_deployment_that_waits_for_it() {
+    let wakes = |strategy: &str, owner: &str, change: fn(crate::world::Object) -> Change, phase: &str| {
+        let of_owner = |phase: &str| pod("a", phase).replace("web-old,", owner);
+        let world = [deployment(BY_CAUSE, strategy, "two", ""), OLD.yaml(), of_owner("Running")].concat();
+        let pod = of_owner(phase).replace("name: a,", "name: a, resourceVersion: '2001',");
+        Bench::new(Deployments, &world).wakes(change(objects(&pod).remove(0)))
+    };
+    assert!(wakes(RECREATE, "web-old,", Change::WatchedGone, "Running"));
+    assert!(wakes(RECREATE, "web-old,", Change::Watched, "Succeeded"));
+    assert!(!wakes(RECREATE, "web-old,", Change::Watched, "Pending"), "it may still run");
+    assert!(!wakes(RECREATE, "foreign,", Change::WatchedGone, "Running"), "it is nobody's that waits");
+    assert!(
+        !wakes("replicas: 3", "web-old,", Change::WatchedGone, "Running"),
+        "an update does not wait for pods to end"
+    );
 }
