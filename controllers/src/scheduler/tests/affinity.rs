@@ -181,3 +181,62 @@ fn terms_of_both_sides_must_hold() {
                {topologyKey: region, labelSelector: {matchLabels: {app: a}}}]}}";
     assert_eq!(verdicts(&[zones(), asks("app: a", two)]), "a1: never, a2: never, b1: never, none: never");
 }
+
+/// Terms about pods that have a label, each with the topology it is about.
+fn having(kind: &str, terms: &[(&str, &str)]) -> String {
+    let term = |(label, key): &(&str, &str)| {
+        format!("{{topologyKey: {key}, labelSelector: {{matchExpressions: [{{key: {label}, operator: Exists}}]}}}}")
+    };
+    let terms: Vec<String> = terms.iter().map(term).collect();
+    format!("affinity: {{{kind}: {{requiredDuringSchedulingIgnoredDuringExecution: [{}]}}}}", terms.join(", "))
+}
+
+#[test]
+fn each_term_is_about_its_own_topology() {
+    const FAR: &str = "podAntiAffinity";
+    const NEAR: &str = "podAffinity";
+    // A region of three zones, with a node each.
+    let nodes: String = ["a", "b", "c"].map(|name| node(name, &format!("region: r, zone: {name}"), "")).concat();
+    // The pods there, each on a node with labels and a spec; the labels and the spec of the pod.
+    type There<'t> = &'t [(&'t str, &'t str, String)];
+    let check = |there: There, labels: &str, spec: &str| {
+        let there =
+            there.iter().enumerate().map(|(at, (on, labels, spec))| running(&format!("q{at}"), on, labels, spec));
+        let world = [nodes.clone(), there.collect(), labelled("p", labels, spec, "")];
+        verdicts(&world).replace("a: ", "").replace(" b: ", " ").replace(" c: ", " ")
+    };
+    let far = |terms: &[(&str, &str)]| having(FAR, terms);
+    let near = |terms: &[(&str, &str)]| having(NEAR, terms);
+    let plain = String::new;
+    const BOTH: &str = "foo: '', bar: ''";
+    const FOO: &str = "foo: ''";
+    const BAR: &str = "bar: ''";
+    // Those that are there don't want it, or it doesn't want them.
+    assert_eq!(check(&[("a", "", far(&[("foo", "rack")]))], FOO, ""), "yes, yes, yes");
+    assert_eq!(check(&[("a", FOO, plain())], "", &far(&[("foo", "rack")])), "yes, yes, yes");
+    let apart = [("a", "", far(&[("foo", "zone")])), ("a", "", far(&[("bar", "region")]))];
+    assert_eq!(check(&apart, BOTH, ""), "later, later, later");
+    assert_eq!(check(&apart, FOO, ""), "later, yes, yes");
+    let there = [("a", FOO, plain()), ("b", BAR, plain())];
+    assert_eq!(check(&there, "", &far(&[("foo", "zone"), ("bar", "region")])), "later, later, later");
+    assert_eq!(check(&there, "", &far(&[("foo", "zone"), ("bar", "zone")])), "later, later, yes");
+    let (one_nowhere, wide) = (far(&[("foo", "rack"), ("bar", "zone")]), far(&[("foo", "region"), ("bar", "zone")]));
+    assert_eq!(check(&[("a", "", one_nowhere.clone())], BOTH, ""), "later, yes, yes");
+    assert_eq!(check(&[("a", BOTH, plain())], "", &one_nowhere), "later, yes, yes");
+    assert_eq!(check(&[("a", "", wide.clone())], BOTH, ""), "later, later, later");
+    assert_eq!(check(&[("a", BOTH, plain())], "", &wide), "later, later, later");
+    let each_one =
+        [("a", "", far(&[("foo", "zone"), ("x", "zone")])), ("b", "", far(&[("bar", "zone"), ("z", "zone")]))];
+    assert_eq!(check(&each_one, BOTH, ""), "later, later, yes");
+    // Both don't want each other, by one term of several.
+    let two = far(&[("foo", "zone"), ("bar", "zone")]);
+    assert_eq!(check(&[("a", BAR, far(&[("bar", "zone")]))], FOO, &two), "later, yes, yes");
+    assert_eq!(check(&[("a", FOO, two.clone())], BAR, &far(&[("bar", "zone")])), "later, yes, yes");
+    assert_eq!(check(&[("a", "bar: '', x: ''", two.clone())], "foo: '', x: ''", &two), "later, yes, yes");
+    // One pod must satisfy all terms, each in its own topology.
+    let together = near(&[("foo", "region"), ("bar", "zone")]);
+    assert_eq!(check(&[("a", BOTH, plain())], "", &together), "yes, never, never");
+    assert_eq!(check(&there, "", &together), "never, never, never");
+    let nowhere = near(&[("foo", "zone"), ("bar", "rack")]);
+    assert_eq!(check(&[("a", BOTH, plain())], BOTH, &nowhere), "never, never, never");
+}

@@ -154,6 +154,26 @@ fn several_constraints_must_all_hold() {
     assert_eq!(four(apart, FOOBAR, &both("foo", "bar"), ""), "a: later, b: later, x: yes, y: later");
     let against = [&[FOO][..], &[], &[BAR], &[BAR]];
     assert_eq!(four(against, FOOBAR, &both("foo", "bar"), ""), "a: later, b: later, x: later, y: later");
+    let mixed = [&[FOO, FOOBAR][..], &[], &[], &[FOO, FOOBAR, FOO]];
+    assert_eq!(four(mixed, FOOBAR, &both("foo", "bar"), ""), "a: later, b: yes, x: later, y: later");
+    let other_zone = [&[FOO][..], &[], &[BAR], &[BAR]];
+    assert_eq!(four(other_zone, BAR, &both("foo", "bar"), ""), "a: yes, b: yes, x: later, y: later");
+}
+
+#[test]
+fn a_node_that_lacks_one_of_the_labels_takes_nobody_and_counts_for_nothing() {
+    let nodes = [
+        node("a", "zone: one, node: a", ""),
+        node("b", "zone: one, node: b", ""),
+        node("x", "zone: two", ""),
+        node("y", "zone: two, node: 'y'", ""),
+    ];
+    let constraints = ["zone", "node"].map(|key| constraint(1, key, &having("foo"))).join(", ");
+    let asks = labelled("p", FOO, &format!("topologySpreadConstraints: [{constraints}]"), "");
+    let there = [running("q", "a", FOO, ""), running("r", "y", FOO, "")].concat();
+    assert_eq!(verdicts(&[nodes.concat(), there, asks.clone()]), "a: later, b: yes, x: never, y: later");
+    let beside = [running("q", "x", FOO, ""), running("r", "x", FOO, "")].concat();
+    assert_eq!(verdicts(&[nodes.concat(), beside, asks]), "a: yes, b: yes, x: never, y: yes");
 }
 
 #[test]
