@@ -1,7 +1,8 @@
 //! Opens what a container's mounts show, once, when it starts.
 //!
 //! A preopen is a directory. A mount of a single file appears in a directory made for it (a view) that holds just that
-//! file, as a hard link, so that writes reach the volume.
+//! file, as a hard link, so that writes reach the volume. A preopen is read-only as a whole: a file that is, in a view where
+//! another can be written to, is a copy, so that what a guest writes there never reaches the volume.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,18 +15,13 @@ use wasmtime_wasi::filesystem::Dir;
 use crate::engine::{EngineError, Preopen};
 use crate::host::filesystem;
 
-/// Files mounted into one directory of the guest.
-#[derive(Default)]
-struct View {
-    /// Where it lies, and how many mounts it has.
-    files: Vec<FileMount>,
-    read_only: bool,
-}
-
+/// One of the files mounted into one directory of the guest.
 struct FileMount {
+    /// Where it lies.
     volume: CapDir,
     path: PathBuf,
     name: String,
+    read_only: bool,
 }
 
 /// Opens all mounts. Views are made beneath `views`, which the caller removes when the container has ended.
@@ -34,7 +30,7 @@ struct FileMount {
 /// [`EngineError::InvalidSpec`] when a mount leaves its volume, is missing, or cannot be shown.
 pub fn open(preopens: &[Preopen], views: &Path) -> Result<Vec<(Dir, String)>, EngineError> {
     let mut opened = Vec::new();
-    let mut by_directory: BTreeMap<String, View> = BTreeMap::new();
+    let mut views_of: BTreeMap<String, Vec<FileMount>> = BTreeMap::new();
     for preopen in preopens {
         let context = |error: io::Error| EngineError::InvalidSpec(format!("mount {}: {error}", preopen.guest_path));
         match resolve(preopen).map_err(context)? {
@@ -45,17 +41,16 @@ pub fn open(preopens: &[Preopen], views: &Path) -> Result<Vec<(Dir, String)>, En
             Target::File { volume, path } => {
                 let (parent, name) =
                     split(&preopen.guest_path).ok_or_else(|| context(io::ErrorKind::InvalidInput.into()))?;
-                let view = by_directory.entry(parent).or_insert_with(|| View { read_only: true, ..View::default() });
-                view.read_only &= preopen.read_only;
-                view.files.push(FileMount { volume, path, name });
+                let file = FileMount { volume, path, name, read_only: preopen.read_only };
+                views_of.entry(parent).or_default().push(file);
             }
         }
     }
-    for (number, (guest_path, view)) in by_directory.into_iter().enumerate() {
+    for (number, (guest_path, files)) in views_of.into_iter().enumerate() {
         let context = |error: io::Error| EngineError::InvalidSpec(format!("mount of a file in {guest_path}: {error}"));
-        let path = views.join(number.to_string());
-        let dir = make_view(&path, &view).map_err(context)?;
-        opened.push((filesystem::descriptor(dir.into_std_file(), view.read_only), guest_path));
+        let read_only = files.iter().all(|file| file.read_only);
+        let dir = make_view(&views.join(number.to_string()), &files, read_only).map_err(context)?;
+        opened.push((filesystem::descriptor(dir.into_std_file(), read_only), guest_path));
     }
     Ok(opened)
 }
@@ -116,20 +111,33 @@ fn split(guest_path: &str) -> Option<(String, String)> {
     (!name.is_empty()).then(|| (parent.to_owned(), name.to_owned()))
 }
 
-fn make_view(path: &Path, view: &View) -> io::Result<CapDir> {
+fn make_view(path: &Path, files: &[FileMount], read_only: bool) -> io::Result<CapDir> {
     fs::create_dir_all(path)?;
     let dir = filesystem::open_root(path)?;
-    for FileMount { volume, path, name } in &view.files {
-        let source = volume.canonicalize(path)?;
-        match volume.hard_link(&source, &dir, name) {
-            // A link cannot cross file systems; a copy does as well for a file that is only read.
-            Err(error) if error.kind() == io::ErrorKind::CrossesDevices && view.read_only => {
-                volume.copy(&source, &dir, name)?;
-            }
-            linked => linked?,
-        }
+    for file in files {
+        show(file, &dir, read_only)?;
     }
     Ok(dir)
+}
+
+/// Puts a file into its view, which is read-only as a whole or is not.
+fn show(file: &FileMount, view: &CapDir, view_is_read_only: bool) -> io::Result<()> {
+    let FileMount { volume, path, name, read_only } = file;
+    let source = volume.canonicalize(path)?;
+    if *read_only && !view_is_read_only {
+        return volume.copy(&source, view, name).map(drop);
+    }
+    match volume.hard_link(&source, view, name) {
+        // A link cannot cross file systems, and Linux refuses one to a file of somebody else (`fs.protected_hardlinks`).
+        Err(error) if matches!(error.kind(), io::ErrorKind::CrossesDevices | io::ErrorKind::PermissionDenied) => {
+            if *read_only {
+                return volume.copy(&source, view, name).map(drop);
+            }
+            let why = format!("{name} cannot be linked for writing ({error}): mount the directory that it lies in");
+            Err(io::Error::new(error.kind(), why))
+        }
+        linked => linked,
+    }
 }
 
 #[cfg(test)]
@@ -150,14 +158,21 @@ mod tests {
             self.0.path().join("volume")
         }
 
-        fn open(&self, guest_path: &str, sub_path: &str) -> Result<Vec<(Dir, String)>, EngineError> {
-            let preopen = Preopen {
+        fn preopen(&self, guest_path: &str, sub_path: &str, read_only: bool) -> Preopen {
+            Preopen {
                 host_dir: self.volume(),
                 guest_path: guest_path.to_owned(),
-                read_only: true,
+                read_only,
                 sub_path: Some(sub_path.to_owned()),
-            };
-            open(&[preopen], &self.0.path().join("views"))
+            }
+        }
+
+        fn views(&self) -> PathBuf {
+            self.0.path().join("views")
+        }
+
+        fn open(&self, guest_path: &str, sub_path: &str) -> Result<Vec<(Dir, String)>, EngineError> {
+            open(&[self.preopen(guest_path, sub_path, true)], &self.views())
         }
     }
 
@@ -166,9 +181,41 @@ mod tests {
         let fixture = Fixture::new();
         let opened = fixture.open("/etc/app/config", "sub/file").unwrap();
         assert_eq!(opened[0].1, "/etc/app");
-        let view = fixture.0.path().join("views/0");
+        let view = fixture.views().join("0");
         assert_eq!(fs::read_to_string(view.join("config")).unwrap(), "text");
         assert_eq!(fs::read_dir(view).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_is_written_reaches_the_volume_unless_its_mount_is_read_only() {
+        let fixture = Fixture::new();
+        fs::write(fixture.volume().join("sub/kept"), "text").unwrap();
+        let mounts =
+            [fixture.preopen("/data/file", "sub/file", false), fixture.preopen("/data/kept", "sub/kept", true)];
+        assert_eq!(open(&mounts, &fixture.views()).unwrap().len(), 1);
+        for name in ["file", "kept"] {
+            fs::write(fixture.views().join("0").join(name), "written").unwrap();
+        }
+        let read = |name| fs::read_to_string(fixture.volume().join("sub").join(name)).unwrap();
+        assert_eq!([read("file"), read("kept")], ["written", "text"]);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_file_of_another_file_system_is_copied_for_reading_and_refused_for_writing() {
+        let (fixture, elsewhere) = (Fixture::new(), tempfile::tempdir_in("/dev/shm").unwrap());
+        fs::write(elsewhere.path().join("version"), "text").unwrap();
+        let mount = |read_only| Preopen {
+            host_dir: elsewhere.path().to_owned(),
+            guest_path: "/etc/version".to_owned(),
+            read_only,
+            sub_path: Some("version".to_owned()),
+        };
+        open(&[mount(true)], &fixture.views()).unwrap();
+        assert_eq!(fs::read_to_string(fixture.views().join("0/version")).unwrap(), "text");
+        let error = open(&[mount(false)], &fixture.views().join("writable")).err().unwrap().to_string();
+        let expected = "mount of a file in /etc: version cannot be linked for writing";
+        assert!(error.starts_with(expected), "{error}");
     }
 
     #[test]
