@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use ipnet::Ipv4Net;
 
 use crate::image::garbage::Policy;
+use crate::image::registries::Registries;
 
 /// Settings of one node. The command line fills it; nothing here is read from the environment.
 #[derive(Clone, Debug)]
@@ -30,8 +31,8 @@ pub struct NodeConfig {
     pub max_instances: u32,
     /// Labels beside the ones that every node has.
     pub labels: BTreeMap<String, String>,
-    /// Registries (`host` or `host:port`) spoken to over plain HTTP. Loopback addresses always are.
-    pub insecure_registries: Vec<String>,
+    /// Where images are asked for.
+    pub registries: Registries,
     /// DNS suffix of the cluster, as in `svc.ns.svc.<cluster_domain>`.
     pub cluster_domain: String,
     /// Memory that pods may request; the machine's own when not given.
@@ -58,7 +59,7 @@ impl NodeConfig {
             max_pods: NodeConfig::DEFAULT_MAX_PODS,
             max_instances: NodeConfig::DEFAULT_MAX_PODS,
             labels: BTreeMap::new(),
-            insecure_registries: Vec::new(),
+            registries: Registries::default(),
             cluster_domain: "cluster.local".to_owned(),
             allocatable_memory_bytes: None,
             image_gc: Policy::default(),

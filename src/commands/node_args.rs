@@ -1,10 +1,12 @@
 //! What `k8w up` and `k8w node` let one choose about the node.
 
+use std::fs;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result, anyhow};
 use clap::{ArgAction, Args};
+use k8w_runtime::image::registries::{Registries, RegistriesFile};
 
 use super::process;
 use crate::compose::{KernelNetwork, NodeOptions};
@@ -31,6 +33,10 @@ pub struct NodeArgs {
     /// takes root, ip and nft, and adds routes and an nftables table for as long as the node runs
     #[arg(long, value_name = "WHETHER", default_value = "auto")]
     kernel_network: KernelNetwork,
+
+    /// File of registries' mirrors, certificates and credentials, in the form of k3s' registries.yaml
+    #[arg(long, value_name = "FILE")]
+    registries: Option<PathBuf>,
 
     /// Registry (HOST or HOST:PORT) to be spoken to over plain HTTP; may be given several times
     #[arg(long, value_name = "HOST")]
@@ -62,7 +68,7 @@ impl NodeArgs {
     /// For a node of this name that listens on `address` and that others know by `ip`.
     ///
     /// # Errors
-    /// When the path of manifests cannot be made absolute.
+    /// When the path of manifests cannot be made absolute, or the file of registries is of no use.
     pub fn options(&self, name: String, address: IpAddr, ip: IpAddr) -> Result<NodeOptions> {
         let root = nix::unistd::geteuid().is_root();
         let port = |given: Option<u16>, privileged, other| given.unwrap_or(if root { privileged } else { other });
@@ -73,12 +79,24 @@ impl NodeArgs {
             kubelet_port: self.kubelet_port,
             ingress_http_port: port(self.ingress_http_port, 80, 8080),
             ingress_https_port: port(self.ingress_https_port, 443, 8443),
-            insecure_registries: self.insecure_registry.clone(),
+            registries: self.registries()?,
             max_pods: self.max_pods,
             wasi_p3: self.wasi_p3,
             static_pod_path: self.pod_manifest_path.as_ref().map(std::path::absolute).transpose()?,
             kernel_network: self.kernel_network,
         })
+    }
+
+    fn registries(&self) -> Result<Registries> {
+        let file = match &self.registries {
+            None => RegistriesFile::default(),
+            Some(path) => {
+                let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+                serde_saphyr::from_str(&text).map_err(|error| anyhow!("{}: {error}", path.display()))?
+            }
+        };
+        let path = self.registries.as_deref().unwrap_or(Path::new("--insecure-registry"));
+        Registries::new(file, self.insecure_registry.clone()).with_context(|| path.display().to_string())
     }
 }
 

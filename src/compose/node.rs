@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use k8w_networking::{Network, dns, ingress};
 use k8w_runtime::agent::Node;
 use k8w_runtime::identity::Identity;
+use k8w_runtime::image::registries::Registries;
 use k8w_runtime::node::Settings;
 use k8w_runtime::server::NodeService;
 use k8w_runtime::wasm::{Instances, WasmConfig, WasmEngine};
@@ -40,7 +41,8 @@ pub struct NodeOptions {
     pub kubelet_port: u16,
     pub ingress_http_port: u16,
     pub ingress_https_port: u16,
-    pub insecure_registries: Vec<String>,
+    /// Where images are asked for.
+    pub registries: Registries,
     pub max_pods: u32,
     /// Whether components of WASI 0.3 run.
     pub wasi_p3: bool,
@@ -54,7 +56,7 @@ impl NodeOptions {
         NodeConfig {
             max_pods: self.max_pods,
             static_pod_path: self.static_pod_path.clone(),
-            insecure_registries: self.insecure_registries.clone(),
+            registries: self.registries.clone(),
             ..NodeConfig::new(&self.name, self.ip, port, data_dir.join("node"))
         }
     }

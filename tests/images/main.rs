@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use k8w_testkit::{Kubectl, Registry, eventually, get_ok, run, shared};
+use k8w_testkit::{ClusterOptions, Kubectl, Registry, TestCluster, eventually, get_ok, run, shared};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_k8w");
 
@@ -54,6 +54,26 @@ fn a_wasm_artifact_is_pulled_from_a_registry() {
         if events.contains("Successfully pulled image") { Ok(events) } else { Err(events) }
     });
     assert!(events.contains(&format!("Pulling image \"{image}\"")), "{events}");
+}
+
+/// The image's own registry is nowhere.
+#[test]
+fn an_image_comes_from_a_mirror() {
+    let registry = Registry::start();
+    registry.push("team/cli", "v1", &[&std::fs::read(repo("examples/cli/cli.wasm")).unwrap()]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("registries.yaml");
+    let arguments = ["--registries".to_owned(), file.display().to_string()];
+    let mirrors = format!("mirrors: {{registry.invalid: {{endpoint: [\"http://{}\"]}}}}", registry.address());
+    std::fs::write(&file, mirrors).unwrap();
+    let options = ClusterOptions { arguments: arguments.to_vec(), ..ClusterOptions::default() };
+    let cluster = TestCluster::start(BINARY, options);
+    let kubectl = cluster.namespace("mirrors");
+    pod(&kubectl, "mirrored", "registry.invalid/team/cli:v1");
+    kubectl.ok(&["wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/mirrored", "--timeout=60s"]);
+    std::fs::write(&file, "mirrors: {registry.invalid: {rewrite: {}}}").unwrap();
+    let error = run(BINARY, &["up", "--ephemeral", "--registries", &arguments[1]]).stderr;
+    assert!(error.contains("rewrite") && error.contains(&arguments[1]), "{error}");
 }
 
 /// Conformance: "Image Volume".

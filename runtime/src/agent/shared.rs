@@ -59,7 +59,7 @@ impl Shared {
         let machine = Machine::read(&config.root_dir);
         let (services, writer) = reflector::store();
         let images_changed = Arc::new(Notify::new());
-        let images = Images::new(blobs, config.insecure_registries.clone(), images_changed.clone());
+        let images = Images::new(blobs, config.registries.clone(), images_changed.clone());
         Shared {
             allocatable: node::allocatable(&config, &machine),
             config: Arc::new(config),

@@ -4,7 +4,8 @@
 //! `localhost` (no port) were loaded by hand and are never pulled.
 //!
 //! * [`artifact`]: which of a manifest's layers is the component.
-//! * [`registry`]: what is asked of an OCI registry, and what is believed of its answers; [`session`]: the requests.
+//! * [`registry`]: what is asked of an OCI registry, and what is believed of its answers; [`session`]: the requests;
+//!   [`registries`]: where they go.
 //! * [`keyring`]: credentials from a pod's pull secrets.
 //! * [`garbage`]: which images go when the disk fills up.
 //! * [`layer`]: finds the entrypoint in the layers of a container image; [`unpack`]: all that is in them.
@@ -13,6 +14,7 @@ pub mod artifact;
 pub mod garbage;
 mod keyring;
 pub mod layer;
+pub mod registries;
 mod registry;
 mod session;
 mod store;
@@ -37,6 +39,7 @@ use crate::pod::refs::Contents;
 use crate::pod::state::RefusalReason;
 use crate::recorder::Recorder;
 
+use registries::Registries;
 pub use store::{LoadError, LocalImages};
 
 /// Pulls that may run at once.
@@ -49,7 +52,7 @@ const LOCAL_REGISTRY: &str = "localhost";
 /// The images of one node.
 pub struct Images {
     blobs: Arc<BlobStore>,
-    insecure_registries: Vec<String>,
+    registries: Registries,
     pulls: Semaphore,
     /// One pull per reference at a time.
     locks: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
@@ -143,10 +146,10 @@ impl Policy {
 }
 
 impl Images {
-    /// `insecure_registries` are spoken to over plain HTTP, as loopback addresses always are.
-    pub fn new(blobs: Arc<BlobStore>, insecure_registries: Vec<String>, changed: Arc<Notify>) -> Images {
+    /// The images in `blobs`, and what can be pulled from `registries`.
+    pub fn new(blobs: Arc<BlobStore>, registries: Registries, changed: Arc<Notify>) -> Images {
         let pulls = Semaphore::new(MAX_PULLS);
-        Images { blobs, insecure_registries, pulls, locks: Mutex::default(), seen: Mutex::default(), changed }
+        Images { blobs, registries, pulls, locks: Mutex::default(), seen: Mutex::default(), changed }
     }
 
     /// Makes sure that an image is on this node. `secrets` is asked only when a registry is.
@@ -206,7 +209,7 @@ impl Images {
         };
         emit("Pulling", format!("Pulling image \"{name}\""));
         let credentials = keyring::credentials(&secrets.await, reference);
-        let pulled = registry::pull(reference, &credentials, &self.insecure_registries).await;
+        let pulled = registry::pull(reference, &credentials, &self.registries).await;
         let pulled = pulled.map_err(|error| match error {
             registry::Error::NotWasm(why) => Error::NotWasm { image: name.to_owned(), why },
             error => Error::Pull(error),
@@ -261,8 +264,7 @@ impl Images {
             let blobs = self.blobs.clone();
             async move { blocking(move || Ok(blobs.get(&digest)?)).await.ok().flatten() }
         };
-        let (manifest, layers) =
-            registry::pull_layers(&reference, &credentials, &self.insecure_registries, known).await?;
+        let (manifest, layers) = registry::pull_layers(&reference, &credentials, &self.registries, known).await?;
         let blobs = self.blobs.clone();
         let keep = move || Ok((store::keep_layers(&blobs, &reference, &manifest, &layers)?, layers));
         let (digest, layers) = blocking(keep).await?;

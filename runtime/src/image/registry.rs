@@ -1,7 +1,5 @@
 //! Pulls a component from an OCI registry.
 
-use std::net::IpAddr;
-
 use bytes::Bytes;
 use k8w_storage::blob::Digest;
 use oci_client::Reference;
@@ -13,6 +11,7 @@ use oci_client::secrets::RegistryAuth;
 use serde_json::Value;
 
 use super::artifact::{self, Content};
+use super::registries::Registries;
 use super::session::{Failure, Session};
 use super::unpack::Layer;
 use super::{MAX_COMPONENT_BYTES, layer};
@@ -49,12 +48,12 @@ pub enum Error {
     NotWasm(String),
 }
 
-/// Pulls one image. Digests are verified; registries on loopback and those in `insecure` are spoken to over HTTP.
+/// Pulls one image, with a pod's credentials. Digests are verified.
 ///
 /// # Errors
 /// When the registry does not give it, or it is not wasm.
-pub async fn pull(reference: &Reference, auth: &RegistryAuth, insecure: &[String]) -> Result<Pulled, Error> {
-    Pull::new(reference, auth, insecure)?.run().await
+pub async fn pull(reference: &Reference, auth: &RegistryAuth, registries: &Registries) -> Result<Pulled, Error> {
+    Pull::new(reference, auth, registries)?.run().await
 }
 
 /// Pulls the manifest and all layers of an image, whatever it is for, the lowest first. What `known` has of them by their
@@ -65,10 +64,10 @@ pub async fn pull(reference: &Reference, auth: &RegistryAuth, insecure: &[String
 pub async fn pull_layers<K: Future<Output = Option<Bytes>>>(
     reference: &Reference,
     auth: &RegistryAuth,
-    insecure: &[String],
+    registries: &Registries,
     known: impl Fn(Digest) -> K,
 ) -> Result<(Bytes, Vec<Layer>), Error> {
-    let mut pull = Pull::new(reference, auth, insecure)?;
+    let mut pull = Pull::new(reference, auth, registries)?;
     let (manifest, _, image) = pull.manifest().await?;
     pull.check_layers(&image)?;
     let mut layers = Vec::new();
@@ -90,16 +89,17 @@ pub async fn pull_layers<K: Future<Output = Option<Bytes>>>(
 }
 
 struct Pull<'a> {
-    session: Session<'a>,
+    /// Mirrors first. One at which nobody answers is not asked twice.
+    sessions: Vec<Session<'a>>,
     reference: &'a Reference,
 }
 
 impl<'a> Pull<'a> {
-    fn new(reference: &'a Reference, auth: &'a RegistryAuth, insecure: &[String]) -> Result<Self, Error> {
-        let plain = is_plain(reference.registry(), insecure);
-        // A session of its own for each pull: it remembers credentials, and those belong to one pod.
-        let session = Session::new(reference, auth, plain).map_err(|failure| registry_error(reference, failure))?;
-        Ok(Self { session, reference })
+    fn new(reference: &'a Reference, auth: &RegistryAuth, registries: &Registries) -> Result<Self, Error> {
+        let endpoints = registries.endpoints(reference, auth);
+        let endpoints = endpoints.map_err(|error| registry_error(reference, error.into()))?;
+        let sessions = endpoints.into_iter().map(|endpoint| Session::new(endpoint, reference.repository())).collect();
+        Ok(Self { sessions, reference })
     }
 
     async fn run(&mut self) -> Result<Pulled, Error> {
@@ -190,12 +190,30 @@ impl<'a> Pull<'a> {
         size_bytes.ok_or_else(|| self.broken(format!("its {what} is larger than {max_bytes} bytes")))
     }
 
+    /// From the first that gives it. What the last one says, which is the registry itself, is why nobody does.
     async fn get(&mut self, what: &str, path: &str, accept: &str, max_bytes: u64) -> Result<Vec<u8>, Error> {
-        let got = self.session.get(path, accept, max_bytes).await;
-        got.map_err(|failure| match failure {
-            Failure::TooLarge { max_bytes } => self.broken(format!("its {what} is larger than {max_bytes} bytes")),
-            failure => registry_error(self.reference, failure),
-        })
+        let mut next = 0;
+        loop {
+            let is_last = next + 1 == self.sessions.len();
+            let Some(session) = self.sessions.get_mut(next) else {
+                return Err(self.broken("its name has no registry"));
+            };
+            let failure = match session.get(path, accept, max_bytes).await {
+                Ok(bytes) => return Ok(bytes),
+                Err(failure) => failure,
+            };
+            if is_last {
+                return Err(match failure {
+                    Failure::TooLarge { .. } => self.broken(format!("its {what} is larger than {max_bytes} bytes")),
+                    failure => registry_error(self.reference, failure),
+                });
+            }
+            tracing::info!(image = self.reference.whole(), mirror = %session.base(), what, %failure, "mirror left out");
+            match failure {
+                Failure::Unreachable(_) => drop(self.sessions.remove(next)),
+                _ => next += 1,
+            }
+        }
     }
 
     fn verified(&self, what: &str, bytes: &[u8], expected: &str) -> Result<Digest, Error> {
@@ -212,35 +230,11 @@ impl<'a> Pull<'a> {
     }
 }
 
-/// Whether a registry is spoken to without TLS.
-fn is_plain(registry: &str, insecure: &[String]) -> bool {
-    let host = registry.rsplit_once(':').map_or(registry, |(host, _)| host);
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let loopback = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    loopback || insecure.iter().any(|name| name == registry)
-}
-
 fn registry_error(reference: &Reference, failure: Failure) -> Error {
     let (image, why) = (reference.whole(), failure.to_string());
     match failure {
         Failure::Status { status, .. } if status == 404 => Error::NotFound { image },
         Failure::Status { status, .. } if status == 401 || status == 403 => Error::Denied { image, why },
         _ => Error::Registry { image, why },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_loopback_and_listed_registries_are_plain() {
-        let insecure = ["registry.test:5000".to_owned()];
-        for registry in ["localhost:5000", "127.0.0.1:80", "127.9.9.9", "[::1]:5000", "registry.test:5000"] {
-            assert!(is_plain(registry, &insecure), "{registry}");
-        }
-        for registry in ["docker.io", "registry.test", "localhost.example.com", "10.0.0.1:5000"] {
-            assert!(!is_plain(registry, &insecure), "{registry}");
-        }
     }
 }

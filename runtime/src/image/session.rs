@@ -5,23 +5,18 @@
 //! <https://distribution.github.io/distribution/spec/auth/token/> says.
 
 use std::error::Error as _;
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http_auth::ChallengeParser;
-use oci_client::Reference;
 use oci_client::errors::OciEnvelope;
 use oci_client::secrets::RegistryAuth;
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
-use reqwest::{Client, Response, StatusCode, Url};
+use reqwest::{Response, StatusCode, Url};
 use serde::Deserialize;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest silence of a registry.
-const READ_TIMEOUT: Duration = Duration::from_secs(30);
-/// Longest time for one answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+use super::registries::Endpoint;
+
 /// Largest answer of a token server.
 const MAX_TOKEN_BYTES: u64 = 64 << 10;
 /// How much is read of the reasons that a registry gives for an error.
@@ -42,35 +37,25 @@ pub enum Failure {
     Token,
 }
 
-/// Talks to the registry of one image with the credentials of one pod.
+/// Talks to one of the places that may have an image. It remembers credentials, and those belong to one pod.
 pub struct Session<'a> {
-    http: Client,
-    reference: &'a Reference,
-    credentials: &'a RegistryAuth,
-    /// `http` or `https`
-    scheme: &'static str,
+    endpoint: Endpoint,
+    repository: &'a str,
     authorization: Option<HeaderValue>,
 }
 
 impl<'a> Session<'a> {
-    /// With `plain` over HTTP; otherwise nothing is sent but over TLS, wherever the registry redirects to.
-    ///
-    /// # Errors
-    /// When TLS cannot be set up.
-    pub fn new(reference: &'a Reference, credentials: &'a RegistryAuth, plain: bool) -> Result<Session<'a>, Failure> {
-        let http = Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(READ_TIMEOUT)
-            .timeout(ANSWER_TIMEOUT)
-            .user_agent(concat!("k8w/", env!("CARGO_PKG_VERSION")))
-            .https_only(!plain)
-            .build()?;
-        let authorization = match credentials {
+    pub fn new(endpoint: Endpoint, repository: &'a str) -> Session<'a> {
+        let authorization = match &endpoint.credentials {
             RegistryAuth::Bearer(token) => authorization("Bearer", token),
             RegistryAuth::Anonymous | RegistryAuth::Basic(..) => None,
         };
-        let scheme = if plain { "http" } else { "https" };
-        Ok(Session { http, reference, credentials, scheme, authorization })
+        Session { endpoint, repository, authorization }
+    }
+
+    /// Where it asks, for a log.
+    pub fn base(&self) -> &Url {
+        &self.endpoint.base
     }
 
     /// Gets what lies at `path` beneath the image's repository, if it has no more than `max_bytes`.
@@ -78,8 +63,11 @@ impl<'a> Session<'a> {
     /// # Errors
     /// [`Failure`]
     pub async fn get(&mut self, path: &str, accept: &str, max_bytes: u64) -> Result<Vec<u8>, Failure> {
-        let (registry, repository) = (self.reference.resolve_registry(), self.reference.repository());
-        let url = format!("{}://{registry}/v2/{repository}/{path}", self.scheme);
+        let mut url = format!("{}{}/{path}", self.endpoint.base, self.repository);
+        if let Some(registry) = &self.endpoint.mirrors {
+            // As containerd tells a mirror of several registries which one is meant.
+            url += &format!("?ns={registry}");
+        }
         let mut response = self.send(&url, accept).await?;
         if response.status() == StatusCode::UNAUTHORIZED
             && let Some(authorization) = self.authorize(&response).await?
@@ -94,7 +82,7 @@ impl<'a> Session<'a> {
     }
 
     async fn send(&self, url: &str, accept: &str) -> Result<Response, Failure> {
-        let request = self.http.get(url).header(ACCEPT, accept);
+        let request = self.endpoint.http.get(url).header(ACCEPT, accept);
         let request = match &self.authorization {
             Some(authorization) => request.header(AUTHORIZATION, authorization.clone()),
             None => request,
@@ -112,7 +100,7 @@ impl<'a> Session<'a> {
                 let mut all = challenge.params.iter();
                 all.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_unescaped())
             };
-            let scope = format!("repository:{}:pull", self.reference.repository());
+            let scope = format!("repository:{}:pull", self.repository);
             let query = [("scope", Some(scope)), ("service", parameter("service"))];
             let query = query.into_iter().filter_map(|(name, value)| Some((name, value?)));
             let realm = parameter("realm").ok_or(Failure::Challenge)?;
@@ -128,7 +116,7 @@ impl<'a> Session<'a> {
             token: Option<String>,
             access_token: Option<String>,
         }
-        let mut request = self.http.get(url);
+        let mut request = self.endpoint.http.get(url);
         if let Some(basic) = self.basic() {
             request = request.header(AUTHORIZATION, basic);
         }
@@ -146,7 +134,7 @@ impl<'a> Session<'a> {
     }
 
     fn basic(&self) -> Option<HeaderValue> {
-        match self.credentials {
+        match &self.endpoint.credentials {
             RegistryAuth::Basic(user, password) => {
                 authorization("Basic", &STANDARD.encode(format!("{user}:{password}")))
             }

@@ -1,6 +1,6 @@
 //! Pulls from a registry that speaks just enough of the protocol.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,9 +20,11 @@ use oci_client::Reference;
 use oci_client::secrets::RegistryAuth;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::garbage::{Disk, Policy};
+use super::registries::{Auth, HostConfig, Mirror, Registries, RegistriesFile, Tls};
 use super::registry::{self, Error};
 use super::{Images, LocalImages, store};
 
@@ -116,7 +118,13 @@ struct Registry {
 
 impl Registry {
     async fn serve(content: Content) -> Registry {
+        Registry::serve_by(content, None).await
+    }
+
+    /// With TLS, if there is a configuration for it.
+    async fn serve_by(content: Content, tls: Option<rustls::ServerConfig>) -> Registry {
         let _ = rustls::crypto::ring::default_provider().install_default();
+        let acceptor = tls.map(|tls| TlsAcceptor::from(Arc::new(tls)));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let content = Arc::new(content);
@@ -127,9 +135,16 @@ impl Registry {
                     let answer = content.answer(&request);
                     async move { Ok::<_, Infallible>(answer) }
                 });
-                tokio::spawn(
-                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service),
-                );
+                let http1 = hyper::server::conn::http1::Builder::new();
+                let Some(acceptor) = acceptor.clone() else {
+                    tokio::spawn(http1.serve_connection(TokioIo::new(stream), service));
+                    continue;
+                };
+                tokio::spawn(async move {
+                    if let Ok(stream) = acceptor.accept(stream).await {
+                        let _ = http1.serve_connection(TokioIo::new(stream), service).await;
+                    }
+                });
             }
         });
         Registry { address, _task: AbortOnDropHandle::new(task) }
@@ -137,7 +152,7 @@ impl Registry {
 
     async fn pull(&self, tag: &str, auth: RegistryAuth) -> Result<registry::Pulled, String> {
         let reference: Reference = format!("{}/app:{tag}", self.address).parse().unwrap();
-        let pulled = registry::pull(&reference, &auth, &[]).await;
+        let pulled = registry::pull(&reference, &auth, &Registries::default()).await;
         pulled.map_err(|error: Error| error.to_string().replace(&self.address.to_string(), "registry"))
     }
 }
@@ -283,7 +298,7 @@ async fn a_layer_that_is_here_is_not_asked_for_and_counts_all_the_same() {
     let mut all = String::new();
     for tag in ["here", "otherwise", "larger", "together"] {
         let reference: Reference = format!("{}/app:{tag}", registry.address).parse().unwrap();
-        all += &match registry::pull_layers(&reference, &RegistryAuth::Anonymous, &[], known).await {
+        all += &match registry::pull_layers(&reference, &RegistryAuth::Anonymous, &Registries::default(), known).await {
             Ok((_, layers)) => format!("{:?}\n", layers.iter().map(|layer| &layer.bytes).collect::<Vec<_>>()),
             Err(error) => format!("{error}\n").replace(&registry.address.to_string(), "registry"),
         };
@@ -318,11 +333,69 @@ async fn credentials_are_used() {
     assert!(denied.starts_with("failed to pull \"registry/app:plain\": the registry refuses access"), "{denied}");
 }
 
+#[tokio::test]
+async fn a_mirror_is_asked_first_and_need_not_have_everything() {
+    let mut content = Content { authorization: Some("Basic bm9kZTpw".to_owned()), ..Content::default() };
+    content.artifact("plain", &["application/wasm"]);
+    let (empty, full) = (Registry::serve(Content::default()).await, Registry::serve(content).await);
+    // Nobody listens there any more.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let endpoint = [silent, empty.address, full.address].map(|address| format!("http://{address}")).to_vec();
+    let node = Auth { username: "node".to_owned(), password: "p".to_owned() };
+    let config = HostConfig { auth: Some(node), tls: None };
+    let registries = Registries::new(
+        RegistriesFile {
+            mirrors: BTreeMap::from([("registry.invalid".to_owned(), Mirror { endpoint })]),
+            configs: BTreeMap::from([(full.address.to_string(), config)]),
+        },
+        Vec::new(),
+    );
+    let registries = registries.unwrap();
+    let of_pod = RegistryAuth::Basic("pod".to_owned(), "p".to_owned());
+    let pull = async |tag: &str| {
+        let reference = format!("registry.invalid/app:{tag}").parse().unwrap();
+        registry::pull(&reference, &of_pod, &registries).await
+    };
+    assert_eq!(pull("plain").await.unwrap().component, COMPONENT);
+    let error = pull("none").await.unwrap_err().to_string();
+    assert!(
+        error.starts_with("failed to pull \"registry.invalid/app:none\": "),
+        "what the registry itself says: {error}"
+    );
+}
+
+#[tokio::test]
+async fn a_registry_proves_itself_as_the_file_says() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let certified = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let ca_file = folder.path().join("ca.pem");
+    std::fs::write(&ca_file, certified.cert.pem()).unwrap();
+    let tls = rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(
+        vec![certified.cert.der().clone()],
+        rustls::pki_types::PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der()).into(),
+    );
+    let mut content = Content::default();
+    content.artifact("plain", &["application/wasm"]);
+    let registry = Registry::serve_by(content, Some(tls.unwrap())).await;
+    let reference: Reference = format!("{}/app:plain", registry.address).parse().unwrap();
+    let pull = async |tls: Tls| {
+        let config = HostConfig { auth: None, tls: Some(tls) };
+        let configs = BTreeMap::from([(registry.address.to_string(), config)]);
+        let registries = Registries::new(RegistriesFile { configs, ..RegistriesFile::default() }, Vec::new()).unwrap();
+        registry::pull(&reference, &RegistryAuth::Anonymous, &registries).await
+    };
+    assert_eq!(pull(Tls { ca_file: Some(ca_file), ..Tls::default() }).await.unwrap().component, COMPONENT);
+    assert!(pull(Tls { insecure_skip_verify: true, ..Tls::default() }).await.is_ok());
+    let error = pull(Tls::default()).await.unwrap_err().to_string();
+    assert!(error.contains("certificate"), "{error}");
+}
+
 #[test]
 fn a_full_disk_costs_pulled_images_that_nothing_uses() {
     let root = tempfile::tempdir().unwrap();
     let blobs = Arc::new(BlobStore::open(root.path()).unwrap());
-    let images = Images::new(blobs.clone(), Vec::new(), Arc::default());
+    let images = Images::new(blobs.clone(), Registries::default(), Arc::default());
     for name in ["registry.test/used:1", "registry.test/idle:1"] {
         let component = format!("\0asm{name}").into_bytes();
         let pulled = registry::Pulled { manifest: name.into(), manifest_digest: String::new(), component };
