@@ -343,7 +343,7 @@ fn random_workloads_end_as_they_were_last_asked_for() {
 
 #[test]
 fn so_they_do_on_the_real_object_pipeline() {
-    for_each_seed_in(4 * STRIDE, |seed| _ = run(seed, Server::in_earnest(seed, start())));
+    for_each_seed_in(2 * STRIDE, |seed| _ = run(seed, Server::in_earnest(seed, start())));
 }
 
 #[test]
