@@ -23,7 +23,7 @@ async fn checks_have_names() {
     assert_eq!(code, 200);
     assert_eq!(report, "[+]ping ok\n[+]log ok\n[+]etcd ok\n[+]informer-sync ok\nreadyz check passed\n");
     let (_, report) = text(&cluster, "/livez?verbose&exclude=etcd").await;
-    assert_eq!(report, "[+]ping ok\n[+]log ok\nlivez check passed\n");
+    assert_eq!(report, "[+]ping ok\n[+]log ok\n[+]etcd excluded: ok\nlivez check passed\n");
     let admin = |path: &'static str| cluster.get(As::Admin, path);
     assert_eq!(admin("/readyz/etcd").await.body, "ok");
     assert_eq!(admin("/readyz/nothing").await.code, 404);

@@ -81,6 +81,7 @@ impl Strategy for ResourceQuota {
                     "unsupported scope",
                 ));
             }
+            reach(scope.text(), &spec, &scopes, &mut errors);
         }
         let has = |name: &str| scopes.items().any(|s| s.text() == name);
         for (a, b) in [("BestEffort", "NotBestEffort"), ("Terminating", "NotTerminating")] {
@@ -93,11 +94,20 @@ impl Strategy for ResourceQuota {
             }
         }
         let selector = spec.get("scopeSelector");
-        for expression in selector.get("matchExpressions").items() {
+        let expressions = selector.get("matchExpressions");
+        for expression in expressions.items() {
             let (name, operator, values) =
                 (expression.get("scopeName"), expression.get("operator"), expression.get("values"));
             if !SCOPES.contains(&name.text()) {
                 errors.push(name.invalid("unsupported scope"));
+            }
+            reach(name.text(), &spec, &expressions, &mut errors);
+            if !matches!(name.text(), "PriorityClass" | "VolumeAttributesClass") && operator.text() != "Exists" {
+                errors.push(operator.invalid(
+                    "must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, \
+                     ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or \
+                     ResourceQuotaScopeCrossNamespacePodAffinity",
+                ));
             }
             match operator.text() {
                 "In" | "NotIn" if values.is_empty() => {
@@ -133,28 +143,48 @@ impl Strategy for ResourceQuota {
     }
 }
 
+/// What Kubernetes itself counts under a name without a domain.
+const STANDARD: &[&str] = &[
+    "cpu",
+    "memory",
+    "ephemeral-storage",
+    "requests.cpu",
+    "requests.memory",
+    "requests.storage",
+    "requests.ephemeral-storage",
+    "limits.cpu",
+    "limits.memory",
+    "limits.ephemeral-storage",
+    "pods",
+    "resourcequotas",
+    "services",
+    "replicationcontrollers",
+    "secrets",
+    "persistentvolumeclaims",
+    "configmaps",
+    "services.nodeports",
+    "services.loadbalancers",
+];
+
+/// A scope chooses among pods or among claims: what counts other things would never count any.
+fn reach(scope: &str, spec: &Field, chosen_by: &Field, errors: &mut Vec<FieldError>) {
+    let compute =
+        ["pods", "cpu", "memory", "limits.cpu", "limits.memory", "requests.cpu", "requests.memory"].as_slice();
+    let reached = match scope {
+        "BestEffort" => &compute[..1],
+        "VolumeAttributesClass" => &["persistentvolumeclaims", "requests.storage"],
+        _ if SCOPES.contains(&scope) => compute,
+        _ => return,
+    };
+    let hard = spec.get("hard");
+    let unreached = |(name, _): &(&str, Field)| STANDARD.contains(name) && !reached.contains(name);
+    for _ in hard.entries().filter(unreached) {
+        let value = chosen_by.value().cloned().unwrap_or_default();
+        errors.push(FieldError::invalid(&chosen_by.path, value, "unsupported scope applied to resource"));
+    }
+}
+
 fn amounts(list: &Field, errors: &mut Vec<FieldError>) {
-    const STANDARD: &[&str] = &[
-        "cpu",
-        "memory",
-        "ephemeral-storage",
-        "requests.cpu",
-        "requests.memory",
-        "requests.storage",
-        "requests.ephemeral-storage",
-        "limits.cpu",
-        "limits.memory",
-        "limits.ephemeral-storage",
-        "pods",
-        "resourcequotas",
-        "services",
-        "replicationcontrollers",
-        "secrets",
-        "persistentvolumeclaims",
-        "configmaps",
-        "services.nodeports",
-        "services.loadbalancers",
-    ];
     for (name, amount) in list.entries() {
         errors.extend(
             names::qualified_name(name).into_iter().map(|wrong| FieldError::invalid(&amount.path, name, wrong)),
@@ -183,7 +213,20 @@ mod tests {
                 spec.hard[cpu]: Invalid value: "-1": must be greater than or equal to 0
                 spec.hard[odd]: Invalid value: "odd": must be a standard resource for quota
                 spec.hard[pods]: Invalid value: "500m": must be an integer
+                spec.scopes: Invalid value: ["BestEffort","NotBestEffort"]: unsupported scope applied to resource
                 spec.scopes: Invalid value: ["BestEffort","NotBestEffort"]: conflicting scopes
+            "#]],
+        );
+        check(
+            "resourcequotas",
+            "{metadata: {name: a, namespace: b}, spec: {hard: {pods: 1, requests.cpu: 1, count/x: 1}, scopes: [BestEffort], \
+             scopeSelector: {matchExpressions: [{scopeName: Terminating, operator: In, values: [a]}, \
+             {scopeName: VolumeAttributesClass, operator: Exists}, {scopeName: PriorityClass, operator: Exists}]}}}",
+            expect![[r#"
+                spec.scopes: Invalid value: ["BestEffort"]: unsupported scope applied to resource
+                spec.scopeSelector.matchExpressions[0].operator: Invalid value: "In": must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity
+                spec.scopeSelector.matchExpressions: Invalid value: [{"operator":"In","scopeName":"Terminating","values":["a"]},{"operator":"Exists","scopeName":"VolumeAttributesClass"},{"operator":"Exists","scopeName":"PriorityClass"}]: unsupported scope applied to resource
+                spec.scopeSelector.matchExpressions: Invalid value: [{"operator":"In","scopeName":"Terminating","values":["a"]},{"operator":"Exists","scopeName":"VolumeAttributesClass"},{"operator":"Exists","scopeName":"PriorityClass"}]: unsupported scope applied to resource
             "#]],
         );
         check_row(
