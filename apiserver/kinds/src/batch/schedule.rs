@@ -55,7 +55,7 @@ impl Schedule {
         }
         let fields: Vec<&str> = schedule.split_whitespace().collect();
         let [minutes, hours, days, months, weekdays] = fields[..] else {
-            return Err(format!("expected exactly 5 fields, found {}: {fields:?}", fields.len()));
+            return Err(format!("expected exactly 5 fields, found {}: [{}]", fields.len(), fields.join(" ")));
         };
         let [minutes, hours, days, months, weekdays] = [
             field(minutes, &FIELDS[0])?,

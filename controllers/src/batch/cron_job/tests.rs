@@ -165,7 +165,7 @@ fn nothing_starts_while_suspended_or_by_a_schedule_that_makes_no_sense() {
         now,
         &[cron_job("schedule: 'often'", "")],
         expect![[r#"
-        note Warning UnparseableSchedule on c: unparseable schedule: "often" : expected exactly 5 fields, found 1: ["often"]
+        note Warning UnparseableSchedule on c: unparseable schedule: "often" : expected exactly 5 fields, found 1: [often]
     "#]],
     );
     check(

@@ -44,6 +44,9 @@ impl Strategy for LimitRange {
         for item in root.get("spec").get("limits").items() {
             let type_ = item.get("type");
             rules::form(&type_, names::qualified_name, &mut errors);
+            if !type_.text().contains('/') && !TYPES.contains(&type_.text()) {
+                errors.push(type_.invalid("must be a standard limit type or fully qualified"));
+            }
             if !types.insert(type_.text()) {
                 errors.push(type_.duplicate());
             }
@@ -57,6 +60,9 @@ impl Strategy for LimitRange {
     }
 }
 
+/// What Kubernetes itself limits.
+const TYPES: [&str; 3] = ["Pod", "Container", "PersistentVolumeClaim"];
+
 /// Copies what `target` lacks from `source`.
 fn inherit(item: &mut Map<String, Value>, target: &str, source: &str) {
     let Some(Value::Object(source)) = item.get(source).cloned() else { return };
@@ -69,47 +75,61 @@ fn inherit(item: &mut Map<String, Value>, target: &str, source: &str) {
 
 fn item(item: &Field, errors: &mut Vec<FieldError>) {
     let lists = ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"].map(|name| item.get(name));
+    let type_ = item.get("type").text();
     for list in &lists {
         for (name, amount) in list.entries() {
+            if matches!(type_, "Pod" | "Container") {
+                resources::container_resource_name(name, &amount, errors);
+            }
             resources::quantity(name, &amount, errors);
         }
     }
     let [max, min, default, request, ratio] = lists;
-    if item.get("type").text() == "Pod" {
+    if type_ == "Pod" {
         for list in [&default, &request] {
             if !list.is_empty() {
                 errors.push(list.forbidden("may not be specified when `type` is 'Pod'"));
             }
         }
     }
-    let resources: BTreeSet<&str> =
-        [&max, &min, &default, &request].iter().flat_map(|l| l.entries().map(|(n, _)| n).collect::<Vec<_>>()).collect();
+    if type_ == "PersistentVolumeClaim" && [&min, &max].iter().all(|list| list.key("storage").value().is_none()) {
+        let detail = "either minimum or maximum storage value is required, but neither was provided";
+        errors.push(item.get("limits").required(detail));
+    }
+    let resources: BTreeSet<&str> = [&max, &min, &default, &request, &ratio]
+        .iter()
+        .flat_map(|list| list.entries().map(|(name, _)| name).collect::<Vec<_>>())
+        .collect();
     for name in resources {
         let amount = |list: &Field| list.key(name).value().and_then(resources::parse);
         let pairs = [
-            (&min, "min", &max, "max"),
-            (&min, "min", &request, "default request"),
-            (&request, "default request", &max, "max"),
-            (&request, "default request", &default, "default"),
-            (&default, "default", &max, "max"),
+            (&min, "min", &max, "max", &min),
+            (&min, "min", &request, "default request", &request),
+            (&request, "default request", &max, "max", &request),
+            (&request, "default request", &default, "default limit", &request),
+            (&min, "min", &default, "default", &default),
+            (&default, "default", &max, "max", &default),
         ];
-        for (low, low_name, high, high_name) in pairs {
+        for (low, low_name, high, high_name, blamed) in pairs {
             if let (Some(a), Some(b)) = (amount(low), amount(high))
                 && a > b
             {
                 let detail = format!("{low_name} value {a} is greater than {high_name} value {b}");
-                errors.push(FieldError::invalid(&low.path.key(name), a.to_string(), detail));
+                let shown = amount(blamed).unwrap_or(a).to_string();
+                errors.push(FieldError::invalid(&blamed.path.key(name), shown, detail));
             }
         }
-    }
-    for (name, value) in ratio.entries() {
-        let one = crate::quantity::Quantity::from_int(1);
-        if value.value().and_then(resources::parse).is_some_and(|r| r < one) {
-            errors.push(FieldError::invalid(
-                &ratio.path.key(name),
-                value.text(),
-                format!("ratio {} is less than 1", value.text()),
-            ));
+        let Some(most) = amount(&ratio) else { continue };
+        let mut refuse = |detail| errors.push(FieldError::invalid(&ratio.path.key(name), most.to_string(), detail));
+        if most < crate::quantity::Quantity::from_int(1) {
+            refuse(format!("ratio {most} is less than 1"));
+        }
+        if let (Some(min), Some(max)) = (amount(&min), amount(&max)) {
+            // Shown only; a ratio needs no more digits than a float has.
+            let widest = max.milli_value() as f64 / min.milli_value() as f64;
+            if most.milli_value() as f64 > widest * 1000.0 {
+                refuse(format!("ratio {most} is greater than max/min = {widest:.6}"));
+            }
         }
     }
 }
@@ -145,6 +165,23 @@ mod tests {
 
     #[test]
     fn rules() {
+        check(
+            "limitranges",
+            "{metadata: {name: a, namespace: b}, spec: {limits: [{type: Foo}, {type: PersistentVolumeClaim}, {type: a.b/c}, \
+             {type: Container, max: {cpu: 4, a.b/c: 1, x: 1}, min: {cpu: 2}, default: {cpu: 1}, defaultRequest: {cpu: 1}, \
+             maxLimitRequestRatio: {cpu: 3, memory: 500m}}]}}",
+            expect![[r#"
+                spec.limits[0].type: Invalid value: "Foo": must be a standard limit type or fully qualified
+                spec.limits[1].limits: Required value: either minimum or maximum storage value is required, but neither was provided
+                spec.limits[3].max[x]: Invalid value: "x": must be a standard resource for containers
+                spec.limits[3].default[x]: Invalid value: "x": must be a standard resource for containers
+                spec.limits[3].defaultRequest[x]: Invalid value: "x": must be a standard resource for containers
+                spec.limits[3].defaultRequest[cpu]: Invalid value: "1": min value 2 is greater than default request value 1
+                spec.limits[3].default[cpu]: Invalid value: "1": min value 2 is greater than default value 1
+                spec.limits[3].maxLimitRequestRatio[cpu]: Invalid value: "3": ratio 3 is greater than max/min = 2.000000
+                spec.limits[3].maxLimitRequestRatio[memory]: Invalid value: "500m": ratio 500m is less than 1
+            "#]],
+        );
         check(
             "limitranges",
             "{metadata: {name: a, namespace: b}, spec: {limits: [{type: Pod, default: {cpu: 1}}, {type: Pod, max: {cpu: 1}, min: {cpu: 2}}]}}",

@@ -100,7 +100,8 @@ pub fn validate(resources: &Field, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn container_resource_name(name: &str, field: &Field, errors: &mut Vec<FieldError>) {
+/// Checks the name of what a container can ask for.
+pub fn container_resource_name(name: &str, field: &Field, errors: &mut Vec<FieldError>) {
     errors.extend(names::qualified_name(name).into_iter().map(|wrong| FieldError::invalid(&field.path, name, wrong)));
     if !name.contains('/') && !overcommits(name) && !name.starts_with("hugepages-") {
         errors.push(FieldError::invalid(&field.path, name, "must be a standard resource for containers"));
