@@ -119,6 +119,7 @@ fn with_reason(mut status: Value, reason: String) -> Value {
 fn question<'r>(kind: &Kind, review: &'r Value) -> Result<(&'r str, RequestInfo), Status> {
     let resource = get(review, &["spec", "resourceAttributes"]);
     let path = get(review, &["spec", "nonResourceAttributes"]);
+    let spec = FieldPath::new("spec");
     let info = match (resource, path) {
         (Some(attributes), None) => {
             let field = |name: &str| text(attributes, &[name]).to_owned();
@@ -137,11 +138,15 @@ fn question<'r>(kind: &Kind, review: &'r Value) -> Result<(&'r str, RequestInfo)
         (None, Some(attributes)) => {
             RequestInfo { path: text(attributes, &["path"]).to_owned(), ..RequestInfo::default() }
         }
-        _ => {
-            let spec = FieldPath::new("spec");
+        (Some(_), Some(attributes)) => {
+            let path = spec.child("nonResourceAttributes");
+            let detail = "cannot be specified in combination with resourceAttributes";
+            return Err(invalid(kind, FieldError::invalid(&path, attributes.clone(), detail)));
+        }
+        (None, None) => {
             let path = spec.child("resourceAttributes");
             let detail = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
-            return Err(invalid(kind, FieldError::invalid(&path, resource.cloned().unwrap_or_default(), detail)));
+            return Err(invalid(kind, FieldError::invalid(&path, Value::Null, detail)));
         }
     };
     Ok((text(resource.or(path).unwrap_or(&Value::Null), &["verb"]), info))

@@ -41,6 +41,9 @@ async fn one_may_ask_for_oneself() {
         message.contains("exactly one of nonResourceAttributes or resourceAttributes must be specified"),
         "{message}"
     );
+    let both = json!({"nonResourceAttributes": {"path": "/x"}, "resourceAttributes": {"resource": "pods"}});
+    let (code, _, message) = ask(both).await.error();
+    assert!(code == 422 && message.contains("cannot be specified in combination with resourceAttributes"), "{message}");
 }
 
 /// `AuthorizeWithSelectors` and `AuthorizeNodeWithSelectors`.
