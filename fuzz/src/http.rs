@@ -9,7 +9,7 @@ use http::uri::Scheme;
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use k8w_networking::headers::{remove_hop_by_hop, set_forwarded, settle_host, upgrade_of};
 use k8w_networking::ingress::{Backend, Rules};
-use k8w_networking::{Destination, Pooled};
+use k8w_networking::{Destination, Pooled, Tls, Trust};
 use serde_json::json;
 
 /// An input is a request's head: a line for the URI, then a header a line.
@@ -42,9 +42,9 @@ fn goes_where_it_says(request: &Request<()>) {
         None => panic!("{} is not at the beginning of {spelled}", to.host),
     }
     assert_eq!(to.secure, request.uri().scheme() == Some(&Scheme::HTTPS));
-    for address in ["192.0.2.1:8080", "[2001:db8::1]:443"] {
+    for (address, trust) in ["192.0.2.1:8080", "[2001:db8::1]:443"].into_iter().zip(Trust::ALL) {
         let address: SocketAddr = address.parse().expect("an address");
-        let pooled = Pooled { address, tls_name: to.secure.then_some(&to.host) };
+        let pooled = Pooled { address, tls: to.secure.then_some(Tls { name: &to.host, trust }) };
         let Some(uri) = pooled.to_uri(request.uri()) else { continue };
         assert_eq!(Pooled::from_uri(&uri), Some(pooled));
         assert_eq!(uri.path_and_query().map(|path| path.as_str()), Some(path));

@@ -33,7 +33,7 @@ pub mod tables;
 mod tls;
 pub mod udp;
 
-pub use client::{Destination, HostAddresses, Pooled, SendError};
+pub use client::{AnyCertificate, Destination, HostAddresses, Pooled, SendError, Tls, Trust};
 pub use dns::Lookup;
 pub use endpoint::{Body, BodyError, Endpoint, Handler, PodIdentity};
 pub use host_port::{HostPort, HostPortRegistration};

@@ -21,7 +21,7 @@ use crate::listener::{Incoming, PodListener, accept_queue};
 use crate::origin::Origin;
 use crate::peers::{self, Carries, Claim, Peer};
 use crate::policy::{DNS, End, Part};
-use crate::registry::{Registered, Registration, Registry};
+use crate::registry::{Owner, Registered, Registration, Registry};
 use crate::service::{Protocol, ServicePort};
 use crate::stream::Stream;
 use crate::tables::Tables;
@@ -178,9 +178,19 @@ impl Network {
         self.registry.replace(SocketAddr::new(pod.ip, port), Registered::of_pod(pod, Endpoint::Local(handler)))
     }
 
-    /// Makes `advertised`, an address that the API shows, stand for `actual`, where something really listens.
-    pub fn register_address(&self, advertised: SocketAddr, actual: SocketAddr) -> Registration {
-        self.registry.replace(advertised, Registered::elsewhere(actual))
+    /// Makes `advertised`, an address that the API server has in the cluster, stand for `actual`, where it really listens.
+    pub fn register_api_server(&self, advertised: SocketAddr, actual: SocketAddr) -> Registration {
+        self.registry.replace(advertised, Registered::api_server(actual))
+    }
+
+    /// Whether an address is one that the API server has in the cluster.
+    pub(crate) fn is_api_server(&self, address: SocketAddr) -> bool {
+        self.registry.get(address).is_some_and(|found| matches!(found.owner, Owner::ApiServer))
+    }
+
+    /// Says how pods know the API server by `https`. Until then they cannot.
+    pub fn trust_cluster(&self, tls: Arc<rustls::ClientConfig>) {
+        self.client.trust_cluster(tls);
     }
 
     /// Listens on a port of the pod's own address; port 0 picks a free one. Errors: `AddrInUse`.

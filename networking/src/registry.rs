@@ -33,6 +33,8 @@ pub(crate) enum Owner {
     Pod(Arc<PodIdentity>),
     /// A part of k8w.
     Part(&'static Part),
+    /// The API server's, wherever it runs.
+    ApiServer,
     /// That of something outside of this process.
     Nobody,
 }
@@ -47,7 +49,7 @@ impl Owner {
         match self {
             Self::Pod(pod) => End::Pod(pod),
             Self::Part(part) => End::Part(part, ip),
-            Self::Nobody => End::Address(ip),
+            Self::ApiServer | Self::Nobody => End::Address(ip),
         }
     }
 }
@@ -66,6 +68,11 @@ impl Registered {
     /// Something that listens at this address outside of this process.
     pub fn elsewhere(address: SocketAddr) -> Self {
         Self { endpoint: Endpoint::Remote(address), owner: Owner::Nobody }
+    }
+
+    /// The API server, which listens at this address.
+    pub fn api_server(address: SocketAddr) -> Self {
+        Self { endpoint: Endpoint::Remote(address), owner: Owner::ApiServer }
     }
 
     /// A port of a pod of another node.

@@ -147,12 +147,13 @@ impl NodePart<'_> {
             client_tls: self.foreign_tls,
         });
         network.connect_peers(identity.client_config()?);
+        network.trust_cluster(identity.guest_config()?);
         // The Service `kubernetes` leads to where the API server can be reached from here, whatever its endpoints say.
         let kubernetes = SocketAddr::new(first_address(settings.service_cidr), 443);
         // A loopback address is the pod's own, to each pod.
         let shown_at = self.api_shown_at.filter(|address| !address.ip().is_loopback());
         let shown_at = std::iter::once(kubernetes).chain(shown_at);
-        let registrations: Vec<_> = shown_at.map(|address| network.register_address(address, self.api)).collect();
+        let registrations: Vec<_> = shown_at.map(|address| network.register_api_server(address, self.api)).collect();
 
         let (events, engine_events) = mpsc::channel(MAX_ENGINE_EVENTS);
         let wasm = WasmConfig { wasi_p3: options.wasi_p3, ..WasmConfig::new(data_dir.join("wasm")) };

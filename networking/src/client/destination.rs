@@ -5,7 +5,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use http::Uri;
 use http::uri::{Authority, Scheme};
 
-use super::SendError;
+use super::{SendError, Tls, Trust};
 
 /// What the URI of a pod's request means.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,20 +55,19 @@ pub(crate) fn port_of(authority: &Authority) -> Result<Option<u16>, &str> {
     text.parse().ok().filter(|_| is_number).map(Some).ok_or(text)
 }
 
-/// What tells the pool's connections apart.
+/// What tells the pool's connections apart: one that was made for a client that believes anybody is no other's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pooled<'a> {
     /// Of the endpoint, which is decided on already.
     pub address: SocketAddr,
-    /// The name that its certificate must have; without one it is not asked for a certificate.
-    pub tls_name: Option<&'a str>,
+    pub tls: Option<Tls<'a>>,
 }
 
 impl<'a> Pooled<'a> {
     /// Spells it before the path of `uri`, which the pool sends alone. `None` when the name is none that a URI can hold.
     pub fn to_uri(self, uri: &Uri) -> Option<Uri> {
-        let (scheme, authority) = match self.tls_name {
-            Some(name) => (Scheme::HTTPS, format!("{name}@{}", self.address)),
+        let (scheme, authority) = match self.tls {
+            Some(Tls { name, trust }) => (Scheme::HTTPS, format!("{}+{name}@{}", trust.as_str(), self.address)),
             None => (Scheme::HTTP, self.address.to_string()),
         };
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
@@ -79,11 +78,12 @@ impl<'a> Pooled<'a> {
     /// Reads it again.
     pub fn from_uri(uri: &'a Uri) -> Option<Pooled<'a>> {
         let authority = uri.authority()?.as_str();
-        let (tls_name, address) = match authority.rsplit_once('@') {
-            Some((name, address)) => (Some(name), address),
-            None => (None, authority),
+        let Some((tls, address)) = authority.rsplit_once('@') else {
+            return Some(Pooled { address: authority.parse().ok()?, tls: None });
         };
-        Some(Pooled { address: address.parse().ok()?, tls_name })
+        let (word, name) = tls.split_once('+')?;
+        let trust = Trust::ALL.into_iter().find(|trust| trust.as_str() == word)?;
+        Some(Pooled { address: address.parse().ok()?, tls: Some(Tls { name, trust }) })
     }
 }
 
@@ -128,16 +128,18 @@ mod tests {
     fn the_pool_knows_connections_by_address_and_name() {
         let uri: Uri = "https://user@web/path?query".parse().unwrap();
         let address = "[2001:db8::1]:443".parse().unwrap();
-        for (tls_name, spelled) in [
+        let tls = |name, trust| Some(Tls { name, trust });
+        for (tls, spelled) in [
             (None, "http://[2001:db8::1]:443/path?query"),
-            (Some("web"), "https://web@[2001:db8::1]:443/path?query"),
-            (Some("2001:db8::1"), "https://2001:db8::1@[2001:db8::1]:443/path?query"),
+            (tls("web", Trust::Machine), "https://machine+web@[2001:db8::1]:443/path?query"),
+            (tls("a+b", Trust::Cluster), "https://cluster+a+b@[2001:db8::1]:443/path?query"),
+            (tls("2001:db8::1", Trust::Anybody), "https://anybody+2001:db8::1@[2001:db8::1]:443/path?query"),
         ] {
-            let pooled = Pooled { address, tls_name };
+            let pooled = Pooled { address, tls };
             let spelt = pooled.to_uri(&uri).unwrap();
             assert_eq!(spelt, *spelled);
             assert_eq!(Pooled::from_uri(&spelt), Some(pooled));
         }
-        assert_eq!(Pooled { address, tls_name: Some("a b") }.to_uri(&uri), None);
+        assert_eq!(Pooled { address, tls: tls("a b", Trust::Machine) }.to_uri(&uri), None);
     }
 }

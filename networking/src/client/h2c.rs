@@ -56,7 +56,7 @@ impl Connections {
     }
 
     async fn connect(&self, address: SocketAddr) -> Result<SendRequest<Body>, SendError> {
-        let uri = Pooled { address, tls_name: None }.to_uri(&Uri::default()).ok_or(SendError::NoHost)?;
+        let uri = Pooled { address, tls: None }.to_uri(&Uri::default()).ok_or(SendError::NoHost)?;
         let io = self.dialer.clone().dial(uri).await.map_err(|error| SendError::failed(address, error))?;
         let sender = begin(io).await.map_err(|error| SendError::failed(address, error))?;
         let now = Instant::now();

@@ -4,7 +4,9 @@
 mod destination;
 mod h2c;
 mod once;
+mod trust;
 
+use std::error::Error;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -19,20 +21,19 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_rustls::TlsConnector;
 
 pub use self::destination::{Destination, Pooled};
 pub(crate) use self::destination::{host_and_port, port_of};
+use self::trust::{Connectors, InClear};
+pub use self::trust::{Tls, Trust};
 use crate::dns::Lookup;
 use crate::endpoint::{Body, BodyError, Endpoint, PodIdentity};
 use crate::network::{Network, Refused};
 use crate::origin::Origin;
 use crate::peers::Peer;
 use crate::service::AppProtocol;
-use crate::stream::Stream;
 use crate::{headers, serve};
 
 /// Connections open to all endpoints together. Further requests wait for one.
@@ -41,8 +42,6 @@ const MAX_CONNECTIONS: usize = 4096;
 const MAX_IDLE_PER_ENDPOINT: usize = 64;
 /// How long an unused connection is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a TLS handshake with a foreign host may take.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a request got no response.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +56,8 @@ pub enum SendError {
     NoSuchName(String),
     #[error("no NetworkPolicy allows to ask cluster DNS for {0}")]
     NoResolver(String),
+    #[error("http: server gave HTTP response to HTTPS client")]
+    InClear,
     #[error(transparent)]
     Refused(#[from] Refused),
     #[error("the request to {endpoint} failed")]
@@ -67,10 +68,27 @@ pub enum SendError {
 #[derive(Clone, Debug)]
 pub struct HostAddresses(pub Vec<IpAddr>);
 
+/// An extension of a request: with `https`, whoever answers is believed, as the kubelet's probes and hooks do.
+#[derive(Clone, Copy, Debug)]
+pub struct AnyCertificate;
+
 impl SendError {
     fn failed(endpoint: SocketAddr, source: impl Into<BodyError>) -> Self {
-        Self::Failed { endpoint, source: source.into() }
+        let source = source.into();
+        match is_in_clear(&*source) {
+            true => Self::InClear,
+            false => Self::Failed { endpoint, source },
+        }
     }
+}
+
+/// Whether a connection failed because the other side does not speak TLS.
+fn is_in_clear(error: &(dyn Error + 'static)) -> bool {
+    let of_io = |error: &(dyn Error + 'static)| {
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        inner.is_some_and(<dyn Error + Send + Sync>::is::<InClear>)
+    };
+    std::iter::successors(Some(error), |&error| error.source()).any(of_io)
 }
 
 /// Where a client's request goes on.
@@ -85,13 +103,13 @@ pub(crate) enum To {
 pub(crate) struct Client {
     pool: Pool<Dialer, Body>,
     h2c: h2c::Connections,
-    tls: Option<TlsConnector>,
+    tls: Arc<Connectors>,
 }
 
 impl Client {
     pub fn new(network: Weak<Network>, tls: Option<Arc<rustls::ClientConfig>>) -> Self {
         let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        let tls = tls.map(TlsConnector::from);
+        let tls = Arc::new(Connectors::new(tls));
         let dialer = Dialer { network, tls: tls.clone(), permits };
         let pool = Pool::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
@@ -99,6 +117,11 @@ impl Client {
             .pool_max_idle_per_host(MAX_IDLE_PER_ENDPOINT)
             .build(dialer.clone());
         Self { pool, h2c: h2c::Connections::new(dialer), tls }
+    }
+
+    /// See [`Network::trust_cluster`].
+    pub fn trust_cluster(&self, tls: Arc<rustls::ClientConfig>) {
+        self.tls.trust_cluster(tls);
     }
 
     /// Sends a request of a pod to where its URI points.
@@ -109,29 +132,37 @@ impl Client {
         mut request: Request<Body>,
     ) -> Result<Response<Body>, SendError> {
         let known = request.extensions_mut().remove::<HostAddresses>().map(|known| known.0);
+        let any_certificate = request.extensions_mut().remove::<AnyCertificate>().is_some();
         let Destination { host, port, secure } = Destination::of(request.uri())?;
-        match find(network, from, &host, port, known).await? {
+        let (at, endpoint) = find(network, from, &host, port, known).await?;
+        let trust = match network.is_api_server(at) {
+            _ if any_certificate => Trust::Anybody,
+            true => Trust::Cluster,
+            false => Trust::Machine,
+        };
+        let tls = secure.then_some(Tls { name: &host, trust });
+        match endpoint {
             // A component speaks HTTP, not TLS.
-            Endpoint::Local(handler) if !secure => Ok(handler.call(request).await),
-            Endpoint::Local(_) => Err(SendError::Scheme("https to a component of this cluster".into())),
-            Endpoint::Listener(queue) => self.exchange(queue.address(), secure.then_some(&host), request).await,
+            Endpoint::Local(_) if secure => Err(SendError::InClear),
+            Endpoint::Local(handler) => Ok(handler.call(request).await),
+            Endpoint::Listener(queue) => self.exchange(queue.address(), tls, request).await,
             Endpoint::Peer(peer) => {
                 headers::remove_hop_by_hop(request.headers_mut());
-                let response = self.once(network, from.into(), peer, secure.then_some(&host), request).await?;
+                let response = self.once(network, from.into(), peer, tls, request).await?;
                 Ok(response.map(serve::body))
             }
-            Endpoint::Remote(address) => self.exchange(address, secure.then_some(&host), request).await,
+            Endpoint::Remote(address) => self.exchange(address, tls, request).await,
         }
     }
 
     async fn exchange(
         &self,
         address: SocketAddr,
-        tls_name: Option<&String>,
+        tls: Option<Tls<'_>>,
         mut request: Request<Body>,
     ) -> Result<Response<Body>, SendError> {
         headers::remove_hop_by_hop(request.headers_mut());
-        let response = self.pooled(address, tls_name.map(String::as_str), request).await?;
+        let response = self.pooled(address, tls, request).await?;
         Ok(response.map(serve::body))
     }
 
@@ -166,11 +197,11 @@ impl Client {
     async fn pooled(
         &self,
         address: SocketAddr,
-        tls_name: Option<&str>,
+        tls: Option<Tls<'_>>,
         mut request: Request<Body>,
     ) -> Result<Response<Incoming>, SendError> {
         name_host(&mut request)?;
-        *request.uri_mut() = Pooled { address, tls_name }.to_uri(request.uri()).ok_or(SendError::NoHost)?;
+        *request.uri_mut() = Pooled { address, tls }.to_uri(request.uri()).ok_or(SendError::NoHost)?;
         match self.pool.request(request).await {
             Ok(response) => Ok(received(response)),
             Err(error) => Err(SendError::failed(address, error)),
@@ -196,14 +227,14 @@ fn name_host(request: &mut Request<Body>) -> Result<(), SendError> {
     Ok(())
 }
 
-/// Where a host and port lead: the first of the host's addresses that somebody listens on, beginning anywhere.
+/// Where a host and port lead: the first of the host's addresses that somebody listens on, beginning anywhere, and who does.
 async fn find(
     network: &Network,
     from: Option<&PodIdentity>,
     host: &str,
     port: u16,
     known: Option<Vec<IpAddr>>,
-) -> Result<Endpoint, SendError> {
+) -> Result<(SocketAddr, Endpoint), SendError> {
     let missing = || SendError::NoSuchName(host.to_owned());
     let addresses = match known {
         Some(known) => known,
@@ -212,8 +243,9 @@ async fn find(
     let start = (rand::random::<u32>() as usize).checked_rem(addresses.len()).unwrap_or(0);
     let mut refused = missing();
     for ip in addresses.iter().cycle().skip(start).take(addresses.len()) {
-        match network.settle(|| network.select(from, SocketAddr::new(*ip, port))).await {
-            Ok(endpoint) => return Ok(endpoint),
+        let at = SocketAddr::new(*ip, port);
+        match network.settle(|| network.select(from, at)).await {
+            Ok(endpoint) => return Ok((at, endpoint)),
             Err(why) => refused = why.into(),
         }
     }
@@ -251,30 +283,23 @@ async fn resolve(name: &str) -> io::Result<Vec<IpAddr>> {
 #[derive(Clone)]
 struct Dialer {
     network: Weak<Network>,
-    tls: Option<TlsConnector>,
+    tls: Arc<Connectors>,
     permits: Arc<Semaphore>,
 }
 
 impl Dialer {
     async fn dial(self, uri: Uri) -> io::Result<Dialed> {
         let network = self.network.upgrade().ok_or(io::ErrorKind::NotConnected)?;
-        let Pooled { address, tls_name } = Pooled::from_uri(&uri).ok_or(io::ErrorKind::InvalidInput)?;
+        let Pooled { address, tls } = Pooled::from_uri(&uri).ok_or(io::ErrorKind::InvalidInput)?;
         let permit = self.permits.acquire_owned().await.map_err(io::Error::other)?;
         let endpoint = network.endpoint_at(address).ok_or(Refused::NothingListens(address))?;
         let stream = network.open(Origin::Node, endpoint).await?;
-        let io: Box<dyn Io> = match tls_name {
+        let io: Box<dyn Io> = match tls {
             None => Box::new(stream),
-            Some(name) => begin_tls(self.tls.as_ref(), name, stream).await?,
+            Some(tls) => self.tls.begin(tls, stream).await?,
         };
         Ok(Dialed { io, _permit: permit })
     }
-}
-
-/// Begins TLS with whoever has a certificate of this name.
-async fn begin_tls(tls: Option<&TlsConnector>, name: &str, stream: Stream) -> io::Result<Box<dyn Io>> {
-    let tls = tls.ok_or_else(|| io::Error::other("TLS to other hosts is not configured"))?;
-    let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
-    Ok(Box::new(tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.connect(name, stream)).await??))
 }
 
 impl tower_service::Service<Uri> for Dialer {

@@ -6,7 +6,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 
-use super::{Client, Io, SendError, begin_tls, h2c, name_host, received};
+use super::{Client, Io, SendError, Tls, h2c, name_host, received};
 use crate::endpoint::{Body, Endpoint};
 use crate::network::Network;
 use crate::origin::Origin;
@@ -14,24 +14,21 @@ use crate::peers::Peer;
 use crate::stream::Stream;
 
 impl Client {
-    /// Sends a request over a stream of its own, with TLS if a name is given that the certificate must have.
+    /// Sends a request over a stream of its own, with TLS if it is said how.
     pub(super) async fn once(
         &self,
         network: &Network,
         origin: Origin<'_>,
         peer: Peer,
-        tls_name: Option<&String>,
+        tls: Option<Tls<'_>>,
         mut request: Request<Body>,
     ) -> Result<Response<Incoming>, SendError> {
         let address = peer.address;
         let failed = |error: hyper::Error| SendError::failed(address, error);
         let stream = self.stream(network, origin, peer).await?;
-        let io: Box<dyn Io> = match tls_name {
+        let io: Box<dyn Io> = match tls {
             None => Box::new(stream),
-            Some(name) => {
-                let begun = begin_tls(self.tls.as_ref(), name, stream).await;
-                begun.map_err(|error| SendError::failed(address, error))?
-            }
+            Some(tls) => self.tls.begin(tls, stream).await.map_err(|error| SendError::failed(address, error))?,
         };
         name_host(&mut request)?;
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str());

@@ -8,7 +8,7 @@ use futures::StreamExt;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
-use k8w_networking::{Body, BodyError, Endpoint, Network, Refused, SendError};
+use k8w_networking::{AnyCertificate, Body, BodyError, Endpoint, Network, Refused, SendError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -64,7 +64,7 @@ async fn what_the_cluster_does_not_know_is_refused_and_what_is_foreign_is_itself
     assert!(matches!(select("198.51.100.7:443"), Ok(Endpoint::Remote(a)) if a == address("198.51.100.7:443")));
     drop(registration);
     assert_eq!(select("10.96.0.9:80").unwrap_err(), Refused::Stopped { service: "default/web".into() });
-    let _node = network.register_address(address("10.64.0.1:6443"), address("127.0.0.1:16443"));
+    let _node = network.register_api_server(address("10.64.0.1:6443"), address("127.0.0.1:16443"));
     assert!(matches!(select("10.64.0.1:6443"), Ok(Endpoint::Remote(a)) if a == address("127.0.0.1:16443")));
 }
 
@@ -166,39 +166,83 @@ async fn requests_that_lead_nowhere_say_why() {
     assert!(matches!(send("http://10.96.0.77/").await, Err(SendError::Refused(_))));
     assert!(matches!(send("ftp://10.96.0.77/").await, Err(SendError::Scheme(_))));
     assert!(matches!(send("/").await, Err(SendError::Scheme(_))));
-    assert!(matches!(send("https://10.64.0.2:8080/").await, Err(SendError::Scheme(_))));
+    assert!(matches!(send("https://10.64.0.2:8080/").await, Err(SendError::InClear)));
 }
 
-#[tokio::test]
-async fn https_to_a_foreign_host_is_tls_under_its_own_name() {
+/// A server of TLS that is nobody's pod, and how those know it who trust its certificate, if they do.
+async fn https_server(names: &[&str]) -> (SocketAddr, impl Fn(bool) -> Arc<rustls::ClientConfig>) {
     let provider = || Arc::new(rustls::crypto::ring::default_provider());
-    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let made = rcgen::generate_simple_self_signed(names).unwrap();
     let key = rustls_pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
     let server = rustls::ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
     let server = server.with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key).unwrap();
-    let foreign = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let uri = format!("https://{}/path", foreign.local_addr().unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(server));
     tokio::spawn(async move {
         loop {
-            let socket = foreign.accept().await.unwrap().0;
+            let socket = listener.accept().await.unwrap().0;
             let Ok(socket) = acceptor.accept(socket).await else { continue };
             tokio::spawn(serve(socket, 0, |_, request| async move { describe("foreign", request).await }));
         }
     });
-    let client = |trusted: bool| {
+    let client = move |trusted: bool| {
         let mut roots = rustls::RootCertStore::empty();
         if trusted {
             roots.add(made.cert.der().clone()).unwrap();
         }
         let client = rustls::ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
-        network_with_tls(Some(Arc::new(client.unwrap().with_root_certificates(roots).with_no_client_auth())))
+        Arc::new(client.unwrap().with_root_certificates(roots).with_no_client_auth())
     };
+    (address, client)
+}
+
+#[tokio::test]
+async fn https_to_a_foreign_host_is_tls_under_its_own_name() {
+    let (address, client) = https_server(&["127.0.0.1"]).await;
+    let uri = format!("https://{address}/path");
     let get = async |network: Arc<Network>| network.send(None, Request::get(&uri).body(full("")).unwrap()).await;
-    let (status, answer) = read(get(client(true)).await.unwrap()).await;
+    let (status, answer) = read(get(network_with_tls(Some(client(true)))).await.unwrap()).await;
     assert!(status == StatusCode::OK && answer.starts_with("foreign: GET /path\n"), "{answer}");
-    assert!(matches!(get(client(false)).await, Err(SendError::Failed { .. })), "its certificate is nobody's");
+    let distrusted = get(network_with_tls(Some(client(false)))).await;
+    assert!(matches!(distrusted, Err(SendError::Failed { .. })), "its certificate is nobody's");
     assert!(matches!(get(network()).await, Err(SendError::Failed { .. })), "there are no roots");
+}
+
+#[tokio::test]
+async fn the_clusters_ca_is_believed_at_the_api_servers_addresses_alone() {
+    let (address, client) = https_server(&["10.96.0.1", "127.0.0.1"]).await;
+    let network = network_with_tls(Some(client(false)));
+    let _api_server = network.register_api_server("10.96.0.1:443".parse().unwrap(), address);
+    let get = async |uri: &str| network.send(Some(&pod(7)), Request::get(uri).body(full("")).unwrap()).await;
+    assert!(matches!(get("https://10.96.0.1/").await, Err(SendError::Failed { .. })), "nothing is trusted yet");
+    network.trust_cluster(client(true));
+    assert_eq!(get("https://10.96.0.1/").await.unwrap().status(), StatusCode::OK);
+    let foreign = network.send(None, Request::get(format!("https://{address}/")).body(full("")).unwrap()).await;
+    assert!(matches!(foreign, Err(SendError::Failed { .. })), "elsewhere it is a foreign host");
+}
+
+/// The kubelet verifies no certificate of whom it probes.
+#[tokio::test]
+async fn who_takes_any_certificate_lends_its_connections_to_nobody() {
+    let (address, client) = https_server(&["elsewhere"]).await;
+    let network = network_with_tls(Some(client(false)));
+    let request = || Request::get(format!("https://{address}/")).body(full("")).unwrap();
+    let mut probe = request();
+    probe.extensions_mut().insert(AnyCertificate);
+    assert_eq!(read(network.send(None, probe).await.unwrap()).await.0, StatusCode::OK);
+    assert!(matches!(network.send(None, request()).await, Err(SendError::Failed { .. })));
+    let clear = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let uri = format!("https://{}/", clear.local_addr().unwrap());
+    tokio::spawn(async move {
+        let socket = clear.accept().await.unwrap().0;
+        serve(socket, 0, |_, request| async move { describe("clear", request).await }).await;
+    });
+    let mut probe = Request::get(uri).body(full("")).unwrap();
+    probe.extensions_mut().insert(AnyCertificate);
+    let answer = network.send(None, probe).await.unwrap_err();
+    assert_eq!(answer.to_string(), "http: server gave HTTP response to HTTPS client");
 }
 
 #[tokio::test]

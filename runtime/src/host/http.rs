@@ -95,6 +95,7 @@ fn refusal(error: SendError) -> Error {
     match error {
         SendError::NoHost | SendError::NoPort(_) => Error::HttpRequestUriInvalid,
         SendError::Scheme(_) => Error::HttpProtocolError,
+        SendError::InClear => Error::TlsProtocolError,
         SendError::NoSuchName(_) => Error::DnsError { rcode: Some("NXDOMAIN".to_owned()), info_code: None },
         SendError::NoResolver(_) => Error::DnsTimeout,
         SendError::Refused(Refused::NothingListens(_) | Refused::NotAllowed(_)) => Error::ConnectionRefused,

@@ -145,6 +145,17 @@ impl Identity {
         Ok(Arc::new(config))
     }
 
+    /// TLS of this node's guests to the API server: they know it by the CA, and show nothing of the node's.
+    ///
+    /// # Errors
+    /// When this build cannot do TLS.
+    pub fn guest_config(&self) -> Result<Arc<ClientConfig>, Error> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let config = config.map_err(Error::Tls)?.with_root_certificates(self.roots.clone());
+        Ok(Arc::new(config.with_no_client_auth()))
+    }
+
     /// TLS to other nodes, over HTTP/2.
     ///
     /// # Errors
