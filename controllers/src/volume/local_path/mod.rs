@@ -116,6 +116,11 @@ fn refusal(claim: &PersistentVolumeClaim, node: &Arc<Node>) -> Option<String> {
     if spec.volume_mode.as_deref() == Some("Block") {
         return Some(format!("volume mode Block is not supported by {PROVISIONER}"));
     }
+    // The API gives both fields the same value, but for kinds that only the second may name.
+    let source = spec.data_source_ref.map(|source| (source.kind, source.name));
+    if let Some((kind, name)) = source.or(spec.data_source.map(|source| (source.kind, source.name))) {
+        return Some(format!("data source {kind} \"{name}\" is not supported by {PROVISIONER}"));
+    }
     if let Some(class) = spec.volume_attributes_class_name.filter(|class| !class.is_empty()) {
         return Some(format!("volume attributes class {class} is not supported by {PROVISIONER}"));
     }

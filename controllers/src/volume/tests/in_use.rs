@@ -104,6 +104,19 @@ fn a_directory_has_no_attributes() {
 }
 
 #[test]
+fn a_directory_is_made_from_nothing() {
+    let asked = ", annotations: {volume.kubernetes.io/storage-provisioner: k8w.io/local-path}";
+    for (field, kind) in [("dataSource", "PersistentVolumeClaim"), ("dataSourceRef", "VolumeSnapshot")] {
+        let source = format!(", storageClassName: local-path, {field}: {{kind: {kind}, name: other}}");
+        let mut bench = Bench::new(LocalPath, &(claim(asked, &source, "") + CLASS + POD + NODE));
+        let plan = bench.reconcile("ns", "data", "2024-01-01T00:01:00Z");
+        let why = format!("data source {kind} \"other\" is not supported by k8w.io/local-path");
+        let message = format!("failed to provision volume with StorageClass \"local-path\": {why}");
+        assert_eq!((plan.steps.len(), &plan.notes[0].message), (0, &message));
+    }
+}
+
+#[test]
 fn a_volume_that_is_bound_stays() {
     let going = format!("{GOING}, finalizers: [kubernetes.io/pv-protection]");
     let steps = |meta: &str, phase: &str| {
