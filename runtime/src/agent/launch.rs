@@ -72,6 +72,9 @@ impl Launch<'_> {
             return Err(config_error(refusal));
         }
         let image = self.image(container).await?;
+        if let Some(refusal) = support::user_refusal(self.pod, container) {
+            return Err(config_error(refusal));
+        }
         let environment = self.environment(spec, container).await?;
         let event =
             Event::Imaged { container: self.name.to_owned(), attempt: self.attempt, image_id: image.id.clone() };

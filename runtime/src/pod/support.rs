@@ -1,15 +1,17 @@
 //! What a wasm pod may not ask for on this node: THE table. What is in it is refused by name, so that nothing a
 //! manifest says is parsed and then ignored.
 //!
-//! What is neither here nor honoured is harmless, because a guest has no kernel to apply it to: user and group ids,
-//! `fsGroup`, seccomp, AppArmor, SELinux, dropped capabilities, `allowPrivilegeEscalation`, `readOnlyRootFilesystem`
-//! (there is no root file system), `hostUsers`, and UDP `ports` (which only document).
+//! What is neither here nor honoured is harmless, because a guest has no kernel to apply it to: user and group ids
+//! ([`user_refusal`] apart), `fsGroup`, seccomp, AppArmor, SELinux, dropped capabilities, `allowPrivilegeEscalation`,
+//! `readOnlyRootFilesystem` (there is no root file system), `hostUsers`, and UDP `ports` (which only document).
 //!
 //! To support something: remove its row.
 
 use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1 as core;
+
+use super::plan::PodPlan;
 
 type PodRule = (&'static str, fn(&core::PodSpec) -> bool);
 type ContainerRule = (&'static str, fn(&core::Container) -> bool);
@@ -79,6 +81,19 @@ pub fn refusal(spec: &core::PodSpec, container: &core::Container) -> Option<Stri
     (!refused.is_empty()).then(|| format!("wasm pods do not support {}", refused.join(", ")))
 }
 
+/// Why a container may not run as the user that it names, in the kubelet's words; `None` when it may. One that names nobody
+/// runs as nobody: there is no root in a component.
+pub fn user_refusal(pod: &core::Pod, container: &core::Container) -> Option<String> {
+    let of_pod = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
+    let own = container.security_context.as_ref();
+    let non_root = own.and_then(|own| own.run_as_non_root).or(of_pod.and_then(|pod| pod.run_as_non_root));
+    let user = own.and_then(|own| own.run_as_user).or(of_pod.and_then(|pod| pod.run_as_user));
+    (non_root == Some(true) && user == Some(0)).then(|| {
+        let pod = PodPlan::of(pod).display();
+        format!("container's runAsUser breaks non-root policy (pod: {pod:?}, container: {})", container.name)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use expect_test::expect;
@@ -111,5 +126,22 @@ mod tests {
                 "volumeMounts": [{ "name": "v", "mountPath": "/v", "mountPropagation": "Bidirectional" }] }] });
         expect!["wasm pods do not support spec.hostPID, spec.dnsConfig.nameservers, securityContext.privileged, ports.hostIP that is no address, volumeMounts.mountPropagation"]
             .assert_eq(&check(spec).unwrap());
+    }
+
+    #[test]
+    fn root_is_refused_where_it_is_forbidden() {
+        let refused = |pod: Value, own: Value| {
+            let spec = json!({ "securityContext": pod, "containers": [{ "name": "c", "securityContext": own }] });
+            let pod = json!({ "metadata": { "name": "p", "namespace": "ns", "uid": "u" }, "spec": spec });
+            let pod: core::Pod = serde_json::from_value(pod).unwrap();
+            user_refusal(&pod, &pod.spec.as_ref().unwrap().containers[0])
+        };
+        let why = "container's runAsUser breaks non-root policy (pod: \"p_ns(u)\", container: c)";
+        let non_root = || json!({ "runAsNonRoot": true });
+        assert_eq!(refused(non_root(), json!({ "runAsUser": 0 })).as_deref(), Some(why));
+        assert_eq!(refused(json!({ "runAsUser": 0 }), non_root()).as_deref(), Some(why));
+        assert_eq!(refused(non_root(), json!({ "runAsNonRoot": false, "runAsUser": 0 })), None);
+        assert_eq!(refused(json!({ "runAsUser": 0, "runAsNonRoot": true }), json!({ "runAsUser": 1 })), None);
+        assert_eq!(refused(non_root(), json!({})), None);
     }
 }
