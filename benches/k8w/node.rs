@@ -99,7 +99,9 @@ impl Node {
         self.engine.start(spec).await?;
         match self.event().await? {
             EngineEvent::Started { .. } => Ok(Running { id, pod }),
-            EngineEvent::Exited { message, .. } => bail!("{name} ended at once: {message}"),
+            EngineEvent::Trapped { message, .. } | EngineEvent::Exited { message, .. } => {
+                bail!("{name} ended at once: {message}")
+            }
         }
     }
 

@@ -7,6 +7,7 @@
 //! The life of a container: [`Engine::prepare`] once per image digest, [`Engine::start`] once per attempt, then on the
 //! channel that the engine was given at construction exactly one [`EngineEvent::Started`] followed by exactly one
 //! [`EngineEvent::Exited`], the latter also when [`Engine::stop`] asked for it. A `start` that fails sends no event.
+//! [`EngineEvent::Trapped`] may come in between.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -53,6 +54,9 @@ pub trait Engine: Send + Sync + 'static {
 
     /// What a running container uses; `None` when it does not run.
     async fn stats(&self, id: &ContainerId) -> Option<Stats>;
+
+    /// What a running container has written to files of the node beside its volumes and its log, in bytes.
+    async fn written_bytes(&self, id: &ContainerId) -> u64;
 
     /// Runs a command in the sandbox of a running container, to its exit code. Dropping the future ends the command, and
     /// so does the container's end.
@@ -233,6 +237,8 @@ pub struct Limits {
     pub cpu_millis: Option<u32>,
     /// Weight under contention, in thousandths of a CPU.
     pub cpu_request_millis: Option<u32>,
+    /// Quota of all containers of the pod together, in thousandths of a CPU, where the pod itself has one. That does not change.
+    pub pod_cpu_millis: Option<u32>,
 }
 
 /// How names are looked up for a pod, beside what its cluster knows.
@@ -294,6 +300,11 @@ pub enum EngineEvent {
     Started {
         id: ContainerId,
     },
+    /// A request trapped, which ends nothing but itself. Told now and then, however many do.
+    Trapped {
+        id: ContainerId,
+        message: String,
+    },
     Exited {
         id: ContainerId,
         exit_code: i32,
@@ -336,6 +347,8 @@ pub struct Stats {
     pub instances: u64,
     /// Requests served since the container started.
     pub requests: u64,
+    /// Those among them whose guest trapped.
+    pub traps: u64,
 }
 
 /// Why a container cannot run. Each displays as one sentence for the pod's status.

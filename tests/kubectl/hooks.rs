@@ -1,5 +1,8 @@
 //! Hooks of containers: what they call is called, after the start and before the end.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
+
 use k8w_testkit::{Recorder, eventually};
 
 use crate::sandbox;
@@ -53,4 +56,58 @@ fn hooks_run_a_command() {
     std::fs::remove_file(&count).unwrap();
     t.kubectl.ok(&["delete", "pod", "hooked", "--timeout=60s"]);
     assert_eq!(std::fs::read_to_string(&count).unwrap(), "3\n");
+}
+
+#[test]
+fn a_hook_is_content_with_any_answer() {
+    let t = sandbox();
+    let recorder = Recorder::start();
+    recorder.set_status(500);
+    let hook = format!("{{httpGet: {{host: 127.0.0.1, port: {}, path: /start}}}}", recorder.port());
+    t.hello_pod("hooked", "", &format!("lifecycle: {{postStart: {hook}}}"));
+    t.kubectl.ok(&["wait", "--for=condition=Ready", "pod/hooked", "--timeout=60s"]);
+    assert_eq!(recorder.paths(), ["/start"]);
+}
+
+#[test]
+fn a_hook_by_https_takes_any_certificate_and_a_component_by_http() {
+    let t = sandbox();
+    let api = t.kubectl.ok(&["config", "view", "-o", "jsonpath={.clusters[0].cluster.server}"]);
+    let port = api.rsplit(':').next().unwrap();
+    let foreign = format!("{{httpGet: {{host: 127.0.0.1, port: {port}, path: /livez, scheme: HTTPS}}}}");
+    let own = "{httpGet: {port: 8080, scheme: HTTPS}}";
+    t.hello_pod("hooked", "", &format!("lifecycle: {{postStart: {foreign}}}"));
+    t.hello_pod("own", "", &format!("lifecycle: {{postStart: {own}}}"));
+    t.kubectl.ok(&["wait", "--for=condition=Ready", "pod/hooked", "pod/own", "--timeout=60s"]);
+    eventually("the event", || match t.kubectl.ok(&["events", "--for", "pod/own"]) {
+        told if told.contains(":8080) got HTTP response, retry with HTTP succeeded") => Ok(()),
+        told => Err(told),
+    });
+}
+
+#[test]
+fn a_start_ends_with_its_hook() {
+    let t = sandbox();
+    let image = t.hello_image();
+    let asked = TcpListener::bind("127.0.0.1:0").unwrap();
+    let hook = format!("{{httpGet: {{host: 127.0.0.1, port: {}}}}}", asked.local_addr().unwrap().port());
+    let sidecar = format!(
+        "initContainers: [{{name: side, image: '{image}', restartPolicy: Always, ports: [{{containerPort: 8081}}],
+        lifecycle: {{postStart: {hook}}}}}]"
+    );
+    t.hello_pod("hooked", &sidecar, "");
+    let (mut stream, _) = asked.accept().unwrap();
+    let reason = |list: &str| {
+        let path = format!("jsonpath={{.status.{list}[0].state.waiting.reason}}");
+        t.kubectl.ok(&["get", "pod", "hooked", "-o", &path])
+    };
+    eventually("the pod says what it waits for", || match reason("containerStatuses") {
+        reason if reason == "PodInitializing" => Ok(()),
+        reason => Err(reason),
+    });
+    assert_eq!(reason("initContainerStatuses"), "PodInitializing", "nobody is told that it runs");
+    let mut head = [0; 1024];
+    let _ = stream.read(&mut head).unwrap();
+    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").unwrap();
+    t.kubectl.ok(&["wait", "--for=condition=Ready", "pod/hooked", "--timeout=60s"]);
 }

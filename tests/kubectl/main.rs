@@ -9,6 +9,7 @@ mod budgets;
 mod config;
 mod custom_resources;
 mod deployments;
+mod disk;
 mod drain;
 mod events;
 mod get;
@@ -29,6 +30,7 @@ mod service_ranges;
 mod services;
 mod static_pods;
 mod streams;
+mod traps;
 mod watch;
 mod workloads;
 
@@ -123,6 +125,29 @@ impl Sandbox {
     fn cli_image(&self) -> &'static str {
         self.cluster.load_image(&repo("examples/cli/cli.wasm"), "localhost/cli:latest");
         "localhost/cli:latest"
+    }
+
+    /// The image of a server whose handler is this WebAssembly text, on the cluster's node.
+    fn server_image(&self, name: &str, handler: &str) -> String {
+        let text = format!(
+            r#"(component
+  (import "wasi:http/types@0.2.0" (instance $types
+    (export "incoming-request" (type (sub resource)))
+    (export "response-outparam" (type (sub resource)))))
+  (alias export $types "incoming-request" (type $request))
+  (alias export $types "response-outparam" (type $out))
+  (core module $module (func (export "handle") (param i32 i32) {handler}))
+  (core instance $core (instantiate $module))
+  (func $handle (param "request" (own $request)) (param "response-out" (own $out))
+    (canon lift (core func $core "handle")))
+  (instance $handler (export "handle" (func $handle)))
+  (export "wasi:http/incoming-handler@0.2.0" (instance $handler)))"#
+        );
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, wat::parse_str(text).unwrap()).unwrap();
+        let image = format!("localhost/{name}:latest");
+        self.cluster.load_image(file.path(), &image);
+        image
     }
 
     /// Applies [`hello_pod`].

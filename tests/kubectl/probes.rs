@@ -1,7 +1,7 @@
 //! Probes of containers: who answers badly is restarted, or not ready, and nobody else is.
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
-use k8w_testkit::{Recorder, eventually};
+use k8w_testkit::{Recorder, Running, eventually};
 
 use crate::{Sandbox, sandbox};
 
@@ -121,4 +121,66 @@ fn a_container_is_not_ready_before_its_probe_begins() {
     // Both are cut to seconds.
     assert!(ready.as_second() - started.as_second() >= 3, "started {started}, ready {ready}");
     assert_eq!(found.restart_count, 0);
+}
+
+#[test]
+fn a_probe_by_https_takes_any_certificate_and_no_clear_text() {
+    let t = sandbox();
+    let api = t.kubectl.ok(&["config", "view", "-o", "jsonpath={.clusters[0].cluster.server}"]);
+    let port = api.rsplit(':').next().unwrap();
+    let foreign = format!("{{host: 127.0.0.1, port: {port}, path: /livez, scheme: HTTPS}}");
+    t.hello_pod("asks", "", &format!("readinessProbe: {{httpGet: {foreign}, periodSeconds: 1}}"));
+    t.hello_pod("own", "", "readinessProbe: {httpGet: {port: 8080, scheme: HTTPS}, periodSeconds: 1}");
+    t.kubectl.ok(&["wait", "--for=condition=Ready", "pod/asks", "--timeout=60s"]);
+    eventually("the event", || match t.kubectl.ok(&["events", "--for", "pod/own"]) {
+        told if told.contains(":8080/\": http: server gave HTTP response to HTTPS client") => Ok(()),
+        told => Err(told),
+    });
+}
+
+#[test]
+fn a_probe_follows_redirects_at_its_host_alone() {
+    let t = sandbox();
+    let (recorder, folder) = (Recorder::start(), tempfile::tempdir().unwrap());
+    recorder.redirect("/old", "/new");
+    recorder.redirect("/away", &format!("http://localhost:{}/other", recorder.port()));
+    let (ready, live) = (http(&recorder, "/old"), http(&recorder, "/away"));
+    pod(&t, folder.path(), &format!("readinessProbe: {ready}, livenessProbe: {live}"));
+    t.kubectl.ok(&["wait", "--for=condition=Ready", "pod/probed", "--timeout=60s"]);
+    eventually("the event", || match t.kubectl.ok(&["events", "--for", "pod/probed"]) {
+        told if told.contains("Liveness probe warning: Probe terminated redirects, Response body:") => Ok(()),
+        told => Err(told),
+    });
+    let paths = recorder.paths();
+    assert!(paths.contains(&"/new".to_owned()) && !paths.contains(&"/other".to_owned()), "{paths:?}");
+    assert_eq!(status(&t).restart_count, 0);
+}
+
+#[test]
+fn a_probes_own_grace_goes_before_its_pods() {
+    let t = sandbox();
+    let recorder = Recorder::start();
+    let image = t.server_image("spins", "(loop (br 0))");
+    let live = http(&recorder, "/live").replace("periodSeconds", "terminationGracePeriodSeconds: 1, periodSeconds");
+    t.kubectl.apply(&format!(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {{name: probed}}
+spec: {{
+  runtimeClassName: wasmtime,
+  terminationGracePeriodSeconds: 3600,
+  containers: [{{
+    name: main, image: '{image}', ports: [{{containerPort: 8080}}],
+    resources: {{limits: {{cpu: 20m}}}}, livenessProbe: {live}}}]}}
+"
+    ));
+    t.kubectl.ok(&["wait", "--for=condition=Ready", "pod/probed", "--timeout=60s"]);
+    let path = format!("/api/v1/namespaces/{}/pods/probed:8080/proxy/", t.namespace);
+    let request = Running::start(&mut t.kubectl.command(&["get", "--raw", &path]));
+    asked_again(&recorder, 2);
+    recorder.set_status(500);
+    restarted(&t, 1);
+    assert!(!request.outcome().success, "the request was ended");
+    t.kubectl.ok(&["delete", "pod", "probed", "--grace-period=1", "--timeout=60s"]);
 }

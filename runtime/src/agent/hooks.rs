@@ -5,10 +5,14 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, LifecycleHandler, Pod};
 
+use super::command;
+use super::http_get::{HttpGet, NoAnswer};
 use super::shared::Shared;
-use super::{command, probes};
 use crate::engine::ContainerId;
 use crate::pod::containers;
+
+/// How hooks name themselves to who is asked.
+const USER_AGENT: &str = "kube-lifecycle/1.36";
 
 /// Runs a container's postStart hook, if it has one.
 ///
@@ -17,8 +21,7 @@ use crate::pod::containers;
 pub(super) async fn post_start(shared: &Shared, pod: &Pod, address: IpAddr, id: &ContainerId) -> Result<(), String> {
     let Some(container) = containers::find(pod, &id.container) else { return Ok(()) };
     let hook = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.as_ref());
-    let done = run(shared, address, id, &container, hook).await;
-    done.map_err(|error| format!("PostStartHook failed: {error}"))
+    run(shared, pod, address, id, &container, hook).await
 }
 
 /// Runs a container's preStop hook, if it has one. The caller bounds its time.
@@ -28,12 +31,12 @@ pub(super) async fn post_start(shared: &Shared, pod: &Pod, address: IpAddr, id: 
 pub(super) async fn pre_stop(shared: &Shared, pod: &Pod, address: IpAddr, id: &ContainerId) -> Result<(), String> {
     let Some(container) = containers::find(pod, &id.container) else { return Ok(()) };
     let hook = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.pre_stop.as_ref());
-    let done = run(shared, address, id, &container, hook).await;
-    done.map_err(|error| format!("PreStopHook failed: {error}"))
+    run(shared, pod, address, id, &container, hook).await
 }
 
 async fn run(
     shared: &Shared,
+    pod: &Pod,
     address: IpAddr,
     id: &ContainerId,
     container: &Container,
@@ -50,7 +53,8 @@ async fn run(
         };
     }
     if let Some(action) = &hook.http_get {
-        return probes::http_get(&shared.network, address, container, action).await;
+        let request = HttpGet::of(action, container, address, USER_AGENT)?;
+        return get(shared, pod, request).await.map_err(|error| error.to_string());
     }
     match (&hook.sleep, &hook.tcp_socket) {
         (Some(sleep), _) => {
@@ -60,4 +64,18 @@ async fn run(
         (None, Some(_)) => Err("invalid handler: tcpSocket is not supported as a lifecycle handler".to_owned()),
         (None, None) => Ok(()),
     }
+}
+
+/// Whatever is answered is good. Who was asked by HTTPS and speaks HTTP is asked by that, and an event says so.
+async fn get(shared: &Shared, pod: &Pod, request: HttpGet) -> Result<(), NoAnswer> {
+    let again = request.clone().in_clear();
+    match request.send(&shared.network).await {
+        Err(error) if error.in_clear => {}
+        answered => return answered.map(drop),
+    }
+    let host = again.host().to_owned();
+    again.send(&shared.network).await?;
+    let text = format!("request to HTTPS lifecycle hook ({host}) got HTTP response, retry with HTTP succeeded");
+    shared.recorder.pod(pod, None, true, "LifecycleHTTPFallback", text);
+    Ok(())
 }

@@ -115,7 +115,8 @@ pub(super) async fn stop(
     if hook && !grace.is_zero() {
         let hook = hooks::pre_stop(&shared, &pod, address, &id);
         if let Ok(Err(error)) = tokio::time::timeout(grace, hook).await {
-            shared.recorder.pod(&pod, Some(&id.container), true, "FailedPreStopHook", error);
+            tracing::warn!(pod = pod.name_any(), container = id.container, error, "a preStop hook failed");
+            shared.recorder.pod(&pod, Some(&id.container), true, "FailedPreStopHook", "PreStopHook failed");
         }
     }
     shared.engine.stop(&id, grace.saturating_sub(begun.elapsed())).await;
@@ -180,10 +181,4 @@ async fn remove_dir(path: PathBuf) {
         }
         _ => {}
     }
-}
-
-/// Tells the pod's state machine that a postStart hook failed.
-pub(super) async fn hook_failed(shared: &Shared, id: ContainerId, message: String) {
-    let event = state::Event::HookFailed { container: id.container, attempt: id.attempt, message };
-    shared.tell_pod(&id.pod_uid, event).await;
 }

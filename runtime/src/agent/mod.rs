@@ -19,6 +19,7 @@ mod command;
 mod garbage;
 mod grpc;
 mod hooks;
+mod http_get;
 mod jobs;
 mod launch;
 mod manifests;
@@ -481,7 +482,7 @@ impl Agent {
             while !running.is_empty() {
                 match engine_events.recv().await {
                     Some(EngineEvent::Exited { id, .. }) => running.remove(&id),
-                    Some(EngineEvent::Started { .. }) => false,
+                    Some(EngineEvent::Started { .. } | EngineEvent::Trapped { .. }) => false,
                     None => return,
                 };
             }

@@ -5,24 +5,20 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::BodyExt;
 use k8s_openapi::api::core::v1::{Container, ExecAction, GRPCAction, HTTPGetAction, Pod, Probe, TCPSocketAction};
-use k8w_networking::{Body, Network};
 use kube::ResourceExt;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::command::{self, Ended};
+use super::http_get::{Answer, HttpGet};
 use super::shared::Shared;
-use super::{grpc, hooks, jobs};
+use super::{grpc, hooks};
 use crate::engine::{AskError, ContainerId, Question};
 use crate::pod::containers;
 use crate::pod::probe::{self, Timing, Tracker};
 use crate::pod::state::{Event, ProbeKind};
-
-/// Of an answer to a probe, this much is read; the rest is not waited for.
-const MAX_ANSWER_BYTES: usize = 10 << 10;
 
 /// How probes name themselves to who is asked.
 pub(super) const USER_AGENT: &str = "kube-probe/1.36";
@@ -40,8 +36,12 @@ pub(super) fn spawn(
     let Some(spec) = containers::find(pod, container).map(Cow::into_owned) else { return Vec::new() };
     let id = ContainerId { pod_uid: pod.uid().unwrap_or_default(), container: container.to_owned(), attempt };
     let mut tasks = Vec::new();
-    if spec.lifecycle.as_ref().is_some_and(|lifecycle| lifecycle.post_start.is_some()) {
-        tasks.push(AbortOnDropHandle::new(tokio::spawn(post_start(shared.clone(), pod.clone(), address, id.clone()))));
+    // A container is not probed before its postStart hook has returned, if there is one.
+    let has_hook = spec.lifecycle.as_ref().is_some_and(|lifecycle| lifecycle.post_start.is_some());
+    let (hooked, has_hooked) = watch::channel(!has_hook);
+    if has_hook {
+        let hook = post_start(shared.clone(), pod.clone(), address, id.clone(), hooked);
+        tasks.push(AbortOnDropHandle::new(tokio::spawn(hook)));
     }
     // Liveness and readiness wait for the startup probe, if there is one.
     let (started, has_started) = watch::channel(spec.startup_probe.is_none() && !answers);
@@ -64,16 +64,27 @@ pub(super) fn spawn(
             probe,
             started: started.clone(),
         };
-        tasks.push(AbortOnDropHandle::new(tokio::spawn(worker.run(has_started.clone()))));
+        tasks.push(AbortOnDropHandle::new(tokio::spawn(worker.run(has_hooked.clone(), has_started.clone()))));
     }
     tasks
 }
 
-async fn post_start(shared: Arc<Shared>, pod: Arc<Pod>, address: IpAddr, id: ContainerId) {
-    if let Err(error) = hooks::post_start(&shared, &pod, address, &id).await {
-        jobs::hook_failed(&shared, id, error).await;
+async fn post_start(shared: Arc<Shared>, pod: Arc<Pod>, address: IpAddr, id: ContainerId, hooked: watch::Sender<bool>) {
+    let done = hooks::post_start(&shared, &pod, address, &id).await;
+    if let Err(error) = &done {
+        tracing::warn!(pod = pod.name_any(), container = id.container, error, "a postStart hook failed");
     }
+    let event = Event::Hooked { container: id.container, attempt: id.attempt, succeeded: done.is_ok() };
+    shared.tell_pod(&id.pod_uid, event).await;
+    hooked.send_replace(done.is_ok());
 }
+
+/// That a probe found something good, with what is to be said all the same.
+struct Passed {
+    warning: Option<String>,
+}
+
+const PASSED: Passed = Passed { warning: None };
 
 /// Why a probe found nothing good.
 enum Problem {
@@ -96,8 +107,11 @@ struct Worker {
 }
 
 impl Worker {
-    async fn run(self, mut has_started: watch::Receiver<bool>) {
+    async fn run(self, mut has_hooked: watch::Receiver<bool>, mut has_started: watch::Receiver<bool>) {
         let begun = Instant::now();
+        if has_hooked.wait_for(|hooked| *hooked).await.is_err() {
+            return;
+        }
         if self.kind != ProbeKind::Startup && has_started.wait_for(|started| *started).await.is_err() {
             return;
         }
@@ -108,9 +122,7 @@ impl Worker {
         loop {
             ticks.tick().await;
             let result = self.check().await;
-            if let Err(problem) = &result {
-                self.complain(problem);
-            }
+            self.comment(&result);
             // What could not be tried counts neither way.
             let healthy = match result {
                 Err(Problem::Errored(_)) => continue,
@@ -128,24 +140,29 @@ impl Worker {
         }
     }
 
-    fn complain(&self, problem: &Problem) {
+    /// Says in an event what is to be said of a result.
+    fn comment(&self, result: &Result<Passed, Problem>) {
         let kind = kind_name(self.kind);
-        let text = match problem {
-            Problem::Failed(message) => format!("{kind} probe failed: {message}"),
-            Problem::Errored(message) => format!("{kind} probe errored and resulted in unknown state: {message}"),
+        let unknown = "probe errored and resulted in unknown state";
+        let (reason, text) = match result {
+            Ok(Passed { warning: None }) => return,
+            Ok(Passed { warning: Some(message) }) => ("ProbeWarning", format!("{kind} probe warning: {message}")),
+            Err(Problem::Failed(message)) => ("Unhealthy", format!("{kind} probe failed: {message}")),
+            Err(Problem::Errored(message)) => ("Unhealthy", format!("{kind} {unknown}: {message}")),
         };
-        self.shared.recorder.pod(&self.pod, Some(&self.container.name), true, "Unhealthy", text);
+        self.shared.recorder.pod(&self.pod, Some(&self.container.name), true, reason, text);
     }
 
-    async fn check(&self) -> Result<(), Problem> {
+    async fn check(&self) -> Result<Passed, Problem> {
+        let passed = |()| PASSED;
         match &self.probe {
-            Probe { exec: Some(action), .. } => self.execute(action).await,
-            Probe { grpc: Some(action), .. } => self.call(action).await.map_err(Problem::Failed),
-            Probe { http_get: Some(action), .. } => {
-                self.in_time(http_get(&self.shared.network, self.address, &self.container, action)).await
+            Probe { exec: Some(action), .. } => self.execute(action).await.map(passed),
+            Probe { grpc: Some(action), .. } => self.call(action).await.map(passed).map_err(Problem::Failed),
+            Probe { http_get: Some(action), .. } => self.get(action).await,
+            Probe { tcp_socket: Some(action), .. } => {
+                self.in_time(self.dial(action)).await.map(passed).map_err(Problem::Failed)
             }
-            Probe { tcp_socket: Some(action), .. } => self.in_time(self.dial(action)).await,
-            _ => self.ask_component().await,
+            _ => self.ask_component().await.map(passed),
         }
     }
 
@@ -195,9 +212,20 @@ impl Worker {
         dialled.map(drop).map_err(|error| format!("dial tcp {address}: {error}"))
     }
 
-    async fn in_time(&self, check: impl Future<Output = Result<(), String>>) -> Result<(), Problem> {
+    async fn get(&self, action: &HTTPGetAction) -> Result<Passed, Problem> {
+        let request = HttpGet::of(action, &self.container, self.address, USER_AGENT).map_err(Problem::Errored)?;
+        let sent = async { request.send(&self.shared.network).await.map_err(|error| error.to_string()) };
+        let Answer { status, body } = self.in_time(sent).await.map_err(Problem::Failed)?;
+        match status.as_u16() {
+            200..300 => Ok(PASSED),
+            300..400 => Ok(Passed { warning: Some(format!("Probe terminated redirects, Response body: {body}")) }),
+            code => Err(Problem::Failed(format!("HTTP probe failed with statuscode: {code}"))),
+        }
+    }
+
+    async fn in_time<T>(&self, check: impl Future<Output = Result<T, String>>) -> Result<T, String> {
         let answer = tokio::time::timeout(self.timing.timeout, check).await;
-        answer.unwrap_or_else(|_| Err(timeout_message(self.timing.timeout))).map_err(Problem::Failed)
+        answer.unwrap_or_else(|_| Err(timeout_message(self.timing.timeout)))
     }
 }
 
@@ -210,56 +238,5 @@ fn kind_name(kind: ProbeKind) -> &'static str {
         ProbeKind::Startup => "Startup",
         ProbeKind::Readiness => "Readiness",
         ProbeKind::Liveness => "Liveness",
-    }
-}
-
-/// Asks a container over HTTP: through the network's tables, so that a component of this node is called in process.
-///
-/// # Errors
-/// When it cannot be asked, or answers with a status outside 200..400, in the kubelet's words.
-pub(super) async fn http_get(
-    network: &Network,
-    address: IpAddr,
-    container: &Container,
-    action: &HTTPGetAction,
-) -> Result<(), String> {
-    let port = probe::port(&action.port, container)?;
-    let scheme = action.scheme.as_deref().unwrap_or("HTTP").to_lowercase();
-    let host = action.host.as_deref().filter(|host| !host.is_empty());
-    let host = host.map_or_else(|| SocketAddr::new(address, port).to_string(), |host| format!("{host}:{port}"));
-    let path = action.path.as_deref().unwrap_or("/");
-    let slash = if path.starts_with('/') { "" } else { "/" };
-    let uri = format!("{scheme}://{host}{slash}{path}");
-    let mut request = http::Request::get(&uri).header(http::header::USER_AGENT, USER_AGENT);
-    request = request.header(http::header::ACCEPT, "*/*");
-    let mut has_host = false;
-    for header in action.http_headers.iter().flatten() {
-        has_host |= header.name.eq_ignore_ascii_case("host");
-        request = request.header(&header.name, &header.value);
-    }
-    if !has_host {
-        request = request.header(http::header::HOST, &host);
-    }
-    let empty = http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync();
-    let request: http::Request<Body> = request.body(empty).map_err(|error| error.to_string())?;
-    let answer = network.send(None, request).await.map_err(|error| format!("Get \"{uri}\": {error}"))?;
-    let status = answer.status();
-    drain(answer.into_body()).await;
-    if (200..400).contains(&status.as_u16()) {
-        Ok(())
-    } else {
-        Err(format!("HTTP probe failed with statuscode: {}", status.as_u16()))
-    }
-}
-
-/// Reads a bounded part of the answer, so that a connection can be used again and a component ends well.
-async fn drain(mut body: Body) {
-    let mut left = MAX_ANSWER_BYTES;
-    while let Some(Ok(frame)) = body.frame().await {
-        let length = frame.data_ref().map_or(0, bytes::Bytes::len);
-        match left.checked_sub(length) {
-            Some(rest) => left = rest,
-            None => return,
-        }
     }
 }

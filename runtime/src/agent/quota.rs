@@ -1,50 +1,79 @@
-//! Watches that a pod's emptyDirs stay within their `sizeLimit`; a pod that exceeds one is evicted.
+//! Watches that a pod keeps within the room on the node's disk that it was given: its emptyDirs within their `sizeLimit`, the
+//! pod and each of its containers within `limits.ephemeral-storage`. A pod that exceeds one of these is evicted, in the order
+//! and the words of the kubelet's eviction manager.
+//!
+//! A container uses what it logs and what it writes beside its volumes; a pod, what its containers and its emptyDirs on disk
+//! do.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Container, Pod};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8w_kinds::core::pod::totals;
 use k8w_storage::volume::empty_dir;
 use kube::ResourceExt;
 
 use super::shared::Shared;
+use super::termination;
+use crate::engine::ContainerId;
 use crate::pod::state::Event;
-use crate::pod::{mounts, quantity};
+use crate::pod::{containers, mounts, quantity};
 
 /// How often directories are measured, as the kubelet's eviction manager does.
 const EVERY: Duration = Duration::from_secs(10);
 
-/// A volume that has a limit.
-struct Limited {
-    volume: String,
+const RESOURCE: &str = "ephemeral-storage";
+
+/// So many bytes, and how they were said.
+#[derive(Clone, Debug)]
+struct Limit {
+    text: String,
+    bytes: u64,
+}
+
+struct Volume {
+    name: String,
     dir: PathBuf,
-    limit: Quantity,
-    limit_bytes: u64,
+    on_disk: bool,
+    limit: Option<Limit>,
+}
+
+struct Contained {
+    name: String,
+    dirs: Vec<PathBuf>,
+    limit: Option<Limit>,
+}
+
+/// A pod's places on the disk, and what they may hold.
+struct Places {
+    volumes: Vec<Volume>,
+    containers: Vec<Contained>,
+    pod: Option<Limit>,
 }
 
 /// Measures until a limit is exceeded; `None` when the pod has none to watch.
 pub(super) fn watch(shared: &Arc<Shared>, pod: &Pod) -> Option<impl Future<Output = ()> + Send + use<>> {
     let uid = pod.uid()?;
-    let pod_dir = shared.pod_dir(&uid);
-    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
-    let limited: Vec<Limited> = volumes
-        .filter_map(|volume| {
-            let limit = volume.empty_dir.as_ref()?.size_limit.clone()?;
-            let limit_bytes = quantity::units(&limit).filter(|bytes| *bytes > 0)?;
-            let dir = mounts::place(volume, &pod_dir).dir;
-            Some(Limited { volume: volume.name.clone(), dir, limit, limit_bytes })
-        })
-        .collect();
-    let shared = shared.clone();
-    (!limited.is_empty()).then_some(async move {
-        let limited = Arc::new(limited);
+    let places = Arc::new(Places::of(pod, &shared.pod_dir(&uid), |name| {
+        vec![shared.log_dir(pod).join(name), termination::dir(shared, &uid, name)]
+    }));
+    let (shared, namespace, name) = (shared.clone(), pod.namespace().unwrap_or_default(), pod.name_any());
+    places.has_limits().then_some(async move {
         loop {
             tokio::time::sleep(EVERY).await;
-            let volumes = limited.clone();
-            let measured = tokio::task::spawn_blocking(move || exceeded(&volumes)).await;
-            if let Ok(Some(message)) = measured {
+            let mut written = Vec::new();
+            for container in &places.containers {
+                let pod = shared.pods.get(&namespace, &name);
+                let status = pod.as_ref().and_then(|pod| containers::status(pod, &container.name));
+                let attempt = status.and_then(|status| u32::try_from(status.restart_count).ok()).unwrap_or(0);
+                let id = ContainerId { pod_uid: uid.clone(), container: container.name.clone(), attempt };
+                written.push(shared.engine.written_bytes(&id).await);
+            }
+            let measured = places.clone();
+            let exceeded = tokio::task::spawn_blocking(move || measured.exceeded(&written)).await;
+            if let Ok(Some(message)) = exceeded {
                 shared.tell_pod(&uid, Event::Condemned { reason: "Evicted", message }).await;
                 return;
             }
@@ -52,33 +81,138 @@ pub(super) fn watch(shared: &Arc<Shared>, pod: &Pod) -> Option<impl Future<Outpu
     })
 }
 
-/// What to say about the first volume that holds too much. One that cannot be measured to its end does.
-fn exceeded(volumes: &[Limited]) -> Option<String> {
-    let over = |volume: &&Limited| match empty_dir::usage_bytes(&volume.dir) {
-        Ok(used) => used > volume.limit_bytes,
-        Err(k8w_storage::volume::Error::TooLarge) => true,
-        Err(_) => false,
-    };
-    let found = volumes.iter().find(over)?;
-    Some(format!("Usage of EmptyDir volume \"{}\" exceeds the limit \"{}\".", found.volume, found.limit.0))
+impl Places {
+    fn of(pod: &Pod, pod_dir: &Path, dirs: impl Fn(&str) -> Vec<PathBuf>) -> Places {
+        let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+        let volumes = volumes.filter_map(|volume| {
+            let empty = volume.empty_dir.as_ref()?;
+            Some(Volume {
+                name: volume.name.clone(),
+                dir: mounts::place(volume, pod_dir).dir,
+                on_disk: empty.medium.as_deref().unwrap_or_default().is_empty(),
+                limit: empty.size_limit.as_ref().and_then(Limit::of).filter(|limit| limit.bytes > 0),
+            })
+        });
+        let volumes: Vec<Volume> = volumes.collect();
+        let all: Vec<_> = pod.spec.iter().flat_map(containers::all).collect();
+        let contained: Vec<Contained> = all
+            .iter()
+            .map(|container| Contained {
+                name: container.name.clone(),
+                dirs: dirs(&container.name),
+                limit: limit(container),
+            })
+            .collect();
+        // The sum is not looked for in pods that have none, which are nearly all.
+        let of_pod = contained.iter().any(|container| container.limit.is_some()).then(|| total(pod)).flatten();
+        Places { volumes, containers: if of_pod.is_some() { contained } else { Vec::new() }, pod: of_pod }
+    }
+
+    fn has_limits(&self) -> bool {
+        self.pod.is_some() || self.volumes.iter().any(|volume| volume.limit.is_some())
+    }
+
+    /// What to say about the first limit that is exceeded, where containers have written so much beside their volumes.
+    fn exceeded(&self, written: &[u64]) -> Option<String> {
+        for Volume { name, dir, limit, .. } in &self.volumes {
+            if let Some(limit) = limit
+                && usage(dir) > limit.bytes
+            {
+                let text = &limit.text;
+                return Some(format!("Usage of EmptyDir volume {name:?} exceeds the limit {text:?}."));
+            }
+        }
+        let limit = self.pod.as_ref()?;
+        let of_one = |(container, written): (&Contained, &u64)| {
+            container.dirs.iter().fold(*written, |sum, dir| sum.saturating_add(usage(dir)))
+        };
+        let used: Vec<u64> = self.containers.iter().zip(written).map(of_one).collect();
+        let on_disk = self.volumes.iter().filter(|volume| volume.on_disk).map(|volume| usage(&volume.dir));
+        if used.iter().copied().chain(on_disk).fold(0, u64::saturating_add) > limit.bytes {
+            let text = &limit.text;
+            return Some(format!("Pod ephemeral local storage usage exceeds the total limit of containers {text}."));
+        }
+        let over = |(container, used): (&Contained, &u64)| {
+            let limit = container.limit.as_ref().filter(|limit| *used > limit.bytes)?;
+            let (name, text) = (&container.name, &limit.text);
+            Some(format!("Container {name} exceeded its local ephemeral storage limit {text:?}."))
+        };
+        self.containers.iter().zip(&used).find_map(over)
+    }
+}
+
+impl Limit {
+    fn of(quantity: &Quantity) -> Option<Limit> {
+        Some(Limit { text: quantity::amount(quantity)?.to_string(), bytes: quantity::units(quantity)? })
+    }
+}
+
+fn limit(container: &Container) -> Option<Limit> {
+    Limit::of(container.resources.as_ref()?.limits.as_ref()?.get(RESOURCE)?)
+}
+
+/// What the pod's containers may use together.
+fn total(pod: &Pod) -> Option<Limit> {
+    let amount = totals::limits(&serde_json::to_value(pod).ok()?).remove(RESOURCE)?;
+    Some(Limit { text: amount.to_string(), bytes: u64::try_from(amount.value()).ok()? })
+}
+
+/// Bytes beneath a directory. What cannot be measured to its end is more than any limit.
+fn usage(dir: &Path) -> u64 {
+    match empty_dir::usage_bytes(dir) {
+        Ok(used) => used,
+        Err(k8w_storage::volume::Error::TooLarge) => u64::MAX,
+        Err(_) => 0,
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
+
+    /// The places of a pod whose volume `scratch` holds 2,000 bytes, and whose containers have logged 100 each.
+    fn exceeded(root: &Path, size_limit: Option<&str>, limits: &[&str], written: u64) -> Option<String> {
+        let limits: Vec<Value> = limits
+            .iter()
+            .enumerate()
+            .map(|(number, limit)| {
+                let limits = if limit.is_empty() { json!({}) } else { json!({ RESOURCE: limit }) };
+                json!({ "name": format!("c{number}"), "resources": { "limits": limits } })
+            })
+            .collect();
+        let volumes = json!([{ "name": "scratch", "emptyDir": { "sizeLimit": size_limit } }]);
+        let pod = json!({ "spec": { "containers": limits, "volumes": volumes } });
+        let pod: Pod = serde_json::from_value(pod).unwrap();
+        let places = Places::of(&pod, root, |name| vec![root.join(name)]);
+        std::fs::create_dir_all(root.join("volumes/scratch")).unwrap();
+        std::fs::write(root.join("volumes/scratch/file"), [0; 2_000]).unwrap();
+        for container in &places.containers {
+            std::fs::create_dir_all(root.join(&container.name)).unwrap();
+            std::fs::write(root.join(&container.name).join("0.log"), [0; 100]).unwrap();
+        }
+        places.exceeded(&vec![written; places.containers.len()])
+    }
 
     #[test]
     fn what_is_exceeded_is_named() {
         let root = tempfile::tempdir().unwrap();
-        let volume = |limit: &str| Limited {
-            volume: "scratch".to_owned(),
-            dir: root.path().to_owned(),
-            limit: Quantity(limit.to_owned()),
-            limit_bytes: quantity::units(&Quantity(limit.to_owned())).unwrap(),
-        };
-        std::fs::write(root.path().join("f"), [0; 2_000]).unwrap();
-        assert_eq!(exceeded(&[volume("2k")]), None);
-        let message = "Usage of EmptyDir volume \"scratch\" exceeds the limit \"1Ki\".";
-        assert_eq!(exceeded(&[volume("2k"), volume("1Ki")]).unwrap(), message);
+        let exceeded =
+            |size, limits: &[&str], written| exceeded(root.path(), size, limits, written).unwrap_or_default();
+        assert_eq!(exceeded(Some("2k"), &["", ""], 0), "");
+        assert_eq!(
+            exceeded(Some("1024"), &["1"], 0),
+            "Usage of EmptyDir volume \"scratch\" exceeds the limit \"1024\"."
+        );
+        // A volume counts for its pod, and for no container.
+        assert_eq!(exceeded(None, &["2100"], 0), "");
+        let of_pod =
+            |limit| format!("Pod ephemeral local storage usage exceeds the total limit of containers {limit}.");
+        assert_eq!(exceeded(None, &["2k"], 0), of_pod("2k"));
+        assert_eq!(exceeded(None, &["1k", "1k"], 0), of_pod("2k"));
+        let of_container = "Container c0 exceeded its local ephemeral storage limit \"500\".";
+        assert_eq!(exceeded(None, &["500", "5k"], 400), "");
+        assert_eq!(exceeded(None, &["500", "5k"], 401), of_container);
     }
 }

@@ -205,6 +205,9 @@ pub(super) fn from_engine(event: EngineEvent) -> (String, state::Event) {
         EngineEvent::Started { id } => {
             (id.pod_uid, state::Event::Started { container: id.container, attempt: id.attempt })
         }
+        EngineEvent::Trapped { id, message } => {
+            (id.pod_uid, state::Event::Trapped { container: id.container, attempt: id.attempt, message })
+        }
         EngineEvent::Exited { id, exit_code, reason, message } => {
             let reason = reason.as_str().to_owned();
             let (container, attempt) = (id.container, id.attempt);

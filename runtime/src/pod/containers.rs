@@ -21,6 +21,11 @@ pub fn statuses(status: &core::PodStatus) -> impl Iterator<Item = &core::Contain
     lists.into_iter().flat_map(|list| list.iter().flatten())
 }
 
+/// The status of the container of that name.
+pub fn status<'a>(pod: &'a core::Pod, name: &str) -> Option<&'a core::ContainerStatus> {
+    statuses(pod.status.as_ref()?).find(|status| status.name == name)
+}
+
 /// An ephemeral container, with the fields that it may have.
 pub fn ordinary(added: &core::EphemeralContainer) -> core::Container {
     let added = added.clone();

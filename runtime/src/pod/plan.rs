@@ -41,6 +41,10 @@ pub struct ContainerPlan {
     pub restarts_for: Vec<String>,
     pub has_startup_probe: bool,
     pub has_readiness_probe: bool,
+    pub has_post_start_hook: bool,
+    /// `terminationGracePeriodSeconds` of the probes themselves, where they have their own.
+    pub startup_grace: Option<Duration>,
+    pub liveness_grace: Option<Duration>,
 }
 
 /// Where a container stands in its pod's life.
@@ -120,6 +124,7 @@ impl ContainerPlan {
 
     fn new(container: &core::Container, role: Role, inherited: RestartPolicy) -> ContainerPlan {
         let own = RestartPolicy::parse(container.restart_policy.as_deref(), inherited);
+        let grace = |probe: &Option<core::Probe>| probe.as_ref()?.termination_grace_period_seconds.map(seconds);
         ContainerPlan {
             name: container.name.clone(),
             role,
@@ -136,6 +141,9 @@ impl ContainerPlan {
                 .collect(),
             has_startup_probe: container.startup_probe.is_some(),
             has_readiness_probe: container.readiness_probe.is_some(),
+            has_post_start_hook: container.lifecycle.as_ref().is_some_and(|lifecycle| lifecycle.post_start.is_some()),
+            startup_grace: grace(&container.startup_probe),
+            liveness_grace: grace(&container.liveness_probe),
         }
     }
 

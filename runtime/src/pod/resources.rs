@@ -13,7 +13,13 @@ pub fn limits(spec: &core::PodSpec, container: &core::Container) -> Limits {
         pod_memory_bytes: pod_memory_limit(spec),
         cpu_millis: limit(container, "cpu").and_then(cpu_millis),
         cpu_request_millis: cpu_request_millis(container),
+        pod_cpu_millis: pod_limit(spec, "cpu").and_then(cpu_millis),
     }
+}
+
+/// What the pod itself says that its containers may use together.
+fn pod_limit<'a>(spec: &'a core::PodSpec, resource: &str) -> Option<&'a Quantity> {
+    spec.resources.as_ref()?.limits.as_ref()?.get(resource)
 }
 
 fn cpu_request_millis(container: &core::Container) -> Option<u32> {
@@ -30,8 +36,7 @@ fn limit<'a>(container: &'a core::Container, resource: &str) -> Option<&'a Quant
 
 /// The pod's own limit, or the sum of its containers' when every one has a limit.
 pub fn pod_memory_limit(spec: &core::PodSpec) -> Option<u64> {
-    let own = spec.resources.as_ref().and_then(|resources| resources.limits.as_ref()?.get("memory"));
-    if let Some(own) = own {
+    if let Some(own) = pod_limit(spec, "memory") {
         return quantity::units(own);
     }
     let limits = spec.containers.iter().map(|container| limit(container, "memory").and_then(quantity::units));
@@ -79,8 +84,17 @@ mod tests {
         let pod = pod("1", "64Mi");
         let spec = pod.spec.as_ref().unwrap();
         let bytes = Some(64 << 20);
-        let expected =
-            Limits { memory_bytes: bytes, pod_memory_bytes: bytes, cpu_millis: None, cpu_request_millis: Some(1_000) };
+        let expected = Limits {
+            memory_bytes: bytes,
+            pod_memory_bytes: bytes,
+            cpu_request_millis: Some(1_000),
+            ..Limits::default()
+        };
         assert_eq!(limits(spec, &spec.containers[0]), expected);
+        let mut whole = spec.clone();
+        let own = json!({ "limits": { "cpu": "1500m", "memory": "1Mi" } });
+        whole.resources = Some(serde_json::from_value(own).unwrap());
+        let expected = Limits { pod_cpu_millis: Some(1_500), pod_memory_bytes: Some(1 << 20), ..expected };
+        assert_eq!(limits(&whole, &whole.containers[0]), expected);
     }
 }

@@ -119,7 +119,7 @@ impl NodeService {
             (&Method::GET, ["healthz"] | ["healthz", "ping" | "syncloop" | "log"]) => Ok(text(StatusCode::OK, "ok")),
             (&Method::GET, ["pods"]) => Ok(self.pods(|_| true)),
             (&Method::GET, ["runningpods"]) => Ok(self.pods(is_running)),
-            (&Method::GET, ["metrics"]) => stats::metrics(&self.shared).map(plain),
+            (&Method::GET, ["metrics"]) => stats::metrics(&self.shared).await.map(plain),
             (&Method::GET, ["metrics", "resource"]) => stats::resource_metrics(&self.shared).await.map(plain),
             (&Method::GET, ["stats", "summary"]) => Ok(json_answer(&stats::summary(&self.shared, &self.rates).await)),
             (&Method::GET, ["configz"]) => Ok(self.configuration()),

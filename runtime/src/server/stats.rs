@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -35,8 +35,15 @@ struct ContainerLabels {
     pod: String,
 }
 
-/// The agent's own metrics.
-pub(super) fn metrics(shared: &Shared) -> Result<String, Failure> {
+impl ContainerLabels {
+    fn of(pod: &Pod, id: ContainerId) -> ContainerLabels {
+        let namespace = pod.namespace().unwrap_or_default();
+        ContainerLabels { container: id.container, namespace, pod: pod.name_any() }
+    }
+}
+
+/// The agent's own metrics, and what its servers did.
+pub(super) async fn metrics(shared: &Shared) -> Result<String, Failure> {
     let pods = shared.pods.all();
     let running = pods.iter().filter(|pod| phase(pod) == "Running").count();
     let containers: usize = pods.iter().map(|pod| running_containers(pod).count()).sum();
@@ -44,6 +51,19 @@ pub(super) fn metrics(shared: &Shared) -> Result<String, Failure> {
     register(&mut registry, "kubelet_running_pods", "Pods of this node that are running", running);
     register(&mut registry, "kubelet_running_containers", "Containers of this node that are running", containers);
     register(&mut registry, "kubelet_desired_pods", "Pods that are bound to this node", pods.len());
+    let (requests, traps) =
+        (Family::<ContainerLabels, Counter>::default(), Family::<ContainerLabels, Counter>::default());
+    let instances = Family::<ContainerLabels, Gauge>::default();
+    for Usage { pod, id, stats, .. } in usages(shared).await {
+        let labels = ContainerLabels::of(&pod, id);
+        requests.get_or_create(&labels).inc_by(stats.requests);
+        traps.get_or_create(&labels).inc_by(stats.traps);
+        instances.get_or_create(&labels).set(i64::try_from(stats.instances).unwrap_or(i64::MAX));
+    }
+    // Counters get `_total` at the end of their names.
+    registry.register("k8w_container_requests", "Requests that the container's component was given", requests);
+    registry.register("k8w_container_traps", "Requests that ended in a trap of the container's component", traps);
+    registry.register("k8w_container_instances", "Live instances of the container's component", instances);
     encoded(&registry)
 }
 
@@ -53,11 +73,7 @@ pub(super) async fn resource_metrics(shared: &Shared) -> Result<String, Failure>
     let memory = Family::<ContainerLabels, Gauge>::default();
     let mut total = Stats::default();
     for usage in usages(shared).await {
-        let labels = ContainerLabels {
-            container: usage.id.container,
-            namespace: usage.pod.namespace().unwrap_or_default(),
-            pod: usage.pod.name_any(),
-        };
+        let labels = ContainerLabels::of(&usage.pod, usage.id);
         cpu.get_or_create(&labels).set(seconds(usage.stats.cpu_usage_nanos));
         memory.get_or_create(&labels).set(i64::try_from(usage.stats.memory_bytes).unwrap_or(i64::MAX));
         total.cpu_usage_nanos += usage.stats.cpu_usage_nanos;

@@ -84,6 +84,7 @@ impl Container {
             memory_bytes: self.memory.used_bytes(),
             instances: self.counters.instances.load(Ordering::Relaxed),
             requests: self.counters.requests.load(Ordering::Relaxed),
+            traps: self.counters.traps.load(Ordering::Relaxed),
         }
     }
 }

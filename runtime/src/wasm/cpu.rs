@@ -7,7 +7,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -26,12 +26,46 @@ const ADVANCE: Duration = Duration::from_millis(100);
 const WHOLE_WEIGHT: u32 = 1_024;
 const LEAST_WEIGHT: u32 = 2;
 
+/// CPU time that may be used: of one container, or of all containers of a pod together.
+#[derive(Debug)]
+pub struct Quota {
+    exists: AtomicBool,
+    bucket: Mutex<Bucket>,
+}
+
+impl Quota {
+    /// In thousandths of a CPU; without a number, as much as there is.
+    pub fn new(limit_millis: Option<u32>) -> Quota {
+        Quota { exists: AtomicBool::new(limit_millis.is_some()), bucket: Mutex::new(bucket(limit_millis)) }
+    }
+
+    /// Sets another quota, or none, which begins anew.
+    fn set(&self, limit_millis: Option<u32>) {
+        *lock(&self.bucket) = bucket(limit_millis);
+        self.exists.store(limit_millis.is_some(), Ordering::Relaxed);
+    }
+
+    fn debt(&self) -> Option<Duration> {
+        if !self.exists.load(Ordering::Relaxed) {
+            return None;
+        }
+        lock(&self.bucket).wait(Instant::now())
+    }
+
+    fn spend(&self, nanos: u64) {
+        if self.exists.load(Ordering::Relaxed) {
+            lock(&self.bucket).spend(nanos);
+        }
+    }
+}
+
 /// CPU time of one container.
 #[derive(Debug)]
 pub struct CpuAccount {
     used_nanos: AtomicU64,
-    has_quota: AtomicBool,
-    bucket: Mutex<Bucket>,
+    quota: Quota,
+    /// That of its pod.
+    pod: Arc<Quota>,
     /// What it has not had yet of its promise.
     promise: Mutex<Bucket>,
     weight: AtomicU32,
@@ -44,19 +78,23 @@ impl CpuAccount {
     pub fn new(limit_millis: Option<u32>, request_millis: Option<u32>) -> CpuAccount {
         CpuAccount {
             used_nanos: AtomicU64::new(0),
-            has_quota: AtomicBool::new(limit_millis.is_some()),
-            bucket: Mutex::new(bucket(limit_millis)),
+            quota: Quota::new(limit_millis),
+            pod: Arc::new(Quota::new(None)),
             promise: Mutex::new(promise(request_millis)),
             weight: AtomicU32::new(weight(request_millis)),
             weighted_nanos: AtomicU64::new(0),
         }
     }
 
+    /// The same within a quota that its pod's containers share.
+    pub fn within(self, pod: Arc<Quota>) -> CpuAccount {
+        CpuAccount { pod, ..self }
+    }
+
     /// Sets another quota, or none, which begins anew, and another weight.
     pub fn set(&self, limit_millis: Option<u32>, request_millis: Option<u32>) {
-        *lock(&self.bucket) = bucket(limit_millis);
+        self.quota.set(limit_millis);
         *lock(&self.promise) = promise(request_millis);
-        self.has_quota.store(limit_millis.is_some(), Ordering::Relaxed);
         self.weight.store(weight(request_millis), Ordering::Relaxed);
     }
 
@@ -72,10 +110,7 @@ impl CpuAccount {
 
     /// How long the container has to wait before it may run again.
     pub fn debt(&self) -> Option<Duration> {
-        if !self.has_quota.load(Ordering::Relaxed) {
-            return None;
-        }
-        lock(&self.bucket).wait(Instant::now())
+        self.quota.debt().max(self.pod.debt())
     }
 
     /// Whether the container has not had yet what it was promised among the runners.
@@ -97,9 +132,8 @@ impl CpuAccount {
     /// Charges for CPU time that was used.
     pub fn charge(&self, nanos: u64) {
         self.used_nanos.fetch_add(nanos, Ordering::Relaxed);
-        if self.has_quota.load(Ordering::Relaxed) {
-            lock(&self.bucket).spend(nanos);
-        }
+        self.quota.spend(nanos);
+        self.pod.spend(nanos);
     }
 }
 
@@ -152,6 +186,15 @@ mod tests {
         assert!(account.debt().is_some(), "a thousandth of a CPU is spent");
         account.set(None, None);
         assert_eq!(account.debt(), None);
+    }
+
+    #[test]
+    fn what_one_spends_the_others_of_its_pod_pay_for() {
+        let pod = Arc::new(Quota::new(Some(1)));
+        let [one, other] = [(); 2].map(|()| CpuAccount::new(None, None).within(pod.clone()));
+        assert_eq!(other.debt(), None);
+        one.charge(2_000_000);
+        assert!(other.debt().is_some() && other.used_nanos() == 0);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::components::{Components, Loaded};
 use super::config::WasmConfig;
 use super::container::{Container, Counters};
-use super::cpu::CpuAccount;
+use super::cpu::{CpuAccount, Quota};
 use super::exec;
 use super::log_writer::LogWriter;
 use super::logs::Log;
@@ -23,11 +23,11 @@ use super::outcome::Outcome;
 use super::pool::{self, Instances};
 use super::preopens;
 use super::runners::Runners;
-use super::serve::{Door, Server};
+use super::serve::{Door, News, Server};
 use super::stdio::Stdio;
 use super::store::NoSlot;
 use super::ticker::Ticker;
-use super::{command, compile};
+use super::{command, compile, written};
 use crate::engine::{
     Artifact, AskError, Command, ContainerId, ContainerSpec, Engine, EngineError, EngineEvent, ExecError, Io, Limits,
     Prepared, Question, RunsAs, Stats,
@@ -57,7 +57,14 @@ struct Inner {
     slots: Arc<Semaphore>,
     running: Mutex<HashMap<ContainerId, Running>>,
     /// Memory of whole pods, while one of their containers runs.
-    pods: Mutex<HashMap<String, Weak<Budget>>>,
+    pods: Mutex<HashMap<String, PodShares>>,
+}
+
+/// What the containers of a pod share, for as long as one of them is there.
+#[derive(Clone)]
+struct PodShares {
+    memory: Weak<Budget>,
+    cpu: Weak<Quota>,
 }
 
 /// A container between `Started` and `Exited`. Taking it out of the table is the right to report its end.
@@ -177,6 +184,11 @@ impl Engine for WasmEngine {
         lock(&self.0.running).get(id).map(|running| running.container.stats())
     }
 
+    async fn written_bytes(&self, id: &ContainerId) -> u64 {
+        let views = self.0.views(id);
+        tokio::task::spawn_blocking(move || written::bytes(&views)).await.unwrap_or(0)
+    }
+
     async fn exec(&self, id: &ContainerId, command: Command, io: Io) -> Result<i32, ExecError> {
         let (container, digest) = self.0.running(id)?;
         exec::run(&self.0.components, &self.0.config, container, &digest, command, io).await
@@ -220,13 +232,13 @@ impl Inner {
             }
             (false, Some(pre), _) => {
                 let (inner, failed) = (Arc::downgrade(self), id.clone());
-                let server = Server::new(pre.clone(), container.clone(), move |outcome| {
-                    let (inner, failed) = (inner.clone(), failed.clone());
-                    tokio::spawn(async move {
-                        if let Some(inner) = inner.upgrade() {
-                            inner.end(&failed, outcome).await;
-                        }
-                    });
+                let server = Server::new(pre.clone(), container.clone(), move |news| {
+                    let (Some(inner), id) = (inner.upgrade(), failed.clone()) else { return };
+                    match news {
+                        // A full channel has enough to tell.
+                        News::Trapped(message) => drop(inner.events.try_send(EngineEvent::Trapped { id, message })),
+                        News::Failed(outcome) => drop(tokio::spawn(async move { inner.end(&id, outcome).await })),
+                    }
                 });
                 self.serve(server, digest, port);
                 self.report(EngineEvent::Started { id }).await;
@@ -261,9 +273,9 @@ impl Inner {
 
     fn container(&self, spec: ContainerSpec) -> Result<Container, EngineError> {
         let limits = self.config.guest;
-        let pod_budget = self.pod_budget(&spec.pod.uid, spec.limits.pod_memory_bytes.unwrap_or(u64::MAX));
+        let (pod_memory, pod_cpu) = self.of_pod(&spec.pod.uid, &spec.limits);
         let log = Arc::new(Log::new(spec.log_path, &limits, self.log_writer.clone()));
-        let memory = Budget::new(spec.limits.memory_bytes.unwrap_or(limits.memory_bytes), Some(pod_budget));
+        let memory = Budget::new(spec.limits.memory_bytes.unwrap_or(limits.memory_bytes), Some(pod_memory));
         Ok(Container {
             preopens: preopens::open(&spec.preopens, &self.views(&spec.id))?,
             id: spec.id,
@@ -274,7 +286,7 @@ impl Inner {
             stdio: Stdio::of_container(log, spec.stdin, spec.stdin_once, spec.tty),
             buckets: Arc::new(Buckets::new(memory.clone())),
             memory,
-            cpu: Arc::new(CpuAccount::new(spec.limits.cpu_millis, spec.limits.cpu_request_millis)),
+            cpu: Arc::new(CpuAccount::new(spec.limits.cpu_millis, spec.limits.cpu_request_millis).within(pod_cpu)),
             ticker: self.ticker.clone(),
             runners: self.runners.clone(),
             slots: self.slots.clone(),
@@ -286,18 +298,21 @@ impl Inner {
         })
     }
 
-    fn pod_budget(&self, pod_uid: &str, limit_bytes: u64) -> Arc<Budget> {
+    fn of_pod(&self, pod_uid: &str, limits: &Limits) -> (Arc<Budget>, Arc<Quota>) {
         let mut pods = lock(&self.pods);
         // Those that have ended are cleared away now and then, not by each that starts.
         if pods.len() > PODS_UNCLEARED + 2 * lock(&self.running).len() {
-            pods.retain(|_, budget| budget.strong_count() > 0);
+            pods.retain(|_, shares| shares.memory.strong_count() > 0);
         }
-        if let Some(budget) = pods.get(pod_uid).and_then(Weak::upgrade) {
-            return budget;
+        let shares = pods.get(pod_uid);
+        if let Some(shared) = shares.and_then(|shares| Some((shares.memory.upgrade()?, shares.cpu.upgrade()?))) {
+            return shared;
         }
-        let budget = Budget::new(limit_bytes, None);
-        pods.insert(pod_uid.to_owned(), Arc::downgrade(&budget));
-        budget
+        let memory = Budget::new(limits.pod_memory_bytes.unwrap_or(u64::MAX), None);
+        let cpu = Arc::new(Quota::new(limits.pod_cpu_millis));
+        let shares = PodShares { memory: Arc::downgrade(&memory), cpu: Arc::downgrade(&cpu) };
+        pods.insert(pod_uid.to_owned(), shares);
+        (memory, cpu)
     }
 
     /// Where mounts of single files are shown from.

@@ -41,6 +41,7 @@ pub(crate) mod store;
 mod ticker;
 mod tty;
 mod turns;
+mod written;
 
 #[cfg(test)]
 pub(crate) mod tests;

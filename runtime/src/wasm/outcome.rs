@@ -76,6 +76,11 @@ pub fn describe(error: &wasmtime::Error) -> String {
     cut(text)
 }
 
+/// A trap in one line: what it comes from in the end.
+pub fn cause(error: &wasmtime::Error) -> String {
+    cut(error.chain().last().map_or_else(|| error.to_string(), |cause| cause.to_string()))
+}
+
 fn cut(mut text: String) -> String {
     if text.len() > MAX_MESSAGE_BYTES {
         let end = (0..=MAX_MESSAGE_BYTES).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -25,7 +25,7 @@ use super::container::Container;
 use super::guest::Guest;
 use super::handle::{Head, handle};
 use super::memory::OutOfMemory;
-use super::outcome::{Outcome, describe};
+use super::outcome::{Outcome, cause, describe};
 use super::response::GuestBody;
 use super::store::{Interrupted, NoSlot, State, new_store};
 
@@ -38,9 +38,21 @@ pub struct Server {
     idle: Notify,
     warm: Mutex<Vec<Warm>>,
     burst: Burst,
-    /// Ends the container.
-    fail: Box<dyn Fn(Outcome) + Send + Sync>,
+    /// When a trap was last told.
+    told: Mutex<Option<Instant>>,
+    tell: Box<dyn Fn(News) + Send + Sync>,
 }
+
+/// What a server tells whoever started it.
+pub enum News {
+    /// A request trapped. Of those that come soon after, nothing is told.
+    Trapped(String),
+    /// The container has failed.
+    Failed(Outcome),
+}
+
+/// How soon after a trap another is told: as often as a recorder of events lets something through of who has said too much.
+const TRAPS_TOLD_EVERY: Duration = Duration::from_secs(300);
 
 /// An instance that may serve another request.
 struct Warm {
@@ -54,7 +66,7 @@ impl Server {
     pub fn new(
         pre: Arc<ProxyPre<State>>,
         container: Arc<Container>,
-        fail: impl Fn(Outcome) + Send + Sync + 'static,
+        tell: impl Fn(News) + Send + Sync + 'static,
     ) -> Arc<Server> {
         let trap_burst = container.http.trap_burst;
         Arc::new(Server {
@@ -64,7 +76,8 @@ impl Server {
             idle: Notify::new(),
             warm: Mutex::default(),
             burst: Burst::new(trap_burst),
-            fail: Box::new(fail),
+            told: Mutex::default(),
+            tell: Box::new(tell),
         })
     }
 
@@ -125,7 +138,7 @@ impl Server {
         match error.downcast_ref() {
             Some(OutOfMemory::Shared { .. }) => return StatusCode::SERVICE_UNAVAILABLE,
             Some(OutOfMemory::Alone { .. }) => {
-                (self.fail)(Outcome::of(error));
+                (self.tell)(News::Failed(Outcome::of(error)));
                 return StatusCode::INTERNAL_SERVER_ERROR;
             }
             None => {}
@@ -135,10 +148,23 @@ impl Server {
         }
         self.container.counters.traps.fetch_add(1, Ordering::Relaxed);
         self.container.stdio.complain(&describe(error));
-        if self.burst.trapped(Instant::now()) {
-            (self.fail)(Outcome::burst(self.container.http.trap_burst, error));
+        let now = Instant::now();
+        if self.is_news(now) {
+            (self.tell)(News::Trapped(format!("A request failed: {}", cause(error))));
+        }
+        if self.burst.trapped(now) {
+            (self.tell)(News::Failed(Outcome::burst(self.container.http.trap_burst, error)));
         }
         StatusCode::INTERNAL_SERVER_ERROR
+    }
+
+    fn is_news(&self, now: Instant) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let is_news = told.is_none_or(|last| now.saturating_duration_since(last) >= TRAPS_TOLD_EVERY);
+        if is_news {
+            *told = Some(now);
+        }
+        is_news
     }
 }
 

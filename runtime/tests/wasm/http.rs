@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::{SinkExt as _, StreamExt as _};
 use http_body::Frame;
 use http_body_util::{BodyExt, BodyStream};
-use k8w_runtime::engine::{ContainerSpec, Engine, ExitReason};
+use k8w_runtime::engine::{ContainerSpec, Engine, EngineEvent, ExitReason};
 use k8w_runtime::wasm::{TrapBurst, WasmConfig};
 
 use crate::node::{Node, channel_body, empty, full, probe, probe_p3, request, until};
@@ -132,13 +132,18 @@ pub async fn a_reader_stops_and_leaves(guest: &[u8]) -> Node {
 
 #[tokio::test]
 async fn a_trap_is_an_error_of_its_request_alone() {
-    let node = server(|_| {}).await;
+    let node = Node::new();
+    let id = node.start(node.pod("server", probe()).await).await;
     assert_eq!(node.get(SERVER, "/trap").await, (500, "the component failed; its log says why\n".to_owned()));
     node.logged("server", "wasm backtrace").await;
+    let message = "A request failed: wasm trap: wasm `unreachable` instruction executed".to_owned();
+    assert_eq!(node.event().await, EngineEvent::Trapped { id: id.clone(), message });
     assert_eq!(node.get(SERVER, "/nothing").await, (500, "the component gave no response\n".to_owned()));
     let half = node.send(request("GET", &format!("http://{SERVER}/half"), empty())).await;
     assert!(half.into_body().collect().await.is_err(), "a body that was cut short does not look whole");
     assert_eq!(node.get(SERVER, "/count").await.0, 200);
+    let stats = node.engine.stats(&id).await.unwrap();
+    assert_eq!((stats.requests, stats.traps), (4, 2), "the second is counted, and not told so soon after the first");
 }
 
 #[tokio::test]

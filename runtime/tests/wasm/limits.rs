@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use k8w_runtime::engine::{Engine, ExitReason, Limits};
+use k8w_runtime::engine::{ContainerSpec, Engine, ExitReason, Limits};
 
 use crate::node::{Node, preview1, probe, until};
 
@@ -68,23 +68,48 @@ async fn an_endless_loop_stops_nobody_else_even_on_one_thread() {
 async fn a_cpu_limit_holds() {
     let node = Node::new();
     let mut spinning = node.pod("spinning", preview1()).await;
-    spinning.argv.push("spin".to_owned());
     spinning.limits.cpu_millis = Some(100);
-    let id = node.start(spinning).await;
+    use_a_tenth(&node, vec![spinning]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_containers_of_a_pod_share_its_cpu_limit() {
+    let node = Node::new();
+    let mut one = node.pod("one", preview1()).await;
+    one.limits.pod_cpu_millis = Some(100);
+    let mut other = node.pod("other", preview1()).await;
+    (other.pod, other.id.pod_uid, other.limits) = (one.pod.clone(), one.id.pod_uid.clone(), one.limits);
+    other.id.container = "other".to_owned();
+    use_a_tenth(&node, vec![one, other]).await;
+}
+
+/// Together the containers use a tenth of a CPU, though they could use all of it.
+async fn use_a_tenth(node: &Node, containers: Vec<ContainerSpec>) {
+    let mut ids = Vec::new();
+    for mut spinning in containers {
+        spinning.argv.push("spin".to_owned());
+        ids.push(node.start(spinning).await);
+    }
     let begun = Instant::now();
     let mut every = tokio::time::interval(Duration::from_millis(50));
     let used = loop {
         every.tick().await;
-        let used = Duration::from_nanos(node.engine.stats(&id).await.unwrap().cpu_usage_nanos);
+        let mut used = Duration::ZERO;
+        for id in &ids {
+            used += Duration::from_nanos(node.engine.stats(id).await.unwrap().cpu_usage_nanos);
+        }
         if begun.elapsed() > Duration::from_millis(1_500) {
             break used;
         }
     };
-    // A tenth of the time, the burst saved up, and one tick of debt.
-    let most = begun.elapsed() / 10 + Duration::from_millis(10 + 100);
+    // A tenth of the time, the burst saved up, and of each one tick of debt.
+    let debt = Duration::from_millis(100) * u32::try_from(ids.len()).unwrap();
+    let most = begun.elapsed() / 10 + Duration::from_millis(10) + debt;
     assert!(used <= most, "{used:?} used, at most {most:?} allowed");
-    node.engine.stop(&id, Duration::ZERO).await;
-    node.exit(&id).await;
+    for id in ids {
+        node.engine.stop(&id, Duration::ZERO).await;
+        node.exit(&id).await;
+    }
 }
 
 #[tokio::test]

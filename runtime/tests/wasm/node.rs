@@ -117,9 +117,14 @@ impl Node {
     }
 
     pub async fn exit(&self, expected: &ContainerId) -> (i32, ExitReason, String) {
-        match self.event().await {
-            EngineEvent::Exited { id, exit_code, reason, message } if id == *expected => (exit_code, reason, message),
-            other => panic!("{other:?} instead of the end of {expected}"),
+        loop {
+            match self.event().await {
+                EngineEvent::Trapped { .. } => {}
+                EngineEvent::Exited { id, exit_code, reason, message } if id == *expected => {
+                    return (exit_code, reason, message);
+                }
+                other => panic!("{other:?} instead of the end of {expected}"),
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! An HTTP server of the test's own, for those that call somebody: hooks and probes.
 
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
@@ -20,6 +21,7 @@ pub struct Recorder {
 struct Shared {
     paths: Mutex<Vec<String>>,
     status: AtomicU16,
+    redirects: Mutex<HashMap<String, String>>,
     ended: AtomicBool,
 }
 
@@ -28,7 +30,12 @@ impl Recorder {
     pub fn start() -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("the loopback has a free port");
         let port = listener.local_addr().expect("it is bound").port();
-        let shared = Shared { paths: Mutex::default(), status: AtomicU16::new(200), ended: AtomicBool::new(false) };
+        let shared = Shared {
+            paths: Mutex::default(),
+            status: AtomicU16::new(200),
+            redirects: Mutex::default(),
+            ended: AtomicBool::new(false),
+        };
         let shared = Arc::new(shared);
         let thread = std::thread::spawn({
             let shared = shared.clone();
@@ -54,6 +61,12 @@ impl Recorder {
         self.shared.status.store(status, Ordering::Relaxed);
     }
 
+    /// Sends whoever asks for a path to another place from now on.
+    pub fn redirect(&self, path: &str, location: &str) {
+        let mut redirects = self.shared.redirects.lock().unwrap_or_else(PoisonError::into_inner);
+        redirects.insert(path.to_owned(), location.to_owned());
+    }
+
     /// The paths that were asked for so far, in order.
     pub fn paths(&self) -> Vec<String> {
         self.shared.paths.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -68,8 +81,12 @@ impl Shared {
         while lines.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
         let Some(path) = first.split(' ').nth(1) else { return Ok(()) };
         self.paths.lock().unwrap_or_else(PoisonError::into_inner).push(path.to_owned());
-        let status = self.status.load(Ordering::Relaxed);
-        write!(&stream, "HTTP/1.1 {status} So\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+        let redirect = self.redirects.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned();
+        let (status, location) = match redirect {
+            Some(location) => (302, format!("location: {location}\r\n")),
+            None => (self.status.load(Ordering::Relaxed), String::new()),
+        };
+        write!(&stream, "HTTP/1.1 {status} So\r\n{location}content-length: 0\r\nconnection: close\r\n\r\n")
     }
 }
 

@@ -49,13 +49,11 @@ async fn a_command_that_takes_too_long_fails_and_one_that_cannot_run_counts_neit
 }
 
 #[tokio::test]
-async fn a_hook_that_fails_says_how() {
+async fn a_hook_that_fails_is_named_and_no_more() {
     let node = TestNode::start();
     node.create(with(json!({ "lifecycle": {
         "postStart": { "exec": exec("fail now") }, "preStop": { "exec": exec("fail then") } } })));
-    let started = "PostStartHook failed: command 'fail now' exited with 7: fail now";
-    node.api.wait_event("FailedPostStartHook", started).await;
-    let stopped = "PreStopHook failed: command 'fail then' exited with 7: fail then";
-    node.api.wait_event("FailedPreStopHook", stopped).await;
+    node.api.wait_event("FailedPostStartHook", "PostStartHook failed").await;
+    node.api.wait_event("FailedPreStopHook", "PreStopHook failed").await;
     node.stop().await;
 }

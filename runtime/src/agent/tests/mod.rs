@@ -79,6 +79,10 @@ impl Engine for FakeEngine {
 
     async fn keep_prepared(&self, _: &HashSet<String>) {}
 
+    async fn written_bytes(&self, _: &ContainerId) -> u64 {
+        0
+    }
+
     async fn stats(&self, _: &ContainerId) -> Option<Stats> {
         Some(Stats { memory_bytes: 1_024, ..Stats::default() })
     }

@@ -85,6 +85,9 @@ impl PodState {
                 }
                 Role::Main => {
                     container.keep(now, &pod, out);
+                    if container.holds_others_back() {
+                        return;
+                    }
                     main_over &= container.is_over();
                 }
             }

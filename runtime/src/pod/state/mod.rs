@@ -130,6 +130,8 @@ pub enum Life {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Run {
     pub since: Timestamp,
+    /// Its postStart hook is under way, which is a part of its start: nobody is told yet that it runs.
+    pub in_hook: bool,
     /// The startup probe, if any, has succeeded.
     pub started: bool,
     pub ready: bool,
@@ -271,6 +273,12 @@ pub enum Event {
         reason: String,
         message: String,
     },
+    /// A request trapped, of those that the attempt serves.
+    Trapped {
+        container: String,
+        attempt: u32,
+        message: String,
+    },
     /// A probe changed its mind.
     Probed {
         container: String,
@@ -284,11 +292,11 @@ pub enum Event {
         attempt: u32,
         result: Result<(), String>,
     },
-    /// A postStart hook failed.
-    HookFailed {
+    /// A postStart hook has returned.
+    Hooked {
         container: String,
         attempt: u32,
-        message: String,
+        succeeded: bool,
     },
     /// The node ends the pod: `Evicted`, and why.
     Condemned {
@@ -420,7 +428,7 @@ impl PodState {
             None => {}
         }
         let main = || self.containers.iter().filter(|container| container.plan.role == Role::Main);
-        let waits = main().any(|container| !container.has_run() && container.run().is_none());
+        let waits = main().any(|container| !container.has_run() && container.run().is_none_or(|run| run.in_hook));
         if waits || (!self.is_initialized() && !self.main_has_begun()) { Phase::Pending } else { Phase::Running }
     }
 
@@ -494,6 +502,17 @@ impl Container {
 
     fn waits_for_readiness(&self) -> bool {
         self.plan.has_readiness_probe || self.component.answers
+    }
+
+    /// Its start is under way and has a hook, so that those after it wait: the kubelet starts one after the other, and a
+    /// start ends with its hook.
+    fn holds_others_back(&self) -> bool {
+        let in_start = match &self.life {
+            Life::Launching { .. } => true,
+            Life::Running(run) => run.in_hook,
+            _ => false,
+        };
+        in_start && self.plan.has_post_start_hook
     }
 
     /// The back-off that a restart waits for.

@@ -81,6 +81,11 @@ impl PodState {
                     self.retired(&container, exit);
                 }
             }
+            Event::Trapped { container, attempt, message } => {
+                if self.current(&container, attempt).is_some() {
+                    out.push(emit(true, "Trapped", message, &container));
+                }
+            }
             Event::Probed { container, attempt, probe, healthy } => {
                 if let Some(index) = self.current(&container, attempt) {
                     self.probed(index, probe, healthy, out);
@@ -91,11 +96,16 @@ impl PodState {
                     self.resized(index, result, now, out);
                 }
             }
-            Event::HookFailed { container, attempt, message } => {
+            Event::Hooked { container, attempt, succeeded: true } => {
                 if let Some(index) = self.current(&container, attempt) {
-                    out.push(emit(true, "FailedPostStartHook", message, &container));
-                    let text = format!("FailedPostStartHook: container {container} is stopped");
-                    self.stop(index, StopCause::Unhealthy, self.plan.grace, text, out);
+                    self.containers[index].hooked();
+                }
+            }
+            Event::Hooked { container, attempt, succeeded: false } => {
+                if let Some(index) = self.current(&container, attempt) {
+                    // What it failed with is not told, as the kubelet does not: it may hold secrets of who was asked.
+                    out.push(emit(true, "FailedPostStartHook", "PostStartHook failed".to_owned(), &container));
+                    self.stop(index, StopCause::Unhealthy, self.plan.grace, "FailedPostStartHook".to_owned(), out);
                 }
             }
             Event::Condemned { reason, message } if self.ending.is_none() && self.outcome.is_none() => {
@@ -252,7 +262,11 @@ impl PodState {
                 let restarts = container.plan.restart.restarts_unhealthy();
                 let then = if restarts { ", will be restarted" } else { "" };
                 let text = format!("Container {name} failed {kind} probe{then}");
-                self.stop(index, StopCause::Unhealthy, self.plan.grace, text, out);
+                let own = match probe {
+                    ProbeKind::Startup => container.plan.startup_grace,
+                    ProbeKind::Liveness | ProbeKind::Readiness => container.plan.liveness_grace,
+                };
+                self.stop(index, StopCause::Unhealthy, own.unwrap_or(self.plan.grace), text, out);
             }
         }
     }
@@ -306,14 +320,24 @@ impl PodState {
 impl Container {
     /// The current attempt runs from now on.
     pub(super) fn begin(&mut self, now: Timestamp, out: &mut Vec<Action>) {
-        let started = !self.waits_to_start();
-        let ready = started && !self.waits_for_readiness();
-        self.life = Life::Running(Run { since: now, started, ready });
+        self.life = Life::Running(Run { since: now, in_hook: true, started: false, ready: false });
+        if !self.plan.has_post_start_hook {
+            self.hooked();
+        }
         self.refusals = backoff::Backoff::default();
         self.resources = self.plan.resources.clone();
         self.resize_failed = None;
         out.push(emit(false, "Created", "Container created".to_owned(), &self.plan.name));
         out.push(emit(false, "Started", "Container started".to_owned(), &self.plan.name));
+    }
+
+    /// The current attempt's start is complete.
+    fn hooked(&mut self) {
+        let started = !self.waits_to_start();
+        let ready = started && !self.waits_for_readiness();
+        if let Life::Running(run @ Run { in_hook: true, .. }) = &mut self.life {
+            *run = Run { in_hook: false, started, ready, ..*run };
+        }
     }
 }
 

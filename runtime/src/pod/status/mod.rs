@@ -195,6 +195,7 @@ impl Statuses<'_> {
             Life::Launching { showing: Some(refusal), .. } | Life::Refused { refusal, .. } => {
                 (waiting(refusal.reason.as_str(), Some(refusal.message.clone())), last)
             }
+            Life::Running(run) | Life::Stopping { run, .. } if run.in_hook => (waiting(self.not_begun(), None), last),
             Life::Running(run) | Life::Stopping { run, .. } => {
                 let running = core::ContainerStateRunning { started_at: Some(seconds(run.since)) };
                 (core::ContainerState { running: Some(running), ..Default::default() }, last)
@@ -240,7 +241,9 @@ impl Statuses<'_> {
 
     fn container_id(&self, container: &Container) -> Option<String> {
         match (&container.life, &container.last) {
-            (Life::Running(_) | Life::Stopping { .. }, _) => Some(self.id(container, container.attempt)),
+            (Life::Running(run) | Life::Stopping { run, .. }, _) if !run.in_hook => {
+                Some(self.id(container, container.attempt))
+            }
             (Life::Exited { exit, .. }, _) | (_, Some(exit)) => {
                 exit.started_at.map(|_| self.id(container, exit.attempt))
             }

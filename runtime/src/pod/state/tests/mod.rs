@@ -132,6 +132,82 @@ fn lived(container: &Container) -> String {
     format!("{}/{}={life}", container.plan.name, container.attempt)
 }
 
+fn hooked(life: &mut Life, second: f64, succeeded: bool) {
+    life.then(second, Event::Hooked { container: "a".to_owned(), attempt: 0, succeeded });
+}
+
+#[test]
+fn a_start_ends_with_its_hook() {
+    let hook = json!({ "postStart": { "exec": { "command": ["x"] } } });
+    let containers = json!([{ "name": "a", "image": "i", "lifecycle": hook }, { "name": "b", "image": "i" }]);
+    let mut life = Life::set_up(plan(json!({ "containers": containers })));
+    life.started(1.0, "a");
+    hooked(&mut life, 2.0, true);
+    life.started(3.0, "b");
+    life.check(expect![[r#"
+        1s a/0 started
+          event Created: Container created
+          event Started: Container started
+          => Pending a/0=running b/0=pending
+        2s Hooked { container: "a", attempt: 0, succeeded: true }
+          launch b/0
+          => Pending a/0=ready b/0=launching
+        3s b/0 started
+          event Created: Container created
+          event Started: Container started
+          => Running a/0=ready b/0=ready
+    "#]]);
+    let mut life = Life::set_up(plan(json!({ "containers": containers })));
+    life.started(1.0, "a");
+    hooked(&mut life, 2.0, false);
+    life.check(expect![[r#"
+        1s a/0 started
+          event Created: Container created
+          event Started: Container started
+          => Pending a/0=running b/0=pending
+        2s Hooked { container: "a", attempt: 0, succeeded: false }
+          event FailedPostStartHook: PostStartHook failed
+          event Killing: FailedPostStartHook
+          stop a/0 within 30s
+          launch b/0
+          => Pending a/0=stopping b/0=launching
+    "#]]);
+}
+
+#[test]
+fn a_container_whose_image_is_missing_holds_nobody_back() {
+    let hook = json!({ "postStart": { "exec": { "command": ["x"] } } });
+    let containers = json!([{ "name": "a", "image": "i", "lifecycle": hook }, { "name": "b", "image": "i" }]);
+    let mut life = Life::set_up(plan(json!({ "containers": containers })));
+    life.refused(1.0, "a", RefusalReason::ErrImagePull).started(2.0, "b");
+    life.check(expect![[r#"
+        1s a refused: ErrImagePull
+          event Failed: Failed to pull image "i": why
+          event Failed: Error: ErrImagePull
+          launch b/0
+          => Pending a/0=ErrImagePull b/0=launching
+        2s b/0 started
+          event Created: Container created
+          event Started: Container started
+          => Pending a/0=ErrImagePull b/0=ready
+    "#]]);
+}
+
+#[test]
+fn a_probe_may_have_a_grace_of_its_own() {
+    let probe = |grace: Value| json!({ "tcpSocket": { "port": 1 }, "terminationGracePeriodSeconds": grace });
+    let spec = json!({ "containers": [{ "name": "c", "image": "i",
+        "startupProbe": probe(json!(2)), "livenessProbe": probe(json!(3)) }] });
+    let stopped = |spec: &Value, probe| {
+        let mut life = Life::running(plan(spec.clone()));
+        life.then(2.0, Event::Probed { container: "c".to_owned(), attempt: 0, probe, healthy: false });
+        life.story.lines().find_map(|line| line.trim().strip_prefix("stop c/0 within ").map(str::to_owned)).unwrap()
+    };
+    assert_eq!([ProbeKind::Startup, ProbeKind::Liveness].map(|probe| stopped(&spec, probe)), ["2s", "3s"]);
+    let without = json!({ "containers": [{ "name": "c", "image": "i", "livenessProbe": probe(Value::Null) }] });
+    assert_eq!(stopped(&without, ProbeKind::Liveness), "30s");
+}
+
 #[test]
 fn a_server_starts_and_is_deleted() {
     let mut life = Life::new(one("Always"));

@@ -1,0 +1,40 @@
+//! Components that trap: what a request's client, an event and the node's metrics say of it.
+
+use k8w_testkit::eventually;
+
+use crate::sandbox;
+
+#[test]
+fn a_trapped_request_is_counted_and_told() {
+    let t = sandbox();
+    let image = t.server_image("traps", "unreachable");
+    t.kubectl.apply(&format!(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {{name: traps}}
+spec:
+  runtimeClassName: wasmtime
+  containers: [{{name: main, image: '{image}', ports: [{{containerPort: 8080}}]}}]
+"
+    ));
+    t.kubectl.ok(&["wait", "--for=condition=Ready", "pod/traps", "--timeout=60s"]);
+    let path = format!("/api/v1/namespaces/{}/pods/traps:8080/proxy/", t.namespace);
+    for _ in 0..2 {
+        let failed = t.kubectl.fails(&["get", "--raw", &path]);
+        assert!(failed.contains("the component failed"), "{failed}");
+    }
+    eventually("an event tells of it", || match t.kubectl.ok(&["events", "--for", "pod/traps"]) {
+        told if told.contains("A request failed: wasm trap: wasm `unreachable` instruction executed") => Ok(()),
+        told => Err(told),
+    });
+    let node = t.kubectl.ok(&["get", "pod", "traps", "-o", "jsonpath={.spec.nodeName}"]);
+    let metrics = t.kubectl.ok(&["get", "--raw", &format!("/api/v1/nodes/{node}/proxy/metrics")]);
+    let labels = format!("{{container=\"main\",namespace=\"{}\",pod=\"traps\"}}", t.namespace);
+    for metric in ["requests", "traps"] {
+        let line = format!("k8w_container_{metric}_total{labels} 2");
+        assert!(metrics.lines().any(|found| found == line), "{line}:\n{metrics}");
+    }
+    let status = t.kubectl.ok(&["get", "pod", "traps", "-o", "jsonpath={.status.containerStatuses[0].restartCount}"]);
+    assert_eq!(status, "0");
+}
