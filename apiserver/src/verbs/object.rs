@@ -81,6 +81,7 @@ impl<'a> Expected<'a> {
         if decoded.as_ref().map_or(true, |decoded| !decoded.issues.is_empty()) {
             let unreadable = |why| Status::bad_request(format!("error decoding YAML: {why}"));
             let sent = Schema::any().decode(body, Format::Yaml).map_err(unreadable)?;
+            self.check_applied_type(&sent.value)?;
             apply::check(self.schema, &sent.value, &self.api_version()).map_err(refused)?;
             match (decode::repeated_key(body), validation) {
                 (Some(repeated), FieldValidation::Strict) => {
@@ -91,9 +92,19 @@ impl<'a> Expected<'a> {
                 _ => {}
             }
         }
-        let mut config = decoded.map_err(|error| self.refused(&error, body, Format::Yaml))?.value;
-        self.check_type(&mut config)?;
+        let config = decoded.map_err(|error| self.refused(&error, body, Format::Yaml))?.value;
+        self.check_applied_type(&config)?;
         Ok(config)
+    }
+
+    /// A configuration says itself what it is.
+    fn check_applied_type(&self, config: &Value) -> Result<(), Status> {
+        let (version, kind) = (object::text(config, &["apiVersion"]), object::text(config, &["kind"]));
+        if version == self.api_version() && kind == self.kind {
+            return Ok(());
+        }
+        let slash = if version.contains('/') { "" } else { "/" };
+        Err(Status::bad_request(format!("invalid object type: {slash}{version}, Kind={kind}")))
     }
 
     fn refused(&self, error: &DecodeError, body: &[u8], format: Format) -> Status {

@@ -152,6 +152,20 @@ async fn a_status_and_a_scale_are_applied_too() {
 }
 
 #[tokio::test]
+async fn a_configuration_says_what_it_is() {
+    let api = Api::new().await;
+    for (config, message) in [
+        (json!({"kind": "ConfigMap", "data": {"a": "1"}}), "invalid object type: /, Kind=ConfigMap"),
+        (json!({"apiVersion": "v1", "kind": "Secret"}), "invalid object type: /v1, Kind=Secret"),
+        (json!({"apiVersion": "apps/v2", "kind": "ConfigMap", "x": 1}), "invalid object type: apps/v2, Kind=ConfigMap"),
+        (json!({}), "invalid object type: /, Kind="),
+    ] {
+        let (code, _, told) = api.apply(&path("fieldManager=one"), &config).await.error();
+        assert_eq!((code, told.as_str()), (400, message));
+    }
+}
+
+#[tokio::test]
 async fn a_manager_has_a_short_printable_name() {
     let api = Api::new().await;
     let (code, _, message) = api.apply(&path("fieldManager=a%09b"), &config_map("a", "1")).await.error();

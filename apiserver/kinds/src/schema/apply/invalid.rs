@@ -18,8 +18,9 @@ pub(super) fn check(typed: Typed<'_>, config: &Value, api_version: &str) -> Resu
         [only] => only.clone(),
         many => format!("errors:\n  {}", many.join("\n  ")),
     };
+    let slash = if api_version.contains('/') { "" } else { "/" };
     Err(format!(
-        "failed to create typed patch object ({}/{}; {api_version}, Kind={}): {listed}",
+        "failed to create typed patch object ({}/{}; {slash}{api_version}, Kind={}): {listed}",
         text("/metadata/namespace"),
         text("/metadata/name"),
         text("/kind"),
