@@ -9,13 +9,24 @@ use serde::Serialize;
 use serde_json::Serializer;
 use serde_json::ser::Formatter;
 
+/// Bytes at which what is escaped begins. Every byte of every object that is written is looked up here. The last is that of
+/// all the characters that end a line in JavaScript alone.
+const SPECIAL: [bool; 256] = {
+    let mut special = [false; 256];
+    let mut at = 0;
+    while at < 256 {
+        special[at] = matches!(at as u8, b'<' | b'>' | b'&' | 0xe2);
+        at += 1;
+    }
+    special
+};
+
 struct AsGo;
 
 impl Formatter for AsGo {
     fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
         let mut rest = fragment;
-        // The last two are all that begins with this byte and ends a line in JavaScript.
-        while let Some(at) = rest.bytes().position(|byte| matches!(byte, b'<' | b'>' | b'&' | 0xe2)) {
+        while let Some(at) = rest.bytes().position(|byte| SPECIAL[usize::from(byte)]) {
             let (plain, special) = rest.split_at(at);
             writer.write_all(plain.as_bytes())?;
             let Some(c) = special.chars().next() else { break };
