@@ -118,7 +118,7 @@ impl HttpGet {
     }
 
     async fn send_once(&self, network: &Network) -> Result<(StatusCode, HeaderMap, Body), NoAnswer> {
-        let failed = |why: String, in_clear: bool| NoAnswer { url: self.url.clone(), why: why.to_string(), in_clear };
+        let failed = |why: String, in_clear: bool| NoAnswer { url: self.url.clone(), why, in_clear };
         let empty: Body = http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync();
         let mut request = http::Request::get(self.url.as_str())
             .extension(AnyCertificate)
