@@ -13,17 +13,29 @@ fn repo(path: &str) -> PathBuf {
 }
 
 fn pod(kubectl: &Kubectl, name: &str, image: &str) {
+    pod_with(kubectl, name, image, "", "");
+}
+
+/// A pod whose spec and container have these fields more, in YAML's flow style.
+fn pod_with(kubectl: &Kubectl, name: &str, image: &str, spec: &str, container: &str) {
     kubectl.apply(&format!(
         "
 apiVersion: v1
 kind: Pod
 metadata: {{name: {name}}}
-spec:
-  runtimeClassName: wasmtime
-  restartPolicy: Never
-  containers: [{{name: main, image: \"{image}\"}}]
+spec: {{runtimeClassName: wasmtime, restartPolicy: Never, containers: [{{name: main, image: \"{image}\", {container}}}], {spec}}}
 "
     ));
+}
+
+/// What a pod has said when it has ended well.
+fn said(kubectl: &Kubectl, name: &str) -> String {
+    kubectl.ok(&["wait", "--for=jsonpath={.status.phase}=Succeeded", &format!("pod/{name}"), "--timeout=60s"]);
+    kubectl.ok(&["logs", name])
+}
+
+fn cli() -> Vec<u8> {
+    std::fs::read(repo("examples/cli/cli.wasm")).unwrap()
 }
 
 /// Waits until the container waits for one of these reasons, and gives its message.
@@ -41,7 +53,7 @@ fn waiting_message(kubectl: &Kubectl, name: &str, reasons: &[&str]) -> String {
 #[test]
 fn a_wasm_artifact_is_pulled_from_a_registry() {
     let registry = Registry::start();
-    let image = registry.push("team/cli", "v1", &[&std::fs::read(repo("examples/cli/cli.wasm")).unwrap()]);
+    let image = registry.push("team/cli", "v1", &[&cli()]);
     let cluster = shared(BINARY);
     let kubectl = cluster.namespace("pulls");
     pod(&kubectl, "pulled", &image);
@@ -60,7 +72,7 @@ fn a_wasm_artifact_is_pulled_from_a_registry() {
 #[test]
 fn an_image_comes_from_a_mirror() {
     let registry = Registry::start();
-    registry.push("team/cli", "v1", &[&std::fs::read(repo("examples/cli/cli.wasm")).unwrap()]);
+    registry.push("team/cli", "v1", &[&cli()]);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("registries.yaml");
     let arguments = ["--registries".to_owned(), file.display().to_string()];
@@ -76,11 +88,121 @@ fn an_image_comes_from_a_mirror() {
     assert!(error.contains("rewrite") && error.contains(&arguments[1]), "{error}");
 }
 
+#[test]
+fn an_image_is_named_by_its_digest() {
+    let registry = Registry::start();
+    registry.push("team/fixed", "v1", &[&cli()]);
+    let digest = registry.digest("team/fixed", "v1");
+    let image = format!("{}/team/fixed@{digest}", registry.address());
+    let cluster = shared(BINARY);
+    let kubectl = cluster.namespace("digests");
+    pod(&kubectl, "first", &image);
+    assert_eq!(said(&kubectl, "first"), "Hello, world!\n");
+    let shown = "jsonpath={.spec.containers[0].imagePullPolicy} {.status.containerStatuses[0].image} {.status.containerStatuses[0].imageID}";
+    assert_eq!(kubectl.ok(&["get", "pod", "first", "-o", shown]), format!("IfNotPresent {image} {image}"));
+    // With a tag beside it, the digest is what counts.
+    pod(&kubectl, "tagged", &format!("{}/team/fixed:no-such-tag@{digest}", registry.address()));
+    assert_eq!(said(&kubectl, "tagged"), "Hello, world!\n");
+
+    let none = format!("sha256:{}", "0".repeat(64));
+    pod(&kubectl, "none", &format!("{}/team/fixed@{none}", registry.address()));
+    let message = waiting_message(&kubectl, "none", &["ErrImagePull", "ImagePullBackOff"]);
+    assert!(message.contains(&format!("team/fixed@{none}\": not found")), "{message}");
+}
+
+#[test]
+fn what_is_not_of_its_digest_is_refused() {
+    let registry = Registry::start();
+    registry.push("team/forged", "v1", &[&cli()]);
+    let digest = registry.digest("team/forged", "v1");
+    // As good a manifest as it was, but another.
+    let file = registry.file(&digest);
+    let manifest = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("{manifest} ")).unwrap();
+    let cluster = shared(BINARY);
+    let kubectl = cluster.namespace("forged");
+    pod(&kubectl, "forged", &format!("{}/team/forged@{digest}", registry.address()));
+    let message = waiting_message(&kubectl, "forged", &["ErrImagePull", "ImagePullBackOff"]);
+    assert!(message.contains("its manifest has digest sha256:") && message.contains(&format!("not {digest}")), "{message}");
+}
+
+#[test]
+fn the_policy_says_when_a_tag_is_looked_up_again() {
+    let registry = Registry::start();
+    let image = registry.push("team/moves", "v1", &[&cli()]);
+    let cluster = shared(BINARY);
+    let kubectl = cluster.namespace("policies");
+    let id = |name: &str| kubectl.ok(&["get", "pod", name, "-o", "jsonpath={.status.containerStatuses[0].imageID}"]);
+    let policy = |name: &str, policy: &str| {
+        pod_with(&kubectl, name, &image, "", &format!("imagePullPolicy: {policy}"));
+        kubectl.ok(&["wait", "--for=jsonpath={.status.phase}=Succeeded", &format!("pod/{name}"), "--timeout=60s"]);
+        id(name)
+    };
+    pod_with(&kubectl, "too-early", &image, "", "imagePullPolicy: Never");
+    let message = waiting_message(&kubectl, "too-early", &["ErrImageNeverPull"]);
+    assert_eq!(message, format!("Container image \"{image}\" is not present with pull policy of Never"));
+    let events = kubectl.ok(&["events", "--for", "pod/too-early"]);
+    assert!(events.contains(&message) && events.contains("Error: ErrImageNeverPull"), "{events}");
+
+    let first = policy("first", "IfNotPresent");
+    assert!(first.ends_with(&registry.digest("team/moves", "v1")), "{first}");
+    let empty = wat::parse_str("(module (memory (export \"memory\") 1) (func (export \"_start\")))").unwrap();
+    registry.push("team/moves", "v1", &[&empty]);
+    let second = registry.digest("team/moves", "v1");
+    assert_eq!(policy("kept", "IfNotPresent"), first);
+    assert_eq!(policy("never", "Never"), first);
+    assert!(policy("always", "Always").ends_with(&second));
+    assert_eq!(kubectl.ok(&["logs", "always"]), "");
+    assert!(policy("later", "IfNotPresent").ends_with(&second), "the tag is the new image's from then on");
+    let events = kubectl.ok(&["events", "--for", "pod/later"]);
+    assert!(events.contains(&format!("Container image \"{image}\" already present on machine")), "{events}");
+}
+
+#[test]
+fn a_registry_is_told_the_password_of_a_pull_secret() {
+    let registry = Registry::start_closed();
+    let (user, password) = registry.user_and_password();
+    let image = |name: &str| registry.push(&format!("closed/{name}"), "v1", &[&cli()]);
+    let (own, accounts) = (image("own"), image("accounts"));
+    let cluster = shared(BINARY);
+    let kubectl = cluster.namespace("pull-secrets");
+    let secret = |name: &str, password: &str| {
+        kubectl.ok(&[
+            "create", "secret", "docker-registry", name, &format!("--docker-server={}", registry.address()),
+            &format!("--docker-username={user}"), &format!("--docker-password={password}"),
+        ]);
+    };
+    secret("right", password);
+    secret("wrong", "guessed");
+    let refused = |name: &str| {
+        let message = waiting_message(&kubectl, name, &["ErrImagePull", "ImagePullBackOff"]);
+        assert!(message.contains("the registry refuses access"), "{name}: {message}");
+    };
+    pod(&kubectl, "without", &own);
+    refused("without");
+    pod_with(&kubectl, "wrong", &own, "imagePullSecrets: [{name: wrong}, {name: missing}]", "");
+    refused("wrong");
+    pod_with(&kubectl, "right", &own, "imagePullSecrets: [{name: right}]", "");
+    assert_eq!(said(&kubectl, "right"), "Hello, world!\n");
+
+    let patch = r#"{"imagePullSecrets": [{"name": "right"}]}"#;
+    kubectl.ok(&["patch", "serviceaccount", "default", "-p", patch]);
+    pod(&kubectl, "accounts", &accounts);
+    assert_eq!(said(&kubectl, "accounts"), "Hello, world!\n");
+    let secrets = kubectl.ok(&["get", "pod", "accounts", "-o", "jsonpath={.spec.imagePullSecrets[*].name}"]);
+    assert_eq!(secrets, "right");
+    // As a volume, too.
+    let tool = image("tool");
+    let volume = format!("volumes: [{{name: tool, image: {{reference: \"{tool}\"}}}}]");
+    pod_with(&kubectl, "shows", &accounts, &volume, "volumeMounts: [{name: tool, mountPath: /tool}]");
+    assert_eq!(said(&kubectl, "shows"), "Hello, world!\n");
+}
+
 /// Conformance: "Image Volume".
 #[test]
 fn an_image_can_be_a_volume() {
     let registry = Registry::start();
-    let component = std::fs::read(repo("examples/cli/cli.wasm")).unwrap();
+    let component = cli();
     let pulled = registry.push("tools/cli", "v1", &[&component]);
     let cluster = shared(BINARY);
     let kubectl = cluster.namespace("image-volumes");
@@ -114,7 +236,7 @@ spec:
 #[test]
 fn an_image_volume_is_pulled_once() {
     let registry = Registry::start();
-    let component = std::fs::read(repo("examples/cli/cli.wasm")).unwrap();
+    let component = cli();
     let pulled = registry.push("tools/once", "v1", &[&component]);
     let cluster = shared(BINARY);
     let kubectl = cluster.namespace("image-volumes-once");
@@ -156,7 +278,7 @@ fn a_tag_that_the_registry_lacks_backs_off() {
 #[test]
 fn an_artifact_of_two_layers_is_refused() {
     let registry = Registry::start();
-    let component = std::fs::read(repo("examples/cli/cli.wasm")).unwrap();
+    let component = cli();
     let image = registry.push("two", "v1", &[&component, b"\0asm another"]);
     let cluster = shared(BINARY);
     let kubectl = cluster.namespace("two-layers");

@@ -13,10 +13,13 @@ mod disk;
 mod drain;
 mod events;
 mod get;
+mod grace;
 mod hooks;
 mod image_swap;
+mod ingress;
 mod jobs;
 mod load;
+mod logs;
 mod node_admission;
 mod node_api;
 mod pods;
@@ -30,7 +33,10 @@ mod service_ranges;
 mod services;
 mod static_pods;
 mod streams;
+mod terminal;
 mod traps;
+mod trust_bundles;
+mod volumes;
 mod watch;
 mod workloads;
 
@@ -114,6 +120,15 @@ fn repo(path: &str) -> std::path::PathBuf {
     std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
+/// A guest that `tests/run guests` has built; `None` where it has not.
+fn guest(file: &str) -> Option<std::path::PathBuf> {
+    let folder = std::env::var_os("K8W_TEST_GUESTS");
+    if folder.is_none() {
+        println!("skipped: K8W_TEST_GUESTS names no folder of guests (`tests/run guests` builds them)");
+    }
+    Some(std::path::Path::new(&folder?).join(file))
+}
+
 impl Sandbox {
     /// The image of `examples/hello`, on the cluster's node.
     fn hello_image(&self) -> &'static str {
@@ -148,6 +163,22 @@ impl Sandbox {
         let image = format!("localhost/{name}:latest");
         self.cluster.load_image(file.path(), &image);
         image
+    }
+
+    /// The guest that does what a test asks for, on the cluster's node; `None` where nobody has built it.
+    fn probe_image(&self) -> Option<&'static str> {
+        const PROBE: &str = "localhost/probe:latest";
+        self.cluster.load_image(&guest("probe.wasm")?, PROBE);
+        Some(PROBE)
+    }
+
+    /// A pod of [`probe_image`](Self::probe_image) whose spec and container have these fields more, once it is ready; `false`
+    /// where nobody has built that.
+    fn probe_pod(&self, name: &str, spec: &str, container: &str) -> bool {
+        let Some(image) = self.probe_image() else { return false };
+        self.kubectl.apply(&hello_pod(name, spec, container).replace(HELLO, image));
+        self.kubectl.ok(&["wait", "--for=condition=Ready", &format!("pod/{name}"), "--timeout=60s"]);
+        true
     }
 
     /// Applies [`hello_pod`].

@@ -66,6 +66,29 @@ fn a_container_is_restarted_when_its_answer_is_an_error_and_no_sooner() {
     assert!(events.contains("Liveness probe failed: HTTP probe failed with statuscode: 500"), "{events}");
 }
 
+#[test]
+fn as_many_answers_as_its_thresholds_say_change_what_is_thought_of_a_container() {
+    let t = sandbox();
+    let (live, ready, folder) = (Recorder::start(), Recorder::start(), tempfile::tempdir().unwrap());
+    let with = |recorder: &Recorder, more: &str| http(recorder, "/").replace("failureThreshold: 1", more);
+    let liveness = with(&live, "failureThreshold: 3");
+    let readiness = with(&ready, "failureThreshold: 1, successThreshold: 3");
+    pod(&t, folder.path(), &format!("livenessProbe: {liveness}, readinessProbe: {readiness}"));
+    // Never before the third, however late that is seen.
+    let ready_after = eventually("it is ready", || {
+        let asked = ready.paths().len();
+        if status(&t).ready { Ok(ready.paths().len()) } else { Err(format!("asked {asked} times")) }
+    });
+    assert!(ready_after >= 3, "ready after {ready_after} answers");
+    let before = live.paths().len();
+    live.set_status(500);
+    restarted(&t, 1);
+    let asked = live.paths().len() - before;
+    assert!(asked >= 3, "restarted after {asked} answers");
+    let events = t.kubectl.ok(&["events", "--for", "pod/probed"]);
+    assert!(events.contains("Container hello failed liveness probe, will be restarted"), "{events}");
+}
+
 /// Conformance: "Pod liveness probe, using local file, no restart"; "Pod liveness probe, using local file, restart".
 #[test]
 fn a_container_is_restarted_when_its_file_is_gone_and_no_sooner() {

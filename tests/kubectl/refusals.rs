@@ -1,6 +1,8 @@
 //! Bad input: each mistake gets Kubernetes' own answer.
 
-use crate::sandbox;
+use k8w_testkit::eventually;
+
+use crate::{HELLO, guest, hello_pod, own_cluster, repo, sandbox};
 
 #[test]
 fn unknown_fields() {
@@ -106,4 +108,39 @@ fn selectors_that_make_no_sense() {
     let t = sandbox();
     let error = t.kubectl.fails(&["get", "pods", "--field-selector", "spec.nonsense=1"]);
     assert!(error.contains("field label not supported: spec.nonsense"), "{error}");
+}
+
+#[test]
+fn a_node_refuses_a_runtime_that_it_does_not_have() {
+    let t = sandbox();
+    let class = format!("{}-sandboxed", t.namespace);
+    t.kubectl.apply(&format!("apiVersion: node.k8s.io/v1\nkind: RuntimeClass\nmetadata: {{name: {class}}}\nhandler: runsc\n"));
+    let node = t.kubectl.ok(&["get", "nodes", "-o", "jsonpath={.items[0].metadata.name}"]);
+    t.hello_image();
+    let pod = hello_pod("placed", &format!("nodeName: {node}"), "").replace("wasmtime", &class);
+    t.kubectl.apply(&pod);
+    eventually("the node says what it lacks", || {
+        let events = t.kubectl.ok(&["events", "--for", "pod/placed"]);
+        let said = ["FailedCreatePodSandBox", "no runtime for \"runsc\" is configured"];
+        if said.iter().all(|text| events.contains(text)) { Ok(()) } else { Err(events) }
+    });
+    let state = "jsonpath={.status.phase} {.status.containerStatuses[0].state.waiting.reason}";
+    assert_eq!(t.kubectl.ok(&["get", "pod", "placed", "-o", state]), "Pending ContainerCreating");
+    t.kubectl.ok(&["delete", "runtimeclass", &class]);
+}
+
+#[test]
+fn a_node_without_wasi_0_3_names_what_it_lacks() {
+    let Some(job) = guest("job-p3.wasm") else { return };
+    let (cluster, kubectl, _) = own_cluster(&["--wasi-p3=false"]);
+    cluster.load_image(&job, HELLO);
+    kubectl.apply(&hello_pod("modern", "", ""));
+    let state = "jsonpath={.status.containerStatuses[0].state.waiting.reason}: {.status.containerStatuses[0].state.waiting.message}";
+    eventually("its status says so", || match kubectl.ok(&["get", "pod", "modern", "-o", state]) {
+        shown if shown.starts_with("CreateContainerError: ") && shown.contains("WASI 0.3") => Ok(()),
+        shown => Err(shown),
+    });
+    cluster.load_image(&repo("examples/hello/hello.wasm"), "localhost/older:latest");
+    kubectl.apply(&hello_pod("older", "", "").replace(HELLO, "localhost/older:latest"));
+    kubectl.ok(&["wait", "--for=condition=Ready", "pod/older", "--timeout=60s"]);
 }

@@ -169,13 +169,21 @@ const ECHO: &str = r#"(module
         (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 12)))
         (br $again))))))"#;
 
+impl Sandbox {
+    /// An image of [`ECHO`], on the cluster's node.
+    pub(crate) fn echo_image(&self) -> &'static str {
+        let scratch = tempfile::tempdir().unwrap();
+        let wasm = scratch.path().join("echo.wasm");
+        std::fs::write(&wasm, wat::parse_str(ECHO).unwrap()).unwrap();
+        self.cluster.load_image(&wasm, "localhost/echo:latest");
+        "localhost/echo:latest"
+    }
+}
+
 #[test]
 fn clients_attach_to_what_runs() {
     let t = sandbox();
-    let scratch = tempfile::tempdir().unwrap();
-    let wasm = scratch.path().join("echo.wasm");
-    std::fs::write(&wasm, wat::parse_str(ECHO).unwrap()).unwrap();
-    t.cluster.load_image(&wasm, "localhost/echo:latest");
+    t.echo_image();
     for (name, websockets) in TRANSPORTS {
         t.kubectl.apply(&format!(
             "

@@ -32,9 +32,9 @@ struct Scenario {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Expectation {
-    /// A kubectl command line, split at spaces.
+    /// A kubectl command line, split at spaces. `NAMESPACE` stands for the scenario's own, here and below.
     kubectl: Option<String>,
-    /// `host/path`, asked of the ingress. `NAMESPACE` stands for the scenario's own.
+    /// `host/path`, asked of the ingress.
     http: Option<String>,
     /// The answer's status; 200 when not given.
     status: Option<u16>,
@@ -115,6 +115,7 @@ impl Expectation {
     fn look(&self, cluster: &Arc<TestCluster>, kubectl: &Kubectl, namespace: &str) -> Result<(), String> {
         let answer = match (&self.kubectl, &self.http) {
             (Some(line), None) => {
+                let line = line.replace("NAMESPACE", namespace);
                 let outcome = kubectl.run(&line.split(' ').collect::<Vec<_>>());
                 if !outcome.success {
                     return Err(outcome.stderr);

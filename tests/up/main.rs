@@ -48,6 +48,15 @@ fn a_folder_is_served_and_its_urls_answer() {
     for manager in ["k8w-up", "kube-controller-manager", "kubelet"] {
         assert!(managers.contains(manager) && !managers.contains("unknown"), "{managers}");
     }
+    // How many components can be alive, and what bounds them.
+    let mappings: usize = std::fs::read_to_string("/proc/sys/vm/max_map_count").unwrap().trim().parse().unwrap();
+    let printed = cluster.stderr();
+    let instances = k8w_testkit::line(&printed, "Instances: at most ").unwrap();
+    let (alive, why) = instances.split_once(" alive").unwrap();
+    let by_mappings = format!(", (vm.max_map_count {mappings} - ");
+    assert!(why.is_empty() || why.starts_with(&by_mappings) || why.contains("address space"), "{instances}");
+    let published = ["get", "nodes", "-o", r"jsonpath={.items[0].status.allocatable.k8w\.dev/instances}"];
+    assert_eq!(kubectl.ok(&published), alive, "the node publishes the same");
     let urls = eventually("the URLs are printed", || match cluster.stdout() {
         urls if urls.lines().count() == 2 => Ok(urls),
         other => Err(other),

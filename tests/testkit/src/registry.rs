@@ -1,12 +1,13 @@
 //! A real OCI registry (Debian's docker-registry) on a port of its own, and pushing to it.
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-use crate::http::send;
+use crate::http::{Answer, send};
 use crate::process::Process;
 use crate::wait::eventually;
 
@@ -15,28 +16,49 @@ const CONFIG: &str = "application/vnd.wasm.config.v0+json";
 const LAYER: &str = "application/wasm";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
+/// Who may use a registry that asks for a password, as its file has it and as clients say it.
+const USER: &str = "user";
+const PASSWORD: &str = "secret";
+const HTPASSWD: &str = "user:$2b$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n";
+const AUTHORIZATION: &str = "Basic dXNlcjpzZWNyZXQ=";
+
 /// A running registry with nothing in it.
 pub struct Registry {
     address: SocketAddr,
+    is_closed: bool,
     _process: Process,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Registry {
-    /// Starts it, and waits until it answers.
+    /// Starts one for everybody, and waits until it answers.
     pub fn start() -> Self {
+        Self::start_as(false)
+    }
+
+    /// Starts one for [`user_and_password`](Self::user_and_password) alone.
+    pub fn start_closed() -> Self {
+        Self::start_as(true)
+    }
+
+    fn start_as(is_closed: bool) -> Self {
         let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"));
         // The port is free when it is chosen; a collision in between fails the start, which is then said.
         let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let address = address.unwrap_or_else(|error| panic!("{error}"));
         let config = folder.path().join("config.yml");
         let storage = folder.path().join("storage").display().to_string();
-        let text = json!({
+        let passwords = folder.path().join("htpasswd");
+        std::fs::write(&passwords, HTPASSWD).unwrap_or_else(|error| panic!("{error}"));
+        let mut text = json!({
             "version": 0.1,
             "log": { "level": "error" },
             "storage": { "filesystem": { "rootdirectory": storage } },
             "http": { "addr": address.to_string() },
         });
+        if is_closed {
+            text["auth"] = json!({ "htpasswd": { "realm": "test", "path": passwords } });
+        }
         std::fs::write(&config, text.to_string()).unwrap_or_else(|error| panic!("{error}"));
         let arguments = ["serve".to_owned(), config.display().to_string()];
         let (stdout, stderr) = (folder.path().join("stdout"), folder.path().join("stderr"));
@@ -46,7 +68,11 @@ impl Registry {
             send(address, "GET", "/v2/", &[], b"")
                 .map_err(|error| format!("{error}: {}", std::fs::read_to_string(&stderr).unwrap_or_default()))
         });
-        Self { address, _process: process, _folder: folder }
+        Self { address, is_closed, _process: process, folder }
+    }
+
+    pub fn user_and_password(&self) -> (&'static str, &'static str) {
+        (USER, PASSWORD)
     }
 
     /// `127.0.0.1:PORT`
@@ -68,20 +94,38 @@ impl Registry {
         format!("{}/{name}:{tag}", self.address)
     }
 
+    /// The digest of the manifest that a tag stands for.
+    pub fn digest(&self, name: &str, tag: &str) -> String {
+        let path = format!("/v2/{name}/manifests/{tag}");
+        let answer = self.expect(200, "GET", &path, &[("accept", MANIFEST)], b"");
+        let digest = answer.headers.into_iter().find(|(name, _)| name == "docker-content-digest");
+        digest.unwrap_or_else(|| panic!("{path} has no digest")).1
+    }
+
+    /// The file that keeps what has this digest.
+    pub fn file(&self, digest: &str) -> PathBuf {
+        let hex = digest.trim_start_matches("sha256:");
+        let blobs = self.folder.path().join("storage/docker/registry/v2/blobs/sha256");
+        blobs.join(&hex[..2]).join(hex).join("data")
+    }
+
     /// Uploads a blob and answers its descriptor.
     fn blob(&self, name: &str, media_type: &str, content: &[u8]) -> Value {
         let digest: String = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
-        let location = self.expect(202, "POST", &format!("/v2/{name}/blobs/uploads/"), &[], b"");
+        let begun = self.expect(202, "POST", &format!("/v2/{name}/blobs/uploads/"), &[], b"");
+        let location = begun.headers.into_iter().find(|(name, _)| name == "location");
+        let location = location.map(|(_, value)| value).unwrap_or_default();
         let path = location.split_once(&self.address.to_string()).map_or(location.as_str(), |(_, path)| path);
         self.expect(201, "PUT", &format!("{path}&digest=sha256:{digest}"), &[], content);
         json!({ "mediaType": media_type, "digest": format!("sha256:{digest}"), "size": content.len() })
     }
 
-    /// Sends a request that must be answered with `status`, and gives the answer's location.
-    fn expect(&self, status: u16, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> String {
-        let answer = send(self.address, method, path, headers, body).unwrap_or_else(|error| panic!("{error}"));
+    /// Sends a request that must be answered with `status`.
+    fn expect(&self, status: u16, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        let authorization = self.is_closed.then_some(("authorization", AUTHORIZATION));
+        let headers: Vec<_> = headers.iter().copied().chain(authorization).collect();
+        let answer = send(self.address, method, path, &headers, body).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(answer.status, status, "{method} {path}: {answer:?}");
-        let location = answer.headers.into_iter().find(|(name, _)| name == "location");
-        location.map(|(_, value)| value).unwrap_or_default()
+        answer
     }
 }

@@ -1,7 +1,7 @@
 //! Commands that run beside a test.
 
 use std::io::{BufReader, Read};
-use std::process::{Child, ChildStdout, Command};
+use std::process::{Child, ChildStdin, ChildStdout, Command};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -40,10 +40,16 @@ impl Running {
         BufReader::new(lock(&self.child).stdout.take().expect("standard output is piped, and nobody has it"))
     }
 
-    /// Waits for its end.
-    pub fn outcome(mut self) -> Outcome {
+    /// What it reads, when that is piped; can be had once.
+    pub fn stdin(&mut self) -> ChildStdin {
+        lock(&self.child).stdin.take().expect("standard input is piped, and nobody has it")
+    }
+
+    /// Waits for its end; has what nobody has read of its output.
+    pub fn outcome(self) -> Outcome {
         let (mut stdout, mut stderr) = (String::new(), String::new());
-        let _ = self.stdout().read_to_string(&mut stdout);
+        let output = lock(&self.child).stdout.take();
+        let _ = output.map(|mut output| output.read_to_string(&mut stdout));
         let errors = lock(&self.child).stderr.take();
         let _ = errors.map(|mut errors| errors.read_to_string(&mut stderr));
         let success = lock(&self.child).wait().is_ok_and(|status| status.success());

@@ -53,3 +53,17 @@ pub fn headers(megabytes: usize) {
         }
     }
 }
+
+/// How many megabytes of headers can be had.
+pub fn count_fields() -> usize {
+    let (fields, value) = (Fields::new(), vec![b'x'; 1 << 20]);
+    (0..1_000).take_while(|_| fields.append("x", &value).is_ok()).count()
+}
+
+/// Resources of the host without end.
+pub fn handles() {
+    let mut kept = Vec::new();
+    loop {
+        kept.push(wasip2::clocks::monotonic_clock::subscribe_duration(u64::MAX / 2));
+    }
+}

@@ -55,6 +55,7 @@ impl wasip2::exports::http::incoming_handler::Guest for Server {
                 panic!("asked to");
             }
             "/nothing" => {}
+            "/grpc.health.v1.Health/Check" => health(request, out),
             "/spin" => loop {
                 std::hint::black_box(());
             },
@@ -96,6 +97,25 @@ fn respond(out: ResponseOutparam, text: &str) {
 fn echo(request: IncomingRequest, out: ResponseOutparam) {
     let incoming = request.consume().expect("a request has one body");
     pass_on(incoming, OutgoingResponse::new(Fields::new()), out);
+}
+
+/// Answers gRPC's health checks (<https://github.com/grpc/grpc/blob/master/doc/health-checking.md>): the service `down` does
+/// not serve, any other does.
+fn health(request: IncomingRequest, out: ResponseOutparam) {
+    let incoming = request.consume().expect("a request has one body");
+    let mut asked = Vec::new();
+    let mut input = incoming.stream().expect("a body has one stream");
+    Read::read_to_end(&mut input, &mut asked).expect("the body comes in");
+    let status = if asked.ends_with(b"down") { 2 } else { 1 };
+    let headers = Fields::from_list(&[("content-type".to_owned(), b"application/grpc".to_vec())]).expect("headers");
+    let response = OutgoingResponse::new(headers);
+    let body = response.body().expect("a response has one body");
+    ResponseOutparam::set(out, Ok(response));
+    let mut stream = body.write().expect("a body has one stream");
+    stream.write_all(&[0, 0, 0, 0, 2, 8, status]).expect("the client reads");
+    drop(stream);
+    let trailers = Fields::from_list(&[("grpc-status".to_owned(), b"0".to_vec())]).expect("trailers");
+    OutgoingBody::finish(body, Some(trailers)).expect("the body is complete");
 }
 
 fn pass_on(incoming: IncomingBody, response: OutgoingResponse, out: ResponseOutparam) {

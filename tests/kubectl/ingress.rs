@@ -1,0 +1,136 @@
+//! What the ingress serves beside HTTP/1.1 by rules: TLS, a default backend, and gRPC.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use k8w_testkit::{Kubectl, TestCluster, eventually, get, line};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+use crate::{guest, hello_pod, own_cluster};
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Makes a certificate for a host, and puts it into the secret of that name.
+fn certify(kubectl: &Kubectl, secret: &str, host: &str) -> CertificateDer<'static> {
+    let made = rcgen::generate_simple_self_signed([host.to_owned()]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (cert, key) = (folder.path().join("tls.crt"), folder.path().join("tls.key"));
+    std::fs::write(&cert, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let (cert, key) = (format!("--cert={}", cert.display()), format!("--key={}", key.display()));
+    let create = ["create", "secret", "tls", secret, &cert, &key, "--dry-run=client", "-o", "yaml"];
+    kubectl.apply(&kubectl.ok(&create));
+    made.cert.der().clone()
+}
+
+/// What a host answers over TLS, to who trusts this one certificate.
+fn get_over_tls(address: SocketAddr, host: &str, trusted: &CertificateDer<'static>) -> Result<String, String> {
+    let mut roots = RootCertStore::empty();
+    roots.add(trusted.clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let versions = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = versions.with_root_certificates(roots).with_no_client_auth();
+    let name = ServerName::try_from(host.to_owned()).unwrap();
+    let exchange = || -> std::io::Result<String> {
+        let socket = TcpStream::connect_timeout(&address, PATIENCE)?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        let connection = ClientConnection::new(Arc::new(config), name).map_err(std::io::Error::other)?;
+        let mut stream = StreamOwned::new(connection, socket);
+        write!(stream, "GET /here HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    exchange().map_err(|error| error.to_string())
+}
+
+fn https(cluster: &TestCluster) -> SocketAddr {
+    line(&cluster.stderr(), "Ingress for HTTPS: ").unwrap().parse().unwrap()
+}
+
+#[test]
+fn hosts_have_certificates_that_change_and_strangers_have_the_default_backend() {
+    let (cluster, kubectl, _) = own_cluster(&[]);
+    kubectl.apply(&hello_pod("hello", "", "env: [{name: POD_NAME, value: rules}]"));
+    kubectl.apply(&hello_pod("default", "", "env: [{name: POD_NAME, value: default}]"));
+    kubectl.ok(&["wait", "--for=condition=Ready", "pod/hello", "pod/default", "--timeout=60s"]);
+    for pod in ["hello", "default"] {
+        kubectl.ok(&["expose", "pod", pod, "--port=80", "--target-port=8080"]);
+    }
+    let first = certify(&kubectl, "one", "one.test");
+    let other = certify(&kubectl, "two", "two.test");
+    let rules = ["--rule=one.test/*=hello:80,tls=one", "--rule=two.test/*=hello:80,tls=two"];
+    kubectl.ok(&[&["create", "ingress", "hosts"][..], &rules].concat());
+    let serves = |host: &str, certificate: &CertificateDer<'static>| {
+        eventually(&format!("{host} is served"), || match get_over_tls(https(&cluster), host, certificate)? {
+            answer if answer.starts_with("HTTP/1.1 200 ") && answer.contains("Hello from rules") => Ok(()),
+            answer => Err(answer),
+        });
+    };
+    serves("one.test", &first);
+    serves("two.test", &other);
+    assert!(get_over_tls(https(&cluster), "one.test", &other).is_err(), "each host has its own");
+
+    let second = certify(&kubectl, "one", "one.test");
+    serves("one.test", &second);
+    let refused = get_over_tls(https(&cluster), "one.test", &first).unwrap_err();
+    assert!(refused.contains("invalid peer certificate"), "{refused}");
+    serves("two.test", &other);
+
+    let stranger = || get(cluster.ingress_http(), "three.test", "/there");
+    assert_eq!(stranger().unwrap().status, 404);
+    kubectl.ok(&["create", "ingress", "default", "--default-backend=default:80"]);
+    eventually("strangers have the default backend", || match stranger()? {
+        answer if answer.body == "Hello from default: you asked for /there\n" => Ok(()),
+        answer => Err(format!("{answer:?}")),
+    });
+    assert_eq!(get(cluster.ingress_http(), "one.test", "/").unwrap().body, "Hello from rules: you asked for /\n");
+}
+
+/// A component that speaks gRPC, behind a Service that says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn grpc_reaches_a_component_with_its_trailers() {
+    let Some(probe) = guest("probe.wasm") else { return };
+    let (cluster, kubectl, _) = own_cluster(&[]);
+    cluster.load_image(&probe, "localhost/hello:latest");
+    kubectl.apply(&hello_pod("grpc", "", "readinessProbe: {grpc: {port: 8080}, periodSeconds: 1}"));
+    kubectl.ok(&["wait", "--for=condition=Ready", "pod/grpc", "--timeout=60s"]);
+    kubectl.apply(
+        "
+apiVersion: v1
+kind: Service
+metadata: {name: grpc}
+spec: {selector: {app: grpc}, ports: [{port: 80, targetPort: 8080, appProtocol: kubernetes.io/h2c}]}
+",
+    );
+    kubectl.ok(&["create", "ingress", "grpc", "--rule=grpc.test/*=grpc:80"]);
+    eventually("the ingress leads to it", || match get(cluster.ingress_http(), "grpc.test", "/count")? {
+        answer if answer.status == 200 => Ok(()),
+        answer => Err(format!("{answer:?}")),
+    });
+    for (service, status) in [("up", 1), ("down", 2)] {
+        let stream = tokio::net::TcpStream::connect(cluster.ingress_http()).await.unwrap();
+        let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let length = u8::try_from(service.len()).unwrap();
+        let message = [&[0, 0, 0, 0, length + 2, 10, length][..], service.as_bytes()].concat();
+        let request = hyper::Request::post("http://grpc.test/grpc.health.v1.Health/Check")
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .body(Full::new(Bytes::from(message)));
+        let answer = tokio::time::timeout(PATIENCE, sender.send_request(request.unwrap())).await.unwrap().unwrap();
+        assert_eq!((answer.status().as_u16(), &answer.headers()["content-type"]), (200, &"application/grpc".parse().unwrap()));
+        let answer = answer.into_body().collect().await.unwrap();
+        assert_eq!(answer.trailers().unwrap()["grpc-status"], "0");
+        assert_eq!(answer.to_bytes(), Bytes::from(vec![0, 0, 0, 0, 2, 8, status]), "{service}");
+        connection.abort();
+    }
+}

@@ -1,0 +1,147 @@
+//! `logs` in all its variants.
+
+use std::io::BufRead;
+
+use jiff::Timestamp;
+use k8w_testkit::{Running, eventually};
+
+use crate::sandbox;
+
+#[test]
+fn each_container_has_a_log_and_all_can_be_had_at_once() {
+    let t = sandbox();
+    let image = t.cli_image();
+    t.kubectl.apply(&format!(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {{name: talks}}
+spec:
+  runtimeClassName: wasmtime
+  restartPolicy: Never
+  initContainers: [{{name: prepares, image: '{image}', args: [early]}}]
+  containers: [{{name: a, image: '{image}', args: [a]}}, {{name: b, image: '{image}', args: [b]}}]
+"
+    ));
+    t.kubectl.ok(&["wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/talks", "--timeout=60s"]);
+    let logs = |arguments: &[&str]| t.kubectl.run(&[&["logs", "talks"][..], arguments].concat());
+    let first = logs(&[]);
+    assert_eq!(first.stdout, "Hello, a!\n");
+    assert!(first.stderr.contains("Defaulted container \"a\" out of: a, b, prepares (init)"), "{first:?}");
+    assert_eq!(logs(&["-c", "prepares"]).stdout, "Hello, early!\n");
+    assert_eq!(logs(&["--all-containers"]).stdout, "Hello, early!\nHello, a!\nHello, b!\n");
+    let named = logs(&["--all-containers", "--prefix"]).stdout;
+    let lines = ["[pod/talks/prepares] Hello, early!", "[pod/talks/a] Hello, a!", "[pod/talks/b] Hello, b!"];
+    assert_eq!(named.lines().collect::<Vec<_>>(), lines);
+    assert_eq!(logs(&["-c", "b", "--limit-bytes=5"]).stdout, "Hello");
+    assert_eq!(logs(&["-c", "b", "--since=1h"]).stdout, "Hello, b!\n");
+    assert_eq!(logs(&["-c", "b", "--since-time=2024-01-01T00:00:00Z"]).stdout, "Hello, b!\n");
+    assert_eq!(logs(&["-c", "b", "--since-time=2924-01-01T00:00:00Z"]).stdout, "");
+    let unknown = logs(&["-c", "c"]);
+    assert!(unknown.stderr.contains("container c is not valid for pod talks"), "{unknown:?}");
+    let previous = logs(&["-c", "b", "--previous"]);
+    assert!(previous.stderr.contains("previous terminated container \"b\" in pod \"talks\" not found"), "{previous:?}");
+}
+
+#[test]
+fn the_log_of_the_attempt_before_is_kept() {
+    let t = sandbox();
+    let image = t.cli_image();
+    t.kubectl.ok(&["create", "configmap", "who", "--from-literal=name=first"]);
+    t.kubectl.apply(&format!(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {{name: again}}
+spec:
+  runtimeClassName: wasmtime
+  containers:
+  - name: main
+    image: '{image}'
+    env: [{{name: WHO, valueFrom: {{configMapKeyRef: {{name: who, key: name}}}}}}]
+"
+    ));
+    let logs = |arguments: &[&str]| t.kubectl.run(&[&["logs", "again"][..], arguments].concat()).stdout;
+    eventually("it has run", || match logs(&[]) {
+        log if log == "Hello, first!\n" => Ok(()),
+        log => Err(log),
+    });
+    t.kubectl.ok(&["patch", "configmap", "who", "-p", r#"{"data": {"name": "second"}}"#]);
+    eventually("it has run again", || match (logs(&["--previous"]), logs(&[])) {
+        (previous, log) if previous == "Hello, first!\n" && log == "Hello, second!\n" => Ok(()),
+        both => Err(format!("{both:?}")),
+    });
+}
+
+#[test]
+fn a_line_is_followed_as_it_comes_and_found_by_its_time() {
+    let t = sandbox();
+    let Some(image) = t.probe_image() else { return };
+    t.kubectl.apply(&format!(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {{name: says}}
+spec:
+  runtimeClassName: wasmtime
+  containers: [{{name: main, image: '{image}', ports: [{{containerPort: 8080}}]}}]
+"
+    ));
+    t.kubectl.ok(&["wait", "--for=condition=Ready", "pod/says", "--timeout=60s"]);
+    let say = |word: &str| {
+        let path = format!("/api/v1/namespaces/{}/pods/says:8080/proxy/log?{word}", t.namespace);
+        assert_eq!(t.kubectl.ok(&["get", "--raw", &path]), "logged");
+    };
+    let mut following = Running::start(&mut t.kubectl.command(&["logs", "-f", "says"]));
+    let mut lines = following.stdout().lines().map(Result::unwrap);
+    say("one");
+    assert_eq!(lines.next().unwrap(), "one");
+    say("two");
+    assert_eq!(lines.next().unwrap(), "two");
+
+    // Times are asked for in seconds.
+    let second = Timestamp::now().as_second();
+    eventually("the next second", || match Timestamp::now().as_second() {
+        now if now > second => Ok(()),
+        _ => Err("not yet".to_owned()),
+    });
+    say("three");
+    assert_eq!(lines.next().unwrap(), "three");
+    let stamped = t.kubectl.ok(&["logs", "says", "--timestamps", "--tail=1"]);
+    let time = stamped.split(' ').next().unwrap();
+    assert_eq!(t.kubectl.ok(&["logs", "says", "--since-time", time]), "three\n");
+    assert_eq!(t.kubectl.ok(&["logs", "says"]), "one\ntwo\nthree\n");
+
+    t.kubectl.ok(&["delete", "pod", "says", "--grace-period=1", "--wait=false"]);
+    assert_eq!(lines.next(), None, "the log ends with its pod");
+}
+
+#[test]
+fn a_log_is_whole_over_its_rotation() {
+    /// More than one file of a log holds.
+    const LINES: usize = 12_000;
+    let t = sandbox();
+    let Some(image) = t.probe_image() else { return };
+    t.kubectl.apply(&format!(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {{name: chats}}
+spec:
+  runtimeClassName: wasmtime
+  restartPolicy: Never
+  containers: [{{name: main, image: '{image}', args: [lines, '{LINES}']}}]
+"
+    ));
+    t.kubectl.ok(&["wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/chats", "--timeout=90s"]);
+    let logs = |arguments: &[&str]| t.kubectl.ok(&[&["logs", "chats"][..], arguments].concat());
+    let numbers = |log: String| -> Vec<usize> {
+        log.lines().map(|line| line.split(' ').nth(1).unwrap().parse().unwrap()).collect()
+    };
+    assert_eq!(numbers(logs(&[])), (0..LINES).collect::<Vec<_>>());
+    assert_eq!(numbers(logs(&["--tail=11000"])), (LINES - 11_000..LINES).collect::<Vec<_>>());
+    let uid = t.kubectl.ok(&["get", "pod", "chats", "-o", "jsonpath={.metadata.uid}"]);
+    let folder = t.cluster.data_dir().join("node/logs").join(format!("{}_chats_{uid}/main", t.namespace));
+    let files = std::fs::read_dir(folder).unwrap().count();
+    assert!(files > 1, "{files} files");
+}
