@@ -123,7 +123,10 @@ fn what_is_not_of_its_digest_is_refused() {
     let kubectl = cluster.namespace("forged");
     pod(&kubectl, "forged", &format!("{}/team/forged@{digest}", registry.address()));
     let message = waiting_message(&kubectl, "forged", &["ErrImagePull", "ImagePullBackOff"]);
-    assert!(message.contains("its manifest has digest sha256:") && message.contains(&format!("not {digest}")), "{message}");
+    assert!(
+        message.contains("its manifest has digest sha256:") && message.contains(&format!("not {digest}")),
+        "{message}"
+    );
 }
 
 #[test]
@@ -168,8 +171,13 @@ fn a_registry_is_told_the_password_of_a_pull_secret() {
     let kubectl = cluster.namespace("pull-secrets");
     let secret = |name: &str, password: &str| {
         kubectl.ok(&[
-            "create", "secret", "docker-registry", name, &format!("--docker-server={}", registry.address()),
-            &format!("--docker-username={user}"), &format!("--docker-password={password}"),
+            "create",
+            "secret",
+            "docker-registry",
+            name,
+            &format!("--docker-server={}", registry.address()),
+            &format!("--docker-username={user}"),
+            &format!("--docker-password={password}"),
         ]);
     };
     secret("right", password);

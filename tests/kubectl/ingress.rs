@@ -127,7 +127,10 @@ spec: {selector: {app: grpc}, ports: [{port: 80, targetPort: 8080, appProtocol: 
             .header("te", "trailers")
             .body(Full::new(Bytes::from(message)));
         let answer = tokio::time::timeout(PATIENCE, sender.send_request(request.unwrap())).await.unwrap().unwrap();
-        assert_eq!((answer.status().as_u16(), &answer.headers()["content-type"]), (200, &"application/grpc".parse().unwrap()));
+        assert_eq!(
+            (answer.status().as_u16(), &answer.headers()["content-type"]),
+            (200, &"application/grpc".parse().unwrap())
+        );
         let answer = answer.into_body().collect().await.unwrap();
         assert_eq!(answer.trailers().unwrap()["grpc-status"], "0");
         assert_eq!(answer.to_bytes(), Bytes::from(vec![0, 0, 0, 0, 2, 8, status]), "{service}");

@@ -94,10 +94,10 @@ spec:
     };
     let mut following = Running::start(&mut t.kubectl.command(&["logs", "-f", "says"]));
     let mut lines = following.stdout().lines().map(Result::unwrap);
-    say("one");
-    assert_eq!(lines.next().unwrap(), "one");
-    say("two");
-    assert_eq!(lines.next().unwrap(), "two");
+    say("n=1");
+    assert_eq!(lines.next().unwrap(), "n=1");
+    say("n=2");
+    assert_eq!(lines.next().unwrap(), "n=2");
 
     // Times are asked for in seconds.
     let second = Timestamp::now().as_second();
@@ -105,12 +105,12 @@ spec:
         now if now > second => Ok(()),
         _ => Err("not yet".to_owned()),
     });
-    say("three");
-    assert_eq!(lines.next().unwrap(), "three");
+    say("n=3");
+    assert_eq!(lines.next().unwrap(), "n=3");
     let stamped = t.kubectl.ok(&["logs", "says", "--timestamps", "--tail=1"]);
     let time = stamped.split(' ').next().unwrap();
-    assert_eq!(t.kubectl.ok(&["logs", "says", "--since-time", time]), "three\n");
-    assert_eq!(t.kubectl.ok(&["logs", "says"]), "one\ntwo\nthree\n");
+    assert_eq!(t.kubectl.ok(&["logs", "says", "--since-time", time]), "n=3\n");
+    assert_eq!(t.kubectl.ok(&["logs", "says"]), "n=1\nn=2\nn=3\n");
 
     t.kubectl.ok(&["delete", "pod", "says", "--grace-period=1", "--wait=false"]);
     assert_eq!(lines.next(), None, "the log ends with its pod");

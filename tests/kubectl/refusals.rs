@@ -114,7 +114,9 @@ fn selectors_that_make_no_sense() {
 fn a_node_refuses_a_runtime_that_it_does_not_have() {
     let t = sandbox();
     let class = format!("{}-sandboxed", t.namespace);
-    t.kubectl.apply(&format!("apiVersion: node.k8s.io/v1\nkind: RuntimeClass\nmetadata: {{name: {class}}}\nhandler: runsc\n"));
+    t.kubectl.apply(&format!(
+        "apiVersion: node.k8s.io/v1\nkind: RuntimeClass\nmetadata: {{name: {class}}}\nhandler: runsc\n"
+    ));
     let node = t.kubectl.ok(&["get", "nodes", "-o", "jsonpath={.items[0].metadata.name}"]);
     t.hello_image();
     let pod = hello_pod("placed", &format!("nodeName: {node}"), "").replace("wasmtime", &class);

@@ -45,7 +45,12 @@ fn failed_mount(kubectl: &Kubectl, pod: &str, why: &str) {
 fn bundles_are_shown_by_name_and_by_their_signer() {
     let (_cluster, kubectl, _) = own_cluster(&[]);
     kubectl.apply(&definition().to_string());
-    kubectl.ok(&["wait", "--for=condition=Established", "crd/clustertrustbundles.certificates.k8s.io", "--timeout=60s"]);
+    kubectl.ok(&[
+        "wait",
+        "--for=condition=Established",
+        "crd/clustertrustbundles.certificates.k8s.io",
+        "--timeout=60s",
+    ]);
     let certify = |name: &str| rcgen::generate_simple_self_signed([name.to_owned()]).unwrap().cert.pem();
     let certificates = ["one", "two", "three"].map(|name| certify(name).replace("\r\n", "\n"));
     let [one, two, three] = certificates.each_ref().map(String::as_str);

@@ -128,7 +128,8 @@ fn volumes_that_were_made_by_hand_are_bound_used_and_kept() {
     let words = folder.path().join("words");
     std::fs::write(&words, "of the node").unwrap();
     let node = t.kubectl.ok(&["get", "nodes", "-o", "jsonpath={.items[0].metadata.labels.kubernetes\\.io/hostname}"]);
-    let by_host = claimed(&t, "host", &json!({"hostPath": {"path": host, "type": "DirectoryOrCreate"}}), "ReadWriteOnce");
+    let by_host =
+        claimed(&t, "host", &json!({"hostPath": {"path": host, "type": "DirectoryOrCreate"}}), "ReadWriteOnce");
     let source = json!({"local": {"path": local}, "nodeAffinity": on_node(&node)});
     let by_local = claimed(&t, "local", &source, "ReadWriteMany");
     let phase = |kind: &str, name: &str| t.kubectl.ok(&["get", kind, name, "-o", "jsonpath={.status.phase}"]);
@@ -180,11 +181,8 @@ fn a_pod_goes_where_its_volume_is_and_waits_for_one_that_another_has() {
     uses(&t, "first", "own", false);
     is_ready(&t, "first");
     uses(&t, "second", "own", false);
-    event(
-        &t.kubectl,
-        "second",
-        "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode",
-    );
+    let taken = "PersistentVolumeClaim with ReadWriteOncePod access mode already in-use by another pod";
+    event(&t.kubectl, "second", taken);
     t.kubectl.ok(&["delete", "pod", "first", "--timeout=60s"]);
     is_ready(&t, "second");
     t.kubectl.ok(&["delete", "pv", &far, &own, "--wait=false"]);

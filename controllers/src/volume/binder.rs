@@ -51,8 +51,9 @@ impl Controller for ClaimBinder {
     }
 }
 
+/// Also those that name their volume, which may not have been there, or free.
 fn wake_unbound(world: &World, wake: &mut Wake) {
-    let is_unbound = |claim: &&Arc<PersistentVolumeClaim>| volume_name(claim).is_none();
+    let is_unbound = |claim: &&Arc<PersistentVolumeClaim>| volume_name(claim).is_none() || !was_bound(claim);
     let unbound = world.persistent_volume_claims.iter().filter(is_unbound);
     wake.others(world, unbound.map(|claim| Key::of(&claim.metadata)));
 }

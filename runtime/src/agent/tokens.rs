@@ -58,6 +58,22 @@ pub async fn request(
         Some(end) => Duration::try_from(end.0.duration_since(now)).unwrap_or(life),
         None => life,
     };
-    let renew_at = backoff::after(now, (life * RENEW_PERCENT / 100).min(RENEW_AT_MOST));
-    Ok(Token { text: status.token.unwrap_or_default(), renew_at })
+    Ok(Token { text: status.token.unwrap_or_default(), renew_at: backoff::after(now, renew_after(life)) })
+}
+
+fn renew_after(life: Duration) -> Duration {
+    (life * RENEW_PERCENT / 100).min(RENEW_AT_MOST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_renewed_in_the_last_fifth_of_its_life_or_when_it_is_a_day_old() {
+        let cases = [(600, 480), (3_607, 2_885), (24 * 3_600, 69_120), (30 * 3_600, 86_400), (365 * 86_400, 86_400)];
+        for (life, renewed) in cases {
+            assert_eq!(renew_after(Duration::from_secs(life)).as_secs(), renewed, "of {life} s");
+        }
+    }
 }

@@ -351,15 +351,13 @@ impl Inner {
         let mut running = lock(&self.running);
         let Some(Running { container, kind, .. }) = running.get_mut(id) else { return };
         let container = container.clone();
-        if container.draining.is_cancelled() && !grace.is_zero() {
-            return;
-        }
         container.draining.cancel();
         let (inner, id) = (self.clone(), id.clone());
         match kind {
             Kind::Http { server, port } => {
                 *port = None;
                 let server = server.clone();
+                // Of several graces the one that is over first counts.
                 tokio::spawn(async move {
                     let drained = tokio::time::timeout(grace, server.drained()).await;
                     let outcome = if drained.is_ok() { Outcome::exited(0) } else { Outcome::interrupted(true) };

@@ -263,7 +263,7 @@ async fn respond(server: Arc<Server>, turn: Option<Arc<Turn>>, request: http::Re
     let head_only = request.method() == http::Method::HEAD;
     let (sender, mut head) = oneshot::channel();
     let mut guest = Some(Guest::new(container.clone(), serve(turn.clone(), request, sender)));
-    let mut error = None;
+    let (mut error, mut is_unanswered) = (None, false);
     let mut response = std::future::poll_fn(|cx| {
         if let Some(running) = &mut guest
             && let Poll::Ready(ended) = Pin::new(running).poll(cx)
@@ -271,8 +271,14 @@ async fn respond(server: Arc<Server>, turn: Option<Arc<Turn>>, request: http::Re
             guest = None;
             error = ended.err();
         }
-        let head = ready!(Pin::new(&mut head).poll(cx));
-        Poll::Ready(head.ok())
+        if !is_unanswered {
+            match ready!(Pin::new(&mut head).poll(cx)) {
+                Ok(head) => return Poll::Ready(Some(head)),
+                Err(_) => is_unanswered = true,
+            }
+        }
+        // One that is gone without an answer has yet to say how it ended.
+        if guest.is_some() { Poll::Pending } else { Poll::Ready(None) }
     });
     // Most guests answer at the first poll: only the others get a timer.
     let answered = match futures::poll!(&mut response) {

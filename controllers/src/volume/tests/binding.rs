@@ -1,6 +1,6 @@
 //! Which volume a claim is bound to, and what becomes of one that gets none: tables of claims and volumes.
 
-use super::{Bench, CLASS, ClaimBinder, VolumeReclaimer, claim, text, volume};
+use super::{Bench, CLASS, Change, ClaimBinder, VolumeReclaimer, claim, objects, text, volume};
 use crate::plan::{Plan, Step};
 
 /// What is done for the claim `data`, in short: the volume that it is bound to and who chose it, what is told, and the phase
@@ -97,6 +97,13 @@ fn a_claim_that_names_its_volume_gets_that_or_none() {
     );
     let shared = named("Pending").replace("[ReadWriteOnce]", "[ReadWriteMany]");
     assert_eq!(bound(&[shared, free("v", "1Gi")]), "VolumeMismatch");
+}
+
+#[test]
+fn a_claim_is_looked_at_again_when_the_volume_that_it_names_is_free() {
+    let mut bench = Bench::new(ClaimBinder, &asks(", volumeName: v", "Pending"));
+    let is_free = objects(&free("v", "1Gi")).remove(0);
+    assert!(bench.wakes(Change::Watched(is_free)));
 }
 
 #[test]

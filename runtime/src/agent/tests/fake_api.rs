@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -23,11 +23,18 @@ pub struct FakeApi {
     log: Arc<watch::Sender<Vec<(String, Value)>>>,
     /// Nothing is answered, as if there were no API server.
     is_down: Arc<AtomicBool>,
+    /// How many service account tokens there have been.
+    tokens: Arc<AtomicUsize>,
 }
 
 impl FakeApi {
     pub fn new() -> FakeApi {
-        FakeApi { objects: Arc::default(), log: Arc::new(watch::channel(Vec::new()).0), is_down: Arc::default() }
+        FakeApi {
+            objects: Arc::default(),
+            log: Arc::new(watch::channel(Vec::new()).0),
+            is_down: Arc::default(),
+            tokens: Arc::default(),
+        }
     }
 
     pub fn client(&self) -> Client {
@@ -123,8 +130,12 @@ impl FakeApi {
             Method::GET if is_collection(&path) => self.list(&path, query),
             Method::GET => found(self.get(&path)),
             Method::POST if path.ends_with("/token") => {
-                found(Some(json!({ "metadata": {}, "spec": { "audiences": [] }, "status": { "token": "secret-token",
-                    "expirationTimestamp": "2100-01-01T00:00:00Z" } })))
+                // Each is another, and lives as long as was asked for.
+                let seconds = body["spec"]["expirationSeconds"].as_i64().unwrap();
+                let ends = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(seconds);
+                let token = format!("token-{}", self.tokens.fetch_add(1, Ordering::Relaxed));
+                found(Some(json!({ "metadata": {}, "spec": { "audiences": [] },
+                    "status": { "token": token, "expirationTimestamp": ends.to_string() } })))
             }
             Method::POST => {
                 let path = format!("{path}/{}", body["metadata"]["name"].as_str().unwrap());

@@ -89,6 +89,24 @@ async fn a_pod_knows_its_names() {
 }
 
 #[tokio::test]
+async fn a_token_is_another_before_it_ends() {
+    let mut spec = with(json!({ "volumeMounts": [{ "name": "v", "mountPath": "/v" }] }));
+    let source = json!({ "serviceAccountToken": { "path": "token", "expirationSeconds": 1 } });
+    spec["volumes"] = json!([{ "name": "v", "projected": { "sources": [source] } }]);
+    let node = running(spec).await;
+    let file = node.engine.last_started().preopens[0].host_dir.join("token");
+    let later = async {
+        let mut every = tokio::time::interval(std::time::Duration::from_millis(10));
+        // What is replaced is never missing.
+        while matches!(std::fs::read_to_string(&file).unwrap().as_str(), "token-0" | "token-1") {
+            every.tick().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), later).await.expect("the token stays the same");
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn an_ephemeral_container_looks_in_once_and_changes_nothing() {
     let node = running(simple()).await;
     let mut pod = node.api.get(POD).unwrap();

@@ -14,8 +14,8 @@ use crate::pod::plan::Role;
 
 /// `status.message` of a pod over its `activeDeadlineSeconds`, as the kubelet words it.
 const DEADLINE_MESSAGE: &str = "Pod was active on the node longer than the specified deadline";
-/// The least that a container gets when its pod was removed by force.
-const REMOVED_GRACE_MIN: Duration = Duration::from_secs(1);
+/// What a container gets when its pod was removed by force.
+const REMOVED_GRACE: Duration = Duration::from_secs(1);
 
 impl PodState {
     pub(super) fn advance(&mut self, now: Timestamp, out: &mut Vec<Action>) {
@@ -173,9 +173,9 @@ impl PodState {
     }
 
     fn ending_grace(&self) -> Duration {
-        match (&self.ending, self.plan.deletion_grace) {
-            (Some(Ending::Removed), given) => given.unwrap_or(self.plan.grace).max(REMOVED_GRACE_MIN),
-            (_, given) => given.unwrap_or(self.plan.grace),
+        match self.ending {
+            Some(Ending::Removed) => REMOVED_GRACE,
+            _ => self.plan.deletion_grace.unwrap_or(self.plan.grace),
         }
     }
 

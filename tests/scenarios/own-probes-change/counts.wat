@@ -1,0 +1,71 @@
+;; A process that never ends and answers for itself (wit/pod/pod.wit): ready from the second question on, and alive only up to
+;; it. It counts the questions in a bucket, as each is put to an instance of its own.
+(component
+  (import "wasi:keyvalue/store@0.2.0-draft" (instance $store
+    (export "bucket" (type $bucket (sub resource)))
+    (type $errors (variant (case "no-such-store") (case "access-denied") (case "other" string)))
+    (export "error" (type $error (eq $errors)))
+    (export "open" (func (param "identifier" string) (result (result (own $bucket) (error $error)))))))
+  (alias export $store "bucket" (type $bucket))
+  (alias export $store "error" (type $error))
+  (import "wasi:keyvalue/atomics@0.2.0-draft" (instance $atomics
+    (alias outer 1 $bucket (type $outer-bucket))
+    (export "bucket" (type $bucket (eq $outer-bucket)))
+    (alias outer 1 $error (type $outer-error))
+    (export "error" (type $error (eq $outer-error)))
+    (export "increment"
+      (func (param "bucket" (borrow $bucket)) (param "key" string) (param "delta" u64) (result (result u64 (error $error)))))))
+
+  (core module $libc
+    (memory (export "memory") 1)
+    (global $next (mut i32) (i32.const 4096))
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32)
+      (local $at i32)
+      (local.set $at (global.get $next))
+      (global.set $next (i32.add (global.get $next) (i32.and (i32.add (local.get 3) (i32.const 15)) (i32.const -16))))
+      (local.get $at)))
+  (core instance $libc (instantiate $libc))
+  (alias core export $libc "memory" (core memory $memory))
+  (alias core export $libc "realloc" (core func $realloc))
+  (core func $open (canon lower (func $store "open") (memory $memory) (realloc $realloc)))
+  (core func $increment (canon lower (func $atomics "increment") (memory $memory) (realloc $realloc)))
+
+  (core module $module
+    (import "libc" "memory" (memory 1))
+    (import "store" "open" (func $open (param i32 i32 i32)))
+    (import "atomics" "increment" (func $increment (param i32 i32 i32 i64 i32)))
+    (data (i32.const 1024) "readyliveI have seen enough")
+    ;; How often the key of that place and length was asked for.
+    (func $count (param $key i32) (param $length i32) (result i64)
+      (call $open (i32.const 1024) (i32.const 0) (i32.const 64))
+      (if (i32.load8_u (i32.const 64)) (then unreachable))
+      (call $increment (i32.load (i32.const 68)) (local.get $key) (local.get $length) (i64.const 1) (i32.const 80))
+      (if (i32.load8_u (i32.const 80)) (then unreachable))
+      (i64.load (i32.const 88)))
+    (func $answer (param $no i32) (result i32)
+      (i32.store8 (i32.const 0) (local.get $no))
+      (i32.store (i32.const 4) (i32.const 1033))
+      (i32.store (i32.const 8) (i32.const 18))
+      (i32.const 0))
+    (func (export "started") (result i32) (call $answer (i32.const 0)))
+    (func (export "ready") (result i32)
+      (call $answer (i64.lt_s (call $count (i32.const 1024) (i32.const 5)) (i64.const 2))))
+    (func (export "live") (result i32)
+      (call $answer (i64.gt_s (call $count (i32.const 1029) (i32.const 4)) (i64.const 2))))
+    (func (export "run") (result i32) (loop (br 0)) (unreachable)))
+  (core instance $core (instantiate $module
+    (with "libc" (instance $libc))
+    (with "store" (instance (export "open" (func $open))))
+    (with "atomics" (instance (export "increment" (func $increment))))))
+
+  (func $started (result (result (error string)))
+    (canon lift (core func $core "started") (memory $memory) (realloc $realloc)))
+  (func $ready (result (result (error string)))
+    (canon lift (core func $core "ready") (memory $memory) (realloc $realloc)))
+  (func $live (result (result (error string)))
+    (canon lift (core func $core "live") (memory $memory) (realloc $realloc)))
+  (func $run (result (result)) (canon lift (core func $core "run")))
+  (instance $probes (export "started" (func $started)) (export "ready" (func $ready)) (export "live" (func $live)))
+  (instance $command (export "run" (func $run)))
+  (export "k8w:pod/probes@0.1.0" (instance $probes))
+  (export "wasi:cli/run@0.2.0" (instance $command)))
