@@ -233,6 +233,31 @@ async fn a_request_that_outlasts_the_grace_is_interrupted() {
 }
 
 #[tokio::test]
+async fn a_grace_can_be_shortened_while_it_runs() {
+    let node = Node::new();
+    let spec = node.pod("server", probe()).await;
+    let id = node.start(spec).await;
+    let (_sender, body) = channel_body();
+    let held = node.send(request("POST", &format!("http://{SERVER}/echo"), body)).await;
+    node.engine.stop(&id, Duration::from_secs(600)).await;
+    node.engine.stop(&id, Duration::from_millis(1)).await;
+    node.engine.stop(&id, Duration::from_secs(600)).await;
+    assert_eq!(node.exit(&id).await.0, 137);
+    assert!(held.into_body().collect().await.is_err());
+}
+
+/// What it copies takes it long enough to be taken to the threads of those that run long.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_ran_long_and_failed_says_why() {
+    let node = server(|_| {}).await;
+    for _ in 0..5 {
+        let (status, text) = node.get(SERVER, "/fill?33554432").await;
+        assert_eq!((status, text.as_str()), (500, "the component failed; its log says why\n"));
+    }
+    node.logged("server", "fuel").await;
+}
+
+#[tokio::test]
 async fn a_request_without_a_host_is_the_clients_mistake() {
     let node = server(|_| {}).await;
     let endpoint = node.network.select(None, SERVER.parse().unwrap()).unwrap();
