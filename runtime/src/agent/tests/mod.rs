@@ -266,7 +266,7 @@ async fn what_a_pod_misses_is_named_and_awaited() {
     let spec = node.engine.last_started();
     assert!(spec.env.contains(&("k".to_owned(), "one".to_owned())));
     let volume = &spec.preopens[0].host_dir;
-    assert_eq!(std::fs::read_to_string(volume.join("token")).unwrap(), "token-0");
+    assert!(std::fs::read_to_string(volume.join("token")).unwrap().starts_with("token-"));
     node.stop().await;
 }
 
