@@ -74,6 +74,25 @@ fn a_folder_is_served_and_its_urls_answer() {
 }
 
 #[test]
+fn at_an_address_of_its_own_a_name_of_localhost_is_told_with_it() {
+    let arguments = ["--address", "127.0.0.2"].map(String::from).to_vec();
+    let dir = Some(repo("examples/hello"));
+    let cluster = start(ClusterOptions { dir, arguments, ..ClusterOptions::default() });
+    let ingress = cluster.ingress_http();
+    let port = ingress.port();
+    let how = format!("Reached by: curl --resolve hello.localhost:{port}:127.0.0.2 http://hello.localhost:{port}/\n");
+    eventually("it says how", || if cluster.stderr().contains(&how) { Ok(()) } else { Err(cluster.stderr()) });
+    let url = eventually("the other URL is printed", || match cluster.stdout() {
+        url if url.lines().count() == 1 => Ok(url),
+        other => Err(other),
+    });
+    let address = url.trim_end().strip_prefix("http://").and_then(|url| url.strip_suffix('/')).unwrap();
+    for at in [ingress, address.parse().unwrap()] {
+        assert_eq!(get(at, "hello.localhost", "/").unwrap().status, 200);
+    }
+}
+
+#[test]
 fn components_reach_each_other_by_service_name() {
     let cluster = start(ClusterOptions { dir: Some(repo("examples/chain")), ..ClusterOptions::default() });
     let answer = get(cluster.ingress_http(), "chain.localhost", "/hop").unwrap();
