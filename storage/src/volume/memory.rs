@@ -1,12 +1,11 @@
 //! A file system in memory for an emptyDir (`medium: Memory`): mounted, so that its size is a bound and not a wish.
 
 use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::mount::{MsFlags, mount};
 
-use super::Error;
+use super::{Error, mounted};
 
 /// Mounts one of at most `size_bytes` at `dir`, which is made; one that is there stays as it is.
 ///
@@ -14,7 +13,7 @@ use super::Error;
 /// When this process may not mount.
 pub fn create(dir: &Path, size_bytes: u64) -> Result<(), Error> {
     fs::create_dir_all(dir).map_err(Error::io(dir))?;
-    if mounted_beneath(dir).map_err(Error::io(dir))?.contains(&dir.canonicalize().map_err(Error::io(dir))?) {
+    if mounted::is_at(dir).map_err(Error::io(dir))? {
         return Ok(());
     }
     let options = format!("size={size_bytes},mode=0777");
@@ -23,38 +22,11 @@ pub fn create(dir: &Path, size_bytes: u64) -> Result<(), Error> {
         .map_err(|source| Error::Mount { path: dir.to_owned(), source: source.into() })
 }
 
-/// Ends all that are mounted beneath a directory, or at it; what they held is gone.
-///
-/// # Errors
-/// When the mounts cannot be listed or one of them cannot be ended.
-pub fn remove_beneath(dir: &Path) -> io::Result<()> {
-    let mut mounted = mounted_beneath(dir)?;
-    mounted.sort();
-    for path in mounted.iter().rev() {
-        umount2(path, MntFlags::MNT_DETACH)?;
-    }
-    Ok(())
-}
-
-fn mounted_beneath(dir: &Path) -> io::Result<Vec<PathBuf>> {
-    let dir = match dir.canonicalize() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        found => found?,
-    };
-    let mounts = fs::read_to_string("/proc/self/mounts")?;
-    let paths = mounts.lines().filter_map(|line| line.split(' ').nth(1)).map(|path| PathBuf::from(unescaped(path)));
-    Ok(paths.filter(|path| path.starts_with(&dir)).collect())
-}
-
-/// White space and backslashes stand as `\\ooo` there (fstab(5)).
-fn unescaped(path: &str) -> String {
-    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
-        .iter()
-        .fold(path.to_owned(), |path, (escaped, plain)| path.replace(escaped, plain))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io;
+
+    use super::super::mounted::remove_beneath;
     use super::*;
 
     /// Takes away what a failing test leaves mounted.

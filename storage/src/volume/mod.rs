@@ -1,7 +1,7 @@
 //! Directories for pods, from inputs that were already resolved.
 //!
-//! A source is a file: [`empty_dir`] and [`memory`], [`host_path`], [`persistent`], [`config_map`], [`secret`], [`downward_api`] and
-//! [`projected`].
+//! A source is a file: [`empty_dir`] and [`memory`], [`host_path`], [`persistent`], [`nfs`], [`config_map`], [`secret`],
+//! [`downward_api`] and [`projected`].
 //! Those that project data turn it into [`Files`], which [`atomic::write`] puts into the volume's directory in one
 //! step; the others make or check a directory. Nothing here knows the API: who calls has looked everything up.
 //!
@@ -14,6 +14,8 @@ pub mod empty_dir;
 pub mod host_path;
 mod keyed;
 pub mod memory;
+pub mod mounted;
+pub mod nfs;
 pub mod persistent;
 pub mod projected;
 pub mod secret;
@@ -55,6 +57,8 @@ pub enum Error {
     HostPath { path: PathBuf, problem: &'static str },
     #[error("mounting a file system in memory at {}: {source}", path.display())]
     Mount { path: PathBuf, source: std::io::Error },
+    #[error("mounting {device}: {source}")]
+    Nfs { device: String, source: Box<nfs::Error> },
     #[error("subPath \"{0}\" leads outside its volume")]
     Escapes(String),
     #[error("{}: {source}", path.display())]
