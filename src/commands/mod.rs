@@ -4,6 +4,7 @@ mod compile_worker;
 mod completion;
 mod control_plane;
 mod image;
+mod nfs_volume;
 mod node;
 mod node_args;
 mod process;
@@ -37,6 +38,8 @@ enum Command {
     Completion(completion::Completion),
     #[command(hide = true)]
     CompileWorker(compile_worker::CompileWorker),
+    #[command(hide = true)]
+    NfsVolume(nfs_volume::NfsVolume),
 }
 
 impl Cli {
@@ -51,6 +54,7 @@ impl Cli {
             Command::Image(image) => image.run()?,
             Command::Completion(completion) => completion.run()?,
             Command::CompileWorker(worker) => return Ok(worker.run()),
+            Command::NfsVolume(volume) => return Ok(volume.run()),
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -83,7 +83,7 @@ fn cancel_on_signal(stop: CancellationToken) -> Result<()> {
 const LOG: &str = "warn,kube_client::client=off";
 
 /// Logs what [`LOG`] says, or `K8W_LOG` (both in the syntax of tracing's `EnvFilter`).
-fn init_tracing() {
+pub fn init_tracing() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("K8W_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(LOG));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();

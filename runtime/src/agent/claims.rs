@@ -1,9 +1,10 @@
-//! Finds the directory behind a pod's claim: the claim says which volume it has, the volume says where it lies.
+//! Finds what is behind a pod's claim: the claim says which volume it has, the volume says where it lies.
 
 use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod, Volume};
 use k8w_storage::volume::host_path::Kind;
+use k8w_storage::volume::nfs;
 use kube::ResourceExt;
 use kube::api::Api;
 
@@ -18,10 +19,15 @@ pub(super) enum Error {
     Volume { volume: String, problem: String },
 }
 
-/// Where a volume lies on this node, and what must be there.
-pub(super) struct Source {
-    pub path: PathBuf,
-    pub kind: Kind,
+/// Where a volume lies.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// On this node; with what must be there.
+    Directory {
+        path: PathBuf,
+        kind: Kind,
+    },
+    Nfs(nfs::Source),
 }
 
 /// The name of the claim that the pod's volume uses, if it uses one.
@@ -66,14 +72,18 @@ fn source(volume: &PersistentVolume, claim_uid: Option<&str>) -> Result<Source, 
     if spec.claim_ref.as_ref().and_then(|kept| kept.uid.as_deref()) != claim_uid {
         return Err("PV is bound to another claim".to_owned());
     }
-    match (spec.host_path, spec.local) {
-        (Some(host), _) => {
-            let word = host.type_.unwrap_or_default();
-            let kind = Kind::parse(&word).ok_or_else(|| format!("hostPath type \"{word}\" is unknown"))?;
-            Ok(Source { path: host.path.into(), kind })
-        }
-        (None, Some(local)) => Ok(Source { path: local.path.into(), kind: Kind::Directory }),
-        (None, None) => Err("only hostPath and local volumes are supported on this node".to_owned()),
+    if let Some(host) = spec.host_path {
+        let word = host.type_.unwrap_or_default();
+        let kind = Kind::parse(&word).ok_or_else(|| format!("hostPath type \"{word}\" is unknown"))?;
+        Ok(Source::Directory { path: host.path.into(), kind })
+    } else if let Some(local) = spec.local {
+        Ok(Source::Directory { path: local.path.into(), kind: Kind::Directory })
+    } else if let Some(source) = spec.nfs {
+        let read_only = source.read_only.unwrap_or(false);
+        let options = spec.mount_options.unwrap_or_default();
+        Ok(Source::Nfs(nfs::Source { server: source.server, path: source.path, read_only, options }))
+    } else {
+        Err("only hostPath, local and nfs volumes are supported on this node".to_owned())
     }
 }
 
@@ -84,21 +94,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_volume_of_this_node_is_a_path_and_any_other_is_refused() {
+    fn a_volume_lies_on_this_node_or_a_server_and_any_other_is_refused() {
         let check = |spec: serde_json::Value| {
             let volume = serde_json::from_value(json!({ "metadata": { "name": "v" }, "spec": spec })).unwrap();
-            source(&volume, Some("u")).map(|source| (source.path.display().to_string(), source.kind))
+            source(&volume, Some("u"))
         };
         let kept = json!({ "uid": "u" });
         let made = json!({ "claimRef": kept, "hostPath": { "path": "/v", "type": "DirectoryOrCreate" } });
-        assert_eq!(check(made), Ok(("/v".to_owned(), Kind::DirectoryOrCreate)));
+        assert_eq!(check(made), Ok(Source::Directory { path: "/v".into(), kind: Kind::DirectoryOrCreate }));
         assert_eq!(
             check(json!({ "claimRef": kept, "local": { "path": "/l" } })),
-            Ok(("/l".to_owned(), Kind::Directory))
+            Ok(Source::Directory { path: "/l".into(), kind: Kind::Directory })
         );
         let others = json!({ "claimRef": { "uid": "other" }, "hostPath": { "path": "/v" } });
         assert_eq!(check(others).unwrap_err(), "PV is bound to another claim");
-        let remote = json!({ "claimRef": kept, "nfs": { "path": "/", "server": "s" } });
-        assert_eq!(check(remote).unwrap_err(), "only hostPath and local volumes are supported on this node");
+        let served = json!({ "claimRef": kept, "mountOptions": ["timeo=10"],
+            "nfs": { "path": "/e", "server": "s", "readOnly": true } });
+        let options = vec!["timeo=10".to_owned()];
+        let served_by = nfs::Source { server: "s".to_owned(), path: "/e".to_owned(), read_only: true, options };
+        assert_eq!(check(served), Ok(Source::Nfs(served_by)));
+        let driver = json!({ "claimRef": kept, "csi": { "driver": "d", "volumeHandle": "h" } });
+        assert_eq!(check(driver).unwrap_err(), "only hostPath, local and nfs volumes are supported on this node");
     }
 }

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Node, Pod};
-use k8w_storage::volume::memory;
+use k8w_storage::volume::mounted;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use serde_json::Value;
 use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 
 use super::shared::Shared;
 use super::static_pods::PodName;
@@ -150,23 +151,33 @@ pub(super) fn leftovers(config: &NodeConfig) -> Vec<(String, PathBuf)> {
 pub(super) async fn sweep(leftovers: Vec<(String, PathBuf)>, known: HashSet<String>) {
     for (uid, path) in leftovers {
         if !known.contains(&uid) {
-            remove_volumes(path).await;
+            unmount_and_remove(path).await;
         }
     }
 }
 
-/// Removes a pod's volumes once nothing of it runs.
-pub(super) async fn remove_volumes(pod_dir: PathBuf) {
-    unmount(pod_dir.clone()).await;
-    remove_dir(pod_dir).await;
+/// Removes a pod's volumes once nothing of it runs, and nothing makes them any more.
+pub(super) async fn remove_volumes(pod_dir: PathBuf, makers: TaskTracker) {
+    makers.close();
+    makers.wait().await;
+    unmount_and_remove(pod_dir).await;
 }
 
-/// Ends what is mounted beneath a directory, so that nothing is when the node has stopped.
-pub(super) async fn unmount(dir: PathBuf) {
-    let unmounted = tokio::task::spawn_blocking(move || memory::remove_beneath(&dir)).await;
-    if let Ok(Err(error)) = unmounted {
-        tracing::warn!(%error, "a volume in memory could not be unmounted");
+/// What stays mounted is not removed: what a server has is not the pod's to remove.
+async fn unmount_and_remove(dir: PathBuf) {
+    let mounted = dir.clone();
+    if tokio::task::spawn_blocking(move || unmount(&mounted)).await.unwrap_or(false) {
+        remove_dir(dir).await;
     }
+}
+
+/// Ends what is mounted beneath a directory, without waiting for any server; false when that failed.
+pub(super) fn unmount(dir: &Path) -> bool {
+    let unmounted = mounted::remove_beneath(dir);
+    if let Err(error) = &unmounted {
+        tracing::warn!(path = %dir.display(), %error, "a volume could not be unmounted");
+    }
+    unmounted.is_ok()
 }
 
 /// Removes a pod's logs once its object is gone.

@@ -202,6 +202,9 @@ impl Node {
         let (registering, registered) = oneshot::channel();
         tasks.spawn(keeper.run(registering, shutdown.clone()));
         let static_pods = shared.config.static_pod_path.clone();
+        // A node that was killed may have left mounts whose processes end just now.
+        let pods = shared.config.root_dir.join("pods");
+        jobs::unmount(&pods);
         let mut agent = Agent {
             statics: StaticPods::new(static_pods.is_some()),
             addresses: AddressPool::new(shared.config.wasm_cidr),
@@ -218,7 +221,7 @@ impl Node {
             tasks.spawn(until(shutdown.clone(), manifests::watch(agent.shared.clone(), path)));
         }
         agent.run(registered, engine_events, results, references, &shutdown).await;
-        jobs::unmount(agent.shared.config.root_dir.join("pods")).await;
+        jobs::unmount(&pods);
         tasks.close();
         let _ = tokio::time::timeout(SHUTDOWN_WAIT, tasks.wait()).await;
         Ok(())

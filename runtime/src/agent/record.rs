@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use k8w_networking::HostPortRegistration;
 use kube::ResourceExt;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::shared::Shared;
 use super::{jobs, launch, probes, quota, setup};
@@ -43,6 +43,8 @@ pub(super) struct Record {
     host_ports: Vec<HostPortRegistration>,
     seen: Timestamp,
     setup: Option<AbortOnDropHandle<()>>,
+    /// Whatever makes volumes, to its end.
+    makers: TaskTracker,
     quota: Option<AbortOnDropHandle<()>>,
     launches: HashMap<String, CancellationToken>,
     runs: HashMap<String, Run>,
@@ -94,6 +96,7 @@ impl Record {
             host_ports,
             seen: now,
             setup: None,
+            makers: TaskTracker::new(),
             quota: None,
             launches: HashMap::new(),
             runs: HashMap::new(),
@@ -248,8 +251,8 @@ impl Record {
 
     fn set_up(&mut self, shared: &Arc<Shared>) {
         self.refreshing = true;
-        let job = setup::run(shared.clone(), self.pod.clone(), self.address);
-        self.setup = Some(AbortOnDropHandle::new(tokio::spawn(job)));
+        let job = setup::run(shared.clone(), self.pod.clone(), self.address, self.makers.clone());
+        self.setup = Some(AbortOnDropHandle::new(self.makers.spawn(job)));
     }
 
     /// Nothing runs any more: gives everything back. Returns the address that is free now.
@@ -262,7 +265,7 @@ impl Record {
         self.launches.clear();
         self.host_ports.clear();
         shared.refs.release(&uid);
-        tokio::spawn(jobs::remove_volumes(shared.pod_dir(&uid)));
+        tokio::spawn(jobs::remove_volumes(shared.pod_dir(&uid), self.makers.clone()));
         self.address.take()
     }
 

@@ -12,12 +12,13 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8w_storage::volume::{
-    self, File, Files, Item, atomic, config_map, downward_api, empty_dir, host_path, memory, persistent, projected,
-    secret,
+    self, File, Files, Item, atomic, config_map, downward_api, empty_dir, host_path, memory, nfs, persistent,
+    projected, secret,
 };
 use kube::ResourceExt;
 use kube::api::Api;
 use serde_json::{Map, Value};
+use tokio_util::task::TaskTracker;
 
 use super::shared::Shared;
 use super::{Event, claims, launch, tokens, trust};
@@ -61,9 +62,9 @@ enum Error {
 }
 
 /// Makes everything and tells the loop, with when the volumes are due again.
-pub(super) async fn run(shared: Arc<Shared>, pod: Arc<Pod>, address: Option<Ipv4Addr>) {
+pub(super) async fn run(shared: Arc<Shared>, pod: Arc<Pod>, address: Option<Ipv4Addr>, makers: TaskTracker) {
     let uid = pod.uid().unwrap_or_default();
-    let result = set_up(&shared, &pod, &uid, address).await;
+    let result = set_up(&shared, &pod, &uid, address, &makers).await;
     shared.tell(Event::Volumes { uid, result }).await;
 }
 
@@ -72,6 +73,7 @@ async fn set_up(
     pod: &Pod,
     uid: &str,
     address: Option<Ipv4Addr>,
+    makers: &TaskTracker,
 ) -> Result<Option<Timestamp>, SetupError> {
     check_runtime_class(shared, pod).await?;
     hostname::hostname(pod, &shared.config.cluster_domain).map_err(|error| sandbox_error(error.to_string()))?;
@@ -80,7 +82,7 @@ async fn set_up(
         return Err(sandbox_error(format!("no pod address is free in this node's range {range}")));
     };
     let pod_dir = shared.pod_dir(uid);
-    let maker = Maker { shared, pod, uid, pod_dir: &pod_dir, address: IpAddr::V4(address) };
+    let maker = Maker { shared, pod, uid, pod_dir: &pod_dir, address: IpAddr::V4(address), makers };
     let mut due = None;
     for volume in pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()) {
         let renew_at = maker.make(volume).await.map_err(|error| SetupError {
@@ -123,6 +125,8 @@ struct Maker<'a> {
     uid: &'a str,
     pod_dir: &'a Path,
     address: IpAddr,
+    /// Knows of work that goes on when the pod is gone.
+    makers: &'a TaskTracker,
 }
 
 impl Maker<'_> {
@@ -132,10 +136,10 @@ impl Maker<'_> {
         let namespace = self.namespace();
         if let Some(source) = &volume.empty_dir {
             match source.medium.as_deref().unwrap_or_default() {
-                "" => blocking(move || empty_dir::create(&dir)).await?,
+                "" => self.blocking(move || empty_dir::create(&dir)).await?,
                 "Memory" => {
                     let size_bytes = self.memory_for(source);
-                    blocking(move || memory::create(&dir, size_bytes)).await?;
+                    self.blocking(move || memory::create(&dir, size_bytes)).await?;
                 }
                 other => return Err(Error::Medium(other.to_owned())),
             }
@@ -143,14 +147,26 @@ impl Maker<'_> {
             let word = source.type_.clone().unwrap_or_default();
             let kind = host_path::Kind::parse(&word).ok_or(Error::HostPathType(word))?;
             let path = PathBuf::from(&source.path);
-            blocking(move || host_path::check(&path, kind)).await?;
+            self.blocking(move || host_path::check(&path, kind)).await?;
         } else if let Some(claim) = claims::claim_name(self.pod, volume) {
-            let source = claims::find(&self.shared.client, self.pod, volume, &claim).await?;
-            blocking(move || {
-                host_path::check(&source.path, source.kind)?;
-                persistent::link(&dir, &source.path)
-            })
-            .await?;
+            match claims::find(&self.shared.client, self.pod, volume, &claim).await? {
+                claims::Source::Directory { path, kind } => {
+                    self.blocking(move || {
+                        host_path::check(&path, kind)?;
+                        persistent::link(&dir, &path)
+                    })
+                    .await?;
+                }
+                claims::Source::Nfs(source) => self.blocking(move || nfs::mount(&dir, &source)).await?,
+            }
+        } else if let Some(source) = &volume.nfs {
+            let source = nfs::Source {
+                server: source.server.clone(),
+                path: source.path.clone(),
+                read_only: source.read_only.unwrap_or(false),
+                options: Vec::new(),
+            };
+            self.blocking(move || nfs::mount(&dir, &source)).await?;
         } else if let Some(source) = &volume.image {
             self.image(&volume.name, source, dir).await?;
         } else if let Some(source) = &volume.config_map {
@@ -159,18 +175,18 @@ impl Maker<'_> {
             let data = self.contents(&reference, optional).await?;
             let mode = mode(source.default_mode, DEFAULT_MODE);
             let files = config_map::files(&data.files, &items(source.items.as_deref()), mode, optional)?;
-            write(dir, files).await?;
+            self.write(dir, files).await?;
         } else if let Some(source) = &volume.secret {
             let reference = Reference::secret(&namespace, source.secret_name.as_deref().unwrap_or_default());
             let optional = source.optional.unwrap_or(false);
             let data = self.contents(&reference, optional).await?;
             let mode = mode(source.default_mode, DEFAULT_MODE);
             let files = secret::files(&data.files, &items(source.items.as_deref()), mode, optional)?;
-            write(dir, files).await?;
+            self.write(dir, files).await?;
         } else if let Some(source) = &volume.downward_api {
             let mode = mode(source.default_mode, DEFAULT_MODE);
             let files = self.downward(source.items.as_deref().unwrap_or_default(), mode)?;
-            write(dir, files).await?;
+            self.write(dir, files).await?;
         } else if let Some(source) = &volume.projected {
             let mode = mode(source.default_mode, DEFAULT_MODE);
             let mut parts = Vec::new();
@@ -180,7 +196,7 @@ impl Maker<'_> {
                 parts.push(files);
                 due = [due, renew_at].into_iter().flatten().min();
             }
-            write(dir, projected::files(parts)?).await?;
+            self.write(dir, projected::files(parts)?).await?;
             return Ok(due);
         } else {
             return Err(Error::Unsupported(source_name(volume)));
@@ -264,17 +280,17 @@ impl Maker<'_> {
         Ok(downward_api::files(files)?)
     }
 
+    async fn write(&self, dir: PathBuf, files: Files) -> Result<(), Error> {
+        self.blocking(move || atomic::write(&dir, &files).map(drop)).await
+    }
+
+    async fn blocking(&self, work: impl FnOnce() -> Result<(), volume::Error> + Send + 'static) -> Result<(), Error> {
+        Ok(self.makers.spawn_blocking(work).await.map_err(|_| Error::Stopping)??)
+    }
+
     fn namespace(&self) -> String {
         self.pod.namespace().unwrap_or_default()
     }
-}
-
-async fn write(dir: PathBuf, files: Files) -> Result<(), Error> {
-    blocking(move || atomic::write(&dir, &files).map(drop)).await
-}
-
-async fn blocking(work: impl FnOnce() -> Result<(), volume::Error> + Send + 'static) -> Result<(), Error> {
-    Ok(tokio::task::spawn_blocking(work).await.map_err(|_| Error::Stopping)??)
 }
 
 fn items(items: Option<&[KeyToPath]>) -> Vec<Item> {

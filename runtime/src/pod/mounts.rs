@@ -40,9 +40,10 @@ pub fn place(volume: &core::Volume, pod_dir: &Path) -> Place {
             _ => Place { dir: path, file: None, read_only: false },
         };
     }
-    let read_only = match &volume.persistent_volume_claim {
-        Some(claim) => claim.read_only.unwrap_or(false),
-        None => volume.empty_dir.is_none() && volume.ephemeral.is_none(),
+    let read_only = match (&volume.persistent_volume_claim, &volume.nfs) {
+        (Some(claim), _) => claim.read_only.unwrap_or(false),
+        (None, Some(source)) => source.read_only.unwrap_or(false),
+        (None, None) => volume.empty_dir.is_none() && volume.ephemeral.is_none(),
     };
     Place { dir: pod_dir.join("volumes").join(&volume.name), file: None, read_only }
 }
@@ -117,6 +118,8 @@ mod tests {
                 { "name": "host", "hostPath": { "path": "/srv/data", "type": "Directory" } },
                 { "name": "kept", "persistentVolumeClaim": { "claimName": "x" } },
                 { "name": "shown", "persistentVolumeClaim": { "claimName": "x", "readOnly": true } },
+                { "name": "served", "nfs": { "server": "s", "path": "/e" } },
+                { "name": "read", "nfs": { "server": "s", "path": "/e", "readOnly": true } },
                 { "name": "file", "hostPath": { "path": "/srv/one.txt", "type": "FileOrCreate" } }
             ]
         }))
@@ -145,6 +148,8 @@ mod tests {
             /f -> /srv rw one.txt
             /k -> /pods/u/volumes/kept rw -
             /s -> /pods/u/volumes/shown ro -
+            /n -> /pods/u/volumes/served rw -
+            /r -> /pods/u/volumes/read ro -
         "#]]
         .assert_eq(&show(json!([
             { "name": "data", "mountPath": "/d" },
@@ -154,7 +159,9 @@ mod tests {
             { "name": "host", "mountPath": "/h" },
             { "name": "file", "mountPath": "/f" },
             { "name": "kept", "mountPath": "/k" },
-            { "name": "shown", "mountPath": "/s" }
+            { "name": "shown", "mountPath": "/s" },
+            { "name": "served", "mountPath": "/n" },
+            { "name": "read", "mountPath": "/r" }
         ])));
     }
 

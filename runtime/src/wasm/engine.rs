@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use k8w_networking::{Network, Registration};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
+use wasmtime_wasi::filesystem::Dir;
 
 use super::components::{Components, Loaded};
 use super::config::WasmConfig;
@@ -218,7 +219,11 @@ impl Inner {
         };
         let port = spec.http_port.unwrap_or(DEFAULT_HTTP_PORT);
         let (id, digest) = (spec.id.clone(), spec.digest.clone());
-        let container = Arc::new(self.container(spec)?);
+        let (wanted, views) = (spec.preopens.clone(), self.views(&spec.id));
+        // A volume may be a server's, which lets its callers wait.
+        let opened = tokio::task::spawn_blocking(move || preopens::open(&wanted, &views)).await;
+        let opened = opened.map_err(|error| EngineError::Internal(error.to_string()))??;
+        let container = Arc::new(self.container(spec, opened));
         match (as_command, &loaded.http, &loaded.command) {
             (true, _, Some(pre)) => {
                 let capacity = |error: NoSlot| EngineError::Capacity(format!("{error}: {}", self.instances));
@@ -271,13 +276,13 @@ impl Inner {
         found.ok_or_else(|| ExecError::NotRunning(id.container.clone()))
     }
 
-    fn container(&self, spec: ContainerSpec) -> Result<Container, EngineError> {
+    fn container(&self, spec: ContainerSpec, preopens: Vec<(Dir, String)>) -> Container {
         let limits = self.config.guest;
         let (pod_memory, pod_cpu) = self.of_pod(&spec.pod.uid, &spec.limits);
         let log = Arc::new(Log::new(spec.log_path, &limits, self.log_writer.clone()));
         let memory = Budget::new(spec.limits.memory_bytes.unwrap_or(limits.memory_bytes), Some(pod_memory));
-        Ok(Container {
-            preopens: preopens::open(&spec.preopens, &self.views(&spec.id))?,
+        Container {
+            preopens,
             id: spec.id,
             args: spec.argv,
             env: spec.env,
@@ -295,7 +300,7 @@ impl Inner {
             interrupt: CancellationToken::new(),
             draining: CancellationToken::new(),
             counters: Arc::new(Counters::default()),
-        })
+        }
     }
 
     fn of_pod(&self, pod_uid: &str, limits: &Limits) -> (Arc<Budget>, Arc<Quota>) {
