@@ -29,10 +29,16 @@ spec:
     assert_eq!(first.stdout, "Hello, a!\n");
     assert!(first.stderr.contains("Defaulted container \"a\" out of: a, b, prepares (init)"), "{first:?}");
     assert_eq!(logs(&["-c", "prepares"]).stdout, "Hello, early!\n");
-    assert_eq!(logs(&["--all-containers"]).stdout, "Hello, early!\nHello, a!\nHello, b!\n");
-    let named = logs(&["--all-containers", "--prefix"]).stdout;
-    let lines = ["[pod/talks/prepares] Hello, early!", "[pod/talks/a] Hello, a!", "[pod/talks/b] Hello, b!"];
-    assert_eq!(named.lines().collect::<Vec<_>>(), lines);
+    // kubectl asks for them in no order.
+    let all = |flags: &[&str]| {
+        let said = logs(&[&["--all-containers"], flags].concat()).stdout;
+        let mut lines: Vec<String> = said.lines().map(str::to_owned).collect();
+        lines.sort_unstable();
+        lines
+    };
+    assert_eq!(all(&[]), ["Hello, a!", "Hello, b!", "Hello, early!"]);
+    let named = ["[pod/talks/a] Hello, a!", "[pod/talks/b] Hello, b!", "[pod/talks/prepares] Hello, early!"];
+    assert_eq!(all(&["--prefix"]), named);
     assert_eq!(logs(&["-c", "b", "--limit-bytes=5"]).stdout, "Hello");
     assert_eq!(logs(&["-c", "b", "--since=1h"]).stdout, "Hello, b!\n");
     assert_eq!(logs(&["-c", "b", "--since-time=2024-01-01T00:00:00Z"]).stdout, "Hello, b!\n");
