@@ -51,7 +51,7 @@ impl UnderWay {
     }
 
     /// Whether the answer is whole, once there is no more of it.
-    fn is_whole(mut self) -> bool {
+    fn ends_whole(mut self) -> bool {
         // One that is broken off ends with an error, or just ends.
         if let Err(error) = self.stream.read_to_end(&mut self.read) {
             assert_ne!(error.kind(), std::io::ErrorKind::WouldBlock, "it is neither answered nor cut: {}", self.said());
@@ -93,7 +93,7 @@ fn a_request_under_way_is_answered_to_its_end() {
     let shown = "jsonpath={.metadata.deletionGracePeriodSeconds} {.status.phase}";
     assert_eq!(t.kubectl.ok(&["get", "pod", "serves", "-o", shown]), "600 Running");
     request.stream.write_all(b"0\r\n\r\n").unwrap();
-    assert!(request.is_whole());
+    assert!(request.ends_whole());
     t.kubectl.ok(&["wait", "--for=delete", "pod/serves", "--timeout=60s"]);
 }
 
@@ -108,7 +108,7 @@ fn a_request_beyond_the_grace_is_cut() {
     request.says("more");
     // Who asks again may shorten what is left.
     t.kubectl.ok(&["delete", "pod", "serves", "--grace-period=1", "--timeout=60s"]);
-    assert!(!request.is_whole());
+    assert!(!request.ends_whole());
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn by_force_a_pod_is_gone_at_once() {
     assert!(forced.success && forced.stdout.contains("pod \"serves\" force deleted"), "{forced:?}");
     assert!(forced.stderr.contains("Immediate deletion does not wait for confirmation"), "{forced:?}");
     assert_eq!(t.kubectl.ok(&["get", "pods", "-o", "name"]), "");
-    assert!(!request.is_whole());
+    assert!(!request.ends_whole());
     let taken = t.probe_pod("serves", "terminationGracePeriodSeconds: 1", "");
     assert!(taken, "its name is free again");
 }
