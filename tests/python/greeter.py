@@ -2,6 +2,7 @@
 
 import kopf
 from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
 
 GREETINGS = ("kopf.example.com", "v1", "greetings")
 
@@ -31,7 +32,12 @@ def update(old, new, name, namespace, **_):
 @kopf.on.delete(*GREETINGS)
 def delete(spec, name, namespace, **_):
     farewell = {"metadata": {"name": f"farewell-{name}"}, "data": {"text": spec["text"]}}
-    client.CoreV1Api().create_namespaced_config_map(namespace, farewell)
+    try:
+        client.CoreV1Api().create_namespaced_config_map(namespace, farewell)
+    except ApiException as error:
+        # Handlers may run more than once: a timer's patch can bring the object back before its deletion is seen.
+        if error.status != 409:
+            raise
 
 
 @kopf.on.resume(*GREETINGS)
