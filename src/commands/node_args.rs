@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow};
 use clap::{ArgAction, Args};
@@ -88,15 +88,11 @@ impl NodeArgs {
     }
 
     fn registries(&self) -> Result<Registries> {
-        let file = match &self.registries {
-            None => RegistriesFile::default(),
-            Some(path) => {
-                let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-                serde_saphyr::from_str(&text).map_err(|error| anyhow!("{}: {error}", path.display()))?
-            }
-        };
-        let path = self.registries.as_deref().unwrap_or(Path::new("--insecure-registry"));
-        Registries::new(file, self.insecure_registry.clone()).with_context(|| path.display().to_string())
+        let insecure = self.insecure_registry.clone();
+        let Some(path) = &self.registries else { return Ok(Registries::new(RegistriesFile::default(), insecure)?) };
+        let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let file = serde_saphyr::from_str(&text).map_err(|error| anyhow!("{}: {error}", path.display()))?;
+        Registries::new(file, insecure).with_context(|| path.display().to_string())
     }
 }
 
