@@ -10,6 +10,7 @@ use k8w_testkit::{ClusterOptions, TestCluster};
 use kube::Api;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::cluster::{self, BINARY};
@@ -33,22 +34,26 @@ const HEADER_BYTES: usize = 100 << 20;
 /// A client sends that many so often.
 const HEADERS_EVERY: Duration = Duration::from_millis(500);
 
-/// A pod that means harm, and what its command is told.
-struct Neighbour {
-    what: &'static str,
-    arguments: &'static [&'static str],
-    /// A client sends it headers as well.
-    headers: bool,
+/// What runs beside hello.
+enum Neighbour {
+    /// A pod, and what its command is told.
+    Pod(&'static [&'static str]),
+    /// A pod to which a client sends headers as well.
+    Headers(&'static [&'static str]),
+    /// The peer: a script of the shell, outside of k8w, to which the kernel gives what nobody else wants.
+    Process(&'static str),
 }
 
-const NEIGHBOURS: [Neighbour; 6] = [
+const NEIGHBOURS: [(&str, Neighbour); 8] = [
     // What this figure is when there is no harm: the machine's own noise.
-    Neighbour { what: "a process that sleeps", arguments: &["sleep"], headers: false },
-    Neighbour { what: "an endless loop", arguments: &["spin"], headers: false },
-    Neighbour { what: "a memory bomb", arguments: &["bomb"], headers: false },
-    Neighbour { what: "10,000 socket opens", arguments: &["open", "10000"], headers: false },
-    Neighbour { what: "a log of 1 GB", arguments: &["write", "1000"], headers: false },
-    Neighbour { what: "headers of 100 MB", arguments: &["headers", "100"], headers: true },
+    ("a process that sleeps", Neighbour::Pod(&["sleep"])),
+    ("an endless loop", Neighbour::Pod(&["spin"])),
+    ("  outside of k8w", Neighbour::Process("while :; do :; done")),
+    ("a memory bomb", Neighbour::Pod(&["bomb"])),
+    ("  outside of k8w", Neighbour::Process("ulimit -v 65536; while :; do tail /dev/zero 2>/dev/null; done")),
+    ("10,000 socket opens", Neighbour::Pod(&["open", "10000"])),
+    ("a log of 1 GB", Neighbour::Pod(&["write", "1000"])),
+    ("headers of 100 MB", Neighbour::Headers(&["headers", "100"])),
 ];
 
 pub async fn measure() -> Result<()> {
@@ -69,21 +74,33 @@ pub async fn measure() -> Result<()> {
     println!(
         "limits: hello at {per_second:.0} requests/s, half of what it can; p50 and p99 alone, then beside a pod with"
     );
-    for neighbour in &NEIGHBOURS {
+    for (what, neighbour) in &NEIGHBOURS {
         let (mut alone, mut beside) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             alone.push(Latency::of(&load, round).await?);
-            guests::start(&pods, &guests::command("neighbour", IMAGE, neighbour.arguments)?).await?;
-            let headers = neighbour.headers.then(|| AbortOnDropHandle::new(tokio::spawn(send_headers(ingress))));
+            let (pod, headers, process) = match neighbour {
+                Neighbour::Pod(arguments) => (Some(arguments), None, None),
+                Neighbour::Headers(arguments) => (Some(arguments), Some(tokio::spawn(send_headers(ingress))), None),
+                Neighbour::Process(script) => (None, None, Some(unwanted(script)?)),
+            };
+            let headers = headers.map(AbortOnDropHandle::new);
+            if let Some(arguments) = pod {
+                guests::start(&pods, &guests::command("neighbour", IMAGE, arguments)?).await?;
+            }
             tokio::time::sleep(SETTLED).await;
             beside.push(Latency::of(&load, round).await?);
             drop(headers);
-            guests::remove(&pods, "neighbour").await?;
+            if let Some(mut process) = process {
+                process.kill().await?;
+            }
+            if pod.is_some() {
+                guests::remove(&pods, "neighbour").await?;
+            }
         }
         let ratios: Vec<f64> = alone.iter().zip(&beside).map(|(alone, beside)| beside.p99 / alone.p99).collect();
         println!(
             "  {:<20} {} | {} | p99 {:.2} of it ({:.2} to {:.2} in {ROUNDS} rounds)",
-            neighbour.what,
+            what,
             Latency::median(&alone),
             Latency::median(&beside),
             median(&ratios),
@@ -92,6 +109,11 @@ pub async fn measure() -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// A script of the shell that gets what nobody else wants of the processors.
+fn unwanted(script: &str) -> Result<Child> {
+    Ok(Command::new("chrt").args(["--idle", "0", "sh", "-c", script]).kill_on_drop(true).spawn()?)
 }
 
 /// In milliseconds.
