@@ -7,6 +7,10 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::memory;
+
+/// A start, and what it leaves to do, is over by then.
+const STARTED: Duration = Duration::from_secs(5);
 /// How long a clean stop may take before the process ends anyway.
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -21,6 +25,10 @@ pub fn run<W: Future<Output = Result<()>>>(work: impl FnOnce(CancellationToken) 
     let result = runtime.block_on(async {
         let stop = CancellationToken::new();
         cancel_on_signal(stop.clone())?;
+        tokio::spawn(async {
+            tokio::time::sleep(STARTED).await;
+            memory::forget_code();
+        });
         work(stop).await
     });
     // Blocking work that is still under way (a guest that will not end) must not keep the process alive.
