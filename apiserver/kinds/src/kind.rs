@@ -357,9 +357,15 @@ pub trait Strategy: Send + Sync {
     /// Computed defaults, after [`Schema::default`].
     fn default(&self, _object: &mut Value) {}
 
+    /// Whether a new object has the status that its creator gives it. Its fields are the creator's, then.
+    fn comes_with_status(&self) -> bool {
+        false
+    }
+
     /// Brings a new object to its first state: without a status that clients may not set, generation 1.
     fn prepare_for_create(&self, object: &mut Value) {
-        prepare_for_create(self.shape(), object);
+        let shape = self.shape();
+        prepare_for_create(Shape { status: shape.status && !self.comes_with_status(), ..shape }, object);
     }
 
     /// Keeps what an update may not change silently, and counts the generation.

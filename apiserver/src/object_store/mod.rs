@@ -183,9 +183,12 @@ impl Write<'_> {
     }
 
     /// Notes in `metadata.managedFields` who wrote what. This comes before admission: what it fills in is nobody's, so
-    /// that no applier takes it away. A status belongs to those who write it through its subresource.
+    /// that no applier takes it away. A status belongs to those who write it through its subresource, or with a new object that
+    /// comes with one.
     fn track(&self, live: Option<&Value>, new: &mut Value) {
-        let keeps_status = self.subresource.is_empty() && self.resource.strategy.shape().status;
+        let strategy = &self.resource.strategy;
+        let keeps_status =
+            self.subresource.is_empty() && strategy.shape().status && !(live.is_none() && strategy.comes_with_status());
         let kept: &[&str] = if keeps_status { &["status"] } else { &[] };
         apply::track_update(self.resource.schema(), live, new, &self.field_manager(apply::Operation::Update), kept);
     }

@@ -65,6 +65,22 @@ async fn other_writes_are_tracked_too() {
     assert_eq!(managers(&patched), [("other", "Update"), ("test", "Update")]);
 }
 
+/// So who taints a node that was made of its capacity alone is known: the node has an owner from its beginning.
+#[tokio::test]
+async fn a_node_comes_with_a_status_and_its_creator_owns_that() {
+    let api = Api::new().await;
+    let node = json!({
+        "apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}, "status": {"capacity": {"memory": "1Gi"}},
+    });
+    let created = api.post("/api/v1/nodes?fieldManager=kubectl-create", &node).await.ok();
+    assert_eq!(managers(&created), [("kubectl-create", "Update")]);
+    let owned = &created["metadata"]["managedFields"][0]["fieldsV1"];
+    assert_eq!(owned["f:status"]["f:capacity"], json!({".": {}, "f:memory": {}}));
+    let taint = json!({"spec": {"taints": [{"key": "dedicated", "effect": "PreferNoSchedule"}]}});
+    let tainted = api.patch("strategic-merge", "/api/v1/nodes/n?fieldManager=kubectl-taint", &taint).await.ok();
+    assert_eq!(managers(&tainted), [("kubectl-create", "Update"), ("kubectl-taint", "Update")]);
+}
+
 #[tokio::test]
 async fn an_apply_says_who_applies() {
     let api = Api::new().await;

@@ -54,8 +54,10 @@ impl Strategy for Node {
         }
     }
 
-    /// A node comes with its first status: whoever registers it knows it.
-    fn prepare_for_create(&self, _node: &mut Value) {}
+    /// Whoever registers a node knows it.
+    fn comes_with_status(&self) -> bool {
+        true
+    }
 
     fn validate(&self, node: &Value) -> Vec<FieldError> {
         let root = Field::root(node);
