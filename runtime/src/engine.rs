@@ -358,7 +358,7 @@ pub enum EngineError {
     InvalidModule(String),
     #[error("component imports {0}, which this node does not provide")]
     UnknownImport(String),
-    #[error("component needs WASI 0.3, which is switched off on this node (--wasi-p3=false)")]
+    #[error("component needs WASI 0.3, which is switched off on this node (`--wasi-p3=true` switches it on)")]
     SwitchedOff,
     #[error("compiling the component exceeded this node's limits: {0}")]
     CompileLimit(String),

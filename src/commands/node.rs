@@ -103,7 +103,7 @@ impl Node {
             Some(ip) => ip,
             None => address_towards(api).context("cannot tell this machine's address; say it with --node-ip")?,
         };
-        let options = self.node.options(name.clone(), self.address.unwrap_or(ip), ip)?;
+        let options = self.node.options(name.clone(), self.address.unwrap_or(ip), ip, false)?;
         let node = JoinedNode::start(&options, &joined, api, data_dir).await?;
         Ok((node, name, server))
     }

@@ -3,9 +3,12 @@
 use std::fs;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use clap::{ArgAction, Args};
+use jiff::SignedDuration;
+use k8w_runtime::image::garbage;
 use k8w_runtime::image::registries::{Registries, RegistriesFile};
 
 use super::process;
@@ -47,9 +50,22 @@ pub struct NodeArgs {
     #[arg(long, value_name = "COUNT", default_value_t = 1_000)]
     max_pods: u32,
 
-    /// Whether components of WASI 0.3 run, which wasmtime calls experimental: false where strangers' code runs
-    #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
-    wasi_p3: bool,
+    /// Whether components of WASI 0.3 run, which wasmtime calls experimental and gives no security patches
+    /// [default: true in `k8w up`, false in `k8w node`, as that may run strangers' code]
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set)]
+    wasi_p3: Option<bool>,
+
+    /// Percent of the disk in use beyond which images that were pulled and that nothing uses are removed; 100 for never
+    #[arg(long, value_name = "PERCENT", default_value_t = 85, value_parser = percent())]
+    image_gc_high_threshold: u64,
+
+    /// Percent of the disk in use down to which they are removed
+    #[arg(long, value_name = "PERCENT", default_value_t = 80, value_parser = percent())]
+    image_gc_low_threshold: u64,
+
+    /// How long an image that nothing uses stays at least, such as 2m
+    #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = duration)]
+    minimum_image_ttl_duration: Duration,
 
     /// Manifests of pods that the node runs on its own (static pods): a folder, or one file
     #[arg(long, value_name = "PATH")]
@@ -65,11 +81,13 @@ impl NodeArgs {
         self.node_name.clone().or(kept).map_or_else(process::host_name, Ok)
     }
 
-    /// For a node of this name that listens on `address` and that others know by `ip`.
+    /// For a node of this name that listens on `address` and that others know by `ip`. What `--wasi-p3` is when it is not
+    /// given depends on whose code runs there.
     ///
     /// # Errors
-    /// When the path of manifests cannot be made absolute, or the file of registries is of no use.
-    pub fn options(&self, name: String, address: IpAddr, ip: IpAddr) -> Result<NodeOptions> {
+    /// When the path of manifests cannot be made absolute, the file of registries is of no use, or thresholds contradict
+    /// each other.
+    pub fn options(&self, name: String, address: IpAddr, ip: IpAddr, wasi_p3: bool) -> Result<NodeOptions> {
         let root = nix::unistd::geteuid().is_root();
         let port = |given: Option<u16>, privileged, other| given.unwrap_or(if root { privileged } else { other });
         Ok(NodeOptions {
@@ -81,10 +99,21 @@ impl NodeArgs {
             ingress_https_port: port(self.ingress_https_port, 443, 8443),
             registries: self.registries()?,
             max_pods: self.max_pods,
-            wasi_p3: self.wasi_p3,
+            wasi_p3: self.wasi_p3.unwrap_or(wasi_p3),
+            image_gc: self.image_gc()?,
             static_pod_path: self.pod_manifest_path.as_ref().map(std::path::absolute).transpose()?,
             kernel_network: self.kernel_network,
         })
+    }
+
+    fn image_gc(&self) -> Result<garbage::Policy> {
+        let (high, low) = (self.image_gc_high_threshold, self.image_gc_low_threshold);
+        ensure!(
+            low < high,
+            "invalid configuration: imageGCLowThresholdPercent (--image-gc-low-threshold) {low} must be less than \
+             imageGCHighThresholdPercent (--image-gc-high-threshold) {high}"
+        );
+        Ok(garbage::Policy { high_percent: high, low_percent: low, min_age: self.minimum_image_ttl_duration })
     }
 
     fn registries(&self) -> Result<Registries> {
@@ -94,6 +123,16 @@ impl NodeArgs {
         let file = serde_saphyr::from_str(&text).map_err(|error| anyhow!("{}: {error}", path.display()))?;
         Registries::new(file, insecure).with_context(|| path.display().to_string())
     }
+}
+
+fn percent() -> clap::builder::RangedU64ValueParser {
+    clap::value_parser!(u64).range(0..=100)
+}
+
+/// As Go writes a duration, and never below zero.
+fn duration(text: &str) -> Result<Duration, String> {
+    let duration: SignedDuration = text.parse().map_err(|error: jiff::Error| error.to_string())?;
+    Duration::try_from(duration).map_err(|_| "must not be negative".to_owned())
 }
 
 /// A node's name is a DNS subdomain.

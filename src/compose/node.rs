@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use k8w_networking::{Network, dns, ingress};
 use k8w_runtime::agent::Node;
 use k8w_runtime::identity::Identity;
+use k8w_runtime::image::garbage;
 use k8w_runtime::image::registries::Registries;
 use k8w_runtime::node::Settings;
 use k8w_runtime::server::NodeService;
@@ -46,6 +47,8 @@ pub struct NodeOptions {
     pub max_pods: u32,
     /// Whether components of WASI 0.3 run.
     pub wasi_p3: bool,
+    /// When pulled images that nothing uses are removed.
+    pub image_gc: garbage::Policy,
     pub static_pod_path: Option<PathBuf>,
     pub kernel_network: KernelNetwork,
 }
@@ -57,6 +60,7 @@ impl NodeOptions {
             max_pods: self.max_pods,
             static_pod_path: self.static_pod_path.clone(),
             registries: self.registries.clone(),
+            image_gc: self.image_gc,
             ..NodeConfig::new(&self.name, self.ip, port, data_dir.join("node"))
         }
     }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use k8w_testkit::{ClusterOptions, Kubectl, Registry, TestCluster, eventually, get_ok, run, shared};
 
@@ -159,6 +160,64 @@ fn the_policy_says_when_a_tag_is_looked_up_again() {
     assert!(policy("later", "IfNotPresent").ends_with(&second), "the tag is the new image's from then on");
     let events = kubectl.ok(&["events", "--for", "pod/later"]);
     assert!(events.contains(&format!("Container image \"{image}\" already present on machine")), "{events}");
+}
+
+/// A node that starts looks at its disk first.
+#[test]
+fn what_nothing_uses_goes_with_its_machine_code_when_the_disk_is_full() {
+    let registry = Registry::start();
+    let hello = std::fs::read(repo("examples/hello/hello.wasm")).unwrap();
+    let (used, unused) = (registry.push("gc/used", "v1", &[&hello]), registry.push("gc/unused", "v1", &[&cli()]));
+    let folder = tempfile::tempdir().unwrap();
+    let start = |arguments: &[&str]| {
+        let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let data_dir = Some(folder.path().join("data"));
+        TestCluster::start(BINARY, ClusterOptions { data_dir, arguments, ..ClusterOptions::default() })
+    };
+    let compiled = || std::fs::read_dir(folder.path().join("data/wasm/compiled")).unwrap().count();
+    let images = "jsonpath={.items[0].status.images[*].names}";
+
+    let mut cluster = start(&[]);
+    let kubectl = cluster.namespace("gc");
+    pod_with(&kubectl, "used", &used, "", "ports: [{containerPort: 8080}]");
+    kubectl.ok(&["wait", "--for=condition=Ready", "pod/used", "--timeout=60s"]);
+    pod(&kubectl, "unused", &unused);
+    assert_eq!(said(&kubectl, "unused"), "Hello, world!\n");
+    kubectl.ok(&["delete", "pod", "unused"]);
+    eventually("the node tells of both", || match kubectl.ok(&["get", "nodes", "-o", images]) {
+        images if images.contains(&used) && images.contains(&unused) => Ok(()),
+        images => Err(images),
+    });
+    assert_eq!(compiled(), 2);
+    cluster.stop();
+    drop(cluster);
+    // What has just come may be about to get its name.
+    for blob in std::fs::read_dir(folder.path().join("data/images/blobs/sha256")).unwrap() {
+        let file = std::fs::File::options().write(true).open(blob.unwrap().path()).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(3_600)).unwrap();
+    }
+
+    let thresholds = ["--image-gc-high-threshold=1", "--image-gc-low-threshold=0", "--minimum-image-ttl-duration=1h1m"];
+    let cluster = start(&thresholds);
+    let kubectl = cluster.kubectl().in_namespace("gc");
+    eventually("one is gone", || match kubectl.ok(&["get", "nodes", "-o", images]) {
+        images if images.contains(&used) && !images.contains(&unused) && compiled() == 1 => Ok(()),
+        images => Err(format!("{images}, {} compiled", compiled())),
+    });
+    pod_with(&kubectl, "again", &used, "", "imagePullPolicy: Never, ports: [{containerPort: 8080}]");
+    kubectl.ok(&["wait", "--for=condition=Ready", "pod/again", "--timeout=60s"]);
+    eventually("the node says that it was not enough", || {
+        let events = kubectl.ok(&["get", "events", "-A", "--field-selector=reason=FreeDiskSpaceFailed"]);
+        let text = "Failed to garbage collect required amount of images. Attempted to free ";
+        if events.contains(text) { Ok(()) } else { Err(events) }
+    });
+    let node = kubectl.ok(&["get", "nodes", "-o", "jsonpath={.items[0].metadata.name}"]);
+    let configuration = kubectl.ok(&["get", "--raw", &format!("/api/v1/nodes/{node}/proxy/configz")]);
+    for set in
+        ["\"imageGCHighThresholdPercent\":1", "\"imageGCLowThresholdPercent\":0", "\"imageMinimumGCAge\":\"1h1m0s\""]
+    {
+        assert!(configuration.contains(set), "{configuration}");
+    }
 }
 
 #[test]

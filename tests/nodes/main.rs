@@ -243,6 +243,33 @@ fn what_cannot_join_is_told_why() {
     );
 }
 
+/// As others than who runs the machine may say what runs there.
+#[test]
+fn a_machine_that_joins_runs_wasi_0_3_only_when_it_is_told_to() {
+    let Some(guests) = std::env::var_os("K8W_TEST_GUESTS") else {
+        println!("skipped: K8W_TEST_GUESTS names no folder of guests (`tests/run guests` builds them)");
+        return;
+    };
+    let service = std::path::Path::new(&guests).join("service-p3.wasm").display().to_string();
+    let cluster = Cluster::start();
+    let token = cluster.token();
+    let token: Vec<&str> = token.iter().map(String::as_str).collect();
+    let (a, b) = (cluster.node("a", 2, &token), cluster.node("b", 3, &[&token[..], &["--wasi-p3=true"]].concat()));
+    for node in [&a, &b] {
+        node.load(&service, "localhost/modern:latest");
+    }
+    cluster.kubectl.apply(&[pod("on-a", "modern", "a"), pod("on-b", "modern", "b")].concat());
+    cluster.kubectl.ok(&["wait", "--for=condition=Ready", "pod/on-b", "--timeout=60s"]);
+    let waiting =
+        "{.status.containerStatuses[0].state.waiting.reason}: {.status.containerStatuses[0].state.waiting.message}";
+    let refused = "CreateContainerError: component needs WASI 0.3, which is switched off on this node (`--wasi-p3=true` \
+                   switches it on)";
+    eventually("its status says so", || match cluster.jsonpath(&["pod", "on-a"], waiting) {
+        shown if shown == refused => Ok(()),
+        shown => Err(shown),
+    });
+}
+
 /// Both keep a CA in a folder of the same name, each its own.
 #[test]
 fn a_control_plane_and_a_node_do_not_share_their_folder() {

@@ -312,6 +312,12 @@ fn names_and_ranges_that_cannot_be_are_refused() {
     assert!(error.contains("--node-name") && error.contains("lowercase RFC 1123 subdomain"), "{error}");
     let error = refusal_in(folder.path(), &["--port", "0", "--service-cidr", "10.64.0.0/20"]);
     assert!(error.contains("--wasm-cidr 10.64.0.0/11 and --service-cidr 10.64.0.0/20 overlap"), "{error}");
+    let error = refusal_in(folder.path(), &["--port", "0", "--image-gc-high-threshold", "80"]);
+    let why = "imageGCLowThresholdPercent (--image-gc-low-threshold) 80 must be less than imageGCHighThresholdPercent \
+               (--image-gc-high-threshold) 80";
+    assert!(error.ends_with(why), "{error}");
+    let error = refusal_in(folder.path(), &["--port", "0", "--minimum-image-ttl-duration=-1s"]);
+    assert!(error.contains("must not be negative"), "{error}");
 }
 
 #[test]

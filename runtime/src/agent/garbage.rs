@@ -1,4 +1,4 @@
-//! Gives disk space back that images take which no pod needs, every few minutes.
+//! Gives disk space back that images take which no pod needs, when the node starts and every few minutes.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -18,8 +18,8 @@ const EVERY: Duration = Duration::from_secs(300);
 pub(super) async fn run(shared: Arc<Shared>) {
     shared.pods.listed().await;
     loop {
-        tokio::time::sleep(EVERY).await;
         collect(&shared, Instant::now()).await;
+        tokio::time::sleep(EVERY).await;
     }
 }
 

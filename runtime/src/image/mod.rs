@@ -25,8 +25,9 @@ mod unpack;
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{ContainerImage, Pod};
 use k8w_storage::blob::{BlobStore, Digest};
@@ -46,6 +47,8 @@ pub use store::{LoadError, LocalImages};
 const MAX_PULLS: usize = 4;
 /// Largest component that is pulled, in bytes.
 const MAX_COMPONENT_BYTES: u64 = 256 << 20;
+/// Content without a name stays as long: it may be about to get one.
+const UNNAMED_FOR: Duration = Duration::from_secs(120);
 /// The registry name of images that were loaded by hand.
 const LOCAL_REGISTRY: &str = "localhost";
 
@@ -58,14 +61,16 @@ pub struct Images {
     locks: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     /// By digest, since this process runs.
     seen: Mutex<HashMap<String, Seen>>,
+    /// Whether this process has looked through them before.
+    collected: AtomicBool,
     changed: Arc<Notify>,
 }
 
-/// When this process first saw an image, and last used it.
+/// When this process first saw an image, and last used it; what was here before it has no time.
 #[derive(Clone, Copy)]
 struct Seen {
-    first: Instant,
-    last_used: Instant,
+    first: Option<Instant>,
+    last_used: Option<Instant>,
 }
 
 /// What a collection of images has done.
@@ -149,7 +154,8 @@ impl Images {
     /// The images in `blobs`, and what can be pulled from `registries`.
     pub fn new(blobs: Arc<BlobStore>, registries: Registries, changed: Arc<Notify>) -> Images {
         let pulls = Semaphore::new(MAX_PULLS);
-        Images { blobs, registries, pulls, locks: Mutex::default(), seen: Mutex::default(), changed }
+        let (locks, seen, collected) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
+        Images { blobs, registries, pulls, locks, seen, collected, changed }
     }
 
     /// Makes sure that an image is on this node. `secrets` is asked only when a registry is.
@@ -299,11 +305,13 @@ impl Images {
         let in_use: HashSet<String> =
             in_use.iter().filter_map(|name| Some(name.parse::<Reference>().ok()?.whole())).collect();
         let stored = store::all(&self.blobs)?;
+        let is_first = !self.collected.swap(true, Ordering::Relaxed);
+        let since = (!is_first).then_some(now);
         let mut candidates = Vec::new();
         for (digest, image) in &stored {
             let is_used = image.names.iter().any(|name| in_use.contains(name));
             let seen =
-                if is_used { self.mark_used(&digest.to_string(), now) } else { self.see(&digest.to_string(), now) };
+                if is_used { self.mark_used(&digest.to_string(), now) } else { self.see(&digest.to_string(), since) };
             if !is_used && !image.loaded {
                 let (first_seen, last_used) = (seen.first, seen.last_used);
                 let size_bytes = image.size_bytes;
@@ -321,7 +329,7 @@ impl Images {
             }
             collected.freed_bytes += image.size_bytes;
         }
-        self.blobs.remove_unreferenced(policy.min_age)?;
+        self.blobs.remove_unreferenced(UNNAMED_FOR)?;
         collected.kept = self.blobs.list()?.iter().map(Digest::to_string).collect();
         self.lock_seen().retain(|digest, _| collected.kept.contains(digest));
         Ok(collected)
@@ -329,13 +337,13 @@ impl Images {
 
     fn mark_used(&self, digest: &str, now: Instant) -> Seen {
         let mut all = self.lock_seen();
-        let seen = all.entry(digest.to_owned()).or_insert(Seen { first: now, last_used: now });
-        seen.last_used = now;
+        let seen = all.entry(digest.to_owned()).or_insert(Seen { first: Some(now), last_used: None });
+        seen.last_used = Some(now);
         *seen
     }
 
-    fn see(&self, digest: &str, now: Instant) -> Seen {
-        *self.lock_seen().entry(digest.to_owned()).or_insert(Seen { first: now, last_used: now })
+    fn see(&self, digest: &str, since: Option<Instant>) -> Seen {
+        *self.lock_seen().entry(digest.to_owned()).or_insert(Seen { first: since, last_used: None })
     }
 
     fn lock_seen(&self) -> std::sync::MutexGuard<'_, HashMap<String, Seen>> {

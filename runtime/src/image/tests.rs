@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use expect_test::expect;
@@ -26,7 +26,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::garbage::{Disk, Policy};
 use super::registries::{Auth, HostConfig, Mirror, Registries, RegistriesFile, Tls};
 use super::registry::{self, Error};
-use super::{Images, LocalImages, store};
+use super::{Images, LocalImages, UNNAMED_FOR, store};
 
 const COMPONENT: &[u8] = b"\0asm component";
 
@@ -406,17 +406,23 @@ fn a_full_disk_costs_pulled_images_that_nothing_uses() {
     let by_hand = LocalImages::new(blobs.clone()).load(&file, "localhost/by-hand").unwrap();
     let in_use = HashSet::from(["registry.test/used:1".to_owned()]);
     let start = Instant::now();
-    let policy = Policy { min_age: Duration::ZERO, ..Policy::default() };
-    let collect = |available_bytes: u64, policy| {
+    let later = start + Policy::default().min_age;
+    let collect = |available_bytes: u64, now| {
         let disk = Disk { capacity_bytes: 1_000, available_bytes };
-        let collected = images.collect(&in_use, policy, disk, start).unwrap();
+        let collected = images.collect(&in_use, Policy::default(), disk, now).unwrap();
         (collected.removed, collected.excess_bytes, collected.kept.len())
     };
     // The components, and the manifests of those that were pulled.
-    assert_eq!(collect(500, policy), (vec![], 0, 5), "the disk is not full");
-    assert_eq!(collect(0, Policy::default()), (vec![], 200, 5), "all were seen just now");
-    assert_eq!(collect(0, policy), (vec!["registry.test/idle:1".to_owned()], 200, 3));
-    assert_eq!(collect(0, policy), (vec![], 200, 3));
+    assert_eq!(collect(500, start), (vec![], 0, 5), "the disk is not full");
+    let idle = "registry.test/idle:1".to_owned();
+    images.mark_used(&Digest::of(format!("\0asm{idle}").as_bytes()).to_string(), start);
+    assert_eq!(collect(0, start), (vec![], 200, 5), "it was in use just now");
+    assert_eq!(collect(0, later), (vec![idle], 200, 5), "what has no name now may be about to get one");
+    for blob in std::fs::read_dir(root.path().join("blobs/sha256")).unwrap() {
+        let file = std::fs::File::options().write(true).open(blob.unwrap().path()).unwrap();
+        file.set_modified(SystemTime::now() - UNNAMED_FOR).unwrap();
+    }
+    assert_eq!(collect(0, later), (vec![], 200, 3));
     let left: Vec<String> = blobs.refs().unwrap().into_iter().map(|(name, _)| name).collect();
     assert_eq!(left, ["localhost/by-hand:latest", "manifest of registry.test/used:1", "registry.test/used:1"]);
     assert!(blobs.path(&by_hand).is_some());

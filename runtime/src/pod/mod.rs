@@ -13,6 +13,7 @@ pub mod admission;
 pub mod backoff;
 pub mod containers;
 pub mod downward;
+pub mod duration;
 pub mod env;
 pub mod hostname;
 pub mod identity;

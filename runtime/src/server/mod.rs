@@ -35,8 +35,8 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::{MANIFESTS_EVERY, Shared};
 use crate::engine::ContainerId;
 use crate::node::KUBELET_VERSION;
-use crate::pod::containers;
 use crate::pod::logs::Options;
+use crate::pod::{containers, duration};
 use access::Access;
 use exec::What;
 use rates::Rates;
@@ -168,7 +168,10 @@ impl NodeService {
             "podCIDR": config.wasm_cidr.to_string(),
             "podLogsDir": config.log_dir,
             "staticPodPath": config.static_pod_path,
-            "fileCheckFrequency": format!("{}s", MANIFESTS_EVERY.as_secs()),
+            "fileCheckFrequency": duration::seconds(MANIFESTS_EVERY.as_secs()),
+            "imageGCHighThresholdPercent": config.image_gc.high_percent,
+            "imageGCLowThresholdPercent": config.image_gc.low_percent,
+            "imageMinimumGCAge": duration::seconds(config.image_gc.min_age.as_secs()),
         }, "version": KUBELET_VERSION }))
     }
 }

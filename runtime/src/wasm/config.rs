@@ -19,7 +19,7 @@ pub struct WasmConfig {
     pub guest: GuestLimits,
     pub http: HttpLimits,
     /// Whether components of WASI 0.3 run. wasmtime calls its implementation experimental and gives it no security patches,
-    /// so a node that runs strangers' code goes without it.
+    /// so a node that may run strangers' code goes without it.
     pub wasi_p3: bool,
 }
 

@@ -6,7 +6,6 @@ use std::time::Duration;
 use expect_test::{Expect, expect};
 use k8w_runtime::engine::{Engine, EngineError, RunsAs};
 use k8w_runtime::host;
-use wasmtime::component::Component;
 
 use crate::node::{Node, preview1, probe, probe_p3};
 
@@ -71,7 +70,8 @@ async fn what_cannot_run_is_refused_in_one_sentence() {
 #[tokio::test]
 async fn a_node_without_wasi_0_3_says_so() {
     let node = Node::with(|config| config.wasi_p3 = false);
-    let off = || expect!["component needs WASI 0.3, which is switched off on this node (--wasi-p3=false)"];
+    let off =
+        || expect!["component needs WASI 0.3, which is switched off on this node (`--wasi-p3=true` switches it on)"];
     refused(&node, probe_p3(), off()).await;
     let names = r#"(component (import "wasi:random/random@0.3.0" (instance)))"#;
     refused(&node, &wat::parse_str(names).unwrap(), off()).await;
@@ -132,22 +132,6 @@ async fn an_image_is_compiled_once_and_again_when_its_file_is_spoilt() {
     std::fs::remove_file(&compiled[0]).unwrap();
     std::fs::write(&compiled[0], &spoilt[..100]).unwrap();
     assert!(again().prepare(&artifact, "default").await.is_err(), "the worker is asked for");
-}
-
-/// A row of the table without a guest that uses it would be untested: the guests together import every one.
-#[test]
-fn every_host_interface_has_a_guest() {
-    let engine = wasmtime::Engine::default();
-    let mut imported = Vec::new();
-    for guest in [probe(), probe_p3(), preview1()] {
-        let component = k8w_runtime::wasm::adapt::componentize(guest).unwrap();
-        let component = Component::new(&engine, component).unwrap();
-        imported.extend(component.component_type().imports(&engine).map(|(name, _)| name.to_owned()));
-    }
-    for interface in host::all() {
-        let used = imported.iter().filter_map(|name| host::provider(name)).any(|row| std::ptr::eq(row, interface));
-        assert!(used, "no guest imports {}@{}", interface.name, interface.version);
-    }
 }
 
 /// What is offered and what is promised are the same.

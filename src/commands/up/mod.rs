@@ -145,7 +145,7 @@ impl Up {
         let address = control_plane.address;
         // Others need an address of one sort or the other.
         let ip = if address.is_unspecified() { control_plane.advertise } else { address };
-        let node = self.node.options(self.node.name(None)?, address, ip)?;
+        let node = self.node.options(self.node.name(None)?, address, ip, true)?;
         Ok(ClusterConfig { control_plane, node })
     }
 }

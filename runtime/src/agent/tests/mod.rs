@@ -32,6 +32,7 @@ use crate::engine::{
     Io, Limits, Output, Prepared, Question, RunsAs, Stats,
 };
 use crate::image::LocalImages;
+use crate::image::garbage::Policy;
 use crate::server::NodeService;
 use fake_api::FakeApi;
 
@@ -167,6 +168,8 @@ impl TestNode {
         let network = network();
         let config = NodeConfig {
             static_pod_path: Some(root.path().join("manifests")),
+            // However full the disk of this machine is.
+            image_gc: Policy { high_percent: 100, ..Policy::default() },
             ..NodeConfig::new("n", "10.0.0.1".parse().unwrap(), 10250, root.path())
         };
         let node = Node::new(config, api.client(), engine.clone(), receiver, blobs, network).unwrap();

@@ -13,9 +13,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::pod::containers;
 use crate::pod::plan::Role;
 use crate::pod::state::{Container, Ending, Exit, Life, Phase, PodState};
+use crate::pod::{containers, duration};
 
 /// The conditions that this node writes, in the kubelet's order.
 const OWN_CONDITIONS: [&str; 4] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"];
@@ -203,7 +203,7 @@ impl Statuses<'_> {
             Life::Exited { exit, restart_at: Some(_) } => {
                 let message = format!(
                     "back-off {} restarting failed container={} pod={}",
-                    go_duration(container.restart_delay().as_secs()),
+                    duration::seconds(container.restart_delay().as_secs()),
                     container.plan.name,
                     self.state.plan().display()
                 );
@@ -253,14 +253,6 @@ impl Statuses<'_> {
 
     fn id(&self, container: &Container, attempt: u32) -> String {
         format!("wasmtime://{}", container_id(self.uid, &container.plan.name, attempt))
-    }
-}
-
-/// `5m0s`, `2m40s`, `10s`: as Go prints a duration.
-fn go_duration(seconds: u64) -> String {
-    match (seconds / 60, seconds % 60) {
-        (0, rest) => format!("{rest}s"),
-        (minutes, rest) => format!("{minutes}m{rest}s"),
     }
 }
 
