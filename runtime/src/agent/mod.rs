@@ -20,6 +20,7 @@ mod garbage;
 mod grpc;
 mod hooks;
 mod http_get;
+mod inbox;
 mod jobs;
 mod launch;
 mod manifests;
@@ -70,6 +71,7 @@ use crate::recorder::Recorder;
 use crate::server::NodeService;
 
 use address::AddressPool;
+use inbox::Inbox;
 pub(crate) use manifests::MANIFESTS_EVERY;
 use record::Record;
 pub use shared::PodTable;
@@ -137,8 +139,7 @@ enum Event {
 /// A node: made first, so that its service can be wired, then run.
 pub struct Node {
     shared: Arc<Shared>,
-    engine_events: mpsc::Receiver<EngineEvent>,
-    results: mpsc::Receiver<Event>,
+    inbox: Inbox,
     references: mpsc::Receiver<Reference>,
     record_events: futures::future::BoxFuture<'static, ()>,
 }
@@ -170,7 +171,8 @@ impl Node {
         let (recorder, record_events) = Recorder::new(client.clone(), "kubelet", &config.name);
         let shared = Shared::new(config, client, engine, blobs, network, recorder, results_sender, references_sender);
         let record_events = Box::pin(record_events);
-        Ok(Node { shared: Arc::new(shared), engine_events, results, references, record_events })
+        let inbox = Inbox::new(results, engine_events);
+        Ok(Node { shared: Arc::new(shared), inbox, references, record_events })
     }
 
     /// The node's HTTP API, as a kubelet serves it on 10250.
@@ -184,7 +186,7 @@ impl Node {
     /// # Errors
     /// None yet: whatever fails while a node runs is tried again.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
-        let Node { shared, engine_events, results, references, record_events } = self;
+        let Node { shared, inbox, references, record_events } = self;
         let tasks = TaskTracker::new();
         tasks.spawn(until(shutdown.clone(), record_events));
         tasks.spawn(until(shutdown.clone(), watch_services(shared.clone())));
@@ -220,7 +222,7 @@ impl Node {
         if let Some(path) = static_pods {
             tasks.spawn(until(shutdown.clone(), manifests::watch(agent.shared.clone(), path)));
         }
-        agent.run(registered, engine_events, results, references, &shutdown).await;
+        agent.run(registered, inbox, references, &shutdown).await;
         jobs::unmount(&pods);
         tasks.close();
         let _ = tokio::time::timeout(SHUTDOWN_WAIT, tasks.wait()).await;
@@ -268,8 +270,7 @@ impl Agent {
     async fn run(
         &mut self,
         registered: oneshot::Receiver<()>,
-        mut engine_events: mpsc::Receiver<EngineEvent>,
-        mut results: mpsc::Receiver<Event>,
+        mut inbox: Inbox,
         mut references: mpsc::Receiver<Reference>,
         shutdown: &CancellationToken,
     ) {
@@ -298,14 +299,13 @@ impl Agent {
                         continue;
                     }
                 },
-                Some(event) = engine_events.recv() => Event::Engine(event),
-                Some(event) = results.recv() => event,
+                Some(event) = inbox.next() => event,
                 Some(reference) = references.recv() => Event::Referenced(reference),
                 () = tokio::time::sleep(wake.unwrap_or_default()), if wake.is_some() => Event::Timer,
             };
             self.handle(event);
         }
-        self.stop_everything(engine_events).await;
+        self.stop_everything(inbox).await;
     }
 
     fn handle(&mut self, event: Event) {
@@ -473,7 +473,7 @@ impl Agent {
     }
 
     /// Stops all containers, and waits a bounded time for them.
-    async fn stop_everything(&mut self, mut engine_events: mpsc::Receiver<EngineEvent>) {
+    async fn stop_everything(&mut self, mut inbox: Inbox) {
         let mut running = HashSet::new();
         for record in self.pods.values_mut() {
             running.extend(record.abandon());
@@ -483,7 +483,7 @@ impl Agent {
         }
         let all_ended = async {
             while !running.is_empty() {
-                match engine_events.recv().await {
+                match inbox.engine().await {
                     Some(EngineEvent::Exited { id, .. }) => running.remove(&id),
                     Some(EngineEvent::Started { .. } | EngineEvent::Trapped { .. }) => false,
                     None => return,
