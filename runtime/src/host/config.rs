@@ -12,7 +12,7 @@ mod bindings {
     wasmtime::component::bindgen!({
         path: "../wit",
         world: "k8w:host/config",
-        imports: { default: trappable },
+        imports: { default: tracing | trappable },
     });
 }
 

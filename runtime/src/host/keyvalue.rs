@@ -17,7 +17,7 @@ mod bindings {
     wasmtime::component::bindgen!({
         path: "../wit",
         world: "k8w:host/keyvalue",
-        imports: { default: trappable },
+        imports: { default: tracing | trappable },
         with: { "wasi:keyvalue/store.bucket": super::Bucket },
         trappable_error_type: { "wasi:keyvalue/store.error" => super::Error },
     });

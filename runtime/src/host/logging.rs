@@ -10,8 +10,8 @@ mod bindings {
         path: "../wit",
         world: "k8w:host/logging",
         imports: {
-            "wasi:logging/logging.log": async | trappable,
-            default: trappable,
+            "wasi:logging/logging.log": async | tracing | trappable,
+            default: tracing | trappable,
         },
     });
 }

@@ -140,6 +140,71 @@ pub async fn a_command_gets_five_sockets(guest: &[u8]) {
 }
 
 #[tokio::test]
+async fn headers_are_counted() {
+    let node = Node::new();
+    let (code, reason, message, _) = node.run(node.pod("fields", probe()).await, &["fields"]).await;
+    assert_eq!((code, reason), (134, ExitReason::Error));
+    assert!(message.contains("total size of fields exceeds limit"), "{message}");
+}
+
+#[tokio::test]
+async fn resources_are_counted() {
+    let node = Node::with(|config| config.guest.resources = 100);
+    let (code, reason, _, log) = node.run(node.pod("handles", probe()).await, &["handles"]).await;
+    assert_eq!((code, reason), (134, ExitReason::Error));
+    assert!(log.contains("resource table has no free keys"), "{log}");
+}
+
+/// The guest ends with the number of thousands that it has got.
+#[tokio::test]
+async fn a_table_grows_as_far_as_a_slot_of_the_pool() {
+    let node = Node::with(|config| config.pool.table_elements = 5_000);
+    let grows = wat::parse_str(include_str!("../../../tests/scenarios/table-growth/grows.wat")).unwrap();
+    let (code, reason, _, _) = node.run(node.pod("grows", &grows).await, &[]).await;
+    assert_eq!((code, reason), (5, ExitReason::Error));
+}
+
+#[tokio::test]
+async fn what_is_handed_over_in_one_call_is_bounded() {
+    let node = Node::with(|config| config.guest.hostcall_fuel = 1 << 20);
+    let server = node.pod("server", probe()).await;
+    node.start(server).await;
+    assert_eq!(node.get("10.64.0.2:8080", "/fill?500000").await, (200, "Ok(())".to_owned()));
+    assert_eq!(node.get("10.64.0.2:8080", "/fill?2000000").await.0, 500);
+    node.logged("server", "fuel").await;
+    assert_eq!(node.get("10.64.0.2:8080", "/count").await.0, 200, "only the request has failed");
+}
+
+#[tokio::test]
+async fn a_guest_that_says_too_much_waits_and_loses_nothing() {
+    let node = Node::with(|config| config.guest.log_bytes_per_second = 10_000);
+    let begun = Instant::now();
+    let (code, _, _, log) = node.run(node.pod("talks", probe()).await, &["lines", "30"]).await;
+    assert_eq!((code, log.lines().count()), (0, 30));
+    // Of more than three seconds' worth two may be said at once.
+    assert!(begun.elapsed() >= Duration::from_millis(500), "{:?}", begun.elapsed());
+
+    let mut endless = node.pod("endless", probe()).await;
+    endless.force_command = true;
+    endless.argv.extend(["write", "1"].map(str::to_owned));
+    let id = node.start(endless).await;
+    node.logged("endless", "xxx").await;
+    node.engine.stop(&id, Duration::ZERO).await;
+    assert_eq!(node.exit(&id).await.0, 143, "one that waits can be stopped");
+}
+
+#[tokio::test]
+async fn of_a_log_the_last_files_are_kept() {
+    let node = Node::with(|config| (config.guest.log_file_bytes, config.guest.log_files) = (10_000, 2));
+    // More than waits at a time to be written, many times over.
+    let (code, _, _, log) = node.run(node.pod("talks", probe()).await, &["lines", "3000"]).await;
+    assert!(code == 0 && log.contains("line 002999 "), "the newest is in the file of that name");
+    let files = std::fs::read_dir(node.dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    let kept = files.filter(|name| name.to_string_lossy().starts_with("talks.log")).count();
+    assert_eq!(kept, 3);
+}
+
+#[tokio::test]
 async fn a_node_without_a_free_slot_says_so() {
     let node = Node::with(|config| config.pool.instances = 16);
     let mut last = None;

@@ -31,8 +31,8 @@ mod bindings {
         path: "../wit",
         world: "k8w:host/sockets",
         imports: {
-            "wasi:sockets/tcp.[method]tcp-socket.start-bind": async | trappable,
-            default: trappable,
+            "wasi:sockets/tcp.[method]tcp-socket.start-bind": async | tracing | trappable,
+            default: tracing | trappable,
         },
         with: {
             "wasi:io": wasmtime_wasi::p2::bindings::io,

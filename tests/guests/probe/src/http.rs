@@ -7,6 +7,7 @@ use wasip2::http::types::{
     Fields, IncomingBody, IncomingRequest, Method, OutgoingBody, OutgoingRequest, OutgoingResponse, ResponseOutparam,
     Scheme,
 };
+use wasip2::io::streams::StreamError;
 
 use crate::{net, proposals};
 
@@ -22,6 +23,7 @@ impl wasip2::exports::http::incoming_handler::Guest for Server {
             "/env" => respond(out, &env()),
             "/echo" => echo(request, out),
             "/stream" => stream(query.parse().unwrap_or(0), out),
+            "/broken" => broken(request, out),
             "/forward" => forward(request, query, out),
             "/fetch" => fetch(query, out),
             "/resolve" => respond(out, &net::resolve(query)),
@@ -97,6 +99,20 @@ fn respond(out: ResponseOutparam, text: &str) {
 fn echo(request: IncomingRequest, out: ResponseOutparam) {
     let incoming = request.consume().expect("a request has one body");
     pass_on(incoming, OutgoingResponse::new(Fields::new()), out);
+}
+
+/// Reads the request's body to where it breaks off, and answers with why.
+fn broken(request: IncomingRequest, out: ResponseOutparam) {
+    let incoming = request.consume().expect("a request has one body");
+    let input = incoming.stream().expect("a body has one stream");
+    let why = loop {
+        match input.blocking_read(4096) {
+            Ok(_) => {}
+            Err(StreamError::LastOperationFailed(error)) => break error.to_debug_string(),
+            Err(StreamError::Closed) => break "nothing broke".to_owned(),
+        }
+    };
+    respond(out, &why);
 }
 
 /// Answers gRPC's health checks (<https://github.com/grpc/grpc/blob/master/doc/health-checking.md>): the service `down` does

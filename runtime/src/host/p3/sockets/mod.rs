@@ -20,11 +20,11 @@ mod bindings {
         path: "../wit",
         world: "k8w:host/sockets-p3",
         imports: {
-            "wasi:sockets/types.[method]tcp-socket.bind": async | trappable,
-            "wasi:sockets/types.[method]tcp-socket.listen": async | store | trappable,
-            "wasi:sockets/types.[method]tcp-socket.receive": store | trappable,
-            "wasi:sockets/types.[method]tcp-socket.send": store | trappable,
-            default: trappable,
+            "wasi:sockets/types.[method]tcp-socket.bind": async | tracing | trappable,
+            "wasi:sockets/types.[method]tcp-socket.listen": async | store | tracing | trappable,
+            "wasi:sockets/types.[method]tcp-socket.receive": store | tracing | trappable,
+            "wasi:sockets/types.[method]tcp-socket.send": store | tracing | trappable,
+            default: tracing | trappable,
         },
         with: {
             "wasi:clocks": wasmtime_wasi::p3::bindings::clocks,
