@@ -9,4 +9,7 @@ mod node_ports;
 mod peers;
 mod pods;
 mod policies;
+mod policy_matrix;
+mod service_matrix;
 mod udp;
+mod ways;

@@ -23,13 +23,13 @@ use crate::node_ports::{connect, free_port, start};
 use crate::udp::{ask, received, shout};
 
 /// The authority of a cluster.
-struct Ca {
+pub struct Ca {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
 }
 
 impl Ca {
-    fn new() -> Ca {
+    pub fn new() -> Ca {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -44,7 +44,7 @@ impl Ca {
     }
 
     /// How a node of this name speaks to others, and how it is spoken to.
-    fn tls(&self, name: &str) -> (Arc<rustls::ClientConfig>, Arc<rustls::ServerConfig>) {
+    pub fn tls(&self, name: &str) -> (Arc<rustls::ClientConfig>, Arc<rustls::ServerConfig>) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![name.into()]).unwrap();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
@@ -65,13 +65,13 @@ impl Ca {
 }
 
 /// The node `there`, to which others are the node `here`.
-struct There {
-    network: Arc<Network>,
-    node: Node,
+pub struct There {
+    pub network: Arc<Network>,
+    pub node: Node,
     _stop: tokio_util::sync::DropGuard,
 }
 
-async fn there(ca: &Ca, name: &str) -> There {
+pub async fn there(ca: &Ca, name: &str) -> There {
     let network = Network::new(config("there", "10.64.64.0/18"));
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -101,12 +101,12 @@ fn node(name: &str, range: &str, address: SocketAddr) -> Node {
 }
 
 /// This node to the other.
-fn here() -> Node {
+pub fn here() -> Node {
     node("here", "10.64.0.0/18", "192.0.2.1:10250".parse().unwrap())
 }
 
 /// The pod at 10.64.64.`last`.
-fn far_pod(last: u8) -> PodIdentity {
+pub fn far_pod(last: u8) -> PodIdentity {
     PodIdentity { ip: IpAddr::V4(Ipv4Addr::new(10, 64, 64, last)), ..pod(last) }
 }
 
