@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use crate::balance::Affinities;
 use crate::client::{Client, SendError};
-use crate::dns::Lookup;
+use crate::dns::{self, Lookup};
 use crate::endpoint::{Body, Endpoint, Handler, PodIdentity};
 use crate::host_port::HostPorts;
 use crate::listener::{Incoming, PodListener, accept_queue};
@@ -32,7 +32,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the tables may take to follow a pod that stopped.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Where DNS listens (RFC 1035 §4.2).
-const DNS_PORT: u16 = 53;
+pub(crate) const DNS_PORT: u16 = 53;
 /// Ports given to `bind` with port 0 and to the near end of in-process connections (Linux's default local range).
 pub(crate) const EPHEMERAL_PORTS: std::ops::Range<u16> = 32768..61000;
 
@@ -243,6 +243,12 @@ impl Network {
     /// Where cluster DNS listens.
     pub fn dns_server(&self) -> SocketAddr {
         SocketAddr::new(self.dns_address(), DNS_PORT)
+    }
+
+    /// Whether a complete name is one that the cluster's DNS alone knows.
+    pub fn is_cluster_name(&self, name: &str) -> bool {
+        let name = name.trim_end_matches('.').to_ascii_lowercase();
+        dns::is_below(&name, &self.config.cluster_domain)
     }
 
     /// The DNS suffix of the cluster.

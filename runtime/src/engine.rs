@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use k8w_networking::dns::Resolver;
 use k8w_networking::endpoint::PodIdentity;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -252,21 +253,31 @@ pub struct Names {
     pub ndots: usize,
     /// Names of the cluster mean nothing to the pod.
     pub outside_only: bool,
+    /// Who is asked for what is not the cluster's; without one, this node's own resolver.
+    pub resolver: Option<Resolver>,
 }
 
 impl Default for Names {
     fn default() -> Names {
-        Names { hosts: Vec::new(), searches: Vec::new(), ndots: Names::DEFAULT_NDOTS, outside_only: false }
+        Names {
+            hosts: Vec::new(),
+            searches: Vec::new(),
+            ndots: Names::DEFAULT_NDOTS,
+            outside_only: false,
+            resolver: None,
+        }
     }
 }
 
 impl Names {
     /// What Kubernetes gives pods that have the cluster's DNS.
     pub const DEFAULT_NDOTS: usize = 5;
+    /// More dots are not asked for (resolv.conf(5): "silently capped").
+    pub const MAX_NDOTS: usize = 15;
 
     /// Whether a name means what it means to every pod of its namespace.
     pub fn are_the_clusters(&self) -> bool {
-        self.hosts.is_empty() && self.searches.is_empty() && !self.outside_only
+        self.hosts.is_empty() && self.searches.is_empty() && !self.outside_only && self.resolver.is_none()
     }
 
     /// The full names that a name may stand for, the likeliest first.

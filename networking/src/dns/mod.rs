@@ -5,6 +5,7 @@
 //! functions ask here; [`records`] answers the questions of DNS itself, and [`server`] serves them in its protocol.
 
 mod records;
+mod resolver;
 pub mod server;
 mod upstream;
 pub mod wire;
@@ -14,6 +15,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use k8s_openapi::api::core::v1::Service;
 
+pub use self::resolver::{Resolver, Server, Unresolved};
 use crate::service::{Endpoints, Protocol, ServiceName, name_of};
 
 /// What a name means.
@@ -171,6 +173,11 @@ fn below<'a>(name: &'a str, domain: &str) -> Option<&'a str> {
         "" => Some(""),
         rest => rest.strip_suffix('.'),
     }
+}
+
+/// Whether a complete name in lower case is the domain's.
+pub(crate) fn is_below(name: &str, domain: &str) -> bool {
+    below(name, domain).is_some()
 }
 
 /// The ready pods in the order of their addresses.

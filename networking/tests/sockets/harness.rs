@@ -107,6 +107,12 @@ impl Cluster {
         self
     }
 
+    /// Says of the last Service at which port it is.
+    pub fn at_port(mut self, port: u16) -> Self {
+        self.services.last_mut().unwrap()["spec"]["ports"][0]["port"] = port.into();
+        self
+    }
+
     /// Says of every Service's port what it speaks.
     pub fn app_protocol(mut self, protocol: &str) -> Self {
         self.services.iter_mut().for_each(|service| service["spec"]["ports"][0]["appProtocol"] = protocol.into());

@@ -10,6 +10,7 @@ mod peers;
 mod pods;
 mod policies;
 mod policy_matrix;
+mod resolver;
 mod service_matrix;
 mod udp;
 mod ways;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::Frame;
 use http_body_util::BodyExt;
+use k8w_networking::dns::Unresolved;
 use k8w_networking::{Body, HostAddresses, Refused, SendError};
 use tokio::time::Sleep;
 use wasmtime::component::Linker;
@@ -79,12 +80,15 @@ async fn send(network: &PodNetwork, mut request: http::Request<Body>) -> Result<
         && let Some(host) = request.uri().host().map(|host| host.trim_matches(['[', ']']).to_owned())
     {
         let addresses = match names::look_up(network, &host) {
-            Answer::Known(addresses) => Some(addresses),
-            Answer::NoSuchName => None,
-            Answer::NoResolver => return Err(refusal(SendError::NoResolver(host))),
-            Answer::Ask(candidates) => names::ask(candidates).await,
+            Answer::Known(addresses) => Ok(addresses),
+            Answer::NoSuchName => Err(Unresolved::NoSuchName),
+            Answer::NoResolver => Err(Unresolved::NoAnswer),
+            Answer::Ask(candidates) => names::ask(network, candidates).await,
         };
-        let addresses = addresses.ok_or_else(|| refusal(SendError::NoSuchName(host)))?;
+        let addresses = addresses.map_err(|unresolved| match unresolved {
+            Unresolved::NoSuchName => refusal(SendError::NoSuchName(host)),
+            Unresolved::NoAnswer => Error::DnsTimeout,
+        })?;
         request.extensions_mut().insert(HostAddresses(addresses));
     }
     network.network.send(Some(&network.pod), request).await.map_err(refusal)

@@ -1,10 +1,13 @@
-//! What a name means to a pod: its own `hostAliases`, the cluster's names, the domains it searches, the node's resolver.
+//! What a name means to a pod: its own `hostAliases`, the cluster's names, the domains it searches, and what the servers say
+//! that its manifest names, or the node's resolver.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use k8w_networking::Lookup;
+use k8w_networking::dns::{Server, Unresolved};
 
 use super::pod_network::PodNetwork;
+use crate::engine::Names;
 
 /// Longest name that is looked up (RFC 1035 §2.3.4).
 pub const MAX_NAME_BYTES: usize = 255;
@@ -18,7 +21,7 @@ pub enum Answer {
     NoSuchName,
     /// The node's resolver would have to be asked, and policies keep the pod from it.
     NoResolver,
-    /// The node's resolver has to be asked for these, in order.
+    /// A resolver has to be asked for these, in order: see [`ask`].
     Ask(Vec<String>),
 }
 
@@ -31,6 +34,13 @@ pub fn look_up(own: &PodNetwork, name: &str) -> Answer {
     if !known.is_empty() {
         return Answer::Known(known);
     }
+    // What a server has to say of these is nobody's business (RFC 6761, section 6.3).
+    if plain.eq_ignore_ascii_case("localhost") {
+        return Answer::Known(vec![Ipv4Addr::LOCALHOST.into()]);
+    }
+    if let Ok(address) = name.parse() {
+        return Answer::Known(vec![address]);
+    }
     let mut ask = Vec::new();
     for candidate in names.candidates(name) {
         match in_cluster(own, candidate) {
@@ -41,7 +51,7 @@ pub fn look_up(own: &PodNetwork, name: &str) -> Answer {
     }
     if ask.is_empty() {
         Answer::NoSuchName
-    } else if !own.network.may_resolve(&own.pod) {
+    } else if names.resolver.is_none() && !own.network.may_resolve(&own.pod) {
         Answer::NoResolver
     } else {
         Answer::Ask(ask)
@@ -50,7 +60,10 @@ pub fn look_up(own: &PodNetwork, name: &str) -> Answer {
 
 fn in_cluster(own: &PodNetwork, mut name: String) -> Answer {
     if own.names.outside_only {
-        return Answer::Ask(vec![name]);
+        // Cluster DNS stands for the node's resolver, which has never heard of the cluster.
+        let asks_cluster_dns = |names: &Names| names.resolver.iter().any(|r| r.servers.contains(&Server::ClusterDns));
+        let is_known = asks_cluster_dns(&own.names) && own.network.is_cluster_name(&name);
+        return if is_known { Answer::NoSuchName } else { Answer::Ask(vec![name]) };
     }
     for _ in 0..MAX_ALIASES {
         match own.network.lookup_host(&own.pod.namespace, &name) {
@@ -63,22 +76,37 @@ fn in_cluster(own: &PodNetwork, mut name: String) -> Answer {
     Answer::NoSuchName
 }
 
-/// Asks the node's resolver for one name after the other; `None` when it knows none of them.
-pub async fn ask(names: Vec<String>) -> Option<Vec<IpAddr>> {
+/// Asks the pod's servers, or the node's resolver, for one name after the other.
+///
+/// # Errors
+/// [`Unresolved`] when none of them has addresses: without an answer, if only one of them got none.
+pub async fn ask(own: &PodNetwork, names: Vec<String>) -> Result<Vec<IpAddr>, Unresolved> {
+    let mut unresolved = Unresolved::NoSuchName;
     for name in names {
-        if let Ok(found) = tokio::net::lookup_host((name, 0)).await {
-            let mut addresses: Vec<IpAddr> = found.map(|address| address.ip()).collect();
-            addresses.dedup();
-            return Some(addresses);
+        let found = match &own.names.resolver {
+            Some(resolver) => resolver.resolve(&own.network, &own.pod, &name).await,
+            None => of_node(&name).await,
+        };
+        match found {
+            Ok(found) => return Ok(found),
+            Err(Unresolved::NoAnswer) => unresolved = Unresolved::NoAnswer,
+            Err(Unresolved::NoSuchName) => {}
         }
     }
-    None
+    Err(unresolved)
+}
+
+/// The addresses that the node's resolver finds. It does not tell why it finds none.
+async fn of_node(name: &str) -> Result<Vec<IpAddr>, Unresolved> {
+    let found = tokio::net::lookup_host((name, 0)).await.map_err(|_| Unresolved::NoSuchName)?;
+    let mut addresses: Vec<IpAddr> = found.map(|address| address.ip()).collect();
+    addresses.dedup();
+    if addresses.is_empty() { Err(Unresolved::NoSuchName) } else { Ok(addresses) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Names;
     use crate::wasm::tests::pod_network;
 
     #[test]
@@ -91,6 +119,7 @@ mod tests {
             searches: vec!["corp.example".to_owned()],
             ndots: 2,
             outside_only: false,
+            resolver: None,
         };
         assert_eq!(look_up(&own, "DB."), Answer::Known(vec!["10.1.2.3".parse().unwrap()]));
         assert_eq!(look_up(&own, "a.b"), ask(&["a.b.corp.example", "a.b"]));

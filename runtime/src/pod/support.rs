@@ -11,6 +11,7 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1 as core;
 
+use super::names;
 use super::plan::PodPlan;
 
 type PodRule = (&'static str, fn(&core::PodSpec) -> bool);
@@ -21,14 +22,10 @@ const POD: &[PodRule] = &[
     ("spec.hostPID", |spec| spec.host_pid == Some(true)),
     ("spec.hostIPC", |spec| spec.host_ipc == Some(true)),
     ("spec.shareProcessNamespace", |spec| spec.share_process_namespace == Some(true)),
-    ("spec.dnsConfig.nameservers", |spec| {
-        spec.dns_config.as_ref().is_some_and(|config| config.nameservers.iter().flatten().next().is_some())
-    }),
-    ("spec.dnsConfig.options other than ndots", |spec| {
-        let mut options = spec.dns_config.iter().flat_map(|config| config.options.iter().flatten());
-        options.any(|option| option.name.as_deref() != Some("ndots"))
-    }),
-    ("spec.dnsPolicy None", |spec| spec.dns_policy.as_deref() == Some("None")),
+    (
+        "spec.dnsConfig.options other than ndots, timeout, attempts, rotate, use-vc, no-aaaa, edns0, single-request(-reopen), trust-ad",
+        |spec| names::options(spec).any(|(name, _)| !names::OPTIONS.contains(&name)),
+    ),
     ("spec.resourceClaims", |spec| spec.resource_claims.iter().flatten().next().is_some()),
     ("spec.securityContext.sysctls", |spec| {
         spec.security_context.as_ref().is_some_and(|context| context.sysctls.iter().flatten().next().is_some())
@@ -120,11 +117,11 @@ mod tests {
 
     #[test]
     fn everything_refused_is_named() {
-        let spec = json!({ "hostPID": true, "dnsConfig": { "nameservers": ["1.2.3.4"] },
+        let spec = json!({ "hostPID": true, "dnsConfig": { "nameservers": ["1.2.3.4"], "options": [{ "name": "debug" }] },
             "containers": [{ "name": "c", "stdin": true, "tty": true, "securityContext": { "privileged": true },
                 "ports": [{ "containerPort": 80, "hostPort": 80, "hostIP": "127.0.0.l" }],
                 "volumeMounts": [{ "name": "v", "mountPath": "/v", "mountPropagation": "Bidirectional" }] }] });
-        expect!["wasm pods do not support spec.hostPID, spec.dnsConfig.nameservers, securityContext.privileged, ports.hostIP that is no address, volumeMounts.mountPropagation"]
+        expect!["wasm pods do not support spec.hostPID, spec.dnsConfig.options other than ndots, timeout, attempts, rotate, use-vc, no-aaaa, edns0, single-request(-reopen), trust-ad, securityContext.privileged, ports.hostIP that is no address, volumeMounts.mountPropagation"]
             .assert_eq(&check(spec).unwrap());
     }
 

@@ -6,7 +6,7 @@ mod write;
 
 use std::net::IpAddr;
 
-pub use read::{Refused, records};
+pub use read::{Outcome, Refused, records};
 pub use write::{MAX_DATAGRAM_BYTES, Reply, question};
 
 /// Largest message (RFC 1035 §4.2.2).
@@ -21,8 +21,9 @@ const HEADER_BYTES: usize = 12;
 pub const MIN_RECORD_BYTES: usize = 12;
 /// Class of the internet.
 const CLASS_IN: u16 = 1;
-/// Flags of a message (RFC 1035 §4.1.1): QR and RD.
+/// Flags of a message (RFC 1035 §4.1.1): QR, TC and RD.
 const IS_RESPONSE: u16 = 1 << 15;
+const TRUNCATED: u16 = 1 << 9;
 const RECURSION_DESIRED: u16 = 1 << 8;
 
 /// What a record is, and a question asks for (a TYPE or QTYPE).

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{
     CLASS_IN, Code, Data, HEADER_BYTES, IS_RESPONSE, Kind, MAX_NAME_BYTES, Question, RECURSION_DESIRED, Record,
+    TRUNCATED,
 };
 
 const OP_CODE: u16 = 0xf << 11;
@@ -78,6 +79,29 @@ pub fn records(bytes: &[u8]) -> Option<Vec<Record>> {
         records.push(Record { name, ttl, data });
     }
     Some(records)
+}
+
+/// How another server answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// A [`Code`], or another number.
+    pub code: u16,
+    /// The message holds a part of the answer only.
+    pub truncated: bool,
+}
+
+impl Outcome {
+    /// Reads what answers this question, as [`question`](super::question) wrote it; `None` for what does not.
+    pub fn read(answer: &[u8], question: &[u8]) -> Option<Self> {
+        let mut reader = Reader { bytes: question, at: HEADER_BYTES };
+        reader.question()?;
+        let (asked, told) = (question.get(HEADER_BYTES..reader.at)?, answer.get(HEADER_BYTES..reader.at)?);
+        let mut head = Reader { bytes: answer, at: 0 };
+        let (id, flags) = (head.u16()?, head.u16()?);
+        let is_ours = question.starts_with(&id.to_be_bytes()) && flags & IS_RESPONSE != 0;
+        let is_ours = is_ours && asked.eq_ignore_ascii_case(told);
+        is_ours.then_some(Self { code: flags & 0xf, truncated: flags & TRUNCATED != 0 })
+    }
 }
 
 struct Reader<'a> {

@@ -6,10 +6,10 @@ use std::net::IpAddr;
 use super::read::Refused;
 use super::{
     CLASS_IN, Code, Data, HEADER_BYTES, IS_RESPONSE, Kind, MAX_LABEL_BYTES, Question, RECURSION_DESIRED, Record,
+    TRUNCATED,
 };
 
 const AUTHORITATIVE: u16 = 1 << 10;
-const TRUNCATED: u16 = 1 << 9;
 const RECURSION_AVAILABLE: u16 = 1 << 7;
 /// The largest datagram that is asked for and sent, so that none is cut on its way (DNS flag day 2020).
 pub const MAX_DATAGRAM_BYTES: u16 = 1_232;

@@ -1,7 +1,9 @@
 //! `wasi:sockets/ip-name-lookup`: names as the pod knows them (see [`names`]).
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use k8w_networking::dns::Unresolved;
 use wasmtime::component::Resource;
 use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
 use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, spawn};
@@ -14,7 +16,7 @@ use crate::host::pod_network::PodNetwork;
 
 type Found = Result<std::vec::IntoIter<IpAddr>, ErrorCode>;
 
-/// The answer to one look-up: there, or on its way from the node's resolver.
+/// The answer to one look-up: there, or on its way from a resolver.
 pub enum Addresses {
     Found(Found),
     Asking(AbortOnDropJoinHandle<Found>),
@@ -29,16 +31,22 @@ impl Pollable for Addresses {
     }
 }
 
-fn resolve(network: &PodNetwork, name: &str) -> Addresses {
+fn resolve(network: &Arc<PodNetwork>, name: &str) -> Addresses {
     match names::look_up(network, name) {
         Answer::Known(addresses) => Addresses::Found(Ok(addresses.into_iter())),
         Answer::NoSuchName => Addresses::Found(Err(ErrorCode::NameUnresolvable)),
         // As a resolver whose questions get lost on their way.
         Answer::NoResolver => Addresses::Found(Err(ErrorCode::TemporaryResolverFailure)),
-        Answer::Ask(candidates) => Addresses::Asking(spawn(async {
-            let found = names::ask(candidates).await;
-            found.map(Vec::into_iter).ok_or(ErrorCode::NameUnresolvable)
-        })),
+        Answer::Ask(candidates) => {
+            let network = network.clone();
+            Addresses::Asking(spawn(async move {
+                let found = names::ask(&network, candidates).await;
+                found.map(Vec::into_iter).map_err(|unresolved| match unresolved {
+                    Unresolved::NoSuchName => ErrorCode::NameUnresolvable,
+                    Unresolved::NoAnswer => ErrorCode::TemporaryResolverFailure,
+                })
+            }))
+        }
     }
 }
 

@@ -1,7 +1,6 @@
 //! `wasi:sockets/ip-name-lookup` 0.3: names as the pod knows them (see [`names`]).
 
-use std::net::IpAddr;
-
+use k8w_networking::dns::Unresolved;
 use wasmtime::component::{Accessor, HasSelf};
 
 use super::wit::ip_name_lookup::{ErrorCode, Host, HostWithStore};
@@ -19,17 +18,18 @@ impl HostWithStore<State> for HasSelf<State> {
         if name.is_empty() || name.len() > names::MAX_NAME_BYTES {
             return Ok(Err(ErrorCode::InvalidArgument));
         }
-        let answer = accessor.with(|mut store| names::look_up(&store.get().container.network, &name));
-        let found: Option<Vec<IpAddr>> = match answer {
-            Answer::Known(addresses) => Some(addresses),
-            Answer::NoSuchName => None,
+        let network = accessor.with(|mut store| store.get().container.network.clone());
+        let found = match names::look_up(&network, &name) {
+            Answer::Known(addresses) => Ok(addresses),
+            Answer::NoSuchName => Err(Unresolved::NoSuchName),
             // As a resolver whose questions get lost on their way.
-            Answer::NoResolver => return Ok(Err(ErrorCode::TemporaryResolverFailure)),
-            Answer::Ask(candidates) => names::ask(candidates).await,
+            Answer::NoResolver => Err(Unresolved::NoAnswer),
+            Answer::Ask(candidates) => names::ask(&network, candidates).await,
         };
-        let found = found.filter(|addresses| !addresses.is_empty());
-        Ok(found
-            .map(|addresses| addresses.into_iter().map(IpAddress::from).collect())
-            .ok_or(ErrorCode::NameUnresolvable))
+        Ok(match found {
+            Ok(addresses) if !addresses.is_empty() => Ok(addresses.into_iter().map(IpAddress::from).collect()),
+            Ok(_) | Err(Unresolved::NoSuchName) => Err(ErrorCode::NameUnresolvable),
+            Err(Unresolved::NoAnswer) => Err(ErrorCode::TemporaryResolverFailure),
+        })
     }
 }
