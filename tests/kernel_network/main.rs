@@ -2,14 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "these are tests, helpers included")]
 
-use std::net::{IpAddr, SocketAddr};
+#[path = "../nodes/machines.rs"]
+#[allow(dead_code, reason = "tests of nodes use the rest")]
+mod machines;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use k8w_testkit::{
-    ClusterOptions, Neighbour, Process, TestCluster, eventually, get_ok, output, run, run_in_namespaces,
+    ClusterOptions, HERE, Neighbour, Process, TestCluster, eventually, get, get_ok, output, run, run_in_namespaces,
 };
+use machines::BINARY;
 
-const BINARY: &str = env!("CARGO_BIN_EXE_k8w");
 /// Where cluster DNS is.
 const DNS: &str = "@10.96.0.10";
 
@@ -19,6 +23,7 @@ fn main() {
         ("nothing_stays_and_what_was_left_is_mended", nothing_stays_and_what_was_left_is_mended),
         ("a_second_cluster_says_why_it_does_without", a_second_cluster_says_why_it_does_without),
         ("without_privilege_it_says_so", without_privilege_it_says_so),
+        ("traffic_from_outside_stays_on_its_node", traffic_from_outside_stays_on_its_node),
     ])
 }
 
@@ -127,4 +132,70 @@ fn without_privilege_it_says_so() {
     let why = "Network: in this process (the kernel's cannot be had: it takes the privilege CAP_NET_ADMIN); ";
     assert!(said.contains(why), "{said}");
     assert_eq!(left(), "");
+}
+
+/// Two nodes of one machine, each with an address that a client outside of it knows.
+fn traffic_from_outside_stays_on_its_node() {
+    const OTHER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 3);
+    let neighbour = Neighbour::new();
+    output("ip", &["address", "add", &format!("{OTHER}/24"), "dev", "here"]);
+    let cluster = machines::Cluster::start();
+    let (kubectl, token) = (&cluster.kubectl, cluster.token());
+    let token = token.each_ref().map(String::as_str);
+    let nodes = [("a", HERE), ("b", OTHER)].map(|(name, ip)| machines::node(cluster.folder.path(), name, ip, &token));
+    nodes.iter().for_each(|node| node.load("hello/hello.wasm", "localhost/hello:latest"));
+    let pod = |name: &str, node: &str| {
+        format!(
+            "
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}, labels: {{app: hello, pod: {name}}}}}
+spec:
+  runtimeClassName: wasmtime
+  nodeSelector: {{kubernetes.io/hostname: {node}}}
+  containers:
+  - name: c
+    image: localhost/hello:latest
+    ports: [{{name: http, containerPort: 8080}}]
+    env: [{{name: POD_NAME, valueFrom: {{fieldRef: {{fieldPath: metadata.name}}}}}}]
+"
+        )
+    };
+    let service = |name: &str, policy: &str, selector: &str| {
+        format!(
+            "
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: {name}}}
+spec: {{type: NodePort, externalTrafficPolicy: {policy}, selector: {{{selector}}}, ports: [{{port: 80, targetPort: http}}]}}
+"
+        )
+    };
+    let services = [
+        service("all", "Cluster", "app: hello"),
+        service("own", "Local", "app: hello"),
+        service("on-b", "Local", "pod: hello-b"),
+    ];
+    kubectl.apply(&[pod("hello-a", "a"), pod("hello-b", "b"), services.concat()].concat());
+    kubectl.ok(&["wait", "--for=condition=Ready", "pods", "--all", "--timeout=60s"]);
+    let port = |name: &str| cluster.jsonpath(&["service", name], "{.spec.ports[0].nodePort}").parse::<u16>().unwrap();
+    let said = |name: &str| format!("Hello from {name}: you asked for /\n");
+    let outside = |ip: Ipv4Addr, port: u16| neighbour.run(move || greeting(SocketAddr::new(ip.into(), port)));
+    let (all, own, on_b) = (port("all"), port("own"), port("on-b"));
+    for (ip, name) in [(HERE, "hello-a"), (OTHER, "hello-b")] {
+        for other in ["hello-a", "hello-b"] {
+            eventually("everybody answers", || match outside(ip, all) {
+                heard if heard == said(other) => Ok(()),
+                heard => Err(heard),
+            });
+        }
+        for _ in 0..20 {
+            assert_eq!(outside(ip, own), said(name));
+        }
+    }
+    assert_eq!(outside(OTHER, on_b), said("hello-b"));
+    let refused = neighbour.run(move || get(SocketAddr::new(HERE.into(), on_b), "any", "/").is_err());
+    assert!(refused, "its pod is on the other node");
 }

@@ -1,6 +1,6 @@
 //! A control plane and nodes that join it, each a process of the real binary with files and an address of its own.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use k8w_testkit::{Kubectl, Outcome, Process, node_port_range, output, run};
@@ -40,12 +40,12 @@ impl Cluster {
 
     /// As [`node`], in a folder of its name.
     pub fn node(&self, name: &str, last: u8, join: &[&str]) -> Machine {
-        node(self.folder.path(), name, last, join)
+        node(self.folder.path(), name, loopback(last), join)
     }
 
     /// What a node says that cannot start, with its files in `folder`.
     pub fn refused(&self, folder: &str, name: &str, join: &[&str]) -> String {
-        let arguments = arguments(&self.folder.path().join(folder), name, 9, join);
+        let arguments = arguments(&self.folder.path().join(folder), name, loopback(9), join);
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let Outcome { success, stderr, .. } = run(BINARY, &arguments);
         assert!(!success, "{stderr}");
@@ -66,16 +66,21 @@ pub fn token(kubeconfig: &Path) -> [String; 6] {
     words[2..].to_vec().try_into().unwrap()
 }
 
-/// Starts a node at 127.0.0.`last`, whose files are in `folder` under its name, and waits until it is ready.
-pub fn node(folder: &Path, name: &str, last: u8, join: &[&str]) -> Machine {
+/// 127.0.0.`last`.
+pub fn loopback(last: u8) -> Ipv4Addr {
+    Ipv4Addr::new(127, 0, 0, last)
+}
+
+/// Starts a node at an address, whose files are in `folder` under its name, and waits until it is ready.
+pub fn node(folder: &Path, name: &str, ip: Ipv4Addr, join: &[&str]) -> Machine {
     let data = folder.join(name);
-    let mut process = start(folder, name, &arguments(&data, name, last, join), "Ingress for HTTPS: ");
+    let mut process = start(folder, name, &arguments(&data, name, ip, join), "Ingress for HTTPS: ");
     let ingress = process.line("Ingress for HTTP: ");
     Machine { ingress: ingress.parse().unwrap(), data, process }
 }
 
-fn arguments(data: &Path, name: &str, last: u8, join: &[&str]) -> Vec<String> {
-    let (data, ip) = (data.display().to_string(), format!("127.0.0.{last}"));
+fn arguments(data: &Path, name: &str, ip: Ipv4Addr, join: &[&str]) -> Vec<String> {
+    let (data, ip) = (data.display().to_string(), ip.to_string());
     let fixed = [
         "node",
         "--kernel-network",

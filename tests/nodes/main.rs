@@ -66,6 +66,11 @@ spec:
     )
 }
 
+/// A Service that has what its selector finds on the client's own node alone.
+fn local_service(name: &str, selector: &str) -> String {
+    service(name, selector).replace("type: NodePort", "type: NodePort, internalTrafficPolicy: Local")
+}
+
 /// What a host's path answers at an address, once it does.
 fn answer(at: SocketAddr, host: &str, path: &str) -> String {
     eventually("it is answered", || get_ok(at, host, path)).body
@@ -132,11 +137,39 @@ fn pods_of_all_nodes_are_one_cluster() {
 }
 
 #[test]
+fn traffic_of_the_cluster_stays_on_its_node_where_a_service_wants_that() {
+    let (cluster, a, b) = cluster();
+    let kubectl = &cluster.kubectl;
+    let hellos = [pod("hello-a", "hello", "a"), pod("hello-b", "hello", "b")].concat();
+    let fronts = [pod("front-a", "front", "a"), pod("front-b", "front", "b")].concat();
+    kubectl.apply(&hellos.replace("labels: {app: hello-", "labels: {of: hello, app: hello-"));
+    kubectl.apply(&[fronts, pod("back", "back", "b")].concat());
+    let services = [local_service("hello", "of: hello"), local_service("back", "app: back")];
+    kubectl
+        .apply(&[services.concat(), service("front-a", "app: front-a"), service("front-b", "app: front-b")].concat());
+    kubectl.ok(&["wait", "--for=condition=Ready", "pods", "--all", "--timeout=60s"]);
+    for (ingress, own) in [(a.ingress, "hello-a"), (b.ingress, "hello-b")] {
+        for _ in 0..20 {
+            let said = answer(ingress, "hello.localhost", "/");
+            assert_eq!(said, format!("Hello from {own}: you asked for /\n"));
+        }
+    }
+    // The only pod is on the other node.
+    assert_eq!(answer(b.ingress, "front-b.localhost", "/x"), "front asked, back heard /x\n");
+    for host in ["front-a.localhost", "back.localhost"] {
+        eventually("nobody is asked", || match get(a.ingress, host, "/x") {
+            Ok(answer) if answer.status >= 500 => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+    }
+}
+
+#[test]
 fn a_machine_joins_the_cluster_of_k8w_up() {
     let up = TestCluster::start(BINARY, ClusterOptions::default());
     let folder = tempfile::tempdir().unwrap();
     let token = machines::token(&up.kubeconfig());
-    let b = machines::node(folder.path(), "b", 4, &token.each_ref().map(String::as_str));
+    let b = machines::node(folder.path(), "b", machines::loopback(4), &token.each_ref().map(String::as_str));
     b.load("hello/hello.wasm", "localhost/hello:latest");
     let kubectl = up.kubectl();
     kubectl.apply(&(pod("hello", "hello", "b") + &service("hello", "app: hello")));
