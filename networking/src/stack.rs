@@ -13,7 +13,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, UPGRADE};
@@ -33,7 +32,7 @@ use crate::accept;
 use crate::client::{SendError, To};
 use crate::endpoint::{Body, Endpoint};
 use crate::headers;
-use crate::ingress::{self, Backend};
+use crate::ingress::{self, Backend, RESPONSE_TIMEOUT};
 use crate::kernel;
 use crate::listener;
 use crate::network::{Network, Refused};
@@ -41,9 +40,6 @@ use crate::origin::Origin;
 use crate::serve::{self, HalfClosed};
 use crate::service::{AppProtocol, Protocol};
 use crate::stream::{Stream, reset};
-
-/// How long a backend may take to begin an answer, unless an ingress is configured otherwise.
-pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Where a connection came in.
 #[derive(Clone)]

@@ -8,11 +8,15 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::{ArgAction, Args};
 use jiff::SignedDuration;
+use k8w_networking::ingress;
 use k8w_runtime::image::garbage;
 use k8w_runtime::image::registries::{Registries, RegistriesFile};
 
 use super::process;
 use crate::compose::{KernelNetwork, NodeOptions};
+
+/// Longest that a backend can be waited for: a day.
+const MAX_INGRESS_TIMEOUT_SECONDS: u64 = 24 * 60 * 60;
 
 #[derive(Args)]
 pub struct NodeArgs {
@@ -23,6 +27,15 @@ pub struct NodeArgs {
     /// Port of the ingress for HTTPS; 0 picks a free one [default: 443 as root, 8443 otherwise]
     #[arg(long, value_name = "PORT")]
     ingress_https_port: Option<u16>,
+
+    /// Largest body that the ingress takes of a request
+    #[arg(long, value_name = "BYTES", default_value_t = ingress::MAX_REQUEST_BODY_BYTES)]
+    ingress_max_body_bytes: u64,
+
+    /// How long a backend may take to begin its answer to the ingress
+    #[arg(long, value_name = "SECONDS", default_value_t = ingress::RESPONSE_TIMEOUT.as_secs(),
+        value_parser = clap::value_parser!(u64).range(1..=MAX_INGRESS_TIMEOUT_SECONDS))]
+    ingress_timeout_seconds: u64,
 
     /// Port of the node's own API; 0 picks a free one
     #[arg(long, value_name = "PORT", default_value_t = 10250)]
@@ -97,6 +110,10 @@ impl NodeArgs {
             kubelet_port: self.kubelet_port,
             ingress_http_port: port(self.ingress_http_port, 80, 8080),
             ingress_https_port: port(self.ingress_https_port, 443, 8443),
+            ingress: ingress::Config {
+                max_request_body_bytes: self.ingress_max_body_bytes,
+                response_timeout: Duration::from_secs(self.ingress_timeout_seconds),
+            },
             registries: self.registries()?,
             max_pods: self.max_pods,
             wasi_p3: self.wasi_p3.unwrap_or(wasi_p3),

@@ -42,6 +42,8 @@ pub struct NodeOptions {
     pub kubelet_port: u16,
     pub ingress_http_port: u16,
     pub ingress_https_port: u16,
+    /// What the ingress takes, and how long it waits.
+    pub ingress: ingress::Config,
     /// Where images are asked for.
     pub registries: Registries,
     pub max_pods: u32,
@@ -182,7 +184,7 @@ impl NodePart<'_> {
             drop(registrations);
         });
         let (http, https) = (Some(doors.http), Some(doors.https));
-        let ingress = ingress::serve(network.clone(), ingress::Config::default(), http, https, shutdown.clone());
+        let ingress = ingress::serve(network.clone(), options.ingress.clone(), http, https, shutdown.clone());
         tasks.spawn(ended("ingress", ingress));
         let addresses = vec![options.address];
         tasks.spawn(node_ports::run(network_client, network.clone(), addresses, name, shutdown.clone()));

@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Mutex;
 
-use k8w_testkit::{ClusterOptions, TestCluster, eventually, get, get_ok, run};
+use k8w_testkit::{ClusterOptions, TestCluster, eventually, get, get_ok, run, send};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_k8w");
 
@@ -90,6 +90,19 @@ fn at_an_address_of_its_own_a_name_of_localhost_is_told_with_it() {
     for at in [ingress, address.parse().unwrap()] {
         assert_eq!(get(at, "hello.localhost", "/").unwrap().status, 200);
     }
+}
+
+#[test]
+fn the_ingress_takes_bodies_up_to_the_bound_it_was_given() {
+    let arguments = ["--ingress-max-body-bytes", "10", "--ingress-timeout-seconds", "300"].map(String::from).to_vec();
+    let dir = Some(repo("examples/hello"));
+    let cluster = start(ClusterOptions { dir, arguments, ..ClusterOptions::default() });
+    let ingress = cluster.ingress_http();
+    eventually("hello answers", || get_ok(ingress, "hello.localhost", "/"));
+    let post = |body: &[u8]| send(ingress, "POST", "/", &[("host", "hello.localhost")], body).unwrap();
+    assert_eq!(post(b"0123456789").status, 200);
+    let refused = post(b"0123456789a");
+    assert_eq!((refused.status, &*refused.body), (413, "the request's body is larger than 10 bytes\n"));
 }
 
 #[test]

@@ -7,4 +7,4 @@ pub mod rules;
 mod server;
 
 pub use rules::{Backend, Rules};
-pub use server::{Config, serve};
+pub use server::{Config, MAX_REQUEST_BODY_BYTES, RESPONSE_TIMEOUT, serve};

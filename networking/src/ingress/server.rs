@@ -9,8 +9,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::accept;
 use crate::network::Network;
-use crate::stack::{self, Door, RESPONSE_TIMEOUT};
+use crate::stack::{self, Door};
 use crate::tls::{self, TlsError};
+
+/// Largest body of a request, unless the ingress is configured otherwise.
+pub const MAX_REQUEST_BODY_BYTES: u64 = 1 << 30;
+/// Likewise, how long a backend may take to begin its answer.
+pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Bounds of the ingress.
 #[derive(Clone, Debug)]
@@ -23,7 +28,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { max_request_body_bytes: 1024 * 1024 * 1024, response_timeout: RESPONSE_TIMEOUT }
+        Self { max_request_body_bytes: MAX_REQUEST_BODY_BYTES, response_timeout: RESPONSE_TIMEOUT }
     }
 }
 
