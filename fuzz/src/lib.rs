@@ -9,6 +9,8 @@ pub mod apply;
 pub mod codec_json;
 pub mod codec_protobuf;
 pub mod codec_yaml;
+#[cfg(feature = "node")]
+pub mod datagrams;
 pub mod dns;
 pub mod http;
 #[cfg(feature = "node")]
@@ -53,6 +55,8 @@ pub fn all() -> &'static [Target] {
         Target { name: "codec_json", check: codec_json::check },
         Target { name: "codec_protobuf", check: codec_protobuf::check },
         Target { name: "codec_yaml", check: codec_yaml::check },
+        #[cfg(feature = "node")]
+        Target { name: "datagrams", check: datagrams::check },
         Target { name: "dns", check: dns::check },
         Target { name: "http", check: http::check },
         #[cfg(feature = "node")]

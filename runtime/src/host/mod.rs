@@ -14,7 +14,7 @@ mod io;
 pub mod keyvalue;
 mod logging;
 pub(crate) mod names;
-mod p3;
+pub mod p3;
 pub mod pod_network;
 mod random;
 pub mod sockets;

@@ -1,7 +1,7 @@
 //! What a UDP socket makes of datagrams, in both versions of `wasi:sockets`. It may have one peer that the guest chose.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use k8w_networking::udp::{Datagram, PodSocket};
 
@@ -25,13 +25,18 @@ pub fn send(socket: &PodSocket, bytes: Vec<u8>, to: SocketAddr, only_peer: Optio
 }
 
 /// A datagram as the guest sees it: `None` when it is not from the only peer, which is shown by the address that the guest
-/// gave.
-pub fn heard(socket: &PodSocket, mut datagram: Datagram, only_peer: Option<SocketAddr>) -> Option<Datagram> {
-    if let Some(peer) = only_peer {
-        if socket.peer_of(peer) != datagram.peer {
-            return None;
-        }
-        datagram.peer = peer;
+/// gave. Others are shown by addresses of the socket's family, so that they can be answered.
+pub fn heard(
+    socket: &PodSocket,
+    mut datagram: Datagram,
+    only_peer: Option<SocketAddr>,
+    is_ipv6: bool,
+) -> Option<Datagram> {
+    match (only_peer, datagram.peer.ip()) {
+        (Some(peer), _) if socket.peer_of(peer) != datagram.peer => return None,
+        (Some(peer), _) => datagram.peer = peer,
+        (None, IpAddr::V4(ip)) if is_ipv6 => datagram.peer.set_ip(ip.to_ipv6_mapped().into()),
+        (None, _) => {}
     }
     Some(datagram)
 }

@@ -47,6 +47,7 @@ struct Bound {
 /// What arrives at a socket.
 pub struct IncomingDatagrams {
     socket: Arc<PodSocket>,
+    family: IpAddressFamily,
     remote: Option<SocketAddr>,
     /// Taken from the socket to find out whether `receive` would wait.
     next: Option<Datagram>,
@@ -61,12 +62,16 @@ pub struct OutgoingDatagrams {
 }
 
 impl IncomingDatagrams {
+    fn heard(&self, datagram: Datagram) -> Option<Datagram> {
+        datagram::heard(&self.socket, datagram, self.remote, self.family == IpAddressFamily::Ipv6)
+    }
+
     fn take(&mut self) -> Option<Datagram> {
         if let Some(next) = self.next.take() {
             return Some(next);
         }
         loop {
-            let heard = datagram::heard(&self.socket, self.socket.try_receive()?, self.remote);
+            let heard = self.heard(self.socket.try_receive()?);
             if heard.is_some() {
                 return heard;
             }
@@ -79,7 +84,7 @@ impl Pollable for IncomingDatagrams {
     async fn ready(&mut self) {
         while self.next.is_none() {
             let datagram = self.socket.receive().await;
-            self.next = datagram::heard(&self.socket, datagram, self.remote);
+            self.next = self.heard(datagram);
         }
     }
 }
@@ -184,7 +189,7 @@ impl udp::HostUdpSocket for Sockets<'_> {
         }
         bound.remote = remote;
         let shared = bound.socket.clone();
-        let incoming = IncomingDatagrams { socket: shared.clone(), remote, next: None };
+        let incoming = IncomingDatagrams { socket: shared.clone(), family, remote, next: None };
         let outgoing = OutgoingDatagrams { socket: shared, family, remote, permitted: 0 };
         let incoming = self.table.push_child(incoming, &this).map_err(SocketError::trap)?;
         let outgoing = self.table.push_child(outgoing, &this).map_err(SocketError::trap)?;

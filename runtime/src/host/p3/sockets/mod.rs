@@ -4,11 +4,11 @@
 mod address;
 mod lookup;
 mod tcp;
-mod udp;
+pub mod udp;
 
 use std::io;
 
-use bindings::wasi::sockets0_3_0 as wit;
+pub use bindings::wasi::sockets0_3_0 as wit;
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime_wasi::TrappableError;
 use wit::types::ErrorCode;
