@@ -141,7 +141,12 @@ fn traffic_of_the_cluster_stays_on_its_node_where_a_service_wants_that() {
     let (cluster, a, b) = cluster();
     let kubectl = &cluster.kubectl;
     let hellos = [pod("hello-a", "hello", "a"), pod("hello-b", "hello", "b")].concat();
-    let fronts = [pod("front-a", "front", "a"), pod("front-b", "front", "b")].concat();
+    // One that is asked whether it is ready asks whom it cannot reach.
+    let front = |name: &str, node: &str| {
+        let pod = pod(name, "front", node);
+        pod.lines().filter(|line| !line.contains("readinessProbe")).collect::<Vec<_>>().join("\n") + "\n"
+    };
+    let fronts = [front("front-a", "a"), front("front-b", "b")].concat();
     kubectl.apply(&hellos.replace("labels: {app: hello-", "labels: {of: hello, app: hello-"));
     kubectl.apply(&[fronts, pod("back", "back", "b")].concat());
     let services = [local_service("hello", "of: hello"), local_service("back", "app: back")];

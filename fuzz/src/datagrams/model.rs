@@ -182,9 +182,10 @@ impl Model {
 
     /// Several at once, as 0.2 does: how many were sent before the first that could not be.
     pub fn send_all(&mut self, at: usize, letters: &[(Option<SocketAddr>, usize, u8)]) -> Given<usize> {
-        if letters.len() > std::mem::take(&mut self.sockets[at].permitted) {
+        if letters.len() > self.sockets[at].permitted {
             return Err(Error::Trap);
         }
+        self.sockets[at].permitted = 0;
         for (sent, (to, length, byte)) in letters.iter().enumerate() {
             match self.send(at, *to, *length, *byte) {
                 Ok(()) => {}

@@ -3,6 +3,7 @@
 //! The rules are those of the Kubernetes DNS specification (kubernetes/dns, `docs/specification.md`), with the search path
 //! of a pod (`<namespace>.svc.<domain>`, `svc.<domain>`, `<domain>`) applied to names that do not end in a dot. Host
 //! functions ask here; [`records`] answers the questions of DNS itself, and [`server`] serves them in its protocol.
+//! [`resolver`] asks the servers that a pod has of its own.
 
 mod records;
 mod resolver;

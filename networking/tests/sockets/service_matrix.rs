@@ -19,8 +19,8 @@ use crate::harness::*;
 use crate::peers::{Ca, There, far_pod, here, there};
 use crate::ways::{Listening, Way, hear, hear_of, hear_stream, listen};
 
-/// Values that are combined, by the field that has them; the first is the API's default. An empty list is for fields that decide
-/// nothing about where a pod's connection goes, of which it is said why.
+/// Values that are combined, by the field that has them; the first is what most are combined with. An empty list is for fields that
+/// decide nothing about where a pod's connection goes, of which it is said why.
 const FIELDS: &[(&str, &[&str])] = &[
     // Which ports of nodes there are: `nodePort` is given here.
     ("allocateLoadBalancerNodePorts", &[]),
