@@ -172,11 +172,11 @@ impl<'n> World<'n> {
                 }
             }
             5 => {
-                if let Some(input) = incoming.take_if(|_| with % 2 == 0) {
+                if let Some(input) = incoming.take_if(|_| with.is_multiple_of(2)) {
                     self.model.drop_incoming(at);
                     sockets.table.delete(input).expect("a stream");
                 }
-                if let Some(output) = outgoing.take_if(|_| with % 3 == 0) {
+                if let Some(output) = outgoing.take_if(|_| with.is_multiple_of(3)) {
                     self.model.sockets[at].has_outgoing = false;
                     sockets.table.delete(output).expect("a stream");
                 }
@@ -274,7 +274,7 @@ impl<'n> World<'n> {
                     let is_v6 = self.model.sockets[at].is_v6;
                     let any: IpAddr = if is_v6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
                     let own_address = SocketAddr::new(any, 0);
-                    if what % 2 == 0 {
+                    if what.is_multiple_of(2) {
                         same(given_p3(socket.bind(own, own_address)), self.model.bind(at, own_address));
                         let local = given_p3(socket.local_address()).expect("a port");
                         self.model.name_port(at, local.port());
