@@ -6,10 +6,11 @@
 mod columns;
 mod update;
 mod validate;
+mod warnings;
 
 use serde_json::{Map, Value, json};
 
-use crate::field::FieldError;
+use crate::field::{Field, FieldError};
 use crate::kind::{self, KindDef, SelectableField, Shape, Strategy, Subresource};
 use crate::names;
 use crate::object::{self, get, list, text};
@@ -105,6 +106,10 @@ impl Strategy for Service {
         let mut errors = validate::validate(new);
         update::validate(new, old, &mut errors);
         errors
+    }
+
+    fn warnings(&self, service: &Value) -> Vec<String> {
+        warnings::warnings(&Field::root(service))
     }
 
     fn allow_create_on_update(&self) -> bool {
