@@ -225,8 +225,12 @@ fn with_mutable(old: &Value, new: &Value) -> Value {
     for path in MUTABLE {
         let Some((name, parents)) = path.split_last() else { continue };
         let parents = [&["spec", "template"], parents].concat();
-        if let Some(parent) = object::ensure(&mut kept, &parents) {
-            parent.insert((*name).to_owned(), get(&template, path).cloned().unwrap_or_default());
+        if let Some(value) = get(&template, path) {
+            if let Some(parent) = object::ensure(&mut kept, &parents) {
+                parent.insert((*name).to_owned(), value.clone());
+            }
+        } else if let Some(Value::Object(parent)) = kept.pointer_mut(&format!("/{}", parents.join("/"))) {
+            parent.remove(*name);
         }
     }
     for name in ["initContainers", "containers"] {
@@ -307,6 +311,10 @@ mod tests {
         for rests in ["", suspended] {
             check_update("jobs", &job(rests, "i", ""), &job(rests, "i", elsewhere), expect![""]);
         }
+        // Nor need it say anything of the kind: a Job that is resumed most often does not.
+        let resumed = job(suspended, "i", "").replace("suspend: true", "suspend: false");
+        check_update("jobs", &job(suspended, "i", ""), &resumed, expect![""]);
+        check_update("jobs", &job(suspended, "i", elsewhere), &resumed, expect![""]);
         let changed = |status: &str, new: &str| {
             let errors = Job.validate_update(&yaml(new), &yaml(&job(status, "i", "")));
             let immutable = errors.into_iter().filter(|error| error.detail.contains("immutable"));
