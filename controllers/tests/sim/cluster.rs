@@ -176,6 +176,8 @@ pub struct Cluster {
     at_rest: Option<(u64, Timestamp, BTreeSet<String>)>,
     /// Whether nodes say every now and then that they live; then there is always something left to happen.
     pub nodes_report: bool,
+    /// When they last did.
+    reported: Timestamp,
 }
 
 /// Between two signs of life of a node.
@@ -190,19 +192,26 @@ impl Cluster {
         Self::with_config(seed, chaos, Self::config(), prepare)
     }
 
+    /// In miniature: with a custom kind, and without what every other cluster has.
+    pub fn in_miniature(seed: u64, chaos: Chaos, config: Config, prepare: impl FnOnce(&mut Server)) -> Self {
+        let mut server = Server::in_miniature(start());
+        prepare(&mut server);
+        Self::with_server(seed, chaos, config, server)
+    }
+
     /// For nodes that never report, which are not to be taken for silent.
     pub fn config() -> Config {
         Config { node_monitor_grace: Duration::from_secs(1 << 40), ..Config::default() }
     }
 
     pub fn with_config(seed: u64, chaos: Chaos, config: Config, prepare: impl FnOnce(&mut Server)) -> Self {
-        let mut server = Server::new(start());
+        let mut server = Server::new(seed, start());
         prepare(&mut server);
         Self::with_server(seed, chaos, config, server)
     }
 
     pub fn with_server(seed: u64, chaos: Chaos, config: Config, server: Server) -> Self {
-        let custom = (!server.is_in_earnest()).then_some(&WIDGETS);
+        let custom = server.is_in_miniature().then_some(&WIDGETS);
         let resources = WATCHED.iter().map(|(resource, _)| *resource).chain(custom).cloned().collect();
         let shared = Arc::new(Shared {
             server: Mutex::new(server),
@@ -228,6 +237,7 @@ impl Cluster {
             wrote: Arc::default(),
             at_rest: None,
             nodes_report: false,
+            reported: start(),
         };
         cluster.restart();
         cluster
@@ -487,9 +497,11 @@ impl Cluster {
         let due = ends.chain(self.engine.next_timer()).min().filter(|at| *at <= limit);
         let passes_by_itself = end.is_some() || self.nodes_report;
         let Some(at) = due.or(passes_by_itself.then_some(limit)).filter(|_| now < limit) else { return false };
-        server.now = now.max(if self.nodes_report { at.min(now + REPORT_EVERY) } else { at });
-        if self.nodes_report {
+        let report = self.reported + REPORT_EVERY;
+        server.now = now.max(if self.nodes_report { at.min(report) } else { at });
+        if self.nodes_report && server.now >= report {
             server.report_nodes();
+            self.reported = server.now;
         }
         true
     }
@@ -616,9 +628,8 @@ pub fn local_claim() -> Value {
     })
 }
 
-/// A cluster with a namespace and two nodes.
+/// A cluster with two nodes.
 pub fn usual(server: &mut Server) {
-    server.create(&resource::NAMESPACES, "", namespace("default")).unwrap();
     server.create(&resource::NODES, "", node("n1", "8")).unwrap();
     server.create(&resource::NODES, "", node("n2", "8")).unwrap();
 }

@@ -6,10 +6,10 @@ use std::time::Duration;
 use k8w_controllers::Config;
 use k8w_controllers::config::PodRange;
 use k8w_controllers::plan::Propagation;
-use k8w_controllers::resource::{DAEMON_SETS, NAMESPACES, NODES, PODS, REPLICA_SETS, STATEFUL_SETS};
+use k8w_controllers::resource::{DAEMON_SETS, NODES, PODS, REPLICA_SETS, STATEFUL_SETS};
 use serde_json::{Value, json};
 
-use crate::cluster::{Chaos, Cluster, namespace, node};
+use crate::cluster::{Chaos, Cluster, node};
 use crate::for_each_seed;
 use crate::server::Server;
 
@@ -39,7 +39,6 @@ fn cluster(seed: u64, names: &[&str], prepare: impl FnOnce(&mut Server)) -> Clus
     let range = PodRange { cluster: "10.42.0.0/21".parse().unwrap(), node_prefix: 24 };
     let config = Config { node_monitor_grace: GRACE, pod_ranges: vec![range], ..Config::default() };
     let mut cluster = Cluster::with_config(seed, Chaos::SOME, config, |server| {
-        server.create(&NAMESPACES, "", namespace("default")).unwrap();
         names.iter().for_each(|name| _ = server.create(&NODES, "", node(name, "8")).unwrap());
         prepare(server);
     });

@@ -1,19 +1,21 @@
-//! The real object pipeline, from request to watch event, over the memory store: what [`crate::server::Server`] asks where a
-//! scenario wants no miniature. Its clock and its dice are the simulation's.
+//! The real object pipeline, from request to watch event, over the memory store: what [`crate::server::Server`] asks. Its
+//! clock and its dice are the simulation's.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use futures::FutureExt;
 use http::Request;
 use http_body_util::BodyExt;
 use jiff::Timestamp;
 use k8w_apiserver::outside::Outside;
-use k8w_apiserver::{ApiServer, Body, Peer, UserInfo};
+use k8w_apiserver::watch_cache::KindCache;
+use k8w_apiserver::{ApiServer, Body, Config, Peer, UserInfo};
 use k8w_controllers::execute::{Answer, Api, Failure, KubeApi};
 use k8w_controllers::plan::{Propagation, Step, Target};
 use k8w_controllers::resource::{Key, PODS, Resource};
 use k8w_controllers::world::WATCHED;
 use k8w_storage::datastore::memory::Memory;
+use k8w_storage::datastore::{Datastore, KeyRange, KeyValue, ListRequest, MAX_TXN_OPERATIONS, Revision, Txn, Write};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
@@ -37,11 +39,12 @@ impl Outside for Simulated {
     }
 }
 
-/// A watch, and what of its last line has come.
 struct Watch {
     resource: Resource,
     body: Body,
-    rest: Vec<u8>,
+    objects: Arc<KindCache>,
+    /// The newest change of the objects that the watch was asked about.
+    asked: Option<Revision>,
 }
 
 pub struct Pipeline {
@@ -54,20 +57,14 @@ pub struct Pipeline {
 
 impl Pipeline {
     pub fn start(seed: u64, now: Timestamp) -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let stored = first_start(now);
+        let runtime = runtime();
         let outside = Arc::new(Simulated { now: Mutex::new(now), dice: Mutex::new(StdRng::seed_from_u64(seed)) });
-        let config = k8w_apiserver::Config {
-            outside: outside.clone(),
-            // It waits for a namespace's account by the real clock.
-            disabled_admission: vec!["ServiceAccount".into()],
-            ..k8w_apiserver::Config::default()
-        };
         let started = async {
-            let server = ApiServer::start(config, Arc::new(Memory::new())).await.unwrap();
+            let server = ApiServer::start(config(outside.clone()), filled(stored).await).await.unwrap();
             let mut watches = Vec::new();
             for (resource, _) in WATCHED {
-                let body = watch(&server, resource).await;
-                watches.push(Watch { resource: (*resource).clone(), body, rest: Vec::new() });
+                watches.push(watch(&server, resource).await);
             }
             let client = kube::Client::new(server.in_process(administrator(), "simulation"), "default");
             (server, watches, KubeApi::new(client))
@@ -102,7 +99,9 @@ impl Pipeline {
     /// Replaces the object, and its status, where they are to differ.
     pub fn edit(&self, resource: &Resource, old: &Value, mut new: Value) -> Result<(), Failure> {
         let status = (old["status"] != new["status"]).then(|| new["status"].take());
-        new["status"] = old["status"].clone();
+        if status.is_some() {
+            new["status"] = old["status"].clone();
+        }
         let mut current = if new == *old { new } else { self.update(resource, "", new)? };
         if let Some(status) = status {
             current["status"] = status;
@@ -145,14 +144,17 @@ impl Pipeline {
         // Every watch is asked at once, as often as it has something to say.
         runtime.block_on(tokio::task::unconstrained(async {
             server.cache.catch_up().await.unwrap();
-            for Watch { resource, body, rest } in watches {
+            for Watch { resource, body, objects, asked } in watches {
+                let newest = Some(objects.revision());
+                if std::mem::replace(asked, newest) == newest {
+                    continue;
+                }
                 while let Some(frame) = body.frame().now_or_never() {
                     let frame = frame.unwrap_or_else(|| panic!("the watch of {} ended", resource.plural));
-                    rest.extend_from_slice(frame.unwrap().data_ref().unwrap());
-                }
-                while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-                    let line: Vec<u8> = rest.drain(..=end).collect();
-                    events.push((resource.clone(), read(&line)));
+                    // It holds whole events.
+                    let data = frame.unwrap().into_data().unwrap();
+                    let lines = serde_json::Deserializer::from_slice(&data).into_iter();
+                    events.extend(lines.map(|event| (resource.clone(), read(event.unwrap()))));
                 }
             }
         }));
@@ -160,21 +162,59 @@ impl Pipeline {
     }
 }
 
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
+}
+
+fn config(outside: Arc<Simulated>) -> Config {
+    // It waits for a namespace's account by the real clock.
+    let disabled_admission = vec!["ServiceAccount".into()];
+    Config { outside, disabled_admission, ..Config::default() }
+}
+
+/// What a cluster's first start stores, made once for all clusters.
+fn first_start(now: Timestamp) -> &'static [KeyValue] {
+    static STORED: OnceLock<Vec<KeyValue>> = OnceLock::new();
+    STORED.get_or_init(|| {
+        let outside = Arc::new(Simulated { now: Mutex::new(now), dice: Mutex::new(StdRng::seed_from_u64(0)) });
+        let store = Arc::new(Memory::new());
+        let everything = ListRequest { range: KeyRange::prefix(""), start_key: None, limit: 0, revision: None };
+        runtime().block_on(async {
+            ApiServer::start(config(outside), store.clone()).await.unwrap();
+            store.list(everything).await.unwrap().items
+        })
+    })
+}
+
+/// A store that holds this.
+async fn filled(stored: &[KeyValue]) -> Arc<Memory> {
+    let store = Arc::new(Memory::new());
+    let put = |KeyValue { key, value, .. }: &KeyValue| Write::Put {
+        key: key.clone(),
+        value: value.clone(),
+        ttl_seconds: None,
+    };
+    for some in stored.chunks(MAX_TXN_OPERATIONS) {
+        store.txn(Txn { compares: Vec::new(), writes: some.iter().map(put).collect() }).await.unwrap();
+    }
+    store
+}
+
 fn administrator() -> UserInfo {
     UserInfo { name: "simulation".into(), groups: vec!["system:masters".into()], ..UserInfo::default() }
 }
 
 /// A watch of all there is and will be.
-async fn watch(server: &Arc<ApiServer>, resource: &Resource) -> Body {
+async fn watch(server: &Arc<ApiServer>, resource: &Resource) -> Watch {
     const SECONDS: u32 = 86_400;
     let uri = format!("{}?watch=true&timeoutSeconds={SECONDS}", resource.path(""));
     let response = server.handle(Request::get(uri).body(Body::Empty).unwrap(), Peer::in_process(administrator())).await;
     assert!(response.status().is_success(), "{} cannot be watched: {}", resource.plural, response.status());
-    response.into_body()
+    let objects = server.cache.kind(&resource.group, &resource.plural);
+    Watch { resource: resource.clone(), body: response.into_body(), objects, asked: None }
 }
 
-fn read(line: &[u8]) -> Event {
-    let mut event: Value = serde_json::from_slice(line).unwrap();
+fn read(mut event: Value) -> Event {
     let mut object = event["object"].take();
     object["metadata"].as_object_mut().unwrap().remove("managedFields");
     match event["type"].as_str() {

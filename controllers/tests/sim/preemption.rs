@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8w_controllers::resource::{NAMESPACES, NODES, POD_DISRUPTION_BUDGETS, PODS, REPLICA_SETS};
+use k8w_controllers::resource::{NODES, POD_DISRUPTION_BUDGETS, PODS, REPLICA_SETS};
 use serde_json::{Value, json};
 
-use crate::cluster::{Chaos, Cluster, namespace, node};
+use crate::cluster::{Chaos, Cluster, node};
 use crate::server::Server;
 use crate::{MAX_STEPS, for_each_seed};
 
@@ -51,7 +51,6 @@ fn running(server: &Server, app: &str) -> usize {
 fn the_more_important_pods_run_and_no_node_is_overcommitted() {
     for_each_seed(|seed| {
         let mut cluster = Cluster::new(seed, Chaos::SOME, |server| {
-            server.create(&NAMESPACES, "", namespace("default")).unwrap();
             for (name, cpus) in NODES_CPUS {
                 server.create(&NODES, "", node(name, &cpus.to_string())).unwrap();
             }
@@ -93,7 +92,6 @@ fn the_more_important_pods_run_and_no_node_is_overcommitted() {
 fn equals_and_the_polite_wait_for_room() {
     for_each_seed(|seed| {
         let mut cluster = Cluster::new(seed, Chaos::SOME, |server| {
-            server.create(&NAMESPACES, "", namespace("default")).unwrap();
             server.create(&NODES, "", node("n2", "2")).unwrap();
             server.create(&REPLICA_SETS, "default", set("first", 2, 50)).unwrap();
         });
@@ -116,7 +114,6 @@ fn equals_and_the_polite_wait_for_room() {
 fn pods_that_a_budget_guards_leave_last() {
     for_each_seed(|seed| {
         let mut cluster = Cluster::new(seed, Chaos::SOME, |server| {
-            server.create(&NAMESPACES, "", namespace("default")).unwrap();
             for (name, cpus) in NODES_CPUS {
                 server.create(&NODES, "", node(name, &cpus.to_string())).unwrap();
             }

@@ -1,8 +1,8 @@
-//! The API server of a simulation, in miniature or in earnest.
+//! The API server of a simulation: the real one, or one in miniature.
 //!
-//! In miniature it is objects by path, resource versions, preconditions, finalizers and subresources: just enough of
-//! Kubernetes' rules for controllers to be judged against it, and fast. In earnest it keeps a copy of what the watches of
-//! the real [`Pipeline`] say, and asks that for everything else.
+//! Of the real [`Pipeline`] it keeps a copy of what the watches say, and asks it for everything else. In miniature it is
+//! objects by path, resource versions, preconditions, finalizers and subresources: just enough of Kubernetes' rules for
+//! generated cases, of which there are many, and which begin with less than any real cluster has.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,10 +11,11 @@ use jiff::Timestamp;
 use k8w_controllers::execute::{Answer, Failure};
 use k8w_controllers::plan::{PatchKind, Propagation, Step, Target};
 use k8w_controllers::resource::{
-    Key, NAMESPACES, NODES, PERSISTENT_VOLUME_CLAIMS, POD_DISRUPTION_BUDGETS, PODS, Resource,
+    Key, LEASES, NAMESPACES, NODES, PERSISTENT_VOLUME_CLAIMS, POD_DISRUPTION_BUDGETS, PODS, Resource,
 };
 use serde_json::{Value, json};
 
+use crate::cluster::namespace;
 use crate::pipeline::Pipeline;
 
 /// A custom kind.
@@ -26,6 +27,9 @@ pub static WIDGETS: Resource = Resource {
     namespaced: true,
 };
 
+/// Where nodes keep their Leases.
+const NODE_LEASES: &str = "kube-node-lease";
+
 #[derive(Clone, Debug)]
 pub enum Event {
     Put(Value),
@@ -33,12 +37,12 @@ pub enum Event {
 }
 
 pub struct Server {
-    objects: BTreeMap<(Resource, Key), Value>,
+    objects: BTreeMap<Resource, BTreeMap<Key, Value>>,
     pub revision: u64,
     /// What the watches have to deliver, by resource, in order.
     pub events: Vec<(Resource, Event)>,
     serial: u64,
-    /// What is asked in earnest.
+    /// What is asked, unless all this is in miniature.
     pipeline: Option<Pipeline>,
     pub now: Timestamp,
     /// What nodes keep of volumes, by the volume's name.
@@ -48,28 +52,35 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn new(now: Timestamp) -> Self {
+    /// On the real pipeline, with what a cluster has from its first start.
+    pub fn new(seed: u64, now: Timestamp) -> Self {
+        let mut server = Self::empty(now, Some(Pipeline::start(seed, now)));
+        server.take_in();
+        server
+    }
+
+    /// With nothing but a namespace.
+    pub fn in_miniature(now: Timestamp) -> Self {
+        let mut server = Self::empty(now, None);
+        server.create(&NAMESPACES, "", namespace("default")).unwrap();
+        server
+    }
+
+    fn empty(now: Timestamp, pipeline: Option<Pipeline>) -> Self {
         Self {
             objects: BTreeMap::new(),
             revision: 1,
             events: Vec::new(),
             serial: 0,
-            pipeline: None,
+            pipeline,
             now,
             directories: BTreeSet::new(),
             dead: BTreeSet::new(),
         }
     }
 
-    /// On the real pipeline.
-    pub fn in_earnest(seed: u64, now: Timestamp) -> Self {
-        let mut server = Self { pipeline: Some(Pipeline::start(seed, now)), ..Self::new(now) };
-        server.take_in();
-        server
-    }
-
-    pub fn is_in_earnest(&self) -> bool {
-        self.pipeline.is_some()
+    pub fn is_in_miniature(&self) -> bool {
+        self.pipeline.is_none()
     }
 
     /// The pipeline, at the time it is; whoever writes to it takes in what comes of that.
@@ -84,11 +95,12 @@ impl Server {
         for (resource, event) in pipeline.events() {
             let (Event::Put(object) | Event::Gone(object)) = &event;
             let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
-            let key = (resource.clone(), Key::new(text("namespace"), text("name")));
+            let key = Key::new(text("namespace"), text("name"));
             self.revision = self.revision.max(text("resourceVersion").parse().unwrap());
+            let objects = self.objects.entry(resource.clone()).or_default();
             match &event {
-                Event::Put(object) => _ = self.objects.insert(key, object.clone()),
-                Event::Gone(_) => _ = self.objects.remove(&key),
+                Event::Put(object) => _ = objects.insert(key, object.clone()),
+                Event::Gone(_) => _ = objects.remove(&key),
             }
             self.events.push((resource, event));
         }
@@ -99,21 +111,25 @@ impl Server {
     }
 
     pub fn all(&self) -> impl Iterator<Item = &Value> {
-        self.objects.values()
+        self.objects.values().flat_map(BTreeMap::values)
     }
 
     pub fn list(&self, resource: &Resource) -> impl Iterator<Item = &Value> {
-        self.objects.iter().filter(move |((r, _), _)| r == resource).map(|(_, object)| object)
+        self.objects.get(resource).into_iter().flat_map(BTreeMap::values)
     }
 
     pub fn get(&self, resource: &Resource, namespace: &str, name: &str) -> Option<&Value> {
-        self.objects.get(&(resource.clone(), Key::new(namespace, name)))
+        self.stored(resource, &Key::new(namespace, name))
+    }
+
+    fn stored(&self, resource: &Resource, key: &Key) -> Option<&Value> {
+        self.objects.get(resource)?.get(key)
     }
 
     /// Changes an object as somebody else would.
     pub fn edit(&mut self, resource: &Resource, namespace: &str, name: &str, change: impl FnOnce(&mut Value)) {
         let key = Key::new(namespace, name);
-        let Some(old) = self.objects.get(&(resource.clone(), key.clone())).cloned() else { return };
+        let Some(old) = self.stored(resource, &key).cloned() else { return };
         let mut new = old.clone();
         change(&mut new);
         if let Some(pipeline) = self.pipeline() {
@@ -137,7 +153,7 @@ impl Server {
         }
         if resource.namespaced {
             let owner = Key::new("", namespace);
-            let terminating = self.objects.get(&(NAMESPACES.clone(), owner));
+            let terminating = self.stored(&NAMESPACES, &owner);
             if terminating.is_some_and(|n| !n["metadata"]["deletionTimestamp"].is_null()) {
                 return Err(failure(403, "unable to create new content in namespace because it is being terminated"));
             }
@@ -150,7 +166,7 @@ impl Server {
         if *resource == PODS {
             object["status"] = json!({ "phase": "Pending" });
         }
-        if self.objects.contains_key(&(resource.clone(), key.clone())) {
+        if self.stored(resource, &key).is_some() {
             return Err(failure(409, "already exists"));
         }
         Ok(self.store(resource, key, None, object).expect("nothing new is removed at once"))
@@ -172,12 +188,12 @@ impl Server {
 
     /// What a node does when the containers of a pod that is being deleted have ended.
     pub fn forget(&mut self, namespace: &str, name: &str) {
-        let in_earnest = self.is_in_earnest();
+        let in_miniature = self.is_in_miniature();
         self.edit(&PODS, namespace, name, |pod| {
             if pod["status"]["phase"] != "Succeeded" {
                 pod["status"]["phase"] = json!("Failed");
             }
-            if !in_earnest {
+            if in_miniature {
                 pod["metadata"]["deletionGracePeriodSeconds"] = json!(0);
             }
         });
@@ -245,18 +261,28 @@ impl Server {
         names.map(move |name| self.get(&PERSISTENT_VOLUME_CLAIMS, &namespace, &name))
     }
 
-    /// The nodes that live say so.
+    /// The nodes that live say so: each renews its Lease, and denies what was said of it while it was silent.
     pub fn report_nodes(&mut self) {
-        let now = self.stamp();
-        let names: Vec<String> =
-            self.list(&NODES).map(|node| node["metadata"]["name"].as_str().unwrap().to_owned()).collect();
-        for name in names.iter().filter(|name| !self.dead.contains(*name)).collect::<Vec<_>>() {
-            self.edit(&NODES, "", name, |node| {
-                let conditions = node["status"]["conditions"].as_array_mut().unwrap();
-                conditions.retain(|condition| condition["type"] == "Ready" || condition["status"] == "True");
-                conditions[0]["status"] = json!("True");
-                conditions[0]["lastHeartbeatTime"] = json!(now);
-            });
+        let (now, renewed) = (self.stamp(), self.now.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string());
+        let living = self.list(&NODES).filter(|node| !self.is_dead(&node["metadata"]["name"]));
+        let reports = living.map(|node| {
+            let mut conditions = node["status"]["conditions"].as_array().unwrap().clone();
+            conditions.retain(|condition| condition["type"] == "Ready" || condition["status"] == "True");
+            let is_believed = conditions[0]["status"] == "True";
+            conditions[0]["status"] = json!("True");
+            conditions[0]["lastHeartbeatTime"] = json!(now);
+            (node["metadata"]["name"].as_str().unwrap().to_owned(), (!is_believed).then_some(conditions))
+        });
+        for (name, correction) in reports.collect::<Vec<_>>() {
+            if self.get(&LEASES, NODE_LEASES, &name).is_some() {
+                self.edit(&LEASES, NODE_LEASES, &name, |lease| lease["spec"]["renewTime"] = json!(renewed));
+            } else {
+                let spec = json!({ "holderIdentity": name, "leaseDurationSeconds": 40, "renewTime": renewed });
+                self.create(&LEASES, NODE_LEASES, json!({ "metadata": { "name": name }, "spec": spec })).unwrap();
+            }
+            if let Some(conditions) = correction {
+                self.edit(&NODES, "", &name, |node| node["status"]["conditions"] = json!(conditions));
+            }
         }
     }
 
@@ -320,7 +346,7 @@ impl Server {
                 Ok(Answer::Done)
             }
             Step::CheckAbsent(target) => {
-                let found = self.objects.get(&(target.resource.clone(), target.key.clone()));
+                let found = self.stored(&target.resource, &target.key);
                 let is_it = |o: &Value| target.uid.as_deref().is_none_or(|uid| o["metadata"]["uid"] == uid);
                 Ok(Answer::Check(!found.is_some_and(is_it)))
             }
@@ -336,12 +362,12 @@ impl Server {
     }
 
     fn keys(&self, resource: &Resource, namespace: &str) -> Vec<Key> {
-        let of = self.objects.keys().filter(|(r, key)| r == resource && &*key.namespace == namespace);
-        of.map(|(_, key)| key.clone()).collect()
+        let of = self.objects.get(resource).into_iter().flat_map(BTreeMap::keys);
+        of.filter(|key| &*key.namespace == namespace).cloned().collect()
     }
 
     fn find(&self, resource: &Resource, key: &Key) -> Result<Value, Failure> {
-        self.objects.get(&(resource.clone(), key.clone())).cloned().ok_or_else(|| failure(404, "not found"))
+        self.stored(resource, key).cloned().ok_or_else(|| failure(404, "not found"))
     }
 
     fn check(&self, target: &Target) -> Result<Value, Failure> {
@@ -393,14 +419,14 @@ impl Server {
             new["metadata"]["generation"] = json!(old["metadata"]["generation"].as_i64().unwrap_or(0) + 1);
         }
         if is_deleting && !is_held {
-            self.objects.remove(&(resource.clone(), key));
+            self.objects.get_mut(resource).map(|objects| objects.remove(&key));
             self.gone(resource, new);
             return None;
         }
         self.revision += 1;
         new["metadata"]["resourceVersion"] = json!(self.revision.to_string());
         self.events.push((resource.clone(), Event::Put(new.clone())));
-        self.objects.insert((resource.clone(), key), new.clone());
+        self.objects.entry(resource.clone()).or_default().insert(key, new.clone());
         Some(new)
     }
 

@@ -3,7 +3,7 @@
 use k8w_controllers::resource::{CONTROLLER_REVISIONS, PERSISTENT_VOLUME_CLAIMS, PODS, STATEFUL_SETS};
 use serde_json::{Value, json};
 
-use crate::cluster::{Chaos, Cluster, usual};
+use crate::cluster::{Chaos, Cluster, local_claim, usual};
 use crate::server::Server;
 use crate::{MAX_STEPS, for_each_seed};
 
@@ -134,7 +134,7 @@ fn a_partition_holds_and_a_lost_pod_below_it_comes_back_as_it_was() {
 #[test]
 fn claims_outlive_their_pods_and_are_found_again() {
     for_each_seed(|seed| {
-        let claims = json!([{ "metadata": { "name": "data" }, "spec": { "accessModes": ["ReadWriteOnce"] } }]);
+        let claims = json!([{ "metadata": { "name": "data" }, "spec": local_claim() }]);
         let mut cluster =
             cluster(seed, 3, json!({ "volumeClaimTemplates": claims, "podManagementPolicy": "Parallel" }));
         settle(&mut cluster, |_| {});

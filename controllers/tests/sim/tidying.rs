@@ -151,7 +151,7 @@ fn endpoints_follow_the_pods() {
 #[test]
 fn who_has_an_owner_left_stays_though_the_watches_are_late() {
     for_each_seed(|seed| {
-        let mut cluster = Cluster::new(seed, Chaos::SOME, usual);
+        let mut cluster = Cluster::in_miniature(seed, Chaos::SOME, Cluster::config(), usual);
         let is_alive = |object: &Value| object["metadata"]["deletionTimestamp"].is_null();
         // Named after its owners' uids.
         let stays = |server: &Server| {

@@ -1,5 +1,5 @@
 //! Whole clusters: workloads of every kind that come, change and go at random, nodes that die and return, evictions, taints,
-//! and controllers that start anew; in miniature, and on the real object pipeline.
+//! and controllers that start anew; on the real object pipeline.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use k8w_controllers::Config;
 use k8w_controllers::plan::Propagation;
 use k8w_controllers::resource::{
-    DAEMON_SETS, DEPLOYMENTS, ENDPOINT_SLICES, JOBS, NAMESPACES, NODES, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES,
+    DAEMON_SETS, DEPLOYMENTS, ENDPOINT_SLICES, JOBS, NODES, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES,
     POD_DISRUPTION_BUDGETS, PODS, REPLICA_SETS, Resource, SERVICES, STATEFUL_SETS, STORAGE_CLASSES,
 };
 use rand::rngs::StdRng;
@@ -15,10 +15,10 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 
-use crate::cluster::{Chaos, Cluster, is_ready, local_claim, local_class, namespace, node, start};
+use crate::cluster::{Chaos, Cluster, is_ready, local_claim, local_class, node, start};
+use crate::for_each_seed_in;
 use crate::server::Server;
 use crate::volumes::sound;
-use crate::{STRIDE, for_each_seed, for_each_seed_in};
 
 const NODE_NAMES: [&str; 3] = ["n1", "n2", "n3"];
 const KINDS: [&Resource; 4] = [&DEPLOYMENTS, &STATEFUL_SETS, &DAEMON_SETS, &JOBS];
@@ -58,6 +58,8 @@ struct Watched {
     volumes: BTreeMap<String, String>,
     /// Most replicas of the Deployments.
     most: BTreeMap<String, u64>,
+    /// What was looked at last: the revision, and how many directories there were.
+    seen: (u64, usize),
 }
 
 fn text(value: &Value) -> String {
@@ -74,6 +76,10 @@ fn is_of(pod: &Value, app: &str) -> bool {
 
 impl Watched {
     fn watch(&mut self, server: &Server) {
+        let seen = (server.revision, server.directories.len());
+        if std::mem::replace(&mut self.seen, seen) == seen {
+            return;
+        }
         self.ordinals.retain(|name, (before, node, ran)| {
             let stays = server.get(&PODS, "default", name).is_some_and(|pod| uid(pod) == *before);
             assert!(stays || !*ran || !server.dead.contains(node), "{name} may still run on {node}");
@@ -286,12 +292,10 @@ fn arrived(server: &Server, apps: &[App]) {
     assert!(server.list(&NODES).all(is_untainted), "every node is taken for what it is");
 }
 
-/// The whole story of a seed on this server; what the revision was after each step.
-fn run(seed: u64, mut server: Server) -> Vec<u64> {
+/// The whole story of a seed; what the revision was after each step.
+fn run(seed: u64) -> Vec<u64> {
     let config = Config { node_monitor_grace: Duration::from_secs(40), ..Config::default() };
-    if !server.is_in_earnest() {
-        server.create(&NAMESPACES, "", namespace("default")).unwrap();
-    }
+    let mut server = Server::new(seed, start());
     NODE_NAMES.iter().for_each(|name| _ = server.create(&NODES, "", node(name, "8")).unwrap());
     server.create(&STORAGE_CLASSES, "", local_class("WaitForFirstConsumer")).unwrap();
     let rng = StdRng::seed_from_u64(seed);
@@ -338,18 +342,12 @@ fn run(seed: u64, mut server: Server) -> Vec<u64> {
 
 #[test]
 fn random_workloads_end_as_they_were_last_asked_for() {
-    for_each_seed(|seed| _ = run(seed, Server::new(start())));
-}
-
-#[test]
-fn so_they_do_on_the_real_object_pipeline() {
-    for_each_seed_in(2 * STRIDE, |seed| _ = run(seed, Server::in_earnest(seed, start())));
+    for_each_seed_in(1, |seed| _ = run(seed));
 }
 
 #[test]
 fn a_seed_replays_exactly() {
     for seed in [1, 2] {
-        assert_eq!(run(seed, Server::new(start())), run(seed, Server::new(start())));
-        assert_eq!(run(seed, Server::in_earnest(seed, start())), run(seed, Server::in_earnest(seed, start())));
+        assert_eq!(run(seed), run(seed));
     }
 }

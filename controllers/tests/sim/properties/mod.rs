@@ -92,7 +92,7 @@ fn cases() -> impl Strategy<Value = Case> {
 fn check(row: &Row, case: &Case) -> BTreeSet<&'static str> {
     let mut config = Cluster::config();
     (row.config)(&mut config);
-    let mut cluster = Cluster::with_config(case.seed, case.chaos, config, |server| {
+    let mut cluster = Cluster::in_miniature(case.seed, case.chaos, config, |server| {
         usual(server);
         (row.prepare)(server);
     });
