@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::{Chaos, Cluster, usual};
 use crate::server::Server;
-use crate::{MAX_STEPS, for_each_seed};
+use crate::{MAX_STEPS, STRIDE_IN_MINIATURE, for_each_seed, for_each_seed_in};
 
 const FINALIZER: &str = "batch.kubernetes.io/job-tracking";
 
@@ -157,8 +157,14 @@ fn each_failure_doubles_the_wait_before_the_next_pod() {
 /// Conformance: "Jobs, manage lifecycle".
 #[test]
 fn a_job_that_is_suspended_resumed_and_resized_still_completes() {
-    for_each_seed(|seed| {
-        let mut cluster = cluster(seed, 0.9, json!({ "completions": 8, "parallelism": 4, "backoffLimit": 1000 }));
+    for_each_seed_in(STRIDE_IN_MINIATURE, |seed| {
+        let spec = json!({ "completions": 8, "parallelism": 4, "backoffLimit": 1000 });
+        let mut cluster = Cluster::in_miniature(seed, Chaos::SOME, Cluster::config(), |server| {
+            usual(server);
+            server.create(&JOBS, "default", job(spec)).unwrap();
+        });
+        cluster.succeeds = 0.9;
+        cluster.patience = Duration::from_secs(900);
         for (suspend, parallelism) in [(true, 4), (false, 2), (false, 5), (true, 5)] {
             cluster.run(150, |_| {});
             cluster.server().edit(&JOBS, "default", "work", |job| {

@@ -28,6 +28,8 @@ use std::sync::Mutex;
 const SEEDS: u64 = 1_000;
 /// A scenario takes every so many of them, starting where its name says, so that all together try every seed.
 const STRIDE: usize = 10;
+/// Likewise one in miniature, which takes less time.
+const STRIDE_IN_MINIATURE: usize = 5;
 /// More things than any scenario needs to settle.
 const MAX_STEPS: usize = 60_000;
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::{Chaos, Cluster, node};
 use crate::server::Server;
-use crate::{MAX_STEPS, for_each_seed};
+use crate::{MAX_STEPS, STRIDE_IN_MINIATURE, for_each_seed_in};
 
 const NODES_CPUS: [(&str, i64); 2] = [("n1", 3), ("n2", 2)];
 
@@ -25,6 +25,11 @@ fn set(name: &str, replicas: usize, priority: i64) -> Value {
             },
         },
     })
+}
+
+/// In miniature, where pods say themselves how important they are.
+fn cluster(seed: u64, prepare: impl FnOnce(&mut Server)) -> Cluster {
+    Cluster::in_miniature(seed, Chaos::SOME, Cluster::config(), prepare)
 }
 
 /// Each pod asks for one CPU, from when it is bound until it has ended.
@@ -49,8 +54,8 @@ fn running(server: &Server, app: &str) -> usize {
 
 #[test]
 fn the_more_important_pods_run_and_no_node_is_overcommitted() {
-    for_each_seed(|seed| {
-        let mut cluster = Cluster::new(seed, Chaos::SOME, |server| {
+    for_each_seed_in(STRIDE_IN_MINIATURE, |seed| {
+        let mut cluster = cluster(seed, |server| {
             for (name, cpus) in NODES_CPUS {
                 server.create(&NODES, "", node(name, &cpus.to_string())).unwrap();
             }
@@ -90,8 +95,8 @@ fn the_more_important_pods_run_and_no_node_is_overcommitted() {
 
 #[test]
 fn equals_and_the_polite_wait_for_room() {
-    for_each_seed(|seed| {
-        let mut cluster = Cluster::new(seed, Chaos::SOME, |server| {
+    for_each_seed_in(STRIDE_IN_MINIATURE, |seed| {
+        let mut cluster = cluster(seed, |server| {
             server.create(&NODES, "", node("n2", "2")).unwrap();
             server.create(&REPLICA_SETS, "default", set("first", 2, 50)).unwrap();
         });
@@ -112,8 +117,8 @@ fn equals_and_the_polite_wait_for_room() {
 
 #[test]
 fn pods_that_a_budget_guards_leave_last() {
-    for_each_seed(|seed| {
-        let mut cluster = Cluster::new(seed, Chaos::SOME, |server| {
+    for_each_seed_in(STRIDE_IN_MINIATURE, |seed| {
+        let mut cluster = cluster(seed, |server| {
             for (name, cpus) in NODES_CPUS {
                 server.create(&NODES, "", node(name, &cpus.to_string())).unwrap();
             }

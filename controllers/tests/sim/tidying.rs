@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::{Chaos, Cluster, namespace, usual};
 use crate::server::{Server, WIDGETS};
-use crate::{MAX_STEPS, for_each_seed};
+use crate::{MAX_STEPS, STRIDE_IN_MINIATURE, for_each_seed, for_each_seed_in};
 
 fn app(server: &mut Server, namespace: &str) {
     let template = json!({
@@ -150,7 +150,7 @@ fn endpoints_follow_the_pods() {
 /// Conformance: "Garbage Collector, multiple owners".
 #[test]
 fn who_has_an_owner_left_stays_though_the_watches_are_late() {
-    for_each_seed(|seed| {
+    for_each_seed_in(STRIDE_IN_MINIATURE, |seed| {
         let mut cluster = Cluster::in_miniature(seed, Chaos::SOME, Cluster::config(), usual);
         let is_alive = |object: &Value| object["metadata"]["deletionTimestamp"].is_null();
         // Named after its owners' uids.
