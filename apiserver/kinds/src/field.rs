@@ -71,6 +71,8 @@ impl fmt::Display for FieldPath<'_> {
 pub enum FieldErrorKind {
     Required,
     Invalid,
+    /// Invalid as a whole: the value is not shown.
+    InvalidWhole,
     NotSupported,
     Duplicate,
     Forbidden,
@@ -86,7 +88,7 @@ impl FieldErrorKind {
     pub fn reason(self) -> &'static str {
         match self {
             Self::Required => "FieldValueRequired",
-            Self::Invalid => "FieldValueInvalid",
+            Self::Invalid | Self::InvalidWhole => "FieldValueInvalid",
             Self::NotSupported => "FieldValueNotSupported",
             Self::Duplicate => "FieldValueDuplicate",
             Self::Forbidden => "FieldValueForbidden",
@@ -101,7 +103,7 @@ impl FieldErrorKind {
     fn words(self) -> &'static str {
         match self {
             Self::Required => "Required value",
-            Self::Invalid | Self::TypeInvalid => "Invalid value",
+            Self::Invalid | Self::InvalidWhole | Self::TypeInvalid => "Invalid value",
             Self::NotSupported => "Unsupported value",
             Self::Duplicate => "Duplicate value",
             Self::Forbidden => "Forbidden",
@@ -113,7 +115,7 @@ impl FieldErrorKind {
     }
 
     fn shows_value(self) -> bool {
-        !matches!(self, Self::Required | Self::Forbidden | Self::TooLong | Self::Internal)
+        !matches!(self, Self::InvalidWhole | Self::Required | Self::Forbidden | Self::TooLong | Self::Internal)
     }
 }
 
@@ -140,6 +142,11 @@ impl FieldError {
 
     pub fn invalid(path: &FieldPath, value: impl Into<Value>, detail: impl Into<String>) -> FieldError {
         FieldError::new(FieldErrorKind::Invalid, path, Some(value.into()), detail)
+    }
+
+    /// Of a structure whose fields do not go together.
+    pub fn invalid_whole(path: &FieldPath, detail: impl Into<String>) -> FieldError {
+        FieldError::new(FieldErrorKind::InvalidWhole, path, None, detail)
     }
 
     pub fn type_invalid(path: &FieldPath, value: impl Into<Value>, detail: impl Into<String>) -> FieldError {
@@ -344,6 +351,7 @@ mod tests {
             FieldError::too_many(&containers, 3, 1),
             FieldError::not_found(&first.child("name"), "v"),
             FieldError::forbidden(&FieldPath::ROOT, "no"),
+            FieldError::invalid_whole(&first, "one of two is required"),
         ];
         let text: Vec<String> = errors.iter().map(ToString::to_string).collect();
         expect![[r#"
@@ -357,7 +365,8 @@ mod tests {
             spec.labels[k/a]: Too long: may not be more than 63 bytes
             spec.containers: Too many: 3: must have at most 1 item
             spec.containers[0].name: Not found: "v"
-            Forbidden: no"#]]
+            Forbidden: no
+            spec.containers[0]: Invalid value: one of two is required"#]]
         .assert_eq(&text.join("\n"));
     }
 }

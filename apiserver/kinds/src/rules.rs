@@ -231,6 +231,24 @@ fn v6_local_multicast(ip: Ipv6Addr) -> bool {
     ip.segments()[0] & 0xff0f == 0xff02
 }
 
+/// A domain, a slash and a path, such as `k8w.dev/ingress`.
+pub fn domain_path(field: &Field, errors: &mut Vec<FieldError>) {
+    match field.text().split_once('/') {
+        Some((domain, path)) if !domain.is_empty() && !path.is_empty() => {
+            errors.extend(
+                names::dns_subdomain(domain).into_iter().map(|wrong| FieldError::invalid(&field.path, domain, wrong)),
+            );
+            let inner = |c: char| c.is_ascii_alphanumeric() || "/-._~%!$&'()*+,;=:".contains(c);
+            if !path.chars().all(inner) {
+                let wrong = "Invalid path (regex used for validation is '^[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+$')";
+                errors.push(FieldError::invalid(&field.path, path, wrong));
+            }
+        }
+        _ if field.is_empty() => errors.push(field.required("")),
+        _ => errors.push(field.invalid("must be a domain-prefixed path (such as \"acme.io/foo\")")),
+    }
+}
+
 /// A path that stays below where it starts.
 pub fn path_below(field: &Field, errors: &mut Vec<FieldError>) {
     if field.text().starts_with('/') {

@@ -2,19 +2,23 @@
 
 use serde_json::{Map, Value, json};
 
+use super::job_policies;
 use crate::core::pod::template;
 use crate::field::{Field, FieldError};
 use crate::kind::{self, CellContext, Column, KindDef, SelectableField, Shape, Strategy, Subresource};
 use crate::object::{self, get, int, list, text};
-use crate::{age, rules};
+use crate::{age, names, rules};
 
 /// Labels that tie pods to their Job; the ones without a prefix are kept for older clients.
 const UID_LABELS: [&str; 2] = ["batch.kubernetes.io/controller-uid", "controller-uid"];
 const NAME_LABELS: [&str; 2] = ["batch.kubernetes.io/job-name", "job-name"];
 /// Failures before a Job is given up.
 const BACKOFF_LIMIT: i64 = 6;
-/// Most pods that an Indexed Job may have.
+/// Most pods at a time, and most failed indexes, of an Indexed Job; with more completions, what follows holds too.
 const INDEXED_MAX: i64 = 100_000;
+/// The same of an Indexed Job of more than [`INDEXED_MAX`] completions with a limit per index.
+const MANY_INDEXES_MAX: i64 = 10_000;
+const MANAGER_MAX_BYTES: usize = 63;
 
 pub fn definition() -> KindDef {
     KindDef::builtin("batch", "v1", "Job", "jobs", "io.k8s.api.batch.v1.Job")
@@ -158,31 +162,24 @@ impl Strategy for Job {
     }
 
     fn validate(&self, job: &Value) -> Vec<FieldError> {
+        let mut errors = validate(job);
         let root = Field::root(job);
-        let spec = root.get("spec");
-        let mut errors = Vec::new();
-        validate_spec(&spec, &mut errors);
-        let selector = spec.get("selector");
-        if !selector.is_set() {
-            errors.push(selector.required(""));
-        } else {
-            rules::label_selector(&selector, &mut errors);
-        }
-        let template = spec.get("template");
-        let labels = template.get("metadata");
-        let labels = labels.get("labels");
-        let parsed = crate::selector::LabelSelector::from_object(selector.value()).unwrap_or_default();
-        if selector.is_set() && !parsed.matches(labels.value().and_then(Value::as_object)) {
-            let shown = labels.value().cloned().unwrap_or_default();
-            errors.push(FieldError::invalid(&labels.path, shown, "`selector` does not match template `labels`"));
+        let (metadata, spec) = (root.get("metadata"), root.get("spec"));
+        let completions = spec.get("completions").int().unwrap_or_default();
+        if spec.get("completionMode").text() == "Indexed" && completions > 0 {
+            // What the pod of the last index will be called.
+            let name = metadata.get("name");
+            let host = format!("{}-{}", name.text(), completions - 1);
+            if !names::dns_label(&host).is_empty() {
+                errors.push(name.invalid(format!("will not able to create pod with invalid DNS label: {host}")));
+            }
         }
         errors
     }
 
     fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
-        let mut errors = self.validate(new);
+        let mut errors = validate(new);
         let kept = if rests(old) { with_mutable(old, new) } else { old.clone() };
-        let indexed = text(old, &["spec", "completionMode"]) == "Indexed";
         let (new, old) = (Field::root(new), Field::root(old));
         let (new, old) = (new.get("spec"), old.get("spec"));
         for name in
@@ -191,14 +188,39 @@ impl Strategy for Job {
             rules::immutable(&new.get(name), &old.get(name), &mut errors);
         }
         // An Indexed Job is resized by both numbers together.
-        let together = new.get("completions").int() == new.get("parallelism").int();
-        if !(indexed && together) {
-            rules::immutable(&new.get("completions"), &old.get("completions"), &mut errors);
+        let (completions, before) = (new.get("completions"), old.get("completions"));
+        if new.get("completionMode").text() != "Indexed" {
+            rules::immutable(&completions, &before, &mut errors);
+        } else if ![None, before.int(), new.get("parallelism").int()].contains(&completions.int()) {
+            errors.push(completions.invalid("can only be modified in tandem with spec.parallelism"));
         }
         let kept = Field::root(&kept);
         rules::immutable(&new.get("template"), &kept.get("spec").get("template"), &mut errors);
         errors
     }
+}
+
+/// Rules of new and of changed Jobs.
+fn validate(job: &Value) -> Vec<FieldError> {
+    let root = Field::root(job);
+    let spec = root.get("spec");
+    let mut errors = Vec::new();
+    validate_spec(&spec, &mut errors);
+    let selector = spec.get("selector");
+    if !selector.is_set() {
+        errors.push(selector.required(""));
+    } else {
+        rules::label_selector(&selector, &mut errors);
+    }
+    let template = spec.get("template");
+    let labels = template.get("metadata");
+    let labels = labels.get("labels");
+    let parsed = crate::selector::LabelSelector::from_object(selector.value()).unwrap_or_default();
+    if selector.is_set() && !parsed.matches(labels.value().and_then(Value::as_object)) {
+        let shown = labels.value().cloned().unwrap_or_default();
+        errors.push(FieldError::invalid(&labels.path, shown, "`selector` does not match template `labels`"));
+    }
+    errors
 }
 
 /// Suspended, and no pod of it runs: its template may still change in parts (KEP-2926, KEP-5440).
@@ -255,36 +277,76 @@ pub fn validate_spec(spec: &Field, errors: &mut Vec<FieldError>) {
     ] {
         rules::not_negative(&spec.get(name), errors);
     }
+    let (per_index, failed) = (spec.get("backoffLimitPerIndex"), spec.get("maxFailedIndexes"));
+    if failed.is_set() && !per_index.is_set() {
+        errors.push(per_index.required("when maxFailedIndexes is specified"));
+    }
+    let manager = spec.get("managedBy");
+    if manager.is_set() {
+        rules::domain_path(&manager, errors);
+        if manager.text().len() > MANAGER_MAX_BYTES {
+            errors.push(FieldError::too_long(&manager.path, MANAGER_MAX_BYTES));
+        }
+    }
     let mode = spec.get("completionMode");
     rules::maybe_one_of(&mode, &["Indexed", "NonIndexed"], errors);
-    let completions = spec.get("completions");
-    if mode.text() == "Indexed" {
-        if !completions.is_set() {
-            errors.push(completions.required("when completion mode is Indexed"));
-        }
-        for name in ["completions", "parallelism"] {
-            if spec.get(name).int().is_some_and(|n| n > INDEXED_MAX) {
-                errors.push(
-                    spec.get(name).invalid(format!(
-                        "must be less than or equal to {INDEXED_MAX} when completion mode is Indexed"
-                    )),
-                );
+    match mode.text() {
+        "Indexed" => validate_indexed(spec, errors),
+        "" | "NonIndexed" => {
+            for field in [&per_index, &failed] {
+                if field.is_set() {
+                    errors.push(field.invalid("requires indexed completion mode"));
+                }
             }
         }
-    } else if spec.get("backoffLimitPerIndex").is_set() {
-        errors.push(spec.get("backoffLimitPerIndex").invalid("requires indexed completion mode"));
+        _ => {}
     }
-    rules::maybe_one_of(&spec.get("podReplacementPolicy"), &["Failed", "TerminatingOrFailed"], errors);
+    job_policies::validate(spec, errors);
     let template = spec.get("template");
     template::validate(&template, errors);
     let pod = template.get("spec");
     let restart = pod.get("restartPolicy");
-    if !matches!(restart.text(), "OnFailure" | "Never") {
-        errors.push(restart.required("valid values: \"OnFailure\", \"Never\""));
+    match restart.text() {
+        "" | "Always" => errors.push(restart.required("valid values: \"OnFailure\", \"Never\"")),
+        "Never" => {}
+        "OnFailure" => {
+            if spec.get("podFailurePolicy").is_set() {
+                errors.push(restart.invalid("only \"Never\" is supported when podFailurePolicy is specified"));
+            }
+        }
+        _ => errors.push(restart.not_supported(&["OnFailure", "Never"])),
     }
-    let policy = spec.get("podFailurePolicy");
-    if policy.is_set() && restart.text() != "Never" {
-        errors.push(restart.invalid("only \"Never\" is supported when podFailurePolicy is specified"));
+}
+
+fn validate_indexed(spec: &Field, errors: &mut Vec<FieldError>) {
+    let (completions, parallelism) = (spec.get("completions"), spec.get("parallelism"));
+    let failed = spec.get("maxFailedIndexes");
+    let above = |field: &Field, max: i64| field.int().is_some_and(|n| n > max);
+    if !completions.is_set() {
+        errors.push(completions.required("when completion mode is Indexed"));
+    }
+    if above(&parallelism, INDEXED_MAX) {
+        let detail = format!("must be less than or equal to {INDEXED_MAX} when completion mode is Indexed");
+        errors.push(parallelism.invalid(detail));
+    }
+    if completions.int().is_some_and(|completions| above(&failed, completions)) {
+        errors.push(failed.invalid("must be less than or equal to completions"));
+    }
+    if above(&failed, INDEXED_MAX) {
+        errors.push(failed.invalid(format!("must be less than or equal to {INDEXED_MAX}")));
+    }
+    if above(&completions, INDEXED_MAX) && spec.get("backoffLimitPerIndex").is_set() {
+        if !failed.is_set() {
+            errors.push(failed.required(format!("must be specified when completions is above {INDEXED_MAX}")));
+        }
+        for field in [&parallelism, &failed] {
+            if above(field, MANY_INDEXES_MAX) {
+                errors.push(field.invalid(format!(
+                    "must be less than or equal to {MANY_INDEXES_MAX} when completions are above {INDEXED_MAX} and used \
+                     with backoff limit per index"
+                )));
+            }
+        }
     }
 }
 
@@ -345,6 +407,69 @@ mod tests {
             expect![[r#"
             spec.template: Invalid value: {"metadata":{"labels":{"x":"z"}},"spec":{"containers":[{"image":"j","imagePullPolicy":"Always","name":"c","resources":{},"terminationMessagePath":"/dev/termination-log","terminationMessagePolicy":"File"}],"dnsPolicy":"ClusterFirst","restartPolicy":"Never","schedulerName":"default-scheduler","securityContext":{},"terminationGracePeriodSeconds":30}}: field is immutable
         "#]],
+        );
+    }
+
+    #[test]
+    fn rules_of_indexes() {
+        let job = |spec: &str| {
+            format!(
+                "{{metadata: {{name: a, namespace: b}}, spec: {{manualSelector: true, selector: {{matchLabels: {{x: z}}}}, {spec}, \
+                 template: {{metadata: {{labels: {{x: z}}}}, spec: {{restartPolicy: Never, containers: [{{name: c, image: i}}]}}}}}}}}"
+            )
+        };
+        check(
+            "jobs",
+            &job("managedBy: x, maxFailedIndexes: 1"),
+            expect![[r#"
+                spec.backoffLimitPerIndex: Required value: when maxFailedIndexes is specified
+                spec.managedBy: Invalid value: "x": must be a domain-prefixed path (such as "acme.io/foo")
+                spec.maxFailedIndexes: Invalid value: 1: requires indexed completion mode
+            "#]],
+        );
+        check(
+            "jobs",
+            &job(
+                "completionMode: Indexed, completions: 3, backoffLimitPerIndex: 1, maxFailedIndexes: 4, managedBy: ''",
+            ),
+            expect![[r#"
+                spec.managedBy: Required value
+                spec.maxFailedIndexes: Invalid value: 4: must be less than or equal to completions
+            "#]],
+        );
+        check(
+            "jobs",
+            &job("completionMode: Indexed, completions: 100001, parallelism: 10001, backoffLimitPerIndex: 1"),
+            expect![[r#"
+                spec.maxFailedIndexes: Required value: must be specified when completions is above 100000
+                spec.parallelism: Invalid value: 10001: must be less than or equal to 10000 when completions are above 100000 and used with backoff limit per index
+            "#]],
+        );
+        check("jobs", &job("completionMode: Indexed, completions: 100001, parallelism: 9"), expect![[r#""#]]);
+        let long = "a".repeat(61);
+        check(
+            "jobs",
+            &job("completionMode: Indexed, completions: 11").replace("name: a,", &format!("name: {long},")),
+            expect![[r#"
+                metadata.name: Invalid value: "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa": will not able to create pod with invalid DNS label: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-10
+            "#]],
+        );
+        let indexed = job("completionMode: Indexed, completions: 3, parallelism: 2, managedBy: a.b/c")
+            .replace("name: a,", "name: a, resourceVersion: '1',");
+        check_update(
+            "jobs",
+            &indexed,
+            &indexed.replace("completions: 3, parallelism: 2", "completions: 4, parallelism: 4"),
+            expect![""],
+        );
+        check_update(
+            "jobs",
+            &indexed,
+            &indexed.replace("completions: 3", "completions: 4").replace("a.b/c", "a.b/d"),
+            expect![[r#"
+                spec.managedBy: Invalid value: "a.b/d": field is immutable
+                spec.completions: Invalid value: 4: can only be modified in tandem with spec.parallelism
+            "#]],
         );
     }
 

@@ -55,7 +55,7 @@ impl Strategy for IngressClass {
             if controller.text().len() > CONTROLLER_MAX_BYTES {
                 errors.push(FieldError::too_long(&controller.path, CONTROLLER_MAX_BYTES));
             }
-            domain_path(&controller, &mut errors);
+            rules::domain_path(&controller, &mut errors);
         }
         let parameters = spec.get("parameters");
         if parameters.is_set() {
@@ -96,23 +96,6 @@ fn validate_parameters(parameters: &Field, errors: &mut Vec<FieldError>) {
         }
         "Cluster" => {}
         _ => errors.push(scope.not_supported(&["Cluster", "Namespace"])),
-    }
-}
-
-/// A domain, a slash and a path, such as `k8w.dev/ingress`.
-fn domain_path(field: &Field, errors: &mut Vec<FieldError>) {
-    match field.text().split_once('/') {
-        Some((domain, path)) if !domain.is_empty() && !path.is_empty() => {
-            errors.extend(
-                names::dns_subdomain(domain).into_iter().map(|wrong| FieldError::invalid(&field.path, domain, wrong)),
-            );
-            let inner = |c: char| c.is_ascii_alphanumeric() || "/-._~%!$&'()*+,;=:".contains(c);
-            if !path.chars().all(inner) {
-                let wrong = "Invalid path (regex used for validation is '^[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+$')";
-                errors.push(FieldError::invalid(&field.path, path, wrong));
-            }
-        }
-        _ => errors.push(field.invalid("must be a domain-prefixed path (such as \"acme.io/foo\")")),
     }
 }
 
