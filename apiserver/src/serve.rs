@@ -90,7 +90,7 @@ impl ApiServer {
             tokio::select! {
                 () = shutdown => {}
                 () = kubernetes_service::stay(&self) => {}
-                () = bootstrap::keep_namespaces(&self) => {}
+                () = bootstrap::keep(&self) => {}
                 () = bootstrap::service_cidr::keep(&self) => {}
                 () = effects::keep_node_ports(&self) => {}
             }

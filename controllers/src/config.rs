@@ -71,7 +71,7 @@ impl Default for Config {
             scheduler_profiles: vec![Profile::default()],
             pod_ranges: Vec::new(),
             wasm_range: None,
-            node_monitor_grace: Duration::from_secs(40),
+            node_monitor_grace: Duration::from_secs(50),
             terminated_pods_kept: 12_500,
             gone_node_quarantine: Duration::from_secs(40),
             seed: None,

@@ -1,9 +1,11 @@
 //! `exec`, `cp`, `attach` and `port-forward`, over WebSockets and over SPDY; proxies; `top`.
 
-use std::io::BufRead;
+use std::fs::File;
+use std::io::{BufRead, Read, Write};
 use std::net::SocketAddr;
+use std::process::Stdio;
 
-use k8w_testkit::{Outcome, Running};
+use k8w_testkit::{Outcome, Running, eventually};
 
 use crate::{Sandbox, repo, sandbox};
 
@@ -66,6 +68,28 @@ fn exec_runs_what_every_pod_has() {
         assert_eq!(exec(&["ls", "/"]).stdout, "data\nfixed\nvar\n", "{name}");
         assert_eq!(exec(&["cat", "/fixed/greeting"]).stdout, "hello", "{name}");
         assert_eq!(exec(&["echo", "a b", "c"]).stdout, "a b c\n", "{name}");
+    }
+}
+
+/// A command that waits for what a client says, and one that never ends.
+#[test]
+fn commands_end_with_their_pod() {
+    let t = with_pod();
+    let cat = |input: Stdio, output: Stdio| {
+        let mut command = t.kubectl.command(&["exec", "-i", "web", "--", "cat"]);
+        command.stdin(input).stdout(output).stderr(Stdio::null()).spawn().unwrap()
+    };
+    let mut waits = cat(Stdio::piped(), Stdio::piped());
+    let (mut says, mut hears) = (waits.stdin.take().unwrap(), waits.stdout.take().unwrap());
+    says.write_all(b"hello\n").unwrap();
+    let mut heard = [0; 6];
+    hears.read_exact(&mut heard).unwrap();
+    assert_eq!(&heard, b"hello\n");
+    let goes_on = cat(File::open("/dev/zero").unwrap().into(), Stdio::null());
+    t.kubectl.ok(&["delete", "pod", "web", "--grace-period=1"]);
+    for mut client in [waits, goes_on] {
+        let status = eventually("the end of a command", || client.try_wait().unwrap().ok_or("it goes on".to_owned()));
+        assert_eq!(status.code(), Some(137));
     }
 }
 

@@ -121,6 +121,28 @@ fn a_control_plane_is_told_who_decides_and_what_it_may_leave_out() {
     jane(&["replace", "-f", "-"], pod);
 }
 
+/// `kubectl delete --all` takes more than its user thinks of.
+#[test]
+fn what_no_cluster_can_do_without_is_made_again() {
+    let folder = TempDir::new().unwrap();
+    let server = Server::start(folder.path(), "a", &[]);
+    let essential = [
+        ["service", "kubernetes", "--namespace=default"],
+        ["configmap", "extension-apiserver-authentication", "--namespace=kube-system"],
+    ];
+    for object in &essential {
+        server.kubectl.ok(&[&["delete"], &object[..]].concat());
+    }
+    for object in &essential {
+        eventually(&format!("{object:?}"), || {
+            let found = server.kubectl.run(&[&["get"], &object[..]].concat());
+            if found.success { Ok(()) } else { Err(found.stderr) }
+        });
+    }
+    let refused = server.kubectl.fails(&["delete", "priorityclass", "system-node-critical"]);
+    assert!(refused.contains("this is a system priority class and cannot be deleted"), "{refused}");
+}
+
 /// Here the other authority is that of another cluster, whose administrator comes over.
 #[test]
 fn users_are_certified_by_another_authority_too() {

@@ -63,8 +63,7 @@ impl OwnerReferencesPermissionEnforcement {
         if may(&self.authorizers, request, "update", &info) {
             return Ok(());
         }
-        let why =
-            "cannot set blockOwnerDeletion if an ownerReference refers to a resource you can't set finalizers on: ";
+        let why = "cannot set blockOwnerDeletion if an ownerReference refers to a resource you can't set finalizers on: , <nil>";
         Err(forbidden(request, why))
     }
 }

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use k8w_kinds::object::{get, int, text};
+use k8w_kinds::scheduling::priority_class::is_system;
 use serde_json::Value;
 
 use super::{forbidden, is, is_kind};
@@ -60,6 +61,9 @@ impl Admission for Priority {
     }
 
     async fn validate(&self, request: &AdmissionRequest<'_>) -> Result<(), Status> {
+        if is(request, Operation::Delete) && is_kind(request, GROUP, PLURAL) && is_system(request.name) {
+            return Err(forbidden(request, "this is a system priority class and cannot be deleted"));
+        }
         let writes = is(request, Operation::Create) || is(request, Operation::Update);
         if !writes || !is_kind(request, GROUP, PLURAL) || request.object["globalDefault"] != true {
             return Ok(());
@@ -131,6 +135,19 @@ mod tests {
         assert_eq!(new["spec"], old["spec"]);
         let given = world.update(&Priority, old, pod(json!({"priority": 7}))).await.unwrap();
         assert_eq!(given["spec"]["priority"], 7);
+    }
+
+    #[tokio::test]
+    async fn the_classes_of_every_cluster_stay() {
+        let world = World::new([]).await;
+        let class = |name: &str| json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name}});
+        let refused = world.delete(&Priority, class("system-node-critical")).await.unwrap_err();
+        assert_eq!(
+            refused.message,
+            "priorityclasses.scheduling.k8s.io \"system-node-critical\" is forbidden: this is a system priority class and \
+             cannot be deleted"
+        );
+        assert!(world.delete(&Priority, class("mine")).await.is_ok());
     }
 
     #[tokio::test]

@@ -37,8 +37,8 @@ pub(crate) use warning::Warning;
 /// How many writes are under way at once: enough for the datastore to put them into few flushes.
 const WRITES_AT_ONCE: usize = 32;
 
-/// How often the namespaces that every cluster has are looked for, as in Kubernetes.
-const NAMESPACES_MS: u64 = 60_000;
+/// How often what no cluster can do without is looked for; Kubernetes looks for the Service of the API server so often.
+const LOOK_MS: u64 = 10_000;
 
 /// An object that every cluster has could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -55,10 +55,9 @@ pub async fn reconcile(server: &Arc<ApiServer>) -> Result<(), BootstrapError> {
     namespaces(server).await?;
     service_cidr::reconcile(server).await?;
     let range = service_cidr::of_cluster(server);
-    let mut cluster = vec![(kubernetes_service(server, range), Keep::Fields)];
+    let mut cluster = essential(server, range);
     cluster.push((objects::token_tracking(config.outside.now()), Keep::Present));
     cluster.push((objects::network(config, range), Keep::Fields));
-    cluster.extend(objects::authentication(config).map(|map| (map, Keep::Fields)));
     cluster.extend(objects::cluster_info(config).map(|map| (map, Keep::Fields)));
     let classes = objects::classes().into_iter().map(|object| (object, Keep::Present));
     let roles = roles::cluster_roles().into_iter().chain(namespace_roles::roles());
@@ -76,6 +75,15 @@ pub async fn reconcile(server: &Arc<ApiServer>) -> Result<(), BootstrapError> {
     Ok(())
 }
 
+/// How pods reach the API server, and how servers behind it know it.
+fn essential(server: &ApiServer, range: Ipv4Net) -> Vec<(Value, Keep)> {
+    let authentication = objects::authentication(&server.config);
+    std::iter::once(kubernetes_service(server, range))
+        .chain(authentication)
+        .map(|object| (object, Keep::Fields))
+        .collect()
+}
+
 /// How pods reach the API server. A Service that is there keeps its address, whatever range the server is started with.
 fn kubernetes_service(server: &ApiServer, range: Ipv4Net) -> Value {
     let mut service = objects::kubernetes_service(&server.config, range);
@@ -85,12 +93,16 @@ fn kubernetes_service(server: &ApiServer, range: Ipv4Net) -> Value {
     service
 }
 
-/// Makes the namespaces that every cluster has again when somebody deleted one, for as long as it is polled.
-pub(crate) async fn keep_namespaces(server: &Arc<ApiServer>) {
+/// Makes what no cluster can do without again when somebody deleted it, for as long as it is polled.
+pub(crate) async fn keep(server: &Arc<ApiServer>) {
     loop {
-        sleep(Duration::from_millis(NAMESPACES_MS)).await;
-        if let Err(error) = namespaces(server).await {
-            tracing::warn!(%error, "a namespace is missing");
+        sleep(Duration::from_millis(LOOK_MS)).await;
+        let kept = async {
+            namespaces(server).await?;
+            write_all(server, essential(server, service_cidr::of_cluster(server)).into_iter()).await
+        };
+        if let Err(error) = kept.await {
+            tracing::warn!(%error, "what every cluster has is missing");
         }
     }
 }

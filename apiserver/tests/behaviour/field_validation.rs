@@ -247,7 +247,7 @@ async fn an_apply_takes_no_unknown_fields() {
         assert_eq!(code, 400);
         assert_eq!(
             message,
-            "failed to create typed patch object (/a; /v1, Kind=ConfigMap): errors:\n  .data.n: expected string, got 1\n  \
+            "failed to create typed patch object (/a; /v1, Kind=ConfigMap): errors:\n  .data.n: expected string, got &value.valueUnstructured{Value:1}\n  \
              .foo: field not declared in schema"
         );
     }

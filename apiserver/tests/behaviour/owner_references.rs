@@ -38,7 +38,7 @@ async fn an_owner_waits_for_those_who_may_change_its_finalizers() {
     assert_eq!(
         message,
         "configmaps \"a\" is forbidden: cannot set blockOwnerDeletion if an ownerReference refers to a resource you can't \
-         set finalizers on: "
+         set finalizers on: , <nil>"
     );
     assert_eq!(cluster.post(As::User("operator", &[]), CONFIG_MAPS, &child("a")).await.code, 201);
     let unknown = owned("b", "example.com/v1", "Gadget", "1-2");

@@ -48,6 +48,8 @@ pub fn check(input: &[u8]) {
             }
             drop(world);
             settle().await;
+            let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+            assert_eq!(tasks, 0, "tasks are left");
         });
     });
     assert_eq!(networks.map(|network| network.sockets()), [0, 0]);

@@ -23,16 +23,16 @@ const MAX_PEM_BYTES: u64 = 1 << 20;
 /// The registry of a mirror that has images of all the others.
 const ANY: &str = "*";
 
-/// The file, as it is written. What is not known is refused.
+/// The file, as it is written. What is not known is refused; what has no value says nothing.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RegistriesFile {
     /// By the registry in an image's name, or `*`.
     #[serde(default)]
-    pub mirrors: BTreeMap<String, Mirror>,
+    pub mirrors: Option<BTreeMap<String, Option<Mirror>>>,
     /// By the host, or host and port, that is spoken to.
     #[serde(default)]
-    pub configs: BTreeMap<String, HostConfig>,
+    pub configs: Option<BTreeMap<String, Option<HostConfig>>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -40,7 +40,7 @@ pub struct RegistriesFile {
 pub struct Mirror {
     /// URLs, in the order in which they are asked. The registry itself comes last.
     #[serde(default)]
-    pub endpoint: Vec<String>,
+    pub endpoint: Option<Vec<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -125,12 +125,17 @@ impl Registries {
     /// What is wrong with the file, or with one that it names.
     pub fn new(file: RegistriesFile, insecure: Vec<String>) -> Result<Registries, RegistriesError> {
         let mut registries = Registries { insecure, ..Registries::default() };
-        for (registry, mirror) in file.mirrors {
-            let endpoints = mirror.endpoint.into_iter().map(|endpoint| parse(&endpoint, &registry));
+        for (registry, mirror) in file.mirrors.unwrap_or_default() {
+            let endpoints = mirror
+                .and_then(|mirror| mirror.endpoint)
+                .unwrap_or_default()
+                .into_iter()
+                .map(|endpoint| parse(&endpoint, &registry));
             let endpoints = endpoints.collect::<Result<_, _>>()?;
             registries.mirrors.insert(registry, endpoints);
         }
-        for (name, config) in file.configs {
+        for (name, config) in file.configs.unwrap_or_default() {
+            let config = config.unwrap_or_default();
             let auth = config.auth.map(|auth| (auth.username, auth.password));
             let tls = config.tls.map(|tls| TlsSettings::read(&tls, &name)).transpose()?;
             let host = Host { auth, tls };
@@ -153,8 +158,7 @@ impl Registries {
         let mirrors = self.mirrors.get(registry).or_else(|| self.mirrors.get(ANY));
         let mut endpoints = Vec::new();
         for url in mirrors.into_iter().flatten() {
-            let name = authority(url);
-            let host = self.hosts.get(&name);
+            let host = self.host(url);
             // Only plain URLs are plain: nothing that is asked of the others may leave TLS.
             let http = client(host, url.scheme() == "http")?;
             let credentials = host.and_then(Host::credentials).unwrap_or(RegistryAuth::Anonymous);
@@ -172,6 +176,13 @@ impl Registries {
             endpoints.push(Endpoint { http: client(host, plain)?, base, mirrors: None, credentials });
         }
         Ok(endpoints)
+    }
+
+    /// What is known of a mirror: its port may be left out where it is its scheme's own, in the URL and in the file.
+    fn host(&self, mirror: &Url) -> Option<&Host> {
+        let name = mirror.host_str().unwrap_or_default();
+        let with_port = mirror.port_or_known_default().and_then(|port| self.hosts.get(&format!("{name}:{port}")));
+        with_port.or_else(|| self.hosts.get(name).filter(|_| mirror.port().is_none()))
     }
 
     /// Whether a registry is spoken to without TLS.
@@ -238,12 +249,6 @@ fn parse(endpoint: &str, registry: &str) -> Result<Url, RegistriesError> {
     Ok(url)
 }
 
-/// `host` or `host:port`, as it is spelled in the file.
-fn authority(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
-}
-
 /// With `plain` over HTTP; otherwise nothing is sent but over TLS, wherever it is redirected to.
 fn client(host: Option<&Host>, plain: bool) -> Result<Client, reqwest::Error> {
     let mut builder: ClientBuilder = Client::builder()
@@ -267,9 +272,10 @@ mod tests {
     use super::*;
 
     fn mirrors(of: &[(&str, &[&str])]) -> RegistriesFile {
-        let mirror = |endpoints: &[&str]| Mirror { endpoint: endpoints.iter().map(|&url| url.to_owned()).collect() };
+        let mirror =
+            |endpoints: &[&str]| Some(Mirror { endpoint: Some(endpoints.iter().map(|&url| url.to_owned()).collect()) });
         RegistriesFile {
-            mirrors: of.iter().map(|(registry, endpoints)| ((*registry).to_owned(), mirror(endpoints))).collect(),
+            mirrors: Some(of.iter().map(|(registry, endpoints)| ((*registry).to_owned(), mirror(endpoints))).collect()),
             ..RegistriesFile::default()
         }
     }
@@ -295,11 +301,12 @@ mod tests {
             ("docker.io", &["https://one.test", "http://two.test:5000/cache/"]),
             ("*", &["https://all.test/v2"]),
             ("direct.test", &[]),
+            ("silent.test", &["https://own.test", "https://direct.test:443", "https://direct.test:444"]),
         ]);
         let auth = |name: &str| Some(Auth { username: name.to_owned(), password: "p".to_owned() });
-        for host in ["two.test:5000", "direct.test"] {
-            file.configs.insert(host.to_owned(), HostConfig { auth: auth(host), tls: None });
-        }
+        let hosts = ["two.test:5000", "direct.test", "own.test:443"].into_iter();
+        file.configs =
+            Some(hosts.map(|host| (host.to_owned(), Some(HostConfig { auth: auth(host), tls: None }))).collect());
         let registries = Registries::new(file, Vec::new()).unwrap();
         let asked = |image: &str, credentials: RegistryAuth| {
             let endpoints = registries.endpoints(&image.parse().unwrap(), &credentials).unwrap();
@@ -322,6 +329,15 @@ mod tests {
             asked("other.test/a/b:1", RegistryAuth::Anonymous),
             ["https://all.test/v2/", "https://other.test/v2/"]
         );
+        assert_eq!(
+            asked("silent.test/a", RegistryAuth::Anonymous),
+            [
+                "https://own.test/v2/ as own.test:443",
+                "https://direct.test/v2/ as direct.test",
+                "https://direct.test:444/v2/",
+                "https://silent.test/v2/"
+            ]
+        );
         assert_eq!(asked("direct.test/a", RegistryAuth::Anonymous), ["https://direct.test/v2/ as direct.test"]);
         assert_eq!(asked("direct.test/a", pod()), ["https://direct.test/v2/ as pod"]);
     }
@@ -340,7 +356,8 @@ mod tests {
         fs::write(&pem, "no PEM").unwrap();
         let with = |tls| {
             let host = HostConfig { auth: None, tls: Some(tls) };
-            RegistriesFile { configs: BTreeMap::from([("host.test".to_owned(), host)]), ..RegistriesFile::default() }
+            let configs = Some(BTreeMap::from([("host.test".to_owned(), Some(host))]));
+            RegistriesFile { configs, ..RegistriesFile::default() }
         };
         assert_eq!(
             refused(with(Tls { ca_file: Some(pem.clone()), ..Tls::default() })),

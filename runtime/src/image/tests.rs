@@ -345,8 +345,8 @@ async fn a_mirror_is_asked_first_and_need_not_have_everything() {
     let config = HostConfig { auth: Some(node), tls: None };
     let registries = Registries::new(
         RegistriesFile {
-            mirrors: BTreeMap::from([("registry.invalid".to_owned(), Mirror { endpoint })]),
-            configs: BTreeMap::from([(full.address.to_string(), config)]),
+            mirrors: Some(BTreeMap::from([("registry.invalid".to_owned(), Some(Mirror { endpoint: Some(endpoint) }))])),
+            configs: Some(BTreeMap::from([(full.address.to_string(), Some(config))])),
         },
         Vec::new(),
     );
@@ -381,7 +381,7 @@ async fn a_registry_proves_itself_as_the_file_says() {
     let reference: Reference = format!("{}/app:plain", registry.address).parse().unwrap();
     let pull = async |tls: Tls| {
         let config = HostConfig { auth: None, tls: Some(tls) };
-        let configs = BTreeMap::from([(registry.address.to_string(), config)]);
+        let configs = Some(BTreeMap::from([(registry.address.to_string(), Some(config))]));
         let registries = Registries::new(RegistriesFile { configs, ..RegistriesFile::default() }, Vec::new()).unwrap();
         registry::pull(&reference, &RegistryAuth::Anonymous, &registries).await
     };

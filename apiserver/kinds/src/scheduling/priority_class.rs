@@ -12,6 +12,11 @@ const USER_MAX: i64 = 1_000_000_000;
 /// The system's own classes, with their values.
 const SYSTEM: [(&str, i64); 2] = [("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)];
 
+/// Whether it is one of the classes that every cluster has.
+pub fn is_system(name: &str) -> bool {
+    SYSTEM.iter().any(|(known, _)| *known == name)
+}
+
 pub fn definition() -> KindDef {
     let schema = "io.k8s.api.scheduling.v1.PriorityClass";
     KindDef::builtin("scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses", schema)

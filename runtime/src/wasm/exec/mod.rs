@@ -12,6 +12,8 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::command;
 use super::components::Components;
@@ -22,6 +24,8 @@ use super::tty;
 use crate::engine::{Artifact, Command, EngineError, ExecError, Io, Output};
 use tree::Tree;
 
+/// How many pieces wait on their way between a client and a built-in command, in each direction.
+const QUEUED_PIECES: usize = 8;
 /// Names under which people look for a shell.
 const SHELLS: &[&str] =
     &["ash", "bash", "busybox", "csh", "dash", "fish", "ksh", "powershell", "pwsh", "sh", "tcsh", "zsh"];
@@ -98,13 +102,49 @@ async fn run_builtin(
     container: Arc<Container>,
     argv: Vec<String>,
     io: Io,
-    interrupt: tokio_util::sync::CancellationToken,
+    interrupt: CancellationToken,
 ) -> i32 {
-    // Its thread ends when it next reads or writes, because the other ends are gone by then.
+    // A thread cannot be interrupted: this one ends when it next reads or writes, because the other ends are gone by then.
+    let (io, passed) = until(&interrupt, io);
     let running = tokio::task::spawn_blocking(move || builtin::run(builtin, &container, argv, io));
+    let done = async {
+        let code = running.await.unwrap_or(KILLED);
+        // The last that it said.
+        let _ = passed.await;
+        code
+    };
     tokio::select! {
-        code = running => code.unwrap_or(KILLED),
+        biased;
         () = interrupt.cancelled() => KILLED,
+        code = done => code,
+    }
+}
+
+/// Passes on what is said, in both directions, until `interrupt`: whoever waits for either end hears that it is over. The task
+/// ends once all output was passed on.
+fn until(interrupt: &CancellationToken, io: Io) -> (Io, JoinHandle<()>) {
+    let stdin = io.stdin.map(|client| {
+        let (to, stdin) = mpsc::channel(QUEUED_PIECES);
+        tokio::spawn(pass(interrupt.clone(), client, to));
+        stdin
+    });
+    let (output, written) = mpsc::channel(QUEUED_PIECES);
+    let passed = tokio::spawn(pass(interrupt.clone(), written, io.output));
+    (Io { stdin, output }, passed)
+}
+
+async fn pass<T>(interrupt: CancellationToken, mut from: mpsc::Receiver<T>, to: mpsc::Sender<T>) {
+    let passing = async {
+        while let Some(piece) = from.recv().await {
+            if to.send(piece).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = interrupt.cancelled() => {}
+        () = passing => {}
+        () = to.closed() => {}
     }
 }
 

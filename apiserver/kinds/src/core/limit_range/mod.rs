@@ -173,8 +173,11 @@ mod tests {
             expect![[r#"
                 spec.limits[0].type: Invalid value: "Foo": must be a standard limit type or fully qualified
                 spec.limits[1].limits: Required value: either minimum or maximum storage value is required, but neither was provided
+                spec.limits[3].max[x]: Invalid value: "x": must be a standard resource type or fully qualified
                 spec.limits[3].max[x]: Invalid value: "x": must be a standard resource for containers
+                spec.limits[3].default[x]: Invalid value: "x": must be a standard resource type or fully qualified
                 spec.limits[3].default[x]: Invalid value: "x": must be a standard resource for containers
+                spec.limits[3].defaultRequest[x]: Invalid value: "x": must be a standard resource type or fully qualified
                 spec.limits[3].defaultRequest[x]: Invalid value: "x": must be a standard resource for containers
                 spec.limits[3].defaultRequest[cpu]: Invalid value: "1": min value 2 is greater than default request value 1
                 spec.limits[3].default[cpu]: Invalid value: "1": min value 2 is greater than default value 1

@@ -24,6 +24,7 @@ pub fn pod(pod: &mut Value) {
         }
     }
     pod_spec(spec);
+    resources::pod_level(pod);
 }
 
 /// Defaults of a pod template at `spec.template`.

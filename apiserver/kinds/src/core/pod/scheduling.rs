@@ -15,7 +15,7 @@ pub fn validate(spec: &Field, errors: &mut Vec<FieldError>) {
     for (name, amount) in spec.get("overhead").entries() {
         resources::quantity(name, &amount, errors);
     }
-    resources::validate(&spec.get("resources"), errors);
+    resources::validate_pod_level(spec, errors);
 }
 
 /// Checks a list of tolerations; also those of a RuntimeClass.

@@ -143,6 +143,97 @@ fn defaults_that_depend_on_other_fields() {
 }
 
 #[test]
+fn what_a_pod_asks_for_as_a_whole() {
+    let pod = |resources: &str, containers: &str, init: &str| {
+        let spec = format!("{{resources: {resources}, containers: [{containers}], initContainers: [{init}]}}");
+        let mut pod = yaml(&format!("{{spec: {spec}}}"));
+        Pod.default(&mut pod);
+        pod["spec"]["resources"].clone()
+    };
+    let container = |cpu: &str| format!("{{name: c{cpu}, resources: {{requests: {{cpu: {cpu}}}}}}}");
+    for (resources, containers, init, expected) in [
+        ("{limits: {cpu: 3000m}}", "{name: c}".into(), String::new(), "{limits: {cpu: '3'}, requests: {cpu: '3'}}"),
+        (
+            "{limits: {cpu: 3, memory: 1Gi}}",
+            [container("100m"), container("200m")].join(","),
+            container("400m"),
+            "{limits: {cpu: '3', memory: 1Gi}, requests: {cpu: 400m, memory: 1Gi}}",
+        ),
+        ("{requests: {memory: 1Gi}}", container("1"), String::new(), "{requests: {memory: 1Gi}}"),
+        (
+            "{limits: {cpu: 1}}",
+            "{name: c, resources: {limits: {hugepages-2Mi: 4Mi}}}".into(),
+            String::new(),
+            "{limits: {cpu: '1', hugepages-2Mi: 4Mi}, requests: {cpu: '1', hugepages-2Mi: 4Mi}}",
+        ),
+        ("{}", container("1"), String::new(), "{}"),
+    ] {
+        assert_eq!(pod(resources, &containers, &init), yaml(expected), "{resources} {containers}");
+    }
+}
+
+#[test]
+fn what_may_be_asked_for() {
+    check(
+        "pods",
+        r#"
+        spec:
+          resources:
+            requests: {cpu: 100m, ephemeral-storage: 1Gi, example.com/x: 1, pods: 1, what: 1}
+            limits: {cpu: 200m, hugepages-2Mi: 2Mi}
+          containers:
+          - name: a
+            image: i
+            resources: {requests: {cpu: 50m, memory: 64Mi}, limits: {cpu: 300m, hugepages-2Mi: 4Mi}}
+          - name: b
+            image: i
+            resources:
+              requests: {cpu: 100m, a.kubernetes.io/x: 1, example.com/x: 500m, pods: 1}
+              limits: {example.com/x: 500m, hugepages-2Mi: 3Mi}
+          - {name: c, image: i, resources: {limits: {hugepages-1Gi: 1Gi, hugepages-: 1}}}
+        "#,
+        expect![[r#"
+            metadata.name: Required value: name or generateName is required
+            metadata.namespace: Required value
+            spec.containers[1].resources.limits[example.com/x]: Invalid value: "500m": must be an integer
+            spec.containers[1].resources.limits[hugepages-2Mi]: Invalid value: "3Mi": 3Mi is not positive integer multiple of hugepages-2Mi
+            spec.containers[1].resources.requests[example.com/x]: Invalid value: "500m": must be an integer
+            spec.containers[1].resources.requests[hugepages-2Mi]: Invalid value: "3Mi": 3Mi is not positive integer multiple of hugepages-2Mi
+            spec.containers[1].resources.requests[pods]: Invalid value: "pods": must be a standard resource for containers
+            spec.containers[2].resources.limits[hugepages-]: Invalid value: "hugepages-": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
+            spec.containers[2].resources.limits[hugepages-]: Invalid value: "1": 1 is not positive integer multiple of hugepages-
+            spec.containers[2].resources.requests[hugepages-]: Invalid value: "hugepages-": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
+            spec.containers[2].resources.requests[hugepages-]: Invalid value: "1": 1 is not positive integer multiple of hugepages-
+            spec.containers[2].resources: Forbidden: HugePages require cpu or memory
+            spec.resources.limits[hugepages-]: Invalid value: "hugepages-": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
+            spec.resources.limits[hugepages-]: Invalid value: "1": 1 is not positive integer multiple of hugepages-
+            spec.resources.requests[ephemeral-storage]: Unsupported value: "ephemeral-storage": supported values: "cpu", "hugepages-", "memory"
+            spec.resources.requests[example.com/x]: Unsupported value: "example.com/x": supported values: "cpu", "hugepages-", "memory"
+            spec.resources.requests[hugepages-]: Invalid value: "hugepages-": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
+            spec.resources.requests[hugepages-]: Invalid value: "1": 1 is not positive integer multiple of hugepages-
+            spec.resources.requests[pods]: Unsupported value: "pods": supported values: "cpu", "hugepages-", "memory"
+            spec.resources.requests[what]: Invalid value: "what": must be a standard resource type or fully qualified
+            spec.resources.limits: Required value: Limit must be set for non overcommitable resources
+            spec.resources.requests[cpu]: Invalid value: "100m": must be greater than or equal to aggregate container requests of 150m
+            spec.resources.requests[hugepages-2Mi]: Invalid value: "2Mi": must be greater than or equal to aggregate container requests of 7Mi
+            spec.resources.limits[hugepages-2Mi]: Invalid value: "2Mi": must be greater than or equal to aggregate container limits of 7Mi
+            spec.resources.containers[0][cpu].limits: Invalid value: "300m": must be less than or equal to pod limits of 200m
+            spec.resources.containers[0][hugepages-2Mi].limits: Invalid value: "4Mi": must be less than or equal to pod limits of 2Mi
+            spec.resources.containers[1][hugepages-2Mi].limits: Invalid value: "3Mi": must be less than or equal to pod limits of 2Mi
+        "#]],
+    );
+    check(
+        "pods",
+        "spec: {os: {name: windows}, resources: {limits: {cpu: 1}}, containers: [{name: c, image: i}]}",
+        expect![[r#"
+            metadata.name: Required value: name or generateName is required
+            metadata.namespace: Required value
+            spec.resources: Forbidden: may not be set for a windows pod
+        "#]],
+    );
+}
+
+#[test]
 fn the_first_status() {
     let mut pod =
         json!({"metadata": {"name": "a"}, "status": {"phase": "Running"}, "spec": {"serviceAccountName": "s"}});
@@ -207,10 +298,10 @@ fn what_is_required() {
             spec.containers[0].volumeMounts[0].name: Not found: "none"
             spec.containers[0].volumeMounts[1].mountPath: Invalid value: "/a": must be unique
             spec.containers[0].volumeMounts[1].subPath: Invalid value: "../x": must not contain '..'
+            spec.containers[0].resources.requests[foo]: Invalid value: "foo": must be a standard resource type or fully qualified
             spec.containers[0].resources.requests[foo]: Invalid value: "foo": must be a standard resource for containers
             spec.containers[0].resources.requests[memory]: Invalid value: "x": quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'
             spec.containers[0].resources.requests: Invalid value: "2": must be less than or equal to cpu limit of 1
-            spec.containers[0].resources.limits: Required value: Limit must be set for non overcommitable resources
             spec.containers[0].livenessProbe: Required value: must specify a handler type
             spec.containers[0].livenessProbe.periodSeconds: Invalid value: -1: must be greater than or equal to 0
             spec.containers[0].livenessProbe.successThreshold: Invalid value: 2: must be 1

@@ -87,13 +87,24 @@ fn status_of<'v>(pod: &'v Value, container: &str) -> Option<&'v Value> {
         .filter(|status| get(status, &["resources"]).is_some() || get(status, &["allocatedResources"]).is_some())
 }
 
+/// What the containers of a pod's spec say in `requests` or `limits`, together.
+pub fn of_containers(spec: &Value, amounts: &str) -> Amounts {
+    together(spec, |container| of_list(container, &["resources", amounts]))
+}
+
 fn total(pod: &Value, pod_level: &str, of: impl Fn(&Value) -> Amounts) -> Amounts {
+    let mut amounts = get(pod, &["spec"]).map(|spec| together(spec, of)).unwrap_or_default();
+    amounts.extend(of_list(pod, &["spec", "resources", pod_level]));
+    amounts
+}
+
+fn together(spec: &Value, of: impl Fn(&Value) -> Amounts) -> Amounts {
     let mut running = Amounts::new();
-    for container in list(pod, &["spec", "containers"]) {
+    for container in list(spec, &["containers"]) {
         add(&mut running, &of(container));
     }
     let (mut sidecars, mut starting) = (Amounts::new(), Amounts::new());
-    for container in list(pod, &["spec", "initContainers"]) {
+    for container in list(spec, &["initContainers"]) {
         let mut step = of(container);
         if text(container, &["restartPolicy"]) == "Always" {
             add(&mut running, &step);
@@ -105,7 +116,6 @@ fn total(pod: &Value, pod_level: &str, of: impl Fn(&Value) -> Amounts) -> Amount
         }
     }
     raise(&mut running, &starting);
-    running.extend(of_list(pod, &["spec", "resources", pod_level]));
     running
 }
 

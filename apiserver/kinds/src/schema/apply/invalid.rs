@@ -27,9 +27,57 @@ pub(super) fn check(typed: Typed<'_>, config: &Value, api_version: &str) -> Resu
     ))
 }
 
+/// How structured-merge-diff shows a value of the wrong type, which depends on what it expected: as Go prints the type (`%T`),
+/// what makes the value (`%#v`), or the value (`%v`).
+fn got(expected: &str, value: &Value) -> String {
+    match expected {
+        "numeric (int or float)" => go_type(value).to_owned(),
+        "string" => format!("&value.valueUnstructured{{Value:{}}}", go_syntax(value)),
+        _ => format!("&{{{}}}", go_value(value)),
+    }
+}
+
+fn go_type(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "<nil>",
+        Value::Bool(_) => "bool",
+        Value::Number(number) if number.is_f64() => "float64",
+        Value::Number(_) => "int64",
+        Value::String(_) => "string",
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
+    }
+}
+
+fn go_syntax(value: &Value) -> String {
+    let parts: Vec<String> = match value {
+        Value::Null => return "interface {}(nil)".to_owned(),
+        Value::Array(items) => items.iter().map(go_syntax).collect(),
+        Value::Object(members) => {
+            members.iter().map(|(name, member)| format!("{name:?}:{}", go_syntax(member))).collect()
+        }
+        Value::String(text) => return format!("{text:?}"),
+        scalar => return scalar.to_string(),
+    };
+    format!("{}{{{}}}", go_type(value), parts.join(", "))
+}
+
+fn go_value(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".to_owned(),
+        Value::Array(items) => format!("[{}]", items.iter().map(go_value).collect::<Vec<_>>().join(" ")),
+        Value::Object(members) => {
+            let members = members.iter().map(|(name, member)| format!("{name}:{}", go_value(member)));
+            format!("map[{}]", members.collect::<Vec<_>>().join(" "))
+        }
+        Value::String(text) => text.clone(),
+        scalar => scalar.to_string(),
+    }
+}
+
 fn walk(typed: Typed<'_>, value: &Value, path: &str, errors: &mut Vec<String>) {
     if let Some(expected) = typed.misfit(value) {
-        errors.push(format!("{path}: expected {expected}, got {value}"));
+        errors.push(format!("{path}: expected {expected}, got {}", got(expected, value)));
         return;
     }
     match (typed.parts(value), typed.list()) {

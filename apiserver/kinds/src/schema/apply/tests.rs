@@ -307,9 +307,9 @@ fn a_configuration_has_to_fit_the_schema() {
     check(
         applied(None, deployment(json!({"replicas": "x", "paused": 1})), "a"),
         expect![[r#"
-        error: failed to create typed patch object (/a; apps/v1, Kind=Deployment): errors:
-          .spec.paused: expected boolean, got 1
-          .spec.replicas: expected numeric (int or float), got "x""#]],
+            error: failed to create typed patch object (/a; apps/v1, Kind=Deployment): errors:
+              .spec.paused: expected boolean, got &{1}
+              .spec.replicas: expected numeric (int or float), got string"#]],
     );
     check(
         applied(None, containers(json!([{"name": "a"}, {"name": "a"}, {"image": "x"}])), "a"),
