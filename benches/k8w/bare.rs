@@ -6,13 +6,14 @@ use std::convert::Infallible;
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use http::{Method, Request, Response};
-use http_body_util::{BodyExt, Full};
+use http_body::Frame;
+use http_body_util::{BodyExt, Either, Full, StreamBody};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -24,7 +25,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
+use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use crate::cluster::TIMEOUT;
 
@@ -59,11 +62,12 @@ impl Answer {
     }
 }
 
-/// What a POST and what a GET are answered.
+/// What requests are answered.
 #[derive(Serialize, Deserialize)]
 pub struct Answers {
-    pub create: Answer,
-    pub get: Answer,
+    pub answer: Answer,
+    /// What a PUT also writes to every GET that watches, whose body has no end.
+    pub event: Option<String>,
 }
 
 /// The server's process, as its clients see it.
@@ -99,7 +103,8 @@ impl BareServer {
 pub async fn serve(arguments: &[String]) -> Result<()> {
     let [pki, answers] = arguments else { bail!("{SUBCOMMAND} wants a folder of keys and a file of answers") };
     let answers: Answers = serde_json::from_reader(File::open(answers)?)?;
-    let answers = Arc::new((answers.create.response()?, answers.get.response()?));
+    let (response, event) = (answers.answer.response()?, answers.event.map(Bytes::from));
+    let fixed = Arc::new(Fixed { response, event, watches: Mutex::default() });
     let certificate = CertificateDer::from_pem_file(Path::new(pki).join("apiserver.crt")).context("no certificate")?;
     let key = PrivateKeyDer::from_pem_file(Path::new(pki).join("apiserver.key")).context("no key")?;
     let mut tls = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate], key)?;
@@ -110,21 +115,40 @@ pub async fn serve(arguments: &[String]) -> Result<()> {
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
-        let (acceptor, answers) = (acceptor.clone(), answers.clone());
+        let (acceptor, fixed) = (acceptor.clone(), fixed.clone());
         tokio::spawn(async move {
             let Ok(stream) = acceptor.accept(stream).await else { return };
-            let service = service_fn(move |request| answer(request, answers.clone()));
+            let service = service_fn(move |request| answer(request, fixed.clone()));
             // A client that goes away in the middle is the client's matter.
             let _ = http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
         });
     }
 }
 
-type Fixed = Arc<(Response<Full<Bytes>>, Response<Full<Bytes>>)>;
+struct Fixed {
+    response: Response<Full<Bytes>>,
+    event: Option<Bytes>,
+    watches: Mutex<Vec<mpsc::UnboundedSender<Event>>>,
+}
+
+type Event = Result<Frame<Bytes>, Infallible>;
+type Body = Either<Full<Bytes>, StreamBody<UnboundedReceiverStream<Event>>>;
 
 /// Reads the request to its end, as every server that does something with it must.
-async fn answer(request: Request<Incoming>, answers: Fixed) -> Result<Response<Full<Bytes>>, Infallible> {
-    let is_create = request.method() == Method::POST;
+async fn answer(request: Request<Incoming>, fixed: Arc<Fixed>) -> Result<Response<Body>, Infallible> {
+    let writes = request.method() == Method::PUT;
+    let watches = request.uri().query().is_some_and(|query| query.contains("watch"));
     let _ = request.into_body().collect().await;
-    Ok(if is_create { answers.0.clone() } else { answers.1.clone() })
+    let answer = fixed.response.clone();
+    let Some(event) = &fixed.event else { return Ok(answer.map(Either::Left)) };
+    let mut open = fixed.watches.lock().unwrap_or_else(PoisonError::into_inner);
+    if watches {
+        let (sender, events) = mpsc::unbounded_channel();
+        open.push(sender);
+        return Ok(answer.map(|_| Either::Right(StreamBody::new(UnboundedReceiverStream::new(events)))));
+    }
+    if writes {
+        open.retain(|watch| watch.send(Ok(Frame::data(event.clone()))).is_ok());
+    }
+    Ok(answer.map(Either::Left))
 }

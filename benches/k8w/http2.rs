@@ -1,12 +1,12 @@
 //! A client of HTTP/2 over TLS: one connection, one request at a time.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
@@ -16,6 +16,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 /// One connection of a user with a bearer token.
 pub struct Http2 {
@@ -24,21 +25,36 @@ pub struct Http2 {
     authorization: HeaderValue,
 }
 
-impl Http2 {
-    /// Connects to `address`, whose certificate `ca` (a file in PEM) signed.
-    pub async fn open(address: SocketAddr, ca: &Path, token: &str) -> Result<Self> {
+/// Where a server is, whose certificate `ca` (a file in PEM) signed, and a token of a user's.
+#[derive(Clone)]
+pub struct Endpoint {
+    pub address: SocketAddr,
+    pub ca: PathBuf,
+    pub token: String,
+}
+
+impl Endpoint {
+    /// A connection on which HTTP/2 is to be spoken.
+    pub async fn connect(&self) -> Result<TlsStream<TcpStream>> {
+        let Self { address, ca, .. } = self;
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(ca).with_context(|| format!("cannot read {}", ca.display()))?)?;
         let mut tls = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
         tls.alpn_protocols = vec![b"h2".to_vec()];
         let stream = TcpStream::connect(address).await.with_context(|| format!("cannot connect to {address}"))?;
         stream.set_nodelay(true)?;
-        let stream = TlsConnector::from(Arc::new(tls)).connect(ServerName::from(address.ip()), stream).await?;
+        Ok(TlsConnector::from(Arc::new(tls)).connect(ServerName::from(address.ip()), stream).await?)
+    }
+}
+
+impl Http2 {
+    pub async fn open(server: &Endpoint) -> Result<Self> {
+        let stream = server.connect().await?;
         let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
         // Ends with the sender; what went wrong before shows in the request that waits.
         tokio::spawn(connection);
-        let authorization = format!("Bearer {token}").try_into()?;
-        Ok(Self { sender, origin: format!("https://{address}"), authorization })
+        let authorization = format!("Bearer {}", server.token).try_into()?;
+        Ok(Self { sender, origin: format!("https://{}", server.address), authorization })
     }
 
     /// Sends a request with a body of JSON, or none, and reads the whole answer.
@@ -57,15 +73,6 @@ impl Http2 {
         body: String,
     ) -> Result<Response<Bytes>> {
         whole(self.request(method, path, Some(content_type), body.into()).await?).await
-    }
-
-    /// The answer to a GET as it comes.
-    pub async fn stream(&mut self, path: &str) -> Result<Incoming> {
-        let response = self.request(Method::GET, path, None, Bytes::new()).await?;
-        if response.status() != StatusCode::OK {
-            bail!("{} in place of a stream", response.status());
-        }
-        Ok(response.into_body())
     }
 
     async fn request(

@@ -4,7 +4,6 @@
 //! and fsync are all paid for.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
@@ -21,7 +20,7 @@ use serde_json::json;
 use crate::bare::{Answer, Answers, BareServer};
 use crate::cluster;
 use crate::compare::{Client, compare};
-use crate::http2::Http2;
+use crate::http2::{Endpoint, Http2};
 
 pub const CLIENTS: usize = 16;
 /// Where the ConfigMaps are.
@@ -30,9 +29,7 @@ pub const PATH: &str = "/api/v1/namespaces/default/configmaps";
 /// A cluster and its service account.
 pub struct Load {
     pub cluster: TestCluster,
-    address: SocketAddr,
-    ca: PathBuf,
-    token: String,
+    pub server: Endpoint,
 }
 
 impl Load {
@@ -40,11 +37,18 @@ impl Load {
         let cluster = cluster::start(&[]);
         let token = writer_token(&cluster).await?;
         let ca = cluster.data_dir().join("pki/ca.crt");
-        Ok(Load { address: api_address(&cluster)?, cluster, ca, token })
+        Ok(Load { server: Endpoint { address: api_address(&cluster)?, ca, token }, cluster })
     }
 
     pub async fn connect(&self) -> Result<Http2> {
-        Http2::open(self.address, &self.ca, &self.token).await
+        Http2::open(&self.server).await
+    }
+
+    /// Starts a bare server with the cluster's keys. The user is as welcome there as any.
+    pub fn bare_server(&self, answers: &Answers) -> Result<(BareServer, Endpoint)> {
+        let bare = BareServer::start(&self.cluster.data_dir().join("pki"), answers)?;
+        let endpoint = Endpoint { address: bare.address, ..self.server.clone() };
+        Ok((bare, endpoint))
     }
 
     /// Lets clients send requests that are answered like `answer`, here and to a bare server, and prints what both reach.
@@ -55,13 +59,11 @@ impl Load {
         answer: &Response<Bytes>,
         client: impl Fn(Http2, usize) -> C,
     ) -> Result<()> {
-        let answer = Answer::of(answer);
-        let answers = Answers { create: answer.clone(), get: answer };
-        let bare = BareServer::start(&self.cluster.data_dir().join("pki"), &answers)?;
+        let (_bare, peer) = self.bare_server(&Answers { answer: Answer::of(answer), event: None })?;
         let (mut ours, mut peers) = (Vec::with_capacity(CLIENTS), Vec::with_capacity(CLIENTS));
         for number in 0..CLIENTS {
             ours.push(client(self.connect().await?, number));
-            peers.push(client(Http2::open(bare.address, &self.ca, &self.token).await?, number));
+            peers.push(client(Http2::open(&peer).await?, number));
         }
         compare(&format!("{what} by {CLIENTS} clients"), ("k8w", ours), ("bare server", peers)).await
     }

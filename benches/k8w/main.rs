@@ -14,6 +14,7 @@ mod density;
 mod direct;
 mod fan_out;
 mod fleet;
+mod frames;
 mod fronts;
 mod guests;
 mod http1;

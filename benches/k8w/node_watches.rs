@@ -19,7 +19,7 @@ pub async fn measure() -> Result<()> {
     cluster::default_account(&cluster::administrator(&load.cluster).await?, "default").await?;
     let without = create(&load, "before", None).await?;
     let paths = (0..NODES).map(|node| format!("{PATH}?watch=true&fieldSelector=spec.nodeName%3Dbench-{node}"));
-    let mut watchers = Watchers::open(&load, paths).await?;
+    let mut watchers = Watchers::open(&load.server, paths).await?;
     let with = create(&load, "after", Some(&mut watchers)).await?;
     println!(
         "node-watches: with {NODES} watches by node name a pod is created in {} (p50), without in {}; its node has it after {} \
