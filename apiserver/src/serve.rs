@@ -1,8 +1,12 @@
 //! The API server's port: TLS, then HTTP/2 or HTTP/1.1, each connection within bounds.
 //!
-//! A connection is one task. What is known about it (address, certificates) is gathered once, in its [`Peer`]; a request
-//! costs the shared pointer to it and nothing else here. The protocol is what TLS agreed on (ALPN), so no bytes are
-//! sniffed, and HTTP/1.1 connections can be upgraded (exec, port-forward).
+//! A connection is one task, and of HTTP/2 each request in flight one more. What is known about a connection (address,
+//! certificates) is gathered once, in its [`Peer`]; a request costs the shared pointer to it and nothing else here. The
+//! protocol is what TLS agreed on (ALPN), so no bytes are sniffed, and HTTP/1.1 connections can be upgraded (exec,
+//! port-forward).
+
+mod cork;
+mod streams;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -12,22 +16,25 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use cork::Cork;
 use futures::FutureExt;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use streams::Streams;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
 use crate::ApiServer;
-use crate::body::Body;
+use crate::body::{Body, BodyError};
 use crate::bootstrap;
 use crate::effects;
 use crate::identity::{Connection, Peer};
@@ -179,9 +186,12 @@ where
         stream: TlsStream<TcpStream>,
         peer: Peer,
         stopping: watch::Receiver<bool>,
-    ) -> hyper::Result<()> {
+    ) -> Result<(), BodyError> {
         let ping = Duration::from_millis(self.limits.ping_ms);
-        let connection = http2::Builder::new(TokioExecutor::new())
+        let (cork, streams) = (Cork::new(stream), Streams::default());
+        // A request that its client gives up is dropped.
+        let respond = |request| AbortOnDropHandle::new(tokio::spawn((self.handler)(request, peer.clone())));
+        let connection = http2::Builder::new(streams.clone())
             .timer(TokioTimer::new())
             .max_concurrent_streams(self.limits.streams_per_connection)
             .max_header_list_size(self.limits.header_bytes)
@@ -189,9 +199,12 @@ where
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .keep_alive_interval(ping)
             .keep_alive_timeout(ping)
-            .serve_connection(TokioIo::new(stream), service_fn(|request| self.respond(request, &peer)));
-        let mut connection = pin!(connection);
-        until_stopped(connection.as_mut(), stopping, |connection| connection.graceful_shutdown()).await
+            .serve_connection(TokioIo::new(cork.clone()), service_fn(respond));
+        let connection = async {
+            let mut connection = pin!(connection);
+            until_stopped(connection.as_mut(), stopping, |connection| connection.graceful_shutdown()).await
+        };
+        streams.run(connection, cork).await
     }
 
     async fn http1(
@@ -199,24 +212,17 @@ where
         stream: TlsStream<TcpStream>,
         peer: Peer,
         stopping: watch::Receiver<bool>,
-    ) -> hyper::Result<()> {
+    ) -> Result<(), BodyError> {
+        // Not an async block: that would hold the handler's state twice.
+        let respond = |request| (self.handler)(request, peer.clone()).map(Ok::<_, Infallible>);
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(Duration::from_millis(self.limits.header_ms))
             .max_header_size(self.limits.header_bytes as usize)
-            .serve_connection(TokioIo::new(stream), service_fn(|request| self.respond(request, &peer)))
+            .serve_connection(TokioIo::new(stream), service_fn(respond))
             .with_upgrades();
         let mut connection = pin!(connection);
-        until_stopped(connection.as_mut(), stopping, |connection| connection.graceful_shutdown()).await
-    }
-
-    fn respond(
-        &self,
-        request: Request<Incoming>,
-        peer: &Peer,
-    ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send + 'static + use<H, R> {
-        // Not an async block: that would hold the handler's state twice.
-        (self.handler)(request, peer.clone()).map(Ok)
+        Ok(until_stopped(connection.as_mut(), stopping, |connection| connection.graceful_shutdown()).await?)
     }
 }
 

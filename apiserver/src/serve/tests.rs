@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use http_body::Frame;
 use http_body_util::{BodyExt, Empty, StreamBody};
+use hyper_util::rt::TokioExecutor;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
@@ -18,12 +19,15 @@ struct Server {
     address: SocketAddr,
     pki: Pki,
     _dir: tempfile::TempDir,
+    /// Whoever waits for `/release` has subscribed to it.
+    release: watch::Sender<bool>,
     stop: oneshot::Sender<()>,
     ended: JoinHandle<io::Result<()>>,
 }
 
 impl Server {
-    /// A server that says who asked, and whose answer to `/slow` takes until `/release` is asked for. Bodies are not read.
+    /// A server that says who asked. Its answer to `/slow`, and the body of that to `/watch`, take until `/release` is asked
+    /// for. Bodies are not read.
     async fn start(limits: Limits) -> Server {
         let dir = tempfile::tempdir().unwrap();
         let service_ip = "10.96.0.1".parse().unwrap();
@@ -33,12 +37,14 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
-        let (release, released) = watch::channel(false);
+        let release = watch::Sender::new(false);
+        let releasing = release.clone();
         let handler = move |request: Request<Incoming>, peer: Peer| {
-            let (release, mut released) = (release.clone(), released.clone());
+            let release = releasing.clone();
             async move {
                 match request.uri().path() {
-                    "/slow" => drop(released.wait_for(|released| *released).await.unwrap()),
+                    "/slow" => drop(release.subscribe().wait_for(|released| *released).await.unwrap()),
+                    "/watch" => return Response::new(event(release.subscribe())),
                     "/release" => drop(release.send_replace(true)),
                     _ => {}
                 }
@@ -47,7 +53,17 @@ impl Server {
         };
         let tls = pki.server_config(&ClientCas::default()).unwrap();
         let ended = tokio::spawn(serve(listener, tls, limits, handler, async { drop(stopped.await) }));
-        Server { address, pki, _dir: dir, stop, ended }
+        Server { address, pki, _dir: dir, release, stop, ended }
+    }
+
+    /// Waits until as many requests wait for `/release`.
+    async fn waiting(&self, requests: usize) {
+        let there = async {
+            while self.release.receiver_count() < requests {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(60), there).await.unwrap();
     }
 
     async fn tls(&self, protocol: &[u8], with_certificate: bool) -> ClientStream<TcpStream> {
@@ -77,6 +93,17 @@ impl Server {
         tokio::spawn(connection);
         sender
     }
+}
+
+const EVENT_BYTES: usize = 16 << 10;
+
+/// What a watch is sent once it is released.
+fn event(mut released: watch::Receiver<bool>) -> Body {
+    let event = async move {
+        released.wait_for(|released| *released).await.unwrap();
+        Ok::<_, BodyError>(Frame::data(Bytes::from_static(&[b'x'; EVENT_BYTES])))
+    };
+    Body::stream(StreamBody::new(event.into_stream()))
 }
 
 fn get(path: &str) -> Request<Empty<Bytes>> {
@@ -143,6 +170,33 @@ async fn a_client_that_goes_on_sending_is_answered_all_the_same() {
         futures::stream::repeat_with(|| Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(&[0; 1 << 14]))));
     let request = Request::post("https://kubernetes/").body(StreamBody::new(endless)).unwrap();
     assert_eq!(text(client.send_request(request).await.unwrap()).await, "HTTP/2.0 1 certificates");
+}
+
+#[tokio::test]
+async fn every_stream_of_a_connection_has_what_all_are_sent() {
+    const STREAMS: usize = 200;
+    let server = Server::start(Limits::default()).await;
+    let mut client = server.http2().await;
+    let mut watches = Vec::new();
+    for _ in 0..STREAMS {
+        watches.push(client.send_request(get("/watch")).await.unwrap());
+    }
+    // Many times what a connection holds back at a time.
+    client.send_request(get("/release")).await.unwrap();
+    for watch in watches {
+        assert_eq!(text(watch).await.len(), EVENT_BYTES);
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_its_client_gives_up_is_dropped() {
+    let server = Server::start(Limits::default()).await;
+    let mut client = server.http2().await;
+    let slow = tokio::spawn(client.send_request(get("/slow")));
+    server.waiting(1).await;
+    slow.abort();
+    timeout(Duration::from_secs(60), server.release.closed()).await.unwrap();
+    assert_eq!(text(client.send_request(get("/")).await.unwrap()).await, "HTTP/2.0 1 certificates");
 }
 
 #[tokio::test]

@@ -24,9 +24,10 @@ use http_body_util::StreamBody;
 use k8w_kinds::schema::{Format, protobuf};
 use rand::Rng;
 use serde_json::{Value, json};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 /// How long a watch lasts when the client does not say: this, and up to twice as long, so that not all end at once.
 const DEFAULT_TIMEOUT_SECONDS: u64 = 1800;
@@ -51,7 +52,7 @@ pub async fn serve(server: &ApiServer, resource: &Arc<Resource>, call: Call) -> 
     let encoder = Encoder { resource: resource.clone(), accept, include, columns_sent: false };
     let body = match started {
         Ok(mut subscription) => {
-            let now = Instant::now();
+            let deadline = Instant::now() + Duration::from_secs(timeout);
             let watch = Watch {
                 initial: std::mem::take(&mut subscription.initial).into_iter(),
                 initial_end: options.send_initial_events && bookmarks,
@@ -59,8 +60,8 @@ pub async fn serve(server: &ApiServer, resource: &Arc<Resource>, call: Call) -> 
                 cache: server.cache.clone(),
                 encoder,
                 bookmarks,
-                next_bookmark: now + Duration::from_secs(BOOKMARK_INTERVAL_SECONDS),
-                deadline: now + Duration::from_secs(timeout),
+                due: Box::pin(sleep_until(if bookmarks { deadline.min(next_bookmark()) } else { deadline })),
+                deadline,
                 over: false,
             };
             let chunks = stream::unfold(watch, |mut watch| async move {
@@ -107,7 +108,8 @@ struct Watch {
     cache: Arc<WatchCache>,
     encoder: Encoder,
     bookmarks: bool,
-    next_bookmark: Instant,
+    /// When the next bookmark is due, or the end.
+    due: Pin<Box<Sleep>>,
     deadline: Instant,
     over: bool,
 }
@@ -138,11 +140,10 @@ impl Watch {
                     Some(self.encoder.error(&status))
                 }
             },
-            () = sleep_until(self.deadline) => {
-                self.over = true;
+            () = &mut self.due => {
+                self.over = self.due.deadline() >= self.deadline;
                 self.bookmarks.then(|| self.bookmark())
             }
-            () = sleep_until(self.next_bookmark), if self.bookmarks => Some(self.bookmark()),
         }
     }
 
@@ -175,7 +176,7 @@ impl Watch {
 
     /// Everything up to the cache's revision has been handed to this watch; what of it is still here goes first.
     fn bookmark(&mut self) -> Bytes {
-        self.next_bookmark = Instant::now() + Duration::from_secs(BOOKMARK_INTERVAL_SECONDS);
+        self.due.as_mut().reset(self.deadline.min(next_bookmark()));
         let revision = self.cache.revision().max(self.subscription.revision);
         let mut chunk = BytesMut::new();
         while let Some(delivery) = self.subscription.try_next() {
@@ -184,6 +185,10 @@ impl Watch {
         chunk.extend_from_slice(&self.encoder.bookmark(revision, false));
         chunk.freeze()
     }
+}
+
+fn next_bookmark() -> Instant {
+    Instant::now() + Duration::from_secs(BOOKMARK_INTERVAL_SECONDS)
 }
 
 /// Writes events in the format and shape that the client accepts.
