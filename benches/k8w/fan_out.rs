@@ -40,8 +40,8 @@ async fn compare(load: &Load, watchers: usize) -> Result<()> {
     let (_bare, peer) = load.bare_server(&Answers { answer: Answer::of(&changed), event: Some(event) })?;
     let mut ours = Fan::open(&load.server, &path, watchers).await?;
     let mut peers = Fan::open(&peer, &path, watchers).await?;
-    for number in 0..WARM_UP_CHANGES + CHANGES {
-        if number == WARM_UP_CHANGES {
+    for number in 1..=WARM_UP_CHANGES + CHANGES {
+        if number == WARM_UP_CHANGES + 1 {
             ours.forget();
             peers.forget();
         }
