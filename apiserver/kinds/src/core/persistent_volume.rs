@@ -126,7 +126,14 @@ impl Strategy for PersistentVolume {
             resources::quantity(name, &amount, &mut errors);
         }
         let policies = ["Delete", "Recycle", "Retain"];
-        rules::maybe_one_of(&spec.get("persistentVolumeReclaimPolicy"), &policies, &mut errors);
+        let policy = spec.get("persistentVolumeReclaimPolicy");
+        rules::maybe_one_of(&policy, &policies, &mut errors);
+        let host = spec.get("hostPath");
+        let path = host.get("path").text();
+        let is_root = path.starts_with('/') && path.split('/').all(|step| matches!(step, "" | "."));
+        if policy.text() == "Recycle" && is_root {
+            errors.push(policy.forbidden("may not be 'recycle' for a hostPath mount of '/'"));
+        }
         rules::maybe_one_of(&spec.get("volumeMode"), &["Block", "Filesystem"], &mut errors);
         rules::maybe_form(&spec.get("storageClassName"), names::dns_subdomain, &mut errors);
         source(&spec, &mut errors);
@@ -206,6 +213,14 @@ mod tests {
             spec.nfs.path: Required value
             spec.nfs.server: Required value
         "#]],
+        );
+        check(
+            "persistentvolumes",
+            "{metadata: {name: a}, spec: {accessModes: [ReadWriteOnce], capacity: {storage: 1Gi}, hostPath: {path: /./}, \
+             persistentVolumeReclaimPolicy: Recycle}}",
+            expect![[r#"
+                spec.persistentVolumeReclaimPolicy: Forbidden: may not be 'recycle' for a hostPath mount of '/'
+            "#]],
         );
     }
 

@@ -1,5 +1,7 @@
 //! StorageClass: how volumes for claims are made.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use crate::field::{Field, FieldError};
@@ -84,7 +86,14 @@ impl Strategy for StorageClass {
         for term in root.get("allowedTopologies").items() {
             for expression in term.get("matchLabelExpressions").items() {
                 rules::form(&expression.get("key"), names::qualified_name, &mut errors);
-                rules::required(&expression.get("values"), &mut errors);
+                let values = expression.get("values");
+                rules::required(&values, &mut errors);
+                let mut seen = BTreeSet::new();
+                for value in values.items() {
+                    if !seen.insert(value.text()) {
+                        errors.push(value.duplicate());
+                    }
+                }
             }
         }
         errors
@@ -121,6 +130,13 @@ mod tests {
             provisioner: Required value
             reclaimPolicy: Unsupported value: "Odd": supported values: "Delete", "Retain"
         "#]],
+        );
+        check(
+            "storageclasses",
+            "{metadata: {name: a}, provisioner: a.b/c, allowedTopologies: [{matchLabelExpressions: [{key: z, values: [x, y, x]}]}]}",
+            expect![[r#"
+                allowedTopologies[0].matchLabelExpressions[0].values[2]: Duplicate value: "x"
+            "#]],
         );
         check_update(
             "storageclasses",

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{probe, resources, security};
+use super::{probe, resources, restart, security};
 use crate::field::{Field, FieldError};
 use crate::names;
 use crate::rules;
@@ -12,6 +12,10 @@ pub struct Context<'a> {
     /// Names of the pod's volumes, and whether each is a claim that may be used as a device.
     pub volumes: &'a BTreeMap<String, bool>,
     pub host_network: bool,
+    /// Names of the pod's resource claims.
+    pub claims: &'a BTreeSet<&'a str>,
+    /// What the pod has to end, in seconds.
+    pub grace: Option<i64>,
 }
 
 /// Checks the three lists of containers and that names differ across them.
@@ -24,13 +28,13 @@ pub fn validate_all(spec: &Field, context: &Context, errors: &mut Vec<FieldError
     let mut host_ports = BTreeSet::new();
     for container in containers.items() {
         common(&container, context, &mut names, errors);
-        probe::container(&container, errors);
+        probe::container(&container, context.grace, errors);
         self::host_ports(&container, &mut host_ports, errors);
-        rules::maybe_one_of(&container.get("restartPolicy"), &["Always", "OnFailure", "Never"], errors);
+        restart::validate(&container, errors);
     }
     for container in spec.get("initContainers").items() {
         common(&container, context, &mut names, errors);
-        init(&container, errors);
+        init(&container, context, errors);
     }
     for container in spec.get("ephemeralContainers").items() {
         common(&container, context, &mut names, errors);
@@ -64,10 +68,24 @@ fn common<'v>(
     for source in container.get("envFrom").items() {
         environment_source(&source, errors);
     }
-    mounts(&container.get("volumeMounts"), context, errors);
+    mounts(container, context, errors);
     devices(&container.get("volumeDevices"), context, errors);
     resources::validate(&container.get("resources"), errors);
+    claims(container, context, errors);
     security::container(&container.get("securityContext"), errors);
+}
+
+/// A container uses claims of its pod.
+fn claims(container: &Field, context: &Context, errors: &mut Vec<FieldError>) {
+    let resources = container.get("resources");
+    for claim in resources.get("claims").items() {
+        let name = claim.get("name").text();
+        if name.is_empty() {
+            errors.push(claim.required(""));
+        } else if !context.claims.contains(name) {
+            errors.push(FieldError::not_found(&claim.path, name));
+        }
+    }
 }
 
 fn ports(ports: &Field, context: &Context, errors: &mut Vec<FieldError>) {
@@ -206,6 +224,28 @@ pub fn resource_reference(reference: &Field, errors: &mut Vec<FieldError>) {
     if rules::required(&resource, errors) && !hugepages(resource.text()) && !SUPPORTED.contains(&resource.text()) {
         errors.push(resource.not_supported(&SUPPORTED));
     }
+    divisor(reference, errors);
+}
+
+/// Checks what an amount is divided by: nothing, or a unit of the resource.
+fn divisor(reference: &Field, errors: &mut Vec<FieldError>) {
+    const CPU: &[&str] = &["1m", "1"];
+    const BYTES: &[&str] = &["1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"];
+    let (resource, divisor) = (reference.get("resource").text(), reference.get("divisor"));
+    let Some(amount) = divisor.value().and_then(resources::parse) else { return };
+    let amount = amount.to_string();
+    let (units, noun) = match resource.split_once('.').unwrap_or_default().1 {
+        "cpu" => (CPU, "cpu"),
+        "memory" => (BYTES, "memory"),
+        "ephemeral-storage" => (BYTES, "local ephemeral storage"),
+        name if name.starts_with("hugepages-") => (BYTES, "hugepages"),
+        _ => return,
+    };
+    if amount != "0" && !units.contains(&amount.as_str()) {
+        let units = if units == CPU { "1m and 1".to_owned() } else { units.join(", ") };
+        let detail = format!("only divisor's values {units} are supported with the {noun} resource");
+        errors.push(FieldError::invalid(&divisor.path, resource, detail));
+    }
 }
 
 fn environment_source(source: &Field, errors: &mut Vec<FieldError>) {
@@ -228,9 +268,10 @@ fn environment_source(source: &Field, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn mounts(mounts: &Field, context: &Context, errors: &mut Vec<FieldError>) {
+fn mounts(container: &Field, context: &Context, errors: &mut Vec<FieldError>) {
+    let privileged = container.get("securityContext").get("privileged").bool() == Some(true);
     let mut places = BTreeSet::new();
-    for mount in mounts.items() {
+    for mount in container.get("volumeMounts").items() {
         let (name, place) = (mount.get("name"), mount.get("mountPath"));
         rules::required(&name, errors);
         if !context.volumes.contains_key(name.text()) {
@@ -246,7 +287,25 @@ fn mounts(mounts: &Field, context: &Context, errors: &mut Vec<FieldError>) {
         }
         let propagation = ["Bidirectional", "HostToContainer", "None"];
         rules::maybe_one_of(&mount.get("mountPropagation"), &propagation, errors);
-        rules::maybe_one_of(&mount.get("recursiveReadOnly"), &["Disabled", "Enabled", "IfPossible"], errors);
+        if mount.get("mountPropagation").text() == "Bidirectional" && !privileged {
+            let detail = "Bidirectional mount propagation is available only to privileged containers";
+            errors.push(mount.get("mountPropagation").forbidden(detail));
+        }
+        recursive_read_only(&mount, errors);
+    }
+}
+
+fn recursive_read_only(mount: &Field, errors: &mut Vec<FieldError>) {
+    let (recursive, propagation) = (mount.get("recursiveReadOnly"), mount.get("mountPropagation"));
+    rules::maybe_one_of(&recursive, &["Disabled", "Enabled", "IfPossible"], errors);
+    if !matches!(recursive.text(), "Enabled" | "IfPossible") {
+        return;
+    }
+    if mount.get("readOnly").bool() != Some(true) {
+        errors.push(recursive.forbidden("may only be specified when readOnly is true"));
+    }
+    if !matches!(propagation.text(), "" | "None") {
+        errors.push(recursive.forbidden("may only be specified when mountPropagation is None or not specified"));
     }
 }
 
@@ -278,11 +337,10 @@ fn devices(devices: &Field, context: &Context, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn init(container: &Field, errors: &mut Vec<FieldError>) {
-    let restart = container.get("restartPolicy");
-    rules::maybe_one_of(&restart, &["Always", "OnFailure", "Never"], errors);
-    if restart.text() == "Always" {
-        probe::container(container, errors);
+fn init(container: &Field, context: &Context, errors: &mut Vec<FieldError>) {
+    restart::validate(container, errors);
+    if container.get("restartPolicy").text() == "Always" {
+        probe::container(container, context.grace, errors);
         return;
     }
     for name in ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"] {

@@ -13,6 +13,7 @@ pub mod qos;
 pub mod references;
 mod resize;
 pub mod resources;
+mod restart;
 mod scheduling;
 mod security;
 mod spec;

@@ -4,12 +4,15 @@ use crate::field::{Field, FieldError};
 use crate::rules;
 
 /// Checks everything of a container that is called while it runs.
-pub fn container(container: &Field, errors: &mut Vec<FieldError>) {
+///
+/// `grace` is what the pod has to end, in seconds.
+pub fn container(container: &Field, grace: Option<i64>, errors: &mut Vec<FieldError>) {
     for hook in ["postStart", "preStop"] {
         let lifecycle = container.get("lifecycle");
         let hook = lifecycle.get(hook);
         if hook.is_set() {
             handler(&hook, &["exec", "httpGet", "tcpSocket", "sleep"], errors);
+            sleep(&hook.get("sleep"), grace, errors);
         }
     }
     for name in ["livenessProbe", "readinessProbe", "startupProbe"] {
@@ -59,11 +62,20 @@ fn handler(handler: &Field, supported: &[&str], errors: &mut Vec<FieldError>) {
             "httpGet" => http(&action, errors),
             "tcpSocket" => rules::port_or_name(&action.get("port"), errors),
             "grpc" => rules::port(&action.get("port"), errors),
-            _ => rules::not_negative(&action.get("seconds"), errors),
+            _ => {}
         }
     }
     if first.is_none() {
         errors.push(handler.required("must specify a handler type"));
+    }
+}
+
+/// A container cannot sleep longer than it has to end.
+fn sleep(sleep: &Field, grace: Option<i64>, errors: &mut Vec<FieldError>) {
+    let (seconds, Some(grace)) = (sleep.get("seconds").int().unwrap_or_default(), grace) else { return };
+    if sleep.is_set() && (seconds < 0 || seconds > grace) {
+        let detail = format!("must be non-negative and less than terminationGracePeriodSeconds ({grace})");
+        errors.push(FieldError::invalid(&sleep.path, seconds, detail));
     }
 }
 

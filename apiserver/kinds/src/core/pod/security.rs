@@ -1,5 +1,7 @@
 //! Rules of security contexts.
 
+use std::collections::BTreeSet;
+
 use crate::field::{Field, FieldError};
 use crate::rules;
 
@@ -56,9 +58,16 @@ pub fn pod(context: &Field, errors: &mut Vec<FieldError>) {
     }
     rules::maybe_one_of(&context.get("fsGroupChangePolicy"), &["Always", "OnRootMismatch"], errors);
     rules::maybe_one_of(&context.get("supplementalGroupsPolicy"), &["Merge", "Strict"], errors);
+    rules::maybe_one_of(&context.get("seLinuxChangePolicy"), &["MountOption", "Recursive"], errors);
+    let mut names = BTreeSet::new();
     for sysctl in context.get("sysctls").items() {
         let name = sysctl.get("name");
-        if rules::required(&name, errors) && !is_sysctl(name.text()) {
+        if !rules::required(&name, errors) {
+            continue;
+        }
+        if !names.insert(name.text()) {
+            errors.push(name.duplicate());
+        } else if !is_sysctl(name.text()) {
             errors.push(name.invalid("must have at most 253 characters and match regex ^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$"));
         }
     }

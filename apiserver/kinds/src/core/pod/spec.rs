@@ -18,13 +18,16 @@ pub enum Owner {
 pub fn validate(spec: &Field, owner: Owner, errors: &mut Vec<FieldError>) {
     let volumes = volume::validate(&spec.get("volumes"), errors);
     let host_network = spec.get("hostNetwork").bool().unwrap_or_default();
-    let context = container::Context { volumes: &volumes, host_network };
+    let claims = resource_claims(&spec.get("resourceClaims"), errors);
+    let grace = spec.get("terminationGracePeriodSeconds").int();
+    let context = container::Context { volumes: &volumes, host_network, claims: &claims, grace };
     container::validate_all(spec, &context, errors);
     rules::one_of(&spec.get("restartPolicy"), &["Always", "OnFailure", "Never"], errors);
     dns(spec, errors);
     addresses_and_names(spec, errors);
     scheduling::validate(spec, errors);
     security::pod(&spec.get("securityContext"), errors);
+    host_namespaces(spec, errors);
     for secret in spec.get("imagePullSecrets").items() {
         rules::required(&secret.get("name"), errors);
     }
@@ -34,6 +37,50 @@ pub fn validate(spec: &Field, owner: Owner, errors: &mut Vec<FieldError>) {
     }
     if owner == Owner::Pod && !spec.get("schedulingGates").is_empty() && !spec.get("nodeName").is_empty() {
         errors.push(spec.get("nodeName").forbidden("cannot be set until all schedulingGates have been cleared"));
+    }
+}
+
+/// Checks the claims of a pod; their names.
+fn resource_claims<'v>(claims: &Field<'v, '_>, errors: &mut Vec<FieldError>) -> BTreeSet<&'v str> {
+    let mut names = BTreeSet::new();
+    for claim in claims.items() {
+        let name = claim.get("name");
+        if rules::required(&name, errors) {
+            if names.insert(name.text()) {
+                rules::form(&name, names::dns_label, errors);
+            } else {
+                errors.push(name.duplicate());
+            }
+        }
+        let sources = ["resourceClaimName", "resourceClaimTemplateName"].map(|source| claim.get(source).is_set());
+        match sources {
+            [true, true] => errors.push(
+                claim.invalid("at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified"),
+            ),
+            [false, false] => {
+                errors.push(claim.invalid("must specify one of: `resourceClaimName`, `resourceClaimTemplateName`"));
+            }
+            _ => {}
+        }
+    }
+    names
+}
+
+/// Namespaces of the node that a pod may not have beside others of its own.
+fn host_namespaces(spec: &Field, errors: &mut Vec<FieldError>) {
+    let set = |name: &str| spec.get(name).bool() == Some(true);
+    if set("hostPID") && set("shareProcessNamespace") {
+        let context = spec.get("securityContext");
+        let detail = "ShareProcessNamespace and HostPID cannot both be enabled";
+        errors.push(FieldError::invalid(&context.path.child("shareProcessNamespace"), true, detail));
+    }
+    if spec.get("hostUsers").bool() == Some(false) {
+        // Kubernetes names the fields of its own code.
+        for (name, shown) in [("hostPID", "HostPID"), ("hostIPC", "HostIPC")] {
+            if set(name) {
+                errors.push(FieldError::forbidden(&spec.path.child(shown), "when `pod.Spec.HostUsers` is false"));
+            }
+        }
     }
 }
 

@@ -318,6 +318,41 @@ fn what_is_required() {
     );
 }
 
+#[test]
+fn what_does_not_go_together() {
+    check(
+        "pods",
+        r#"
+        metadata: {name: a, namespace: b}
+        spec:
+          hostPID: true
+          hostIPC: true
+          hostUsers: false
+          shareProcessNamespace: true
+          terminationGracePeriodSeconds: 5
+          securityContext: {seLinuxChangePolicy: Foo, sysctls: [{name: a.b, value: '1'}, {name: a.b, value: '2'}]}
+          resourceClaims: [{name: a}, {name: b, resourceClaimName: x, resourceClaimTemplateName: y}, {name: b, resourceClaimName: x}]
+          containers:
+          - name: c
+            image: i
+            lifecycle: {preStop: {sleep: {seconds: 6}}, postStart: {sleep: {seconds: 5}}}
+            restartPolicyRules: [{action: Foo}, {action: Restart, exitCodes: {operator: Foo}}]
+            resizePolicy: [{resourceName: cpu, restartPolicy: Foo}, {resourceName: cpu, restartPolicy: NotRequired}, {resourceName: disk, restartPolicy: NotRequired}]
+            resources: {claims: [{name: a}, {name: z}]}
+            env:
+            - {name: a, valueFrom: {resourceFieldRef: {resource: limits.cpu, divisor: 7}}}
+            - {name: b, valueFrom: {resourceFieldRef: {resource: limits.memory, divisor: 1Mi}}}
+            - {name: c, valueFrom: {resourceFieldRef: {resource: limits.memory, divisor: 1m}}}
+            volumeMounts:
+            - {name: v, mountPath: /a, mountPropagation: Bidirectional}
+            - {name: v, mountPath: /b, recursiveReadOnly: Enabled}
+            - {name: v, mountPath: /c, recursiveReadOnly: IfPossible, readOnly: true, mountPropagation: HostToContainer}
+          volumes: [{name: v, emptyDir: {}}, {name: f, fc: {}}]
+        "#,
+        expect![[r#""#]],
+    );
+}
+
 const POD: &str = "{metadata: {name: a, namespace: b}, spec: {containers: [{name: c, image: i}], tolerations: [{key: k, operator: Exists}]}}";
 
 #[test]

@@ -63,7 +63,7 @@ const SOURCES: &[(&str, Rule)] = &[
         rules::required(&s.get("volume"), e);
     }),
     ("downwardAPI", downward),
-    ("fc", |_, _| {}),
+    ("fc", fibre_channel),
     ("flexVolume", |s, e| _ = rules::required(&s.get("driver"), e)),
     ("configMap", |s, e| {
         rules::required(&s.get("name"), e);
@@ -126,6 +126,22 @@ fn empty_dir(source: &Field, errors: &mut Vec<FieldError>) {
     let medium = source.get("medium");
     if !matches!(medium.text(), "" | "Memory" | "HugePages") && !medium.text().starts_with("HugePages-") {
         errors.push(medium.not_supported(&["", "HugePages", "Memory"]));
+    }
+}
+
+fn fibre_channel(source: &Field, errors: &mut Vec<FieldError>) {
+    let (targets, lun) = (source.get("targetWWNs"), source.get("lun"));
+    match (targets.is_empty(), source.get("wwids").is_empty()) {
+        (true, true) => errors.push(targets.required("must specify either targetWWNs or wwids, but not both")),
+        (false, false) => {
+            errors.push(targets.invalid("targetWWNs and wwids can not be specified simultaneously"));
+        }
+        _ => {}
+    }
+    if !targets.is_empty() && !lun.is_set() {
+        errors.push(lun.required("lun is required if targetWWNs is specified"));
+    } else if !targets.is_empty() {
+        rules::between(&lun, 0, 255, errors);
     }
 }
 

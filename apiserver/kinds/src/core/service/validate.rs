@@ -149,7 +149,13 @@ fn addresses(service: &Value, spec: &Field, errors: &mut Vec<FieldError>) {
         }
     }
     let policies = ["PreferDualStack", "RequireDualStack", "SingleStack"];
-    rules::maybe_one_of(&spec.get("ipFamilyPolicy"), &policies, errors);
+    let policy = spec.get("ipFamilyPolicy");
+    rules::maybe_one_of(&policy, &policies, errors);
+    // Clusters give addresses of one family: only a Service that is given none may be of both.
+    let is_free = first.text() == "None" && spec.get("selector").is_empty();
+    if policy.text() == "RequireDualStack" && !is_free {
+        errors.push(policy.invalid("this cluster is not configured for dual-stack services"));
+    }
     for address in spec.get("externalIPs").items() {
         if let Some(ip) = rules::ip(&address, errors) {
             rules::not_special(&address, ip, errors);
@@ -276,6 +282,25 @@ mod tests {
               loadBalancer: {}
         "#]],
         );
+    }
+
+    #[test]
+    fn both_families_are_for_services_without_addresses() {
+        let service = |more: &str| {
+            format!(
+                "{{metadata: {{name: a, namespace: b}}, spec: {{ipFamilyPolicy: RequireDualStack, ports: [{{port: 80}}]{more}}}}}"
+            )
+        };
+        check("services", &service(", clusterIP: None"), expect![""]);
+        for more in ["", ", clusterIP: None, selector: {a: b}"] {
+            check(
+                "services",
+                &service(more),
+                expect![[r#"
+                    spec.ipFamilyPolicy: Invalid value: "RequireDualStack": this cluster is not configured for dual-stack services
+                "#]],
+            );
+        }
     }
 
     #[test]
