@@ -83,7 +83,10 @@ fn claims(container: &Field, context: &Context, errors: &mut Vec<FieldError>) {
         if name.is_empty() {
             errors.push(claim.required(""));
         } else if !context.claims.contains(name) {
-            errors.push(FieldError::not_found(&claim.path, name));
+            let known: Vec<&str> = context.claims.iter().copied().collect();
+            let list = if known.is_empty() { " which is empty".to_owned() } else { format!(": {}", known.join(", ")) };
+            let detail = format!("must be one of the names in pod.spec.resourceClaims{list}");
+            errors.push(FieldError { detail, ..FieldError::not_found(&claim.path, name) });
         }
     }
 }

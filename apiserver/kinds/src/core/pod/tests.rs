@@ -331,7 +331,7 @@ fn what_does_not_go_together() {
           shareProcessNamespace: true
           terminationGracePeriodSeconds: 5
           securityContext: {seLinuxChangePolicy: Foo, sysctls: [{name: a.b, value: '1'}, {name: a.b, value: '2'}]}
-          resourceClaims: [{name: a}, {name: b, resourceClaimName: x, resourceClaimTemplateName: y}, {name: b, resourceClaimName: x}]
+          resourceClaims: [{name: a}, {name: b, resourceClaimName: x, resourceClaimTemplateName: t}, {name: b, resourceClaimName: x}]
           containers:
           - name: c
             image: i
@@ -349,7 +349,31 @@ fn what_does_not_go_together() {
             - {name: v, mountPath: /c, recursiveReadOnly: IfPossible, readOnly: true, mountPropagation: HostToContainer}
           volumes: [{name: v, emptyDir: {}}, {name: f, fc: {}}]
         "#,
-        expect![[r#""#]],
+        expect![[r#"
+            spec.volumes[1].fc.targetWWNs: Required value: must specify either targetWWNs or wwids, but not both
+            spec.resourceClaims[0]: Invalid value: {"name":"a"}: must specify one of: `resourceClaimName`, `resourceClaimTemplateName`
+            spec.resourceClaims[1]: Invalid value: {"name":"b","resourceClaimName":"x","resourceClaimTemplateName":"t"}: at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified
+            spec.resourceClaims[2].name: Duplicate value: "b"
+            spec.containers[0].env[0].valueFrom.resourceFieldRef.divisor: Invalid value: "limits.cpu": only divisor's values 1m and 1 are supported with the cpu resource
+            spec.containers[0].env[2].valueFrom.resourceFieldRef.divisor: Invalid value: "limits.memory": only divisor's values 1, 1k, 1M, 1G, 1T, 1P, 1E, 1Ki, 1Mi, 1Gi, 1Ti, 1Pi, 1Ei are supported with the memory resource
+            spec.containers[0].volumeMounts[0].mountPropagation: Forbidden: Bidirectional mount propagation is available only to privileged containers
+            spec.containers[0].volumeMounts[1].recursiveReadOnly: Forbidden: may only be specified when readOnly is true
+            spec.containers[0].volumeMounts[2].recursiveReadOnly: Forbidden: may only be specified when mountPropagation is None or not specified
+            spec.containers[0].resources.claims[1]: Not found: "z": must be one of the names in pod.spec.resourceClaims: a, b
+            spec.containers[0].lifecycle.preStop.sleep: Invalid value: 6: must be non-negative and less than terminationGracePeriodSeconds (5)
+            spec.containers[0].restartPolicy: Required value: must specify restartPolicy when restart rules are used
+            spec.containers[0].restartPolicyRules[0].action: Unsupported value: "Foo": supported values: "Restart", "RestartAllContainers"
+            spec.containers[0].restartPolicyRules[0].exitCodes: Required value: must be specified
+            spec.containers[0].restartPolicyRules[1].exitCodes.operator: Unsupported value: "Foo": supported values: "In", "NotIn"
+            spec.containers[0].resizePolicy: Unsupported value: "Foo": supported values: "NotRequired", "RestartContainer"
+            spec.containers[0].resizePolicy[1]: Duplicate value: "cpu"
+            spec.containers[0].resizePolicy: Unsupported value: "disk": supported values: "cpu", "memory"
+            spec.securityContext.seLinuxChangePolicy: Unsupported value: "Foo": supported values: "MountOption", "Recursive"
+            spec.securityContext.sysctls[1].name: Duplicate value: "a.b"
+            spec.securityContext.shareProcessNamespace: Invalid value: true: ShareProcessNamespace and HostPID cannot both be enabled
+            spec.HostPID: Forbidden: when `pod.Spec.HostUsers` is false
+            spec.HostIPC: Forbidden: when `pod.Spec.HostUsers` is false
+        "#]],
     );
 }
 
