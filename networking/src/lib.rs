@@ -42,6 +42,6 @@ pub use network::{Config, Network, Refused};
 pub use origin::Origin;
 pub use registry::Registration;
 pub use service::{Protocol, ServiceName};
-pub use stream::Stream;
+pub use stream::{Audience, Stream};
 pub use tables::{Objects, Tables};
 pub use tls::TlsError;

@@ -4,7 +4,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
@@ -28,6 +28,9 @@ pub(crate) struct Link(Arc<State>);
 struct State {
     is_broken: AtomicBool,
     left: CancellationToken,
+    /// Ends that will not be read any more, though what was written there may still be on its way.
+    deaf: AtomicU8,
+    unheard: CancellationToken,
 }
 
 impl Link {
@@ -43,6 +46,18 @@ impl Link {
 
     pub fn is_left(&self) -> bool {
         self.0.left.is_cancelled()
+    }
+
+    /// One end, which may say more, hears no more. To be said once for each.
+    pub fn hear_no_more(&self) {
+        if self.0.deaf.fetch_add(1, Ordering::AcqRel) > 0 {
+            self.0.unheard.cancel();
+        }
+    }
+
+    /// Waits until neither end hears any more.
+    pub async fn unheard(&self) {
+        self.0.unheard.cancelled().await;
     }
 
     /// Waits until one end is gone, for who holds the other.

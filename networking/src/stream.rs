@@ -33,6 +33,36 @@ pub enum Stream {
     Pipe(Pipe),
 }
 
+/// Whoever reads at one end of a connection.
+#[derive(Debug)]
+pub struct Audience(Option<Link>);
+
+impl Audience {
+    /// Whether the other end is outside of this process, so that nobody knows who reads there.
+    pub fn is_half(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Waits until nobody reads at either end: nothing that is still on its way will arrive. Never of a socket.
+    pub fn unheard(&self) -> impl Future<Output = ()> + Send + use<> {
+        let link = self.0.clone();
+        async move {
+            match link {
+                Some(link) => link.unheard().await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+}
+
+impl Drop for Audience {
+    fn drop(&mut self) {
+        if let Some(link) = &self.0 {
+            link.hear_no_more();
+        }
+    }
+}
+
 impl Stream {
     /// Two connected ends inside this process.
     pub fn pipe() -> (Self, Self) {
@@ -51,6 +81,11 @@ impl Stream {
     pub(crate) fn left(&self) -> impl Future<Output = ()> + use<> {
         let link = self.link();
         async move { left(link.as_ref()).await }
+    }
+
+    /// Who reads at this end: to be dropped with the last that does. May be taken once.
+    pub fn audience(&self) -> Audience {
+        Audience(self.link())
     }
 
     /// Breaks the connection off: the other end must not take what it has heard for everything.

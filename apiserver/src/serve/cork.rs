@@ -134,7 +134,8 @@ mod tests {
         let (near, mut far) = duplex(HELD_BYTES);
         let mut cork = Cork::new(near);
         cork.write_all(b"one, ").await.unwrap();
-        cork.write_vectored(&[IoSlice::new(b"two, "), IoSlice::new(b"three")]).await.unwrap();
+        let written = cork.write_vectored(&[IoSlice::new(b"two, "), IoSlice::new(b"three")]).await;
+        assert_eq!(written.unwrap(), 10);
         cork.flush().await.unwrap();
         let mut bytes = [0; 15];
         assert!(far.read_exact(&mut bytes).now_or_never().is_none());

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
-use k8w_networking::Stream;
+use k8w_networking::{Audience, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf};
 use tokio::task::JoinHandle;
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
@@ -23,16 +23,19 @@ const BUFFER_BYTES: usize = 64 << 10;
 pub struct Connection {
     reader: Arc<Mutex<Reader>>,
     writer: Arc<Mutex<Writer>>,
-    _permit: Arc<SocketPermit>,
+    audience: Arc<Audience>,
+    permit: Arc<SocketPermit>,
 }
 
 impl Connection {
     pub fn new(stream: Stream, permit: Arc<SocketPermit>) -> Connection {
+        let audience = Arc::new(stream.audience());
         let (read, write) = tokio::io::split(stream);
         Connection {
             reader: Arc::new(Mutex::new(Reader { half: Some(read), buffered: Bytes::new(), error: None })),
             writer: Arc::new(Mutex::new(Writer::Ready(write))),
-            _permit: permit,
+            audience,
+            permit,
         }
     }
 
@@ -148,7 +151,10 @@ impl Writer {
     }
 
     /// Writes what the connection takes at once, and leaves the rest to a task.
-    fn write(&mut self, mut bytes: Bytes) -> StreamResult<()> {
+    ///
+    /// The guest may be gone before that has written all. Then it counts as a socket of the guest's for as long if it is one of
+    /// the kernel's; inside this process it ends at the latest when nobody reads at either end.
+    fn write(&mut self, mut bytes: Bytes, audience: &Audience, permit: &Arc<SocketPermit>) -> StreamResult<()> {
         let Writer::Ready(half) = self else { return Err(self.error()) };
         while !bytes.is_empty() {
             match Pin::new(&mut *half).poll_write(&mut Context::from_waker(Waker::noop()), &bytes) {
@@ -163,9 +169,13 @@ impl Writer {
         if !bytes.is_empty()
             && let Writer::Ready(mut half) = std::mem::replace(self, Writer::Closed(None))
         {
+            let (unheard, permit) = (audience.unheard(), audience.is_half().then(|| permit.clone()));
             *self = Writer::Writing(tokio::spawn(async move {
-                half.write_all(&bytes).await?;
-                Ok(half)
+                let _permit = permit;
+                tokio::select! {
+                    wrote = half.write_all(&bytes) => wrote.map(|()| half),
+                    () = unheard => Err(io::ErrorKind::BrokenPipe.into()),
+                }
             }));
         }
         Ok(())
@@ -207,7 +217,8 @@ impl OutputStream for Sender {
         if bytes.len() > BUFFER_BYTES {
             return Err(StreamError::Trap(wasmtime::format_err!("write exceeds what check-write permitted")));
         }
-        lock(&self.connection.writer).write(bytes)
+        let Connection { writer, audience, permit, .. } = &self.connection;
+        lock(writer).write(bytes, audience, permit)
     }
 
     fn flush(&mut self) -> StreamResult<()> {
