@@ -18,7 +18,7 @@ pub async fn measure() -> Result<()> {
     let load = Load::start().await?;
     cluster::default_account(&cluster::administrator(&load.cluster).await?, "default").await?;
     let without = create(&load, "before", None).await?;
-    let paths = (0..NODES).map(|node| format!("{PATH}?watch=true&fieldSelector=spec.nodeName%3Dbench-{node}"));
+    let paths = (0..NODES).map(|node| format!("{PATH}?watch=true&fieldSelector=spec.nodeName%3Dafter-{node}"));
     let mut watchers = Watchers::open(&load.server, paths).await?;
     let with = create(&load, "after", Some(&mut watchers)).await?;
     println!(
@@ -39,14 +39,14 @@ struct Times {
     delivered: Vec<std::time::Duration>,
 }
 
-/// Creates pods one at a time, each on a node of its own. The nodes are but names: nobody runs the pods.
+/// Creates pods one at a time, each on a node of its own, whose name begins with `prefix`. The nodes are but names: nobody runs the pods.
 async fn create(load: &Load, prefix: &str, mut watchers: Option<&mut Watchers>) -> Result<Times> {
     let mut writer = load.connect().await?;
     let mut times = Times::default();
     for number in 0..PODS {
         let node = number * (NODES / PODS);
         let body = format!(
-            r#"{{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"{prefix}-{number}"}},"spec":{{"nodeName":"bench-{node}","containers":[{{"name":"c","image":"localhost/none"}}]}}}}"#
+            r#"{{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"{prefix}-{number}"}},"spec":{{"nodeName":"{prefix}-{node}","containers":[{{"name":"c","image":"localhost/none"}}]}}}}"#
         );
         let begin = Instant::now();
         expect(StatusCode::CREATED, writer.send(Method::POST, PATH, body).await?)?;

@@ -229,7 +229,12 @@ fn keep(claim: &PersistentVolumeClaim, volume: Option<&Arc<PersistentVolume>>) -
         return without("ClaimLost", "Bound claim has lost its PersistentVolume. Data on the volume is lost!");
     };
     let kept = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
+    let name = volume.metadata.name.as_deref().unwrap_or_default();
     match kept {
+        Some(kept) if !refers_to(kept, claim) && !was_bound => {
+            let message = format!("volume {name:?} already bound to a different claim.");
+            return waits(claim, NoteType::Warning, "FailedBinding", message);
+        }
         Some(kept) if !refers_to(kept, claim) => {
             let message = "Two claims are bound to the same volume, this one is bound incorrectly";
             return without("ClaimMisbound", message);
@@ -237,7 +242,6 @@ fn keep(claim: &PersistentVolumeClaim, volume: Option<&Arc<PersistentVolume>>) -
         Some(kept) if kept.uid.is_some() && was_bound => {}
         None if !was_bound => {
             let Some(why) = mismatch(claim, volume) else { return bind(claim, volume) };
-            let name = volume.metadata.name.as_deref().unwrap_or_default();
             let message = format!("Cannot bind to requested volume {name:?}: {why}");
             return waits(claim, NoteType::Warning, "VolumeMismatch", message);
         }

@@ -83,7 +83,7 @@ fn a_claim_that_names_its_volume_gets_that_or_none() {
     assert_eq!(bound(&[named("Pending")]), "");
     assert_eq!(bound(&[named("Bound")]), "Pending", "it has none yet");
     let others = volume("v", "1Gi", "", ", claimRef: {namespace: ns, name: other, uid: other-uid}", "Bound");
-    assert_eq!(bound(&[named("Bound"), others]), "Pending");
+    assert_eq!(bound(&[named("Bound"), others]), "FailedBinding, Pending");
     let selecting = asks(", volumeName: v, selector: {matchLabels: {foo: bar}}", "Pending");
     assert_eq!(bound(&[selecting, free("v", "1Gi")]), "v kept by us, bound to v", "its name is enough");
     assert_eq!(bound(&[named("Bound"), free("v", "500Mi")]), "VolumeMismatch, Pending");
