@@ -89,7 +89,8 @@ fn commands_end_with_their_pod() {
     t.kubectl.ok(&["delete", "pod", "web", "--grace-period=1"]);
     for mut client in [waits, goes_on] {
         let status = eventually("the end of a command", || client.try_wait().unwrap().ok_or("it goes on".to_owned()));
-        assert_eq!(status.code(), Some(137));
+        // That of a killed command (137), or kubectl's own (1) where the way to the node was gone before it arrived.
+        assert!(matches!(status.code(), Some(1 | 137)), "{status}");
     }
 }
 
