@@ -166,6 +166,12 @@ const STANDARD: &[&str] = &[
     "services.loadbalancers",
 ];
 
+/// Whether a name without a domain is that of something of which there can be a quota.
+pub fn is_standard(name: &str) -> bool {
+    let of_pods = name.strip_prefix("requests.").unwrap_or(name);
+    of_pods.starts_with(resources::HUGE_PAGES) || STANDARD.contains(&name)
+}
+
 /// A scope chooses among pods or among claims: what counts other things would never count any.
 fn reach(scope: &str, spec: &Field, chosen_by: &Field, errors: &mut Vec<FieldError>) {
     let compute =
@@ -189,8 +195,7 @@ fn amounts(list: &Field, errors: &mut Vec<FieldError>) {
         errors.extend(
             names::qualified_name(name).into_iter().map(|wrong| FieldError::invalid(&amount.path, name, wrong)),
         );
-        let huge = name.starts_with("hugepages-") || name.starts_with("requests.hugepages-");
-        if !name.contains('/') && !huge && !STANDARD.contains(&name) {
+        if !name.contains('/') && !is_standard(name) {
             errors.push(FieldError::invalid(&amount.path, name, "must be a standard resource for quota"));
         }
         let native = name.ends_with("cpu") || name.ends_with("memory") || name.ends_with("storage");

@@ -20,6 +20,7 @@ mod crd;
 pub mod decode;
 mod default;
 mod facts;
+mod go;
 pub mod merge_patch;
 pub mod openapi;
 pub mod protobuf;
@@ -35,8 +36,9 @@ use serde_json::{Map, Value};
 
 use crate::field::{FieldError, FieldPath};
 pub use decode::{DecodeError, Decoded, Format};
+pub use go::{go, go_type};
 use shape::{Node, Shape};
-pub use strategic::{PatchError, go, go_type};
+pub use strategic::PatchError;
 
 /// The compact form of one type. Cloning is cheap: the form is shared and never changes.
 #[derive(Clone, Debug)]

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::totals;
+use crate::core::resource_quota;
 use crate::field::{Field, FieldError};
 use crate::names;
 use crate::object;
@@ -89,36 +90,12 @@ pub fn pod_level(pod: &mut Value) {
 }
 
 /// How resources of memory in pages of a given size are named.
-const HUGE_PAGES: &str = "hugepages-";
+pub const HUGE_PAGES: &str = "hugepages-";
 
 /// Resources that a container can ask for, beside huge pages and those of others.
 const OF_CONTAINERS: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
 
-/// Every resource that Kubernetes names without a domain, beside huge pages.
-const STANDARD: [&str; 20] = [
-    "configmaps",
-    "cpu",
-    "ephemeral-storage",
-    "limits.cpu",
-    "limits.ephemeral-storage",
-    "limits.memory",
-    "memory",
-    "persistentvolumeclaims",
-    "pods",
-    "replicationcontrollers",
-    "requests.cpu",
-    "requests.ephemeral-storage",
-    "requests.memory",
-    "requests.storage",
-    "resourcequotas",
-    "secrets",
-    "services",
-    "services.loadbalancers",
-    "services.nodeports",
-    "storage",
-];
-
-/// Those of them that count objects.
+/// Resources that count objects.
 const COUNTS: [&str; 9] = [
     "configmaps",
     "persistentvolumeclaims",
@@ -131,8 +108,9 @@ const COUNTS: [&str; 9] = [
     "services.nodeports",
 ];
 
+/// Whether Kubernetes knows a resource by a name without a domain.
 fn is_standard(name: &str) -> bool {
-    STANDARD.contains(&name) || name.starts_with(HUGE_PAGES) || name.starts_with("requests.hugepages-")
+    name == "storage" || resource_quota::is_standard(name)
 }
 
 /// Whether a resource is Kubernetes' own: without a domain, or with its.

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::path::PathElement;
 use super::typed::{Parts, Typed, identity};
+use crate::schema::go::{go, go_syntax, go_type};
 
 /// # Errors
 /// All that does not fit, in the words of structured-merge-diff.
@@ -33,45 +34,7 @@ fn got(expected: &str, value: &Value) -> String {
     match expected {
         "numeric (int or float)" => go_type(value).to_owned(),
         "string" => format!("&value.valueUnstructured{{Value:{}}}", go_syntax(value)),
-        _ => format!("&{{{}}}", go_value(value)),
-    }
-}
-
-fn go_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "<nil>",
-        Value::Bool(_) => "bool",
-        Value::Number(number) if number.is_f64() => "float64",
-        Value::Number(_) => "int64",
-        Value::String(_) => "string",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
-    }
-}
-
-fn go_syntax(value: &Value) -> String {
-    let parts: Vec<String> = match value {
-        Value::Null => return "interface {}(nil)".to_owned(),
-        Value::Array(items) => items.iter().map(go_syntax).collect(),
-        Value::Object(members) => {
-            members.iter().map(|(name, member)| format!("{name:?}:{}", go_syntax(member))).collect()
-        }
-        Value::String(text) => return format!("{text:?}"),
-        scalar => return scalar.to_string(),
-    };
-    format!("{}{{{}}}", go_type(value), parts.join(", "))
-}
-
-fn go_value(value: &Value) -> String {
-    match value {
-        Value::Null => "<nil>".to_owned(),
-        Value::Array(items) => format!("[{}]", items.iter().map(go_value).collect::<Vec<_>>().join(" ")),
-        Value::Object(members) => {
-            let members = members.iter().map(|(name, member)| format!("{name}:{}", go_value(member)));
-            format!("map[{}]", members.collect::<Vec<_>>().join(" "))
-        }
-        Value::String(text) => text.clone(),
-        scalar => scalar.to_string(),
+        _ => format!("&{{{}}}", go(value)),
     }
 }
 

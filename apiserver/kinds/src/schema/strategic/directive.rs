@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::{Members, PatchError, go_list, merge_key};
+use super::{Members, PatchError, merge_key};
+use crate::schema::go::go_list;
 
 pub(super) const PATCH: &str = "$patch";
 pub(super) const RETAIN_KEYS: &str = "$retainKeys";

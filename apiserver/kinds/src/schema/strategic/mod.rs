@@ -11,6 +11,7 @@ mod order;
 use serde_json::{Map as JsonMap, Value};
 
 use super::Schema;
+use super::go::{go, go_list, go_type};
 use super::shape::{Object, Patch, PatchStrategy, Shape};
 use directive::{DELETE_FROM_LIST, PATCH, RETAIN_KEYS, SET_ORDER};
 
@@ -244,38 +245,6 @@ fn object_name(shape: &Shape) -> String {
 
 fn list(value: &Value) -> Result<&Vec<Value>, PatchError> {
     value.as_array().ok_or_else(|| PatchError::Kind { expected: "[]interface {}", received: go_type(value) })
-}
-
-/// A value's Go type, which the errors name.
-pub fn go_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "<nil>",
-        Value::Bool(_) => "bool",
-        Value::Number(n) if n.is_f64() => "float64",
-        Value::Number(_) => "int64",
-        Value::String(_) => "string",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
-    }
-}
-
-/// A value as Go's `%v` prints it.
-pub fn go(value: &Value) -> String {
-    match value {
-        Value::Null => "<nil>".to_owned(),
-        Value::String(text) => text.clone(),
-        Value::Array(items) => go_list(items),
-        Value::Object(members) => {
-            let members: Vec<String> = members.iter().map(|(k, v)| format!("{k}:{}", go(v))).collect();
-            format!("map[{}]", members.join(" "))
-        }
-        other => other.to_string(),
-    }
-}
-
-fn go_list(items: &[Value]) -> String {
-    let items: Vec<String> = items.iter().map(go).collect();
-    format!("[{}]", items.join(" "))
 }
 
 #[cfg(test)]
