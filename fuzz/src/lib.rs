@@ -31,6 +31,8 @@ mod network;
 pub mod patch_json;
 pub mod patch_merge;
 pub mod patch_strategic;
+#[cfg(feature = "node")]
+mod pods;
 pub mod selectors;
 #[cfg(feature = "node")]
 pub mod sockets;

@@ -7,9 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 
 use futures::FutureExt;
+use k8w_networking::Network;
 use k8w_networking::udp::MAX_DATAGRAM_BYTES;
-use k8w_networking::{Network, PodIdentity};
-use k8w_runtime::engine::Names;
 use k8w_runtime::host::p3::sockets::udp::UdpSocket as Later;
 use k8w_runtime::host::p3::sockets::wit::types as p3;
 use k8w_runtime::host::pod_network::PodNetwork;
@@ -25,9 +24,8 @@ use model::{Error, Given, Letter, Model, State, Version};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::unconstrained;
 
-const PODS: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::new(10, 64, 0, 2)), IpAddr::V4(Ipv4Addr::new(10, 64, 0, 3))];
-/// Sockets that each of them may have.
-const MAX_SOCKETS: usize = 4;
+use crate::pods::{address, identity, networks};
+
 const MAX_CALLS: usize = 128;
 /// What may wait in front of a port.
 const QUEUE_BYTES: usize = 212_992;
@@ -43,8 +41,7 @@ thread_local! {
 
 /// An input is a list of calls, four bytes each: what, by which socket, with what, how much.
 pub fn check(input: &[u8]) {
-    let networks =
-        [0, 1].map(|pod| Arc::new(PodNetwork::new(network().clone(), identity(pod), Names::default(), MAX_SOCKETS)));
+    let networks = networks(network());
     RUNTIME.with(|runtime| {
         runtime.block_on(async {
             let mut world = World::new(&networks);
@@ -64,16 +61,6 @@ pub fn check(input: &[u8]) {
 fn network() -> &'static Arc<Network> {
     static NETWORK: OnceLock<Arc<Network>> = OnceLock::new();
     NETWORK.get_or_init(crate::network::node)
-}
-
-fn identity(pod: usize) -> PodIdentity {
-    PodIdentity {
-        namespace: "a".to_owned(),
-        name: pod.to_string(),
-        uid: pod.to_string(),
-        ip: PODS[pod],
-        service_account: "default".to_owned(),
-    }
 }
 
 /// Both pods, and what should be of them.
@@ -317,23 +304,6 @@ impl<'n> World<'n> {
 fn is_the_same(bytes: &[u8], from: SocketAddr, letter: Letter, shown: SocketAddr) {
     assert_eq!((bytes.len(), from), (letter.length, shown));
     assert!(bytes.iter().all(|byte| *byte == letter.byte));
-}
-
-/// An address as a pod may be given it: its own, the other's, of no pod, of another family.
-fn address(pod: usize, is_v6: bool, with: u8) -> SocketAddr {
-    let v6 = |ip: IpAddr| match ip {
-        IpAddr::V4(ip) => IpAddr::V6(ip.to_ipv6_mapped()),
-        ip => ip,
-    };
-    let ip = match with % 8 {
-        0 | 1 => PODS[pod],
-        2 | 3 => PODS[1 - pod],
-        4 => Ipv4Addr::UNSPECIFIED.into(),
-        5 => Ipv4Addr::LOCALHOST.into(),
-        6 => Ipv4Addr::new(10, 64, 0, 9).into(),
-        _ => return SocketAddr::new(if is_v6 { PODS[pod] } else { Ipv6Addr::LOCALHOST.into() }, 80),
-    };
-    SocketAddr::new(if is_v6 { v6(ip) } else { ip }, [80, 81, 80, 0][usize::from(with / 8 % 4)])
 }
 
 /// Asserts that a call and the model give the same error, or none; what the call gives.

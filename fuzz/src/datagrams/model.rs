@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
-use super::{BATCH_DATAGRAMS, MAX_DATAGRAM_BYTES, MAX_SOCKETS, PODS, QUEUE_BYTES, QUEUE_DATAGRAMS};
+use super::{BATCH_DATAGRAMS, MAX_DATAGRAM_BYTES, QUEUE_BYTES, QUEUE_DATAGRAMS};
+use crate::pods::{MAX_SOCKETS, PODS};
 
 /// What a call is answered with, in either version's words; a trap ends the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,12 +3,11 @@
 
 mod model;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use futures::FutureExt;
-use k8w_networking::{Network, PodIdentity};
-use k8w_runtime::engine::Names;
+use k8w_networking::Network;
 use k8w_runtime::host::pod_network::PodNetwork;
 use k8w_runtime::host::sockets::wit::instance_network::Host as _;
 use k8w_runtime::host::sockets::wit::network::{ErrorCode, IpAddressFamily};
@@ -21,9 +20,8 @@ use k8w_runtime::host::sockets::{
 use model::{Given, Model, State, Way};
 use tokio::runtime::{Builder, Runtime};
 
-const PODS: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::new(10, 64, 0, 2)), IpAddr::V4(Ipv4Addr::new(10, 64, 0, 3))];
-/// Sockets that each of them may have.
-const MAX_SOCKETS: usize = 4;
+use crate::pods::{PODS, address, networks};
+
 /// As many connections may wait in front of a port.
 const MAX_CALLS: usize = 128;
 /// Bytes that a connection holds in one direction, those that its writer may write ahead, and those that its reader does.
@@ -35,8 +33,7 @@ thread_local! {
 
 /// An input is a list of calls, four bytes each: what, by which socket, with what, how much.
 pub fn check(input: &[u8]) {
-    let networks =
-        [0, 1].map(|pod| Arc::new(PodNetwork::new(network().clone(), identity(pod), Names::default(), MAX_SOCKETS)));
+    let networks = networks(network());
     RUNTIME.with(|runtime| {
         runtime.block_on(async {
             let mut world = World::new(&networks);
@@ -61,16 +58,6 @@ pub fn check(input: &[u8]) {
 fn network() -> &'static Arc<Network> {
     static NETWORK: OnceLock<Arc<Network>> = OnceLock::new();
     NETWORK.get_or_init(crate::network::node)
-}
-
-fn identity(pod: usize) -> PodIdentity {
-    PodIdentity {
-        namespace: "a".to_owned(),
-        name: pod.to_string(),
-        uid: pod.to_string(),
-        ip: PODS[pod],
-        service_account: "default".to_owned(),
-    }
 }
 
 /// Lets tasks of the network run until none of them can.
@@ -325,24 +312,6 @@ fn said(from: usize, length: usize) -> &'static [u8] {
     static SAID: OnceLock<Vec<u8>> = OnceLock::new();
     let said = SAID.get_or_init(|| (0..=250).cycle().take(BUFFER_BYTES + 251).collect());
     &said[from % 251..][..length]
-}
-
-/// An address as a pod may be given it: its own, the other's, of no pod, of another family.
-fn address(pod: usize, is_v6: bool, with: u8) -> SocketAddr {
-    let v6 = |ip: IpAddr| match ip {
-        IpAddr::V4(ip) => IpAddr::V6(ip.to_ipv6_mapped()),
-        ip => ip,
-    };
-    let ip = match with % 8 {
-        0 | 1 => PODS[pod],
-        2 | 3 => PODS[1 - pod],
-        4 => Ipv4Addr::UNSPECIFIED.into(),
-        5 => Ipv4Addr::LOCALHOST.into(),
-        6 => Ipv4Addr::new(10, 64, 0, 9).into(),
-        _ => return SocketAddr::new(if is_v6 { PODS[pod] } else { Ipv6Addr::LOCALHOST.into() }, 80),
-    };
-    let ip = if is_v6 { v6(ip) } else { ip };
-    SocketAddr::new(ip, [80, 81, 80, 0][usize::from(with / 8 % 4)])
 }
 
 /// Asserts that a call and the model give the same error, or none; what the call gives.

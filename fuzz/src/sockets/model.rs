@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use k8w_runtime::host::sockets::wit::network::ErrorCode;
 
-use super::{MAX_SOCKETS, PODS};
+use crate::pods::{MAX_SOCKETS, PODS};
 
 /// What `wasi:sockets` gives.
 pub type Given<T = ()> = Result<T, ErrorCode>;

@@ -51,16 +51,6 @@ impl Actor {
         self.ip.is_loopback()
     }
 
-    fn identity(&self) -> PodIdentity {
-        PodIdentity {
-            namespace: self.namespace.clone(),
-            name: self.name.clone(),
-            uid: self.uid.clone(),
-            ip: self.ip,
-            service_account: "default".into(),
-        }
-    }
-
     /// The Service that leads to it alone.
     fn service(&self) -> Ipv4Addr {
         let IpAddr::V4(ip) = self.ip else { unreachable!("all are") };

@@ -33,16 +33,6 @@ fn actors() -> Vec<Actor> {
 }
 
 impl Actor {
-    fn identity(&self) -> PodIdentity {
-        PodIdentity {
-            namespace: self.namespace.clone(),
-            name: self.name.clone(),
-            uid: self.uid.clone(),
-            ip: self.ip,
-            service_account: "default".into(),
-        }
-    }
-
     fn pod(&self) -> Option<Arc<Pod>> {
         Pod::of(&serde_json::from_value::<PodObject>(self.object()?).unwrap()).map(Arc::new)
     }

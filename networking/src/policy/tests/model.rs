@@ -5,6 +5,8 @@ use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
+use super::PodIdentity;
+
 /// Each with its label `team`.
 pub const NAMESPACES: [(&str, &str); 2] = [("a", "red"), ("b", "blue")];
 
@@ -20,6 +22,18 @@ pub struct Actor {
     pub labels: Option<Value>,
     #[serde(default)]
     pub ports: Vec<Value>,
+}
+
+impl Actor {
+    pub fn identity(&self) -> PodIdentity {
+        PodIdentity {
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+            uid: self.uid.clone(),
+            ip: self.ip,
+            service_account: "default".into(),
+        }
+    }
 }
 
 /// The objects of the namespaces.
