@@ -6,6 +6,7 @@
 
 mod end;
 mod spdy;
+mod terminal;
 mod websocket;
 
 use std::sync::Arc;

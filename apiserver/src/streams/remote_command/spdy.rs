@@ -7,7 +7,7 @@ use k8w_kinds::node_stream::Message;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
-use super::websocket::TerminalSize;
+use super::terminal::{FirstSize, TerminalSize};
 use super::{Command, StatusForm, Streams};
 use crate::streams::node::{Conversation, Receiver};
 use crate::streams::spdy::{Connection, Stream, Writer};
@@ -55,14 +55,22 @@ async fn serve(mut connection: Connection, protocol: Protocol, streams: Streams,
     };
     let Opened { error, stdin, stdout, stderr, resize } = opened;
     let Conversation { sender, mut receiver } = node;
+    let size = FirstSize::default();
+    let has_size = resize.is_some();
     let inwards = async {
-        tokio::join!(send_stdin(stdin, &sender), send_sizes(resize, &sender));
+        tokio::join!(send_stdin(stdin, &sender), send_sizes(resize, &sender, &size));
         // Nothing more to say, but the client is still there.
         std::future::pending::<()>().await;
     };
-    let outputs = Outputs { stdout, stderr };
+    let outwards = async {
+        let last = Outputs { stdout, stderr }.fill(&mut receiver).await;
+        if has_size {
+            size.wait().await;
+        }
+        last
+    };
     let last = tokio::select! {
-        last = outputs.fill(&mut receiver) => last,
+        last = outwards => last,
         () = inwards => return,
         () = gone(&mut connection) => return,
     };
@@ -122,7 +130,7 @@ async fn send_stdin(stdin: Option<mpsc::Receiver<Bytes>>, node: &mpsc::Sender<By
 }
 
 /// Sizes are JSON objects, one after the other.
-async fn send_sizes(resize: Option<mpsc::Receiver<Bytes>>, node: &mpsc::Sender<Bytes>) {
+async fn send_sizes(resize: Option<mpsc::Receiver<Bytes>>, node: &mpsc::Sender<Bytes>, first: &FirstSize) {
     let Some(mut resize) = resize else { return };
     let mut buffer = BytesMut::new();
     while let Some(bytes) = resize.recv().await {
@@ -135,6 +143,7 @@ async fn send_sizes(resize: Option<mpsc::Receiver<Bytes>>, node: &mpsc::Sender<B
             return;
         }
         for TerminalSize { width, height } in read {
+            first.came();
             let _ = node.send(Message::Resize { columns: width, rows: height }.encode()).await;
         }
     }

@@ -3,11 +3,11 @@
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
 use k8w_kinds::node_stream::Message as NodeMessage;
-use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
+use super::terminal::{FirstSize, TerminalSize};
 use super::{Command, StatusForm, Streams};
 use crate::streams::node::{Conversation, Receiver};
 use crate::streams::websocket::{self, Channels};
@@ -53,9 +53,10 @@ where
 {
     let (mut sink, mut source) = websocket::open(io).await.split();
     let Conversation { sender, mut receiver } = node;
+    let size = FirstSize::default();
     let ended = tokio::select! {
-        ended = outwards(&mut receiver, &mut sink, protocol, streams, &command) => ended,
-        () = inwards(&mut source, sender, protocol, streams) => false,
+        ended = outwards(&mut receiver, &mut sink, protocol, streams, &command, &size) => ended,
+        () = inwards(&mut source, sender, protocol, streams, &size) => false,
     };
     drop(receiver);
     if let (true, Ok(socket)) = (ended, sink.reunite(source)) {
@@ -70,6 +71,7 @@ async fn outwards<T: AsyncRead + AsyncWrite + Unpin>(
     protocol: Protocol,
     streams: Streams,
     command: &Command,
+    size: &FirstSize,
 ) -> bool {
     // An empty message on the lowest channel that we write to says that all is well so far.
     let lowest = if streams.stdout {
@@ -88,6 +90,9 @@ async fn outwards<T: AsyncRead + AsyncWrite + Unpin>(
             NodeMessage::Stdout(bytes) => (STDOUT, bytes),
             NodeMessage::Stderr(bytes) => (STDERR, bytes),
             last => {
+                if streams.tty {
+                    size.wait().await;
+                }
                 let status = command.end(last, protocol.status);
                 return status.is_empty() || sink.send(protocol.channels.encode(ERROR, &status)).await.is_ok();
             }
@@ -104,12 +109,16 @@ async fn inwards<T: AsyncRead + AsyncWrite + Unpin>(
     node: tokio::sync::mpsc::Sender<bytes::Bytes>,
     protocol: Protocol,
     streams: Streams,
+    size: &FirstSize,
 ) {
     while let Some(Ok(message)) = source.next().await {
         let message = match protocol.channels.decode(message) {
             Some((STDIN, bytes)) if streams.stdin && !bytes.is_empty() => NodeMessage::Stdin(bytes),
             Some((RESIZE, bytes)) => match serde_json::from_slice(&bytes) {
-                Ok(TerminalSize { width, height }) => NodeMessage::Resize { columns: width, rows: height },
+                Ok(TerminalSize { width, height }) => {
+                    size.came();
+                    NodeMessage::Resize { columns: width, rows: height }
+                }
                 Err(_) => continue,
             },
             Some((CLOSE, bytes)) if protocol.closes && bytes[..] == [STDIN] => NodeMessage::StdinEnd,
@@ -118,14 +127,4 @@ async fn inwards<T: AsyncRead + AsyncWrite + Unpin>(
         // A node that takes nothing more has said, or will say, how the command ended.
         let _ = node.send(message.encode()).await;
     }
-}
-
-/// A terminal's size as clients write it.
-#[derive(Debug, Deserialize, PartialEq)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct TerminalSize {
-    #[serde(default, alias = "width")]
-    pub width: u16,
-    #[serde(default, alias = "height")]
-    pub height: u16,
 }
