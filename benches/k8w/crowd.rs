@@ -164,7 +164,7 @@ pub async fn measure_live() -> Result<()> {
     let create = |number: usize| {
         let pods = pods.clone();
         async move {
-            let pod = guests::command(&format!("sleeper-{number}"), IMAGE, &["sleep"])?;
+            let pod = guests::command(&format!("sleeper-{number}"), IMAGE, &["sleep"], &json!({}))?;
             pods.create(&PostParams::default(), &pod).await?;
             anyhow::Ok(())
         }

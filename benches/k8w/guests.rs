@@ -9,7 +9,7 @@ use kube::Api;
 use kube::api::{DeleteParams, PostParams};
 use kube::runtime::conditions::is_deleted;
 use kube::runtime::wait::await_condition;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cluster::TIMEOUT;
 
@@ -24,9 +24,10 @@ pub fn build(guest: &str, folder: &Path) -> Result<PathBuf> {
     Ok(wasm)
 }
 
-/// A pod that runs a command.
-pub fn command(name: &str, image: &str, arguments: &[&str]) -> Result<Pod> {
-    let container = json!({ "name": "main", "image": image, "command": ["guest"], "args": arguments });
+/// A pod that runs a command, with its container's resources.
+pub fn command(name: &str, image: &str, arguments: &[&str], resources: &Value) -> Result<Pod> {
+    let container =
+        json!({ "name": "main", "image": image, "command": ["guest"], "args": arguments, "resources": resources });
     Ok(serde_json::from_value(json!({
         "metadata": { "name": name, "labels": { "app": name } },
         "spec": { "runtimeClassName": "wasmtime", "terminationGracePeriodSeconds": 0, "containers": [container] },

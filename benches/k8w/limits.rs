@@ -8,6 +8,7 @@ use anyhow::{Result, anyhow};
 use k8s_openapi::api::core::v1::Pod;
 use k8w_testkit::{ClusterOptions, TestCluster};
 use kube::Api;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
@@ -36,25 +37,34 @@ const HEADERS_EVERY: Duration = Duration::from_millis(500);
 
 /// What runs beside hello.
 enum Neighbour {
-    /// A pod, and what its command is told.
-    Pod(&'static [&'static str]),
-    /// A pod to which a client sends headers as well.
+    /// A pod within [`limits`], and what its command is told.
+    Limited(&'static [&'static str]),
+    /// A pod without any.
+    Free(&'static [&'static str]),
+    /// A pod within limits, to which a client sends headers as well.
     Headers(&'static [&'static str]),
     /// The peer: a script of the shell, outside of k8w, to which the kernel gives what nobody else wants.
     Process(&'static str),
 }
 
-const NEIGHBOURS: [(&str, Neighbour); 8] = [
+const NEIGHBOURS: [(&str, Neighbour); 10] = [
     // What this figure is when there is no harm: the machine's own noise.
-    ("a process that sleeps", Neighbour::Pod(&["sleep"])),
-    ("an endless loop", Neighbour::Pod(&["spin"])),
+    ("a process that sleeps", Neighbour::Limited(&["sleep"])),
+    ("an endless loop", Neighbour::Limited(&["spin"])),
+    ("  without limits", Neighbour::Free(&["spin"])),
     ("  outside of k8w", Neighbour::Process("while :; do :; done")),
-    ("a memory bomb", Neighbour::Pod(&["bomb"])),
+    ("a memory bomb", Neighbour::Limited(&["bomb"])),
+    ("  without limits", Neighbour::Free(&["bomb"])),
     ("  outside of k8w", Neighbour::Process("ulimit -v 65536; while :; do tail /dev/zero 2>/dev/null; done")),
-    ("10,000 socket opens", Neighbour::Pod(&["open", "10000"])),
-    ("a log of 1 GB", Neighbour::Pod(&["write", "1000"])),
+    ("10,000 socket opens", Neighbour::Limited(&["open", "10000"])),
+    ("a log of 1 GB", Neighbour::Limited(&["write", "1000"])),
     ("headers of 100 MB", Neighbour::Headers(&["headers", "100"])),
 ];
+
+/// What a small pod is given.
+fn limits() -> Value {
+    json!({ "limits": { "cpu": "100m", "memory": "64Mi" } })
+}
 
 pub async fn measure() -> Result<()> {
     let folder = tempfile::Builder::new().prefix("k8w-bench-").tempdir()?;
@@ -79,13 +89,17 @@ pub async fn measure() -> Result<()> {
         for _ in 0..ROUNDS {
             alone.push(Latency::of(&load, round).await?);
             let (pod, headers, process) = match neighbour {
-                Neighbour::Pod(arguments) => (Some(arguments), None, None),
-                Neighbour::Headers(arguments) => (Some(arguments), Some(tokio::spawn(send_headers(ingress))), None),
+                Neighbour::Limited(arguments) => (Some((arguments, limits())), None, None),
+                Neighbour::Free(arguments) => (Some((arguments, json!({}))), None, None),
+                Neighbour::Headers(arguments) => {
+                    (Some((arguments, limits())), Some(tokio::spawn(send_headers(ingress))), None)
+                }
                 Neighbour::Process(script) => (None, None, Some(unwanted(script)?)),
             };
+            let is_pod = pod.is_some();
             let headers = headers.map(AbortOnDropHandle::new);
-            if let Some(arguments) = pod {
-                guests::start(&pods, &guests::command("neighbour", IMAGE, arguments)?).await?;
+            if let Some((arguments, resources)) = pod {
+                guests::start(&pods, &guests::command("neighbour", IMAGE, arguments, &resources)?).await?;
             }
             tokio::time::sleep(SETTLED).await;
             beside.push(Latency::of(&load, round).await?);
@@ -93,7 +107,7 @@ pub async fn measure() -> Result<()> {
             if let Some(mut process) = process {
                 process.kill().await?;
             }
-            if pod.is_some() {
+            if is_pod {
                 guests::remove(&pods, "neighbour").await?;
             }
         }
