@@ -31,12 +31,12 @@ fn runs(cluster: &Cluster, name: &str, node: &str) {
     assert_eq!(cluster.kubectl.ok(&["get", "--raw", &proxied]), format!("Hello from {name}: you asked for /p\n"));
 }
 
-/// Says why the container of a pod waits, once it is `expected`.
+/// Waits until a pod's container does for a reason that begins like this.
 fn waits(cluster: &Cluster, name: &str, expected: &str) {
     let waiting =
         "{.status.containerStatuses[0].state.waiting.reason}: {.status.containerStatuses[0].state.waiting.message}";
     eventually("its status says why", || match cluster.jsonpath(&["pod", name], waiting) {
-        shown if shown == expected => Ok(()),
+        shown if shown.starts_with(expected) => Ok(()),
         shown => Err(shown),
     });
 }
@@ -87,9 +87,7 @@ fn what_is_not_compiled_is_told_why() {
 
     // The component's own fault is told as everywhere.
     cluster.kubectl.apply(&pod("broken", "broken", "small"));
-    let invalid = "CreateContainerError: image is not a valid WebAssembly component or module: unexpected end-of-file \
-                   (at offset 0x9)";
-    waits(&cluster, "broken", invalid);
+    waits(&cluster, "broken", "CreateContainerError: image is not a valid WebAssembly component or module: ");
 
     // So is a refusal.
     cluster.kubectl.ok(&["delete", "clusterrolebinding", "k8w:machine-code"]);

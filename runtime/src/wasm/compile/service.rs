@@ -174,7 +174,7 @@ async fn open(path: PathBuf) -> Result<Option<MachineCode>, Refusal> {
         let file = std::fs::File::open(path)?;
         touch(&file)?;
         let bytes = file.metadata()?.len();
-        Ok((file, bytes))
+        io::Result::Ok((file, bytes))
     });
     match opened.await.map_err(|error| internal(io::Error::other(error)))? {
         Ok((file, bytes)) => Ok(Some(MachineCode { file: File::from_std(file), bytes })),
