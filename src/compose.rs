@@ -8,6 +8,7 @@
 //!
 //! What is below and right of the API server is the same in every node; the API server may be in another process.
 
+mod compiler;
 mod control_plane;
 mod joined;
 mod kernel_network;
@@ -41,6 +42,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::data_dir::DataDir;
+pub use compiler::Compile;
+use compiler::Compiler;
 pub use control_plane::{ControlPlane, ControlPlaneConfig, Store, Tls};
 pub use joined::JoinedNode;
 pub use kernel_network::{KernelNetwork, NetworkMode};
@@ -89,6 +92,7 @@ impl Cluster {
         let Stores { pki, identity, datastore, blobs, foreign_tls } = Stores::open(&config, data_dir).await?;
         let datastore = Arc::new(datastore);
         let api = config.control_plane.serve(listener, &pki, datastore, &mut tasks, &shutdown).await?;
+        compiler::connect(&api, data_dir.join("compiled")).await?;
 
         let controllers = k8w_controllers::run(
             client(&api, CONTROLLERS, MASTERS, "kube-controller-manager"),
@@ -115,6 +119,7 @@ impl Cluster {
             identity,
             blobs: blobs.clone(),
             foreign_tls,
+            compiler: Compiler::here(),
             api: api_address,
             api_shown_at: Some(api.config.advertise),
         };

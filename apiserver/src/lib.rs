@@ -7,8 +7,8 @@
 //! ```
 //!
 //! [`chain`] is the whole path in one function. One generic path serves every kind; what kinds differ in is in the table of
-//! [`k8w_kinds::registry`]. The API server knows no node and no controller: they come through [`plugins::NodeConnector`]
-//! and the API.
+//! [`k8w_kinds::registry`]. The API server knows no node, no controller and no compiler: they come through
+//! [`plugins::NodeConnector`], the API and [`plugins::Compiler`].
 
 pub mod admission;
 pub mod api_services;
@@ -33,6 +33,7 @@ pub mod in_process;
 mod json;
 mod kubernetes_service;
 pub mod limits;
+pub mod machine_code;
 pub mod metrics;
 pub mod node_dialer;
 pub mod object_store;

@@ -2,6 +2,7 @@
 
 use crate::request_info::RequestInfo;
 use crate::status::Status;
+use k8w_kinds::machine_code::PATH as MACHINE_CODE;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
@@ -74,9 +75,10 @@ pub fn is_mutating(info: &RequestInfo) -> bool {
     !matches!(info.verb, "get" | "list" | "watch")
 }
 
-/// Requests that last as long as their client wants: watches and streams.
+/// Requests that last as long as their client wants: watches and streams, and the wait for machine code.
 pub fn is_long_running(info: &RequestInfo) -> bool {
-    info.verb == "watch" || matches!(info.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy")
+    let is_stream = matches!(info.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy");
+    info.verb == "watch" || is_stream || info.path == MACHINE_CODE
 }
 
 #[cfg(test)]

@@ -1,10 +1,13 @@
-//! The contracts of what plugs into the request path: authenticators, authorizers, admission, and the way to a node.
+//! The contracts of what plugs into the request path: authenticators, authorizers, admission, the way to a node, and the
+//! compiler.
 //!
 //! Each kind of plugin is an ordered table (`authn::all`, `authz::all`, `admission::all`) with a file per plugin.
 
 use crate::body::Body;
+use crate::call::Call;
 use crate::identity::{Attributes, Peer, UserInfo};
 use crate::resources::{Resource, Resources};
+use crate::routes::Answer;
 use crate::status::Status;
 use crate::watch_cache::WatchCache;
 use async_trait::async_trait;
@@ -130,4 +133,12 @@ pub enum ConnectError {
 #[async_trait]
 pub trait NodeConnector: Send + Sync {
     async fn request(&self, node: &str, request: http::Request<Body>) -> Result<http::Response<Body>, ConnectError>;
+}
+
+/// Makes machine code of components, for nodes.
+#[async_trait]
+pub trait Compiler: Send + Sync {
+    /// The request is authorized, its body has not been read, and nobody else bounds how long this takes. Dropping the future
+    /// ends the work.
+    async fn compile(&self, call: Call) -> Answer;
 }

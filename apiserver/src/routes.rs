@@ -7,9 +7,10 @@ use crate::body::Body;
 use crate::call::Call;
 use crate::status::Status;
 use crate::streams::{log, port_forward, proxy, remote_command};
-use crate::{authn, authz, discovery, health, metrics, openapi, resource_metrics, verbs, version};
+use crate::{authn, authz, discovery, health, machine_code, metrics, openapi, resource_metrics, verbs, version};
 use futures::future::BoxFuture;
 use http::Response;
+use k8w_kinds::machine_code::PATH as MACHINE_CODE;
 use std::sync::Arc;
 
 /// The answer to a request.
@@ -57,6 +58,7 @@ pub fn paths() -> &'static [PathRoute] {
             below("/openapi/v3", openapi::serve),
             exact("/openid/v1/jwks", issue::serve_key_set),
             exact("/.well-known/openid-configuration", issue::serve_configuration),
+            exact(MACHINE_CODE, machine_code::serve),
         ]
     }
 }

@@ -11,7 +11,7 @@ use crate::identity::UserInfo;
 use crate::in_process::InProcess;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
-use crate::plugins::{Admission, Authenticator, Authorizer, NodeConnector};
+use crate::plugins::{Admission, Authenticator, Authorizer, Compiler, NodeConnector};
 use crate::resources::{Def, Resources};
 use crate::status::Status;
 use crate::watch_cache::WatchCache;
@@ -89,6 +89,7 @@ pub struct ApiServer {
     pub metrics: Metrics,
     pub quota_turns: Turns,
     node_connector: ArcSwapOption<Box<dyn NodeConnector>>,
+    compiler: ArcSwapOption<Box<dyn Compiler>>,
     parts: ArcSwap<Vec<Part>>,
 }
 
@@ -129,6 +130,7 @@ impl ApiServer {
             metrics: Metrics::default(),
             quota_turns: Turns::default(),
             node_connector: ArcSwapOption::empty(),
+            compiler: ArcSwapOption::empty(),
             parts: ArcSwap::default(),
         });
         crd::start(&server);
@@ -154,6 +156,15 @@ impl ApiServer {
 
     pub fn node_connector(&self) -> Option<Arc<Box<dyn NodeConnector>>> {
         self.node_connector.load_full()
+    }
+
+    /// Says who makes machine code for nodes. Until then, they are answered 503.
+    pub fn connect_compiler(&self, compiler: Box<dyn Compiler>) {
+        self.compiler.store(Some(Arc::new(compiler)));
+    }
+
+    pub fn compiler(&self) -> Option<Arc<Box<dyn Compiler>>> {
+        self.compiler.load_full()
     }
 
     /// A client in this process that acts as `user`: no socket, no TLS, no authentication. What it writes without naming a

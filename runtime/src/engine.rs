@@ -30,7 +30,8 @@ pub trait Engine: Send + Sync + 'static {
     ///
     /// # Errors
     /// When the artifact is no valid WebAssembly, imports what this engine does not give, or cannot be compiled
-    /// within the node's limits. The same artifact fails the same way every time, but for [`EngineError::Internal`].
+    /// within the node's limits. The same artifact fails the same way every time, but for [`EngineError::Internal`] and
+    /// [`EngineError::ControlPlane`].
     async fn prepare(&self, artifact: &Artifact, owner: &str) -> Result<Prepared, EngineError>;
 
     /// Starts one attempt of a container whose digest was prepared. Returns when it runs (or, for a server, when it
@@ -373,6 +374,9 @@ pub enum EngineError {
     SwitchedOff,
     #[error("compiling the component exceeded this node's limits: {0}")]
     CompileLimit(String),
+    /// This node does not compile, and its control plane has not compiled for it.
+    #[error("no machine code from the control plane: {0}")]
+    ControlPlane(String),
     /// The component exports nothing that can be run.
     #[error("component exports nothing that can run: {0}")]
     NothingToRun(String),

@@ -10,7 +10,7 @@ use k8w_runtime::identity::{BootstrapToken, Credentials, Join, TrustedCa, join};
 
 use super::node_args::NodeArgs;
 use super::{address_towards, process, ready};
-use crate::compose::JoinedNode;
+use crate::compose::{Compile, JoinedNode};
 use crate::data_dir::DataDir;
 
 /// Join a cluster as a node, and run its pods
@@ -55,6 +55,10 @@ pub struct Node {
     /// Address that the node listens on [default: --node-ip]
     #[arg(long, value_name = "IP")]
     address: Option<IpAddr>,
+
+    /// Who compiles the components that this node runs
+    #[arg(long, value_name = "WHO", default_value = "auto")]
+    compile: Compile,
 
     #[command(flatten)]
     node: NodeArgs,
@@ -104,7 +108,7 @@ impl Node {
             None => address_towards(api).context("cannot tell this machine's address; say it with --node-ip")?,
         };
         let options = self.node.options(name.clone(), self.address.unwrap_or(ip), ip, false)?;
-        let node = JoinedNode::start(&options, &joined, api, data_dir).await?;
+        let node = JoinedNode::start(&options, self.compile, &joined, api, data_dir).await?;
         Ok((node, name, server))
     }
 

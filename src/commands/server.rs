@@ -75,8 +75,9 @@ impl Server {
             };
             let identity = format!("{}_{}", process::host_name()?, std::process::id());
             let config = self.control_plane.config()?;
+            let compiled = data_dir.join("compiled");
             let control_plane = tokio::select! {
-                started = ControlPlane::start(&config, store, &pki, &identity) => started?,
+                started = ControlPlane::start(&config, store, &pki, &compiled, &identity) => started?,
                 () = stop.cancelled() => return Ok(()),
             };
             let kubeconfig = self.kubeconfig.clone().unwrap_or_else(|| data_dir.join("kubeconfig"));

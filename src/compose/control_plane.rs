@@ -23,7 +23,9 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Authority, CONTROLLER_PARTS, CONTROLLERS, MASTERS, Signer, client, ended, first_address, listen};
+use super::{
+    Authority, CONTROLLER_PARTS, CONTROLLERS, MASTERS, Signer, client, compiler, ended, first_address, listen,
+};
 
 /// What is chosen from outside for every control plane.
 #[derive(Clone)]
@@ -148,11 +150,17 @@ pub struct ControlPlane {
 
 impl ControlPlane {
     /// Starts it; when this returns, the API answers. `identity` tells it from the others on the same store, which must
-    /// have the keys in `pki` too.
+    /// have the keys in `pki` too. What it compiles for nodes is kept in `compiled`.
     ///
     /// # Errors
     /// A port that is taken, a store that cannot be read, keys that cannot be made.
-    pub async fn start(config: &ControlPlaneConfig, store: Store<'_>, pki: &Path, identity: &str) -> Result<Self> {
+    pub async fn start(
+        config: &ControlPlaneConfig,
+        store: Store<'_>,
+        pki: &Path,
+        compiled: &Path,
+        identity: &str,
+    ) -> Result<Self> {
         let listener = config.listen().await?;
         let address = listener.local_addr()?;
         let (folder, names) = (pki.to_owned(), config.names(&[]));
@@ -169,6 +177,7 @@ impl ControlPlane {
         };
         let (shutdown, mut tasks) = (CancellationToken::new(), JoinSet::new());
         let api = config.serve(listener, &pki, datastore, &mut tasks, &shutdown).await?;
+        compiler::connect(&api, compiled.to_owned()).await?;
         let client = client(&api, CONTROLLERS, MASTERS, "kube-controller-manager");
         let controllers = config.controllers(identity, &pki);
         let (identity, stop) = (identity.to_owned(), shutdown.clone());

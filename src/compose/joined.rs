@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::NETWORK;
+use super::compiler::{Compile, Compiler};
 use super::node::{About, Doors, NodeOptions, NodePart, open_stores};
 use crate::data_dir::DataDir;
 
@@ -29,6 +30,7 @@ impl JoinedNode {
     /// A port that is taken, data that cannot be read, an API server that does not take this node for what it was.
     pub async fn start(
         options: &NodeOptions,
+        compile: Compile,
         joined: &Joined,
         api: SocketAddr,
         data_dir: &DataDir,
@@ -41,6 +43,7 @@ impl JoinedNode {
         let (blobs, foreign_tls) = tokio::task::spawn_blocking(move || open_stores(&path)).await??;
         let (shutdown, mut tasks) = (CancellationToken::new(), JoinSet::new());
         let (client, ingress) = (joined.client(), doors.ingress()?);
+        let compiler = Compiler::of_node(compile, joined, &identity)?;
         tasks.spawn(renew::run(joined.clone(), identity.clone(), shutdown.clone()));
         let part = NodePart {
             options,
@@ -52,6 +55,7 @@ impl JoinedNode {
             identity,
             blobs,
             foreign_tls,
+            compiler,
             api,
             api_shown_at: None,
         };

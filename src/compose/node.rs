@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{KernelNetwork, NetworkMode, ended, first_address, listen};
+use super::{Compiler, KernelNetwork, NetworkMode, ended, first_address, listen};
 use crate::data_dir::DataDir;
 use crate::foreign_tls;
 
@@ -109,6 +109,7 @@ pub(super) struct NodePart<'a> {
     pub identity: Identity,
     pub blobs: Arc<BlobStore>,
     pub foreign_tls: ClientTls,
+    pub compiler: Compiler,
     /// Where the API server really is.
     pub api: SocketAddr,
     /// Further addresses that the API shows it at.
@@ -119,11 +120,12 @@ pub(super) struct NodePart<'a> {
 pub struct About {
     network: NetworkMode,
     instances: Instances,
+    compiler: Compiler,
 }
 
 impl fmt::Display for About {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Network: {}\nInstances: {}", self.network, self.instances)
+        write!(f, "Network: {}\nInstances: {}\nCompiler: {}", self.network, self.instances, self.compiler)
     }
 }
 
@@ -143,7 +145,7 @@ impl NodePart<'_> {
     /// # Errors
     /// When the engine cannot start, a directory cannot be made, or the kernel's network cannot be had that must be.
     pub async fn start(self, tasks: &mut JoinSet<()>, shutdown: &CancellationToken) -> Result<(NodeService, About)> {
-        let NodePart { options, data_dir, doors, settings, client, network_client, identity, .. } = self;
+        let NodePart { options, data_dir, doors, settings, client, network_client, identity, compiler, .. } = self;
         let network = Network::new(k8w_networking::Config {
             service_cidr: settings.service_cidr.into(),
             pod_cidrs: vec![settings.cluster_wasm_cidr.into()],
@@ -162,7 +164,11 @@ impl NodePart<'_> {
         let registrations: Vec<_> = shown_at.map(|address| network.register_api_server(address, self.api)).collect();
 
         let (events, engine_events) = mpsc::channel(MAX_ENGINE_EVENTS);
-        let wasm = WasmConfig { wasi_p3: options.wasi_p3, ..WasmConfig::new(data_dir.join("wasm")) };
+        let wasm = WasmConfig {
+            wasi_p3: options.wasi_p3,
+            compiles: compiler.place.clone(),
+            ..WasmConfig::new(data_dir.join("wasm"))
+        };
         let engine = WasmEngine::new(wasm, network.clone(), events).context("cannot start the wasm engine")?;
         let instances = engine.instances();
         let config = NodeConfig {
@@ -191,7 +197,7 @@ impl NodePart<'_> {
         let dns = dns::server::serve(network.clone(), name_servers, shutdown.clone());
         tasks.spawn(ended("cluster DNS", dns));
         let network = options.kernel_network.serve(network, tasks, shutdown).await?;
-        Ok((service, About { network, instances }))
+        Ok((service, About { network, instances, compiler }))
     }
 }
 

@@ -12,7 +12,7 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_k8w");
 pub struct Cluster {
     pub kubectl: Kubectl,
     pub folder: TempDir,
-    _process: Process,
+    pub process: Process,
 }
 
 impl Cluster {
@@ -23,11 +23,7 @@ impl Cluster {
         let mut arguments: Vec<String> = arguments.map(String::from).to_vec();
         arguments.push(data.display().to_string());
         let process = start(folder.path(), "server", &arguments, "Use it with:");
-        Cluster {
-            kubectl: Kubectl::new(&data.join("kubeconfig"), &folder.path().join("cache")),
-            folder,
-            _process: process,
-        }
+        Cluster { kubectl: Kubectl::new(&data.join("kubeconfig"), &folder.path().join("cache")), folder, process }
     }
 
     pub fn kubeconfig(&self) -> PathBuf {

@@ -24,6 +24,7 @@ pub mod intstr;
 pub mod json;
 pub mod jsonpath;
 pub mod kind;
+pub mod machine_code;
 pub mod metadata;
 pub mod names;
 pub mod networking;

@@ -2,6 +2,7 @@
 //!
 //! One row a role. Lists are words separated by spaces; the group `""` is the core group.
 
+use k8w_kinds::machine_code::PATH as MACHINE_CODE;
 use serde_json::{Value, json};
 
 use super::controller_roles;
@@ -138,6 +139,8 @@ const ROLES: &[Role] = &[
         ],
     ),
     role("k8w:network-of-node", &["group:system:nodes"], &[Named("impersonate", "", "users", "k8w:network")]),
+    // A node that is too small to compile.
+    role("k8w:machine-code", &["group:system:nodes"], &[Urls("post", MACHINE_CODE)]),
     role(
         "system:node-bootstrapper",
         &[JOINING],

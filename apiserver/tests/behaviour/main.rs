@@ -29,6 +29,7 @@ mod hostile_input;
 mod immutable_data;
 mod impersonation;
 mod limit_ranges;
+mod machine_code;
 mod namespaces;
 mod objects;
 mod owner_references;

@@ -156,7 +156,7 @@ impl Identity {
         Ok(Arc::new(config.with_no_client_auth()))
     }
 
-    /// TLS to other nodes, over HTTP/2.
+    /// TLS to other nodes and to the control plane, over HTTP/2.
     ///
     /// # Errors
     /// When this build cannot do TLS.

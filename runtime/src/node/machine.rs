@@ -46,6 +46,37 @@ impl Machine {
     }
 }
 
+/// The memory that this process may have: the machine's, or what the least of its control groups lets it have.
+pub fn usable_memory_bytes() -> u64 {
+    let machine = memory_bytes(&fs::read_to_string("/proc/meminfo").unwrap_or_default());
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    machine.min(group_limit(&groups, |file| fs::read_to_string(file).ok()).unwrap_or(u64::MAX))
+}
+
+/// The least limit of the control groups in `/proc/self/cgroup` (cgroups(7)) and of those that they are in, whose files `read`
+/// has.
+fn group_limit(groups: &str, read: impl Fn(&str) -> Option<String>) -> Option<u64> {
+    let mut least = None;
+    for line in groups.lines() {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else { continue };
+        let (root, file) = match controllers {
+            "" => ("/sys/fs/cgroup", "memory.max"),
+            _ if controllers.split(',').any(|name| name == "memory") => {
+                ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")
+            }
+            _ => continue,
+        };
+        let mut group = Some(path.trim_end_matches('/'));
+        while let Some(path) = group {
+            let limit = read(&format!("{root}{path}/{file}")).and_then(|limit| limit.trim().parse::<u64>().ok());
+            least = least.into_iter().chain(limit).min();
+            group = path.rsplit_once('/').map(|(parent, _)| parent);
+        }
+    }
+    least
+}
+
 fn memory_bytes(meminfo: &str) -> u64 {
     let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
     let kib = total.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
@@ -69,5 +100,26 @@ mod tests {
             "Debian GNU/Linux 12 (bookworm)"
         );
         assert_eq!(os_image(""), "Linux");
+    }
+
+    #[test]
+    fn the_least_control_group_counts() {
+        let limit = |groups: &str, files: &[(&str, &str)]| {
+            let read = |file: &str| Some(files.iter().find(|(name, _)| *name == file)?.1.to_owned());
+            group_limit(groups, read)
+        };
+        let own = ("/sys/fs/cgroup/a/b/memory.max", "max\n");
+        let outer = ("/sys/fs/cgroup/a/memory.max", "2048\n");
+        let root = ("/sys/fs/cgroup/memory.max", "4096\n");
+        assert_eq!(limit("0::/a/b\n", &[own, outer]), Some(2048));
+        assert_eq!(limit("0::/a/b\n", &[own]), None);
+        // What is seen from within a container.
+        assert_eq!(limit("0::/\n", &[root]), Some(4096));
+        assert_eq!(limit("0::/elsewhere\n", &[root]), Some(4096));
+        let old = ("/sys/fs/cgroup/memory/a/memory.limit_in_bytes", "1024");
+        let of_all = ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712");
+        assert_eq!(limit("5:cpu,memory:/a\n4:pids:/b\n0::/\n", &[old, of_all, root]), Some(1024));
+        assert_eq!(limit("", &[root]), None);
+        assert_eq!(limit("nothing", &[root]), None);
     }
 }

@@ -19,7 +19,7 @@ use serde_json::json;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-pub use machine::Machine;
+pub use machine::{Machine, usable_memory_bytes};
 pub use object::{Inventory, KUBELET_VERSION, RUNTIME_HANDLER, allocatable, node, status};
 pub use settings::Settings;
 

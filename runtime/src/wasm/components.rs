@@ -1,19 +1,12 @@
-//! Compiled components: on disk by what they depend on, in memory while something uses them.
-//!
-//! A file's name is a digest of the image's digest, the exact wasmtime version and every setting that shapes machine
-//! code. Files are written once under another name, renamed, and never changed: they are mapped and executed. That only
-//! the node's own user can write to the directory is the trust boundary, and is checked.
+//! The components of a node: as machine code on disk ([`compile`]), in memory while something uses them.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs;
-use std::hash::{Hash as _, Hasher};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use sha2::{Digest as _, Sha256};
 use tokio::sync::OnceCell;
 use wasmtime::Engine;
 use wasmtime::component::{Component, InstancePre, Linker};
@@ -22,15 +15,11 @@ use wasmtime_wasi_http::handler::ProxyPre;
 use wasmtime_wasi_http::{p2 as http_p2, p3 as http_p3};
 
 use super::answers::{self, Answers};
-use super::compile;
+use super::compile::{self, Code, Kept, Lanes, Place};
 use super::config::WasmConfig;
 use super::store::State;
-use super::turns::Turns;
 use crate::engine::{Artifact, EngineError, RunsAs};
 use crate::host;
-
-/// The exact version, because the artifact's own check sees the major version only.
-const WASMTIME_VERSION: &str = "48.0.8";
 
 /// What can run. A component that exports the same in both versions runs as the newer one.
 const HTTP_EXPORT: &str = "wasi:http/incoming-handler@0.2.";
@@ -68,27 +57,22 @@ type Cell = Arc<OnceCell<Arc<Loaded>>>;
 pub struct Components {
     engine: Engine,
     linker: Arc<Linker<State>>,
+    code: Code,
     config: WasmConfig,
-    dir: PathBuf,
+    kept: Kept,
     loaded: Mutex<HashMap<String, Cell>>,
-    /// Those that begin, and those of them that take long and begin again here.
-    workers: Arc<Turns>,
-    slow_workers: Arc<Turns>,
+    lanes: Lanes,
 }
 
 impl Components {
-    /// Opens the directory of compiled components.
+    /// Opens the directory of compiled components. `code` is what `engine` runs.
     ///
     /// # Errors
     /// When it cannot be made, or others than the node's user could write to it.
-    pub fn open(engine: Engine, linker: Linker<State>, config: WasmConfig) -> io::Result<Components> {
-        let dir = config.data_dir.join("compiled");
-        own_directory(&dir)?;
-        remove_unfinished(&dir)?;
-        let workers = Turns::new(config.compile.concurrent.max(1));
-        let slow_workers = Turns::new(config.compile.concurrent_slow.max(1));
-        let loaded = Mutex::default();
-        Ok(Components { engine, linker: Arc::new(linker), config, dir, loaded, workers, slow_workers })
+    pub fn open(engine: Engine, linker: Linker<State>, code: Code, config: WasmConfig) -> io::Result<Components> {
+        let kept = Kept::open(config.data_dir.join("compiled"))?;
+        let (lanes, loaded) = (Lanes::new(&config.compile), Mutex::default());
+        Ok(Components { engine, linker: Arc::new(linker), code, config, kept, loaded, lanes })
     }
 
     /// The component of an artifact: in memory, or mapped from disk, or compiled first. Concurrent calls share the work;
@@ -140,18 +124,11 @@ impl Components {
     /// # Errors
     /// When the directory cannot be read or changed.
     pub async fn keep(&self, digests: &HashSet<String>) -> io::Result<usize> {
-        let mut names = fs::read_dir(&self.dir)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>()?;
+        let names = self.kept.names()?;
         // Asked after the directory was listed: what is compiled from now on is not in the list.
         let loaded: Vec<String> = self.lock().keys().cloned().collect();
         let kept: HashSet<OsString> = digests.iter().chain(&loaded).map(|digest| self.name(digest).into()).collect();
-        names.retain(|name| !kept.contains(name) && !name.to_string_lossy().starts_with(UNFINISHED));
-        for name in &names {
-            match tokio::fs::remove_file(self.dir.join(name)).await {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
-        Ok(names.len())
+        self.kept.remove(names, &kept).await
     }
 
     /// Drops what failed, unless somebody has succeeded meanwhile.
@@ -177,7 +154,7 @@ impl Components {
                 fs::remove_file(&path).map_err(|error| EngineError::Internal(error.to_string()))?;
             }
         }
-        self.compile(&artifact.path, &path, owner).await?;
+        self.compile(artifact, &path, owner).await?;
         self.load(&path).await.map_err(|error| match error {
             Load::Refused(error) => error,
             Load::NotThere => EngineError::Internal("the compiled component vanished".to_owned()),
@@ -185,31 +162,21 @@ impl Components {
         })
     }
 
-    /// Most components are compiled within moments. One that is not, while others wait, begins anew where it holds up none
-    /// but its like.
-    async fn compile(&self, input: &Path, path: &Path, owner: &str) -> Result<(), EngineError> {
-        let quick = self.config.compile.quick;
-        {
-            let _worker = self.workers.take(owner).await;
-            let holds_up_others = async {
-                tokio::time::sleep(quick).await;
-                self.workers.wanted().await;
-            };
-            tokio::select! {
-                compiled = self.work(input, path) => return compiled,
-                () = holds_up_others => {}
-            }
-        }
-        let _worker = self.slow_workers.take(owner).await;
-        self.work(input, path).await
+    async fn compile(&self, artifact: &Artifact, path: &Path, owner: &str) -> Result<(), EngineError> {
+        self.lanes.run(owner, || self.work(artifact, path)).await
     }
 
-    async fn work(&self, input: &Path, path: &Path) -> Result<(), EngineError> {
+    async fn work(&self, artifact: &Artifact, path: &Path) -> Result<(), EngineError> {
         let internal = |error: &dyn std::fmt::Display| EngineError::Internal(error.to_string());
-        let unfinished =
-            tempfile::Builder::new().prefix(UNFINISHED).tempdir_in(&self.dir).map_err(|error| internal(&error))?;
+        let WasmConfig { worker, compile: limits, compiles, .. } = &self.config;
+        let unfinished = self.kept.unfinished().map_err(|error| internal(&error))?;
         let output = unfinished.path().join("code");
-        compile::compile(input, &output, &self.config).await?;
+        match compiles {
+            Place::Here => compile::worker::compile(&artifact.path, &output, &self.code, worker, limits).await?,
+            Place::ControlPlane(control_plane) => {
+                control_plane.compile(artifact, &output, &self.code, limits).await?;
+            }
+        }
         fs::rename(&output, path).map_err(|error| internal(&error))
     }
 
@@ -221,45 +188,12 @@ impl Components {
 
     /// Where the machine code of an image lies.
     fn path(&self, digest: &str) -> PathBuf {
-        self.dir.join(self.name(digest))
+        self.kept.path(&self.name(digest))
     }
 
     fn name(&self, digest: &str) -> String {
-        let mut key = Key(Sha256::new());
-        key.0.update(digest.as_bytes());
-        key.0.update(WASMTIME_VERSION.as_bytes());
-        self.engine.precompile_compatibility_hash().hash(&mut key);
-        let mut name = String::new();
-        for byte in key.0.finalize() {
-            name.push_str(&format!("{byte:02x}"));
-        }
-        name
+        compile::name_of(&self.engine, digest)
     }
-}
-
-/// Directories of compilations under way begin with this.
-const UNFINISHED: &str = ".unfinished-";
-
-fn own_directory(dir: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    let metadata = fs::metadata(dir)?;
-    let own = metadata.uid() == nix::unistd::geteuid().as_raw();
-    if !own || metadata.mode() & 0o022 != 0 {
-        let why = format!("{} holds code that is executed and must be writable by its owner alone", dir.display());
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
-    }
-    Ok(())
-}
-
-/// What a killed node left behind.
-fn remove_unfinished(dir: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
-            fs::remove_dir_all(entry.path())?;
-        }
-    }
-    Ok(())
 }
 
 /// Why machine code is not loaded.
@@ -276,8 +210,9 @@ fn load(engine: &Engine, linker: &Linker<State>, path: &Path) -> Result<Loaded, 
     if !path.exists() {
         return Err(Load::NotThere);
     }
-    // SAFETY: the file was written by this node's own compile worker under the name that its content is derived from,
-    // it is never modified in place, and `own_directory` made sure that nobody else can write to its directory.
+    // SAFETY: the file was written by this node's own compile worker, or sent by the control plane that this node has joined,
+    // under the name that its content is derived from; it is never modified in place, and `Kept` made sure that nobody else
+    // can write to its directory.
     let component = unsafe { Component::deserialize_file(engine, path) }.map_err(Load::Unusable)?;
     link(engine, linker, &component).map_err(Load::Refused)
 }
@@ -323,38 +258,4 @@ fn link(engine: &Engine, linker: &Linker<State>, component: &Component) -> Resul
     let mut own = ty.exports(engine).filter(|(name, _)| name.starts_with(answers::EXPORT));
     let answers = own.next().map(|(name, _)| Answers { pre, export: name.to_owned() });
     Ok(Loaded { runs_as, http, command, answers })
-}
-
-/// Feeds what is hashed to SHA-256.
-struct Key(Sha256);
-
-impl Hasher for Key {
-    fn write(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
-    }
-
-    fn finish(&self) -> u64 {
-        // Only the digest itself is used.
-        0
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_version_in_the_key_is_the_one_that_is_built_in() {
-        let lock = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.lock")).unwrap();
-        let entry = format!("name = \"wasmtime\"\nversion = \"{WASMTIME_VERSION}\"\n");
-        assert!(lock.contains(&entry), "Cargo.lock has another wasmtime than {WASMTIME_VERSION}");
-    }
-
-    #[test]
-    fn a_directory_that_others_can_write_to_is_refused() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let dir = tempfile::tempdir().unwrap();
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
-        assert_eq!(own_directory(dir.path()).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
-    }
 }

@@ -5,6 +5,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::compile::Place;
+
+/// This very executable. Not its path: the file may be replaced by an upgrade while this process runs.
+pub const OWN_EXECUTABLE: &str = "/proc/self/exe";
+
 /// Settings of one node's engine.
 #[derive(Clone, Debug)]
 pub struct WasmConfig {
@@ -14,6 +19,8 @@ pub struct WasmConfig {
     /// The executable whose hidden subcommand [`compile::SUBCOMMAND`](super::compile::SUBCOMMAND) calls
     /// [`compile::worker_main`](super::compile::worker_main).
     pub worker: PathBuf,
+    /// Whether that happens here at all.
+    pub compiles: Place,
     pub compile: CompileLimits,
     pub pool: PoolLimits,
     pub guest: GuestLimits,
@@ -28,8 +35,8 @@ impl WasmConfig {
     pub fn new(data_dir: impl Into<PathBuf>) -> WasmConfig {
         WasmConfig {
             data_dir: data_dir.into(),
-            // Not its path: the file may be replaced by an upgrade while this process runs.
-            worker: "/proc/self/exe".into(),
+            worker: OWN_EXECUTABLE.into(),
+            compiles: Place::Here,
             compile: CompileLimits::default(),
             pool: PoolLimits::default(),
             guest: GuestLimits::default(),
@@ -70,7 +77,7 @@ impl Default for CompileLimits {
 }
 
 /// Sizes of the pools that instances are taken from. Each reserves address space, not memory.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug)]
 pub struct PoolLimits {
     /// Components that can be alive at once on this node. Each live one needs memory mappings, which `vm.max_map_count`
     /// bounds; the engine lowers this value to fit.

@@ -12,6 +12,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use wasmtime_wasi::filesystem::Dir;
 
+use super::compile::{self, Code};
 use super::components::{Components, Loaded};
 use super::config::WasmConfig;
 use super::container::{Container, Counters};
@@ -28,7 +29,7 @@ use super::serve::{Door, News, Server};
 use super::stdio::Stdio;
 use super::store::NoSlot;
 use super::ticker::Ticker;
-use super::{command, compile, written};
+use super::{command, written};
 use crate::engine::{
     Artifact, AskError, Command, ContainerId, ContainerSpec, Engine, EngineError, EngineEvent, ExecError, Io, Limits,
     Prepared, Question, RunsAs, Stats,
@@ -102,7 +103,8 @@ impl WasmEngine {
         events: mpsc::Sender<EngineEvent>,
     ) -> Result<WasmEngine, EngineError> {
         let internal = |error: &dyn std::fmt::Display| EngineError::Internal(error.to_string());
-        let pool = pool::engine(&config.pool, config.wasi_p3).map_err(|error| internal(&format!("{error:#}")))?;
+        let code = Code::here(&config.pool, config.wasi_p3);
+        let pool = pool::engine(&config.pool, &code).map_err(|error| internal(&format!("{error:#}")))?;
         let instances = pool.instances;
         let linker = host::linker(&pool.engine).map_err(|error| internal(&format!("{error:#}")))?;
         let ticker = Ticker::start(pool.engine.weak(), config.guest.tick).map_err(|error| internal(&error))?;
@@ -113,7 +115,8 @@ impl WasmEngine {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(internal(&error)),
             _ => {}
         }
-        let components = Components::open(pool.engine, linker, config.clone()).map_err(|error| internal(&error))?;
+        let components =
+            Components::open(pool.engine, linker, code, config.clone()).map_err(|error| internal(&error))?;
         Ok(WasmEngine(Arc::new(Inner {
             config,
             components,

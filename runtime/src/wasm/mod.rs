@@ -1,7 +1,8 @@
 //! The wasmtime engine.
 //!
 //! ```text
-//! prepare  components -> compile (a worker process) -> machine code on disk -> InstancePre, one per image
+//! prepare  components -> compile (a worker process, or the control plane) -> machine code on disk -> InstancePre, one per
+//!          image
 //! start    preopens, container                      -> serve (a Handler in the network) or command (a task)
 //! exec     a component of the pod's files, or a built-in command, in the sandbox of a running container
 //! run      guest: cpu + ticker + interrupt around every poll; store: memory, resources, epochs;

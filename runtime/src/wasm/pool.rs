@@ -1,9 +1,10 @@
-//! Makes the one wasmtime engine of a node, and the settings that compiled code depends on.
+//! Makes the one wasmtime engine of a node.
 
 use std::fmt;
 
-use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
+use super::compile::Code;
 use super::config::PoolLimits;
 
 /// Memory mappings that one live instance may cost.
@@ -14,30 +15,6 @@ const MAPPINGS_RESERVED: u64 = 16_384;
 const CONTEXT_BYTES: usize = 8 << 20;
 const MEMORIES_PER_MODULE: u32 = 4;
 const TABLES_PER_MODULE: u32 = 8;
-
-/// Settings that decide what machine code looks like. The compile worker and the node must agree on every one.
-fn code_config(limits: &PoolLimits, wasi_p3: bool) -> Config {
-    let mut config = Config::new();
-    config.wasm_component_model(true);
-    // Without it a component can neither have asynchronous functions, streams and futures, nor reach wasmtime's code for them.
-    config.concurrency_support(wasi_p3);
-    config.epoch_interruption(true);
-    config.memory_init_cow(true);
-    config.memory_reservation(limits.memory_bytes);
-    config.max_wasm_stack(limits.stack_bytes / 2);
-    config.async_stack_size(limits.stack_bytes);
-    config.wasm_backtrace_details(wasmtime::WasmBacktraceDetails::Disable);
-    config.native_unwind_info(false);
-    config
-}
-
-/// An engine that compiles and never runs anything: it reserves no address space.
-///
-/// # Errors
-/// When the settings contradict each other.
-pub fn compiler(limits: &PoolLimits, wasi_p3: bool) -> wasmtime::Result<Engine> {
-    Engine::new(&code_config(limits, wasi_p3))
-}
 
 /// The engine that runs guests, and how it came out.
 pub struct Pool {
@@ -78,18 +55,18 @@ impl fmt::Display for Instances {
 }
 
 /// Makes the engine of a node. Where the address space for all instances cannot be had, a quarter of them is tried, and
-/// so on; without any pool instances are mapped on demand.
+/// so on; without any pool instances are mapped on demand. `code` is what it runs.
 ///
 /// # Errors
 /// When not even that works.
-pub fn engine(limits: &PoolLimits, wasi_p3: bool) -> wasmtime::Result<Pool> {
+pub fn engine(limits: &PoolLimits, code: &Code) -> wasmtime::Result<Pool> {
     let mappings = max_map_count();
     let within = instances_within(mappings);
     let bound = if within < limits.instances { Bound::Mappings(mappings) } else { Bound::Settings };
     let most = within.min(limits.instances);
     let mut count = most;
     while count >= 16 {
-        let mut config = code_config(limits, wasi_p3);
+        let mut config = code.config()?;
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling(limits, count)));
         match Engine::new(&config) {
             Ok(engine) => {
@@ -100,7 +77,7 @@ pub fn engine(limits: &PoolLimits, wasi_p3: bool) -> wasmtime::Result<Pool> {
         }
         count /= 4;
     }
-    let engine = Engine::new(&code_config(limits, wasi_p3))?;
+    let engine = code.compiler()?;
     Ok(Pool { engine, instances: Instances { count: most, bound, pooled: false } })
 }
 

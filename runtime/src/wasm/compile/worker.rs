@@ -16,10 +16,10 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 
-use super::adapt;
-use super::config::{CompileLimits, PoolLimits, WasmConfig};
-use super::pool;
+use super::Code;
 use crate::engine::EngineError;
+use crate::wasm::adapt;
+use crate::wasm::config::CompileLimits;
 
 /// The hidden subcommand that must call [`worker_main`].
 pub const SUBCOMMAND: &str = "compile-worker";
@@ -32,9 +32,8 @@ const MAX_ANSWER_BYTES: u64 = 64 << 10;
 struct Job {
     input: PathBuf,
     output: PathBuf,
-    pool: PoolLimits,
+    code: Code,
     limits: CompileLimits,
-    wasi_p3: bool,
 }
 
 /// How it went.
@@ -43,7 +42,7 @@ enum Answer {
     Compiled,
     /// The input is at fault.
     Invalid(String),
-    /// The input is of WASI 0.3, which this node does not run.
+    /// The input is of WASI 0.3, which the node does not run.
     SwitchedOff,
     /// The machine is at fault.
     Failed(String),
@@ -78,7 +77,7 @@ fn work(job: &Job) -> Answer {
         Ok(component) => component,
         Err(error) => return Answer::Invalid(error.to_string()),
     };
-    let engine = match pool::compiler(&job.pool, job.wasi_p3) {
+    let engine = match job.code.compiler() {
         Ok(engine) => engine,
         Err(error) => return failed("configuring the compiler", &error),
     };
@@ -134,16 +133,20 @@ pub fn available_cpus() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-/// Compiles `input` to the new file `output`. Dropping the future kills the worker.
+/// Compiles `input` to the new file `output` by the executable `worker`. Dropping the future kills the worker.
 ///
 /// # Errors
 /// [`EngineError::InvalidModule`] and [`EngineError::CompileLimit`] are the input's fault, [`EngineError::Internal`] is
-/// the node's.
-pub async fn compile(input: &Path, output: &Path, config: &WasmConfig) -> Result<(), EngineError> {
-    let WasmConfig { worker, compile: limits, pool, wasi_p3, .. } = config;
+/// the machine's.
+pub async fn compile(
+    input: &Path,
+    output: &Path,
+    code: &Code,
+    worker: &Path,
+    limits: &CompileLimits,
+) -> Result<(), EngineError> {
     check_input(input, limits)?;
-    let (input, output) = (input.to_owned(), output.to_owned());
-    let job = Job { input, output, pool: *pool, limits: *limits, wasi_p3: *wasi_p3 };
+    let job = Job { input: input.to_owned(), output: output.to_owned(), code: code.clone(), limits: *limits };
     let job = serde_json::to_vec(&job).map_err(|error| EngineError::Internal(error.to_string()))?;
     let internal = |error: io::Error| EngineError::Internal(format!("compile worker {}: {error}", worker.display()));
     let mut child = Command::new(worker)
@@ -180,7 +183,10 @@ pub async fn compile(input: &Path, output: &Path, config: &WasmConfig) -> Result
 }
 
 /// Looks at size and magic number, so that a text file costs no process.
-fn check_input(input: &Path, limits: &CompileLimits) -> Result<(), EngineError> {
+///
+/// # Errors
+/// As [`compile`].
+pub fn check_input(input: &Path, limits: &CompileLimits) -> Result<(), EngineError> {
     let read = || {
         let file = File::open(input)?;
         let mut head = Vec::new();
