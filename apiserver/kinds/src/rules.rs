@@ -187,13 +187,45 @@ pub fn selector_operator(requirement: &Field, errors: &mut Vec<FieldError>) {
     }
 }
 
-/// The address in its canonical form (no leading zeros, lower case), or the words for what is wrong.
+/// An address in a form that nobody reads differently, or the words for what is wrong.
 pub fn ip(field: &Field, errors: &mut Vec<FieldError>) -> Option<IpAddr> {
-    match field.text().parse::<IpAddr>() {
-        Ok(address) => Some(address),
-        Err(_) => {
-            errors.push(field.invalid("must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"));
-            None
+    let wrong = match field.text().parse::<IpAddr>() {
+        Ok(IpAddr::V6(address)) if address.to_ipv4_mapped().is_some() => "must not be an IPv4-mapped IPv6 address",
+        Ok(address) => return Some(address),
+        Err(_) if sloppy_ip(field.text()).is_some() => "must not have leading 0s",
+        Err(_) => "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+    };
+    errors.push(field.invalid(wrong));
+    None
+}
+
+/// The address that a text was taken for when leading zeros were ignored.
+fn sloppy_ip(text: &str) -> Option<IpAddr> {
+    let (start, dotted) = text.rfind(':').map_or(("", text), |colon| text.split_at(colon + 1));
+    let without_zeros = |part: &str| match part.trim_start_matches('0') {
+        "" if !part.is_empty() => "0".to_owned(),
+        rest => rest.to_owned(),
+    };
+    let parts: Vec<String> = dotted.split('.').map(without_zeros).collect();
+    if parts.len() > 1 { format!("{start}{}", parts.join(".")).parse().ok() } else { text.parse().ok() }
+}
+
+/// What an address in an unusual form is told by a kind that keeps it.
+pub fn ip_warning(field: &Field) -> Option<String> {
+    let (path, text) = (&field.path, field.text());
+    match (text.parse::<IpAddr>().ok(), sloppy_ip(text)?) {
+        (Some(IpAddr::V6(address)), _) if address.to_ipv4_mapped().is_none() => {
+            let canonical = address.to_string();
+            (canonical != text)
+                .then(|| format!("{path}: IPv6 address {text:?} should be in RFC 5952 canonical format ({canonical:?})"))
+        }
+        (Some(IpAddr::V4(_)), _) => None,
+        (_, address) => {
+            let address = address.to_canonical();
+            Some(format!(
+                "{path}: non-standard IP address {text:?} will be considered invalid in a future Kubernetes release: use \
+                 \"{address}\""
+            ))
         }
     }
 }
@@ -249,6 +281,29 @@ pub fn domain_path(field: &Field, errors: &mut Vec<FieldError>) {
     }
 }
 
+/// `DOMAIN/PATH`, of a domain with a dot in it: who signs certificates.
+pub fn signer_name(signer: &Field, errors: &mut Vec<FieldError>) {
+    if !required(signer, errors) {
+        return;
+    }
+    let Some((domain, path)) = signer.text().split_once('/').filter(|(_, path)| !path.contains('/')) else {
+        let detail = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
+        return errors.push(signer.invalid(detail));
+    };
+    let invalid = |part: &str, detail: String| FieldError::invalid(&signer.path, part, detail);
+    let labels = |part: &str, wrong_in: fn(&str) -> Vec<String>| {
+        let wrong = part.split('.').map(|label| (label, wrong_in(label))).find(|(_, all)| !all.is_empty());
+        let (label, all) = wrong.unwrap_or_default();
+        let errors = all.into_iter().map(|wrong| invalid(part, format!("validating label {label:?}: {wrong}")));
+        errors.collect::<Vec<_>>()
+    };
+    errors.extend(labels(domain, names::dns_label));
+    if !domain.contains('.') {
+        errors.push(invalid(domain, "should be a domain with at least two segments separated by dots".to_owned()));
+    }
+    errors.extend(labels(path, names::dns_subdomain));
+}
+
 /// A path that stays below where it starts.
 pub fn path_below(field: &Field, errors: &mut Vec<FieldError>) {
     if field.text().starts_with('/') {
@@ -271,6 +326,27 @@ mod tests {
 
     use super::*;
     use crate::field::FieldPath;
+
+    #[test]
+    fn addresses_have_one_form() {
+        for (text, wrong, warning) in [
+            ("10.0.0.1", "", ""),
+            ("2001:db8::1", "", ""),
+            ("010.0.0.1", "must not have leading 0s", "non-standard IP address \"010.0.0.1\" will be considered invalid in a future Kubernetes release: use \"10.0.0.1\""),
+            ("::ffff:10.0.0.1", "must not be an IPv4-mapped IPv6 address", "non-standard IP address \"::ffff:10.0.0.1\" will be considered invalid in a future Kubernetes release: use \"10.0.0.1\""),
+            ("2001:DB8::1", "", "IPv6 address \"2001:DB8::1\" should be in RFC 5952 canonical format (\"2001:db8::1\")"),
+            ("10.0.0", "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)", ""),
+            ("", "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)", ""),
+        ] {
+            let value = json!(text);
+            let field = Field::new(Some(&value), FieldPath::new("ip"));
+            let mut errors = Vec::new();
+            ip(&field, &mut errors);
+            assert_eq!(errors.first().map_or("", |error| &error.detail), wrong, "{text}");
+            let expected = if warning.is_empty() { None } else { Some(format!("ip: {warning}")) };
+            assert_eq!(ip_warning(&field), expected, "{text}");
+        }
+    }
 
     #[test]
     fn conditions_are_those_that_clients_can_read() {
