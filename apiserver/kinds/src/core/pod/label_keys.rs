@@ -95,7 +95,7 @@ mod tests {
     fn the_pods_labels_become_part_of_its_selectors() {
         let term = "{topologyKey: t, labelSelector: {}, matchLabelKeys: [app, none], mismatchLabelKeys: [tenant]}";
         let mut pod = yaml(&format!(
-            "{{metadata: {{labels: {{app: x, tenant: y}}}}, spec: {{affinity: {{podAntiAffinity: {{\
+            "{{metadata: {{labels: {{app: x, tenant: t1}}}}, spec: {{affinity: {{podAntiAffinity: {{\
              requiredDuringSchedulingIgnoredDuringExecution: [{term}], preferredDuringSchedulingIgnoredDuringExecution: \
              [{{weight: 1, podAffinityTerm: {term}}}]}}}}, topologySpreadConstraints: [{term}, \
              {{matchLabelKeys: [app]}}]}}}}"
@@ -104,7 +104,7 @@ mod tests {
         let affinity = &pod["spec"]["affinity"]["podAntiAffinity"];
         let expected = json!({"matchExpressions": [
             {"key": "app", "operator": "In", "values": ["x"]},
-            {"key": "tenant", "operator": "NotIn", "values": ["y"]},
+            {"key": "tenant", "operator": "NotIn", "values": ["t1"]},
         ]});
         assert_eq!(affinity["requiredDuringSchedulingIgnoredDuringExecution"][0]["labelSelector"], expected);
         let preferred = &affinity["preferredDuringSchedulingIgnoredDuringExecution"][0]["podAffinityTerm"];

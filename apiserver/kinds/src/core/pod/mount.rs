@@ -137,8 +137,8 @@ mod tests {
                 "spec.containers[0].volumeDevices[0].name: Invalid value: \"v\": can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode\nspec.containers[0].volumeDevices[0].devicePath: Invalid value: \"/a/../b\": can not contain backsteps ('..')\nspec.containers[0].volumeDevices[2].name: Invalid value: \"w\": must be unique\nspec.containers[0].volumeDevices[2].devicePath: Invalid value: \"/c\": must be unique".into(),
             ),
             (
-                "volumeMounts: [{name: v, mountPath: /a, subPath: /x, subPathExpr: y, mountPropagation: Odd, recursiveReadOnly: Odd}]",
-                format!("{list}.subPath: Invalid value: \"/x\": must be a relative path\n{list}[0].subPathExpr: Invalid value: \"y\": subPathExpr and subPath are mutually exclusive\n{list}.mountPropagation: Unsupported value: \"Odd\": supported values: \"Bidirectional\", \"HostToContainer\", \"None\"\n{list}.recursiveReadOnly: Unsupported value: \"Odd\": supported values: \"Disabled\", \"Enabled\", \"IfPossible\""),
+                "volumeMounts: [{name: v, mountPath: /a, subPath: /x, subPathExpr: z, mountPropagation: Odd, recursiveReadOnly: Odd}]",
+                format!("{list}.subPath: Invalid value: \"/x\": must be a relative path\n{list}[0].subPathExpr: Invalid value: \"z\": subPathExpr and subPath are mutually exclusive\n{list}.mountPropagation: Unsupported value: \"Odd\": supported values: \"Bidirectional\", \"HostToContainer\", \"None\"\n{list}.recursiveReadOnly: Unsupported value: \"Odd\": supported values: \"Disabled\", \"Enabled\", \"IfPossible\""),
             ),
         ] {
             let volumes = "volumes: [{name: v, emptyDir: {}}, {name: w, persistentVolumeClaim: {claimName: x}}]";

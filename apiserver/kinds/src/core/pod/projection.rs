@@ -174,7 +174,7 @@ mod tests {
     fn files_of_projected_volumes() {
         for (sources, expected) in [
             ("{}", ""),
-            ("{secret: {name: s, items: [{key: a, path: x}]}}, {configMap: {name: m, items: [{key: a, path: y}]}}", ""),
+            ("{secret: {name: s, items: [{key: a, path: x}]}}, {configMap: {name: m, items: [{key: a, path: z}]}}", ""),
             (
                 "{secret: {name: s, items: [{key: a, path: x}, {key: b, path: x}]}}",
                 "spec.volumes[0].projected: Invalid value: \"s\": conflicting duplicate paths",
@@ -197,7 +197,7 @@ mod tests {
                 "spec.volumes[0].projected.sources[0].serviceAccountToken.expirationSeconds: Invalid value: 1: may not specify a duration less than 10 minutes\nspec.volumes[0].projected.path: Required value",
             ),
             (
-                "{downwardAPI: {items: [{path: x}, {path: y, resourceFieldRef: {resource: limits.cpu}}]}}",
+                "{downwardAPI: {items: [{path: x}, {path: z, resourceFieldRef: {resource: limits.cpu}}]}}",
                 "spec.volumes[0].projected.sources[0].downwardAPI: Required value: one of fieldRef and resourceFieldRef is required\nspec.volumes[0].projected.sources[0].downwardAPI.resourceFieldRef.containerName: Required value",
             ),
         ] {
@@ -219,7 +219,7 @@ mod tests {
             ("{path: x}", ": Required value: either name or signerName must be specified"),
             (
                 "{name: b, signerName: example.com/s, path: x}",
-                ": Invalid value: {\"name\":\"b\",\"signerName\":\"example.com/s\",\"path\":\"x\"}: only one of name and signerName may be used",
+                ": Invalid value: {\"name\":\"b\",\"path\":\"x\",\"signerName\":\"example.com/s\"}: only one of name and signerName may be used",
             ),
             (
                 "{name: b, path: x, labelSelector: {}}",

@@ -162,7 +162,9 @@ fn masked(resources: &Field, before: &Field) -> Value {
                 None => _ = amounts.remove(resource),
             }
         }
-        masked.insert(name.to_owned(), amounts.into());
+        if !amounts.is_empty() {
+            masked.insert(name.to_owned(), amounts.into());
+        }
     }
     masked.into()
 }

@@ -284,7 +284,7 @@ mod tests {
             ),
             (pod(""), terms(&one), String::new()),
             (terms(&one), terms(&format!("{{matchExpressions: [{a}, {b}]}}")), String::new()),
-            (terms(&one), terms(&format!("{{matchExpressions: [{a}], matchFields: [{{key: metadata.name, operator: In, values: [n]}}]}}")), String::new()),
+            (terms(&one), terms(&format!("{{matchExpressions: [{a}], matchFields: [{{key: metadata.name, operator: In, values: [node]}}]}}")), String::new()),
             (
                 terms(&one),
                 terms(&format!("{one}, {one}")),

@@ -190,7 +190,7 @@ mod tests {
             (
                 "securityContext: {seccompProfile: {type: RuntimeDefault, localhostProfile: x}, appArmorProfile: {type: Localhost, localhostProfile: ' x'}}",
                 &format!(
-                    "{at}.seccompProfile.localhostProfile: Invalid value: {{\"type\":\"RuntimeDefault\",\"localhostProfile\":\"x\"}}: can only be set when seccomp type is Localhost\n{at}.appArmorProfile.localhostProfile: Invalid value: \" x\": must not be padded with whitespace"
+                    "{at}.seccompProfile.localhostProfile: Invalid value: {{\"localhostProfile\":\"x\",\"type\":\"RuntimeDefault\"}}: can only be set when seccomp type is Localhost\n{at}.appArmorProfile.localhostProfile: Invalid value: \" x\": must not be padded with whitespace"
                 ),
             ),
             (

@@ -355,7 +355,7 @@ mod tests {
                 "status.hostIPs[0].ip: Invalid value: \"10.0.0.2\": must be equal to `hostIP`\nstatus.hostIPs[1]: Invalid value: \"x\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)\nstatus.hostIPs: Invalid value: [{\"ip\":\"10.0.0.2\"},{\"ip\":\"x\"}]: may specify no more than one IP for each IP family",
             ),
             (
-                "resourceClaimStatuses: [{name: x, resourceClaimName: y}]",
+                "resourceClaimStatuses: [{name: x, resourceClaimName: z}]",
                 "status.resourceClaimStatuses[0].name: Invalid value: \"x\": must match the name of an entry in `spec.resourceClaims`",
             ),
             (
@@ -369,7 +369,7 @@ mod tests {
         ] {
             assert_eq!(said("", "", status), expected, "{status}");
         }
-        let (mut new, mut old) = (pod("", "nominatedNodeName: n"), pod("", ""));
+        let (mut new, mut old) = (pod("", "nominatedNodeName: n1"), pod("", ""));
         assert!(validate(&new, &old).is_empty());
         for pod in [&mut new, &mut old] {
             pod["spec"]["nodeName"] = "m".into();
