@@ -80,6 +80,29 @@ pub fn dns_subdomain(text: &str) -> Vec<String> {
     wrong
 }
 
+/// Labels joined by dots that may have underscores, at most 253 bytes: where resolvers search.
+pub fn dns_subdomain_with_underscores(text: &str) -> Vec<String> {
+    let mut wrong = Vec::new();
+    if text.len() > DNS_SUBDOMAIN_MAX_BYTES {
+        wrong.push(max_length(DNS_SUBDOMAIN_MAX_BYTES));
+    }
+    let is_label = |label: &str| {
+        let bytes = label.strip_prefix('_').unwrap_or(label).as_bytes();
+        bytes.first().is_some_and(|b| is_lower_alnum(*b))
+            && bytes.last().is_some_and(|b| is_lower_alnum(*b))
+            && bytes.iter().all(|b| is_lower_alnum(*b) || matches!(b, b'-' | b'_'))
+    };
+    if !text.split('.').all(is_label) {
+        wrong.push(regex(
+            "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must \
+             start and end with an alphanumeric character",
+            "_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*",
+            &["example.com"],
+        ));
+    }
+    wrong
+}
+
 /// A DNS label that starts with a letter (RFC 1035): names of Services.
 pub fn dns1035_label(text: &str) -> Vec<String> {
     let mut wrong = Vec::new();

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::IpNet;
 use serde_json::Value;
 
 use crate::field::{Field, FieldError};
@@ -187,13 +188,87 @@ pub fn selector_operator(requirement: &Field, errors: &mut Vec<FieldError>) {
     }
 }
 
-/// The address in its canonical form (no leading zeros, lower case), or the words for what is wrong.
+/// The address, if every reader takes it for the same one, or the words for what is wrong. It need not be in its
+/// canonical form: [`ip_warning`] speaks of that.
 pub fn ip(field: &Field, errors: &mut Vec<FieldError>) -> Option<IpAddr> {
-    match field.text().parse::<IpAddr>() {
-        Ok(address) => Some(address),
-        Err(_) => {
-            errors.push(field.invalid("must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"));
-            None
+    let text = field.text();
+    let detail = match text.parse::<IpAddr>() {
+        Ok(IpAddr::V6(address)) if address.to_ipv4_mapped().is_some() => "must not be an IPv4-mapped IPv6 address",
+        Ok(address) => return Some(address),
+        Err(_) if without_leading_zeros(text).parse::<IpAddr>().is_ok() => "must not have leading 0s",
+        Err(_) => "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+    };
+    errors.push(field.invalid(detail));
+    None
+}
+
+/// A range of addresses that every reader takes for the same one.
+pub fn cidr(field: &Field, errors: &mut Vec<FieldError>) -> Option<IpNet> {
+    let text = field.text();
+    let detail = match text.parse::<IpNet>() {
+        _ if has_leading_zeros(text) => "must not have leading 0s in IP or prefix length",
+        Ok(IpNet::V6(range)) if range.addr().to_ipv4_mapped().is_some() => "must not have an IPv4-mapped IPv6 address",
+        Ok(range) if range.trunc() != range => "must not have bits set beyond the prefix length",
+        Ok(range) => return Some(range),
+        Err(_) => "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
+    };
+    errors.push(field.invalid(detail));
+    None
+}
+
+/// Whether a range is right but for zeros before the numbers of its address, or before the length of its prefix.
+fn has_leading_zeros(range: &str) -> bool {
+    let Some((address, prefix)) = range.split_once('/') else { return false };
+    let short = prefix.trim_start_matches('0');
+    let short = if short.is_empty() && !prefix.is_empty() { "0" } else { short };
+    let is_right = format!("{}/{short}", without_leading_zeros(address)).parse::<IpNet>().is_ok();
+    is_right && (short != prefix || address.parse::<IpAddr>().is_err())
+}
+
+/// An IPv4 address as readers see it that take its numbers for decimal ones, whatever zeros they begin with.
+fn without_leading_zeros(address: &str) -> String {
+    let number = |part: &str| {
+        let short = part.trim_start_matches('0');
+        if short.is_empty() || short.starts_with('/') { format!("0{short}") } else { short.to_owned() }
+    };
+    address.split('.').map(number).collect::<Vec<_>>().join(".")
+}
+
+/// What is said of an address that is not written as everybody writes it (RFC 5952).
+pub fn ip_warning(field: &Field) -> Option<String> {
+    let (text, path) = (field.text(), &field.path);
+    let address = without_leading_zeros(text).parse::<IpAddr>().ok()?;
+    let usual = address.to_string();
+    match address {
+        IpAddr::V6(address) if address.to_ipv4_mapped().is_some() => {
+            let usual = address.to_ipv4_mapped()?;
+            Some(format!("{path}: non-standard IP address {text:?} is invalid: use \"{usual}\""))
+        }
+        IpAddr::V4(_) if usual != text => {
+            Some(format!("{path}: non-standard IP address {text:?} is invalid: use {usual:?}"))
+        }
+        IpAddr::V6(_) if usual != text => {
+            Some(format!("{path}: IPv6 address {text:?} should be in RFC 5952 canonical format ({usual:?})"))
+        }
+        _ => None,
+    }
+}
+
+/// What is said of a range that is not written as everybody writes it.
+pub fn cidr_warning(field: &Field) -> Option<String> {
+    let (text, path) = (field.text(), &field.path);
+    let range = without_leading_zeros(text).parse::<IpNet>().ok()?;
+    let (usual, whole) = (range.trunc().to_string(), range.max_prefix_len());
+    if range.trunc() != range {
+        let one = format!("{}/{whole}", range.addr());
+        let words = "is ambiguous in this context (should be";
+        return Some(format!("{path}: CIDR value {text:?} {words} {usual:?} or {one:?}?)"));
+    }
+    match range {
+        _ if usual == text => None,
+        IpNet::V4(_) => Some(format!("{path}: non-standard CIDR value {text:?} is invalid: use {usual:?}")),
+        IpNet::V6(_) => {
+            Some(format!("{path}: IPv6 CIDR value {text:?} should be in RFC 5952 canonical format ({usual:?})"))
         }
     }
 }
@@ -247,6 +322,29 @@ pub fn domain_path(field: &Field, errors: &mut Vec<FieldError>) {
         _ if field.is_empty() => errors.push(field.required("")),
         _ => errors.push(field.invalid("must be a domain-prefixed path (such as \"acme.io/foo\")")),
     }
+}
+
+/// `DOMAIN/PATH`, of a domain with a dot in it: who signs certificates.
+pub fn signer_name(signer: &Field, errors: &mut Vec<FieldError>) {
+    if !required(signer, errors) {
+        return;
+    }
+    let Some((domain, path)) = signer.text().split_once('/').filter(|(_, path)| !path.contains('/')) else {
+        let detail = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
+        return errors.push(signer.invalid(detail));
+    };
+    let invalid = |part: &str, detail: String| FieldError::invalid(&signer.path, part, detail);
+    let labels = |part: &str, wrong_in: fn(&str) -> Vec<String>| {
+        let wrong = part.split('.').map(|label| (label, wrong_in(label))).find(|(_, all)| !all.is_empty());
+        let (label, all) = wrong.unwrap_or_default();
+        let errors = all.into_iter().map(|wrong| invalid(part, format!("validating label {label:?}: {wrong}")));
+        errors.collect::<Vec<_>>()
+    };
+    errors.extend(labels(domain, names::dns_label));
+    if !domain.contains('.') {
+        errors.push(invalid(domain, "should be a domain with at least two segments separated by dots".to_owned()));
+    }
+    errors.extend(labels(path, names::dns_subdomain));
 }
 
 /// A path that stays below where it starts.

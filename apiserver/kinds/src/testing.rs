@@ -35,12 +35,17 @@ pub fn check_default(plural: &str, text: &str, expected: Expect) {
 
 /// Compares what validation says of a new object, after defaulting.
 pub fn check(plural: &str, text: &str, expected: Expect) {
+    expected.assert_eq(&made(plural, text));
+}
+
+/// What validation says of a new object, after defaulting.
+pub fn made(plural: &str, text: &str) -> String {
     let kind = kind(plural);
     let mut object = defaulted(kind, text);
     kind.strategy.prepare_for_create(&mut object);
     let mut errors = metadata::validate(kind, &object);
     errors.extend(kind.strategy.validate(&object));
-    expected.assert_eq(&shown(errors));
+    shown(errors)
 }
 
 /// Compares what validation says of an update, after defaulting both.

@@ -25,6 +25,6 @@ async fn cpu_and_memory_change_through_the_subresource() {
     assert_eq!(code, 422);
     assert_eq!(
         message,
-        "Pod \"a\" is invalid: spec: Invalid value: \"Guaranteed\": Pod QOS Class may not change as a result of resizing"
+        "Pod \"a\" is invalid: spec: Invalid value: \"Burstable\": Pod QOS Class may not change as a result of resizing"
     );
 }

@@ -227,8 +227,10 @@ impl Maker<'_> {
             let pem = trust::anchors(&self.shared.client, source).await.map_err(Error::TrustBundle)?;
             let renew_at = backoff::after(Timestamp::now(), trust::RENEW_AFTER);
             Ok((Files::from([(source.path.clone(), File { bytes: pem.into(), mode })]), Some(renew_at)))
-        } else {
+        } else if source.pod_certificate.is_some() {
             Err(Error::Unsupported("projected podCertificate".to_owned()))
+        } else {
+            Ok((Files::new(), None))
         }
     }
 

@@ -37,6 +37,8 @@ pub struct ContainerPlan {
     pub rules: Vec<RestartRule>,
     /// What the node gives it.
     pub resources: core::ResourceRequirements,
+    /// What the node gives its pod as a whole.
+    pub pod_resources: core::ResourceRequirements,
     /// Resources whose change it does not live through (`resizePolicy`).
     pub restarts_for: Vec<String>,
     pub has_startup_probe: bool,
@@ -82,6 +84,7 @@ impl PodPlan {
         let init = spec.and_then(|s| s.init_containers.as_deref()).unwrap_or_default();
         let main = spec.map(|s| s.containers.as_slice()).unwrap_or_default();
         let added = spec.and_then(|s| s.ephemeral_containers.as_deref()).unwrap_or_default();
+        let whole = spec.and_then(|s| s.resources.clone()).unwrap_or_default();
         let containers =
             init.iter()
                 .map(|container| ContainerPlan::init(container, restart))
@@ -89,6 +92,7 @@ impl PodPlan {
                 .chain(added.iter().map(|added| {
                     ContainerPlan::new(&containers::ordinary(added), Role::Ephemeral, RestartPolicy::Never)
                 }))
+                .map(|plan| ContainerPlan { pod_resources: whole.clone(), ..plan })
                 .collect();
         PodPlan {
             namespace: pod.metadata.namespace.clone().unwrap_or_default(),
@@ -132,6 +136,7 @@ impl ContainerPlan {
             restart: if role == Role::Init && own == RestartPolicy::Always { RestartPolicy::OnFailure } else { own },
             rules: container.restart_policy_rules.iter().flatten().filter_map(RestartRule::of).collect(),
             resources: container.resources.clone().unwrap_or_default(),
+            pod_resources: core::ResourceRequirements::default(),
             restarts_for: container
                 .resize_policy
                 .iter()
@@ -145,6 +150,11 @@ impl ContainerPlan {
             startup_grace: grace(&container.startup_probe),
             liveness_grace: grace(&container.liveness_probe),
         }
+    }
+
+    /// Whether it is to have other resources, by itself or with its pod, than that one.
+    pub fn has_other_resources(&self, other: &ContainerPlan) -> bool {
+        self.resources != other.resources || self.pod_resources != other.pod_resources
     }
 
     /// Whether a running attempt has to be started again to get these resources.

@@ -43,20 +43,22 @@ pub fn pod_memory_limit(spec: &core::PodSpec) -> Option<u64> {
     limits.sum()
 }
 
-/// Whether two pods give their containers the same resources.
+/// Whether two pods ask for the same resources, as a whole and for their containers.
 pub fn are_same(one: &core::Pod, other: &core::Pod) -> bool {
     all_of(one).eq(all_of(other))
 }
 
-/// What each container of a pod may use.
+/// What a pod may use as a whole, and each of its containers.
 fn all_of(pod: &core::Pod) -> impl Iterator<Item = Option<&core::ResourceRequirements>> {
+    let whole = pod.spec.iter().map(|spec| spec.resources.as_ref());
     let all = pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten().chain(&spec.containers));
-    all.map(|container| container.resources.as_ref())
+    whole.chain(all.map(|container| container.resources.as_ref()))
 }
 
-/// Gives the containers of a pod what those of another have.
+/// Gives a pod and its containers what another and its have.
 pub fn copy(from: &core::Pod, to: &mut core::Pod) {
     let (Some(from), Some(to)) = (&from.spec, &mut to.spec) else { return };
+    to.resources.clone_from(&from.resources);
     let of = |name: &str| {
         let mut all = from.init_containers.iter().flatten().chain(&from.containers);
         all.find(|container| container.name == name).map(|container| container.resources.clone())

@@ -98,6 +98,11 @@ impl CpuAccount {
         self.weight.store(weight(request_millis), Ordering::Relaxed);
     }
 
+    /// Sets another quota of the pod, or none.
+    pub fn set_pod(&self, limit_millis: Option<u32>) {
+        self.pod.set(limit_millis);
+    }
+
     /// CPU time used since the container started, in nanoseconds.
     pub fn used_nanos(&self) -> u64 {
         self.used_nanos.load(Ordering::Relaxed)

@@ -173,6 +173,7 @@ impl Engine for WasmEngine {
         let set = container.memory.set_limit(own);
         set.map_err(|used| below(format!("container \"{}\"", id.container), own, used))?;
         container.cpu.set(limits.cpu_millis, limits.cpu_request_millis);
+        container.cpu.set_pod(limits.pod_cpu_millis);
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::field::{Field, FieldError};
 use crate::kind::{self, Column, KindDef, SelectableField, Shape, Strategy, Subresource};
 use crate::object::{self, get, list, text};
-use crate::{age, names, rules};
+use crate::{age, rules};
 
 pub fn definition() -> KindDef {
     let schema = "io.k8s.api.certificates.v1.CertificateSigningRequest";
@@ -176,25 +176,7 @@ fn signer_name(signer: &Field, errors: &mut Vec<FieldError>) {
     if signer.text() == LEGACY {
         return errors.push(signer.invalid("the legacy signerName is not allowed via this API version"));
     }
-    if !rules::required(signer, errors) {
-        return;
-    }
-    let Some((domain, path)) = signer.text().split_once('/').filter(|(_, path)| !path.contains('/')) else {
-        let detail = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
-        return errors.push(signer.invalid(detail));
-    };
-    let invalid = |part: &str, detail: String| FieldError::invalid(&signer.path, part, detail);
-    let labels = |part: &str, wrong_in: fn(&str) -> Vec<String>| {
-        let wrong = part.split('.').map(|label| (label, wrong_in(label))).find(|(_, all)| !all.is_empty());
-        let (label, all) = wrong.unwrap_or_default();
-        let errors = all.into_iter().map(|wrong| invalid(part, format!("validating label {label:?}: {wrong}")));
-        errors.collect::<Vec<_>>()
-    };
-    errors.extend(labels(domain, names::dns_label));
-    if !domain.contains('.') {
-        errors.push(invalid(domain, "should be a domain with at least two segments separated by dots".to_owned()));
-    }
-    errors.extend(labels(path, names::dns_subdomain));
+    rules::signer_name(signer, errors);
 }
 
 /// What `/approval` is for.

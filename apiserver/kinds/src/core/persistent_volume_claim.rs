@@ -103,6 +103,34 @@ pub fn default_template(claim: &mut Value) {
     }
 }
 
+/// Checks the spec of a claim, also of one that is made for a pod's volume.
+pub fn validate_spec(spec: &Field, errors: &mut Vec<FieldError>) {
+    rules::label_selector(&spec.get("selector"), errors);
+    validate_access_modes(&spec.get("accessModes"), errors);
+    let amounts = spec.get("resources");
+    let requests = amounts.get("requests");
+    let storage = requests.key("storage");
+    match storage.value().map(resources::parse) {
+        None => errors.push(storage.required("")),
+        Some(Some(size)) if size.is_zero() || size.is_negative() => {
+            errors.push(FieldError::invalid(&storage.path, size.to_string(), "must be greater than zero"));
+        }
+        Some(Some(_)) => {}
+        Some(None) => resources::quantity("storage", &storage, errors),
+    }
+    for name in ["storageClassName", "volumeAttributesClassName"] {
+        rules::maybe_form(&spec.get(name), names::dns_subdomain, errors);
+    }
+    rules::maybe_one_of(&spec.get("volumeMode"), &["Block", "Filesystem"], errors);
+    for name in ["dataSource", "dataSourceRef"] {
+        let source = spec.get(name);
+        if source.is_set() {
+            rules::required(&source.get("name"), errors);
+            rules::required(&source.get("kind"), errors);
+        }
+    }
+}
+
 struct PersistentVolumeClaim;
 
 impl Strategy for PersistentVolumeClaim {
@@ -122,33 +150,8 @@ impl Strategy for PersistentVolumeClaim {
     }
 
     fn validate(&self, claim: &Value) -> Vec<FieldError> {
-        let root = Field::root(claim);
-        let spec = root.get("spec");
         let mut errors = Vec::new();
-        rules::label_selector(&spec.get("selector"), &mut errors);
-        validate_access_modes(&spec.get("accessModes"), &mut errors);
-        let amounts = spec.get("resources");
-        let requests = amounts.get("requests");
-        let storage = requests.key("storage");
-        match storage.value().map(resources::parse) {
-            None => errors.push(storage.required("")),
-            Some(Some(size)) if size.is_zero() || size.is_negative() => {
-                errors.push(FieldError::invalid(&storage.path, size.to_string(), "must be greater than zero"));
-            }
-            Some(Some(_)) => {}
-            Some(None) => resources::quantity("storage", &storage, &mut errors),
-        }
-        for name in ["storageClassName", "volumeAttributesClassName"] {
-            rules::maybe_form(&spec.get(name), names::dns_subdomain, &mut errors);
-        }
-        rules::maybe_one_of(&spec.get("volumeMode"), &["Block", "Filesystem"], &mut errors);
-        for name in ["dataSource", "dataSourceRef"] {
-            let source = spec.get(name);
-            if source.is_set() {
-                rules::required(&source.get("name"), &mut errors);
-                rules::required(&source.get("kind"), &mut errors);
-            }
-        }
+        validate_spec(&Field::root(claim).get("spec"), &mut errors);
         errors
     }
 

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::pod::template;
 use crate::field::{Field, FieldError};
 use crate::kind::{Column, KindDef, Shape, Strategy};
-use crate::object::{get, map};
+use crate::object::{get, int, map};
 
 pub fn definition() -> KindDef {
     KindDef::builtin("", "v1", "PodTemplate", "podtemplates", "io.k8s.api.core.v1.PodTemplate")
@@ -44,6 +44,16 @@ impl Strategy for PodTemplate {
         errors
     }
 
+    fn warnings(&self, object: &Value) -> Vec<String> {
+        template::warnings(&Field::root(object).get("template"))
+    }
+
+    /// What has not changed is not said again.
+    fn update_warnings(&self, new: &Value, old: &Value) -> Vec<String> {
+        let generation = |object: &Value| int(object, &["metadata", "generation"]);
+        if generation(new) == generation(old) { Vec::new() } else { self.warnings(new) }
+    }
+
     fn allow_create_on_update(&self) -> bool {
         true
     }
@@ -53,7 +63,8 @@ impl Strategy for PodTemplate {
 mod tests {
     use expect_test::expect;
 
-    use crate::testing::{check, check_row};
+    use super::*;
+    use crate::testing::{check, check_row, yaml};
 
     #[test]
     fn templates_are_checked() {
@@ -64,6 +75,15 @@ mod tests {
                 template.spec.containers[0].image: Required value
             "#]],
         );
+        let mut template = yaml(
+            "{metadata: {name: a}, template: {spec: {hostAliases: [{ip: 10.0.0.1}, {ip: 10.0.0.1}]}}}",
+        );
+        let warning = "template.spec.hostAliases[1].ip: duplicate ip \"10.0.0.1\"";
+        assert_eq!(PodTemplate.warnings(&template), [warning]);
+        assert_eq!(PodTemplate.update_warnings(&template, &template), [""; 0]);
+        let old = template.clone();
+        template["metadata"]["generation"] = 2.into();
+        assert_eq!(PodTemplate.update_warnings(&template, &old), [warning]);
         check_row(
             "podtemplates",
             "{metadata: {name: a}, template: {metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: i}]}}}",

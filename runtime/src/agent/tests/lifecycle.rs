@@ -195,6 +195,23 @@ async fn limits_change_under_a_running_container() {
 }
 
 #[tokio::test]
+async fn limits_of_a_whole_pod_change_under_its_containers() {
+    let mut spec = simple();
+    spec["resources"] = json!({ "requests": { "cpu": "10m" }, "limits": { "cpu": "20m", "memory": "1Mi" } });
+    let node = running(spec).await;
+    let mut pod = node.api.get(POD).unwrap();
+    pod["spec"]["resources"]["limits"] = json!({ "cpu": "40m", "memory": "2Mi" });
+    node.api.put(POD, pod);
+    let limits = |pod: &Value| pod["status"]["resources"]["limits"].clone();
+    let pod = node.api.wait(POD, |pod| limits(pod) == json!({ "cpu": "40m", "memory": "2Mi" })).await;
+    assert_eq!(status(&pod, "containerStatuses")["restartCount"], 0);
+    assert_eq!(pod["status"]["allocatedResources"], json!({ "cpu": "10m" }));
+    let told = node.engine.resized.lock().unwrap().last().copied().unwrap();
+    assert_eq!((told.pod_cpu_millis, told.pod_memory_bytes), (Some(40), Some(2 << 20)));
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn what_the_node_does_not_have_is_not_given() {
     let node = running(with(json!({ "resources": { "requests": { "cpu": "10m" } } }))).await;
     resized(&node, json!({ "cpu": "100000" }), json!({}));

@@ -72,6 +72,8 @@ pub struct Container {
     pub last: Option<Exit>,
     /// What the running attempt has; what it should have is in the plan.
     pub resources: core::ResourceRequirements,
+    /// What its pod as a whole has, as far as it was told.
+    pub pod_resources: core::ResourceRequirements,
     /// Why it does not have what it should, and when that is tried again.
     pub resize_failed: Option<(String, Timestamp)>,
     /// What the current attempt runs; what it should run is in the plan.
@@ -463,6 +465,7 @@ impl Container {
     fn new(plan: ContainerPlan) -> Container {
         Container {
             resources: plan.resources.clone(),
+            pod_resources: plan.pod_resources.clone(),
             resize_failed: None,
             component: Component::of(&plan.image),
             successor: None,

@@ -128,7 +128,7 @@ impl PodState {
             let container = &mut self.containers[index];
             let Some(new) = plan.containers.iter().find(|new| new.name == container.plan.name) else { continue };
             let changed = new.image != container.plan.image;
-            let resized = new.resources != container.plan.resources;
+            let resized = new.has_other_resources(&container.plan);
             let cannot_resize = new.restarts_for_resources_of(&container.plan);
             container.plan = new.clone();
             let (attempt, runs) = (container.attempt, matches!(container.life, Life::Running(_)));
@@ -275,8 +275,7 @@ impl PodState {
         let container = &mut self.containers[index];
         match result {
             Ok(()) => {
-                container.resources = container.plan.resources.clone();
-                container.resize_failed = None;
+                container.has_resources_of_its_plan();
                 out.push(emit(false, "ResizeCompleted", "Container resize completed".to_owned(), &container.plan.name));
             }
             Err(why) => {
@@ -325,10 +324,15 @@ impl Container {
             self.hooked();
         }
         self.refusals = backoff::Backoff::default();
-        self.resources = self.plan.resources.clone();
-        self.resize_failed = None;
+        self.has_resources_of_its_plan();
         out.push(emit(false, "Created", "Container created".to_owned(), &self.plan.name));
         out.push(emit(false, "Started", "Container started".to_owned(), &self.plan.name));
+    }
+
+    fn has_resources_of_its_plan(&mut self) {
+        self.resources = self.plan.resources.clone();
+        self.pod_resources = self.plan.pod_resources.clone();
+        self.resize_failed = None;
     }
 
     /// The current attempt's start is complete.

@@ -64,6 +64,9 @@ pub fn build(
         Some(Ending::Condemned { reason, message }) => Some((*reason, message)),
         _ => None,
     };
+    // What the pod as a whole has: until every container that runs was told of a change, what it had before.
+    let whole = spec.and_then(|spec| spec.resources.as_ref());
+    let had = state.containers().iter().find(|container| lags(container)).map(|container| &container.pod_resources);
     let live = live.conditions.as_deref().unwrap_or_default();
     let mut conditions = own_conditions(state, spec, live, phase);
     conditions.extend(resize_conditions(state));
@@ -87,6 +90,8 @@ pub fn build(
         start_time: Some(seconds(state.start_time())),
         observed_generation: pod.metadata.generation,
         conditions: Some(conditions),
+        allocated_resources: whole.and_then(|whole| whole.requests.clone()),
+        resources: whole.map(|wanted| had.unwrap_or(wanted).clone()),
         ..Default::default()
     }
 }
@@ -291,14 +296,17 @@ fn own_conditions(
     OWN_CONDITIONS.iter().zip(verdicts).map(|(type_, verdict)| condition(type_, verdict)).collect()
 }
 
+/// Whether a running container has not the resources that it should.
+fn lags(container: &Container) -> bool {
+    let (own, whole) = (&container.plan.resources, &container.plan.pod_resources);
+    matches!(container.life, Life::Running(_)) && (container.resources != *own || container.pod_resources != *whole)
+}
+
 /// Those that are there only while a resize waits or is under way.
 fn resize_conditions(state: &PodState) -> Vec<core::PodCondition> {
     let pending = state.plan().resize_pending.as_ref();
     let pending = pending.map(|pending| condition(RESIZE_PENDING, (true, pending.reason, pending.message.clone())));
-    let lags = |container: &&Container| {
-        matches!(container.life, Life::Running(_)) && container.resources != container.plan.resources
-    };
-    let lagging = state.containers().iter().find(lags);
+    let lagging = state.containers().iter().find(|container| lags(container));
     let in_progress = lagging.map(|container| match &container.resize_failed {
         Some((why, _)) => condition(RESIZE_IN_PROGRESS, (true, "Error", why.clone())),
         None => condition(RESIZE_IN_PROGRESS, TRUE),

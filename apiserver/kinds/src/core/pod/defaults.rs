@@ -35,6 +35,7 @@ pub fn template(template: &mut Value) {
 }
 
 fn pod_spec(spec: &mut Map<String, Value>) {
+    without_alpha(spec);
     set_default_text(spec, "restartPolicy", "Always");
     set_default_text(spec, "dnsPolicy", "ClusterFirst");
     set_default_text(spec, "schedulerName", "default-scheduler");
@@ -52,6 +53,26 @@ fn pod_spec(spec: &mut Map<String, Value>) {
     }
     if let Some(Value::Object(overhead)) = spec.get_mut("overhead") {
         resources::canonicalize_list(overhead);
+    }
+}
+
+/// Drops what belongs to features that are off by default, as if it were not known.
+fn without_alpha(spec: &mut Map<String, Value>) {
+    // GenericWorkload
+    spec.remove("schedulingGroup");
+    // ContainerStopSignals
+    for container in all_containers(spec) {
+        let Some(lifecycle) = child(container, "lifecycle") else { continue };
+        let had = lifecycle.remove("stopSignal").is_some();
+        if had && lifecycle.values().all(Value::is_null) {
+            container.remove("lifecycle");
+        }
+    }
+    // PodCertificateRequest
+    for volume in items(spec, "volumes") {
+        if let Some(projected) = child(volume, "projected") {
+            items(projected, "sources").for_each(|source| _ = source.remove("podCertificate"));
+        }
     }
 }
 

@@ -23,9 +23,9 @@ pub fn validate(new: &Value, old: &Value) -> Vec<FieldError> {
         return vec![FieldError::forbidden(&FieldPath::ROOT, "static pods do not support ephemeral containers")];
     }
     let mut errors = Vec::new();
+    spec::validate_pod(new, &mut errors);
     let root = Field::root(new);
     let spec = root.get("spec");
-    spec::validate(&spec, spec::Owner::Pod, &mut errors);
     let containers = spec.get("ephemeralContainers");
     for before in list(old, &["spec", "ephemeralContainers"]) {
         let name = text(before, &["name"]);

@@ -2,13 +2,18 @@
 //!
 //! Workloads carry the same spec in a template; [`template`] is what they share.
 
+mod annotations;
 mod columns;
 mod container;
 pub mod defaults;
+mod env;
 mod ephemeral_containers;
 pub mod host_port;
+mod label_keys;
 pub mod mirror;
+mod mount;
 mod probe;
+mod projection;
 pub mod qos;
 pub mod references;
 mod resize;
@@ -17,12 +22,15 @@ mod restart;
 mod scheduling;
 mod security;
 mod spec;
+mod status;
 pub mod template;
 #[cfg(test)]
 mod tests;
 pub mod totals;
 mod update;
 mod volume;
+mod warnings;
+mod windows;
 
 use jiff::Timestamp;
 pub use scheduling::{node_selector, tolerations};
@@ -95,6 +103,8 @@ impl Strategy for Pod {
         if let Some(spec) = object::ensure(pod, &["spec"]) {
             defaults::service_account(spec);
         }
+        label_keys::merge(pod);
+        annotations::to_fields(pod);
         let mut status = json!({"phase": "Pending", "qosClass": qos::class(pod)});
         if !object::list(pod, &["spec", "schedulingGates"]).is_empty() {
             status["conditions"] = json!([{
@@ -111,10 +121,7 @@ impl Strategy for Pod {
 
     fn prepare_for_status_update(&self, new: &mut Value, old: &Value) {
         kind::prepare_for_status_update(new, old);
-        // The class was decided when the pod was made; a status writer that does not know it does not remove it.
-        if let (Some(class), Some(status)) = (get(old, &["status", "qosClass"]), object::ensure(new, &["status"])) {
-            object::set_default(status, "qosClass", class.clone());
-        }
+        status::prepare(new, old);
     }
 
     fn prepare_for_subresource_update(&self, subresource: &str, new: &mut Value, old: &Value, _now: Timestamp) {
@@ -134,13 +141,17 @@ impl Strategy for Pod {
 
     fn validate(&self, pod: &Value) -> Vec<FieldError> {
         let mut errors = Vec::new();
+        spec::validate_pod(pod, &mut errors);
         let root = Field::root(pod);
-        let spec = root.get("spec");
-        if !spec.get("ephemeralContainers").is_empty() {
-            errors.push(spec.get("ephemeralContainers").forbidden("cannot be set on create"));
+        let (meta, spec) = (root.get("metadata"), root.get("spec"));
+        let (ephemeral, node) = (spec.get("ephemeralContainers"), spec.get("nodeName"));
+        if !ephemeral.is_empty() {
+            errors.push(ephemeral.forbidden("cannot be set on create"));
         }
-        spec::validate(&Field::root(pod).get("spec"), spec::Owner::Pod, &mut errors);
-        mirror::validate(pod, &mut errors);
+        if !node.is_empty() && !spec.get("schedulingGates").is_empty() {
+            errors.push(node.forbidden("cannot be set until all schedulingGates have been cleared"));
+        }
+        annotations::validate_match(&meta.get("annotations"), &spec, &mut errors);
         errors
     }
 
@@ -149,7 +160,7 @@ impl Strategy for Pod {
     }
 
     fn validate_status_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
-        update::validate_status(new, old)
+        status::validate(new, old)
     }
 
     /// The spec's grace unless one is asked for; pods that no node has, or that have ended, go at once.
@@ -167,6 +178,11 @@ impl Strategy for Pod {
     }
 
     fn warnings(&self, pod: &Value) -> Vec<String> {
-        spec::warnings(&Field::root(pod).get("spec"))
+        warnings::pod(pod)
+    }
+
+    /// Pods are written often, and seldom by people.
+    fn update_warnings(&self, _new: &Value, _old: &Value) -> Vec<String> {
+        Vec::new()
     }
 }

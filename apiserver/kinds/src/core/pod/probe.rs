@@ -21,11 +21,10 @@ pub fn container(container: &Field, grace: Option<i64>, errors: &mut Vec<FieldEr
             continue;
         }
         self::probe(&probe, errors);
-        let threshold = probe.get("successThreshold");
-        if name != "readinessProbe" && threshold.int().is_some_and(|n| n != 1) {
-            errors.push(threshold.invalid("must be 1"));
+        let (threshold, grace) = (probe.get("successThreshold"), probe.get("terminationGracePeriodSeconds"));
+        if name != "readinessProbe" && threshold.int() != Some(1) {
+            errors.push(FieldError::invalid(&threshold.path, threshold.int().unwrap_or_default(), "must be 1"));
         }
-        let grace = probe.get("terminationGracePeriodSeconds");
         if name == "readinessProbe" && grace.is_set() {
             errors.push(grace.invalid("must not be set for readinessProbes"));
         }
@@ -84,12 +83,11 @@ fn http(action: &Field, errors: &mut Vec<FieldError>) {
     rules::port_or_name(&action.get("port"), errors);
     rules::one_of(&action.get("scheme"), &["HTTP", "HTTPS"], errors);
     for header in action.get("httpHeaders").items() {
-        let name = header.get("name");
-        let form = |c: char| c.is_ascii_alphanumeric() || c == '-';
-        if name.is_empty() || !name.text().chars().all(form) {
+        let name = header.get("name").text();
+        if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
             let wrong = "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex \
                          used for validation is '[-A-Za-z0-9]+')";
-            errors.push(name.invalid(wrong));
+            errors.push(FieldError::invalid(&action.path.child("httpHeaders"), name, wrong));
         }
     }
 }

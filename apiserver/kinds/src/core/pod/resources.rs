@@ -1,8 +1,10 @@
 //! Requests and limits: canonical form, defaults and rules.
 
-use serde_json::{Map, Value};
+use std::collections::BTreeSet;
 
-use super::totals;
+use serde_json::{Map, Value, json};
+
+use super::{container, totals};
 use crate::core::resource_quota;
 use crate::field::{Field, FieldError};
 use crate::names;
@@ -69,7 +71,7 @@ pub fn pod_level(pod: &mut Value) {
         return;
     }
     for (name, amount) in totals::of_containers(&pod["spec"], "limits") {
-        if name.starts_with(HUGE_PAGES) {
+        if name.starts_with(HUGE_PAGES) && !requests.contains_key(&name) {
             limits.entry(name).or_insert_with(|| amount.to_string().into());
         }
     }
@@ -143,15 +145,27 @@ pub fn validate(resources: &Field, errors: &mut Vec<FieldError>) {
     lists(resources, container_resource_name, errors);
 }
 
-/// Checks the `resources` of a pod as a whole, and its containers' against them.
-pub fn validate_pod_level(spec: &Field, errors: &mut Vec<FieldError>) {
+/// Checks what a pod's runtime takes beside its containers: Kubernetes takes it for limits.
+pub fn validate_overhead(overhead: &Field, errors: &mut Vec<FieldError>) {
+    let Some(amounts) = overhead.value() else { return };
+    let limits = json!({"limits": amounts});
+    validate(&Field::new(Some(&limits), overhead.path), errors);
+}
+
+/// Checks the `resources` of a pod as a whole, and its containers' against them. `claims` are those of the pod.
+pub fn validate_pod_level(spec: &Field, claims: &BTreeSet<&str>, errors: &mut Vec<FieldError>) {
     let resources = spec.get("resources");
     let Some(containers) = spec.value().filter(|_| resources.is_set()) else { return };
     if spec.get("os").get("name").text() == "windows" {
         errors.push(FieldError::forbidden(&resources.path, "may not be set for a windows pod"));
         return;
     }
+    let own = resources.get("claims");
+    if own.is_set() {
+        errors.push(own.forbidden("claims may not be set for Resources at pod-level"));
+    }
     lists(&resources, pod_resource_name, errors);
+    container::claims(&own, claims, errors);
     let amount = |field: &Field| field.value().and_then(parse);
     let (limits, requests) = (resources.get("limits"), resources.get("requests"));
     for (name, together) in totals::of_containers(containers, "requests") {

@@ -2,16 +2,22 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::Value;
+
 use crate::field::{Field, FieldError};
+use crate::object::{list, text};
 use crate::rules;
 
 const MAX_RULES: usize = 20;
 const MAX_EXIT_CODES: usize = 255;
 
-/// Checks `restartPolicy`, `restartPolicyRules` and `resizePolicy` of a container.
+/// Checks `restartPolicy` and `restartPolicyRules` of a container.
 pub fn validate(container: &Field, errors: &mut Vec<FieldError>) {
+    const POLICIES: [&str; 3] = ["Always", "OnFailure", "Never"];
     let (policy, rules) = (container.get("restartPolicy"), container.get("restartPolicyRules"));
-    rules::maybe_one_of(&policy, &["Always", "OnFailure", "Never"], errors);
+    if policy.is_set() && !POLICIES.contains(&policy.text()) {
+        errors.push(policy.not_supported(&POLICIES));
+    }
     if !policy.is_set() && !rules.is_empty() {
         errors.push(policy.required("must specify restartPolicy when restart rules are used"));
     }
@@ -21,8 +27,6 @@ pub fn validate(container: &Field, errors: &mut Vec<FieldError>) {
     for rule in rules.items() {
         self::rule(&rule, errors);
     }
-    let policies = container.get("resizePolicy");
-    resize(&policies, errors);
 }
 
 fn rule(rule: &Field, errors: &mut Vec<FieldError>) {
@@ -45,8 +49,9 @@ fn rule(rule: &Field, errors: &mut Vec<FieldError>) {
     }
 }
 
-/// Kubernetes finds what is wrong with one policy at the list of them.
-fn resize(policies: &Field, errors: &mut Vec<FieldError>) {
+/// Checks the `resizePolicy` of a container whose pod is restarted by `pod_policy`. Kubernetes finds what is wrong with one
+/// policy at the list of them.
+pub fn resize(policies: &Field, pod_policy: &str, errors: &mut Vec<FieldError>) {
     let mut seen = BTreeSet::new();
     for policy in policies.items() {
         let (resource, restart) = (policy.get("resourceName"), policy.get("restartPolicy"));
@@ -57,5 +62,40 @@ fn resize(policies: &Field, errors: &mut Vec<FieldError>) {
             let at_list = Field::new(field.value(), policies.path);
             rules::one_of(&at_list, &supported, errors);
         }
+        if pod_policy == "Never" && restart.text() != "NotRequired" {
+            let detail = "must be 'NotRequired' when pod `restartPolicy` is 'Never'";
+            errors.push(FieldError::invalid(&policies.path, restart.text(), detail));
+        }
     }
+}
+
+/// Whether a container that ended with `code` may be started again.
+pub fn may_restart(container: &Value, pod_policy: &str, code: i64) -> bool {
+    let by_policy = |policy: &str| match policy {
+        "Never" => false,
+        "OnFailure" => code != 0,
+        _ => true,
+    };
+    let own = text(container, &["restartPolicy"]);
+    if own.is_empty() {
+        return by_policy(pod_policy);
+    }
+    list(container, &["restartPolicyRules"]).iter().any(|rule| applies(rule, code)) || by_policy(own)
+}
+
+fn applies(rule: &Value, code: i64) -> bool {
+    let listed = list(rule, &["exitCodes", "values"]).iter().any(|value| value.as_i64() == Some(code));
+    match text(rule, &["exitCodes", "operator"]) {
+        "In" => listed,
+        "NotIn" => !listed,
+        _ => false,
+    }
+}
+
+/// Whether some container's end may start all of them again.
+pub fn may_restart_all(spec: &Value) -> bool {
+    let containers = ["initContainers", "containers"].iter().flat_map(|name| list(spec, &[name]));
+    containers
+        .flat_map(|container| list(container, &["restartPolicyRules"]))
+        .any(|rule| text(rule, &["action"]) == "RestartAllContainers")
 }

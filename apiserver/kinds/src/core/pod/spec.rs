@@ -1,50 +1,109 @@
 //! Rules of a pod's spec, for pods and for templates.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 
-use super::{container, scheduling, security, volume};
-use crate::field::{Field, FieldError};
-use crate::names;
-use crate::rules;
+use serde_json::Value;
+
+use super::{annotations, container, env, mirror, resources, scheduling, security, volume, windows};
+use crate::field::{Field, FieldError, FieldPath};
+use crate::object::text;
+use crate::{metadata, names, rules};
 
 /// Whose spec it is: a few rules only hold for real pods.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Owner {
-    Pod,
+#[derive(Clone, Copy, Debug)]
+pub enum Owner<'v> {
+    Pod(&'v Value),
     Template,
 }
 
-pub fn validate(spec: &Field, owner: Owner, errors: &mut Vec<FieldError>) {
-    let volumes = volume::validate(&spec.get("volumes"), errors);
-    let host_network = spec.get("hostNetwork").bool().unwrap_or_default();
-    let claims = resource_claims(&spec.get("resourceClaims"), errors);
-    let grace = spec.get("terminationGracePeriodSeconds").int();
-    let context = container::Context { volumes: &volumes, host_network, claims: &claims, grace };
-    container::validate_all(spec, &context, errors);
-    rules::one_of(&spec.get("restartPolicy"), &["Always", "OnFailure", "Never"], errors);
-    dns(spec, errors);
-    addresses_and_names(spec, errors);
-    scheduling::validate(spec, errors);
-    security::pod(&spec.get("securityContext"), errors);
-    host_namespaces(spec, errors);
-    for secret in spec.get("imagePullSecrets").items() {
-        rules::required(&secret.get("name"), errors);
+impl Owner<'_> {
+    /// The pod's name; a template makes pods of any.
+    fn name(&self) -> &str {
+        match self {
+            Owner::Pod(pod) => text(pod, &["metadata", "name"]),
+            Owner::Template => "",
+        }
     }
-    rules::between(&spec.get("activeDeadlineSeconds"), 1, i64::from(i32::MAX), errors);
-    if owner == Owner::Template && !spec.get("ephemeralContainers").is_empty() {
-        errors.push(spec.get("ephemeralContainers").forbidden("ephemeral containers not allowed in pod template"));
+
+    fn is_pod(&self) -> bool {
+        matches!(self, Owner::Pod(_))
     }
-    if owner == Owner::Pod && !spec.get("schedulingGates").is_empty() && !spec.get("nodeName").is_empty() {
-        errors.push(spec.get("nodeName").forbidden("cannot be set until all schedulingGates have been cleared"));
+
+    fn is_mirror(&self) -> bool {
+        matches!(self, Owner::Pod(pod) if mirror::mirrored(pod).is_some())
     }
 }
 
-/// Checks the claims of a pod; their names.
-fn resource_claims<'v>(claims: &Field<'v, '_>, errors: &mut Vec<FieldError>) -> BTreeSet<&'v str> {
+/// Checks a whole pod but for its metadata's form: its annotations, its spec, and what only holds for real pods.
+pub fn validate_pod(pod: &Value, errors: &mut Vec<FieldError>) {
+    let root = Field::root(pod);
+    let (meta, spec) = (root.get("metadata"), root.get("spec"));
+    annotations::validate(&meta.get("annotations"), &spec, errors);
+    validate(&spec, Owner::Pod(pod), errors);
+    if spec.get("serviceAccountName").is_empty() {
+        for volume in spec.get("volumes").items() {
+            for source in volume.get("projected").get("sources").items() {
+                let token = source.get("serviceAccountToken");
+                if token.is_set() {
+                    errors.push(token.forbidden("must not be specified when serviceAccountName is not set"));
+                }
+            }
+        }
+    }
+    container::validate_of_pod(&spec, errors);
+}
+
+pub fn validate(spec: &Field, owner: Owner, errors: &mut Vec<FieldError>) {
+    let set = |name: &str| spec.get(name).bool() == Some(true);
+    let (host_network, host_users) = (set("hostNetwork"), spec.get("hostUsers").bool() != Some(false));
+    rules::required(&spec.get("terminationGracePeriodSeconds"), errors);
+    let volumes = volume::validate(&spec.get("volumes"), owner.name(), errors);
+    let claims = resource_claims(&spec.get("resourceClaims"), owner.is_mirror(), errors);
+    let context = container::Context {
+        volumes: &volumes,
+        claims: &claims,
+        grace: spec.get("terminationGracePeriodSeconds").int(),
+        host_users,
+        restart_policy: spec.get("restartPolicy").text(),
+    };
+    container::validate_all(spec, &context, errors);
+    resources::validate_pod_level(spec, &claims, errors);
+    if host_network {
+        container::node_ports(&spec.get("containers"), owner.is_pod(), errors);
+    }
+    rules::one_of(&spec.get("restartPolicy"), &["Always", "OnFailure", "Never"], errors);
+    let policies = ["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
+    rules::one_of(&spec.get("dnsPolicy"), &policies, errors);
+    metadata::labels(&spec.get("nodeSelector"), errors);
+    security::pod(spec, errors);
+    scheduling::affinity(&spec.get("affinity"), errors);
+    dns(spec, errors);
+    for gate in spec.get("readinessGates").items() {
+        rules::form(&gate.get("conditionType"), names::qualified_name, errors);
+    }
+    scheduling::gates(&spec.get("schedulingGates"), errors);
+    scheduling::spread(&spec.get("topologySpreadConstraints"), errors);
+    windows::host_processes(spec, errors);
+    if !host_users {
+        own_users(spec, errors);
+    }
+    names(spec, host_network, errors);
+    resources::validate_overhead(&spec.get("overhead"), errors);
+    windows::os(spec, errors);
+    let all_volumes = spec.get("volumes");
+    container::each(spec, |container| env::validate_files(container, &all_volumes, errors));
+}
+
+/// Checks the claims of a pod; their names. A mirror pod has none: its node runs it without asking anybody.
+fn resource_claims<'v>(claims: &Field<'v, '_>, mirror: bool, errors: &mut Vec<FieldError>) -> BTreeSet<&'v str> {
     let mut names = BTreeSet::new();
     for claim in claims.items() {
         let name = claim.get("name");
+        if mirror {
+            errors.push(FieldError::forbidden(&FieldPath::ROOT, "static pods do not support resource claims"));
+            names.insert(name.text());
+            continue;
+        }
         if rules::required(&name, errors) {
             if names.insert(name.text()) {
                 rules::form(&name, names::dns_label, errors);
@@ -62,62 +121,74 @@ fn resource_claims<'v>(claims: &Field<'v, '_>, errors: &mut Vec<FieldError>) -> 
             }
             _ => {}
         }
+        for source in ["resourceClaimName", "resourceClaimTemplateName"] {
+            let source = claim.get(source);
+            if source.is_set() {
+                rules::form(&source, names::dns_subdomain, errors);
+            }
+        }
     }
     names
 }
 
-/// Namespaces of the node that a pod may not have beside others of its own.
-fn host_namespaces(spec: &Field, errors: &mut Vec<FieldError>) {
-    let set = |name: &str| spec.get(name).bool() == Some(true);
-    if set("hostPID") && set("shareProcessNamespace") {
-        let context = spec.get("securityContext");
-        let detail = "ShareProcessNamespace and HostPID cannot both be enabled";
-        errors.push(FieldError::invalid(&context.path.child("shareProcessNamespace"), true, detail));
-    }
-    if spec.get("hostUsers").bool() == Some(false) {
-        // Kubernetes names the fields of its own code.
-        for (name, shown) in [("hostPID", "HostPID"), ("hostIPC", "HostIPC")] {
-            if set(name) {
-                errors.push(FieldError::forbidden(&spec.path.child(shown), "when `pod.Spec.HostUsers` is false"));
-            }
+/// What a pod with users of its own cannot share with its node, or have from it.
+fn own_users(spec: &Field, errors: &mut Vec<FieldError>) {
+    const DETAIL: &str = "when `hostUsers` is false";
+    // Kubernetes names two of the fields as its own code does.
+    for (name, shown) in [("hostNetwork", "hostNetwork"), ("hostPID", "HostPID"), ("hostIPC", "HostIPC")] {
+        if spec.get(name).bool() == Some(true) {
+            errors.push(FieldError::forbidden(&spec.path.child(shown), DETAIL));
         }
     }
+    container::each(spec, |container| {
+        let devices = container.get("volumeDevices");
+        if !devices.is_empty() {
+            errors.push(devices.forbidden(DETAIL));
+        }
+    });
 }
 
-fn addresses_and_names(spec: &Field, errors: &mut Vec<FieldError>) {
-    for (field, form) in [
-        ("serviceAccountName", names::dns_subdomain as fn(&str) -> Vec<String>),
-        ("nodeName", names::dns_subdomain),
-        ("priorityClassName", names::dns_subdomain),
-        ("runtimeClassName", names::dns_subdomain),
-        ("schedulerName", names::dns_subdomain),
-        ("hostname", names::dns_label),
-        ("subdomain", names::dns_label),
-    ] {
-        rules::maybe_form(&spec.get(field), form, errors);
-    }
-    rules::maybe_one_of(&spec.get("preemptionPolicy"), &["Never", "PreemptLowerPriority"], errors);
-    let os = spec.get("os");
-    if os.is_set() {
-        rules::one_of(&os.get("name"), &["linux", "windows"], errors);
-    }
+/// Checks what a pod is called, and what it calls others.
+fn names(spec: &Field, host_network: bool, errors: &mut Vec<FieldError>) {
+    host_name(spec, host_network, errors);
+    rules::maybe_form(&spec.get("serviceAccountName"), names::dns_subdomain, errors);
+    rules::maybe_form(&spec.get("nodeName"), names::dns_subdomain, errors);
+    rules::between(&spec.get("activeDeadlineSeconds"), 1, i64::from(i32::MAX), errors);
+    rules::maybe_form(&spec.get("hostname"), names::dns_label, errors);
+    rules::maybe_form(&spec.get("subdomain"), names::dns_label, errors);
+    scheduling::tolerations(&spec.get("tolerations"), errors);
     for alias in spec.get("hostAliases").items() {
         rules::ip(&alias.get("ip"), errors);
         for name in alias.get("hostnames").items() {
             rules::form(&name, names::dns_subdomain, errors);
         }
     }
-    for gate in spec.get("readinessGates").items() {
-        rules::form(&gate.get("conditionType"), names::qualified_name, errors);
+    rules::maybe_form(&spec.get("priorityClassName"), names::dns_subdomain, errors);
+    let (runtime, preemption) = (spec.get("runtimeClassName"), spec.get("preemptionPolicy"));
+    if runtime.is_set() {
+        rules::form(&runtime, names::dns_subdomain, errors);
     }
-    let mut gates = BTreeSet::new();
-    for gate in spec.get("schedulingGates").items() {
-        let name = gate.get("name");
-        rules::form(&name, names::qualified_name, errors);
-        if !gates.insert(name.text()) {
-            errors.push(FieldError::duplicate(&gate.path, name.text()));
-        }
+    if preemption.is_set() {
+        rules::one_of(&preemption, &["Never", "PreemptLowerPriority"], errors);
     }
+}
+
+fn host_name(spec: &Field, host_network: bool, errors: &mut Vec<FieldError>) {
+    const MAX_BYTES: usize = 64;
+    let name = spec.get("hostnameOverride");
+    if !name.is_set() {
+        return;
+    }
+    if spec.get("setHostnameAsFQDN").bool() == Some(true) {
+        errors.push(name.forbidden("may not be specified when setHostnameAsFQDN is true"));
+    }
+    if host_network {
+        errors.push(name.forbidden("may not be specified when hostNetwork is true"));
+    }
+    if name.text().len() > MAX_BYTES {
+        errors.push(FieldError::too_long(&name.path, MAX_BYTES));
+    }
+    rules::form(&name, names::dns_subdomain, errors);
 }
 
 fn dns(spec: &Field, errors: &mut Vec<FieldError>) {
@@ -125,13 +196,14 @@ fn dns(spec: &Field, errors: &mut Vec<FieldError>) {
     const MAX_SEARCHES: usize = 32;
     const MAX_SEARCH_BYTES: usize = 2048;
     let (policy, config) = (spec.get("dnsPolicy"), spec.get("dnsConfig"));
-    rules::one_of(&policy, &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"], errors);
     let nameservers = config.get("nameservers");
     if policy.text() == "None" {
         if !config.is_set() {
-            errors.push(config.required("must provide `dnsConfig` when `dnsPolicy` is None"));
-        } else if nameservers.is_empty() {
-            errors.push(nameservers.required("must provide at least one DNS nameserver when `dnsPolicy` is None"));
+            return errors.push(config.required("must provide `dnsConfig` when `dnsPolicy` is None"));
+        }
+        if nameservers.is_empty() {
+            let detail = "must provide at least one DNS nameserver when `dnsPolicy` is None";
+            return errors.push(nameservers.required(detail));
         }
     }
     if nameservers.len() > MAX_NAMESERVERS {
@@ -151,54 +223,14 @@ fn dns(spec: &Field, errors: &mut Vec<FieldError>) {
             format!("must not have more than {MAX_SEARCH_BYTES} characters (including spaces) in the search list");
         errors.push(searches.invalid(detail));
     }
-    for search in searches.items() {
+    for search in searches.items().filter(|search| search.text() != ".") {
         let name = search.text().strip_suffix('.').unwrap_or(search.text());
-        let wrong = if name.is_empty() { Vec::new() } else { names::dns_subdomain(&name.replace('_', "-")) };
-        errors.extend(wrong.into_iter().map(|wrong| search.invalid(wrong)));
+        let wrong = names::dns_subdomain_with_underscores(name).into_iter();
+        errors.extend(wrong.map(|wrong| FieldError::invalid(&search.path, name, wrong)));
     }
     for option in config.get("options").items() {
         if option.get("name").is_empty() {
             errors.push(option.required("must not be empty"));
         }
     }
-}
-
-/// What is allowed, but likely not meant.
-pub fn warnings(spec: &Field) -> Vec<String> {
-    let mut warnings = Vec::new();
-    let deprecated = ["beta.kubernetes.io/arch", "beta.kubernetes.io/os"];
-    for (key, label) in spec.get("nodeSelector").entries() {
-        if deprecated.contains(&key) {
-            warnings.push(format!("{}: deprecated since v1.14; use \"{}\" instead", label.path, &key[5..]));
-        }
-    }
-    if spec.get("terminationGracePeriodSeconds").int().is_some_and(|s| s < 0) {
-        let path = spec.get("terminationGracePeriodSeconds").path.to_string();
-        warnings.push(format!("{path}: must be >= 0; negative values are invalid and will be treated as 1"));
-    }
-    for list in ["initContainers", "containers"] {
-        for container in spec.get(list).items() {
-            let mut seen = BTreeSet::new();
-            for variable in container.get("env").items() {
-                if !seen.insert(variable.get("name").text()) {
-                    let name = variable.get("name").text();
-                    warnings.push(format!(
-                        "{}: hides previous definition of \"{name}\", which may be dropped when using apply",
-                        variable.path
-                    ));
-                }
-            }
-        }
-    }
-    for alias in spec.get("hostAliases").items() {
-        let ip = alias.get("ip");
-        if ip.text().parse::<IpAddr>().is_ok_and(|parsed| parsed.to_string() != ip.text()) {
-            warnings.push(format!(
-                "{}: non-standard IP address {:?} will be considered invalid in a future Kubernetes release",
-                ip.path,
-                ip.text()
-            ));
-        }
-    }
-    warnings
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::spec;
+use super::{annotations, spec, warnings};
 use crate::field::{Field, FieldError};
 use crate::metadata;
 use crate::object;
@@ -11,12 +11,20 @@ use crate::selector::LabelSelector;
 
 pub use super::defaults::template as default;
 
-/// Checks a template's metadata and spec.
+/// Checks a template's metadata and spec. Kubernetes finds what is wrong with the metadata at the template.
 pub fn validate(template: &Field, errors: &mut Vec<FieldError>) {
-    let metadata = template.get("metadata");
-    metadata::labels(&metadata.get("labels"), errors);
-    metadata::annotations(&metadata.get("annotations"), errors);
-    spec::validate(&template.get("spec"), spec::Owner::Template, errors);
+    let (meta, spec) = (template.get("metadata"), template.get("spec"));
+    let at_template = |name: &'static str| Field::new(meta.get(name).value(), template.path.child(name));
+    let marks = at_template("annotations");
+    metadata::labels(&at_template("labels"), errors);
+    metadata::annotations(&marks, errors);
+    annotations::validate(&marks, &spec, errors);
+    spec::validate(&spec, spec::Owner::Template, errors);
+    annotations::validate_match(&marks, &spec, errors);
+    let ephemeral = spec.get("ephemeralContainers");
+    if !ephemeral.is_empty() {
+        errors.push(ephemeral.forbidden("ephemeral containers not allowed in pod template"));
+    }
 }
 
 /// Checks a workload's selector and template, and that they belong together; pods must always be restarted.
@@ -61,7 +69,7 @@ pub fn validate_restart(template: &Field, kind: &str, errors: &mut Vec<FieldErro
 
 /// What is allowed in a template, but likely not meant.
 pub fn warnings(template: &Field) -> Vec<String> {
-    spec::warnings(&template.get("spec"))
+    warnings::template(template)
 }
 
 /// The names or images of a template's containers, joined as tables show them.

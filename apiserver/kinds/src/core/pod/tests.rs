@@ -1,7 +1,35 @@
 use expect_test::expect;
 
 use super::*;
-use crate::testing::{check, check_default, check_update, yaml};
+use crate::testing::{check, check_default, check_update, made, updated, yaml};
+
+/// A pod with these fields of its spec, and a container where they have none.
+fn with(spec: &str) -> String {
+    let containers = if spec.starts_with("containers:") { "" } else { "containers: [{name: c, image: i}], " };
+    format!("{{metadata: {{name: a, namespace: b, labels: {{app: x}}}}, spec: {{{containers}{spec}}}}}")
+}
+
+/// Rows of a spec's fields and what is said of them, a line for each error.
+pub fn check_specs(rows: &[(&str, &str)]) {
+    for (spec, expected) in rows {
+        assert_eq!(made("pods", &with(spec)).trim_end(), *expected, "{spec}");
+    }
+}
+
+/// Rows of fields of a container and what is said of them.
+pub fn check_containers(rows: &[(&str, &str)]) {
+    for (fields, expected) in rows {
+        let pod = with(&format!("containers: [{{name: c, image: i, {fields}}}]"));
+        assert_eq!(made("pods", &pod).trim_end(), *expected, "{fields}");
+    }
+}
+
+/// Rows of a spec's fields before and after an update, and what is said of that.
+pub fn check_changes(rows: &[(&str, &str, &str)]) {
+    for (old, new, expected) in rows {
+        assert_eq!(updated("pods", &with(old), &with(new)).trim_end(), *expected, "{old} -> {new}");
+    }
+}
 
 #[test]
 fn grace_of_a_deletion() {

@@ -12,8 +12,8 @@ use crate::quantity::Quantity;
 pub type Amounts = BTreeMap<String, Quantity>;
 
 /// What the pod's containers ask for: all of them together with the sidecars, or the most that starting takes, whichever
-/// is more; what is said for the pod as a whole counts instead. A container that is being resized counts with whichever is
-/// more of what it has and what it wants.
+/// is more; what is said for the pod as a whole counts instead. What is being resized counts with whichever is more of what
+/// it has and what it wants.
 pub fn requests(pod: &Value) -> Amounts {
     total(pod, "requests", |container| {
         let mut amounts = of_list(container, &["resources", "requests"]);
@@ -94,7 +94,14 @@ pub fn of_containers(spec: &Value, amounts: &str) -> Amounts {
 
 fn total(pod: &Value, pod_level: &str, of: impl Fn(&Value) -> Amounts) -> Amounts {
     let mut amounts = get(pod, &["spec"]).map(|spec| together(spec, of)).unwrap_or_default();
-    amounts.extend(of_list(pod, &["spec", "resources", pod_level]));
+    let mut whole = of_list(pod, &["spec", "resources", pod_level]);
+    let mut had = of_list(pod, &["status", "resources", pod_level]);
+    if pod_level == "requests" {
+        raise(&mut had, &of_list(pod, &["status", "allocatedResources"]));
+    }
+    had.retain(|name, _| whole.contains_key(name));
+    raise(&mut whole, &had);
+    amounts.extend(whole);
     amounts
 }
 
@@ -163,5 +170,10 @@ mod tests {
         let statuses = json!([{"name": "1", "allocatedResources": {"cpu": "3"}}]);
         let pod = json!({"spec": {"containers": [container("1")]}, "status": {"containerStatuses": statuses}});
         assert_eq!(cpu(&requests(&pod)), "3");
+        let status =
+            json!({"allocatedResources": {"cpu": "4"}, "resources": {"requests": {"cpu": "5", "memory": "1Gi"}}});
+        let spec = json!({"containers": [container("1")], "resources": {"requests": {"cpu": "2"}}});
+        let pod = json!({"spec": spec, "status": status});
+        assert_eq!((cpu(&requests(&pod)), requests(&pod).len()), ("5".to_owned(), 1));
     }
 }

@@ -1,10 +1,10 @@
 //! What an update of a pod may change.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use super::{mirror, spec};
-use crate::field::{Field, FieldError, FieldPath};
-use crate::object;
+use super::{annotations, scheduling, spec};
+use crate::field::{Field, FieldError};
+use crate::{object, rules};
 
 const REFUSED: &str = "pod updates may not change fields other than `spec.containers[*].image`,\
     `spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing \
@@ -18,7 +18,9 @@ pub fn validate(new: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let (new_root, old_root) = (Field::root(new), Field::root(old));
     let (new_spec, old_spec) = (new_root.get("spec"), old_root.get("spec"));
-    spec::validate(&new_spec, spec::Owner::Pod, &mut errors);
+    let (new_meta, old_meta) = (new_root.get("metadata"), old_root.get("metadata"));
+    spec::validate_pod(new, &mut errors);
+    annotations::validate_update(&new_meta.get("annotations"), &old_meta.get("annotations"), &mut errors);
     for list in ["containers", "initContainers"] {
         let (new, old) = (new_spec.get(list), old_spec.get(list));
         if new.len() != old.len() {
@@ -26,12 +28,16 @@ pub fn validate(new: &Value, old: &Value) -> Vec<FieldError> {
             return errors;
         }
     }
-    mirror::validate_update(new, old, &mut errors);
-    deadline(&new_spec, &old_spec, &mut errors);
+    if !deadline(&new_spec, &old_spec, &mut errors) {
+        return errors;
+    }
     tolerations(&new_spec, &old_spec, &mut errors);
     gates(&new_spec, &old_spec, &mut errors);
+    if is_gated(&old_spec) {
+        scheduling::narrowed(&new_spec, &old_spec, &mut errors);
+    }
     if let (Some(Value::Object(new)), Some(Value::Object(old))) = (new_spec.value(), old_spec.value()) {
-        let allowed = with_allowed_changes(new, old);
+        let allowed = with_allowed_changes(new, old, is_gated(&old_spec));
         if !object::same(Some(&allowed), old_spec.value()) {
             let mut shown = Vec::new();
             changes(old_spec.value(), Some(&allowed), "spec", &mut shown);
@@ -42,11 +48,17 @@ pub fn validate(new: &Value, old: &Value) -> Vec<FieldError> {
     errors
 }
 
-fn deadline(new: &Field, old: &Field, errors: &mut Vec<FieldError>) {
+/// Whether the rest is worth looking at.
+fn deadline(new: &Field, old: &Field, errors: &mut Vec<FieldError>) -> bool {
     let (new, old) = (new.get("activeDeadlineSeconds"), old.get("activeDeadlineSeconds"));
     match (new.int(), old.int()) {
-        (Some(new_seconds), Some(old_seconds)) if new_seconds > old_seconds => {
+        (Some(seconds), _) if !(0..=i64::from(i32::MAX)).contains(&seconds) => {
+            rules::between(&new, 0, i64::from(i32::MAX), errors);
+            return false;
+        }
+        (Some(seconds), Some(before)) if seconds > before => {
             errors.push(new.invalid("must be less than or equal to previous value"));
+            return false;
         }
         (None, Some(_)) => {
             let shown = FieldError::invalid(&new.path, 0, "must not update from a positive integer to nil value");
@@ -54,6 +66,7 @@ fn deadline(new: &Field, old: &Field, errors: &mut Vec<FieldError>) {
         }
         _ => {}
     }
+    true
 }
 
 fn tolerations(new: &Field, old: &Field, errors: &mut Vec<FieldError>) {
@@ -78,13 +91,13 @@ fn gates(new: &Field, old: &Field, errors: &mut Vec<FieldError>) {
         let name = gate.get("name");
         if !old.items().any(|o| o.get("name").text() == name.text()) {
             let detail = format!("only deletion is allowed, but found new scheduling gate '{}'", name.text());
-            errors.push(gate.forbidden(detail));
+            errors.push(name.forbidden(detail));
         }
     }
 }
 
 /// The new spec with everything that may change set back to what it was.
-fn with_allowed_changes(new: &Map<String, Value>, old: &Map<String, Value>) -> Value {
+fn with_allowed_changes(new: &Map<String, Value>, old: &Map<String, Value>, gated: bool) -> Value {
     let mut allowed = new.clone();
     for field in ["activeDeadlineSeconds", "tolerations", "schedulingGates"] {
         restore(&mut allowed, old, field);
@@ -103,13 +116,23 @@ fn with_allowed_changes(new: &Map<String, Value>, old: &Map<String, Value>) -> V
             }
         }
     }
-    // A pod that still waits for its gates may narrow down where it can run.
-    if old.get("schedulingGates").and_then(Value::as_array).is_some_and(|g| !g.is_empty()) {
-        for field in ["nodeSelector", "affinity"] {
-            restore(&mut allowed, old, field);
+    // How far these may change was looked at; what a pod wants to be near to stays.
+    if gated {
+        restore(&mut allowed, old, "nodeSelector");
+        let before = old.get("affinity").and_then(|affinity| affinity.get("nodeAffinity")).cloned();
+        let affinity = allowed.entry("affinity").or_insert(Value::Null);
+        match (affinity.as_object_mut(), before) {
+            (Some(affinity), Some(before)) => _ = affinity.insert("nodeAffinity".to_owned(), before),
+            (Some(affinity), None) => _ = affinity.remove("nodeAffinity"),
+            (None, Some(before)) => *affinity = json!({"nodeAffinity": before}),
+            (None, None) => {}
         }
     }
     Value::Object(allowed)
+}
+
+fn is_gated(pod: &Field) -> bool {
+    !pod.get("schedulingGates").is_empty()
 }
 
 fn restore(new: &mut Map<String, Value>, old: &Map<String, Value>, field: &str) {
@@ -141,25 +164,4 @@ fn changes(old: Option<&Value>, new: Option<&Value>, path: &str, shown: &mut Vec
             shown.extend(new.map(|value| format!("+ {path}: {value}")));
         }
     }
-}
-
-/// Rules of a status: its phase and conditions, and the node that was nominated.
-pub fn validate_status(new: &Value, old: &Value) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    mirror::validate_update(new, old, &mut errors);
-    let root = Field::root(new);
-    let status = root.get("status");
-    crate::rules::maybe_form(&status.get("nominatedNodeName"), crate::names::dns_subdomain, &mut errors);
-    for address in status.get("podIPs").items() {
-        crate::rules::ip(&address.get("ip"), &mut errors);
-    }
-    let (first, ip) = (object::list(new, &["status", "podIPs"]).first(), status.get("podIP"));
-    if let Some(first) = first
-        && object::text(first, &["ip"]) != ip.text()
-    {
-        let path = FieldPath::new("status");
-        let shown = object::text(first, &["ip"]);
-        errors.push(FieldError::invalid(&path.child("podIPs").index(0).child("ip"), shown, "must be equal to `podIP`"));
-    }
-    errors
 }

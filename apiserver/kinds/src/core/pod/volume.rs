@@ -1,28 +1,40 @@
 //! Rules of a pod's volumes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{container, resources};
+use super::projection::{self, mode};
+use super::resources;
+use crate::core::persistent_volume_claim;
 use crate::field::{Field, FieldError};
-use crate::names;
-use crate::rules;
+use crate::{metadata, names, rules};
 
-const MODE: &str = "must be a number between 0 and 0777 (octal), both inclusive";
+/// The names of a pod's volumes, and whether each may be used as a device.
+pub type Volumes = BTreeMap<String, bool>;
 
-/// Checks the volumes; their names, and whether each may be used as a device.
-pub fn validate(volumes: &Field, errors: &mut Vec<FieldError>) -> BTreeMap<String, bool> {
-    let mut known = BTreeMap::new();
+/// Checks the volumes of the pod `pod` (empty for a template); those of which nothing is wrong.
+pub fn validate(volumes: &Field, pod: &str, errors: &mut Vec<FieldError>) -> Volumes {
+    let claims = |name: &str| format!("{pod}-{name}");
+    let made: BTreeSet<String> = volumes
+        .items()
+        .filter(|volume| !pod.is_empty() && volume.get("ephemeral").is_set())
+        .map(|volume| claims(volume.get("name").text()))
+        .collect();
+    let mut known = Volumes::new();
     for volume in volumes.items() {
-        let name = volume.get("name");
-        if rules::required(&name, errors) {
-            rules::form(&name, names::dns_label, errors);
-            if known.contains_key(name.text()) {
-                errors.push(name.duplicate());
-            }
+        let (name, before) = (volume.get("name"), errors.len());
+        source(&volume, pod, errors);
+        rules::name(&name, names::dns_label, errors);
+        if known.contains_key(name.text()) {
+            errors.push(name.duplicate());
         }
-        source(&volume, errors);
-        let device = volume.get("persistentVolumeClaim").is_set() || volume.get("ephemeral").is_set();
-        known.insert(name.text().to_owned(), device);
+        let claim = volume.get("persistentVolumeClaim");
+        if errors.len() == before {
+            known.insert(name.text().to_owned(), claim.is_set() || volume.get("ephemeral").is_set());
+        }
+        let claim = claim.get("claimName");
+        if made.contains(claim.text()) {
+            errors.push(claim.invalid("must not reference a PVC that gets created for an ephemeral volume"));
+        }
     }
     known
 }
@@ -30,72 +42,62 @@ pub fn validate(volumes: &Field, errors: &mut Vec<FieldError>) -> BTreeMap<Strin
 /// A rule of one source.
 type Rule = fn(&Field, &mut Vec<FieldError>);
 
-/// Every source a volume can have, with its rules.
+/// Every source a volume can have, with its rules, in the order in which the first counts.
 const SOURCES: &[(&str, Rule)] = &[
     ("emptyDir", empty_dir),
     ("hostPath", host_path),
-    ("gitRepo", |s, e| _ = rules::required(&s.get("repository"), e)),
-    ("gcePersistentDisk", |s, e| _ = rules::required(&s.get("pdName"), e)),
-    ("awsElasticBlockStore", |s, e| _ = rules::required(&s.get("volumeID"), e)),
+    ("gitRepo", |s, e| {
+        rules::required(&s.get("repository"), e);
+        rules::path_below(&s.get("directory"), e);
+    }),
+    ("gcePersistentDisk", gce_disk),
+    ("awsElasticBlockStore", |s, e| disk(s, "volumeID", e)),
     ("secret", |s, e| {
         rules::required(&s.get("secretName"), e);
         files(s, e);
     }),
     ("nfs", nfs),
-    ("iscsi", |s, e| {
-        rules::required(&s.get("targetPortal"), e);
-        rules::required(&s.get("iqn"), e);
+    ("iscsi", iscsi),
+    ("glusterfs", |s, e| all_required(s, &["endpoints", "path"], e)),
+    ("flocker", flocker),
+    ("persistentVolumeClaim", |s, e| all_required(s, &["claimName"], e)),
+    ("rbd", |s, e| all_required(s, &["monitors", "image"], e)),
+    ("cinder", |s, e| {
+        rules::required(&s.get("volumeID"), e);
+        secret_reference(s, e);
     }),
-    ("glusterfs", |s, e| {
-        rules::required(&s.get("endpoints"), e);
-        rules::required(&s.get("path"), e);
+    ("cephfs", |s, e| all_required(s, &["monitors"], e)),
+    ("quobyte", quobyte),
+    ("downwardAPI", |s, e| {
+        mode(&s.get("defaultMode"), e);
+        projection::downward_items(s, e);
     }),
-    ("flocker", |_, _| {}),
-    ("persistentVolumeClaim", |s, e| _ = rules::required(&s.get("claimName"), e)),
-    ("rbd", |s, e| {
-        rules::required(&s.get("monitors"), e);
-        rules::required(&s.get("image"), e);
-    }),
-    ("cinder", |s, e| _ = rules::required(&s.get("volumeID"), e)),
-    ("cephfs", |s, e| _ = rules::required(&s.get("monitors"), e)),
-    ("quobyte", |s, e| {
-        rules::required(&s.get("registry"), e);
-        rules::required(&s.get("volume"), e);
-    }),
-    ("downwardAPI", downward),
     ("fc", fibre_channel),
-    ("flexVolume", |s, e| _ = rules::required(&s.get("driver"), e)),
+    ("flexVolume", flex),
     ("configMap", |s, e| {
         rules::required(&s.get("name"), e);
         files(s, e);
     }),
-    ("azureFile", |s, e| {
-        rules::required(&s.get("secretName"), e);
-        rules::required(&s.get("shareName"), e);
-    }),
-    ("vsphereVolume", |s, e| _ = rules::required(&s.get("volumePath"), e)),
-    ("photonPersistentDisk", |s, e| _ = rules::required(&s.get("pdID"), e)),
-    ("portworxVolume", |s, e| _ = rules::required(&s.get("volumeID"), e)),
-    ("azureDisk", |s, e| {
-        rules::required(&s.get("diskName"), e);
-        rules::required(&s.get("diskURI"), e);
-    }),
-    ("storageos", |_, _| {}),
-    ("scaleIO", |s, e| {
-        rules::required(&s.get("gateway"), e);
-        rules::required(&s.get("system"), e);
-        rules::required(&s.get("volumeName"), e);
-    }),
-    ("projected", projected),
-    ("csi", |s, e| rules::name(&s.get("driver"), names::dns_subdomain, e)),
+    ("azureFile", |s, e| all_required(s, &["secretName", "shareName"], e)),
+    ("vsphereVolume", |s, e| all_required(s, &["volumePath"], e)),
+    ("photonPersistentDisk", |s, e| all_required(s, &["pdID"], e)),
+    ("portworxVolume", |s, e| all_required(s, &["volumeID"], e)),
+    ("azureDisk", azure_disk),
+    ("storageos", storage_os),
+    ("projected", projection::validate),
+    ("scaleIO", |s, e| all_required(s, &["gateway", "system", "volumeName"], e)),
+    ("csi", csi),
     ("ephemeral", ephemeral),
     ("image", |s, e| {
         rules::required(&s.get("reference"), e);
-        rules::maybe_one_of(&s.get("pullPolicy"), &["Always", "IfNotPresent", "Never"], e);
+        rules::one_of(&s.get("pullPolicy"), &["Always", "IfNotPresent", "Never"], e);
     }),
 ];
 
-fn source(volume: &Field, errors: &mut Vec<FieldError>) {
+/// What Kubernetes calls a source that is one too many, where it is not its name.
+const ODD_NAMES: [(&str, &str); 2] = [("cephfs", "cephFS"), ("downwardAPI", "downwarAPI")];
+
+fn source(volume: &Field, pod: &str, errors: &mut Vec<FieldError>) {
     let mut set = false;
     for (name, rule) in SOURCES {
         let source = volume.get(name);
@@ -103,14 +105,28 @@ fn source(volume: &Field, errors: &mut Vec<FieldError>) {
             continue;
         }
         if set {
-            errors.push(source.forbidden("may not specify more than 1 volume type"));
+            let shown = ODD_NAMES.iter().find(|(own, _)| own == name).map_or(*name, |(_, shown)| shown);
+            let detail = "may not specify more than 1 volume type";
+            errors.push(FieldError::forbidden(&volume.path.child(shown), detail));
         } else {
             rule(&source, errors);
+            if *name == "ephemeral" {
+                claim_name(volume, pod, errors);
+            }
+        }
+        if *name == "iscsi" {
+            iscsi_length(volume, &source, errors);
         }
         set = true;
     }
     if !set {
         errors.push(volume.required("must specify a volume type"));
+    }
+}
+
+fn all_required(source: &Field, fields: &[&str], errors: &mut Vec<FieldError>) {
+    for field in fields {
+        rules::required(&source.get(field), errors);
     }
 }
 
@@ -123,9 +139,24 @@ fn empty_dir(source: &Field, errors: &mut Vec<FieldError>) {
         }
         _ => {}
     }
-    let medium = source.get("medium");
-    if !matches!(medium.text(), "" | "Memory" | "HugePages") && !medium.text().starts_with("HugePages-") {
-        errors.push(medium.not_supported(&["", "HugePages", "Memory"]));
+}
+
+/// A disk of a cloud, and which partition of it.
+fn disk(source: &Field, name: &str, errors: &mut Vec<FieldError>) {
+    rules::required(&source.get(name), errors);
+    let partition = source.get("partition");
+    if partition.int().is_some_and(|number| !(0..=255).contains(&number)) {
+        errors.push(partition.invalid("must be between 1 and 255, inclusive"));
+    }
+}
+
+/// Kubernetes calls it by an older name.
+fn gce_disk(source: &Field, errors: &mut Vec<FieldError>) {
+    let mut wrong = Vec::new();
+    disk(source, "pdName", &mut wrong);
+    for mut error in wrong {
+        error.field = error.field.replacen(".gcePersistentDisk.", ".persistentDisk.", 1);
+        errors.push(error);
     }
 }
 
@@ -146,124 +177,194 @@ fn fibre_channel(source: &Field, errors: &mut Vec<FieldError>) {
 }
 
 fn host_path(source: &Field, errors: &mut Vec<FieldError>) {
-    let path = source.get("path");
-    if rules::required(&path, errors) {
-        rules::no_parent_steps(&path, errors);
+    let (path, kind) = (source.get("path"), source.get("type"));
+    if !rules::required(&path, errors) {
+        return;
     }
+    rules::no_parent_steps(&path, errors);
     let types = ["", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
-    if !types.contains(&source.get("type").text()) {
-        errors.push(source.get("type").not_supported(&types));
+    if !types.contains(&kind.text()) {
+        errors.push(kind.not_supported(&types));
     }
 }
 
 fn nfs(source: &Field, errors: &mut Vec<FieldError>) {
-    rules::required(&source.get("server"), errors);
+    all_required(source, &["server", "path"], errors);
     let path = source.get("path");
-    if rules::required(&path, errors) && !path.text().starts_with('/') {
+    if !path.text().starts_with('/') {
         errors.push(path.invalid("must be an absolute path"));
     }
 }
 
-fn mode(mode: &Field, errors: &mut Vec<FieldError>) {
-    if mode.int().is_some_and(|m| !(0..=0o777).contains(&m)) {
-        errors.push(mode.invalid(MODE));
+fn iscsi(source: &Field, errors: &mut Vec<FieldError>) {
+    rules::required(&source.get("targetPortal"), errors);
+    let (iqn, initiator) = (source.get("iqn"), source.get("initiatorName"));
+    if rules::required(&iqn, errors) {
+        iscsi_name(&iqn, iqn.text(), errors);
+    }
+    rules::between(&source.get("lun"), 0, 255, errors);
+    let asked = ["chapAuthDiscovery", "chapAuthSession"].iter().any(|field| source.get(field).bool() == Some(true));
+    if asked && !source.get("secretRef").is_set() {
+        errors.push(source.get("secretRef").required(""));
+    }
+    if initiator.is_set() {
+        // Kubernetes writes the field's name in small letters here.
+        let shown = Field::new(initiator.value(), source.path.child("initiatorname"));
+        iscsi_name(&shown, initiator.text(), errors);
     }
 }
 
-/// A path below the volume that does not look like the volume's own files.
-fn file_path(path: &Field, errors: &mut Vec<FieldError>) {
-    if !rules::required(path, errors) {
-        return;
+/// A name of iSCSI (RFC 3720): `iqn.YEAR-MONTH.DOMAIN:UNIQUE`, `eui.` and 16 digits, or `naa.` and 32.
+fn iscsi_name(field: &Field, name: &str, errors: &mut Vec<FieldError>) {
+    let digits = |prefix: &str, count: usize| {
+        let rest = name.strip_prefix(prefix).unwrap_or_default();
+        let mut rest = rest.chars();
+        rest.next().is_some() && rest.clone().count() == count && rest.all(|c| c.is_ascii_alphanumeric())
+    };
+    let is_name = match name.get(..3) {
+        Some("iqn") => is_iqn(name),
+        Some("eui") => digits("eui", 16),
+        Some("naa") => digits("naa", 32),
+        _ => return errors.push(field.invalid("must be valid format starting with iqn, eui, or naa")),
+    };
+    if !is_name {
+        errors.push(field.invalid("must be valid format"));
     }
-    rules::path_below(path, errors);
-    if path.text().starts_with("..") && !path.text().starts_with("../") && path.text() != ".." {
-        errors.push(path.invalid("must not start with '..'"));
+}
+
+fn is_iqn(name: &str) -> bool {
+    let Some((authority, unique)) = name.strip_prefix("iqn.").and_then(|rest| rest.split_once(':')) else {
+        return false;
+    };
+    let (date, domain) = authority.split_at_checked(8).unwrap_or_default();
+    let dated = date.bytes().enumerate().all(|(at, byte)| match at {
+        4 => byte == b'-',
+        7 => byte == b'.',
+        _ => byte.is_ascii_digit(),
+    });
+    let in_domain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
+    let in_unique = |c: char| !c.is_whitespace() && !matches!(c, ',' | ';' | '*' | '&' | '$' | '|');
+    !domain.is_empty() && dated && domain.chars().all(in_domain) && !unique.is_empty() && unique.chars().all(in_unique)
+}
+
+fn iscsi_length(volume: &Field, source: &Field, errors: &mut Vec<FieldError>) {
+    const MAX_BYTES: usize = 64;
+    let (name, portal) = (volume.get("name"), source.get("targetPortal"));
+    if source.get("initiatorName").is_set() && name.text().len() + 1 + portal.text().len() > MAX_BYTES {
+        errors.push(name.invalid(
+            "Total length of <volume name>:<iscsi.targetPortal> must be under 64 characters if iscsi.initiatorName is \
+             specified.",
+        ));
+    }
+}
+
+fn flocker(source: &Field, errors: &mut Vec<FieldError>) {
+    let name = source.get("datasetName");
+    match (name.is_empty(), source.get("datasetUUID").is_empty()) {
+        (true, true) => errors.push(source.required("one of datasetName and datasetUUID is required")),
+        (false, false) => {
+            let detail = "datasetName and datasetUUID can not be specified simultaneously";
+            errors.push(FieldError::invalid(&source.path, "resource", detail));
+        }
+        _ => {}
+    }
+    if name.text().contains('/') {
+        errors.push(name.invalid("must not contain '/'"));
+    }
+}
+
+fn quobyte(source: &Field, errors: &mut Vec<FieldError>) {
+    const MAX_TENANT_BYTES: usize = 64;
+    const REGISTRY: &str = "must be a host:port pair or multiple pairs separated by commas";
+    let (registry, tenant) = (source.get("registry"), source.get("tenant"));
+    if registry.is_empty() {
+        errors.push(registry.required(REGISTRY));
+    } else if tenant.text().len() > MAX_TENANT_BYTES {
+        errors.push(tenant.required("must be a UUID and may not exceed a length of 64 characters"));
+    } else {
+        let wrong = registry.text().split(',').filter(|pair| !is_host_and_port(pair));
+        errors.extend(wrong.map(|_| registry.invalid(REGISTRY)));
+    }
+    rules::required(&source.get("volume"), errors);
+}
+
+/// `HOST:PORT`, with a host that has colons itself in brackets.
+fn is_host_and_port(pair: &str) -> bool {
+    let plain = |text: &str| !text.contains([':', '[', ']']);
+    match pair.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((host, port)) => !host.contains('[') && port.strip_prefix(':').is_some_and(plain),
+        None => pair.rsplit_once(':').is_some_and(|(host, port)| plain(host) && plain(port)),
+    }
+}
+
+fn flex(source: &Field, errors: &mut Vec<FieldError>) {
+    rules::required(&source.get("driver"), errors);
+    for (key, option) in source.get("options").entries() {
+        let domain = format!(".{}", key.split_once('/').map_or(key, |(domain, _)| domain).to_lowercase());
+        if domain.ends_with(".kubernetes.io") || domain.ends_with(".k8s.io") {
+            let detail = "kubernetes.io and k8s.io namespaces are reserved";
+            errors.push(FieldError::invalid(&option.path, key, detail));
+        }
+    }
+}
+
+fn azure_disk(source: &Field, errors: &mut Vec<FieldError>) {
+    const MANAGED: &str =
+        "/subscriptions/{sub-id}/resourcegroups/{group-name}/providers/microsoft.compute/disks/{disk-id}";
+    const BLOB: &str = "https://{account-name}.blob.core.windows.net/{container-name}/{disk-name}.vhd";
+    all_required(source, &["diskName", "diskURI"], errors);
+    for (field, supported) in
+        [("cachingMode", ["None", "ReadOnly", "ReadWrite"]), ("kind", ["Dedicated", "Managed", "Shared"])]
+    {
+        let field = source.get(field);
+        if field.is_set() && !supported.contains(&field.text()) {
+            errors.push(field.not_supported(&supported));
+        }
+    }
+    let uri = source.get("diskURI");
+    let (start, form) = match source.get("kind").str() {
+        None => return,
+        Some("Managed") => ("/subscriptions/", MANAGED),
+        Some(_) => ("https://", BLOB),
+    };
+    if !uri.text().starts_with(start) {
+        errors.push(uri.not_supported(&[form]));
+    }
+}
+
+fn storage_os(source: &Field, errors: &mut Vec<FieldError>) {
+    rules::name(&source.get("volumeName"), names::dns_label, errors);
+    rules::maybe_form(&source.get("volumeNamespace"), names::dns_label, errors);
+    secret_reference(source, errors);
+}
+
+fn secret_reference(source: &Field, errors: &mut Vec<FieldError>) {
+    let secret = source.get("secretRef");
+    if secret.is_set() {
+        rules::required(&secret.get("name"), errors);
+    }
+}
+
+fn csi(source: &Field, errors: &mut Vec<FieldError>) {
+    let driver = source.get("driver");
+    if rules::required(&driver, errors) {
+        if driver.text().len() > names::DNS_LABEL_MAX_BYTES {
+            errors.push(FieldError::too_long(&driver.path, names::DNS_LABEL_MAX_BYTES));
+        }
+        let wrong = names::dns_subdomain(&driver.text().to_lowercase());
+        errors.extend(wrong.into_iter().map(|wrong| driver.invalid(wrong)));
+    }
+    let secret = source.get("nodePublishSecretRef");
+    let name = secret.get("name");
+    if secret.is_set() && rules::required(&name, errors) {
+        rules::form(&Field::new(name.value(), source.path.child("name")), names::dns_subdomain, errors);
     }
 }
 
 /// The files that a ConfigMap or Secret becomes.
 fn files(source: &Field, errors: &mut Vec<FieldError>) {
     mode(&source.get("defaultMode"), errors);
-    key_items(source, errors);
-}
-
-fn key_items(source: &Field, errors: &mut Vec<FieldError>) {
-    for item in source.get("items").items() {
-        rules::required(&item.get("key"), errors);
-        file_path(&item.get("path"), errors);
-        mode(&item.get("mode"), errors);
-    }
-}
-
-fn downward(source: &Field, errors: &mut Vec<FieldError>) {
-    mode(&source.get("defaultMode"), errors);
-    downward_items(source, errors);
-}
-
-fn downward_items(source: &Field, errors: &mut Vec<FieldError>) {
-    for item in source.get("items").items() {
-        file_path(&item.get("path"), errors);
-        mode(&item.get("mode"), errors);
-        let (field, resource) = (item.get("fieldRef"), item.get("resourceFieldRef"));
-        match (field.is_set(), resource.is_set()) {
-            (true, true) => {
-                errors.push(item.invalid("fieldRef and resourceFieldRef can not be specified simultaneously"));
-            }
-            (true, false) => container::field_reference(&field, container::VOLUME_FIELDS, errors),
-            (false, true) => {
-                container::resource_reference(&resource, errors);
-                if resource.get("containerName").is_empty() {
-                    errors.push(resource.get("containerName").required(""));
-                }
-            }
-            (false, false) => errors.push(item.required("one of fieldRef and resourceFieldRef is required")),
-        }
-    }
-}
-
-fn projected(source: &Field, errors: &mut Vec<FieldError>) {
-    mode(&source.get("defaultMode"), errors);
-    const KINDS: [&str; 6] =
-        ["secret", "configMap", "downwardAPI", "serviceAccountToken", "clusterTrustBundle", "podCertificate"];
-    for projection in source.get("sources").items() {
-        let mut set = false;
-        for kind in KINDS {
-            let part = projection.get(kind);
-            if !part.is_set() {
-                continue;
-            }
-            if set {
-                errors.push(part.forbidden("may not specify more than 1 volume type per source"));
-                continue;
-            }
-            set = true;
-            match kind {
-                "secret" | "configMap" => {
-                    rules::required(&part.get("name"), errors);
-                    key_items(&part, errors);
-                }
-                "downwardAPI" => downward_items(&part, errors),
-                "serviceAccountToken" => token(&part, errors),
-                "clusterTrustBundle" => file_path(&part.get("path"), errors),
-                _ => {}
-            }
-        }
-        if !set {
-            errors.push(projection.required("must specify a volume type"));
-        }
-    }
-}
-
-fn token(token: &Field, errors: &mut Vec<FieldError>) {
-    const MIN_SECONDS: i64 = 600;
-    let seconds = token.get("expirationSeconds");
-    if seconds.int().is_some_and(|s| s < MIN_SECONDS) {
-        errors.push(seconds.invalid("may not specify a duration less than 10 minutes"));
-    }
-    if seconds.int().is_some_and(|s| s > 1 << 32) {
-        errors.push(seconds.invalid("may not specify a duration larger than 2^32 seconds"));
-    }
-    file_path(&token.get("path"), errors);
+    projection::key_items(source, errors);
 }
 
 fn ephemeral(source: &Field, errors: &mut Vec<FieldError>) {
@@ -272,13 +373,125 @@ fn ephemeral(source: &Field, errors: &mut Vec<FieldError>) {
         errors.push(claim.required(""));
         return;
     }
-    let spec = claim.get("spec");
-    if spec.get("accessModes").is_empty() {
-        errors.push(spec.get("accessModes").required("at least 1 access mode is required"));
+    let meta = claim.get("metadata");
+    metadata::annotations(&meta.get("annotations"), errors);
+    metadata::labels(&meta.get("labels"), errors);
+    let fields = meta.value().and_then(serde_json::Value::as_object).into_iter().flatten();
+    for (field, _) in fields.filter(|(field, _)| !matches!(field.as_str(), "annotations" | "labels")) {
+        if !meta.get(field).is_empty() {
+            errors.push(meta.get(field).forbidden("cannot be set"));
+        }
     }
-    let requests = spec.get("resources");
-    let requests = requests.get("requests");
-    if !requests.key("storage").is_set() {
-        errors.push(FieldError::required(&requests.path.key("storage"), ""));
+    persistent_volume_claim::validate_spec(&claim.get("spec"), errors);
+}
+
+/// The claim of an ephemeral volume is called after its pod and the volume.
+fn claim_name(volume: &Field, pod: &str, errors: &mut Vec<FieldError>) {
+    let name = volume.get("name");
+    if pod.is_empty() || name.is_empty() {
+        return;
+    }
+    let claim = format!("{pod}-{}", name.text());
+    let wrong = names::dns_subdomain(&claim).into_iter();
+    errors.extend(wrong.map(|wrong| name.invalid(format!("PVC name {claim:?}: {wrong}"))));
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::core::pod::tests::check_specs;
+
+    #[test]
+    fn sources_of_volumes() {
+        let volume = |source: &str| format!("volumes: [{{name: v, {source}}}]");
+        for (source, expected) in [
+            ("emptyDir: {medium: Odd}", ""),
+            (
+                "emptyDir: {sizeLimit: -1}",
+                "emptyDir.sizeLimit: Forbidden: SizeLimit field must be a valid resource quantity",
+            ),
+            (
+                "gitRepo: {repository: r, directory: /x}",
+                "gitRepo.directory: Invalid value: \"/x\": must be a relative path",
+            ),
+            (
+                "gcePersistentDisk: {pdName: '', partition: 256}",
+                "persistentDisk.pdName: Required value\nspec.volumes[0].persistentDisk.partition: Invalid value: 256: must be between 1 and 255, inclusive",
+            ),
+            (
+                "nfs: {server: s}",
+                "nfs.path: Required value\nspec.volumes[0].nfs.path: Invalid value: \"\": must be an absolute path",
+            ),
+            (
+                "iscsi: {targetPortal: p, iqn: foo, lun: 0}",
+                "iscsi.iqn: Invalid value: \"foo\": must be valid format starting with iqn, eui, or naa",
+            ),
+            ("iscsi: {targetPortal: p, iqn: 'iqn.2015-02.example.com:test', lun: 0}", ""),
+            (
+                "iscsi: {targetPortal: p, iqn: 'iqn.2015.example.com:test', lun: 256, chapAuthSession: true}",
+                "iscsi.iqn: Invalid value: \"iqn.2015.example.com:test\": must be valid format\nspec.volumes[0].iscsi.lun: Invalid value: 256: must be between 0 and 255, inclusive\nspec.volumes[0].iscsi.secretRef: Required value",
+            ),
+            (
+                "iscsi: {targetPortal: p, iqn: eui.0123456789abcdef, lun: 0, initiatorName: eui.1}",
+                "iscsi.initiatorname: Invalid value: \"eui.1\": must be valid format",
+            ),
+            ("flocker: {}", "flocker: Required value: one of datasetName and datasetUUID is required"),
+            (
+                "flocker: {datasetName: a/b, datasetUUID: c}",
+                "flocker: Invalid value: \"resource\": datasetName and datasetUUID can not be specified simultaneously\nspec.volumes[0].flocker.datasetName: Invalid value: \"a/b\": must not contain '/'",
+            ),
+            (
+                "quobyte: {registry: 'a:1,b', volume: v}",
+                "quobyte.registry: Invalid value: \"a:1,b\": must be a host:port pair or multiple pairs separated by commas",
+            ),
+            (
+                "flexVolume: {driver: d, options: {a.k8s.io/b: c}}",
+                "flexVolume.options[a.k8s.io/b]: Invalid value: \"a.k8s.io/b\": kubernetes.io and k8s.io namespaces are reserved",
+            ),
+            (
+                "azureDisk: {diskName: d, diskURI: u, cachingMode: x}",
+                "azureDisk.cachingMode: Unsupported value: \"x\": supported values: \"None\", \"ReadOnly\", \"ReadWrite\"\nspec.volumes[0].azureDisk.diskURI: Unsupported value: \"u\": supported values: \"https://{account-name}.blob.core.windows.net/{container-name}/{disk-name}.vhd\"",
+            ),
+            (
+                "storageos: {secretRef: {}}",
+                "storageos.volumeName: Required value\nspec.volumes[0].storageos.secretRef.name: Required value",
+            ),
+            (
+                "csi: {driver: a_b, nodePublishSecretRef: {name: A}}",
+                "csi.driver: Invalid value: \"a_b\": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')\nspec.volumes[0].csi.name: Invalid value: \"A\": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
+            ),
+            (
+                "configMap: {name: m, items: [{key: k, path: ..}, {key: k, path: ..a}]}",
+                "configMap.items[0].path: Invalid value: \"..\": must not contain '..'\nspec.volumes[0].configMap.items[0].path: Invalid value: \"..\": must not start with '..'\nspec.volumes[0].configMap.items[1].path: Invalid value: \"..a\": must not start with '..'",
+            ),
+            ("emptyDir: {}, cephfs: {}", "cephFS: Forbidden: may not specify more than 1 volume type"),
+            ("emptyDir: {}, downwardAPI: {}", "downwarAPI: Forbidden: may not specify more than 1 volume type"),
+        ] {
+            let expected = if expected.is_empty() { String::new() } else { format!("spec.volumes[0].{expected}") };
+            check_specs(&[(&volume(source), &expected)]);
+        }
+    }
+
+    #[test]
+    fn volumes_and_what_their_pod_makes() {
+        let claim =
+            "{metadata: {labels: {a: b}}, spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}";
+        check_specs(&[
+            (&format!("volumes: [{{name: v, ephemeral: {{volumeClaimTemplate: {claim}}}}}]"), ""),
+            (
+                &format!(
+                    "volumes: [{{name: v, ephemeral: {{volumeClaimTemplate: {claim}}}}}, {{name: w, persistentVolumeClaim: {{claimName: a-v}}}}]"
+                ),
+                "spec.volumes[1].persistentVolumeClaim.claimName: Invalid value: \"a-v\": must not reference a PVC that gets created for an ephemeral volume",
+            ),
+            (
+                "volumes: [{name: v, ephemeral: {volumeClaimTemplate: {metadata: {name: x}, spec: {}}}}]",
+                "spec.volumes[0].ephemeral.volumeClaimTemplate.metadata.name: Forbidden: cannot be set\nspec.volumes[0].ephemeral.volumeClaimTemplate.spec.accessModes: Required value: at least 1 access mode is required\nspec.volumes[0].ephemeral.volumeClaimTemplate.spec.resources.requests[storage]: Required value",
+            ),
+            // A volume of which something is wrong cannot be mounted either.
+            (
+                "containers: [{name: c, image: i, volumeMounts: [{name: v, mountPath: /x}]}], volumes: [{name: v, configMap: {}}]",
+                "spec.volumes[0].configMap.name: Required value\nspec.containers[0].volumeMounts[0].name: Not found: \"v\"",
+            ),
+        ]);
     }
 }
