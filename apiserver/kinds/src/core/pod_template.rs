@@ -44,6 +44,10 @@ impl Strategy for PodTemplate {
         errors
     }
 
+    fn warnings(&self, object: &Value) -> Vec<String> {
+        template::warnings(&Field::root(object).get("template"))
+    }
+
     fn allow_create_on_update(&self) -> bool {
         true
     }
