@@ -135,10 +135,10 @@ pub fn conditions(conditions: &Field, errors: &mut Vec<FieldError>) {
         }
         let time = condition.get("lastTransitionTime");
         if time.is_empty() {
-            errors.push(time.required("must be set"));
+            errors.push(time.required(""));
         }
         if reason.is_empty() {
-            errors.push(reason.required("must be set"));
+            errors.push(reason.required(""));
         } else {
             form(&reason, condition_reason, errors);
         }
@@ -364,7 +364,7 @@ mod tests {
             conditions[1].type: Duplicate value: "Ready"
             conditions[1].status: Unsupported value: "Maybe": supported values: "False", "True", "Unknown"
             conditions[1].observedGeneration: Invalid value: -1: must be greater than or equal to zero
-            conditions[1].lastTransitionTime: Required value: must be set
+            conditions[1].lastTransitionTime: Required value
             conditions[1].reason: Invalid value: "not a reason": a condition reason must start with alphabetic character, optionally followed by a string of alphanumeric characters or '_,:', and must end with an alphanumeric character or '_' (e.g. 'my_name',  or 'MY_NAME',  or 'MyName',  or 'ReasonA,ReasonB',  or 'ReasonA:ReasonB', regex used for validation is '[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?')
         "#]].assert_eq(&lines);
     }
