@@ -206,27 +206,23 @@ pub fn ip(field: &Field, errors: &mut Vec<FieldError>) -> Option<IpAddr> {
 pub fn cidr(field: &Field, errors: &mut Vec<FieldError>) -> Option<IpNet> {
     let text = field.text();
     let detail = match text.parse::<IpNet>() {
-        _ if has_long_prefix(text) => "must not have leading 0s in IP or prefix length",
+        _ if has_leading_zeros(text) => "must not have leading 0s in IP or prefix length",
         Ok(IpNet::V6(range)) if range.addr().to_ipv4_mapped().is_some() => "must not have an IPv4-mapped IPv6 address",
         Ok(range) if range.trunc() != range => "must not have bits set beyond the prefix length",
         Ok(range) => return Some(range),
-        Err(_) if without_leading_zeros(text).parse::<IpNet>().is_ok() => {
-            "must not have leading 0s in IP or prefix length"
-        }
         Err(_) => "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
     };
     errors.push(field.invalid(detail));
     None
 }
 
-/// Whether a range is right but for zeros before the length of its prefix.
-fn has_long_prefix(range: &str) -> bool {
+/// Whether a range is right but for zeros before the numbers of its address, or before the length of its prefix.
+fn has_leading_zeros(range: &str) -> bool {
     let Some((address, prefix)) = range.split_once('/') else { return false };
     let short = prefix.trim_start_matches('0');
-    prefix.len() > 1 && short.len() < prefix.len() && {
-        let short = if short.is_empty() { "0" } else { short };
-        format!("{}/{short}", without_leading_zeros(address)).parse::<IpNet>().is_ok()
-    }
+    let short = if short.is_empty() && !prefix.is_empty() { "0" } else { short };
+    let is_right = format!("{}/{short}", without_leading_zeros(address)).parse::<IpNet>().is_ok();
+    is_right && (short != prefix || address.parse::<IpAddr>().is_err())
 }
 
 /// An IPv4 address as readers see it that take its numbers for decimal ones, whatever zeros they begin with.

@@ -180,11 +180,18 @@ async fn families_that_the_cluster_does_not_have_are_refused() {
         let (code, _, message) = api.post(SERVICES, &service("b", spec)).await.error();
         assert_eq!((code, message), (422, format!("Service \"b\" is invalid: {expected}")));
     }
-    for (spec, expected) in
-        [(json!({"ipFamilies": ["IPv6"]}), v6), (json!({"ipFamilyPolicy": "RequireDualStack"}), both)]
-    {
-        let (code, _, message) = api.patch("merge", &path, &json!({"spec": spec})).await.error();
-        assert_eq!((code, message), (422, format!("Service \"a\" is invalid: {expected}")));
+    api.post(SERVICES, &service("headless", json!({"clusterIP": "None"}))).await.ok();
+    let address = &created["spec"]["clusterIP"];
+    let other =
+        format!("spec.clusterIPs[0]: Invalid value: {address}: expected an IPv6 value as indicated by `ipFamilies[0]`");
+    for (name, spec, expected) in [
+        ("a", json!({"ipFamilies": ["IPv6"]}), &*other),
+        ("a", json!({"ipFamilyPolicy": "RequireDualStack"}), both),
+        ("headless", json!({"ipFamilies": ["IPv6"]}), v6),
+    ] {
+        let (code, _, message) =
+            api.patch("merge", &format!("{SERVICES}/{name}"), &json!({"spec": spec})).await.error();
+        assert_eq!((code, message), (422, format!("Service {name:?} is invalid: {expected}")));
     }
     let preferred = json!({"spec": {"ipFamilyPolicy": "PreferDualStack"}});
     let preferred = api.patch("merge", &path, &preferred).await.ok();

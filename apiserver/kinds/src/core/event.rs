@@ -197,7 +197,14 @@ mod tests {
         check(
             "events",
             "{metadata: {name: A_b, namespace: b}, involvedObject: {namespace: b}, eventTime: x, type: Odd}",
-            expect![[r#""#]],
+            expect![[r#"
+                reportingComponent: Required value
+                reportingComponent: Invalid value: "": name part must be non-empty
+                reportingComponent: Invalid value: "": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
+                reportingInstance: Required value
+                action: Required value
+                reason: Required value
+            "#]],
         );
         let long = "x".repeat(129);
         check(
@@ -207,7 +214,13 @@ mod tests {
                  action: {long}, reason: {long}, message: {}}}",
                 long.repeat(8)
             ),
-            expect![[r#""#]],
+            expect![[r#"
+                involvedObject.namespace: Invalid value: "": does not match event.namespace
+                reportingInstance: Invalid value: "": can have at most 128 characters
+                action: Invalid value: "": can have at most 128 characters
+                reason: Invalid value: "": can have at most 128 characters
+                message: Invalid value: "": can have at most 1024 characters
+            "#]],
         );
     }
 

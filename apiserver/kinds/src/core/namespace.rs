@@ -155,6 +155,7 @@ mod tests {
                 metadata.name: Invalid value: "a.b": must not contain dots
                 metadata.namespace: Forbidden: not allowed on this type
                 spec.finalizers: Invalid value: "mine": name is neither a standard finalizer name nor is it fully qualified
+                spec.finalizers: Invalid value: "a b/c": prefix part a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
             "#]],
         );
     }

@@ -425,27 +425,44 @@ mod tests {
 
     #[test]
     fn updates() {
-        let node =
-            |spec: &str, status: &str| format!("{{metadata: {{name: a}}, spec: {{{spec}}}, status: {{{status}}}}}");
-        let old = node("providerID: p, externalID: e", "");
+        let node = |spec: &str| format!("{{metadata: {{name: a}}, spec: {{{spec}}}}}");
+        let old = node("providerID: p, externalID: e");
+        let taint = "{key: k, value: '-', effect: NoExecute}";
         let rows = [
-            node(
-                "providerID: p, externalID: e, podCIDRs: [10.0.0.1/24], taints: [{key: k, value: '-', effect: NoExecute}]",
-                "",
-            ),
-            node(
-                "providerID: q",
-                "capacity: {cpu: -1}, addresses: [{type: InternalIP, address: x}, {type: InternalIP, address: x}]",
-            ),
+            node(&format!("providerID: p, externalID: e, podCIDRs: [10.0.0.1/24], taints: [{taint}]")),
+            node("providerID: q"),
         ];
-        expect![[r#""#]].assert_eq(&rows.map(|new| updated("nodes", &old, &new) + "--\n").concat());
+        expect![[r#"
+            metadata.taints[0].value: Invalid value: "-": a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')
+            --
+            spec.providerID: Forbidden: node updates may not change providerID except from "" to valid
+            spec.externalID: Forbidden: may not be updated
+            --
+        "#]].assert_eq(&rows.map(|new| updated("nodes", &old, &new) + "--\n").concat());
+    }
+
+    #[test]
+    fn statuses() {
+        let address = "{type: InternalIP, address: x}";
+        let node = yaml(&format!("{{status: {{capacity: {{cpu: -1}}, addresses: [{address}, {address}]}}}}"));
+        let errors = kind("nodes").strategy.validate_status_update(&node, &node);
+        let lines: String = errors.iter().map(|error| format!("{error}\n")).collect();
+        expect![[r#"
+            status.capacity.cpu: Invalid value: "-1": must be greater than or equal to 0
+            status.addresses[1]: Duplicate value: {"Address":"x","Type":"InternalIP"}
+        "#]]
+        .assert_eq(&lines);
     }
 
     #[test]
     fn what_is_no_more() {
         let strategy = &kind("nodes").strategy;
         let mut node = yaml("{spec: {configSource: {}, externalID: e, podCIDRs: ['FD00::/64']}, status: {config: {}}}");
-        expect![[r#""#]].assert_eq(&strategy.warnings(&node).join("\n"));
+        expect![[r#"
+            spec.configSource: the feature is removed
+            spec.externalID: this field is deprecated, and is unused by Kubernetes
+            spec.podCIDRs[0]: IPv6 CIDR value "FD00::/64" should be in RFC 5952 canonical format ("fd00::/64")"#]]
+        .assert_eq(&strategy.warnings(&node).join("\n"));
         strategy.prepare_for_create(&mut node);
         assert_eq!((&node["spec"]["configSource"], &node["status"]["config"]), (&Value::Null, &Value::Null));
     }

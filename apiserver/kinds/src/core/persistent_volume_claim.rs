@@ -441,13 +441,40 @@ mod tests {
             "dataSourceRef: {kind: PersistentVolumeClaim, name: c, namespace: other}",
             "dataSource: {kind: PersistentVolumeClaim, name: c}, dataSourceRef: {kind: PersistentVolumeClaim, name: d}",
         ];
-        expect![[r#""#]].assert_eq(&rows.map(of).concat());
+        expect![[r#"
+            dataSource: {kind: PersistentVolumeClaim, name: c}
+              {"kind":"PersistentVolumeClaim","name":"c"} {"kind":"PersistentVolumeClaim","name":"c"}
+            dataSource: {kind: Odd, apiGroup: a.b, name: c}
+              null null
+            dataSourceRef: {kind: Odd, apiGroup: a.b, name: c}
+              {"apiGroup":"a.b","kind":"Odd","name":"c"} {"apiGroup":"a.b","kind":"Odd","name":"c"}
+            dataSourceRef: {kind: Odd, apiGroup: A, name: c}
+              {"apiGroup":"A","kind":"Odd","name":"c"} {"apiGroup":"A","kind":"Odd","name":"c"}
+              spec.dataSource.apiGroup: Invalid value: "A": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+              spec.dataSourceRef.apiGroup: Invalid value: "A": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+            dataSourceRef: {kind: Odd}
+              {"kind":"Odd"} {"kind":"Odd"}
+              spec.dataSource.name: Required value
+              spec.dataSource: Invalid value: "Odd": must be 'PersistentVolumeClaim' when referencing the default apiGroup
+              spec.dataSourceRef.name: Required value
+              spec.dataSourceRef: Invalid value: "Odd": must be 'PersistentVolumeClaim' when referencing the default apiGroup
+            dataSourceRef: {kind: PersistentVolumeClaim, name: c, namespace: other}
+              null null
+            dataSource: {kind: PersistentVolumeClaim, name: c}, dataSourceRef: {kind: PersistentVolumeClaim, name: d}
+              {"kind":"PersistentVolumeClaim","name":"c"} {"kind":"PersistentVolumeClaim","name":"d"}
+              spec: Invalid value: {}: must match dataSourceRef
+        "#]].assert_eq(&rows.map(of).concat());
     }
 
     #[test]
     fn sizes() {
         let of = |size: &str| check_text(&CLAIM.replace("1Gi", size));
-        expect![[r#""#]].assert_eq(&["0", "-1", "500m"].map(of).concat());
+        expect![[r#"
+            spec.resources[storage]: Invalid value: "0": must be greater than zero
+            spec.resources[storage]: Invalid value: "-1": must be greater than zero
+            spec.resources.requests[storage]: fractional byte value "500m" is invalid, must be an integer
+        "#]]
+        .assert_eq(&["0", "-1", "500m"].map(of).concat());
         let bound = |size: &str, more: &str| {
             let claim = CLAIM.replace("1Gi", size).replace("spec: {", &format!("spec: {{volumeName: v, {more}"));
             let status = "{phase: Bound, currentVolumeAttributesClassName: a, capacity: {storage: 1Gi}}";
@@ -462,7 +489,17 @@ mod tests {
         ];
         let lines =
             rows.map(|(size, more)| updated("persistentvolumeclaims", &old, &bound(size, more)) + "--\n").concat();
-        expect![[r#""#]].assert_eq(&lines);
+        expect![[r#"
+            --
+            --
+            spec.resources.requests.storage: Forbidden: field can not be less than status.capacity
+            spec.volumeAttributesClassName: Forbidden: update to empty string is forbidden when status.currentVolumeAttributesClassName is not nil
+            --
+            spec: Forbidden: spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims
+            volumeMode: Invalid value: "Block": field is immutable
+            spec.volumeAttributesClassName: Forbidden: update to nil is forbidden when status.currentVolumeAttributesClassName is not nil
+            --
+        "#]].assert_eq(&lines);
     }
 
     fn check_text(claim: &str) -> String {
@@ -485,7 +522,14 @@ mod tests {
             claim("", "storageClassName: t, "),
             claim("volume.beta.kubernetes.io/storage-class: t", ""),
         ];
-        expect![[r#""#]].assert_eq(&rows.map(|new| updated("persistentvolumeclaims", &old, &new) + "--\n").concat());
+        expect![[r#"
+            --
+            metadata.annotations.volume.beta.kubernetes.io/storage-class: Invalid value: "": field is immutable
+            spec: Forbidden: spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims
+            --
+            metadata.annotations.volume.beta.kubernetes.io/storage-class: Invalid value: "t": field is immutable
+            --
+        "#]].assert_eq(&rows.map(|new| updated("persistentvolumeclaims", &old, &new) + "--\n").concat());
     }
 
     #[test]
@@ -496,7 +540,13 @@ mod tests {
         );
         let errors = kind("persistentvolumeclaims").strategy.validate_status_update(&claim, &claim);
         let lines: String = errors.iter().map(|error| format!("{error}\n")).collect();
-        expect![[r#""#]].assert_eq(&lines);
+        expect![[r#"
+            status.capacity[storage]: Invalid value: -1: must be a valid resource quantity
+            status.allocatedResourceStatuses: Unsupported value: "cpu": supported values: "storage"
+            status.allocatedResourceStatuses: Unsupported value: "storage": supported values: "ControllerResizeInProgress", "ControllerResizeInfeasible", "NodeResizeInProgress", "NodeResizeInfeasible", "NodeResizePending"
+            status.allocatedResources: Invalid value: "a b": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
+            status.allocatedResources[example.com/x]: Invalid value: -2: must be a valid resource quantity
+        "#]].assert_eq(&lines);
     }
 
     #[test]

@@ -92,7 +92,8 @@ impl Strategy for ResourceQuota {
         let (new, old) = (Field::root(new), Field::root(old));
         let (new, old) = (new.get("spec"), old.get("spec"));
         let scopes = new.get("scopes");
-        let set = |spec: &Field| spec.get("scopes").items().map(|scope| scope.text()).collect::<BTreeSet<_>>();
+        let set =
+            |spec: &Field| spec.get("scopes").items().map(|scope| scope.text().to_owned()).collect::<BTreeSet<_>>();
         if set(&new) != set(&old) {
             let shown = scopes.value().cloned().unwrap_or_default();
             errors.push(FieldError::invalid(&scopes.path, shown, rules::IMMUTABLE));
@@ -238,6 +239,7 @@ mod tests {
             "{metadata: {name: a, namespace: b}, spec: {hard: {cpu: -1, pods: 500m, odd: 1, count/pods: 3}, scopes: [BestEffort, NotBestEffort]}}",
             expect![[r#"
                 spec.hard[cpu]: Invalid value: "-1": must be greater than or equal to 0
+                spec.hard[odd]: Invalid value: "odd": must be a standard resource type or fully qualified
                 spec.hard[odd]: Invalid value: "odd": must be a standard resource for quota
                 spec.hard[pods]: Invalid value: "500m": must be an integer
                 spec.scopes: Invalid value: ["BestEffort","NotBestEffort"]: unsupported scope applied to resource
@@ -251,9 +253,9 @@ mod tests {
              {scopeName: VolumeAttributesClass, operator: Exists}, {scopeName: PriorityClass, operator: Exists}]}}}",
             expect![[r#"
                 spec.scopes: Invalid value: ["BestEffort"]: unsupported scope applied to resource
-                spec.scopeSelector.matchExpressions[0].operator: Invalid value: "In": must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity
-                spec.scopeSelector.matchExpressions: Invalid value: [{"operator":"In","scopeName":"Terminating","values":["a"]},{"operator":"Exists","scopeName":"VolumeAttributesClass"},{"operator":"Exists","scopeName":"PriorityClass"}]: unsupported scope applied to resource
-                spec.scopeSelector.matchExpressions: Invalid value: [{"operator":"In","scopeName":"Terminating","values":["a"]},{"operator":"Exists","scopeName":"VolumeAttributesClass"},{"operator":"Exists","scopeName":"PriorityClass"}]: unsupported scope applied to resource
+                spec.scopeSelector.matchExpressions.operator: Invalid value: "In": must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity
+                spec.scopeSelector.matchExpressions: Invalid value: {"MatchExpressions":[{"Operator":"In","ScopeName":"Terminating","Values":["a"]},{"Operator":"Exists","ScopeName":"VolumeAttributesClass","Values":null},{"Operator":"Exists","ScopeName":"PriorityClass","Values":null}]}: unsupported scope applied to resource
+                spec.scopeSelector.matchExpressions: Invalid value: {"MatchExpressions":[{"Operator":"In","ScopeName":"Terminating","Values":["a"]},{"Operator":"Exists","ScopeName":"VolumeAttributesClass","Values":null},{"Operator":"Exists","ScopeName":"PriorityClass","Values":null}]}: unsupported scope applied to resource
             "#]],
         );
         check_row(

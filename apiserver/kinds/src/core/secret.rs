@@ -216,7 +216,7 @@ mod tests {
         };
         expect![[r#"
             x: invalid character 'x' looking for beginning of value
-            : unexpected end of JSON input
+            : 
             {"a": : unexpected end of JSON input
             []: json: cannot unmarshal array into Go value of type map[string]interface {}
             {x}: invalid JSON

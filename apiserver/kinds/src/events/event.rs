@@ -157,15 +157,32 @@ mod tests {
         let of = |more: &str| yaml(&format!("{{{event}, {more}}}"));
         let lines = |errors: Vec<FieldError>| errors.iter().map(|error| format!("{error}\n")).collect::<String>();
         assert_eq!(lines(Event.validate(&of("note: n"))), "");
-        expect![[r#""#]].assert_eq(&lines(Event.validate(&of(
+        expect![[r#"
+            series.count: Invalid value: "": should be at least 2
+            series.lastObservedTime: Required value
+            firstTimestamp: Invalid value: "": needs to be unset
+            count: Invalid value: "": needs to be unset
+            source: Invalid value: "": needs to be unset
+        "#]]
+        .assert_eq(&lines(Event.validate(&of(
             "series: {count: 1}, deprecatedCount: 1, deprecatedSource: {host: h}, deprecatedFirstTimestamp: x",
         ))));
-        expect![[r#""#]]
-            .assert_eq(&lines(Event.validate(&yaml("{metadata: {name: a, namespace: b}, regarding: {namespace: c}}"))));
+        expect![[r#"
+            involvedObject.namespace: Invalid value: "c": does not match event.namespace
+            eventTime: Required value
+            type: Invalid value: "": has invalid value: Odd
+        "#]]
+        .assert_eq(&lines(
+            Event.validate(&yaml("{metadata: {name: a, namespace: b}, type: Odd, regarding: {namespace: c}}")),
+        ));
         let mut rounded = of("note: n");
         rounded["eventTime"] = "2026-01-01T00:00:00.0000012Z".into();
         assert_eq!(lines(Event.validate_update(&rounded, &of("note: n"))), "");
-        expect![[r#""#]].assert_eq(&lines(Event.validate_update(
+        expect![[r#"
+            involvedObject: Invalid value: {"name":"x"}: field is immutable
+            message: Invalid value: "o": field is immutable
+        "#]]
+        .assert_eq(&lines(Event.validate_update(
             &of("note: o, regarding: {name: x}, series: {count: 2, lastObservedTime: x}"),
             &of("note: n"),
         )));

@@ -216,7 +216,7 @@ mod tests {
                 spec.limits[3].defaultRequest[x]: Invalid value: "x": must be a standard resource type or fully qualified
                 spec.limits[3].defaultRequest[x]: Invalid value: "x": must be a standard resource for containers
                 spec.limits[3].defaultRequest[cpu]: Invalid value: "1": min value 2 is greater than default request value 1
-                spec.limits[3].default[cpu]: Invalid value: "1": min value 2 is greater than default value 1
+                spec.limits[3].default[cpu]: Invalid value: "2": min value 2 is greater than default value 1
                 spec.limits[3].maxLimitRequestRatio[cpu]: Invalid value: "3": ratio 3 is greater than max/min = 2.000000
                 spec.limits[3].maxLimitRequestRatio[memory]: Invalid value: "500m": ratio 500m is less than 1
             "#]],

@@ -279,7 +279,59 @@ mod tests {
             "nfs: {server: s, path: /x}, volumeAttributesClassName: ''",
         ];
         let lines: String = rows.map(|row| format!("{row}\n{}", of(row))).concat();
-        expect![[r#""#]].assert_eq(&lines);
+        expect![[r#"
+            hostPath: {path: ''}
+            spec.hostPath.path: Required value
+            hostPath: {path: /x, type: Odd}
+            spec.hostPath.type: Unsupported value: "Odd": supported values: "", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"
+            gcePersistentDisk: {partition: 256}
+            spec.persistentDisk.pdName: Required value
+            spec.persistentDisk.partition: Invalid value: 256: must be between 1 and 255, inclusive
+            glusterfs: {endpointsNamespace: ''}
+            spec.glusterfs.endpoints: Required value
+            spec.glusterfs.path: Required value
+            spec.glusterfs.endpointsNamespace: Invalid value: "": if the endpointnamespace is set, it must be a valid namespace name
+            flocker: {datasetName: a/b, datasetUUID: u}
+            spec.flocker: Invalid value: "resource": datasetName and datasetUUID can not be specified simultaneously
+            spec.flocker.datasetName: Invalid value: "a/b": must not contain '/'
+            nfs: {server: s, path: x}
+            spec.nfs.path: Invalid value: "x": must be an absolute path
+            quobyte: {registry: 'a:1,b', volume: v}
+            spec.quobyte.registry: Invalid value: "a:1,b": must be a host:port pair or multiple pairs separated by commas
+            iscsi: {targetPortal: p, iqn: iqn.2015-02.example.com:test, lun: 256, chapAuthSession: true, initiatorName: odd}
+            spec.iscsi.lun: Invalid value: 256: must be between 0 and 255, inclusive
+            spec.iscsi.secretRef: Required value
+            spec.iscsi.initiatorname: Invalid value: "odd": must be valid format
+            iscsi: {targetPortal: p, iqn: 'iqn.2015-2.example.com:test'}
+            spec.iscsi.iqn: Invalid value: "iqn.2015-2.example.com:test": must be valid format
+            cinder: {volumeID: v, secretRef: {}}
+            spec.cinder.secretRef.name: Required value
+            spec.cinder.secretRef.namespace: Required value
+            fc: {targetWWNs: [a]}
+            spec.fc.lun: Required value: lun is required if targetWWNs is specified
+            flexVolume: {driver: d, options: {a.k8s.io/x: y}}
+            spec.flexVolume.options[a.k8s.io/x]: Invalid value: "a.k8s.io/x": kubernetes.io and k8s.io namespaces are reserved
+            azureFile: {secretName: s, secretNamespace: ''}
+            spec.azureFile.shareName: Required value
+            spec.azureFile.secretNamespace: Required value
+            azureDisk: {diskName: d, diskURI: u, kind: Managed, cachingMode: Odd}
+            spec.azureDisk.cachingMode: Unsupported value: "Odd": supported values: "None", "ReadOnly", "ReadWrite"
+            spec.azureDisk.diskURI: Unsupported value: "u": supported values: "/subscriptions/{sub-id}/resourcegroups/{group-name}/providers/microsoft.compute/disks/{disk-id}"
+            storageos: {volumeName: A}
+            spec.storageos.volumeName: Invalid value: "A": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')
+            local: {path: /x}
+            spec.nodeAffinity: Required value: Local volume requires node affinity
+            csi: {driver: A.B, volumeHandle: h, nodePublishSecretRef: {name: A}}
+            spec.csi.nodePublishSecretRef.name: Invalid value: "A": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+            spec.csi.nodePublishSecretRef.namespace: Required value
+            csi: {}
+            spec.csi.driver: Required value
+            spec.csi.driver: Invalid value: "": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+            spec.csi.volumeHandle: Required value
+            nfs: {server: s, path: /x}, volumeAttributesClassName: ''
+            spec.volumeAttributesClassName: Required value: an empty string is disallowed
+            spec.csi: Required value: has to be specified when using volumeAttributesClassName
+        "#]].assert_eq(&lines);
     }
 
     #[test]
@@ -297,7 +349,7 @@ mod tests {
         };
         let zone = "failure-domain.beta.kubernetes.io/zone";
         let csi = |more: &str| format!("csi: {{driver: d, volumeHandle: h{more}}}");
-        let secret = ", controllerExpandSecretRef: {name: n, namespace: s}";
+        let secret = ", controllerExpandSecretRef: {name: secret, namespace: space}";
         let rows = [
             ("hostPath: {path: /x}".to_owned(), "hostPath: {path: /y}, volumeMode: Block".to_owned()),
             (csi(""), csi(secret)),
@@ -308,7 +360,19 @@ mod tests {
         ];
         let lines: String =
             rows.map(|(old, new)| updated("persistentvolumes", &volume(&old), &volume(&new)) + "--\n").concat();
-        expect![[r#""#]].assert_eq(&lines);
+        expect![[r#"
+            spec.persistentvolumesource: Forbidden: spec.persistentvolumesource is immutable after creation
+            volumeMode: Invalid value: "Block": field is immutable
+            --
+            --
+            spec.persistentvolumesource: Forbidden: spec.persistentvolumesource is immutable after creation
+            --
+            --
+            nodeAffinity: Invalid value: {"required":{"nodeSelectorTerms":[{"matchExpressions":[{"key":"failure-domain.beta.kubernetes.io/zone","operator":"In","values":["b"]}]}]}}: field is immutable, except for updating from beta label to GA
+            --
+            spec.volumeAttributesClassName: Forbidden: update from non-nil value to nil is forbidden
+            --
+        "#]].assert_eq(&lines);
     }
 
     #[test]
@@ -318,7 +382,12 @@ mod tests {
              spec: {persistentVolumeReclaimPolicy: Recycle, storageos: {}, nodeAffinity: {required: {nodeSelectorTerms: \
              [{matchExpressions: [{key: beta.kubernetes.io/os}]}]}}}}",
         );
-        expect![[r#""#]].assert_eq(&kind("persistentvolumes").strategy.warnings(&volume).join("\n"));
+        expect![[r#"
+            metadata.annotations[volume.beta.kubernetes.io/storage-class]: deprecated since v1.8; use "storageClassName" attribute instead
+            metadata.annotations[volume.beta.kubernetes.io/mount-options]: deprecated since v1.31; use "mountOptions" attribute instead
+            spec.persistentVolumeReclaimPolicy: The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic provisioning.
+            spec.nodeAffinity.required.nodeSelectorTerms[0].matchExpressions[0].key: beta.kubernetes.io/os is deprecated since v1.14; use "kubernetes.io/os" instead
+            spec.storageOS: deprecated in v1.22, non-functional in v1.25+"#]].assert_eq(&kind("persistentvolumes").strategy.warnings(&volume).join("\n"));
     }
 
     #[test]

@@ -32,7 +32,8 @@ pub fn settle(service: &mut Value, old: Option<&Value>) {
         spec.insert("ipFamilyPolicy".to_owned(), before.unwrap_or(usual).into());
     }
     let single = text(service, &["spec", "ipFamilyPolicy"]) == SINGLE;
-    if !fields(&Field::root(service), old).is_empty() {
+    let shortened = |name| !single && old.is_some_and(|old| is_shortened(service, old, name));
+    if !fields(&Field::root(service), old).is_empty() || ["clusterIPs", "ipFamilies"].into_iter().any(shortened) {
         return;
     }
     if let Some(old) = old.filter(|_| single) {
@@ -50,6 +51,9 @@ pub fn settle(service: &mut Value, old: Option<&Value>) {
         let addresses = list(service, &["spec", "clusterIPs"]).iter().skip(families.len());
         let known = addresses.filter_map(Value::as_str).map(family_of).take_while(|family| *family == CONFIGURED);
         families.extend(known.map(Value::from).collect::<Vec<_>>());
+        if families.len() < list(service, &["spec", "clusterIPs"]).len() {
+            return;
+        }
     }
     if families.is_empty() {
         families.push(CONFIGURED.into());
@@ -98,7 +102,8 @@ pub fn validate(service: &Value, old: Option<&Value>) -> Vec<FieldError> {
     ] {
         if single && field.len() == 2 {
             errors.push(policy.invalid(format!("{both} {several}")));
-        } else if !single && old.is_some_and(|old| is_shortened(service, old, name)) {
+        } else if !single && old.is_some_and(|old| same(service, old, "clusterIP") && is_shortened(service, old, name))
+        {
             errors.push(policy.invalid(format!("must be 'SingleStack' to release the secondary {of}")));
         }
     }
