@@ -160,13 +160,6 @@ impl Plan {
     }
 }
 
-/// Gives an updated object what it had and does not mention: clients may leave out what the server chose.
-pub fn inherit(resource: &Resource, new: &mut Value, old: &Value) {
-    if is_service(resource) {
-        service::inherit(new, old);
-    }
-}
-
 /// Objects that the store forgets by itself.
 pub fn ttl_seconds(resource: &Resource) -> Option<u64> {
     let is_event = resource.is("", "events") || resource.is("events.k8s.io", "events");

@@ -125,7 +125,7 @@ pub struct FieldError {
     pub kind: FieldErrorKind,
     /// The path, as users write it.
     pub field: String,
-    /// What stood there; `None` where nothing did, which Kubernetes shows as `"null"`.
+    /// What stood there; `None` where nothing did, which Kubernetes shows as `null`.
     pub bad_value: Option<Value>,
     /// What is wrong, in words; may be empty.
     pub detail: String,
@@ -194,7 +194,7 @@ impl FieldError {
         if self.kind.shows_value() {
             body.push_str(": ");
             match &self.bad_value {
-                None => body.push_str("\"null\""),
+                None => body.push_str("null"),
                 Some(value) => body.push_str(&value.to_string()),
             }
         }
@@ -359,7 +359,7 @@ mod tests {
             spec.replicas: Invalid value: -1: must be greater than or equal to 0
             spec.selector: Invalid value: {"a":"b"}: field is immutable
             spec.labels: Invalid value: null: a map that is missing
-            spec.selector: Invalid value: "null": field is immutable
+            spec.selector: Invalid value: null: field is immutable
             spec.containers[0].imagePullPolicy: Unsupported value: "x": supported values: "Always", "Never"
             spec.containers[0].name: Duplicate value: "a"
             spec.labels[k/a]: Too long: may not be more than 63 bytes

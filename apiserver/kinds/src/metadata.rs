@@ -10,6 +10,8 @@ use crate::{names, object, rules};
 pub const ANNOTATIONS_MAX_BYTES: usize = 256 * 1024;
 /// The text that a client may give to say who manages fields, in bytes.
 const FIELD_MANAGER_MAX_BYTES: usize = 128;
+/// The subresource through which fields were written, in bytes.
+const SUBRESOURCE_MAX_BYTES: usize = 256;
 
 /// Checks the metadata of a new object; its name is decided by then.
 pub fn validate(kind: &KindDef, object: &Value) -> Vec<FieldError> {
@@ -18,8 +20,7 @@ pub fn validate(kind: &KindDef, object: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let (name, prefix) = (metadata.get("name"), metadata.get("generateName"));
     if !prefix.is_empty() {
-        // What is made from the prefix ends in a letter or digit.
-        let example = format!("{}a", prefix.text().trim_end_matches('-'));
+        let example = without_last_dash(prefix.text());
         errors.extend(kind.strategy.validate_name(&example).into_iter().map(|wrong| prefix.invalid(wrong)));
     }
     if name.is_empty() {
@@ -36,14 +37,23 @@ pub fn validate(kind: &KindDef, object: &Value) -> Vec<FieldError> {
     rules::not_negative(&metadata.get("generation"), &mut errors);
     labels(&metadata.get("labels"), &mut errors);
     annotations(&metadata.get("annotations"), &mut errors);
+    owners(&metadata.get("ownerReferences"), &mut errors);
     let own = metadata.get("finalizers");
     finalizers(&own, &mut errors);
+    managed_fields(&metadata.get("managedFields"), &mut errors);
     if !takes_any_finalizer(kind) {
         own.items().for_each(|finalizer| standard_finalizer(&finalizer, &mut errors));
     }
-    owners(&metadata.get("ownerReferences"), &mut errors);
-    managed_fields(&metadata.get("managedFields"), &mut errors);
     errors
+}
+
+/// The prefix of a name as names are checked: what is made from it ends in a letter or digit.
+fn without_last_dash(prefix: &str) -> String {
+    let Some(rest) = prefix.strip_suffix('-').filter(|rest| !rest.is_empty()) else { return prefix.to_owned() };
+    let mut rest = rest.to_owned();
+    rest.pop();
+    rest.push('a');
+    rest
 }
 
 /// Checks the metadata of an update against what is stored.
@@ -52,7 +62,8 @@ pub fn validate_update(kind: &KindDef, new: &Value, old: &Value) -> Vec<FieldErr
     let (new, old) = (Field::root(new), Field::root(old));
     let (new, old) = (new.get("metadata"), old.get("metadata"));
     for name in ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
-        // A deletion is only ever brought about by a delete; it may be repeated, not undone.
+        // A deletion is only ever brought about by a delete; it may be repeated, not undone
+        // ([`keep_system_fields`] takes over what was left out).
         rules::immutable(&new.get(name), &old.get(name), &mut errors);
     }
     let finalizers = new.get("finalizers");
@@ -117,7 +128,8 @@ fn finalizers(finalizers: &Field, errors: &mut Vec<FieldError>) {
 /// Kubernetes' own finalizers, which need no domain.
 const STANDARD_FINALIZERS: [&str; 3] = ["foregroundDeletion", "kubernetes", "orphan"];
 
-fn is_qualified(finalizer: &str) -> bool {
+/// Whether a finalizer says whose it is, or is Kubernetes' own.
+pub fn is_qualified(finalizer: &str) -> bool {
     finalizer.contains('/') || STANDARD_FINALIZERS.contains(&finalizer)
 }
 
@@ -177,32 +189,47 @@ pub fn embedded(object: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) 
 }
 
 fn owners(owners: &Field, errors: &mut Vec<FieldError>) {
-    let mut controller: Option<&str> = None;
+    let mut controller: Option<String> = None;
     for owner in owners.items() {
-        let (version, kind) = (owner.get("apiVersion"), owner.get("kind"));
-        if version.is_empty() {
-            errors.push(version.invalid("version must not be empty"));
+        // Kubernetes does not say which of them it is.
+        let (version, kind) = (owners.path.child("apiVersion"), owner.get("kind"));
+        let of = owner.get("apiVersion").text();
+        let (group, number) = group_version(of);
+        if number.is_empty() {
+            errors.push(FieldError::invalid(&version, of, "version must not be empty"));
         }
-        for (name, field) in [("kind", &kind), ("name", &owner.get("name")), ("uid", &owner.get("uid"))] {
-            if field.is_empty() {
-                errors.push(field.invalid(format!("{name} must not be empty")));
+        for name in ["kind", "name", "uid"] {
+            if owner.get(name).is_empty() {
+                errors.push(FieldError::invalid(&owners.path.child(name), "", "must not be empty"));
             }
         }
-        if version.text() == "v1" && kind.text() == "Event" {
-            errors.push(owner.invalid("/v1, Kind=Event is disallowed from being an owner"));
+        if (group, number, kind.text()) == ("", "v1", "Event") {
+            let shown = owner.value().cloned().unwrap_or_default();
+            errors.push(FieldError::invalid(&owners.path, shown, "/v1, Kind=Event is disallowed from being an owner"));
         }
         if owner.get("controller").bool() != Some(true) {
             continue;
         }
-        let name = owner.get("name").text();
-        if let Some(first) = controller {
-            let detail = format!(
-                "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {name}"
-            );
-            let shown = owners.value().cloned().unwrap_or_default();
-            errors.push(FieldError::invalid(&owners.path, shown, detail));
+        let name = format!("{}/{}", kind.text(), owner.get("name").text());
+        match &controller {
+            Some(first) => {
+                let detail = format!(
+                    "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {name}"
+                );
+                let shown = owners.value().cloned().unwrap_or_default();
+                errors.push(FieldError::invalid(&owners.path, shown, detail));
+            }
+            None => controller = Some(name),
         }
-        controller = Some(name);
+    }
+}
+
+/// Group and version of an `apiVersion`; nothing of one that is none.
+fn group_version(api_version: &str) -> (&str, &str) {
+    match api_version.split_once('/') {
+        None => ("", api_version),
+        Some((_, version)) if version.contains('/') => ("", ""),
+        Some(both) => both,
     }
 }
 
@@ -217,6 +244,10 @@ fn managed_fields(entries: &Field, errors: &mut Vec<FieldError>) {
         }
         let manager = entry.get("manager");
         errors.extend(field_manager(manager.text(), &manager.path));
+        let subresource = entry.get("subresource");
+        if subresource.text().len() > SUBRESOURCE_MAX_BYTES {
+            errors.push(FieldError::too_long(&subresource.path, SUBRESOURCE_MAX_BYTES));
+        }
     }
 }
 
@@ -234,17 +265,25 @@ pub fn field_manager(manager: &str, path: &FieldPath) -> Vec<FieldError> {
     errors
 }
 
-/// Takes over from what is stored what a client may leave out of an update: who and since when the object is.
+/// Takes over from what is stored what writes of an object do not decide (`rest.BeforeUpdate` in `k8s.io/apiserver`):
+/// since when it is, and how it is being deleted. What is left of a client's own values [`validate_update`] refuses.
 pub fn keep_system_fields(new: &mut Value, old: &Value) {
     let Some(old) = old.get("metadata") else { return };
-    if let Some(metadata) = new.get_mut("metadata") {
-        for name in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generateName"] {
-            let unset = metadata.get(name).is_none_or(|v| v.is_null() || v.as_str() == Some(""));
-            if unset {
-                object::keep(metadata, old, name);
-            }
+    let Some(metadata) = object::ensure(new, &["metadata"]) else { return };
+    metadata.remove("selfLink");
+    let is_set = |value: Option<&Value>| value.is_some_and(|value| !value.is_null() && value.as_str() != Some(""));
+    for name in ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+        let fixed = matches!(name, "creationTimestamp" | "deletionTimestamp");
+        if let Some(value) = old.get(name).filter(|value| is_set(Some(value)))
+            && (fixed || !is_set(metadata.get(name)))
+        {
+            metadata.insert(name.to_owned(), value.clone());
         }
     }
+    match old.get("generation") {
+        Some(generation) => metadata.insert("generation".to_owned(), generation.clone()),
+        None => metadata.remove("generation"),
+    };
 }
 
 #[cfg(test)]
@@ -289,13 +328,17 @@ mod tests {
               - {apiVersion: v1, kind: Pod, name: p, uid: u, controller: true}
               - {apiVersion: v1, kind: Pod, name: q, uid: v, controller: true}
               - {}
+              - {apiVersion: a/b/c, kind: Pod, name: r, uid: w}
+              - {apiVersion: v1, kind: Event, name: e, uid: x}
             "#,
             expect![[r#"
-                metadata.ownerReferences: Invalid value: [{"apiVersion":"v1","controller":true,"kind":"Pod","name":"p","uid":"u"},{"apiVersion":"v1","controller":true,"kind":"Pod","name":"q","uid":"v"},{"apiVersion":"","kind":"","name":"","uid":""}]: Only one reference can have Controller set to true. Found "true" in references for p and q
-                metadata.ownerReferences[2].apiVersion: Invalid value: "": version must not be empty
-                metadata.ownerReferences[2].kind: Invalid value: "": kind must not be empty
-                metadata.ownerReferences[2].name: Invalid value: "": name must not be empty
-                metadata.ownerReferences[2].uid: Invalid value: "": uid must not be empty
+                metadata.ownerReferences: Invalid value: [{"apiVersion":"v1","controller":true,"kind":"Pod","name":"p","uid":"u"},{"apiVersion":"v1","controller":true,"kind":"Pod","name":"q","uid":"v"},{"apiVersion":"","kind":"","name":"","uid":""},{"apiVersion":"a/b/c","kind":"Pod","name":"r","uid":"w"},{"apiVersion":"v1","kind":"Event","name":"e","uid":"x"}]: Only one reference can have Controller set to true. Found "true" in references for Pod/p and Pod/q
+                metadata.ownerReferences.apiVersion: Invalid value: "": version must not be empty
+                metadata.ownerReferences.kind: Invalid value: "": must not be empty
+                metadata.ownerReferences.name: Invalid value: "": must not be empty
+                metadata.ownerReferences.uid: Invalid value: "": must not be empty
+                metadata.ownerReferences.apiVersion: Invalid value: "a/b/c": version must not be empty
+                metadata.ownerReferences: Invalid value: {"apiVersion":"v1","kind":"Event","name":"e","uid":"x"}: /v1, Kind=Event is disallowed from being an owner
             "#]],
         );
     }

@@ -42,10 +42,9 @@ pub(super) async fn plan(write: &Write<'_>, old: Option<&Value>, new: Option<&mu
         return Ok(plan);
     };
     let name = object::text(service, &["metadata", "name"]).to_string();
-    fill_families(&mut plan, service);
     let mut chosen = HashSet::new();
     choose_address(server, &mut plan, service, &mut chosen).await?;
-    choose_ports(server, &mut plan, service, &mut chosen).await?;
+    choose_ports(server, &mut plan, service, old.is_none(), &mut chosen).await?;
 
     let wanted = claims(service);
     let mut errors = Vec::new();
@@ -230,39 +229,13 @@ fn wants_node_ports(service: &Value) -> bool {
     has_node_ports(service) && !(service_type(service) == "LoadBalancer" && without)
 }
 
-/// One address family: this cluster's Services are IPv4.
-fn fill_families(plan: &mut Plan, service: &mut Value) {
-    if service_type(service) == "ExternalName" || !service.get("spec").is_some_and(Value::is_object) {
-        return;
-    }
-    if object::list(service, &["spec", "ipFamilies"]).is_empty() {
-        plan.fill(service, "/spec/ipFamilies", json!(["IPv4"]));
-    }
-    if object::text(service, &["spec", "ipFamilyPolicy"]).is_empty() {
-        plan.fill(service, "/spec/ipFamilyPolicy", "SingleStack".into());
-    }
-}
-
 async fn choose_address(
     server: &ApiServer,
     plan: &mut Plan,
     service: &mut Value,
     chosen: &mut HashSet<Bytes>,
 ) -> Result<(), Status> {
-    if service_type(service) == "ExternalName" {
-        return Ok(());
-    }
-    let given = object::text(service, &["spec", "clusterIP"]).to_string();
-    let listed = object::list(service, &["spec", "clusterIPs"]).first().and_then(Value::as_str).unwrap_or_default();
-    if given.is_empty() && !listed.is_empty() {
-        let listed = listed.to_string();
-        plan.fill(service, "/spec/clusterIP", listed.into());
-        return Ok(());
-    }
-    if !given.is_empty() {
-        if listed.is_empty() {
-            plan.fill(service, "/spec/clusterIPs", json!([given]));
-        }
+    if service_type(service) == "ExternalName" || !object::text(service, &["spec", "clusterIP"]).is_empty() {
         return Ok(());
     }
     let mut picked = None;
@@ -290,17 +263,34 @@ async fn choose_ports(
     server: &ApiServer,
     plan: &mut Plan,
     service: &mut Value,
+    is_new: bool,
     chosen: &mut HashSet<Bytes>,
 ) -> Result<(), Status> {
     // What the Service itself asks for is not free either.
     let mut taken: HashSet<Bytes> = claims(service).into_keys().collect();
-    let count = if wants_node_ports(service) { object::list(service, &["spec", "ports"]).len() } else { 0 };
-    for index in 0..count {
-        if object::int(&service["spec"]["ports"][index], &["nodePort"]) == 0 {
-            let port = choose_port(server, "nodePort", &mut taken).await?;
-            chosen.insert(port_key(port));
-            plan.fill(service, &format!("/spec/ports/{index}/nodePort"), port.into());
+    let wanted = wants_node_ports(service);
+    let ports = object::list(service, &["spec", "ports"]).iter();
+    let ports: Vec<(i64, i64)> =
+        ports.map(|port| (object::int(port, &["port"]), object::int(port, &["nodePort"]))).collect();
+    // A new Service has one node port for what it serves at one number by several protocols.
+    let mut shared: BTreeMap<i64, i64> =
+        ports.iter().rev().filter(|(_, node_port)| is_new && *node_port != 0).copied().collect();
+    for (index, (number, node_port)) in ports.into_iter().enumerate() {
+        if node_port != 0 || !wanted {
+            continue;
         }
+        let port = match shared.get(&number) {
+            Some(port) => *port,
+            None => {
+                let port = choose_port(server, "nodePort", &mut taken).await?;
+                chosen.insert(port_key(port));
+                port
+            }
+        };
+        if is_new {
+            shared.insert(number, port);
+        }
+        plan.fill(service, &format!("/spec/ports/{index}/nodePort"), port.into());
     }
     if needs_health_port(service) && object::int(service, HEALTH_PORT) == 0 {
         let port = choose_port(server, "HealthCheck NodePort", &mut taken).await?;
@@ -344,69 +334,4 @@ async fn pick(
     let mut found: HashSet<Bytes> = server.datastore.list(request).await?.items.into_iter().map(|kv| kv.key).collect();
     found.extend(taken.iter().cloned());
     Ok(bands.into_iter().flatten().map(name).find(|candidate| !found.contains(&key(candidate))))
-}
-
-/// An update that does not mention its cluster IP or node ports keeps them (`patchAllocatedValues` upstream).
-pub(super) fn inherit(new: &mut Value, old: &Value) {
-    if !new.get("spec").is_some_and(Value::is_object) {
-        return;
-    }
-    let open = object::text(new, &["spec", "clusterIP"]).is_empty();
-    if open && service_type(new) != "ExternalName" && service_type(old) != "ExternalName" {
-        for field in ["clusterIP", "clusterIPs"] {
-            if let Some(value) = object::get(old, &["spec", field]) {
-                new["spec"][field] = value.clone();
-            }
-        }
-    }
-    if service_type(new) == "ExternalName" && service_type(old) != "ExternalName" {
-        drop_addresses(new, old);
-    }
-    if has_node_ports(old) && has_node_ports(new) {
-        inherit_ports(new, old);
-    }
-    if has_node_ports(old) && !has_node_ports(new) {
-        drop_ports(new, old);
-    }
-}
-
-/// Ports that were not given keep the numbers of the ports that were there for the same port and protocol.
-fn inherit_ports(new: &mut Value, old: &Value) {
-    let same = |a: &Value, b: &Value| ["port", "protocol"].iter().all(|field| object::same(a.get(field), b.get(field)));
-    let before = object::list(old, &["spec", "ports"]);
-    let mut used: BTreeSet<i64> =
-        object::list(new, &["spec", "ports"]).iter().map(|port| object::int(port, &["nodePort"])).collect();
-    for port in object::list_mut(new, &["spec", "ports"]) {
-        if object::int(port, &["nodePort"]) != 0 {
-            continue;
-        }
-        let kept = before.iter().filter(|old| same(old, port)).map(|old| object::int(old, &["nodePort"]));
-        if let Some(number) = kept.into_iter().find(|number| *number != 0 && !used.contains(number)) {
-            used.insert(number);
-            port["nodePort"] = number.into();
-        }
-    }
-}
-
-/// A Service that becomes an ExternalName gives its addresses back, unless the client changed them itself.
-fn drop_addresses(new: &mut Value, old: &Value) {
-    for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
-        let same = object::same(object::get(new, &["spec", field]), object::get(old, &["spec", field]));
-        if same && let Some(Value::Object(spec)) = new.get_mut("spec") {
-            spec.remove(field);
-        }
-    }
-}
-
-/// A Service that becomes a ClusterIP gives its node ports back.
-fn drop_ports(new: &mut Value, old: &Value) {
-    let before: BTreeSet<i64> =
-        object::list(old, &["spec", "ports"]).iter().map(|port| object::int(port, &["nodePort"])).collect();
-    for port in object::list_mut(new, &["spec", "ports"]) {
-        if before.contains(&object::int(port, &["nodePort"]))
-            && let Value::Object(port) = port
-        {
-            port.remove("nodePort");
-        }
-    }
 }

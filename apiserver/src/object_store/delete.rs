@@ -246,9 +246,3 @@ pub(super) fn held_back(resource: &Resource, object: &Value) -> bool {
     let grace = meta::get(object, "deletionGracePeriodSeconds").and_then(Value::as_i64).unwrap_or(0);
     grace > 0 || !finalizers(object).is_empty() || namespace_finalizers(resource, object)
 }
-
-/// Clients can neither begin nor take back a deletion by writing the object.
-pub(super) fn inherit_deletion(new: &mut Value, old: &Value) {
-    meta::keep(new, old, "deletionTimestamp");
-    meta::keep(new, old, "deletionGracePeriodSeconds");
-}

@@ -46,14 +46,6 @@ pub fn remove(object: &mut Value, field: &str) {
     }
 }
 
-/// Copies a field of the metadata; one that `from` does not have is removed.
-pub fn keep(object: &mut Value, from: &Value, field: &str) {
-    match get(from, field) {
-        Some(value) => set(object, field, value.clone()),
-        None => remove(object, field),
-    }
-}
-
 /// A name that begins with `base` and that nobody else is likely to have, if nobody can foresee these bits.
 pub fn generate_name(base: &str, mut bits: u128) -> String {
     let kept = base.char_indices().nth(NAME_LIMIT_CHARS - SUFFIX_CHARS).map_or(base, |(end, _)| &base[..end]);

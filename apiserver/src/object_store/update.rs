@@ -1,8 +1,8 @@
 //! Changing objects: by replacement, by patch, and through subresources.
 
-use super::delete::{held_back, inherit_deletion};
+use super::delete::held_back;
 use super::{ATTEMPTS, Committed, Write, Written, meta};
-use crate::effects::{self, Plan};
+use crate::effects::Plan;
 use crate::plugins::Operation;
 use crate::status::Status;
 use crate::watch_cache::Record;
@@ -67,6 +67,9 @@ pub async fn update(write: &mut Write<'_>, mut change: Change<'_>, rules: Rules)
             Change::Replace(object) => Patched { object: attempt(object), tracked: false, once: false },
             Change::Patch(patch) => patch(&old)?,
         };
+        if replaces {
+            same_uid(write, &patched.object, &old)?;
+        }
         let pinned = pinned(write, &patched.object, &live, replaces)? || patched.once;
         let Some((new, removed)) = work_out(write, patched, &old, rules).await? else {
             return Ok(Written { json: live.json(), created: false });
@@ -79,6 +82,15 @@ pub async fn update(write: &mut Write<'_>, mut change: Change<'_>, rules: Rules)
         }
     }
     Err(write.modified())
+}
+
+/// An object in another's place is meant for the one that it says; a patch that changes the UID is held to the rules.
+fn same_uid(write: &Write<'_>, new: &Value, old: &Value) -> Result<(), Status> {
+    let (wanted, found) = (meta::text(new, "uid"), meta::text(old, "uid"));
+    if wanted.is_empty() || wanted == found {
+        return Ok(());
+    }
+    Err(write.conflict(format!("Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}")))
 }
 
 /// Whether the change insists on the revision that the object is at.
@@ -121,22 +133,7 @@ async fn work_out(
 ) -> Result<Option<(Value, bool)>, Status> {
     let resource = write.resource;
     let Patched { object: mut new, tracked, .. } = patched;
-    let uid = meta::text(&new, "uid");
-    if !uid.is_empty() && uid != meta::text(old, "uid") {
-        let found = meta::text(old, "uid");
-        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {found}");
-        return Err(write.conflict(why));
-    }
-    for field in ["uid", "creationTimestamp", "name", "namespace"] {
-        if meta::text(&new, field).is_empty() {
-            meta::keep(&mut new, old, field);
-        }
-    }
-    meta::keep(&mut new, old, "generation");
-    if rules != Rules::Trusted {
-        inherit_deletion(&mut new, old);
-    }
-    effects::inherit(resource, &mut new, old);
+    metadata::keep_system_fields(&mut new, old);
     write.dedup_owners(&mut new);
     write.default(&mut new);
     match rules {
@@ -155,11 +152,11 @@ async fn work_out(
     }
     validate(write, &new, old, rules)?;
     write.admit_validating(Operation::Update, &mut new, Some(old)).await?;
-    if meta::same(&new, old) {
-        return Ok(None);
-    }
     if rules == Rules::Update {
         write.warnings.extend(resource.strategy.update_warnings(&new, old));
+    }
+    if meta::same(&new, old) {
+        return Ok(None);
     }
     let removed = meta::get(&new, "deletionTimestamp").is_some() && !held_back(resource, &new);
     Ok(Some((new, removed)))

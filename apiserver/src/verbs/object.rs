@@ -168,12 +168,23 @@ impl<'a> Expected<'a> {
     }
 }
 
-/// The names in the body and in the URL must agree; what the body leaves out is taken from the URL.
+/// The names in the body and in the URL must agree; what the body leaves out is taken from the URL. Objects of the
+/// cluster have no namespace, whatever they say.
 pub fn match_url(object: &mut Value, resource: &Resource, call: &Call) -> Result<(), Status> {
     if !object.get("metadata").is_some_and(Value::is_object) {
         object["metadata"] = json!({});
     }
     let (name, namespace) = (&call.info.name, &call.info.namespace);
+    match object::text(object, &["metadata", "namespace"]) {
+        _ if !resource.namespaced => object::remove(&mut object["metadata"], "namespace"),
+        "" => object["metadata"]["namespace"] = namespace.clone().into(),
+        given if given == namespace => {}
+        _ => {
+            return Err(Status::bad_request(
+                "the namespace of the provided object does not match the namespace sent on the request",
+            ));
+        }
+    }
     if !name.is_empty() {
         match object::text(object, &["metadata", "name"]) {
             "" => object["metadata"]["name"] = name.clone().into(),
@@ -181,22 +192,6 @@ pub fn match_url(object: &mut Value, resource: &Resource, call: &Call) -> Result
             given => {
                 return Err(Status::bad_request(format!(
                     "the name of the object ({given}) does not match the name on the URL ({name})"
-                )));
-            }
-        }
-    }
-    if resource.namespaced {
-        match object::text(object, &["metadata", "namespace"]) {
-            "" => object["metadata"]["namespace"] = namespace.clone().into(),
-            given if given == namespace => {}
-            _ if name.is_empty() => {
-                return Err(Status::bad_request(
-                    "the namespace of the provided object does not match the namespace sent on the request",
-                ));
-            }
-            given => {
-                return Err(Status::bad_request(format!(
-                    "the namespace of the object ({given}) does not match the namespace on the request ({namespace})"
                 )));
             }
         }

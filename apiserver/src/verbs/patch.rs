@@ -34,7 +34,8 @@ pub async fn serve(server: &ApiServer, resource: &Resource, mut call: Call) -> A
     };
     let issues = Mutex::new(Vec::new());
     let change = |old: &Value| {
-        let (object, found) = patched(resource, &patch, old, options.validation)?;
+        let (mut object, found) = patched(resource, &patch, old, options.validation)?;
+        match_url(&mut object, resource, &call)?;
         *issues.lock().unwrap_or_else(|error| error.into_inner()) = found;
         Ok(Patched { object, tracked: false, once: patch.resource_version().is_some() })
     };

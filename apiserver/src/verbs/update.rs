@@ -21,7 +21,7 @@ pub async fn serve(server: &ApiServer, resource: &Resource, mut call: Call) -> A
     let written = match call.info.subresource.as_str() {
         "finalize" => {
             let finalize = |old: &Value| Ok(finalized(old, &object));
-            object_store::update(&mut write, Change::Patch(&finalize), Rules::Trusted).await
+            object_store::update(&mut write, Change::Patch(&finalize), Rules::Subresource).await
         }
         "" if resource.strategy.allow_create_on_update() => create_or_update(&mut write, object, &call).await,
         subresource => object_store::update(&mut write, Change::Replace(object), Rules::of(subresource)).await,

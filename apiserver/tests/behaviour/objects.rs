@@ -1,6 +1,7 @@
 //! Creating, reading and replacing objects.
 
 use crate::api::{Api, CONFIG_MAPS, config_map, names, version};
+use crate::custom_resource_definitions::{anything, definition};
 use serde_json::json;
 
 #[tokio::test]
@@ -38,6 +39,68 @@ async fn a_replaced_object_keeps_its_identity() {
         assert_eq!(replaced["metadata"][field], created["metadata"][field], "{field}");
     }
     assert!(version(&replaced) > version(&created));
+}
+
+/// What writes of an object do to the fields of its metadata that belong to the server, for kinds of any origin.
+#[tokio::test]
+async fn what_the_server_says_of_an_object_is_kept_or_defended() {
+    let api = Api::new().await;
+    let made = api.config_map("a", "1").await;
+    api.define(&definition("widgets", "Widget", anything())).await;
+    let widget = json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "a"}});
+    let widgets = "/apis/example.com/v1/namespaces/default/widgets";
+    let widget = api.post(widgets, &widget).await.ok();
+    for (path, object) in [(format!("{CONFIG_MAPS}/a"), made), (format!("{widgets}/a"), widget)] {
+        let kind = object["kind"].as_str().unwrap();
+        for kept in [
+            json!({"creationTimestamp": "2020-01-01T00:00:00Z"}),
+            json!({"generation": 7}),
+            json!({"selfLink": "/here"}),
+            json!({"deletionTimestamp": null}),
+        ] {
+            let patch = json!({"metadata": kept});
+            assert_eq!(api.patch("merge", &path, &patch).await.ok(), object, "{patch}");
+            let mut next = object.clone();
+            next["metadata"].as_object_mut().unwrap().extend(kept.as_object().unwrap().clone());
+            assert_eq!(api.put(&path, &next).await.ok(), object, "{kept}");
+        }
+        let time = "2020-01-01T00:00:00Z";
+        for (changed, expected) in [
+            (json!({"deletionTimestamp": time}), format!("metadata.deletionTimestamp: Invalid value: \"{time}\"")),
+            (json!({"deletionGracePeriodSeconds": 5}), "metadata.deletionGracePeriodSeconds: Invalid value: 5".into()),
+            (json!({"uid": "other"}), "metadata.uid: Invalid value: \"other\"".into()),
+        ] {
+            let expected = format!("{kind} \"a\" is invalid: {expected}: field is immutable")
+                .replace("Widget ", "Widget.example.com ");
+            let patched = api.patch("merge", &path, &json!({"metadata": changed})).await.error();
+            assert_eq!((patched.0, &patched.2), (422, &expected));
+            let mut metadata = changed.clone();
+            metadata["name"] = "a".into();
+            let config = json!({"apiVersion": object["apiVersion"], "kind": kind, "metadata": metadata});
+            let applied = api.apply(&path, &config).await.error();
+            assert_eq!((applied.0, &applied.2), (422, &expected));
+        }
+        for (changed, expected) in [
+            (json!({"name": "b"}), "the name of the object (b) does not match the name on the URL (a)"),
+            (
+                json!({"namespace": "other"}),
+                "the namespace of the provided object does not match the namespace sent on the request",
+            ),
+        ] {
+            let (code, _, message) = api.patch("merge", &path, &json!({"metadata": changed})).await.error();
+            assert_eq!((code, message.as_str()), (400, expected));
+        }
+    }
+}
+
+#[tokio::test]
+async fn objects_of_the_cluster_have_no_namespace() {
+    let api = Api::new().await;
+    let namespace = json!({"metadata": {"name": "n", "namespace": "default"}});
+    let made = api.post("/api/v1/namespaces", &namespace).await.ok();
+    assert!(made["metadata"]["namespace"].is_null());
+    let patched = api.patch("merge", "/api/v1/namespaces/n", &json!({"metadata": {"namespace": "default"}})).await.ok();
+    assert_eq!(patched, made);
 }
 
 #[tokio::test]

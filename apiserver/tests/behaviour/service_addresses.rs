@@ -137,8 +137,7 @@ async fn a_balancer_of_local_traffic_has_a_port_for_its_health() {
 
     let path = format!("{SERVICES}/a");
     let (_, _, message) = api.patch("merge", &path, &json!({"spec": {"healthCheckNodePort": 30999}})).await.error();
-    let fixed = "cannot change healthCheckNodePort on loadBalancer service with externalTraffic=Local during update";
-    assert!(message.ends_with(fixed), "{message}");
+    assert!(message.ends_with("spec.healthCheckNodePort: Forbidden: field is immutable"), "{message}");
     let mut again = service("a", local);
     again["metadata"]["resourceVersion"] = version(&created).to_string().into();
     assert_eq!(api.put(&path, &again).await.ok()["spec"]["healthCheckNodePort"], port);
@@ -149,6 +148,58 @@ async fn a_balancer_of_local_traffic_has_a_port_for_its_health() {
     assert_eq!(keys(&api, "/ranges/servicenodeports/").await, 1);
     let back = json!({"spec": {"externalTrafficPolicy": "Local"}});
     assert!(api.patch("merge", &path, &back).await.ok()["spec"]["healthCheckNodePort"].is_i64());
+}
+
+#[tokio::test]
+async fn protocols_at_one_port_share_a_node_port() {
+    let api = Api::new().await;
+    let port = |name: &str, number: i64, protocol: &str| json!({"name": name, "port": number, "protocol": protocol});
+    let ports = json!([port("a", 53, "UDP"), port("b", 53, "TCP"), port("c", 80, "TCP")]);
+    let created = api.post(SERVICES, &service("a", json!({"type": "NodePort", "ports": ports}))).await.ok();
+    let ports = &created["spec"]["ports"];
+    assert_eq!(ports[0]["nodePort"], ports[1]["nodePort"]);
+    assert_ne!(ports[0]["nodePort"], ports[2]["nodePort"]);
+    assert_eq!(keys(&api, "/ranges/servicenodeports/").await, 2);
+}
+
+#[tokio::test]
+async fn families_that_the_cluster_does_not_have_are_refused() {
+    let api = Api::new().await;
+    let created = api.post(SERVICES, &service("a", json!({}))).await.ok();
+    assert_eq!(created["spec"]["ipFamilyPolicy"], "SingleStack");
+    let path = format!("{SERVICES}/a");
+    let v6 = "spec.ipFamilies[0]: Invalid value: \"IPv6\": not configured on this cluster";
+    let v6_address = "spec.clusterIPs[0]: Invalid value: [\"fd00::1\"]: IPv6 is not configured on this cluster";
+    let both = "spec.ipFamilyPolicy: Invalid value: \"RequireDualStack\": this cluster is not configured for dual-stack services";
+    for (spec, expected) in [
+        (json!({"ipFamilies": ["IPv6"]}), v6),
+        (json!({"clusterIP": "fd00::1"}), v6_address),
+        (json!({"clusterIP": "None", "ipFamilies": ["IPv6"]}), v6),
+        (json!({"ipFamilyPolicy": "RequireDualStack"}), both),
+    ] {
+        let (code, _, message) = api.post(SERVICES, &service("b", spec)).await.error();
+        assert_eq!((code, message), (422, format!("Service \"b\" is invalid: {expected}")));
+    }
+    api.post(SERVICES, &service("headless", json!({"clusterIP": "None"}))).await.ok();
+    let address = &created["spec"]["clusterIP"];
+    let other =
+        format!("spec.clusterIPs[0]: Invalid value: {address}: expected an IPv6 value as indicated by `ipFamilies[0]`");
+    for (name, spec, expected) in [
+        ("a", json!({"ipFamilies": ["IPv6"]}), &*other),
+        ("a", json!({"ipFamilyPolicy": "RequireDualStack"}), both),
+        ("headless", json!({"ipFamilies": ["IPv6"]}), v6),
+    ] {
+        let (code, _, message) =
+            api.patch("merge", &format!("{SERVICES}/{name}"), &json!({"spec": spec})).await.error();
+        assert_eq!((code, message), (422, format!("Service {name:?} is invalid: {expected}")));
+    }
+    let preferred = json!({"spec": {"ipFamilyPolicy": "PreferDualStack"}});
+    let preferred = api.patch("merge", &path, &preferred).await.ok();
+    assert_eq!(preferred["spec"]["ipFamilies"], json!(["IPv4"]));
+    // A client that knows nothing of policies keeps what there is.
+    let again = api.put(&path, &service("a", json!({}))).await.ok();
+    assert_eq!(again["spec"]["ipFamilyPolicy"], "PreferDualStack");
+    assert_eq!(again["spec"]["clusterIP"], created["spec"]["clusterIP"]);
 }
 
 #[tokio::test]

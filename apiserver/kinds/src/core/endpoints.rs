@@ -65,6 +65,24 @@ impl Strategy for Endpoints {
         errors
     }
 
+    /// What is stored may stay in a form that is no longer taken.
+    fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
+        let is_same = object::same(new.get("subsets"), old.get("subsets"));
+        if is_same { Vec::new() } else { self.validate(new) }
+    }
+
+    /// Endpoints are read by those who take addresses for what they look like.
+    fn warnings(&self, endpoints: &Value) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for subset in Field::root(endpoints).get("subsets").items() {
+            for list in ["addresses", "notReadyAddresses"] {
+                let list = subset.get(list);
+                warnings.extend(list.items().filter_map(|address| rules::ip_warning(&address.get("ip"))));
+            }
+        }
+        warnings
+    }
+
     fn allow_create_on_update(&self) -> bool {
         true
     }
@@ -76,13 +94,18 @@ fn subset(subset: &Field, errors: &mut Vec<FieldError>) {
         errors.push(subset.required("must specify `addresses` or `notReadyAddresses`"));
     }
     for address in ready.items().chain(waiting.items()) {
-        let ip = address.get("ip");
-        let parsed: Option<IpAddr> = rules::ip(&ip, errors);
-        if let Some(parsed) = parsed {
-            rules::not_special(&ip, parsed, errors);
-        }
+        let (ip, node) = (address.get("ip"), address.get("nodeName"));
+        rules::ip(&ip, errors);
         rules::maybe_form(&address.get("hostname"), names::dns_label, errors);
-        rules::maybe_form(&address.get("nodeName"), names::dns_subdomain, errors);
+        if node.is_set() {
+            rules::form(&node, names::dns_subdomain, errors);
+        }
+        // Kubernetes says it twice.
+        match ip.text().parse::<IpAddr>() {
+            Ok(parsed) => rules::not_special(&ip, parsed, errors),
+            Err(_) if rules::ip_warning(&ip).is_none() => errors.push(ip.invalid("must be a valid IP address")),
+            Err(_) => {}
+        }
     }
     let several = ports.len() > 1;
     for port in ports.items() {
@@ -94,7 +117,10 @@ fn subset(subset: &Field, errors: &mut Vec<FieldError>) {
         }
         rules::port(&port.get("port"), errors);
         rules::one_of(&port.get("protocol"), &["SCTP", "TCP", "UDP"], errors);
-        rules::maybe_form(&port.get("appProtocol"), names::qualified_name, errors);
+        let protocol = port.get("appProtocol");
+        if protocol.is_set() {
+            rules::form(&protocol, names::qualified_name, errors);
+        }
     }
 }
 
@@ -102,20 +128,29 @@ fn subset(subset: &Field, errors: &mut Vec<FieldError>) {
 mod tests {
     use expect_test::expect;
 
-    use crate::testing::{check, check_row};
+    use crate::testing::{check, check_row, updated};
 
     #[test]
     fn rules() {
         check(
             "endpoints",
-            "{metadata: {name: a, namespace: b}, subsets: [{}, {addresses: [{ip: x}], ports: [{port: 0}, {port: 1, name: b}]}]}",
+            "{metadata: {name: a, namespace: b}, subsets: [{}, {addresses: [{ip: x, nodeName: ''}, {ip: 127.0.0.1}], ports: [{port: 0}, {port: 1, name: b}]}]}",
             expect![[r#"
                 subsets[0]: Required value: must specify `addresses` or `notReadyAddresses`
                 subsets[1].addresses[0].ip: Invalid value: "x": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)
+                subsets[1].addresses[0].nodeName: Invalid value: "": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+                subsets[1].addresses[0].ip: Invalid value: "x": must be a valid IP address
+                subsets[1].addresses[1].ip: Invalid value: "127.0.0.1": may not be in the loopback range (127.0.0.0/8, ::1/128)
                 subsets[1].ports[0].name: Required value
                 subsets[1].ports[0].port: Invalid value: 0: must be between 1 and 65535, inclusive
             "#]],
         );
+        let odd = "{metadata: {name: a, namespace: b}, subsets: [{addresses: [{ip: 010.0.0.1}]}]}";
+        assert_eq!(updated("endpoints", odd, odd), "");
+        expect![[r#"
+            subsets[0].addresses[0].ip: Invalid value: "010.0.0.1": must not have leading 0s
+        "#]]
+        .assert_eq(&updated("endpoints", "{metadata: {name: a, namespace: b}}", odd));
         check_row(
             "endpoints",
             "{metadata: {name: a}, subsets: [{addresses: [{ip: 1.2.3.4}, {ip: '::1'}], ports: [{port: 80}, {port: 81}]}]}",

@@ -4,9 +4,10 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::age;
-use crate::field::{Field, FieldError};
+use crate::field::{Field, FieldError, FieldPath};
 use crate::kind::{Column, KindDef, SelectableField, Strategy};
 use crate::object::{get, int, text};
+use crate::{names, rules};
 
 pub fn definition() -> KindDef {
     KindDef::builtin("", "v1", "Event", "events", "io.k8s.api.core.v1.Event")
@@ -106,29 +107,20 @@ fn count(event: &Value) -> i64 {
     }
 }
 
+/// What reports in the newer form say at most, in bytes.
+const MAX_BYTES: usize = 128;
+const MESSAGE_MAX_BYTES: usize = 1024;
+
 struct Event;
 
 impl Strategy for Event {
-    fn validate(&self, event: &Value) -> Vec<FieldError> {
-        let root = Field::root(event);
-        let mut errors = Vec::new();
-        namespaces(&root, "involvedObject", &mut errors);
-        // Reports in the newer form name who reports, and what was done.
-        if root.get("eventTime").is_set() {
-            for name in ["reportingComponent", "reportingInstance", "action", "reason"] {
-                let field = root.get(name);
-                if field.is_empty() {
-                    errors.push(field.required(""));
-                }
-            }
-            crate::rules::one_of(&root.get("type"), &["Normal", "Warning"], &mut errors);
-        }
-        errors
+    fn validate_name(&self, name: &str) -> Vec<String> {
+        names::path_segment(name)
     }
 
-    fn validate_update(&self, new: &Value, _old: &Value) -> Vec<FieldError> {
+    fn validate(&self, event: &Value) -> Vec<FieldError> {
         let mut errors = Vec::new();
-        namespaces(&Field::root(new), "involvedObject", &mut errors);
+        basics(&Field::root(event), "involvedObject", "reportingComponent", "message", &mut errors);
         errors
     }
 
@@ -137,17 +129,52 @@ impl Strategy for Event {
     }
 }
 
+/// Checks what every event is held to, whichever group it is written in; the fields that differ are given by name. Reports
+/// in the newer form say when, who reports, and what was done.
+pub(crate) fn basics(event: &Field, object: &str, reporter: &str, message: &str, errors: &mut Vec<FieldError>) {
+    if !event.get("eventTime").is_set() {
+        namespaces(event, object, errors);
+    } else {
+        // Kubernetes names the fields of the core group whatever group it is.
+        let path = FieldPath::new("involvedObject");
+        let own = event.get("metadata").get("namespace").text();
+        let of_object = event.get(object).get("namespace").text();
+        if of_object.is_empty() && !matches!(own, "default" | "kube-system") {
+            errors.push(FieldError::invalid(&path.child("namespace"), "", "does not match event.namespace"));
+        }
+        let controller = event.get(reporter);
+        rules::required(&controller, errors);
+        rules::form(&controller, names::qualified_name, errors);
+        for name in ["reportingInstance", "action", "reason"] {
+            let field = event.get(name);
+            rules::required(&field, errors);
+            at_most(MAX_BYTES, field.text(), &field.path, errors);
+        }
+        at_most(MESSAGE_MAX_BYTES, event.get(message).text(), &FieldPath::new("message"), errors);
+    }
+    let namespace = event.get("metadata").get("namespace").text();
+    let (path, wrong) = (FieldPath::new("namespace"), names::dns_subdomain(namespace).into_iter());
+    errors.extend(wrong.map(|wrong| FieldError::invalid(&path, namespace, wrong)));
+}
+
+fn at_most(bytes: usize, text: &str, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    if text.len() > bytes {
+        errors.push(FieldError::invalid(path, "", format!("can have at most {bytes} characters")));
+    }
+}
+
 /// An event lives in the namespace of its object; events of cluster-scoped objects in `default`.
-pub(crate) fn namespaces(event: &Field, object: &str, errors: &mut Vec<FieldError>) {
+fn namespaces(event: &Field, object: &str, errors: &mut Vec<FieldError>) {
     let metadata = event.get("metadata");
     let (own, object) = (metadata.get("namespace").text(), event.get(object));
-    let of_object = object.get("namespace");
-    let fits = match of_object.text() {
+    let of_object = object.get("namespace").text();
+    let fits = match of_object {
         "" => matches!(own, "" | "default"),
         namespace => namespace == own,
     };
     if !fits {
-        errors.push(FieldError::invalid(&of_object.path, of_object.text(), "does not match event.namespace"));
+        let path = FieldPath::new("involvedObject");
+        errors.push(FieldError::invalid(&path.child("namespace"), of_object, "does not match event.namespace"));
     }
 }
 
@@ -169,13 +196,30 @@ mod tests {
         check("events", "{metadata: {name: a, namespace: default}, involvedObject: {kind: Node}}", expect![[r#""#]]);
         check(
             "events",
-            "{metadata: {name: a, namespace: b}, involvedObject: {namespace: b}, eventTime: x}",
+            "{metadata: {name: A_b, namespace: b}, involvedObject: {namespace: b}, eventTime: x, type: Odd}",
             expect![[r#"
                 reportingComponent: Required value
+                reportingComponent: Invalid value: "": name part must be non-empty
+                reportingComponent: Invalid value: "": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
                 reportingInstance: Required value
                 action: Required value
                 reason: Required value
-                type: Required value
+            "#]],
+        );
+        let long = "x".repeat(129);
+        check(
+            "events",
+            &format!(
+                "{{metadata: {{name: a, namespace: b}}, eventTime: x, reportingComponent: a/b, reportingInstance: {long}, \
+                 action: {long}, reason: {long}, message: {}}}",
+                long.repeat(8)
+            ),
+            expect![[r#"
+                involvedObject.namespace: Invalid value: "": does not match event.namespace
+                reportingInstance: Invalid value: "": can have at most 128 characters
+                action: Invalid value: "": can have at most 128 characters
+                reason: Invalid value: "": can have at most 128 characters
+                message: Invalid value: "": can have at most 1024 characters
             "#]],
         );
     }

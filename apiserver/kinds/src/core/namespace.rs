@@ -1,11 +1,12 @@
 //! Namespace: a scope for names.
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::field::{Field, FieldError};
+use crate::field::{Field, FieldError, FieldPath};
 use crate::kind::{self, Column, KindDef, SelectableField, Shape, Strategy, Subresource};
 use crate::object::{self, get, text};
-use crate::{names, rules};
+use crate::{metadata, names, rules};
 
 /// The label that says a namespace's name, so that selectors can.
 pub const NAME_LABEL: &str = "kubernetes.io/metadata.name";
@@ -66,32 +67,55 @@ impl Strategy for Namespace {
         object::keep(new, old, "spec");
     }
 
+    /// What comes by `/finalize` is a namespace with other finalizers.
+    fn prepare_for_subresource_update(&self, _subresource: &str, new: &mut Value, old: &Value, _now: Timestamp) {
+        object::keep(new, old, "status");
+    }
+
     fn validate(&self, namespace: &Value) -> Vec<FieldError> {
         let root = Field::root(namespace);
+        let spec = root.get("spec");
+        let finalizers = spec.get("finalizers");
         let mut errors = Vec::new();
-        for finalizer in root.get("spec").get("finalizers").items() {
-            rules::form(&finalizer, names::qualified_name, &mut errors);
-            if !finalizer.text().contains('/') && finalizer.text() != "kubernetes" {
-                let detail = "name is neither a standard finalizer name nor is it fully qualified";
-                errors.push(finalizer.invalid(detail));
-            }
+        for finalizer in finalizers.items() {
+            self::finalizer(&Field::new(finalizer.value(), finalizers.path), &mut errors);
         }
         errors
     }
 
+    /// Nothing of the spec changes here.
+    fn validate_update(&self, _new: &Value, _old: &Value) -> Vec<FieldError> {
+        Vec::new()
+    }
+
     fn validate_status_update(&self, new: &Value, _old: &Value) -> Vec<FieldError> {
-        let root = Field::root(new);
-        let status = root.get("status");
-        let phase = status.get("phase");
+        let phase = text(new, &["status", "phase"]);
         let deleted = get(new, &["metadata", "deletionTimestamp"]).is_some();
+        let (only, detail) = match deleted {
+            true => ("Terminating", "may only be 'Terminating' if `deletionTimestamp` is not empty"),
+            false => ("Active", "may only be 'Active' if `deletionTimestamp` is empty"),
+        };
+        // Kubernetes writes it like this.
+        let path = FieldPath::new("status");
+        let path = path.child("Phase");
+        if phase == only { Vec::new() } else { vec![FieldError::invalid(&path, phase, detail)] }
+    }
+
+    /// What empties a namespace leaves fewer finalizers.
+    fn validate_subresource_update(&self, _subresource: &str, new: &Value, _old: &Value) -> Vec<FieldError> {
+        let root = Field::root(new);
         let mut errors = Vec::new();
-        if deleted && phase.text() != "Terminating" {
-            errors.push(phase.invalid("may only be 'Terminating' if `deletionTimestamp` is not empty"));
-        }
-        if !deleted && phase.text() != "Active" {
-            errors.push(phase.invalid("may only be 'Active' if `deletionTimestamp` is empty"));
+        for finalizer in root.get("spec").get("finalizers").items() {
+            self::finalizer(&finalizer, &mut errors);
         }
         errors
+    }
+}
+
+fn finalizer(finalizer: &Field, errors: &mut Vec<FieldError>) {
+    rules::form(finalizer, names::qualified_name, errors);
+    if !metadata::is_qualified(finalizer.text()) {
+        errors.push(finalizer.invalid("name is neither a standard finalizer name nor is it fully qualified"));
     }
 }
 
@@ -100,7 +124,7 @@ mod tests {
     use expect_test::expect;
 
     use super::*;
-    use crate::testing::{check, check_default, check_row};
+    use crate::testing::{check, check_default, check_row, yaml};
 
     #[test]
     fn a_new_namespace() {
@@ -126,12 +150,30 @@ mod tests {
     fn names() {
         check(
             "namespaces",
-            "metadata: {name: a.b, namespace: c}",
+            "{metadata: {name: a.b, namespace: c}, spec: {finalizers: [orphan, mine, 'a b/c']}}",
             expect![[r#"
                 metadata.name: Invalid value: "a.b": must not contain dots
                 metadata.namespace: Forbidden: not allowed on this type
+                spec.finalizers: Invalid value: "mine": name is neither a standard finalizer name nor is it fully qualified
+                spec.finalizers: Invalid value: "a b/c": prefix part a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
             "#]],
         );
+    }
+
+    #[test]
+    fn a_phase_goes_with_the_deletion() {
+        let of = |metadata: &str, phase: &str| {
+            let namespace = yaml(&format!("{{metadata: {metadata}, status: {{phase: {phase}}}}}"));
+            let errors = Namespace.validate_status_update(&namespace, &namespace);
+            errors.iter().map(|error| format!("{error}\n")).collect::<String>()
+        };
+        let deleted = "{deletionTimestamp: '2026-01-01T00:00:00Z'}";
+        let rows = [("{}", "Active"), ("{}", "Terminating"), (deleted, "Active"), (deleted, "Terminating")];
+        expect![[r#"
+            status.Phase: Invalid value: "Terminating": may only be 'Active' if `deletionTimestamp` is empty
+            status.Phase: Invalid value: "Active": may only be 'Terminating' if `deletionTimestamp` is not empty
+        "#]]
+        .assert_eq(&rows.map(|(metadata, phase)| of(metadata, phase)).concat());
     }
 
     #[test]

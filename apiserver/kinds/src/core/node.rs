@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::pod::resources;
-use crate::field::{Field, FieldError};
-use crate::kind::{Column, KindDef, SelectableField, Shape, Strategy, Subresource};
+use crate::field::{Field, FieldError, FieldPath};
+use crate::kind::{self, Column, KindDef, SelectableField, Shape, Strategy, Subresource};
 use crate::object::{self, get, list, map, text};
 use crate::{names, rules};
 
@@ -59,62 +59,161 @@ impl Strategy for Node {
         true
     }
 
+    fn prepare_for_create(&self, node: &mut Value) {
+        kind::prepare_for_create(Shape::DATA, node);
+        drop_configuration(node, None);
+    }
+
+    fn prepare_for_update(&self, new: &mut Value, old: &Value) {
+        kind::prepare_for_update(self.shape(), new, old);
+        drop_configuration(new, Some(old));
+    }
+
+    fn prepare_for_status_update(&self, new: &mut Value, old: &Value) {
+        kind::prepare_for_status_update(new, old);
+        drop_configuration(new, Some(old));
+    }
+
     fn validate(&self, node: &Value) -> Vec<FieldError> {
         let root = Field::root(node);
         let spec = root.get("spec");
         let mut errors = Vec::new();
-        taints(&spec.get("taints"), &mut errors);
-        for range in spec.get("podCIDRs").items() {
-            if range.text().parse::<ipnet::IpNet>().is_err() {
-                errors.push(range.invalid("must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"));
-            }
+        taints(&spec, &mut errors);
+        amounts(&root.get("status"), &mut errors);
+        let ranges = spec.get("podCIDRs");
+        for range in ranges.items() {
+            rules::cidr(&range, &mut errors);
         }
-        if !is_pair(&spec.get("podCIDRs")) {
-            let ranges = spec.get("podCIDRs");
+        if !is_pair(&ranges) {
             errors.push(ranges.invalid("may specify no more than one CIDR for each IP family"));
-        }
-        let status = root.get("status");
-        for name in ["capacity", "allocatable"] {
-            for (resource, amount) in status.get(name).entries() {
-                resources::quantity(resource, &amount, &mut errors);
-            }
         }
         errors
     }
 
     fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
-        let mut errors = self.validate(new);
-        let (new, old) = (Field::root(new), Field::root(old));
-        let (new, old) = (new.get("spec"), old.get("spec"));
-        let provider = new.get("providerID");
-        if !old.get("providerID").is_empty() && provider.text() != old.get("providerID").text() {
+        let mut errors = Vec::new();
+        let (root, old) = (Field::root(new), Field::root(old));
+        let (spec, was, status) = (root.get("spec"), old.get("spec"), root.get("status"));
+        amounts(&status, &mut errors);
+        addresses(&status.get("addresses"), &mut errors);
+        let ranges = spec.get("podCIDRs");
+        if !was.get("podCIDRs").is_empty() && !object::same(ranges.value(), was.get("podCIDRs").value()) {
+            errors.push(ranges.forbidden("node updates may not change podCIDR except from \"\" to valid"));
+        }
+        let provider = spec.get("providerID");
+        if !was.get("providerID").is_empty() && provider.text() != was.get("providerID").text() {
             errors.push(provider.forbidden("node updates may not change providerID except from \"\" to valid"));
         }
-        let ranges = new.get("podCIDRs");
-        if !old.get("podCIDRs").is_empty() && !object::same(ranges.value(), old.get("podCIDRs").value()) {
-            errors.push(ranges.forbidden("node updates may not change podCIDR except from \"\" to valid"));
+        taints(&spec, &mut errors);
+        let external = spec.get("externalID");
+        if external.text() != was.get("externalID").text() {
+            errors.push(external.forbidden("may not be updated"));
         }
         errors
     }
 
-    fn validate_status_update(&self, new: &Value, _old: &Value) -> Vec<FieldError> {
-        let root = Field::root(new);
-        let status = root.get("status");
-        let mut errors = Vec::new();
-        for name in ["capacity", "allocatable"] {
-            for (resource, amount) in status.get(name).entries() {
-                resources::quantity(resource, &amount, &mut errors);
-            }
-        }
-        let mut seen = BTreeSet::new();
-        for address in status.get("addresses").items() {
-            let pair = (address.get("type").text(), address.get("address").text());
-            if !seen.insert(pair) {
-                errors.push(address.duplicate());
-            }
-        }
-        errors
+    /// A status is written with what is written of the rest.
+    fn validate_status_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
+        self.validate_update(new, old)
     }
+
+    fn warnings(&self, node: &Value) -> Vec<String> {
+        let root = Field::root(node);
+        let spec = root.get("spec");
+        let mut warnings = Vec::new();
+        if spec.get("configSource").is_set() {
+            warnings.push("spec.configSource: the feature is removed".to_owned());
+        }
+        if !spec.get("externalID").is_empty() {
+            warnings.push("spec.externalID: this field is deprecated, and is unused by Kubernetes".to_owned());
+        }
+        warnings.extend(spec.get("podCIDRs").items().filter_map(|range| rules::cidr_warning(&range)));
+        warnings
+    }
+}
+
+/// Configuration of nodes from ConfigMaps is no more: none is added to those that are stored.
+fn drop_configuration(new: &mut Value, old: Option<&Value>) {
+    for path in [["spec", "configSource"], ["status", "config"]] {
+        let had = old.is_some_and(|old| get(old, &path).is_some());
+        if let (false, Some(fields)) = (had, object::get_mut(new, &path[..1])) {
+            object::remove(fields, path[1]);
+        }
+    }
+}
+
+fn amounts(status: &Field, errors: &mut Vec<FieldError>) {
+    for list in ["capacity", "allocatable"] {
+        let list = status.get(list);
+        for (resource, amount) in list.entries() {
+            let amount = Field::new(amount.value(), list.path.child(resource));
+            resources::quantity(resource, &amount, errors);
+        }
+    }
+}
+
+fn addresses(addresses: &Field, errors: &mut Vec<FieldError>) {
+    let mut seen = BTreeSet::new();
+    for address in addresses.items() {
+        let pair = (address.get("type").text(), address.get("address").text());
+        if !seen.insert(pair) {
+            let shown = json!({"Type": pair.0, "Address": pair.1});
+            errors.push(FieldError::duplicate(&address.path, shown));
+        }
+    }
+}
+
+/// Labels of nodes that nobody should ask for any more, and what to ask for.
+const OLD_LABELS: [(&str, &str); 8] = [
+    ("beta.kubernetes.io/arch", "deprecated since v1.14; use \"kubernetes.io/arch\" instead"),
+    ("beta.kubernetes.io/os", "deprecated since v1.14; use \"kubernetes.io/os\" instead"),
+    (
+        "failure-domain.beta.kubernetes.io/region",
+        "deprecated since v1.17; use \"topology.kubernetes.io/region\" instead",
+    ),
+    ("failure-domain.beta.kubernetes.io/zone", "deprecated since v1.17; use \"topology.kubernetes.io/zone\" instead"),
+    ("beta.kubernetes.io/instance-type", "deprecated since v1.17; use \"node.kubernetes.io/instance-type\" instead"),
+    ("app.kubernetes.io/created-by", "deprecated since v1.9"),
+    ("scheduler.alpha.kubernetes.io/preferAvoidPods", "deprecated since v1.22; use Taints and Tolerations instead"),
+    ("node-role.kubernetes.io/master", "use \"node-role.kubernetes.io/control-plane\" instead"),
+];
+
+/// What is said of labels that a node selector asks for.
+pub fn selector_warnings(selector: &Field) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for term in selector.get("nodeSelectorTerms").items() {
+        for expression in term.get("matchExpressions").items() {
+            let key = expression.get("key");
+            let old = OLD_LABELS.iter().filter(|(label, _)| *label == key.text());
+            warnings.extend(old.map(|(label, instead)| format!("{}: {label} is {instead}", key.path)));
+        }
+    }
+    warnings
+}
+
+/// Whether two node selectors, or what is around them, ask for the same; a label of before may have been replaced.
+pub fn same_but_for_newer_labels(new: Option<&Value>, old: Option<&Value>) -> bool {
+    let newer = |label: &str| match label {
+        "failure-domain.beta.kubernetes.io/zone" => Some("topology.kubernetes.io/zone"),
+        "failure-domain.beta.kubernetes.io/region" => Some("topology.kubernetes.io/region"),
+        "beta.kubernetes.io/os" => Some("kubernetes.io/os"),
+        "beta.kubernetes.io/arch" => Some("kubernetes.io/arch"),
+        "beta.kubernetes.io/instance-type" => Some("node.kubernetes.io/instance-type"),
+        _ => None,
+    };
+    let mut before = old.cloned().unwrap_or_default();
+    let replaced = |new: &Value, old: &mut Value| {
+        for (is, was) in list(new, &["matchExpressions"]).iter().zip(object::list_mut(old, &["matchExpressions"])) {
+            if newer(text(was, &["key"])) == is["key"].as_str() {
+                was["key"] = is["key"].clone();
+            }
+        }
+    };
+    let terms = ["required", "nodeSelectorTerms"];
+    if let Some(new) = new {
+        list(new, &terms).iter().zip(object::list_mut(&mut before, &terms)).for_each(|(new, old)| replaced(new, old));
+    }
+    object::same(new, Some(&before))
 }
 
 /// `podCIDR` is the first of `podCIDRs`. Where they differ it is `podCIDR` that counts, as clients may know nothing of the other.
@@ -138,15 +237,25 @@ fn is_pair(ranges: &Field) -> bool {
     families.windows(2).all(|pair| pair[0] != pair[1])
 }
 
-fn taints(taints: &Field, errors: &mut Vec<FieldError>) {
+/// Kubernetes says of taints that they are in the metadata.
+fn taints(spec: &Field, errors: &mut Vec<FieldError>) {
+    let metadata = FieldPath::new("metadata");
+    let taints = Field::new(spec.get("taints").value(), metadata.child("taints"));
     let mut seen = BTreeSet::new();
     for taint in taints.items() {
         let (key, value, effect) = (taint.get("key"), taint.get("value"), taint.get("effect"));
         rules::form(&key, names::qualified_name, errors);
-        rules::form(&value, names::label_value, errors);
+        let wrong = names::label_value(value.text());
+        if !wrong.is_empty() {
+            errors.push(value.invalid(wrong.join(";")));
+        }
         rules::one_of(&effect, &["NoSchedule", "PreferNoSchedule", "NoExecute"], errors);
         if !seen.insert((key.text(), effect.text())) {
-            let mut duplicate = taint.duplicate();
+            let shown = json!({
+                "Key": key.text(), "Value": value.text(), "Effect": effect.text(),
+                "TimeAdded": taint.get("timeAdded").value(),
+            });
+            let mut duplicate = FieldError::duplicate(&taint.path, shown);
             duplicate.detail = "taints must be unique by key and effect pair".to_owned();
             errors.push(duplicate);
         }
@@ -211,7 +320,9 @@ fn info<'v>(node: &'v Value, field: &str) -> &'v str {
 mod tests {
     use expect_test::expect;
 
-    use crate::testing::{check, check_default, check_row, updated};
+    use serde_json::Value;
+
+    use crate::testing::{check, check_default, check_row, kind, updated, yaml};
 
     #[test]
     fn row() {
@@ -306,9 +417,53 @@ mod tests {
             "nodes",
             "{metadata: {name: a}, spec: {taints: [{key: k, effect: NoSchedule}, {key: k, effect: NoSchedule}, {key: k, effect: x}]}}",
             expect![[r#"
-                spec.taints[1]: Duplicate value: {"effect":"NoSchedule","key":"k"}: taints must be unique by key and effect pair
-                spec.taints[2].effect: Unsupported value: "x": supported values: "NoExecute", "NoSchedule", "PreferNoSchedule"
+                metadata.taints[1]: Duplicate value: {"Effect":"NoSchedule","Key":"k","TimeAdded":null,"Value":""}: taints must be unique by key and effect pair
+                metadata.taints[2].effect: Unsupported value: "x": supported values: "NoExecute", "NoSchedule", "PreferNoSchedule"
             "#]],
         );
+    }
+
+    #[test]
+    fn updates() {
+        let node = |spec: &str| format!("{{metadata: {{name: a}}, spec: {{{spec}}}}}");
+        let old = node("providerID: p, externalID: e");
+        let taint = "{key: k, value: '-', effect: NoExecute}";
+        let rows = [
+            node(&format!("providerID: p, externalID: e, podCIDRs: [10.0.0.1/24], taints: [{taint}]")),
+            node("providerID: q"),
+        ];
+        expect![[r#"
+            metadata.taints[0].value: Invalid value: "-": a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')
+            --
+            spec.providerID: Forbidden: node updates may not change providerID except from "" to valid
+            spec.externalID: Forbidden: may not be updated
+            --
+        "#]].assert_eq(&rows.map(|new| updated("nodes", &old, &new) + "--\n").concat());
+    }
+
+    #[test]
+    fn statuses() {
+        let address = "{type: InternalIP, address: x}";
+        let node = yaml(&format!("{{status: {{capacity: {{cpu: -1}}, addresses: [{address}, {address}]}}}}"));
+        let errors = kind("nodes").strategy.validate_status_update(&node, &node);
+        let lines: String = errors.iter().map(|error| format!("{error}\n")).collect();
+        expect![[r#"
+            status.capacity.cpu: Invalid value: "-1": must be greater than or equal to 0
+            status.addresses[1]: Duplicate value: {"Address":"x","Type":"InternalIP"}
+        "#]]
+        .assert_eq(&lines);
+    }
+
+    #[test]
+    fn what_is_no_more() {
+        let strategy = &kind("nodes").strategy;
+        let mut node = yaml("{spec: {configSource: {}, externalID: e, podCIDRs: ['FD00::/64']}, status: {config: {}}}");
+        expect![[r#"
+            spec.configSource: the feature is removed
+            spec.externalID: this field is deprecated, and is unused by Kubernetes
+            spec.podCIDRs[0]: IPv6 CIDR value "FD00::/64" should be in RFC 5952 canonical format ("fd00::/64")"#]]
+        .assert_eq(&strategy.warnings(&node).join("\n"));
+        strategy.prepare_for_create(&mut node);
+        assert_eq!((&node["spec"]["configSource"], &node["status"]["config"]), (&Value::Null, &Value::Null));
     }
 }

@@ -6,8 +6,8 @@ use super::pod::template;
 use crate::field::{Field, FieldError};
 use crate::kind::{self, Column, KindDef, ScalePaths, SelectableField, Shape, Strategy, Subresource};
 use crate::object::{self, get, int, map};
+use crate::rules;
 use crate::selector::LabelSelector;
-use crate::{metadata, rules};
 
 pub fn definition() -> KindDef {
     let mut scale = Subresource::scale();
@@ -75,10 +75,9 @@ impl Strategy for ReplicationController {
         let spec = root.get("spec");
         let mut errors = Vec::new();
         let (selector, template) = (spec.get("selector"), spec.get("template"));
-        rules::required(&selector, &mut errors);
-        metadata::labels(&selector, &mut errors);
-        rules::not_negative(&spec.get("replicas"), &mut errors);
         rules::not_negative(&spec.get("minReadySeconds"), &mut errors);
+        rules::required(&selector, &mut errors);
+        rules::not_negative(&spec.get("replicas"), &mut errors);
         if !template.is_set() {
             errors.push(template.required(""));
             return errors;
@@ -86,7 +85,7 @@ impl Strategy for ReplicationController {
         let labels = template.get("metadata");
         let labels = labels.get("labels");
         let parsed = selector.value().and_then(Value::as_object).map(LabelSelector::from_map).unwrap_or_default();
-        if !parsed.matches(labels.value().and_then(Value::as_object)) {
+        if !selector.is_empty() && !parsed.matches(labels.value().and_then(Value::as_object)) {
             let shown = labels.value().cloned().unwrap_or_default();
             errors.push(FieldError::invalid(&labels.path, shown, "`selector` does not match template `labels`"));
         }
@@ -102,7 +101,25 @@ impl Strategy for ReplicationController {
         for name in ["replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas", "observedGeneration"] {
             rules::not_negative(&status.get(name), &mut errors);
         }
+        let number = |name: &str| status.get(name).int().unwrap_or_default();
+        let pairs = [
+            ("fullyLabeledReplicas", "replicas", "status.replicas"),
+            ("readyReplicas", "replicas", "status.replicas"),
+            ("availableReplicas", "replicas", "status.replicas"),
+            ("availableReplicas", "readyReplicas", "readyReplicas"),
+        ];
+        for (less, more, shown) in pairs {
+            if number(less) > number(more) {
+                let path = status.path.child(less);
+                errors.push(FieldError::invalid(&path, number(less), format!("cannot be greater than {shown}")));
+            }
+        }
         errors
+    }
+
+    fn warnings(&self, rc: &Value) -> Vec<String> {
+        let root = Field::root(rc);
+        template::warnings(&root.get("spec").get("template"))
     }
 }
 
@@ -110,7 +127,7 @@ impl Strategy for ReplicationController {
 mod tests {
     use expect_test::expect;
 
-    use crate::testing::{check, check_row};
+    use crate::testing::{check, check_row, kind, yaml};
 
     #[test]
     fn rules() {
@@ -136,5 +153,22 @@ mod tests {
             "{metadata: {name: a}, spec: {replicas: 2, selector: {a: b}}}",
             expect!["Name=a | Desired=2 | Current=0 | Ready=0 | Age=<unknown> | Containers= | Images= | Selector=a=b"],
         );
+    }
+
+    #[test]
+    fn statuses() {
+        let status = yaml(
+            "{status: {replicas: 1, fullyLabeledReplicas: 2, readyReplicas: 2, availableReplicas: 3, observedGeneration: -1}}",
+        );
+        let errors = kind("replicationcontrollers").strategy.validate_status_update(&status, &status);
+        let lines: String = errors.iter().map(|error| format!("{error}\n")).collect();
+        expect![[r#"
+            status.observedGeneration: Invalid value: -1: must be greater than or equal to 0
+            status.fullyLabeledReplicas: Invalid value: 2: cannot be greater than status.replicas
+            status.readyReplicas: Invalid value: 2: cannot be greater than status.replicas
+            status.availableReplicas: Invalid value: 3: cannot be greater than status.replicas
+            status.availableReplicas: Invalid value: 3: cannot be greater than readyReplicas
+        "#]]
+        .assert_eq(&lines);
     }
 }

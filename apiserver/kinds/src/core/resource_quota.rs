@@ -1,9 +1,11 @@
 //! ResourceQuota: how much a namespace may use.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::pod::resources;
-use crate::field::{Field, FieldError};
+use crate::field::{Field, FieldError, FieldPath};
 use crate::kind::{self, Column, KindDef, Shape, Strategy, Subresource};
 use crate::object::{self, map, text};
 use crate::{names, rules};
@@ -73,55 +75,15 @@ impl Strategy for ResourceQuota {
         let mut errors = Vec::new();
         amounts(&spec.get("hard"), &mut errors);
         let scopes = spec.get("scopes");
+        let shown = scopes.value().cloned().unwrap_or_default();
         for scope in scopes.items() {
             if !SCOPES.contains(&scope.text()) {
-                errors.push(FieldError::invalid(
-                    &scopes.path,
-                    scopes.value().cloned().unwrap_or_default(),
-                    "unsupported scope",
-                ));
+                errors.push(FieldError::invalid(&scopes.path, shown.clone(), "unsupported scope"));
             }
-            reach(scope.text(), &spec, &scopes, &mut errors);
+            reach(scope.text(), &spec, &scopes.path, &shown, &mut errors);
         }
-        let has = |name: &str| scopes.items().any(|s| s.text() == name);
-        for (a, b) in [("BestEffort", "NotBestEffort"), ("Terminating", "NotTerminating")] {
-            if has(a) && has(b) {
-                errors.push(FieldError::invalid(
-                    &scopes.path,
-                    scopes.value().cloned().unwrap_or_default(),
-                    "conflicting scopes",
-                ));
-            }
-        }
-        let selector = spec.get("scopeSelector");
-        let expressions = selector.get("matchExpressions");
-        for expression in expressions.items() {
-            let (name, operator, values) =
-                (expression.get("scopeName"), expression.get("operator"), expression.get("values"));
-            if !SCOPES.contains(&name.text()) {
-                errors.push(name.invalid("unsupported scope"));
-            }
-            reach(name.text(), &spec, &expressions, &mut errors);
-            if !matches!(name.text(), "PriorityClass" | "VolumeAttributesClass") && operator.text() != "Exists" {
-                errors.push(operator.invalid(
-                    "must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, \
-                     ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or \
-                     ResourceQuotaScopeCrossNamespacePodAffinity",
-                ));
-            }
-            match operator.text() {
-                "In" | "NotIn" if values.is_empty() => {
-                    let detail = "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector";
-                    errors.push(values.required(detail));
-                }
-                "Exists" | "DoesNotExist" if !values.is_empty() => {
-                    let detail = "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector";
-                    errors.push(values.invalid(detail));
-                }
-                "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
-                _ => errors.push(operator.invalid("not a valid selector operator")),
-            }
-        }
+        conflicts(scopes.items().map(|scope| scope.text()).collect(), &scopes.path, &shown, &mut errors);
+        selector(&spec, &shown, &mut errors);
         errors
     }
 
@@ -129,7 +91,13 @@ impl Strategy for ResourceQuota {
         let mut errors = self.validate(new);
         let (new, old) = (Field::root(new), Field::root(old));
         let (new, old) = (new.get("spec"), old.get("spec"));
-        rules::immutable(&new.get("scopes"), &old.get("scopes"), &mut errors);
+        let scopes = new.get("scopes");
+        let set =
+            |spec: &Field| spec.get("scopes").items().map(|scope| scope.text().to_owned()).collect::<BTreeSet<_>>();
+        if set(&new) != set(&old) {
+            let shown = scopes.value().cloned().unwrap_or_default();
+            errors.push(FieldError::invalid(&scopes.path, shown, rules::IMMUTABLE));
+        }
         errors
     }
 
@@ -172,8 +140,61 @@ pub fn is_standard(name: &str) -> bool {
     of_pods.starts_with(resources::HUGE_PAGES) || STANDARD.contains(&name)
 }
 
+/// Checks the scopes that are chosen by expressions. Kubernetes does not say which of these is wrong.
+fn selector(spec: &Field, scopes: &Value, errors: &mut Vec<FieldError>) {
+    let selector = spec.get("scopeSelector");
+    let expressions = selector.get("matchExpressions");
+    let (path, mut names) = (expressions.path, Vec::new());
+    let requirement = |expression: Field| {
+        let values = expression.get("values").value().cloned();
+        json!({"ScopeName": expression.get("scopeName").text(), "Operator": expression.get("operator").text(), "Values": values})
+    };
+    // Kubernetes shows its own structure.
+    let shown = json!({"MatchExpressions": expressions.items().map(requirement).collect::<Vec<_>>()});
+    for expression in expressions.items() {
+        let (name, operator, values) =
+            (expression.get("scopeName").text(), expression.get("operator").text(), expression.get("values"));
+        if !SCOPES.contains(&name) {
+            errors.push(FieldError::invalid(&path.child("scopeName"), name, "unsupported scope"));
+        }
+        reach(name, spec, &path, &shown, errors);
+        let valued = ["PriorityClass", "VolumeAttributesClass"].contains(&name);
+        if SCOPES.contains(&name) && !valued && operator != "Exists" {
+            let detail = "must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, \
+                          ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or \
+                          ResourceQuotaScopeCrossNamespacePodAffinity";
+            errors.push(FieldError::invalid(&path.child("operator"), operator, detail));
+        }
+        match operator {
+            "In" | "NotIn" if values.is_empty() => {
+                let detail = "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector";
+                errors.push(FieldError::required(&path.child("values"), detail));
+            }
+            "Exists" | "DoesNotExist" if !values.is_empty() => {
+                let detail = "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector";
+                let shown = values.value().cloned().unwrap_or_default();
+                errors.push(FieldError::invalid(&path.child("values"), shown, detail));
+            }
+            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+            _ => {
+                errors.push(FieldError::invalid(&path.child("operator"), operator, "not a valid selector operator"));
+            }
+        }
+        names.push(name);
+    }
+    conflicts(names, &path, scopes, errors);
+}
+
+fn conflicts(scopes: Vec<&str>, path: &FieldPath, shown: &Value, errors: &mut Vec<FieldError>) {
+    for pair in [["BestEffort", "NotBestEffort"], ["Terminating", "NotTerminating"]] {
+        if pair.iter().all(|scope| scopes.contains(scope)) {
+            errors.push(FieldError::invalid(path, shown.clone(), "conflicting scopes"));
+        }
+    }
+}
+
 /// A scope chooses among pods or among claims: what counts other things would never count any.
-fn reach(scope: &str, spec: &Field, chosen_by: &Field, errors: &mut Vec<FieldError>) {
+fn reach(scope: &str, spec: &Field, path: &FieldPath, shown: &Value, errors: &mut Vec<FieldError>) {
     let compute =
         ["pods", "cpu", "memory", "limits.cpu", "limits.memory", "requests.cpu", "requests.memory"].as_slice();
     let reached = match scope {
@@ -183,23 +204,25 @@ fn reach(scope: &str, spec: &Field, chosen_by: &Field, errors: &mut Vec<FieldErr
         _ => return,
     };
     let hard = spec.get("hard");
-    let unreached = |(name, _): &(&str, Field)| STANDARD.contains(name) && !reached.contains(name);
+    let unreached = |(name, _): &(&str, Field)| is_standard(name) && !reached.contains(name);
     for _ in hard.entries().filter(unreached) {
-        let value = chosen_by.value().cloned().unwrap_or_default();
-        errors.push(FieldError::invalid(&chosen_by.path, value, "unsupported scope applied to resource"));
+        errors.push(FieldError::invalid(path, shown.clone(), "unsupported scope applied to resource"));
     }
 }
 
 fn amounts(list: &Field, errors: &mut Vec<FieldError>) {
     for (name, amount) in list.entries() {
-        errors.extend(
-            names::qualified_name(name).into_iter().map(|wrong| FieldError::invalid(&amount.path, name, wrong)),
-        );
+        let wrong = names::qualified_name(name);
+        // What is standard for quotas is what is standard, but for one.
+        if wrong.is_empty() && !name.contains('/') && !is_standard(name) && name != "storage" {
+            let detail = "must be a standard resource type or fully qualified";
+            errors.push(FieldError::invalid(&amount.path, name, detail));
+        }
+        errors.extend(wrong.into_iter().map(|wrong| FieldError::invalid(&amount.path, name, wrong)));
         if !name.contains('/') && !is_standard(name) {
             errors.push(FieldError::invalid(&amount.path, name, "must be a standard resource for quota"));
         }
-        let native = name.ends_with("cpu") || name.ends_with("memory") || name.ends_with("storage");
-        resources::quantity(if native { "cpu" } else { name }, &amount, errors);
+        resources::quantity(name, &amount, errors);
     }
 }
 
@@ -216,6 +239,7 @@ mod tests {
             "{metadata: {name: a, namespace: b}, spec: {hard: {cpu: -1, pods: 500m, odd: 1, count/pods: 3}, scopes: [BestEffort, NotBestEffort]}}",
             expect![[r#"
                 spec.hard[cpu]: Invalid value: "-1": must be greater than or equal to 0
+                spec.hard[odd]: Invalid value: "odd": must be a standard resource type or fully qualified
                 spec.hard[odd]: Invalid value: "odd": must be a standard resource for quota
                 spec.hard[pods]: Invalid value: "500m": must be an integer
                 spec.scopes: Invalid value: ["BestEffort","NotBestEffort"]: unsupported scope applied to resource
@@ -229,9 +253,9 @@ mod tests {
              {scopeName: VolumeAttributesClass, operator: Exists}, {scopeName: PriorityClass, operator: Exists}]}}}",
             expect![[r#"
                 spec.scopes: Invalid value: ["BestEffort"]: unsupported scope applied to resource
-                spec.scopeSelector.matchExpressions[0].operator: Invalid value: "In": must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity
-                spec.scopeSelector.matchExpressions: Invalid value: [{"operator":"In","scopeName":"Terminating","values":["a"]},{"operator":"Exists","scopeName":"VolumeAttributesClass"},{"operator":"Exists","scopeName":"PriorityClass"}]: unsupported scope applied to resource
-                spec.scopeSelector.matchExpressions: Invalid value: [{"operator":"In","scopeName":"Terminating","values":["a"]},{"operator":"Exists","scopeName":"VolumeAttributesClass"},{"operator":"Exists","scopeName":"PriorityClass"}]: unsupported scope applied to resource
+                spec.scopeSelector.matchExpressions.operator: Invalid value: "In": must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity
+                spec.scopeSelector.matchExpressions: Invalid value: {"MatchExpressions":[{"Operator":"In","ScopeName":"Terminating","Values":["a"]},{"Operator":"Exists","ScopeName":"VolumeAttributesClass","Values":null},{"Operator":"Exists","ScopeName":"PriorityClass","Values":null}]}: unsupported scope applied to resource
+                spec.scopeSelector.matchExpressions: Invalid value: {"MatchExpressions":[{"Operator":"In","ScopeName":"Terminating","Values":["a"]},{"Operator":"Exists","ScopeName":"VolumeAttributesClass","Values":null},{"Operator":"Exists","ScopeName":"PriorityClass","Values":null}]}: unsupported scope applied to resource
             "#]],
         );
         check_row(

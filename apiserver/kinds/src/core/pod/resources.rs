@@ -121,7 +121,7 @@ fn is_native(name: &str) -> bool {
 }
 
 /// Whether nodes may promise more of it than they have.
-fn overcommits(name: &str) -> bool {
+pub fn overcommits(name: &str) -> bool {
     is_native(name) && !name.starts_with(HUGE_PAGES)
 }
 
@@ -232,7 +232,7 @@ fn lists(resources: &Field, check_name: fn(&str, &Field, &mut Vec<FieldError>), 
 }
 
 /// Checks the form of a resource's name, and that one without a domain is known. Whether more can be said of it.
-fn resource_name(name: &str, field: &Field, errors: &mut Vec<FieldError>) -> bool {
+pub fn resource_name(name: &str, field: &Field, errors: &mut Vec<FieldError>) -> bool {
     let wrong = names::qualified_name(name);
     let well_formed = wrong.is_empty();
     errors.extend(wrong.into_iter().map(|wrong| FieldError::invalid(&field.path, name, wrong)));

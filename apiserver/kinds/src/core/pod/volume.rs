@@ -382,7 +382,7 @@ fn ephemeral(source: &Field, errors: &mut Vec<FieldError>) {
             errors.push(meta.get(field).forbidden("cannot be set"));
         }
     }
-    persistent_volume_claim::validate_spec(&claim.get("spec"), errors);
+    persistent_volume_claim::validate_spec(&claim.get("spec"), None, errors);
 }
 
 /// The claim of an ephemeral volume is called after its pod and the volume.

@@ -4,6 +4,9 @@
 //! what needs them and what stays from one version of a Service to the next.
 
 mod columns;
+mod families;
+#[cfg(test)]
+mod tests;
 mod update;
 mod validate;
 mod warnings;
@@ -36,13 +39,14 @@ pub fn needs_cluster_ip(service: &Value) -> bool {
     text(service, &["spec", "type"]) != "ExternalName"
 }
 
-/// Whether each port of a Service of this shape has a node port.
-pub fn needs_node_ports(service: &Value) -> bool {
-    match text(service, &["spec", "type"]) {
-        "NodePort" => true,
-        "LoadBalancer" => get(service, &["spec", "allocateLoadBalancerNodePorts"]) != Some(&Value::Bool(false)),
-        _ => false,
-    }
+/// Whether a Service is found by its pods' own addresses.
+pub fn is_headless(service: &Value) -> bool {
+    matches!(list(service, &["spec", "clusterIPs"]), [only] if only == "None")
+}
+
+/// Whether a field of the spec is as it was.
+fn same(new: &Value, old: &Value, field: &str) -> bool {
+    object::same(get(new, &["spec", field]), get(old, &["spec", field]))
 }
 
 /// Where load balancers ask, if [`needs_health_port`].
@@ -70,7 +74,7 @@ impl Strategy for Service {
     }
 
     fn validate_name(&self, name: &str) -> Vec<String> {
-        names::dns1035_label(name)
+        names::dns_label(name)
     }
 
     fn default(&self, service: &mut Value) {
@@ -81,7 +85,15 @@ impl Strategy for Service {
         let outside = is_externally_accessible(service);
         if let Some(spec) = object::ensure(service, &["spec"]) {
             traffic_defaults(spec, outside);
-            families(spec);
+        }
+        if text(service, &["spec", "type"]) == "LoadBalancer" {
+            for point in object::list_mut(service, &["status", "loadBalancer", "ingress"]) {
+                if !text(point, &["ip"]).is_empty()
+                    && let Some(point) = point.as_object_mut()
+                {
+                    object::set_default(point, "ipMode", "VIP");
+                }
+            }
         }
     }
 
@@ -90,22 +102,38 @@ impl Strategy for Service {
         if let Some(object) = service.as_object_mut() {
             object.insert("status".to_owned(), json!({"loadBalancer": {}}));
         }
+        // A client that only knows `clusterIP` means the list of addresses, too.
+        let first = text(service, &["spec", "clusterIP"]).to_owned();
+        if !first.is_empty()
+            && list(service, &["spec", "clusterIPs"]).is_empty()
+            && let Some(spec) = object::ensure(service, &["spec"])
+        {
+            spec.insert("clusterIPs".to_owned(), json!([first]));
+        }
+        families::settle(service, None);
     }
 
     fn prepare_for_update(&self, new: &mut Value, old: &Value) {
         kind::prepare_for_update(self.shape(), new, old);
         update::keep_claims(new, old);
+        families::settle(new, Some(old));
         update::drop_what_the_type_lost(new, old);
     }
 
     fn validate(&self, service: &Value) -> Vec<FieldError> {
-        validate::validate(service)
+        checked(families::validate(service, None), || validate::validate(service, None))
     }
 
     fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
-        let mut errors = validate::validate(new);
-        update::validate(new, old, &mut errors);
-        errors
+        checked(families::validate(new, Some(old)), || {
+            let mut errors = update::validate(new, old);
+            errors.extend(validate::validate(new, Some(old)));
+            errors
+        })
+    }
+
+    fn validate_status_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
+        validate::validate_status(new, old)
     }
 
     fn warnings(&self, service: &Value) -> Vec<String> {
@@ -115,6 +143,11 @@ impl Strategy for Service {
     fn allow_create_on_update(&self) -> bool {
         true
     }
+}
+
+/// A Service whose addresses contradict each other gets none, and nothing else is said of it.
+fn checked(addresses: Vec<FieldError>, others: impl FnOnce() -> Vec<FieldError>) -> Vec<FieldError> {
+    if addresses.is_empty() { others() } else { addresses }
 }
 
 fn fixed_defaults(spec: &mut Map<String, Value>) {
@@ -150,37 +183,10 @@ fn traffic_defaults(spec: &mut Map<String, Value>, outside: bool) {
     if outside {
         object::set_default_text(spec, "externalTrafficPolicy", "Cluster");
     }
-    if type_ != "ExternalName" {
+    if matches!(&*type_, "ClusterIP" | "NodePort" | "LoadBalancer") {
         object::set_default_text(spec, "internalTrafficPolicy", "Cluster");
     }
     if type_ == "LoadBalancer" {
         object::set_default(spec, "allocateLoadBalancerNodePorts", true);
-    }
-}
-
-/// The address fields that say the same twice, and the families of a cluster whose services are IPv4.
-fn families(spec: &mut Map<String, Value>) {
-    let string =
-        |spec: &Map<String, Value>, field: &str| spec.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
-    if string(spec, "type") == "ExternalName" {
-        return;
-    }
-    let first = string(spec, "clusterIP");
-    let no_list = spec.get("clusterIPs").and_then(Value::as_array).is_none_or(Vec::is_empty);
-    if !first.is_empty() && no_list {
-        spec.insert("clusterIPs".to_owned(), json!([first]));
-    }
-    let selects = spec.get("selector").and_then(Value::as_object).is_some_and(|s| !s.is_empty());
-    let headless_and_free = string(spec, "clusterIP") == "None" && !selects;
-    object::set_default(spec, "ipFamilyPolicy", if headless_and_free { "RequireDualStack" } else { "SingleStack" });
-    let unset = spec.get("ipFamilies").and_then(Value::as_array).is_none_or(Vec::is_empty);
-    if unset {
-        let v6 = string(spec, "clusterIP").contains(':');
-        let primary = if v6 { "IPv6" } else { "IPv4" };
-        let mut families = vec![primary];
-        if headless_and_free && string(spec, "ipFamilyPolicy") != "SingleStack" {
-            families.push(if v6 { "IPv4" } else { "IPv6" });
-        }
-        spec.insert("ipFamilies".to_owned(), families.into());
     }
 }

@@ -1,10 +1,8 @@
 //! What a Service says that is allowed, and has no effect or soon none.
 
+use super::validate::{TOPOLOGY_HINTS, TOPOLOGY_MODE};
 use crate::field::Field;
-
-/// The annotation that `service.kubernetes.io/topology-mode` stands in for.
-const TOPOLOGY_HINTS: &str = "service.kubernetes.io/topology-aware-hints";
-const TOPOLOGY_MODE: &str = "service.kubernetes.io/topology-mode";
+use crate::rules;
 
 pub fn warnings(service: &Field) -> Vec<String> {
     let mut warnings = Vec::new();
@@ -12,20 +10,29 @@ pub fn warnings(service: &Field) -> Vec<String> {
         warnings.push(format!("annotation {TOPOLOGY_HINTS} is deprecated, please use {TOPOLOGY_MODE} instead"));
     }
     let spec = service.get("spec");
-    let type_ = spec.get("type").text();
-    if type_ == "ClusterIP" && spec.get("clusterIP").text() == "None" {
+    let (type_, first, external) = (spec.get("type").text(), spec.get("clusterIP").text(), spec.get("externalIPs"));
+    let (headless, is_name) = (type_ == "ClusterIP" && first == "None", type_ == "ExternalName");
+    if !matches!(first, "" | "None") {
+        warnings.extend(spec.get("clusterIPs").items().filter_map(|address| rules::ip_warning(&address)));
+    }
+    if headless {
         if !spec.get("loadBalancerIP").is_empty() {
             warnings.push("spec.loadBalancerIP is ignored for headless services".to_owned());
         }
-        if !spec.get("externalIPs").is_empty() {
+        if !external.is_empty() {
             warnings.push("spec.externalIPs is ignored for headless services".to_owned());
         }
         if spec.get("sessionAffinity").text() != "None" {
             warnings.push("spec.SessionAffinity is ignored for headless services".to_owned());
         }
     }
-    let is_name = type_ == "ExternalName";
-    if is_name && !spec.get("externalIPs").is_empty() {
+    warnings.extend(external.items().filter_map(|address| rules::ip_warning(&address)));
+    if !external.is_empty() && !headless && !is_name {
+        warnings.push("spec.externalIPs is deprecated and may no longer be implemented in some clusters".to_owned());
+    }
+    warnings.extend(rules::ip_warning(&spec.get("loadBalancerIP")));
+    warnings.extend(spec.get("loadBalancerSourceRanges").items().filter_map(|range| rules::cidr_warning(&range)));
+    if is_name && !external.is_empty() {
         warnings.push("spec.externalIPs is ignored when spec.type is \"ExternalName\"".to_owned());
     }
     if !is_name && !spec.get("externalName").is_empty() {
@@ -61,6 +68,15 @@ mod tests {
                 spec.loadBalancerIP is ignored for headless services
                 spec.externalIPs is ignored for headless services
                 spec.SessionAffinity is ignored for headless services"#]],
+        );
+        check(
+            "{spec: {type: LoadBalancer, clusterIP: 10.96.0.9, sessionAffinity: None, externalIPs: ['FD00::1'], \
+             loadBalancerIP: 192.0.02.2, loadBalancerSourceRanges: [192.0.2.1/24]}}",
+            expect![[r#"
+                spec.externalIPs[0]: IPv6 address "FD00::1" should be in RFC 5952 canonical format ("fd00::1")
+                spec.externalIPs is deprecated and may no longer be implemented in some clusters
+                spec.loadBalancerIP: non-standard IP address "192.0.02.2" is invalid: use "192.0.2.2"
+                spec.loadBalancerSourceRanges[0]: CIDR value "192.0.2.1/24" is ambiguous in this context (should be "192.0.2.0/24" or "192.0.2.1/32"?)"#]],
         );
         check(
             "{spec: {type: ExternalName, externalName: a.example, externalIPs: [192.0.2.1]}}",
