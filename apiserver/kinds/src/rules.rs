@@ -106,6 +106,13 @@ pub fn int_or_percent(field: &Field, errors: &mut Vec<FieldError>) {
     }
 }
 
+/// A share of a whole is no more than all of it.
+pub fn at_most_all(field: &Field, errors: &mut Vec<FieldError>) {
+    if field.value().and_then(intstr::percent).is_some_and(|percent| percent > 100) {
+        errors.push(field.invalid("must not be greater than 100%"));
+    }
+}
+
 /// A field that may not change. Returns whether it did not.
 pub fn immutable(new: &Field, old: &Field, errors: &mut Vec<FieldError>) -> bool {
     let same = crate::object::same(new.value(), old.value());

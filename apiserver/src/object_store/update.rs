@@ -159,7 +159,7 @@ async fn work_out(
         return Ok(None);
     }
     if rules == Rules::Update {
-        write.warnings.extend(resource.strategy.warnings(&new));
+        write.warnings.extend(resource.strategy.update_warnings(&new, old));
     }
     let removed = meta::get(&new, "deletionTimestamp").is_some() && !held_back(resource, &new);
     Ok(Some((new, removed)))
