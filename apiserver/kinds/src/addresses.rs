@@ -92,8 +92,7 @@ pub fn warning(field: &Field) -> Option<String> {
             "{path}: non-standard IP address {text:?} will be considered invalid in a future Kubernetes release: use {usual:?}"
         ));
     }
-    let canonical =
-        || format!("{path}: IPv6 address {text:?} should be in RFC 5952 canonical format ({usual:?})");
+    let canonical = || format!("{path}: IPv6 address {text:?} should be in RFC 5952 canonical format ({usual:?})");
     (address.is_ipv6() && usual != text).then(canonical)
 }
 

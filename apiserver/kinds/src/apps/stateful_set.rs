@@ -260,7 +260,9 @@ mod tests {
         let with = |spec: &str| SET.replacen("serviceName: s", spec, 1);
         check(
             "statefulsets",
-            &with("serviceName: S, updateStrategy: {type: Odd}, persistentVolumeClaimRetentionPolicy: {whenScaled: Keep}"),
+            &with(
+                "serviceName: S, updateStrategy: {type: Odd}, persistentVolumeClaimRetentionPolicy: {whenScaled: Keep}",
+            ),
             expect![[r#"
                 spec.updateStrategy: Invalid value: {"type":"Odd"}: must be 'RollingUpdate' or 'OnDelete'
                 spec.persistentVolumeClaimRetentionPolicy.whenScaled: Unsupported value: "Keep": supported values: "Retain", "Delete"

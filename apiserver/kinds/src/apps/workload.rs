@@ -81,9 +81,8 @@ pub fn validate_counts(status: &Field, counts: &[&str], ready: &str, errors: &mu
             errors.push(count.invalid(format!("cannot be greater than {of}")));
         }
     };
-    let are_parts = |name: &&&str| {
-        name.ends_with("Replicas") && !matches!(**name, "unavailableReplicas" | "terminatingReplicas")
-    };
+    let are_parts =
+        |name: &&&str| name.ends_with("Replicas") && !matches!(**name, "unavailableReplicas" | "terminatingReplicas");
     for name in counts.iter().filter(are_parts) {
         at_most(&status.get(name), replicas, "status.replicas", errors);
     }

@@ -150,9 +150,8 @@ pub fn validate(hpa: &Value, old: Option<&Value>) -> Vec<FieldError> {
         errors.push(FieldError::invalid(&most.path, highest, "must be greater than or equal to `minReplicas`"));
     }
     let target = spec.get("scaleTargetRef");
-    let kept = |name: &str| {
-        old.is_some_and(|old| text(old, &["spec", "scaleTargetRef", name]) == target.get(name).text())
-    };
+    let kept =
+        |name: &str| old.is_some_and(|old| text(old, &["spec", "scaleTargetRef", name]) == target.get(name).text());
     // The kind of the core group that can be scaled.
     let is_core = target.get("kind").text() == "ReplicationController";
     let version = if kept("apiVersion") && kept("kind") { Version::Any } else { Version::of(is_core) };
@@ -500,7 +499,12 @@ mod tests {
     #[test]
     fn what_was_so_before_may_stay() {
         let nameless = with("minReplicas: 1").replace("apiVersion: apps/v1, ", "");
-        check_update("horizontalpodautoscalers", &nameless, &nameless.replace("maxReplicas: 3", "maxReplicas: 4"), expect![""]);
+        check_update(
+            "horizontalpodautoscalers",
+            &nameless,
+            &nameless.replace("maxReplicas: 3", "maxReplicas: 4"),
+            expect![""],
+        );
         check_update(
             "horizontalpodautoscalers",
             &nameless,

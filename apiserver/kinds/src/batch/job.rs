@@ -284,7 +284,8 @@ fn validate_identity(job: &Value, old: Option<&Value>, errors: &mut Vec<FieldErr
             errors.push(FieldError::invalid(&found.path, shown, format!("must be '{value}'")));
         }
     }
-    let own: Map<String, Value> = expected.iter().map(|(label, value)| ((*label).to_owned(), (*value).into())).collect();
+    let own: Map<String, Value> =
+        expected.iter().map(|(label, value)| ((*label).to_owned(), (*value).into())).collect();
     if LabelSelector::from_object(selector.value()).is_ok_and(|parsed| !parsed.matches(Some(&own))) {
         errors.push(selector.invalid("`selector` not auto-generated"));
     }
@@ -556,7 +557,8 @@ mod tests {
 
     #[test]
     fn warnings() {
-        let many = yaml("{metadata: {name: a}, spec: {completionMode: Indexed, completions: 100001, parallelism: 10001}}");
+        let many =
+            yaml("{metadata: {name: a}, spec: {completionMode: Indexed, completions: 100001, parallelism: 10001}}");
         let warning = "spec: In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, \
                        Kubernetes might not be able to track completedIndexes when a big number of indexes fail";
         assert_eq!(Job.warnings(&many), [warning]);

@@ -179,14 +179,16 @@ fn finished(change: &Change, status: &Field, errors: &mut Vec<FieldError>) {
 fn indexes(change: &Change, status: &Field, errors: &mut Vec<FieldError>) {
     let job = change.new;
     let (completed, failed) = (status.get("completedIndexes"), status.get("failedIndexes"));
-    let (completed_changes, failed_changes) =
-        (change.writes(&["completedIndexes"]), change.writes(&["failedIndexes"]));
+    let (completed_changes, failed_changes) = (change.writes(&["completedIndexes"]), change.writes(&["failedIndexes"]));
     let limited = job.spec("backoffLimitPerIndex").is_some();
     if let Some(completions) = job.completions() {
         if completed_changes && let Err(wrong) = count_indexes(completed.text(), completions) {
             errors.push(completed.invalid(format!("error parsing completedIndexes: {wrong}")));
         }
-        if failed_changes && limited && let Err(wrong) = count_indexes(failed.text(), completions) {
+        if failed_changes
+            && limited
+            && let Err(wrong) = count_indexes(failed.text(), completions)
+        {
             errors.push(failed.invalid(format!("error parsing failedIndexes: {wrong}")));
         }
     }
@@ -268,7 +270,9 @@ fn transitions(change: &Change, status: &Field, errors: &mut Vec<FieldError>) {
     if decreases("succeeded") && !is_resizable {
         errors.push(shown("succeeded", "cannot decrease the succeeded counter"));
     }
-    if new.status("completionTime").is_some() && old.status("completionTime").is_some() && change.writes(&["completionTime"])
+    if new.status("completionTime").is_some()
+        && old.status("completionTime").is_some()
+        && change.writes(&["completionTime"])
     {
         errors.push(status.get("completionTime").invalid("completionTime cannot be mutated"));
     }
@@ -425,7 +429,12 @@ mod tests {
                 &[],
             ),
             ("suspend: true", started.into(), String::new(), &[]),
-            ("suspend: true, completions: 0", String::new(), with("completionTime: '2026-01-01T00:00:09Z'", &[MET, COMPLETE]), &[]),
+            (
+                "suspend: true, completions: 0",
+                String::new(),
+                with("completionTime: '2026-01-01T00:00:09Z'", &[MET, COMPLETE]),
+                &[],
+            ),
             (
                 "successPolicy: {}",
                 with(&done, &[COMPLETE]),

@@ -298,13 +298,17 @@ mod tests {
     #[test]
     fn conditions_and_certificates_are_decided_on_once() {
         let with = |conditions: &str, certificate: &str| {
-            yaml(&format!("{{status: {{conditions: [{conditions}], certificate: '{}'}}}}", STANDARD.encode(certificate)))
+            yaml(&format!(
+                "{{status: {{conditions: [{conditions}], certificate: '{}'}}}}",
+                STANDARD.encode(certificate)
+            ))
         };
         let (approved, denied) = ("{type: Approved, status: 'True'}", "{type: Denied, status: 'True'}");
         let told = |errors: Vec<FieldError>| errors.iter().map(ToString::to_string).collect::<Vec<_>>();
         let status = |new: &Value, old: &Value| told(CertificateSigningRequest.validate_status_update(new, old));
-        let approval =
-            |new: &Value, old: &Value| told(CertificateSigningRequest.validate_subresource_update("approval", new, old));
+        let approval = |new: &Value, old: &Value| {
+            told(CertificateSigningRequest.validate_subresource_update("approval", new, old))
+        };
         let (before, signed) = (with(approved, ""), with(approved, &certificate()));
         assert_eq!(status(&signed, &before), [""; 0]);
         assert_eq!(
@@ -322,7 +326,10 @@ mod tests {
             status(&before, &with("", "")),
             [r#"status.conditions: Forbidden: updates may not add a condition of type "Approved""#]
         );
-        let odd = with(&format!("{denied}, {approved}, {denied}, {{type: X}}, {{status: Odd}}, {{type: Failed, status: 'False'}}"), "");
+        let odd = with(
+            &format!("{denied}, {approved}, {denied}, {{type: X}}, {{status: Odd}}, {{type: Failed, status: 'False'}}"),
+            "",
+        );
         assert_eq!(
             approval(&odd, &with("", "")),
             [

@@ -112,7 +112,10 @@ pub mod tests {
         assert_eq!(wrong_certificates(&(certificate() + &certificate())), None);
         for (text, wrong) in [
             ("x".to_owned(), "must contain at least one CERTIFICATE PEM block"),
-            (certificate() + &block("PRIVATE KEY", "MA=="), r#"only CERTIFICATE PEM blocks are allowed, found "PRIVATE KEY""#),
+            (
+                certificate() + &block("PRIVATE KEY", "MA=="),
+                r#"only CERTIFICATE PEM blocks are allowed, found "PRIVATE KEY""#,
+            ),
             (block("CERTIFICATE", "a: b\nMA=="), "no PEM block headers are permitted"),
             (block("CERTIFICATE", "MA=="), "x509: malformed certificate"),
             (block("CERTIFICATE", ""), "found CERTIFICATE PEM block containing 0 certificates"),

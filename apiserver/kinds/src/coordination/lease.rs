@@ -79,7 +79,8 @@ mod tests {
 
     #[test]
     fn what_elections_need_is_not_kept() {
-        let elected = yaml("{metadata: {}, spec: {holderIdentity: h, strategy: OldestEmulationVersion, preferredHolder: p}}");
+        let elected =
+            yaml("{metadata: {}, spec: {holderIdentity: h, strategy: OldestEmulationVersion, preferredHolder: p}}");
         let mut lease = elected.clone();
         Lease.prepare_for_create(&mut lease);
         assert_eq!(lease, yaml("{metadata: {}, spec: {holderIdentity: h}}"));

@@ -114,7 +114,9 @@ impl Strategy for EndpointSlice {
 
 /// What only versions before this one could write.
 fn drop_topology(slice: &mut Value) {
-    object::list_mut(slice, &["endpoints"]).iter_mut().for_each(|endpoint| object::remove(endpoint, "deprecatedTopology"));
+    object::list_mut(slice, &["endpoints"])
+        .iter_mut()
+        .for_each(|endpoint| object::remove(endpoint, "deprecatedTopology"));
 }
 
 /// Who makes slices of what others have written, and spells it well.
@@ -165,16 +167,18 @@ fn endpoint(endpoint: &Field, type_: &str, before: &[&str], errors: &mut Vec<Fie
         match type_ {
             "FQDN" => domain_name(&address, errors),
             "IPv4" | "IPv6" => match addresses::read(address.text()).0 {
-                Some(ip) if ip.is_ipv4() == (type_ == "IPv4") => {
+                // An address of IPv4 is one, however it is spelled.
+                Some(ip) if ip.to_canonical().is_ipv4() == (type_ == "IPv4") => {
                     addresses::address(&address, before, errors);
-                    rules::not_special(&address, ip, errors);
+                    rules::not_special(&address, ip.to_canonical(), errors);
                 }
                 _ => errors.push(address.invalid(format!("must be a valid {type_} address"))),
             },
             _ => {}
         }
     }
-    for (name, form) in [("nodeName", names::dns_subdomain as fn(&str) -> Vec<String>), ("hostname", names::dns_label)] {
+    for (name, form) in [("nodeName", names::dns_subdomain as fn(&str) -> Vec<String>), ("hostname", names::dns_label)]
+    {
         let field = endpoint.get(name);
         if field.is_set() {
             rules::form(&field, form, errors);
@@ -315,7 +319,7 @@ mod tests {
     fn addresses_are_spelled_well() {
         let with = |address: &str, labels: &str| {
             format!(
-                "{{metadata: {{name: a, namespace: b, resourceVersion: '1', labels: {{{labels}}}}}, addressType: IPv6, \
+                "{{metadata: {{name: a, namespace: b, resourceVersion: '1', labels: {{{labels}}}}}, addressType: IPv4, \
                  endpoints: [{{addresses: ['{address}']}}]}}"
             )
         };

@@ -287,9 +287,8 @@ mod tests {
 
     #[test]
     fn backends() {
-        let with = |backend: &str| {
-            format!("{{metadata: {{name: a, namespace: b}}, spec: {{defaultBackend: {backend}}}}}")
-        };
+        let with =
+            |backend: &str| format!("{{metadata: {{name: a, namespace: b}}, spec: {{defaultBackend: {backend}}}}}");
         for (backend, expected) in [
             ("{}", "spec.defaultBackend: Invalid value: \"\": resource or service backend is required"),
             (
@@ -326,7 +325,8 @@ mod tests {
         check("ingresses", &both.replace("Name: y", "Name: x"), expect![""]);
         check_update("ingresses", both, both, expect![""]);
         let old = yaml(&both.replace("ingressClassName: y, ", ""));
-        let warning = r#"annotation "kubernetes.io/ingress.class" is deprecated, please use 'spec.ingressClassName' instead"#;
+        let warning =
+            r#"annotation "kubernetes.io/ingress.class" is deprecated, please use 'spec.ingressClassName' instead"#;
         assert_eq!(Ingress.warnings(&old), [warning]);
         assert_eq!(Ingress.warnings(&yaml(both)), [""; 0]);
         assert_eq!(Ingress.update_warnings(&old, &old), [""; 0]);

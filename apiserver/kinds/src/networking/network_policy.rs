@@ -212,7 +212,9 @@ mod tests {
     #[test]
     fn ranges_are_spelled_well() {
         let with = |block: &str| {
-            format!("{{metadata: {{name: a, namespace: b, resourceVersion: '1'}}, spec: {{egress: [{{to: [{{ipBlock: {{{block}}}}}]}}]}}}}")
+            format!(
+                "{{metadata: {{name: a, namespace: b, resourceVersion: '1'}}, spec: {{egress: [{{to: [{{ipBlock: {{{block}}}}}]}}]}}}}"
+            )
         };
         let loose = with("cidr: 10.0.0.1/8, except: [010.1.0.0/16]");
         check(

@@ -26,7 +26,7 @@ struct ServiceCidr;
 
 impl Strategy for ServiceCidr {
     fn shape(&self) -> Shape {
-        Shape::SPEC_AND_STATUS
+        Shape::STATUS
     }
 
     fn default(&self, range: &mut Value) {
@@ -39,7 +39,8 @@ impl Strategy for ServiceCidr {
         let ranges = spec.get("cidrs");
         let mut errors = Vec::new();
         let shown = |detail: &str| FieldError::invalid(&ranges.path, spec.value().cloned().unwrap_or_default(), detail);
-        let families = ranges.items().map(|range| addresses::read_range(range.text()).0.map(|range| range.addr().is_ipv4()));
+        let families =
+            ranges.items().map(|range| addresses::read_range(range.text()).0.map(|range| range.addr().is_ipv4()));
         match families.collect::<Vec<_>>()[..] {
             [] => errors.push(ranges.required("at least one CIDR required")),
             [_] => {}
@@ -80,9 +81,8 @@ mod tests {
 
     #[test]
     fn ranges() {
-        let with = |ranges: &str| {
-            format!("{{metadata: {{name: a, resourceVersion: '1'}}, spec: {{cidrs: [{ranges}]}}}}")
-        };
+        let with =
+            |ranges: &str| format!("{{metadata: {{name: a, resourceVersion: '1'}}, spec: {{cidrs: [{ranges}]}}}}");
         check("servicecidrs", &with("10.0.0.0/8, 'fd00::/64'"), expect![""]);
         check(
             "servicecidrs",

@@ -58,7 +58,8 @@ impl Strategy for RuntimeClass {
 
     fn warnings(&self, class: &Value) -> Vec<String> {
         let labels = object::map(class, &["scheduling", "nodeSelector"]).into_iter().flat_map(|labels| labels.keys());
-        let deprecated = labels.filter_map(|label| label.strip_prefix("beta.").filter(|kept| DEPRECATED.contains(kept)));
+        let deprecated =
+            labels.filter_map(|label| label.strip_prefix("beta.").filter(|kept| DEPRECATED.contains(kept)));
         deprecated
             .map(|label| format!("scheduling.nodeSelector: deprecated since v1.14; use {label:?} instead"))
             .collect()
