@@ -213,7 +213,10 @@ fn a_cluster_role_is_the_sum_of_its_parts() {
 #[test]
 fn certificates_are_approved_and_denied() {
     let t = sandbox();
-    let pem = "-----BEGIN CERTIFICATE REQUEST-----\nMA==\n-----END CERTIFICATE REQUEST-----\n";
+    let request = "MIGLMD8CAQAwDDEKMAgGA1UEAwwBYTAqMAUGAytlcAMhAEarfmJ/qd7RRSIEyWCBK/JFSW76pOXiWwwomATtvQsL\
+                   oAAwBQYDK2VwA0EA3Dfm/IUN4WPHxawTonm2gOwm7qIj1BnBD2SLRQsvgLrooFBHNjI7wE86u/LpUTZ7untCrTzw\
+                   3XRNgo54XCz1AQ==";
+    let pem = format!("-----BEGIN CERTIFICATE REQUEST-----\n{request}\n-----END CERTIFICATE REQUEST-----\n");
     let name = |suffix: &str| format!("{}-{suffix}", t.namespace);
     for suffix in ["good", "bad"] {
         t.kubectl.apply(&format!(
@@ -224,7 +227,7 @@ metadata: {{name: {}}}
 spec: {{request: {}, signerName: example.com/own, usages: [client auth]}}
 ",
             name(suffix),
-            STANDARD.encode(pem)
+            STANDARD.encode(&pem)
         ));
     }
     let decide = |verb: &str, suffix: &str| t.kubectl.ok(&["certificate", verb, &name(suffix)]);

@@ -153,11 +153,16 @@ impl FieldError {
         FieldError::new(FieldErrorKind::TypeInvalid, path, Some(value.into()), detail)
     }
 
-    /// `supported` is listed sorted, as Kubernetes lists it.
+    /// `supported` is listed sorted, as Kubernetes lists most sets.
     pub fn not_supported(path: &FieldPath, value: impl Into<Value>, supported: &[&str]) -> FieldError {
         let mut sorted = supported.to_vec();
         sorted.sort_unstable();
-        let quoted: Vec<String> = sorted.iter().map(|s| format!("{s:?}")).collect();
+        FieldError::unsupported(path, value, &sorted)
+    }
+
+    /// `supported` is listed as it is, where Kubernetes' list has an order of its own.
+    pub fn unsupported(path: &FieldPath, value: impl Into<Value>, supported: &[&str]) -> FieldError {
+        let quoted: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
         let detail = if quoted.is_empty() { String::new() } else { format!("supported values: {}", quoted.join(", ")) };
         FieldError::new(FieldErrorKind::NotSupported, path, Some(value.into()), detail)
     }
@@ -311,6 +316,11 @@ impl<'v, 'p> Field<'v, 'p> {
 
     pub fn not_supported(&self, supported: &[&str]) -> FieldError {
         FieldError::not_supported(&self.path, self.value.cloned().unwrap_or_else(|| "".into()), supported)
+    }
+
+    /// Like [`Self::not_supported`], in the order of `supported`.
+    pub fn unsupported(&self, supported: &[&str]) -> FieldError {
+        FieldError::unsupported(&self.path, self.value.cloned().unwrap_or_else(|| "".into()), supported)
     }
 
     pub fn duplicate(&self) -> FieldError {

@@ -412,7 +412,7 @@ pub trait Strategy: Send + Sync {
         Vec::new()
     }
 
-    /// Those of an update.
+    /// The same of an update, where it is told something else than the writer of a new object.
     fn update_warnings(&self, new: &Value, _old: &Value) -> Vec<String> {
         self.warnings(new)
     }

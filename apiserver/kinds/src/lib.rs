@@ -3,6 +3,7 @@
 //! Pure: no runtime, no sockets, no client and no clock. Objects are [`serde_json::Value`]; time comes in from the
 //! caller. To add a kind, write its file, name it in its group's module, and add its row to [`registry`].
 
+pub mod addresses;
 pub mod admissionregistration;
 pub mod age;
 pub mod apiextensions;

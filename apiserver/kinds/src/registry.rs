@@ -308,6 +308,7 @@ mod tests {
                 errors.extend(kind.strategy.validate_status_update(&new, object));
                 assert!(!errors.is_empty(), "{}", kind.group_resource());
                 kind.strategy.warnings(&new);
+                kind.strategy.update_warnings(&new, object);
                 let context = crate::CellContext { now: jiff::Timestamp::UNIX_EPOCH };
                 for column in &kind.columns {
                     column.render(&new, &context);

@@ -107,6 +107,13 @@ pub fn int_or_percent(field: &Field, errors: &mut Vec<FieldError>) {
     }
 }
 
+/// A share of a whole is no more than all of it.
+pub fn at_most_all(field: &Field, errors: &mut Vec<FieldError>) {
+    if field.value().and_then(intstr::percent).is_some_and(|percent| percent > 100) {
+        errors.push(field.invalid("must not be greater than 100%"));
+    }
+}
+
 /// A field that may not change. Returns whether it did not.
 pub fn immutable(new: &Field, old: &Field, errors: &mut Vec<FieldError>) -> bool {
     let same = crate::object::same(new.value(), old.value());
@@ -324,6 +331,9 @@ pub fn domain_path(field: &Field, errors: &mut Vec<FieldError>) {
     }
 }
 
+/// A domain, and a path that may be `NAMESPACE.NAME`.
+const SIGNER_NAME_MAX_BYTES: usize = 2 * names::DNS_SUBDOMAIN_MAX_BYTES + names::DNS_LABEL_MAX_BYTES + 2;
+
 /// `DOMAIN/PATH`, of a domain with a dot in it: who signs certificates.
 pub fn signer_name(signer: &Field, errors: &mut Vec<FieldError>) {
     if !required(signer, errors) {
@@ -340,11 +350,17 @@ pub fn signer_name(signer: &Field, errors: &mut Vec<FieldError>) {
         let errors = all.into_iter().map(|wrong| invalid(part, format!("validating label {label:?}: {wrong}")));
         errors.collect::<Vec<_>>()
     };
+    if domain.len() > names::DNS_SUBDOMAIN_MAX_BYTES {
+        errors.push(FieldError::too_long(&signer.path, names::DNS_SUBDOMAIN_MAX_BYTES));
+    }
     errors.extend(labels(domain, names::dns_label));
     if !domain.contains('.') {
         errors.push(invalid(domain, "should be a domain with at least two segments separated by dots".to_owned()));
     }
     errors.extend(labels(path, names::dns_subdomain));
+    if signer.text().len() > SIGNER_NAME_MAX_BYTES {
+        errors.push(FieldError::too_long(&signer.path, SIGNER_NAME_MAX_BYTES));
+    }
 }
 
 /// A path that stays below where it starts.

@@ -11,8 +11,18 @@ use crate::cluster::{As, Cluster};
 const REQUESTS: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
 const GROUP: &str = "certificates.k8s.io";
 
+/// A request for the name `a`, and a certificate that is none of this cluster's.
+const REQUEST: &str = "MIGLMD8CAQAwDDEKMAgGA1UEAwwBYTAqMAUGAytlcAMhAEarfmJ/qd7RRSIEyWCBK/JFSW76pOXiWwwomATtvQsL\
+                       oAAwBQYDK2VwA0EA3Dfm/IUN4WPHxawTonm2gOwm7qIj1BnBD2SLRQsvgLrooFBHNjI7wE86u/LpUTZ7untCrTzw\
+                       3XRNgo54XCz1AQ==";
+const CERTIFICATE: &str = "MIIBLjCB4aADAgECAhQSrq7CpTnpVUk5dDI4GOYtJkdJ8zAFBgMrZXAwDDEKMAgGA1UEAwwBYTAgFw0yNjExMjYy\
+                           MzEyMzFaGA8yMTI2MTEwMjIzMTIzMVowDDEKMAgGA1UEAwwBYTAqMAUGAytlcAMhAEarfmJ/qd7RRSIEyWCBK/JF\
+                           SW76pOXiWwwomATtvQsLo1MwUTAdBgNVHQ4EFgQU5wiSFL+1AvEUCF3+/snIKi7eMfAwHwYDVR0jBBgwFoAU5wiS\
+                           FL+1AvEUCF3+/snIKi7eMfAwDwYDVR0TAQH/BAUwAwEB/zAFBgMrZXADQQAxI+ESyUHCQS78MvebhoJNHKEidfpu\
+                           3E3iajJVXLIcTqz9FZVmadeRJt4BqHwTF46+Kv0byIPkryVUit/LnAQI";
+
 fn request(name: &str) -> Value {
-    let pem = "-----BEGIN CERTIFICATE REQUEST-----\nMA==\n-----END CERTIFICATE REQUEST-----\n";
+    let pem = format!("-----BEGIN CERTIFICATE REQUEST-----\n{REQUEST}\n-----END CERTIFICATE REQUEST-----\n");
     json!({"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest", "metadata": {"name": name},
         "spec": {"signerName": "example.com/own", "request": STANDARD.encode(pem), "usages": ["client auth"]}})
 }
@@ -78,6 +88,10 @@ async fn signing_needs_a_permission_for_the_signer() {
     asked["status"] = json!({"certificate": STANDARD.encode("x")});
     let (code, _, message) = put(&cluster, As::User("clerk", &[]), "r/status", &asked).await.error();
     assert_eq!((code, message.contains("user not permitted to sign requests")), (403, true));
+    let (code, _, message) = put(&cluster, As::Admin, "r/status", &asked).await.error();
+    assert_eq!((code, message.contains("must contain at least one CERTIFICATE PEM block")), (422, true), "{message}");
+    let signed = format!("-----BEGIN CERTIFICATE-----\n{CERTIFICATE}\n-----END CERTIFICATE-----\n");
+    asked["status"] = json!({"certificate": STANDARD.encode(signed)});
     put(&cluster, As::Admin, "r/status", &asked).await.ok();
     asked["metadata"].as_object_mut().unwrap().remove("resourceVersion");
     asked["status"] = json!({"certificate": STANDARD.encode("y")});

@@ -157,7 +157,7 @@ async fn an_autoscaler_is_one_object_in_both_versions() {
     let path = |version: &str| format!("/apis/autoscaling/{version}/namespaces/default/horizontalpodautoscalers");
     let autoscaler = json!({
         "apiVersion": "autoscaling/v1", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "a"},
-        "spec": {"scaleTargetRef": {"kind": "Deployment", "name": "d"}, "maxReplicas": 3,
+        "spec": {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"}, "maxReplicas": 3,
             "targetCPUUtilizationPercentage": 50},
     });
     assert_eq!(api.post(&path("v1"), &autoscaler).await.ok()["apiVersion"], "autoscaling/v1");

@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 use super::workload;
 use crate::core::pod::template;
 use crate::field::{Field, FieldError};
-use crate::intstr;
 use crate::kind::{self, Column, KindDef, Shape, Strategy, Subresource};
 use crate::object::{self, get, int, map, text};
 use crate::rules;
@@ -85,10 +84,10 @@ impl Strategy for DaemonSet {
         let root = Field::root(set);
         let spec = root.get("spec");
         let mut errors = Vec::new();
-        template::validate_workload(&spec, "daemonset", &mut errors);
+        template::validate_workload(&spec, "DaemonSet", &mut errors);
         rules::not_negative(&spec.get("minReadySeconds"), &mut errors);
-        rules::not_negative(&spec.get("revisionHistoryLimit"), &mut errors);
         strategy(&spec.get("updateStrategy"), &mut errors);
+        rules::not_negative(&spec.get("revisionHistoryLimit"), &mut errors);
         errors
     }
 
@@ -100,18 +99,33 @@ impl Strategy for DaemonSet {
         errors
     }
 
-    fn validate_status_update(&self, new: &Value, _old: &Value) -> Vec<FieldError> {
+    fn validate_status_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
         let root = Field::root(new);
         let status = root.get("status");
         let mut errors = Vec::new();
-        for (_, count) in status.entries() {
-            rules::not_negative(&count, &mut errors);
+        for name in [
+            "currentNumberScheduled",
+            "numberMisscheduled",
+            "desiredNumberScheduled",
+            "numberReady",
+            "observedGeneration",
+            "updatedNumberScheduled",
+            "numberAvailable",
+            "numberUnavailable",
+            "collisionCount",
+        ] {
+            rules::not_negative(&status.get(name), &mut errors);
         }
+        workload::validate_collisions(new, old, &mut errors);
         errors
     }
 
     fn warnings(&self, set: &Value) -> Vec<String> {
-        template::warnings(&Field::root(set).get("spec").get("template"))
+        workload::template_warnings(set)
+    }
+
+    fn update_warnings(&self, new: &Value, old: &Value) -> Vec<String> {
+        workload::if_generation_moved(new, old, || workload::template_warnings(new))
     }
 }
 
@@ -130,15 +144,15 @@ fn strategy(strategy: &Field, errors: &mut Vec<FieldError>) {
             let (surge, unavailable) = (rolling.get("maxSurge"), rolling.get("maxUnavailable"));
             rules::int_or_percent(&unavailable, errors);
             rules::int_or_percent(&surge, errors);
-            let zero =
-                |f: &Field| f.value().and_then(|v| intstr::scaled(v, 100, intstr::Round::Up)).unwrap_or_default() == 0;
-            match (zero(&surge), zero(&unavailable)) {
-                (false, false) => errors.push(surge.invalid("may not be set when maxUnavailable is non-zero")),
-                (true, true) => errors.push(unavailable.invalid("cannot be 0 when maxSurge is 0")),
-                _ => {}
+            rules::at_most_all(&unavailable, errors);
+            rules::at_most_all(&surge, errors);
+            match (workload::amount(&surge), workload::amount(&unavailable)) {
+                (0, 0) => errors.push(unavailable.required("cannot be 0 when maxSurge is 0")),
+                (0, _) | (_, 0) => {}
+                _ => errors.push(surge.invalid("may not be set when maxUnavailable is non-zero")),
             }
         }
-        _ => errors.push(strategy.get("type").not_supported(&["OnDelete", "RollingUpdate"])),
+        _ => errors.push(strategy.unsupported(&["RollingUpdate", "OnDelete"])),
     }
 }
 
@@ -164,6 +178,58 @@ mod tests {
             expect![[r#"
                 spec.updateStrategy.rollingUpdate.maxSurge: Invalid value: 1: may not be set when maxUnavailable is non-zero
             "#]],
+        );
+    }
+
+    #[test]
+    fn rules_of_rollouts() {
+        let set = |strategy: &str| {
+            format!(
+                "{{metadata: {{name: a, namespace: b}}, spec: {{selector: {{matchLabels: {{a: b}}}}, updateStrategy: {strategy}, \
+                 template: {{metadata: {{labels: {{a: b}}}}, spec: {{containers: [{{name: c, image: i}}]}}}}}}}}"
+            )
+        };
+        check(
+            "daemonsets",
+            &set("{type: Odd}"),
+            expect![[r#"
+                spec.updateStrategy: Unsupported value: {"type":"Odd"}: supported values: "RollingUpdate", "OnDelete"
+            "#]],
+        );
+        check(
+            "daemonsets",
+            &set("{rollingUpdate: {maxUnavailable: 0%}}"),
+            expect![[r#"
+                spec.updateStrategy.rollingUpdate.maxUnavailable: Required value: cannot be 0 when maxSurge is 0
+            "#]],
+        );
+        check(
+            "daemonsets",
+            &set("{rollingUpdate: {maxUnavailable: 0, maxSurge: 101%}}"),
+            expect![[r#"
+                spec.updateStrategy.rollingUpdate.maxSurge: Invalid value: "101%": must not be greater than 100%
+            "#]],
+        );
+        check(
+            "daemonsets",
+            "{metadata: {name: a, namespace: b}, spec: {template: {spec: {activeDeadlineSeconds: 1, containers: [{name: c, image: i}]}}}}",
+            expect![[r#"
+                spec.template.metadata.labels: Invalid value: null: `selector` does not match template `labels`
+                spec.template.spec.activeDeadlineSeconds: Forbidden: activeDeadlineSeconds in DaemonSet is not Supported
+            "#]],
+        );
+    }
+
+    #[test]
+    fn clashes_are_not_forgotten() {
+        let (new, old) = (json!({"status": {"numberReady": -1}}), json!({"status": {"collisionCount": 2}}));
+        let told: Vec<String> = DaemonSet.validate_status_update(&new, &old).iter().map(ToString::to_string).collect();
+        assert_eq!(
+            told,
+            [
+                "status.numberReady: Invalid value: -1: must be greater than or equal to 0",
+                "status.collisionCount: Invalid value: 0: cannot be decremented"
+            ]
         );
     }
 

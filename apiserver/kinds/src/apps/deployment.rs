@@ -5,7 +5,6 @@ use serde_json::{Map, Value, json};
 use super::workload;
 use crate::core::pod::template;
 use crate::field::{Field, FieldError};
-use crate::intstr;
 use crate::kind::{self, Column, KindDef, Shape, Strategy, Subresource};
 use crate::object::{self, get, int};
 use crate::rules;
@@ -102,7 +101,7 @@ impl Strategy for Deployment {
         let spec = root.get("spec");
         let mut errors = Vec::new();
         rules::not_negative(&spec.get("replicas"), &mut errors);
-        template::validate_workload(&spec, "deployment", &mut errors);
+        template::validate_workload(&spec, "ReplicaSet", &mut errors);
         strategy(&spec.get("strategy"), &mut errors);
         rules::not_negative(&spec.get("minReadySeconds"), &mut errors);
         rules::not_negative(&spec.get("revisionHistoryLimit"), &mut errors);
@@ -123,7 +122,7 @@ impl Strategy for Deployment {
         errors
     }
 
-    fn validate_status_update(&self, new: &Value, _old: &Value) -> Vec<FieldError> {
+    fn validate_status_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
         let root = Field::root(new);
         let counts = [
             "observedGeneration",
@@ -132,16 +131,23 @@ impl Strategy for Deployment {
             "readyReplicas",
             "availableReplicas",
             "unavailableReplicas",
+            "terminatingReplicas",
             "collisionCount",
         ];
         let mut errors = Vec::new();
-        workload::validate_counts(&root.get("status"), &counts, &mut errors);
+        workload::validate_counts(&root.get("status"), &counts, "readyReplicas", &mut errors);
+        workload::validate_collisions(new, old, &mut errors);
         errors
     }
 
     fn warnings(&self, deployment: &Value) -> Vec<String> {
-        let root = Field::root(deployment);
-        template::warnings(&root.get("spec").get("template"))
+        let mut warnings = workload::name_warnings(deployment);
+        warnings.extend(workload::template_warnings(deployment));
+        warnings
+    }
+
+    fn update_warnings(&self, new: &Value, old: &Value) -> Vec<String> {
+        workload::if_generation_moved(new, old, || workload::template_warnings(new))
     }
 }
 
@@ -171,15 +177,12 @@ fn strategy(strategy: &Field, errors: &mut Vec<FieldError>) {
             let (surge, unavailable) = (rolling.get("maxSurge"), rolling.get("maxUnavailable"));
             rules::int_or_percent(&unavailable, errors);
             rules::int_or_percent(&surge, errors);
-            let zero = |field: &Field| field.value().and_then(|v| intstr::scaled(v, 100, intstr::Round::Up)) == Some(0);
-            if zero(&surge) && zero(&unavailable) {
+            if workload::amount(&surge) == 0 && workload::amount(&unavailable) == 0 {
                 errors.push(unavailable.invalid("may not be 0 when `maxSurge` is 0"));
             }
-            if unavailable.value().and_then(intstr::percent).is_some_and(|p| p > 100) {
-                errors.push(unavailable.invalid("must not be greater than 100%"));
-            }
+            rules::at_most_all(&unavailable, errors);
         }
-        _ => errors.push(strategy.get("type").not_supported(&["Recreate", "RollingUpdate"])),
+        _ => errors.push(strategy.not_supported(&["Recreate", "RollingUpdate"])),
     }
 }
 

@@ -5,4 +5,4 @@ pub mod daemon_set;
 pub mod deployment;
 pub mod replica_set;
 pub mod stateful_set;
-mod workload;
+pub(crate) mod workload;

@@ -64,7 +64,7 @@ impl Strategy for ReplicaSet {
         let mut errors = Vec::new();
         rules::not_negative(&spec.get("replicas"), &mut errors);
         rules::not_negative(&spec.get("minReadySeconds"), &mut errors);
-        template::validate_workload(&spec, "deployment", &mut errors);
+        template::validate_workload(&spec, "ReplicaSet", &mut errors);
         errors
     }
 
@@ -78,10 +78,27 @@ impl Strategy for ReplicaSet {
 
     fn validate_status_update(&self, new: &Value, _old: &Value) -> Vec<FieldError> {
         let root = Field::root(new);
-        let counts = ["replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas", "observedGeneration"];
+        let counts = [
+            "replicas",
+            "fullyLabeledReplicas",
+            "readyReplicas",
+            "availableReplicas",
+            "terminatingReplicas",
+            "observedGeneration",
+        ];
         let mut errors = Vec::new();
-        workload::validate_counts(&root.get("status"), &counts, &mut errors);
+        workload::validate_counts(&root.get("status"), &counts, "readyReplicas", &mut errors);
         errors
+    }
+
+    fn warnings(&self, set: &Value) -> Vec<String> {
+        let mut warnings = workload::name_warnings(set);
+        warnings.extend(workload::template_warnings(set));
+        warnings
+    }
+
+    fn update_warnings(&self, new: &Value, old: &Value) -> Vec<String> {
+        workload::if_generation_moved(new, old, || workload::template_warnings(new))
     }
 }
 

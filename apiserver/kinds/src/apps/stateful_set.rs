@@ -8,7 +8,7 @@ use crate::core::pod::template;
 use crate::field::{Field, FieldError};
 use crate::kind::{self, Column, KindDef, Shape, Strategy, Subresource};
 use crate::object::{self, int, list, text};
-use crate::rules;
+use crate::{names, rules};
 
 /// What of the spec an update may change.
 const MUTABLE: &[&str] = &[
@@ -76,6 +76,7 @@ impl Strategy for StatefulSet {
             && let Some(rolling) = object::ensure(set, &["spec", "updateStrategy", "rollingUpdate"])
         {
             object::set_default(rolling, "partition", 0);
+            object::set_default(rolling, "maxUnavailable", 1);
         }
     }
 
@@ -87,41 +88,15 @@ impl Strategy for StatefulSet {
     }
 
     fn validate(&self, set: &Value) -> Vec<FieldError> {
-        let complete = with_claimed_volumes(set);
-        let root = Field::root(&complete);
+        let mut errors = validate(set);
+        let root = Field::root(set);
         let spec = root.get("spec");
-        let mut errors = Vec::new();
-        let management = spec.get("podManagementPolicy");
-        rules::one_of(&management, &["OrderedReady", "Parallel"], &mut errors);
-        let strategy = spec.get("updateStrategy");
-        let rolling = strategy.get("rollingUpdate");
-        match strategy.get("type").text() {
-            "OnDelete" if rolling.is_set() => {
-                let detail = "only allowed for updateStrategy 'RollingUpdate'";
-                errors.push(rolling.invalid(detail));
-            }
-            "OnDelete" => {}
-            "RollingUpdate" => {
-                rules::not_negative(&rolling.get("partition"), &mut errors);
-                rules::int_or_percent(&rolling.get("maxUnavailable"), &mut errors);
-            }
-            _ => errors.push(strategy.get("type").invalid("must be 'RollingUpdate' or 'OnDelete'")),
-        }
-        let policy = spec.get("persistentVolumeClaimRetentionPolicy");
-        for name in ["whenDeleted", "whenScaled"] {
-            rules::one_of(&policy.get(name), &["Delete", "Retain"], &mut errors);
-        }
-        rules::not_negative(&spec.get("replicas"), &mut errors);
-        rules::not_negative(&spec.get("minReadySeconds"), &mut errors);
-        rules::not_negative(&spec.get("revisionHistoryLimit"), &mut errors);
-        let ordinals = spec.get("ordinals");
-        rules::not_negative(&ordinals.get("start"), &mut errors);
-        template::validate_workload(&spec, "statefulset", &mut errors);
+        rules::maybe_form(&spec.get("serviceName"), names::dns_label, &mut errors);
         errors
     }
 
     fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
-        let mut errors = self.validate(new);
+        let mut errors = validate(new);
         let (new, old) = (Field::root(new), Field::root(old));
         let (new, old) = (new.get("spec"), old.get("spec"));
         let fixed = |spec: &Field| {
@@ -141,7 +116,7 @@ impl Strategy for StatefulSet {
         errors
     }
 
-    fn validate_status_update(&self, new: &Value, _old: &Value) -> Vec<FieldError> {
+    fn validate_status_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
         let root = Field::root(new);
         let counts = [
             "replicas",
@@ -153,13 +128,79 @@ impl Strategy for StatefulSet {
             "collisionCount",
         ];
         let mut errors = Vec::new();
-        workload::validate_counts(&root.get("status"), &counts, &mut errors);
+        workload::validate_counts(&root.get("status"), &counts, "status.readyReplicas", &mut errors);
+        workload::validate_collisions(new, old, &mut errors);
         errors
     }
 
     fn warnings(&self, set: &Value) -> Vec<String> {
-        template::warnings(&Field::root(set).get("spec").get("template"))
+        let mut warnings = workload::template_warnings(set);
+        warnings.extend(history_warning(set));
+        warnings
     }
+
+    fn update_warnings(&self, new: &Value, old: &Value) -> Vec<String> {
+        let mut warnings = workload::if_generation_moved(new, old, || workload::template_warnings(new));
+        warnings.extend(history_warning(new));
+        warnings
+    }
+}
+
+fn history_warning(set: &Value) -> Option<String> {
+    let warning =
+        "spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended";
+    (int(set, &["spec", "revisionHistoryLimit"]) < 0).then(|| warning.to_owned())
+}
+
+/// Rules of new and of changed sets.
+fn validate(set: &Value) -> Vec<FieldError> {
+    let complete = with_claimed_volumes(set);
+    let root = Field::root(&complete);
+    let spec = root.get("spec");
+    let mut errors = Vec::new();
+    let management = spec.get("podManagementPolicy");
+    match management.text() {
+        "OrderedReady" | "Parallel" => {}
+        "" => errors.push(management.required("")),
+        _ => errors.push(management.invalid("must be 'OrderedReady' or 'Parallel'")),
+    }
+    let strategy = spec.get("updateStrategy");
+    let rolling = strategy.get("rollingUpdate");
+    match strategy.get("type").text() {
+        "" => errors.push(strategy.required("")),
+        "OnDelete" if rolling.is_set() => {
+            errors.push(rolling.invalid("only allowed for updateStrategy 'RollingUpdate'"));
+        }
+        "OnDelete" => {}
+        "RollingUpdate" => {
+            rules::not_negative(&rolling.get("partition"), &mut errors);
+            max_unavailable(&rolling.get("maxUnavailable"), &mut errors);
+        }
+        _ => errors.push(strategy.invalid("must be 'RollingUpdate' or 'OnDelete'")),
+    }
+    let policy = spec.get("persistentVolumeClaimRetentionPolicy");
+    for name in ["whenDeleted", "whenScaled"] {
+        let when = policy.get(name);
+        if policy.is_set() && !matches!(when.text(), "Retain" | "Delete") {
+            errors.push(when.unsupported(&["Retain", "Delete"]));
+        }
+    }
+    rules::not_negative(&spec.get("replicas"), &mut errors);
+    rules::not_negative(&spec.get("minReadySeconds"), &mut errors);
+    rules::not_negative(&spec.get("ordinals").get("start"), &mut errors);
+    template::validate_workload(&spec, "StatefulSet", &mut errors);
+    errors
+}
+
+fn max_unavailable(pods: &Field, errors: &mut Vec<FieldError>) {
+    if !pods.is_set() {
+        return;
+    }
+    rules::int_or_percent(pods, errors);
+    if workload::amount(pods) == 0 {
+        errors.push(pods.invalid("cannot be 0"));
+    }
+    rules::at_most_all(pods, errors);
 }
 
 /// The set with a volume in its template for each claim template, as its pods will have: containers may mount them.
@@ -183,7 +224,8 @@ fn with_claimed_volumes(set: &Value) -> Value {
 mod tests {
     use expect_test::expect;
 
-    use crate::testing::{check, check_default, check_row, check_update};
+    use super::*;
+    use crate::testing::{check, check_default, check_row, check_update, yaml};
 
     const SET: &str = "{metadata: {name: a, namespace: b}, spec: {serviceName: s, selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: i}]}}}}";
 
@@ -194,7 +236,7 @@ mod tests {
             "{metadata: {name: a.b, namespace: b}, spec: {updateStrategy: {type: OnDelete, rollingUpdate: {}}, podManagementPolicy: Odd, replicas: -1}}",
             expect![[r#"
                 metadata.name: Invalid value: "a.b": must not contain dots
-                spec.podManagementPolicy: Unsupported value: "Odd": supported values: "OrderedReady", "Parallel"
+                spec.podManagementPolicy: Invalid value: "Odd": must be 'OrderedReady' or 'Parallel'
                 spec.updateStrategy.rollingUpdate: Invalid value: {}: only allowed for updateStrategy 'RollingUpdate'
                 spec.replicas: Invalid value: -1: must be greater than or equal to 0
                 spec.selector: Required value
@@ -211,6 +253,55 @@ mod tests {
         "#]],
         );
         check_row("statefulsets", SET, expect!["Name=a | Ready=0/0 | Age=<unknown> | Containers=c | Images=i"]);
+    }
+
+    #[test]
+    fn rules_of_rollouts_and_names() {
+        let with = |spec: &str| SET.replacen("serviceName: s", spec, 1);
+        check(
+            "statefulsets",
+            &with(
+                "serviceName: S, updateStrategy: {type: Odd}, persistentVolumeClaimRetentionPolicy: {whenScaled: Keep}",
+            ),
+            expect![[r#"
+                spec.updateStrategy: Invalid value: {"type":"Odd"}: must be 'RollingUpdate' or 'OnDelete'
+                spec.persistentVolumeClaimRetentionPolicy.whenScaled: Unsupported value: "Keep": supported values: "Retain", "Delete"
+                spec.serviceName: Invalid value: "S": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')
+            "#]],
+        );
+        check(
+            "statefulsets",
+            &with("revisionHistoryLimit: -1, updateStrategy: {rollingUpdate: {maxUnavailable: 0, partition: -1}}"),
+            expect![[r#"
+                spec.updateStrategy.rollingUpdate.partition: Invalid value: -1: must be greater than or equal to 0
+                spec.updateStrategy.rollingUpdate.maxUnavailable: Invalid value: 0: cannot be 0
+            "#]],
+        );
+        check(
+            "statefulsets",
+            &with("updateStrategy: {rollingUpdate: {maxUnavailable: 101%}}"),
+            expect![[r#"
+                spec.updateStrategy.rollingUpdate.maxUnavailable: Invalid value: "101%": must not be greater than 100%
+            "#]],
+        );
+        let limited = yaml("{spec: {revisionHistoryLimit: -1}}");
+        let warning =
+            "spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended";
+        assert_eq!(StatefulSet.update_warnings(&limited, &limited), [warning]);
+    }
+
+    #[test]
+    fn a_status_adds_up() {
+        let told = |new: &str, old: &str| -> Vec<String> {
+            StatefulSet.validate_status_update(&yaml(new), &yaml(old)).iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(
+            told("{status: {replicas: 3, readyReplicas: 1, availableReplicas: 2}}", "{status: {collisionCount: 1}}"),
+            [
+                "status.availableReplicas: Invalid value: 2: cannot be greater than status.readyReplicas",
+                "status.collisionCount: Invalid value: 0: cannot be decremented",
+            ]
+        );
     }
 
     #[test]
@@ -252,6 +343,7 @@ mod tests {
                       terminationGracePeriodSeconds: 30
                   updateStrategy:
                     rollingUpdate:
+                      maxUnavailable: 1
                       partition: 0
                     type: RollingUpdate
                   volumeClaimTemplates:

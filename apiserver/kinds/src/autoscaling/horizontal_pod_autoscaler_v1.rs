@@ -3,10 +3,10 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::field::{Field, FieldError};
+use super::horizontal_pod_autoscaler;
+use crate::field::FieldError;
 use crate::kind::{self, Column, Conversion, KindDef, Shape, Strategy, Subresource};
 use crate::object::{self, get, int, text};
-use crate::{names, rules};
 
 const METRICS: &str = "autoscaling.alpha.kubernetes.io/metrics";
 const CURRENT_METRICS: &str = "autoscaling.alpha.kubernetes.io/current-metrics";
@@ -60,7 +60,7 @@ impl Conversion for Spelling {
             let mut metrics: Vec<Value> = percent.filter(|percent| !percent.is_null()).map(cpu).into_iter().collect();
             metrics.extend(others);
             if metrics.is_empty() {
-                metrics.push(cpu(super::horizontal_pod_autoscaler::DEFAULT_CPU_PERCENT.into()));
+                metrics.push(cpu(horizontal_pod_autoscaler::DEFAULT_CPU_PERCENT.into()));
             }
             spec.insert("metrics".to_owned(), metrics.into());
             spec.extend(behavior.map(|behavior| ("behavior".to_owned(), behavior)));
@@ -239,32 +239,24 @@ impl Strategy for HorizontalPodAutoscaler {
         }
     }
 
+    /// The rules are those of the version that it is stored as, in whose annotations a client may have put anything.
     fn validate(&self, hpa: &Value) -> Vec<FieldError> {
-        let root = Field::root(hpa);
-        let spec = root.get("spec");
-        let mut errors = Vec::new();
-        let (least, most) = (spec.get("minReplicas"), spec.get("maxReplicas"));
-        let (lowest, highest) = (least.int().unwrap_or(1), most.int().unwrap_or_default());
-        if lowest < 1 {
-            errors.push(least.invalid("must be greater than or equal to 1"));
-        }
-        if highest < 1 {
-            errors.push(FieldError::invalid(&most.path, highest, rules::POSITIVE));
-        }
-        if highest < lowest {
-            let detail = "must be greater than or equal to `minReplicas`";
-            errors.push(FieldError::invalid(&most.path, highest, detail));
-        }
-        let target = spec.get("scaleTargetRef");
-        for name in ["kind", "name"] {
-            rules::name(&target.get(name), names::path_segment, &mut errors);
-        }
-        let percent = spec.get(TARGET_PERCENT);
-        if percent.int().is_some_and(|percent| percent < 1) {
-            errors.push(percent.invalid(rules::POSITIVE));
-        }
-        errors
+        horizontal_pod_autoscaler::validate(&stored(hpa), None)
     }
+
+    fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
+        horizontal_pod_autoscaler::validate(&stored(new), Some(&stored(old)))
+    }
+
+    fn validate_status_update(&self, new: &Value, _old: &Value) -> Vec<FieldError> {
+        horizontal_pod_autoscaler::validate_status(new)
+    }
+}
+
+fn stored(hpa: &Value) -> Value {
+    let mut stored = hpa.clone();
+    Spelling.to_stored(&mut stored);
+    stored
 }
 
 #[cfg(test)]
@@ -307,6 +299,26 @@ mod tests {
         assert_eq!(metrics[3]["object"], object);
         Spelling.to_stored(&mut hpa);
         assert_eq!(hpa, stored);
+    }
+
+    #[test]
+    fn the_rules_are_those_of_the_version_it_is_stored_as() {
+        let hpa = yaml(
+            r#"
+            metadata: {name: a, annotations: {autoscaling.alpha.kubernetes.io/behavior: '{"scaleUp":{}}'}}
+            spec: {minReplicas: 2, maxReplicas: 1, targetCPUUtilizationPercentage: 0, scaleTargetRef: {kind: Deployment, name: d}}
+            "#,
+        );
+        let told: Vec<String> = HorizontalPodAutoscaler.validate(&hpa).iter().map(ToString::to_string).collect();
+        assert_eq!(
+            told,
+            [
+                "spec.maxReplicas: Invalid value: 1: must be greater than or equal to `minReplicas`",
+                r#"spec.scaleTargetRef.apiVersion: Invalid value: "": apiVersion must specify API group"#,
+                "spec.metrics[0].resource.target.averageUtilization: Invalid value: 0: must be greater than 0",
+                "spec.behavior.scaleUp.policies: Required value: must specify at least one Policy",
+            ]
+        );
     }
 
     #[test]

@@ -2,11 +2,13 @@
 
 use serde_json::{Map, Value, json};
 
-use super::job_policies;
+use super::{job_policies, job_status};
+use crate::apps::workload;
 use crate::core::pod::template;
 use crate::field::{Field, FieldError};
 use crate::kind::{self, CellContext, Column, KindDef, SelectableField, Shape, Strategy, Subresource};
 use crate::object::{self, get, int, list, text};
+use crate::selector::LabelSelector;
 use crate::{age, names, rules};
 
 /// Labels that tie pods to their Job; the ones without a prefix are kept for older clients.
@@ -104,6 +106,7 @@ fn default_spec(spec: &mut Map<String, Value>) {
     object::set_default(spec, "backoffLimit", limit);
     object::set_default(spec, "completionMode", "NonIndexed");
     object::set_default(spec, "suspend", false);
+    object::set_default(spec, "manualSelector", false);
     let replacement = if unset(spec, "podFailurePolicy") { "TerminatingOrFailed" } else { "Failed" };
     object::set_default(spec, "podReplacementPolicy", replacement);
     if let Some(Value::Array(policies)) = spec.get_mut("podFailurePolicy").and_then(|p| p.get_mut("rules")) {
@@ -123,10 +126,6 @@ struct Job;
 impl Strategy for Job {
     fn shape(&self) -> Shape {
         Shape::SPEC_AND_STATUS
-    }
-
-    fn validate_name(&self, name: &str) -> Vec<String> {
-        crate::names::dns_subdomain(name)
     }
 
     fn default(&self, job: &mut Value) {
@@ -154,31 +153,17 @@ impl Strategy for Job {
             UID_LABELS.iter().for_each(|label| object::set_default(labels, label, uid.as_str()));
             NAME_LABELS.iter().for_each(|label| object::set_default(labels, label, name.as_str()));
         }
-        if let Some(spec) = object::ensure(job, &["spec"])
-            && spec.get("selector").is_none_or(|s| object::same(Some(s), None))
-        {
-            spec.insert("selector".to_owned(), json!({"matchLabels": {UID_LABELS[0]: uid}}));
+        if let Some(selected) = object::ensure(job, &["spec", "selector", "matchLabels"]) {
+            selected.entry(UID_LABELS[0]).or_insert_with(|| uid.into());
         }
     }
 
     fn validate(&self, job: &Value) -> Vec<FieldError> {
-        let mut errors = validate(job);
-        let root = Field::root(job);
-        let (metadata, spec) = (root.get("metadata"), root.get("spec"));
-        let completions = spec.get("completions").int().unwrap_or_default();
-        if spec.get("completionMode").text() == "Indexed" && completions > 0 {
-            // What the pod of the last index will be called.
-            let name = metadata.get("name");
-            let host = format!("{}-{}", name.text(), completions - 1);
-            if !names::dns_label(&host).is_empty() {
-                errors.push(name.invalid(format!("will not able to create pod with invalid DNS label: {host}")));
-            }
-        }
-        errors
+        validate(job, None)
     }
 
     fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
-        let mut errors = validate(new);
+        let mut errors = validate(new, Some(old));
         let kept = if rests(old) { with_mutable(old, new) } else { old.clone() };
         let (new, old) = (Field::root(new), Field::root(old));
         let (new, old) = (new.get("spec"), old.get("spec"));
@@ -198,13 +183,47 @@ impl Strategy for Job {
         rules::immutable(&new.get("template"), &kept.get("spec").get("template"), &mut errors);
         errors
     }
+
+    fn validate_status_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
+        job_status::validate_update(new, old)
+    }
+
+    fn warnings(&self, job: &Value) -> Vec<String> {
+        let root = Field::root(job);
+        let mut warnings = workload::name_warnings(job);
+        warnings.extend(spec_warnings(&root.get("spec")));
+        warnings
+    }
+
+    fn update_warnings(&self, new: &Value, old: &Value) -> Vec<String> {
+        workload::if_generation_moved(new, old, || spec_warnings(&Field::root(new).get("spec")))
+    }
+}
+
+/// What is allowed in a Job's spec, but likely not meant.
+pub fn spec_warnings(spec: &Field) -> Vec<String> {
+    let above = |name: &str, most: i64| spec.get(name).int().unwrap_or_default() > most;
+    let mut warnings = Vec::new();
+    if spec.get("completionMode").text() == "Indexed"
+        && above("completions", INDEXED_MAX)
+        && above("parallelism", MANY_INDEXES_MAX)
+    {
+        warnings.push(format!(
+            "{}: In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, \
+             Kubernetes might not be able to track completedIndexes when a big number of indexes fail",
+            spec.path
+        ));
+    }
+    warnings.extend(template::warnings(&spec.get("template")));
+    warnings
 }
 
 /// Rules of new and of changed Jobs.
-fn validate(job: &Value) -> Vec<FieldError> {
+fn validate(job: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let root = Field::root(job);
     let spec = root.get("spec");
     let mut errors = Vec::new();
+    validate_identity(job, old, &mut errors);
     validate_spec(&spec, &mut errors);
     let selector = spec.get("selector");
     if !selector.is_set() {
@@ -215,12 +234,61 @@ fn validate(job: &Value) -> Vec<FieldError> {
     let template = spec.get("template");
     let labels = template.get("metadata");
     let labels = labels.get("labels");
-    let parsed = crate::selector::LabelSelector::from_object(selector.value()).unwrap_or_default();
+    let parsed = LabelSelector::from_object(selector.value()).unwrap_or_default();
     if selector.is_set() && !parsed.matches(labels.value().and_then(Value::as_object)) {
         let shown = labels.value().cloned().unwrap_or_default();
         errors.push(FieldError::invalid(&labels.path, shown, "`selector` does not match template `labels`"));
     }
+    let completions = spec.get("completions").int().unwrap_or_default();
+    if spec.get("completionMode").text() == "Indexed" && completions > 0 {
+        // What the pod of the last index will be called.
+        let metadata = root.get("metadata");
+        let name = metadata.get("name");
+        let host = format!("{}-{}", name.text(), completions - 1);
+        if !names::dns_label(&host).is_empty() {
+            errors.push(name.invalid(format!("will not able to create pod with invalid DNS label: {host}")));
+        }
+    }
     errors
+}
+
+/// Pods are tied to their Job by labels that say its name and UID, unless the user chose a selector.
+fn validate_identity(job: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
+    let root = Field::root(job);
+    let (metadata, spec) = (root.get("metadata"), root.get("spec"));
+    let (uid, name, selector) = (metadata.get("uid"), metadata.get("name"), spec.get("selector"));
+    if spec.get("manualSelector").bool() == Some(true) || !selector.is_set() {
+        return;
+    }
+    rules::required(&uid, errors);
+    let has = |job: &Value, label: &str| {
+        object::map(job, &["spec", "template", "metadata", "labels"]).is_some_and(|labels| labels.contains_key(label))
+    };
+    // Jobs from before there were labels with a prefix have none.
+    let with_prefix = old.is_none_or(|old| has(old, UID_LABELS[0]) && has(old, NAME_LABELS[0]));
+    let skipped = usize::from(!with_prefix);
+    let expected: Vec<(&str, &str)> = [UID_LABELS[1], NAME_LABELS[1], UID_LABELS[0], NAME_LABELS[0]]
+        .into_iter()
+        .zip([uid.text(), name.text()].into_iter().cycle())
+        .take(4 - 2 * skipped)
+        .collect();
+    let template = spec.get("template");
+    let labels = template.get("metadata");
+    let labels = labels.get("labels");
+    for (label, value) in &expected {
+        let found = labels.key(label);
+        if !found.is_set() {
+            errors.push(found.required(format!("must be '{value}'")));
+        } else if found.text() != *value {
+            let shown = labels.value().cloned().unwrap_or_default();
+            errors.push(FieldError::invalid(&found.path, shown, format!("must be '{value}'")));
+        }
+    }
+    let own: Map<String, Value> =
+        expected.iter().map(|(label, value)| ((*label).to_owned(), (*value).into())).collect();
+    if LabelSelector::from_object(selector.value()).is_ok_and(|parsed| !parsed.matches(Some(&own))) {
+        errors.push(selector.invalid("`selector` not auto-generated"));
+    }
 }
 
 /// Suspended, and no pod of it runs: its template may still change in parts (KEP-2926, KEP-5440).
@@ -289,7 +357,6 @@ pub fn validate_spec(spec: &Field, errors: &mut Vec<FieldError>) {
         }
     }
     let mode = spec.get("completionMode");
-    rules::maybe_one_of(&mode, &["Indexed", "NonIndexed"], errors);
     match mode.text() {
         "Indexed" => validate_indexed(spec, errors),
         "" | "NonIndexed" => {
@@ -299,7 +366,7 @@ pub fn validate_spec(spec: &Field, errors: &mut Vec<FieldError>) {
                 }
             }
         }
-        _ => {}
+        _ => errors.push(mode.unsupported(&["NonIndexed", "Indexed"])),
     }
     job_policies::validate(spec, errors);
     let template = spec.get("template");
@@ -314,7 +381,7 @@ pub fn validate_spec(spec: &Field, errors: &mut Vec<FieldError>) {
                 errors.push(restart.invalid("only \"Never\" is supported when podFailurePolicy is specified"));
             }
         }
-        _ => errors.push(restart.not_supported(&["OnFailure", "Never"])),
+        _ => errors.push(restart.unsupported(&["OnFailure", "Never"])),
     }
 }
 
@@ -361,7 +428,7 @@ mod tests {
     fn the_template_of_a_job_that_rests_may_say_otherwise_where_its_pods_go_and_what_they_ask_for() {
         let job = |status: &str, image: &str, more: &str| {
             format!(
-                "{{metadata: {{name: a, namespace: b, resourceVersion: '1'}}, spec: {{suspend: true, selector: {{matchLabels: {{x: z}}}}, \
+                "{{metadata: {{name: a, namespace: b, resourceVersion: '1'}}, spec: {{suspend: true, manualSelector: true, selector: {{matchLabels: {{x: z}}}}, \
                  template: {{metadata: {{labels: {{x: z}}}}, spec: {{restartPolicy: Never, containers: [{{name: c, image: {image}}}]{more}}}}}}}, \
                  status: {{{status}}}}}"
             )
@@ -391,7 +458,7 @@ mod tests {
     fn rules() {
         check(
             "jobs",
-            "{metadata: {name: a, namespace: b}, spec: {completionMode: Indexed, parallelism: -1, template: {spec: {containers: [{name: c, image: i}]}}}}",
+            "{metadata: {name: a, namespace: b, uid: u}, spec: {completionMode: Indexed, parallelism: -1, template: {spec: {containers: [{name: c, image: i}]}}}}",
             expect![[r#"
                 spec.parallelism: Invalid value: -1: must be greater than or equal to 0
                 spec.completions: Required value: when completion mode is Indexed
@@ -474,6 +541,34 @@ mod tests {
     }
 
     #[test]
+    fn labels_that_are_generated_are_not_chosen() {
+        let job = "{metadata: {name: a, namespace: b, uid: u}, spec: {selector: {matchLabels: {controller-uid: v}}, \
+                   template: {metadata: {labels: {job-name: c, controller-uid: v}}, spec: {restartPolicy: Never, containers: [{name: c, image: i}]}}}}";
+        check(
+            "jobs",
+            job,
+            expect![[r#"
+                spec.template.metadata.labels[controller-uid]: Invalid value: {"batch.kubernetes.io/controller-uid":"u","batch.kubernetes.io/job-name":"a","controller-uid":"v","job-name":"c"}: must be 'u'
+                spec.template.metadata.labels[job-name]: Invalid value: {"batch.kubernetes.io/controller-uid":"u","batch.kubernetes.io/job-name":"a","controller-uid":"v","job-name":"c"}: must be 'a'
+                spec.selector: Invalid value: {"matchLabels":{"batch.kubernetes.io/controller-uid":"u","controller-uid":"v"}}: `selector` not auto-generated
+            "#]],
+        );
+    }
+
+    #[test]
+    fn warnings() {
+        let many =
+            yaml("{metadata: {name: a}, spec: {completionMode: Indexed, completions: 100001, parallelism: 10001}}");
+        let warning = "spec: In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, \
+                       Kubernetes might not be able to track completedIndexes when a big number of indexes fail";
+        assert_eq!(Job.warnings(&many), [warning]);
+        assert_eq!(Job.update_warnings(&many, &many), [""; 0]);
+        let dotted = "metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS \
+                      label is recommended: [must not contain dots]";
+        assert_eq!(Job.warnings(&yaml("{metadata: {name: a.b}}")), [dotted]);
+    }
+
+    #[test]
     fn identity_is_the_selector() {
         let mut job = json!({"metadata": {"name": "a", "uid": "u"}, "spec": {"template": {}}});
         Job.prepare_for_create(&mut job);
@@ -491,6 +586,7 @@ mod tests {
             spec:
               backoffLimit: 6
               completionMode: NonIndexed
+              manualSelector: false
               parallelism: 2
               podFailurePolicy:
                 rules: []

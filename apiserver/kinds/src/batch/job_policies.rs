@@ -136,33 +136,10 @@ fn success_rule(rule: &Field, completions: i64, errors: &mut Vec<FieldError>) {
 }
 
 /// How many indexes a text such as `0,2-3` names; all must be below `completions` and in order.
-fn count_indexes(text: &str, completions: i64) -> Result<i64, String> {
-    let index = |text: &str| match text.parse::<i64>() {
-        Ok(index) if index < completions => Ok(index),
-        Ok(_) => Err(format!("too large index: {text:?}")),
-        Err(_) => Err(format!("cannot convert string to integer for index: {text:?}")),
-    };
-    let in_order = |previous: i64, current: i64| {
-        let wrong = || Err(format!("non-increasing order, previous: {previous}, current: {current}"));
-        if previous < current { Ok(()) } else { wrong() }
-    };
+pub fn count_indexes(text: &str, completions: i64) -> Result<i64, String> {
     let (mut total, mut previous) = (0, None);
-    for interval in text.split(',').filter(|_| !text.is_empty()) {
-        let ends: Vec<&str> = interval.split('-').collect();
-        let (first, last) = match ends[..] {
-            [one] => (index(one)?, index(one)?),
-            [first, last] => {
-                let (first, last) = (index(first)?, index(last)?);
-                in_order(first, last)?;
-                (first, last)
-            }
-            _ => {
-                return Err(format!(
-                    "the fragment {interval:?} violates the requirement that an index interval can have at most two \
-                     parts separated by '-'"
-                ));
-            }
-        };
+    for part in text.split(',').filter(|_| !text.is_empty()) {
+        let (first, last) = interval(part, completions)?;
         if let Some(previous) = previous {
             in_order(previous, first)?;
         }
@@ -170,6 +147,32 @@ fn count_indexes(text: &str, completions: i64) -> Result<i64, String> {
         previous = Some(last);
     }
     Ok(total)
+}
+
+/// The first and the last of the indexes that `2` or `2-3` names.
+pub fn interval(text: &str, completions: i64) -> Result<(i64, i64), String> {
+    let index = |text: &str| match text.parse::<i64>() {
+        Ok(index) if index < completions => Ok(index),
+        Ok(_) => Err(format!("too large index: {text:?}")),
+        Err(_) => Err(format!("cannot convert string to integer for index: {text:?}")),
+    };
+    match text.split('-').collect::<Vec<_>>()[..] {
+        [one] => index(one).map(|one| (one, one)),
+        [first, last] => {
+            let (first, last) = (index(first)?, index(last)?);
+            in_order(first, last)?;
+            Ok((first, last))
+        }
+        _ => Err(format!(
+            "the fragment {text:?} violates the requirement that an index interval can have at most two parts separated \
+             by '-'"
+        )),
+    }
+}
+
+fn in_order(previous: i64, current: i64) -> Result<(), String> {
+    let wrong = || Err(format!("non-increasing order, previous: {previous}, current: {current}"));
+    if previous < current { Ok(()) } else { wrong() }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! CertificateSigningRequest: a wish for a certificate, and what became of it.
 
+use std::cmp::Ordering;
 use std::collections::HashSet;
 
 use base64::Engine;
@@ -7,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::pem;
 use crate::field::{Field, FieldError};
 use crate::kind::{self, Column, KindDef, SelectableField, Shape, Strategy, Subresource};
 use crate::object::{self, get, list, text};
@@ -60,6 +62,11 @@ impl Strategy for CertificateSigningRequest {
         Shape::STATUS
     }
 
+    /// Any name will do that can stand in a path.
+    fn validate_name(&self, name: &str) -> Vec<String> {
+        names::path_segment(name)
+    }
+
     fn prepare_for_create(&self, request: &mut Value) {
         kind::prepare_for_create(self.shape(), request);
         if let Some(object) = request.as_object_mut() {
@@ -103,13 +110,12 @@ impl Strategy for CertificateSigningRequest {
         let root = Field::root(request);
         let spec = root.get("spec");
         let mut errors = Vec::new();
-        let pem = STANDARD.decode(spec.get("request").text()).unwrap_or_default();
-        if !String::from_utf8_lossy(&pem).contains("-----BEGIN CERTIFICATE REQUEST-----") {
-            let detail = "PEM block type must be CERTIFICATE REQUEST";
-            errors.push(spec.get("request").invalid(detail));
-        }
+        let request = spec.get("request");
+        errors.extend(pem::wrong_request(&decoded(&request)).map(|wrong| request.invalid(wrong)));
         let usages = spec.get("usages");
-        rules::required(&usages, &mut errors);
+        if usages.is_empty() {
+            errors.push(usages.required("usages must be provided"));
+        }
         let mut seen = HashSet::new();
         for usage in usages.items() {
             if !USAGES.contains(&usage.text()) {
@@ -125,6 +131,11 @@ impl Strategy for CertificateSigningRequest {
             errors.push(seconds.invalid("may not specify a duration less than 600 seconds (10 minutes)"));
         }
         errors
+    }
+
+    /// Nothing is left to be checked: spec and status stay.
+    fn validate_update(&self, _new: &Value, _old: &Value) -> Vec<FieldError> {
+        Vec::new()
     }
 
     /// `/approval` writes conditions.
@@ -155,24 +166,44 @@ impl Strategy for CertificateSigningRequest {
         let mut errors = Vec::new();
         conditions(new, old, &mut errors);
         for kind in DECISIONS {
-            let of = |request| list(request, &["status", "conditions"]).iter().filter(|c| text(c, &["type"]) == kind);
-            if of(new).count() > of(old).count() {
-                let detail = format!("updates may not add a condition of type {kind:?}");
-                errors.push(status.get("conditions").forbidden(detail));
-            }
+            let (now, before) = (of_type(new, kind), of_type(old, kind));
+            let detail = match now.len().cmp(&before.len()) {
+                Ordering::Greater => format!("updates may not add a condition of type {kind:?}"),
+                Ordering::Equal if now != before => format!("updates may not modify a condition of type {kind:?}"),
+                _ => continue,
+            };
+            errors.push(status.get("conditions").forbidden(detail));
         }
         let certificate = status.get("certificate");
         let before = text(old, &["status", "certificate"]);
-        if !before.is_empty() && certificate.text() != before {
+        if certificate.text() == before {
+            return errors;
+        }
+        if !certificate.is_empty()
+            && let Some(wrong) = pem::wrong_certificates(&decoded(&certificate))
+        {
+            errors.push(FieldError::invalid(&certificate.path, "<certificate data>", wrong));
+        }
+        if !before.is_empty() {
             errors.push(certificate.forbidden("updates may not modify existing certificate content"));
         }
         errors
     }
 }
 
+/// What stands in a field of bytes, as text.
+fn decoded(field: &Field) -> String {
+    String::from_utf8_lossy(&STANDARD.decode(field.text()).unwrap_or_default()).into_owned()
+}
+
+fn of_type<'v>(request: &'v Value, kind: &str) -> Vec<&'v Value> {
+    list(request, &["status", "conditions"]).iter().filter(|condition| text(condition, &["type"]) == kind).collect()
+}
+
 /// `DOMAIN/PATH`, of a domain with a dot in it; not the one that only versions before this one know.
 fn signer_name(signer: &Field, errors: &mut Vec<FieldError>) {
     const LEGACY: &str = "kubernetes.io/legacy-unknown";
+    /// A domain, and below it the names of a namespace and of an object.
     if signer.text() == LEGACY {
         return errors.push(signer.invalid("the legacy signerName is not allowed via this API version"));
     }
@@ -187,24 +218,30 @@ fn conditions(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
     let root = Field::root(new);
     let status = root.get("status");
     let conditions = status.get("conditions");
-    let has = |kind: &str| conditions.items().any(|condition| condition.get("type").text() == kind);
+    let decided = |request| DECISIONS.map(|kind| !of_type(request, kind).is_empty()) == [true, true];
+    let (mut seen, may_be_both) = (HashSet::new(), decided(old));
     for condition in conditions.items() {
         let (kind, value) = (condition.get("type"), condition.get("status"));
-        if !rules::required(&kind, errors) {
-            continue;
-        }
+        rules::required(&kind, errors);
         if DECISIONS.contains(&kind.text()) || kind.text() == "Failed" {
             rules::one_of(&value, &["True"], errors);
         } else {
             rules::one_of(&value, &["True", "False", "Unknown"], errors);
         }
-        if kind.text() == "Denied" && has("Approved") {
+        let other = match kind.text() {
+            "Approved" => "Denied",
+            "Denied" => "Approved",
+            _ => "",
+        };
+        if !may_be_both && seen.contains(other) {
             errors.push(kind.invalid("Approved and Denied conditions are mutually exclusive"));
+        }
+        if !seen.insert(kind.text()) {
+            errors.push(kind.duplicate());
         }
     }
     for kind in ["Approved", "Denied", "Failed"] {
-        let before = list(old, &["status", "conditions"]).iter().any(|c| text(c, &["type"]) == kind);
-        if before && !has(kind) {
+        if of_type(new, kind).len() < of_type(old, kind).len() {
             errors.push(conditions.forbidden(format!("updates may not remove a condition of type {kind:?}")));
         }
     }
@@ -224,10 +261,79 @@ fn date(condition: &mut Value, before: &[Value], now: Timestamp) {
 mod tests {
     use expect_test::expect;
 
-    use crate::testing::{check, check_row};
+    use super::*;
+    use crate::certificates::pem::tests::{certificate, request};
+    use crate::testing::{check, check_row, yaml};
+
+    /// A request that is right but for what is given.
+    fn asked(more: &str) -> String {
+        format!("{{metadata: {{name: A_b}}, spec: {{request: {}, {more}}}}}", STANDARD.encode(request()))
+    }
+
+    #[test]
+    fn conditions_and_certificates_are_decided_on_once() {
+        let with = |conditions: &str, certificate: &str| {
+            yaml(&format!(
+                "{{status: {{conditions: [{conditions}], certificate: '{}'}}}}",
+                STANDARD.encode(certificate)
+            ))
+        };
+        let (approved, denied) = ("{type: Approved, status: 'True'}", "{type: Denied, status: 'True'}");
+        let told = |errors: Vec<FieldError>| errors.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let status = |new: &Value, old: &Value| told(CertificateSigningRequest.validate_status_update(new, old));
+        let approval = |new: &Value, old: &Value| {
+            told(CertificateSigningRequest.validate_subresource_update("approval", new, old))
+        };
+        let (before, signed) = (with(approved, ""), with(approved, &certificate()));
+        assert_eq!(status(&signed, &before), [""; 0]);
+        assert_eq!(
+            status(&with(approved, "x"), &signed),
+            [
+                r#"status.certificate: Invalid value: "<certificate data>": must contain at least one CERTIFICATE PEM block"#,
+                "status.certificate: Forbidden: updates may not modify existing certificate content",
+            ]
+        );
+        assert_eq!(
+            status(&with("{type: Approved, status: 'True', reason: R}", ""), &before),
+            [r#"status.conditions: Forbidden: updates may not modify a condition of type "Approved""#]
+        );
+        assert_eq!(
+            status(&before, &with("", "")),
+            [r#"status.conditions: Forbidden: updates may not add a condition of type "Approved""#]
+        );
+        let odd = with(
+            &format!("{denied}, {approved}, {denied}, {{type: X}}, {{status: Odd}}, {{type: Failed, status: 'False'}}"),
+            "",
+        );
+        assert_eq!(
+            approval(&odd, &with("", "")),
+            [
+                r#"status.conditions[1].type: Invalid value: "Approved": Approved and Denied conditions are mutually exclusive"#,
+                r#"status.conditions[2].type: Invalid value: "Denied": Approved and Denied conditions are mutually exclusive"#,
+                r#"status.conditions[2].type: Duplicate value: "Denied""#,
+                "status.conditions[3].status: Required value",
+                "status.conditions[4].type: Required value",
+                r#"status.conditions[4].status: Unsupported value: "Odd": supported values: "False", "True", "Unknown""#,
+                r#"status.conditions[5].status: Unsupported value: "False": supported values: "True""#,
+            ]
+        );
+        assert_eq!(
+            approval(&with("", ""), &before),
+            [r#"status.conditions: Forbidden: updates may not remove a condition of type "Approved""#]
+        );
+    }
 
     #[test]
     fn rules() {
+        check("certificatesigningrequests", &asked("usages: [any], signerName: a.b/c"), expect![""]);
+        check(
+            "certificatesigningrequests",
+            &asked("usages: []"),
+            expect![[r#"
+                spec.usages: Required value: usages must be provided
+                spec.signerName: Required value
+            "#]],
+        );
         check(
             "certificatesigningrequests",
             "{metadata: {name: a}, spec: {request: eA==, usages: [odd], signerName: x, expirationSeconds: 1}}",
@@ -240,7 +346,7 @@ mod tests {
         );
         check(
             "certificatesigningrequests",
-            "{metadata: {name: a}, spec: {request: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0=, usages: [any, any], signerName: kubernetes.io/legacy-unknown}}",
+            &asked("usages: [any, any], signerName: kubernetes.io/legacy-unknown"),
             expect![[r#"
                 spec.usages[1]: Duplicate value: "any"
                 spec.signerName: Invalid value: "kubernetes.io/legacy-unknown": the legacy signerName is not allowed via this API version
@@ -248,7 +354,7 @@ mod tests {
         );
         check(
             "certificatesigningrequests",
-            "{metadata: {name: a}, spec: {request: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0=, usages: [any], signerName: a_b/c_d}}",
+            &asked("usages: [any], signerName: a_b/c_d"),
             expect![[r#"
                 spec.signerName: Invalid value: "a_b": validating label "a_b": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')
                 spec.signerName: Invalid value: "a_b": should be a domain with at least two segments separated by dots

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use crate::field::{Field, FieldError};
-use crate::kind::{Column, KindDef, Strategy};
-use crate::rules;
+use crate::kind::{self, Column, KindDef, Strategy};
+use crate::{names, object, rules};
 
 pub fn definition() -> KindDef {
     KindDef::builtin("coordination.k8s.io", "v1", "Lease", "leases", "io.k8s.api.coordination.v1.Lease")
@@ -18,7 +18,28 @@ pub fn definition() -> KindDef {
 
 struct Lease;
 
+/// Fields of coordinated leader election, which is off: they are not kept.
+const ELECTION: [&str; 2] = ["strategy", "preferredHolder"];
+
+fn drop_election(lease: &mut Value) {
+    if let Some(spec) = lease.get_mut("spec") {
+        ELECTION.iter().for_each(|field| object::remove(spec, field));
+    }
+}
+
 impl Strategy for Lease {
+    fn prepare_for_create(&self, lease: &mut Value) {
+        drop_election(lease);
+    }
+
+    fn prepare_for_update(&self, new: &mut Value, old: &Value) {
+        let is_used = ELECTION.iter().any(|field| object::get(old, &["spec", field]).is_some());
+        if !is_used {
+            drop_election(new);
+        }
+        kind::prepare_for_update(self.shape(), new, old);
+    }
+
     fn validate(&self, lease: &Value) -> Vec<FieldError> {
         let root = Field::root(lease);
         let spec = root.get("spec");
@@ -28,7 +49,13 @@ impl Strategy for Lease {
             errors.push(duration.invalid(rules::POSITIVE));
         }
         rules::not_negative(&spec.get("leaseTransitions"), &mut errors);
-        if !spec.get("preferredHolder").is_empty() && spec.get("strategy").is_empty() {
+        let strategy = spec.get("strategy");
+        if !strategy.text().contains('/') {
+            rules::maybe_one_of(&strategy, &["OldestEmulationVersion"], &mut errors);
+        } else {
+            rules::form(&strategy, names::qualified_name, &mut errors);
+        }
+        if !spec.get("preferredHolder").is_empty() && strategy.is_empty() {
             errors.push(spec.get("preferredHolder").forbidden("may only be specified if `strategy` is defined"));
         }
         errors
@@ -47,7 +74,23 @@ impl Strategy for Lease {
 mod tests {
     use expect_test::expect;
 
-    use crate::testing::check;
+    use super::*;
+    use crate::testing::{check, yaml};
+
+    #[test]
+    fn what_elections_need_is_not_kept() {
+        let elected =
+            yaml("{metadata: {}, spec: {holderIdentity: h, strategy: OldestEmulationVersion, preferredHolder: p}}");
+        let mut lease = elected.clone();
+        Lease.prepare_for_create(&mut lease);
+        assert_eq!(lease, yaml("{metadata: {}, spec: {holderIdentity: h}}"));
+        let mut changed = elected.clone();
+        Lease.prepare_for_update(&mut changed, &lease);
+        assert_eq!(changed, lease);
+        let mut kept = elected.clone();
+        Lease.prepare_for_update(&mut kept, &elected);
+        assert_eq!(kept, elected);
+    }
 
     #[test]
     fn numbers() {

@@ -1,13 +1,15 @@
 //! Ingress: HTTP from outside to Services, by host and path.
 
-use std::net::IpAddr;
-
 use serde_json::{Value, json};
 
-use crate::field::{Field, FieldError};
+use super::ingress_class;
+use crate::field::{Field, FieldError, FieldPath};
 use crate::kind::{self, Column, KindDef, Shape, Strategy, Subresource};
-use crate::object::{list, text};
-use crate::{names, rules};
+use crate::object::{get, list, text};
+use crate::{addresses, names, rules};
+
+/// How classes were named before there was a field for it.
+const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
 
 pub fn definition() -> KindDef {
     KindDef::builtin("networking.k8s.io", "v1", "Ingress", "ingresses", "io.k8s.api.networking.v1.Ingress")
@@ -32,31 +34,89 @@ impl Strategy for Ingress {
     }
 
     fn validate(&self, ingress: &Value) -> Vec<FieldError> {
+        let mut errors = validate(ingress);
         let root = Field::root(ingress);
-        let spec = root.get("spec");
-        let mut errors = Vec::new();
-        let (rules, backend) = (spec.get("rules"), spec.get("defaultBackend"));
-        if backend.is_set() {
-            self::backend(&backend, &mut errors);
-        } else if rules.is_empty() {
-            let shown = rules.value().cloned().unwrap_or_else(|| json!([]));
-            errors.push(FieldError::invalid(&spec.path, shown, "either `defaultBackend` or `rules` must be specified"));
+        let (class, spec) = (get(ingress, &["metadata", "annotations", CLASS_ANNOTATION]), root.get("spec"));
+        let named = spec.get("ingressClassName");
+        if let (Some(class), true) = (class, named.is_set())
+            && Some(class) != named.value()
+        {
+            let path = FieldPath::new("annotations");
+            let detail = "must match `ingressClassName` when both are specified";
+            errors.push(FieldError::invalid(&path.child(CLASS_ANNOTATION), class.clone(), detail));
         }
-        for rule in rules.items() {
-            self::rule(&rule, &mut errors);
-        }
-        for tls in spec.get("tls").items() {
-            for host in tls.get("hosts").items() {
-                rules::form(&host, host_form(host.text()), &mut errors);
-            }
-            rules::maybe_form(&tls.get("secretName"), names::dns_subdomain, &mut errors);
-        }
-        rules::maybe_form(&spec.get("ingressClassName"), names::dns_subdomain, &mut errors);
         errors
     }
 
-    fn allow_create_on_update(&self) -> bool {
-        true
+    fn validate_update(&self, new: &Value, _old: &Value) -> Vec<FieldError> {
+        validate(new)
+    }
+
+    fn validate_status_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
+        let root = Field::root(new);
+        let balancer = root.get("status");
+        let balancer = balancer.get("loadBalancer");
+        let before = ["status", "loadBalancer", "ingress"];
+        let before: Vec<&str> = list(old, &before).iter().map(|point| text(point, &["ip"])).collect();
+        let mut errors = Vec::new();
+        for point in balancer.get("ingress").items() {
+            let (ip, name) = (point.get("ip"), point.get("hostname"));
+            if !ip.is_empty() {
+                addresses::address(&ip, &before, &mut errors);
+            }
+            rules::maybe_form(&name, names::dns_subdomain, &mut errors);
+            no_address(&name, &mut errors);
+        }
+        errors
+    }
+
+    fn warnings(&self, ingress: &Value) -> Vec<String> {
+        let annotated = get(ingress, &["metadata", "annotations", CLASS_ANNOTATION]).is_some();
+        if annotated && get(ingress, &["spec", "ingressClassName"]).is_none() {
+            return vec![format!(
+                "annotation {CLASS_ANNOTATION:?} is deprecated, please use 'spec.ingressClassName' instead"
+            )];
+        }
+        Vec::new()
+    }
+
+    fn update_warnings(&self, _new: &Value, _old: &Value) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// Rules of new and of changed Ingresses.
+fn validate(ingress: &Value) -> Vec<FieldError> {
+    let root = Field::root(ingress);
+    let spec = root.get("spec");
+    let mut errors = Vec::new();
+    let (rules, backend) = (spec.get("rules"), spec.get("defaultBackend"));
+    if backend.is_set() {
+        self::backend(&backend, &mut errors);
+    } else if rules.is_empty() {
+        let shown = rules.value().cloned().unwrap_or_else(|| json!([]));
+        errors.push(FieldError::invalid(&spec.path, shown, "either `defaultBackend` or `rules` must be specified"));
+    }
+    for rule in rules.items() {
+        self::rule(&rule, &mut errors);
+    }
+    for tls in spec.get("tls").items() {
+        for host in tls.get("hosts").items() {
+            rules::form(&host, host_form(host.text()), &mut errors);
+        }
+        rules::maybe_form(&tls.get("secretName"), names::dns_subdomain, &mut errors);
+    }
+    let class = spec.get("ingressClassName");
+    if class.is_set() {
+        rules::form(&class, names::dns_subdomain, &mut errors);
+    }
+    errors
+}
+
+/// A host is named, and is not an address.
+fn no_address(host: &Field, errors: &mut Vec<FieldError>) {
+    if addresses::read(host.text()).0.is_some() {
+        errors.push(host.invalid("must be a DNS name, not an IP address"));
     }
 }
 
@@ -66,13 +126,8 @@ fn host_form(host: &str) -> fn(&str) -> Vec<String> {
 
 fn rule(rule: &Field, errors: &mut Vec<FieldError>) {
     let host = rule.get("host");
-    if !host.is_empty() {
-        if host.text().parse::<IpAddr>().is_ok() {
-            errors.push(host.invalid("must be a DNS name, not an IP address"));
-        } else {
-            rules::form(&host, host_form(host.text()), errors);
-        }
-    }
+    no_address(&host, errors);
+    rules::maybe_form(&host, host_form(host.text()), errors);
     let http = rule.get("http");
     if !http.is_set() {
         return;
@@ -82,6 +137,11 @@ fn rule(rule: &Field, errors: &mut Vec<FieldError>) {
         errors.push(paths.required(""));
     }
     for path in paths.items() {
+        let kind = path.get("pathType");
+        if !kind.is_set() {
+            errors.push(kind.required("pathType must be specified"));
+            continue;
+        }
         self::path(&path, errors);
         backend(&path.get("backend"), errors);
     }
@@ -90,7 +150,6 @@ fn rule(rule: &Field, errors: &mut Vec<FieldError>) {
 fn path(entry: &Field, errors: &mut Vec<FieldError>) {
     let (path, kind) = (entry.get("path"), entry.get("pathType"));
     match kind.text() {
-        "" => errors.push(kind.required("pathType must be specified")),
         "Exact" | "Prefix" => {
             if !path.text().starts_with('/') {
                 errors.push(path.invalid("must be an absolute path"));
@@ -122,22 +181,19 @@ fn backend(backend: &Field, errors: &mut Vec<FieldError>) {
         (true, true) => {
             errors.push(FieldError::invalid(&backend.path, "", "cannot set both resource and service backends"));
         }
-        (false, false) => errors.push(FieldError::required(&backend.path, "port name or number is required")),
-        (false, true) => {
-            rules::required(&resource.get("kind"), errors);
-            rules::required(&resource.get("name"), errors);
+        (false, false) => {
+            errors.push(FieldError::invalid(&backend.path, "", "resource or service backend is required"));
         }
+        (false, true) => ingress_class::validate_reference(&resource, errors),
         (true, false) => {
             let (name, port) = (service.get("name"), service.get("port"));
-            if rules::required(&name, errors) {
-                rules::form(&name, names::dns1035_label, errors);
-            }
+            rules::name(&name, names::dns_label, errors);
             let (number, named) = (port.get("number"), port.get("name"));
             match (number.int().unwrap_or_default() != 0, !named.is_empty()) {
                 (true, true) => {
-                    errors.push(FieldError::invalid(&service.path, "", "cannot set both port name & port number"));
+                    errors.push(FieldError::invalid(&backend.path, "", "cannot set both port name & port number"));
                 }
-                (false, false) => errors.push(service.required("port name or number is required")),
+                (false, false) => errors.push(backend.required("port name or number is required")),
                 (true, false) => rules::port(&number, errors),
                 (false, true) => rules::form(&named, names::port_name, errors),
             }
@@ -163,7 +219,7 @@ fn columns() -> Vec<Column> {
 }
 
 fn class(ingress: &Value) -> &str {
-    let annotated = text(ingress, &["metadata", "annotations", "kubernetes.io/ingress.class"]);
+    let annotated = text(ingress, &["metadata", "annotations", CLASS_ANNOTATION]);
     match (text(ingress, &["spec", "ingressClassName"]), annotated) {
         ("", "") => "<none>",
         ("", class) | (class, _) => class,
@@ -194,7 +250,8 @@ fn addresses(ingress: &Value) -> String {
 mod tests {
     use expect_test::expect;
 
-    use crate::testing::{check, check_row};
+    use super::*;
+    use crate::testing::{check, check_row, check_update, yaml};
 
     #[test]
     fn rules() {
@@ -215,9 +272,8 @@ mod tests {
                 spec.rules[0].host: Invalid value: "1.2.3.4": must be a DNS name, not an IP address
                 spec.rules[0].http.paths[0].path: Invalid value: "x": must be an absolute path
                 spec.rules[0].http.paths[1].path: Invalid value: "/a//b": must not contain '//'
-                spec.rules[0].http.paths[1].backend.service: Required value: port name or number is required
+                spec.rules[0].http.paths[1].backend: Required value: port name or number is required
                 spec.rules[0].http.paths[2].pathType: Required value: pathType must be specified
-                spec.rules[0].http.paths[2].backend: Required value: port name or number is required
             "#]],
         );
         check(
@@ -227,6 +283,67 @@ mod tests {
                 spec: Invalid value: []: either `defaultBackend` or `rules` must be specified
             "#]],
         );
+    }
+
+    #[test]
+    fn backends() {
+        let with =
+            |backend: &str| format!("{{metadata: {{name: a, namespace: b}}, spec: {{defaultBackend: {backend}}}}}");
+        for (backend, expected) in [
+            ("{}", "spec.defaultBackend: Invalid value: \"\": resource or service backend is required"),
+            (
+                "{service: {name: 1s, port: {number: 80, name: http}}}",
+                "spec.defaultBackend: Invalid value: \"\": cannot set both port name & port number",
+            ),
+            ("{service: {name: 1s, port: {number: 80}}}", ""),
+            (
+                "{service: {name: s, port: {number: 80}}, resource: {kind: K, name: n}}",
+                "spec.defaultBackend: Invalid value: \"\": cannot set both resource and service backends",
+            ),
+            (
+                "{resource: {kind: 'a/b'}}",
+                "spec.defaultBackend.resource.kind: Invalid value: \"a/b\": may not contain '/'\n\
+                 spec.defaultBackend.resource.name: Required value: name is required",
+            ),
+        ] {
+            let told: Vec<String> = validate(&yaml(&with(backend))).iter().map(ToString::to_string).collect();
+            assert_eq!(told.join("\n"), expected, "{backend}");
+        }
+    }
+
+    #[test]
+    fn a_class_is_named_once_or_twice_the_same() {
+        let both = "{metadata: {name: a, namespace: b, resourceVersion: '1', annotations: {kubernetes.io/ingress.class: x}}, \
+                    spec: {ingressClassName: y, defaultBackend: {service: {name: s, port: {number: 80}}}}}";
+        check(
+            "ingresses",
+            both,
+            expect![[r#"
+                annotations.kubernetes.io/ingress.class: Invalid value: "x": must match `ingressClassName` when both are specified
+            "#]],
+        );
+        check("ingresses", &both.replace("Name: y", "Name: x"), expect![""]);
+        check_update("ingresses", both, both, expect![""]);
+        let old = yaml(&both.replace("ingressClassName: y, ", ""));
+        let warning =
+            r#"annotation "kubernetes.io/ingress.class" is deprecated, please use 'spec.ingressClassName' instead"#;
+        assert_eq!(Ingress.warnings(&old), [warning]);
+        assert_eq!(Ingress.warnings(&yaml(both)), [""; 0]);
+        assert_eq!(Ingress.update_warnings(&old, &old), [""; 0]);
+    }
+
+    #[test]
+    fn addresses_in_a_status_are_spelled_well() {
+        let status = |points: &str| yaml(&format!("{{status: {{loadBalancer: {{ingress: [{points}]}}}}}}"));
+        let new = status("{ip: 010.0.0.1}, {ip: 010.0.0.2}, {ip: x}, {hostname: 10.0.0.1}, {hostname: A}");
+        let errors = Ingress.validate_status_update(&new, &status("{ip: 010.0.0.1}"));
+        let told: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        expect![[r#"
+            status.loadBalancer.ingress[1].ip: Invalid value: "010.0.0.2": must not have leading 0s
+            status.loadBalancer.ingress[2].ip: Invalid value: "x": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)
+            status.loadBalancer.ingress[3].hostname: Invalid value: "10.0.0.1": must be a DNS name, not an IP address
+            status.loadBalancer.ingress[4].hostname: Invalid value: "A": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"#]]
+        .assert_eq(&told.join("\n"));
     }
 
     #[test]

@@ -51,12 +51,10 @@ impl Strategy for IngressClass {
         let spec = root.get("spec");
         let mut errors = Vec::new();
         let controller = spec.get("controller");
-        if rules::required(&controller, &mut errors) {
-            if controller.text().len() > CONTROLLER_MAX_BYTES {
-                errors.push(FieldError::too_long(&controller.path, CONTROLLER_MAX_BYTES));
-            }
-            rules::domain_path(&controller, &mut errors);
+        if controller.text().len() > CONTROLLER_MAX_BYTES {
+            errors.push(FieldError::too_long(&controller.path, CONTROLLER_MAX_BYTES));
         }
+        rules::domain_path(&controller, &mut errors);
         let parameters = spec.get("parameters");
         if parameters.is_set() {
             validate_parameters(&parameters, &mut errors);
@@ -71,23 +69,29 @@ impl Strategy for IngressClass {
         rules::immutable(&new.get("controller"), &old.get("controller"), &mut errors);
         errors
     }
+}
 
-    fn allow_create_on_update(&self) -> bool {
-        true
+/// A reference to an object of any kind.
+pub fn validate_reference(reference: &Field, errors: &mut Vec<FieldError>) {
+    let group = reference.get("apiGroup");
+    if group.is_set() {
+        rules::form(&group, names::dns_subdomain, errors);
+    }
+    for name in ["kind", "name"] {
+        let field = reference.get(name);
+        if field.is_empty() {
+            errors.push(field.required(format!("{name} is required")));
+        } else {
+            rules::form(&field, names::path_segment, errors);
+        }
     }
 }
 
 fn validate_parameters(parameters: &Field, errors: &mut Vec<FieldError>) {
-    rules::maybe_form(&parameters.get("apiGroup"), names::dns_subdomain, errors);
-    for name in ["kind", "name"] {
-        let field = parameters.get(name);
-        if rules::required(&field, errors) {
-            rules::form(&field, names::path_segment, errors);
-        }
-    }
+    validate_reference(parameters, errors);
     let (scope, namespace) = (parameters.get("scope"), parameters.get("namespace"));
     match scope.text() {
-        "Namespace" if namespace.is_empty() => {
+        "Namespace" if !namespace.is_set() => {
             errors.push(namespace.required("`parameters.scope` is set to 'Namespace'"));
         }
         "Namespace" => rules::form(&namespace, names::dns_label, errors),
@@ -113,6 +117,17 @@ mod tests {
             expect![[r#"
                 spec.controller: Invalid value: "x": must be a domain-prefixed path (such as "acme.io/foo")
                 spec.parameters.namespace: Forbidden: `parameters.scope` is set to 'Cluster'
+            "#]],
+        );
+        check(
+            "ingressclasses",
+            "{metadata: {name: a}, spec: {parameters: {apiGroup: '', name: '..', scope: Namespace, namespace: ''}}}",
+            expect![[r#"
+                spec.controller: Required value
+                spec.parameters.apiGroup: Invalid value: "": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+                spec.parameters.kind: Required value: kind is required
+                spec.parameters.name: Invalid value: "..": may not be '..'
+                spec.parameters.namespace: Invalid value: "": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')
             "#]],
         );
         check_update(

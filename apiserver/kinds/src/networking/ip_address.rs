@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::field::{Field, FieldError};
 use crate::kind::{Column, KindDef, Strategy};
 use crate::object::{get, text};
-use crate::rules;
+use crate::{addresses, names, rules};
 
 pub fn definition() -> KindDef {
     KindDef::builtin("networking.k8s.io", "v1", "IPAddress", "ipaddresses", "io.k8s.api.networking.v1.IPAddress")
@@ -39,11 +39,7 @@ struct IpAddress;
 impl Strategy for IpAddress {
     /// The name is the address, in canonical form.
     fn validate_name(&self, name: &str) -> Vec<String> {
-        match name.parse::<std::net::IpAddr>() {
-            Ok(address) if address.to_string() == name => Vec::new(),
-            Ok(_) => vec!["must be a valid IP address in canonical form".to_owned()],
-            Err(_) => vec!["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)".to_owned()],
-        }
+        addresses::canonical(name)
     }
 
     fn validate(&self, address: &Value) -> Vec<FieldError> {
@@ -55,8 +51,10 @@ impl Strategy for IpAddress {
             errors.push(parent.required(""));
             return errors;
         }
-        rules::required(&parent.get("resource"), &mut errors);
-        rules::required(&parent.get("name"), &mut errors);
+        rules::maybe_form(&parent.get("group"), names::dns_subdomain, &mut errors);
+        rules::name(&parent.get("resource"), names::path_segment, &mut errors);
+        rules::name(&parent.get("name"), names::path_segment, &mut errors);
+        rules::maybe_form(&parent.get("namespace"), names::path_segment, &mut errors);
         errors
     }
 
@@ -84,6 +82,17 @@ mod tests {
             metadata.name: Invalid value: "a": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)
             spec.parentRef.name: Required value
         "#]],
+        );
+        check(
+            "ipaddresses",
+            "{metadata: {name: '2001:DB8::1'}, spec: {parentRef: {group: A, resource: 'a/b', namespace: '..', name: 'a%'}}}",
+            expect![[r#"
+                metadata.name: Invalid value: "2001:DB8::1": must be in canonical form ("2001:db8::1")
+                spec.parentRef.group: Invalid value: "A": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+                spec.parentRef.resource: Invalid value: "a/b": may not contain '/'
+                spec.parentRef.name: Invalid value: "a%": may not contain '%'
+                spec.parentRef.namespace: Invalid value: "..": may not be '..'
+            "#]],
         );
         check_row(
             "ipaddresses",

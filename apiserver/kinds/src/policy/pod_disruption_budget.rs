@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::field::{Field, FieldError};
 use crate::kind::{self, Column, KindDef, Shape, Strategy, Subresource};
 use crate::object::{get, int};
-use crate::{intstr, rules};
+use crate::rules;
 
 pub fn definition() -> KindDef {
     let schema = "io.k8s.api.policy.v1.PodDisruptionBudget";
@@ -60,12 +60,10 @@ impl Strategy for PodDisruptionBudget {
         }
         for amount in [&least, &most] {
             rules::int_or_percent(amount, &mut errors);
-            if amount.value().and_then(intstr::percent).is_some_and(|p| p > 100) {
-                errors.push(amount.invalid("must not be greater than 100%"));
-            }
+            rules::at_most_all(amount, &mut errors);
         }
-        rules::maybe_one_of(&spec.get("unhealthyPodEvictionPolicy"), &["AlwaysAllow", "IfHealthyBudget"], &mut errors);
         rules::label_selector(&spec.get("selector"), &mut errors);
+        rules::maybe_one_of(&spec.get("unhealthyPodEvictionPolicy"), &["AlwaysAllow", "IfHealthyBudget"], &mut errors);
         errors
     }
 
@@ -73,10 +71,10 @@ impl Strategy for PodDisruptionBudget {
         let root = Field::root(new);
         let status = root.get("status");
         let mut errors = Vec::new();
+        rules::conditions(&status.get("conditions"), &mut errors);
         for name in ["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"] {
             rules::not_negative(&status.get(name), &mut errors);
         }
-        rules::conditions(&status.get("conditions"), &mut errors);
         errors
     }
 

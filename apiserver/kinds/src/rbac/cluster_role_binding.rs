@@ -32,7 +32,7 @@ impl Strategy for ClusterRoleBinding {
     }
 
     fn validate(&self, binding: &Value) -> Vec<FieldError> {
-        rule::validate_binding(binding, &["ClusterRole"])
+        rule::validate_binding(binding, &["ClusterRole"], false)
     }
 
     fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {

@@ -25,7 +25,7 @@ impl Strategy for RoleBinding {
     }
 
     fn validate(&self, binding: &Value) -> Vec<FieldError> {
-        rule::validate_binding(binding, &["ClusterRole", "Role"])
+        rule::validate_binding(binding, &["Role", "ClusterRole"], true)
     }
 
     fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {

@@ -51,8 +51,8 @@ fn default_subject(subject: &mut Map<String, Value>) {
     }
 }
 
-/// Checks a binding; `roles` are the kinds it may refer to.
-pub fn validate_binding(binding: &Value, roles: &[&str]) -> Vec<FieldError> {
+/// Checks a binding; `roles` are the kinds it may refer to. In a `namespaced` one a service account needs no namespace.
+pub fn validate_binding(binding: &Value, roles: &[&str], namespaced: bool) -> Vec<FieldError> {
     let root = Field::root(binding);
     let reference = root.get("roleRef");
     let mut errors = Vec::new();
@@ -60,16 +60,16 @@ pub fn validate_binding(binding: &Value, roles: &[&str]) -> Vec<FieldError> {
         errors.push(reference.get("apiGroup").not_supported(&[GROUP]));
     }
     if !roles.contains(&reference.get("kind").text()) {
-        errors.push(reference.get("kind").not_supported(roles));
+        errors.push(reference.get("kind").unsupported(roles));
     }
     rules::name(&reference.get("name"), names::path_segment, &mut errors);
     for subject in root.get("subjects").items() {
-        self::subject(&subject, &mut errors);
+        self::subject(&subject, namespaced, &mut errors);
     }
     errors
 }
 
-fn subject(subject: &Field, errors: &mut Vec<FieldError>) {
+fn subject(subject: &Field, namespaced: bool, errors: &mut Vec<FieldError>) {
     let (name, group, namespace) = (subject.get("name"), subject.get("apiGroup"), subject.get("namespace"));
     rules::required(&name, errors);
     match subject.get("kind").text() {
@@ -78,14 +78,16 @@ fn subject(subject: &Field, errors: &mut Vec<FieldError>) {
             if !group.is_empty() {
                 errors.push(group.not_supported(&[""]));
             }
-            rules::required(&namespace, errors);
+            if !namespaced {
+                rules::required(&namespace, errors);
+            }
         }
         "User" | "Group" => {
             if group.text() != GROUP {
                 errors.push(group.not_supported(&[GROUP]));
             }
         }
-        _ => errors.push(subject.get("kind").not_supported(&["Group", "ServiceAccount", "User"])),
+        _ => errors.push(subject.get("kind").unsupported(&["ServiceAccount", "User", "Group"])),
     }
 }
 
@@ -190,8 +192,15 @@ mod tests {
                 roleRef.kind: Unsupported value: "Role": supported values: "ClusterRole"
                 roleRef.name: Required value
                 subjects[0].name: Required value
-                subjects[0].kind: Unsupported value: "Odd": supported values: "Group", "ServiceAccount", "User"
+                subjects[0].kind: Unsupported value: "Odd": supported values: "ServiceAccount", "User", "Group"
                 subjects[1].namespace: Required value
+            "#]],
+        );
+        check(
+            "rolebindings",
+            "{metadata: {name: a, namespace: b}, roleRef: {kind: Odd, name: r}, subjects: [{kind: ServiceAccount, name: s}]}",
+            expect![[r#"
+                roleRef.kind: Unsupported value: "Odd": supported values: "Role", "ClusterRole"
             "#]],
         );
         check_update(

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::field::{Field, FieldError};
-use crate::kind::{Column, KindDef, Shape, Strategy};
+use crate::kind::{self, Column, KindDef, Shape, Strategy};
 use crate::object::{self, get, text};
 use crate::rules;
 
@@ -41,6 +41,11 @@ impl Strategy for PriorityClass {
         Shape::SPEC
     }
 
+    /// Its generation is always the first: nothing of it that counts can change.
+    fn prepare_for_update(&self, new: &mut Value, old: &Value) {
+        kind::prepare_for_update(Shape::DATA, new, old);
+    }
+
     fn default(&self, class: &mut Value) {
         if let Some(class) = class.as_object_mut() {
             object::set_default_text(class, "preemptionPolicy", "PreemptLowerPriority");
@@ -70,7 +75,10 @@ impl Strategy for PriorityClass {
             let detail = format!("maximum allowed value of a user defined priority is {USER_MAX}");
             errors.push(value.forbidden(detail));
         }
-        rules::maybe_one_of(&root.get("preemptionPolicy"), &["Never", "PreemptLowerPriority"], &mut errors);
+        let policy = root.get("preemptionPolicy");
+        if policy.is_set() && !matches!(policy.text(), "PreemptLowerPriority" | "Never") {
+            errors.push(policy.unsupported(&["PreemptLowerPriority", "Never"]));
+        }
         errors
     }
 
@@ -112,7 +120,7 @@ mod tests {
             "{metadata: {name: a}, value: 1000000001, preemptionPolicy: Odd}",
             expect![[r#"
             value: Forbidden: maximum allowed value of a user defined priority is 1000000000
-            preemptionPolicy: Unsupported value: "Odd": supported values: "Never", "PreemptLowerPriority"
+            preemptionPolicy: Unsupported value: "Odd": supported values: "PreemptLowerPriority", "Never"
         "#]],
         );
         check_update(

@@ -156,6 +156,8 @@ fn conclude(view: &View, verdict: Option<&Verdict>, status: &mut JobStatus) -> O
         return None;
     }
     set(view, status, end.terminal(), "True", reason, message);
+    // One that was suspended to its end has begun with it.
+    status.start_time.get_or_insert_with(|| stamp(view.now));
     Some(match end {
         End::Success => {
             status.completion_time = Some(stamp(view.now));

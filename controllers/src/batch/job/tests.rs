@@ -117,6 +117,17 @@ fn the_last_completion_meets_the_criteria_and_ends_the_job_when_it_is_counted() 
         update jobs ns/j status: {"completionTime":"2024-01-01T00:01:00Z","conditions":[{"message":"enough","reason":"CompletionsReached","status":"True","type":"SuccessCriteriaMet"},{"lastProbeTime":"2024-01-01T00:01:00Z","lastTransitionTime":"2024-01-01T00:01:00Z","message":"enough","reason":"CompletionsReached","status":"True","type":"Complete"}],"ready":0,"startTime":"2024-01-01T00:00:00Z","succeeded":1,"terminating":0,"uncountedTerminatedPods":{}}
     "#]],
     );
+    // Suspended to its end, it begins with it.
+    let idle = job(
+        "suspend: true, completions: 0",
+        "conditions: [{type: SuccessCriteriaMet, status: 'True', reason: CompletionsReached, message: enough}]",
+    );
+    check(
+        &[idle.replace("startTime: 2024-01-01T00:00:00Z, ", "")],
+        expect![[r#"
+        update jobs ns/j status: {"completionTime":"2024-01-01T00:01:00Z","conditions":[{"message":"enough","reason":"CompletionsReached","status":"True","type":"SuccessCriteriaMet"},{"lastProbeTime":"2024-01-01T00:01:00Z","lastTransitionTime":"2024-01-01T00:01:00Z","message":"enough","reason":"CompletionsReached","status":"True","type":"Complete"}],"ready":0,"startTime":"2024-01-01T00:01:00Z","terminating":0,"uncountedTerminatedPods":{}}
+    "#]],
+    );
 }
 
 #[test]

@@ -29,11 +29,15 @@ pub fn validate(template: &Field, errors: &mut Vec<FieldError>) {
 
 /// Checks a workload's selector and template, and that they belong together; pods must always be restarted.
 ///
-/// `noun` is what errors call the workload, such as `deployment`.
-pub fn validate_workload(spec: &Field, noun: &str, errors: &mut Vec<FieldError>) {
+/// `kind` is whose template it is: a Deployment's is that of its ReplicaSets.
+pub fn validate_workload(spec: &Field, kind: &str, errors: &mut Vec<FieldError>) {
     let (selector, template) = (spec.get("selector"), spec.get("template"));
+    let noun = if kind == "ReplicaSet" { "deployment".to_owned() } else { kind.to_lowercase() };
     if !selector.is_set() {
-        errors.push(selector.required(""));
+        // Of a DaemonSet's no more is said than that it does not match.
+        if kind != "DaemonSet" {
+            errors.push(selector.required(""));
+        }
     } else {
         rules::label_selector(&selector, errors);
         if selector.get("matchLabels").len() + selector.get("matchExpressions").len() == 0 {
@@ -52,7 +56,7 @@ pub fn validate_workload(spec: &Field, noun: &str, errors: &mut Vec<FieldError>)
         errors.push(FieldError::invalid(&labels.path, shown, "`selector` does not match template `labels`"));
     }
     validate(&template, errors);
-    validate_restart(&template, "ReplicaSet", errors);
+    validate_restart(&template, kind, errors);
 }
 
 /// Pods of workloads that replace their pods are restarted for ever.
