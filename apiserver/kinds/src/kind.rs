@@ -412,6 +412,11 @@ pub trait Strategy: Send + Sync {
         Vec::new()
     }
 
+    /// Texts for `Warning:` headers of an update.
+    fn update_warnings(&self, new: &Value, _old: &Value) -> Vec<String> {
+        self.warnings(new)
+    }
+
     /// Marks an object whose deletion begins and that is held back, or that this holds back with a finalizer.
     fn prepare_for_delete(&self, _object: &mut Value, _now: Timestamp) {}
 
