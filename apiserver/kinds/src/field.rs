@@ -7,6 +7,8 @@ use std::fmt;
 
 use serde_json::Value;
 
+use crate::schema::go_float;
+
 /// Where a field stands in its object, such as `spec.containers[0].image` or `metadata.labels[app]`.
 #[derive(Clone, Copy, Debug)]
 pub struct FieldPath<'a> {
@@ -46,7 +48,7 @@ impl<'a> FieldPath<'a> {
         FieldPath { parent: Some(self), segment: Segment::Key(key) }
     }
 
-    fn is_root(&self) -> bool {
+    pub(crate) fn is_root(&self) -> bool {
         matches!(self.segment, Segment::Root)
     }
 }
@@ -200,6 +202,9 @@ impl FieldError {
             body.push_str(": ");
             match &self.bad_value {
                 None => body.push_str("null"),
+                Some(Value::Number(number)) if number.is_f64() => {
+                    body.push_str(&go_float(number.as_f64().unwrap_or_default()));
+                }
                 Some(value) => body.push_str(&value.to_string()),
             }
         }

@@ -144,9 +144,11 @@ fn standard_finalizer(finalizer: &Field, errors: &mut Vec<FieldError>) {
     }
 }
 
-/// Custom objects may have finalizers without a domain; their writers are told that others might choose the same name.
-pub fn finalizer_warnings(object: &Value) -> Vec<String> {
-    let names = object::list(object, &["metadata", "finalizers"]).iter().filter_map(Value::as_str);
+/// Custom objects may have finalizers without a domain; who adds one is told that others might choose the same name.
+pub fn finalizer_warnings(object: &Value, old: Option<&Value>) -> Vec<String> {
+    let before = old.map(|old| object::list(old, &["metadata", "finalizers"])).unwrap_or_default();
+    let names = object::list(object, &["metadata", "finalizers"]).iter().filter(|name| !before.contains(name));
+    let names = names.filter_map(Value::as_str);
     let unqualified = names.filter(|name| !is_qualified(name));
     let warning = |name: &str| {
         let path = if name.contains('.') { " including a path (/)" } else { "" };

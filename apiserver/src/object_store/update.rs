@@ -164,7 +164,11 @@ async fn work_out(
 
 fn validate(write: &Write<'_>, new: &Value, old: &Value, rules: Rules) -> Result<(), Status> {
     let mut errors = metadata::validate_update(&write.resource.def, new, old);
-    errors.extend(write.resource.schema().validate(new, Some(old), &FieldPath::ROOT));
+    let schema = write.resource.schema();
+    errors.extend(match rules {
+        Rules::Status => schema.validate_status(new, old),
+        _ => schema.validate(new, Some(old), &FieldPath::ROOT),
+    });
     match rules {
         Rules::Update => errors.extend(write.resource.strategy.validate_update(new, old)),
         Rules::Status => errors.extend(write.resource.strategy.validate_status_update(new, old)),

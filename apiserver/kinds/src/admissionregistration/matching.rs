@@ -43,6 +43,14 @@ pub fn resources(matching: &Field, errors: &mut Vec<FieldError>) {
     selectors(matching, errors);
     for name in ["resourceRules", "excludeResourceRules"] {
         for rule in matching.get(name).items() {
+            let mut seen = Vec::new();
+            for name in rule.get("resourceNames").items() {
+                rules::form(&name, names::path_segment, errors);
+                if seen.contains(&name.text()) {
+                    errors.push(name.duplicate());
+                }
+                seen.push(name.text());
+            }
             self::rule(&rule, errors);
         }
     }
@@ -50,66 +58,76 @@ pub fn resources(matching: &Field, errors: &mut Vec<FieldError>) {
 
 /// Operations on resources.
 pub fn rule(rule: &Field, errors: &mut Vec<FieldError>) {
-    for name in ["apiGroups", "apiVersions"] {
-        let list = rule.get(name);
-        if rules::required(&list, errors) {
-            alone(&list, errors);
-        }
-        if name == "apiVersions" {
-            for version in list.items().filter(|version| version.is_empty()) {
-                errors.push(version.required(""));
-            }
-        }
-    }
-    let resources = rule.get("resources");
-    if rules::required(&resources, errors) {
-        self::resource_names(&resources, errors);
-    }
     let operations = rule.get("operations");
-    if rules::required(&operations, errors) {
-        alone(&operations, errors);
-    }
+    alone(&operations, "operations", errors);
     for operation in operations.items() {
         if !matches!(operation.text(), "*" | "CONNECT" | "CREATE" | "DELETE" | "UPDATE") {
             errors.push(operation.not_supported(&["*", "CONNECT", "CREATE", "DELETE", "UPDATE"]));
         }
     }
+    alone(&rule.get("apiGroups"), "API groups", errors);
+    let versions = rule.get("apiVersions");
+    alone(&versions, "API versions", errors);
+    for version in versions.items().filter(|version| version.is_empty()) {
+        errors.push(version.required(""));
+    }
+    resource_names(&rule.get("resources"), errors);
     rules::maybe_one_of(&rule.get("scope"), &["*", "Cluster", "Namespaced"], errors);
 }
 
-fn alone(list: &Field, errors: &mut Vec<FieldError>) {
-    if list.len() > 1 && list.items().any(|item| item.text() == "*") {
-        errors.push(list.invalid("if '*' is present, must not specify other values"));
+/// A list that must not be empty, and in which `*` stands alone.
+fn alone(list: &Field, what: &str, errors: &mut Vec<FieldError>) {
+    if rules::required(list, errors) && list.len() > 1 && list.items().any(|item| item.text() == "*") {
+        errors.push(list.invalid(format!("if '*' is present, must not specify other {what}")));
     }
 }
 
 /// `pods`, `pods/log`, `*`, `pods/*`, `*/scale`, `*/*`.
 fn resource_names(resources: &Field, errors: &mut Vec<FieldError>) {
-    let mut seen: Vec<&str> = Vec::new();
+    rules::required(resources, errors);
+    let (mut resources_with_all, mut all_with_subresource) = (Vec::new(), Vec::new());
+    let mut last_is_plain = false;
     for resource in resources.items() {
         let text = resource.text();
-        let (name, subresource) = text.split_once('/').map_or((text, None), |(name, sub)| (name, Some(sub)));
         if text.is_empty() {
             errors.push(resource.required(""));
+            continue;
         }
-        if seen.contains(&"*/*") {
-            errors.push(resource.invalid("if '*/*' is present, must not specify other resources"));
-        } else if name != "*" && seen.contains(&format!("{name}/*").as_str()) {
+        let Some((name, subresource)) = text.split_once('/') else {
+            last_is_plain = text != "*";
+            continue;
+        };
+        if resources_with_all.contains(&name) {
             errors.push(resource.invalid(format!("if '{name}/*' is present, must not specify {text}")));
-        } else if subresource.is_some_and(|sub| seen.contains(&format!("*/{sub}").as_str())) {
-            let sub = subresource.unwrap_or_default();
-            errors.push(resource.invalid(format!("if '*/{sub}' is present, must not specify {text}")));
         }
-        seen.push(text);
+        if all_with_subresource.contains(&subresource) {
+            errors.push(resource.invalid(format!("if '*/{subresource}' is present, must not specify {text}")));
+        }
+        if subresource == "*" {
+            resources_with_all.push(name);
+        }
+        if name == "*" {
+            all_with_subresource.push(subresource);
+        }
     }
-    if resources.len() > 1 {
-        let has = |wanted: &str| resources.items().any(|item| item.text() == wanted);
-        if has("*/*") {
-            errors.push(resources.invalid("if '*/*' is present, must not specify other resources"));
-        }
-        if has("*") && resources.items().any(|item| !item.text().contains('/') && item.text() != "*") {
-            let detail = "if '*' is present, must not specify other resources without subresources";
-            errors.push(resources.invalid(detail));
+    let has = |wanted: &str| resources.items().any(|item| item.text() == wanted);
+    if resources.len() > 1 && has("*/*") {
+        errors.push(resources.invalid("if '*/*' is present, must not specify other resources"));
+    }
+    if has("*") && last_is_plain {
+        let detail = "if '*' is present, must not specify other resources without subresources";
+        errors.push(resources.invalid(detail));
+    }
+}
+
+/// Policies that change objects are about requests that bring some.
+pub fn mutable_operations(matching: &Field, errors: &mut Vec<FieldError>) {
+    let supported = ["*", "CONNECT", "CREATE", "UPDATE"];
+    let rules = matching.get("resourceRules");
+    let path = rules.path.child("operations");
+    for rule in rules.items() {
+        for operation in rule.get("operations").items().filter(|operation| !supported.contains(&operation.text())) {
+            errors.push(FieldError::not_supported(&path, operation.text(), &supported));
         }
     }
 }
@@ -118,14 +136,13 @@ fn resource_names(resources: &Field, errors: &mut Vec<FieldError>) {
 pub fn conditions(conditions: &Field, errors: &mut Vec<FieldError>) {
     if conditions.len() > MAX_CONDITIONS {
         errors.push(FieldError::too_many(&conditions.path, conditions.len(), MAX_CONDITIONS));
-        return;
     }
     let mut seen = Vec::new();
     for condition in conditions.items() {
-        expression(&condition, errors);
+        expression(&condition.get("expression"), "", errors);
         let name = condition.get("name");
         rules::name(&name, names::qualified_name, errors);
-        if seen.contains(&name.text()) {
+        if !name.is_empty() && seen.contains(&name.text()) {
             errors.push(name.duplicate());
         }
         seen.push(name.text());
@@ -133,9 +150,8 @@ pub fn conditions(conditions: &Field, errors: &mut Vec<FieldError>) {
 }
 
 /// An expression that must be there.
-pub fn expression(holder: &Field, errors: &mut Vec<FieldError>) {
-    let expression = holder.get("expression");
+pub fn expression(expression: &Field, detail: &str, errors: &mut Vec<FieldError>) {
     if expression.text().trim().is_empty() {
-        errors.push(expression.required(""));
+        errors.push(expression.required(detail));
     }
 }

@@ -30,27 +30,36 @@ impl Strategy for MutatingAdmissionPolicy {
         let root = Field::root(policy);
         let spec = root.get("spec");
         let mut errors = Vec::new();
-        policy::validate(&spec, &mut errors);
-        rules::one_of(&spec.get("reinvocationPolicy"), &["IfNeeded", "Never"], &mut errors);
+        policy::validate(&spec, true, &mut errors);
         let mutations = spec.get("mutations");
         if mutations.is_empty() {
             errors.push(mutations.required("mutations must contain at least one item"));
         }
-        for mutation in mutations.items() {
-            let type_ = mutation.get("patchType");
-            rules::one_of(&type_, &["ApplyConfiguration", "JSONPatch"], &mut errors);
-            for (name, field) in [("ApplyConfiguration", "applyConfiguration"), ("JSONPatch", "jsonPatch")] {
-                let patch = mutation.get(field);
-                if name == type_.text() && !patch.is_set() {
-                    errors.push(patch.required(format!("{field} is required when patchType is {name}")));
-                } else if name == type_.text() {
-                    matching::expression(&patch, &mut errors);
-                } else if patch.is_set() {
-                    errors.push(patch.forbidden(format!("{field} is forbidden when patchType is not {name}")));
-                }
-            }
-        }
+        mutations.items().for_each(|item| mutation(&item, &mut errors));
+        rules::one_of(&spec.get("reinvocationPolicy"), &["IfNeeded", "Never"], &mut errors);
         errors
+    }
+}
+
+/// The patch that the type names, and no other.
+fn mutation(mutation: &Field, errors: &mut Vec<FieldError>) {
+    let kind = mutation.get("patchType");
+    rules::one_of(&kind, &["ApplyConfiguration", "JSONPatch"], errors);
+    let (wanted, other) = match kind.text() {
+        "ApplyConfiguration" => ("applyConfiguration", "jsonPatch"),
+        "JSONPatch" => ("jsonPatch", "applyConfiguration"),
+        _ => return,
+    };
+    let (wanted, other) = (mutation.get(wanted), mutation.get(other));
+    if wanted.is_set() {
+        matching::expression(&wanted.get("expression"), "", errors);
+    } else {
+        errors.push(wanted.required(format!("must be specified when patchType is {}", kind.text())));
+    }
+    if other.is_set() {
+        let shown = if kind.text() == "JSONPatch" { "{applyConfiguration}" } else { "{jsonPatch}" };
+        let detail = format!("must not be specified when patchType is {}", kind.text());
+        errors.push(FieldError::invalid(&other.path, shown, detail));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::policy;
+use super::{matching, policy};
 use crate::field::{Field, FieldError};
 use crate::kind::{KindDef, Shape, Strategy};
 
@@ -26,7 +26,28 @@ impl Strategy for MutatingAdmissionPolicyBinding {
     fn validate(&self, binding: &Value) -> Vec<FieldError> {
         let root = Field::root(binding);
         let mut errors = Vec::new();
-        policy::validate_binding(&root.get("spec"), &mut errors);
+        let spec = root.get("spec");
+        policy::validate_binding(&spec, &mut errors);
+        let resources = spec.get("matchResources");
+        matching::resources(&resources, &mut errors);
+        matching::mutable_operations(&resources, &mut errors);
         errors
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use crate::testing::check;
+
+    #[test]
+    fn rules() {
+        check(
+            "mutatingadmissionpolicybindings",
+            "{metadata: {name: a}, spec: {policyName: A_b, paramRef: {}, matchResources: {resourceRules: [
+              {apiGroups: [''], apiVersions: [v1], resources: [pods], operations: [DELETE]}]}}}",
+            expect![[r#""#]],
+        );
     }
 }

@@ -100,4 +100,19 @@ mod tests {
             expect!["Name=a | Webhooks=2 | Age=<unknown>"],
         );
     }
+
+    #[test]
+    fn resources() {
+        let with = |resources: &str| {
+            format!("{{metadata: {{name: a}}, webhooks: [{{name: a.b.c, admissionReviewVersions: [v1, v1], sideEffects: None, clientConfig: {{url: 'https://a'}},
+              rules: [{{apiGroups: [a], apiVersions: ['', '*'], resources: {resources}, operations: ['*', CREATE]}}]}}]}}")
+        };
+        for (resources, expected) in [
+            ("['pods/*', 'pods/log', '*/scale', 'a/scale', '']", expect![[r#""#]]),
+            ("['*', pods]", expect![[r#""#]]),
+            ("[]", expect![[r#""#]]),
+        ] {
+            check("mutatingwebhookconfigurations", &with(resources), expected);
+        }
+    }
 }

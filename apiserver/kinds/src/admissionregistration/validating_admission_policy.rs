@@ -5,12 +5,13 @@ use serde_json::Value;
 use super::{matching, policy};
 use crate::field::{Field, FieldError};
 use crate::kind::{self, KindDef, Shape, Strategy, Subresource};
-use crate::object::list;
+use crate::object::{self, list};
 use crate::{names, rules};
 
-const REASONS: [&str; 4] = ["Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized"];
+const REASONS: [&str; 3] = ["Forbidden", "Invalid", "RequestEntityTooLarge"];
 /// Audit annotations per policy.
 const MAX_AUDIT_ANNOTATIONS: usize = 20;
+const MAX_AUDIT_EXPRESSION_BYTES: usize = 5 * 1024;
 
 pub fn definition() -> KindDef {
     let schema = "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicy";
@@ -39,40 +40,71 @@ impl Strategy for ValidatingAdmissionPolicy {
         let root = Field::root(policy);
         let spec = root.get("spec");
         let mut errors = Vec::new();
-        policy::validate(&spec, &mut errors);
+        policy::validate(&spec, false, &mut errors);
         let (validations, annotations) = (spec.get("validations"), spec.get("auditAnnotations"));
         if validations.is_empty() && annotations.is_empty() {
             let detail = "validations or auditAnnotations must contain at least one item";
             errors.extend([validations.required(detail), annotations.required(detail)]);
         }
-        for validation in validations.items() {
-            matching::expression(&validation, &mut errors);
-            rules::maybe_one_of(&validation.get("reason"), &REASONS, &mut errors);
-            let message = validation.get("message");
-            if message.is_set() && message.text().trim().is_empty() {
-                errors.push(message.invalid("message must be non-empty if specified"));
-            } else if message.text().trim().contains('\n') {
-                errors.push(message.invalid("message must not contain line breaks"));
-            }
-        }
+        validations.items().for_each(|item| validation(&item, &mut errors));
         if annotations.len() > MAX_AUDIT_ANNOTATIONS {
-            errors.push(FieldError::too_many(&annotations.path, annotations.len(), MAX_AUDIT_ANNOTATIONS));
+            let detail = format!("must not have more than {MAX_AUDIT_ANNOTATIONS} auditAnnotations");
+            errors.push(annotations.invalid(detail));
         }
+        let mut seen = Vec::new();
         for annotation in annotations.items() {
-            rules::name(&annotation.get("key"), names::qualified_name, &mut errors);
-            let value = annotation.get("valueExpression");
-            if value.text().trim().is_empty() {
-                errors.push(value.required("valueExpression is not specified"));
+            audit_annotation(object::text(policy, &["metadata", "name"]), &annotation, &mut errors);
+            let key = annotation.get("key");
+            if seen.contains(&key.text()) {
+                errors.push(key.duplicate());
             }
+            seen.push(key.text());
         }
         errors
     }
 
     fn validate_status_update(&self, new: &Value, _old: &Value) -> Vec<FieldError> {
         let root = Field::root(new);
+        let status = root.get("status");
         let mut errors = Vec::new();
-        rules::conditions(&root.get("status").get("conditions"), &mut errors);
+        for warning in status.get("typeChecking").get("expressionWarnings").items() {
+            rules::required(&warning.get("warning"), &mut errors);
+            matching::expression(&warning.get("fieldRef"), "", &mut errors);
+        }
+        rules::conditions(&status.get("conditions"), &mut errors);
         errors
+    }
+}
+
+fn validation(validation: &Field, errors: &mut Vec<FieldError>) {
+    matching::expression(&validation.get("expression"), "expression is not specified", errors);
+    let is_blank = |field: &Field| !field.is_empty() && field.text().trim().is_empty();
+    let expression = validation.get("messageExpression");
+    if is_blank(&expression) {
+        errors.push(expression.invalid("must be non-empty if specified"));
+    }
+    let message = validation.get("message");
+    if is_blank(&message) {
+        errors.push(message.invalid("message must be non-empty if specified"));
+    } else if message.text().trim().contains(['\n', '\r']) {
+        errors.push(message.invalid("message must not contain line breaks"));
+    }
+    rules::maybe_one_of(&validation.get("reason"), &REASONS, errors);
+}
+
+/// The key is that of an annotation whose domain is the policy's name.
+fn audit_annotation(policy: &str, annotation: &Field, errors: &mut Vec<FieldError>) {
+    let (key, value) = (annotation.get("key"), annotation.get("valueExpression"));
+    if policy.is_empty() {
+        errors.push(key.invalid("requires metadata.name be non-empty"));
+    } else {
+        let full = format!("{policy}/{}", key.text());
+        let wrong = names::qualified_name(&full).into_iter();
+        errors.extend(wrong.map(|wrong| FieldError::invalid(&key.path, full.as_str(), wrong)));
+    }
+    matching::expression(&value, "valueExpression is not specified", errors);
+    if value.text().trim().len() > MAX_AUDIT_EXPRESSION_BYTES {
+        errors.push(value.required(format!("must not exceed {MAX_AUDIT_EXPRESSION_BYTES} bytes in length")));
     }
 }
 
@@ -100,6 +132,18 @@ mod tests {
             "validatingadmissionpolicies",
             "{metadata: {name: a}, spec: {paramKind: {apiVersion: a.b/v1, kind: C}, validations: [{expression: 'true'}]}}",
             expect!["Name=a | Validations=1 | ParamKind=a.b/v1/C | Age=<unknown>"],
+        );
+    }
+
+    #[test]
+    fn expressions() {
+        check(
+            "validatingadmissionpolicies",
+            "{metadata: {name: a}, spec: {paramKind: {apiVersion: A/v/1, kind: B_}, matchConstraints: {resourceRules: [{resourceNames: [a/b, x, x],
+              apiGroups: ['*', a], apiVersions: [v1], resources: [b], operations: [CREATE]}]}, matchConditions: [{name: c}, {name: c, expression: x}],
+              variables: [{name: in}, {}], validations: [{messageExpression: ' ', message: \"a\\nb\", reason: Unauthorized}, {expression: x, message: ' '}],
+              auditAnnotations: [{key: 'k k'}, {key: k, valueExpression: x}, {key: k, valueExpression: x}]}}",
+            expect![[r#""#]],
         );
     }
 }

@@ -2,10 +2,9 @@
 
 use serde_json::Value;
 
-use super::policy;
+use super::{matching, policy};
 use crate::field::{Field, FieldError};
 use crate::kind::{KindDef, Shape, Strategy};
-use crate::rules;
 
 const ACTIONS: [&str; 3] = ["Audit", "Deny", "Warn"];
 
@@ -31,11 +30,16 @@ impl Strategy for ValidatingAdmissionPolicyBinding {
         let spec = root.get("spec");
         let mut errors = Vec::new();
         policy::validate_binding(&spec, &mut errors);
+        let resources = spec.get("matchResources");
+        // Kubernetes' own spelling.
+        let resources = Field::new(resources.value(), spec.path.child("matchResouces"));
+        matching::resources(&resources, &mut errors);
         let actions = spec.get("validationActions");
-        rules::required(&actions, &mut errors);
         let mut seen = Vec::new();
         for action in actions.items() {
-            rules::one_of(&action, &ACTIONS, &mut errors);
+            if !ACTIONS.contains(&action.text()) {
+                errors.push(action.not_supported(&ACTIONS));
+            }
             if seen.contains(&action.text()) {
                 errors.push(action.duplicate());
             }
@@ -45,6 +49,9 @@ impl Strategy for ValidatingAdmissionPolicyBinding {
             let detail = "must not contain both Deny and Warn (repeating the same validation failure information in the \
                           API response and headers serves no purpose)";
             errors.push(actions.invalid(detail));
+        }
+        if seen.is_empty() {
+            errors.push(actions.required("at least one validation action is required"));
         }
         errors
     }

@@ -44,8 +44,9 @@ pub fn validate(configuration: &Value) -> Vec<FieldError> {
     let mut seen = Vec::new();
     for webhook in root.get("webhooks").items() {
         self::webhook(&webhook, &mut errors);
+        review_versions(&webhook.get("admissionReviewVersions"), &mut errors);
         let name = webhook.get("name");
-        if seen.contains(&name.text()) {
+        if !name.is_empty() && seen.contains(&name.text()) {
             errors.push(name.duplicate());
         }
         seen.push(name.text());
@@ -56,18 +57,18 @@ pub fn validate(configuration: &Value) -> Vec<FieldError> {
 fn webhook(webhook: &Field, errors: &mut Vec<FieldError>) {
     let name = webhook.get("name");
     if rules::required(&name, errors) {
-        let labels = name.text().split('.').count();
-        rules::form(&name, names::dns_subdomain, errors);
-        if labels < 3 {
+        let wrong = names::dns_subdomain(name.text());
+        if !wrong.is_empty() {
+            errors.push(name.invalid(wrong.join(",")));
+        } else if name.text().split('.').count() < 3 {
             errors.push(name.invalid("should be a domain with at least three segments separated by dots"));
         }
     }
-    review_versions(&webhook.get("admissionReviewVersions"), errors);
     for rule in webhook.get("rules").items() {
         matching::rule(&rule, errors);
     }
     rules::maybe_one_of(&webhook.get("failurePolicy"), &["Fail", "Ignore"], errors);
-    matching::selectors(webhook, errors);
+    rules::maybe_one_of(&webhook.get("matchPolicy"), &["Equivalent", "Exact"], errors);
     let side_effects = webhook.get("sideEffects");
     if side_effects.is_empty() {
         errors.push(side_effects.required("must specify one of None, NoneOnDryRun"));
@@ -77,6 +78,9 @@ fn webhook(webhook: &Field, errors: &mut Vec<FieldError>) {
     let timeout = webhook.get("timeoutSeconds");
     if timeout.int().is_some_and(|seconds| !(1..=MAX_TIMEOUT_SECONDS).contains(&seconds)) {
         errors.push(timeout.invalid("the timeout value must be between 1 and 30 seconds"));
+    }
+    for name in ["namespaceSelector", "objectSelector"] {
+        rules::label_selector(&webhook.get(name), errors);
     }
     rules::maybe_one_of(&webhook.get("reinvocationPolicy"), &["IfNeeded", "Never"], errors);
     client_config(&webhook.get("clientConfig"), errors);
@@ -91,10 +95,11 @@ fn review_versions(versions: &Field, errors: &mut Vec<FieldError>) {
     }
     let mut seen = Vec::new();
     for version in versions.items() {
-        rules::form(&version, names::dns1035_label, errors);
         if seen.contains(&version.text()) {
             errors.push(version.invalid("duplicate version"));
+            continue;
         }
+        rules::form(&version, names::dns1035_label, errors);
         seen.push(version.text());
     }
     if !seen.iter().any(|version| REVIEW_VERSIONS.contains(version)) {
@@ -103,64 +108,121 @@ fn review_versions(versions: &Field, errors: &mut Vec<FieldError>) {
 }
 
 /// Where a webhook is: a URL, or a Service.
-pub fn client_config(config: &Field, errors: &mut Vec<FieldError>) {
+fn client_config(config: &Field, errors: &mut Vec<FieldError>) {
     let (url, service) = (config.get("url"), config.get("service"));
     if url.is_set() == service.is_set() {
         errors.push(config.required("exactly one of url or service is required"));
     } else if url.is_set() {
-        webhook_url(&url, errors);
+        self::url(&url, errors);
     } else {
-        for (name, detail) in [("name", "service name is required"), ("namespace", "service namespace is required")] {
-            if service.get(name).is_empty() {
-                errors.push(service.get(name).required(detail));
-            }
+        self::service(&service, errors);
+    }
+}
+
+/// `https://host[/path]`, and nothing else. What is wrong is shown alone.
+pub fn url(url: &Field, errors: &mut Vec<FieldError>) {
+    const FORM: &str = "; desired format: https://host[/path]";
+    let (text, fragment) = url.text().split_once('#').unwrap_or((url.text(), ""));
+    let (scheme, rest) = match text.split_once(':') {
+        Some((scheme, rest)) if scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && !scheme.contains('/') => {
+            (scheme.to_lowercase(), rest)
         }
-        let port = service.get("port");
-        if let Some(number) = port.int() {
-            let wrong = names::port_number(number).into_iter();
-            errors.extend(wrong.map(|wrong| port.invalid(format!("port is not valid: {wrong}"))));
-        }
-        let path = service.get("path");
-        if path.is_set() {
-            service_path(&path, errors);
+        _ => (String::new(), text),
+    };
+    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let authority = rest.strip_prefix("//").map(|below| below.split('/').next().unwrap_or_default());
+    let (user, host) = authority.unwrap_or_default().rsplit_once('@').unwrap_or(("", authority.unwrap_or_default()));
+    if let Some(wrong) = host.chars().find(|c| " \\^`{|}".contains(*c)) {
+        let text = url.text();
+        let detail = format!("url must be a valid URL: parse {text:?}: invalid character {wrong:?} in host name{FORM}");
+        return errors.push(url.required(detail.replace(&format!("{wrong:?}"), &format!("\"{wrong}\""))));
+    }
+    let mut invalid = |shown: &str, detail: String| errors.push(FieldError::invalid(&url.path, shown, detail));
+    if scheme != "https" {
+        invalid(&scheme, format!("'https' is the only allowed URL scheme{FORM}"));
+    }
+    if host.is_empty() {
+        invalid(host, format!("host must be specified{FORM}"));
+    }
+    for (shown, detail) in [
+        (user, "user information is not permitted in the URL"),
+        (fragment, "fragments are not permitted in the URL"),
+        (query, "query parameters are not permitted in the URL"),
+    ] {
+        if !shown.is_empty() {
+            invalid(shown, detail.to_owned());
         }
     }
 }
 
-fn webhook_url(url: &Field, errors: &mut Vec<FieldError>) {
-    const FORM: &str = "; desired format: https://host[/path]";
-    let text = url.text();
-    let Some(rest) = text.strip_prefix("https://") else {
-        errors.push(url.invalid(format!("'https' is the only allowed URL scheme{FORM}")));
-        return;
-    };
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    if authority.is_empty() {
-        errors.push(url.invalid(format!("host must be specified{FORM}")));
-    }
-    for (found, detail) in [
-        (authority.contains('@'), "user information is not permitted in the URL"),
-        (rest.contains('#'), "fragments are not permitted in the URL"),
-        (rest.contains('?'), "query parameters are not permitted in the URL"),
-    ] {
-        if found {
-            errors.push(url.invalid(detail));
+/// A Service that a webhook is behind. Kubernetes takes its name for its namespace here, and the other way round.
+pub fn service(service: &Field, errors: &mut Vec<FieldError>) {
+    for (name, told) in [("namespace", "name"), ("name", "namespace")] {
+        if service.get(name).is_empty() {
+            errors.push(service.get(told).required(""));
         }
     }
+    let port = service.get("port");
+    if let Some(number) = port.int() {
+        let wrong = names::port_number(number);
+        if !wrong.is_empty() {
+            errors.push(port.invalid(format!("port is not valid: {}", wrong.join(", "))));
+        }
+    }
+    service_path(&service.get("path"), errors);
 }
 
 fn service_path(path: &Field, errors: &mut Vec<FieldError>) {
-    let Some(below) = path.text().strip_prefix('/') else {
+    let text = path.text();
+    match text {
+        "" | "/" => return,
+        "//" => return errors.push(path.invalid("segment[0] may not be empty")),
+        _ => {}
+    }
+    if !text.starts_with('/') {
         errors.push(path.invalid("must start with a '/'"));
-        return;
-    };
-    let below = below.strip_suffix('/').unwrap_or(below);
-    for (index, segment) in below.split('/').enumerate().filter(|_| !below.is_empty()) {
+    }
+    let mut below = text.chars();
+    below.next();
+    let below = below.as_str();
+    for (index, segment) in below.strip_suffix('/').unwrap_or(below).split('/').enumerate() {
         if segment.is_empty() {
             errors.push(path.invalid(format!("segment[{index}] may not be empty")));
             continue;
         }
         let wrong = names::dns_subdomain(segment).into_iter();
         errors.extend(wrong.map(|wrong| path.invalid(format!("segment[{index}]: {wrong}"))));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_url_is_told() {
+        let cases = [
+            ("https://a.b/c", ""),
+            (
+                "http://a",
+                "u: Invalid value: \"http\": 'https' is the only allowed URL scheme; desired format: https://host[/path]",
+            ),
+            ("https:///a", "u: Invalid value: \"\": host must be specified; desired format: https://host[/path]"),
+            ("https://u:p@a", "u: Invalid value: \"u:p\": user information is not permitted in the URL"),
+            ("https://a?b", "u: Invalid value: \"b\": query parameters are not permitted in the URL"),
+            ("https://a#b", "u: Invalid value: \"b\": fragments are not permitted in the URL"),
+            (
+                "https://a b",
+                "u: Required value: url must be a valid URL: parse \"https://a b\": invalid character \" \" in host name; desired format: https://host[/path]",
+            ),
+        ];
+        for (text, expected) in cases {
+            let value = json!({"u": text});
+            let mut errors = Vec::new();
+            url(&Field::root(&value).get("u"), &mut errors);
+            assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"), expected, "{text}");
+        }
     }
 }

@@ -139,7 +139,10 @@ fn transport(spec: &Field, errors: &mut Vec<FieldError>) {
     let is_insecure = insecure.bool() == Some(true);
     if !service.is_set() {
         if !bundle.is_empty() {
-            let shown = format!("{} bytes", bundle.text().len() / 4 * 3);
+            let text = bundle.text();
+            let bytes =
+                (text.len() / 4 * 3).saturating_sub(text.bytes().rev().take_while(|b| *b == b'=').count().min(2));
+            let shown = format!("{bytes} bytes");
             errors.push(FieldError::invalid(&bundle.path, shown, "local APIServices may not have a caBundle"));
         }
         if is_insecure {

@@ -114,7 +114,7 @@ impl Strategy for CertificateSigningRequest {
         errors.extend(pem::wrong_request(&decoded(&request)).map(|wrong| request.invalid(wrong)));
         let usages = spec.get("usages");
         if usages.is_empty() {
-            errors.push(usages.required("usages must be provided"));
+            errors.push(usages.required(""));
         }
         let mut seen = HashSet::new();
         for usage in usages.items() {
@@ -203,7 +203,6 @@ fn of_type<'v>(request: &'v Value, kind: &str) -> Vec<&'v Value> {
 /// `DOMAIN/PATH`, of a domain with a dot in it; not the one that only versions before this one know.
 fn signer_name(signer: &Field, errors: &mut Vec<FieldError>) {
     const LEGACY: &str = "kubernetes.io/legacy-unknown";
-    /// A domain, and below it the names of a namespace and of an object.
     if signer.text() == LEGACY {
         return errors.push(signer.invalid("the legacy signerName is not allowed via this API version"));
     }
@@ -330,7 +329,7 @@ mod tests {
             "certificatesigningrequests",
             &asked("usages: []"),
             expect![[r#"
-                spec.usages: Required value: usages must be provided
+                spec.usages: Required value
                 spec.signerName: Required value
             "#]],
         );

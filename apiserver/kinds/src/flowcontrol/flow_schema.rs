@@ -1,7 +1,8 @@
 //! FlowSchema: which requests make a flow, and at which priority level.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::mandatory;
 use crate::field::{Field, FieldError};
 use crate::kind::{self, Column, KindDef, Shape, Strategy, Subresource};
 use crate::object::{self, int, list, text};
@@ -10,8 +11,7 @@ use crate::{names, rules};
 /// The precedence of a schema that does not say its own.
 const DEFAULT_PRECEDENCE: i64 = 1000;
 const MAX_PRECEDENCE: i64 = 10_000;
-const VERBS: [&str; 11] =
-    ["*", "create", "delete", "deletecollection", "get", "list", "patch", "proxy", "update", "use", "watch"];
+const VERBS: [&str; 9] = ["create", "delete", "deletecollection", "get", "list", "patch", "proxy", "update", "watch"];
 
 pub fn definition() -> KindDef {
     KindDef::builtin(super::GROUP, "v1", "FlowSchema", "flowschemas", "io.k8s.api.flowcontrol.v1.FlowSchema")
@@ -62,15 +62,20 @@ impl Strategy for FlowSchema {
         let precedence = spec.get("matchingPrecedence");
         let number = precedence.int().unwrap_or_default();
         if number <= 0 {
-            errors.push(precedence.invalid("must be a positive value"));
-        } else if number > MAX_PRECEDENCE {
+            errors.push(FieldError::invalid(&precedence.path, number, "must be a positive value"));
+        }
+        if number > MAX_PRECEDENCE {
             errors.push(precedence.invalid(format!("must not be greater than {MAX_PRECEDENCE}")));
-        } else if number == 1 && text(schema, &["metadata", "name"]) != "exempt" {
+        }
+        if number == 1 && text(schema, &["metadata", "name"]) != "exempt" {
             errors.push(precedence.invalid("only the schema named 'exempt' may have matchingPrecedence 1"));
         }
         let method = spec.get("distinguisherMethod");
-        if method.is_set() {
-            rules::one_of(&method.get("type"), &["ByNamespace", "ByUser"], &mut errors);
+        let kind = method.get("type");
+        let methods = ["ByNamespace", "ByUser"];
+        if method.is_set() && !methods.contains(&kind.text()) {
+            // Kubernetes shows the whole.
+            errors.push(FieldError::not_supported(&kind.path, json!({"Type": kind.text()}), &methods));
         }
         let level = spec.get("priorityLevelConfiguration");
         let level = level.get("name");
@@ -82,6 +87,14 @@ impl Strategy for FlowSchema {
         for rule in spec.get("rules").items() {
             self::rule(&rule, &mut errors);
         }
+        mandatory::check_flow_schema(text(schema, &["metadata", "name"]), &spec, &mut errors);
+        errors
+    }
+
+    fn validate_status_update(&self, new: &Value, _old: &Value) -> Vec<FieldError> {
+        let root = Field::root(new);
+        let mut errors = Vec::new();
+        mandatory::conditions(&root.get("status"), &mut errors);
         errors
     }
 }
@@ -101,59 +114,105 @@ fn rule(rule: &Field, errors: &mut Vec<FieldError>) {
             "at least one of resourceRules and nonResourceRules has to be non-empty",
         ));
     }
-    for rule in resources.items() {
-        verbs(&rule.get("verbs"), errors);
-        for name in ["apiGroups", "resources"] {
-            alone(&rule.get(name), errors);
-        }
-        let (namespaces, cluster) = (rule.get("namespaces"), rule.get("clusterScope"));
-        if namespaces.is_empty() && cluster.bool() != Some(true) {
-            errors.push(
-                namespaces.required("resource rules that are not cluster scoped must supply at least one namespace"),
-            );
-        }
-        if namespaces.len() > 1 && namespaces.items().any(|namespace| namespace.text() == "*") {
-            errors.push(namespaces.invalid("if '*' is present, must not specify other namespaces"));
-        }
-    }
+    resources.items().for_each(|rule| resource_rule(&rule, errors));
     for rule in others.items() {
         verbs(&rule.get("verbs"), errors);
-        alone(&rule.get("nonResourceURLs"), errors);
+        let urls = rule.get("nonResourceURLs");
+        if alone(&urls, "nonResourceURLs must contain at least one value", "non-resource URLs", errors) {
+            urls.items().for_each(|url| non_resource_url(&url, errors));
+        }
     }
+}
+
+fn resource_rule(rule: &Field, errors: &mut Vec<FieldError>) {
+    verbs(&rule.get("verbs"), errors);
+    alone(&rule.get("apiGroups"), "resource rules must supply at least one api group", "api groups", errors);
+    alone(&rule.get("resources"), "resource rules must supply at least one resource", "resources", errors);
+    let (namespaces, cluster) = (rule.get("namespaces"), rule.get("clusterScope"));
+    if namespaces.is_empty() && cluster.bool() == Some(true) {
+        return;
+    }
+    let required = "resource rules that are not cluster scoped must supply at least one namespace";
+    if alone(&namespaces, required, "namespaces", errors) {
+        for namespace in namespaces.items() {
+            let wrong = names::dns_label(namespace.text()).into_iter();
+            let lead = "each member of this list must be '*' or a DNS-1123 label; ";
+            errors.extend(wrong.map(|wrong| namespace.invalid(format!("{lead}{wrong}"))));
+        }
+    }
+}
+
+/// A path, of which the last part may be `*`.
+fn non_resource_url(url: &Field, errors: &mut Vec<FieldError>) {
+    let path = url.text();
+    let stars = path.matches('*').count();
+    let wrong = match path {
+        "" => "must not be empty",
+        "/" => return,
+        _ if !path.starts_with('/') => "must start with slash",
+        _ if path.contains(' ') => "must not contain white-space",
+        _ if path.contains("//") => "must not contain double slash",
+        _ if stars > 1 || (stars == 1 && !path.ends_with("/*")) => "wildcard can only do suffix matching",
+        _ => return,
+    };
+    errors.push(url.invalid(wrong));
 }
 
 fn subject(subject: &Field, errors: &mut Vec<FieldError>) {
     let kind = subject.get("kind");
-    rules::one_of(&kind, &["Group", "ServiceAccount", "User"], errors);
-    for (name, field) in [("Group", "group"), ("ServiceAccount", "serviceAccount"), ("User", "user")] {
+    let kinds = [("ServiceAccount", "serviceAccount"), ("User", "user"), ("Group", "group")];
+    let Some((name, field)) = kinds.into_iter().find(|(name, _)| *name == kind.text()) else {
+        return errors.push(kind.not_supported(&kinds.map(|(name, _)| name)));
+    };
+    let part = subject.get(field);
+    if part.is_set() {
+        subject_name(name, &part, errors);
+    } else {
+        errors.push(part.required(format!("{field} is required when subject kind is '{name}'")));
+    }
+    for (name, field) in kinds.into_iter().filter(|(other, _)| *other != name) {
         let part = subject.get(field);
-        if name != kind.text() {
-            if part.is_set() {
-                errors.push(part.forbidden(format!("{field} is forbidden when subject kind is not '{name}'")));
-            }
-        } else if !part.is_set() {
-            errors.push(part.required(format!("{field} is required when subject kind is '{name}'")));
-        } else {
-            rules::required(&part.get("name"), errors);
-            if name == "ServiceAccount" {
-                rules::required(&part.get("namespace"), errors);
-            }
+        if part.is_set() {
+            errors.push(part.forbidden(format!("{field} is forbidden when subject kind is not '{name}'")));
         }
     }
 }
 
-fn verbs(verbs: &Field, errors: &mut Vec<FieldError>) {
-    alone(verbs, errors);
-    for verb in verbs.items().filter(|verb| !VERBS.contains(&verb.text())) {
-        errors.push(verb.not_supported(&VERBS));
+fn subject_name(kind: &str, part: &Field, errors: &mut Vec<FieldError>) {
+    let (name, namespace) = (part.get("name"), part.get("namespace"));
+    rules::required(&name, errors);
+    if kind != "ServiceAccount" {
+        return;
+    }
+    if name.text() != "*" {
+        rules::maybe_form(&name, names::dns_subdomain, errors);
+    }
+    if namespace.is_empty() {
+        errors.push(namespace.required("must specify namespace for service account"));
+    } else {
+        rules::form(&namespace, names::dns_label, errors);
     }
 }
 
-/// A list that must not be empty, and in which `*` stands alone.
-fn alone(list: &Field, errors: &mut Vec<FieldError>) {
-    if rules::required(list, errors) && list.len() > 1 && list.items().any(|item| item.text() == "*") {
-        errors.push(list.invalid("if '*' is present, must not specify other values"));
+fn verbs(verbs: &Field, errors: &mut Vec<FieldError>) {
+    let has_unknown = alone(verbs, "verbs must contain at least one value", "verbs", errors)
+        && verbs.items().any(|verb| !VERBS.contains(&verb.text()));
+    if has_unknown {
+        errors.push(verbs.not_supported(&VERBS));
     }
+}
+
+/// A list that must not be empty, and in which `*` stands alone. Whether it has items other than that.
+fn alone(list: &Field, required: &str, others: &str, errors: &mut Vec<FieldError>) -> bool {
+    if list.is_empty() {
+        errors.push(list.required(required));
+        return false;
+    }
+    let has_all = list.items().any(|item| item.text() == "*");
+    if has_all && list.len() > 1 {
+        errors.push(list.invalid(format!("if '*' is present, must not specify other {others}")));
+    }
+    !has_all
 }
 
 #[cfg(test)]
@@ -185,6 +244,27 @@ mod tests {
             expect![
                 "Name=a | PriorityLevel=l | MatchingPrecedence=5 | DistinguisherMethod=ByUser | Age=<unknown> | MissingPL=?"
             ],
+        );
+    }
+
+    #[test]
+    fn who_and_what_a_rule_is_about() {
+        check(
+            "flowschemas",
+            "{metadata: {name: a}, spec: {matchingPrecedence: 10001, distinguisherMethod: {type: Odd}, priorityLevelConfiguration: {name: A},
+              rules: [{subjects: [{kind: Odd}, {kind: ServiceAccount, serviceAccount: {name: A, namespace: ''}, user: {name: x}}],
+                resourceRules: [{verbs: ['*', get], apiGroups: [], resources: [], namespaces: [A]}],
+                nonResourceRules: [{verbs: [], nonResourceURLs: [a, '/a*', '/a//b', '/']}]}]}}",
+            expect![[r#""#]],
+        );
+    }
+
+    #[test]
+    fn what_a_cluster_cannot_do_without_is_fixed() {
+        check(
+            "flowschemas",
+            "{metadata: {name: catch-all}, spec: {matchingPrecedence: 10000, priorityLevelConfiguration: {name: catch-all}}}",
+            expect![[r#""#]],
         );
     }
 }

@@ -3,6 +3,7 @@
 //! These kinds are stored and validated; the API server does not queue by them yet.
 
 pub mod flow_schema;
+mod mandatory;
 pub mod priority_level_configuration;
 
 pub const GROUP: &str = "flowcontrol.apiserver.k8s.io";

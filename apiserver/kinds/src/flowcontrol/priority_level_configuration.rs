@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::mandatory;
 use crate::field::{Field, FieldError};
 use crate::kind::{self, Column, KindDef, Shape, Strategy, Subresource};
 use crate::object::{self, get, text};
@@ -9,6 +10,7 @@ use crate::rules;
 
 /// Queues per level.
 const MAX_QUEUES: i64 = 10_000_000;
+const MAX_HASH_BITS: f64 = 60.0;
 const DEFAULT_SHARES: i64 = 30;
 /// What a level that queues defaults.
 const QUEUING: [(&str, i64); 3] = [("queues", 64), ("handSize", 8), ("queueLengthLimit", 50)];
@@ -76,38 +78,51 @@ impl Strategy for PriorityLevelConfiguration {
         let mut errors = Vec::new();
         let type_ = spec.get("type");
         let name = text(level, &["metadata", "name"]);
-        rules::one_of(&type_, &["Exempt", "Limited"], &mut errors);
-        if name == "exempt" && type_.text() == "Limited" {
+        if (name == "exempt") != (type_.text() == "Exempt") {
             errors.push(type_.invalid("type must be 'Exempt' if and only if `name` is 'exempt'"));
         }
-        for (kind, field) in [("Exempt", "exempt"), ("Limited", "limited")] {
-            let part = spec.get(field);
-            if kind != type_.text() {
-                if part.is_set() {
-                    errors.push(part.forbidden(format!("must be nil if the type is not {kind}")));
+        let (exempt, limited) = (spec.get("exempt"), spec.get("limited"));
+        match type_.text() {
+            "Exempt" => {
+                if limited.is_set() {
+                    errors.push(limited.forbidden("must be nil if the type is not Limited"));
                 }
-                continue;
+                concurrency(&exempt, &mut errors);
             }
-            if !part.is_set() {
-                if kind == "Limited" {
-                    errors.push(part.required("must not be empty when type is Limited"));
+            "Limited" => {
+                if exempt.is_set() {
+                    errors.push(exempt.forbidden("must be nil if the type is not Exempt"));
                 }
-                continue;
+                if limited.is_set() {
+                    limit_response(&limited.get("limitResponse"), &mut errors);
+                    concurrency(&limited, &mut errors);
+                } else {
+                    errors.push(limited.required("must not be empty when type is Limited"));
+                }
             }
-            let shares = part.get("nominalConcurrencyShares");
-            if shares.int().is_some_and(|shares| shares < 0) {
-                errors.push(shares.invalid("must be a non-negative integer"));
-            }
-            rules::between(&part.get("lendablePercent"), 0, 100, &mut errors);
-            let borrowing = part.get("borrowingLimitPercent");
-            if borrowing.int().is_some_and(|percent| percent < 0) {
-                errors.push(borrowing.invalid("if specified, must be a non-negative integer"));
-            }
-            if kind == "Limited" {
-                limit_response(&part.get("limitResponse"), &mut errors);
-            }
+            _ => errors.push(type_.not_supported(&["Exempt", "Limited"])),
         }
+        mandatory::check_priority_level(name, &spec, &mut errors);
         errors
+    }
+
+    fn validate_status_update(&self, new: &Value, _old: &Value) -> Vec<FieldError> {
+        let root = Field::root(new);
+        let mut errors = Vec::new();
+        mandatory::conditions(&root.get("status"), &mut errors);
+        errors
+    }
+}
+
+fn concurrency(part: &Field, errors: &mut Vec<FieldError>) {
+    let shares = part.get("nominalConcurrencyShares");
+    if shares.int().is_some_and(|shares| shares < 0) {
+        errors.push(shares.invalid("must be a non-negative integer"));
+    }
+    rules::between(&part.get("lendablePercent"), 0, 100, errors);
+    let borrowing = part.get("borrowingLimitPercent");
+    if borrowing.int().is_some_and(|percent| percent < 0) {
+        errors.push(borrowing.invalid("if specified, must be a non-negative integer"));
     }
 }
 
@@ -118,27 +133,40 @@ fn shares(part: &mut Map<String, Value>, default: i64) {
 
 fn limit_response(response: &Field, errors: &mut Vec<FieldError>) {
     let (type_, queuing) = (response.get("type"), response.get("queuing"));
-    rules::one_of(&type_, &["Queue", "Reject"], errors);
     match (type_.text(), queuing.is_set()) {
-        ("Queue", false) => errors.push(queuing.required("must not be empty if limited.limitResponse.type is Queue")),
-        ("Reject", true) => errors.push(queuing.forbidden("must be nil if limited.limitResponse.type is not Queue")),
-        ("Queue", true) => {
-            let (queues, hand) = (queuing.get("queues"), queuing.get("handSize"));
-            for name in ["queues", "handSize", "queueLengthLimit"] {
-                let number = queuing.get(name);
-                if number.int().unwrap_or_default() <= 0 {
-                    errors.push(number.invalid("must be positive"));
-                }
-            }
-            if queues.int().is_some_and(|queues| queues > MAX_QUEUES) {
-                errors.push(queues.invalid(format!("must not be greater than {MAX_QUEUES}")));
-            }
-            if hand.int() > queues.int() {
-                let most = queues.int().unwrap_or_default();
-                errors.push(hand.invalid(format!("should not be greater than queues ({most})")));
-            }
+        ("Queue", false) => errors.push(queuing.required("must not be empty if limited.limitResponse.type is Limited")),
+        ("Queue", true) => self::queues(&queuing, errors),
+        ("Reject", true) => errors.push(queuing.forbidden("must be nil if limited.limitResponse.type is not Limited")),
+        ("Reject", false) => {}
+        _ => errors.push(type_.not_supported(&["Queue", "Reject"])),
+    }
+}
+
+fn queues(queuing: &Field, errors: &mut Vec<FieldError>) {
+    let number = |name: &str| queuing.get(name).int().unwrap_or_default();
+    let positive = |name: &str, errors: &mut Vec<FieldError>| {
+        let is_positive = number(name) > 0;
+        if !is_positive {
+            errors.push(FieldError::invalid(&queuing.get(name).path, number(name), "must be positive"));
         }
-        _ => {}
+        is_positive
+    };
+    positive("queueLengthLimit", errors);
+    let (queues, hand) = (number("queues"), number("handSize"));
+    if positive("queues", errors) && queues > MAX_QUEUES {
+        errors.push(queuing.get("queues").invalid(format!("must not be greater than {MAX_QUEUES}")));
+    }
+    if !positive("handSize", errors) {
+        return;
+    }
+    // A hand is dealt by the bits of a hash.
+    let bits = (queues.max(1) as f64).log2() * hand as f64;
+    if hand > queues {
+        errors.push(queuing.get("handSize").invalid(format!("should not be greater than queues ({queues})")));
+    } else if bits.ceil() > MAX_HASH_BITS {
+        errors.push(queuing.get("handSize").invalid(format!(
+            "required entropy bits of deckSize {queues} and handSize {hand} should not be greater than {MAX_HASH_BITS}"
+        )));
     }
 }
 
@@ -191,6 +219,26 @@ mod tests {
             expect![
                 "Name=exempt | Type=Exempt | NominalConcurrencyShares=0 | Queues=<none> | HandSize=<none> | QueueLengthLimit=<none> | Age=<unknown>"
             ],
+        );
+    }
+
+    #[test]
+    fn exempt_is_exempt_alone() {
+        check("prioritylevelconfigurations", "{metadata: {name: exempt}, spec: {type: Limited}}", expect![[r#""#]]);
+        check(
+            "prioritylevelconfigurations",
+            "{metadata: {name: exempt}, spec: {type: Exempt, exempt: {nominalConcurrencyShares: 9}}}",
+            expect![[""]],
+        );
+        check(
+            "prioritylevelconfigurations",
+            "{metadata: {name: a}, spec: {type: Exempt, limited: {limitResponse: {type: Queue}}}}",
+            expect![[r#""#]],
+        );
+        check(
+            "prioritylevelconfigurations",
+            "{metadata: {name: catch-all}, spec: {type: Limited, limited: {limitResponse: {type: Queue, queuing: {queues: 128, handSize: 20}}}}}",
+            expect![[r#""#]],
         );
     }
 }

@@ -2,10 +2,11 @@
 
 use serde_json::Value;
 
+use super::names::many;
 use super::request;
+use crate::core::pod::resources;
 use crate::field::{Field, FieldError};
 use crate::kind::{Column, KindDef, Shape, Strategy};
-use crate::{names, rules};
 
 pub fn definition() -> KindDef {
     KindDef::builtin(super::GROUP, "v1", "DeviceClass", "deviceclasses", "io.k8s.api.resource.v1.DeviceClass")
@@ -27,10 +28,29 @@ impl Strategy for DeviceClass {
         let spec = root.get("spec");
         let mut errors = Vec::new();
         request::selectors(&spec.get("selectors"), &mut errors);
-        for config in spec.get("config").items() {
-            request::configuration(&config, &mut errors);
+        many(&spec.get("config"), request::MAX_ITEMS, &mut errors, |config, errors| {
+            request::configuration(&config, errors);
+        });
+        let extended = spec.get("extendedResourceName");
+        if extended.is_set() && !resources::is_extended(extended.text()) {
+            errors.push(extended.invalid("must be a valid extended resource name"));
         }
-        rules::maybe_form(&spec.get("extendedResourceName"), names::qualified_name, &mut errors);
         errors
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use crate::testing::check;
+
+    #[test]
+    fn rules() {
+        check(
+            "deviceclasses",
+            "{metadata: {name: a}, spec: {extendedResourceName: cpu, selectors: [{}], config: [{}, {opaque: {driver: A_b, parameters: 1}}]}}",
+            expect![[r#""#]],
+        );
     }
 }

@@ -2,8 +2,11 @@
 //!
 //! These kinds are stored and validated; nothing allocates devices yet.
 
+mod allocation;
+mod device;
 pub mod device_class;
-pub mod request;
+mod names;
+mod request;
 pub mod resource_claim;
 pub mod resource_claim_template;
 pub mod resource_slice;

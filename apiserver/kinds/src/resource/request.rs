@@ -2,13 +2,18 @@
 
 use serde_json::{Map, Value};
 
+use super::names::{driver, fully_qualified, many, unique};
 use crate::field::{Field, FieldError};
 use crate::{names, object, rules};
 
-/// Requests, constraints and configurations per claim; also the most selectors and tolerations of a request.
-const MAX_ITEMS: usize = 32;
+/// Requests, constraints and configurations per claim; also the most selectors of a request.
+pub const MAX_ITEMS: usize = 32;
 /// Alternatives of one request.
 const MAX_ALTERNATIVES: usize = 8;
+const MAX_EXPRESSION_BYTES: usize = 10 * 1024;
+const MAX_PARAMETERS_BYTES: usize = 10 * 1024;
+/// What a taint does.
+pub const EFFECTS: [&str; 3] = ["NoExecute", "NoSchedule", "None"];
 
 /// Defaults of a ResourceClaimSpec.
 pub fn default(spec: Option<&mut Value>) {
@@ -27,58 +32,89 @@ fn amount(request: &mut Map<String, Value>) {
     if exact && request.get("count").and_then(Value::as_i64).unwrap_or_default() == 0 {
         request.insert("count".to_owned(), 1.into());
     }
+    for toleration in request.get_mut("tolerations").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some(toleration) = toleration.as_object_mut() {
+            object::set_default_text(toleration, "operator", "Equal");
+        }
+    }
 }
 
 /// Rules of a ResourceClaimSpec.
 pub fn validate(spec: &Field, errors: &mut Vec<FieldError>) {
     let devices = spec.get("devices");
-    for name in ["requests", "constraints", "config"] {
-        let list = devices.get(name);
-        if list.len() > MAX_ITEMS {
-            errors.push(FieldError::too_many(&list.path, list.len(), MAX_ITEMS));
+    let names = RequestNames::of(&devices);
+    let requests = devices.get("requests");
+    many(&requests, MAX_ITEMS, errors, |item, errors| request(&item, errors));
+    unique(&requests, MAX_ITEMS, errors, |item| item.get("name").text().to_owned());
+    many(&devices.get("constraints"), MAX_ITEMS, errors, |item, errors| constraint(&item, &names, errors));
+    many(&devices.get("config"), MAX_ITEMS, errors, |item, errors| {
+        names.references(&item.get("requests"), errors);
+        configuration(&item, errors);
+    });
+}
+
+/// The requests of a claim, which other parts of it name: `request`, or `request/alternative`.
+pub struct RequestNames(Vec<(String, Vec<String>)>);
+
+impl RequestNames {
+    /// Of a claim's `devices`.
+    pub fn of(devices: &Field) -> RequestNames {
+        let name = |field: &Field| field.get("name").text().to_owned();
+        let requests = devices.get("requests");
+        let all = requests.items().map(|request| {
+            let alternatives = request.get("firstAvailable");
+            (name(&request), alternatives.items().map(|alternative| name(&alternative)).collect())
+        });
+        RequestNames(all.collect())
+    }
+
+    fn has(&self, request: &str, alternative: Option<&str>) -> bool {
+        let known = self.0.iter().find(|(name, _)| name == request);
+        known.is_some_and(|(_, all)| alternative.is_none_or(|wanted| all.iter().any(|name| name == wanted)))
+    }
+
+    pub fn reference(&self, field: &Field, errors: &mut Vec<FieldError>) {
+        let detail =
+            "must be the name of a request in the claim or the name of a request and a subrequest separated by '/'";
+        let segments: Vec<&str> = field.text().split('/').collect();
+        if segments.len() > 2 {
+            return errors.push(field.invalid(detail));
+        }
+        for segment in &segments {
+            let wrong = names::dns_label(segment).into_iter();
+            errors.extend(wrong.map(|wrong| FieldError::invalid(&field.path, *segment, wrong)));
+        }
+        if !self.has(segments[0], segments.get(1).copied()) {
+            errors.push(field.invalid(detail));
         }
     }
-    let mut seen = Vec::new();
-    for request in devices.get("requests").items() {
-        let name = request.get("name");
-        unique_name(&name, &mut seen, errors);
-        let (exact, alternatives) = (request.get("exactly"), request.get("firstAvailable"));
-        match (exact.is_set(), !alternatives.is_empty()) {
-            (false, false) => {
-                errors.push(FieldError::required(
-                    &request.path,
-                    "exactly one of `exactly` or `firstAvailable` is required",
-                ));
-            }
-            (true, true) => {
-                let shown = request.value().cloned().unwrap_or_default();
-                let detail = "exactly one of `exactly` or `firstAvailable` is required, but multiple fields are set";
-                errors.push(FieldError::invalid(&request.path, shown, detail));
-            }
-            (true, false) => self::exact(&exact, errors),
-            (false, true) => {
-                if alternatives.len() > MAX_ALTERNATIVES {
-                    errors.push(FieldError::too_many(&alternatives.path, alternatives.len(), MAX_ALTERNATIVES));
-                }
-                let mut seen = Vec::new();
-                for alternative in alternatives.items() {
-                    unique_name(&alternative.get("name"), &mut seen, errors);
-                    self::exact(&alternative, errors);
-                }
-            }
-        }
-    }
-    for config in devices.get("config").items() {
-        configuration(&config, errors);
+
+    /// A set of them.
+    pub fn references(&self, list: &Field, errors: &mut Vec<FieldError>) {
+        many(list, MAX_ITEMS, errors, |item, errors| self.reference(&item, errors));
+        unique(list, MAX_ITEMS, errors, |item| item.text().to_owned());
     }
 }
 
-fn unique_name<'v>(name: &Field<'v, '_>, seen: &mut Vec<&'v str>, errors: &mut Vec<FieldError>) {
-    rules::name(name, names::dns_label, errors);
-    if seen.contains(&name.text()) {
-        errors.push(name.duplicate());
+fn request(request: &Field, errors: &mut Vec<FieldError>) {
+    rules::form(&request.get("name"), names::dns_label, errors);
+    let (exact, alternatives) = (request.get("exactly"), request.get("firstAvailable"));
+    let detail = "exactly one of `exactly` or `firstAvailable` is required";
+    match (exact.is_set(), !alternatives.is_empty()) {
+        (false, false) => errors.push(FieldError::required(&request.path, detail)),
+        (true, true) => {
+            let error = FieldError::invalid(&request.path, "", format!("{detail}, but multiple fields are set"));
+            errors.push(FieldError { bad_value: None, ..error });
+        }
+        (true, false) => self::exact(&exact, errors),
+        (false, true) => {
+            many(&alternatives, MAX_ALTERNATIVES, errors, |alternative, errors| {
+                rules::form(&alternative.get("name"), names::dns_label, errors);
+                self::exact(&alternative, errors);
+            });
+            unique(&alternatives, MAX_ALTERNATIVES, errors, |item| item.get("name").text().to_owned());
+        }
     }
-    seen.push(name.text());
 }
 
 fn exact(request: &Field, errors: &mut Vec<FieldError>) {
@@ -97,40 +133,69 @@ fn exact(request: &Field, errors: &mut Vec<FieldError>) {
         "ExactCount" | "All" => {}
         _ => errors.push(mode.not_supported(&["All", "ExactCount"])),
     }
-    for toleration in request.get("tolerations").items() {
-        rules::maybe_form(&toleration.get("key"), names::qualified_name, errors);
-        rules::one_of(&toleration.get("operator"), &["Equal", "Exists"], errors);
-        rules::maybe_one_of(&toleration.get("effect"), &["NoExecute", "NoSchedule"], errors);
+    request.get("tolerations").items().for_each(|item| toleration(&item, errors));
+}
+
+fn toleration(toleration: &Field, errors: &mut Vec<FieldError>) {
+    rules::maybe_form(&toleration.get("key"), names::qualified_name, errors);
+    let (operator, value) = (toleration.get("operator"), toleration.get("value"));
+    match operator.text() {
+        "Exists" if !value.is_empty() => errors.push(value.invalid("must be empty for operator `Exists`")),
+        "Exists" => {}
+        "Equal" => rules::form(&value, names::label_value, errors),
+        "" => errors.push(operator.required("")),
+        _ => errors.push(operator.not_supported(&["Equal", "Exists"])),
+    }
+    rules::maybe_one_of(&toleration.get("effect"), &EFFECTS, errors);
+}
+
+fn constraint(constraint: &Field, names: &RequestNames, errors: &mut Vec<FieldError>) {
+    names.references(&constraint.get("requests"), errors);
+    let (same, distinct) = (constraint.get("matchAttribute"), constraint.get("distinctAttribute"));
+    if same.is_set() {
+        fully_qualified(&same, errors);
+    } else if distinct.is_set() {
+        fully_qualified(&distinct, errors);
+    } else {
+        let detail =
+            "exactly one of \"matchAttribute\" or \"distinctAttribute\" is required, but multiple fields are set";
+        errors.push(FieldError::required(&constraint.path, detail));
     }
 }
 
 /// Expressions that a device must satisfy.
 pub fn selectors(selectors: &Field, errors: &mut Vec<FieldError>) {
-    if selectors.len() > MAX_ITEMS {
-        errors.push(FieldError::too_many(&selectors.path, selectors.len(), MAX_ITEMS));
-    }
-    for selector in selectors.items() {
+    many(selectors, MAX_ITEMS, errors, |selector, errors| {
         let cel = selector.get("cel");
+        let expression = cel.get("expression");
         if !cel.is_set() {
             errors.push(cel.required(""));
+        } else if expression.text().len() > MAX_EXPRESSION_BYTES {
+            errors.push(FieldError::too_long(&expression.path, MAX_EXPRESSION_BYTES));
         } else {
-            rules::required(&cel.get("expression"), errors);
+            rules::required(&expression, errors);
         }
-    }
+    });
 }
 
 /// What a driver is told.
 pub fn configuration(config: &Field, errors: &mut Vec<FieldError>) {
     let opaque = config.get("opaque");
     if !opaque.is_set() {
-        errors.push(opaque.required(""));
-        return;
+        return errors.push(opaque.required(""));
     }
-    rules::name(&opaque.get("driver"), names::dns_subdomain, errors);
-    let parameters = opaque.get("parameters");
-    match parameters.value() {
-        None => errors.push(parameters.required("")),
+    driver(&opaque.get("driver"), errors);
+    raw_object(&opaque.get("parameters"), MAX_PARAMETERS_BYTES, errors);
+}
+
+/// An object that only its driver understands.
+pub fn raw_object(field: &Field, max_bytes: usize, errors: &mut Vec<FieldError>) {
+    match field.value() {
+        None => errors.push(field.required("")),
+        Some(value) if value.to_string().len() > max_bytes => {
+            errors.push(FieldError::too_long(&field.path, max_bytes));
+        }
         Some(Value::Object(_)) => {}
-        Some(_) => errors.push(parameters.invalid("must be a valid JSON object")),
+        Some(_) => errors.push(FieldError::invalid(&field.path, "<value omitted>", "must be a valid JSON object")),
     }
 }

@@ -2,14 +2,11 @@
 
 use serde_json::Value;
 
-use super::request;
+use super::{allocation, request};
 use crate::field::{Field, FieldError};
 use crate::kind::{self, Column, KindDef, Shape, Strategy, Subresource};
 use crate::object::{get, list};
 use crate::rules;
-
-/// Consumers of one claim.
-const MAX_RESERVED_FOR: usize = 256;
 
 pub fn definition() -> KindDef {
     let schema = "io.k8s.api.resource.v1.ResourceClaim";
@@ -62,26 +59,7 @@ impl Strategy for ResourceClaim {
     }
 
     fn validate_status_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
-        let (new, old) = (Field::root(new), Field::root(old));
-        let (new, old) = (new.get("status"), old.get("status"));
-        let mut errors = Vec::new();
-        let reserved = new.get("reservedFor");
-        if reserved.len() > MAX_RESERVED_FOR {
-            errors.push(FieldError::too_many(&reserved.path, reserved.len(), MAX_RESERVED_FOR));
-        }
-        for consumer in reserved.items() {
-            for name in ["resource", "name", "uid"] {
-                rules::required(&consumer.get(name), &mut errors);
-            }
-        }
-        let allocation = new.get("allocation");
-        if !allocation.is_set() && !reserved.is_empty() {
-            errors.push(reserved.forbidden("may not be specified when `allocated` is not set"));
-        }
-        if allocation.is_set() && old.get("allocation").is_set() {
-            rules::immutable(&allocation, &old.get("allocation"), &mut errors);
-        }
-        errors
+        allocation::validate_update(new, old)
     }
 }
 
@@ -89,7 +67,7 @@ impl Strategy for ResourceClaim {
 mod tests {
     use expect_test::expect;
 
-    use crate::testing::{check, check_default, check_row, check_update};
+    use crate::testing::{check, check_default, check_row, check_update, kind, yaml};
 
     #[test]
     fn rules() {
@@ -139,5 +117,30 @@ mod tests {
             "{metadata: {name: a}, status: {allocation: {}, reservedFor: [{name: p}]}}",
             expect!["Name=a | State=allocated,reserved | Age=<unknown>"],
         );
+    }
+
+    #[test]
+    fn what_is_asked_for() {
+        check(
+            "resourceclaims",
+            "{metadata: {name: a, namespace: b}, spec: {devices: {
+              requests: [{name: x, exactly: {deviceClassName: c, allocationMode: All, count: 1, tolerations: [{operator: Exists, value: v}, {operator: Odd, effect: Odd}],
+                selectors: [{}]}}, {name: y, firstAvailable: [{name: z, deviceClassName: c}, {name: z}]}, {name: w, exactly: {}, firstAvailable: [{name: z}]}],
+              constraints: [{requests: [x, x, y/z, y/w, a/b/c], matchAttribute: a}, {}, {distinctAttribute: A.b/1}],
+              config: [{requests: [q], opaque: {driver: d, parameters: []}}]}}}",
+            expect![[r#""#]],
+        );
+    }
+
+    #[test]
+    fn what_was_allocated() {
+        let spec = "metadata: {name: a, namespace: b, deletionTimestamp: '2026-01-01T00:00:00Z'}, spec: {devices: {requests: [{name: x, exactly: {deviceClassName: c}}]}}";
+        let old = yaml(&format!("{{{spec}}}"));
+        let new = yaml(&format!("{{{spec}, status: {{reservedFor: [{{resource: pods, name: p, uid: u}}, {{uid: u}}],
+          allocation: {{devices: {{results: [{{request: y, driver: d, pool: p//, device: D}}], config: [{{source: Odd}}]}}}},
+          devices: [{{driver: d, pool: p, device: e, shareID: X, data: 1, networkData: {{ips: [10.0.0.1, 10.0.0.1/8, '010.0.0.1/8']}}}}]}}}}"));
+        let errors = kind("resourceclaims").strategy.validate_status_update(&new, &old);
+        let errors: String = errors.iter().map(|error| format!("{error}\n")).collect();
+        expect![[r#""#]].assert_eq(&errors);
     }
 }

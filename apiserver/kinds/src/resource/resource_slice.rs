@@ -2,13 +2,19 @@
 
 use serde_json::Value;
 
+use super::device;
+use super::names::{driver, many, unique};
 use crate::field::{Field, FieldError};
 use crate::kind::{Column, KindDef, SelectableField, Shape, Strategy};
-use crate::object::text;
+use crate::object::{list, text};
 use crate::{names, rules};
 
 /// Devices per slice.
 const MAX_DEVICES: usize = 128;
+/// Devices per slice in which some have taints or draw on counters.
+const MAX_ADVANCED_DEVICES: usize = 64;
+/// Sets of counters per slice.
+const MAX_COUNTER_SETS: usize = 8;
 
 pub fn definition() -> KindDef {
     KindDef::builtin(super::GROUP, "v1", "ResourceSlice", "resourceslices", "io.k8s.api.resource.v1.ResourceSlice")
@@ -36,56 +42,85 @@ impl Strategy for ResourceSlice {
     }
 
     fn validate(&self, slice: &Value) -> Vec<FieldError> {
-        let root = Field::root(slice);
-        let spec = root.get("spec");
-        let mut errors = Vec::new();
-        rules::name(&spec.get("driver"), names::dns_subdomain, &mut errors);
-        let pool = spec.get("pool");
-        rules::required(&pool.get("name"), &mut errors);
-        rules::not_negative(&pool.get("generation"), &mut errors);
-        let count = pool.get("resourceSliceCount");
-        if count.int().unwrap_or_default() <= 0 {
-            let shown = count.int().unwrap_or_default();
-            errors.push(FieldError::invalid(&count.path, shown, "must be greater than zero"));
-        }
-        let is_true = |name: &str| spec.get(name).bool() == Some(true);
-        let places = [
-            !spec.get("nodeName").is_empty(),
-            spec.get("nodeSelector").is_set(),
-            is_true("allNodes"),
-            is_true("perDeviceNodeSelection"),
-        ];
-        if places.into_iter().filter(|place| *place).count() != 1 {
-            let detail = "exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required";
-            let shown = spec.value().cloned().unwrap_or_default();
-            errors.push(FieldError::invalid(&spec.path, shown, detail));
-        }
-        let devices = spec.get("devices");
-        if devices.len() > MAX_DEVICES {
-            errors.push(FieldError::too_many(&devices.path, devices.len(), MAX_DEVICES));
-        }
-        let mut seen = Vec::new();
-        for device in devices.items() {
-            let name = device.get("name");
-            rules::name(&name, names::dns_label, &mut errors);
-            if seen.contains(&name.text()) {
-                errors.push(name.duplicate());
-            }
-            seen.push(name.text());
-        }
-        errors
+        validate(slice, None)
     }
 
     fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
-        let mut errors = self.validate(new);
-        let (new, old) = (Field::root(new), Field::root(old));
-        let (new, old) = (new.get("spec"), old.get("spec"));
+        validate(new, Some(old))
+    }
+}
+
+fn validate(slice: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    let root = Field::root(slice);
+    let spec = root.get("spec");
+    let mut errors = Vec::new();
+    driver(&spec.get("driver"), &mut errors);
+    let pool = spec.get("pool");
+    super::names::pool(&pool.get("name"), &mut errors);
+    let count = pool.get("resourceSliceCount");
+    if count.int().unwrap_or_default() <= 0 {
+        let shown = count.int().unwrap_or_default();
+        errors.push(FieldError::invalid(&count.path, shown, "must be greater than zero"));
+    }
+    let generation = pool.get("generation");
+    if generation.int().is_some_and(|generation| generation < 0) {
+        errors.push(generation.invalid("must be greater than or equal to zero"));
+    }
+    if let Some(old) = old {
+        let before = Field::root(old);
+        let before = before.get("spec");
+        rules::immutable(&pool.get("name"), &before.get("pool").get("name"), &mut errors);
         for name in ["driver", "nodeName"] {
-            rules::immutable(&new.get(name), &old.get(name), &mut errors);
+            rules::immutable(&spec.get(name), &before.get(name), &mut errors);
         }
-        let (new, old) = (new.get("pool"), old.get("pool"));
-        rules::immutable(&new.get("name"), &old.get("name"), &mut errors);
-        errors
+    }
+    let each = spec.get("perDeviceNodeSelection");
+    place(&spec, &each, &mut errors);
+    let (counters, devices) = (spec.get("sharedCounters"), spec.get("devices"));
+    if counters.is_set() && devices.is_set() {
+        let detail = "only one of `sharedCounters` or `devices` is allowed";
+        errors.push(FieldError::invalid(&spec.path, "", detail));
+    }
+    let is_advanced = |device: Field| !device.get("taints").is_empty() || !device.get("consumesCounters").is_empty();
+    let max = if devices.items().any(is_advanced) { MAX_ADVANCED_DEVICES } else { MAX_DEVICES };
+    let before = old.map(|old| list(old, &["spec", "devices"])).unwrap_or_default();
+    many(&devices, max, &mut errors, |device, errors| {
+        let name = device.get("name");
+        let old = before.iter().find(|known| text(known, &["name"]) == name.text());
+        device::validate(&device, old, each.bool() == Some(true), errors);
+    });
+    unique(&devices, max, &mut errors, |device| device.get("name").text().to_owned());
+    many(&counters, MAX_COUNTER_SETS, &mut errors, |set, errors| {
+        rules::name(&set.get("name"), names::dns_label, errors);
+        device::counters(&set.get("counters"), errors);
+    });
+    unique(&counters, MAX_COUNTER_SETS, &mut errors, |set| set.get("name").text().to_owned());
+    errors
+}
+
+/// Where the slice's devices can be used: told in one way.
+fn place(spec: &Field, each: &Field, errors: &mut Vec<FieldError>) {
+    let selector = spec.get("nodeSelector");
+    let empty = "must be either unset or set to a non-empty string";
+    let mut set = device::chosen(&spec.get("nodeName"), empty, &selector, &spec.get("allNodes"), errors);
+    let terms = selector.get("nodeSelectorTerms");
+    if selector.is_set() && terms.len() != 1 {
+        let shown = terms.value().cloned().unwrap_or_default();
+        errors.push(FieldError::invalid(&terms.path, shown, "must have exactly one node selector term"));
+    }
+    if each.bool() == Some(true) {
+        set.push("`perDeviceNodeSelection`");
+    } else if each.is_set() {
+        errors.push(each.invalid("must be either unset or set to true"));
+    }
+    let detail = "exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required";
+    match set.len() {
+        0 => errors.push(FieldError::required(&spec.path, detail)),
+        1 => {}
+        _ => {
+            let detail = format!("{detail}, but multiple fields are set");
+            errors.push(FieldError::invalid(&spec.path, format!("{{{}}}", set.join(", ")), detail));
+        }
     }
 }
 
@@ -119,6 +154,20 @@ mod tests {
             "resourceslices",
             "{metadata: {name: a}, spec: {driver: a.b, nodeName: n1, pool: {name: p}}}",
             expect!["Name=a | Node=n1 | Driver=a.b | Pool=p | Age=<unknown>"],
+        );
+    }
+
+    #[test]
+    fn devices() {
+        check(
+            "resourceslices",
+            "{metadata: {name: a}, spec: {driver: a.b, nodeName: n, allNodes: false, perDeviceNodeSelection: true, pool: {name: p/Q, resourceSliceCount: 1, generation: -1},
+              sharedCounters: [{name: c, counters: {A: {value: 1}}}, {name: c}],
+              devices: [{name: D, allNodes: true, nodeName: m, attributes: {a.b/c: {}, 1x: {int: 1, bool: true}, v: {version: '1'}},
+                capacity: {q: {value: 1, requestPolicy: {}}}, taints: [{key: a, effect: Odd}], consumesCounters: [{}], bindingConditions: [a, a]},
+                {name: e, allowMultipleAllocations: true, capacity: {r: {value: 10, requestPolicy: {default: 1, validValues: [2, 1, 20, 20]}},
+                s: {value: 10, requestPolicy: {default: 3, validRange: {min: 2, max: 11, step: 2}}}, t: {value: 1, requestPolicy: {validRange: {min: 1}}}}}]}}",
+            expect![[r#""#]],
         );
     }
 }

@@ -25,7 +25,19 @@ pub fn go(value: &Value) -> String {
             let members: Vec<String> = members.iter().map(|(k, v)| format!("{k}:{}", go(v))).collect();
             format!("map[{}]", members.join(" "))
         }
+        Value::Number(number) if number.is_f64() => go_float(number.as_f64().unwrap_or_default()),
         other => other.to_string(),
+    }
+}
+
+/// A `float64` (`%v`): with an exponent from a million on, and below a ten-thousandth.
+pub fn go_float(number: f64) -> String {
+    let digits = format!("{number:e}");
+    let Some((mantissa, exponent)) = digits.split_once('e') else { return digits };
+    match exponent.parse::<i32>() {
+        Ok(exponent) if exponent < -4 => format!("{mantissa}e-{:02}", -exponent),
+        Ok(exponent) if exponent >= 6 => format!("{mantissa}e+{exponent:02}"),
+        _ => number.to_string(),
     }
 }
 

@@ -36,6 +36,7 @@ use serde_json::{Map, Value};
 
 use crate::field::{FieldError, FieldPath};
 pub use decode::{DecodeError, Decoded, Format};
+pub(crate) use go::go_float;
 pub use go::{go, go_type};
 use shape::{Node, Shape};
 pub use strategic::PatchError;
@@ -87,9 +88,26 @@ impl Schema {
         crd::check(open_api_v3_schema, path)
     }
 
+    /// Validates the status of a custom object, when nothing else of it changes.
+    pub fn validate_status(&self, value: &Value, old: &Value) -> Vec<FieldError> {
+        if self.0.lenient { crd::validate_status(&self.0.node, value, old) } else { Vec::new() }
+    }
+
     /// Whether strings of a custom object are checked against this `format`.
     pub fn knows_format(name: &str) -> bool {
         crd::knows_format(name)
+    }
+
+    /// The field that a path such as `.spec.size` leads to in the `openAPIV3Schema` of a CRD: its path as errors write it,
+    /// and its schema.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn find_in_crd<'s>(schema: &'s Value, path: &str) -> Result<(String, Option<&'s Value>), String> {
+        if let Some(why) = crd::unsupported(schema) {
+            return Err(why);
+        }
+        crd::find_field(path, schema, false).map(|found| (found.path, found.schema))
     }
 
     /// Decodes an object: types are checked, unknown fields pruned and duplicates resolved to the last, both recorded.

@@ -7,6 +7,12 @@ use crate::kind::{Column, KindDef, Shape, Strategy};
 use crate::object::{self, get, list, text};
 use crate::rules;
 
+/// How often a node may be told how many volumes it can have.
+const MIN_PERIOD_SECONDS: i64 = 10;
+/// How long a driver's tokens may last.
+const MIN_TOKEN_SECONDS: i64 = 600;
+const MAX_TOKEN_SECONDS: i64 = 1 << 32;
+
 pub fn definition() -> KindDef {
     KindDef::builtin("storage.k8s.io", "v1", "CSIDriver", "csidrivers", "io.k8s.api.storage.v1.CSIDriver")
         .cluster_scoped()
@@ -68,23 +74,25 @@ impl Strategy for CsiDriver {
         let root = Field::root(driver);
         let spec = root.get("spec");
         let mut errors = Vec::new();
-        for name in ["attachRequired", "podInfoOnMount", "storageCapacity"] {
-            rules::required(&spec.get(name), &mut errors);
+        // The first by the name that Kubernetes gives it here.
+        let required = [
+            ("attachRequired", "attachedRequired"),
+            ("podInfoOnMount", "podInfoOnMount"),
+            ("storageCapacity", "storageCapacity"),
+        ];
+        for (name, told) in required {
+            rules::required(&Field::new(spec.get(name).value(), spec.path.child(told)), &mut errors);
         }
         rules::maybe_one_of(&spec.get("fsGroupPolicy"), &["File", "None", "ReadWriteOnceWithFSType"], &mut errors);
-        for mode in spec.get("volumeLifecycleModes").items() {
-            rules::maybe_one_of(&mode, &["Ephemeral", "Persistent"], &mut errors);
+        token_requests(&spec.get("tokenRequests"), &mut errors);
+        let (modes, known) = (spec.get("volumeLifecycleModes"), ["Ephemeral", "Persistent"]);
+        for mode in modes.items().filter(|mode| !known.contains(&mode.text())) {
+            errors.push(FieldError::not_supported(&modes.path, mode.text(), &known));
         }
-        let mut audiences = std::collections::BTreeSet::new();
-        for request in spec.get("tokenRequests").items() {
-            let audience = request.get("audience");
-            if !audiences.insert(audience.text()) {
-                errors.push(audience.duplicate());
-            }
-            let seconds = request.get("expirationSeconds");
-            if seconds.int().is_some_and(|s| s < 600) {
-                errors.push(seconds.invalid("may not specify a duration less than 10 minutes"));
-            }
+        rules::required(&spec.get("seLinuxMount"), &mut errors);
+        let period = spec.get("nodeAllocatableUpdatePeriodSeconds");
+        if period.int().is_some_and(|seconds| seconds < MIN_PERIOD_SECONDS) {
+            errors.push(period.invalid(format!("must be greater than or equal to {MIN_PERIOD_SECONDS} seconds")));
         }
         errors
     }
@@ -93,10 +101,28 @@ impl Strategy for CsiDriver {
         let mut errors = self.validate(new);
         let (new, old) = (Field::root(new), Field::root(old));
         let (new, old) = (new.get("spec"), old.get("spec"));
-        for name in ["attachRequired", "volumeLifecycleModes"] {
-            rules::immutable(&new.get(name), &old.get(name), &mut errors);
+        for (name, told) in [("attachRequired", "attachedRequired"), ("volumeLifecycleModes", "volumeLifecycleModes")] {
+            let new = Field::new(new.get(name).value(), new.path.child(told));
+            rules::immutable(&new, &old.get(name), &mut errors);
         }
         errors
+    }
+}
+
+fn token_requests(requests: &Field, errors: &mut Vec<FieldError>) {
+    let mut audiences = std::collections::BTreeSet::new();
+    for request in requests.items() {
+        let (audience, seconds) = (request.get("audience"), request.get("expirationSeconds"));
+        if !audiences.insert(audience.text()) {
+            errors.push(FieldError::duplicate(&audience.path, audience.text()));
+            continue;
+        }
+        if seconds.int().is_some_and(|seconds| seconds < MIN_TOKEN_SECONDS) {
+            errors.push(seconds.invalid("may not specify a duration less than 10 minutes"));
+        }
+        if seconds.int().is_some_and(|seconds| seconds > MAX_TOKEN_SECONDS) {
+            errors.push(seconds.invalid("may not specify a duration larger than 2^32 seconds"));
+        }
     }
 }
 
@@ -104,7 +130,7 @@ impl Strategy for CsiDriver {
 mod tests {
     use expect_test::expect;
 
-    use crate::testing::{check, check_row};
+    use crate::testing::{check, check_row, check_update};
 
     #[test]
     fn rules() {
@@ -122,6 +148,22 @@ mod tests {
             expect![
                 "Name=a | AttachRequired=true | PodInfoOnMount=false | StorageCapacity=false | TokenRequests=<unset> | RequiresRepublish=false | Modes=Persistent | Age=<unknown>"
             ],
+        );
+    }
+
+    #[test]
+    fn numbers_and_what_is_fixed() {
+        check(
+            "csidrivers",
+            "{metadata: {name: a}, spec: {nodeAllocatableUpdatePeriodSeconds: 9, tokenRequests: [{audience: a, expirationSeconds: 5},
+              {audience: a, expirationSeconds: 5}, {audience: b, expirationSeconds: 4294967297}]}}",
+            expect![[r#""#]],
+        );
+        check_update(
+            "csidrivers",
+            "{metadata: {name: a}, spec: {attachRequired: false}}",
+            "{metadata: {name: a}, spec: {attachRequired: true}}",
+            expect![[r#""#]],
         );
     }
 }

@@ -4,10 +4,14 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::field::{Field, FieldError};
+use super::driver_name;
+use crate::field::{Field, FieldError, FieldPath};
 use crate::kind::{Column, KindDef, Strategy};
 use crate::object::{self, list};
 use crate::{names, rules};
+
+/// What a driver calls a node.
+const NODE_ID_MAX_BYTES: usize = 256;
 
 pub fn definition() -> KindDef {
     KindDef::builtin("storage.k8s.io", "v1", "CSINode", "csinodes", "io.k8s.api.storage.v1.CSINode")
@@ -31,20 +35,16 @@ impl Strategy for CsiNode {
         let mut drivers = BTreeSet::new();
         for driver in spec.get("drivers").items() {
             let (name, id) = (driver.get("name"), driver.get("nodeID"));
-            rules::name(&name, names::dns_subdomain, &mut errors);
+            driver_name(&name, &mut errors);
+            rules::required(&id, &mut errors);
+            if id.text().len() > NODE_ID_MAX_BYTES {
+                errors.push(id.invalid(format!("must be {NODE_ID_MAX_BYTES} characters or less")));
+            }
+            rules::not_negative(&driver.get("allocatable").get("count"), &mut errors);
             if !drivers.insert(name.text()) {
                 errors.push(name.duplicate());
             }
-            rules::required(&id, &mut errors);
-            let allocatable = driver.get("allocatable");
-            rules::not_negative(&allocatable.get("count"), &mut errors);
-            let mut keys = BTreeSet::new();
-            for key in driver.get("topologyKeys").items() {
-                rules::name(&key, names::qualified_name, &mut errors);
-                if !keys.insert(key.text()) {
-                    errors.push(key.duplicate());
-                }
-            }
+            topology_keys(&driver, &mut errors);
         }
         errors
     }
@@ -52,16 +52,17 @@ impl Strategy for CsiNode {
     /// A driver that stays keeps its node id and topology.
     fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
         let mut errors = self.validate(new);
-        let root = Field::root(new);
-        let spec = root.get("spec");
-        for driver in spec.get("drivers").items() {
-            let before = list(old, &["spec", "drivers"])
-                .iter()
-                .find(|d| object::text(d, &["name"]) == driver.get("name").text());
-            let Some(before) = before else { continue };
-            for name in ["nodeID", "topologyKeys"] {
-                if !object::same(driver.get(name).value(), before.get(name)) {
-                    errors.push(driver.get(name).invalid(rules::IMMUTABLE));
+        let fixed = |driver: &Value| {
+            let mut driver = driver.clone();
+            object::remove(&mut driver, "allocatable");
+            driver
+        };
+        let spec = FieldPath::new("spec");
+        for before in list(old, &["spec", "drivers"]) {
+            let name = object::text(before, &["name"]);
+            for now in list(new, &["spec", "drivers"]).iter().filter(|now| object::text(now, &["name"]) == name) {
+                if !object::same(Some(&fixed(now)), Some(&fixed(before))) {
+                    errors.push(FieldError::invalid(&spec.child("drivers"), fixed(now), rules::IMMUTABLE));
                 }
             }
         }
@@ -69,11 +70,27 @@ impl Strategy for CsiNode {
     }
 }
 
+/// Kubernetes tells what is wrong with them of the driver.
+fn topology_keys(driver: &Field, errors: &mut Vec<FieldError>) {
+    let mut seen = BTreeSet::new();
+    for key in driver.get("topologyKeys").items() {
+        let key = key.text();
+        if key.is_empty() {
+            errors.push(FieldError::required(&driver.path, ""));
+        }
+        if !seen.insert(key) {
+            errors.push(FieldError::duplicate(&driver.path, key));
+        }
+        let wrong = names::qualified_name(key).into_iter();
+        errors.extend(wrong.map(|wrong| FieldError::invalid(&driver.path, key, wrong)));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use expect_test::expect;
 
-    use crate::testing::check_update;
+    use crate::testing::{check, check_update};
 
     #[test]
     fn rules() {
@@ -87,6 +104,15 @@ mod tests {
                 spec.drivers[0].nodeID: Invalid value: "z": field is immutable
                 spec.drivers[1].nodeID: Invalid value: "": field is immutable
             "#]],
+        );
+    }
+
+    #[test]
+    fn drivers() {
+        check(
+            "csinodes",
+            "{metadata: {name: a}, spec: {drivers: [{name: A_, nodeID: x, allocatable: {count: -1}, topologyKeys: [a, a, '']}]}}",
+            expect![[r#""#]],
         );
     }
 }

@@ -33,9 +33,7 @@ impl Strategy for CsiStorageCapacity {
         let mut errors = Vec::new();
         rules::label_selector(&root.get("nodeTopology"), &mut errors);
         rules::form(&root.get("storageClassName"), names::dns_subdomain, &mut errors);
-        for name in ["capacity", "maximumVolumeSize"] {
-            resources::quantity("storage", &root.get(name), &mut errors);
-        }
+        resources::quantity("storage", &root.get("capacity"), &mut errors);
         errors
     }
 

@@ -1,6 +1,6 @@
 //! StorageClass: how volumes for claims are made.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -75,27 +75,11 @@ impl Strategy for StorageClass {
     fn validate(&self, class: &Value) -> Vec<FieldError> {
         let root = Field::root(class);
         let mut errors = Vec::new();
-        let provisioner = root.get("provisioner");
-        if rules::required(&provisioner, &mut errors) {
-            let wrong = names::qualified_name(&provisioner.text().to_lowercase());
-            errors.extend(wrong.into_iter().map(|wrong| provisioner.invalid(wrong)));
-        }
+        super::provisioner(&root.get("provisioner"), &mut errors);
         parameters(&root.get("parameters"), &mut errors);
         rules::maybe_one_of(&root.get("reclaimPolicy"), &["Delete", "Retain"], &mut errors);
         rules::one_of(&root.get("volumeBindingMode"), &["Immediate", "WaitForFirstConsumer"], &mut errors);
-        for term in root.get("allowedTopologies").items() {
-            for expression in term.get("matchLabelExpressions").items() {
-                rules::form(&expression.get("key"), names::qualified_name, &mut errors);
-                let values = expression.get("values");
-                rules::required(&values, &mut errors);
-                let mut seen = BTreeSet::new();
-                for value in values.items() {
-                    if !seen.insert(value.text()) {
-                        errors.push(value.duplicate());
-                    }
-                }
-            }
-        }
+        topologies(&root.get("allowedTopologies"), &mut errors);
         errors
     }
 
@@ -112,6 +96,33 @@ impl Strategy for StorageClass {
         }
         rules::immutable(&new.get("volumeBindingMode"), &old.get("volumeBindingMode"), &mut errors);
         errors
+    }
+}
+
+/// Where volumes may be: terms, of which none says the same as another.
+fn topologies(topologies: &Field, errors: &mut Vec<FieldError>) {
+    let mut terms = Vec::new();
+    for term in topologies.items() {
+        let expressions = term.get("matchLabelExpressions");
+        let mut chosen = BTreeMap::new();
+        for expression in expressions.items() {
+            let (key, values) = (expression.get("key"), expression.get("values"));
+            rules::required(&values, errors);
+            let mut seen = BTreeSet::new();
+            for value in values.items() {
+                if !seen.insert(value.text()) {
+                    errors.push(value.duplicate());
+                }
+            }
+            rules::form(&key, names::qualified_name, errors);
+            if chosen.insert(key.text(), seen).is_some() {
+                errors.push(key.duplicate());
+            }
+        }
+        if chosen.is_empty() || terms.contains(&chosen) {
+            errors.push(FieldError::duplicate(&expressions.path, ""));
+        }
+        terms.push(chosen);
     }
 }
 
@@ -133,10 +144,9 @@ mod tests {
         );
         check(
             "storageclasses",
-            "{metadata: {name: a}, provisioner: a.b/c, allowedTopologies: [{matchLabelExpressions: [{key: z, values: [x, y, x]}]}]}",
-            expect![[r#"
-                allowedTopologies[0].matchLabelExpressions[0].values[2]: Duplicate value: "x"
-            "#]],
+            "{metadata: {name: a}, provisioner: A.b/c_, allowedTopologies: [{matchLabelExpressions: [{key: z, values: [x, y, x]}]},
+              {matchLabelExpressions: [{key: z, values: [y, x]}, {key: z, values: [y, x]}]}, {}]}",
+            expect![[r#""#]],
         );
         check_update(
             "storageclasses",

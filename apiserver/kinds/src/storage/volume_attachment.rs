@@ -2,13 +2,16 @@
 
 use serde_json::Value;
 
+use super::driver_name;
 use crate::field::{Field, FieldError};
 use crate::kind::{self, Column, KindDef, Shape, Strategy, Subresource};
 use crate::object::{get, text};
 use crate::{names, rules};
 
-/// Longest name of whoever attaches, in bytes.
-const ATTACHER_MAX_BYTES: usize = 63;
+/// All that is said of an attachment, in bytes.
+const METADATA_MAX_BYTES: usize = 256 * 1024;
+/// The message of an error, in bytes.
+const MESSAGE_MAX_BYTES: usize = 1024;
 
 pub fn definition() -> KindDef {
     let schema = "io.k8s.api.storage.v1.VolumeAttachment";
@@ -44,29 +47,61 @@ impl Strategy for VolumeAttachment {
         let root = Field::root(attachment);
         let spec = root.get("spec");
         let mut errors = Vec::new();
-        let attacher = spec.get("attacher");
-        rules::name(&attacher, names::dns_subdomain, &mut errors);
-        if attacher.text().len() > ATTACHER_MAX_BYTES {
-            errors.push(FieldError::too_long(&attacher.path, ATTACHER_MAX_BYTES));
-        }
-        let source = spec.get("source");
-        match (source.get("inlineVolumeSpec").is_set(), source.get("persistentVolumeName").is_empty()) {
-            (false, true) => {
-                errors.push(source.required("must specify exactly one of inlineVolumeSpec and persistentVolumeName"))
-            }
-            (true, false) => {
-                errors.push(source.forbidden("must specify exactly one of inlineVolumeSpec and persistentVolumeName"))
-            }
-            _ => {}
-        }
-        rules::form(&spec.get("nodeName"), names::dns_subdomain, &mut errors);
+        self::spec(&spec, &mut errors);
+        driver_name(&spec.get("attacher"), &mut errors);
+        let volume = spec.get("source");
+        rules::maybe_form(&volume.get("persistentVolumeName"), names::dns_subdomain, &mut errors);
         errors
     }
 
     fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
-        let mut errors = self.validate(new);
-        rules::immutable(&Field::root(new).get("spec"), &Field::root(old).get("spec"), &mut errors);
+        let (new, old) = (Field::root(new), Field::root(old));
+        let mut errors = Vec::new();
+        rules::required(&new.get("spec").get("attacher"), &mut errors);
+        spec(&new.get("spec"), &mut errors);
+        status(&new.get("status"), &mut errors);
+        rules::immutable(&new.get("spec"), &old.get("spec"), &mut errors);
         errors
+    }
+
+    fn validate_status_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
+        self.validate_update(new, old)
+    }
+}
+
+fn spec(spec: &Field, errors: &mut Vec<FieldError>) {
+    let source = spec.get("source");
+    let name = source.get("persistentVolumeName");
+    match (source.get("inlineVolumeSpec").is_set(), name.is_set()) {
+        (false, false) => {
+            errors.push(source.required("must specify exactly one of inlineVolumeSpec and persistentVolumeName"));
+        }
+        (true, true) => {
+            errors.push(source.forbidden("must specify exactly one of inlineVolumeSpec and persistentVolumeName"));
+        }
+        (false, true) if name.is_empty() => {
+            errors.push(name.required("must specify non empty persistentVolumeName"));
+        }
+        _ => {}
+    }
+    rules::form(&spec.get("nodeName"), names::dns_subdomain, errors);
+}
+
+fn status(status: &Field, errors: &mut Vec<FieldError>) {
+    let metadata = status.get("attachmentMetadata");
+    if metadata.entries().map(|(key, value)| key.len() + value.text().len()).sum::<usize>() > METADATA_MAX_BYTES {
+        errors.push(FieldError::too_long(&metadata.path, METADATA_MAX_BYTES));
+    }
+    for name in ["attachError", "detachError"] {
+        let error = status.get(name);
+        let (message, code) = (error.get("message"), error.get("errorCode"));
+        if message.text().len() > MESSAGE_MAX_BYTES {
+            // Kubernetes names the other bound.
+            errors.push(FieldError::too_long(&message.path, METADATA_MAX_BYTES));
+        }
+        if code.int().is_some_and(|code| code < 0) {
+            errors.push(code.invalid(format!("must be between 0 and {}, inclusive", i32::MAX)));
+        }
     }
 }
 
@@ -74,7 +109,7 @@ impl Strategy for VolumeAttachment {
 mod tests {
     use expect_test::expect;
 
-    use crate::testing::check;
+    use crate::testing::{check, check_update};
 
     #[test]
     fn rules() {
@@ -86,6 +121,16 @@ mod tests {
             spec.source: Required value: must specify exactly one of inlineVolumeSpec and persistentVolumeName
             spec.nodeName: Invalid value: "": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
         "#]],
+        );
+    }
+
+    #[test]
+    fn what_an_attacher_says() {
+        check_update(
+            "volumeattachments",
+            "{metadata: {name: a}, spec: {attacher: d, nodeName: n, source: {persistentVolumeName: p}}}",
+            "{metadata: {name: a}, spec: {attacher: d, nodeName: n, source: {persistentVolumeName: ''}}}",
+            expect![[r#""#]],
         );
     }
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::storage_class;
 use crate::field::{Field, FieldError};
 use crate::kind::{Column, KindDef, Strategy};
-use crate::{names, object, rules};
+use crate::object;
 
 pub fn definition() -> KindDef {
     let schema = "io.k8s.api.storage.v1.VolumeAttributesClass";
@@ -23,23 +23,25 @@ impl Strategy for VolumeAttributesClass {
     fn validate(&self, class: &Value) -> Vec<FieldError> {
         let root = Field::root(class);
         let mut errors = Vec::new();
-        rules::name(&root.get("driverName"), names::dns_subdomain, &mut errors);
+        super::provisioner(&root.get("driverName"), &mut errors);
         let parameters = root.get("parameters");
+        storage_class::parameters(&parameters, &mut errors);
         if parameters.is_empty() {
             errors.push(parameters.required("must contain at least one key/value pair"));
         }
-        storage_class::parameters(&parameters, &mut errors);
         errors
     }
 
     fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
-        let mut errors = self.validate(new);
+        let valid = self.validate(new);
+        let mut errors = Vec::new();
         let (new, old) = (Field::root(new), Field::root(old));
         for name in ["driverName", "parameters"] {
             if !object::same(new.get(name).value(), old.get(name).value()) {
                 errors.push(new.get(name).forbidden(format!("updates to {name} are forbidden.")));
             }
         }
+        errors.extend(valid);
         errors
     }
 }

@@ -52,7 +52,11 @@ impl Strategy for CustomResource {
     }
 
     fn warnings(&self, object: &Value) -> Vec<String> {
-        metadata::finalizer_warnings(object)
+        metadata::finalizer_warnings(object, None)
+    }
+
+    fn update_warnings(&self, new: &Value, old: &Value) -> Vec<String> {
+        metadata::finalizer_warnings(new, Some(old))
     }
 
     fn allow_unconditional_update(&self) -> bool {

@@ -3,6 +3,7 @@
 //! What a definition promises is told by its conditions, which [`status::reconcile`] works out; the kinds it defines are
 //! made by [`custom_resource`](super::custom_resource).
 
+mod ca_bundle;
 mod schemas;
 pub mod status;
 mod update;
@@ -60,6 +61,12 @@ impl Strategy for CustomResourceDefinition {
         if let Some(spec) = object::ensure(definition, &["spec"]) {
             object::set_default(spec, "conversion", json!({"strategy": "None"}));
         }
+        if list(definition, &["status", "storedVersions"]).is_empty()
+            && let Some(storage) = storage_version(definition).map(str::to_owned)
+            && let Some(status) = object::ensure(definition, &["status"])
+        {
+            status.insert("storedVersions".to_owned(), json!([storage]));
+        }
         let service = ["spec", "conversion", "webhook", "clientConfig", "service"];
         if let Some(Value::Object(service)) = object::get_mut(definition, &service) {
             object::set_default(service, "port", 443);
@@ -107,7 +114,11 @@ impl Strategy for CustomResourceDefinition {
     }
 
     fn warnings(&self, definition: &Value) -> Vec<String> {
-        schemas::warnings(definition)
+        schemas::warnings(definition, None)
+    }
+
+    fn update_warnings(&self, new: &Value, old: &Value) -> Vec<String> {
+        schemas::warnings(new, Some(old))
     }
 
     fn allow_unconditional_update(&self) -> bool {

@@ -9,45 +9,39 @@ use crate::field::{Field, FieldError};
 use crate::object::{get, list, text};
 use crate::schema::Schema;
 
-/// What may stand at the root of a schema whose kind has a status subresource, whose own schema is taken out of it.
-const AT_ROOT_WITH_STATUS: [&str; 22] = [
-    "description",
-    "type",
-    "format",
-    "title",
-    "maximum",
-    "exclusiveMaximum",
-    "minimum",
-    "exclusiveMinimum",
-    "maxLength",
-    "minLength",
-    "pattern",
-    "maxItems",
-    "minItems",
-    "uniqueItems",
-    "multipleOf",
-    "required",
-    "items",
-    "properties",
-    "externalDocs",
-    "example",
-    "x-kubernetes-preserve-unknown-fields",
-    "x-kubernetes-validations",
+/// What may stand at the root of a schema whose kind has a status subresource, whose own schema is taken out of it; and how
+/// Kubernetes calls it.
+const AT_ROOT_WITH_STATUS: [(&str, &str); 22] = [
+    ("description", "Description"),
+    ("type", "Type"),
+    ("format", "Format"),
+    ("title", "Title"),
+    ("maximum", "Maximum"),
+    ("exclusiveMaximum", "ExclusiveMaximum"),
+    ("minimum", "Minimum"),
+    ("exclusiveMinimum", "ExclusiveMinimum"),
+    ("maxLength", "MaxLength"),
+    ("minLength", "MinLength"),
+    ("pattern", "Pattern"),
+    ("maxItems", "MaxItems"),
+    ("minItems", "MinItems"),
+    ("uniqueItems", "UniqueItems"),
+    ("multipleOf", "MultipleOf"),
+    ("required", "Required"),
+    ("items", "Items"),
+    ("properties", "Properties"),
+    ("externalDocs", "ExternalDocs"),
+    ("example", "Example"),
+    ("x-kubernetes-preserve-unknown-fields", "XPreserveUnknownFields"),
+    ("x-kubernetes-validations", "XValidations"),
 ];
 
 /// Checks `schema`, the parent of `openAPIV3Schema`.
 pub fn validate(schema: &Field, has_status: bool, errors: &mut Vec<FieldError>) {
     let schema = schema.get("openAPIV3Schema");
     let Some(value) = schema.value() else { return };
-    let foreign = |(name, value): (&String, &Value)| {
-        let is_zero = value.is_null() || *value == Value::Bool(false) || value.as_str() == Some("");
-        !is_zero && !AT_ROOT_WITH_STATUS.contains(&name.as_str())
-    };
-    if has_status && value.as_object().is_some_and(|members| members.iter().any(foreign)) {
-        let detail = format!(
-            "only {AT_ROOT_WITH_STATUS:?} fields are allowed at the root of the schema if the status subresource is enabled"
-        );
-        errors.push(schema.invalid(detail.replace("\", \"", " ").replace('"', "")));
+    if has_status {
+        at_root(&schema, errors);
     }
     if get(value, &["nullable"]) == Some(&Value::Bool(true)) {
         errors.push(schema.get("nullable").forbidden("nullable cannot be true at the root"));
@@ -55,26 +49,35 @@ pub fn validate(schema: &Field, has_status: bool, errors: &mut Vec<FieldError>) 
     errors.extend(Schema::check_crd(value, &schema.path));
 }
 
-/// Formats that nobody checks, lists that other parts of Kubernetes cannot handle, and what k8w does not do.
-pub fn warnings(definition: &Value) -> Vec<String> {
-    let mut found = Found::default();
-    for version in versions(definition) {
-        if let Some(schema) = get(version, &["schema", "openAPIV3Schema"]) {
-            found.look(schema);
-        }
+fn at_root(schema: &Field, errors: &mut Vec<FieldError>) {
+    let Some(members) = schema.value().and_then(Value::as_object) else { return };
+    let is_zero = |value: &Value| value.is_null() || *value == Value::Bool(false) || value.as_str() == Some("");
+    let foreign = |name: &str| AT_ROOT_WITH_STATUS.iter().all(|(known, _)| *known != name);
+    let mut set = members.iter().filter(|(_, value)| !is_zero(value)).map(|(name, _)| name.as_str());
+    let kind = schema.get("type");
+    if !matches!(kind.text(), "" | "object") && !set.clone().any(|name| matches!(name, "id" | "$schema" | "$ref")) {
+        let detail =
+            "only \"object\" is allowed as the type at the root of the schema if the status subresource is enabled";
+        errors.push(kind.invalid(detail));
+    } else if set.any(foreign) {
+        let allowed = AT_ROOT_WITH_STATUS.map(|(_, name)| name).join(" ");
+        errors.push(schema.invalid(format!(
+            "only [{allowed}] fields are allowed at the root of the schema if the status subresource is enabled"
+        )));
     }
-    let mut warnings: Vec<String> = found.formats.iter().map(|f| format!("unrecognized format {f:?}")).collect();
-    let set = |kind: &str| {
-        format!(
-            "x-kubernetes-list-type: set for items of type {kind:?} is not supported by server-side apply or CEL \
-             validation rules"
-        )
-    };
-    warnings.extend(found.sets.iter().map(|kind| set(kind)));
-    if found.has_rules {
+}
+
+/// Formats that nobody checks, and what k8w does not do. Of a change, only what it adds is told.
+pub fn warnings(definition: &Value, old: Option<&Value>) -> Vec<String> {
+    let found = Found::of(definition);
+    let before = old.map(Found::of).unwrap_or_default();
+    let mut warnings: Vec<String> =
+        found.formats.difference(&before.formats).map(|f| format!("unrecognized format {f:?}")).collect();
+    if found.has_rules && !before.has_rules {
         warnings.push("x-kubernetes-validations: the rules are stored, but k8w does not enforce them yet".to_owned());
     }
-    if text(definition, &["spec", "conversion", "strategy"]) == "Webhook" {
+    let by_webhook = |definition| text(definition, &["spec", "conversion", "strategy"]) == "Webhook";
+    if by_webhook(definition) && !old.is_some_and(by_webhook) {
         warnings.push(
             "spec.conversion: k8w does not call conversion webhooks yet: the storage version alone is served"
                 .to_owned(),
@@ -86,11 +89,20 @@ pub fn warnings(definition: &Value) -> Vec<String> {
 #[derive(Default)]
 struct Found<'s> {
     formats: BTreeSet<&'s str>,
-    sets: BTreeSet<&'s str>,
     has_rules: bool,
 }
 
 impl<'s> Found<'s> {
+    fn of(definition: &'s Value) -> Found<'s> {
+        let mut found = Found::default();
+        for version in versions(definition) {
+            if let Some(schema) = get(version, &["schema", "openAPIV3Schema"]) {
+                found.look(schema);
+            }
+        }
+        found
+    }
+
     fn look(&mut self, schema: &'s Value) {
         let (kind, format) = (text(schema, &["type"]), text(schema, &["format"]));
         let known = match kind {
@@ -101,10 +113,6 @@ impl<'s> Found<'s> {
         };
         if !format.is_empty() && !known {
             self.formats.insert(format);
-        }
-        let item = text(schema, &["items", "type"]);
-        if text(schema, &["x-kubernetes-list-type"]) == "set" && matches!(item, "object" | "array") {
-            self.sets.insert(item);
         }
         self.has_rules |= !list(schema, &["x-kubernetes-validations"]).is_empty();
         let members = get(schema, &["properties"]).and_then(Value::as_object).into_iter().flatten();

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
+use super::ca_bundle;
 use crate::object::{self, get, list, text};
 use crate::registry;
 
@@ -47,6 +48,8 @@ pub const NEVER_ESTABLISHED: Condition<'static> =
 
 const NO_CONFLICTS: Condition<'static> = fixed("NamesAccepted", "True", "NoConflicts", "no conflicts found");
 const NOT_ACCEPTED: Condition<'static> = fixed("Established", "False", "NotAccepted", "not all names are accepted");
+const INVALID_CA_BUNDLE: Condition<'static> =
+    fixed("Established", "False", "InvalidCABundle", "The conversion webhook CABundle is invalid");
 const ESTABLISHED: Condition<'static> =
     fixed("Established", "True", "InitialNamesAccepted", "the initial names have been accepted");
 
@@ -107,7 +110,11 @@ pub fn reconcile<'v>(definition: &Value, all: impl Iterator<Item = &'v Value>, n
     let condition = names.accept(&mut new);
     set_condition(&mut new, &condition, now);
     if !is_established(definition) {
-        let established = if condition.status == "True" { ESTABLISHED } else { NOT_ACCEPTED };
+        let established = match condition.status {
+            "True" if ca_bundle::is_invalid(definition) => INVALID_CA_BUNDLE,
+            "True" => ESTABLISHED,
+            _ => NOT_ACCEPTED,
+        };
         set_condition(&mut new, &established, now);
     }
     if let Some(approval) = approval_condition(definition) {

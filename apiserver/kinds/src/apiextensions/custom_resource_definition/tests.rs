@@ -269,4 +269,81 @@ fn users_are_warned_of_what_has_no_effect() {
         x-kubernetes-list-type: set for items of type "object" is not supported by server-side apply or CEL validation rules
         x-kubernetes-validations: the rules are stored, but k8w does not enforce them yet
         spec.conversion: k8w does not call conversion webhooks yet: the storage version alone is served"#]].assert_eq(&CustomResourceDefinition.warnings(&definition).join("\n"));
+    assert!(CustomResourceDefinition.update_warnings(&definition, &definition).is_empty());
+}
+
+/// A definition with two versions that have these parts beside their schemas.
+fn versions(v1: &str, v2: &str) -> String {
+    format!(
+        "{{metadata: {{name: widgets.example.com}}, spec: {{group: example.com, scope: Cluster, names: {{plural: widgets, kind: Widget}},
+          versions: [{{name: v1, storage: true, {v1}}}, {{name: v2, {v2}}}]}}}}"
+    )
+}
+
+#[test]
+fn fields_are_selectable_by_what_they_are() {
+    let schema = |more: &str| {
+        format!("schema: {{openAPIV3Schema: {{type: object, properties: {{{more} spec: {{type: object, properties: {{a: {{type: string}},
+          m: {{type: object, additionalProperties: {{type: string}}}}}}}}}}}}}}")
+    };
+    let paths = |paths: &[&str]| {
+        let paths: Vec<String> = paths.iter().map(|path| format!("{{jsonPath: \"{path}\"}}")).collect();
+        format!("selectableFields: [{}]", paths.join(", "))
+    };
+    let (one, other) = (schema(""), schema("x: {type: string},"));
+    let fields =
+        paths(&[".spec.a", ".spec.a", ".spec.m", ".spec.m.k", ".spec['a']", "spec", ".spec.b", ".metadata.name", ""]);
+    check("customresourcedefinitions", &versions(&format!("{one}, {fields}"), &other), expect![[""]]);
+    // What both have alike is told at another place, and needs a schema that both have alike.
+    check(
+        "customresourcedefinitions",
+        &versions(&format!("{one}, {}", paths(&[".spec.b"])), &format!("{one}, {}", paths(&[".spec.b"]))),
+        expect![[""]],
+    );
+    check(
+        "customresourcedefinitions",
+        &versions(&format!("{one}, {}", paths(&[".spec.a"])), &format!("{other}, {}", paths(&[".spec.a"]))),
+        expect![[""]],
+    );
+    check("customresourcedefinitions", &versions(&format!("{one}, {}", paths(&[".spec.a"])), &one), expect![[""]]);
+}
+
+#[test]
+fn the_root_of_a_schema_with_a_status_is_plain() {
+    let schema = |root: &str| format!("schema: {{openAPIV3Schema: {{{root}}}}}, subresources: {{status: {{}}}}");
+    let plain = "schema: {openAPIV3Schema: {type: object}}";
+    check("customresourcedefinitions", &versions(&schema("type: array, items: {type: string}"), plain), expect![[""]]);
+    check("customresourcedefinitions", &versions(&schema("type: object, maxProperties: 1"), plain), expect![[""]]);
+    // Only the version that has a status.
+    check(
+        "customresourcedefinitions",
+        &versions(&schema("type: object"), "schema: {openAPIV3Schema: {type: object, maxProperties: 1}}"),
+        expect![[""]],
+    );
+}
+
+#[test]
+fn conversion_webhooks_are_checked() {
+    let converted = |config: &str| {
+        WIDGETS.replace("  versions:", &format!(
+            "  conversion: {{strategy: Webhook, webhook: {{conversionReviewVersions: [v1], clientConfig: {{{config}}}}}}}\n  versions:"
+        ))
+    };
+    check("customresourcedefinitions", &converted("url: 'http://a?b'"), expect![[""]]);
+    check("customresourcedefinitions", &converted("service: {name: a, path: x, port: 0}"), expect![[""]]);
+    // A bundle may be put in later; once it is right, it must stay so.
+    let bundle = |bundle: &str| converted(&format!("url: 'https://a', caBundle: {bundle}"));
+    check("customresourcedefinitions", &bundle("YQ=="), expect![[""]]);
+    let established = "\nstatus: {storedVersions: [v1], conditions: [{type: Established, status: 'True'}]}";
+    let old = format!("{}{established}", converted("url: 'https://a'"));
+    check_update("customresourcedefinitions", &old, &format!("{}{established}", bundle("YQ==")), expect![[""]]);
+    reconciled(&[&bundle("YQ==")], expect![[""]]);
+}
+
+#[test]
+fn what_a_deprecated_version_warns_of_is_printed() {
+    let with = |deprecated: &str| WIDGETS.replace("    served: true", &format!("    served: true\n    {deprecated}"));
+    check("customresourcedefinitions", &with("deprecationWarning: old"), expect![[""]]);
+    check("customresourcedefinitions", &with("deprecated: true\n    deprecationWarning: \"é\\u00a0\""), expect![[""]]);
+    check("customresourcedefinitions", &with("deprecated: true\n    deprecationWarning: ''"), expect![[""]]);
 }

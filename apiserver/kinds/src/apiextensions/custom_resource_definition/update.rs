@@ -11,7 +11,7 @@ pub fn validate(new: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let (new_root, old_root) = (Field::root(new), Field::root(old));
     let (new_spec, old_spec) = (new_root.get("spec"), old_root.get("spec"));
-    validate::spec(&new_spec, &mut errors);
+    validate::spec(&new_spec, Some(old), &mut errors);
     let (new_names, old_names) = (new_spec.get("names"), old_spec.get("names"));
     if status::is_established(old) {
         immutable(&new_spec.get("scope"), &old_spec.get("scope"), &mut errors);
@@ -19,8 +19,9 @@ pub fn validate(new: &Value, old: &Value) -> Vec<FieldError> {
     }
     immutable(&new_spec.get("group"), &old_spec.get("group"), &mut errors);
     immutable(&new_names.get("plural"), &old_names.get("plural"), &mut errors);
+    errors.extend(validate::accepted_names(new));
     validate::stored_versions(new, &mut errors);
     validate::approval(new, Some(old), &mut errors);
-    validate::preserve_unknown_fields(new, &mut errors);
+    validate::preserve_unknown_fields(new, Some(old), &mut errors);
     errors
 }

@@ -4,19 +4,24 @@
 //! `spec.validation`, `spec.subresources`, `spec.additionalPrinterColumns`.
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
+use regex::Regex;
 use serde_json::Value;
 
-use super::schemas;
 use super::status::{APPROVED_ANNOTATION, Approval};
+use super::{ca_bundle, schemas};
+use crate::admissionregistration::webhook;
 use crate::field::{Field, FieldError, FieldPath};
-use crate::object::{get, text};
+use crate::object::{get, list, same, text};
 use crate::rules;
+use crate::schema::Schema;
 
 const COLUMN_TYPES: &str = "must be one of boolean,date,integer,number,string";
 const COLUMN_FORMATS: [&str; 8] = ["byte", "date", "date-time", "double", "float", "int32", "int64", "password"];
 const MAX_SELECTABLE_FIELDS: usize = 8;
 const MAX_DEPRECATION_WARNING_BYTES: usize = 256;
+const REVIEW_VERSIONS: [&str; 2] = ["v1", "v1beta1"];
 
 /// A new definition.
 pub fn new(definition: &Value) -> Vec<FieldError> {
@@ -28,15 +33,15 @@ pub fn new(definition: &Value) -> Vec<FieldError> {
     if name.text() != required {
         errors.push(name.invalid("must be spec.names.plural+\".\"+spec.group"));
     }
-    self::spec(&spec, &mut errors);
+    self::spec(&spec, None, &mut errors);
     stored_versions(definition, &mut errors);
     approval(definition, None, &mut errors);
-    preserve_unknown_fields(definition, &mut errors);
+    preserve_unknown_fields(definition, None, &mut errors);
     errors
 }
 
-/// Everything below `spec`.
-pub fn spec(spec: &Field, errors: &mut Vec<FieldError>) {
+/// Everything below `spec`. What a stored definition is let have may stay as it is in `old`.
+pub fn spec(spec: &Field, old: Option<&Value>, errors: &mut Vec<FieldError>) {
     let group = spec.get("group");
     if rules::required(&group, errors) {
         let wrong = crate::names::dns_subdomain(group.text());
@@ -47,23 +52,56 @@ pub fn spec(spec: &Field, errors: &mut Vec<FieldError>) {
         }
     }
     rules::one_of(&spec.get("scope"), &["Cluster", "Namespaced"], errors);
-    versions(spec, errors);
-    let spec_names = spec.get("names");
-    for field in ["plural", "singular", "kind", "listKind"] {
-        rules::required(&spec_names.get(field), errors);
-    }
-    self::names(&spec_names, errors);
-    conversion(&spec.get("conversion"), errors);
-}
-
-fn versions(spec: &Field, errors: &mut Vec<FieldError>) {
     let versions = spec.get("versions");
     for version in versions.items() {
         if !version.get("schema").get("openAPIV3Schema").is_set() {
             errors.push(version.get("schema").get("openAPIV3Schema").required(""));
         }
     }
+    let preserve = spec.get("preserveUnknownFields");
+    let preserves = preserve.bool() == Some(true);
+    let has_default =
+        |version: Field| version.get("schema").value().is_some_and(|schema| has_member(schema, "default"));
+    if preserves && versions.items().any(has_default) {
+        errors.push(preserve.invalid("must be false in order to use defaults in the schema"));
+    }
+    self::versions(&versions, old, errors);
+    let spec_names = spec.get("names");
+    for field in ["plural", "singular", "kind", "listKind"] {
+        rules::required(&spec_names.get(field), errors);
+    }
+    self::names(&spec_names, errors);
+    shared(spec, old, errors);
+    let conversion = spec.get("conversion");
+    let strategy = conversion.get("strategy");
+    if preserves && conversion.is_set() && strategy.text() != "None" {
+        errors.push(strategy.invalid("must be None if spec.preserveUnknownFields is true"));
+    }
+    self::conversion(&conversion, old, errors);
+}
+
+/// Whether a schema or one below has a keyword.
+fn has_member(schema: &Value, name: &str) -> bool {
+    match schema {
+        Value::Object(members) => {
+            members.get(name).is_some_and(|value| !value.is_null())
+                || members.values().any(|value| has_member(value, name))
+        }
+        Value::Array(items) => items.iter().any(|item| has_member(item, name)),
+        _ => false,
+    }
+}
+
+/// A part of the versions that is the same in all of them: its value, which may be missing. `None` where they differ.
+fn alike<'v>(versions: &Field<'v, '_>, part: &str) -> Option<Option<&'v Value>> {
+    let mut all = versions.items().map(|version| version.get(part).value());
+    let first = all.next()?;
+    all.all(|other| same(first, other)).then_some(first)
+}
+
+fn versions(versions: &Field, old: Option<&Value>, errors: &mut Vec<FieldError>) {
     let (mut storage, mut seen, mut unique) = (0, BTreeSet::new(), true);
+    let own = |part: &str| alike(versions, part).is_none();
     for version in versions.items() {
         storage += usize::from(version.get("storage").bool() == Some(true));
         let name = version.get("name");
@@ -73,42 +111,83 @@ fn versions(spec: &Field, errors: &mut Vec<FieldError>) {
             errors.push(name.invalid(wrong.join(",")));
         }
         deprecation(&version, errors);
-        selectable_fields(&version, errors);
+        let schema = version.get("schema");
+        let subresources = version.get("subresources");
+        if own("schema") {
+            let has_status = alike(versions, "subresources").unwrap_or(subresources.value());
+            schemas::validate(&schema, has_status.is_some_and(|s| get(s, &["status"]).is_some()), errors);
+        }
+        if own("subresources") {
+            self::subresources(&subresources, errors);
+        }
+        if own("additionalPrinterColumns") {
+            version.get("additionalPrinterColumns").items().for_each(|c| column(&c, errors));
+        }
+        let fields = version.get("selectableFields");
+        if own("selectableFields") && !fields.is_empty() {
+            let schema = schema.get("openAPIV3Schema");
+            match schema.value().filter(|_| own("schema")) {
+                Some(schema) => selectable_fields(&fields, schema, too_many_before(old, name.text(), &fields), errors),
+                None => {
+                    let detail = "may only be set when `version.schema.openAPIV3Schema` is not included";
+                    errors.push(FieldError::invalid(&fields.path, "", detail));
+                }
+            }
+        }
     }
-    each_or_shared(spec, "schema", "validation", errors, |schema, errors| {
-        let has_status = versions.items().any(|v| v.get("subresources").get("status").is_set());
-        schemas::validate(schema, has_status, errors);
-    });
-    each_or_shared(spec, "subresources", "subresources", errors, subresources);
-    each_or_shared(spec, "additionalPrinterColumns", "additionalPrinterColumns", errors, |columns, errors| {
-        columns.items().for_each(|c| column(&c, errors));
-    });
     if !unique {
         errors.push(versions.invalid("must contain unique version names"));
     }
     if storage != 1 {
         errors.push(versions.invalid("must have exactly one version marked as storage version"));
     }
+    if let Some(first) = versions.items().next() {
+        let name = first.get("name").text();
+        let wrong = crate::names::dns1035_label(name);
+        if !wrong.is_empty() {
+            let spec = FieldPath::new("spec");
+            errors.push(FieldError::invalid(&spec.child("version"), name, wrong.join(",")));
+        }
+    }
 }
 
-/// Checks a part of each version, or once what is the same in all of them.
-fn each_or_shared(
-    spec: &Field,
-    field: &'static str,
-    shared: &'static str,
-    errors: &mut Vec<FieldError>,
-    check: impl Fn(&Field, &mut Vec<FieldError>),
-) {
+/// What all versions have alike.
+fn shared(spec: &Field, old: Option<&Value>, errors: &mut Vec<FieldError>) {
     let versions = spec.get("versions");
-    let first = versions.items().next().and_then(|version| version.get(field).value());
-    let same = first.is_some() && versions.items().all(|version| version.get(field).value() == first);
-    if same {
-        return check(&Field::new(first, spec.path.child(shared)), errors);
+    let at = |part: &str| alike(&versions, part).flatten();
+    let schema = at("schema");
+    if let Some(schema) = schema {
+        let has_status = versions.items().any(|v| v.get("subresources").get("status").is_set());
+        schemas::validate(&Field::new(Some(schema), spec.path.child("validation")), has_status, errors);
     }
-    for version in versions.items() {
-        check(&version.get(field), errors);
+    subresources(&Field::new(at("subresources"), spec.path.child("subresources")), errors);
+    let columns = Field::new(at("additionalPrinterColumns"), spec.path.child("additionalPrinterColumns"));
+    columns.items().for_each(|c| column(&c, errors));
+    let fields = Field::new(at("selectableFields"), spec.path.child("selectableFields"));
+    if !fields.is_empty() {
+        match schema.and_then(|schema| get(schema, &["openAPIV3Schema"])) {
+            Some(schema) => {
+                let first = versions.items().next().map(|version| version.get("name").text()).unwrap_or_default();
+                selectable_fields(&fields, schema, too_many_before(old, first, &fields), errors);
+            }
+            None => {
+                let detail = "may only be set when validations.schema is included";
+                errors.push(FieldError::invalid(&fields.path, "", detail));
+            }
+        }
     }
 }
+
+/// Whether a version had as many fields before, which it may keep.
+fn too_many_before(old: Option<&Value>, version: &str, fields: &Field) -> bool {
+    let versions = old.map(super::versions).unwrap_or_default();
+    let before = versions.iter().find(|known| text(known, &["name"]) == version);
+    let before = before.map(|version| list(version, &["selectableFields"])).unwrap_or_default();
+    before.len() > MAX_SELECTABLE_FIELDS && fields.value().and_then(Value::as_array).is_some_and(|now| now == before)
+}
+
+/// What Go calls not printable: neither letter, mark, number, punctuation, symbol nor space.
+static NOT_PRINTABLE: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"[^\p{L}\p{M}\p{N}\p{P}\p{S} ]").ok());
 
 fn deprecation(version: &Field, errors: &mut Vec<FieldError>) {
     let warning = version.get("deprecationWarning");
@@ -122,9 +201,9 @@ fn deprecation(version: &Field, errors: &mut Vec<FieldError>) {
     if text.is_empty() {
         errors.push(warning.invalid("must not be an empty string"));
     }
-    if let Some(at) = text.find(char::is_control) {
+    if let Some(found) = NOT_PRINTABLE.as_ref().and_then(|pattern| pattern.find(text)) {
         let detail = "must only contain printable UTF-8 characters; non-printable character found at index";
-        errors.push(warning.invalid(format!("{detail} {at}")));
+        errors.push(warning.invalid(format!("{detail} {}", found.start())));
     }
 }
 
@@ -172,38 +251,34 @@ fn column(column: &Field, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn selectable_fields(version: &Field, errors: &mut Vec<FieldError>) {
-    let fields = version.get("selectableFields");
-    let schema = version.value().and_then(|version| get(version, &["schema", "openAPIV3Schema"]));
+fn selectable_fields(fields: &Field, schema: &Value, any_number: bool, errors: &mut Vec<FieldError>) {
     let mut seen = BTreeSet::new();
     for field in fields.items() {
         let path = field.get("jsonPath");
         if !rules::required(&path, errors) {
             continue;
         }
-        let names = path.text().strip_prefix('.').unwrap_or_default();
-        let found = names.split('.').try_fold(schema, |at, name| {
-            let properties = get(at?, &["properties"]);
-            (!name.is_empty()).then(|| properties.and_then(|properties| properties.get(name)))
-        });
-        match found.flatten() {
-            _ if names.split('.').next() == Some("metadata") => {
-                errors.push(path.invalid("must not point to fields in metadata"));
+        let (found, schema) = match Schema::find_in_crd(schema, path.text()) {
+            Ok(found) => found,
+            Err(why) => {
+                errors.push(path.invalid(format!("is an invalid path: {why}")));
+                continue;
             }
-            None => errors.push(path.invalid("is an invalid path: does not refer to a valid field")),
-            Some(schema) if !matches!(text(schema, &["type"]), "string" | "boolean" | "integer") => {
-                errors.push(path.invalid(
-                    "must point to a field of type string, boolean or integer. Enum string fields and strings with \
-                     formats are allowed.",
-                ));
-            }
-            Some(_) => {}
+        };
+        if found.split(['.', '[']).next() == Some("metadata") {
+            errors.push(path.invalid("must not point to fields in metadata"));
         }
-        if !seen.insert(path.text()) {
+        if !schema.is_some_and(|schema| matches!(text(schema, &["type"]), "string" | "boolean" | "integer")) {
+            errors.push(path.invalid(
+                "must point to a field of type string, boolean or integer. Enum string fields and strings with formats \
+                 are allowed.",
+            ));
+        }
+        if !seen.insert(found) {
             errors.push(path.duplicate());
         }
     }
-    if seen.len() > MAX_SELECTABLE_FIELDS {
+    if seen.len() > MAX_SELECTABLE_FIELDS && !any_number {
         errors.push(FieldError::too_many(&fields.path, seen.len(), MAX_SELECTABLE_FIELDS));
     }
 }
@@ -223,18 +298,20 @@ fn names(names: &Field, errors: &mut Vec<FieldError>) {
         let lower = names.get(name).text().to_lowercase();
         label(&names.get(name), &lower, "may have mixed case, but should otherwise match: ", errors);
     }
-    for list in ["shortNames", "categories"] {
+    let each = |list: &str, errors: &mut Vec<FieldError>| {
         for name in names.get(list).items() {
             let wrong = crate::names::dns1035_label(name.text());
             if !wrong.is_empty() {
                 errors.push(name.invalid(wrong.join(",")));
             }
         }
-    }
+    };
+    each("shortNames", errors);
     let (kind, list_kind) = (names.get("kind"), names.get("listKind"));
     if !kind.is_empty() && kind.text() == list_kind.text() {
         errors.push(list_kind.invalid("kind and listKind may not be the same"));
     }
+    each("categories", errors);
 }
 
 /// `status.acceptedNames`.
@@ -244,7 +321,7 @@ pub fn accepted_names(definition: &Value) -> Vec<FieldError> {
     errors
 }
 
-fn conversion(conversion: &Field, errors: &mut Vec<FieldError>) {
+fn conversion(conversion: &Field, old: Option<&Value>, errors: &mut Vec<FieldError>) {
     if !conversion.is_set() {
         return;
     }
@@ -254,10 +331,11 @@ fn conversion(conversion: &Field, errors: &mut Vec<FieldError>) {
     let reviews = webhook.get("conversionReviewVersions");
     let reviews = Field::new(reviews.value(), conversion.path.child("conversionReviewVersions"));
     if strategy.text() != "Webhook" {
-        for field in [&client, &reviews] {
-            if !field.is_empty() {
-                errors.push(field.forbidden("should not be set when strategy is not set to Webhook"));
-            }
+        if client.is_set() {
+            errors.push(client.forbidden("should not be set when strategy is not set to Webhook"));
+        }
+        if !reviews.is_empty() {
+            errors.push(reviews.forbidden("should not be set when strategy is not set to Webhook"));
         }
         return;
     }
@@ -266,17 +344,24 @@ fn conversion(conversion: &Field, errors: &mut Vec<FieldError>) {
         errors.push(client.required("required when strategy is set to Webhook"));
     } else if url.is_set() == service.is_set() {
         errors.push(client.required("exactly one of url or service is required"));
-    } else if url.is_set() && !url.text().starts_with("https://") {
-        errors.push(url.invalid("'https' is the only allowed URL scheme; desired format: https://host[/path]"));
-    } else if service.is_set() {
-        for name in ["name", "namespace"] {
-            rules::required(&service.get(name), errors);
-        }
+    } else if url.is_set() {
+        webhook::url(&url, errors);
+    } else {
+        webhook::service(&service, errors);
     }
-    review_versions(&reviews, errors);
+    let bundle = client.get("caBundle");
+    if !bundle.is_empty()
+        && old.is_some_and(|old| !ca_bundle::may_be_invalid(old))
+        && let Some(why) = ca_bundle::wrong(bundle.text())
+    {
+        errors.push(bundle.invalid(why));
+    }
+    let before = list(old.unwrap_or(&Value::Null), &["spec", "conversion", "webhook", "conversionReviewVersions"]);
+    let known = |version: &Value| version.as_str().is_some_and(|version| REVIEW_VERSIONS.contains(&version));
+    review_versions(&reviews, before.is_empty() || before.iter().any(known), errors);
 }
 
-fn review_versions(versions: &Field, errors: &mut Vec<FieldError>) {
+fn review_versions(versions: &Field, one_is_known: bool, errors: &mut Vec<FieldError>) {
     if !rules::required(versions, errors) {
         return;
     }
@@ -288,8 +373,8 @@ fn review_versions(versions: &Field, errors: &mut Vec<FieldError>) {
             errors.push(version.invalid("duplicate version"));
         }
     }
-    if !seen.contains("v1") && !seen.contains("v1beta1") {
-        errors.push(versions.invalid("must include at least one of v1, v1beta1"));
+    if one_is_known && !REVIEW_VERSIONS.iter().any(|known| seen.contains(known)) {
+        errors.push(versions.invalid(format!("must include at least one of {}", REVIEW_VERSIONS.join(", "))));
     }
 }
 
@@ -299,7 +384,7 @@ pub fn stored_versions(definition: &Value, errors: &mut Vec<FieldError>) {
     let status = root.get("status");
     let stored = status.get("storedVersions");
     if stored.is_empty() {
-        return errors.push(stored.invalid("must have at least one stored version"));
+        return errors.push(FieldError::invalid(&stored.path, Value::Null, "must have at least one stored version"));
     }
     if let Some(storage) = super::storage_version(definition)
         && stored.items().all(|version| version.text() != storage)
@@ -338,11 +423,12 @@ pub fn approval(new: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) 
     }
 }
 
-pub fn preserve_unknown_fields(definition: &Value, errors: &mut Vec<FieldError>) {
+pub fn preserve_unknown_fields(definition: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
     let root = Field::root(definition);
     let spec = root.get("spec");
     let preserve = spec.get("preserveUnknownFields");
-    if preserve.bool() == Some(true) {
+    let before = old.and_then(|old| get(old, &["spec", "preserveUnknownFields"])) == Some(&Value::Bool(true));
+    if preserve.bool() == Some(true) && !before {
         errors.push(preserve.invalid(
             "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead",
         ));

@@ -4,12 +4,17 @@
 //! A custom object differs from a built-in one in three ways: a value that lacks its type is decoded as it is and
 //! refused by validation, null is a value where the schema says so, and values have [`Rules`].
 
+mod complete;
 mod defaults;
+mod field_path;
 mod format;
+mod identities;
+mod keywords;
 mod pattern;
 mod rules;
 mod structural;
 mod validate;
+mod whole;
 
 use std::sync::Arc;
 
@@ -18,26 +23,63 @@ use serde_json::Value;
 use super::shape::{Field, List, ListKind, Map, Node, Object, Scalar, Shape};
 use super::{Root, Schema};
 use crate::field::{FieldError, FieldPath};
+pub(super) use field_path::find as find_field;
 pub(super) use format::is_known as knows_format;
+use rules::Kind;
 pub(crate) use rules::Rules;
-pub(super) use validate::validate;
 
 const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
 pub(super) fn schema(source: &Value) -> Result<Schema, Vec<FieldError>> {
-    let errors = structural::check(source, &FieldPath::ROOT);
+    let errors = match structural::unsupported(source) {
+        Some(why) => vec![FieldError::invalid(&FieldPath::ROOT, "", why)],
+        None => structural::check(source, &FieldPath::ROOT),
+    };
     if !errors.is_empty() {
         return Err(errors);
     }
     Ok(Schema(Arc::new(Root::new(node(source, true), true))))
 }
 
-/// Everything that is wrong with a schema: that it is not structural, or else with its defaults.
+/// Everything that is wrong with a schema: that it is not structural, or else with its defaults, and with its keywords.
 pub(super) fn check(source: &Value, path: &FieldPath) -> Vec<FieldError> {
-    let mut errors = structural::check(source, path);
-    if errors.is_empty() {
-        defaults::check(source, true, path, &mut errors);
+    let mut errors = Vec::new();
+    let unsupported = structural::unsupported(source);
+    if unsupported.is_none() {
+        errors = structural::check(source, path);
+        if errors.is_empty() {
+            defaults::check(source, true, path, &mut errors);
+        }
     }
+    keywords::check(source, path, &mut errors);
+    match unsupported {
+        // What has words of its own is told by them.
+        Some(why) if errors.is_empty() => vec![FieldError::invalid(path, "", why)],
+        _ => errors,
+    }
+}
+
+/// Why a schema cannot be structural, where it has a keyword that no structural schema has.
+pub(super) fn unsupported(source: &Value) -> Option<String> {
+    structural::unsupported(source)
+}
+
+/// Everything that is wrong with a value. What is as it was in `old` is let be.
+pub(super) fn validate(node: &Node, value: &Value, old: Option<&Value>, path: &FieldPath) -> Vec<FieldError> {
+    let mut errors = validate::validate(node, value, old, path);
+    errors.extend(whole::validate(node, value, path));
+    errors.extend(identities::validate(node, value, old, path));
+    errors
+}
+
+/// Everything that is wrong with the status of an object, when nothing else of it changes.
+pub(super) fn validate_status(node: &Node, value: &Value, old: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let field = node.shape.object().and_then(|object| object.field("status"));
+    if let (Some(field), Some(status)) = (field, value.get("status")) {
+        errors = validate::validate(&field.node, status, old.get("status"), &FieldPath::new("status"));
+    }
+    errors.extend(identities::validate(node, value, Some(old), &FieldPath::ROOT));
     errors
 }
 
@@ -54,12 +96,12 @@ fn members<'v>(schema: &'v Value, name: &str) -> impl Iterator<Item = (&'v Strin
 fn node(source: &Value, is_object: bool) -> Node {
     let flag = |name: &str| source.get(name).and_then(Value::as_bool).unwrap_or(false);
     let is_object = is_object || flag("x-kubernetes-embedded-resource");
-    let rules = Rules::of(source);
-    Node {
-        shape: shape(source, is_object),
-        nullable: flag("nullable"),
-        rules: (!rules.is_empty()).then(|| Box::new(rules)),
+    let mut rules = Rules::of(source);
+    let shape = shape(source, is_object);
+    if matches!(shape, Shape::Any) && source.get("type").is_some_and(|kind| kind == "object") {
+        rules.kind = Some(Kind::Object);
     }
+    Node { shape, nullable: flag("nullable"), rules: (!rules.is_empty()).then(|| Box::new(rules)) }
 }
 
 fn shape(source: &Value, is_object: bool) -> Shape {
@@ -88,11 +130,14 @@ fn object(source: &Value, is_object: bool, keep_unknown: bool) -> Shape {
     let atomic = source.get("x-kubernetes-map-type").is_some_and(|kind| kind == "atomic");
     match source.get("additionalProperties") {
         Some(value) if value.is_object() => return Shape::Map(Box::new(Map { value: node(value, false), atomic })),
-        Some(Value::Bool(true)) => {
+        Some(Value::Bool(true)) if members(source, "properties").next().is_none() => {
             return Shape::Map(Box::new(Map { value: Node { nullable: true, ..Node::new(Shape::Any) }, atomic }));
         }
         _ => {}
     }
+    // Beside properties, this says of the others only that they are no mistake.
+    let keep_unknown =
+        keep_unknown || source.get("additionalProperties").is_some_and(|additional| !additional.is_null());
     let properties = source.get("properties").and_then(Value::as_object);
     let mut fields: Vec<Field> =
         properties.into_iter().flatten().map(|(name, schema)| field(name, schema, source)).collect();

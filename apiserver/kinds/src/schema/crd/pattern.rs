@@ -42,6 +42,25 @@ pub(super) fn compile(pattern: &str) -> Result<Regex, regex::Error> {
     RegexBuilder::new(&translate(pattern)).size_limit(MAX_PATTERN_BYTES).dfa_size_limit(MAX_CACHE_BYTES).build()
 }
 
+/// What is wrong with a pattern, in the words of Go's `regexp` where it has the same.
+pub(super) fn explain(pattern: &str, error: &regex::Error) -> String {
+    let error = error.to_string();
+    let last = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
+    let class = || &pattern[pattern.rfind('[').unwrap_or_default()..];
+    let words = match last {
+        "unclosed group" => format!("missing closing ): `{pattern}`"),
+        "unopened group" => format!("unexpected ): `{pattern}`"),
+        "unclosed character class" => format!("missing closing ]: `{}`", class()),
+        "repetition operator missing expression" => {
+            let at = pattern.find(['*', '+', '?', '{']).unwrap_or_default();
+            let operator = pattern[at..].chars().next().map(String::from).unwrap_or_default();
+            format!("missing argument to repetition operator: `{operator}`")
+        }
+        other => other.to_owned(),
+    };
+    format!("error parsing regexp: {words}")
+}
+
 /// The pattern as the `regex` crate writes it.
 fn translate(pattern: &str) -> String {
     let mut out = String::with_capacity(pattern.len());
@@ -186,6 +205,20 @@ mod tests {
         }
         assert!(compile("(").is_err());
         assert!(compile("((a{100}){100}){100}").is_err());
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_in_one_line() {
+        let cases = [
+            ("(", "missing closing ): `(`"),
+            ("a)", "unexpected ): `a)`"),
+            ("x[a", "missing closing ]: `[a`"),
+            ("+", "missing argument to repetition operator: `+`"),
+        ];
+        for (pattern, words) in cases {
+            let error = compile(pattern).unwrap_err();
+            assert_eq!(explain(pattern, &error), format!("error parsing regexp: {words}"));
+        }
     }
 
     proptest::proptest! {

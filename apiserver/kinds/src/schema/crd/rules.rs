@@ -8,12 +8,16 @@ use super::pattern::Pattern;
 /// The validation keywords of one schema, or of one inside of `allOf`, `anyOf`, `oneOf` or `not`.
 #[derive(Debug, Default)]
 pub(crate) struct Rules {
-    /// Only inside of the combining keywords, where the shape does not say it.
+    /// Inside of the combining keywords, and of an object of whose members nothing is known.
     pub kind: Option<Kind>,
     /// `x-kubernetes-embedded-resource`: the value is a whole object of some kind.
     pub embedded: bool,
     pub enumeration: Vec<Value>,
-    pub format: Option<Format>,
+    /// As it was written, where it means anything for the type.
+    pub format: Option<Box<str>>,
+    /// What strings are checked against.
+    pub text_format: Option<Format>,
+    pub numeric: Numeric,
     pub minimum: Option<Limit>,
     pub maximum: Option<Limit>,
     pub multiple_of: Option<f64>,
@@ -30,6 +34,8 @@ pub(crate) struct Rules {
     pub properties: Vec<(Box<str>, Rules)>,
     pub items: Option<Box<Rules>>,
     pub additional: Option<Box<Rules>>,
+    /// `additionalProperties: false`: no members but these.
+    pub known: Option<Vec<Box<str>>>,
     pub all_of: Vec<Rules>,
     pub any_of: Vec<Rules>,
     pub one_of: Vec<Rules>,
@@ -40,7 +46,46 @@ pub(crate) struct Rules {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Integer,
+    Object,
     String,
+}
+
+impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Integer => "integer",
+            Kind::Object => "object",
+            Kind::String => "string",
+        }
+    }
+}
+
+/// What numbers a schema takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Numeric {
+    /// The type says nothing about numbers.
+    #[default]
+    Any,
+    Integer,
+    Int32,
+    Int64,
+    Number,
+    Float,
+    Double,
+}
+
+impl Numeric {
+    fn of(kind: Option<&str>, format: &str) -> Numeric {
+        match (kind, format) {
+            (Some("integer"), "int32") => Numeric::Int32,
+            (Some("integer"), "int64") => Numeric::Int64,
+            (Some("integer"), _) => Numeric::Integer,
+            (Some("number"), "float") => Numeric::Float,
+            (Some("number"), "double") => Numeric::Double,
+            (Some("number"), _) => Numeric::Number,
+            _ => Numeric::Any,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +112,17 @@ impl Rules {
         };
         let one = |name: &str| source.get(name).filter(|s| s.is_object()).map(|s| Box::new(Rules::nested(s)));
         let many = |name: &str| list(name).map(Rules::nested).collect();
-        let properties = source.get("properties").and_then(Value::as_object).into_iter().flatten();
+        let properties = || source.get("properties").and_then(Value::as_object).into_iter().flatten();
+        let known = || properties().map(|(name, _)| name.as_str().into()).collect();
+        let int_or_string = flag("x-kubernetes-int-or-string");
+        let kind = text("type").filter(|kind| !kind.is_empty() && !int_or_string);
+        let format = text("format").unwrap_or_default();
+        let numeric = Numeric::of(kind, format);
+        let is_text = matches!(kind, None | Some("string"));
+        let means_something = match numeric {
+            Numeric::Int32 | Numeric::Int64 | Numeric::Float | Numeric::Double => true,
+            _ => is_text && super::knows_format(format),
+        };
         Rules {
             kind: match text("type") {
                 Some("integer") => Some(Kind::Integer),
@@ -76,7 +131,9 @@ impl Rules {
             },
             embedded: flag("x-kubernetes-embedded-resource"),
             enumeration: list("enum").cloned().collect(),
-            format: text("format").and_then(Format::named),
+            format: means_something.then(|| format.into()),
+            text_format: Some(format).filter(|_| is_text).and_then(Format::named),
+            numeric,
             minimum: limit("minimum", "exclusiveMinimum"),
             maximum: limit("maximum", "exclusiveMaximum"),
             multiple_of: source.get("multipleOf").and_then(Value::as_f64),
@@ -89,9 +146,10 @@ impl Rules {
             min_properties: count("minProperties"),
             max_properties: count("maxProperties"),
             required: list("required").filter_map(Value::as_str).map(Into::into).collect(),
-            properties: properties.map(|(name, s)| (name.as_str().into(), Rules::nested(s))).collect(),
+            properties: properties().map(|(name, s)| (name.as_str().into(), Rules::nested(s))).collect(),
             items: one("items"),
             additional: one("additionalProperties"),
+            known: (source.get("additionalProperties") == Some(&Value::Bool(false))).then(known),
             all_of: many("allOf"),
             any_of: many("anyOf"),
             one_of: many("oneOf"),
@@ -109,6 +167,7 @@ impl Rules {
             self.max_properties,
         ];
         !self.embedded
+            && self.kind.is_none()
             && self.enumeration.is_empty()
             && self.format.is_none()
             && self.minimum.is_none()
@@ -117,6 +176,7 @@ impl Rules {
             && self.pattern.is_none()
             && counts.iter().all(Option::is_none)
             && !self.unique_items
+            && self.known.is_none()
             && self.required.is_empty()
             && self.all_of.is_empty()
             && self.any_of.is_empty()

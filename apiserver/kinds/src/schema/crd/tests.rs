@@ -144,9 +144,17 @@ fn unknown_fields_are_pruned_unless_kept() {
 
 #[test]
 fn a_schema_has_to_be_structural() {
-    let check =
-        |schema: Value, expected: Expect| errors(&Schema::from_crd(&schema).err().unwrap_or_default(), expected);
+    let check = |schema: Value, expected: Expect| errors(&Schema::check_crd(&schema, &FieldPath::ROOT), expected);
     check(json!({}), expect!["type: Required value: must not be empty at the root"]);
+    check(
+        json!({"type": "object", "additionalProperties": false, "allOf": [{"properties": {"a": {"minLength": 1}}}],
+            "properties": {"metadata": {"type": "object", "description": "x"},
+                "b": {"anyOf": [{"type": "string"}, {"type": "integer"}], "x-kubernetes-int-or-string": true},
+                "c": {"anyOf": [{"type": "integer"}, {"type": "string"}], "x-kubernetes-int-or-string": true},
+                "d": {"type": "object", "properties": {"e": {"type": "string"}}, "additionalProperties": true,
+                    "not": {"x-kubernetes-validations": [{"rule": "true"}]}}}}),
+        expect![[""]],
+    );
     check(
         json!({"type": "object", "properties": {
             "a": {}, "b": {"type": "array"}, "c": {"type": "array", "items": {}}, "d": {"type": "strin"},
@@ -240,4 +248,106 @@ fn patterns_are_counted() {
 fn what_go_calls_zero_is_as_if_it_were_not_there() {
     let source = json!({"type": "object", "properties": {"a": {"type": "string", "allOf": [{"description": "", "nullable": false, "minLength": 1}]}}});
     errors(&Schema::check_crd(&source, &FieldPath::ROOT), expect![[""]]);
+}
+
+#[test]
+fn keywords_have_to_go_together() {
+    let check = |properties: Value, expected: Expect| {
+        let schema = json!({"type": "object", "properties": properties});
+        errors(&Schema::check_crd(&schema, &FieldPath::ROOT), expected);
+    };
+    check(
+        json!({"a": {"type": "null"}, "b": {"type": "array", "items": [{"type": "string"}]}, "c": {"$ref": "x", "id": "y"}}),
+        expect![[""]],
+    );
+    check(
+        json!({
+            "a": {"x-kubernetes-preserve-unknown-fields": true, "x-kubernetes-map-type": "bag"},
+            "b": {"type": "string", "x-kubernetes-list-type": "set"},
+            "c": {"type": "array", "items": {"type": "object"}, "x-kubernetes-list-type": "set"},
+            "d": {"type": "array", "items": {"type": "string", "nullable": true}, "x-kubernetes-list-map-keys": ["k"]},
+            "e": {"type": "array", "items": {"type": "object", "properties": {"k": {"type": "object", "nullable": true}}},
+                "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k", "k"]},
+            "f": {"type": "array", "items": {"type": "string"}, "x-kubernetes-list-type": "map"},
+        }),
+        expect![[""]],
+    );
+    check(
+        json!({
+            "metadata": {"type": "object", "default": {}},
+            "pod": {"type": "object", "x-kubernetes-embedded-resource": true, "properties": {"metadata": {"type": "object",
+                "properties": {"labels": {"type": "object", "additionalProperties": {"type": "string", "default": "a"}},
+                "x": {"type": "object", "x-kubernetes-embedded-resource": true, "x-kubernetes-preserve-unknown-fields": true}}}}},
+        }),
+        expect![[""]],
+    );
+    check(
+        json!({"a": {"type": "object", "properties": {"b": {"type": "string"}}, "x-kubernetes-validations": [
+            {"rule": " "}, {"rule": "true", "message": " ", "messageExpression": " "}, {"rule": "true", "message": "a\nb"},
+            {"rule": "tr\nue"}, {"rule": "true", "reason": "Odd", "fieldPath": ".c"}, {"rule": "true", "fieldPath": ".b"},
+        ]}}),
+        expect![[""]],
+    );
+}
+
+#[test]
+fn numbers_have_a_range() {
+    let schema = kind(json!({
+        "a": {"type": "integer", "format": "int32"}, "b": {"type": "number", "multipleOf": 0.1},
+        "c": {"type": "number", "maximum": 1_000_000}, "d": {"type": "integer"}, "e": {"type": "integer", "maximum": 1.5},
+        "f": {"type": "number", "format": "float"}, "g": {"type": "integer", "enum": [1, 2]},
+    }));
+    validated(&schema, json!({"a": 2_147_483_647, "b": 0.3, "c": 1e6, "d": 3.0, "f": 1.5, "g": 1.0}), expect![[""]]);
+    validated(
+        &schema,
+        json!({"a": 2_147_483_648_u32, "b": 0.25, "c": 1_000_000.5, "d": 1.2, "e": 1, "f": 1e39, "g": "x"}),
+        expect![[""]],
+    );
+}
+
+#[test]
+fn what_several_schemas_say_is_told_once() {
+    let schema = kind(json!({
+        "a": {"type": "string", "allOf": [{"minLength": 2}, {"minLength": 2}, {"maxLength": 9}]},
+        "b": {"type": "object", "properties": {"x": {"type": "string"}, "y": {"type": "string"}},
+            "oneOf": [{"required": ["x"]}, {"required": ["x", "y"], "properties": {"x": {"maxLength": 1}}}]},
+        "c": {"type": "object", "x-kubernetes-preserve-unknown-fields": true, "properties": {"x": {"type": "string"}},
+            "not": {"required": ["x"]}, "anyOf": [{"additionalProperties": false}]},
+    }));
+    validated(&schema, json!({"a": "x", "b": {"y": ""}, "c": {"x": "", "z": 1}}), expect![[""]]);
+}
+
+#[test]
+fn formats_stand_for_types() {
+    let schema = kind(json!({
+        "a": {"type": "string", "format": "datetime"}, "b": {"type": "string", "nullable": true, "enum": ["x"]},
+        "c": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}, "d": {"type": "string", "format": "unheard"},
+    }));
+    validated(&schema, json!({"a": 1, "b": null, "c": "x", "d": 2}), expect![[""]]);
+    validated(&schema, json!({"a": "now", "b": "x", "c": {"d": 1}, "d": "x"}), expect![[""]]);
+}
+
+#[test]
+fn a_status_is_told_from_within() {
+    let schema = json!({"type": "object", "properties": {
+        "spec": {"type": "object", "properties": {"a": {"type": "integer"}}},
+        "status": {"type": "object", "properties": {"n": {"type": "integer", "maximum": 1}, "m": {"type": "object",
+            "additionalProperties": {"type": "string"}}, "t": {"type": "array", "x-kubernetes-list-type": "set",
+            "items": {"type": "string"}}}, "not": {"required": ["x"]}}}});
+    let schema = Schema::from_crd(&schema).unwrap();
+    let old = json!({"spec": {"a": "wrong"}, "status": {}});
+    let new = json!({"spec": {"a": "wrong"}, "status": {"n": 2, "m": {"k": 1}, "t": ["a", "a"]}});
+    errors(&schema.validate_status(&new, &old), expect![[""]]);
+    errors(&schema.validate_status(&new, &new), expect![[""]]);
+}
+
+#[test]
+fn repetitions_that_were_there_may_stay() {
+    let schema = kind(json!({"t": {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}}}));
+    let object = |tags: &[&str]| json!({"spec": {"t": tags}});
+    let check = |old: &[&str], expected: Expect| {
+        errors(&schema.validate(&object(&["a", "a"]), Some(&object(old)), &FieldPath::ROOT), expected);
+    };
+    check(&["a"], expect![[""]]);
+    check(&["b", "b"], expect![[""]]);
 }

@@ -1,65 +1,139 @@
-//! Validating a custom object against its schema, in apiextensions' words.
+//! Validating a custom object's values against its schema, in apiextensions' words
+//! (`k8s.io/kube-openapi/pkg/validation/validate`).
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
-use serde_json::Value;
+use serde_json::{Number, Value};
 
+use super::super::go::go_float;
 use super::super::shape::{List, ListKind, Node, Scalar, Shape};
-use super::rules::{Kind, Limit, Rules};
+use super::rules::{Kind, Limit, Numeric, Rules};
 use crate::field::{FieldError, FieldPath};
-use crate::metadata;
 
-/// Everything that is wrong with a value, in the order of its members. What is as it was in `old` is let be.
-pub(in crate::schema) fn validate(
-    node: &Node,
-    value: &Value,
-    old: Option<&Value>,
-    path: &FieldPath,
-) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    walk(node, value, old, path, &mut errors);
+/// The largest number of which every smaller one is a different whole number in JSON.
+const MAX_SAFE_INTEGER: f64 = 9_007_199_254_740_991.0;
+/// What divides without a rest may miss by this much.
+const EPSILON: f64 = 1e-9;
+/// In the place of a path, where Kubernetes names the place in the message alone.
+const NOWHERE: &str = "<nil>";
+
+/// Everything that is wrong with a value, in the order of its members. What is as it was in `old` is let be. Messages name
+/// places within the value; `at` is where the value itself stands.
+pub(super) fn validate(node: &Node, value: &Value, old: Option<&Value>, at: &FieldPath) -> Vec<FieldError> {
+    let mut outcome = Outcome::default();
+    walk(node, value, old, &FieldPath::ROOT, &mut outcome);
+    let mut errors = outcome.errors;
+    let prefix = at.to_string();
+    for error in &mut errors {
+        let below = error.field.strip_prefix('.').unwrap_or(&error.field);
+        error.field = match (prefix.as_str(), below) {
+            ("", "") => NOWHERE.to_owned(),
+            ("", below) => below.to_owned(),
+            (prefix, "" | NOWHERE) => prefix.to_owned(),
+            (prefix, below) => format!("{prefix}.{below}"),
+        };
+    }
     errors
 }
 
-fn walk(node: &Node, value: &Value, old: Option<&Value>, path: &FieldPath, errors: &mut Vec<FieldError>) {
-    if old == Some(value) || value.is_null() && (node.nullable || matches!(node.shape, Shape::Any)) {
-        return;
-    }
-    if let Some(expected) = expected_type(&node.shape, value) {
-        let found = type_of(value);
-        errors.push(FieldError::type_invalid(
-            path,
-            found,
-            format!("{path} in body must be of type {expected}: {found:?}"),
-        ));
-        return;
-    }
-    if let Some(rules) = &node.rules {
-        check(rules, value, path, errors);
-        if rules.embedded {
-            metadata::embedded(value, path, errors);
+/// What was found, and how much of a schema was found to say anything about the value: of alternatives that all fail, the one
+/// that says most is told.
+#[derive(Default)]
+struct Outcome {
+    errors: Vec<FieldError>,
+    matches: usize,
+    /// What was told already, once something could be told twice.
+    told: Option<HashSet<String>>,
+}
+
+impl Outcome {
+    fn add(&mut self, error: FieldError) {
+        if let Some(told) = &mut self.told
+            && !told.insert(error.to_string())
+        {
+            return;
         }
+        self.errors.push(error);
+    }
+
+    /// Of what several schemas say about one value, the same is told once.
+    fn merge(&mut self, other: Outcome) {
+        self.matches += other.matches;
+        if self.told.is_none() && !other.errors.is_empty() {
+            self.told = Some(self.errors.iter().map(ToString::to_string).collect());
+        }
+        other.errors.into_iter().for_each(|error| self.add(error));
+    }
+
+    /// A message that Kubernetes does not tell of a field.
+    fn add_message(&mut self, message: String) {
+        let error = FieldError::invalid(&FieldPath::ROOT, "", message);
+        self.add(FieldError { field: NOWHERE.to_owned(), ..error });
+    }
+}
+
+fn walk(node: &Node, value: &Value, old: Option<&Value>, path: &FieldPath, out: &mut Outcome) {
+    if old == Some(value) {
+        return;
+    }
+    let rules = node.rules.as_deref();
+    let format = rules.and_then(|rules| rules.format.as_deref());
+    let expected = type_of_shape(&node.shape).or_else(|| Some(rules?.kind?.name()));
+    if value.is_null() {
+        if !node.nullable {
+            check_type(expected, format, value, path, out);
+        }
+        rules.iter().for_each(|rules| check_enumeration(rules, value, path, out));
+        return;
+    }
+    check_type(expected, format, value, path, out);
+    if let Some(rules) = rules {
+        combined(rules, value, path, out);
+        check_text(rules, value, path, out);
+    }
+    if let Value::Number(number) = value {
+        let numeric = rules.map_or(Numeric::Any, |rules| rules.numeric);
+        let numeric = match &node.shape {
+            Shape::Scalar(Scalar::Int64) if numeric == Numeric::Any => Numeric::Integer,
+            _ => numeric,
+        };
+        check_number(rules, numeric, number, path, out);
+    }
+    if let (Shape::List(list), Value::Array(items)) = (&node.shape, value) {
+        for (i, item) in items.iter().enumerate() {
+            walk(&list.item, item, counterpart(list, item, old), &path.index(i), out);
+        }
+    }
+    if let Some(rules) = rules {
+        check_length(rules, value, path, out);
+        check_enumeration(rules, value, path, out);
+        check_size(rules, value, path, out);
     }
     match (&node.shape, value) {
         (Shape::Object(object), Value::Object(members)) => {
             for (name, member) in members {
                 if let Some(field) = object.field(name) {
-                    walk(&field.node, member, old.and_then(|old| old.get(name)), &path.child(name), errors);
+                    walk(&field.node, member, old.and_then(|old| old.get(name)), &path.child(name), out);
                 }
             }
         }
         (Shape::Map(map), Value::Object(members)) => {
             for (name, member) in members {
-                walk(&map.value, member, old.and_then(|old| old.get(name)), &path.child(name), errors);
+                let old = old.and_then(|old| old.get(name));
+                below(path, name, |path| walk(&map.value, member, old, path, out));
             }
-        }
-        (Shape::List(list), Value::Array(items)) => {
-            for (i, item) in items.iter().enumerate() {
-                walk(&list.item, item, counterpart(list, item, old), &path.index(i), errors);
-            }
-            identities(list, items, path, errors);
         }
         _ => {}
+    }
+    rules.iter().for_each(|rules| check_required(rules, value, path, out));
+}
+
+/// A member of a map. Kubernetes writes a dot before the name also where nothing stands before it.
+fn below(path: &FieldPath, name: &str, check: impl FnOnce(&FieldPath)) {
+    if path.is_root() {
+        check(&FieldPath::new(&format!(".{name}")));
+    } else {
+        check(&path.child(name));
     }
 }
 
@@ -70,28 +144,26 @@ fn counterpart<'v>(list: &List, item: &Value, old: Option<&'v Value>) -> Option<
     old?.as_array()?.iter().find(same)
 }
 
-/// The type a value should have; `None` when it has it.
-fn expected_type(shape: &Shape, value: &Value) -> Option<&'static str> {
-    let integer = value.is_i64() || value.is_u64() || value.as_f64().is_some_and(|n| n.fract() == 0.0);
-    let (fits, expected) = match shape {
-        Shape::Scalar(Scalar::String) => (value.is_string(), "string"),
-        Shape::Scalar(Scalar::Int64) => (integer, "integer"),
-        Shape::Scalar(Scalar::Number) => (value.is_number(), "number"),
-        Shape::Scalar(Scalar::Bool) => (value.is_boolean(), "boolean"),
-        Shape::Scalar(Scalar::IntOrString) => (value.is_string() || integer, "integer,string"),
-        Shape::List(_) => (value.is_array(), "array"),
-        Shape::Map(_) | Shape::Object(_) => (value.is_object(), "object"),
+/// The type of a schema's values; none where it takes any.
+fn type_of_shape(shape: &Shape) -> Option<&'static str> {
+    match shape {
+        Shape::Scalar(Scalar::String) => Some("string"),
+        Shape::Scalar(Scalar::Int64) => Some("integer"),
+        Shape::Scalar(Scalar::Number) => Some("number"),
+        Shape::Scalar(Scalar::Bool) => Some("boolean"),
+        Shape::Scalar(Scalar::IntOrString) => Some("integer,string"),
+        Shape::List(_) => Some("array"),
+        Shape::Map(_) | Shape::Object(_) => Some("object"),
         // What is built in was checked when it was decoded.
-        Shape::Scalar(_) | Shape::Any | Shape::Named(_) => return None,
-    };
-    (!fits).then_some(expected)
+        Shape::Scalar(_) | Shape::Any | Shape::Named(_) => None,
+    }
 }
 
 fn type_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "boolean",
-        Value::Number(n) if n.is_f64() => "number",
+        Value::Number(n) if n.as_i64().is_none() => "number",
         Value::Number(_) => "integer",
         Value::String(_) => "string",
         Value::Array(_) => "array",
@@ -99,168 +171,312 @@ fn type_of(value: &Value) -> &'static str {
     }
 }
 
-/// Items of a set or map must differ; each repetition is told once, as an identity or as a value.
-fn identities(list: &List, items: &[Value], path: &FieldPath, errors: &mut Vec<FieldError>) {
-    let identity = |item: &Value| match &list.kind {
-        ListKind::Atomic => None,
-        ListKind::Set => Some(item.clone()),
-        ListKind::Map(keys) => {
-            Some(keys.iter().filter_map(|key| Some(((**key).to_owned(), item.get(&**key)?.clone()))).collect())
-        }
-    };
-    let mut seen: HashMap<Value, usize> = HashMap::new();
-    for (i, identity) in items.iter().map_while(identity).enumerate() {
-        let times = seen.entry(identity.clone()).or_default();
-        *times += 1;
-        if *times == 2 {
-            errors.push(FieldError::duplicate(&path.index(i), identity));
-        }
-    }
-}
-
-fn fits(rules: &Rules, value: &Value, path: &FieldPath) -> bool {
-    let mut errors = Vec::new();
-    check(rules, value, path, &mut errors);
-    errors.is_empty()
-}
-
-/// Checks one value against the rules for it, and inside of combining keywords also what lies below.
-fn check(rules: &Rules, value: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
-    let invalid = |detail: String| FieldError::invalid(path, value.clone(), format!("{path} in body {detail}"));
-    if let Some(kind) = rules.kind {
-        let (fits, expected) = match kind {
-            Kind::Integer => (value.is_i64() || value.is_u64(), "integer"),
-            Kind::String => (value.is_string(), "string"),
-        };
-        if !fits {
-            let found = type_of(value);
-            let detail = format!("{path} in body must be of type {expected}: {found:?}");
-            return errors.push(FieldError::type_invalid(path, found, detail));
-        }
-    }
+/// Go's own format of a value, which is shown where a format was expected.
+fn format_of(value: &Value) -> &'static str {
     match value {
-        Value::String(text) => check_string(rules, text, path, errors),
-        Value::Number(number) => check_number(rules, number.as_f64().unwrap_or_default(), invalid, errors),
-        Value::Array(items) => check_list(rules, items, path, errors),
-        Value::Object(_) => check_object(rules, value, path, errors),
+        Value::Number(n) if n.as_i64().is_none() => "float64",
+        Value::Number(_) => "int64",
+        _ => "",
+    }
+}
+
+fn check_type(
+    expected: Option<&str>,
+    format: Option<&str>,
+    value: &Value,
+    path: &FieldPath,
+    out: &mut Outcome,
+) -> bool {
+    let Some(expected) = expected else { return true };
+    let found = type_of(value);
+    let wants = |kind: &str| expected.split(',').any(|expected| expected == kind);
+    let fits = wants(found)
+        || found == "integer" && wants("number")
+        || found == "number" && wants("integer") && value.as_f64().is_some_and(is_whole);
+    if fits {
+        return true;
+    }
+    let (expected, found) = match format {
+        Some(format) if !matches!(value, Value::String(_) | Value::Array(_) | Value::Null) => {
+            (format, format_of(value))
+        }
+        _ => (expected, found),
+    };
+    out.add(FieldError::type_invalid(path, found, format!("{path} in body must be of type {expected}: {found:?}")));
+    false
+}
+
+/// Whether a number is a whole one, as nearly as JSON's numbers can tell.
+fn is_whole(number: f64) -> bool {
+    if !(-MAX_SAFE_INTEGER..=MAX_SAFE_INTEGER).contains(&number) {
+        return false;
+    }
+    let nearest = number.trunc();
+    if number == nearest {
+        return true;
+    }
+    let sum = number.abs() + nearest.abs();
+    nearest != 0.0 && (number - nearest).abs() / sum < EPSILON
+}
+
+/// Checks one value against the rules of a schema within the combining keywords, and also what lies below.
+fn check(rules: &Rules, value: &Value, path: &FieldPath) -> Outcome {
+    let mut out = Outcome::default();
+    let expected = rules.kind.map(Kind::name);
+    let has_type = expected.is_some() || rules.format.is_some();
+    let fits = check_type(expected, rules.format.as_deref(), value, path, &mut out);
+    out.matches += usize::from(has_type) + usize::from(has_type && fits);
+    if value.is_null() {
+        check_enumeration(rules, value, path, &mut out);
+        return out;
+    }
+    combined(rules, value, path, &mut out);
+    check_text(rules, value, path, &mut out);
+    out.matches += 2 + match value {
+        Value::String(_) => 1 + usize::from(rules.text_format.is_some()),
+        Value::Number(_) | Value::Array(_) => 2,
+        Value::Object(_) => 1,
+        _ => 0,
+    };
+    match value {
+        Value::Number(number) => check_number(Some(rules), rules.numeric, number, path, &mut out),
+        Value::Array(list) => {
+            if let Some(rules) = &rules.items {
+                list.iter().enumerate().for_each(|(i, item)| out.merge(check(rules, item, &path.index(i))));
+            }
+        }
         _ => {}
     }
-    if !rules.enumeration.is_empty() && !rules.enumeration.contains(value) {
-        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        let supported: Vec<String> = rules.enumeration.iter().map(text).collect();
-        let supported: Vec<&str> = supported.iter().map(String::as_str).collect();
-        errors.push(FieldError::not_supported(path, value.clone(), &supported));
+    check_length(rules, value, path, &mut out);
+    check_enumeration(rules, value, path, &mut out);
+    check_size(rules, value, path, &mut out);
+    if let Value::Object(members) = value {
+        let own = |name: &str| rules.properties.iter().find(|(known, _)| **known == *name);
+        if let Some(additional) = &rules.additional {
+            for (name, member) in members.iter().filter(|(name, _)| own(name).is_none()) {
+                below(path, name, |path| out.merge(check(additional, member, path)));
+            }
+        }
+        for (name, rules) in &rules.properties {
+            if let Some(member) = members.get(&**name) {
+                out.merge(check(rules, member, &path.child(name)));
+            }
+        }
     }
-    rules.all_of.iter().for_each(|rules| check(rules, value, path, errors));
-    if !rules.any_of.is_empty() && !rules.any_of.iter().any(|rules| fits(rules, value, path)) {
-        errors.push(combined(path, "must validate at least one schema (anyOf)"));
-        explain(&rules.any_of, value, path, errors);
+    check_required(rules, value, path, &mut out);
+    out
+}
+
+fn combined(rules: &Rules, value: &Value, path: &FieldPath, out: &mut Outcome) {
+    out.matches += 2;
+    let place = format!("\"{path}\"");
+    let outcomes = |rules: &[Rules]| rules.iter().map(|rules| check(rules, value, path)).collect::<Vec<_>>();
+    if !rules.any_of.is_empty() {
+        let mut outcomes = outcomes(&rules.any_of);
+        match outcomes.iter().position(|outcome| outcome.errors.is_empty()) {
+            Some(first) => out.merge(outcomes.swap_remove(first)),
+            None => {
+                out.add_message(format!("{place} must validate at least one schema (anyOf)"));
+                best(outcomes).into_iter().for_each(|outcome| out.merge(outcome));
+            }
+        }
     }
     if !rules.one_of.is_empty() {
-        match rules.one_of.iter().filter(|rules| fits(rules, value, path)).count() {
-            1 => {}
-            found => {
-                let found = if found == 0 { "none valid".to_owned() } else { format!("{found} valid alternatives") };
-                let message = format!("must validate one and only one schema (oneOf). Found {found}");
-                errors.push(combined(path, &message));
-                explain(&rules.one_of, value, path, errors);
+        let outcomes = outcomes(&rules.one_of);
+        let mut failed = |found: &str| {
+            out.add_message(format!("{place} must validate one and only one schema (oneOf). Found {found}"));
+        };
+        let told = match outcomes.iter().filter(|outcome| outcome.errors.is_empty()).count() {
+            0 => {
+                failed("none valid");
+                best(outcomes)
             }
+            1 => outcomes.into_iter().find(|outcome| outcome.errors.is_empty()),
+            several => {
+                failed(&format!("{several} valid alternatives"));
+                None
+            }
+        };
+        told.into_iter().for_each(|outcome| out.merge(outcome));
+    }
+    if !rules.all_of.is_empty() {
+        let outcomes = outcomes(&rules.all_of);
+        let valid = outcomes.iter().filter(|outcome| outcome.errors.is_empty()).count();
+        let all = outcomes.len();
+        outcomes.into_iter().for_each(|outcome| out.merge(outcome));
+        if valid != all {
+            let none = if valid == 0 { ". None validated" } else { "" };
+            out.add_message(format!("{place} must validate all the schemas (allOf){none}"));
         }
     }
-    if rules.not.as_ref().is_some_and(|rules| fits(rules, value, path)) {
-        errors.push(combined(path, "must not validate the schema (not)"));
+    if rules.not.as_ref().is_some_and(|rules| check(rules, value, path).errors.is_empty()) {
+        out.add_message(format!("{place} must not validate the schema (not)"));
     }
 }
 
-/// Kubernetes tells these of the whole object, and names the place in the message.
-fn combined(path: &FieldPath, message: &str) -> FieldError {
-    let error = FieldError::invalid(path, "", format!("\"{path}\" {message}"));
-    FieldError { field: "<nil>".into(), ..error }
+/// Of several alternatives that all fail, the first of those that say most.
+fn best(outcomes: Vec<Outcome>) -> Option<Outcome> {
+    outcomes.into_iter().reduce(|best, next| if next.matches > best.matches { next } else { best })
 }
 
-/// Of several alternatives that all fail, the one that fails least is told.
-fn explain(alternatives: &[Rules], value: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
-    let failures = alternatives.iter().map(|rules| {
-        let mut errors = Vec::new();
-        check(rules, value, path, &mut errors);
-        errors
-    });
-    errors.extend(failures.filter(|errors| !errors.is_empty()).min_by_key(Vec::len).into_iter().flatten());
-}
-
-fn check_string(rules: &Rules, text: &str, path: &FieldPath, errors: &mut Vec<FieldError>) {
-    let invalid = |detail: String| FieldError::invalid(path, text, format!("{path} in body {detail}"));
+/// Of length and pattern, the first that does not fit is told.
+fn check_text(rules: &Rules, value: &Value, path: &FieldPath, out: &mut Outcome) {
+    let Value::String(text) = value else { return };
+    let invalid = |detail: String| FieldError::invalid(path, text.as_str(), format!("{path} in body {detail}"));
     let length = text.chars().count() as u64;
     if let Some(max) = rules.max_length.filter(|max| length > *max) {
-        errors.push(FieldError::too_long(path, usize::try_from(max).unwrap_or(usize::MAX)));
+        out.add(FieldError::too_long(path, usize::try_from(max).unwrap_or(usize::MAX)));
+    } else if let Some(min) = rules.min_length.filter(|min| length < *min) {
+        out.add(invalid(format!("should be at least {min} chars long")));
+    } else if let Some(pattern) = rules.pattern.as_ref().filter(|pattern| !pattern.is_match(text)) {
+        out.add(invalid(format!("should match '{}'", pattern.as_str())));
     }
-    if let Some(min) = rules.min_length.filter(|min| length < *min) {
-        errors.push(invalid(format!("should be at least {min} chars long")));
-    }
-    if let Some(pattern) = rules.pattern.as_ref().filter(|pattern| !pattern.is_match(text)) {
-        errors.push(invalid(format!("should match '{}'", pattern.as_str())));
-    }
-    if let Some(format) = rules.format.filter(|format| !format.fits(text)) {
-        let detail = format!("{path} in body must be of type {}: {text:?}", format.name());
-        errors.push(FieldError::type_invalid(path, text, detail));
-    }
-}
-
-fn check_number(rules: &Rules, number: f64, invalid: impl Fn(String) -> FieldError, errors: &mut Vec<FieldError>) {
-    if let Some(factor) = rules.multiple_of.filter(|factor| *factor > 0.0 && (number / factor).fract() != 0.0) {
-        errors.push(invalid(format!("should be a multiple of {factor}")));
-    }
-    if let Some(Limit { value, exclusive }) = rules.maximum
-        && (number > value || (exclusive && number == value))
-    {
-        errors.push(invalid(format!("should be less than {}{value}", if exclusive { "" } else { "or equal to " })));
-    }
-    if let Some(Limit { value, exclusive }) = rules.minimum
-        && (number < value || (exclusive && number == value))
-    {
-        errors.push(invalid(format!("should be greater than {}{value}", if exclusive { "" } else { "or equal to " })));
+    if rules.text_format.is_some_and(|format| !format.fits(text)) {
+        let name = rules.format.as_deref().unwrap_or_default();
+        let detail = format!("{path} in body must be of type {name}: {text:?}");
+        out.add(FieldError::type_invalid(path, text.as_str(), detail));
     }
 }
 
-fn check_list(rules: &Rules, items: &[Value], path: &FieldPath, errors: &mut Vec<FieldError>) {
-    let count = items.len();
-    let invalid = |detail: String| FieldError::invalid(path, count, format!("{path} in body {detail}"));
-    if let Some(min) = rules.min_items.filter(|min| (count as u64) < *min) {
-        errors.push(invalid(format!("should have at least {min} items")));
-    }
-    if let Some(max) = rules.max_items.filter(|max| count as u64 > *max) {
-        errors.push(FieldError::too_many(path, count, usize::try_from(max).unwrap_or(usize::MAX)));
-    }
-    if rules.unique_items && (1..count).any(|i| items[..i].contains(&items[i])) {
-        errors.push(FieldError::invalid(path, "", format!("{path} in body shouldn't contain duplicates")));
-    }
-    if let Some(rules) = &rules.items {
-        items.iter().enumerate().for_each(|(i, item)| check(rules, item, &path.index(i), errors));
-    }
-}
-
-fn check_object(rules: &Rules, value: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
-    let Some(members) = value.as_object() else { return };
-    let count = members.len();
-    if let Some(min) = rules.min_properties.filter(|min| (count as u64) < *min) {
-        errors.push(FieldError::invalid(path, count, format!("{path} in body should have at least {min} properties")));
-    }
-    if let Some(max) = rules.max_properties.filter(|max| count as u64 > *max) {
-        errors.push(FieldError::too_many(path, count, usize::try_from(max).unwrap_or(usize::MAX)));
-    }
-    for name in rules.required.iter().filter(|name| !members.contains_key(&***name)) {
-        errors.push(FieldError::required(&path.child(name), ""));
-    }
-    for (name, rules) in &rules.properties {
-        if let Some(member) = members.get(&**name) {
-            check(rules, member, &path.child(name), errors);
+fn check_number(rules: Option<&Rules>, numeric: Numeric, number: &Number, path: &FieldPath, out: &mut Outcome) {
+    let value = number.as_f64().unwrap_or_default();
+    let mut in_range = |what: &str, fits: bool| {
+        if !fits {
+            out.add_message(format!("{what} must be of type {} in {path}", numeric.words()));
         }
-    }
-    if let Some(additional) = &rules.additional {
-        for (name, member) in members {
-            if rules.properties.iter().all(|(known, _)| **known != *name) {
-                check(additional, member, &path.child(name), errors);
+        fits
+    };
+    let whole = number.as_i64();
+    in_range("Checked value", whole.map_or_else(|| numeric.takes(value), |whole| numeric.takes_whole(whole)));
+    let Some(rules) = rules else { return };
+    // A whole number is compared with whole numbers, where the limit is of the type.
+    let mut natively = |what: &str, limit: f64| whole.filter(|_| in_range(what, numeric.takes(limit)));
+    let shown = |limit: f64, natively: bool| if natively { (limit as i64).to_string() } else { go_float(limit) };
+    let mut wrong = Vec::new();
+    if let Some(factor) = rules.multiple_of {
+        let whole = natively("MultipleOf value", factor);
+        let shown = shown(factor, whole.is_some());
+        let fits = match whole {
+            Some(_) if factor < 1.0 => None,
+            Some(whole) => Some(whole % (factor as i64) == 0),
+            None if factor <= 0.0 => None,
+            None if factor < 1.0 => Some(is_whole(1.0 / factor * value)),
+            None => Some(is_whole(value / factor)),
+        };
+        match fits {
+            Some(true) => {}
+            Some(false) => wrong.push((None, format!("{path} in body should be a multiple of {shown}"))),
+            None => {
+                let detail = format!("factor MultipleOf declared for {path} must be positive: {shown}");
+                wrong.push((Some(if whole.is_some() { (factor as i64).into() } else { factor.into() }), detail));
             }
         }
+    }
+    for (what, limit, words) in
+        [("Minimum boundary value", rules.minimum, "greater"), ("Maximum boundary value", rules.maximum, "less")]
+    {
+        let Some(Limit { value: limit, exclusive }) = limit else { continue };
+        let whole = natively(what, limit);
+        let order = match whole {
+            Some(whole) => whole.partial_cmp(&(limit as i64)),
+            None => value.partial_cmp(&limit),
+        };
+        let beyond = if words == "less" { std::cmp::Ordering::Greater } else { std::cmp::Ordering::Less };
+        if order == Some(beyond) || (exclusive && order == Some(std::cmp::Ordering::Equal)) {
+            let equal = if exclusive { "" } else { "or equal to " };
+            let shown = shown(limit, whole.is_some());
+            wrong.push((None, format!("{path} in body should be {words} than {equal}{shown}")));
+        }
+    }
+    for (bad, detail) in wrong {
+        out.add(FieldError::invalid(path, bad.unwrap_or_else(|| Value::Number(number.clone())), detail));
+    }
+}
+
+impl Numeric {
+    fn words(self) -> &'static str {
+        match self {
+            Numeric::Any | Numeric::Integer => "integer (default format)",
+            Numeric::Int32 => "integer with format int32",
+            Numeric::Int64 => "integer with format int64",
+            Numeric::Number => "number (default format)",
+            Numeric::Float => "number with format float",
+            Numeric::Double => "number with format double",
+        }
+    }
+
+    fn takes_whole(self, number: i64) -> bool {
+        self != Numeric::Int32 || i32::try_from(number).is_ok()
+    }
+
+    fn takes(self, number: f64) -> bool {
+        match self {
+            Numeric::Any | Numeric::Number | Numeric::Double => true,
+            Numeric::Float => number.abs() <= f64::from(f32::MAX),
+            Numeric::Integer | Numeric::Int64 => {
+                number.fract() == 0.0 && (-(2f64.powi(63))..2f64.powi(63)).contains(&number)
+            }
+            Numeric::Int32 => number.fract() == 0.0 && (f64::from(i32::MIN)..=f64::from(i32::MAX)).contains(&number),
+        }
+    }
+}
+
+fn check_length(rules: &Rules, value: &Value, path: &FieldPath, out: &mut Outcome) {
+    let Value::Array(items) = value else { return };
+    let count = items.len();
+    if let Some(min) = rules.min_items.filter(|min| (count as u64) < *min) {
+        let detail = format!("{path} in body should have at least {min} items");
+        out.add(FieldError::invalid(path, count, detail));
+    }
+    if let Some(max) = rules.max_items.filter(|max| count as u64 > *max) {
+        out.add(FieldError::too_many(path, count, usize::try_from(max).unwrap_or(usize::MAX)));
+    }
+    if rules.unique_items {
+        let mut seen = HashSet::new();
+        if !items.iter().all(|item| seen.insert(item)) {
+            out.add(FieldError::invalid(path, "", format!("{path} in body shouldn't contain duplicates")));
+        }
+    }
+}
+
+fn check_enumeration(rules: &Rules, value: &Value, path: &FieldPath, out: &mut Outcome) {
+    let same = |allowed: &Value| match (allowed, value) {
+        // Null is never one of the values, even where it is among them.
+        (_, Value::Null) => false,
+        (Value::Number(a), Value::Number(b)) => a == b || (a.is_f64() != b.is_f64() && a.as_f64() == b.as_f64()),
+        (allowed, value) => allowed == value,
+    };
+    if rules.enumeration.is_empty() || rules.enumeration.iter().any(same) {
+        return;
+    }
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let supported: Vec<String> = rules.enumeration.iter().map(text).collect();
+    let supported: Vec<&str> = supported.iter().map(String::as_str).collect();
+    let error = FieldError::not_supported(path, value.clone(), &supported);
+    out.add(FieldError { bad_value: error.bad_value.filter(|value| !value.is_null()), ..error });
+}
+
+fn check_size(rules: &Rules, value: &Value, path: &FieldPath, out: &mut Outcome) {
+    let Value::Object(members) = value else { return };
+    let count = members.len();
+    if let Some(min) = rules.min_properties.filter(|min| (count as u64) < *min) {
+        let detail = format!("{path} in body should have at least {min} properties");
+        out.add(FieldError::invalid(path, count, detail));
+    }
+    if let Some(max) = rules.max_properties.filter(|max| count as u64 > *max) {
+        out.add(FieldError::too_many(path, count, usize::try_from(max).unwrap_or(usize::MAX)));
+    }
+    if let Some(known) = &rules.known {
+        for name in members.keys().filter(|name| known.iter().all(|known| **known != **name)) {
+            let detail = format!("{path}.{name} in body is a forbidden property");
+            out.add(FieldError::invalid(path, name.as_str(), detail));
+        }
+    }
+}
+
+fn check_required(rules: &Rules, value: &Value, path: &FieldPath, out: &mut Outcome) {
+    let Value::Object(members) = value else { return };
+    for name in rules.required.iter().filter(|name| !members.contains_key(&***name)) {
+        out.add(FieldError::required(&path.child(name), ""));
     }
 }

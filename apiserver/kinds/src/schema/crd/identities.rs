@@ -1,0 +1,67 @@
+//! Lists whose items are told apart (`x-kubernetes-list-type`): no two items of a set or map are the same.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use super::super::shape::{List, ListKind, Node, Shape};
+use crate::field::{FieldError, FieldPath};
+
+/// Repetitions in a value's lists; nothing where the old value had some.
+pub(super) fn validate(node: &Node, value: &Value, old: Option<&Value>, path: &FieldPath) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    walk(node, value, path, &mut errors);
+    if let Some(old) = old.filter(|_| !errors.is_empty()) {
+        let mut before = Vec::new();
+        walk(node, old, path, &mut before);
+        if !before.is_empty() {
+            errors.clear();
+        }
+    }
+    errors
+}
+
+fn walk(node: &Node, value: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    match (&node.shape, value) {
+        (Shape::Object(object), Value::Object(members)) => {
+            for (name, member) in members {
+                if let Some(field) = object.field(name) {
+                    walk(&field.node, member, &path.child(name), errors);
+                }
+            }
+        }
+        (Shape::Map(map), Value::Object(members)) => {
+            members.iter().for_each(|(name, member)| walk(&map.value, member, &path.key(name), errors));
+        }
+        (Shape::List(list), Value::Array(items)) => {
+            repetitions(list, items, path, errors);
+            items.iter().enumerate().for_each(|(i, item)| walk(&list.item, item, &path.index(i), errors));
+        }
+        _ => {}
+    }
+}
+
+/// Each repetition is told once, as an identity or as a value.
+fn repetitions(list: &List, items: &[Value], path: &FieldPath, errors: &mut Vec<FieldError>) {
+    if matches!(list.kind, ListKind::Map(_))
+        && let Some(i) = items.iter().position(|item| !item.is_object() && !item.is_null())
+    {
+        let detail = "must be an object for an array of list-type map";
+        return errors.push(FieldError::invalid(&path.index(i), items[i].clone(), detail));
+    }
+    let identity = |item: &Value| match &list.kind {
+        ListKind::Atomic => None,
+        ListKind::Set => Some(item.clone()),
+        ListKind::Map(keys) => {
+            Some(keys.iter().filter_map(|key| Some(((**key).to_owned(), item.get(&**key)?.clone()))).collect())
+        }
+    };
+    let mut seen: HashMap<Value, usize> = HashMap::new();
+    for (i, identity) in items.iter().map_while(identity).enumerate() {
+        let times = seen.entry(identity.clone()).or_default();
+        *times += 1;
+        if *times == 2 {
+            errors.push(FieldError::duplicate(&path.index(i), identity));
+        }
+    }
+}
