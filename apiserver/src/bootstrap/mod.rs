@@ -122,9 +122,7 @@ pub(crate) async fn write_all(
         let (group, version) =
             text(&desired, &["apiVersion"]).split_once('/').unwrap_or(("", text(&desired, &["apiVersion"])));
         // A kind that is not served yet has no objects that every cluster has.
-        let kind = resources.all().iter().find(|resource| {
-            resource.kind == text(&desired, &["kind"]) && resource.group == group && resource.version == version
-        })?;
+        let kind = resources.by_kind(group, version, text(&desired, &["kind"]))?;
         let live = kind.objects.get(text(&desired, &["metadata", "namespace"]), text(&desired, &["metadata", "name"]));
         Some((kind.clone(), plan(&desired, live.map(|record| record.value()), keep)?))
     });
