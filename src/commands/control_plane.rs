@@ -22,8 +22,8 @@ pub struct ControlPlaneArgs {
     #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     address: IpAddr,
 
-    /// Address that the Service `kubernetes` leads to [default: the one that is listened on, or the host's own instead of a
-    /// loopback address]
+    /// Address that the Service `kubernetes` leads to [default: --address, or the host's own address where that is a loopback
+    /// address]
     #[arg(long, value_name = "IP")]
     advertise_address: Option<IpAddr>,
 
@@ -31,35 +31,35 @@ pub struct ControlPlaneArgs {
     #[arg(long, value_name = "PORT", default_value_t = 6443)]
     port: u16,
 
-    /// Ports that Services of type NodePort are given, FIRST-LAST
+    /// Range of node ports for Services, FIRST-LAST
     #[arg(long, value_name = "RANGE", default_value = "30000-32767", value_parser = port_range)]
     node_port_range: (u16, u16),
 
-    /// Addresses of Services
+    /// Range of the addresses of Services
     #[arg(long, value_name = "CIDR", default_value = "10.96.0.0/16")]
     service_cidr: Ipv4Net,
 
-    /// Addresses of pods: every node is given a part of them (its spec.podCIDR)
+    /// Range of the addresses of pods, of which every node gets a part (its spec.podCIDR)
     #[arg(long, value_name = "CIDR", default_value = "10.244.0.0/16")]
     cluster_cidr: Ipv4Net,
 
-    /// How many leading bits the addresses in a node's part have in common
+    /// Length of the prefix of a node's part of --cluster-cidr
     #[arg(long, value_name = "BITS", default_value_t = 24, value_parser = clap::value_parser!(u8).range(8..=30))]
     node_cidr_mask_size: u8,
 
-    /// Whether nodes are given a part of --cluster-cidr; without one, their pods get no addresses of the cluster
+    /// Whether nodes get a part of --cluster-cidr; without one, their pods get no addresses of the cluster
     #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
     allocate_node_cidrs: bool,
 
-    /// Addresses of wasm pods: every node is given a part of them
+    /// Range of the addresses of wasm pods, of which every node gets a part
     #[arg(long, value_name = "CIDR", default_value = "10.64.0.0/11")]
     wasm_cidr: Ipv4Net,
 
-    /// How many leading bits the addresses of a node's wasm pods have in common; a range that is smaller is one node's
+    /// Length of the prefix of a node's part of --wasm-cidr; a smaller range goes to one node as a whole
     #[arg(long, value_name = "BITS", default_value_t = 18, value_parser = clap::value_parser!(u8).range(8..=30))]
     wasm_node_cidr_mask_size: u8,
 
-    /// A further name or address that the API server is reached at; may be given several times
+    /// Further name or address of the API server, for its certificate; may be given several times
     #[arg(long, value_name = "NAME")]
     tls_san: Vec<String>,
 
@@ -67,15 +67,15 @@ pub struct ControlPlaneArgs {
     #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
     cluster_domain: String,
 
-    /// Authorities, beside the cluster's own, whose certificates prove users: PEM
+    /// PEM file of authorities, besides the cluster's own, whose certificates authenticate users
     #[arg(long, value_name = "FILE")]
     client_ca_file: Option<PathBuf>,
 
-    /// Users with fixed tokens: a file of lines `token,user,uid,"group1,group2"`, read at start
+    /// File of users with fixed tokens, in lines `token,user,uid,"group1,group2"`; read at start
     #[arg(long, value_name = "FILE")]
     token_auth_file: Option<PathBuf>,
 
-    /// Who decides what users may do, in this order: Node, RBAC, AlwaysAllow, AlwaysDeny
+    /// Authorizers, in the order in which they are asked: Node, RBAC, AlwaysAllow, AlwaysDeny
     #[arg(long, value_name = "MODES", value_delimiter = ',', default_value = "Node,RBAC")]
     authorization_mode: Vec<authz::Mode>,
 
@@ -83,7 +83,7 @@ pub struct ControlPlaneArgs {
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     disable_admission_plugins: Vec<String>,
 
-    /// What admission plugins are told: an AdmissionConfiguration, of which PodSecurity takes its part
+    /// AdmissionConfiguration of admission plugins; only PodSecurity has one
     #[arg(long, value_name = "FILE")]
     admission_control_config_file: Option<PathBuf>,
 }

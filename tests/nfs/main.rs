@@ -5,7 +5,9 @@
 use std::fs;
 use std::path::Path;
 
-use k8w_testkit::{ClusterOptions, Kubectl, NfsServer, Process, TestCluster, eventually, run_in_namespaces};
+use k8w_testkit::{
+    ClusterOptions, Kubectl, NfsServer, Process, TestCluster, eventually, kernel_has_nfs, run_in_namespaces,
+};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_k8w");
 
@@ -164,8 +166,7 @@ fn pods_share_a_servers_folder() {
     let none = format!("nfs: {{ server: 127.0.0.1, path: {}/none }}", server.export().display());
     kubectl.apply(&server_pod("none", &none));
     failed_mount(&kubectl, "none", "MountVolume.SetUp failed for volume \"data\" : mounting 127.0.0.1:");
-    let kernel_has_nfs = fs::read_to_string("/proc/filesystems").unwrap().lines().any(|line| line.ends_with("\tnfs"));
-    if !kernel_has_nfs {
+    if !kernel_has_nfs() {
         kubectl.apply(&claim("newer", &server, false, "nfsvers=4.2"));
         kubectl.apply(&server_pod("newer", &claimed("newer")));
         let why = "mount option \"nfsvers=4.2\" is not supported without the kernel's NFS";

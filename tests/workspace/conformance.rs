@@ -34,7 +34,8 @@ fn marked(text: &str) -> Vec<String> {
     blocks.iter().filter_map(|block| block.split_once(MARK)).map(|(_, names)| names.to_owned()).collect()
 }
 
-fn files(folder: &Path, visit: &mut impl FnMut(&Path)) {
+/// Visits all files of code beneath a folder.
+pub fn files(folder: &Path, visit: &mut impl FnMut(&Path)) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {

@@ -5,7 +5,7 @@
 mod conformance;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What each crate may import of ours: the same table as in ARCHITECTURE.md.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
@@ -25,17 +25,21 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("wasmtime", &["k8w-runtime"]),
     ("kube", &["k8w-controllers", "k8w-runtime", "k8w"]),
     ("tokio", &["k8w-storage", "k8w-apiserver", "k8w-controllers", "k8w-networking", "k8w-runtime", "k8w", "k8w-fuzz"]),
-    ("hyper", &["k8w-apiserver", "k8w-networking", "k8w-runtime", "k8w"]),
+    ("hyper", &["k8w-apiserver", "k8w-networking", "k8w-runtime"]),
 ];
 
-/// Names under `[dependencies]` of each member, by the member's name.
-fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+/// Folders of the members.
+fn members() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(root.join("Cargo.toml")).unwrap();
     let members = text.split("members = [").nth(1).unwrap().split(']').next().unwrap();
-    let mut folders: Vec<&str> = members.split('"').skip(1).step_by(2).collect();
-    folders.push(".");
-    folders.iter().map(|folder| read_member(&root.join(folder).join("Cargo.toml"))).collect()
+    let folders = members.split('"').skip(1).step_by(2).chain(["."]);
+    folders.map(|folder| root.join(folder)).collect()
+}
+
+/// Names under `[dependencies]` of each member, by the member's name.
+fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+    members().iter().map(|folder| read_member(&folder.join("Cargo.toml"))).collect()
 }
 
 fn read_member(manifest: &Path) -> (String, BTreeSet<String>) {
@@ -72,5 +76,20 @@ fn some_dependencies_belong_to_some_crates_only() {
                 "{member} must not depend on {dependency}"
             );
         }
+    }
+}
+
+#[test]
+fn every_dependency_is_used() {
+    for folder in members() {
+        let mut code = String::new();
+        for sources in ["src", "fuzz_targets"].map(|name| folder.join(name)).iter().filter(|path| path.is_dir()) {
+            conformance::files(sources, &mut |path| code.push_str(&std::fs::read_to_string(path).unwrap()));
+        }
+        let words: BTreeSet<&str> = code.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+        let (member, dependencies) = read_member(&folder.join("Cargo.toml"));
+        let unused = dependencies.iter().filter(|name| !words.contains(name.replace('-', "_").as_str()));
+        let unused: Vec<_> = unused.collect();
+        assert!(unused.is_empty(), "{member} does not use {unused:?}");
     }
 }

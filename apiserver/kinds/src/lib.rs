@@ -6,6 +6,7 @@
 pub mod addresses;
 pub mod admissionregistration;
 pub mod age;
+pub mod any_certificate;
 pub mod apiextensions;
 pub mod apiregistration;
 pub mod apps;

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use http::{Method, Request};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use ipnet::Ipv4Net;
 use k8w_kinds::KindDef;
@@ -29,6 +29,7 @@ use crate::api_services;
 use crate::body::Body;
 use crate::identity::{Peer, UserInfo};
 use crate::kubernetes_service::{NAME, NAMESPACE};
+use crate::resources::Resource;
 pub(crate) use plan::Keep;
 use plan::{Write, plan};
 pub use roles::node_rules;
@@ -36,6 +37,9 @@ pub(crate) use warning::Warning;
 
 /// How many writes are under way at once: enough for the datastore to put them into few flushes.
 const WRITES_AT_ONCE: usize = 32;
+
+/// How often an object is written that somebody else keeps changing.
+const ATTEMPTS: usize = 5;
 
 /// How often what no cluster can do without is looked for; Kubernetes looks for the Service of the API server so often.
 const LOOK_MS: u64 = 10_000;
@@ -55,7 +59,7 @@ pub async fn reconcile(server: &Arc<ApiServer>) -> Result<(), BootstrapError> {
     namespaces(server).await?;
     service_cidr::reconcile(server).await?;
     let range = service_cidr::of_cluster(server);
-    let mut cluster = essential(server, range);
+    let mut cluster: Vec<_> = essential(server, range).map(|object| (object, Keep::Fields)).collect();
     cluster.push((objects::token_tracking(config.outside.now()), Keep::Present));
     cluster.push((objects::network(config, range), Keep::Fields));
     cluster.extend(objects::cluster_info(config).map(|map| (map, Keep::Fields)));
@@ -76,12 +80,8 @@ pub async fn reconcile(server: &Arc<ApiServer>) -> Result<(), BootstrapError> {
 }
 
 /// How pods reach the API server, and how servers behind it know it.
-fn essential(server: &ApiServer, range: Ipv4Net) -> Vec<(Value, Keep)> {
-    let authentication = objects::authentication(&server.config);
-    std::iter::once(kubernetes_service(server, range))
-        .chain(authentication)
-        .map(|object| (object, Keep::Fields))
-        .collect()
+fn essential(server: &ApiServer, range: Ipv4Net) -> impl Iterator<Item = Value> {
+    std::iter::once(kubernetes_service(server, range)).chain(objects::authentication(&server.config))
 }
 
 /// How pods reach the API server. A Service that is there keeps its address, whatever range the server is started with.
@@ -97,14 +97,17 @@ fn kubernetes_service(server: &ApiServer, range: Ipv4Net) -> Value {
 pub(crate) async fn keep(server: &Arc<ApiServer>) {
     loop {
         sleep(Duration::from_millis(LOOK_MS)).await;
-        let kept = async {
-            namespaces(server).await?;
-            write_all(server, essential(server, service_cidr::of_cluster(server)).into_iter()).await
-        };
-        if let Err(error) = kept.await {
+        if let Err(error) = restore(server).await {
             tracing::warn!(%error, "what every cluster has is missing");
         }
     }
+}
+
+/// What is there is left as it is: servers of one cluster may be started with settings of their own, and would take turns.
+async fn restore(server: &Arc<ApiServer>) -> Result<(), BootstrapError> {
+    namespaces(server).await?;
+    let essential = essential(server, service_cidr::of_cluster(server));
+    write_all(server, essential.map(|object| (object, Keep::Present))).await
 }
 
 async fn namespaces(server: &Arc<ApiServer>) -> Result<(), BootstrapError> {
@@ -116,29 +119,47 @@ pub(crate) async fn write_all(
     server: &Arc<ApiServer>,
     wanted: impl Iterator<Item = (Value, Keep)>,
 ) -> Result<(), BootstrapError> {
-    let peer = Peer::in_process(UserInfo::own().clone());
     let resources = server.resources.load_full();
-    let writes = wanted.filter_map(|(desired, keep)| {
-        let (group, version) =
-            text(&desired, &["apiVersion"]).split_once('/').unwrap_or(("", text(&desired, &["apiVersion"])));
+    let wanted = wanted.filter_map(|(desired, keep)| {
+        let api_version = text(&desired, &["apiVersion"]);
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
         // A kind that is not served yet has no objects that every cluster has.
-        let kind = resources.all().iter().find(|resource| {
-            resource.kind == text(&desired, &["kind"]) && resource.group == group && resource.version == version
-        })?;
-        let live = kind.objects.get(text(&desired, &["metadata", "namespace"]), text(&desired, &["metadata", "name"]));
-        Some((kind.clone(), plan(&desired, live.map(|record| record.value()), keep)?))
+        let kind = resources.by_kind(group, version, text(&desired, &["kind"]))?.clone();
+        Some((kind, desired, keep))
     });
-    let writes = writes.collect::<Vec<_>>();
-    stream::iter(writes)
+    let wanted = wanted.collect::<Vec<_>>();
+    stream::iter(wanted)
         .map(Ok)
-        .try_for_each_concurrent(WRITES_AT_ONCE, |(kind, write)| {
-            let (server, peer) = (server.clone(), peer.clone());
-            async move { send(&server, peer, &kind, write).await }
+        .try_for_each_concurrent(WRITES_AT_ONCE, |(kind, desired, keep)| {
+            let server = server.clone();
+            async move { write(&server, &kind, &desired, keep).await }
         })
         .await
 }
 
-async fn send(server: &Arc<ApiServer>, peer: Peer, kind: &KindDef, write: Write) -> Result<(), BootstrapError> {
+/// Makes or mends one object. Another server of the cluster may be about the same: then it is looked at again.
+async fn write(server: &Arc<ApiServer>, kind: &Resource, desired: &Value, keep: Keep) -> Result<(), BootstrapError> {
+    let name = text(desired, &["metadata", "name"]);
+    let failed = |reason: String| BootstrapError { kind: kind.kind.to_string(), name: name.to_owned(), reason };
+    for _ in 0..ATTEMPTS {
+        let live = kind.objects.get(text(desired, &["metadata", "namespace"]), name);
+        let Some(write) = plan(desired, live.map(|record| record.value()), keep) else { return Ok(()) };
+        let response = send(server, kind, write).await.map_err(|error| failed(error.to_string()))?;
+        let code = response.status();
+        if code.is_success() {
+            return Ok(());
+        }
+        if code != StatusCode::CONFLICT {
+            let body = response.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+            let status: Value = serde_json::from_slice(&body).unwrap_or_default();
+            return Err(failed(format!("{code}: {}", text(&status, &["message"]))));
+        }
+        server.cache.catch_up().await.map_err(|error| failed(error.message))?;
+    }
+    Err(failed("somebody else keeps changing it".to_owned()))
+}
+
+async fn send(server: &Arc<ApiServer>, kind: &KindDef, write: Write) -> Result<Response<Body>, http::Error> {
     let (method, object) = match write {
         Write::Create(object) => (Method::POST, object),
         Write::Replace(object) => (Method::PUT, object),
@@ -153,17 +174,9 @@ async fn send(server: &Arc<ApiServer>, peer: Peer, kind: &KindDef, write: Write)
     if method == Method::PUT {
         path.push_str(&format!("/{name}"));
     }
-    let failed = |reason: String| BootstrapError { kind: kind.kind.to_string(), name: name.to_owned(), reason };
     let request = Request::builder().method(method).uri(path).header("content-type", "application/json");
-    let request = request.body(Body::from(object.to_string())).map_err(|error| failed(error.to_string()))?;
-    let response = server.handle(request, peer).await;
-    if response.status().is_success() {
-        return Ok(());
-    }
-    let code = response.status();
-    let body = response.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-    let status: Value = serde_json::from_slice(&body).unwrap_or_default();
-    Err(failed(format!("{code}: {}", text(&status, &["message"]))))
+    let request = request.body(Body::from(object.to_string()))?;
+    Ok(server.handle(request, Peer::in_process(UserInfo::own().clone())).await)
 }
 
 #[cfg(test)]

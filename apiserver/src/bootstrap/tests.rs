@@ -56,6 +56,29 @@ async fn a_namespace_that_was_deleted_comes_back() {
 }
 
 #[tokio::test]
+async fn servers_of_one_cluster_do_not_take_turns_at_what_it_needs() {
+    let datastore: Arc<dyn Datastore> = Arc::new(Memory::new());
+    let other = Config { advertise: "192.0.2.2:7443".parse().unwrap(), ..config() };
+    let one = ApiServer::start(config(), datastore.clone()).await.unwrap();
+    let other = ApiServer::start(other, datastore.clone()).await.unwrap();
+    let revision = datastore.revision().await.unwrap();
+    for server in [&one, &other, &one] {
+        server.cache.catch_up().await.unwrap();
+        restore(server).await.unwrap();
+    }
+    assert_eq!(datastore.revision().await.unwrap(), revision);
+}
+
+#[tokio::test]
+async fn servers_of_one_cluster_may_start_at_the_same_time() {
+    let datastore: Arc<dyn Datastore> = Arc::new(Memory::new());
+    let start = || ApiServer::start(config(), datastore.clone());
+    let started = tokio::join!(start(), start());
+    started.0.unwrap();
+    started.1.unwrap();
+}
+
+#[tokio::test]
 async fn a_server_that_moved_says_so() {
     let datastore: Arc<dyn Datastore> = Arc::new(Memory::new());
     ApiServer::start(config(), datastore.clone()).await.unwrap();

@@ -6,14 +6,15 @@ use crate::ApiServer;
 use crate::apply;
 use crate::call::Call;
 use crate::codec;
-use crate::object_store::{self, Change, Patched, Rules};
+use crate::object_store::{self, Change, Patched, Rules, Write, Written};
 use crate::patch::{APPLY, MEDIA_TYPES, Patch};
 use crate::resources::Resource;
 use crate::routes::Answer;
 use crate::status::Status;
 use http::header;
+use k8w_kinds::schema::Schema;
 use serde_json::Value;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 pub async fn serve(server: &ApiServer, resource: &Resource, mut call: Call) -> Answer {
     let media_type = codec::media_type(call.header(header::CONTENT_TYPE)).to_string();
@@ -23,46 +24,67 @@ pub async fn serve(server: &ApiServer, resource: &Resource, mut call: Call) -> A
     if media_type == APPLY {
         return serve_apply(server, resource, call, options, &body, rules).await;
     }
-    let strategic = media_type == "application/strategic-merge-patch+json";
-    let patch = match Patch::read(&media_type, &body)? {
-        Some(patch) if !(strategic && resource.is_custom()) => patch,
-        _ => {
-            let strategic = |media_type: &&str| media_type.starts_with("application/strategic");
-            let accepted = MEDIA_TYPES.into_iter().filter(|accepted| !(resource.is_custom() && strategic(accepted)));
-            return Err(Status::unsupported_media_type(&accepted.collect::<Vec<_>>()));
-        }
-    };
+    let patch = read(resource, &media_type, &body)?;
+    let mut write = options.write(server, resource, &call);
+    let written = update(&mut write, rules, |old| {
+        let (mut object, issues) = patched(resource.schema(), &patch, old, options.validation)?;
+        match_url(&mut object, resource, &call)?;
+        Ok((Patched { object, tracked: false, once: patch.resource_version().is_some() }, issues))
+    });
+    let written = written.await?;
+    answer_written(&call, resource, written, &write.warnings)
+}
+
+/// Reads a patch of a type that the kind takes. A custom kind does not say how its lists are merged.
+///
+/// # Errors
+/// 415 for another type, and those of [`Patch::read`].
+pub fn read(resource: &Resource, media_type: &str, body: &[u8]) -> Result<Patch, Status> {
+    let is_taken = |media_type: &&str| !(resource.is_custom() && media_type.starts_with("application/strategic"));
+    let taken: Vec<&str> = MEDIA_TYPES.into_iter().filter(is_taken).collect();
+    let patch = if taken.contains(&media_type) { Patch::read(media_type, body)? } else { None };
+    patch.ok_or_else(|| Status::unsupported_media_type(&taken))
+}
+
+/// Writes what a patch makes of an object, and warns of what `change` says beside it.
+///
+/// # Errors
+/// Those of `change`, and of any update.
+pub async fn update(
+    write: &mut Write<'_>,
+    rules: Rules,
+    change: impl Fn(&Value) -> Result<(Patched, Vec<String>), Status> + Sync,
+) -> Result<Written, Status> {
+    // Somebody else's write in between has it made once more: the last one's count.
     let issues = Mutex::new(Vec::new());
     let change = |old: &Value| {
-        let (mut object, found) = patched(resource, &patch, old, options.validation)?;
-        match_url(&mut object, resource, &call)?;
-        *issues.lock().unwrap_or_else(|error| error.into_inner()) = found;
-        Ok(Patched { object, tracked: false, once: patch.resource_version().is_some() })
+        let (patched, found) = change(old)?;
+        *issues.lock().unwrap_or_else(PoisonError::into_inner) = found;
+        Ok(patched)
     };
-    let mut write = options.write(server, resource, &call);
-    let written = object_store::update(&mut write, Change::Patch(&change), rules).await?;
-    let mut warnings = write.warnings;
-    warnings.extend(issues.into_inner().unwrap_or_else(|error| error.into_inner()));
-    answer_written(&call, resource, written, &warnings)
+    let written = object_store::update(write, Change::Patch(&change), rules).await?;
+    write.warnings.extend(issues.into_inner().unwrap_or_else(PoisonError::into_inner));
+    Ok(written)
 }
 
 /// The patched object, and what to warn of.
-fn patched(
-    resource: &Resource,
+///
+/// # Errors
+/// Those of [`Patch::patched`], and 422 for what strict decoding refuses where the client wants that.
+pub fn patched(
+    schema: &Schema,
     patch: &Patch,
     old: &Value,
     validation: FieldValidation,
 ) -> Result<(Value, Vec<String>), Status> {
-    let result = patch.patched(resource.schema(), old)?;
+    let result = patch.patched(schema, old)?;
     for field in ["apiVersion", "kind"] {
         if result.value.get(field) != old.get(field) {
             return Err(Status::bad_request(format!("a patch cannot change the {field} of an object")));
         }
     }
     match validation {
-        FieldValidation::Strict if !result.issues.is_empty() => {
-            Err(patch.strict_error(resource.schema(), old, &result.issues))
-        }
+        FieldValidation::Strict if !result.issues.is_empty() => Err(patch.strict_error(schema, old, &result.issues)),
         FieldValidation::Ignore => Ok((result.value, Vec::new())),
         FieldValidation::Warn | FieldValidation::Strict => Ok((result.value, result.issues)),
     }

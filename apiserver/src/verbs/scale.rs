@@ -1,14 +1,14 @@
 //! The `scale` subresource: a kind's number of replicas as an `autoscaling/v1` Scale.
 
-use super::get;
 use super::object::{Expected, answer_accepted, match_url, warn};
 use super::options::WriteOptions;
+use super::{get, patch};
 use crate::ApiServer;
 use crate::apply;
 use crate::call::Call;
 use crate::codec::{self, Accept, Offer};
 use crate::object_store::{self, Change, Patched, Rules};
-use crate::patch::{APPLY, MEDIA_TYPES, Patch};
+use crate::patch::{APPLY, Patch};
 use crate::resources::Resource;
 use crate::routes::Answer;
 use crate::status::Status;
@@ -49,8 +49,7 @@ pub async fn serve(server: &ApiServer, resource: &Resource, mut call: Call) -> A
         Wanted::Applied(configuration(&scale, resource, paths))
     } else {
         let body = call.read_body().await?;
-        let patch = Patch::read(&media_type, &body)?;
-        Wanted::Patch(patch.ok_or_else(|| Status::unsupported_media_type(&MEDIA_TYPES))?)
+        Wanted::Patch(patch::read(resource, &media_type, &body)?)
     };
     let mut write = options.write(server, resource, &call);
     write.warnings = warnings;
@@ -67,10 +66,10 @@ pub async fn serve(server: &ApiServer, resource: &Resource, mut call: Call) -> A
         }
         Wanted::Patch(patch) => {
             let change = |old: &Value| {
-                let patched = patch.patched(schema, &scale_of(old, paths))?;
-                rescale(&patched.value, old, paths, patch.resource_version().is_some())
+                let (scale, issues) = patch::patched(schema, &patch, &scale_of(old, paths), options.validation)?;
+                Ok((rescale(&scale, old, paths, patch.resource_version().is_some())?, issues))
             };
-            object_store::update(&mut write, Change::Patch(&change), Rules::Update).await
+            patch::update(&mut write, Rules::Update, change).await
         }
     }?;
     let object: Value = serde_json::from_slice(&written.json).map_err(Status::internal)?;

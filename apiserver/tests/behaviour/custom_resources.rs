@@ -273,6 +273,8 @@ async fn replicas_are_scaled() {
     api.put(&path, &scale).await.ok();
     let object = api.get(&format!("{WIDGETS}/a")).await.ok();
     assert_eq!((&object["spec"]["count"], &object["metadata"]["generation"]), (&json!(5), &json!(2)));
+    // Like the object itself, it is not merged by a strategy.
+    assert_eq!(api.patch("strategic-merge", &path, &json!({"spec": {"replicas": 6}})).await.code, 415);
     let (code, _, message) = api.post(WIDGETS, &widget("b", json!({"count": -1}))).await.error();
     assert_eq!(code, 422);
     assert!(message.contains(".spec.count: Invalid value: -1: should be a non-negative integer"), "{message}");

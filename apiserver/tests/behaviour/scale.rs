@@ -32,6 +32,25 @@ async fn replicas_are_read_and_written() {
 }
 
 #[tokio::test]
+async fn a_patch_of_a_scale_is_held_to_the_fields_of_one() {
+    let api = Api::new().await;
+    api.post("/apis/apps/v1/namespaces/default/deployments", &deployment("d", 2)).await.ok();
+    let patch = json!({"spec": {"replicas": 3, "extra": 1}});
+    for format in ["merge", "strategic-merge"] {
+        let strict = format!("{SCALE}?fieldValidation=Strict");
+        let (code, _, message) = api.patch(format, &strict, &patch).await.error();
+        assert_eq!(code, 422);
+        assert!(message.ends_with(r#"strict decoding error: unknown field "spec.extra""#), "{message}");
+    }
+    assert_eq!(api.get(SCALE).await.ok()["spec"]["replicas"], 2);
+    let warned = api.patch("merge", SCALE, &patch).await;
+    assert_eq!(warned.warnings(), [r#"299 - "unknown field \"spec.extra\"""#]);
+    assert_eq!(warned.ok()["spec"]["replicas"], 3);
+    let ignored = api.patch("merge", &format!("{SCALE}?fieldValidation=Ignore"), &patch).await;
+    assert!(ignored.warnings().is_empty());
+}
+
+#[tokio::test]
 async fn a_scale_is_printed_with_its_numbers() {
     let api = Api::new().await;
     api.post("/apis/apps/v1/namespaces/default/deployments", &deployment("d", 2)).await.ok();

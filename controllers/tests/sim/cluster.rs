@@ -555,6 +555,11 @@ pub fn is_ready(pod: &Value) -> bool {
     conditions.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
 }
 
+/// Whether a pod is ready, and meant to stay.
+pub fn serves(pod: &Value) -> bool {
+    pod["metadata"]["deletionTimestamp"].is_null() && is_ready(pod)
+}
+
 /// Whether a pod fits on its node beside those that have begun there: a scheduler may not have known of them.
 fn has_room(server: &Server, pod: &Value) -> bool {
     let place = &pod["spec"]["nodeName"];

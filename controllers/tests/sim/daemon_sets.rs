@@ -4,7 +4,7 @@ use k8w_controllers::plan::Propagation;
 use k8w_controllers::resource::{DAEMON_SETS, NODES, PODS};
 use serde_json::{Value, json};
 
-use crate::cluster::{Chaos, Cluster, node, usual};
+use crate::cluster::{Chaos, Cluster, node, serves, usual};
 use crate::server::Server;
 use crate::{MAX_STEPS, for_each_seed};
 
@@ -38,10 +38,7 @@ fn set_image(cluster: &Cluster, image: &str) {
 /// Node and image of every pod that is ready and meant to stay, in order.
 fn ready(server: &Server) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
-    let is_ready = |pod: &&Value| {
-        pod["metadata"]["deletionTimestamp"].is_null() && pod["status"]["conditions"][0]["status"] == "True"
-    };
-    let pods = server.list(&PODS).filter(is_ready);
+    let pods = server.list(&PODS).filter(|pod| serves(pod));
     let mut all: Vec<_> =
         pods.map(|pod| (text(&pod["spec"]["nodeName"]), text(&pod["spec"]["containers"][0]["image"]))).collect();
     all.sort();

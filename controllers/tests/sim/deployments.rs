@@ -3,7 +3,7 @@
 use k8w_controllers::resource::{DEPLOYMENTS, PODS, REPLICA_SETS};
 use serde_json::{Value, json};
 
-use crate::cluster::{Chaos, Cluster, usual};
+use crate::cluster::{Chaos, Cluster, serves, usual};
 use crate::server::Server;
 use crate::{MAX_STEPS, for_each_seed};
 
@@ -41,13 +41,9 @@ fn count(value: &Value) -> i64 {
     value.as_i64().unwrap_or(0)
 }
 
-fn is_ready(pod: &&Value) -> bool {
-    pod["metadata"]["deletionTimestamp"].is_null() && pod["status"]["conditions"][0]["status"] == "True"
-}
-
 /// Image of each pod that is meant to stay, and is ready.
 fn ready_images(server: &Server) -> Vec<String> {
-    let pods = server.list(&PODS).filter(is_ready);
+    let pods = server.list(&PODS).filter(|pod| serves(pod));
     pods.map(|pod| pod["spec"]["containers"][0]["image"].as_str().unwrap().to_owned()).collect()
 }
 

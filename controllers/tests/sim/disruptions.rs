@@ -5,18 +5,14 @@ use std::cell::Cell;
 use k8w_controllers::resource::{DEPLOYMENTS, NODES, POD_DISRUPTION_BUDGETS, PODS};
 use serde_json::{Value, json};
 
-use crate::cluster::{Chaos, Cluster, usual};
+use crate::cluster::{Chaos, Cluster, serves, usual};
 use crate::server::Server;
 use crate::{MAX_STEPS, for_each_seed};
 
 const REPLICAS: usize = 5;
 
-fn is_healthy(pod: &Value) -> bool {
-    pod["metadata"]["deletionTimestamp"].is_null() && pod["status"]["conditions"][0]["status"] == "True"
-}
-
 fn healthy(server: &Server) -> usize {
-    server.list(&PODS).filter(|pod| is_healthy(pod)).count()
+    server.list(&PODS).filter(|pod| serves(pod)).count()
 }
 
 /// A Deployment with a budget, all of whose pods run.

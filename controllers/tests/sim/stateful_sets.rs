@@ -3,7 +3,7 @@
 use k8w_controllers::resource::{CONTROLLER_REVISIONS, PERSISTENT_VOLUME_CLAIMS, PODS, STATEFUL_SETS};
 use serde_json::{Value, json};
 
-use crate::cluster::{Chaos, Cluster, local_claim, usual};
+use crate::cluster::{Chaos, Cluster, local_claim, serves, usual};
 use crate::server::Server;
 use crate::{MAX_STEPS, for_each_seed};
 
@@ -38,14 +38,10 @@ fn set_image(cluster: &Cluster, image: &str) {
     edit(cluster, |spec| spec["template"]["spec"]["containers"][0]["image"] = json!(image));
 }
 
-fn is_ready(pod: &Value) -> bool {
-    pod["metadata"]["deletionTimestamp"].is_null() && pod["status"]["conditions"][0]["status"] == "True"
-}
-
 /// Name and image of every pod that is ready.
 fn ready(server: &Server) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
-    let pods = server.list(&PODS).filter(|pod| is_ready(pod));
+    let pods = server.list(&PODS).filter(|pod| serves(pod));
     pods.map(|pod| (text(&pod["metadata"]["name"]), text(&pod["spec"]["containers"][0]["image"]))).collect()
 }
 
@@ -63,7 +59,7 @@ fn assert_settled(server: &Server, expected: &[(&str, &str)]) {
 /// While the first pods are made, each waits for those before it.
 fn in_order(server: &Server) {
     let ready: Vec<bool> =
-        (0..3).map(|i| server.get(&PODS, "default", &format!("db-{i}")).is_some_and(is_ready)).collect();
+        (0..3).map(|i| server.get(&PODS, "default", &format!("db-{i}")).is_some_and(serves)).collect();
     for i in 1..3 {
         let exists = server.get(&PODS, "default", &format!("db-{i}")).is_some();
         assert!(!exists || ready[i - 1], "db-{i} did not wait for the one before it");

@@ -22,7 +22,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::pods::{PODS, address, networks};
 
-/// As many connections may wait in front of a port.
+/// No more than connections may wait in front of a port, so that none is refused for want of room.
 const MAX_CALLS: usize = 128;
 /// Bytes that a connection holds in one direction, those that its writer may write ahead, and those that its reader does.
 const BUFFER_BYTES: usize = 64 << 10;

@@ -4,10 +4,9 @@ use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use k8w_kinds::any_certificate;
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
 use tokio_rustls::TlsConnector;
 
 use super::Io;
@@ -63,7 +62,7 @@ pub(super) struct Connectors {
 
 impl Connectors {
     pub fn new(machine: Option<Arc<ClientConfig>>) -> Connectors {
-        let anybody = anybody().ok().map(|config| TlsConnector::from(Arc::new(config)));
+        let anybody = any_certificate::client_config().ok().map(|config| TlsConnector::from(Arc::new(config)));
         Connectors { machine: machine.map(TlsConnector::from), anybody, ..Connectors::default() }
     }
 
@@ -95,51 +94,5 @@ fn explained(error: io::Error) -> io::Error {
     match inner {
         Some(rustls::Error::InvalidMessage(_)) => io::Error::new(io::ErrorKind::InvalidData, InClear),
         _ => error,
-    }
-}
-
-fn anybody() -> Result<ClientConfig, rustls::Error> {
-    let provider = ring::default_provider();
-    let anybody = Arc::new(Anybody(provider.signature_verification_algorithms));
-    let config = ClientConfig::builder_with_provider(Arc::new(provider)).with_safe_default_protocol_versions()?;
-    Ok(config.dangerous().with_custom_certificate_verifier(anybody).with_no_client_auth())
-}
-
-/// Takes every certificate, from whoever has its key.
-#[derive(Debug)]
-struct Anybody(WebPkiSupportedAlgorithms);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signed, &self.0)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signed, &self.0)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_schemes()
     }
 }

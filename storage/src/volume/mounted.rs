@@ -1,7 +1,9 @@
 //! What is mounted beneath a directory, and its end.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -66,18 +68,50 @@ fn place(dir: &Path) -> io::Result<Option<PathBuf>> {
 }
 
 fn mounts() -> io::Result<Vec<Mount>> {
-    let lines = fs::read_to_string("/proc/self/mounts")?;
-    let mounts = lines.lines().filter_map(|line| {
-        let mut words = line.split(' ').skip(1);
-        let path = PathBuf::from(unescaped(words.next()?));
-        Some(Mount { path, is_fuse: words.next()?.starts_with("fuse") })
-    });
-    Ok(mounts.collect())
+    Ok(read(&fs::read("/proc/self/mounts")?))
 }
 
-/// White space and backslashes stand as `\\ooo` there (fstab(5)).
-fn unescaped(path: &str) -> String {
-    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
-        .iter()
-        .fold(path.to_owned(), |path, (escaped, plain)| path.replace(escaped, plain))
+/// What a table of mounts says (fstab(5)), in which paths are any bytes.
+fn read(table: &[u8]) -> Vec<Mount> {
+    let mounts = table.split(|byte| *byte == b'\n').filter_map(|line| {
+        let mut words = line.split(|byte| *byte == b' ').skip(1);
+        let path = PathBuf::from(OsString::from_vec(unescaped(words.next()?)));
+        Some(Mount { path, is_fuse: words.next()?.starts_with(b"fuse") })
+    });
+    mounts.collect()
+}
+
+/// White space, backslashes and number signs stand as `\ooo` there.
+fn unescaped(word: &[u8]) -> Vec<u8> {
+    let (mut plain, mut rest) = (Vec::with_capacity(word.len()), word);
+    while let [first, after @ ..] = rest {
+        let octal = |digit: &u8| (b'0'..=b'7').contains(digit).then(|| u32::from(digit - b'0'));
+        let escaped = match rest {
+            [b'\\', a, b, c, ..] => octal(a).zip(octal(b)).zip(octal(c)),
+            _ => None,
+        };
+        let code = escaped.and_then(|((a, b), c)| u8::try_from(a * 64 + b * 8 + c).ok());
+        plain.push(code.unwrap_or(*first));
+        rest = if code.is_some() { &rest[4..] } else { after };
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStrExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_table_of_mounts_is_read_whatever_its_paths_are() {
+        let table = b"tmpfs /a\\040b\\011c\\012d tmpfs rw 0 0\n\
+                      h:/x /e\\043f\\134040 fuse.nfs rw 0 0\n\
+                      disk /latin-\xe9\\ ext4 rw 0 0\n\
+                      cut\n\n";
+        let read: Vec<_> = read(table).into_iter().map(|mount| (mount.path, mount.is_fuse)).collect();
+        let path = |bytes: &[u8]| PathBuf::from(std::ffi::OsStr::from_bytes(bytes));
+        let expected = [(&b"/a b\tc\nd"[..], false), (b"/e#f\\040", true), (b"/latin-\xe9\\", false)];
+        assert_eq!(read, expected.map(|(bytes, is_fuse)| (path(bytes), is_fuse)));
+    }
 }

@@ -20,7 +20,7 @@ pub use cluster::{ClusterOptions, TestCluster, node_port_range, shared};
 pub use http::{Answer, get, get_ok, send};
 pub use kubectl::Kubectl;
 pub use namespace::{HERE, Neighbour, THERE, run_in_namespaces};
-pub use nfs::NfsServer;
+pub use nfs::{NfsServer, kernel_has_nfs};
 pub use outcome::{Outcome, output, run};
 pub use process::{Process, line};
 pub use recorder::Recorder;

@@ -91,6 +91,12 @@ impl Drop for NfsServer {
     }
 }
 
+/// Whether this kernel mounts volumes of NFS itself, without a client of k8w's own.
+pub fn kernel_has_nfs() -> bool {
+    let kinds = std::fs::read_to_string("/proc/filesystems").unwrap_or_else(|error| panic!("{error}"));
+    kinds.lines().any(|line| line.ends_with("\tnfs"))
+}
+
 fn has(program: &str) -> bool {
     let paths = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&paths).any(|folder| folder.join(program).is_file())

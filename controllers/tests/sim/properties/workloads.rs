@@ -10,7 +10,7 @@ use k8w_controllers::resource::{
 use serde_json::{Value, json};
 
 use super::{ROW, Row};
-use crate::cluster::{local_claim, local_class, node};
+use crate::cluster::{local_claim, local_class, node, serves};
 use crate::server::Server;
 
 const REPLICAS: usize = 4;
@@ -360,12 +360,8 @@ fn scale(server: &mut Server, resource: &Resource, replicas: usize) {
     edit(server, resource, |spec| spec["replicas"] = json!(replicas));
 }
 
-fn is_ready(pod: &Value) -> bool {
-    pod["metadata"]["deletionTimestamp"].is_null() && pod["status"]["conditions"][0]["status"] == "True"
-}
-
 fn ready(server: &Server) -> Vec<&Value> {
-    server.list(&PODS).filter(|pod| is_ready(pod)).collect()
+    server.list(&PODS).filter(|pod| serves(pod)).collect()
 }
 
 /// An annotation of the first node: how many pods somebody else has taken away.

@@ -17,21 +17,36 @@ const VERSIONS: [&str; 4] = ["4.2", "4.1", "4.0", "3"];
 /// # Errors
 /// When the kernel or the server refuses.
 pub fn try_mount(dir: &Path, server: IpAddr, device: &str, options: &Options, read_only: bool) -> io::Result<bool> {
-    let named = options.version.as_deref().map(|version| vec![version]);
     let mut flags = options.flags | MsFlags::MS_NODEV | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
     flags.set(MsFlags::MS_RDONLY, read_only);
     flags.set(MsFlags::MS_SYNCHRONOUS, options.sync);
-    let mut last = Errno::EPROTONOSUPPORT;
-    for version in named.unwrap_or_else(|| VERSIONS.to_vec()) {
-        let data = data(options, version, server, own_address(server));
-        match mount(Some(device), dir, Some("nfs"), flags, Some(data.as_str())) {
+    let own = own_address(server);
+    let try_version = |version: &str| {
+        let data = data(options, version, server, own);
+        mount(Some(device), dir, Some("nfs"), flags, Some(data.as_str()))
+    };
+    match options.version.as_deref() {
+        Some(version) => negotiate(&[version], try_version),
+        None => negotiate(&VERSIONS, try_version),
+    }
+}
+
+/// Tries versions in order, until one is mounted or refused for another reason than its version. A server that has no root for
+/// version 4 knows no path of it: it may still know that of version 3.
+fn negotiate(versions: &[&str], mut try_version: impl FnMut(&str) -> nix::Result<()>) -> io::Result<bool> {
+    let mut why = Errno::EPROTONOSUPPORT;
+    for version in versions {
+        match try_version(version) {
             Ok(()) => return Ok(true),
             Err(Errno::EPERM | Errno::ENODEV) => return Ok(false),
-            Err(error @ (Errno::EPROTONOSUPPORT | Errno::EOPNOTSUPP)) => last = error,
+            // That a path is not known says more than that nobody speaks a version.
+            Err(Errno::EPROTONOSUPPORT | Errno::EOPNOTSUPP | Errno::EINVAL | Errno::ECONNREFUSED)
+                if why == Errno::ENOENT => {}
+            Err(error @ (Errno::EPROTONOSUPPORT | Errno::EOPNOTSUPP | Errno::EINVAL | Errno::ENOENT)) => why = error,
             Err(error) => return Err(error.into()),
         }
     }
-    Err(last.into())
+    Err(why.into())
 }
 
 /// The kernel's option string: what the volume says, and what mount(8) finds out by itself.
@@ -85,9 +100,38 @@ mod tests {
     }
 
     #[test]
+    fn versions_are_tried_until_one_is_more_than_unknown() {
+        use Errno::{EACCES, ECONNREFUSED, EINVAL, ENODEV, ENOENT, EPERM, EPROTONOSUPPORT};
+        // What the kernel says of each version; and what comes of it, after how many.
+        for (answers, result, tried) in [
+            ([Ok(()); 4], Ok(true), 1),
+            ([Err(EINVAL), Err(EPROTONOSUPPORT), Ok(()), Err(EACCES)], Ok(true), 3),
+            ([Err(ENOENT), Err(ENOENT), Err(ENOENT), Ok(())], Ok(true), 4),
+            ([Err(ENOENT), Err(ENOENT), Err(ENOENT), Err(ECONNREFUSED)], Err(ENOENT), 4),
+            ([Err(EPROTONOSUPPORT), Err(EPROTONOSUPPORT), Err(EPROTONOSUPPORT), Err(ENOENT)], Err(ENOENT), 4),
+            ([Err(EPROTONOSUPPORT); 4], Err(EPROTONOSUPPORT), 4),
+            ([Err(EINVAL); 4], Err(EINVAL), 4),
+            ([Err(EACCES); 4], Err(EACCES), 1),
+            ([Err(ECONNREFUSED); 4], Err(ECONNREFUSED), 1),
+            ([Err(EPERM); 4], Ok(false), 1),
+            ([Err(ENODEV); 4], Ok(false), 1),
+        ] {
+            let mut given = answers.into_iter();
+            let negotiated = negotiate(&VERSIONS, |_| given.next().unwrap());
+            assert_eq!(
+                negotiated.map_err(|error| Errno::from_raw(error.raw_os_error().unwrap())),
+                result,
+                "{answers:?}"
+            );
+            assert_eq!(4 - given.len(), tried, "{answers:?}");
+        }
+        let named = negotiate(&["4.1"], |version| Err(if version == "4.1" { EINVAL } else { EACCES }));
+        assert_eq!(named.unwrap_err().raw_os_error(), Some(libc::EINVAL), "what was asked for is not replaced");
+    }
+
+    #[test]
     fn a_kernel_without_nfs_or_a_user_without_privilege_is_no_error() {
-        let has_nfs = std::fs::read_to_string("/proc/filesystems").unwrap().lines().any(|line| line.ends_with("\tnfs"));
-        if has_nfs {
+        if k8w_testkit::kernel_has_nfs() {
             return println!("skipped: this kernel has NFS");
         }
         let dir = tempfile::tempdir().unwrap();
