@@ -76,9 +76,9 @@ mod tests {
             "{metadata: {name: a}, spec: {mutations: [{patchType: JSONPatch, applyConfiguration: {expression: x}}]}}",
             expect![[r#"
                 spec.matchConstraints: Required value
+                spec.mutations[0].jsonPatch: Required value: must be specified when patchType is JSONPatch
+                spec.mutations[0].applyConfiguration: Invalid value: "{applyConfiguration}": must not be specified when patchType is JSONPatch
                 spec.reinvocationPolicy: Required value
-                spec.mutations[0].applyConfiguration: Forbidden: applyConfiguration is forbidden when patchType is not ApplyConfiguration
-                spec.mutations[0].jsonPatch: Required value: jsonPatch is required when patchType is JSONPatch
             "#]],
         );
     }

@@ -47,7 +47,12 @@ mod tests {
             "mutatingadmissionpolicybindings",
             "{metadata: {name: a}, spec: {policyName: A_b, paramRef: {}, matchResources: {resourceRules: [
               {apiGroups: [''], apiVersions: [v1], resources: [pods], operations: [DELETE]}]}}}",
-            expect![[r#""#]],
+            expect![[r#"
+                spec.policyName: Invalid value: "A_b": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+                spec.paramRef: Required value: one of name or selector must be specified
+                spec.paramRef.parameterNotFoundAction: Required value
+                spec.matchResources.resourceRules.operations: Unsupported value: "DELETE": supported values: "*", "CONNECT", "CREATE", "UPDATE"
+            "#]],
         );
     }
 }

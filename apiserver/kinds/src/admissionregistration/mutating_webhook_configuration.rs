@@ -53,18 +53,18 @@ mod tests {
             "#,
             expect![[r#"
                 webhooks[0].name: Invalid value: "short.name": should be a domain with at least three segments separated by dots
-                webhooks[0].admissionReviewVersions: Invalid value: ["v2"]: must include at least one of v1, v1beta1
-                webhooks[0].rules[0].apiGroups: Invalid value: ["*","apps"]: if '*' is present, must not specify other values
-                webhooks[0].rules[0].resources[1]: Invalid value: "pods": if '*/*' is present, must not specify other resources
-                webhooks[0].rules[0].resources: Invalid value: ["*/*","pods"]: if '*/*' is present, must not specify other resources
                 webhooks[0].rules[0].operations[0]: Unsupported value: "LIST": supported values: "*", "CONNECT", "CREATE", "DELETE", "UPDATE"
+                webhooks[0].rules[0].apiGroups: Invalid value: ["*","apps"]: if '*' is present, must not specify other API groups
+                webhooks[0].rules[0].resources: Invalid value: ["*/*","pods"]: if '*/*' is present, must not specify other resources
                 webhooks[0].sideEffects: Unsupported value: "Some": supported values: "None", "NoneOnDryRun"
                 webhooks[0].timeoutSeconds: Invalid value: 31: the timeout value must be between 1 and 30 seconds
-                webhooks[0].clientConfig.url: Invalid value: "http://x": 'https' is the only allowed URL scheme; desired format: https://host[/path]
+                webhooks[0].clientConfig.url: Invalid value: "http": 'https' is the only allowed URL scheme; desired format: https://host[/path]
+                webhooks[0].admissionReviewVersions: Invalid value: ["v2"]: must include at least one of v1, v1beta1
                 webhooks[1].sideEffects: Required value: must specify one of None, NoneOnDryRun
-                webhooks[1].clientConfig.service.name: Required value: service name is required
+                webhooks[1].clientConfig.service.namespace: Required value
                 webhooks[1].clientConfig.service.port: Invalid value: 0: port is not valid: must be between 1 and 65535, inclusive
                 webhooks[1].clientConfig.service.path: Invalid value: "x": must start with a '/'
+                webhooks[1].clientConfig.service.path: Invalid value: "x": segment[0] may not be empty
             "#]],
         );
     }
@@ -108,9 +108,38 @@ mod tests {
               rules: [{{apiGroups: [a], apiVersions: ['', '*'], resources: {resources}, operations: ['*', CREATE]}}]}}]}}")
         };
         for (resources, expected) in [
-            ("['pods/*', 'pods/log', '*/scale', 'a/scale', '']", expect![[r#""#]]),
-            ("['*', pods]", expect![[r#""#]]),
-            ("[]", expect![[r#""#]]),
+            (
+                "['pods/*', 'pods/log', '*/scale', 'a/scale', '']",
+                expect![[r#"
+                webhooks[0].rules[0].operations: Invalid value: ["*","CREATE"]: if '*' is present, must not specify other operations
+                webhooks[0].rules[0].apiVersions: Invalid value: ["","*"]: if '*' is present, must not specify other API versions
+                webhooks[0].rules[0].apiVersions[0]: Required value
+                webhooks[0].rules[0].resources[1]: Invalid value: "pods/log": if 'pods/*' is present, must not specify pods/log
+                webhooks[0].rules[0].resources[3]: Invalid value: "a/scale": if '*/scale' is present, must not specify a/scale
+                webhooks[0].rules[0].resources[4]: Required value
+                webhooks[0].admissionReviewVersions[1]: Invalid value: "v1": duplicate version
+            "#]],
+            ),
+            (
+                "['*', pods]",
+                expect![[r#"
+                webhooks[0].rules[0].operations: Invalid value: ["*","CREATE"]: if '*' is present, must not specify other operations
+                webhooks[0].rules[0].apiVersions: Invalid value: ["","*"]: if '*' is present, must not specify other API versions
+                webhooks[0].rules[0].apiVersions[0]: Required value
+                webhooks[0].rules[0].resources: Invalid value: ["*","pods"]: if '*' is present, must not specify other resources without subresources
+                webhooks[0].admissionReviewVersions[1]: Invalid value: "v1": duplicate version
+            "#]],
+            ),
+            (
+                "[]",
+                expect![[r#"
+                webhooks[0].rules[0].operations: Invalid value: ["*","CREATE"]: if '*' is present, must not specify other operations
+                webhooks[0].rules[0].apiVersions: Invalid value: ["","*"]: if '*' is present, must not specify other API versions
+                webhooks[0].rules[0].apiVersions[0]: Required value
+                webhooks[0].rules[0].resources: Required value
+                webhooks[0].admissionReviewVersions[1]: Invalid value: "v1": duplicate version
+            "#]],
+            ),
         ] {
             check("mutatingwebhookconfigurations", &with(resources), expected);
         }

@@ -118,12 +118,12 @@ mod tests {
     fn rules() {
         check(
             "validatingadmissionpolicies",
-            "{metadata: {name: a}, spec: {failurePolicy: Odd, paramKind: {kind: A}, matchConstraints: {}, variables: [{name: 1, expression: x}]}}",
+            "{metadata: {name: a}, spec: {failurePolicy: Odd, paramKind: {kind: A}, matchConstraints: {}, variables: [{name: '1', expression: x}]}}",
             expect![[r#"
                 spec.failurePolicy: Unsupported value: "Odd": supported values: "Fail", "Ignore"
                 spec.paramKind.apiVersion: Required value
                 spec.matchConstraints.resourceRules: Required value
-                spec.variables[0].name: Invalid value: 1: name is not a valid CEL identifier
+                spec.variables[0].name: Invalid value: "1": name is not a valid CEL identifier
                 spec.validations: Required value: validations or auditAnnotations must contain at least one item
                 spec.auditAnnotations: Required value: validations or auditAnnotations must contain at least one item
             "#]],
@@ -143,7 +143,27 @@ mod tests {
               apiGroups: ['*', a], apiVersions: [v1], resources: [b], operations: [CREATE]}]}, matchConditions: [{name: c}, {name: c, expression: x}],
               variables: [{name: in}, {}], validations: [{messageExpression: ' ', message: \"a\\nb\", reason: Unauthorized}, {expression: x, message: ' '}],
               auditAnnotations: [{key: 'k k'}, {key: k, valueExpression: x}, {key: k, valueExpression: x}]}}",
-            expect![[r#""#]],
+            expect![[r#"
+                spec.paramKind.apiVersion: Invalid value: "A/v/1": unexpected GroupVersion string: A/v/1
+                spec.paramKind.kind: Invalid value: "B_": may have mixed case, but should otherwise match: a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')
+                spec.matchConstraints.resourceRules[0].resourceNames[0]: Invalid value: "a/b": may not contain '/'
+                spec.matchConstraints.resourceRules[0].resourceNames[2]: Duplicate value: "x"
+                spec.matchConstraints.resourceRules[0].apiGroups: Invalid value: ["*","a"]: if '*' is present, must not specify other API groups
+                spec.matchConditions[0].expression: Required value
+                spec.matchConditions[1].name: Duplicate value: "c"
+                spec.variables[0].name: Invalid value: "in": name is not a valid CEL identifier
+                spec.variables[0].expression: Required value: expression is not specified
+                spec.variables[1].name: Required value: name is not specified
+                spec.variables[1].expression: Required value: expression is not specified
+                spec.validations[0].expression: Required value: expression is not specified
+                spec.validations[0].messageExpression: Invalid value: " ": must be non-empty if specified
+                spec.validations[0].message: Invalid value: "a\nb": message must not contain line breaks
+                spec.validations[0].reason: Unsupported value: "Unauthorized": supported values: "Forbidden", "Invalid", "RequestEntityTooLarge"
+                spec.validations[1].message: Invalid value: " ": message must be non-empty if specified
+                spec.auditAnnotations[0].key: Invalid value: "a/k k": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
+                spec.auditAnnotations[0].valueExpression: Required value: valueExpression is not specified
+                spec.auditAnnotations[2].key: Duplicate value: "k"
+            "#]],
         );
     }
 }

@@ -71,6 +71,7 @@ mod tests {
             expect![[r#"
                 spec.policyName: Required value
                 spec.paramRef.name: Forbidden: name and selector are mutually exclusive
+                spec.paramRef.selector: Forbidden: name and selector are mutually exclusive
                 spec.paramRef.parameterNotFoundAction: Required value
                 spec.validationActions[2]: Unsupported value: "Odd": supported values: "Audit", "Deny", "Warn"
                 spec.validationActions: Invalid value: ["Deny","Warn","Odd"]: must not contain both Deny and Warn (repeating the same validation failure information in the API response and headers serves no purpose)

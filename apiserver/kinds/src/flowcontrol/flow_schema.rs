@@ -231,10 +231,10 @@ mod tests {
                 spec.priorityLevelConfiguration.name: Required value: must reference a priority level
                 spec.rules[0].subjects: Required value: subjects must contain at least one value
                 spec.rules[0]: Required value: at least one of resourceRules and nonResourceRules has to be non-empty
-                spec.rules[1].subjects[0].group: Forbidden: group is forbidden when subject kind is not 'Group'
                 spec.rules[1].subjects[0].user: Required value: user is required when subject kind is 'User'
-                spec.rules[1].resourceRules[0].verbs[1]: Unsupported value: "odd": supported values: "*", "create", "delete", "deletecollection", "get", "list", "patch", "proxy", "update", "use", "watch"
-                spec.rules[1].resourceRules[0].apiGroups: Invalid value: ["*","a"]: if '*' is present, must not specify other values
+                spec.rules[1].subjects[0].group: Forbidden: group is forbidden when subject kind is not 'Group'
+                spec.rules[1].resourceRules[0].verbs: Unsupported value: ["get","odd"]: supported values: "create", "delete", "deletecollection", "get", "list", "patch", "proxy", "update", "watch"
+                spec.rules[1].resourceRules[0].apiGroups: Invalid value: ["*","a"]: if '*' is present, must not specify other api groups
                 spec.rules[1].resourceRules[0].namespaces: Required value: resource rules that are not cluster scoped must supply at least one namespace
             "#]],
         );
@@ -255,7 +255,23 @@ mod tests {
               rules: [{subjects: [{kind: Odd}, {kind: ServiceAccount, serviceAccount: {name: A, namespace: ''}, user: {name: x}}],
                 resourceRules: [{verbs: ['*', get], apiGroups: [], resources: [], namespaces: [A]}],
                 nonResourceRules: [{verbs: [], nonResourceURLs: [a, '/a*', '/a//b', '/']}]}]}}",
-            expect![[r#""#]],
+            expect![[r#"
+                spec.matchingPrecedence: Invalid value: 10001: must not be greater than 10000
+                spec.distinguisherMethod.type: Unsupported value: {"Type":"Odd"}: supported values: "ByNamespace", "ByUser"
+                spec.priorityLevelConfiguration.name: Invalid value: "A": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+                spec.rules[0].subjects[0].kind: Unsupported value: "Odd": supported values: "Group", "ServiceAccount", "User"
+                spec.rules[0].subjects[1].serviceAccount.name: Invalid value: "A": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+                spec.rules[0].subjects[1].serviceAccount.namespace: Required value: must specify namespace for service account
+                spec.rules[0].subjects[1].user: Forbidden: user is forbidden when subject kind is not 'User'
+                spec.rules[0].resourceRules[0].verbs: Invalid value: ["*","get"]: if '*' is present, must not specify other verbs
+                spec.rules[0].resourceRules[0].apiGroups: Required value: resource rules must supply at least one api group
+                spec.rules[0].resourceRules[0].resources: Required value: resource rules must supply at least one resource
+                spec.rules[0].resourceRules[0].namespaces[0]: Invalid value: "A": each member of this list must be '*' or a DNS-1123 label; a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')
+                spec.rules[0].nonResourceRules[0].verbs: Required value: verbs must contain at least one value
+                spec.rules[0].nonResourceRules[0].nonResourceURLs[0]: Invalid value: "a": must start with slash
+                spec.rules[0].nonResourceRules[0].nonResourceURLs[1]: Invalid value: "/a*": wildcard can only do suffix matching
+                spec.rules[0].nonResourceRules[0].nonResourceURLs[2]: Invalid value: "/a//b": must not contain double slash
+            "#]],
         );
     }
 
@@ -264,7 +280,9 @@ mod tests {
         check(
             "flowschemas",
             "{metadata: {name: catch-all}, spec: {matchingPrecedence: 10000, priorityLevelConfiguration: {name: catch-all}}}",
-            expect![[r#""#]],
+            expect![[r#"
+                spec: Invalid value: {"matchingPrecedence":10000,"priorityLevelConfiguration":{"name":"catch-all"}}: spec of 'catch-all' must equal the fixed value
+            "#]],
         );
     }
 }

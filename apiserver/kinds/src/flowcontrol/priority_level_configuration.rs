@@ -183,8 +183,8 @@ mod tests {
             "{metadata: {name: a}, spec: {type: Limited, exempt: {}, limited: {lendablePercent: 101, limitResponse: {type: Queue, queuing: {queues: 4}}}}}",
             expect![[r#"
                 spec.exempt: Forbidden: must be nil if the type is not Exempt
-                spec.limited.lendablePercent: Invalid value: 101: must be between 0 and 100, inclusive
                 spec.limited.limitResponse.queuing.handSize: Invalid value: 8: should not be greater than queues (4)
+                spec.limited.lendablePercent: Invalid value: 101: must be between 0 and 100, inclusive
             "#]],
         );
     }
@@ -224,7 +224,15 @@ mod tests {
 
     #[test]
     fn exempt_is_exempt_alone() {
-        check("prioritylevelconfigurations", "{metadata: {name: exempt}, spec: {type: Limited}}", expect![[r#""#]]);
+        check(
+            "prioritylevelconfigurations",
+            "{metadata: {name: exempt}, spec: {type: Limited}}",
+            expect![[r#"
+            spec.type: Invalid value: "Limited": type must be 'Exempt' if and only if `name` is 'exempt'
+            spec.limited: Required value: must not be empty when type is Limited
+            spec: Invalid value: {"type":"Limited"}: spec of 'exempt' except the 'spec.exempt' field must equal the fixed value
+        "#]],
+        );
         check(
             "prioritylevelconfigurations",
             "{metadata: {name: exempt}, spec: {type: Exempt, exempt: {nominalConcurrencyShares: 9}}}",
@@ -233,12 +241,18 @@ mod tests {
         check(
             "prioritylevelconfigurations",
             "{metadata: {name: a}, spec: {type: Exempt, limited: {limitResponse: {type: Queue}}}}",
-            expect![[r#""#]],
+            expect![[r#"
+                spec.type: Invalid value: "Exempt": type must be 'Exempt' if and only if `name` is 'exempt'
+                spec.limited: Forbidden: must be nil if the type is not Limited
+            "#]],
         );
         check(
             "prioritylevelconfigurations",
             "{metadata: {name: catch-all}, spec: {type: Limited, limited: {limitResponse: {type: Queue, queuing: {queues: 128, handSize: 20}}}}}",
-            expect![[r#""#]],
+            expect![[r#"
+                spec.limited.limitResponse.queuing.handSize: Invalid value: 20: required entropy bits of deckSize 128 and handSize 20 should not be greater than 60
+                spec: Invalid value: {"limited":{"lendablePercent":0,"limitResponse":{"queuing":{"handSize":20,"queueLengthLimit":50,"queues":128},"type":"Queue"},"nominalConcurrencyShares":30},"type":"Limited"}: spec of 'catch-all' must equal the fixed value
+            "#]],
         );
     }
 }

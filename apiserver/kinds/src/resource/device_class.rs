@@ -50,7 +50,13 @@ mod tests {
         check(
             "deviceclasses",
             "{metadata: {name: a}, spec: {extendedResourceName: cpu, selectors: [{}], config: [{}, {opaque: {driver: A_b, parameters: 1}}]}}",
-            expect![[r#""#]],
+            expect![[r#"
+                spec.selectors[0].cel: Required value
+                spec.config[0].opaque: Required value
+                spec.config[1].opaque.driver: Invalid value: "A_b": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+                spec.config[1].opaque.parameters: Invalid value: "<value omitted>": must be a valid JSON object
+                spec.extendedResourceName: Invalid value: "cpu": must be a valid extended resource name
+            "#]],
         );
     }
 }

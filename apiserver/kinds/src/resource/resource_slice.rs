@@ -137,9 +137,10 @@ mod tests {
             "{metadata: {name: a}, spec: {pool: {name: p}, devices: [{name: d}, {name: d}]}}",
             expect![[r#"
                 spec.driver: Required value
+                spec.driver: Invalid value: "": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
                 spec.pool.resourceSliceCount: Invalid value: 0: must be greater than zero
-                spec: Invalid value: {"devices":[{"name":"d"},{"name":"d"}],"driver":"","pool":{"generation":0,"name":"p","resourceSliceCount":0}}: exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required
-                spec.devices[1].name: Duplicate value: "d"
+                spec: Required value: exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required
+                spec.devices[1]: Duplicate value: "d"
             "#]],
         );
         check_update(
@@ -161,13 +162,43 @@ mod tests {
     fn devices() {
         check(
             "resourceslices",
-            "{metadata: {name: a}, spec: {driver: a.b, nodeName: n, allNodes: false, perDeviceNodeSelection: true, pool: {name: p/Q, resourceSliceCount: 1, generation: -1},
+            "{metadata: {name: a}, spec: {driver: a.b, nodeName: node, allNodes: false, perDeviceNodeSelection: true, pool: {name: p/Q, resourceSliceCount: 1, generation: -1},
               sharedCounters: [{name: c, counters: {A: {value: 1}}}, {name: c}],
               devices: [{name: D, allNodes: true, nodeName: m, attributes: {a.b/c: {}, 1x: {int: 1, bool: true}, v: {version: '1'}},
                 capacity: {q: {value: 1, requestPolicy: {}}}, taints: [{key: a, effect: Odd}], consumesCounters: [{}], bindingConditions: [a, a]},
                 {name: e, allowMultipleAllocations: true, capacity: {r: {value: 10, requestPolicy: {default: 1, validValues: [2, 1, 20, 20]}},
                 s: {value: 10, requestPolicy: {default: 3, validRange: {min: 2, max: 11, step: 2}}}, t: {value: 1, requestPolicy: {validRange: {min: 1}}}}}]}}",
-            expect![[r#""#]],
+            expect![[r#"
+                spec.pool.name: Invalid value: "Q": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+                spec.pool.generation: Invalid value: -1: must be greater than or equal to zero
+                spec.allNodes: Invalid value: false: must be either unset or set to true
+                spec: Invalid value: "{`nodeName`, `perDeviceNodeSelection`}": exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required, but multiple fields are set
+                spec: Invalid value: "": only one of `sharedCounters` or `devices` is allowed
+                spec.devices[0].name: Invalid value: "D": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')
+                spec.devices[0].attributes[1x]: Invalid value: "1x": a valid C identifier must start with alphabetic character or '_', followed by a string of alphanumeric characters or '_' (e.g. 'my_name',  or 'MY_NAME',  or 'MyName', regex used for validation is '[A-Za-z_][A-Za-z0-9_]*')
+                spec.devices[0].attributes[1x]: Invalid value: {"bool":true,"int":1}: exactly one value must be specified
+                spec.devices[0].attributes[a.b/c]: Invalid value: "": exactly one value must be specified
+                spec.devices[0].attributes[v].version: Invalid value: "1": must be a string compatible with semver.org spec 2.0.0
+                spec.devices[0].capacity[q].requestPolicy: Forbidden: allowMultipleAllocations must be true
+                spec.devices[0].taints[0].effect: Unsupported value: "Odd": supported values: "NoExecute", "NoSchedule", "None"
+                spec.devices[0].consumesCounters[0].counterSet: Required value
+                spec.devices[0].consumesCounters[0].counters: Required value
+                spec.devices[0]: Invalid value: "{`nodeName`, `allNodes`}": exactly one of `nodeName`, `nodeSelector`, or `allNodes` is required when `perDeviceNodeSelection` is set to true in the ResourceSlice spec
+                spec.devices[0].bindingConditions[1]: Duplicate value: "a"
+                spec.devices[0].bindingFailureConditions: Invalid value: null: bindingFailureConditions are required to use bindingConditions
+                spec.devices[1].capacity[r].requestPolicy.validValues[1]: Invalid value: 1: values must be sorted in ascending order
+                spec.devices[1].capacity[r].requestPolicy.validValues[2]: Invalid value: 20: option is larger than capacity value: 10
+                spec.devices[1].capacity[r].requestPolicy.validValues[3]: Invalid value: 20: option is larger than capacity value: 10
+                spec.devices[1].capacity[r].requestPolicy.validValues[3]: Duplicate value: "20"
+                spec.devices[1].capacity[s].requestPolicy.validRange.max: Invalid value: "11": max is larger than capacity value: 10
+                spec.devices[1].capacity[s].requestPolicy.validRange.step: Invalid value: "3": value is not a multiple of a given step (2) from (2)
+                spec.devices[1].capacity[s].requestPolicy.validRange.step: Invalid value: "11": value is not a multiple of a given step (2) from (2)
+                spec.devices[1].capacity[t].requestPolicy.default: Required value: required when validRange is defined
+                spec.devices[1]: Required value: exactly one of `nodeName`, `nodeSelector`, or `allNodes` is required when `perDeviceNodeSelection` is set to true in the ResourceSlice spec
+                spec.sharedCounters[0].counters[A]: Invalid value: "A": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')
+                spec.sharedCounters[1].counters: Required value
+                spec.sharedCounters[1]: Duplicate value: "c"
+            "#]],
         );
     }
 }

@@ -139,7 +139,7 @@ mod tests {
             "{metadata: {name: a}, spec: {fsGroupPolicy: Odd, volumeLifecycleModes: [Odd]}}",
             expect![[r#"
                 spec.fsGroupPolicy: Unsupported value: "Odd": supported values: "File", "None", "ReadWriteOnceWithFSType"
-                spec.volumeLifecycleModes[0]: Unsupported value: "Odd": supported values: "Ephemeral", "Persistent"
+                spec.volumeLifecycleModes: Unsupported value: "Odd": supported values: "Ephemeral", "Persistent"
             "#]],
         );
         check_row(
@@ -157,13 +157,20 @@ mod tests {
             "csidrivers",
             "{metadata: {name: a}, spec: {nodeAllocatableUpdatePeriodSeconds: 9, tokenRequests: [{audience: a, expirationSeconds: 5},
               {audience: a, expirationSeconds: 5}, {audience: b, expirationSeconds: 4294967297}]}}",
-            expect![[r#""#]],
+            expect![[r#"
+                spec.tokenRequests[0].expirationSeconds: Invalid value: 5: may not specify a duration less than 10 minutes
+                spec.tokenRequests[1].audience: Duplicate value: "a"
+                spec.tokenRequests[2].expirationSeconds: Invalid value: 4294967297: may not specify a duration larger than 2^32 seconds
+                spec.nodeAllocatableUpdatePeriodSeconds: Invalid value: 9: must be greater than or equal to 10 seconds
+            "#]],
         );
         check_update(
             "csidrivers",
             "{metadata: {name: a}, spec: {attachRequired: false}}",
             "{metadata: {name: a}, spec: {attachRequired: true}}",
-            expect![[r#""#]],
+            expect![[r#"
+                spec.attachedRequired: Invalid value: true: field is immutable
+            "#]],
         );
     }
 }

@@ -99,10 +99,10 @@ mod tests {
             "{metadata: {name: a}, spec: {drivers: [{name: d, nodeID: x}]}}",
             "{metadata: {name: a}, spec: {drivers: [{name: d, nodeID: z}, {name: d}]}}",
             expect![[r#"
-                spec.drivers[1].name: Duplicate value: "d"
                 spec.drivers[1].nodeID: Required value
-                spec.drivers[0].nodeID: Invalid value: "z": field is immutable
-                spec.drivers[1].nodeID: Invalid value: "": field is immutable
+                spec.drivers[1].name: Duplicate value: "d"
+                spec.drivers: Invalid value: {"name":"d","nodeID":"z"}: field is immutable
+                spec.drivers: Invalid value: {"name":"d","nodeID":""}: field is immutable
             "#]],
         );
     }
@@ -112,7 +112,14 @@ mod tests {
         check(
             "csinodes",
             "{metadata: {name: a}, spec: {drivers: [{name: A_, nodeID: x, allocatable: {count: -1}, topologyKeys: [a, a, '']}]}}",
-            expect![[r#""#]],
+            expect![[r#"
+                spec.drivers[0].name: Invalid value: "A_": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+                spec.drivers[0].allocatable.count: Invalid value: -1: must be greater than or equal to 0
+                spec.drivers[0]: Duplicate value: "a"
+                spec.drivers[0]: Required value
+                spec.drivers[0]: Invalid value: "": name part must be non-empty
+                spec.drivers[0]: Invalid value: "": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
+            "#]],
         );
     }
 }

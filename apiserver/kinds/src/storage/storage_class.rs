@@ -146,7 +146,13 @@ mod tests {
             "storageclasses",
             "{metadata: {name: a}, provisioner: A.b/c_, allowedTopologies: [{matchLabelExpressions: [{key: z, values: [x, y, x]}]},
               {matchLabelExpressions: [{key: z, values: [y, x]}, {key: z, values: [y, x]}]}, {}]}",
-            expect![[r#""#]],
+            expect![[r#"
+                provisioner: Invalid value: "a.b/c_": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
+                allowedTopologies[0].matchLabelExpressions[0].values[2]: Duplicate value: "x"
+                allowedTopologies[1].matchLabelExpressions[1].key: Duplicate value: "z"
+                allowedTopologies[1].matchLabelExpressions: Duplicate value: ""
+                allowedTopologies[2].matchLabelExpressions: Duplicate value: ""
+            "#]],
         );
         check_update(
             "storageclasses",

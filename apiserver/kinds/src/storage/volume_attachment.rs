@@ -117,10 +117,11 @@ mod tests {
             "volumeattachments",
             "{metadata: {name: a}, spec: {}}",
             expect![[r#"
-            spec.attacher: Required value
-            spec.source: Required value: must specify exactly one of inlineVolumeSpec and persistentVolumeName
-            spec.nodeName: Invalid value: "": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
-        "#]],
+                spec.source: Required value: must specify exactly one of inlineVolumeSpec and persistentVolumeName
+                spec.nodeName: Invalid value: "": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+                spec.attacher: Required value
+                spec.attacher: Invalid value: "": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+            "#]],
         );
     }
 
@@ -128,9 +129,12 @@ mod tests {
     fn what_an_attacher_says() {
         check_update(
             "volumeattachments",
-            "{metadata: {name: a}, spec: {attacher: d, nodeName: n, source: {persistentVolumeName: p}}}",
-            "{metadata: {name: a}, spec: {attacher: d, nodeName: n, source: {persistentVolumeName: ''}}}",
-            expect![[r#""#]],
+            "{metadata: {name: a}, spec: {attacher: d, nodeName: node, source: {persistentVolumeName: p}}}",
+            "{metadata: {name: a}, spec: {attacher: d, nodeName: node, source: {persistentVolumeName: ''}}}",
+            expect![[r#"
+                spec.source.persistentVolumeName: Required value: must specify non empty persistentVolumeName
+                spec: Invalid value: {"attacher":"d","nodeName":"node","source":{"persistentVolumeName":""}}: field is immutable
+            "#]],
         );
     }
 }

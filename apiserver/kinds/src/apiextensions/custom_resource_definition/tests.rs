@@ -81,9 +81,6 @@ spec:
             spec.scope: Unsupported value: "Global": supported values: "Cluster", "Namespaced"
             spec.versions[0].schema.openAPIV3Schema: Required value
             spec.versions[0].deprecationWarning: Invalid value: "gone": can only be set for deprecated versions
-            spec.versions[1].selectableFields[0].jsonPath: Invalid value: ".spec.x": is an invalid path: does not refer to a valid field
-            spec.versions[1].selectableFields[1].jsonPath: Invalid value: ".metadata.name": must not point to fields in metadata
-            spec.versions[2].name: Invalid value: "v_": a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')
             spec.versions[1].schema.openAPIV3Schema.type: Invalid value: "string": must be object at the root
             spec.versions[1].subresources.scale.specReplicasPath: Invalid value: "status.x": must be a simple json path starting with .
             spec.versions[1].subresources.scale.statusReplicasPath: Invalid value: ".spec.x": should be a json path under .status
@@ -91,13 +88,17 @@ spec:
             spec.versions[1].additionalPrinterColumns[0].type: Invalid value: "any": must be one of boolean,date,integer,number,string
             spec.versions[1].additionalPrinterColumns[0].format: Invalid value: "none": must be one of byte,date,date-time,double,float,int32,int64,password
             spec.versions[1].additionalPrinterColumns[0].JSONPath: Invalid value: "x": must be a simple json path starting with .
+            spec.versions[1].selectableFields[0].jsonPath: Invalid value: ".spec.x": is an invalid path: does not refer to a valid field
+            spec.versions[1].selectableFields[1].jsonPath: Invalid value: ".metadata.name": is an invalid path: does not refer to a valid field
+            spec.versions[2].name: Invalid value: "v_": a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')
             spec.versions: Invalid value: [{"deprecationWarning":"gone","name":"v1","served":false,"storage":false},{"additionalPrinterColumns":[{"format":"none","jsonPath":"x","name":"","type":"any"}],"name":"v1","schema":{"openAPIV3Schema":{"type":"string"}},"selectableFields":[{"jsonPath":".spec.x"},{"jsonPath":".metadata.name"}],"served":false,"storage":true,"subresources":{"scale":{"specReplicasPath":"status.x","statusReplicasPath":".spec.x"}}},{"name":"v_","schema":{"openAPIV3Schema":{"type":"object"}},"served":false,"storage":true}]: must contain unique version names
             spec.versions: Invalid value: [{"deprecationWarning":"gone","name":"v1","served":false,"storage":false},{"additionalPrinterColumns":[{"format":"none","jsonPath":"x","name":"","type":"any"}],"name":"v1","schema":{"openAPIV3Schema":{"type":"string"}},"selectableFields":[{"jsonPath":".spec.x"},{"jsonPath":".metadata.name"}],"served":false,"storage":true,"subresources":{"scale":{"specReplicasPath":"status.x","statusReplicasPath":".spec.x"}}},{"name":"v_","schema":{"openAPIV3Schema":{"type":"object"}},"served":false,"storage":true}]: must have exactly one version marked as storage version
             spec.names.singular: Required value
             spec.names.plural: Invalid value: "W": a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')
             spec.names.shortNames[0]: Invalid value: "A": a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')
-            spec.names.categories[0]: Invalid value: "b_": a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')
             spec.names.listKind: Invalid value: 1: kind and listKind may not be the same
+            spec.names.categories[0]: Invalid value: "b_": a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')
+            spec.conversion.strategy: Invalid value: "Webhook": must be None if spec.preserveUnknownFields is true
             spec.conversion.webhookClientConfig: Required value: required when strategy is set to Webhook
             spec.conversion.conversionReviewVersions[1]: Invalid value: "v3": duplicate version
             spec.conversion.conversionReviewVersions: Invalid value: ["v3","v3"]: must include at least one of v1, v1beta1
@@ -143,12 +144,12 @@ spec:
       d: {type: integer, default: 0, minimum: 1}}}, metadata: {type: object, properties: {name: {type: string, default: a}}}}}}
 ",
         expect![[r#"
-            spec.validation.openAPIV3Schema: Invalid value: {"minProperties":1,"nullable":true,"properties":{"metadata":{"properties":{"name":{"default":"a","type":"string"}},"type":"object"},"spec":{"properties":{"b":{"default":1,"type":"string"},"c":{"default":{"x":1},"properties":{},"type":"object"},"d":{"default":0,"minimum":1,"type":"integer"}},"type":"object"}},"type":"object"}: only [description type format title maximum exclusiveMaximum minimum exclusiveMinimum maxLength minLength pattern maxItems minItems uniqueItems multipleOf required items properties externalDocs example x-kubernetes-preserve-unknown-fields x-kubernetes-validations] fields are allowed at the root of the schema if the status subresource is enabled
+            spec.validation.openAPIV3Schema: Invalid value: {"minProperties":1,"nullable":true,"properties":{"metadata":{"properties":{"name":{"default":"a","type":"string"}},"type":"object"},"spec":{"properties":{"b":{"default":1,"type":"string"},"c":{"default":{"x":1},"properties":{},"type":"object"},"d":{"default":0,"minimum":1,"type":"integer"}},"type":"object"}},"type":"object"}: only [Description Type Format Title Maximum ExclusiveMaximum Minimum ExclusiveMinimum MaxLength MinLength Pattern MaxItems MinItems UniqueItems MultipleOf Required Items Properties ExternalDocs Example XPreserveUnknownFields XValidations] fields are allowed at the root of the schema if the status subresource is enabled
             spec.validation.openAPIV3Schema.nullable: Forbidden: nullable cannot be true at the root
-            spec.validation.openAPIV3Schema.properties[metadata].properties[name].default: Forbidden: must not be set in top-level metadata
-            spec.validation.openAPIV3Schema.properties[spec].properties[b].default: Invalid value: "integer": spec.validation.openAPIV3Schema.properties[spec].properties[b].default in body must be of type string: "integer"
+            spec.validation.openAPIV3Schema.properties[spec].properties[b].default: Invalid value: "integer":  in body must be of type string: "integer"
             spec.validation.openAPIV3Schema.properties[spec].properties[c].default: Invalid value: {"x":1}: must not have unknown fields
-            spec.validation.openAPIV3Schema.properties[spec].properties[d].default: Invalid value: 0: spec.validation.openAPIV3Schema.properties[spec].properties[d].default in body should be greater than or equal to 1
+            spec.validation.openAPIV3Schema.properties[spec].properties[d].default: Invalid value: 0:  in body should be greater than or equal to 1
+            spec.validation.openAPIV3Schema.properties[metadata].properties[name].default: Forbidden: must not be set in top-level metadata
         "#]],
     );
 }
@@ -266,9 +267,9 @@ fn users_are_warned_of_what_has_no_effect() {
     );
     expect![[r#"
         unrecognized format "colour"
-        x-kubernetes-list-type: set for items of type "object" is not supported by server-side apply or CEL validation rules
         x-kubernetes-validations: the rules are stored, but k8w does not enforce them yet
-        spec.conversion: k8w does not call conversion webhooks yet: the storage version alone is served"#]].assert_eq(&CustomResourceDefinition.warnings(&definition).join("\n"));
+        spec.conversion: k8w does not call conversion webhooks yet: the storage version alone is served"#]]
+    .assert_eq(&CustomResourceDefinition.warnings(&definition).join("\n"));
     assert!(CustomResourceDefinition.update_warnings(&definition, &definition).is_empty());
 }
 
@@ -293,27 +294,62 @@ fn fields_are_selectable_by_what_they_are() {
     let (one, other) = (schema(""), schema("x: {type: string},"));
     let fields =
         paths(&[".spec.a", ".spec.a", ".spec.m", ".spec.m.k", ".spec['a']", "spec", ".spec.b", ".metadata.name", ""]);
-    check("customresourcedefinitions", &versions(&format!("{one}, {fields}"), &other), expect![[""]]);
+    check(
+        "customresourcedefinitions",
+        &versions(&format!("{one}, {fields}"), &other),
+        expect![[r#"
+        spec.versions[0].selectableFields[1].jsonPath: Duplicate value: ".spec.a"
+        spec.versions[0].selectableFields[2].jsonPath: Invalid value: ".spec.m": must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed.
+        spec.versions[0].selectableFields[4].jsonPath: Invalid value: ".spec['a']": is an invalid path: array notation is not allowed
+        spec.versions[0].selectableFields[5].jsonPath: Invalid value: "spec": is an invalid path: expected [ or . but got: spec
+        spec.versions[0].selectableFields[6].jsonPath: Invalid value: ".spec.b": is an invalid path: does not refer to a valid field
+        spec.versions[0].selectableFields[7].jsonPath: Invalid value: ".metadata.name": is an invalid path: does not refer to a valid field
+        spec.versions[0].selectableFields[8].jsonPath: Required value
+    "#]],
+    );
     // What both have alike is told at another place, and needs a schema that both have alike.
     check(
         "customresourcedefinitions",
         &versions(&format!("{one}, {}", paths(&[".spec.b"])), &format!("{one}, {}", paths(&[".spec.b"]))),
-        expect![[""]],
+        expect![[r#"
+            spec.selectableFields[0].jsonPath: Invalid value: ".spec.b": is an invalid path: does not refer to a valid field
+        "#]],
     );
     check(
         "customresourcedefinitions",
         &versions(&format!("{one}, {}", paths(&[".spec.a"])), &format!("{other}, {}", paths(&[".spec.a"]))),
-        expect![[""]],
+        expect![[r#"
+            spec.selectableFields: Invalid value: "": may only be set when validations.schema is included
+        "#]],
     );
-    check("customresourcedefinitions", &versions(&format!("{one}, {}", paths(&[".spec.a"])), &one), expect![[""]]);
+    check(
+        "customresourcedefinitions",
+        &versions(&format!("{one}, {}", paths(&[".spec.a"])), &one),
+        expect![[r#"
+        spec.versions[0].selectableFields: Invalid value: "": may only be set when `version.schema.openAPIV3Schema` is not included
+    "#]],
+    );
 }
 
 #[test]
 fn the_root_of_a_schema_with_a_status_is_plain() {
     let schema = |root: &str| format!("schema: {{openAPIV3Schema: {{{root}}}}}, subresources: {{status: {{}}}}");
     let plain = "schema: {openAPIV3Schema: {type: object}}";
-    check("customresourcedefinitions", &versions(&schema("type: array, items: {type: string}"), plain), expect![[""]]);
-    check("customresourcedefinitions", &versions(&schema("type: object, maxProperties: 1"), plain), expect![[""]]);
+    check(
+        "customresourcedefinitions",
+        &versions(&schema("type: array, items: {type: string}"), plain),
+        expect![[r#"
+        spec.versions[0].schema.openAPIV3Schema.type: Invalid value: "array": only "object" is allowed as the type at the root of the schema if the status subresource is enabled
+        spec.versions[0].schema.openAPIV3Schema.type: Invalid value: "array": must be object at the root
+    "#]],
+    );
+    check(
+        "customresourcedefinitions",
+        &versions(&schema("type: object, maxProperties: 1"), plain),
+        expect![[r#"
+        spec.versions[0].schema.openAPIV3Schema: Invalid value: {"maxProperties":1,"type":"object"}: only [Description Type Format Title Maximum ExclusiveMaximum Minimum ExclusiveMinimum MaxLength MinLength Pattern MaxItems MinItems UniqueItems MultipleOf Required Items Properties ExternalDocs Example XPreserveUnknownFields XValidations] fields are allowed at the root of the schema if the status subresource is enabled
+    "#]],
+    );
     // Only the version that has a status.
     check(
         "customresourcedefinitions",
@@ -329,21 +365,69 @@ fn conversion_webhooks_are_checked() {
             "  conversion: {{strategy: Webhook, webhook: {{conversionReviewVersions: [v1], clientConfig: {{{config}}}}}}}\n  versions:"
         ))
     };
-    check("customresourcedefinitions", &converted("url: 'http://a?b'"), expect![[""]]);
-    check("customresourcedefinitions", &converted("service: {name: a, path: x, port: 0}"), expect![[""]]);
+    check(
+        "customresourcedefinitions",
+        &converted("url: 'http://a?b'"),
+        expect![[r#"
+        spec.conversion.webhookClientConfig.url: Invalid value: "http": 'https' is the only allowed URL scheme; desired format: https://host[/path]
+        spec.conversion.webhookClientConfig.url: Invalid value: "b": query parameters are not permitted in the URL
+    "#]],
+    );
+    check(
+        "customresourcedefinitions",
+        &converted("service: {name: a, path: x, port: 0}"),
+        expect![[r#"
+        spec.conversion.webhookClientConfig.service.name: Required value
+        spec.conversion.webhookClientConfig.service.port: Invalid value: 0: port is not valid: must be between 1 and 65535, inclusive
+        spec.conversion.webhookClientConfig.service.path: Invalid value: "x": must start with a '/'
+        spec.conversion.webhookClientConfig.service.path: Invalid value: "x": segment[0] may not be empty
+    "#]],
+    );
     // A bundle may be put in later; once it is right, it must stay so.
     let bundle = |bundle: &str| converted(&format!("url: 'https://a', caBundle: {bundle}"));
     check("customresourcedefinitions", &bundle("YQ=="), expect![[""]]);
     let established = "\nstatus: {storedVersions: [v1], conditions: [{type: Established, status: 'True'}]}";
     let old = format!("{}{established}", converted("url: 'https://a'"));
-    check_update("customresourcedefinitions", &old, &format!("{}{established}", bundle("YQ==")), expect![[""]]);
-    reconciled(&[&bundle("YQ==")], expect![[""]]);
+    check_update(
+        "customresourcedefinitions",
+        &old,
+        &format!("{}{established}", bundle("YQ==")),
+        expect![[r#"
+        spec.conversion.webhookClientConfig.caBundle: Invalid value: "YQ==": unable to load root certificates: unable to parse bytes as PEM block
+    "#]],
+    );
+    reconciled(
+        &[&bundle("YQ==")],
+        expect![[r#"
+        NamesAccepted=True NoConflicts: no conflicts found
+        Established=False InvalidCABundle: The conversion webhook CABundle is invalid
+        {"kind":"Widget","listKind":"WidgetList","plural":"widgets","shortNames":["w"],"singular":"widget"}
+    "#]],
+    );
 }
 
 #[test]
 fn what_a_deprecated_version_warns_of_is_printed() {
     let with = |deprecated: &str| WIDGETS.replace("    served: true", &format!("    served: true\n    {deprecated}"));
-    check("customresourcedefinitions", &with("deprecationWarning: old"), expect![[""]]);
-    check("customresourcedefinitions", &with("deprecated: true\n    deprecationWarning: \"é\\u00a0\""), expect![[""]]);
-    check("customresourcedefinitions", &with("deprecated: true\n    deprecationWarning: ''"), expect![[""]]);
+    check(
+        "customresourcedefinitions",
+        &with("deprecationWarning: old"),
+        expect![[r#"
+        spec.versions[0].deprecationWarning: Invalid value: "old": can only be set for deprecated versions
+    "#]],
+    );
+    check(
+        "customresourcedefinitions",
+        &with("deprecated: true\n    deprecationWarning: \"é\\u00a0\""),
+        expect![[r#"
+        spec.versions[0].deprecationWarning: Invalid value: "é ": must only contain printable UTF-8 characters; non-printable character found at index 2
+    "#]],
+    );
+    check(
+        "customresourcedefinitions",
+        &with("deprecated: true\n    deprecationWarning: ''"),
+        expect![[r#"
+        spec.versions[0].deprecationWarning: Invalid value: "": must not be an empty string
+    "#]],
+    );
 }
