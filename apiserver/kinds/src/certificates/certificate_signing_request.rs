@@ -12,7 +12,7 @@ use super::pem;
 use crate::field::{Field, FieldError};
 use crate::kind::{self, Column, KindDef, SelectableField, Shape, Strategy, Subresource};
 use crate::object::{self, get, list, text};
-use crate::{age, rules};
+use crate::{age, names, rules};
 
 pub fn definition() -> KindDef {
     let schema = "io.k8s.api.certificates.v1.CertificateSigningRequest";

@@ -302,7 +302,7 @@ pub fn validate_spec(spec: &Field, old: Option<&Field>, errors: &mut Vec<FieldEr
         }
     } else if source.is_set() && reference.is_set() {
         let differs = |name: &&str| source.get(name).value() != reference.get(name).value();
-        if ["apiGroup", "kind", "name"].iter().any(|name| differs(name)) {
+        if ["apiGroup", "kind", "name"].iter().any(differs) {
             refuse("must match dataSourceRef");
         }
     }

@@ -75,9 +75,8 @@ mod tests {
                 template.spec.containers[0].image: Required value
             "#]],
         );
-        let mut template = yaml(
-            "{metadata: {name: a}, template: {spec: {hostAliases: [{ip: 10.0.0.1}, {ip: 10.0.0.1}]}}}",
-        );
+        let mut template =
+            yaml("{metadata: {name: a}, template: {spec: {hostAliases: [{ip: 10.0.0.1}, {ip: 10.0.0.1}]}}}");
         let warning = "template.spec.hostAliases[1].ip: duplicate ip \"10.0.0.1\"";
         assert_eq!(PodTemplate.warnings(&template), [warning]);
         assert_eq!(PodTemplate.update_warnings(&template, &template), [""; 0]);
