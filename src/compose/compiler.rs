@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_machine_that_is_too_small_has_the_control_plane_compile() {
-        let chosen = |wanted: Compile, has| wanted.is_here(has << 20, 4096 << 20);
+        let chosen = |wanted: Compile, has: u64| wanted.is_here(has << 20, 4096 << 20);
         for (has, is_here) in [(0, false), (4095, false), (4096, true), (65536, true)] {
             assert_eq!(chosen(Compile::Auto, has).0, is_here, "{has}");
             assert_eq!(chosen(Compile::Here, has), (true, String::new()));
