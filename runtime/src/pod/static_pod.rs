@@ -169,7 +169,8 @@ mod tests {
         assert_eq!(volume("configMap: {name: m}"), "static pods may not reference configmaps");
         assert_eq!(
             volume("projected: {sources: [{serviceAccountToken: {path: t}}]}"),
-            "static pods may not reference serviceaccounts (via projected volumes)"
+            "invalid pod: spec.volumes[0].projected.sources[0].serviceAccountToken: Forbidden: must not be specified when \
+             serviceAccountName is not set"
         );
         let unnamed = read(&WEB.replace("image: i", "image: ''")).unwrap_err();
         assert_eq!(unnamed, "invalid pod: spec.containers[0].image: Required value");

@@ -228,11 +228,11 @@ fn conditions(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
             rules::one_of(&value, &["True", "False", "Unknown"], errors);
         }
         let other = match kind.text() {
-            "Approved" => "Denied",
-            "Denied" => "Approved",
-            _ => "",
+            "Approved" => Some("Denied"),
+            "Denied" => Some("Approved"),
+            _ => None,
         };
-        if !may_be_both && seen.contains(other) {
+        if !may_be_both && other.is_some_and(|other| seen.contains(other)) {
             errors.push(kind.invalid("Approved and Denied conditions are mutually exclusive"));
         }
         if !seen.insert(kind.text()) {

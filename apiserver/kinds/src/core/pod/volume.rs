@@ -485,7 +485,7 @@ mod tests {
             ),
             (
                 "volumes: [{name: v, ephemeral: {volumeClaimTemplate: {metadata: {name: x}, spec: {}}}}]",
-                "spec.volumes[0].ephemeral.volumeClaimTemplate.metadata.name: Forbidden: cannot be set\nspec.volumes[0].ephemeral.volumeClaimTemplate.spec.accessModes: Required value: at least 1 access mode is required\nspec.volumes[0].ephemeral.volumeClaimTemplate.spec.resources.requests[storage]: Required value",
+                "spec.volumes[0].ephemeral.volumeClaimTemplate.metadata.name: Forbidden: cannot be set\nspec.volumes[0].ephemeral.volumeClaimTemplate.spec.accessModes: Required value: at least 1 access mode is required\nspec.volumes[0].ephemeral.volumeClaimTemplate.spec.resources[storage]: Required value",
             ),
             // A volume of which something is wrong cannot be mounted either.
             (
