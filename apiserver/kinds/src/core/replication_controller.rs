@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::pod::template;
+use crate::apps::workload;
 use crate::field::{Field, FieldError};
 use crate::kind::{self, Column, KindDef, ScalePaths, SelectableField, Shape, Strategy, Subresource};
 use crate::object::{self, get, int, map};
@@ -118,8 +119,13 @@ impl Strategy for ReplicationController {
     }
 
     fn warnings(&self, rc: &Value) -> Vec<String> {
-        let root = Field::root(rc);
-        template::warnings(&root.get("spec").get("template"))
+        let mut warnings = workload::name_warnings(rc);
+        warnings.extend(workload::template_warnings(rc));
+        warnings
+    }
+
+    fn update_warnings(&self, new: &Value, old: &Value) -> Vec<String> {
+        workload::if_generation_moved(new, old, || workload::template_warnings(new))
     }
 }
 
@@ -170,5 +176,13 @@ mod tests {
             status.availableReplicas: Invalid value: 3: cannot be greater than readyReplicas
         "#]]
         .assert_eq(&lines);
+    }
+
+    #[test]
+    fn names_that_pods_cannot_have_are_said() {
+        let rc = yaml("{metadata: {name: a.b}, spec: {template: {}}}");
+        let strategy = &kind("replicationcontrollers").strategy;
+        assert_eq!(strategy.warnings(&rc).len(), 1);
+        assert_eq!(strategy.update_warnings(&rc, &rc), [""; 0]);
     }
 }

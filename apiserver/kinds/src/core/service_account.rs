@@ -45,6 +45,12 @@ impl Strategy for ServiceAccount {
         let since = "deprecated in v1.32+; prefer separate namespaces to isolate access to mounted secrets";
         if enforces.is_set() { vec![format!("{}: {since}", enforces.path)] } else { Vec::new() }
     }
+
+    /// It is said to who adds the annotation.
+    fn update_warnings(&self, new: &Value, old: &Value) -> Vec<String> {
+        let had = object::get(old, &["metadata", "annotations", ENFORCES_SECRETS]).is_some();
+        if had { Vec::new() } else { self.warnings(new) }
+    }
 }
 
 /// Of references to Secrets nothing but the name says anything.
@@ -76,5 +82,6 @@ mod tests {
               to isolate access to mounted secrets"
             ]
         );
+        assert_eq!(kind("serviceaccounts").strategy.update_warnings(&account, &account), [""; 0]);
     }
 }
