@@ -290,7 +290,7 @@ mod tests {
         let zones: Vec<String> = (0..9).map(|zone| format!("{{name: z{zone}}}")).collect();
         let slice = format!(
             "{{metadata: {{name: a, namespace: b}}, addressType: FQDN, endpoints: [{{addresses: [a.b., a, 'a_b.c', ''], hostname: '', \
-             nodeName: N, hints: {{forZones: [{{name: z}}, {{name: z}}, {{name: '-'}}], forNodes: [{{name: N}}]}}}}, \
+             nodeName: Node, hints: {{forZones: [{{name: z}}, {{name: z}}, {{name: '-'}}], forNodes: [{{name: Node}}]}}}}, \
              {{addresses: [a.b], hints: {{forZones: [{}]}}}}]}}",
             zones.join(", ")
         );
@@ -302,11 +302,11 @@ mod tests {
                 endpoints[0].addresses[2]: Invalid value: "a_b.c": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
                 endpoints[0].addresses[2]: Invalid value: "a_b": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')
                 endpoints[0].addresses[3]: Required value
-                endpoints[0].nodeName: Invalid value: "N": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+                endpoints[0].nodeName: Invalid value: "Node": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
                 endpoints[0].hostname: Invalid value: "": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')
                 endpoints[0].hints.forZones[1].name: Duplicate value: "z"
                 endpoints[0].hints.forZones[2].name: Invalid value: "-": a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')
-                endpoints[0].hints.forNodes[0].name: Invalid value: "N": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+                endpoints[0].hints.forNodes[0].name: Invalid value: "Node": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
                 endpoints[1].hints.forZones: Too many: 9: must have at most 8 items
             "#]],
         );

@@ -314,7 +314,7 @@ mod tests {
     #[test]
     fn a_class_is_named_once_or_twice_the_same() {
         let both = "{metadata: {name: a, namespace: b, resourceVersion: '1', annotations: {kubernetes.io/ingress.class: x}}, \
-                    spec: {ingressClassName: y, defaultBackend: {service: {name: s, port: {number: 80}}}}}";
+                    spec: {ingressClassName: z, defaultBackend: {service: {name: s, port: {number: 80}}}}}";
         check(
             "ingresses",
             both,
@@ -322,9 +322,9 @@ mod tests {
                 annotations.kubernetes.io/ingress.class: Invalid value: "x": must match `ingressClassName` when both are specified
             "#]],
         );
-        check("ingresses", &both.replace("Name: y", "Name: x"), expect![""]);
+        check("ingresses", &both.replace("Name: z", "Name: x"), expect![""]);
         check_update("ingresses", both, both, expect![""]);
-        let old = yaml(&both.replace("ingressClassName: y, ", ""));
+        let old = yaml(&both.replace("ingressClassName: z, ", ""));
         let warning =
             r#"annotation "kubernetes.io/ingress.class" is deprecated, please use 'spec.ingressClassName' instead"#;
         assert_eq!(Ingress.warnings(&old), [warning]);

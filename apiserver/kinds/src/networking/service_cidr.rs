@@ -107,9 +107,9 @@ mod tests {
         );
         check(
             "servicecidrs",
-            &with("10.0.0.0/8, x, y"),
+            &with("10.0.0.0/8, x, z"),
             expect![[r#"
-                spec.cidrs: Invalid value: {"cidrs":["10.0.0.0/8","x","y"]}: may only hold up to 2 values
+                spec.cidrs: Invalid value: {"cidrs":["10.0.0.0/8","x","z"]}: may only hold up to 2 values
             "#]],
         );
         let one = with("10.0.0.0/8");

@@ -136,7 +136,7 @@ mod tests {
                 spec.devices.requests[0].exactly.tolerations[1].effect: Unsupported value: "Odd": supported values: "NoExecute", "NoSchedule", "None"
                 spec.devices.requests[1].firstAvailable[1].deviceClassName: Required value
                 spec.devices.requests[1].firstAvailable[1]: Duplicate value: "z"
-                spec.devices.requests[2]: Invalid value: "null": exactly one of `exactly` or `firstAvailable` is required, but multiple fields are set
+                spec.devices.requests[2]: Invalid value: null: exactly one of `exactly` or `firstAvailable` is required, but multiple fields are set
                 spec.devices.constraints[0].requests[3]: Invalid value: "other/w": must be the name of a request in the claim or the name of a request and a subrequest separated by '/'
                 spec.devices.constraints[0].requests[4]: Invalid value: "a/b/c": must be the name of a request in the claim or the name of a request and a subrequest separated by '/'
                 spec.devices.constraints[0].requests[1]: Duplicate value: "x"

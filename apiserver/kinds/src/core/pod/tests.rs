@@ -306,12 +306,9 @@ fn what_is_required() {
         "#,
         expect![[r#"
             spec.volumes[0].secret: Forbidden: may not specify more than 1 volume type
-            spec.volumes[1].name: Duplicate value: "v"
             spec.volumes[1].configMap.name: Required value
             spec.volumes[2].hostPath.path: Invalid value: "/../x": must not contain '..'
             spec.volumes[2].hostPath.type: Unsupported value: "Odd": supported values: "", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"
-            spec.containers[0].image: Invalid value: " i": must not have leading or trailing whitespace
-            spec.containers[0].imagePullPolicy: Unsupported value: "Perhaps": supported values: "Always", "IfNotPresent", "Never"
             spec.containers[0].ports[0].name: Invalid value: "HTTP": must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)
             spec.containers[0].ports[0].name: Invalid value: "HTTP": must contain at least one letter (a-z)
             spec.containers[0].ports[0].containerPort: Invalid value: 70000: must be between 1 and 65535, inclusive
@@ -319,13 +316,15 @@ fn what_is_required() {
             spec.containers[0].ports[1].containerPort: Required value
             spec.containers[0].env[0].name: Invalid value: "a=b": a valid environment variable name must consist only of printable ASCII characters other than '=' (regex used for validation is '^[ -<>-~]+$')
             spec.containers[0].env[1].name: Required value
+            spec.containers[0].env[2].valueFrom.fieldRef.fieldPath: Invalid value: "spec.containers": error converting fieldPath: field label not supported: spec.containers
             spec.containers[0].env[2].valueFrom: Invalid value: "": may not be specified when `value` is not empty
-            spec.containers[0].env[2].valueFrom.fieldRef.fieldPath: Unsupported value: "spec.containers": supported values: "metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName", "spec.serviceAccountName", "status.hostIP", "status.hostIPs", "status.podIP", "status.podIPs"
             spec.containers[0].env[3].valueFrom: Invalid value: "": must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`
-            spec.containers[0].envFrom[0]: Invalid value: "": must specify one of: `configMapRef` or `secretRef`
+            spec.containers[0].envFrom: Invalid value: "": must specify one of: `configMapRef` or `secretRef`
             spec.containers[0].volumeMounts[0].name: Not found: "none"
+            spec.containers[0].volumeMounts[1].name: Not found: "v"
             spec.containers[0].volumeMounts[1].mountPath: Invalid value: "/a": must be unique
-            spec.containers[0].volumeMounts[1].subPath: Invalid value: "../x": must not contain '..'
+            spec.containers[0].volumeMounts.subPath: Invalid value: "../x": must not contain '..'
+            spec.containers[0].imagePullPolicy: Unsupported value: "Perhaps": supported values: "Always", "IfNotPresent", "Never"
             spec.containers[0].resources.requests[foo]: Invalid value: "foo": must be a standard resource type or fully qualified
             spec.containers[0].resources.requests[foo]: Invalid value: "foo": must be a standard resource for containers
             spec.containers[0].resources.requests[memory]: Invalid value: "x": quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'
@@ -337,11 +336,12 @@ fn what_is_required() {
             spec.containers[1].name: Duplicate value: "c"
             spec.initContainers[0].readinessProbe: Forbidden: may not be set for init containers without restartPolicy=Always
             spec.restartPolicy: Unsupported value: "Sometimes": supported values: "Always", "Never", "OnFailure"
-            spec.dnsConfig: Required value: must provide `dnsConfig` when `dnsPolicy` is None
             spec.nodeSelector: Invalid value: "a b": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
+            spec.dnsConfig: Required value: must provide `dnsConfig` when `dnsPolicy` is None
             spec.tolerations[0].operator: Unsupported value: "Odd": supported values: "Equal", "Exists"
             spec.tolerations[1].operator: Invalid value: "": operator must be Exists when `key` is empty, which means "match all values and all keys"
-            spec.tolerations[2].operator: Invalid value: "Exists": value must be empty when `operator` is 'Exists'
+            spec.tolerations[2].operator: Invalid value: "v": value must be empty when `operator` is 'Exists'
+            spec.containers[0].image: Invalid value: " i": must not have leading or trailing whitespace
         "#]],
     );
 }
@@ -384,23 +384,23 @@ fn what_does_not_go_together() {
             spec.resourceClaims[2].name: Duplicate value: "b"
             spec.containers[0].env[0].valueFrom.resourceFieldRef.divisor: Invalid value: "limits.cpu": only divisor's values 1m and 1 are supported with the cpu resource
             spec.containers[0].env[2].valueFrom.resourceFieldRef.divisor: Invalid value: "limits.memory": only divisor's values 1, 1k, 1M, 1G, 1T, 1P, 1E, 1Ki, 1Mi, 1Gi, 1Ti, 1Pi, 1Ei are supported with the memory resource
-            spec.containers[0].volumeMounts[0].mountPropagation: Forbidden: Bidirectional mount propagation is available only to privileged containers
-            spec.containers[0].volumeMounts[1].recursiveReadOnly: Forbidden: may only be specified when readOnly is true
-            spec.containers[0].volumeMounts[2].recursiveReadOnly: Forbidden: may only be specified when mountPropagation is None or not specified
+            spec.containers[0].volumeMounts.mountPropagation: Forbidden: Bidirectional mount propagation is available only to privileged containers
+            spec.containers[0].volumeMounts.recursiveReadOnly: Forbidden: may only be specified when readOnly is true
+            spec.containers[0].volumeMounts.recursiveReadOnly: Forbidden: may only be specified when mountPropagation is None or not specified
             spec.containers[0].resources.claims[1]: Not found: "z": must be one of the names in pod.spec.resourceClaims: a, b
+            spec.containers[0].resizePolicy: Unsupported value: "Foo": supported values: "NotRequired", "RestartContainer"
+            spec.containers[0].resizePolicy[1]: Duplicate value: "cpu"
+            spec.containers[0].resizePolicy: Unsupported value: "disk": supported values: "cpu", "memory"
             spec.containers[0].lifecycle.preStop.sleep: Invalid value: 6: must be non-negative and less than terminationGracePeriodSeconds (5)
             spec.containers[0].restartPolicy: Required value: must specify restartPolicy when restart rules are used
             spec.containers[0].restartPolicyRules[0].action: Unsupported value: "Foo": supported values: "Restart", "RestartAllContainers"
             spec.containers[0].restartPolicyRules[0].exitCodes: Required value: must be specified
             spec.containers[0].restartPolicyRules[1].exitCodes.operator: Unsupported value: "Foo": supported values: "In", "NotIn"
-            spec.containers[0].resizePolicy: Unsupported value: "Foo": supported values: "NotRequired", "RestartContainer"
-            spec.containers[0].resizePolicy[1]: Duplicate value: "cpu"
-            spec.containers[0].resizePolicy: Unsupported value: "disk": supported values: "cpu", "memory"
-            spec.securityContext.seLinuxChangePolicy: Unsupported value: "Foo": supported values: "MountOption", "Recursive"
-            spec.securityContext.sysctls[1].name: Duplicate value: "a.b"
             spec.securityContext.shareProcessNamespace: Invalid value: true: ShareProcessNamespace and HostPID cannot both be enabled
-            spec.HostPID: Forbidden: when `pod.Spec.HostUsers` is false
-            spec.HostIPC: Forbidden: when `pod.Spec.HostUsers` is false
+            spec.securityContext.sysctls[1].name: Duplicate value: "a.b"
+            spec.securityContext.seLinuxChangePolicy: Unsupported value: "Foo": supported values: "Recursive"
+            spec.HostPID: Forbidden: when `hostUsers` is false
+            spec.HostIPC: Forbidden: when `hostUsers` is false
         "#]],
     );
 }

@@ -380,7 +380,7 @@ fn formats_stand_for_types() {
         json!({"a": 1, "b": null, "c": "x", "d": 2}),
         expect![[r#"
         spec.a: Invalid value: "int64": spec.a in body must be of type datetime: "int64"
-        spec.b: Unsupported value: "null": supported values: "x"
+        spec.b: Unsupported value: null: supported values: "x"
         spec.c: Invalid value: "string": spec.c in body must be of type object: "string"
         spec.d: Invalid value: "integer": spec.d in body must be of type string: "integer""#]],
     );
