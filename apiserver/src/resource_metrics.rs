@@ -60,7 +60,7 @@ fn kind(name: &'static str, plural: &'static str, description: &str, mut propert
     {
         properties[field] = json!({"type": "string", "description": what});
     }
-    properties["metadata"] = json!({"type": "object", "description": "Whose these figures are."});
+    properties["metadata"] = json!({"type": "object"});
     let source = json!({"type": "object", "description": description, "properties": properties});
     let mut kind = KindDef::builtin(GROUP, VERSION, name, plural, "").verbs(&["get", "list"]);
     kind.schema_name = format!("io.k8s.metrics.{VERSION}.{name}").into();
