@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use k8w_kinds::authorization::access_review::{self, Subject};
 use k8w_kinds::object::{get, list, map, text};
 use k8w_kinds::selector::{FieldSelector, FieldTerm};
-use k8w_kinds::{Field, FieldError, FieldPath, rules};
 use serde_json::{Value, json};
 
 use super::Mode;
@@ -32,6 +32,7 @@ const SELF_RULES: Kind =
 pub fn serve_self_access(server: Arc<ApiServer>, mut call: Call) -> BoxFuture<'static, Answer> {
     async move {
         let review = SELF_ACCESS.read(&mut call).await?;
+        check(&SELF_ACCESS, Subject::Own, &review, &call)?;
         let user = call.user.clone();
         answer(&server, &call, &SELF_ACCESS, review, &user).await
     }
@@ -42,7 +43,8 @@ pub fn serve_self_access(server: Arc<ApiServer>, mut call: Call) -> BoxFuture<'s
 pub fn serve_access(server: Arc<ApiServer>, mut call: Call) -> BoxFuture<'static, Answer> {
     async move {
         let review = ACCESS.read(&mut call).await?;
-        let user = subject(&ACCESS, &review)?;
+        check(&ACCESS, Subject::Anybody, &review, &call)?;
+        let user = subject(&review);
         answer(&server, &call, &ACCESS, review, &user).await
     }
     .boxed()
@@ -52,14 +54,8 @@ pub fn serve_access(server: Arc<ApiServer>, mut call: Call) -> BoxFuture<'static
 pub fn serve_local_access(server: Arc<ApiServer>, mut call: Call) -> BoxFuture<'static, Answer> {
     async move {
         let review = LOCAL_ACCESS.read(&mut call).await?;
-        let user = subject(&LOCAL_ACCESS, &review)?;
-        let namespace = text(&review, &["spec", "resourceAttributes", "namespace"]);
-        if namespace != call.info.namespace {
-            let spec = FieldPath::new("spec");
-            let attributes = spec.child("resourceAttributes");
-            let path = attributes.child("namespace");
-            return Err(invalid(&LOCAL_ACCESS, FieldError::invalid(&path, namespace, "must match metadata.namespace")));
-        }
+        check(&LOCAL_ACCESS, Subject::In, &review, &call)?;
+        let user = subject(&review);
         answer(&server, &call, &LOCAL_ACCESS, review, &user).await
     }
     .boxed()
@@ -96,8 +92,7 @@ pub fn serve_self_rules(server: Arc<ApiServer>, mut call: Call) -> BoxFuture<'st
 }
 
 async fn answer(server: &ApiServer, call: &Call, kind: &Kind, mut review: Value, user: &UserInfo) -> Answer {
-    let (verb, info) = question(kind, &review)?;
-    check_selectors(kind, &review)?;
+    let (verb, info) = question(&review);
     server.cache.catch_up().await?;
     let attributes = Attributes { user, verb, info: &info };
     review["status"] = match super::decide(&server.plugins.authorizers, &attributes) {
@@ -116,12 +111,11 @@ fn with_reason(mut status: Value, reason: String) -> Value {
 }
 
 /// The verb and the rest of what a review asks about.
-fn question<'r>(kind: &Kind, review: &'r Value) -> Result<(&'r str, RequestInfo), Status> {
+fn question(review: &Value) -> (&str, RequestInfo) {
     let resource = get(review, &["spec", "resourceAttributes"]);
     let path = get(review, &["spec", "nonResourceAttributes"]);
-    let spec = FieldPath::new("spec");
-    let info = match (resource, path) {
-        (Some(attributes), None) => {
+    let info = match resource {
+        Some(attributes) => {
             let field = |name: &str| text(attributes, &[name]).to_owned();
             RequestInfo {
                 is_resource_request: true,
@@ -135,21 +129,11 @@ fn question<'r>(kind: &Kind, review: &'r Value) -> Result<(&'r str, RequestInfo)
                 ..RequestInfo::default()
             }
         }
-        (None, Some(attributes)) => {
-            RequestInfo { path: text(attributes, &["path"]).to_owned(), ..RequestInfo::default() }
-        }
-        (Some(_), Some(attributes)) => {
-            let path = spec.child("nonResourceAttributes");
-            let detail = "cannot be specified in combination with resourceAttributes";
-            return Err(invalid(kind, FieldError::invalid(&path, attributes.clone(), detail)));
-        }
-        (None, None) => {
-            let path = spec.child("resourceAttributes");
-            let detail = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
-            return Err(invalid(kind, FieldError::invalid(&path, Value::Null, detail)));
+        None => {
+            RequestInfo { path: text(path.unwrap_or(&Value::Null), &["path"]).to_owned(), ..RequestInfo::default() }
         }
     };
-    Ok((text(resource.or(path).unwrap_or(&Value::Null), &["verb"]), info))
+    (text(resource.or(path).unwrap_or(&Value::Null), &["verb"]), info)
 }
 
 /// What a review says about fields, as far as authorizers are told of it: comparisons with one value
@@ -171,57 +155,21 @@ fn field_selector(attributes: &Value) -> FieldSelector {
     FieldSelector::of(list(attributes, &["fieldSelector", "requirements"]).iter().filter_map(term).collect())
 }
 
-/// Refuses selectors that say nothing, or more than one thing.
-fn check_selectors(kind: &Kind, review: &Value) -> Result<(), Status> {
-    let root = Field::root(review);
-    let spec = root.get("spec");
-    let attributes = spec.get("resourceAttributes");
-    let mut errors = Vec::new();
-    for name in ["fieldSelector", "labelSelector"] {
-        let selector = attributes.get(name);
-        if !selector.is_set() {
-            continue;
-        }
-        let (raw, requirements) = (selector.get("rawSelector"), selector.get("requirements"));
-        match (raw.is_empty(), requirements.items().next().is_none()) {
-            (false, false) => errors.push(raw.invalid("may not specified at the same time as requirements")),
-            (true, true) => {
-                let why = format!("when {} is specified, requirements or rawSelector is required", selector.path);
-                errors.push(requirements.required(&why));
-            }
-            _ => requirements.items().for_each(|requirement| check_requirement(&requirement, &mut errors)),
-        }
-    }
+/// Refuses a review that nobody can answer.
+fn check(kind: &Kind, subject: Subject, review: &Value, call: &Call) -> Result<(), Status> {
+    let errors = access_review::validate(subject, review, &call.info.namespace);
     if errors.is_empty() { Ok(()) } else { Err(Status::invalid(kind.group, kind.kind, "", &errors)) }
 }
 
-fn check_requirement(requirement: &Field, errors: &mut Vec<FieldError>) {
-    let key = requirement.get("key");
-    if key.is_empty() {
-        errors.push(key.required("must be specified"));
-    }
-    rules::selector_operator(requirement, errors);
-}
-
 /// The user that a review asks about.
-fn subject(kind: &Kind, review: &Value) -> Result<UserInfo, Status> {
+fn subject(review: &Value) -> UserInfo {
     let spec = &review["spec"];
     let texts = |values: &[Value]| values.iter().filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>();
     let extra = map(spec, &["extra"]).into_iter().flatten();
-    let user = UserInfo {
+    UserInfo {
         name: text(spec, &["user"]).to_owned(),
         uid: text(spec, &["uid"]).to_owned(),
         groups: texts(list(spec, &["groups"])),
         extra: extra.map(|(key, values)| (key.clone(), texts(list(values, &[])))).collect(),
-    };
-    if user.name.is_empty() && user.groups.is_empty() {
-        let path = FieldPath::new("spec");
-        let detail = "at least one of user or group must be specified";
-        return Err(invalid(kind, FieldError::invalid(&path.child("user"), "", detail)));
     }
-    Ok(user)
-}
-
-fn invalid(kind: &Kind, error: FieldError) -> Status {
-    Status::invalid(kind.group, kind.kind, "", &[error])
 }

@@ -134,8 +134,8 @@ pub fn url(url: &Field, errors: &mut Vec<FieldError>) {
     let (user, host) = authority.unwrap_or_default().rsplit_once('@').unwrap_or(("", authority.unwrap_or_default()));
     if let Some(wrong) = host.chars().find(|c| " \\^`{|}".contains(*c)) {
         let text = url.text();
-        let detail = format!("url must be a valid URL: parse {text:?}: invalid character {wrong:?} in host name{FORM}");
-        return errors.push(url.required(detail.replace(&format!("{wrong:?}"), &format!("\"{wrong}\""))));
+        let detail = format!("parse {text:?}: invalid character \"{wrong}\" in host name{FORM}");
+        return errors.push(url.required(format!("url must be a valid URL: {detail}")));
     }
     let mut invalid = |shown: &str, detail: String| errors.push(FieldError::invalid(&url.path, shown, detail));
     if scheme != "https" {

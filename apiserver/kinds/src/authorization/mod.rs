@@ -1,5 +1,6 @@
 //! The kinds of `authorization.k8s.io`: answered when they are created, never stored.
 
+pub mod access_review;
 pub mod local_subject_access_review;
 pub mod self_subject_access_review;
 pub mod self_subject_rules_review;

@@ -163,7 +163,7 @@ fn set_items(item: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
     let text = |name: &str| item.get(name).and_then(Value::as_str);
     let detail = "must be atomic as item of a list with x-kubernetes-list-type=set";
     // Also of a map Kubernetes shows what kind of list it is.
-    let shown = text("x-kubernetes-list-type").unwrap_or("null");
+    let shown = item.get("x-kubernetes-list-type").cloned().unwrap_or_default();
     match text("type") {
         Some("array") if text("x-kubernetes-list-type").is_some_and(|kind| kind != "atomic") => {
             errors.push(FieldError::invalid(&path.child("x-kubernetes-list-type"), shown, detail));

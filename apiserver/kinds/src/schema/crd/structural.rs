@@ -35,7 +35,11 @@ pub(super) fn items<'v>(schema: &'v Value, name: &str) -> impl Iterator<Item = (
     schema.get(name).and_then(Value::as_array).into_iter().flatten().enumerate()
 }
 
-/// A keyword that a structural schema has no place for; its own rule has words for it, too.
+/// What a structural schema has no place for.
+const UNSUPPORTED: [&str; 7] =
+    ["id", "$schema", "$ref", "patternProperties", "dependencies", "additionalItems", "definitions"];
+
+/// A keyword that makes a schema not structural; most have a rule of their own, too.
 pub(super) fn unsupported(schema: &Value) -> Option<String> {
     unsupported_below(schema, 0)
 }
@@ -44,9 +48,7 @@ fn unsupported_below(schema: &Value, depth: usize) -> Option<String> {
     if depth > MAX_SCHEMA_DEPTH_LEVELS {
         return None;
     }
-    let keywords =
-        ["id", "$schema", "$ref", "patternProperties", "dependencies", "additionalItems", "definitions"].into_iter();
-    if let Some(name) = keywords.clone().find(|name| schema.get(name).is_some_and(|value| !is_zero(value))) {
+    if let Some(name) = UNSUPPORTED.iter().find(|name| schema.get(**name).is_some_and(|value| !is_zero(value))) {
         return Some(format!("OpenAPIV3Schema '{}' is not supported", name.replace("$schema", "schema")));
     }
     if schema.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(false)) {

@@ -281,7 +281,7 @@ fn keywords_have_to_go_together() {
             properties[a].type: Required value: must be object if x-kubernetes-map-type is specified
             properties[a].x-kubernetes-map-type: Unsupported value: "bag": supported values: "atomic", "granular"
             properties[b].type: Invalid value: "string": must be array if x-kubernetes-list-type is specified
-            properties[c].items.x-kubernetes-map-type: Invalid value: "null": must be atomic as item of a list with x-kubernetes-list-type=set
+            properties[c].items.x-kubernetes-map-type: Invalid value: null: must be atomic as item of a list with x-kubernetes-list-type=set
             properties[d].x-kubernetes-list-type: Required value: must be map if x-kubernetes-list-map-keys is non-empty
             properties[e].items.properties[k].type: Invalid value: "object": must be a scalar type if parent array's x-kubernetes-list-type is map
             properties[e].items.properties[k].type: Invalid value: "object": must be a scalar type if parent array's x-kubernetes-list-type is map
