@@ -241,6 +241,9 @@ fn without_leading_zeros(address: &str) -> String {
     address.split('.').map(number).collect::<Vec<_>>().join(".")
 }
 
+/// What is said of spellings that not every reader understands alike.
+const REFUSED_LATER: &str = "will be considered invalid in a future Kubernetes release";
+
 /// What is said of an address that is not written as everybody writes it (RFC 5952).
 pub fn ip_warning(field: &Field) -> Option<String> {
     let (text, path) = (field.text(), &field.path);
@@ -249,10 +252,10 @@ pub fn ip_warning(field: &Field) -> Option<String> {
     match address {
         IpAddr::V6(address) if address.to_ipv4_mapped().is_some() => {
             let usual = address.to_ipv4_mapped()?;
-            Some(format!("{path}: non-standard IP address {text:?} is invalid: use \"{usual}\""))
+            Some(format!("{path}: non-standard IP address {text:?} {REFUSED_LATER}: use \"{usual}\""))
         }
         IpAddr::V4(_) if usual != text => {
-            Some(format!("{path}: non-standard IP address {text:?} is invalid: use {usual:?}"))
+            Some(format!("{path}: non-standard IP address {text:?} {REFUSED_LATER}: use {usual:?}"))
         }
         IpAddr::V6(_) if usual != text => {
             Some(format!("{path}: IPv6 address {text:?} should be in RFC 5952 canonical format ({usual:?})"))
@@ -273,7 +276,7 @@ pub fn cidr_warning(field: &Field) -> Option<String> {
     }
     match range {
         _ if usual == text => None,
-        IpNet::V4(_) => Some(format!("{path}: non-standard CIDR value {text:?} is invalid: use {usual:?}")),
+        IpNet::V4(_) => Some(format!("{path}: non-standard CIDR value {text:?} {REFUSED_LATER}: use {usual:?}")),
         IpNet::V6(_) => {
             Some(format!("{path}: IPv6 CIDR value {text:?} should be in RFC 5952 canonical format ({usual:?})"))
         }
@@ -419,9 +422,9 @@ mod tests {
         let lines: String = ips.map(|text| check(text, &|f, e| _ = ip(f, e), ip_warning)).concat();
         expect![[r#"
             f: Invalid value: "010.9.8.7": must not have leading 0s
-            f: non-standard IP address "010.9.8.7" is invalid: use "10.9.8.7"
+            f: non-standard IP address "010.9.8.7" will be considered invalid in a future Kubernetes release: use "10.9.8.7"
             f: Invalid value: "::ffff:10.9.8.7": must not be an IPv4-mapped IPv6 address
-            f: non-standard IP address "::ffff:10.9.8.7" is invalid: use "10.9.8.7"
+            f: non-standard IP address "::ffff:10.9.8.7" will be considered invalid in a future Kubernetes release: use "10.9.8.7"
             f: IPv6 address "FE80::A" should be in RFC 5952 canonical format ("fe80::a")
             f: Invalid value: "10.9.8": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)
         "#]]
@@ -432,7 +435,7 @@ mod tests {
             f: Invalid value: "10.9.8.7/24": must not have bits set beyond the prefix length
             f: CIDR value "10.9.8.7/24" is ambiguous in this context (should be "10.9.8.0/24" or "10.9.8.7/32"?)
             f: Invalid value: "10.9.08.0/24": must not have leading 0s in IP or prefix length
-            f: non-standard CIDR value "10.9.08.0/24" is invalid: use "10.9.8.0/24"
+            f: non-standard CIDR value "10.9.08.0/24" will be considered invalid in a future Kubernetes release: use "10.9.8.0/24"
             f: Invalid value: "10.9.8.0/024": must not have leading 0s in IP or prefix length
             f: IPv6 CIDR value "2001:DB8::/64" should be in RFC 5952 canonical format ("2001:db8::/64")
             f: Invalid value: "10.9.8.0": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)

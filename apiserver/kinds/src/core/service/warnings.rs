@@ -75,7 +75,7 @@ mod tests {
             expect![[r#"
                 spec.externalIPs[0]: IPv6 address "FD00::1" should be in RFC 5952 canonical format ("fd00::1")
                 spec.externalIPs is deprecated and may no longer be implemented in some clusters
-                spec.loadBalancerIP: non-standard IP address "192.0.02.2" is invalid: use "192.0.2.2"
+                spec.loadBalancerIP: non-standard IP address "192.0.02.2" will be considered invalid in a future Kubernetes release: use "192.0.2.2"
                 spec.loadBalancerSourceRanges[0]: CIDR value "192.0.2.1/24" is ambiguous in this context (should be "192.0.2.0/24" or "192.0.2.1/32"?)"#]],
         );
         check(
