@@ -303,15 +303,16 @@ async fn networking() {
     let slice = json!({"addressType": "IPv4", "endpoints": [{"addresses": ["1.2.3.4"]}], "ports": ports});
     let endpoints = json!({"subsets": [{"addresses": [{"ip": "10.0.0.24"}], "ports": ports}]});
     let backend = json!({"service": {"name": "default-backend", "port": {"number": 80}}});
-    let balancer = json!({"loadBalancer": {"ingress": [{"ip": "203.0.113.1"}]}});
+    let balancer = |address: Value| json!({"loadBalancer": {"ingress": [address]}});
     let service = json!({"resource": "services", "namespace": "default", "name": "walk"});
     let networking = "apis/networking.k8s.io/v1";
     all(vec![
         namespaced("apis/discovery.k8s.io/v1", "endpointslices", slice),
         namespaced("api/v1", "endpoints", endpoints),
         namespaced("api/v1", "services", json!({"spec": {"type": "LoadBalancer", "ports": ports}}))
-            .status(balancer.clone()),
-        namespaced(networking, "ingresses", json!({"spec": {"defaultBackend": backend}})).status(balancer),
+            .status(balancer(json!({"ip": "203.0.113.1", "ipMode": "VIP"}))),
+        namespaced(networking, "ingresses", json!({"spec": {"defaultBackend": backend}}))
+            .status(balancer(json!({"ip": "203.0.113.1"}))),
         cluster(networking, "ingressclasses", json!({"spec": {"controller": "example.com/controller"}})),
         cluster(networking, "servicecidrs", json!({"spec": {"cidrs": ["10.1.0.0/24"]}})).status(dated("Ready")),
         Walk {

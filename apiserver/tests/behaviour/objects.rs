@@ -77,7 +77,7 @@ async fn what_the_server_says_of_an_object_is_kept_or_defended() {
             let mut metadata = changed.clone();
             metadata["name"] = "a".into();
             let config = json!({"apiVersion": object["apiVersion"], "kind": kind, "metadata": metadata});
-            let applied = api.apply(&path, &config).await.error();
+            let applied = api.apply(&format!("{path}?fieldManager=me"), &config).await.error();
             assert_eq!((applied.0, &applied.2), (422, &expected));
         }
         for (changed, expected) in [
