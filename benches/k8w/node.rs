@@ -85,6 +85,7 @@ impl Node {
             argv: vec!["guest".to_owned()],
             env: Vec::new(),
             preopens: Vec::new(),
+            memory_volumes: Vec::new(),
             names: Names::default(),
             working_dir: None,
             http_port: Some(PORT),

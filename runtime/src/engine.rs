@@ -210,6 +210,8 @@ pub struct ContainerSpec {
     pub argv: Vec<String>,
     pub env: Vec<(String, String)>,
     pub preopens: Vec<Preopen>,
+    /// The pod's volumes that lie in memory, and count as such.
+    pub memory_volumes: Vec<MemoryVolume>,
     pub names: Names,
     /// Absolute path in the guest.
     pub working_dir: Option<String>,
@@ -304,6 +306,23 @@ pub struct Preopen {
     /// Path beneath `host_dir`, resolved there and never outside. When it names a file, the guest sees a directory
     /// (the parent of `guest_path`) that contains just that file.
     pub sub_path: Option<String>,
+}
+
+/// A volume in memory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryVolume {
+    pub dir: PathBuf,
+    pub writers: Writers,
+}
+
+/// Which containers of a pod may write to a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Writers {
+    /// The container that this is said of, and no other.
+    This,
+    /// It and others.
+    Several,
+    Others,
 }
 
 /// What an engine reports on its channel.

@@ -38,6 +38,7 @@ mod traps;
 mod trust_bundles;
 mod volumes;
 mod watch;
+mod websockets;
 mod workloads;
 
 use std::sync::Arc;

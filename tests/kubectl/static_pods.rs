@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use k8w_testkit::{ClusterOptions, TestCluster, eventually};
+use k8w_testkit::{ClusterOptions, TestCluster, eventually, get};
 
 use crate::repo;
 
@@ -17,6 +17,49 @@ spec:
   - {{name: web, image: localhost/hello:latest, ports: [{{containerPort: 8080}}], env: [{{name: GREETING, value: {greeting}}}]}}
 "
     )
+}
+
+/// Policies know a static pod by the labels of its mirror.
+#[test]
+fn a_static_pod_is_reached_by_whom_a_policy_lets_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["--node-name", "n1", "--pod-manifest-path", folder.path().to_str().unwrap()].map(str::to_owned);
+    let options = ClusterOptions { arguments: arguments.to_vec(), ..ClusterOptions::default() };
+    let mut cluster = TestCluster::start(env!("CARGO_BIN_EXE_k8w"), options);
+    cluster.load_image(&repo("examples/hello/hello.wasm"), "localhost/hello:latest");
+    let both = format!("{}---{}", manifest("one"), manifest("two").replace("name: web,", "name: other,"));
+    write(folder.path(), "web.yaml", &both);
+    mirror(&cluster, "web-n1", |_| true);
+    let kubectl = cluster.kubectl();
+    assert_eq!(kubectl.ok(&["get", "pods", "-o", "name"]), "pod/web-n1\n", "of several documents the first");
+    assert!(cluster.stderr().contains("holds several documents"), "{}", cluster.stderr());
+    let ingress = "namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: kube-system}}, podSelector: {matchLabels: \
+                   {app.kubernetes.io/name: k8w-ingress}}";
+    let policy = |peer: &str| {
+        format!(
+            "
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {{name: web}}
+spec: {{podSelector: {{matchLabels: {{app: web}}}}, ingress: [{{from: [{{{peer}}}]}}]}}
+"
+        )
+    };
+    kubectl.apply(&policy("podSelector: {matchLabels: {app: nobody}}"));
+    kubectl.ok(&["expose", "pod", "web-n1", "--name=web", "--port=80", "--target-port=8080"]);
+    kubectl.ok(&["create", "ingress", "web", "--rule=static.test/*=web:80"]);
+    let answers = |status: u16| {
+        eventually(&format!("the ingress answers {status}"), || {
+            match get(cluster.ingress_http(), "static.test", "/")? {
+                answer if answer.status == status => Ok(()),
+                answer => Err(format!("{answer:?}")),
+            }
+        });
+    };
+    answers(504);
+    kubectl.apply(&policy(ingress));
+    answers(200);
+    cluster.stop();
 }
 
 /// Uid, uid of the static pod and id of the container, once the mirror is ready and `wanted`.
@@ -51,6 +94,8 @@ fn a_folder_of_manifests_runs_and_is_mirrored() {
     let kubectl = cluster.kubectl();
     let owner = kubectl.ok(&["get", "pod", "web-n1", "-o", "jsonpath={.metadata.ownerReferences[0].kind}"]);
     assert_eq!(owner, "Node");
+    let scheduled = r#"jsonpath={.status.conditions[?(@.type=="PodScheduled")].status} {.status.conditions[?(@.type=="PodScheduled")].observedGeneration} {.status.observedGeneration}"#;
+    assert_eq!(kubectl.ok(&["get", "pod", "web-n1", "-o", scheduled]), "True 1 1");
     kubectl.ok(&["logs", "web-n1"]);
     assert!(kubectl.ok(&["exec", "web-n1", "--", "env"]).contains("GREETING=one"));
 

@@ -16,11 +16,11 @@ use crate::resource::{Key, PODS};
 use crate::time;
 use crate::world::{Delta, Object, World};
 
-/// Remembers which pods are to leave, and since when they have been on a tainted node, for pods and taints that don't say
-/// how long that is.
+/// Remembers when pods are to leave that stay for a while. Tolerations and taints that change meanwhile do not change that
+/// time, unless the pod may now stay for ever or not at all.
 #[derive(Default)]
 pub struct TaintEviction {
-    since: HashMap<Key, Timestamp>,
+    leaving: HashMap<Key, Timestamp>,
 }
 
 impl Controller for TaintEviction {
@@ -30,7 +30,7 @@ impl Controller for TaintEviction {
 
     fn observe(&mut self, delta: &Delta, world: &World, wake: &mut Wake) {
         match (&delta.object, &delta.before) {
-            (Object::Pod(pod), _) if delta.gone => _ = self.since.remove(&Key::of(&pod.metadata)),
+            (Object::Pod(pod), _) if delta.gone => _ = self.leaving.remove(&Key::of(&pod.metadata)),
             (Object::Pod(pod), _) => {
                 let node = pods::node_name(pod).and_then(|name| world.nodes.get("", name));
                 if node.is_some_and(|node| node.spec.as_ref().is_some_and(|s| s.taints.is_some())) {
@@ -59,42 +59,46 @@ impl Controller for TaintEviction {
         let node = pods::node_name(pod).and_then(|name| world.nodes.get("", name));
         let taints = node.and_then(|node| node.spec.as_ref()?.taints.as_ref());
         let taints: Vec<&Taint> = taints.into_iter().flatten().filter(|t| t.effect == NO_EXECUTE).collect();
-        let since = self.since.get(key).copied();
-        match stays_for(pod, &taints, since.unwrap_or(turn.now), turn.now) {
+        match stays_for(pod, &taints, turn.now) {
             Stay::Ever => {
                 let mut plan = Plan::none();
-                if self.since.remove(key).is_some() {
+                if self.leaving.remove(key).is_some() {
                     plan.note(note(pod, format!("Cancelling deletion of Pod {key}")));
                 }
                 plan
             }
-            Stay::For(wait) if !wait.is_zero() => {
-                self.since.entry(key.clone()).or_insert(turn.now);
-                Plan { requeue_after: Some(wait), ..Plan::none() }
+            Stay::Not => evict(pod, turn.now),
+            Stay::For(wait) => {
+                let at = *self.leaving.entry(key.clone()).or_insert_with(|| time::after(turn.now, wait));
+                let left = time::until(at, turn.now);
+                match left.is_zero() {
+                    true => evict(pod, turn.now),
+                    false => Plan { requeue_after: Some(left), ..Plan::none() },
+                }
             }
-            Stay::For(_) => evict(pod, turn.now),
         }
     }
 }
 
 enum Stay {
-    Ever,
+    Not,
     For(Duration),
+    Ever,
 }
 
 /// How long the pod tolerates the taints: the shortest time of the tolerations that stand against them, the first for each.
-/// It is counted from when the pod and the taint came together.
-fn stays_for(pod: &Pod, taints: &[&Taint], since: Timestamp, now: Timestamp) -> Stay {
+/// It is counted from when the pod and the taint came together, which is now where neither says when it came.
+fn stays_for(pod: &Pod, taints: &[&Taint], now: Timestamp) -> Stay {
     let tolerations = || pod.spec.as_ref().and_then(|s| s.tolerations.as_ref()).into_iter().flatten();
     let placed = pods::condition(pod, "PodScheduled").filter(|c| c.status == "True");
     let placed = placed.and_then(|c| c.last_transition_time.as_ref()).map(|t| t.0);
     let mut shortest: Option<Duration> = None;
     for taint in taints {
         let Some(toleration) = tolerations().find(|t| tolerates(t, taint)) else {
-            return Stay::For(Duration::ZERO);
+            return Stay::Not;
         };
         let Some(seconds) = toleration.toleration_seconds else { continue };
-        let added = taint.time_added.as_ref().map_or(since, |t| t.0);
+        let added = taint.time_added.as_ref().map_or(now, |t| t.0);
         let met = placed.map_or(added, |placed| placed.max(added));
         let wait = time::until(time::after(met, time::seconds(seconds)), now);
         shortest = Some(shortest.map_or(wait, |s| s.min(wait)));
@@ -135,8 +139,9 @@ mod tests {
         let pod: Pod = serde_saphyr::from_str(&pod).unwrap();
         let taints: Vec<Taint> = serde_saphyr::from_str(&format!("[{taints}]")).unwrap();
         let at = Timestamp::UNIX_EPOCH;
-        match stays_for(&pod, &taints.iter().collect::<Vec<_>>(), at, at) {
+        match stays_for(&pod, &taints.iter().collect::<Vec<_>>(), at) {
             Stay::Ever => None,
+            Stay::Not => Some(0),
             Stay::For(wait) => Some(wait.as_secs()),
         }
     }

@@ -44,6 +44,7 @@ fn a_node_keeps_its_taints_in_step_with_its_conditions() {
         ("", "one"),
         START,
         expect![[r#"
+        note Normal RegisteredNode on one: Node one event: Registered Node one in Controller
         patch nodes one at 1 : {"spec":{"taints":[{"effect":"NoSchedule","key":"node.kubernetes.io/disk-pressure","timeAdded":"2024-01-01T00:00:00Z"}]}}
         look again in 40s
     "#]],
@@ -55,6 +56,7 @@ fn a_node_keeps_its_taints_in_step_with_its_conditions() {
         ("", "one"),
         START,
         expect![[r#"
+        note Normal RegisteredNode on one: Node one event: Registered Node one in Controller
         patch nodes one at 1 : {"spec":{"taints":[{"effect":"NoSchedule","key":"node.kubernetes.io/not-ready","timeAdded":"2024-01-01T00:00:00Z"},{"effect":"NoExecute","key":"node.kubernetes.io/not-ready","timeAdded":"2024-01-01T00:00:00Z"},{"effect":"NoSchedule","key":"node.kubernetes.io/disk-pressure","timeAdded":"2024-01-01T00:00:00Z"}]}}
         look again in 40s
     "#]],
@@ -66,6 +68,7 @@ fn a_node_keeps_its_taints_in_step_with_its_conditions() {
         ("", "one"),
         START,
         expect![[r#"
+        note Normal RegisteredNode on one: Node one event: Registered Node one in Controller
         patch nodes one at 1 : {"spec":{"taints":[{"effect":"NoSchedule","key":"node.kubernetes.io/unreachable","timeAdded":"2024-01-01T00:00:00Z"},{"effect":"NoSchedule","key":"node.kubernetes.io/disk-pressure","timeAdded":"2024-01-01T00:00:00Z"}]}}
         look again in 40s
     "#]],
@@ -81,6 +84,7 @@ fn a_node_keeps_its_taints_in_step_with_its_conditions() {
         ("", "one"),
         START,
         expect![[r#"
+        note Normal RegisteredNode on one: Node one event: Registered Node one in Controller
         patch nodes one at 1 : {"spec":{"taints":[{"effect":"NoExecute","key":"mine"},{"effect":"NoSchedule","key":"node.kubernetes.io/disk-pressure","timeAdded":"2024-01-01T00:00:00Z"},{"effect":"NoSchedule","key":"node.kubernetes.io/unschedulable","timeAdded":"2024-01-01T00:00:00Z"}]}}
         look again in 40s
     "#]],
@@ -112,9 +116,21 @@ metadata: {name: one, creationTimestamp: 2024-01-01T00:00:00Z}
 spec: {}
 ";
     let mut bench = Bench::new(node_lifecycle::NodeLifecycle::new(std::time::Duration::from_secs(40)), node);
+    expect![[r#"
+        note Normal RegisteredNode on one: Node one event: Registered Node one in Controller
+        look again in 60s
+    "#]]
+    .assert_eq(&text(&bench.reconcile("", "one", START)));
     assert_eq!(text(&bench.reconcile("", "one", "2024-01-01T00:00:59Z")), "look again in 1s\n");
     let silent = text(&bench.reconcile("", "one", "2024-01-01T00:01:00Z"));
     assert_eq!(silent.matches("NodeStatusNeverUpdated").count(), 4, "{silent}");
+    let gone = node.replace("{name: one,", "{name: one, resourceVersion: '9000',");
+    let gone = crate::testing::objects(&gone).remove(0);
+    assert!(bench.wakes(crate::world::Change::WatchedGone(gone)));
+    expect![[r#"
+        note Normal RemovingNode on one: Node one event: Removing Node one from Controller
+    "#]]
+    .assert_eq(&text(&bench.reconcile("", "one", "2024-01-01T00:01:00Z")));
 }
 
 #[test]
@@ -207,6 +223,17 @@ status: {conditions: [{type: PodScheduled, status: 'True', lastTransitionTime: 2
         note Normal TaintManagerEviction on p: Cancelling deletion of Pod ns/p
     "#]]
     .assert_eq(&text(&bench.reconcile("ns", "p", START)));
+    // Once it is known when a pod leaves, another time that it may have does not change that.
+    let mut bench = Bench::new(eviction(), &for_a_while);
+    bench.reconcile("ns", "p", START);
+    for seconds in ["5", "3600"] {
+        let version = format!("metadata: {{namespace: ns, name: p, resourceVersion: '{seconds}000'}}");
+        let changed = for_a_while.replace("metadata: {namespace: ns, name: p}", &version);
+        let changed = changed.replace("tolerationSeconds: 300", &format!("tolerationSeconds: {seconds}"));
+        assert!(bench.wakes(crate::world::Change::Watched(crate::testing::objects(&changed).remove(1))), "{seconds}");
+        let waits = text(&bench.reconcile("ns", "p", "2024-01-01T00:01:00Z"));
+        assert_eq!(waits, "look again in 240s\n", "with {seconds}");
+    }
     check(
         eviction(),
         &for_a_while,

@@ -22,8 +22,9 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 
 pub use self::party::{DNS, End, INGRESS, Part};
 use self::party::{Party, Who};
-pub use self::pod::{NamedPort, Pod};
+pub use self::pod::{NamedPort, Pod, StaticPod};
 use self::rule::{Destination, Direction, Policy};
+use crate::endpoint::PodIdentity;
 use crate::service::Protocol;
 
 /// All policies, and what they ask about pods and namespaces.
@@ -33,6 +34,8 @@ pub struct Policies {
     policies: HashMap<String, Vec<Policy>>,
     namespaces: HashMap<String, BTreeMap<String, String>>,
     by_uid: HashMap<String, Arc<Pod>>,
+    /// Those that show static pods, by what they say these pods' uids are.
+    mirrors: HashMap<String, Vec<Arc<Pod>>>,
     by_ip: HashMap<IpAddr, Arc<Pod>>,
 }
 
@@ -53,6 +56,9 @@ impl Policies {
         }
         for pod in pods {
             built.by_uid.insert(pod.uid.clone(), pod.clone());
+            if let Some(shown) = &pod.mirrors {
+                built.mirrors.entry(shown.uid.clone()).or_default().push(pod.clone());
+            }
             built.by_ip.extend(pod.ips.iter().map(|ip| (*ip, pod.clone())));
         }
         built
@@ -104,10 +110,17 @@ impl Policies {
         !isolated
     }
 
+    /// What is known of a pod of this node.
+    fn pod(&self, pod: &PodIdentity) -> Option<&Pod> {
+        let found = self.by_uid.get(&pod.uid);
+        let shown = || self.mirrors.get(&pod.uid)?.iter().find(|mirror| mirror.shows(pod));
+        found.or_else(shown).map(Arc::as_ref)
+    }
+
     fn party<'a>(&'a self, end: End<'a>) -> Party<'a> {
         let (ip, who) = match end {
             End::Node => (None, Who::Node),
-            End::Pod(pod) => (Some(pod.ip), self.by_uid.get(&pod.uid).map_or(Who::NewPod(pod), |pod| Who::Pod(pod))),
+            End::Pod(pod) => (Some(pod.ip), self.pod(pod).map_or(Who::NewPod(pod), Who::Pod)),
             End::Part(part, ip) => (Some(ip.to_canonical()), Who::Part(part)),
             End::Address(ip) => {
                 let ip = ip.to_canonical();

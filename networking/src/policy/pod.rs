@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{Container, Pod as Object};
+use k8w_kinds::core::pod::mirror;
 
+use crate::endpoint::PodIdentity;
 use crate::service::Protocol;
 
 /// What policies ask about a pod.
@@ -16,6 +18,15 @@ pub struct Pod {
     pub ips: Vec<IpAddr>,
     pub labels: BTreeMap<String, String>,
     pub ports: Vec<NamedPort>,
+    /// Of an object that shows a static pod.
+    pub mirrors: Option<StaticPod>,
+}
+
+/// A pod that a node runs because of a file: its object in the API has its name and another uid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StaticPod {
+    pub name: String,
+    pub uid: String,
 }
 
 /// A port of a container that has a name.
@@ -48,12 +59,23 @@ impl Pod {
             let (name, number) = (port.name.clone()?, u16::try_from(port.container_port).ok()?);
             Some(NamedPort { name, number, protocol: Protocol::parse(port.protocol.as_deref())? })
         });
+        let uid = pod.metadata.annotations.as_ref().and_then(|annotations| annotations.get(mirror::ANNOTATION));
+        let mirrors =
+            uid.map(|uid| StaticPod { name: pod.metadata.name.clone().unwrap_or_default(), uid: uid.clone() });
         Some(Self {
+            mirrors,
             namespace: pod.metadata.namespace.clone()?,
             uid: pod.metadata.uid.clone()?,
             ips,
             labels: pod.metadata.labels.clone().unwrap_or_default(),
             ports: ports.collect(),
         })
+    }
+
+    /// Whether this object shows a static pod. It must be where that one is, and called the same: what others write into their
+    /// own objects is no reason to take these for somebody else's.
+    pub fn shows(&self, pod: &PodIdentity) -> bool {
+        let mirrors = self.mirrors.as_ref();
+        self.namespace == pod.namespace && mirrors.is_some_and(|own| own.uid == pod.uid && own.name == pod.name)
     }
 }

@@ -14,6 +14,7 @@ use super::{Agent, jobs};
 use crate::pod::admission::{self, Refused, Rejection};
 use crate::pod::identity::identity;
 use crate::pod::plan::PodPlan;
+use crate::pod::resources;
 use crate::pod::state::{self, PodState};
 use crate::pod::static_pod;
 
@@ -72,6 +73,15 @@ impl Agent {
     /// Begins with a pod that is new. Who bound it may know a newer Node object than this agent does, which therefore looks
     /// before it turns a pod away for that.
     pub(super) fn admit(&mut self, uid: String, pod: Pod, has_looked: bool) {
+        // One that ran here before has what it had then, until there is room for what it wants now.
+        if let Some(before) = Some(&pod).filter(|pod| was_here(pod)).and_then(resources::as_shown) {
+            self.begin(uid.clone(), before, has_looked);
+            return self.changed(&uid, pod);
+        }
+        self.begin(uid, pod, has_looked);
+    }
+
+    fn begin(&mut self, uid: String, pod: Pod, has_looked: bool) {
         let (plan, now) = (PodPlan::of(&pod), Timestamp::now());
         let state = if was_here(&pod) {
             PodState::restore(plan, &pod.status.clone().unwrap_or_default(), now)

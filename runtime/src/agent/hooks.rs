@@ -6,7 +6,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Container, LifecycleHandler, Pod};
 
 use super::command;
-use super::http_get::{HttpGet, NoAnswer};
+use super::http_get::{Answer, HttpGet, NoAnswer};
 use super::shared::Shared;
 use crate::engine::ContainerId;
 use crate::pod::containers;
@@ -69,13 +69,21 @@ async fn run(
 /// Whatever is answered is good. Who was asked by HTTPS and speaks HTTP is asked by that, and an event says so.
 async fn get(shared: &Shared, pod: &Pod, request: HttpGet) -> Result<(), NoAnswer> {
     let again = request.clone().in_clear();
-    match request.send(&shared.network).await {
-        Err(error) if error.in_clear => {}
-        answered => return answered.map(drop),
+    match request.send(&shared.network, None).await {
+        Err(NoAnswer::InClear { .. }) => {}
+        answered => return begun(answered),
     }
     let host = again.host().to_owned();
-    again.send(&shared.network).await?;
+    begun(again.send(&shared.network, None).await)?;
     let text = format!("request to HTTPS lifecycle hook ({host}) got HTTP response, retry with HTTP succeeded");
     shared.recorder.pod(pod, None, true, "LifecycleHTTPFallback", text);
     Ok(())
+}
+
+/// Nobody looks at what follows an answer's head.
+fn begun(answered: Result<Answer, NoAnswer>) -> Result<(), NoAnswer> {
+    match answered {
+        Ok(_) | Err(NoAnswer::BrokenOff(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
 }

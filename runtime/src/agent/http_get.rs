@@ -4,8 +4,8 @@
 //! Requests go through the network's tables, so that a component of this node is called in process. A component speaks no
 //! TLS: what asks it by HTTPS learns that it answered in clear text, as of any server that does.
 
-use std::error::Error;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use http::header::{ACCEPT, AUTHORIZATION, HOST, LOCATION, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -13,7 +13,9 @@ use http_body_util::BodyExt;
 use k8s_openapi::api::core::v1::{Container, HTTPGetAction};
 use k8w_networking::{AnyCertificate, Body, Network, SendError};
 use reqwest::Url;
+use tokio::time::{Instant, timeout_at};
 
+use super::unreached;
 use crate::pod::probe;
 
 /// Of an answer, this much is read; the rest is not waited for.
@@ -35,14 +37,17 @@ pub(super) struct Answer {
     pub body: String,
 }
 
-/// Why there is no answer, in the words of Go's client.
+/// Why there is no answer, or not all of it, in the words of Go's client.
 #[derive(Debug, thiserror::Error)]
-#[error("Get \"{url}\": {why}")]
-pub(super) struct NoAnswer {
-    url: Url,
-    why: String,
+pub(super) enum NoAnswer {
+    #[error("Get \"{url}\": {why}")]
+    None { url: String, why: String },
     /// Whoever was asked by HTTPS speaks HTTP.
-    pub in_clear: bool,
+    #[error("Get \"{url}\": http: server gave HTTP response to HTTPS client")]
+    InClear { url: String },
+    /// It broke off after its head.
+    #[error("{0}")]
+    BrokenOff(&'static str),
 }
 
 impl HttpGet {
@@ -93,14 +98,33 @@ impl HttpGet {
         self.url.authority()
     }
 
-    /// Sends it, and what it leads to at the same host.
+    /// The URL with its port, which the kubelet always says.
+    fn shown(&self) -> String {
+        match (self.url.port(), self.url.port_or_known_default()) {
+            (None, Some(port)) => {
+                let (scheme, host) = (self.url.scheme(), self.url.host_str().unwrap_or_default());
+                let query = self.url.query().map(|query| format!("?{query}")).unwrap_or_default();
+                format!("{scheme}://{host}:{port}{}{query}", self.url.path())
+            }
+            _ => self.url.to_string(),
+        }
+    }
+
+    /// Sends it, and what it leads to at the same host. `timeout` bounds all of it, if there is one.
     ///
     /// # Errors
-    /// When nobody answers, or everybody sends further.
-    pub async fn send(mut self, network: &Network) -> Result<Answer, NoAnswer> {
+    /// When nobody answers, or not to the end, or everybody sends further.
+    pub async fn send(mut self, network: &Network, timeout: Option<Duration>) -> Result<Answer, NoAnswer> {
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
         let first = self.url.clone();
         for _ in 0..MAX_REQUESTS {
-            let (status, headers, body) = self.send_once(network).await?;
+            let (status, headers, body) = match in_time(deadline, self.send_once(network)).await {
+                Some(sent) => sent?,
+                None => {
+                    let why = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)".to_owned();
+                    return Err(NoAnswer::None { url: self.shown(), why });
+                }
+            };
             let location = headers.get(LOCATION).filter(|_| is_redirect(status)).and_then(|to| to.to_str().ok());
             let next = location.and_then(|location| Some((location, self.url.join(location).ok()?)));
             match next {
@@ -111,27 +135,44 @@ impl HttpGet {
                     }
                     self.url = next;
                 }
-                _ => return Ok(Answer { status, body: read(body).await }),
+                _ => {
+                    let late = "context deadline exceeded (Client.Timeout or context cancellation while reading body)";
+                    let body = in_time(deadline, read(body)).await.ok_or(NoAnswer::BrokenOff(late))??;
+                    return Ok(Answer { status, body });
+                }
             }
         }
-        Err(NoAnswer { url: self.url, why: format!("stopped after {MAX_REQUESTS} redirects"), in_clear: false })
+        Err(NoAnswer::None { url: self.url.to_string(), why: format!("stopped after {MAX_REQUESTS} redirects") })
     }
 
     async fn send_once(&self, network: &Network) -> Result<(StatusCode, HeaderMap, Body), NoAnswer> {
-        let failed = |why: String, in_clear: bool| NoAnswer { url: self.url.clone(), why, in_clear };
+        let failed = |why: String| NoAnswer::None { url: self.shown(), why };
         let empty: Body = http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync();
         let mut request = http::Request::get(self.url.as_str())
             .extension(AnyCertificate)
             .body(empty)
-            .map_err(|error| failed(error.to_string(), false))?;
+            .map_err(|error| failed(error.to_string()))?;
         *request.headers_mut() = self.headers.clone();
         match network.send(None, request).await {
             Ok(response) => {
                 let (head, body) = response.into_parts();
                 Ok((head.status, head.headers, body))
             }
-            Err(error) => Err(failed(with_causes(&error), matches!(error, SendError::InClear))),
+            Err(SendError::InClear) => Err(NoAnswer::InClear { url: self.shown() }),
+            Err(error) => {
+                let (host, port) = (self.url.host_str().unwrap_or_default(), self.url.port_or_known_default());
+                let host = format!("{host}:{}", port.unwrap_or_default());
+                Err(failed(unreached::request(&host, &error)))
+            }
         }
+    }
+}
+
+/// `None` when the deadline comes first.
+async fn in_time<T>(deadline: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
+    match deadline {
+        Some(deadline) => timeout_at(deadline, work).await.ok(),
+        None => Some(work.await),
     }
 }
 
@@ -140,15 +181,11 @@ fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
-fn with_causes(error: &SendError) -> String {
-    let causes = std::iter::successors(error.source(), |&cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
-}
-
 /// Reads a bounded part of the answer, so that a connection can be used again and a component ends well.
-async fn read(mut body: Body) -> String {
+async fn read(mut body: Body) -> Result<String, NoAnswer> {
     let mut text = Vec::new();
-    while let Some(Ok(frame)) = body.frame().await {
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| NoAnswer::BrokenOff("unexpected EOF"))?;
         let Some(data) = frame.data_ref() else { continue };
         let room = MAX_ANSWER_BYTES - text.len();
         text.extend_from_slice(&data[..data.len().min(room)]);
@@ -156,7 +193,7 @@ async fn read(mut body: Body) -> String {
             break;
         }
     }
-    String::from_utf8_lossy(&text).into_owned()
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 #[cfg(test)]
@@ -182,7 +219,10 @@ mod tests {
         ] {
             assert_eq!(get(action).unwrap().url.as_str(), url);
         }
-        assert_eq!(get(json!({ "port": "db" })).unwrap_err(), "couldn't find port: db");
+        assert_eq!(get(json!({ "port": "db" })).unwrap_err(), "strconv.Atoi: parsing \"db\": invalid syntax");
+        let shown = |action: Value| get(action).unwrap().shown();
+        assert_eq!(shown(json!({ "port": 80, "path": "/a?b" })), "http://10.64.0.2:80/a?b");
+        assert_eq!(shown(json!({ "port": 443, "scheme": "HTTPS" })), "https://10.64.0.2:443/");
     }
 
     #[test]

@@ -107,6 +107,7 @@ impl Launch<'_> {
             argv,
             env: environment,
             preopens,
+            memory_volumes: mounts::memory_volumes(spec, self.name, &self.shared.pod_dir(self.uid)),
             names: names::of(spec),
             working_dir: container.working_dir.clone().filter(|dir| !dir.is_empty()),
             http_port: (prepared.runs_as != RunsAs::Command).then(|| http_port(container)),

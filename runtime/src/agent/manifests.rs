@@ -112,9 +112,15 @@ impl Text {
     fn pod(&self, path: &Path, node: &str) -> Option<Pod> {
         let file = path.display();
         match self {
-            Text::Read(text) => static_pod::read(path, text, node, Timestamp::now())
-                .inspect_err(|error| tracing::error!("could not process manifest file {file}: {error}"))
-                .ok(),
+            Text::Read(text) => {
+                let (text, has_more) = static_pod::first_document(text);
+                if has_more {
+                    tracing::warn!("manifest file {file} holds several documents: only the first of them is read");
+                }
+                static_pod::read(path, text, node, Timestamp::now())
+                    .inspect_err(|error| tracing::error!("could not process manifest file {file}: {error}"))
+                    .ok()
+            }
             Text::TooLarge => {
                 tracing::error!("could not read manifest file {file}: it is larger than {MAX_MANIFEST_BYTES} bytes");
                 None
@@ -167,6 +173,7 @@ mod tests {
         fs::write(folder.path().join("b.yaml"), pod("b")).unwrap();
         fs::write(folder.path().join("a.json"), pod("a")).unwrap();
         fs::write(folder.path().join("broken"), "kind: [").unwrap();
+        fs::write(folder.path().join("several.yaml"), format!("---\n{}\n---\n{}\n", pod("c"), pod("d"))).unwrap();
         fs::write(folder.path().join(".hidden"), pod("hidden")).unwrap();
         fs::create_dir(folder.path().join("folder")).unwrap();
         fs::write(folder.path().join("large"), vec![b' '; MAX_MANIFEST_BYTES as usize + 1]).unwrap();
@@ -177,7 +184,7 @@ mod tests {
             assert!(folder.look(path, "n").is_none());
             names(pods)
         };
-        assert_eq!(names(folder.path()), ["a-n", "b-n"]);
+        assert_eq!(names(folder.path()), ["a-n", "b-n", "c-n"], "of several documents the first");
         assert_eq!(names(&folder.path().join("b.yaml")), ["b-n"]);
         assert!(names(&folder.path().join("nothing")).is_empty());
     }

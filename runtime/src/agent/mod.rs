@@ -37,6 +37,7 @@ mod termination;
 mod tests;
 mod tokens;
 mod trust;
+mod unreached;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::Permissions;

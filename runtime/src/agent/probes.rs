@@ -1,6 +1,7 @@
 //! The tasks that live as long as a container runs: its postStart hook, then its probes.
 
 use std::borrow::Cow;
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,9 +13,9 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::command::{self, Ended};
-use super::http_get::{Answer, HttpGet};
+use super::http_get::{Answer, HttpGet, NoAnswer};
 use super::shared::Shared;
-use super::{grpc, hooks};
+use super::{grpc, hooks, unreached};
 use crate::engine::{AskError, ContainerId, Question};
 use crate::pod::containers;
 use crate::pod::probe::{self, Timing, Tracker};
@@ -92,6 +93,8 @@ enum Problem {
     Failed(String),
     /// It could not be tried: nothing is known of the container.
     Errored(String),
+    /// It was answered, but not to the end, which says no more.
+    BrokenOff(String),
 }
 
 struct Worker {
@@ -125,7 +128,7 @@ impl Worker {
             self.comment(&result);
             // What could not be tried counts neither way.
             let healthy = match result {
-                Err(Problem::Errored(_)) => continue,
+                Err(Problem::Errored(_) | Problem::BrokenOff(_)) => continue,
                 result => result.is_ok(),
             };
             let Some(healthy) = tracker.observe(healthy) else { continue };
@@ -143,12 +146,13 @@ impl Worker {
     /// Says in an event what is to be said of a result.
     fn comment(&self, result: &Result<Passed, Problem>) {
         let kind = kind_name(self.kind);
-        let unknown = "probe errored and resulted in unknown state";
+        let errored = "probe errored and resulted in";
         let (reason, text) = match result {
             Ok(Passed { warning: None }) => return,
             Ok(Passed { warning: Some(message) }) => ("ProbeWarning", format!("{kind} probe warning: {message}")),
             Err(Problem::Failed(message)) => ("Unhealthy", format!("{kind} probe failed: {message}")),
-            Err(Problem::Errored(message)) => ("Unhealthy", format!("{kind} {unknown}: {message}")),
+            Err(Problem::Errored(message)) => ("Unhealthy", format!("{kind} {errored} unknown state: {message}")),
+            Err(Problem::BrokenOff(message)) => ("Unhealthy", format!("{kind} {errored} failure state: {message}")),
         };
         self.shared.recorder.pod(&self.pod, Some(&self.container.name), true, reason, text);
     }
@@ -159,9 +163,7 @@ impl Worker {
             Probe { exec: Some(action), .. } => self.execute(action).await.map(passed),
             Probe { grpc: Some(action), .. } => self.call(action).await.map(passed).map_err(Problem::Failed),
             Probe { http_get: Some(action), .. } => self.get(action).await,
-            Probe { tcp_socket: Some(action), .. } => {
-                self.in_time(self.dial(action)).await.map(passed).map_err(Problem::Failed)
-            }
+            Probe { tcp_socket: Some(action), .. } => self.dial(action).await.map(passed),
             _ => self.ask_component().await.map(passed),
         }
     }
@@ -174,7 +176,7 @@ impl Worker {
         };
         let asked = self.shared.engine.ask(&self.id, question);
         let answer = tokio::time::timeout(self.timing.timeout, asked).await;
-        match answer.map_err(|_| Problem::Failed(timeout_message(self.timing.timeout)))? {
+        match answer.map_err(|_| Problem::Failed(late(self.timing.timeout)))? {
             Ok(()) => Ok(()),
             Err(AskError::No(why)) => Err(Problem::Failed(why)),
             Err(AskError::Unanswered(why)) => Err(Problem::Errored(why)),
@@ -203,34 +205,46 @@ impl Worker {
         }
     }
 
-    async fn dial(&self, action: &TCPSocketAction) -> Result<(), String> {
-        let port = probe::port(&action.port, &self.container)?;
+    async fn dial(&self, action: &TCPSocketAction) -> Result<(), Problem> {
+        let port = probe::port(&action.port, &self.container).map_err(Problem::Errored)?;
         let host = action.host.as_deref().filter(|host| !host.is_empty());
-        let ip = host.map_or(Ok(self.address), str::parse).map_err(|_| "host is not an address".to_owned())?;
-        let address = SocketAddr::new(ip, port);
-        let dialled = self.shared.network.connect(None, address).await;
-        dialled.map(drop).map_err(|error| format!("dial tcp {address}: {error}"))
+        let named = host.map_or_else(|| SocketAddr::new(self.address, port).to_string(), |host| joined(host, port));
+        let dialled = async {
+            let mut refused = unreached::lookup(host.unwrap_or_default());
+            for address in tokio::net::lookup_host(&named).await.into_iter().flatten() {
+                match self.shared.network.connect(None, address).await {
+                    Ok(_) => return Ok(()),
+                    Err(error) => refused = unreached::dial(address, &error),
+                }
+            }
+            Err(refused)
+        };
+        let late = |_| Err(unreached::dial(&named, &ErrorKind::TimedOut.into()));
+        tokio::time::timeout(self.timing.timeout, dialled).await.unwrap_or_else(late).map_err(Problem::Failed)
     }
 
     async fn get(&self, action: &HTTPGetAction) -> Result<Passed, Problem> {
         let request = HttpGet::of(action, &self.container, self.address, USER_AGENT).map_err(Problem::Errored)?;
-        let sent = async { request.send(&self.shared.network).await.map_err(|error| error.to_string()) };
-        let Answer { status, body } = self.in_time(sent).await.map_err(Problem::Failed)?;
+        let sent = request.send(&self.shared.network, Some(self.timing.timeout)).await;
+        let Answer { status, body } = sent.map_err(|error| match error {
+            NoAnswer::BrokenOff(_) => Problem::BrokenOff(error.to_string()),
+            NoAnswer::None { .. } | NoAnswer::InClear { .. } => Problem::Failed(error.to_string()),
+        })?;
         match status.as_u16() {
             200..300 => Ok(PASSED),
             300..400 => Ok(Passed { warning: Some(format!("Probe terminated redirects, Response body: {body}")) }),
             code => Err(Problem::Failed(format!("HTTP probe failed with statuscode: {code}"))),
         }
     }
-
-    async fn in_time<T>(&self, check: impl Future<Output = Result<T, String>>) -> Result<T, String> {
-        let answer = tokio::time::timeout(self.timing.timeout, check).await;
-        answer.unwrap_or_else(|_| Err(timeout_message(self.timing.timeout)))
-    }
 }
 
-fn timeout_message(timeout: Duration) -> String {
-    format!("no answer within {}s (Client.Timeout exceeded while awaiting headers)", timeout.as_secs())
+fn late(timeout: Duration) -> String {
+    format!("no answer within {}s", timeout.as_secs())
+}
+
+/// A host and its port, as one word.
+fn joined(host: &str, port: u16) -> String {
+    host.parse().map_or_else(|_| format!("{host}:{port}"), |ip| SocketAddr::new(ip, port).to_string())
 }
 
 fn kind_name(kind: ProbeKind) -> &'static str {

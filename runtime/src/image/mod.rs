@@ -5,7 +5,7 @@
 //!
 //! * [`artifact`]: which of a manifest's layers is the component.
 //! * [`registry`]: what is asked of an OCI registry, and what is believed of its answers; [`session`]: the requests;
-//!   [`registries`]: where they go.
+//!   [`registries`]: where they go; [`tls`]: who is believed there.
 //! * [`keyring`]: credentials from a pod's pull secrets.
 //! * [`garbage`]: which images go when the disk fills up.
 //! * [`layer`]: finds the entrypoint in the layers of a container image; [`unpack`]: all that is in them.
@@ -20,6 +20,7 @@ mod session;
 mod store;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod unpack;
 
 use std::collections::{HashMap, HashSet};

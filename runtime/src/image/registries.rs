@@ -10,8 +10,13 @@ use std::time::Duration;
 
 use oci_client::Reference;
 use oci_client::secrets::RegistryAuth;
-use reqwest::{Certificate, Client, ClientBuilder, Identity, Url};
+use reqwest::{Client, ClientBuilder, Url};
+use rustls::ClientConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::Deserialize;
+
+use super::tls;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest silence of a registry.
@@ -82,7 +87,7 @@ pub enum RegistriesError {
     #[error("the registry \"{host}\" needs cert_file and key_file, or neither")]
     Half { host: String },
     #[error("TLS with the registry \"{host}\" cannot be set up: {source}")]
-    Setup { host: String, source: reqwest::Error },
+    Setup { host: String, source: rustls::Error },
 }
 
 /// What a node knows of registries.
@@ -97,14 +102,7 @@ pub struct Registries {
 #[derive(Clone, Debug, Default)]
 struct Host {
     auth: Option<(String, String)>,
-    tls: Option<TlsSettings>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct TlsSettings {
-    authorities: Vec<Certificate>,
-    identity: Option<Identity>,
-    skip_verify: bool,
+    tls: Option<ClientConfig>,
 }
 
 /// One of the places where an image can be asked for.
@@ -137,10 +135,9 @@ impl Registries {
         for (name, config) in file.configs.unwrap_or_default() {
             let config = config.unwrap_or_default();
             let auth = config.auth.map(|auth| (auth.username, auth.password));
-            let tls = config.tls.map(|tls| TlsSettings::read(&tls, &name)).transpose()?;
-            let host = Host { auth, tls };
-            client(Some(&host), false).map_err(|source| RegistriesError::Setup { host: name.clone(), source })?;
-            registries.hosts.insert(name, host);
+            let tls = config.tls.map(|tls| tls.read(&name)).transpose()?.map(tls::config);
+            let tls = tls.transpose().map_err(|source| RegistriesError::Setup { host: name.clone(), source })?;
+            registries.hosts.insert(name, Host { auth, tls });
         }
         Ok(registries)
     }
@@ -201,26 +198,31 @@ impl Host {
     }
 }
 
-impl TlsSettings {
-    fn read(tls: &Tls, host: &str) -> Result<TlsSettings, RegistriesError> {
-        let authorities = match &tls.ca_file {
+impl Tls {
+    fn read(&self, host: &str) -> Result<tls::Settings, RegistriesError> {
+        let authorities = match &self.ca_file {
             None => Vec::new(),
-            Some(path) => Certificate::from_pem_bundle(&read(path, host)?)
-                .ok()
-                .filter(|found| !found.is_empty())
-                .ok_or_else(|| not_pem(host, path, "certificate"))?,
+            Some(path) => certificates(&read(path, host)?).ok_or_else(|| not_pem(host, path, "certificate"))?,
         };
-        let identity = match (&tls.cert_file, &tls.key_file) {
+        let identity = match (&self.cert_file, &self.key_file) {
             (None, None) => None,
-            (Some(certificate), Some(key)) => {
-                let both = [read(certificate, host)?, read(key, host)?].join(&b"\n"[..]);
-                let identity = Identity::from_pem(&both);
-                Some(identity.map_err(|_| not_pem(host, certificate, "certificate with its key"))?)
+            (Some(certificate), Some(key_file)) => {
+                let chain = certificates(&read(certificate, host)?);
+                let chain = chain.ok_or_else(|| not_pem(host, certificate, "certificate with its key"))?;
+                let key = PrivateKeyDer::from_pem_slice(&read(key_file, host)?);
+                let key = key.map_err(|_| not_pem(host, certificate, "certificate with its key"))?;
+                Some((chain, key))
             }
             _ => return Err(RegistriesError::Half { host: host.to_owned() }),
         };
-        Ok(TlsSettings { authorities, identity, skip_verify: tls.insecure_skip_verify })
+        Ok(tls::Settings { authorities, identity, skip_verify: self.insecure_skip_verify })
     }
+}
+
+/// All certificates of a file, of which there must be some.
+fn certificates(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
+    let found: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().ok()?;
+    (!found.is_empty()).then_some(found)
 }
 
 fn not_pem(host: &str, path: &Path, what: &'static str) -> RegistriesError {
@@ -257,12 +259,8 @@ fn client(host: Option<&Host>, plain: bool) -> Result<Client, reqwest::Error> {
         .timeout(ANSWER_TIMEOUT)
         .user_agent(concat!("k8w/", env!("CARGO_PKG_VERSION")))
         .https_only(!plain);
-    if let Some(tls) = host.and_then(|host| host.tls.as_ref()) {
-        builder =
-            builder.tls_certs_merge(tls.authorities.iter().cloned()).tls_danger_accept_invalid_certs(tls.skip_verify);
-        if let Some(identity) = &tls.identity {
-            builder = builder.identity(identity.clone());
-        }
+    if let Some(tls) = host.and_then(|host| host.tls.clone()) {
+        builder = builder.tls_backend_preconfigured(tls);
     }
     builder.build()
 }
@@ -289,7 +287,7 @@ mod tests {
         for registry in ["docker.io", "registry.test", "localhost.example.com", "10.0.0.1:5000"] {
             assert!(!registries.is_plain(registry), "{registry}");
         }
-        let host = Host { tls: Some(TlsSettings::default()), auth: None };
+        let host = Host { tls: Some(tls::config(tls::Settings::default()).unwrap()), auth: None };
         registries.hosts.insert("localhost:5000".to_owned(), host);
         assert!(!registries.is_plain("localhost:5000"), "the file knows how it speaks TLS");
     }

@@ -1,5 +1,7 @@
 //! Pulls a component from an OCI registry.
 
+use std::fmt;
+
 use bytes::Bytes;
 use k8w_storage::blob::Digest;
 use oci_client::Reference;
@@ -8,6 +10,7 @@ use oci_client::manifest::{
     OciDescriptor, OciImageIndex, OciImageManifest,
 };
 use oci_client::secrets::RegistryAuth;
+use reqwest::Url;
 use serde_json::Value;
 
 use super::artifact::{self, Content};
@@ -32,20 +35,31 @@ pub struct Pulled {
     pub component: Vec<u8>,
 }
 
-/// Why an image could not be pulled. Each displays as one sentence without the image's name.
+/// Why an image could not be pulled. Each displays as one sentence without the image's name. What kept it from coming from
+/// the registry's mirrors stands before what its registry says.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("failed to pull \"{image}\": not found in the registry")]
-    NotFound { image: String },
-    #[error("failed to pull \"{image}\": the registry refuses access: {why}")]
-    Denied { image: String, why: String },
-    #[error("failed to pull \"{image}\": {why}")]
-    Registry { image: String, why: String },
+    #[error("failed to pull \"{image}\": {mirrors}not found in the registry")]
+    NotFound { image: String, mirrors: LeftOut },
+    #[error("failed to pull \"{image}\": {mirrors}the registry refuses access: {why}")]
+    Denied { image: String, mirrors: LeftOut, why: String },
+    #[error("failed to pull \"{image}\": {mirrors}{why}")]
+    Registry { image: String, mirrors: LeftOut, why: String },
     #[error("failed to pull \"{image}\": {why}")]
     Broken { image: String, why: String },
     /// The image holds no component.
     #[error("{0}")]
     NotWasm(String),
+}
+
+/// Mirrors that did not give what they were asked for, each with its reason.
+#[derive(Clone, Debug, Default)]
+pub struct LeftOut(Vec<(Url, String)>);
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|(mirror, why)| write!(f, "mirror {mirror}: {why}; "))
+    }
 }
 
 /// Pulls one image, with a pod's credentials. Digests are verified.
@@ -91,15 +105,17 @@ pub async fn pull_layers<K: Future<Output = Option<Bytes>>>(
 struct Pull<'a> {
     /// Mirrors first. One at which nobody answers is not asked twice.
     sessions: Vec<Session<'a>>,
+    /// Those of the mirrors at which nobody answered.
+    silent: LeftOut,
     reference: &'a Reference,
 }
 
 impl<'a> Pull<'a> {
     fn new(reference: &'a Reference, auth: &RegistryAuth, registries: &Registries) -> Result<Self, Error> {
         let endpoints = registries.endpoints(reference, auth);
-        let endpoints = endpoints.map_err(|error| registry_error(reference, error.into()))?;
+        let endpoints = endpoints.map_err(|error| registry_error(reference, LeftOut::default(), error.into()))?;
         let sessions = endpoints.into_iter().map(|endpoint| Session::new(endpoint, reference.repository())).collect();
-        Ok(Self { sessions, reference })
+        Ok(Self { sessions, silent: LeftOut::default(), reference })
     }
 
     async fn run(&mut self) -> Result<Pulled, Error> {
@@ -190,9 +206,10 @@ impl<'a> Pull<'a> {
         size_bytes.ok_or_else(|| self.broken(format!("its {what} is larger than {max_bytes} bytes")))
     }
 
-    /// From the first that gives it. What the last one says, which is the registry itself, is why nobody does.
+    /// From the first that gives it. What the last one says, which is the registry itself, decides why nobody does.
     async fn get(&mut self, what: &str, path: &str, accept: &str, max_bytes: u64) -> Result<Vec<u8>, Error> {
         let mut next = 0;
+        let mut refused = Vec::new();
         loop {
             let is_last = next + 1 == self.sessions.len();
             let Some(session) = self.sessions.get_mut(next) else {
@@ -205,13 +222,23 @@ impl<'a> Pull<'a> {
             if is_last {
                 return Err(match failure {
                     Failure::TooLarge { .. } => self.broken(format!("its {what} is larger than {max_bytes} bytes")),
-                    failure => registry_error(self.reference, failure),
+                    failure => {
+                        let mirrors = self.silent.0.iter().cloned().chain(refused).collect();
+                        registry_error(self.reference, LeftOut(mirrors), failure)
+                    }
                 });
             }
             tracing::info!(image = self.reference.whole(), mirror = %session.base(), what, %failure, "mirror left out");
+            let reason = (session.base().clone(), failure.to_string());
             match failure {
-                Failure::Unreachable(_) => drop(self.sessions.remove(next)),
-                _ => next += 1,
+                Failure::Unreachable(_) => {
+                    self.sessions.remove(next);
+                    self.silent.0.push(reason);
+                }
+                _ => {
+                    refused.push(reason);
+                    next += 1;
+                }
             }
         }
     }
@@ -230,11 +257,11 @@ impl<'a> Pull<'a> {
     }
 }
 
-fn registry_error(reference: &Reference, failure: Failure) -> Error {
+fn registry_error(reference: &Reference, mirrors: LeftOut, failure: Failure) -> Error {
     let (image, why) = (reference.whole(), failure.to_string());
     match failure {
-        Failure::Status { status, .. } if status == 404 => Error::NotFound { image },
-        Failure::Status { status, .. } if status == 401 || status == 403 => Error::Denied { image, why },
-        _ => Error::Registry { image, why },
+        Failure::Status { status, .. } if status == 404 => Error::NotFound { image, mirrors },
+        Failure::Status { status, .. } if status == 401 || status == 403 => Error::Denied { image, mirrors, why },
+        _ => Error::Registry { image, mirrors, why },
     }
 }

@@ -358,10 +358,15 @@ async fn a_mirror_is_asked_first_and_need_not_have_everything() {
     };
     assert_eq!(pull("plain").await.unwrap().component, COMPONENT);
     let error = pull("none").await.unwrap_err().to_string();
-    assert!(
-        error.starts_with("failed to pull \"registry.invalid/app:none\": "),
-        "what the registry itself says: {error}"
-    );
+    let [silent, empty, full] =
+        [silent, empty.address, full.address].map(|address| format!("mirror http://{address}/v2/: "));
+    let parts: Vec<&str> = error.split("; ").collect();
+    let [first, second, third, last] = parts[..] else { panic!("not all are named: {error}") };
+    assert!(first.starts_with(&format!("failed to pull \"registry.invalid/app:none\": {silent}")), "{first}");
+    assert!(first.contains("Connection refused"), "{first}");
+    assert!(second.starts_with(&format!("{empty}its registry answered 404")), "{second}");
+    assert!(third.starts_with(&format!("{full}its registry answered 404")), "{third}");
+    assert!(last.contains("registry.invalid"), "what the registry itself says: {last}");
 }
 
 #[tokio::test]

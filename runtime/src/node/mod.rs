@@ -50,6 +50,13 @@ pub struct Keeper {
     pub watched: watch::Receiver<Node>,
 }
 
+/// The node's status was written.
+struct Written {
+    node: Node,
+    /// It did not say before that the node takes pods.
+    became_ready: bool,
+}
+
 impl Keeper {
     /// Registers the node, says so, and keeps its objects true until shutdown.
     pub async fn run(self, registered: oneshot::Sender<()>, shutdown: CancellationToken) {
@@ -64,9 +71,14 @@ impl Keeper {
         let mut wait = RETRY_MIN;
         loop {
             match self.try_register().await {
-                Ok(node) => {
-                    self.recorder.node(&self.config.name, false, "Starting", "Starting kubelet.");
-                    return Some(node.metadata.uid.unwrap_or_default());
+                Ok(written) => {
+                    let name = &self.config.name;
+                    self.recorder.node(name, false, "Starting", "Starting kubelet.");
+                    for reason in object::SUFFICIENT {
+                        self.recorder.node(name, false, reason, format!("Node {name} status is now: {reason}"));
+                    }
+                    self.say_ready(&written);
+                    return Some(written.node.metadata.uid.unwrap_or_default());
                 }
                 Err(error) => tracing::warn!(%error, "the node could not be registered, trying again"),
             }
@@ -86,8 +98,8 @@ impl Keeper {
             let result = tokio::select! {
                 () = shutdown.cancelled() => return,
                 _ = lease.tick() => self.renew(&uid).await,
-                _ = status.tick() => self.write_status().await.map(drop),
-                () = self.changed.notified() => self.write_status().await.map(drop),
+                _ = status.tick() => self.update_status().await,
+                () = self.changed.notified() => self.update_status().await,
             };
             match result {
                 Ok(()) => {}
@@ -102,12 +114,23 @@ impl Keeper {
         }
     }
 
-    async fn try_register(&self) -> Result<Node, kube::Error> {
+    async fn try_register(&self) -> Result<Written, kube::Error> {
         ensure(&Api::all(self.client.clone()), &self.config, &self.machine).await?;
         self.write_status().await
     }
 
-    async fn write_status(&self) -> Result<Node, kube::Error> {
+    async fn update_status(&self) -> Result<(), kube::Error> {
+        self.write_status().await.map(|written| self.say_ready(&written))
+    }
+
+    fn say_ready(&self, written: &Written) {
+        if written.became_ready {
+            let name = &self.config.name;
+            self.recorder.node(name, false, "NodeReady", format!("Node {name} status is now: NodeReady"));
+        }
+    }
+
+    async fn write_status(&self) -> Result<Written, kube::Error> {
         let api: Api<Node> = Api::all(self.client.clone());
         let live = api.get(&self.config.name).await?;
         let images = self.inventory.images();
@@ -115,11 +138,7 @@ impl Keeper {
         let became_ready = !is_ready(live.status.as_ref()) && is_ready(Some(&new));
         let patch = Patch::Strategic(object::patch(live.status.as_ref(), &new));
         let node = api.patch_status(&self.config.name, &PatchParams::default(), &patch).await?;
-        if became_ready {
-            let name = &self.config.name;
-            self.recorder.node(name, false, "NodeReady", format!("Node {name} status is now: NodeReady"));
-        }
-        Ok(node)
+        Ok(Written { node, became_ready })
     }
 
     /// Says that the node is alive; and what its status is, where the controllers, who did not hear of it for a while, say that
@@ -132,7 +151,7 @@ impl Keeper {
             node.metadata.uid.is_some() && (!is_ready(status) || status.is_some_and(object::is_behind))
         };
         let is_due = is_due(&self.watched.borrow());
-        if is_due { self.write_status().await.map(drop) } else { Ok(()) }
+        if is_due { self.update_status().await } else { Ok(()) }
     }
 
     async fn renew_lease(&self, uid: &str) -> Result<(), kube::Error> {

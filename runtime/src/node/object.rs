@@ -154,6 +154,9 @@ const CONDITIONS: [(&str, &str, &str, &str); 4] = [
     ("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
 ];
 
+/// What a kubelet that starts says in events of those of the conditions that are about what it has.
+pub(super) const SUFFICIENT: [&str; 3] = ["NodeHasSufficientMemory", "NodeHasNoDiskPressure", "NodeHasSufficientPID"];
+
 fn conditions(live: Option<&NodeStatus>, now: Timestamp) -> Vec<NodeCondition> {
     let before = |type_: &str, status: &str| {
         let mut conditions = live.into_iter().flat_map(|live| live.conditions.iter().flatten());

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1 as core;
 
+use super::containers;
 use super::env::expand;
-use crate::engine::Preopen;
+use crate::engine::{MemoryVolume, Preopen, Writers};
 
 /// Why a mount cannot be made: `CreateContainerConfigError`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -60,6 +61,31 @@ pub fn preopens(
 ) -> Result<Vec<Preopen>, Error> {
     let mounts = container.volume_mounts.iter().flatten();
     mounts.map(|mount| preopen(spec, mount, pod_dir, environment)).collect()
+}
+
+/// The pod's emptyDirs in memory that anybody may write to, as `container` sees them.
+pub fn memory_volumes(spec: &core::PodSpec, container: &str, pod_dir: &Path) -> Vec<MemoryVolume> {
+    let in_memory = |volume: &&core::Volume| {
+        volume.empty_dir.as_ref().is_some_and(|source| source.medium.as_deref() == Some("Memory"))
+    };
+    let described = |volume: &core::Volume| {
+        let writes = |container: &core::Container| {
+            let mut mounts = container.volume_mounts.iter().flatten();
+            mounts.any(|mount| mount.name == volume.name && mount.read_only != Some(true))
+        };
+        let (mut this, mut others) = (false, false);
+        for found in containers::all(spec).filter(|found| writes(found)) {
+            if found.name == container { this = true } else { others = true }
+        }
+        let writers = match (this, others) {
+            (false, false) => return None,
+            (true, false) => Writers::This,
+            (true, true) => Writers::Several,
+            (false, true) => Writers::Others,
+        };
+        Some(MemoryVolume { dir: place(volume, pod_dir).dir, writers })
+    };
+    spec.volumes.iter().flatten().filter(in_memory).filter_map(described).collect()
 }
 
 fn preopen(
@@ -135,6 +161,35 @@ mod tests {
         let mode = if preopen.read_only { "ro" } else { "rw" };
         let sub = preopen.sub_path.as_deref().unwrap_or("-");
         format!("{} -> {} {mode} {sub}\n", preopen.guest_path, preopen.host_dir.display())
+    }
+
+    #[test]
+    fn volumes_in_memory_belong_to_who_writes_them() {
+        let mount = |name: &str| json!({ "name": name, "mountPath": "/m" });
+        let read = |name: &str| json!({ "name": name, "mountPath": "/m", "readOnly": true });
+        let volume = |name: &str, medium: &str| json!({ "name": name, "emptyDir": { "medium": medium } });
+        let spec: core::PodSpec = serde_json::from_value(json!({
+            "initContainers": [{ "name": "init", "volumeMounts": [mount("made"), mount("disk")] }],
+            "containers": [
+                { "name": "a", "volumeMounts": [mount("own"), mount("both"), read("made"), read("unused")] },
+                { "name": "b", "volumeMounts": [mount("both"), mount("theirs")] }],
+            "volumes": [volume("own", "Memory"), volume("both", "Memory"), volume("theirs", "Memory"),
+                volume("made", "Memory"), volume("unused", "Memory"), volume("disk", "")]
+        }))
+        .unwrap();
+        let name = |volume: &MemoryVolume| volume.dir.file_name().unwrap().to_str().unwrap().to_owned();
+        let of = |container: &str| -> Vec<(String, Writers)> {
+            let volumes = memory_volumes(&spec, container, Path::new("/pods/u"));
+            volumes.iter().map(|volume| (name(volume), volume.writers)).collect()
+        };
+        let expected = [
+            ("own", Writers::This),
+            ("both", Writers::Several),
+            ("theirs", Writers::Others),
+            ("made", Writers::Others),
+        ];
+        assert_eq!(of("a"), expected.map(|(name, writers)| (name.to_owned(), writers)));
+        assert_eq!(of("init").last(), Some(&("made".to_owned(), Writers::This)));
     }
 
     #[test]

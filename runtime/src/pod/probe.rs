@@ -89,7 +89,7 @@ pub fn port(port: &IntOrString, container: &Container) -> Result<u16, String> {
             match (named, name.parse()) {
                 (Some(named), _) => named.container_port,
                 (None, Ok(number)) => number,
-                (None, Err(_)) => return Err(format!("couldn't find port: {name}")),
+                (None, Err(_)) => return Err(format!("strconv.Atoi: parsing {name:?}: invalid syntax")),
             }
         }
     };

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use super::quantity;
+use super::{containers, quantity};
 use crate::engine::Limits;
 
 /// What the engine holds a container to.
@@ -68,6 +68,19 @@ pub fn copy(from: &core::Pod, to: &mut core::Pod) {
             container.resources = resources;
         }
     }
+}
+
+/// A pod with the resources that its status shows it and its containers to have, where these are not those that it asks for.
+pub fn as_shown(pod: &core::Pod) -> Option<core::Pod> {
+    let mut shown = pod.clone();
+    let spec = shown.spec.as_mut()?;
+    let whole = pod.status.as_ref().and_then(|status| status.resources.clone());
+    spec.resources = whole.or(spec.resources.take());
+    for container in spec.init_containers.iter_mut().flatten().chain(&mut spec.containers) {
+        let had = containers::status(pod, &container.name).and_then(|status| status.resources.clone());
+        container.resources = had.or(container.resources.take());
+    }
+    (!are_same(&shown, pod)).then_some(shown)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use k8w_networking::{Network, Registration};
+use k8w_storage::volume::memory::Meter;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use wasmtime_wasi::filesystem::Dir;
@@ -20,7 +21,7 @@ use super::cpu::{CpuAccount, Quota};
 use super::exec;
 use super::log_writer::LogWriter;
 use super::logs::Log;
-use super::memory::Budget;
+use super::memory::{Budget, Measure};
 use super::outcome::Outcome;
 use super::pool::{self, Instances};
 use super::preopens;
@@ -32,7 +33,7 @@ use super::ticker::Ticker;
 use super::{command, written};
 use crate::engine::{
     Artifact, AskError, Command, ContainerId, ContainerSpec, Engine, EngineError, EngineEvent, ExecError, Io, Limits,
-    Prepared, Question, RunsAs, Stats,
+    MemoryVolume, Prepared, Question, RunsAs, Stats, Writers,
 };
 use crate::host;
 use crate::host::keyvalue::Buckets;
@@ -40,6 +41,9 @@ use crate::host::pod_network::PodNetwork;
 
 /// Port of an http component whose container names none.
 const DEFAULT_HTTP_PORT: u16 = 8080;
+
+/// How often volumes in memory are looked at that a container may write to.
+const VOLUMES_MEASURED_EVERY: Duration = Duration::from_millis(100);
 
 /// Budgets of pods that have ended may be so many more than those of pods that run.
 const PODS_UNCLEARED: usize = 64;
@@ -138,6 +142,16 @@ impl WasmEngine {
     }
 }
 
+/// How many bytes lie in volumes; `None` without any.
+fn measure<'a>(volumes: impl Iterator<Item = &'a MemoryVolume>) -> Option<Measure> {
+    let meter = |volume: &MemoryVolume| {
+        let opened = Meter::open(&volume.dir);
+        opened.inspect_err(|error| tracing::warn!(dir = %volume.dir.display(), %error, "a volume is not measured")).ok()
+    };
+    let meters: Vec<Meter> = volumes.filter_map(meter).collect();
+    (!meters.is_empty()).then(|| -> Measure { Box::new(move || meters.iter().map(Meter::used_bytes).sum()) })
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
@@ -227,6 +241,8 @@ impl Inner {
         // A volume may be a server's, which lets its callers wait.
         let opened = tokio::task::spawn_blocking(move || preopens::open(&wanted, &views)).await;
         let opened = opened.map_err(|error| EngineError::Internal(error.to_string()))??;
+        let writes = spec.memory_volumes.iter().any(|volume| volume.writers != Writers::Others);
+        let watched = writes.then(|| id.clone());
         let container = Arc::new(self.container(spec, opened));
         match (as_command, &loaded.http, &loaded.command) {
             (true, _, Some(pre)) => {
@@ -253,6 +269,9 @@ impl Inner {
                 self.report(EngineEvent::Started { id }).await;
             }
             _ => return Err(EngineError::Internal("the component was linked for another use".to_owned())),
+        }
+        if let Some(id) = watched {
+            tokio::spawn(self.clone().watch_volumes(id));
         }
         Ok(())
     }
@@ -282,9 +301,13 @@ impl Inner {
 
     fn container(&self, spec: ContainerSpec, preopens: Vec<(Dir, String)>) -> Container {
         let limits = self.config.guest;
-        let (pod_memory, pod_cpu) = self.of_pod(&spec.pod.uid, &spec.limits);
+        let (pod_memory, pod_cpu) = self.of_pod(&spec);
         let log = Arc::new(Log::new(spec.log_path, &limits, self.log_writer.clone()));
-        let memory = Budget::new(spec.limits.memory_bytes.unwrap_or(limits.memory_bytes), Some(pod_memory));
+        // What the node allows where a manifest has no limit is about instances.
+        let own = |volume: &&MemoryVolume| volume.writers == Writers::This && spec.limits.memory_bytes.is_some();
+        let in_volumes = measure(spec.memory_volumes.iter().filter(own));
+        let limit_bytes = spec.limits.memory_bytes.unwrap_or(limits.memory_bytes);
+        let memory = Budget::with_volumes(limit_bytes, Some(pod_memory), in_volumes);
         Container {
             preopens,
             id: spec.id,
@@ -307,7 +330,8 @@ impl Inner {
         }
     }
 
-    fn of_pod(&self, pod_uid: &str, limits: &Limits) -> (Arc<Budget>, Arc<Quota>) {
+    fn of_pod(&self, spec: &ContainerSpec) -> (Arc<Budget>, Arc<Quota>) {
+        let (pod_uid, limits) = (spec.pod.uid.as_str(), &spec.limits);
         let mut pods = lock(&self.pods);
         // Those that have ended are cleared away now and then, not by each that starts.
         if pods.len() > PODS_UNCLEARED + 2 * lock(&self.running).len() {
@@ -317,11 +341,23 @@ impl Inner {
         if let Some(shared) = shares.and_then(|shares| Some((shares.memory.upgrade()?, shares.cpu.upgrade()?))) {
             return shared;
         }
-        let memory = Budget::new(limits.pod_memory_bytes.unwrap_or(u64::MAX), None);
+        let in_volumes = measure(spec.memory_volumes.iter());
+        let memory = Budget::with_volumes(limits.pod_memory_bytes.unwrap_or(u64::MAX), None, in_volumes);
         let cpu = Arc::new(Quota::new(limits.pod_cpu_millis));
         let shares = PodShares { memory: Arc::downgrade(&memory), cpu: Arc::downgrade(&cpu) };
         pods.insert(pod_uid.to_owned(), shares);
         (memory, cpu)
+    }
+
+    /// Ends a container once what it and others have written to volumes in memory exceeds what it, or its pod, may have.
+    async fn watch_volumes(self: Arc<Self>, id: ContainerId) {
+        loop {
+            tokio::time::sleep(VOLUMES_MEASURED_EVERY).await;
+            let Ok((container, _)) = self.running(&id) else { return };
+            if let Some(exceeded) = container.memory.exceeded() {
+                return self.end(&id, Outcome::of(&exceeded.into())).await;
+            }
+        }
     }
 
     /// Where mounts of single files are shown from.

@@ -3,7 +3,11 @@
 //! wasmtime asks before a memory or table grows. A store that alone would exceed the limit is the one to blame
 //! ([`OutOfMemory::Alone`]: `OOMKilled`); one that finds the budget used up by others waits for a while and is then
 //! refused ([`OutOfMemory::Shared`]: 503). What a store reserved is given back when it is dropped.
+//!
+//! Volumes in memory count beside the stores, as they are measured: who writes into one is not asked. A container whose
+//! volumes have grown into what its stores have is found out soon after ([`Budget::exceeded`]).
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,13 +19,17 @@ use wasmtime::ResourceLimiterAsync;
 const TABLE_ELEMENT_BYTES: u64 = 8;
 
 /// The budget of one container. With a parent (the pod's own limit), both must hold.
-#[derive(Debug)]
 pub struct Budget {
     limit_bytes: AtomicU64,
     used_bytes: AtomicU64,
     freed: Notify,
     parent: Option<Arc<Budget>>,
+    /// How many bytes its volumes in memory hold, if it has any.
+    in_volumes: Option<Measure>,
 }
+
+/// Measures bytes that are used without having been reserved.
+pub type Measure = Box<dyn Fn() -> u64 + Send + Sync>;
 
 /// Why memory was refused. It ends the guest: a trap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,8 +42,13 @@ pub enum OutOfMemory {
 
 impl Budget {
     pub fn new(limit_bytes: u64, parent: Option<Arc<Budget>>) -> Arc<Budget> {
+        Budget::with_volumes(limit_bytes, parent, None)
+    }
+
+    /// A budget in which volumes count, too.
+    pub fn with_volumes(limit_bytes: u64, parent: Option<Arc<Budget>>, in_volumes: Option<Measure>) -> Arc<Budget> {
         let limit_bytes = AtomicU64::new(limit_bytes);
-        Arc::new(Budget { limit_bytes, used_bytes: AtomicU64::new(0), freed: Notify::new(), parent })
+        Arc::new(Budget { limit_bytes, used_bytes: AtomicU64::new(0), freed: Notify::new(), parent, in_volumes })
     }
 
     /// What this budget is a part of.
@@ -43,9 +56,26 @@ impl Budget {
         self.parent.as_ref()
     }
 
-    /// Bytes reserved by all live stores.
+    /// Bytes reserved by all live stores, and held by volumes.
     pub fn used_bytes(&self) -> u64 {
-        self.used_bytes.load(Ordering::Relaxed)
+        self.used_bytes.load(Ordering::Relaxed).saturating_add(self.volume_bytes())
+    }
+
+    fn volume_bytes(&self) -> u64 {
+        self.in_volumes.as_ref().map_or(0, |measure| measure())
+    }
+
+    /// Whether volumes count here, or in what this is a part of.
+    pub fn has_volumes(&self) -> bool {
+        self.in_volumes.is_some() || self.parent.as_ref().is_some_and(|parent| parent.has_volumes())
+    }
+
+    /// Whether more is used than may be, which only volumes bring about: nobody asks before these grow.
+    pub fn exceeded(&self) -> Option<OutOfMemory> {
+        let limit_bytes = self.limit();
+        let own = (self.in_volumes.is_some() && self.used_bytes() > limit_bytes)
+            .then_some(OutOfMemory::Alone { limit_bytes });
+        own.or_else(|| self.parent.as_ref()?.exceeded())
     }
 
     fn limit(&self) -> u64 {
@@ -68,7 +98,8 @@ impl Budget {
 
     /// Takes `bytes` if they are free now; [`release`](Self::release) gives them back.
     pub fn try_reserve(&self, bytes: u64) -> bool {
-        let fits = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= self.limit());
+        let left = self.limit().saturating_sub(self.volume_bytes());
+        let fits = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= left);
         if self.used_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_err() {
             return false;
         }
@@ -99,6 +130,19 @@ impl Budget {
     fn effective_limit(&self) -> u64 {
         self.parent.as_ref().map_or(u64::MAX, |parent| parent.limit()).min(self.limit())
     }
+
+    /// Whether a store could never have so much, whatever others give back.
+    fn is_too_small_for(&self, bytes: u64) -> bool {
+        bytes.saturating_add(self.volume_bytes()) > self.limit()
+            || self.parent.as_ref().is_some_and(|parent| parent.is_too_small_for(bytes))
+    }
+}
+
+impl fmt::Debug for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (limit, used) = (self.limit(), self.used_bytes());
+        f.debug_struct("Budget").field("limit_bytes", &limit).field("used_bytes", &used).finish_non_exhaustive()
+    }
 }
 
 /// One store's part of a budget.
@@ -118,7 +162,7 @@ impl Reservation {
     async fn grow(&mut self, bytes: u64) -> Result<(), OutOfMemory> {
         if !self.budget.try_reserve(bytes) {
             let limit_bytes = self.budget.effective_limit();
-            if self.held_bytes.saturating_add(bytes) > limit_bytes {
+            if self.budget.is_too_small_for(self.held_bytes.saturating_add(bytes)) {
                 return Err(OutOfMemory::Alone { limit_bytes });
             }
             let budget = &self.budget;
@@ -208,6 +252,30 @@ mod tests {
         assert!(budget.try_reserve(40), "the old limit holds");
         assert_eq!(budget.set_limit(200), Ok(()));
         assert!(budget.try_reserve(100));
+    }
+
+    #[tokio::test]
+    async fn volumes_in_memory_count_beside_stores() {
+        let volume = Arc::new(AtomicU64::new(0));
+        let measured = || -> Option<Measure> {
+            let volume = volume.clone();
+            Some(Box::new(move || volume.load(Ordering::Relaxed)))
+        };
+        let of_pod = Budget::with_volumes(100, None, measured());
+        for budget in [Budget::with_volumes(100, None, measured()), Budget::new(100, Some(of_pod))] {
+            volume.store(30, Ordering::Relaxed);
+            let mut first = share(&budget, Duration::ZERO);
+            first.grow(60).await.unwrap();
+            let mut second = share(&budget, Duration::ZERO);
+            assert_eq!(second.grow(20).await, Err(OutOfMemory::Shared { limit_bytes: 100 }));
+            assert_eq!(second.grow(71).await, Err(OutOfMemory::Alone { limit_bytes: 100 }), "even without the first");
+            assert_eq!(budget.exceeded(), None);
+            volume.store(41, Ordering::Relaxed);
+            assert_eq!(budget.exceeded(), Some(OutOfMemory::Alone { limit_bytes: 100 }));
+            assert_eq!(first.grow(1).await, Err(OutOfMemory::Alone { limit_bytes: 100 }));
+            drop(first);
+            assert_eq!(budget.exceeded(), None);
+        }
     }
 
     #[tokio::test]

@@ -51,6 +51,10 @@ pub enum News {
     Failed(Outcome),
 }
 
+/// What is said of an answer that would change the protocol, or be followed by another.
+const NO_UPGRADE: &str =
+    "a component of wasi:http cannot upgrade a connection; a process that listens by wasi:sockets can\n";
+
 /// How soon after a trap another is told: as often as a recorder of events lets something through of who has said too much.
 const TRAPS_TOLD_EVERY: Duration = Duration::from_secs(300);
 
@@ -286,6 +290,13 @@ async fn respond(server: Arc<Server>, turn: Option<Arc<Turn>>, request: http::Re
         Poll::Pending => tokio::time::timeout(limit, &mut response).await,
     };
     match answered {
+        Ok(Some(Ok(response))) if response.status().is_informational() => {
+            let status = response.status().as_u16();
+            container
+                .stdio
+                .complain(&format!("the component answered with status {status}: {}", NO_UPGRADE.trim_end()));
+            refuse(StatusCode::BAD_GATEWAY, NO_UPGRADE)
+        }
         Ok(Some(Ok(response))) => {
             if let Some(error) = error {
                 turn.report(&error);

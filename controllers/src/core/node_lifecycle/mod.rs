@@ -3,6 +3,7 @@
 mod zones;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,12 +50,14 @@ struct Sign {
 pub struct NodeLifecycle {
     grace: Duration,
     signs: HashMap<Arc<str>, Sign>,
+    /// Nodes that were said to be there.
+    registered: HashMap<Key, Regarding>,
     evictions: Evictions,
 }
 
 impl NodeLifecycle {
     pub fn new(grace: Duration) -> Self {
-        Self { grace, signs: HashMap::new(), evictions: Evictions::default() }
+        Self { grace, signs: HashMap::new(), registered: HashMap::new(), evictions: Evictions::default() }
     }
 
     /// How long the node may stay silent yet.
@@ -140,22 +143,37 @@ impl Controller for NodeLifecycle {
     }
 
     fn reconcile(&mut self, key: &Key, world: &World, turn: &mut Turn<'_>) -> Plan {
-        let Some(node) = world.nodes.by_key(key) else { return Plan::none() };
+        let mut plan = Plan::none();
+        let Some(node) = world.nodes.by_key(key) else {
+            if let Some(regarding) = self.registered.remove(key) {
+                plan.note(happened(regarding, "RemovingNode", &key.name, "Removing Node", "from"));
+            }
+            return plan;
+        };
+        if let Entry::Vacant(new) = self.registered.entry(key.clone()) {
+            let regarding = new.insert(Regarding::new(&NODES, &node.metadata)).clone();
+            plan.note(happened(regarding, "RegisteredNode", &key.name, "Registered Node", "in"));
+        }
         let left = self.silence_left(node, world, turn.now);
-        let mut plan = if left.is_zero() { silent(node, world, turn.now) } else { Plan::none() };
+        let is_silent = left.is_zero() && silent(&mut plan, node, world, turn.now);
         if !left.is_zero() {
             plan.requeue(left);
         }
-        if plan.steps.is_empty() {
+        if !is_silent {
             self.retaint(&mut plan, node, world, turn.now);
         }
         plan
     }
 }
 
-/// Nobody knows how a silent node is, so its conditions say so, and its pods are no longer ready.
-fn silent(node: &Arc<Node>, world: &World, now: Timestamp) -> Plan {
-    let mut plan = Plan::none();
+/// What the controller says of nodes that come and go.
+fn happened(regarding: Regarding, reason: &'static str, name: &str, what: &str, towards: &str) -> Note {
+    let message = format!("Node {name} event: {what} {name} {towards} Controller");
+    Note { component: COMPONENT, regarding, note_type: NoteType::Normal, reason, action: "", message }
+}
+
+/// Nobody knows how a silent node is, so its conditions say so, and its pods are no longer ready. Whether that is news.
+fn silent(plan: &mut Plan, node: &Arc<Node>, world: &World, now: Timestamp) -> bool {
     let unknown: Vec<_> = VOUCHED
         .iter()
         .filter(|type_| condition(node, type_).is_none_or(|c| c.status != "Unknown"))
@@ -178,7 +196,7 @@ fn silent(node: &Arc<Node>, world: &World, now: Timestamp) -> Plan {
         })
         .collect();
     if unknown.is_empty() {
-        return plan;
+        return false;
     }
     let name = node.metadata.name.as_deref().unwrap_or_default();
     if is_ready(node) {
@@ -190,7 +208,7 @@ fn silent(node: &Arc<Node>, world: &World, now: Timestamp) -> Plan {
         plan.patch_status(Target::new(&PODS, &pod.metadata), not_ready(now));
     }
     plan.patch_status(Target::new(&NODES, &node.metadata), json!({ "status": { "conditions": unknown } }));
-    plan
+    true
 }
 
 fn not_ready(now: Timestamp) -> serde_json::Value {

@@ -87,6 +87,43 @@ fn check(policies: &[Value]) -> String {
     lines
 }
 
+/// A static pod is what its mirror says, and nobody else's object says it.
+#[test]
+fn a_static_pod_has_its_mirrors_labels() {
+    let pod = |namespace: &str, name: &str, app: &str, mirrors: &str| {
+        let annotations = json!({ "kubernetes.io/config.mirror": mirrors });
+        let metadata = json!({ "namespace": namespace, "name": name, "uid": format!("mirror-{name}-{namespace}"),
+            "labels": { "app": app }, "annotations": annotations });
+        let pod = json!({ "metadata": metadata, "spec": { "containers": [] }, "status": { "podIP": "10.64.0.9" } });
+        Arc::new(Pod::of(&serde_json::from_value(pod).unwrap()).unwrap())
+    };
+    let identity = |name: &str, uid: &str, ip: [u8; 4]| PodIdentity {
+        namespace: "a".to_owned(),
+        name: name.to_owned(),
+        uid: uid.to_owned(),
+        ip: ip.into(),
+        service_account: "default".to_owned(),
+    };
+    let web = json!({ "metadata": { "namespace": "a", "name": "web", "uid": "web", "labels": { "app": "web" } },
+        "spec": { "containers": [] }, "status": {} });
+    let web = Arc::new(Pod::of(&serde_json::from_value(web).unwrap()).unwrap());
+    let from_friends = json!({ "podSelector": {}, "policyTypes": ["Ingress", "Egress"], "egress": [{}],
+        "ingress": [{ "from": [{ "podSelector": { "matchLabels": { "app": "friend" } } }] }] });
+    let policies = [Arc::new(serde_json::from_value(policy("a", from_friends)).unwrap())];
+    let reaches = |pods: &[Arc<Pod>]| {
+        let built = Policies::build(&policies, &[], &[&[web.clone()][..], pods].concat());
+        let (static_pod, web) = (identity("s-n1", "hash", [10, 64, 0, 9]), identity("web", "web", [10, 64, 0, 2]));
+        built.allows(End::Pod(&static_pod), End::Pod(&web), 80, Protocol::Tcp)
+    };
+    assert!(!reaches(&[]), "before its mirror is known");
+    assert!(reaches(&[pod("a", "s-n1", "friend", "hash")]));
+    assert!(!reaches(&[pod("a", "s-n1", "stranger", "hash")]));
+    for foreign in [pod("b", "s-n1", "friend", "hash"), pod("a", "other", "friend", "hash")] {
+        assert!(!reaches(&[foreign.clone()]), "{foreign:?} is another");
+        assert!(reaches(&[foreign.clone(), pod("a", "s-n1", "friend", "hash"), foreign]), "and changes nothing");
+    }
+}
+
 /// Every value of every field of a peer, with every value of every field of a port, in both directions; `check` tries both
 /// transports.
 #[test]

@@ -34,14 +34,40 @@ async fn a_hook_that_kubernetes_does_not_know_fails_when_it_runs() {
     node.stop().await;
 }
 
+/// What the node says of a pod's readiness probe that finds nobody, or nobody in time.
 #[tokio::test]
-async fn a_health_service_that_is_not_there_keeps_a_pod_from_being_ready() {
-    let node = TestNode::start();
-    node.create(with(json!({ "readinessProbe": { "grpc": { "port": 9000, "service": "db" } } })));
-    let why = "Readiness probe failed: error: failed to connect service at \"10.64.0.2:9000\": nothing listens on \
-               10.64.0.2:9000";
-    node.api.wait_event("Unhealthy", why).await;
-    node.stop().await;
+async fn a_probe_that_finds_nobody_says_so_as_a_kubelet_does() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = silent.local_addr().unwrap().port();
+    let refused = "dial tcp 10.64.0.2:9000: connect: connection refused";
+    for (probe, why) in [
+        (
+            json!({ "grpc": { "port": 9000, "service": "db" } }),
+            "failed: timeout: failed to connect service \"10.64.0.2:9000\" within 1s: context deadline exceeded"
+                .to_owned(),
+        ),
+        (json!({ "tcpSocket": { "port": 9000 } }), format!("failed: {refused}")),
+        (
+            json!({ "httpGet": { "port": 9000, "path": "healthz" } }),
+            format!("failed: Get \"http://10.64.0.2:9000/healthz\": {refused}"),
+        ),
+        (
+            json!({ "httpGet": { "port": silent, "host": "127.0.0.1" } }),
+            format!(
+                "failed: Get \"http://127.0.0.1:{silent}/\": context deadline exceeded (Client.Timeout exceeded while \
+                 awaiting headers)"
+            ),
+        ),
+        (
+            json!({ "tcpSocket": { "port": "web" } }),
+            "errored and resulted in unknown state: strconv.Atoi: parsing \"web\": invalid syntax".to_owned(),
+        ),
+    ] {
+        let node = TestNode::start();
+        node.create(with(json!({ "readinessProbe": probe })));
+        node.api.wait_event("Unhealthy", &format!("Readiness probe {why}")).await;
+        node.stop().await;
+    }
 }
 
 #[tokio::test]
@@ -218,6 +244,13 @@ async fn what_the_node_does_not_have_is_not_given() {
     let pending = |pod: &Value| condition(pod, "PodResizePending");
     let pod = node.api.wait(POD, pending).await;
     assert_eq!(status(&pod, "containerStatuses")["allocatedResources"]["cpu"], "10m");
+    let (api, root) = node.stop().await;
+    let node = TestNode::on(api, root);
+    let again = |pod: &Value| status(pod, "containerStatuses")["restartCount"] == 1 && condition(pod, "Ready");
+    let pod = node.api.wait(POD, again).await;
+    assert!(pending(&pod), "a node that was away knows what it had no room for");
+    assert_eq!(status(&pod, "containerStatuses")["resources"]["requests"]["cpu"], "10m");
+    assert_eq!(node.engine.last_started().limits.cpu_request_millis, Some(10));
     resized(&node, json!({ "cpu": "20m" }), json!({}));
     let pod = node.api.wait(POD, |pod| status(pod, "containerStatuses")["resources"]["requests"]["cpu"] == "20m").await;
     assert!(!pending(&node.api.wait(POD, |pod| !pending(pod)).await) && condition(&pod, "Ready"));

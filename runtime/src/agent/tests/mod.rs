@@ -229,7 +229,8 @@ async fn a_pod_lives_and_is_deleted() {
     node.api.wait(POD, Value::is_null).await;
     assert_eq!(node.logs("").await.0, 404);
     let (api, root) = node.stop().await;
-    expect!["NodeReady Starting Pulled Created Started Killing"].assert_eq(&api.events().join(" "));
+    expect!["Starting NodeHasSufficientMemory NodeHasNoDiskPressure NodeHasSufficientPID NodeReady Pulled Created Started Killing"]
+        .assert_eq(&api.events().join(" "));
     assert!(!root.path().join("pods/u").exists());
 }
 

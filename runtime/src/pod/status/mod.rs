@@ -1,6 +1,7 @@
 //! What a pod's status says, built from its state, and the smallest patch that says it.
 //!
-//! Conditions of other owners (`PodScheduled`, readiness gates, `DisruptionTarget`) are never written here.
+//! Conditions of other owners (readiness gates, `DisruptionTarget`) are never written here. That a pod which is here was
+//! scheduled, its node says, too: of a static pod nobody else would.
 
 #[cfg(test)]
 mod tests;
@@ -18,7 +19,8 @@ use crate::pod::state::{Container, Ending, Exit, Life, Phase, PodState};
 use crate::pod::{containers, duration};
 
 /// The conditions that this node writes, in the kubelet's order.
-const OWN_CONDITIONS: [&str; 4] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"];
+const OWN_CONDITIONS: [&str; 5] =
+    ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
 
 /// Termination messages of all containers of a pod together (the kubelet's limit).
 const MAX_POD_MESSAGE_BYTES: usize = 12 << 10;
@@ -292,7 +294,7 @@ fn own_conditions(
     let sandbox = (state.is_set_up() && !state.is_closed(), "", String::new());
     let containers = containers_ready(state, phase);
     let ready = if containers.0 { gates(spec, live) } else { containers.clone() };
-    let verdicts = [sandbox, initialized(state, phase), ready, containers];
+    let verdicts = [sandbox, initialized(state, phase), ready, containers, TRUE];
     OWN_CONDITIONS.iter().zip(verdicts).map(|(type_, verdict)| condition(type_, verdict)).collect()
 }
 

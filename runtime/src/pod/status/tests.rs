@@ -88,6 +88,12 @@ fn a_running_pod_with_an_open_gate() {
               "observedGeneration": 2,
               "status": "True",
               "type": "ContainersReady"
+            },
+            {
+              "lastTransitionTime": "2023-11-14T22:14:20Z",
+              "observedGeneration": 2,
+              "status": "True",
+              "type": "PodScheduled"
             }
           ],
           "containerStatuses": [

@@ -4,6 +4,7 @@ use std::io::Read;
 
 use crate::excess;
 use crate::net::{self, println};
+use crate::websocket;
 
 struct Command;
 
@@ -20,6 +21,12 @@ impl wasip2::exports::cli::run::Guest for Command {
             "ask" => println(&net::ask(arg(2), port(3), arg(4))),
             "listen" => {
                 if let Err(code) = net::listen(arg(2), port(3), arg(4), port(5).into()) {
+                    println(code.name());
+                    return Err(());
+                }
+            }
+            "websocket" => {
+                if let Err(code) = websocket::serve(arg(2), port(3)) {
                     println(code.name());
                     return Err(());
                 }

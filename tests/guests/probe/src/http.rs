@@ -57,6 +57,7 @@ impl wasip2::exports::http::incoming_handler::Guest for Server {
                 panic!("asked to");
             }
             "/nothing" => {}
+            "/status" => status(query.parse().unwrap_or(200), out),
             "/grpc.health.v1.Health/Check" => health(request, out),
             "/spin" => loop {
                 std::hint::black_box(());
@@ -93,6 +94,13 @@ fn respond(out: ResponseOutparam, text: &str) {
     stream.write_all(text.as_bytes()).expect("the client reads");
     drop(stream);
     OutgoingBody::finish(body, None).expect("the body is complete");
+}
+
+fn status(code: u16, out: ResponseOutparam) {
+    let response = OutgoingResponse::new(Fields::new());
+    response.set_status_code(code).expect("a status");
+    OutgoingBody::finish(response.body().expect("a response has one body"), None).expect("the body is complete");
+    ResponseOutparam::set(out, Ok(response));
 }
 
 /// Sends the request's body back while it still comes in, and its trailers after it.

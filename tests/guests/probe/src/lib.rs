@@ -6,3 +6,4 @@ mod excess;
 mod http;
 mod net;
 mod proposals;
+mod websocket;

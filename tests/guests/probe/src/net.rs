@@ -37,7 +37,7 @@ fn address(ip: &str, port: u16) -> IpSocketAddress {
     IpSocketAddress::Ipv4(Ipv4SocketAddress { port, address: (part(), part(), part(), part()) })
 }
 
-fn wait<T>(socket: &TcpSocket, mut attempt: impl FnMut() -> Result<T, ErrorCode>) -> Result<T, ErrorCode> {
+pub fn wait<T>(socket: &TcpSocket, mut attempt: impl FnMut() -> Result<T, ErrorCode>) -> Result<T, ErrorCode> {
     loop {
         match attempt() {
             Err(ErrorCode::WouldBlock) => socket.subscribe().block(),
@@ -68,7 +68,7 @@ pub fn ask(ip: &str, port: u16, text: &str) -> String {
     }
 }
 
-fn listener(ip: &str, port: u16) -> Result<TcpSocket, ErrorCode> {
+pub fn listener(ip: &str, port: u16) -> Result<TcpSocket, ErrorCode> {
     let socket = create_tcp_socket(IpAddressFamily::Ipv4)?;
     socket.start_bind(&instance_network(), address(ip, port))?;
     wait(&socket, || socket.finish_bind())?;
