@@ -119,7 +119,7 @@ fn a_static_pod_has_its_mirrors_labels() {
     assert!(reaches(&[pod("a", "s-n1", "friend", "hash")]));
     assert!(!reaches(&[pod("a", "s-n1", "stranger", "hash")]));
     for foreign in [pod("b", "s-n1", "friend", "hash"), pod("a", "other", "friend", "hash")] {
-        assert!(!reaches(&[foreign.clone()]), "{foreign:?} is another");
+        assert!(!reaches(std::slice::from_ref(&foreign)), "{foreign:?} is another");
         assert!(reaches(&[foreign.clone(), pod("a", "s-n1", "friend", "hash"), foreign]), "and changes nothing");
     }
 }
