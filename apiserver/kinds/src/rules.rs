@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use serde_json::Value;
 
 use crate::field::{Field, FieldError};
-use crate::{intstr, names};
+use crate::{addresses, intstr, names};
 
 /// What a number below zero is told.
 pub const NOT_NEGATIVE: &str = "must be greater than or equal to 0";
@@ -198,89 +198,24 @@ pub fn selector_operator(requirement: &Field, errors: &mut Vec<FieldError>) {
 /// The address, if every reader takes it for the same one, or the words for what is wrong. It need not be in its
 /// canonical form: [`ip_warning`] speaks of that.
 pub fn ip(field: &Field, errors: &mut Vec<FieldError>) -> Option<IpAddr> {
-    let text = field.text();
-    let detail = match text.parse::<IpAddr>() {
-        Ok(IpAddr::V6(address)) if address.to_ipv4_mapped().is_some() => "must not be an IPv4-mapped IPv6 address",
-        Ok(address) => return Some(address),
-        Err(_) if without_leading_zeros(text).parse::<IpAddr>().is_ok() => "must not have leading 0s",
-        Err(_) => "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
-    };
-    errors.push(field.invalid(detail));
-    None
+    let known = errors.len();
+    addresses::address(field, &[], errors).filter(|_| errors.len() == known)
 }
 
 /// A range of addresses that every reader takes for the same one.
 pub fn cidr(field: &Field, errors: &mut Vec<FieldError>) -> Option<IpNet> {
-    let text = field.text();
-    let detail = match text.parse::<IpNet>() {
-        _ if has_leading_zeros(text) => "must not have leading 0s in IP or prefix length",
-        Ok(IpNet::V6(range)) if range.addr().to_ipv4_mapped().is_some() => "must not have an IPv4-mapped IPv6 address",
-        Ok(range) if range.trunc() != range => "must not have bits set beyond the prefix length",
-        Ok(range) => return Some(range),
-        Err(_) => "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
-    };
-    errors.push(field.invalid(detail));
-    None
+    let known = errors.len();
+    addresses::range(field, &[], errors).filter(|_| errors.len() == known)
 }
-
-/// Whether a range is right but for zeros before the numbers of its address, or before the length of its prefix.
-fn has_leading_zeros(range: &str) -> bool {
-    let Some((address, prefix)) = range.split_once('/') else { return false };
-    let short = prefix.trim_start_matches('0');
-    let short = if short.is_empty() && !prefix.is_empty() { "0" } else { short };
-    let is_right = format!("{}/{short}", without_leading_zeros(address)).parse::<IpNet>().is_ok();
-    is_right && (short != prefix || address.parse::<IpAddr>().is_err())
-}
-
-/// An IPv4 address as readers see it that take its numbers for decimal ones, whatever zeros they begin with.
-fn without_leading_zeros(address: &str) -> String {
-    let number = |part: &str| {
-        let short = part.trim_start_matches('0');
-        if short.is_empty() || short.starts_with('/') { format!("0{short}") } else { short.to_owned() }
-    };
-    address.split('.').map(number).collect::<Vec<_>>().join(".")
-}
-
-/// What is said of spellings that not every reader understands alike.
-const REFUSED_LATER: &str = "will be considered invalid in a future Kubernetes release";
 
 /// What is said of an address that is not written as everybody writes it (RFC 5952).
 pub fn ip_warning(field: &Field) -> Option<String> {
-    let (text, path) = (field.text(), &field.path);
-    let address = without_leading_zeros(text).parse::<IpAddr>().ok()?;
-    let usual = address.to_string();
-    match address {
-        IpAddr::V6(address) if address.to_ipv4_mapped().is_some() => {
-            let usual = address.to_ipv4_mapped()?;
-            Some(format!("{path}: non-standard IP address {text:?} {REFUSED_LATER}: use \"{usual}\""))
-        }
-        IpAddr::V4(_) if usual != text => {
-            Some(format!("{path}: non-standard IP address {text:?} {REFUSED_LATER}: use {usual:?}"))
-        }
-        IpAddr::V6(_) if usual != text => {
-            Some(format!("{path}: IPv6 address {text:?} should be in RFC 5952 canonical format ({usual:?})"))
-        }
-        _ => None,
-    }
+    addresses::warning(field)
 }
 
 /// What is said of a range that is not written as everybody writes it.
 pub fn cidr_warning(field: &Field) -> Option<String> {
-    let (text, path) = (field.text(), &field.path);
-    let range = without_leading_zeros(text).parse::<IpNet>().ok()?;
-    let (usual, whole) = (range.trunc().to_string(), range.max_prefix_len());
-    if range.trunc() != range {
-        let one = format!("{}/{whole}", range.addr());
-        let words = "is ambiguous in this context (should be";
-        return Some(format!("{path}: CIDR value {text:?} {words} {usual:?} or {one:?}?)"));
-    }
-    match range {
-        _ if usual == text => None,
-        IpNet::V4(_) => Some(format!("{path}: non-standard CIDR value {text:?} {REFUSED_LATER}: use {usual:?}")),
-        IpNet::V6(_) => {
-            Some(format!("{path}: IPv6 CIDR value {text:?} should be in RFC 5952 canonical format ({usual:?})"))
-        }
-    }
+    addresses::range_warnings(field).into_iter().next()
 }
 
 /// Addresses that endpoints and external addresses may not be: they mean something on every node.
@@ -405,41 +340,5 @@ mod tests {
             conditions[1].lastTransitionTime: Required value
             conditions[1].reason: Invalid value: "not a reason": a condition reason must start with alphabetic character, optionally followed by a string of alphanumeric characters or '_,:', and must end with an alphanumeric character or '_' (e.g. 'my_name',  or 'MY_NAME',  or 'MyName',  or 'ReasonA,ReasonB',  or 'ReasonA:ReasonB', regex used for validation is '[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?')
         "#]].assert_eq(&lines);
-    }
-
-    #[test]
-    fn addresses_read_alike_everywhere() {
-        let check = |text: &str, rule: &dyn Fn(&Field, &mut Vec<FieldError>), warning: fn(&Field) -> Option<String>| {
-            let value = json!(text);
-            let field = Field::new(Some(&value), FieldPath::new("f"));
-            let mut errors = Vec::new();
-            rule(&field, &mut errors);
-            let mut lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
-            lines.extend(warning(&field));
-            lines.into_iter().map(|line| line + "\n").collect::<String>()
-        };
-        let ips = ["10.9.8.7", "010.9.8.7", "::ffff:10.9.8.7", "FE80::A", "10.9.8"];
-        let lines: String = ips.map(|text| check(text, &|f, e| _ = ip(f, e), ip_warning)).concat();
-        expect![[r#"
-            f: Invalid value: "010.9.8.7": must not have leading 0s
-            f: non-standard IP address "010.9.8.7" will be considered invalid in a future Kubernetes release: use "10.9.8.7"
-            f: Invalid value: "::ffff:10.9.8.7": must not be an IPv4-mapped IPv6 address
-            f: non-standard IP address "::ffff:10.9.8.7" will be considered invalid in a future Kubernetes release: use "10.9.8.7"
-            f: IPv6 address "FE80::A" should be in RFC 5952 canonical format ("fe80::a")
-            f: Invalid value: "10.9.8": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)
-        "#]]
-        .assert_eq(&lines);
-        let ranges = ["10.9.8.0/24", "10.9.8.7/24", "10.9.08.0/24", "10.9.8.0/024", "2001:DB8::/64", "10.9.8.0"];
-        let lines: String = ranges.map(|text| check(text, &|f, e| _ = cidr(f, e), cidr_warning)).concat();
-        expect![[r#"
-            f: Invalid value: "10.9.8.7/24": must not have bits set beyond the prefix length
-            f: CIDR value "10.9.8.7/24" is ambiguous in this context (should be "10.9.8.0/24" or "10.9.8.7/32"?)
-            f: Invalid value: "10.9.08.0/24": must not have leading 0s in IP or prefix length
-            f: non-standard CIDR value "10.9.08.0/24" will be considered invalid in a future Kubernetes release: use "10.9.8.0/24"
-            f: Invalid value: "10.9.8.0/024": must not have leading 0s in IP or prefix length
-            f: IPv6 CIDR value "2001:DB8::/64" should be in RFC 5952 canonical format ("2001:db8::/64")
-            f: Invalid value: "10.9.8.0": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)
-        "#]]
-        .assert_eq(&lines);
     }
 }
