@@ -341,4 +341,41 @@ mod tests {
             conditions[1].reason: Invalid value: "not a reason": a condition reason must start with alphabetic character, optionally followed by a string of alphanumeric characters or '_,:', and must end with an alphanumeric character or '_' (e.g. 'my_name',  or 'MY_NAME',  or 'MyName',  or 'ReasonA,ReasonB',  or 'ReasonA:ReasonB', regex used for validation is '[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?')
         "#]].assert_eq(&lines);
     }
+
+    #[test]
+    fn addresses_read_alike_everywhere() {
+        let check = |text: &str, rule: &dyn Fn(&Field, &mut Vec<FieldError>), warning: fn(&Field) -> Option<String>| {
+            let value = json!(text);
+            let field = Field::new(Some(&value), FieldPath::new("f"));
+            let mut errors = Vec::new();
+            rule(&field, &mut errors);
+            let mut lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            lines.extend(warning(&field));
+            lines.into_iter().map(|line| line + "\n").collect::<String>()
+        };
+        let ips = ["10.9.8.7", "010.9.8.7", "::ffff:10.9.8.7", "FE80::A", "10.9.8"];
+        let lines: String = ips.map(|text| check(text, &|f, e| _ = ip(f, e), ip_warning)).concat();
+        expect![[r#"
+            f: Invalid value: "010.9.8.7": must not have leading 0s
+            f: non-standard IP address "010.9.8.7" will be considered invalid in a future Kubernetes release: use "10.9.8.7"
+            f: Invalid value: "::ffff:10.9.8.7": must not be an IPv4-mapped IPv6 address
+            f: non-standard IP address "::ffff:10.9.8.7" will be considered invalid in a future Kubernetes release: use "10.9.8.7"
+            f: IPv6 address "FE80::A" should be in RFC 5952 canonical format ("fe80::a")
+            f: Invalid value: "10.9.8": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)
+        "#]]
+        .assert_eq(&lines);
+        let ranges = ["10.9.8.0/24", "10.9.8.7/24", "10.9.08.0/24", "10.9.8.0/024", "2001:DB8::/64", "10.9.8.0"];
+        let lines: String = ranges.map(|text| check(text, &|f, e| _ = cidr(f, e), cidr_warning)).concat();
+        expect![[r#"
+            f: Invalid value: "10.9.8.7/24": must not have bits set beyond the prefix length
+            f: CIDR value "10.9.8.7/24" is ambiguous in this context (should be "10.9.8.0/24" or "10.9.8.7/32"?)
+            f: Invalid value: "10.9.08.0/24": must not have leading 0s in IP or prefix length
+            f: non-standard CIDR value "10.9.08.0/24" will be considered invalid in a future Kubernetes release: use "10.9.8.0/24"
+            f: Invalid value: "10.9.8.0/024": must not have leading 0s in IP or prefix length
+            f: non-standard CIDR value "10.9.8.0/024" will be considered invalid in a future Kubernetes release: use "10.9.8.0/24"
+            f: IPv6 CIDR value "2001:DB8::/64" should be in RFC 5952 canonical format ("2001:db8::/64")
+            f: Invalid value: "10.9.8.0": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)
+        "#]]
+        .assert_eq(&lines);
+    }
 }
