@@ -23,7 +23,6 @@ fn cluster(seed: u64, policy: &str, pods_take: Duration, more: Value) -> Cluster
         spec["jobTemplate"] = json!({
             "spec": {
                 "backoffLimit": 1000,
-                "selector": { "matchLabels": { "cron": "tick" } },
                 "template": {
                     "metadata": { "labels": { "cron": "tick" } },
                     "spec": { "restartPolicy": "Never", "containers": [{ "name": "c", "image": "one" }] },

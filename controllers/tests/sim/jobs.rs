@@ -15,6 +15,7 @@ const FINALIZER: &str = "batch.kubernetes.io/job-tracking";
 
 /// A Job with this spec, beside what the API server would add.
 fn job(mut spec: Value) -> Value {
+    spec["manualSelector"] = json!(true);
     spec["selector"] = json!({ "matchLabels": { "job": "work" } });
     spec["template"] = json!({
         "metadata": { "labels": { "job": "work" } },
