@@ -178,14 +178,22 @@ const OLD_LABELS: [(&str, &str); 8] = [
     ("node-role.kubernetes.io/master", "use \"node-role.kubernetes.io/control-plane\" instead"),
 ];
 
+/// What is said of a label that has another name now.
+pub fn old_label(label: &str) -> Option<&'static str> {
+    OLD_LABELS.iter().find(|(old, _)| *old == label).map(|(_, instead)| *instead)
+}
+
+/// The same, where a label is asked for by its key.
+pub fn key_warning(key: &Field) -> Option<String> {
+    old_label(key.text()).map(|instead| format!("{}: {} is {instead}", key.path, key.text()))
+}
+
 /// What is said of labels that a node selector asks for.
 pub fn selector_warnings(selector: &Field) -> Vec<String> {
     let mut warnings = Vec::new();
     for term in selector.get("nodeSelectorTerms").items() {
         for expression in term.get("matchExpressions").items() {
-            let key = expression.get("key");
-            let old = OLD_LABELS.iter().filter(|(label, _)| *label == key.text());
-            warnings.extend(old.map(|(label, instead)| format!("{}: {label} is {instead}", key.path)));
+            warnings.extend(key_warning(&expression.get("key")));
         }
     }
     warnings

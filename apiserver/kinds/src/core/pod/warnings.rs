@@ -5,23 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::{annotations, container, env, resources};
+use crate::core::node;
 use crate::field::Field;
 use crate::{names, rules};
-
-/// Labels of nodes that have other names now.
-const OLD_LABELS: [(&str, &str); 8] = [
-    ("beta.kubernetes.io/arch", "deprecated since v1.14; use \"kubernetes.io/arch\" instead"),
-    ("beta.kubernetes.io/os", "deprecated since v1.14; use \"kubernetes.io/os\" instead"),
-    (
-        "failure-domain.beta.kubernetes.io/region",
-        "deprecated since v1.17; use \"topology.kubernetes.io/region\" instead",
-    ),
-    ("failure-domain.beta.kubernetes.io/zone", "deprecated since v1.17; use \"topology.kubernetes.io/zone\" instead"),
-    ("beta.kubernetes.io/instance-type", "deprecated since v1.17; use \"node.kubernetes.io/instance-type\" instead"),
-    ("app.kubernetes.io/created-by", "deprecated since v1.9"),
-    ("scheduler.alpha.kubernetes.io/preferAvoidPods", "deprecated since v1.22; use Taints and Tolerations instead"),
-    ("node-role.kubernetes.io/master", "use \"node-role.kubernetes.io/control-plane\" instead"),
-];
 
 /// Annotations that nothing reads any more.
 const OLD_ANNOTATIONS: [(&str, &str); 3] = [
@@ -50,10 +36,6 @@ const OLD_VOLUMES: [(&str, &str); 9] = [
 const BYTES: [&str; 2] = ["memory", "ephemeral-storage"];
 
 const MATCHES_NONE: &str = "a null labelSelector results in matching no pod";
-
-fn old_label(label: &str) -> Option<&'static str> {
-    OLD_LABELS.iter().find(|(old, _)| *old == label).map(|(_, message)| *message)
-}
 
 /// Warnings of a new pod.
 pub fn pod(pod: &Value) -> Vec<String> {
@@ -108,25 +90,18 @@ fn of(owner: &Field, is_template: bool, warnings: &mut Vec<String>) {
 fn nodes(spec: &Field, warnings: &mut Vec<String>) {
     let selector = spec.get("nodeSelector");
     for (key, label) in selector.entries() {
-        warnings.extend(old_label(key).map(|message| format!("{}: {message}", label.path)));
+        warnings.extend(node::old_label(key).map(|instead| format!("{}: {instead}", label.path)));
     }
     let affinity = spec.get("affinity");
     let nodes = affinity.get("nodeAffinity");
-    for term in nodes.get("requiredDuringSchedulingIgnoredDuringExecution").get("nodeSelectorTerms").items() {
-        node_term(&term, false, warnings);
-    }
+    warnings.extend(node::selector_warnings(&nodes.get("requiredDuringSchedulingIgnoredDuringExecution")));
     for preferred in nodes.get("preferredDuringSchedulingIgnoredDuringExecution").items() {
-        node_term(&preferred.get("preference"), true, warnings);
-    }
-}
-
-fn node_term(term: &Field, with_values: bool, warnings: &mut Vec<String>) {
-    for expression in term.get("matchExpressions").items() {
-        let key = expression.get("key");
-        warnings.extend(old_label(key.text()).map(|message| format!("{}: {} is {message}", key.path, key.text())));
-        for value in expression.get("values").items().filter(|_| with_values) {
-            let wrong = names::label_value(value.text()).into_iter();
-            warnings.extend(wrong.map(|wrong| format!("{}: {} is invalid, {wrong}", value.path, value.text())));
+        for expression in preferred.get("preference").get("matchExpressions").items() {
+            warnings.extend(node::key_warning(&expression.get("key")));
+            for value in expression.get("values").items() {
+                let wrong = names::label_value(value.text()).into_iter();
+                warnings.extend(wrong.map(|wrong| format!("{}: {} is invalid, {wrong}", value.path, value.text())));
+            }
         }
     }
 }
@@ -134,7 +109,7 @@ fn node_term(term: &Field, with_values: bool, warnings: &mut Vec<String>) {
 fn spread(spec: &Field, warnings: &mut Vec<String>) {
     for constraint in spec.get("topologySpreadConstraints").items() {
         let (key, selector) = (constraint.get("topologyKey"), constraint.get("labelSelector"));
-        warnings.extend(old_label(key.text()).map(|message| format!("{}: {} is {message}", key.path, key.text())));
+        warnings.extend(node::key_warning(&key));
         if !selector.is_set() {
             warnings.push(format!("{}: {MATCHES_NONE}", selector.path));
         }
