@@ -3,9 +3,10 @@
 use serde_json::Value;
 
 use super::pod::template;
+use crate::apps::workload;
 use crate::field::{Field, FieldError};
 use crate::kind::{Column, KindDef, Shape, Strategy};
-use crate::object::{get, int, map};
+use crate::object::{get, map};
 
 pub fn definition() -> KindDef {
     KindDef::builtin("", "v1", "PodTemplate", "podtemplates", "io.k8s.api.core.v1.PodTemplate")
@@ -50,8 +51,7 @@ impl Strategy for PodTemplate {
 
     /// What has not changed is not said again.
     fn update_warnings(&self, new: &Value, old: &Value) -> Vec<String> {
-        let generation = |object: &Value| int(object, &["metadata", "generation"]);
-        if generation(new) == generation(old) { Vec::new() } else { self.warnings(new) }
+        workload::if_generation_moved(new, old, || self.warnings(new))
     }
 
     fn allow_create_on_update(&self) -> bool {
