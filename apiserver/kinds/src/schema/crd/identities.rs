@@ -5,40 +5,26 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use super::super::shape::{List, ListKind, Node, Shape};
+use super::visit::visit;
 use crate::field::{FieldError, FieldPath};
 
 /// Repetitions in a value's lists; nothing where the old value had some.
 pub(super) fn validate(node: &Node, value: &Value, old: Option<&Value>, path: &FieldPath) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    walk(node, value, path, &mut errors);
-    if let Some(old) = old.filter(|_| !errors.is_empty()) {
-        let mut before = Vec::new();
-        walk(node, old, path, &mut before);
-        if !before.is_empty() {
-            errors.clear();
-        }
+    let errors = all(node, value, path);
+    match old {
+        Some(old) if !errors.is_empty() && !all(node, old, path).is_empty() => Vec::new(),
+        _ => errors,
     }
-    errors
 }
 
-fn walk(node: &Node, value: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
-    match (&node.shape, value) {
-        (Shape::Object(object), Value::Object(members)) => {
-            for (name, member) in members {
-                if let Some(field) = object.field(name) {
-                    walk(&field.node, member, &path.child(name), errors);
-                }
-            }
+fn all(node: &Node, value: &Value, path: &FieldPath) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    visit(node, value, path, &mut |node, value, path| {
+        if let (Shape::List(list), Value::Array(items)) = (&node.shape, value) {
+            repetitions(list, items, path, &mut errors);
         }
-        (Shape::Map(map), Value::Object(members)) => {
-            members.iter().for_each(|(name, member)| walk(&map.value, member, &path.key(name), errors));
-        }
-        (Shape::List(list), Value::Array(items)) => {
-            repetitions(list, items, path, errors);
-            items.iter().enumerate().for_each(|(i, item)| walk(&list.item, item, &path.index(i), errors));
-        }
-        _ => {}
-    }
+    });
+    errors
 }
 
 /// Each repetition is told once, as an identity or as a value.

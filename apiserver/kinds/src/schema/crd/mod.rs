@@ -14,6 +14,7 @@ mod pattern;
 mod rules;
 mod structural;
 mod validate;
+mod visit;
 mod whole;
 
 use std::sync::Arc;
