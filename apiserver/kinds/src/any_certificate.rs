@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 
@@ -14,14 +14,20 @@ use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 /// When no version of TLS can be spoken.
 pub fn client_config() -> Result<ClientConfig, Error> {
     let provider = ring::default_provider();
-    let any = Arc::new(AnyCertificate(provider.signature_verification_algorithms));
+    let any = Arc::new(AnyCertificate::new(&provider));
     let config = ClientConfig::builder_with_provider(Arc::new(provider)).with_safe_default_protocol_versions()?;
     Ok(config.dangerous().with_custom_certificate_verifier(any).with_no_client_auth())
 }
 
 /// Takes every certificate, from whoever has its key.
 #[derive(Debug)]
-struct AnyCertificate(WebPkiSupportedAlgorithms);
+pub struct AnyCertificate(WebPkiSupportedAlgorithms);
+
+impl AnyCertificate {
+    pub fn new(provider: &CryptoProvider) -> AnyCertificate {
+        AnyCertificate(provider.signature_verification_algorithms)
+    }
+}
 
 impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(

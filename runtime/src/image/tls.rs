@@ -5,9 +5,10 @@
 
 use std::sync::Arc;
 
+use k8w_kinds::any_certificate::AnyCertificate;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
@@ -30,14 +31,12 @@ pub struct Settings {
 /// When the node's key does not go with its certificate.
 pub fn config(settings: Settings) -> Result<ClientConfig, Error> {
     let provider = Arc::new(ring::default_provider());
-    let verifier = Verifier {
-        algorithms: provider.signature_verification_algorithms,
-        believed: believed(&settings.authorities, &provider),
-        named: settings.authorities,
-        skip_verify: settings.skip_verify,
+    let verifier: Arc<dyn ServerCertVerifier> = match settings.skip_verify {
+        true => Arc::new(AnyCertificate::new(&provider)),
+        false => Arc::new(Verifier::new(settings.authorities, &provider)),
     };
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    let config = config.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
+    let config = config.dangerous().with_custom_certificate_verifier(verifier);
     match settings.identity {
         Some((chain, key)) => config.with_client_auth_cert(chain, key),
         None => Ok(config.with_no_client_auth()),
@@ -57,8 +56,14 @@ struct Verifier {
     believed: Option<Arc<WebPkiServerVerifier>>,
     /// Those that the file names.
     named: Vec<CertificateDer<'static>>,
-    skip_verify: bool,
-    algorithms: WebPkiSupportedAlgorithms,
+    /// What verifies signatures, whoever's certificate it is.
+    any: AnyCertificate,
+}
+
+impl Verifier {
+    fn new(named: Vec<CertificateDer<'static>>, provider: &Arc<CryptoProvider>) -> Verifier {
+        Verifier { believed: believed(&named, provider), named, any: AnyCertificate::new(provider) }
+    }
 }
 
 impl ServerCertVerifier for Verifier {
@@ -70,9 +75,6 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if self.skip_verify {
-            return Ok(ServerCertVerified::assertion());
-        }
         if self.named.iter().any(|named| named.as_ref() == certificate.as_ref()) {
             verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
             check_use(certificate, now)?;
@@ -90,7 +92,7 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signed, &self.algorithms)
+        self.any.verify_tls12_signature(message, certificate, signed)
     }
 
     fn verify_tls13_signature(
@@ -99,11 +101,11 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signed, &self.algorithms)
+        self.any.verify_tls13_signature(message, certificate, signed)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
+        self.any.supported_verify_schemes()
     }
 }
 
@@ -144,13 +146,7 @@ mod tests {
     /// What is said of a certificate that the file itself names.
     fn verified(certificate: &CertificateDer<'static>, name: &'static str) -> Result<(), Error> {
         let provider = Arc::new(ring::default_provider());
-        let named = vec![certificate.clone()];
-        let verifier = Verifier {
-            algorithms: provider.signature_verification_algorithms,
-            believed: believed(&named, &provider),
-            named,
-            skip_verify: false,
-        };
+        let verifier = Verifier::new(vec![certificate.clone()], &provider);
         let name = ServerName::try_from(name).unwrap();
         verifier.verify_server_cert(certificate, &[], &name, &[], UnixTime::now()).map(drop)
     }
