@@ -65,11 +65,6 @@ impl Budget {
         self.in_volumes.as_ref().map_or(0, |measure| measure())
     }
 
-    /// Whether volumes count here, or in what this is a part of.
-    pub fn has_volumes(&self) -> bool {
-        self.in_volumes.is_some() || self.parent.as_ref().is_some_and(|parent| parent.has_volumes())
-    }
-
     /// Whether more is used than may be, which only volumes bring about: nobody asks before these grow.
     pub fn exceeded(&self) -> Option<OutOfMemory> {
         let limit_bytes = self.limit();
