@@ -3,6 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use k8w_apiserver::Body;
+use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
 
 use crate::api::Reply;
@@ -11,18 +12,9 @@ use crate::cluster::{As, Cluster};
 const REQUESTS: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
 const GROUP: &str = "certificates.k8s.io";
 
-/// A request for the name `a`, and a certificate that is none of this cluster's.
-const REQUEST: &str = "MIGLMD8CAQAwDDEKMAgGA1UEAwwBYTAqMAUGAytlcAMhAEarfmJ/qd7RRSIEyWCBK/JFSW76pOXiWwwomATtvQsL\
-                       oAAwBQYDK2VwA0EA3Dfm/IUN4WPHxawTonm2gOwm7qIj1BnBD2SLRQsvgLrooFBHNjI7wE86u/LpUTZ7untCrTzw\
-                       3XRNgo54XCz1AQ==";
-const CERTIFICATE: &str = "MIIBLjCB4aADAgECAhQSrq7CpTnpVUk5dDI4GOYtJkdJ8zAFBgMrZXAwDDEKMAgGA1UEAwwBYTAgFw0yNjExMjYy\
-                           MzEyMzFaGA8yMTI2MTEwMjIzMTIzMVowDDEKMAgGA1UEAwwBYTAqMAUGAytlcAMhAEarfmJ/qd7RRSIEyWCBK/JF\
-                           SW76pOXiWwwomATtvQsLo1MwUTAdBgNVHQ4EFgQU5wiSFL+1AvEUCF3+/snIKi7eMfAwHwYDVR0jBBgwFoAU5wiS\
-                           FL+1AvEUCF3+/snIKi7eMfAwDwYDVR0TAQH/BAUwAwEB/zAFBgMrZXADQQAxI+ESyUHCQS78MvebhoJNHKEidfpu\
-                           3E3iajJVXLIcTqz9FZVmadeRJt4BqHwTF46+Kv0byIPkryVUit/LnAQI";
-
+/// A request that a key of its own has signed.
 fn request(name: &str) -> Value {
-    let pem = format!("-----BEGIN CERTIFICATE REQUEST-----\n{REQUEST}\n-----END CERTIFICATE REQUEST-----\n");
+    let pem = CertificateParams::default().serialize_request(&KeyPair::generate().unwrap()).unwrap().pem().unwrap();
     json!({"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest", "metadata": {"name": name},
         "spec": {"signerName": "example.com/own", "request": STANDARD.encode(pem), "usages": ["client auth"]}})
 }
@@ -85,7 +77,7 @@ async fn signing_needs_a_permission_for_the_signer() {
     let update = json!({"verbs": ["update"], "apiGroups": [GROUP], "resources": ["certificatesigningrequests/status"]});
     cluster.grant("clerk", json!([update])).await;
     let mut asked = cluster.make(request("r")).await;
-    let signed = format!("-----BEGIN CERTIFICATE-----\n{CERTIFICATE}\n-----END CERTIFICATE-----\n");
+    let signed = CertificateParams::default().self_signed(&KeyPair::generate().unwrap()).unwrap().pem();
     let signed = json!({"certificate": STANDARD.encode(signed)});
     asked["status"] = signed.clone();
     let (code, _, message) = put(&cluster, As::User("clerk", &[]), "r/status", &asked).await.error();
