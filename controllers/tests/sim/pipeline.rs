@@ -176,7 +176,8 @@ fn config(outside: Arc<Simulated>) -> Config {
 fn first_start(now: Timestamp) -> &'static [KeyValue] {
     static STORED: OnceLock<Vec<KeyValue>> = OnceLock::new();
     STORED.get_or_init(|| {
-        let outside = Arc::new(Simulated { now: Mutex::new(now), dice: Mutex::new(StdRng::seed_from_u64(0)) });
+        // No cluster's own seed, or its first objects would have the uids that these have.
+        let outside = Arc::new(Simulated { now: Mutex::new(now), dice: Mutex::new(StdRng::seed_from_u64(u64::MAX)) });
         let store = Arc::new(Memory::new());
         let everything = ListRequest { range: KeyRange::prefix(""), start_key: None, limit: 0, revision: None };
         runtime().block_on(async {
