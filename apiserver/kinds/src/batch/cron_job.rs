@@ -1,10 +1,9 @@
 //! CronJob: Jobs at times that a schedule says.
 
-use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
 use super::job;
-use super::schedule::Schedule;
+use super::schedule::{self, Schedule};
 use crate::apps::workload;
 use crate::core::pod::template;
 use crate::field::{Field, FieldError};
@@ -148,7 +147,7 @@ fn validate(job: &Value, old: Option<&Value>) -> Vec<FieldError> {
     errors
 }
 
-/// A name of the time zone database (<https://data.iana.org/time-zones/theory.html#naming>), and one that the host knows.
+/// A name of the time zone database (<https://data.iana.org/time-zones/theory.html#naming>), and one that is in it.
 fn time_zone(zone: &Field, errors: &mut Vec<FieldError>) {
     const PART_MAX_BYTES: usize = 14;
     let name = zone.text();
@@ -172,7 +171,7 @@ fn time_zone(zone: &Field, errors: &mut Vec<FieldError>) {
         let detail = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
         errors.push(zone.invalid(detail));
     }
-    if name != "Local" && TimeZone::get(name).is_err() {
+    if name != "Local" && schedule::time_zone(name).is_none() {
         errors.push(unknown());
     }
 }

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec, CronJobStatus, Job};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use k8w_kinds::batch::schedule::Schedule;
+use k8w_kinds::batch::schedule::{self, Schedule};
 
 use super::job::finished;
 use crate::engine::{Controller, Turn, Wake};
@@ -187,14 +187,12 @@ impl Run<'_> {
 
     fn zone(&mut self) -> Option<TimeZone> {
         let Some(name) = &self.spec.time_zone else { return Some(TimeZone::UTC) };
-        match TimeZone::get(name) {
-            Ok(zone) => Some(zone),
-            Err(_) => {
-                let message = format!("invalid timeZone: {name:?}: unknown time zone {name}");
-                self.plan.note(note(self.cron_job, NoteType::Warning, "UnknownTimeZone", message));
-                None
-            }
+        let zone = schedule::time_zone(name);
+        if zone.is_none() {
+            let message = format!("invalid timeZone: {name:?}: unknown time zone {name}");
+            self.plan.note(note(self.cron_job, NoteType::Warning, "UnknownTimeZone", message));
         }
+        zone
     }
 
     /// The time of the run that should start now.
