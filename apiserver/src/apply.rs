@@ -37,9 +37,10 @@ pub async fn apply(
         refuse_uid(write, &config)?;
         may_create()?;
         let object = apply::apply(&schema, None, &config, &manager, force).map_err(refused)?;
+        let told = write.warnings.len();
         match object_store::create(write, object, true).await {
-            // Somebody else created it just now: then it is merged.
-            Err(status) if status.reason == "AlreadyExists" => {}
+            // Somebody else created it just now: then it is merged, and what was said of a new object does not count.
+            Err(status) if status.reason == "AlreadyExists" => write.warnings.truncate(told),
             other => return other,
         }
     }

@@ -60,7 +60,10 @@ impl Rules {
 pub async fn update(write: &mut Write<'_>, mut change: Change<'_>, rules: Rules) -> Result<Written, Status> {
     write.server.cache.catch_up().await?;
     let mut live = write.live().ok_or_else(|| write.not_found())?;
+    let told = write.warnings.len();
     for _ in 0..ATTEMPTS {
+        // What was said of an attempt that came to nothing is said again, if it is still so.
+        write.warnings.truncate(told);
         let old = live.value();
         let replaces = matches!(change, Change::Replace(_));
         let patched = match &mut change {
@@ -209,4 +212,50 @@ async fn store(write: &Write<'_>, live: &Record, old: Value, mut new: Value, rem
         }
     }
     Err(write.modified())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    use k8w_storage::datastore::memory::Memory;
+    use serde_json::json;
+    use tokio::runtime::Handle;
+    use tokio::task::block_in_place;
+
+    use super::*;
+    use crate::object_store::create;
+    use crate::{ApiServer, Config};
+
+    fn labelled(old: &Value, label: &str) -> Patched {
+        let mut object = old.clone();
+        meta::set(&mut object, "labels", json!({label: ""}));
+        Patched { object, tracked: false, once: false }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_worked_out_again_warns_once() {
+        let server = ApiServer::start(Config::default(), Arc::new(Memory::new())).await.unwrap();
+        let resources = server.resources.load_full();
+        let volumes = resources.get("", "v1", "persistentvolumes").unwrap();
+        let volume = json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "v"}, "spec": {
+            "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/v"},
+            "persistentVolumeReclaimPolicy": "Recycle"}});
+        create(&mut Write::own(&server, volumes, "", "v"), volume, false).await.unwrap();
+
+        let attempts = AtomicUsize::new(0);
+        let raced = |old: &Value| {
+            if attempts.fetch_add(1, Relaxed) == 0 {
+                let other = |old: &Value| Ok(labelled(old, "other"));
+                let mut write = Write::own(&server, volumes, "", "v");
+                let faster = update(&mut write, Change::Patch(&other), Rules::Update);
+                block_in_place(|| Handle::current().block_on(faster))?;
+            }
+            Ok(labelled(old, "own"))
+        };
+        let mut write = Write::own(&server, volumes, "", "v");
+        update(&mut write, Change::Patch(&raced), Rules::Update).await.unwrap();
+        assert_eq!(attempts.load(Relaxed), 2);
+        assert_eq!(write.warnings.len(), 1, "{:?}", write.warnings);
+    }
 }
