@@ -233,9 +233,8 @@ mod tests {
         check(
             &first,
             expect![[r#"
-                endpoints: 192.0.2.1 6443
                 endpoints: 192.0.2.1 6444
-                endpoints: 2001:db8::1 6443
+                endpoints: 192.0.2.1 2001:db8::1 6443
                 kubernetes: 192.0.2.1 6443
                 kubernetes-ipv4-6444: 192.0.2.1 6444
                 kubernetes-ipv6-6443: 2001:db8::1 6443

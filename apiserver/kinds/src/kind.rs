@@ -348,7 +348,7 @@ impl Shape {
 /// The rules of a kind. Every method has a body that suits a kind without rules of its own; what is the same for all
 /// (metadata) is in [`crate::metadata`] and runs for all.
 ///
-/// Order of a write: `Schema::default`, [`default`](Self::default), admission, `prepare_*`, `validate*`.
+/// Order of a write: `Schema::default`, [`default`](Self::default), admission, `prepare_*`, `validate*`, `canonicalize`.
 pub trait Strategy: Send + Sync {
     fn shape(&self) -> Shape {
         Shape::DATA
@@ -406,6 +406,9 @@ pub trait Strategy: Send + Sync {
     fn validate_subresource_update(&self, _subresource: &str, _new: &Value, _old: &Value) -> Vec<FieldError> {
         Vec::new()
     }
+
+    /// Brings an object that was found right to the one form in which all that mean the same are stored.
+    fn canonicalize(&self, _object: &mut Value) {}
 
     /// Texts for `Warning:` headers.
     fn warnings(&self, _object: &Value) -> Vec<String> {

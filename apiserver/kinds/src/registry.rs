@@ -303,6 +303,7 @@ mod tests {
                 kind.strategy.prepare_for_update(&mut new, object);
                 kind.strategy.prepare_for_status_update(&mut new, object);
                 kind.strategy.prepare_for_create(&mut new);
+                kind.strategy.canonicalize(&mut new);
                 let mut errors = crate::metadata::validate_update(kind, &new, object);
                 errors.extend(kind.strategy.validate_update(&new, object));
                 errors.extend(kind.strategy.validate_status_update(&new, object));

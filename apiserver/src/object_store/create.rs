@@ -47,6 +47,7 @@ pub async fn create(write: &mut Write<'_>, mut object: Value, tracked: bool) -> 
     }
     resource.strategy.prepare_for_create(&mut object);
     validate(write, &object)?;
+    resource.strategy.canonicalize(&mut object);
     write.admit_validating(Operation::Create, &mut object, None).await?;
     write.warnings.extend(resource.strategy.warnings(&object));
     store(write, object, base.as_deref()).await

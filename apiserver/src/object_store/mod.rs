@@ -1,7 +1,8 @@
 //! The one way in which objects are written, whatever their kind.
 //!
 //! ```text
-//! default ─> track managed fields ─> admit ─> prepare ─> validate ─> validating admission ─> effects ─> one transaction
+//! default ─> track managed fields ─> admit ─> prepare ─> validate ─> canonicalize ─> validating admission ─> effects
+//!         ─> one transaction
 //! ```
 //!
 //! Writes are optimistic: a transaction compares the revision that its object was read at. When somebody else was faster

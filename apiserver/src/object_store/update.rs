@@ -154,6 +154,7 @@ async fn work_out(
         resource.strategy.prepare_for_update(&mut new, old);
     }
     validate(write, &new, old, rules)?;
+    resource.strategy.canonicalize(&mut new);
     write.admit_validating(Operation::Update, &mut new, Some(old)).await?;
     if rules == Rules::Update {
         write.warnings.extend(resource.strategy.update_warnings(&new, old));

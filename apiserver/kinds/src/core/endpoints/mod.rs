@@ -1,5 +1,7 @@
 //! Endpoints: the addresses behind a Service, as clients of before EndpointSlices read them.
 
+mod repack;
+
 use std::net::IpAddr;
 
 use serde_json::Value;
@@ -69,6 +71,15 @@ impl Strategy for Endpoints {
     fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
         let is_same = object::same(new.get("subsets"), old.get("subsets"));
         if is_same { Vec::new() } else { self.validate(new) }
+    }
+
+    fn canonicalize(&self, endpoints: &mut Value) {
+        let subsets = repack::repack(list(endpoints, &["subsets"]));
+        let Some(endpoints) = endpoints.as_object_mut() else { return };
+        match subsets.is_empty() {
+            true => endpoints.remove("subsets"),
+            false => endpoints.insert("subsets".to_owned(), subsets.into()),
+        };
     }
 
     /// Endpoints are read by those who take addresses for what they look like.
