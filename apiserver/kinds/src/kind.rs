@@ -374,7 +374,7 @@ pub trait Strategy: Send + Sync {
     }
 
     /// Keeps everything but the status (and what of the metadata a status writer may touch).
-    fn prepare_for_status_update(&self, new: &mut Value, old: &Value) {
+    fn prepare_for_status_update(&self, new: &mut Value, old: &Value, _now: Timestamp) {
         prepare_for_status_update(new, old);
     }
 

@@ -301,7 +301,7 @@ mod tests {
                 let mut new = object.clone();
                 kind.strategy.default(&mut new);
                 kind.strategy.prepare_for_update(&mut new, object);
-                kind.strategy.prepare_for_status_update(&mut new, object);
+                kind.strategy.prepare_for_status_update(&mut new, object, jiff::Timestamp::UNIX_EPOCH);
                 kind.strategy.prepare_for_create(&mut new);
                 kind.strategy.canonicalize(&mut new);
                 let mut errors = crate::metadata::validate_update(kind, &new, object);

@@ -140,7 +140,7 @@ async fn work_out(
     write.dedup_owners(&mut new);
     write.default(&mut new);
     match rules {
-        Rules::Status => resource.strategy.prepare_for_status_update(&mut new, old),
+        Rules::Status => resource.strategy.prepare_for_status_update(&mut new, old, write.now),
         Rules::Subresource => {
             resource.strategy.prepare_for_subresource_update(write.subresource, &mut new, old, write.now);
         }

@@ -1,5 +1,6 @@
 //! ValidatingAdmissionPolicy: expressions that a write must satisfy.
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{matching, policy};
@@ -28,7 +29,7 @@ impl Strategy for ValidatingAdmissionPolicy {
         Shape::SPEC_AND_STATUS
     }
 
-    fn prepare_for_status_update(&self, new: &mut Value, old: &Value) {
+    fn prepare_for_status_update(&self, new: &mut Value, old: &Value, _now: Timestamp) {
         kind::keep_all_but_status(new, old);
     }
 

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::field::{Field, FieldError};
@@ -57,7 +58,7 @@ impl Strategy for ApiService {
         Shape::STATUS
     }
 
-    fn prepare_for_status_update(&self, new: &mut Value, old: &Value) {
+    fn prepare_for_status_update(&self, new: &mut Value, old: &Value, _now: Timestamp) {
         kind::keep_all_but_status(new, old);
     }
 

@@ -1,5 +1,6 @@
 //! Deployment: a number of like pods, rolled from version to version.
 
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::workload;
@@ -54,7 +55,7 @@ impl Strategy for Deployment {
     }
 
     /// As in Kubernetes, a status writer does not write the labels.
-    fn prepare_for_status_update(&self, new: &mut Value, old: &Value) {
+    fn prepare_for_status_update(&self, new: &mut Value, old: &Value, _now: Timestamp) {
         kind::prepare_for_status_update(new, old);
         if let (Some(metadata), Some(kept)) = (new.get_mut("metadata"), old.get("metadata")) {
             object::keep(metadata, kept, "labels");

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::pod::resources;
@@ -69,7 +70,7 @@ impl Strategy for Node {
         drop_configuration(new, Some(old));
     }
 
-    fn prepare_for_status_update(&self, new: &mut Value, old: &Value) {
+    fn prepare_for_status_update(&self, new: &mut Value, old: &Value, _now: Timestamp) {
         kind::prepare_for_status_update(new, old);
         drop_configuration(new, Some(old));
     }

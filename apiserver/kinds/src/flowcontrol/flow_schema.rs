@@ -1,5 +1,6 @@
 //! FlowSchema: which requests make a flow, and at which priority level.
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::mandatory;
@@ -44,7 +45,7 @@ impl Strategy for FlowSchema {
         Shape::SPEC_AND_STATUS
     }
 
-    fn prepare_for_status_update(&self, new: &mut Value, old: &Value) {
+    fn prepare_for_status_update(&self, new: &mut Value, old: &Value, _now: Timestamp) {
         kind::keep_all_but_status(new, old);
     }
 

@@ -1,5 +1,6 @@
 //! PriorityLevelConfiguration: how many requests of a level are served at once, and what becomes of the others.
 
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::mandatory;
@@ -52,7 +53,7 @@ impl Strategy for PriorityLevelConfiguration {
         Shape::SPEC_AND_STATUS
     }
 
-    fn prepare_for_status_update(&self, new: &mut Value, old: &Value) {
+    fn prepare_for_status_update(&self, new: &mut Value, old: &Value, _now: Timestamp) {
         kind::keep_all_but_status(new, old);
     }
 

@@ -1,5 +1,6 @@
 //! ResourceClaim: devices that a pod wants, and those that it got.
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{allocation, request};
@@ -36,7 +37,7 @@ impl Strategy for ResourceClaim {
         Shape::STATUS
     }
 
-    fn prepare_for_status_update(&self, new: &mut Value, old: &Value) {
+    fn prepare_for_status_update(&self, new: &mut Value, old: &Value, _now: Timestamp) {
         kind::keep_all_but_status(new, old);
     }
 

@@ -1,5 +1,6 @@
 //! VolumeAttachment: a volume that a node has, or is to have.
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::driver_name;
@@ -39,7 +40,13 @@ impl Strategy for VolumeAttachment {
         Shape::STATUS
     }
 
-    fn prepare_for_status_update(&self, new: &mut Value, old: &Value) {
+    fn default(&self, attachment: &mut Value) {
+        if let Some(Value::Object(volume)) = get_mut(attachment, &["spec", "source", "inlineVolumeSpec"]) {
+            persistent_volume::default_source(volume);
+        }
+    }
+
+    fn prepare_for_status_update(&self, new: &mut Value, old: &Value, _now: Timestamp) {
         kind::keep_all_but_status(new, old);
     }
 

@@ -1,6 +1,7 @@
 //! The rules that all custom kinds share (`k8s.io/apiextensions-apiserver` `pkg/registry/customresource`); their values are
 //! checked by their schema.
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::field::{FieldError, FieldPath};
@@ -38,7 +39,7 @@ impl Strategy for CustomResource {
         }
     }
 
-    fn prepare_for_status_update(&self, new: &mut Value, old: &Value) {
+    fn prepare_for_status_update(&self, new: &mut Value, old: &Value, _now: Timestamp) {
         kind::keep_all_but_status(new, old);
     }
 

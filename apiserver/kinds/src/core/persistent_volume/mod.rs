@@ -2,7 +2,8 @@
 
 mod source;
 
-use serde_json::{Value, json};
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
 
 use super::node;
 use super::persistent_volume_claim::{access_modes, or_unset, positive, validate_access_modes};
@@ -93,14 +94,18 @@ impl Strategy for PersistentVolume {
         }
     }
 
-    /// Who does not change the phase need not say since when it is.
-    fn prepare_for_status_update(&self, new: &mut Value, old: &Value) {
+    /// Who writes a phase need not say since when it is.
+    fn prepare_for_status_update(&self, new: &mut Value, old: &Value, now: Timestamp) {
         kind::prepare_for_status_update(new, old);
         let since = ["status", "lastPhaseTransitionTime"];
-        let is_same = text(new, &["status", "phase"]) == text(old, &["status", "phase"]);
-        if let (true, Some(time), Some(status)) = (is_same, get(old, &since).cloned(), object::ensure(new, &["status"]))
-        {
-            object::set_default(status, since[1], time);
+        let (time, before) = (get(new, &since), get(old, &since).cloned());
+        let since = match text(new, &["status", "phase"]) == text(old, &["status", "phase"]) {
+            true if time.is_none() => before,
+            false if time.is_none() || time == before.as_ref() => Some(format!("{now:.0}").into()),
+            _ => return,
+        };
+        if let (Some(since), Some(status)) = (since, object::ensure(new, &["status"])) {
+            status.insert("lastPhaseTransitionTime".to_owned(), since);
         }
     }
 
@@ -373,6 +378,25 @@ mod tests {
             spec.volumeAttributesClassName: Forbidden: update from non-nil value to nil is forbidden
             --
         "#]].assert_eq(&lines);
+    }
+
+    #[test]
+    fn since_when_a_phase_is() {
+        let status = |phase: &str, since: &str| yaml(&format!("{{status: {{phase: {phase}{since}}}}}"));
+        let (then, given) =
+            (", lastPhaseTransitionTime: '2026-01-01T00:00:00Z'", ", lastPhaseTransitionTime: '2026-01-02T00:00:00Z'");
+        let now = "2026-01-03T00:00:00.7Z".parse().unwrap();
+        for (phase, since, expected) in [
+            ("Available", "", "2026-01-01T00:00:00Z"),
+            ("Available", given, "2026-01-02T00:00:00Z"),
+            ("Bound", "", "2026-01-03T00:00:00Z"),
+            ("Bound", then, "2026-01-03T00:00:00Z"),
+            ("Bound", given, "2026-01-02T00:00:00Z"),
+        ] {
+            let (mut new, old) = (status(phase, since), status("Available", then));
+            kind("persistentvolumes").strategy.prepare_for_status_update(&mut new, &old, now);
+            assert_eq!(new["status"]["lastPhaseTransitionTime"], expected, "{phase}{since}");
+        }
     }
 
     #[test]

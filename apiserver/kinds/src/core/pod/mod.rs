@@ -119,7 +119,8 @@ impl Strategy for Pod {
         }
     }
 
-    fn prepare_for_status_update(&self, new: &mut Value, old: &Value) {
+    /// As in Kubernetes, a pod's status writer does not write its owners.
+    fn prepare_for_status_update(&self, new: &mut Value, old: &Value, _now: Timestamp) {
         kind::prepare_for_status_update(new, old);
         status::prepare(new, old);
     }
