@@ -138,6 +138,21 @@ impl Strategy for CertificateSigningRequest {
         Vec::new()
     }
 
+    /// `/status` leaves what was decided as it is.
+    fn prepare_for_status_update(&self, new: &mut Value, old: &Value, now: Timestamp) {
+        kind::prepare_for_status_update(new, old);
+        for kind in DECISIONS {
+            let before = of_type(old, kind);
+            let conditions = object::list_mut(new, &["status", "conditions"]).iter_mut();
+            let decided: Vec<&mut Value> = conditions.filter(|condition| text(condition, &["type"]) == kind).collect();
+            // Some more or fewer are an error.
+            if decided.len() == before.len() {
+                decided.into_iter().zip(before).for_each(|(condition, before)| condition.clone_from(before));
+            }
+        }
+        date_all(new, old, now);
+    }
+
     /// `/approval` writes conditions.
     fn prepare_for_subresource_update(&self, _subresource: &str, new: &mut Value, old: &Value, now: Timestamp) {
         kind::prepare_for_status_update(new, old);
@@ -148,10 +163,7 @@ impl Strategy for CertificateSigningRequest {
                 None => status.remove("certificate"),
             };
         }
-        let before = list(old, &["status", "conditions"]);
-        for condition in object::list_mut(new, &["status", "conditions"]) {
-            date(condition, before, now);
-        }
+        date_all(new, old, now);
     }
 
     fn validate_subresource_update(&self, _subresource: &str, new: &Value, old: &Value) -> Vec<FieldError> {
@@ -246,6 +258,13 @@ fn conditions(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
+fn date_all(new: &mut Value, old: &Value, now: Timestamp) {
+    let before = list(old, &["status", "conditions"]);
+    for condition in object::list_mut(new, &["status", "conditions"]) {
+        date(condition, before, now);
+    }
+}
+
 /// Says when a condition was written and when it last changed, where its writer does not.
 fn date(condition: &mut Value, before: &[Value], now: Timestamp) {
     let same = |other: &&Value| ["type", "status"].iter().all(|field| other.get(field) == condition.get(field));
@@ -319,6 +338,29 @@ mod tests {
         assert_eq!(
             approval(&with("", ""), &before),
             [r#"status.conditions: Forbidden: updates may not remove a condition of type "Approved""#]
+        );
+    }
+
+    #[test]
+    fn conditions_are_dated_and_decisions_kept() {
+        let at = |type_: &str, status: &str, time: &str| {
+            let times =
+                ["lastUpdateTime", "lastTransitionTime"].map(|name| format!(", {name}: '2026-01-0{time}T00:00:00Z'"));
+            let times = if time.is_empty() { String::new() } else { times.concat() };
+            format!("{{type: {type_}, status: '{status}'{times}}}")
+        };
+        let with = |conditions: &[String]| yaml(&format!("{{status: {{conditions: [{}]}}}}", conditions.join(", ")));
+        let old = with(&[at("Approved", "True", "1"), at("Own", "True", "1")]);
+        let mut new = with(&[at("Approved", "True", ""), at("Own", "True", ""), at("Failed", "True", "")]);
+        CertificateSigningRequest.prepare_for_status_update(&mut new, &old, "2026-01-02T00:00:00Z".parse().unwrap());
+        let dates = |condition: &Value| {
+            let [written, since] =
+                ["lastUpdateTime", "lastTransitionTime"].map(|name| text(condition, &[name])[..10].to_owned());
+            format!("{} {written} {since}", text(condition, &["type"]))
+        };
+        assert_eq!(
+            list(&new, &["status", "conditions"]).iter().map(dates).collect::<Vec<_>>(),
+            ["Approved 2026-01-01 2026-01-01", "Own 2026-01-02 2026-01-01", "Failed 2026-01-02 2026-01-02"]
         );
     }
 

@@ -1,9 +1,16 @@
 //! What there is in a text of PEM blocks (RFC 7468), and whether it can be read.
 
+use std::ops::RangeInclusive;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::error::X509Error;
 use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::public_key::PublicKey;
+
+/// Signatures of shorter and longer keys cannot be verified here.
+const RSA_BITS: RangeInclusive<usize> = 2048..=8192;
 
 struct Block<'t> {
     label: &'t str,
@@ -36,13 +43,26 @@ fn blocks(text: &str) -> impl Iterator<Item = Block<'_>> {
 }
 
 /// What is wrong with a certificate signing request (PKCS #10).
-pub fn wrong_request(text: &str) -> Option<String> {
+pub fn wrong_request(text: &str) -> Option<&'static str> {
     match blocks(text).next() {
-        Some(block) if block.label == "CERTIFICATE REQUEST" => {
-            let read = X509CertificationRequest::from_der(&block.der);
-            (!read.is_ok_and(|(rest, _)| rest.is_empty())).then(|| "x509: malformed certificate request".to_owned())
-        }
-        _ => Some("PEM block type must be CERTIFICATE REQUEST".to_owned()),
+        Some(block) if block.label == "CERTIFICATE REQUEST" => match X509CertificationRequest::from_der(&block.der) {
+            Ok(([], request)) => wrong_signature(&request),
+            _ => Some("x509: malformed certificate request"),
+        },
+        _ => Some("PEM block type must be CERTIFICATE REQUEST"),
+    }
+}
+
+/// Whether a request is not signed by the key that it names. What cannot be told here is left to the signer.
+fn wrong_signature(request: &X509CertificationRequest) -> Option<&'static str> {
+    if matches!(request.verify_signature(), Ok(()) | Err(X509Error::SignatureUnsupportedAlgorithm)) {
+        return None;
+    }
+    match request.certification_request_info.subject_pki.parsed() {
+        Ok(PublicKey::RSA(key)) if !RSA_BITS.contains(&key.key_size()) => None,
+        Ok(PublicKey::RSA(_)) => Some("crypto/rsa: verification error"),
+        Ok(PublicKey::EC(_)) => Some("x509: ECDSA verification failure"),
+        _ => Some("x509: Ed25519 verification failure"),
     }
 }
 
@@ -99,12 +119,14 @@ pub mod tests {
     #[test]
     fn requests() {
         assert_eq!(wrong_request(&format!("who asks\n{}", request())), None);
-        let other = Some("PEM block type must be CERTIFICATE REQUEST".to_owned());
+        let other = Some("PEM block type must be CERTIFICATE REQUEST");
         for none in ["", "-----BEGIN CERTIFICATE REQUEST-----", &certificate(), &block("CERTIFICATE REQUEST", "?")] {
             assert_eq!(wrong_request(none), other, "{none}");
         }
         let malformed = wrong_request(&block("CERTIFICATE REQUEST", "MA=="));
-        assert_eq!(malformed.as_deref(), Some("x509: malformed certificate request"));
+        assert_eq!(malformed, Some("x509: malformed certificate request"));
+        let forged = request().replace("Cz1AQ==", "Cz0AQ==");
+        assert_eq!(wrong_request(&forged), Some("x509: Ed25519 verification failure"));
     }
 
     #[test]
