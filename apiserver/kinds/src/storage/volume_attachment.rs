@@ -4,9 +4,10 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::driver_name;
+use crate::core::persistent_volume;
 use crate::field::{Field, FieldError};
 use crate::kind::{self, Column, KindDef, Shape, Strategy, Subresource};
-use crate::object::{get, text};
+use crate::object::{get, get_mut, text};
 use crate::{names, rules};
 
 /// All that is said of an attachment, in bytes.
@@ -78,8 +79,8 @@ impl Strategy for VolumeAttachment {
 
 fn spec(spec: &Field, errors: &mut Vec<FieldError>) {
     let source = spec.get("source");
-    let name = source.get("persistentVolumeName");
-    match (source.get("inlineVolumeSpec").is_set(), name.is_set()) {
+    let (inline, name) = (source.get("inlineVolumeSpec"), source.get("persistentVolumeName"));
+    match (inline.is_set(), name.is_set()) {
         (false, false) => {
             errors.push(source.required("must specify exactly one of inlineVolumeSpec and persistentVolumeName"));
         }
@@ -89,7 +90,8 @@ fn spec(spec: &Field, errors: &mut Vec<FieldError>) {
         (false, true) if name.is_empty() => {
             errors.push(name.required("must specify non empty persistentVolumeName"));
         }
-        _ => {}
+        (true, false) => persistent_volume::validate_inline(&inline, errors),
+        (false, true) => {}
     }
     rules::form(&spec.get("nodeName"), names::dns_subdomain, errors);
 }
@@ -116,7 +118,7 @@ fn status(status: &Field, errors: &mut Vec<FieldError>) {
 mod tests {
     use expect_test::expect;
 
-    use crate::testing::{check, check_update};
+    use crate::testing::{check, check_update, made};
 
     #[test]
     fn rules() {
@@ -130,6 +132,37 @@ mod tests {
                 spec.attacher: Invalid value: "": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
             "#]],
         );
+    }
+
+    #[test]
+    fn a_volume_of_its_own() {
+        let attachment = |volume: &str| {
+            made(
+                "volumeattachments",
+                &format!(
+                    "{{metadata: {{name: a}}, spec: {{attacher: d, nodeName: node, source: {{inlineVolumeSpec: {{{volume}}}}}}}}}"
+                ),
+            )
+        };
+        assert_eq!(
+            attachment("accessModes: [ReadWriteOnce], csi: {driver: d, volumeHandle: h}, volumeMode: Filesystem"),
+            ""
+        );
+        expect![[r#"
+            spec.source.inlineVolumeSpec.claimRef: Forbidden: may not be specified in the context of inline volumes
+            spec.source.inlineVolumeSpec.capacity: Forbidden: may not be specified in the context of inline volumes
+            spec.source.inlineVolumeSpec.csi: Required value: has to be specified in the context of inline volumes
+            spec.source.inlineVolumeSpec.accessModes: Required value
+            spec.source.inlineVolumeSpec.persistentVolumeReclaimPolicy: Forbidden: may only be Retain in the context of inline volumes
+            spec.source.inlineVolumeSpec.nodeAffinity: Forbidden: may not be specified in the context of inline volumes
+            spec.source.inlineVolumeSpec.nfs.server: Required value
+            spec.source.inlineVolumeSpec.storageClassName: Forbidden: may not be specified in the context of inline volumes
+            spec.source.inlineVolumeSpec.volumeMode: Forbidden: may not specify volumeMode other than Filesystem in the context of inline volumes
+        "#]]
+        .assert_eq(&attachment(
+            "claimRef: {name: c}, capacity: {storage: 1Gi}, persistentVolumeReclaimPolicy: Delete, nodeAffinity: {required: {}}, \
+             nfs: {path: /x}, storageClassName: s, volumeMode: Block",
+        ));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::node;
 use super::persistent_volume_claim::{access_modes, or_unset, positive, validate_access_modes};
-use super::pod::{node_selector, resources};
+use super::pod::{defaults, node_selector, resources};
 use crate::field::{Field, FieldError, FieldPath};
 use crate::kind::{self, Column, KindDef, Shape, Strategy, Subresource};
 use crate::object::{self, get, list, text};
@@ -55,6 +55,66 @@ fn claim(volume: &Value) -> String {
     }
 }
 
+/// Fills in what a source leaves out, and writes the amounts of a capacity as everybody does.
+pub fn default_source(spec: &mut Map<String, Value>) {
+    if let Some(Value::Object(capacity)) = spec.get_mut("capacity") {
+        resources::canonicalize_list(capacity);
+    }
+    defaults::storage(spec);
+}
+
+/// Rules of a volume that an attachment describes itself: no claim is bound to it, and no pod is scheduled by it.
+pub fn validate_inline(spec: &Field, errors: &mut Vec<FieldError>) {
+    const INLINE: &str = "in the context of inline volumes";
+    let unspecified = |name: &str, errors: &mut Vec<FieldError>| {
+        if !spec.get(name).is_empty() {
+            errors.push(spec.get(name).forbidden(format!("may not be specified {INLINE}")));
+        }
+    };
+    unspecified("claimRef", errors);
+    unspecified("capacity", errors);
+    let (csi, policy, mode) = (spec.get("csi"), spec.get("persistentVolumeReclaimPolicy"), spec.get("volumeMode"));
+    if !csi.is_set() {
+        errors.push(csi.required(format!("has to be specified {INLINE}")));
+    }
+    validate_access_modes(&spec.get("accessModes"), "", errors);
+    if !matches!(policy.text(), "" | "Retain") {
+        errors.push(policy.forbidden(format!("may only be Retain {INLINE}")));
+    }
+    unspecified("nodeAffinity", errors);
+    source::validate(spec, "", errors);
+    root_is_kept(spec, errors);
+    unspecified("storageClassName", errors);
+    if mode.is_set() && mode.text() != "Filesystem" {
+        errors.push(mode.forbidden(format!("may not specify volumeMode other than Filesystem {INLINE}")));
+    }
+    attributes_class(spec, errors);
+}
+
+/// A node's whole file system is not emptied for the next claim.
+fn root_is_kept(spec: &Field, errors: &mut Vec<FieldError>) {
+    let (host, policy) = (spec.get("hostPath"), spec.get("persistentVolumeReclaimPolicy"));
+    let path = host.get("path").text();
+    let is_root = path.starts_with('/') && path.split('/').all(|step| matches!(step, "" | "."));
+    if policy.text() == "Recycle" && is_root {
+        errors.push(policy.forbidden("may not be 'recycle' for a hostPath mount of '/'"));
+    }
+}
+
+fn attributes_class(spec: &Field, errors: &mut Vec<FieldError>) {
+    let (class, csi) = (spec.get("volumeAttributesClassName"), spec.get("csi"));
+    if !class.is_set() {
+        return;
+    }
+    if class.is_empty() {
+        errors.push(class.required("an empty string is disallowed"));
+    }
+    rules::maybe_form(&class, names::dns_subdomain, errors);
+    if !csi.is_set() {
+        errors.push(csi.required("has to be specified when using volumeAttributesClassName"));
+    }
+}
+
 struct PersistentVolume;
 
 impl Strategy for PersistentVolume {
@@ -66,20 +126,7 @@ impl Strategy for PersistentVolume {
         let Some(spec) = object::ensure(volume, &["spec"]) else { return };
         object::set_default_text(spec, "persistentVolumeReclaimPolicy", "Retain");
         object::set_default_text(spec, "volumeMode", "Filesystem");
-        if let Some(Value::Object(capacity)) = spec.get_mut("capacity") {
-            resources::canonicalize_list(capacity);
-        }
-        if let Some(Value::Object(path)) = spec.get_mut("hostPath") {
-            object::set_default(path, "type", "");
-        }
-        if let Some(Value::Object(target)) = spec.get_mut("iscsi") {
-            object::set_default_text(target, "iscsiInterface", "default");
-        }
-        if let Some(Value::Object(image)) = spec.get_mut("rbd") {
-            object::set_default_text(image, "pool", "rbd");
-            object::set_default_text(image, "user", "admin");
-            object::set_default_text(image, "keyring", "/etc/ceph/keyring");
-        }
+        default_source(spec);
     }
 
     fn prepare_for_create(&self, volume: &mut Value) {
@@ -126,24 +173,10 @@ impl Strategy for PersistentVolume {
             node_selector(&required, &mut errors);
         }
         source::validate(&spec, root.get("metadata").get("name").text(), &mut errors);
-        let host = spec.get("hostPath");
-        let path = host.get("path").text();
-        let is_root = path.starts_with('/') && path.split('/').all(|step| matches!(step, "" | "."));
-        if policy.text() == "Recycle" && is_root {
-            errors.push(policy.forbidden("may not be 'recycle' for a hostPath mount of '/'"));
-        }
+        root_is_kept(&spec, &mut errors);
         rules::maybe_form(&spec.get("storageClassName"), names::dns_subdomain, &mut errors);
         rules::maybe_one_of(&spec.get("volumeMode"), &["Block", "Filesystem"], &mut errors);
-        let class = spec.get("volumeAttributesClassName");
-        if class.is_set() {
-            if class.is_empty() {
-                errors.push(class.required("an empty string is disallowed"));
-            }
-            rules::maybe_form(&class, names::dns_subdomain, &mut errors);
-            if !spec.get("csi").is_set() {
-                errors.push(spec.get("csi").required("has to be specified when using volumeAttributesClassName"));
-            }
-        }
+        attributes_class(&spec, &mut errors);
         errors
     }
 
@@ -337,6 +370,17 @@ mod tests {
             spec.volumeAttributesClassName: Required value: an empty string is disallowed
             spec.csi: Required value: has to be specified when using volumeAttributesClassName
         "#]].assert_eq(&lines);
+    }
+
+    #[test]
+    fn a_disk_that_does_not_say_of_which_kind_it_is_is_shared() {
+        check(
+            "persistentvolumes",
+            "{metadata: {name: a}, spec: {accessModes: [ReadWriteOnce], capacity: {storage: 1Gi}, azureDisk: {diskName: d, diskURI: u}}}",
+            expect![[r#"
+                spec.azureDisk.diskURI: Unsupported value: "u": supported values: "https://{account-name}.blob.core.windows.net/{container-name}/{disk-name}.vhd"
+            "#]],
+        );
     }
 
     #[test]

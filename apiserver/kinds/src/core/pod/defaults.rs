@@ -134,13 +134,13 @@ fn container(container: &mut Map<String, Value>) {
     }
 }
 
-/// `Always` for the tag `latest` (also where no tag is named), else `IfNotPresent`.
+/// `Always` for the tag `latest` (also of an image without a tag), else `IfNotPresent`.
 fn pull_policy(image: &str) -> &'static str {
     let (name, digest) = image.split_once('@').map_or((image, false), |(name, _)| (name, true));
     let tag = name.rsplit_once(':').map(|(_, tag)| tag).filter(|tag| !tag.contains('/'));
     match tag {
         Some("latest") => "Always",
-        None if !digest => "Always",
+        None if !digest && !name.is_empty() => "Always",
         _ => "IfNotPresent",
     }
 }
@@ -208,9 +208,6 @@ fn volume(volume: &mut Map<String, Value>) {
             }
         }
     }
-    if let Some(source) = child(volume, "hostPath") {
-        set_default(source, "type", "");
-    }
     if let Some(source) = child(volume, "emptyDir") {
         resources::canonicalize_field(source, "sizeLimit");
     }
@@ -218,6 +215,21 @@ fn volume(volume: &mut Map<String, Value>) {
         let reference = source.get("reference").and_then(Value::as_str).unwrap_or_default();
         let policy = pull_policy(reference);
         set_default_text(source, "pullPolicy", policy);
+    }
+    storage(volume);
+    let claim = child(volume, "ephemeral").and_then(|e| child(e, "volumeClaimTemplate")).and_then(|t| child(t, "spec"));
+    if let Some(claim) = claim {
+        set_default(claim, "volumeMode", "Filesystem");
+        if let Some(resources) = child(claim, "resources") {
+            resources::canonicalize(resources);
+        }
+    }
+}
+
+/// Defaults of storage that a pod can name itself as well as a PersistentVolume.
+pub fn storage(volume: &mut Map<String, Value>) {
+    if let Some(source) = child(volume, "hostPath") {
+        set_default(source, "type", "");
     }
     if let Some(source) = child(volume, "iscsi") {
         set_default_text(source, "iscsiInterface", "default");
@@ -236,12 +248,5 @@ fn volume(volume: &mut Map<String, Value>) {
     if let Some(source) = child(volume, "scaleIO") {
         set_default_text(source, "storageMode", "ThinProvisioned");
         set_default_text(source, "fsType", "xfs");
-    }
-    let claim = child(volume, "ephemeral").and_then(|e| child(e, "volumeClaimTemplate")).and_then(|t| child(t, "spec"));
-    if let Some(claim) = claim {
-        set_default(claim, "volumeMode", "Filesystem");
-        if let Some(resources) = child(claim, "resources") {
-            resources::canonicalize(resources);
-        }
     }
 }
