@@ -481,10 +481,9 @@ pub fn prepare_for_status_update(new: &mut Value, old: &Value) {
         Some(status) if !status.is_null() => object.insert("status".to_owned(), status),
         _ => object.remove("status"),
     };
-    // Labels, annotations and finalizers may be written along with a status, as in Kubernetes; the counters may not.
+    // What clients write of the metadata may be written along with a status, as in Kubernetes; the counter may not.
     if let (Some(mut metadata), Some(kept)) = (metadata.filter(Value::is_object), object.get("metadata")) {
         object::keep(&mut metadata, kept, "generation");
-        object::keep(&mut metadata, kept, "ownerReferences");
         object.insert("metadata".to_owned(), metadata);
     }
 }

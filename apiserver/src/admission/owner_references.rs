@@ -28,6 +28,7 @@ impl OwnerReferencesPermissionEnforcement {
             group: resource.group.to_string(),
             version: resource.version.to_string(),
             resource: resource.plural.to_string(),
+            subresource: request.subresource.to_owned(),
             namespace: request.namespace.to_owned(),
             name: request.name.to_owned(),
             ..RequestInfo::default()
@@ -85,7 +86,9 @@ impl Admission for OwnerReferencesPermissionEnforcement {
     }
 
     async fn validate(&self, request: &AdmissionRequest<'_>) -> Result<(), Status> {
-        if !matches!(request.operation, Operation::Create | Operation::Update) || request.subresource == "status" {
+        // A pod's status is written by those who may not delete the pod; no such write changes the owners.
+        let is_pod_status = request.resource.is("", "pods") && request.subresource == "status";
+        if !matches!(request.operation, Operation::Create | Operation::Update) || is_pod_status {
             return Ok(());
         }
         let owners = list(request.object, &["metadata", "ownerReferences"]);
@@ -162,5 +165,21 @@ mod tests {
         assert!(world.update(&plugin("delete", "pods"), orphan.clone(), pod(false)).await.is_ok());
         assert!(world.update(&plugin("none", ""), orphan, pod(false)).await.is_err());
         assert!(world.update(&plugin("none", ""), pod(true), pod(true)).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn changing_owners_beside_a_status_needs_that_of_the_status() {
+        let world = World::new([]).await;
+        let job = |owners: Value| {
+            json!({"apiVersion": "batch/v1", "kind": "Job",
+                "metadata": {"name": "j", "namespace": "a", "ownerReferences": owners}})
+        };
+        let owned = job(json!([{"apiVersion": "batch/v1", "kind": "CronJob", "name": "c", "uid": "1"}]));
+        let orphan = job(json!([]));
+        for (allowed, may) in [("jobs/status", true), ("jobs", false)] {
+            let updated = world.update_status(&plugin("delete", allowed), orphan.clone(), owned.clone()).await;
+            assert_eq!(updated.is_ok(), may, "{allowed}");
+        }
+        assert!(world.update_status(&plugin("none", ""), pod(true), pod(false)).await.is_ok());
     }
 }

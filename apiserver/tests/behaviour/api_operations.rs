@@ -241,6 +241,24 @@ async fn a_status_writer_leaves_the_labels_of_a_deployment() {
     assert_eq!(patched["metadata"]["labels"], json!({"test-deployment": "updated"}));
 }
 
+/// Who writes a status may write owners beside it, but for kinds that keep them.
+#[tokio::test]
+async fn a_status_writer_writes_owners() {
+    let api = Api::new().await;
+    let owner = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "o", "uid": "1-2"});
+    let change = json!({"metadata": {"ownerReferences": [owner]}, "status": {}});
+    let pod = json!({"metadata": {"name": "x"}, "spec": {"containers": [{"name": "c", "image": "c"}]}});
+    for (path, object, written) in [
+        ("/apis/apps/v1/namespaces/default/deployments", deployment("x", 1), true),
+        ("/api/v1/namespaces/default/pods", pod, false),
+    ] {
+        api.post(path, &object).await.ok();
+        let patched = api.patch("merge", &format!("{path}/x/status"), &change).await.ok();
+        let expected = if written { json!([owner]) } else { Value::Null };
+        assert_eq!(patched["metadata"]["ownerReferences"], expected, "{path}");
+    }
+}
+
 /// Conformance: "CronJob API Operations"; "Jobs, apply changes to status".
 #[tokio::test]
 async fn batch() {

@@ -122,6 +122,9 @@ impl Strategy for Pod {
     /// As in Kubernetes, a pod's status writer does not write its owners.
     fn prepare_for_status_update(&self, new: &mut Value, old: &Value, _now: Timestamp) {
         kind::prepare_for_status_update(new, old);
+        if let (Some(metadata), Some(kept)) = (new.get_mut("metadata"), old.get("metadata")) {
+            object::keep(metadata, kept, "ownerReferences");
+        }
         status::prepare(new, old);
     }
 
