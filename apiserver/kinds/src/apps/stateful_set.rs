@@ -135,15 +135,28 @@ impl Strategy for StatefulSet {
 
     fn warnings(&self, set: &Value) -> Vec<String> {
         let mut warnings = workload::template_warnings(set);
+        warnings.extend(claim_warnings(set, false));
         warnings.extend(history_warning(set));
         warnings
     }
 
     fn update_warnings(&self, new: &Value, old: &Value) -> Vec<String> {
         let mut warnings = workload::if_generation_moved(new, old, || workload::template_warnings(new));
+        warnings.extend(claim_warnings(new, true));
         warnings.extend(history_warning(new));
         warnings
     }
+}
+
+/// Kubernetes finds what is odd about a claim at its template and, of an update, at a field that it writes with a capital.
+fn claim_warnings(set: &Value, is_update: bool) -> Vec<String> {
+    let (root, mut warnings) = (Field::root(set), Vec::new());
+    for claim in root.get("spec").get("volumeClaimTemplates").items() {
+        let spec = claim.value().and_then(|claim| claim.get("spec"));
+        let beneath = claim.path.child("Spec");
+        warnings.extend(claim::spec_warnings(&Field::new(spec, if is_update { beneath } else { claim.path })));
+    }
+    warnings
 }
 
 fn history_warning(set: &Value) -> Option<String> {
@@ -228,6 +241,26 @@ mod tests {
     use crate::testing::{check, check_default, check_row, check_update, yaml};
 
     const SET: &str = "{metadata: {name: a, namespace: b}, spec: {serviceName: s, selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: i}]}}}}";
+
+    #[test]
+    fn warnings() {
+        let set = |size: &str, history: &str| {
+            let claim = format!("{{metadata: {{name: v}}, spec: {{resources: {{requests: {{storage: {size}}}}}}}}}");
+            yaml(&SET.replace(
+                "serviceName: s",
+                &format!("volumeClaimTemplates: [{claim}], revisionHistoryLimit: {history}"),
+            ))
+        };
+        assert_eq!(StatefulSet.warnings(&set("1Gi", "1")), [""; 0]);
+        let (odd, history) = (
+            "resources.requests[storage]: fractional byte value \"100m\" is invalid, must be an integer",
+            "spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended",
+        );
+        let claims = "spec.volumeClaimTemplates[0]";
+        assert_eq!(StatefulSet.warnings(&set("100m", "-1")), [format!("{claims}.{odd}").as_str(), history]);
+        let updated = StatefulSet.update_warnings(&set("100m", "-1"), &set("100m", "1"));
+        assert_eq!(updated, [format!("{claims}.Spec.{odd}").as_str(), history]);
+    }
 
     #[test]
     fn rules() {

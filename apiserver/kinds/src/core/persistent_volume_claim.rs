@@ -259,17 +259,23 @@ impl Strategy for PersistentVolumeClaim {
         if class.is_set() {
             warnings.push(format!("{}: deprecated since v1.8; use \"storageClassName\" attribute instead", class.path));
         }
-        let amounts = spec.get("resources");
-        for list in ["requests", "limits"] {
-            let list = amounts.get(list);
-            let amount = list.key("storage");
-            if let Some(size) = amount.value().and_then(resources::parse).filter(|size| !size.is_whole()) {
-                let path = amount.path;
-                warnings.push(format!("{path}: fractional byte value \"{size}\" is invalid, must be an integer"));
-            }
-        }
+        warnings.extend(spec_warnings(&spec));
         warnings
     }
+}
+
+/// What is said of amounts of storage that are not whole.
+pub fn spec_warnings(spec: &Field) -> Vec<String> {
+    let (amounts, mut warnings) = (spec.get("resources"), Vec::new());
+    for list in ["requests", "limits"] {
+        let list = amounts.get(list);
+        let amount = list.key("storage");
+        if let Some(size) = amount.value().and_then(resources::parse).filter(|size| !size.is_whole()) {
+            let path = amount.path;
+            warnings.push(format!("{path}: fractional byte value \"{size}\" is invalid, must be an integer"));
+        }
+    }
+    warnings
 }
 
 /// Checks what a claim asks for. What an `old` one refers to may stay as it is.

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::core::node;
 use crate::core::pod::resources;
 use crate::field::{Field, FieldError};
 use crate::kind::{Column, KindDef, Strategy};
@@ -47,13 +48,27 @@ impl Strategy for CsiStorageCapacity {
         }
         errors
     }
+
+    fn warnings(&self, capacity: &Value) -> Vec<String> {
+        let root = Field::root(capacity);
+        let topology = root.get("nodeTopology");
+        let labels = topology.get("matchLabels");
+        let mut warnings = Vec::new();
+        for expression in topology.get("matchExpressions").items() {
+            warnings.extend(node::key_warning(&expression.get("key")));
+        }
+        for (key, _) in labels.entries() {
+            warnings.extend(node::old_label(key).map(|instead| format!("{}: {instead}", labels.path.child(key))));
+        }
+        warnings
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use expect_test::expect;
 
-    use crate::testing::check;
+    use crate::testing::{check, kind, yaml};
 
     #[test]
     fn rules() {
@@ -65,5 +80,22 @@ mod tests {
                 capacity: Invalid value: "-1": must be greater than or equal to 0
             "#]],
         );
+    }
+
+    #[test]
+    fn labels_that_have_other_names_now() {
+        let (topologies, capacity) = (
+            yaml("{allowedTopologies: [{matchLabelExpressions: [{key: a}, {key: beta.kubernetes.io/os}]}]}"),
+            yaml(
+                "{nodeTopology: {matchLabels: {beta.kubernetes.io/os: x}, matchExpressions: [{key: beta.kubernetes.io/os}]}}",
+            ),
+        );
+        let warnings = |plural: &str, object| kind(plural).strategy.warnings(object).join("\n");
+        expect![[r#"allowedTopologies[0].matchLabelExpressions[1].key: deprecated since v1.14; use "kubernetes.io/os" instead"#]]
+            .assert_eq(&warnings("storageclasses", &topologies));
+        expect![[r#"
+            nodeTopology.matchExpressions[0].key: beta.kubernetes.io/os is deprecated since v1.14; use "kubernetes.io/os" instead
+            nodeTopology.matchLabels.beta.kubernetes.io/os: deprecated since v1.14; use "kubernetes.io/os" instead"#]]
+        .assert_eq(&warnings("csistoragecapacities", &capacity));
     }
 }

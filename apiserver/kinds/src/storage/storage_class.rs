@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use crate::core::node;
 use crate::field::{Field, FieldError};
 use crate::kind::{Column, KindDef, Strategy};
 use crate::object::{self, get, text};
@@ -96,6 +97,17 @@ impl Strategy for StorageClass {
         }
         rules::immutable(&new.get("volumeBindingMode"), &old.get("volumeBindingMode"), &mut errors);
         errors
+    }
+
+    fn warnings(&self, class: &Value) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for term in Field::root(class).get("allowedTopologies").items() {
+            for expression in term.get("matchLabelExpressions").items() {
+                let key = expression.get("key");
+                warnings.extend(node::old_label(key.text()).map(|instead| format!("{}: {instead}", key.path)));
+            }
+        }
+        warnings
     }
 }
 
