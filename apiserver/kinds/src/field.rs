@@ -155,15 +155,8 @@ impl FieldError {
         FieldError::new(FieldErrorKind::TypeInvalid, path, Some(value.into()), detail)
     }
 
-    /// `supported` is listed sorted, as Kubernetes lists most sets.
+    /// `supported` is listed as it is: sorted where Kubernetes has a set, and in an order of its own where that has a list.
     pub fn not_supported(path: &FieldPath, value: impl Into<Value>, supported: &[&str]) -> FieldError {
-        let mut sorted = supported.to_vec();
-        sorted.sort_unstable();
-        FieldError::unsupported(path, value, &sorted)
-    }
-
-    /// `supported` is listed as it is, where Kubernetes' list has an order of its own.
-    pub fn unsupported(path: &FieldPath, value: impl Into<Value>, supported: &[&str]) -> FieldError {
         let quoted: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
         let detail = if quoted.is_empty() { String::new() } else { format!("supported values: {}", quoted.join(", ")) };
         FieldError::new(FieldErrorKind::NotSupported, path, Some(value.into()), detail)
@@ -323,11 +316,6 @@ impl<'v, 'p> Field<'v, 'p> {
         FieldError::not_supported(&self.path, self.value.cloned().unwrap_or_else(|| "".into()), supported)
     }
 
-    /// Like [`Self::not_supported`], in the order of `supported`.
-    pub fn unsupported(&self, supported: &[&str]) -> FieldError {
-        FieldError::unsupported(&self.path, self.value.cloned().unwrap_or_else(|| "".into()), supported)
-    }
-
     pub fn duplicate(&self) -> FieldError {
         FieldError::duplicate(&self.path, self.value.cloned().unwrap_or_default())
     }
@@ -360,7 +348,7 @@ mod tests {
             FieldError::invalid(&spec.child("selector"), json!({"a": "b"}), "field is immutable"),
             FieldError::invalid(&spec.child("labels"), Value::Null, "a map that is missing"),
             FieldError { bad_value: None, ..FieldError::invalid(&spec.child("selector"), "", "field is immutable") },
-            FieldError::not_supported(&first.child("imagePullPolicy"), "x", &["Never", "Always"]),
+            FieldError::not_supported(&first.child("restartPolicy"), "x", &["OnFailure", "Never"]),
             FieldError::duplicate(&first.child("name"), "a"),
             FieldError::too_long(&labels.key("k/a"), 63),
             FieldError::too_many(&containers, 3, 1),
@@ -375,7 +363,7 @@ mod tests {
             spec.selector: Invalid value: {"a":"b"}: field is immutable
             spec.labels: Invalid value: null: a map that is missing
             spec.selector: Invalid value: null: field is immutable
-            spec.containers[0].imagePullPolicy: Unsupported value: "x": supported values: "Always", "Never"
+            spec.containers[0].restartPolicy: Unsupported value: "x": supported values: "OnFailure", "Never"
             spec.containers[0].name: Duplicate value: "a"
             spec.labels[k/a]: Too long: may not be more than 63 bytes
             spec.containers: Too many: 3: must have at most 1 item

@@ -99,7 +99,7 @@ impl LogOptions {
             }
         }
         if let Some(stream) = query.non_empty("stream") {
-            const STREAMS: &[&str] = &["All", "Stdout", "Stderr"];
+            const STREAMS: &[&str] = &["All", "Stderr", "Stdout"];
             if STREAMS.contains(&stream) {
                 passed.push(("stream", stream.to_owned()));
             } else {

@@ -78,7 +78,7 @@ fn list_errors(
             errors.push(with_continue());
         }
         if !matches!(version_match, EXACT | NOT_OLDER_THAN) {
-            errors.push(FieldError::not_supported(&path, version_match, &["", EXACT, NOT_OLDER_THAN]));
+            errors.push(FieldError::not_supported(&path, version_match, &[EXACT, NOT_OLDER_THAN, ""]));
         }
         if version_match == EXACT && version == Some("0") {
             let why = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";

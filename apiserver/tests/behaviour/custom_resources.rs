@@ -104,7 +104,7 @@ async fn values_are_held_to_their_schema() {
     assert_eq!((code, &*reason), (422, "Invalid"));
     assert_eq!(
         message,
-        "Widget.example.com \"a\" is invalid: [spec.mode: Unsupported value: \"up\": supported values: \"off\", \"on\", \
+        "Widget.example.com \"a\" is invalid: [spec.mode: Unsupported value: \"up\": supported values: \"on\", \"off\", \
          spec.name: Invalid value: \"A1\": spec.name in body should match '^[a-z]+$', \
          spec.size: Invalid value: 0: spec.size in body should be greater than or equal to 1]"
     );

@@ -152,7 +152,7 @@ fn strategy(strategy: &Field, errors: &mut Vec<FieldError>) {
                 _ => errors.push(surge.invalid("may not be set when maxUnavailable is non-zero")),
             }
         }
-        _ => errors.push(strategy.unsupported(&["RollingUpdate", "OnDelete"])),
+        _ => errors.push(strategy.not_supported(&["RollingUpdate", "OnDelete"])),
     }
 }
 

@@ -195,7 +195,7 @@ fn validate(set: &Value) -> Vec<FieldError> {
     for name in ["whenDeleted", "whenScaled"] {
         let when = policy.get(name);
         if policy.is_set() && !matches!(when.text(), "Retain" | "Delete") {
-            errors.push(when.unsupported(&["Retain", "Delete"]));
+            errors.push(when.not_supported(&["Retain", "Delete"]));
         }
     }
     rules::not_negative(&spec.get("replicas"), &mut errors);

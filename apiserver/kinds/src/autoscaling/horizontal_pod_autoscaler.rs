@@ -41,11 +41,11 @@ pub fn definition() -> KindDef {
 
 /// The name of the part of a metric that says what is measured, by the metric's type.
 const SOURCES: [(&str, &str); 5] = [
-    ("External", "external"),
-    ("Pods", "pods"),
-    ("Object", "object"),
-    ("Resource", "resource"),
     ("ContainerResource", "containerResource"),
+    ("External", "external"),
+    ("Object", "object"),
+    ("Pods", "pods"),
+    ("Resource", "resource"),
 ];
 
 fn source(metric: &Value) -> &Value {

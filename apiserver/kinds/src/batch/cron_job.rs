@@ -140,7 +140,7 @@ fn validate(job: &Value, old: Option<&Value>) -> Vec<FieldError> {
         errors.push(selector.invalid("`selector` will be auto-generated"));
     }
     if manual.bool() == Some(true) {
-        errors.push(manual.unsupported(&["nil", "false"]));
+        errors.push(manual.not_supported(&["nil", "false"]));
     }
     rules::not_negative(&spec.get("successfulJobsHistoryLimit"), &mut errors);
     rules::not_negative(&spec.get("failedJobsHistoryLimit"), &mut errors);

@@ -366,7 +366,7 @@ pub fn validate_spec(spec: &Field, errors: &mut Vec<FieldError>) {
                 }
             }
         }
-        _ => errors.push(mode.unsupported(&["NonIndexed", "Indexed"])),
+        _ => errors.push(mode.not_supported(&["NonIndexed", "Indexed"])),
     }
     job_policies::validate(spec, errors);
     let template = spec.get("template");
@@ -381,7 +381,7 @@ pub fn validate_spec(spec: &Field, errors: &mut Vec<FieldError>) {
                 errors.push(restart.invalid("only \"Never\" is supported when podFailurePolicy is specified"));
             }
         }
-        _ => errors.push(restart.unsupported(&["OnFailure", "Never"])),
+        _ => errors.push(restart.not_supported(&["OnFailure", "Never"])),
     }
 }
 

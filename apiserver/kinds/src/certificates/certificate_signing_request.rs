@@ -237,7 +237,7 @@ fn conditions(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
         if DECISIONS.contains(&kind.text()) || kind.text() == "Failed" {
             rules::one_of(&value, &["True"], errors);
         } else {
-            rules::one_of(&value, &["True", "False", "Unknown"], errors);
+            rules::one_of(&value, &["False", "True", "Unknown"], errors);
         }
         let other = match kind.text() {
             "Approved" => Some("Denied"),

@@ -427,7 +427,7 @@ mod tests {
             "{metadata: {name: a}, spec: {taints: [{key: k, effect: NoSchedule}, {key: k, effect: NoSchedule}, {key: k, effect: x}]}}",
             expect![[r#"
                 metadata.taints[1]: Duplicate value: {"Effect":"NoSchedule","Key":"k","TimeAdded":null,"Value":""}: taints must be unique by key and effect pair
-                metadata.taints[2].effect: Unsupported value: "x": supported values: "NoExecute", "NoSchedule", "PreferNoSchedule"
+                metadata.taints[2].effect: Unsupported value: "x": supported values: "NoSchedule", "PreferNoSchedule", "NoExecute"
             "#]],
         );
     }

@@ -224,9 +224,9 @@ impl Strategy for PersistentVolumeClaim {
         const RESIZES: [&str; 5] = [
             "ControllerResizeInProgress",
             "ControllerResizeInfeasible",
-            "NodeResizePending",
             "NodeResizeInProgress",
             "NodeResizeInfeasible",
+            "NodeResizePending",
         ];
         let root = Field::root(new);
         let status = root.get("status");

@@ -161,7 +161,7 @@ fn non_resource_url(url: &Field, errors: &mut Vec<FieldError>) {
 
 fn subject(subject: &Field, errors: &mut Vec<FieldError>) {
     let kind = subject.get("kind");
-    let kinds = [("ServiceAccount", "serviceAccount"), ("User", "user"), ("Group", "group")];
+    let kinds = [("Group", "group"), ("ServiceAccount", "serviceAccount"), ("User", "user")];
     let Some((name, field)) = kinds.into_iter().find(|(name, _)| *name == kind.text()) else {
         return errors.push(kind.not_supported(&kinds.map(|(name, _)| name)));
     };

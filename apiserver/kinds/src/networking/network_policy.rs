@@ -107,7 +107,7 @@ fn validate(policy: &Value, before: &[&str]) -> Vec<FieldError> {
     }
     for type_ in types.items() {
         if !matches!(type_.text(), "Ingress" | "Egress") {
-            errors.push(type_.unsupported(&["Ingress", "Egress"]));
+            errors.push(type_.not_supported(&["Ingress", "Egress"]));
         }
     }
     errors
@@ -116,7 +116,7 @@ fn validate(policy: &Value, before: &[&str]) -> Vec<FieldError> {
 fn port(port: &Field, errors: &mut Vec<FieldError>) {
     let protocol = port.get("protocol");
     if protocol.is_set() && !matches!(protocol.text(), "TCP" | "UDP" | "SCTP") {
-        errors.push(protocol.unsupported(&["TCP", "UDP", "SCTP"]));
+        errors.push(protocol.not_supported(&["TCP", "UDP", "SCTP"]));
     }
     let (first, last) = (port.get("port"), port.get("endPort"));
     let end = last.int();

@@ -60,7 +60,7 @@ pub fn validate_binding(binding: &Value, roles: &[&str], namespaced: bool) -> Ve
         errors.push(reference.get("apiGroup").not_supported(&[GROUP]));
     }
     if !roles.contains(&reference.get("kind").text()) {
-        errors.push(reference.get("kind").unsupported(roles));
+        errors.push(reference.get("kind").not_supported(roles));
     }
     rules::name(&reference.get("name"), names::path_segment, &mut errors);
     for subject in root.get("subjects").items() {
@@ -87,7 +87,7 @@ fn subject(subject: &Field, namespaced: bool, errors: &mut Vec<FieldError>) {
                 errors.push(group.not_supported(&[GROUP]));
             }
         }
-        _ => errors.push(subject.get("kind").unsupported(&["ServiceAccount", "User", "Group"])),
+        _ => errors.push(subject.get("kind").not_supported(&["ServiceAccount", "User", "Group"])),
     }
 }
 

@@ -77,7 +77,7 @@ impl Strategy for PriorityClass {
         }
         let policy = root.get("preemptionPolicy");
         if policy.is_set() && !matches!(policy.text(), "PreemptLowerPriority" | "Never") {
-            errors.push(policy.unsupported(&["PreemptLowerPriority", "Never"]));
+            errors.push(policy.not_supported(&["PreemptLowerPriority", "Never"]));
         }
         errors
     }

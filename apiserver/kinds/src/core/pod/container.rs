@@ -151,7 +151,7 @@ fn ports(ports: &Field, errors: &mut Vec<FieldError>) {
             0 => {}
             _ => rules::port(&host, errors),
         }
-        rules::one_of(&port.get("protocol"), &["TCP", "UDP", "SCTP"], errors);
+        rules::one_of(&port.get("protocol"), &["SCTP", "TCP", "UDP"], errors);
     }
 }
 

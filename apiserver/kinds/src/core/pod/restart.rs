@@ -13,7 +13,7 @@ const MAX_EXIT_CODES: usize = 255;
 
 /// Checks `restartPolicy` and `restartPolicyRules` of a container.
 pub fn validate(container: &Field, errors: &mut Vec<FieldError>) {
-    const POLICIES: [&str; 3] = ["Always", "OnFailure", "Never"];
+    const POLICIES: [&str; 3] = ["Always", "Never", "OnFailure"];
     let (policy, rules) = (container.get("restartPolicy"), container.get("restartPolicyRules"));
     if policy.is_set() && !POLICIES.contains(&policy.text()) {
         errors.push(policy.not_supported(&POLICIES));

@@ -169,7 +169,7 @@ fn names(spec: &Field, host_network: bool, errors: &mut Vec<FieldError>) {
         rules::form(&runtime, names::dns_subdomain, errors);
     }
     if preemption.is_set() {
-        rules::one_of(&preemption, &["Never", "PreemptLowerPriority"], errors);
+        rules::one_of(&preemption, &["PreemptLowerPriority", "Never"], errors);
     }
 }
 

@@ -335,7 +335,7 @@ fn what_is_required() {
             spec.containers[0].readinessProbe.httpGet: Forbidden: may not specify more than 1 handler type
             spec.containers[1].name: Duplicate value: "c"
             spec.initContainers[0].readinessProbe: Forbidden: may not be set for init containers without restartPolicy=Always
-            spec.restartPolicy: Unsupported value: "Sometimes": supported values: "Always", "Never", "OnFailure"
+            spec.restartPolicy: Unsupported value: "Sometimes": supported values: "Always", "OnFailure", "Never"
             spec.nodeSelector: Invalid value: "a b": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
             spec.dnsConfig: Required value: must provide `dnsConfig` when `dnsPolicy` is None
             spec.tolerations[0].operator: Unsupported value: "Odd": supported values: "Equal", "Exists"
