@@ -18,6 +18,7 @@ pub mod certificates;
 pub mod coordination;
 pub mod core;
 pub mod credentials;
+mod difference;
 pub mod discovery;
 pub mod events;
 pub mod field;

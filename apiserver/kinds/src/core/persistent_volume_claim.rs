@@ -8,7 +8,7 @@ use crate::field::{Field, FieldError, FieldPath};
 use crate::kind::{self, Column, KindDef, Shape, Strategy, Subresource};
 use crate::object::{self, get, list, text};
 use crate::quantity::{Quantity, QuantityError};
-use crate::{names, rules};
+use crate::{difference, names, rules};
 
 pub fn definition() -> KindDef {
     let schema = "io.k8s.api.core.v1.PersistentVolumeClaim";
@@ -191,9 +191,11 @@ impl Strategy for PersistentVolumeClaim {
         }
         let (fixed, before) = fixed(new, old);
         if !object::same(Some(&fixed), Some(&before)) {
-            let detail = "spec is immutable after creation except resources.requests and volumeAttributesClassName for \
-                          bound claims";
-            errors.push(spec.forbidden(detail));
+            let changes = difference::lines(Some(&before), Some(&fixed), &spec.path);
+            errors.push(spec.forbidden(format!(
+                "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound \
+                 claims\n{changes}"
+            )));
         }
         let nothing = Quantity::from_int(0);
         let size = |claim: &Value, path: &[&str]| get(claim, path).and_then(resources::parse).unwrap_or(nothing);
@@ -410,8 +412,11 @@ mod tests {
             CLAIM,
             &CLAIM.replace("1Gi", "512Mi"),
             expect![[r#"
-            spec: Forbidden: spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims
-        "#]],
+                spec: Forbidden: spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims
+                - spec.resources.requests.storage: "1Gi"
+                + spec.resources.requests.storage: "512Mi"
+
+            "#]],
         );
         check_update(
             "persistentvolumeclaims",
@@ -425,6 +430,9 @@ mod tests {
             &CLAIM.replace("ReadWriteOnce", "ReadWriteMany"),
             expect![[r#"
                 spec: Forbidden: spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims
+                - spec.accessModes[0]: "ReadWriteOnce"
+                + spec.accessModes[0]: "ReadWriteMany"
+
             "#]],
         );
     }
@@ -502,6 +510,9 @@ mod tests {
             spec.volumeAttributesClassName: Forbidden: update to empty string is forbidden when status.currentVolumeAttributesClassName is not nil
             --
             spec: Forbidden: spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims
+            - spec.volumeMode: "Filesystem"
+            + spec.volumeMode: "Block"
+
             volumeMode: Invalid value: "Block": field is immutable
             spec.volumeAttributesClassName: Forbidden: update to nil is forbidden when status.currentVolumeAttributesClassName is not nil
             --
@@ -532,6 +543,8 @@ mod tests {
             --
             metadata.annotations.volume.beta.kubernetes.io/storage-class: Invalid value: "": field is immutable
             spec: Forbidden: spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims
+            + spec.storageClassName: "t"
+
             --
             metadata.annotations.volume.beta.kubernetes.io/storage-class: Invalid value: "t": field is immutable
             --

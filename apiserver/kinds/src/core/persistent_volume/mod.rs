@@ -11,7 +11,7 @@ use super::pod::{defaults, node_selector, resources};
 use crate::field::{Field, FieldError, FieldPath};
 use crate::kind::{self, Column, KindDef, Shape, Strategy, Subresource};
 use crate::object::{self, get, list, text};
-use crate::{names, rules};
+use crate::{difference, names, rules};
 
 /// What `storageClassName` and `mountOptions` replaced.
 pub const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";
@@ -184,8 +184,10 @@ impl Strategy for PersistentVolume {
         let mut errors = self.validate(new);
         let (new, old) = (Field::root(new), Field::root(old));
         let (new, old) = (new.get("spec"), old.get("spec"));
-        if source::names().any(|name| fixed(&new, &old, name) != fixed(&old, &old, name)) {
-            let detail = "spec.persistentvolumesource is immutable after creation";
+        let (is, was) = (fixed(&new, &old), fixed(&old, &old));
+        if !object::same(Some(&is), Some(&was)) {
+            let changes = difference::lines(Some(&was), Some(&is), &new.path);
+            let detail = format!("spec.persistentvolumesource is immutable after creation\n{changes}");
             errors.push(new.get("persistentvolumesource").forbidden(detail));
         }
         // These two are named without the spec.
@@ -244,14 +246,18 @@ fn capacity(capacity: &Field, errors: &mut Vec<FieldError>) {
     }
 }
 
-/// A source without what may be added to it.
-fn fixed(spec: &Field, old: &Field, name: &str) -> Option<Value> {
-    let mut source = spec.get(name).value().cloned()?;
+/// The source of a volume; without the secret for its growth, which may be added.
+fn fixed(spec: &Field, old: &Field) -> Value {
     let expands = "controllerExpandSecretRef";
-    if name == "csi" && old.get("csi").is_set() && !old.get("csi").get(expands).is_set() {
-        object::remove(&mut source, expands);
+    let mut sources: Map<String, Value> =
+        source::names().filter_map(|name| Some((name.to_owned(), spec.get(name).value().cloned()?))).collect();
+    if let Some(csi) = sources.get_mut("csi")
+        && old.get("csi").is_set()
+        && !old.get("csi").get(expands).is_set()
+    {
+        object::remove(csi, expands);
     }
-    Some(source)
+    sources.into()
 }
 
 #[cfg(test)]
@@ -411,10 +417,15 @@ mod tests {
             rows.map(|(old, new)| updated("persistentvolumes", &volume(&old), &volume(&new)) + "--\n").concat();
         expect![[r#"
             spec.persistentvolumesource: Forbidden: spec.persistentvolumesource is immutable after creation
+            - spec.hostPath.path: "/x"
+            + spec.hostPath.path: "/y"
+
             volumeMode: Invalid value: "Block": field is immutable
             --
             --
             spec.persistentvolumesource: Forbidden: spec.persistentvolumesource is immutable after creation
+            - spec.csi.controllerExpandSecretRef: {"name":"secret","namespace":"space"}
+
             --
             --
             nodeAffinity: Invalid value: {"required":{"nodeSelectorTerms":[{"matchExpressions":[{"key":"failure-domain.beta.kubernetes.io/zone","operator":"In","values":["b"]}]}]}}: field is immutable, except for updating from beta label to GA

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::{mirror, spec};
+use crate::difference;
 use crate::field::{Field, FieldError, FieldPath};
 use crate::object::{self, ensure, list, text};
 
@@ -34,8 +35,9 @@ pub fn validate(new: &Value, old: &Value) -> Vec<FieldError> {
             None => errors
                 .push(containers.forbidden(format!("existing ephemeral containers {name:?} may not be removed\n"))),
             Some(now) if !object::same(Some(now), Some(before)) => {
-                errors
-                    .push(containers.forbidden(format!("existing ephemeral containers {name:?} may not be changed\n")));
+                let changes = difference::lines(Some(before), Some(now), &containers.path.key(name));
+                let detail = format!("existing ephemeral containers {name:?} may not be changed\n{changes}");
+                errors.push(containers.forbidden(detail));
             }
             Some(_) => {}
         }

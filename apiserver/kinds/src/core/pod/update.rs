@@ -4,14 +4,11 @@ use serde_json::{Map, Value, json};
 
 use super::{annotations, scheduling, spec};
 use crate::field::{Field, FieldError};
-use crate::{object, rules};
+use crate::{difference, object, rules};
 
 const REFUSED: &str = "pod updates may not change fields other than `spec.containers[*].image`,\
     `spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing \
     tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
-
-/// Changes that are listed when an update is refused; the rest is left out.
-const MAX_SHOWN_CHANGES: usize = 10;
 
 /// Rules of an update of a pod itself.
 pub fn validate(new: &Value, old: &Value) -> Vec<FieldError> {
@@ -39,10 +36,8 @@ pub fn validate(new: &Value, old: &Value) -> Vec<FieldError> {
     if let (Some(Value::Object(new)), Some(Value::Object(old))) = (new_spec.value(), old_spec.value()) {
         let allowed = with_allowed_changes(new, old, is_gated(&old_spec));
         if !object::same(Some(&allowed), old_spec.value()) {
-            let mut shown = Vec::new();
-            changes(old_spec.value(), Some(&allowed), "spec", &mut shown);
-            shown.truncate(MAX_SHOWN_CHANGES);
-            errors.push(new_spec.forbidden(format!("{REFUSED}\n{}\n", shown.join("\n"))));
+            let changes = difference::lines(old_spec.value(), Some(&allowed), &new_spec.path);
+            errors.push(new_spec.forbidden(format!("{REFUSED}\n{changes}")));
         }
     }
     errors
@@ -140,28 +135,4 @@ fn restore(new: &mut Map<String, Value>, old: &Map<String, Value>, field: &str) 
         Some(value) => new.insert(field.to_owned(), value.clone()),
         None => new.remove(field),
     };
-}
-
-/// Lists the leaves that differ, a line for what was and one for what would be.
-fn changes(old: Option<&Value>, new: Option<&Value>, path: &str, shown: &mut Vec<String>) {
-    if object::same(old, new) || shown.len() > MAX_SHOWN_CHANGES {
-        return;
-    }
-    match (old, new) {
-        (Some(Value::Object(old)), Some(Value::Object(new))) => {
-            let added = new.keys().filter(|k| !old.contains_key(*k));
-            for key in old.keys().chain(added) {
-                changes(old.get(key), new.get(key), &format!("{path}.{key}"), shown);
-            }
-        }
-        (Some(Value::Array(old)), Some(Value::Array(new))) => {
-            for i in 0..old.len().max(new.len()) {
-                changes(old.get(i), new.get(i), &format!("{path}[{i}]"), shown);
-            }
-        }
-        _ => {
-            shown.extend(old.map(|value| format!("- {path}: {value}")));
-            shown.extend(new.map(|value| format!("+ {path}: {value}")));
-        }
-    }
 }
