@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8w_kinds::core::endpoints::repack;
 use k8w_kinds::field::Field;
 use k8w_kinds::rules;
 use k8w_storage::datastore::{self, Datastore, KeyRange, ListRequest, Txn, Write};
@@ -127,7 +128,8 @@ fn objects(addresses: &BTreeSet<SocketAddr>) -> Vec<Value> {
         "apiVersion": "v1", "kind": "Endpoints",
         // The slices are written here, not mirrored.
         "metadata": {"name": NAME, "namespace": NAMESPACE, "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
-        "subsets": groups.iter().map(subset).collect::<Vec<_>>(),
+        // As they are stored, so that what stays as it is is not written.
+        "subsets": repack(&groups.iter().map(subset).collect::<Vec<_>>()),
     });
     let slices = groups.iter().enumerate().map(|(index, (&(family, number), ips))| {
         let endpoints: Vec<Value> =
@@ -233,8 +235,8 @@ mod tests {
         check(
             &first,
             expect![[r#"
-                endpoints: 192.0.2.1 6444
                 endpoints: 192.0.2.1 2001:db8::1 6443
+                endpoints: 192.0.2.1 6444
                 kubernetes: 192.0.2.1 6443
                 kubernetes-ipv4-6444: 192.0.2.1 6444
                 kubernetes-ipv6-6443: 2001:db8::1 6443
@@ -245,8 +247,8 @@ mod tests {
         check(
             &second,
             expect![[r#"
-                endpoints: 192.0.2.1 6444
                 endpoints: 2001:db8::1 6443
+                endpoints: 192.0.2.1 6444
                 kubernetes: 192.0.2.1 6444
                 kubernetes-ipv6-6443: 2001:db8::1 6443
             "#]],

@@ -89,6 +89,7 @@ fn reconcile(service: &Service, world: &World, now: Timestamp) -> Plan {
     let family = Family::of(service).first().copied().unwrap_or(Family::V4);
     let mut subsets = subsets::repack(endpoints::groups(service, &pods, family, world), service);
     let is_truncated = subsets::truncate(&mut subsets);
+    let subsets = subsets::as_stored(subsets);
     let labels = labels(service);
 
     let existing = world.endpoints.by_key(&Key::of(&service.metadata));

@@ -2,6 +2,8 @@
 
 use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, EndpointSubset, Service};
 use k8s_openapi::api::discovery::v1::Endpoint;
+use k8w_kinds::core::endpoints::repack as repack_values;
+use serde_json::Value;
 
 use crate::discovery::endpoint_slice::{self, endpoints::Group};
 
@@ -19,6 +21,13 @@ pub fn repack(groups: Vec<Group>, service: &Service) -> Vec<EndpointSubset> {
         groups.map(|group| subset(group, publishes_all)).filter(|subset| count(subset) > 0).collect();
     subsets.sort_by_cached_key(|subset| subset.ports.iter().flatten().map(port_order).collect::<Vec<_>>());
     subsets
+}
+
+/// The form in which the API server stores them: other ones would be written again and again.
+pub fn as_stored(subsets: Vec<EndpointSubset>) -> Vec<EndpointSubset> {
+    let values: Result<Vec<Value>, _> = subsets.iter().map(serde_json::to_value).collect();
+    let stored = values.map(|values| Value::from(repack_values(&values))).and_then(serde_json::from_value);
+    stored.unwrap_or(subsets)
 }
 
 fn port_order(port: &EndpointPort) -> (Option<String>, Option<String>, i32) {
@@ -112,7 +121,26 @@ pub fn truncate(subsets: &mut Vec<EndpointSubset>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn a_port_that_pods_of_several_groups_have_in_common_is_stored_by_itself() {
+        let of = |subsets: Value| serde_json::from_value::<Vec<EndpointSubset>>(subsets).unwrap();
+        let port = |name: &str, port: i32| json!({"name": name, "port": port, "protocol": "TCP"});
+        let groups = of(json!([
+            {"addresses": [{"ip": "10.64.0.1"}], "ports": [port("a", 80), port("b", 90)]},
+            {"addresses": [{"ip": "10.64.0.2"}], "ports": [port("a", 81), port("b", 90)]},
+        ]));
+        let stored = of(json!([
+            {"addresses": [{"ip": "10.64.0.1"}], "ports": [port("a", 80)]},
+            {"addresses": [{"ip": "10.64.0.2"}], "ports": [port("a", 81)]},
+            {"addresses": [{"ip": "10.64.0.1"}, {"ip": "10.64.0.2"}], "ports": [port("b", 90)]},
+        ]));
+        assert_eq!(as_stored(groups), stored);
+        assert_eq!(as_stored(stored.clone()), stored);
+    }
 
     /// How many addresses of a subset are ready, and how many are not.
     type Counts = (usize, usize);

@@ -4,6 +4,7 @@ mod repack;
 
 use std::net::IpAddr;
 
+pub use repack::repack;
 use serde_json::Value;
 
 use crate::field::{Field, FieldError};
@@ -74,7 +75,7 @@ impl Strategy for Endpoints {
     }
 
     fn canonicalize(&self, endpoints: &mut Value) {
-        let subsets = repack::repack(list(endpoints, &["subsets"]));
+        let subsets = repack(list(endpoints, &["subsets"]));
         let Some(endpoints) = endpoints.as_object_mut() else { return };
         match subsets.is_empty() {
             true => endpoints.remove("subsets"),

@@ -3,16 +3,16 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::object::{int, list, text};
 
 /// Who an address is of: two pods of one host are told apart by their UIDs.
 type Address<'v> = (&'v str, &'v str);
-/// Name, number, protocol and application protocol; `None` where a subset has no ports.
-type Port<'v> = Option<(&'v str, i64, &'v str, &'v str)>;
+/// Name, protocol, number and application protocol; `None` where a subset has no ports.
+type Port<'v> = Option<(&'v str, &'v str, i64, &'v str)>;
 
-/// Kubernetes sorts ports and subsets by hashes of theirs; here they come in the order of what they say.
+/// Kubernetes sorts ports and subsets by hashes of theirs; here they come in the order of their ports.
 pub fn repack(subsets: &[Value]) -> Vec<Value> {
     let (mut addresses, mut ports) = (BTreeMap::<Address, &Value>::new(), BTreeMap::<Port, &Value>::new());
     let mut offered = BTreeMap::<Port, BTreeMap<Address, bool>>::new();
@@ -34,30 +34,30 @@ pub fn repack(subsets: &[Value]) -> Vec<Value> {
             }
         }
     }
-    let mut shared = BTreeMap::<(BTreeMap<Address, bool>, bool), Vec<&Value>>::new();
+    // What has no ports stays apart from what has some.
+    let mut shared = BTreeMap::<(BTreeMap<Address, bool>, bool), Vec<Port>>::new();
     for (key, addresses) in offered {
-        shared.entry((addresses, key.is_some())).or_default().extend(ports.get(&key));
+        shared.entry((addresses, key.is_some())).or_default().push(key);
     }
-    let subset = |((offering, _), ports): (&(BTreeMap<Address, bool>, bool), &Vec<&Value>)| {
+    let by_ports: BTreeMap<Vec<Port>, BTreeMap<Address, bool>> =
+        shared.into_iter().map(|((addresses, _), ports)| (ports, addresses)).collect();
+    let subset = |(keys, offering): (Vec<Port>, BTreeMap<Address, bool>)| {
         let of = |is_ready| offering.iter().filter(move |(_, ready)| **ready == is_ready);
         let values = |is_ready| of(is_ready).filter_map(|(address, _)| addresses.get(address).map(|v| (*v).clone()));
-        let mut subset = Map::new();
         let parts = [
             ("addresses", values(true).collect::<Vec<_>>()),
             ("notReadyAddresses", values(false).collect()),
-            ("ports", ports.iter().map(|port| (*port).clone()).collect()),
+            ("ports", keys.iter().filter_map(|key| ports.get(key)).map(|port| (*port).clone()).collect()),
         ];
-        for (name, part) in parts.into_iter().filter(|(_, part)| !part.is_empty()) {
-            subset.insert(name.to_owned(), part.into());
-        }
-        Value::Object(subset)
+        let parts = parts.into_iter().filter(|(_, part)| !part.is_empty());
+        Value::Object(parts.map(|(name, part)| (name.to_owned(), part.into())).collect())
     };
-    shared.iter().map(subset).collect()
+    by_ports.into_iter().map(subset).collect()
 }
 
 fn port(port: &Value) -> Port<'_> {
     let text = |name| text(port, &[name]);
-    Some((text("name"), int(port, &["port"]), text("protocol"), text("appProtocol")))
+    Some((text("name"), text("protocol"), int(port, &["port"]), text("appProtocol")))
 }
 
 #[cfg(test)]
@@ -91,7 +91,7 @@ mod tests {
             // Pods of one host, and an address without ports.
             (
                 "[{addresses: [{ip: 1.1.1.1, targetRef: {uid: b}}, {ip: 1.1.1.1, targetRef: {uid: a}}]}, {addresses: [{ip: 1.1.1.1}], ports: [{port: 1}]}]",
-                "[{addresses: [{ip: 1.1.1.1}], ports: [{port: 1}]}, {addresses: [{ip: 1.1.1.1, targetRef: {uid: a}}, {ip: 1.1.1.1, targetRef: {uid: b}}]}]",
+                "[{addresses: [{ip: 1.1.1.1, targetRef: {uid: a}}, {ip: 1.1.1.1, targetRef: {uid: b}}]}, {addresses: [{ip: 1.1.1.1}], ports: [{port: 1}]}]",
             ),
         ] {
             let (subsets, expected) = (yaml(subsets), yaml(expected));
