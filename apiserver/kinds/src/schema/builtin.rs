@@ -171,7 +171,7 @@ fn add_fact(field: &mut Field, word: &'static str) {
     let (key, value) = word.split_once('=').unwrap_or((word, ""));
     match (key, &mut field.node.shape) {
         // The table is part of this crate; a test reads every default in it.
-        ("", _) => field.default = serde_json::from_str(value).ok().map(Box::new),
+        ("", _) => field.node.default = serde_json::from_str(value).ok().map(Box::new),
         ("atomic", Shape::Map(map)) => map.atomic = true,
         ("atomic", Shape::List(_)) => {}
         ("atomic", _) => field.atomic = Some(true),

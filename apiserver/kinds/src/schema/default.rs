@@ -9,7 +9,7 @@ pub(super) fn fill(node: &Node, value: &mut Value) {
     match (node.shape.resolve(), value) {
         (Shape::Object(object), Value::Object(members)) => {
             for field in &object.fields {
-                if let Some(default) = &field.default
+                if let Some(default) = &field.node.default
                     && !members.contains_key(&*field.name)
                 {
                     members.insert((*field.name).to_owned(), (**default).clone());
@@ -21,10 +21,23 @@ pub(super) fn fill(node: &Node, value: &mut Value) {
                 }
             }
         }
-        (Shape::List(list), Value::Array(items)) => items.iter_mut().for_each(|item| fill(&list.item, item)),
-        (Shape::Map(map), Value::Object(members)) => members.values_mut().for_each(|member| fill(&map.value, member)),
+        (Shape::List(list), Value::Array(items)) => items.iter_mut().for_each(|item| fill_element(&list.item, item)),
+        (Shape::Map(map), Value::Object(members)) => {
+            members.values_mut().for_each(|member| fill_element(&map.value, member));
+        }
         _ => {}
     }
+}
+
+/// An item or a map's value: null that is no value there stands for the default.
+fn fill_element(node: &Node, value: &mut Value) {
+    if value.is_null()
+        && !node.nullable
+        && let Some(default) = &node.default
+    {
+        *value = (**default).clone();
+    }
+    fill(node, value);
 }
 
 /// Puts null where Go's zero value of an object has a list or map that it always writes.

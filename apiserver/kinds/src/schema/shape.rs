@@ -12,6 +12,8 @@ pub(crate) struct Node {
     pub shape: Shape,
     /// `nullable` of a CRD: null is a value, not an absence.
     pub nullable: bool,
+    /// What stands here where nothing does.
+    pub default: Option<Box<Value>>,
     /// Value validation of a CRD; `None` for built-in types, whose rules are code.
     pub rules: Option<Box<Rules>>,
 }
@@ -88,7 +90,6 @@ pub(crate) struct Field {
     pub name: Arc<str>,
     pub node: Node,
     pub required: bool,
-    pub default: Option<Box<Value>>,
     /// `x-kubernetes-map-type` on the field, which overrides the one of its type.
     pub atomic: Option<bool>,
     pub patch: Patch,
@@ -123,7 +124,7 @@ static ANY: Shape = Shape::Any;
 
 impl Node {
     pub fn new(shape: Shape) -> Node {
-        Node { shape, nullable: false, rules: None }
+        Node { shape, nullable: false, default: None, rules: None }
     }
 }
 
@@ -171,7 +172,6 @@ impl Field {
             name: name.into(),
             node: Node::new(shape),
             required: false,
-            default: None,
             atomic: None,
             patch: Patch::default(),
         }

@@ -138,7 +138,7 @@ pub(super) fn identity(list: &List, item: &Value) -> Result<PathElement, String>
         (_, scalar) => return Ok(PathElement::Value(scalar.clone())),
     };
     let object = list.item.shape.object();
-    let default = |key: &str| object?.field(key)?.default.as_deref();
+    let default = |key: &str| object?.field(key)?.node.default.as_deref();
     let mut found: Vec<(Arc<str>, Value)> =
         keys.iter().filter_map(|key| Some((key.clone(), item.get(&**key).or_else(|| default(key))?.clone()))).collect();
     if found.is_empty() {

@@ -10,7 +10,7 @@ use super::{flag, members, node, validate};
 use crate::field::{FieldError, FieldPath};
 
 /// Checks every default of a schema that is known to be structural. What a whole object says of itself has none, which is
-/// told elsewhere; within `additionalProperties` they have no effect.
+/// told elsewhere; those within `additionalProperties` are not looked at.
 pub(super) fn check(schema: &Value, is_root: bool, path: &FieldPath, errors: &mut Vec<FieldError>) {
     own(schema, path, errors);
     if let Some(items) = schema.get("items") {

@@ -102,7 +102,12 @@ fn node(source: &Value, is_object: bool) -> Node {
     if matches!(shape, Shape::Any) && source.get("type").is_some_and(|kind| kind == "object") {
         rules.kind = Some(Kind::Object);
     }
-    Node { shape, nullable: flag("nullable"), rules: (!rules.is_empty()).then(|| Box::new(rules)) }
+    let rules = (!rules.is_empty()).then(|| Box::new(rules));
+    let mut node = Node { shape, nullable: flag("nullable"), default: None, rules };
+    // A default from before unknown fields were refused in it counts without them.
+    let default = source.get("default").filter(|default| !default.is_null()).cloned();
+    node.default = default.map(|default| Box::new(super::decode::prune(&node, default)));
+    node
 }
 
 fn shape(source: &Value, is_object: bool) -> Shape {
@@ -157,7 +162,6 @@ fn field(name: &str, schema: &Value, parent: &Value) -> Field {
     Field {
         node: node(schema, false),
         required: required.is_some_and(|names| names.iter().any(|n| n == name)),
-        default: schema.get("default").filter(|default| !default.is_null()).cloned().map(Box::new),
         ..Field::new(name, Shape::Any)
     }
 }

@@ -118,6 +118,25 @@ fn null_is_a_value_where_the_schema_says_so() {
 }
 
 #[test]
+fn null_stands_for_the_default_of_an_element() {
+    let object = json!({"type": "object", "default": {}, "properties": {"x": {"type": "integer", "default": 1}}});
+    let text = json!({"type": "string", "default": "x"});
+    let or_null = json!({"type": "string", "default": "x", "nullable": true});
+    let list = |item: &Value| json!({"type": "array", "items": item});
+    let map = |value: &Value| json!({"type": "object", "additionalProperties": value});
+    let schema = kind(json!({"a": list(&text), "b": map(&text), "c": list(&or_null), "d": map(&or_null),
+        "e": list(&object), "f": map(&object), "g": list(&list(&text))}));
+    let body = r#"{"spec":{"a":[null,"y"],"b":{"k":null},"c":[null],"d":{"k":null},"e":[null],"f":{"k":null},"g":[[null]]}}"#;
+    let mut value = schema.decode(body.as_bytes(), Format::Json).unwrap().value;
+    schema.default(&mut value);
+    assert_eq!(
+        value["spec"],
+        json!({"a": ["x", "y"], "b": {"k": "x"}, "c": [null], "d": {"k": null}, "e": [{"x": 1}], "f": {"k": {"x": 1}},
+            "g": [["x"]]})
+    );
+}
+
+#[test]
 fn unknown_fields_are_pruned_unless_kept() {
     let schema = kind(json!({
         "open": {"type": "object", "x-kubernetes-preserve-unknown-fields": true, "properties": {"a": {"type": "object", "properties": {}}}},

@@ -11,6 +11,7 @@ mod syntax;
 use serde::de::DeserializeSeed;
 use serde_json::Value;
 
+use super::shape::Node;
 use super::{Schema, protobuf};
 use seed::{Context, Place, Seed, Words};
 
@@ -98,6 +99,13 @@ pub(super) fn check(schema: &Schema, value: Value) -> Result<Decoded, DecodeErro
 
 pub(super) fn restore(schema: &Schema, value: Value) -> Result<Decoded, DecodeError> {
     run(schema, Words::Converter, |seed| seed.deserialize(value), |error| error.to_string())
+}
+
+/// A custom object's value without what its schema does not know; as it is where that cannot be told.
+pub(super) fn prune(node: &Node, value: Value) -> Value {
+    let mut context = Context::default();
+    let pruned = Seed::new(node, Place::root(), &mut context, true).deserialize(value.clone());
+    pruned.unwrap_or(value)
 }
 
 fn run<E>(

@@ -109,7 +109,7 @@ pub(super) struct Seed<'s, 'p, 'c> {
     lenient: bool,
 }
 
-static ANY: Node = Node { shape: Shape::Any, nullable: true, rules: None };
+static ANY: Node = Node { shape: Shape::Any, nullable: true, default: None, rules: None };
 
 impl<'s, 'p, 'c> Seed<'s, 'p, 'c> {
     pub fn new(node: &'s Node, place: Place<'p>, context: &'c mut Context, lenient: bool) -> Self {
@@ -256,7 +256,8 @@ impl<'s> Seed<'s, '_, '_> {
             let place = self.place.join(Segment::Key(&key));
             let read = entries.next_value_seed(Seed::new(value, place, self.context, self.lenient))?;
             match read {
-                Value::Null if self.lenient && !value.nullable => map.remove(&key),
+                // A default takes its place later.
+                Value::Null if self.lenient && !value.nullable && value.default.is_none() => map.remove(&key),
                 Value::Null => map.insert(key, self.null(value)),
                 read => map.insert(key, read),
             };
