@@ -35,6 +35,7 @@ use std::sync::{Arc, OnceLock};
 use serde_json::{Map, Value};
 
 use crate::field::{FieldError, FieldPath};
+pub use crd::Broken;
 pub use decode::{DecodeError, Decoded, Format};
 pub(crate) use go::go_float;
 pub use go::{go, go_type};
@@ -83,9 +84,24 @@ impl Schema {
     }
 
     /// Everything that is wrong with the `openAPIV3Schema` of a CRD, at `path`: what makes it not structural, and defaults
-    /// that do not fit.
-    pub fn check_crd(open_api_v3_schema: &Value, path: &FieldPath) -> Vec<FieldError> {
-        crd::check(open_api_v3_schema, path)
+    /// that do not fit. What was `broken` before is let be.
+    pub fn check_crd(open_api_v3_schema: &Value, broken: Broken, path: &FieldPath) -> Vec<FieldError> {
+        crd::check(open_api_v3_schema, broken, path)
+    }
+
+    /// What the `openAPIV3Schema` of a CRD breaks of the rules that came after its kind did.
+    pub fn broken_in_crd(open_api_v3_schema: &Value) -> Broken {
+        crd::broken(open_api_v3_schema)
+    }
+
+    /// Whether the `openAPIV3Schema` of a CRD has defaults anywhere.
+    pub fn has_defaults_in_crd(open_api_v3_schema: &Value) -> bool {
+        crd::has_defaults(open_api_v3_schema)
+    }
+
+    /// Whether the `openAPIV3Schema` of a CRD has keywords of Kubernetes' own anywhere.
+    pub fn has_extensions_in_crd(open_api_v3_schema: &Value) -> bool {
+        crd::has_extensions(open_api_v3_schema)
     }
 
     /// Validates the status of a custom object, when nothing else of it changes.

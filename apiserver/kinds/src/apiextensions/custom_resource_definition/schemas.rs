@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::versions;
 use crate::field::{Field, FieldError};
 use crate::object::{get, list, text};
-use crate::schema::Schema;
+use crate::schema::{Broken, Schema};
 
 /// What may stand at the root of a schema whose kind has a status subresource, whose own schema is taken out of it; and how
 /// Kubernetes calls it.
@@ -36,8 +36,24 @@ const AT_ROOT_WITH_STATUS: [(&str, &str); 22] = [
     ("x-kubernetes-validations", "XValidations"),
 ];
 
+/// The schemas of all versions that have one.
+fn of(versions: &[Value]) -> impl Iterator<Item = &Value> {
+    versions.iter().filter_map(|version| get(version, &["schema", "openAPIV3Schema"]))
+}
+
+/// What of a definition's schemas is let be, because they were so in `old`. Where unknown fields are dropped or defaults filled
+/// in, and where keywords are Kubernetes' own, schemas are structural all the same.
+pub fn let_be(spec: &Field, old: Option<&Value>) -> Broken {
+    let before = of(old.map(versions).unwrap_or_default()).map(Schema::broken_in_crd);
+    let before = before.fold(Broken::default(), Broken::or);
+    let preserves = spec.get("preserveUnknownFields").bool() == Some(true);
+    let needs = |schema: &Value| Schema::has_defaults_in_crd(schema) || Schema::has_extensions_in_crd(schema);
+    let new = spec.value().map(|spec| list(spec, &["versions"])).unwrap_or_default();
+    Broken { structure: before.structure && preserves && !of(new).any(needs), ..before }
+}
+
 /// Checks `schema`, the parent of `openAPIV3Schema`.
-pub fn validate(schema: &Field, has_status: bool, errors: &mut Vec<FieldError>) {
+pub fn validate(schema: &Field, has_status: bool, broken: Broken, errors: &mut Vec<FieldError>) {
     let schema = schema.get("openAPIV3Schema");
     let Some(value) = schema.value() else { return };
     if has_status {
@@ -46,7 +62,7 @@ pub fn validate(schema: &Field, has_status: bool, errors: &mut Vec<FieldError>) 
     if get(value, &["nullable"]) == Some(&Value::Bool(true)) {
         errors.push(schema.get("nullable").forbidden("nullable cannot be true at the root"));
     }
-    errors.extend(Schema::check_crd(value, &schema.path));
+    errors.extend(Schema::check_crd(value, broken, &schema.path));
 }
 
 fn at_root(schema: &Field, errors: &mut Vec<FieldError>) {
@@ -95,11 +111,7 @@ struct Found<'s> {
 impl<'s> Found<'s> {
     fn of(definition: &'s Value) -> Found<'s> {
         let mut found = Found::default();
-        for version in versions(definition) {
-            if let Some(schema) = get(version, &["schema", "openAPIV3Schema"]) {
-                found.look(schema);
-            }
-        }
+        of(versions(definition)).for_each(|schema| found.look(schema));
         found
     }
 

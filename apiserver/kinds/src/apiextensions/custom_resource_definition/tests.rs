@@ -431,3 +431,88 @@ fn what_a_deprecated_version_warns_of_is_printed() {
     "#]],
     );
 }
+
+#[test]
+fn what_was_broken_before_the_rule_may_stay() {
+    // A schema's member `x`, and what a definition that had none such is told.
+    let cases = [
+        (
+            "{type: strin}",
+            expect![[r#"
+            spec.validation.openAPIV3Schema.properties[x].type: Unsupported value: "strin": supported values: "array", "boolean", "integer", "number", "object", "string"
+        "#]],
+        ),
+        (
+            "{type: object, properties: {}, default: {a: 1}}",
+            expect![[r#"
+            spec.validation.openAPIV3Schema.properties[x].default: Invalid value: {"a":1}: must not have unknown fields
+        "#]],
+        ),
+        (
+            "{type: array, x-kubernetes-list-type: set, items: {type: object}}",
+            expect![[r#"
+            spec.validation.openAPIV3Schema.properties[x].items.x-kubernetes-map-type: Invalid value: null: must be atomic as item of a list with x-kubernetes-list-type=set
+        "#]],
+        ),
+        (
+            "{type: array, x-kubernetes-list-type: map, x-kubernetes-list-map-keys: [k], items: {type: object, properties: {k: {type: string}}}}",
+            expect![[r#"
+            spec.validation.openAPIV3Schema.properties[x].items.properties[k].default: Required value: this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property
+        "#]],
+        ),
+        (
+            "{type: array, x-kubernetes-list-type: set, items: {type: string, nullable: true}}",
+            expect![[r#"
+            spec.validation.openAPIV3Schema.properties[x].items.nullable: Forbidden: cannot be nullable when x-kubernetes-list-type is set
+        "#]],
+        ),
+    ];
+    let with = |more: &str| {
+        WIDGETS.replace("{type: object}", &format!("{{type: object, properties: {{{more}}}}}"))
+            + "status: {storedVersions: [v1]}"
+    };
+    let plain = with("y: {type: string}");
+    for (member, told) in cases {
+        let broken = with(&format!("x: {member}"));
+        check_update("customresourcedefinitions", &plain, &broken, told);
+        let more = with(&format!("x: {member}, y: {{type: string}}"));
+        check_update("customresourcedefinitions", &broken, &more, expect![[""]]);
+    }
+}
+
+#[test]
+fn a_schema_may_be_missing_where_one_was() {
+    let none = WIDGETS.replace("schema: {openAPIV3Schema: {type: object}}", "") + "status: {storedVersions: [v1]}";
+    let with = WIDGETS.to_owned() + "status: {storedVersions: [v1]}";
+    check_update(
+        "customresourcedefinitions",
+        &with,
+        &none,
+        expect![[r#"
+        spec.versions[0].schema.openAPIV3Schema: Required value
+    "#]],
+    );
+    check_update(
+        "customresourcedefinitions",
+        &none,
+        &none,
+        expect![[r#"
+        spec.versions[0].schema.openAPIV3Schema: Required value: because otherwise all fields are pruned
+    "#]],
+    );
+    let unserved = none.replace("served: true", "served: false");
+    check_update("customresourcedefinitions", &none, &unserved, expect![[""]]);
+    let preserves = |definition: &str| definition.replace("scope:", "preserveUnknownFields: true\n  scope:");
+    check_update("customresourcedefinitions", &preserves(&none), &preserves(&none), expect![[""]]);
+    // Where everything is kept, a schema need not say what there is, unless it has what needs that.
+    let schema = |more: &str| preserves(&with.replace("type: object", &format!("properties: {{a: {{{more}}}}}")));
+    check_update("customresourcedefinitions", &schema(""), &schema("minLength: 1"), expect![[""]]);
+    check_update(
+        "customresourcedefinitions",
+        &schema(""),
+        &schema("x-kubernetes-int-or-string: true"),
+        expect![[r#"
+        spec.validation.openAPIV3Schema.type: Required value: must not be empty at the root
+    "#]],
+    );
+}

@@ -15,7 +15,7 @@ use crate::admissionregistration::webhook;
 use crate::field::{Field, FieldError, FieldPath};
 use crate::object::{get, list, same, text};
 use crate::rules;
-use crate::schema::Schema;
+use crate::schema::{Broken, Schema};
 
 const COLUMN_TYPES: &str = "must be one of boolean,date,integer,number,string";
 const COLUMN_FORMATS: [&str; 8] = ["byte", "date", "date-time", "double", "float", "int32", "int64", "password"];
@@ -53,25 +53,22 @@ pub fn spec(spec: &Field, old: Option<&Value>, errors: &mut Vec<FieldError>) {
     }
     rules::one_of(&spec.get("scope"), &["Cluster", "Namespaced"], errors);
     let versions = spec.get("versions");
-    for version in versions.items() {
-        if !version.get("schema").get("openAPIV3Schema").is_set() {
-            errors.push(version.get("schema").get("openAPIV3Schema").required(""));
-        }
-    }
     let preserve = spec.get("preserveUnknownFields");
     let preserves = preserve.bool() == Some(true);
+    missing_schemas(&versions, preserves, old, errors);
     let has_default =
-        |version: Field| version.get("schema").value().is_some_and(|schema| has_member(schema, "default"));
+        |version: Field| version.get("schema").get("openAPIV3Schema").value().is_some_and(Schema::has_defaults_in_crd);
     if preserves && versions.items().any(has_default) {
         errors.push(preserve.invalid("must be false in order to use defaults in the schema"));
     }
-    self::versions(&versions, old, errors);
+    let broken = schemas::let_be(spec, old);
+    self::versions(&versions, broken, old, errors);
     let spec_names = spec.get("names");
     for field in ["plural", "singular", "kind", "listKind"] {
         rules::required(&spec_names.get(field), errors);
     }
     self::names(&spec_names, errors);
-    shared(spec, old, errors);
+    shared(spec, broken, old, errors);
     let conversion = spec.get("conversion");
     let strategy = conversion.get("strategy");
     if preserves && conversion.is_set() && strategy.text() != "None" {
@@ -80,15 +77,17 @@ pub fn spec(spec: &Field, old: Option<&Value>, errors: &mut Vec<FieldError>) {
     self::conversion(&conversion, old, errors);
 }
 
-/// Whether a schema or one below has a keyword.
-fn has_member(schema: &Value, name: &str) -> bool {
-    match schema {
-        Value::Object(members) => {
-            members.get(name).is_some_and(|value| !value.is_null())
-                || members.values().any(|value| has_member(value, name))
+/// Every version has a schema. Where one had none before, those do whose objects lose all fields without it.
+fn missing_schemas(versions: &Field, preserves: bool, old: Option<&Value>, errors: &mut Vec<FieldError>) {
+    let has_none = |version: &Value| get(version, &["schema", "openAPIV3Schema"]).is_none_or(Value::is_null);
+    let had_none = old.is_some_and(|old| super::versions(old).iter().any(has_none));
+    for version in versions.items() {
+        let is_let_be = had_none && (preserves || version.get("served").bool() != Some(true));
+        let schema = version.get("schema");
+        let schema = schema.get("openAPIV3Schema");
+        if !schema.is_set() && !is_let_be {
+            errors.push(schema.required(if had_none { "because otherwise all fields are pruned" } else { "" }));
         }
-        Value::Array(items) => items.iter().any(|item| has_member(item, name)),
-        _ => false,
     }
 }
 
@@ -99,7 +98,7 @@ fn alike<'v>(versions: &Field<'v, '_>, part: &str) -> Option<Option<&'v Value>> 
     all.all(|other| same(first, other)).then_some(first)
 }
 
-fn versions(versions: &Field, old: Option<&Value>, errors: &mut Vec<FieldError>) {
+fn versions(versions: &Field, broken: Broken, old: Option<&Value>, errors: &mut Vec<FieldError>) {
     let (mut storage, mut seen, mut unique) = (0, BTreeSet::new(), true);
     let own = |part: &str| alike(versions, part).is_none();
     for version in versions.items() {
@@ -115,7 +114,8 @@ fn versions(versions: &Field, old: Option<&Value>, errors: &mut Vec<FieldError>)
         let subresources = version.get("subresources");
         if own("schema") {
             let has_status = alike(versions, "subresources").unwrap_or(subresources.value());
-            schemas::validate(&schema, has_status.is_some_and(|s| get(s, &["status"]).is_some()), errors);
+            let has_status = has_status.is_some_and(|s| get(s, &["status"]).is_some());
+            schemas::validate(&schema, has_status, broken, errors);
         }
         if own("subresources") {
             self::subresources(&subresources, errors);
@@ -152,13 +152,13 @@ fn versions(versions: &Field, old: Option<&Value>, errors: &mut Vec<FieldError>)
 }
 
 /// What all versions have alike.
-fn shared(spec: &Field, old: Option<&Value>, errors: &mut Vec<FieldError>) {
+fn shared(spec: &Field, broken: Broken, old: Option<&Value>, errors: &mut Vec<FieldError>) {
     let versions = spec.get("versions");
     let at = |part: &str| alike(&versions, part).flatten();
     let schema = at("schema");
     if let Some(schema) = schema {
         let has_status = versions.items().any(|v| v.get("subresources").get("status").is_set());
-        schemas::validate(&Field::new(Some(schema), spec.path.child("validation")), has_status, errors);
+        schemas::validate(&Field::new(Some(schema), spec.path.child("validation")), has_status, broken, errors);
     }
     subresources(&Field::new(at("subresources"), spec.path.child("subresources")), errors);
     let columns = Field::new(at("additionalPrinterColumns"), spec.path.child("additionalPrinterColumns"));

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::structural::{MAX_SCHEMA_DEPTH_LEVELS, is_zero, items, unsupported};
-use super::{field_path, flag, members};
+use super::{Broken, field_path, flag, members};
 use crate::field::{FieldError, FieldPath};
 
 const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
@@ -17,11 +17,47 @@ struct Place<'r> {
     in_metadata: bool,
     /// Why there are no defaults here.
     no_default: Option<&'r str>,
+    /// What is let be.
+    broken: Broken,
 }
 
 /// Checks a schema and all below it.
-pub(super) fn check(schema: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
-    walk(schema, Place::default(), true, path, 0, errors);
+pub(super) fn check(schema: &Value, broken: Broken, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    walk(schema, Place { broken, ..Place::default() }, true, path, 0, errors);
+}
+
+fn kind(schema: &Value) -> &str {
+    schema.get("type").and_then(Value::as_str).unwrap_or_default()
+}
+
+pub(super) fn has_unknown_type(schema: &Value) -> bool {
+    !kind(schema).is_empty() && !TYPES.contains(&kind(schema))
+}
+
+/// Items of a set do not grow: a list is atomic where nothing is said, a map is not.
+pub(super) fn is_set_of_growing_items(schema: &Value) -> bool {
+    let is_set = schema.get("x-kubernetes-list-type").is_some_and(|kind| kind == "set");
+    is_set && schema.get("items").is_some_and(|item| growing(item).is_some())
+}
+
+/// Whether what tells items of a set or map apart may be missing.
+pub(super) fn has_loose_identities(schema: &Value) -> bool {
+    let mut errors = Vec::new();
+    identified_items(schema, &FieldPath::ROOT, &mut errors);
+    !errors.is_empty()
+}
+
+pub(super) fn has_extensions(schema: &Value) -> bool {
+    let extensions = [
+        "x-kubernetes-embedded-resource",
+        "x-kubernetes-int-or-string",
+        "x-kubernetes-list-map-keys",
+        "x-kubernetes-list-type",
+        "x-kubernetes-validations",
+    ];
+    let preserve = schema.get("x-kubernetes-preserve-unknown-fields");
+    let is_set = |name: &str| schema.get(name).is_some_and(|value| !is_zero(value));
+    preserve.is_some_and(Value::is_boolean) || extensions.into_iter().any(is_set)
 }
 
 fn walk(schema: &Value, place: Place, is_root: bool, path: &FieldPath, depth: usize, errors: &mut Vec<FieldError>) {
@@ -52,6 +88,7 @@ fn walk(schema: &Value, place: Place, is_root: bool, path: &FieldPath, depth: us
         let place = Place {
             in_metadata: place.in_metadata || is_meta,
             no_default: if is_meta && is_root { Some(&top_level) } else { place.no_default },
+            ..place
         };
         walk(property, place, false, &path.child("properties").key(name), depth, errors);
     }
@@ -70,7 +107,7 @@ fn walk(schema: &Value, place: Place, is_root: bool, path: &FieldPath, depth: us
         }
         _ => {}
     }
-    extensions(schema, path, errors);
+    extensions(schema, place.broken, path, errors);
     for (i, rule) in items(schema, "x-kubernetes-validations") {
         self::rule(schema, rule, &path.child("x-kubernetes-validations").index(i), errors);
     }
@@ -78,8 +115,8 @@ fn walk(schema: &Value, place: Place, is_root: bool, path: &FieldPath, depth: us
 
 /// Keywords of JSON schema that CRDs do not have.
 fn own(schema: &Value, place: Place, path: &FieldPath, errors: &mut Vec<FieldError>) {
-    let kind = schema.get("type").and_then(Value::as_str).unwrap_or_default();
-    if !kind.is_empty() && !TYPES.contains(&kind) {
+    let kind = kind(schema);
+    if has_unknown_type(schema) && !place.broken.types {
         errors.push(FieldError::not_supported(&path.child("type"), kind, &TYPES));
     }
     if let Some(reason) = place.no_default.filter(|_| schema.get("default").is_some_and(|default| !default.is_null())) {
@@ -112,9 +149,9 @@ fn must_be(wanted: &str, extension: &str, kind: &str, path: &FieldPath) -> Field
     if kind.is_empty() { FieldError::required(&path, detail) } else { FieldError::invalid(&path, kind, detail) }
 }
 
-fn extensions(schema: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
+fn extensions(schema: &Value, broken: Broken, path: &FieldPath, errors: &mut Vec<FieldError>) {
     let text = |name: &str| schema.get(name).and_then(Value::as_str);
-    let kind = text("type").unwrap_or_default();
+    let kind = kind(schema);
     if schema.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(false)) {
         let detail = "must be true or undefined";
         errors.push(FieldError::invalid(&path.child("x-kubernetes-preserve-unknown-fields"), false, detail));
@@ -129,11 +166,13 @@ fn extensions(schema: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
         }
     }
     let list_type = text("x-kubernetes-list-type");
-    let item = schema.get("items").filter(|item| item.is_object());
     if list_type.is_some() && kind != "array" {
         errors.push(must_be("array", "x-kubernetes-list-type", kind, path));
-    } else if let Some(item) = item.filter(|_| list_type == Some("set")) {
-        set_items(item, &path.child("items"), errors);
+    } else if let Some(item) = schema.get("items").filter(|_| is_set_of_growing_items(schema) && !broken.sets) {
+        // Also of a map Kubernetes shows what kind of list it is.
+        let shown = item.get("x-kubernetes-list-type").cloned().unwrap_or_default();
+        let detail = "must be atomic as item of a list with x-kubernetes-list-type=set";
+        errors.push(FieldError::invalid(&path.child("items").child(growing(item).unwrap_or_default()), shown, detail));
     }
     let type_path = path.child("x-kubernetes-list-type");
     let supported = ["atomic", "set", "map"];
@@ -151,27 +190,20 @@ fn extensions(schema: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
     if list_type == Some("map") {
         map_keys(schema, path, errors);
     }
-    if let Some(item) = item
-        && let Some(list_type @ ("set" | "map")) = list_type
-    {
-        identified_items(schema, item, list_type, &path.child("items"), errors);
+    if !broken.keys {
+        identified_items(schema, path, errors);
     }
 }
 
-/// Items of a set do not grow: a list is atomic where nothing is said, a map is not.
-fn set_items(item: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
-    let text = |name: &str| item.get(name).and_then(Value::as_str);
-    let detail = "must be atomic as item of a list with x-kubernetes-list-type=set";
-    // Also of a map Kubernetes shows what kind of list it is.
-    let shown = item.get("x-kubernetes-list-type").cloned().unwrap_or_default();
-    match text("type") {
-        Some("array") if text("x-kubernetes-list-type").is_some_and(|kind| kind != "atomic") => {
-            errors.push(FieldError::invalid(&path.child("x-kubernetes-list-type"), shown, detail));
+/// The keyword by which values of a schema are not atomic.
+fn growing(schema: &Value) -> Option<&'static str> {
+    let text = |name: &str| schema.get(name).and_then(Value::as_str);
+    match kind(schema) {
+        "array" if text("x-kubernetes-list-type").is_some_and(|kind| kind != "atomic") => {
+            Some("x-kubernetes-list-type")
         }
-        Some("object") if text("x-kubernetes-map-type") != Some("atomic") => {
-            errors.push(FieldError::invalid(&path.child("x-kubernetes-map-type"), shown, detail));
-        }
-        _ => {}
+        "object" if text("x-kubernetes-map-type") != Some("atomic") => Some("x-kubernetes-map-type"),
+        _ => None,
     }
 }
 
@@ -190,7 +222,7 @@ fn map_keys(schema: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
         return;
     };
     let path = path.child("items");
-    let kind = item.get("type").and_then(Value::as_str).unwrap_or_default();
+    let kind = kind(item);
     if kind != "object" {
         let detail = "must be object if parent array's x-kubernetes-list-type is map";
         return errors.push(FieldError::invalid(&path.child("type"), kind, detail));
@@ -218,7 +250,12 @@ fn map_keys(schema: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
 }
 
 /// Items that are told apart by what they are cannot be null, and those of a map always have their keys.
-fn identified_items(schema: &Value, item: &Value, list_type: &str, path: &FieldPath, errors: &mut Vec<FieldError>) {
+fn identified_items(schema: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    let Some(item) = schema.get("items").filter(|item| item.is_object()) else { return };
+    let Some(list_type @ ("set" | "map")) = schema.get("x-kubernetes-list-type").and_then(Value::as_str) else {
+        return;
+    };
+    let path = path.child("items");
     if flag(item, "nullable") {
         let detail = format!("cannot be nullable when x-kubernetes-list-type is {list_type}");
         errors.push(FieldError::forbidden(&path.child("nullable"), detail));

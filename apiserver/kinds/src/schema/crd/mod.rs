@@ -4,6 +4,7 @@
 //! A custom object differs from a built-in one in three ways: a value that lacks its type is decoded as it is and
 //! refused by validation, null is a value where the schema says so, and values have [`Rules`].
 
+mod broken;
 mod complete;
 mod defaults;
 mod field_path;
@@ -24,6 +25,8 @@ use serde_json::Value;
 use super::shape::{Field, List, ListKind, Map, Node, Object, Scalar, Shape};
 use super::{Root, Schema};
 use crate::field::{FieldError, FieldPath};
+pub use broken::Broken;
+pub(super) use broken::of as broken;
 pub(super) use field_path::find as find_field;
 pub(super) use format::is_known as knows_format;
 use rules::Kind;
@@ -43,21 +46,32 @@ pub(super) fn schema(source: &Value) -> Result<Schema, Vec<FieldError>> {
 }
 
 /// Everything that is wrong with a schema: that it is not structural, or else with its defaults, and with its keywords.
-pub(super) fn check(source: &Value, path: &FieldPath) -> Vec<FieldError> {
+/// What was `broken` before is let be.
+pub(super) fn check(source: &Value, broken: Broken, path: &FieldPath) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    let unsupported = structural::unsupported(source);
-    if unsupported.is_none() {
+    let unsupported = structural::unsupported(source).filter(|_| !broken.structure);
+    if unsupported.is_none() && !broken.structure {
         errors = structural::check(source, path);
         if errors.is_empty() {
-            defaults::check(source, true, path, &mut errors);
+            defaults::check(source, broken, true, path, &mut errors);
         }
     }
-    keywords::check(source, path, &mut errors);
+    keywords::check(source, broken, path, &mut errors);
     match unsupported {
         // What has words of its own is told by them.
         Some(why) if errors.is_empty() => vec![FieldError::invalid(path, "", why)],
         _ => errors,
     }
+}
+
+/// Whether a schema, or one below, has what Kubernetes adds to JSON schema, which only a structural one may have.
+pub(super) fn has_extensions(source: &Value) -> bool {
+    broken::has(source, &keywords::has_extensions)
+}
+
+/// Whether a schema, or one below, has a default.
+pub(super) fn has_defaults(source: &Value) -> bool {
+    broken::has(source, &|schema| schema.get("default").is_some_and(|default| !default.is_null()))
 }
 
 /// Why a schema cannot be structural, where it has a keyword that no structural schema has.

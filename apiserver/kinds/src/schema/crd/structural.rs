@@ -31,6 +31,14 @@ pub(super) fn check(schema: &Value, path: &FieldPath) -> Vec<FieldError> {
     errors
 }
 
+/// Whether a schema says every value's type once, whatever its patterns are.
+pub(super) fn is_structural(schema: &Value) -> bool {
+    let mut errors = Vec::new();
+    walk(schema, Level::Root, &FieldPath::ROOT, 0, &mut errors);
+    complete::check(schema, schema, &FieldPath::ROOT, &FieldPath::ROOT, 0, &mut errors);
+    errors.is_empty() && unsupported(schema).is_none()
+}
+
 pub(super) fn items<'v>(schema: &'v Value, name: &str) -> impl Iterator<Item = (usize, &'v Value)> {
     schema.get(name).and_then(Value::as_array).into_iter().flatten().enumerate()
 }
