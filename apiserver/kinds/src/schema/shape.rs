@@ -90,6 +90,8 @@ pub(crate) struct Field {
     pub name: Arc<str>,
     pub node: Node,
     pub required: bool,
+    /// Of a whole custom object, whether or not its schema speaks of it.
+    pub implied: bool,
     /// `x-kubernetes-map-type` on the field, which overrides the one of its type.
     pub atomic: Option<bool>,
     pub patch: Patch,
@@ -172,6 +174,7 @@ impl Field {
             name: name.into(),
             node: Node::new(shape),
             required: false,
+            implied: false,
             atomic: None,
             patch: Patch::default(),
         }

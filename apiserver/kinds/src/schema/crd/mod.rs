@@ -6,6 +6,7 @@
 
 mod broken;
 mod complete;
+mod correlate;
 mod defaults;
 mod field_path;
 mod format;
@@ -184,12 +185,12 @@ fn field(name: &str, schema: &Value, parent: &Value) -> Field {
 fn add_object_fields(fields: &mut Vec<Field>, metadata: Option<&Value>) {
     for name in ["apiVersion", "kind"] {
         if fields.iter().all(|field| &*field.name != name) {
-            fields.push(Field::new(name, Shape::Scalar(Scalar::String)));
+            fields.push(Field { implied: true, ..Field::new(name, Shape::Scalar(Scalar::String)) });
         }
     }
     let Some(meta) = super::builtin::named(OBJECT_META) else { return };
     fields.retain(|field| &*field.name != "metadata");
-    let mut field = Field::new("metadata", Shape::Named(meta));
+    let mut field = Field { implied: true, ..Field::new("metadata", Shape::Named(meta)) };
     // A schema may restrict the name, but not say what metadata is.
     field.node.rules = metadata.map(|source| Box::new(Rules::nested(source)));
     fields.push(field);

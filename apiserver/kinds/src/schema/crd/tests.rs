@@ -126,7 +126,8 @@ fn null_stands_for_the_default_of_an_element() {
     let map = |value: &Value| json!({"type": "object", "additionalProperties": value});
     let schema = kind(json!({"a": list(&text), "b": map(&text), "c": list(&or_null), "d": map(&or_null),
         "e": list(&object), "f": map(&object), "g": list(&list(&text))}));
-    let body = r#"{"spec":{"a":[null,"y"],"b":{"k":null},"c":[null],"d":{"k":null},"e":[null],"f":{"k":null},"g":[[null]]}}"#;
+    let body =
+        r#"{"spec":{"a":[null,"y"],"b":{"k":null},"c":[null],"d":{"k":null},"e":[null],"f":{"k":null},"g":[[null]]}}"#;
     let mut value = schema.decode(body.as_bytes(), Format::Json).unwrap().value;
     schema.default(&mut value);
     assert_eq!(
@@ -162,7 +163,9 @@ fn unknown_fields_are_pruned_unless_kept() {
 
 #[test]
 fn a_schema_has_to_be_structural() {
-    let check = |schema: Value, expected: Expect| errors(&Schema::check_crd(&schema, Broken::default(), &FieldPath::ROOT), expected);
+    let check = |schema: Value, expected: Expect| {
+        errors(&Schema::check_crd(&schema, Broken::default(), &FieldPath::ROOT), expected)
+    };
     check(json!({}), expect!["type: Required value: must not be empty at the root"]);
     check(
         json!({"type": "object", "additionalProperties": false, "allOf": [{"properties": {"a": {"minLength": 1}}}],
@@ -428,6 +431,80 @@ fn a_status_is_told_from_within() {
         status.t[1]: Duplicate value: "a""#]],
     );
     errors(&schema.validate_status(&new, &new), expect![[""]]);
+}
+
+#[test]
+fn what_is_as_it_was_is_let_be() {
+    let short = json!({"type": "string", "maxLength": 1});
+    let item = json!({"type": "object", "required": ["k", "v"], "properties": {"k": {"type": "string"}, "v": short}});
+    let of = |kind: &str, items: &Value| json!({"type": "array", "items": items, "x-kubernetes-list-type": kind, "maxItems": 1});
+    let mut keyed = of("map", &item);
+    keyed["x-kubernetes-list-map-keys"] = json!(["k"]);
+    let schema = kind(json!({
+        "a": {"type": "object", "required": ["x", "y"], "properties": {"x": short, "y": short}},
+        "map": {"type": "object", "additionalProperties": short},
+        "atomic": of("atomic", &short), "set": of("set", &short), "keyed": keyed,
+        "open": {"type": "object", "required": ["r"], "properties": {"x": short}, "x-kubernetes-preserve-unknown-fields": true},
+        "pod": {"type": "object", "x-kubernetes-embedded-resource": true, "minProperties": 5, "properties": {"x": short}},
+        "alt": {"type": "object", "properties": {"x": {"type": "string"}, "y": {"type": "string"}},
+            "anyOf": [{"properties": {"x": {"maxLength": 1}}}]},
+    }));
+    let check = |old: Value, new: Value, expected: Expect| {
+        let whole = |spec: Value| json!({"apiVersion": "x/v1", "kind": "X", "metadata": {"name": "a"}, "spec": spec});
+        errors(&schema.validate(&whole(new), Some(&whole(old)), &FieldPath::ROOT), expected);
+    };
+    // Of an object, the members that did not change; its own rules where none of them did.
+    check(json!({"a": {"x": "aa"}}), json!({"a": {"x": "aa"}, "map": {}}), expect![[""]]);
+    check(json!({"a": {"x": "aa"}}), json!({"a": {"x": "aa", "z": "b"}}), expect!["spec.a.y: Required value"]);
+    check(json!({"map": {"k": "aa"}}), json!({"map": {"k": "aa", "l": "b"}}), expect![[""]]);
+    // A list is compared as a whole, but for items that have keys.
+    for list in ["atomic", "set"] {
+        check(json!({list: ["aa"]}), json!({list: ["aa"]}), expect![[""]]);
+    }
+    check(
+        json!({"set": ["aa"]}),
+        json!({"set": ["aa", "b"]}),
+        expect![[r#"
+            spec.set[0]: Too long: may not be more than 1 bytes
+            spec.set: Too many: 2: must have at most 1 item"#]],
+    );
+    let (one, two) = (json!({"k": "1", "v": "aa"}), json!({"k": "2"}));
+    check(json!({"keyed": [one, two]}), json!({"keyed": [two, one]}), expect![[""]]);
+    check(
+        json!({"keyed": [one]}),
+        json!({"keyed": [two, one]}),
+        expect![[r#"
+            spec.keyed[0].v: Required value
+            spec.keyed: Too many: 2: must have at most 1 item"#]],
+    );
+    // Of what is not described nobody knows whether it changed.
+    check(json!({"open": {"x": "aa"}}), json!({"open": {"x": "aa"}, "map": {}}), expect![[""]]);
+    let open = json!({"open": {"x": "aa", "other": 1}});
+    check(open.clone(), open, expect!["spec.open.r: Required value"]);
+    let pod = json!({"pod": {"apiVersion": "v1", "kind": "Pod", "x": "aa"}});
+    check(pod.clone(), pod, expect!["spec.pod: Invalid value: 3: spec.pod in body should have at least 5 properties"]);
+    // What alternatives say of members is held against them all the same.
+    check(
+        json!({"alt": {"x": "aa"}}),
+        json!({"alt": {"x": "aa", "y": "b"}}),
+        expect![[r#"
+            <nil>: Invalid value: "": "spec.alt" must validate at least one schema (anyOf)
+            spec.alt.x: Too long: may not be more than 1 bytes"#]],
+    );
+}
+
+#[test]
+fn a_whole_object_is_never_as_it_was() {
+    let schema =
+        json!({"type": "object", "required": ["spec"], "properties": {"kind": {"type": "string", "enum": ["Y"]}}});
+    let schema = Schema::from_crd(&schema).unwrap();
+    let object = json!({"apiVersion": "x/v1", "kind": "X", "metadata": {"name": "a"}});
+    errors(
+        &schema.validate(&object, Some(&object), &FieldPath::ROOT),
+        expect![[r#"
+            kind: Unsupported value: "X": supported values: "Y"
+            spec: Required value"#]],
+    );
 }
 
 #[test]

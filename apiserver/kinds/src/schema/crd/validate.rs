@@ -6,7 +6,8 @@ use std::collections::HashSet;
 use serde_json::{Number, Value};
 
 use super::super::go::go_float;
-use super::super::shape::{List, ListKind, Node, Scalar, Shape};
+use super::super::shape::{Node, Scalar, Shape};
+use super::correlate::{self, Items};
 use super::rules::{Kind, Limit, Numeric, Rules};
 use crate::field::{FieldError, FieldPath};
 
@@ -73,7 +74,7 @@ impl Outcome {
 }
 
 fn walk(node: &Node, value: &Value, old: Option<&Value>, path: &FieldPath, out: &mut Outcome) {
-    if old == Some(value) {
+    if old.is_some_and(|old| correlate::same(node, value, old)) {
         return;
     }
     let rules = node.rules.as_deref();
@@ -100,8 +101,9 @@ fn walk(node: &Node, value: &Value, old: Option<&Value>, path: &FieldPath, out: 
         check_number(rules, numeric, number, path, out);
     }
     if let (Shape::List(list), Value::Array(items)) = (&node.shape, value) {
+        let before = Items::of(list, old);
         for (i, item) in items.iter().enumerate() {
-            walk(&list.item, item, counterpart(list, item, old), &path.index(i), out);
+            walk(&list.item, item, before.get(item), &path.index(i), out);
         }
     }
     if let Some(rules) = rules {
@@ -113,7 +115,10 @@ fn walk(node: &Node, value: &Value, old: Option<&Value>, path: &FieldPath, out: 
         (Shape::Object(object), Value::Object(members)) => {
             for (name, member) in members {
                 if let Some(field) = object.field(name) {
-                    walk(&field.node, member, old.and_then(|old| old.get(name)), &path.child(name), out);
+                    // An object is converted to the version that is written: what it was before cannot be seen.
+                    let is_type = path.is_root() && matches!(name.as_str(), "apiVersion" | "kind");
+                    let old = old.filter(|_| !is_type).and_then(|old| old.get(name));
+                    walk(&field.node, member, old, &path.child(name), out);
                 }
             }
         }
@@ -135,13 +140,6 @@ fn below(path: &FieldPath, name: &str, check: impl FnOnce(&FieldPath)) {
     } else {
         check(&path.child(name));
     }
-}
-
-/// The same item in the old list, where items have keys to be known by.
-fn counterpart<'v>(list: &List, item: &Value, old: Option<&'v Value>) -> Option<&'v Value> {
-    let ListKind::Map(keys) = &list.kind else { return None };
-    let same = |other: &&Value| keys.iter().all(|key| other.get(&**key) == item.get(&**key));
-    old?.as_array()?.iter().find(same)
 }
 
 /// The type of a schema's values; none where it takes any.
