@@ -19,7 +19,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use k8w_kinds::KindDef;
-use k8w_kinds::schema::openapi::{self, Edition};
+use k8w_kinds::schema::openapi::{self, CustomKind, Edition};
 use serde_json::{Map, Value, json};
 
 use crate::ApiServer;
@@ -183,9 +183,15 @@ fn document_of(kinds: &[&KindDef], edition: Edition) -> Value {
     let mut schemas = openapi::components(&types);
     for kind in kinds {
         if let Some(custom) = &kind.custom {
-            let (name, list_name, source) = (&kind.kind, &kind.list_kind, &custom.open_api_v3_schema);
-            let own = openapi::custom_components(edition, &kind.group, &kind.version, name, list_name, source);
-            schemas.extend(own);
+            let published = CustomKind {
+                group: &kind.group,
+                version: &kind.version,
+                kind: &kind.kind,
+                list_kind: &kind.list_kind,
+                selectable_fields: kind.selectable_fields.iter().map(|field| &*field.path).collect(),
+                schema: &custom.open_api_v3_schema,
+            };
+            schemas.extend(openapi::custom_components(edition, &published));
         }
     }
     let mut paths: Map<String, Value> = kinds.iter().flat_map(|kind| paths::of(kind)).collect();

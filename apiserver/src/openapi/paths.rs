@@ -163,9 +163,12 @@ fn own_gvk(kind: &KindDef) -> Gvk<'_> {
     (&kind.group, &kind.version, &kind.kind)
 }
 
-/// `…v1.PodList` for `…v1.Pod`.
+/// `…v1.PodList` for `…v1.Pod`; the list of a custom kind may have any name.
 fn list_type(kind: &KindDef) -> String {
-    format!("{}List", kind.schema_name)
+    match kind.schema_name.rsplit_once('.') {
+        Some((package, _)) if kind.custom.is_some() => format!("{package}.{}", kind.list_kind),
+        _ => format!("{}List", kind.schema_name),
+    }
 }
 
 /// Types live in packages named after the first part of their group: `io.k8s.api.autoscaling.v1.Scale`.

@@ -282,7 +282,9 @@ async fn schemas_are_published_as_they_were_written() {
             "template": {"type": "object", "x-kubernetes-embedded-resource": true, "x-kubernetes-preserve-unknown-fields": true}}}}});
     let before = api.get("/openapi/v3").await;
     api.define(&definition("widgets", "Widget", schema.clone())).await;
-    api.define(&definition("gadgets", "Gadget", anything())).await;
+    let mut gadgets = definition("gadgets", "Gadget", anything());
+    gadgets["spec"]["names"]["listKind"] = "Gadgets".into();
+    api.define(&gadgets).await;
     let widget = published(&api, "v1", "Widget").await.unwrap();
     assert_eq!(
         widget["x-kubernetes-group-version-kind"],
@@ -294,7 +296,7 @@ async fn schemas_are_published_as_they_were_written() {
     assert!(widget["properties"]["spec"]["properties"]["template"]["properties"]["metadata"].is_object());
     let gadget = published(&api, "v1", "Gadget").await.unwrap();
     assert_eq!(gadget["x-kubernetes-preserve-unknown-fields"], true);
-    assert!(published(&api, "v1", "GadgetList").await.is_some());
+    assert!(published(&api, "v1", "Gadgets").await.is_some());
     let document = api.get(&format!("{OPENAPI}/v1")).await.ok();
     let text = document.to_string();
     for reference in text.split("\"$ref\":\"#/components/schemas/").skip(1) {

@@ -383,13 +383,53 @@ fn openapi_is_published_from_the_same_facts() {
     expect![[r##"{"items":{"$ref":"#/components/schemas/io.k8s.api.core.v1.ContainerPort"},"type":"array","x-kubernetes-list-map-keys":["containerPort","protocol"],"x-kubernetes-list-type":"map","x-kubernetes-patch-merge-key":"containerPort","x-kubernetes-patch-strategy":"merge"}"##]].assert_eq(&ports.to_string());
 }
 
+fn custom_kind(schema: &Value) -> openapi::CustomKind<'_> {
+    openapi::CustomKind {
+        group: "example.com",
+        version: "v1",
+        kind: "Widget",
+        list_kind: "WidgetList",
+        selectable_fields: vec!["spec.color"],
+        schema,
+    }
+}
+
+#[test]
+fn openapi_of_a_custom_kind_says_what_its_keywords_mean() {
+    let either = |more: Value| {
+        let mut schema = json!({"x-kubernetes-int-or-string": true});
+        schema.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        schema
+    };
+    let known = json!([{"type": "integer"}, {"type": "string"}]);
+    let schema = json!({"type": "object", "properties": {
+        "a": either(json!({})), "b": either(json!({"anyOf": known})), "c": either(json!({"allOf": [{"anyOf": known}]})),
+        "d": either(json!({"anyOf": [{"minimum": 1}]}))}});
+    let components = openapi::custom_components(openapi::Edition::V3, &custom_kind(&schema));
+    let properties = &components["com.example.v1.Widget"]["properties"];
+    let shown = ["a", "b", "c", "d"].map(|name| format!("{name} {}", properties[name])).join("\n");
+    expect![[r#"
+        a {"anyOf":[{"type":"integer"},{"type":"string"}],"x-kubernetes-int-or-string":true}
+        b {"anyOf":[{"type":"integer"},{"type":"string"}],"x-kubernetes-int-or-string":true}
+        c {"allOf":[{"anyOf":[{"type":"integer"},{"type":"string"}]}],"x-kubernetes-int-or-string":true}
+        d {"allOf":[{"anyOf":[{"type":"integer"},{"type":"string"}]}],"anyOf":[{"minimum":1}],"x-kubernetes-int-or-string":true}"#]]
+    .assert_eq(&shown);
+    for name in ["Widget", "WidgetList"] {
+        let fields = &components[&format!("com.example.v1.{name}")]["x-kubernetes-selectable-fields"];
+        assert_eq!(fields, &json!([{"fieldPath": "spec.color"}]));
+    }
+    let nothing = Value::Null;
+    let components = openapi::custom_components(openapi::Edition::V3, &custom_kind(&nothing));
+    assert_eq!(components["com.example.v1.Widget"].get("properties"), None);
+}
+
 #[test]
 fn openapi_of_a_custom_kind_is_complete() {
     let schema = json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {
         "pod": {"type": "object", "x-kubernetes-embedded-resource": true, "x-kubernetes-preserve-unknown-fields": true},
     }}}});
-    let components =
-        openapi::custom_components(openapi::Edition::V3, "example.com", "v1", "Widget", "WidgetList", &schema);
+    let published = custom_kind(&schema);
+    let components = openapi::custom_components(openapi::Edition::V3, &published);
     let names: Vec<&String> = components.keys().collect();
     let fields =
         |schema: &Value| schema["properties"].as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");

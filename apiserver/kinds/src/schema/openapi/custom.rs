@@ -15,28 +15,35 @@ pub enum Edition {
     V2,
 }
 
-/// `components.schemas` of a custom kind: the kind, its list, and the built-in types they refer to.
-///
-/// `schema` is `openAPIV3Schema` of the version. The kind is named after its reversed group: `com.example.v1.Widget`.
-pub fn components(
-    edition: Edition,
-    group: &str,
-    version: &str,
-    kind: &str,
-    list_kind: &str,
-    schema: &Value,
-) -> Map<String, Value> {
+/// A custom kind, as far as it is published.
+#[derive(Clone, Debug)]
+pub struct CustomKind<'k> {
+    pub group: &'k str,
+    pub version: &'k str,
+    pub kind: &'k str,
+    pub list_kind: &'k str,
+    /// Paths of the fields that objects are selected by.
+    pub selectable_fields: Vec<&'k str>,
+    /// `openAPIV3Schema` of the version.
+    pub schema: &'k Value,
+}
+
+/// `components.schemas` of a custom kind: the kind, its list, and the built-in types they refer to. It is named after its
+/// reversed group: `com.example.v1.Widget`.
+pub fn components(edition: Edition, published: &CustomKind) -> Map<String, Value> {
+    let CustomKind { group, version, kind, list_kind, schema, .. } = *published;
     let domain: Vec<&str> = group.rsplit('.').collect();
     let name = |kind: &str| format!("{}.{version}.{kind}", domain.join("."));
     let group_version_kind = |kind: &str| json!([{"group": group, "kind": kind, "version": version}]);
 
-    let mut object = match edition {
-        // Any property would make readers refuse all others.
-        Edition::V2 if keeps_unknown(schema) => Members::from_iter([("type".to_owned(), "object".into())]),
-        edition => completed(schema, true, edition),
+    // Any property would make readers refuse all others.
+    let is_open = !schema.is_object() || edition == Edition::V2 && keeps_unknown(schema);
+    let mut object = match is_open {
+        true => Members::from_iter([("type".to_owned(), "object".into())]),
+        false => completed(schema, true, edition),
     };
     object.insert("x-kubernetes-group-version-kind".into(), group_version_kind(kind));
-    let list = json!({
+    let mut list = json!({
         "description": format!("{list_kind} is a list of {kind}"),
         "type": "object",
         "properties": {
@@ -48,6 +55,12 @@ pub fn components(
         "required": ["items"],
         "x-kubernetes-group-version-kind": group_version_kind(list_kind),
     });
+    if !published.selectable_fields.is_empty() {
+        let field = |path: &&str| json!({ "fieldPath": path });
+        let fields: Value = published.selectable_fields.iter().map(field).collect();
+        object.insert("x-kubernetes-selectable-fields".into(), fields.clone());
+        list["x-kubernetes-selectable-fields"] = fields;
+    }
     let [object_meta, list_meta] = ["ObjectMeta", "ListMeta"].map(|name| format!("{META}{name}"));
     let mut components = builtin_components(&[&object_meta, &list_meta]);
     components.insert(name(kind), object.into());
@@ -62,8 +75,9 @@ fn described(meta: &str, description: &str) -> Value {
 /// The schema with `apiVersion`, `kind` and `metadata` wherever it describes a whole object.
 fn completed(schema: &Value, is_object: bool, edition: Edition) -> Members {
     let mut members = schema.as_object().cloned().unwrap_or_default();
-    if edition == Edition::V2 {
-        reduce(&mut members);
+    match edition {
+        Edition::V3 => unfold(&mut members),
+        Edition::V2 => reduce(&mut members),
     }
     if let Some(Value::Object(properties)) = members.get_mut("properties") {
         properties.values_mut().for_each(|property| complete(property, edition));
@@ -103,6 +117,24 @@ fn keeps_unknown(schema: &Value) -> bool {
     flag(schema, "x-kubernetes-preserve-unknown-fields")
 }
 
+/// Says of a value that is an integer or a string what its keyword says, for readers that do not know that.
+fn unfold(members: &mut Members) {
+    let says = |all: Option<&Value>| all == Some(&json!([{"type": "integer"}, {"type": "string"}]));
+    let first_of_all = members.get("allOf").and_then(|all| all.get(0)?.get("anyOf"));
+    if members.get("x-kubernetes-int-or-string") != Some(&Value::Bool(true))
+        || says(members.get("anyOf"))
+        || says(first_of_all)
+    {
+        return;
+    }
+    let either = json!([{"type": "integer"}, {"type": "string"}]);
+    if members.get("anyOf").is_none_or(Value::is_null) {
+        members.insert("anyOf".to_owned(), either);
+    } else if let Value::Array(all) = members.entry("allOf").or_insert_with(|| json!([])) {
+        all.insert(0, json!({ "anyOf": either }));
+    }
+}
+
 /// Leaves out what OpenAPI v2 has no words for: combined schemas, null, and members beside unknown ones.
 fn reduce(members: &mut Members) {
     let is = |members: &Members, name: &str| members.get(name) == Some(&Value::Bool(true));
@@ -118,7 +150,8 @@ fn reduce(members: &mut Members) {
     members.retain(|name, _| !left_out.contains(&name.as_str()) && name != "nullable");
     let null = |name: &Value| {
         let properties = members.get("properties");
-        name.as_str().and_then(|name| properties?.get(name)).is_some_and(|property| flag(property, "nullable"))
+        let property = name.as_str().and_then(|name| properties?.get(name));
+        property.or_else(|| members.get("additionalProperties")).is_some_and(|schema| flag(schema, "nullable"))
     };
     if let Some(Value::Array(required)) = members.get("required") {
         let required: Vec<Value> = required.iter().filter(|name| !null(name)).cloned().collect();

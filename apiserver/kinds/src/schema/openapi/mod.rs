@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use super::facts::TypeFacts;
 use super::roots;
 
-pub use custom::{Edition, components as custom_components};
+pub use custom::{CustomKind, Edition, components as custom_components};
 pub(super) use made::list_of;
 use made::{patch, watch_event};
 
