@@ -13,7 +13,7 @@ use crate::age;
 use crate::field::FieldError;
 use crate::jsonpath::JsonPath;
 use crate::object;
-use crate::schema::Schema;
+use crate::schema::{Schema, go};
 
 /// Every verb that a stored resource can have, in the order of discovery documents.
 pub const ALL_VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
@@ -623,7 +623,10 @@ impl Column {
     /// (`cellForJSONValue` in `k8s.io/apiextensions-apiserver`).
     fn typed(&self, value: &Value, context: &CellContext) -> Value {
         match (&*self.type_, value) {
+            // Go's words for it.
+            ("string", Value::Null) => "<no value>".into(),
             (_, Value::Null) => Value::Null,
+            ("string", Value::Number(_)) => go(value).into(),
             ("string", Value::String(_)) | ("boolean", Value::Bool(_)) | ("number", Value::Number(_)) => value.clone(),
             ("string", other) => other.to_string().into(),
             ("integer", Value::Number(number)) => match number.as_i64() {
@@ -633,6 +636,7 @@ impl Column {
             ("date", Value::String(text)) if text.parse::<Timestamp>().is_ok() => {
                 age::since(Some(text), context.now).into()
             }
+            ("date", Value::String(text)) if matches!(&**text, "" | "null") => "<unknown>".into(),
             ("date", Value::String(_)) => "<invalid>".into(),
             _ => Value::Null,
         }

@@ -19,6 +19,8 @@ use crate::watch_cache::From;
 
 /// How long objects that something holds back are waited for before that is told, as in Kubernetes.
 const WAIT_MS: u64 = 60_000;
+const FAILED: &str = "InstanceDeletionFailed";
+const UNCONFIRMED: &str = "InstanceDeletionCheck";
 
 /// Deletes a definition's objects, and lets it go when there are none left.
 ///
@@ -31,14 +33,13 @@ pub(super) async fn terminate(server: &Arc<ApiServer>, name: &str) -> Result<(),
         None => status::NEVER_ESTABLISHED,
         Some(kind) => {
             let resource = Resource::new(Def::Custom(Arc::new(kind)), &server.cache);
-            if let Err(error) = delete_all(server, &resource).await {
-                let message = error.to_string();
-                let failed = status::Condition {
-                    kind: "Terminating",
-                    status: "True",
-                    reason: "InstanceDeletionFailed",
-                    message: format!("could not issue all deletes: {message}").into(),
+            if let Err((reason, error)) = delete_all(server, &resource).await {
+                let what = match reason {
+                    UNCONFIRMED => "could not confirm zero CustomResources remaining",
+                    _ => "could not issue all deletes",
                 };
+                let message = format!("{what}: {error}").into();
+                let failed = status::Condition { kind: "Terminating", status: "True", reason, message };
                 mark(server, name, &failed).await?;
                 return Err(error);
             }
@@ -71,14 +72,19 @@ async fn mark(server: &ApiServer, name: &str, condition: &status::Condition<'_>)
 }
 
 /// Deletes every object, and returns when all of them are gone.
-async fn delete_all(server: &ApiServer, resource: &Resource) -> Result<(), Status> {
-    let now = server.cache.catch_up().await?;
-    let mut changes = resource.objects.watch(resource.def.clone(), Filter::default(), From::After(now), now)?;
+///
+/// # Errors
+/// What is in the way, and its reason in the condition.
+async fn delete_all(server: &ApiServer, resource: &Resource) -> Result<(), (&'static str, Status)> {
+    let failed = |error| (FAILED, error);
+    let now = server.cache.catch_up().await.map_err(failed)?;
+    let changes = resource.objects.watch(resource.def.clone(), Filter::default(), From::After(now), now);
+    let mut changes = changes.map_err(failed)?;
     let (objects, _) = resource.objects.list(None);
     for object in objects {
-        object_store::delete_own(server, resource, object.namespace(), object.name()).await?;
+        object_store::delete_own(server, resource, object.namespace(), object.name()).await.map_err(failed)?;
     }
-    server.cache.catch_up().await?;
+    server.cache.catch_up().await.map_err(failed)?;
     let emptied = async {
         while !resource.objects.list(None).0.is_empty() {
             if changes.next().await.is_none() {
@@ -88,7 +94,7 @@ async fn delete_all(server: &ApiServer, resource: &Resource) -> Result<(), Statu
     };
     if tokio::time::timeout(Duration::from_millis(WAIT_MS), emptied).await.is_err() {
         let left = resource.objects.list(None).0.len();
-        return Err(Status::timeout(format!("could not confirm zero CustomResources remaining: {left} are left"), 1));
+        return Err((UNCONFIRMED, Status::timeout(format!("{left} are left"), 1)));
     }
     Ok(())
 }

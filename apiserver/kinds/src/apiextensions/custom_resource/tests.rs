@@ -80,6 +80,26 @@ fn columns_show_what_their_paths_lead_to() {
 }
 
 #[test]
+fn cells_are_what_their_column_calls_them() {
+    let cases = [
+        ("string", json!(null), json!("<no value>")),
+        ("string", json!(1.0), json!("1")),
+        ("string", json!(2_500_000.0), json!("2.5e+06")),
+        ("string", json!(["a"]), json!("[\"a\"]")),
+        ("integer", json!(1.9), json!(1)),
+        ("integer", json!("1"), json!(null)),
+        ("number", json!(null), json!(null)),
+        ("date", json!(""), json!("<unknown>")),
+        ("date", json!("now"), json!("<invalid>")),
+    ];
+    let context = CellContext { now: "2026-01-01T01:00:00Z".parse().unwrap() };
+    for (kind, value, expected) in cases {
+        let column = column(&json!({"name": "C", "type": kind, "jsonPath": ".c"}));
+        assert_eq!(column.render(&json!({"c": value}), &context), expected, "{kind} {value}");
+    }
+}
+
+#[test]
 fn an_object_is_read_under_the_schema_of_today() {
     let kinds = kinds(&yaml(DEFINITION));
     let conversion = kinds.served[0].stored_as.as_ref().unwrap().conversion.clone();
