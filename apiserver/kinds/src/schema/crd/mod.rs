@@ -110,10 +110,15 @@ fn members<'v>(schema: &'v Value, name: &str) -> impl Iterator<Item = (&'v Strin
 /// The node of a schema that is known to be structural. `is_object` says that it is a whole object: a kind, or one
 /// embedded in another.
 fn node(source: &Value, is_object: bool) -> Node {
+    node_within(source, is_object, false)
+}
+
+/// `open` says that the list which this is the item of keeps unknown fields.
+fn node_within(source: &Value, is_object: bool, open: bool) -> Node {
     let flag = |name: &str| source.get(name).and_then(Value::as_bool).unwrap_or(false);
     let is_object = is_object || flag("x-kubernetes-embedded-resource");
     let mut rules = Rules::of(source);
-    let shape = shape(source, is_object);
+    let shape = shape(source, is_object, open || flag("x-kubernetes-preserve-unknown-fields"));
     if matches!(shape, Shape::Any) && source.get("type").is_some_and(|kind| kind == "object") {
         rules.kind = Some(Kind::Object);
     }
@@ -125,16 +130,16 @@ fn node(source: &Value, is_object: bool) -> Node {
     node
 }
 
-fn shape(source: &Value, is_object: bool) -> Shape {
+fn shape(source: &Value, is_object: bool, keep_unknown: bool) -> Shape {
     let text = |name: &str| source.get(name).and_then(Value::as_str).unwrap_or_default();
-    let keep_unknown = source.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(true));
     if source.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true)) {
         return Shape::Scalar(Scalar::IntOrString);
     }
     match text("type") {
         "object" => object(source, is_object, keep_unknown),
         "array" => {
-            let item = source.get("items").map_or_else(|| Node::new(Shape::Any), |items| node(items, false));
+            let item = |items| node_within(items, false, keep_unknown);
+            let item = source.get("items").map_or_else(|| Node::new(Shape::Any), item);
             Shape::List(Box::new(List { item, kind: list_kind(source) }))
         }
         // Formats are checked, not brought into another form: a custom object is stored as it was sent.

@@ -142,17 +142,19 @@ fn unknown_fields_are_pruned_unless_kept() {
     let schema = kind(json!({
         "open": {"type": "object", "x-kubernetes-preserve-unknown-fields": true, "properties": {"a": {"type": "object", "properties": {}}}},
         "any": {"x-kubernetes-preserve-unknown-fields": true},
+        "list": {"type": "array", "x-kubernetes-preserve-unknown-fields": true, "items": {"type": "object", "properties": {"a": {"type": "object", "properties": {}}}}},
         "pod": {"type": "object", "x-kubernetes-embedded-resource": true, "properties": {"spec": {"type": "object"}}},
     }));
-    let body = r#"{"kind":"X","x":1,"metadata":{"name":"a","foo":1},"spec":{"x":1,"open":{"x":{"y":1},"a":{"x":1}},"any":[{"x":1}],
+    let body = r#"{"kind":"X","x":1,"metadata":{"name":"a","foo":1},"spec":{"x":1,"open":{"x":{"y":1},"a":{"x":1}},"any":[{"x":1}],"list":[{"x":{"y":1},"a":{"x":1}}],
         "pod":{"kind":"Pod","metadata":{"labels":{"a":"b"},"bar":1},"spec":{"x":1},"x":1}}}"#;
     let decoded = schema.decode(body.as_bytes(), Format::Json).unwrap();
     expect![[r#"
-        {"kind":"X","metadata":{"name":"a"},"spec":{"any":[{"x":1}],"open":{"a":{},"x":{"y":1}},"pod":{"kind":"Pod","metadata":{"labels":{"a":"b"}},"spec":{}}}}
+        {"kind":"X","metadata":{"name":"a"},"spec":{"any":[{"x":1}],"list":[{"a":{},"x":{"y":1}}],"open":{"a":{},"x":{"y":1}},"pod":{"kind":"Pod","metadata":{"labels":{"a":"b"}},"spec":{}}}}
         unknown field "x"
         unknown field "metadata.foo"
         unknown field "spec.x"
         unknown field "spec.open.a.x"
+        unknown field "spec.list[0].a.x"
         unknown field "spec.pod.metadata.bar"
         unknown field "spec.pod.spec.x"
         unknown field "spec.pod.x""#]].assert_eq(&format!("{}\n{}", decoded.value, decoded.issues.join("\n")));
