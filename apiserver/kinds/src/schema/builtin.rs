@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::facts::TypeFacts;
 use super::shape::{Field, List, ListKind, Map, Named, Node, Object, PatchStrategy, Scalar, Shape};
-use super::{Root, Schema, openapi, roots};
+use super::{Root, Schema, openapi, protobuf, roots};
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
 
@@ -111,11 +111,14 @@ impl Types {
             let names = schema.get("required").and_then(Value::as_array).into_iter().flatten();
             names.filter_map(Value::as_str).any(|n| n == field)
         };
+        let plain = protobuf::plain_fields(name);
         // serde_json's map is sorted, and so are the fields.
         let fields = properties.iter().map(|(field_name, schema)| {
             let mut field = Field::new(field_name, self.inline(schema));
             field.required = required(field_name);
             facts.field(field_name).for_each(|word| add_fact(&mut field, word));
+            field.zero_is_absence =
+                !field.required && plain.contains(&field_name.as_str()) && field.node.shape.has_plain_zero();
             field
         });
         let fields = fields.collect();

@@ -40,6 +40,32 @@ fn fill_element(node: &Node, value: &mut Value) {
     fill(node, value);
 }
 
+/// Removes zeros that mean the same as absence: `hostNetwork: false`, `workingDir: ""`. Go does not write them.
+pub(super) fn drop_zeros(node: &Node, value: &mut Value) {
+    match (node.shape.resolve(), value) {
+        (Shape::Object(object), Value::Object(members)) => members.retain(|name, member| {
+            let Some(field) = object.field(name) else { return true };
+            drop_zeros(&field.node, member);
+            !(field.zero_is_absence && is_zero(member))
+        }),
+        (Shape::List(list), Value::Array(items)) => items.iter_mut().for_each(|item| drop_zeros(&list.item, item)),
+        (Shape::Map(map), Value::Object(members)) => {
+            members.values_mut().for_each(|member| drop_zeros(&map.value, member));
+        }
+        _ => {}
+    }
+}
+
+/// A scalar's zero. An empty object is something: that it is there.
+pub(super) fn is_zero(value: &Value) -> bool {
+    match value {
+        Value::Bool(value) => !value,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        _ => false,
+    }
+}
+
 /// Puts null where Go's zero value of an object has a list or map that it always writes.
 pub(super) fn add_nulls(node: &Node, value: &mut Value) {
     let (Some(object), Value::Object(members)) = (node.shape.object(), value) else { return };
@@ -76,6 +102,29 @@ mod tests {
         Schema::builtin("io.k8s.api.core.v1.Pod").unwrap().default(&mut pod);
         expect![[r#"{"metadata":{},"spec":{"containers":[{"name":"a","ports":[{"containerPort":1,"protocol":"TCP"},{"containerPort":0,"protocol":"UDP"}],"resources":{}}]},"status":{}}"#]]
             .assert_eq(&pod.to_string());
+    }
+
+    #[test]
+    fn zeros_that_mean_absence_go() {
+        let schema = Schema::builtin("io.k8s.api.core.v1.Pod").unwrap();
+        for (sent, stored) in [
+            (json!({"hostNetwork": false, "nodeName": "", "hostname": ""}), json!({})),
+            // Pointers in Go: a zero says something.
+            (json!({"hostUsers": false, "priority": 0}), json!({"hostUsers": false, "priority": 0})),
+            (json!({"nodeSelector": {"a": ""}}), json!({"nodeSelector": {"a": ""}})),
+            (
+                json!({"containers": [{"name": "", "workingDir": "", "tty": false, "env": [{"name": "A", "value": ""}],
+                    "ports": [{"containerPort": 0, "hostPort": 0, "protocol": ""}],
+                    "securityContext": {"runAsUser": 0, "privileged": false}}]}),
+                json!({"containers": [{"name": "", "env": [{"name": "A"}],
+                    "ports": [{"containerPort": 0, "protocol": "TCP"}],
+                    "resources": {}, "securityContext": {"runAsUser": 0, "privileged": false}}]}),
+            ),
+        ] {
+            let mut pod = json!({"metadata": {"generateName": ""}, "spec": sent, "status": {"hostIP": ""}});
+            schema.default(&mut pod);
+            assert_eq!(pod, json!({"metadata": {}, "spec": stored, "status": {"hostIP": ""}}));
+        }
     }
 
     #[test]

@@ -151,8 +151,15 @@ impl Schema {
         protobuf::encode(self, value)
     }
 
-    /// Fills in what has a fixed default and is absent. Defaults that depend on other fields belong to the kind's strategy.
+    /// Fills in what has a fixed default and is absent, and removes zeros that mean absence. Defaults that depend on other
+    /// fields belong to the kind's strategy.
     pub fn default(&self, value: &mut Value) {
+        // Controllers compare a status with the one that they wrote, zeros and all.
+        let status = value.as_object_mut().and_then(|members| members.remove("status"));
+        default::drop_zeros(&self.0.node, value);
+        if let (Some(status), Some(members)) = (status, value.as_object_mut()) {
+            members.insert("status".to_owned(), status);
+        }
         default::fill(&self.0.node, value);
     }
 

@@ -92,6 +92,8 @@ pub(crate) struct Field {
     pub required: bool,
     /// Of a whole custom object, whether or not its schema speaks of it.
     pub implied: bool,
+    /// Go cannot tell zero from absence here, and writes neither.
+    pub zero_is_absence: bool,
     /// `x-kubernetes-map-type` on the field, which overrides the one of its type.
     pub atomic: Option<bool>,
     pub patch: Patch,
@@ -139,6 +141,12 @@ impl Shape {
         }
     }
 
+    /// Whether a zero is nothing but a zero: a quantity or a time says more.
+    pub fn has_plain_zero(&self) -> bool {
+        use Scalar::{Bool, Bytes, Int32, Int64, Number, String};
+        matches!(self, Shape::Scalar(String | Bytes | Int32 | Int64 | Number | Bool))
+    }
+
     pub fn object(&self) -> Option<&Object> {
         match self.resolve() {
             Shape::Object(object) => Some(object),
@@ -175,6 +183,7 @@ impl Field {
             node: Node::new(shape),
             required: false,
             implied: false,
+            zero_is_absence: false,
             atomic: None,
             patch: Patch::default(),
         }

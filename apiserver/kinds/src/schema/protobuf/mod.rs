@@ -77,6 +77,11 @@ pub(super) fn decode(schema: &Schema, body: &[u8]) -> Result<Decoded, DecodeErro
     decode::check(schema, Value::Object(object))
 }
 
+/// The fields of a type that are no pointers in Go, by the type's published name.
+pub(super) fn plain_fields(type_name: &str) -> Vec<&'static str> {
+    Tags::of(type_name).plain()
+}
+
 /// Whether the type has a protobuf form.
 pub(super) fn has_form(schema: &Schema) -> bool {
     schema.0.node.shape.object().is_some_and(|shape| !Tags::of(&shape.name).is_empty())

@@ -85,6 +85,16 @@ impl Tags {
         self.0.iter().map(|(number, tag)| (*number, tag))
     }
 
+    /// The fields in which Go cannot tell zero from absence, those of inlined parts too.
+    pub fn plain(&self) -> Vec<&'static str> {
+        let fields = self.iter().map(|(_, tag)| match tag {
+            Tag::Inline(part) => Tags::of(part).plain(),
+            Tag::Field { name, optional: false, or_else: OrElse::Nothing } => vec![*name],
+            Tag::Field { .. } => Vec::new(),
+        });
+        fields.flatten().collect()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

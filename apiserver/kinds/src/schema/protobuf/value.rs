@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
+use super::super::default::is_zero;
 use super::super::shape::{Object, Scalar, Shape};
 use super::tags::{OrElse, Tags};
 use super::wire::{Field, Reader, Wire};
@@ -100,16 +101,6 @@ fn alternative(shape: &Object, name: &str, or_else: OrElse, bytes: &[u8], depth:
         None if or_else == OrElse::Bool => allows.into(),
         None => items.into(),
     })
-}
-
-/// A scalar's zero. An empty message is something: that it is there.
-fn is_zero(value: &Value) -> bool {
-    match value {
-        Value::Bool(value) => !value,
-        Value::Number(number) => number.as_f64() == Some(0.0),
-        Value::String(text) => text.is_empty(),
-        _ => false,
-    }
 }
 
 /// A value that is no list and no map by itself.
