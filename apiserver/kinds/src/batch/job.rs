@@ -235,7 +235,7 @@ fn validate(job: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let labels = template.get("metadata");
     let labels = labels.get("labels");
     let parsed = LabelSelector::from_object(selector.value()).unwrap_or_default();
-    if selector.is_set() && !parsed.matches(labels.value().and_then(Value::as_object)) {
+    if !parsed.matches(labels.value().and_then(Value::as_object)) {
         let shown = labels.value().cloned().unwrap_or_default();
         errors.push(FieldError::invalid(&labels.path, shown, "`selector` does not match template `labels`"));
     }
@@ -467,6 +467,18 @@ mod tests {
         );
         let job = "{metadata: {name: a, namespace: b}, spec: {selector: {matchLabels: {x: z}}, manualSelector: true, template: {metadata: {labels: {x: z}}, spec: {restartPolicy: Never, containers: [{name: c, image: i}]}}}}";
         check("jobs", job, expect![[r#""#]]);
+        let says_zero = "containers: [{name: c, image: i, workingDir: '', tty: false}], hostNetwork: false";
+        check_update("jobs", &job.replace("containers: [{name: c, image: i}]", says_zero), job, expect![[r#""#]]);
+        check_update(
+            "jobs",
+            job,
+            &job.replace("selector: {matchLabels: {x: z}}, ", ""),
+            expect![[r#"
+                spec.selector: Required value
+                spec.template.metadata.labels: Invalid value: {"x":"z"}: `selector` does not match template `labels`
+                spec.selector: Invalid value: null: field is immutable
+            "#]],
+        );
         check_update(
             "jobs",
             job,
