@@ -4,6 +4,22 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::error::Category;
 
+/// The first of the documents in a stream of YAML: Kubernetes reads no other.
+pub fn first_document(stream: &[u8]) -> &[u8] {
+    let (mut begun, mut end) = (false, 0);
+    for line in stream.split_inclusive(|byte| *byte == b'\n') {
+        let stands_alone = line.get(3).is_none_or(u8::is_ascii_whitespace);
+        let (starts, ends) = (line.starts_with(b"---") && stands_alone, line.starts_with(b"...") && stands_alone);
+        if begun && (starts || ends) {
+            return &stream[..end];
+        }
+        // Comments and directives come before the first document.
+        begun |= starts || !matches!(line.trim_ascii().first(), None | Some(b'#' | b'%'));
+        end += line.len();
+    }
+    stream
+}
+
 /// Names the offending character as Go does.
 pub(super) fn json(body: &[u8], error: &serde_json::Error) -> String {
     match error.classify() {
