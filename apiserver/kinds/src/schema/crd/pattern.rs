@@ -9,6 +9,10 @@ use regex::{Regex, RegexBuilder};
 
 /// Compiled size of one pattern.
 const MAX_PATTERN_BYTES: usize = 512 * 1024;
+/// Compiled size of one that repeats large classes, such as letters of any script, many times.
+const MAX_LARGE_PATTERN_BYTES: usize = 16 * 1024 * 1024;
+/// Such patterns in one schema: each takes half a second to compile.
+const MAX_LARGE_PATTERNS: usize = 16;
 /// States that one pattern may keep while it runs.
 const MAX_CACHE_BYTES: usize = 1024 * 1024;
 
@@ -31,15 +35,25 @@ impl Pattern {
 
     /// Whether it is found in the text. What is no pattern at all forbids nothing; it was refused where it was written.
     pub fn is_match(&self, text: &str) -> bool {
-        let compiled = self.compiled.get_or_init(|| compile(&self.source).ok());
+        let compiled = self.compiled.get_or_init(|| compile(&self.source, &mut 0).ok());
         compiled.as_ref().is_none_or(|pattern| pattern.is_match(text))
     }
 }
 
+/// Counts it where it is large.
+///
 /// # Errors
 /// Why it is not a regular expression, or that it is too large.
-pub(super) fn compile(pattern: &str) -> Result<Regex, regex::Error> {
-    RegexBuilder::new(&translate(pattern)).size_limit(MAX_PATTERN_BYTES).dfa_size_limit(MAX_CACHE_BYTES).build()
+pub(super) fn compile(pattern: &str, large: &mut usize) -> Result<Regex, regex::Error> {
+    let pattern = translate(pattern);
+    let within = |bytes| RegexBuilder::new(&pattern).size_limit(bytes).dfa_size_limit(MAX_CACHE_BYTES).build();
+    match within(MAX_PATTERN_BYTES) {
+        Err(regex::Error::CompiledTooBig(_)) if *large < MAX_LARGE_PATTERNS => {
+            *large += 1;
+            within(MAX_LARGE_PATTERN_BYTES)
+        }
+        compiled => compiled,
+    }
 }
 
 /// What is wrong with a pattern, in the words of Go's `regexp` where it has the same.
@@ -200,11 +214,15 @@ mod tests {
             ("^(?:[-A-Za-z0-9]+\\.)*[a-z]+$", "a-b.c", true),
         ];
         for (pattern, text, expected) in cases {
-            let compiled = compile(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}"));
+            let compiled = compile(pattern, &mut 0).unwrap_or_else(|error| panic!("{pattern}: {error}"));
             assert_eq!(compiled.is_match(text), expected, "{pattern} {text}");
         }
-        assert!(compile("(").is_err());
-        assert!(compile("((a{100}){100}){100}").is_err());
+        assert!(compile("(", &mut 0).is_err());
+        assert!(compile("((a{100}){100}){100}", &mut 0).is_err());
+        let mut large = MAX_LARGE_PATTERNS - 1;
+        assert!(compile("^.{1,1000}$", &mut large).is_ok_and(|pattern| pattern.is_match("é")));
+        assert!(compile("^.{1,1000}$", &mut large).is_err());
+        assert!(compile(r"^([\p{L}\p{Z}\p{N}_.:/=+\-@]{0,256})$", &mut 0).is_ok());
     }
 
     #[test]
@@ -216,7 +234,7 @@ mod tests {
             ("+", "missing argument to repetition operator: `+`"),
         ];
         for (pattern, words) in cases {
-            let error = compile(pattern).unwrap_err();
+            let error = compile(pattern, &mut 0).unwrap_err();
             assert_eq!(explain(pattern, &error), format!("error parsing regexp: {words}"));
         }
     }

@@ -26,7 +26,7 @@ pub(super) fn check(schema: &Value, path: &FieldPath) -> Vec<FieldError> {
     let mut errors = Vec::new();
     walk(schema, Level::Root, path, 0, &mut errors);
     complete::check(schema, schema, path, path, 0, &mut errors);
-    check_patterns(schema, path, 0, &mut HashSet::new(), &mut errors);
+    check_patterns(schema, path, 0, &mut Patterns::default(), &mut errors);
     errors.sort_by_key(ToString::to_string);
     errors
 }
@@ -177,12 +177,19 @@ fn check_own_fields(schema: &Value, level: Level, path: &FieldPath, errors: &mut
     }
 }
 
+/// The patterns of a schema, as far as they were looked at.
+#[derive(Default)]
+struct Patterns<'s> {
+    seen: HashSet<&'s str>,
+    large: usize,
+}
+
 /// Every pattern of a schema. Compiling takes time, so each is looked at once, and there may not be too many.
 fn check_patterns<'s>(
     schema: &'s Value,
     path: &FieldPath,
     depth: usize,
-    seen: &mut HashSet<&'s str>,
+    patterns: &mut Patterns<'s>,
     errors: &mut Vec<FieldError>,
 ) {
     if depth > MAX_SCHEMA_DEPTH_LEVELS {
@@ -190,30 +197,30 @@ fn check_patterns<'s>(
     }
     let depth = depth + 1;
     if let Some(source) = schema.get("pattern").and_then(Value::as_str)
-        && seen.insert(source)
+        && patterns.seen.insert(source)
     {
         let path = path.child("pattern");
-        if seen.len() > MAX_PATTERNS {
+        if patterns.seen.len() > MAX_PATTERNS {
             let detail = format!("a schema may have {MAX_PATTERNS} different patterns at most");
             return errors.push(FieldError::forbidden(&path, detail));
         }
-        if let Err(error) = pattern::compile(source) {
+        if let Err(error) = pattern::compile(source, &mut patterns.large) {
             let detail = format!("must be a valid regular expression, but isn't: {}", pattern::explain(source, &error));
             errors.push(FieldError::invalid(&path, source, detail));
         }
     }
     for name in ["items", "additionalProperties", "not"] {
         if let Some(schema) = schema.get(name).filter(|schema| schema.is_object()) {
-            check_patterns(schema, &path.child(name), depth, seen, errors);
+            check_patterns(schema, &path.child(name), depth, patterns, errors);
         }
     }
     for name in ["allOf", "anyOf", "oneOf"] {
         let path = path.child(name);
-        items(schema, name).for_each(|(i, schema)| check_patterns(schema, &path.index(i), depth, seen, errors));
+        items(schema, name).for_each(|(i, schema)| check_patterns(schema, &path.index(i), depth, patterns, errors));
     }
     let path = path.child("properties");
     members(schema, "properties")
-        .for_each(|(name, schema)| check_patterns(schema, &path.key(name), depth, seen, errors));
+        .for_each(|(name, schema)| check_patterns(schema, &path.key(name), depth, patterns, errors));
 }
 
 /// Whether `anyOf` says integer or string, and nothing else.
