@@ -19,12 +19,13 @@ use crate::compare::rate;
 use crate::guests;
 use crate::http1::Http1;
 use crate::open_loop::OpenLoop;
-use crate::stats::{median, quantile};
+use crate::stats::{around_median, median, quantile};
 
 /// How long hello is measured alone and beside each neighbour, all rounds together; `K8W_BENCH_SECONDS` sets another time.
 const MEASURED: Duration = Duration::from_secs(30);
-/// Rounds alone and beside a neighbour. The machine may be busy otherwise: ratios of neighbouring rounds suffer least from it.
-const ROUNDS: u32 = 5;
+/// Rounds alone and beside a neighbour. The machine may be busy otherwise: ratios of neighbouring rounds suffer least from it,
+/// and the more of them there are, the less it matters that one is disturbed.
+const ROUNDS: u32 = 30;
 /// A neighbour has this long before anything is measured: a container's start is promised more than what comes after it
 /// (`runtime/src/wasm/cpu.rs`), and would be a larger part of a round than of [`MEASURED`].
 const SETTLED: Duration = Duration::from_secs(1);
@@ -112,14 +113,13 @@ pub async fn measure() -> Result<()> {
             }
         }
         let ratios: Vec<f64> = alone.iter().zip(&beside).map(|(alone, beside)| beside.p99 / alone.p99).collect();
+        let (low, high) = around_median(&ratios);
         println!(
-            "  {:<20} {} | {} | p99 {:.2} of it ({:.2} to {:.2} in {ROUNDS} rounds)",
+            "  {:<21} {} | {} | p99 {:.2} of it ({low:.2} to {high:.2}, 19 times of 20)",
             what,
             Latency::median(&alone),
             Latency::median(&beside),
             median(&ratios),
-            quantile(&ratios, 0.0),
-            quantile(&ratios, 1.0),
         );
     }
     Ok(())

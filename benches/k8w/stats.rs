@@ -14,6 +14,13 @@ pub fn median<T: PartialOrd + Copy + Default>(samples: &[T]) -> T {
     quantile(samples, 0.5)
 }
 
+/// Where the median of all there could be lies, 19 times of 20: from one sample to another, whatever their distribution
+/// (by their ranks, which a normal distribution approximates).
+pub fn around_median<T: PartialOrd + Copy + Default>(samples: &[T]) -> (T, T) {
+    let half = 0.98 / (samples.len().max(1) as f64).sqrt();
+    (quantile(samples, (0.5 - half).max(0.0)), quantile(samples, (0.5 + half).min(1.0)))
+}
+
 /// Milliseconds with one decimal.
 pub fn milliseconds(duration: Duration) -> String {
     format!("{:.1} ms", duration.as_secs_f64() * 1e3)

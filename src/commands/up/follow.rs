@@ -1,6 +1,6 @@
 //! Streams what matters while the cluster runs: warnings, and what the pods print.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use anyhow::Result;
 use futures::{AsyncBufReadExt, StreamExt, TryStreamExt};
@@ -13,8 +13,6 @@ use tokio_util::sync::CancellationToken;
 
 /// Containers whose output is followed at a time; of further ones only warnings are shown.
 const MAX_FOLLOWED: usize = 64;
-/// Runs of containers that are remembered, so that none is shown twice.
-const MAX_SEEN: usize = 10_000;
 
 /// Prints until told to stop. `node` is the node whose pods' output is followed.
 pub async fn until(client: &Client, node: &str, since: jiff::Timestamp, stop: &CancellationToken) -> Result<()> {
@@ -53,24 +51,53 @@ async fn warnings(client: &Client, since: jiff::Timestamp) {
 async fn logs(client: &Client, node: &str, since: jiff::Timestamp) {
     let api: Api<Pod> = Api::all(client.clone());
     let on_node = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
-    let pods = watcher(api, on_node).default_backoff().applied_objects();
-    let mut pods = std::pin::pin!(pods);
-    let mut seen = HashSet::new();
+    let mut events = std::pin::pin!(watcher(api, on_node).default_backoff());
+    let mut followed = Followed::default();
+    // Those that a new list has not named yet: they may have gone while nothing was watched.
+    let mut unlisted: HashSet<String> = HashSet::new();
     let mut tasks = JoinSet::new();
-    while let Some(pod) = pods.next().await {
-        let Ok(pod) = pod else { continue };
+    while let Some(event) = events.next().await {
         while tasks.try_join_next().is_some() {}
-        for run in runs(&pod) {
-            if tasks.len() >= MAX_FOLLOWED || seen.contains(&run.container_id) {
+        let pod = match event {
+            Ok(watcher::Event::Apply(pod)) => pod,
+            Ok(watcher::Event::InitApply(pod)) => {
+                unlisted.remove(&pod.uid().unwrap_or_default());
+                pod
+            }
+            Ok(watcher::Event::Delete(pod)) => {
+                followed.0.remove(&pod.uid().unwrap_or_default());
                 continue;
             }
-            if seen.len() >= MAX_SEEN {
-                seen.clear();
+            Ok(watcher::Event::Init) => {
+                unlisted = followed.0.keys().cloned().collect();
+                continue;
             }
-            seen.insert(run.container_id.clone());
+            Ok(watcher::Event::InitDone) => {
+                followed.0.retain(|uid, _| !unlisted.contains(uid));
+                continue;
+            }
+            Err(_) => continue,
+        };
+        for run in followed.take(&pod, MAX_FOLLOWED - tasks.len()) {
             let api = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
             tasks.spawn(follow(api, pod.name_any(), run, since));
         }
+    }
+}
+
+/// By pods' uids, the runs of containers whose output is or was followed, as long as the pod speaks of them.
+#[derive(Default)]
+struct Followed(HashMap<String, HashSet<String>>);
+
+impl Followed {
+    /// The pod's runs that were not followed yet, at most so many, which now are.
+    fn take(&mut self, pod: &Pod, room: usize) -> Vec<Run> {
+        let (runs, known) = (runs(pod), self.0.entry(pod.uid().unwrap_or_default()).or_default());
+        known.retain(|id| runs.iter().any(|run| run.container_id == *id));
+        let new = runs.into_iter().filter(|run| !known.contains(&run.container_id)).take(room);
+        let new: Vec<Run> = new.collect();
+        known.extend(new.iter().map(|run| run.container_id.clone()));
+        new
     }
 }
 
@@ -112,5 +139,40 @@ async fn follow(api: Api<Pod>, pod: String, run: Run, since: jiff::Timestamp) {
         while let Ok(Some(line)) = lines.try_next().await {
             eprintln!("{pod}: {line}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pod(uid: &str, state: &Value, last: &Value) -> Pod {
+        let status = json!({
+            "name": "main", "image": "", "imageID": "", "ready": true, "restartCount": 0, "containerID": "k8w://2",
+            "state": state, "lastState": last,
+        });
+        let pod = json!({ "metadata": { "uid": uid }, "status": { "containerStatuses": [status] } });
+        serde_json::from_value(pod).unwrap()
+    }
+
+    #[test]
+    fn each_run_is_followed_once_and_forgotten_with_its_pod() {
+        let (running, ended) =
+            (json!({ "running": {} }), json!({ "terminated": { "exitCode": 1, "containerID": "k8w://1" } }));
+        let mut followed = Followed::default();
+        let mut taken = |pod: Pod, room| {
+            let ids = followed.take(&pod, room).into_iter().map(|run| (run.container_id, run.is_previous));
+            (ids.collect::<Vec<_>>(), followed.0.values().map(HashSet::len).sum::<usize>())
+        };
+        let (current, previous) = (("k8w://2".to_owned(), false), ("k8w://1".to_owned(), true));
+        let restarted = || pod("a", &running, &ended);
+        assert_eq!(taken(restarted(), 0), (vec![], 0), "there is no room");
+        assert_eq!(taken(restarted(), 1), (vec![current.clone()], 1));
+        assert_eq!(taken(restarted(), 9), (vec![previous], 2));
+        assert_eq!(taken(restarted(), 9), (vec![], 2));
+        assert_eq!(taken(pod("a", &running, &json!({})), 9), (vec![], 1), "nobody speaks of the first any more");
+        assert_eq!(taken(pod("b", &running, &json!({})), 9), (vec![current], 2), "of another pod");
     }
 }
