@@ -64,7 +64,9 @@ pub async fn update(write: &mut Write<'_>, mut change: Change<'_>, rules: Rules)
     for _ in 0..ATTEMPTS {
         // What was said of an attempt that came to nothing is said again, if it is still so.
         write.warnings.truncate(told);
-        let old = live.value();
+        // As new objects: what was stored before a default came is read with it.
+        let mut old = live.value();
+        write.default(&mut old);
         let replaces = matches!(change, Change::Replace(_));
         let patched = match &mut change {
             Change::Replace(object) => Patched { object: attempt(object), tracked: false, once: false },

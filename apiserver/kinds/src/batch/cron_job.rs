@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn zones_are_those_that_the_host_knows() {
+    fn zones_are_those_of_the_database() {
         for (zone, expected) in [
             ("Europe/Berlin", ""),
             ("Etc/GMT+5", ""),
@@ -215,6 +215,8 @@ mod tests {
             ),
             ("Local", "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones"),
             ("Europe/Nowhere", "unknown time zone Europe/Nowhere"),
+            ("europe/berlin", "unknown time zone europe/berlin"),
+            ("Etc/Unknown", "unknown time zone Etc/Unknown"),
             ("../etc/passwd", "unknown time zone ../etc/passwd"),
             ("Europe//Berlin", "unknown time zone Europe//Berlin"),
             ("Abcdefghijklmno", "unknown time zone Abcdefghijklmno"),

@@ -17,9 +17,10 @@ pub enum Schedule {
     Every(Duration),
 }
 
-/// The zone of this name. The time zone database is part of the program: what a machine has does not matter.
+/// The zone of this name, spelled as it is there. The time zone database is part of the program: what a machine has does not
+/// matter.
 pub fn time_zone(name: &str) -> Option<TimeZone> {
-    TimeZoneDatabase::bundled().get(name).ok()
+    TimeZoneDatabase::bundled().get(name).ok().filter(|zone| !zone.is_unknown() && zone.iana_name() == Some(name))
 }
 
 /// The minutes, hours, days, months and weekdays at which it is due, a bit each.

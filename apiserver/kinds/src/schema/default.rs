@@ -1,4 +1,4 @@
-//! Static defaulting: fields that are absent and have a fixed default.
+//! Static defaulting: fields that are absent and have a fixed default are filled in, zeros that mean absence go.
 
 use serde_json::Value;
 

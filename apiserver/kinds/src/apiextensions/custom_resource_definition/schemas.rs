@@ -52,8 +52,14 @@ pub fn let_be(spec: &Field, old: Option<&Value>) -> Broken {
     Broken { structure: before.structure && preserves && !of(new).any(needs), ..before }
 }
 
-/// Checks `schema`, the parent of `openAPIV3Schema`.
-pub fn validate(schema: &Field, has_status: bool, broken: Broken, errors: &mut Vec<FieldError>) {
+/// Checks `schema`, the parent of `openAPIV3Schema`; `large_patterns` are those of the schemas before.
+pub fn validate(
+    schema: &Field,
+    has_status: bool,
+    broken: Broken,
+    large_patterns: &mut usize,
+    errors: &mut Vec<FieldError>,
+) {
     let schema = schema.get("openAPIV3Schema");
     let Some(value) = schema.value() else { return };
     if has_status {
@@ -62,7 +68,7 @@ pub fn validate(schema: &Field, has_status: bool, broken: Broken, errors: &mut V
     if get(value, &["nullable"]) == Some(&Value::Bool(true)) {
         errors.push(schema.get("nullable").forbidden("nullable cannot be true at the root"));
     }
-    errors.extend(Schema::check_crd(value, broken, &schema.path));
+    errors.extend(Schema::check_crd(value, broken, &schema.path, large_patterns));
 }
 
 fn at_root(schema: &Field, errors: &mut Vec<FieldError>) {

@@ -99,7 +99,7 @@ fn alike<'v>(versions: &Field<'v, '_>, part: &str) -> Option<Option<&'v Value>> 
 }
 
 fn versions(versions: &Field, broken: Broken, old: Option<&Value>, errors: &mut Vec<FieldError>) {
-    let (mut storage, mut seen, mut unique) = (0, BTreeSet::new(), true);
+    let (mut storage, mut seen, mut unique, mut large_patterns) = (0, BTreeSet::new(), true, 0);
     let own = |part: &str| alike(versions, part).is_none();
     for version in versions.items() {
         storage += usize::from(version.get("storage").bool() == Some(true));
@@ -115,7 +115,7 @@ fn versions(versions: &Field, broken: Broken, old: Option<&Value>, errors: &mut 
         if own("schema") {
             let has_status = alike(versions, "subresources").unwrap_or(subresources.value());
             let has_status = has_status.is_some_and(|s| get(s, &["status"]).is_some());
-            schemas::validate(&schema, has_status, broken, errors);
+            schemas::validate(&schema, has_status, broken, &mut large_patterns, errors);
         }
         if own("subresources") {
             self::subresources(&subresources, errors);
@@ -158,7 +158,8 @@ fn shared(spec: &Field, broken: Broken, old: Option<&Value>, errors: &mut Vec<Fi
     let schema = at("schema");
     if let Some(schema) = schema {
         let has_status = versions.items().any(|v| v.get("subresources").get("status").is_set());
-        schemas::validate(&Field::new(Some(schema), spec.path.child("validation")), has_status, broken, errors);
+        let schema = Field::new(Some(schema), spec.path.child("validation"));
+        schemas::validate(&schema, has_status, broken, &mut 0, errors);
     }
     subresources(&Field::new(at("subresources"), spec.path.child("subresources")), errors);
     let columns = Field::new(at("additionalPrinterColumns"), spec.path.child("additionalPrinterColumns"));

@@ -12,8 +12,18 @@ type Address<'v> = (&'v str, &'v str);
 /// Name, protocol, number and application protocol; `None` where a subset has no ports.
 type Port<'v> = Option<(&'v str, &'v str, i64, &'v str)>;
 
+/// Addresses times ports. More than that is stored as it was sent: it would take more memory than there is.
+const MAX_PAIRS: usize = 1_000_000;
+
 /// Kubernetes sorts ports and subsets by hashes of theirs; here they come in the order of their ports.
 pub fn repack(subsets: &[Value]) -> Vec<Value> {
+    let pairs = |subset: &Value| {
+        let of = |name| list(subset, &[name]).len();
+        (of("addresses") + of("notReadyAddresses")).saturating_mul(of("ports"))
+    };
+    if subsets.iter().map(pairs).fold(0, usize::saturating_add) > MAX_PAIRS {
+        return subsets.to_vec();
+    }
     let (mut addresses, mut ports) = (BTreeMap::<Address, &Value>::new(), BTreeMap::<Port, &Value>::new());
     let mut offered = BTreeMap::<Port, BTreeMap<Address, bool>>::new();
     for subset in subsets {
@@ -34,13 +44,15 @@ pub fn repack(subsets: &[Value]) -> Vec<Value> {
             }
         }
     }
-    // What has no ports stays apart from what has some.
-    let mut shared = BTreeMap::<(BTreeMap<Address, bool>, bool), Vec<Port>>::new();
+    // That some addresses are also named without ports says nothing.
+    let mut shared = BTreeMap::<BTreeMap<Address, bool>, Vec<Port>>::new();
     for (key, addresses) in offered {
-        shared.entry((addresses, key.is_some())).or_default().push(key);
+        let ports = shared.entry(addresses).or_default();
+        ports.retain(Option::is_some);
+        ports.push(key);
     }
     let by_ports: BTreeMap<Vec<Port>, BTreeMap<Address, bool>> =
-        shared.into_iter().map(|((addresses, _), ports)| (ports, addresses)).collect();
+        shared.into_iter().map(|(addresses, ports)| (ports, addresses)).collect();
     let subset = |(keys, offering): (Vec<Port>, BTreeMap<Address, bool>)| {
         let of = |is_ready| offering.iter().filter(move |(_, ready)| **ready == is_ready);
         let values = |is_ready| of(is_ready).filter_map(|(address, _)| addresses.get(address).map(|v| (*v).clone()));
@@ -62,6 +74,8 @@ fn port(port: &Value) -> Port<'_> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::testing::yaml;
 
@@ -88,6 +102,10 @@ mod tests {
                 "[{addresses: [{ip: 1.1.1.1}], notReadyAddresses: [{ip: 1.1.1.1}], ports: [{port: 1}]}, {addresses: [{ip: 1.1.1.1}], ports: [{port: 2}]}]",
                 "[{notReadyAddresses: [{ip: 1.1.1.1}], ports: [{port: 1}]}, {addresses: [{ip: 1.1.1.1}], ports: [{port: 2}]}]",
             ),
+            (
+                "[{addresses: [{ip: 1.1.1.1}]}, {addresses: [{ip: 1.1.1.1}], ports: [{port: 2}, {port: 1}]}]",
+                "[{addresses: [{ip: 1.1.1.1}], ports: [{port: 1}, {port: 2}]}]",
+            ),
             // Pods of one host, and an address without ports.
             (
                 "[{addresses: [{ip: 1.1.1.1, targetRef: {uid: b}}, {ip: 1.1.1.1, targetRef: {uid: a}}]}, {addresses: [{ip: 1.1.1.1}], ports: [{port: 1}]}]",
@@ -99,5 +117,15 @@ mod tests {
             assert_eq!(repacked, expected);
             assert_eq!(Value::from(repack(repacked.as_array().unwrap())), expected, "once more");
         }
+    }
+
+    #[test]
+    fn more_than_can_be_repacked_is_left_as_it_is() {
+        let many = |name: &str, count: usize| vec![yaml(name); count];
+        let subset =
+            |addresses| json!([{"addresses": many("{ip: 1.1.1.1}", addresses), "ports": many("{port: 1}", 1_000)}]);
+        let count = |subsets: Value| list(&repack(subsets.as_array().unwrap())[0], &["addresses"]).len();
+        assert_eq!(count(subset(1_000)), 1);
+        assert_eq!(count(subset(1_001)), 1_001);
     }
 }

@@ -38,7 +38,7 @@ const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 pub(super) fn schema(source: &Value) -> Result<Schema, Vec<FieldError>> {
     let errors = match structural::unsupported(source) {
         Some(why) => vec![FieldError::invalid(&FieldPath::ROOT, "", why)],
-        None => structural::check(source, &FieldPath::ROOT),
+        None => structural::check(source, &FieldPath::ROOT, &mut 0),
     };
     if !errors.is_empty() {
         return Err(errors);
@@ -47,12 +47,12 @@ pub(super) fn schema(source: &Value) -> Result<Schema, Vec<FieldError>> {
 }
 
 /// Everything that is wrong with a schema: that it is not structural, or else with its defaults, and with its keywords.
-/// What was `broken` before is let be.
-pub(super) fn check(source: &Value, broken: Broken, path: &FieldPath) -> Vec<FieldError> {
+/// What was `broken` before is let be. `large` counts the large patterns of a definition.
+pub(super) fn check(source: &Value, broken: Broken, path: &FieldPath, large: &mut usize) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let unsupported = structural::unsupported(source).filter(|_| !broken.structure);
     if unsupported.is_none() && !broken.structure {
-        errors = structural::check(source, path);
+        errors = structural::check(source, path, large);
         if errors.is_empty() {
             defaults::check(source, broken, true, path, &mut errors);
         }

@@ -3,7 +3,8 @@
 //! The two agree on nearly everything. Where they do not, the pattern is rewritten: Go's classes `\d`, `\s`, `\w` and its
 //! word boundaries are ASCII, a brace that begins no repetition stands for itself, and so does `[` within a class.
 
-use std::sync::OnceLock;
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError, Weak};
 
 use regex::{Regex, RegexBuilder};
 
@@ -11,21 +12,75 @@ use regex::{Regex, RegexBuilder};
 const MAX_PATTERN_BYTES: usize = 512 * 1024;
 /// Compiled size of one that repeats large classes, such as letters of any script, many times.
 const MAX_LARGE_PATTERN_BYTES: usize = 16 * 1024 * 1024;
-/// Such patterns in one schema: each takes half a second to compile.
-const MAX_LARGE_PATTERNS: usize = 16;
+/// Such patterns in all schemas of one definition: each takes half a second to compile.
+pub(super) const MAX_LARGE_PATTERNS: usize = 16;
 /// States that one pattern may keep while it runs.
 const MAX_CACHE_BYTES: usize = 1024 * 1024;
 
-/// A pattern that is compiled when it is first matched: most of a large schema's never are.
+/// A pattern that is compiled when it is first matched: most of a large schema's never are. All that are written alike are
+/// compiled once, as long as one of them is there.
 #[derive(Debug)]
 pub(crate) struct Pattern {
     source: Box<str>,
-    compiled: OnceLock<Option<Regex>>,
+    slot: Arc<Slot>,
+}
+
+/// Nothing where it cannot be compiled.
+type Slot = OnceLock<Option<Compiled>>;
+
+#[derive(Debug)]
+struct Compiled {
+    regex: Regex,
+    is_large: bool,
+}
+
+/// What is compiled of the patterns that there are, by how they are written.
+#[derive(Default)]
+struct Pool {
+    slots: HashMap<Box<str>, Weak<Slot>>,
+    /// With so many, those that nobody has any more are forgotten.
+    full: usize,
+}
+
+static POOL: LazyLock<Mutex<Pool>> = LazyLock::new(Mutex::default);
+
+fn slot(source: &str) -> Arc<Slot> {
+    let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(slot) = pool.slots.get(source).and_then(Weak::upgrade) {
+        return slot;
+    }
+    if pool.slots.len() >= pool.full {
+        pool.slots.retain(|_, slot| slot.strong_count() > 0);
+        pool.full = pool.slots.len() * 2 + 64;
+    }
+    let slot = Arc::default();
+    pool.slots.insert(source.into(), Arc::downgrade(&slot));
+    slot
 }
 
 impl Pattern {
     pub fn new(source: &str) -> Pattern {
-        Pattern { source: source.into(), compiled: OnceLock::new() }
+        Pattern { source: source.into(), slot: slot(source) }
+    }
+
+    /// Compiles it, so that no object has to wait for that. `large` counts those that are.
+    ///
+    /// # Errors
+    /// What is wrong with it, in the words of Go's `regexp` where it has the same.
+    pub fn check(&self, large: &mut usize) -> Result<(), String> {
+        let is_large = match self.slot.get() {
+            Some(Some(compiled)) => compiled.is_large,
+            _ => {
+                let compiled = compile(&self.source, *large < MAX_LARGE_PATTERNS);
+                let compiled = compiled.map_err(|error| explain(&self.source, &error))?;
+                let is_large = compiled.is_large;
+                // Somebody else may have been faster, with the same.
+                let _ = self.slot.set(Some(compiled));
+                is_large
+            }
+        };
+        *large += usize::from(is_large);
+        Ok(())
     }
 
     /// As it was written.
@@ -35,29 +90,28 @@ impl Pattern {
 
     /// Whether it is found in the text. What is no pattern at all forbids nothing; it was refused where it was written.
     pub fn is_match(&self, text: &str) -> bool {
-        let compiled = self.compiled.get_or_init(|| compile(&self.source, &mut 0).ok());
-        compiled.as_ref().is_none_or(|pattern| pattern.is_match(text))
+        let compiled = self.slot.get_or_init(|| compile(&self.source, true).ok());
+        compiled.as_ref().is_none_or(|compiled| compiled.regex.is_match(text))
     }
 }
 
-/// Counts it where it is large.
-///
 /// # Errors
 /// Why it is not a regular expression, or that it is too large.
-pub(super) fn compile(pattern: &str, large: &mut usize) -> Result<Regex, regex::Error> {
+fn compile(pattern: &str, may_be_large: bool) -> Result<Compiled, regex::Error> {
     let pattern = translate(pattern);
     let within = |bytes| RegexBuilder::new(&pattern).size_limit(bytes).dfa_size_limit(MAX_CACHE_BYTES).build();
     match within(MAX_PATTERN_BYTES) {
-        Err(regex::Error::CompiledTooBig(_)) if *large < MAX_LARGE_PATTERNS => {
-            *large += 1;
-            within(MAX_LARGE_PATTERN_BYTES)
+        Err(regex::Error::CompiledTooBig(_)) if may_be_large => {
+            Ok(Compiled { regex: within(MAX_LARGE_PATTERN_BYTES)?, is_large: true })
         }
-        compiled => compiled,
+        compiled => Ok(Compiled { regex: compiled?, is_large: false }),
     }
 }
 
-/// What is wrong with a pattern, in the words of Go's `regexp` where it has the same.
-pub(super) fn explain(pattern: &str, error: &regex::Error) -> String {
+fn explain(pattern: &str, error: &regex::Error) -> String {
+    if let regex::Error::CompiledTooBig(MAX_PATTERN_BYTES) = error {
+        return format!("a definition may have {MAX_LARGE_PATTERNS} patterns that are as large as this one at most");
+    }
     let error = error.to_string();
     let last = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
     let class = || &pattern[pattern.rfind('[').unwrap_or_default()..];
@@ -214,15 +268,26 @@ mod tests {
             ("^(?:[-A-Za-z0-9]+\\.)*[a-z]+$", "a-b.c", true),
         ];
         for (pattern, text, expected) in cases {
-            let compiled = compile(pattern, &mut 0).unwrap_or_else(|error| panic!("{pattern}: {error}"));
-            assert_eq!(compiled.is_match(text), expected, "{pattern} {text}");
+            let of = Pattern::new(pattern);
+            of.check(&mut 0).unwrap_or_else(|error| panic!("{pattern}: {error}"));
+            assert_eq!(of.is_match(text), expected, "{pattern} {text}");
         }
-        assert!(compile("(", &mut 0).is_err());
-        assert!(compile("((a{100}){100}){100}", &mut 0).is_err());
+    }
+
+    #[test]
+    fn some_patterns_may_be_large_and_are_compiled_once() {
         let mut large = MAX_LARGE_PATTERNS - 1;
-        assert!(compile("^.{1,1000}$", &mut large).is_ok_and(|pattern| pattern.is_match("é")));
-        assert!(compile("^.{1,1000}$", &mut large).is_err());
-        assert!(compile(r"^([\p{L}\p{Z}\p{N}_.:/=+\-@]{0,256})$", &mut 0).is_ok());
+        let (first, same) = (Pattern::new("^.{1,1000}$"), Pattern::new("^.{1,1000}$"));
+        assert!(same.slot.get().is_none());
+        assert_eq!(first.check(&mut large), Ok(()));
+        assert_eq!(large, MAX_LARGE_PATTERNS);
+        assert!(same.slot.get().is_some(), "it is compiled with the first");
+        assert!(first.is_match("é") && same.is_match("é"));
+        let refused = Pattern::new(r"^([\p{L}\p{Z}\p{N}_.:/=+\-@]{0,256})$");
+        let why = "a definition may have 16 patterns that are as large as this one at most";
+        assert_eq!(refused.check(&mut large).unwrap_err(), why);
+        assert_eq!(refused.check(&mut 0), Ok(()));
+        assert!(Pattern::new("((a{100}){100}){100}").check(&mut 0).is_err());
     }
 
     #[test]
@@ -234,8 +299,7 @@ mod tests {
             ("+", "missing argument to repetition operator: `+`"),
         ];
         for (pattern, words) in cases {
-            let error = compile(pattern, &mut 0).unwrap_err();
-            assert_eq!(explain(pattern, &error), format!("error parsing regexp: {words}"));
+            assert_eq!(Pattern::new(pattern).check(&mut 0), Err(format!("error parsing regexp: {words}")));
         }
     }
 

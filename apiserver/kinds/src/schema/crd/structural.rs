@@ -5,7 +5,8 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
-use super::{complete, flag, members, pattern};
+use super::pattern::Pattern;
+use super::{complete, flag, members};
 use crate::field::{FieldError, FieldPath};
 
 /// Deepest nesting of a schema.
@@ -21,12 +22,12 @@ enum Level {
     Field,
 }
 
-/// Everything that makes a schema not structural, sorted by message as Kubernetes does.
-pub(super) fn check(schema: &Value, path: &FieldPath) -> Vec<FieldError> {
+/// Everything that makes a schema not structural, sorted by message as Kubernetes does. Its large patterns are counted.
+pub(super) fn check(schema: &Value, path: &FieldPath, large: &mut usize) -> Vec<FieldError> {
     let mut errors = Vec::new();
     walk(schema, Level::Root, path, 0, &mut errors);
     complete::check(schema, schema, path, path, 0, &mut errors);
-    check_patterns(schema, path, 0, &mut Patterns::default(), &mut errors);
+    check_patterns(schema, path, 0, &mut Patterns { seen: HashSet::new(), large }, &mut errors);
     errors.sort_by_key(ToString::to_string);
     errors
 }
@@ -177,11 +178,10 @@ fn check_own_fields(schema: &Value, level: Level, path: &FieldPath, errors: &mut
     }
 }
 
-/// The patterns of a schema, as far as they were looked at.
-#[derive(Default)]
-struct Patterns<'s> {
+/// The patterns of a schema, as far as they were looked at, and how many of its definition's are large.
+struct Patterns<'s, 'l> {
     seen: HashSet<&'s str>,
-    large: usize,
+    large: &'l mut usize,
 }
 
 /// Every pattern of a schema. Compiling takes time, so each is looked at once, and there may not be too many.
@@ -189,7 +189,7 @@ fn check_patterns<'s>(
     schema: &'s Value,
     path: &FieldPath,
     depth: usize,
-    patterns: &mut Patterns<'s>,
+    patterns: &mut Patterns<'s, '_>,
     errors: &mut Vec<FieldError>,
 ) {
     if depth > MAX_SCHEMA_DEPTH_LEVELS {
@@ -204,8 +204,8 @@ fn check_patterns<'s>(
             let detail = format!("a schema may have {MAX_PATTERNS} different patterns at most");
             return errors.push(FieldError::forbidden(&path, detail));
         }
-        if let Err(error) = pattern::compile(source, &mut patterns.large) {
-            let detail = format!("must be a valid regular expression, but isn't: {}", pattern::explain(source, &error));
+        if let Err(why) = Pattern::new(source).check(patterns.large) {
+            let detail = format!("must be a valid regular expression, but isn't: {why}");
             errors.push(FieldError::invalid(&path, source, detail));
         }
     }
