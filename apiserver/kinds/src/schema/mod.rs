@@ -84,15 +84,15 @@ impl Schema {
     }
 
     /// Everything that is wrong with the `openAPIV3Schema` of a CRD, at `path`: what makes it not structural, and defaults
-    /// that do not fit. What was `broken` before is let be. `large_patterns` is how many the definition had in schemas
-    /// before, and has with this one: there may not be many.
+    /// that do not fit. What broke rules that came later is `let_be`. `large_patterns` is how many the definition had in
+    /// schemas before, and has with this one: there may not be many.
     pub fn check_crd(
         open_api_v3_schema: &Value,
-        broken: Broken,
+        let_be: Broken,
         path: &FieldPath,
         large_patterns: &mut usize,
     ) -> Vec<FieldError> {
-        crd::check(open_api_v3_schema, broken, path, large_patterns)
+        crd::check(open_api_v3_schema, let_be, path, large_patterns)
     }
 
     /// What the `openAPIV3Schema` of a CRD breaks of the rules that came after its kind did.

@@ -56,7 +56,7 @@ pub fn let_be(spec: &Field, old: Option<&Value>) -> Broken {
 pub fn validate(
     schema: &Field,
     has_status: bool,
-    broken: Broken,
+    let_be: Broken,
     large_patterns: &mut usize,
     errors: &mut Vec<FieldError>,
 ) {
@@ -68,7 +68,7 @@ pub fn validate(
     if get(value, &["nullable"]) == Some(&Value::Bool(true)) {
         errors.push(schema.get("nullable").forbidden("nullable cannot be true at the root"));
     }
-    errors.extend(Schema::check_crd(value, broken, &schema.path, large_patterns));
+    errors.extend(Schema::check_crd(value, let_be, &schema.path, large_patterns));
 }
 
 fn at_root(schema: &Field, errors: &mut Vec<FieldError>) {

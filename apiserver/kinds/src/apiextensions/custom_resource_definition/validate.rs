@@ -61,14 +61,14 @@ pub fn spec(spec: &Field, old: Option<&Value>, errors: &mut Vec<FieldError>) {
     if preserves && versions.items().any(has_default) {
         errors.push(preserve.invalid("must be false in order to use defaults in the schema"));
     }
-    let broken = schemas::let_be(spec, old);
-    self::versions(&versions, broken, old, errors);
+    let let_be = schemas::let_be(spec, old);
+    self::versions(&versions, let_be, old, errors);
     let spec_names = spec.get("names");
     for field in ["plural", "singular", "kind", "listKind"] {
         rules::required(&spec_names.get(field), errors);
     }
     self::names(&spec_names, errors);
-    shared(spec, broken, old, errors);
+    shared(spec, let_be, old, errors);
     let conversion = spec.get("conversion");
     let strategy = conversion.get("strategy");
     if preserves && conversion.is_set() && strategy.text() != "None" {
@@ -98,7 +98,7 @@ fn alike<'v>(versions: &Field<'v, '_>, part: &str) -> Option<Option<&'v Value>> 
     all.all(|other| same(first, other)).then_some(first)
 }
 
-fn versions(versions: &Field, broken: Broken, old: Option<&Value>, errors: &mut Vec<FieldError>) {
+fn versions(versions: &Field, let_be: Broken, old: Option<&Value>, errors: &mut Vec<FieldError>) {
     let (mut storage, mut seen, mut unique, mut large_patterns) = (0, BTreeSet::new(), true, 0);
     let own = |part: &str| alike(versions, part).is_none();
     for version in versions.items() {
@@ -115,7 +115,7 @@ fn versions(versions: &Field, broken: Broken, old: Option<&Value>, errors: &mut 
         if own("schema") {
             let has_status = alike(versions, "subresources").unwrap_or(subresources.value());
             let has_status = has_status.is_some_and(|s| get(s, &["status"]).is_some());
-            schemas::validate(&schema, has_status, broken, &mut large_patterns, errors);
+            schemas::validate(&schema, has_status, let_be, &mut large_patterns, errors);
         }
         if own("subresources") {
             self::subresources(&subresources, errors);
@@ -152,14 +152,14 @@ fn versions(versions: &Field, broken: Broken, old: Option<&Value>, errors: &mut 
 }
 
 /// What all versions have alike.
-fn shared(spec: &Field, broken: Broken, old: Option<&Value>, errors: &mut Vec<FieldError>) {
+fn shared(spec: &Field, let_be: Broken, old: Option<&Value>, errors: &mut Vec<FieldError>) {
     let versions = spec.get("versions");
     let at = |part: &str| alike(&versions, part).flatten();
     let schema = at("schema");
     if let Some(schema) = schema {
         let has_status = versions.items().any(|v| v.get("subresources").get("status").is_set());
         let schema = Field::new(Some(schema), spec.path.child("validation"));
-        schemas::validate(&schema, has_status, broken, &mut 0, errors);
+        schemas::validate(&schema, has_status, let_be, &mut 0, errors);
     }
     subresources(&Field::new(at("subresources"), spec.path.child("subresources")), errors);
     let columns = Field::new(at("additionalPrinterColumns"), spec.path.child("additionalPrinterColumns"));

@@ -11,26 +11,26 @@ use crate::field::{FieldError, FieldPath};
 
 /// Checks every default of a schema that is known to be structural. What a whole object says of itself has none, which is
 /// told elsewhere; those within `additionalProperties` are not looked at.
-pub(super) fn check(schema: &Value, broken: Broken, is_root: bool, path: &FieldPath, errors: &mut Vec<FieldError>) {
-    own(schema, broken, path, errors);
+pub(super) fn check(schema: &Value, let_be: Broken, is_root: bool, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    own(schema, let_be, path, errors);
     if let Some(items) = schema.get("items") {
-        check(items, broken, false, &path.child("items"), errors);
+        check(items, let_be, false, &path.child("items"), errors);
     }
     let properties = path.child("properties");
     for (name, property) in members(schema, "properties") {
         if !is_root || !matches!(name.as_str(), "metadata" | "apiVersion" | "kind") {
-            check(property, broken, false, &properties.key(name), errors);
+            check(property, let_be, false, &properties.key(name), errors);
         }
     }
 }
 
-fn own(schema: &Value, broken: Broken, path: &FieldPath, errors: &mut Vec<FieldError>) {
+fn own(schema: &Value, let_be: Broken, path: &FieldPath, errors: &mut Vec<FieldError>) {
     let Some(default) = schema.get("default").filter(|default| !default.is_null()) else { return };
     let path = path.child("default");
     let own = Schema(Arc::new(Root::new(node(schema, flag(schema, "x-kubernetes-embedded-resource")), true)));
     match decode::check(&own, default.clone()) {
         Ok(decoded) => {
-            if !decoded.issues.is_empty() && !broken.defaults {
+            if !decoded.issues.is_empty() && !let_be.defaults {
                 errors.push(FieldError::invalid(&path, default.clone(), "must not have unknown fields"));
             }
             errors.extend(validate(&own.0.node, default, None, &path));

@@ -18,12 +18,12 @@ struct Place<'r> {
     /// Why there are no defaults here.
     no_default: Option<&'r str>,
     /// What is let be.
-    broken: Broken,
+    let_be: Broken,
 }
 
 /// Checks a schema and all below it.
-pub(super) fn check(schema: &Value, broken: Broken, path: &FieldPath, errors: &mut Vec<FieldError>) {
-    walk(schema, Place { broken, ..Place::default() }, true, path, 0, errors);
+pub(super) fn check(schema: &Value, let_be: Broken, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    walk(schema, Place { let_be, ..Place::default() }, true, path, 0, errors);
 }
 
 fn kind(schema: &Value) -> &str {
@@ -107,7 +107,7 @@ fn walk(schema: &Value, place: Place, is_root: bool, path: &FieldPath, depth: us
         }
         _ => {}
     }
-    extensions(schema, place.broken, path, errors);
+    extensions(schema, place.let_be, path, errors);
     for (i, rule) in items(schema, "x-kubernetes-validations") {
         self::rule(schema, rule, &path.child("x-kubernetes-validations").index(i), errors);
     }
@@ -116,7 +116,7 @@ fn walk(schema: &Value, place: Place, is_root: bool, path: &FieldPath, depth: us
 /// Keywords of JSON schema that CRDs do not have.
 fn own(schema: &Value, place: Place, path: &FieldPath, errors: &mut Vec<FieldError>) {
     let kind = kind(schema);
-    if has_unknown_type(schema) && !place.broken.types {
+    if has_unknown_type(schema) && !place.let_be.types {
         errors.push(FieldError::not_supported(&path.child("type"), kind, &TYPES));
     }
     if let Some(reason) = place.no_default.filter(|_| schema.get("default").is_some_and(|default| !default.is_null())) {
@@ -149,7 +149,7 @@ fn must_be(wanted: &str, extension: &str, kind: &str, path: &FieldPath) -> Field
     if kind.is_empty() { FieldError::required(&path, detail) } else { FieldError::invalid(&path, kind, detail) }
 }
 
-fn extensions(schema: &Value, broken: Broken, path: &FieldPath, errors: &mut Vec<FieldError>) {
+fn extensions(schema: &Value, let_be: Broken, path: &FieldPath, errors: &mut Vec<FieldError>) {
     let text = |name: &str| schema.get(name).and_then(Value::as_str);
     let kind = kind(schema);
     if schema.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(false)) {
@@ -168,7 +168,7 @@ fn extensions(schema: &Value, broken: Broken, path: &FieldPath, errors: &mut Vec
     let list_type = text("x-kubernetes-list-type");
     if list_type.is_some() && kind != "array" {
         errors.push(must_be("array", "x-kubernetes-list-type", kind, path));
-    } else if let Some(item) = schema.get("items").filter(|_| is_set_of_growing_items(schema) && !broken.sets) {
+    } else if let Some(item) = schema.get("items").filter(|_| is_set_of_growing_items(schema) && !let_be.sets) {
         // Also of a map Kubernetes shows what kind of list it is.
         let shown = item.get("x-kubernetes-list-type").cloned().unwrap_or_default();
         let detail = "must be atomic as item of a list with x-kubernetes-list-type=set";
@@ -190,7 +190,7 @@ fn extensions(schema: &Value, broken: Broken, path: &FieldPath, errors: &mut Vec
     if list_type == Some("map") {
         map_keys(schema, path, errors);
     }
-    if !broken.keys {
+    if !let_be.keys {
         identified_items(schema, path, errors);
     }
 }

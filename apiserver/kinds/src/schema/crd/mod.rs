@@ -47,17 +47,17 @@ pub(super) fn schema(source: &Value) -> Result<Schema, Vec<FieldError>> {
 }
 
 /// Everything that is wrong with a schema: that it is not structural, or else with its defaults, and with its keywords.
-/// What was `broken` before is let be. `large` counts the large patterns of a definition.
-pub(super) fn check(source: &Value, broken: Broken, path: &FieldPath, large: &mut usize) -> Vec<FieldError> {
+/// What broke rules that came later is `let_be`. `large` counts the large patterns of a definition.
+pub(super) fn check(source: &Value, let_be: Broken, path: &FieldPath, large: &mut usize) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    let unsupported = structural::unsupported(source).filter(|_| !broken.structure);
-    if unsupported.is_none() && !broken.structure {
+    let unsupported = structural::unsupported(source).filter(|_| !let_be.structure);
+    if unsupported.is_none() && !let_be.structure {
         errors = structural::check(source, path, large);
         if errors.is_empty() {
-            defaults::check(source, broken, true, path, &mut errors);
+            defaults::check(source, let_be, true, path, &mut errors);
         }
     }
-    keywords::check(source, broken, path, &mut errors);
+    keywords::check(source, let_be, path, &mut errors);
     match unsupported {
         // What has words of its own is told by them.
         Some(why) if errors.is_empty() => vec![FieldError::invalid(path, "", why)],
