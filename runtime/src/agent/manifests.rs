@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
+use k8w_kinds::schema;
 
 use super::Event;
 use super::shared::Shared;
@@ -113,7 +114,7 @@ impl Text {
         let file = path.display();
         match self {
             Text::Read(text) => {
-                let (text, has_more) = static_pod::first_document(text);
+                let (text, has_more) = schema::first_document(text);
                 if has_more {
                     tracing::warn!("manifest file {file} holds several documents: only the first of them is read");
                 }

@@ -41,36 +41,6 @@ fn list(errors: &[FieldError]) -> String {
     errors.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// The first document of a file, which is all that the kubelet reads of it, and whether others follow.
-pub fn first_document(text: &[u8]) -> (&[u8], bool) {
-    let mut at = 0;
-    let mut begun = false;
-    for line in text.split_inclusive(|byte| *byte == b'\n') {
-        let start = at;
-        at += line.len();
-        let ends = is_marker(line, b"---") || is_marker(line, b"...");
-        if begun && ends {
-            let rest = text[start..].split(|byte| *byte == b'\n');
-            return (&text[..start], rest.into_iter().any(says_something));
-        }
-        begun |= says_something(line);
-    }
-    (text, false)
-}
-
-/// Whether a line begins with what stands between documents, which nothing within one does (YAML 1.2, section 9.1.2).
-fn is_marker(line: &[u8], marker: &[u8]) -> bool {
-    line.strip_prefix(marker).is_some_and(|rest| rest.first().is_none_or(u8::is_ascii_whitespace))
-}
-
-/// Whether a line holds more than a comment, a directive or a marker.
-fn says_something(line: &[u8]) -> bool {
-    let is_between = is_marker(line, b"---") || is_marker(line, b"...");
-    let rest = if is_between { &line[3..] } else { line };
-    let rest = rest.trim_ascii();
-    !rest.is_empty() && rest[0] != b'#' && line[0] != b'%'
-}
-
 /// Reads a pod from the text of a file, YAML or JSON, as `node` runs it.
 ///
 /// # Errors
@@ -178,23 +148,6 @@ mod tests {
         assert_eq!(spec.tolerations.as_ref().unwrap()[0].effect.as_deref(), Some(NO_EXECUTE));
         assert_eq!(read(WEB).unwrap().metadata.uid, pod.metadata.uid, "the same text is the same pod");
         assert_ne!(read(&WEB.replace("image: i", "image: j")).unwrap().metadata.uid, pod.metadata.uid);
-    }
-
-    #[test]
-    fn of_several_documents_there_is_a_first() {
-        for (text, first, has_more) in [
-            ("a: 1", "a: 1", false),
-            ("---\na: 1\n", "---\na: 1\n", false),
-            ("# who\n---\na: 1\n---\n", "# who\n---\na: 1\n", false),
-            ("%YAML 1.2\n--- # what\na: 1\n...\n# done\n", "%YAML 1.2\n--- # what\na: 1\n", false),
-            ("a: |\n  ---\n  b\n---\nc: 1\n", "a: |\n  ---\n  b\n", true),
-            ("--- {a: 1}\n--- {b: 1}", "--- {a: 1}\n", true),
-            ("{\"a\": \"---\"}\r\n---\r\n{}\r\n", "{\"a\": \"---\"}\r\n", true),
-            ("----: 1\n", "----: 1\n", false),
-            ("", "", false),
-        ] {
-            assert_eq!(first_document(text.as_bytes()), (first.as_bytes(), has_more), "{text}");
-        }
     }
 
     #[test]

@@ -4,55 +4,57 @@ use serde_json::Value;
 
 use super::shape::{Node, Shape};
 
+/// What becomes of zeros that mean the same as absence: `hostNetwork: false`, `workingDir: ""`. Go does not write them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Zeros {
+    Drop,
+    Keep,
+}
+
 /// Fills in defaults at every level, inside of what was filled in too.
-pub(super) fn fill(node: &Node, value: &mut Value) {
+pub(super) fn fill(node: &Node, value: &mut Value, zeros: Zeros) {
     match (node.shape.resolve(), value) {
         (Shape::Object(object), Value::Object(members)) => {
+            members.retain(|name, member| {
+                let Some(field) = object.field(name) else { return true };
+                if zeros == Zeros::Drop && field.zero_is_absence && is_zero(member) {
+                    return false;
+                }
+                if member.is_object() || member.is_array() {
+                    fill(&field.node, member, zeros);
+                }
+                true
+            });
             for field in &object.fields {
                 if let Some(default) = &field.node.default
                     && !members.contains_key(&*field.name)
                 {
-                    members.insert((*field.name).to_owned(), (**default).clone());
-                }
-            }
-            for (name, member) in members.iter_mut().filter(|(_, v)| v.is_object() || v.is_array()) {
-                if let Some(field) = object.field(name) {
-                    fill(&field.node, member);
+                    members.insert((*field.name).to_owned(), filled(&field.node, default));
                 }
             }
         }
-        (Shape::List(list), Value::Array(items)) => items.iter_mut().for_each(|item| fill_element(&list.item, item)),
+        (Shape::List(list), Value::Array(items)) => {
+            items.iter_mut().for_each(|item| fill_element(&list.item, item, zeros));
+        }
         (Shape::Map(map), Value::Object(members)) => {
-            members.values_mut().for_each(|member| fill_element(&map.value, member));
+            members.values_mut().for_each(|member| fill_element(&map.value, member, zeros));
         }
         _ => {}
     }
+}
+
+/// A default means what it says.
+fn filled(node: &Node, default: &Value) -> Value {
+    let mut value = default.clone();
+    fill(node, &mut value, Zeros::Keep);
+    value
 }
 
 /// An item or a map's value: null that is no value there stands for the default.
-fn fill_element(node: &Node, value: &mut Value) {
-    if value.is_null()
-        && !node.nullable
-        && let Some(default) = &node.default
-    {
-        *value = (**default).clone();
-    }
-    fill(node, value);
-}
-
-/// Removes zeros that mean the same as absence: `hostNetwork: false`, `workingDir: ""`. Go does not write them.
-pub(super) fn drop_zeros(node: &Node, value: &mut Value) {
-    match (node.shape.resolve(), value) {
-        (Shape::Object(object), Value::Object(members)) => members.retain(|name, member| {
-            let Some(field) = object.field(name) else { return true };
-            drop_zeros(&field.node, member);
-            !(field.zero_is_absence && is_zero(member))
-        }),
-        (Shape::List(list), Value::Array(items)) => items.iter_mut().for_each(|item| drop_zeros(&list.item, item)),
-        (Shape::Map(map), Value::Object(members)) => {
-            members.values_mut().for_each(|member| drop_zeros(&map.value, member));
-        }
-        _ => {}
+fn fill_element(node: &Node, value: &mut Value, zeros: Zeros) {
+    match &node.default {
+        Some(default) if value.is_null() && !node.nullable => *value = filled(node, default),
+        _ => fill(node, value, zeros),
     }
 }
 

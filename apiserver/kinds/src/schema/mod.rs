@@ -36,7 +36,9 @@ use serde_json::{Map, Value};
 
 use crate::field::{FieldError, FieldPath};
 pub use crd::Broken;
-pub use decode::{DecodeError, Decoded, Format};
+pub(crate) use crd::Pattern;
+pub use decode::{DecodeError, Decoded, Format, first_document};
+use default::Zeros;
 pub(crate) use go::go_float;
 pub use go::{go, go_type};
 use shape::{Node, Shape};
@@ -84,13 +86,13 @@ impl Schema {
     }
 
     /// Everything that is wrong with the `openAPIV3Schema` of a CRD, at `path`: what makes it not structural, and defaults
-    /// that do not fit. What broke rules that came later is `let_be`. `large_patterns` is how many the definition had in
-    /// schemas before, and has with this one: there may not be many.
-    pub fn check_crd(
+    /// that do not fit. What broke rules that came later is `let_be`. `large_patterns` are those that the definition
+    /// had in schemas before, and has with this one: there may not be many.
+    pub(crate) fn check_crd(
         open_api_v3_schema: &Value,
         let_be: Broken,
         path: &FieldPath,
-        large_patterns: &mut usize,
+        large_patterns: &mut Vec<Pattern>,
     ) -> Vec<FieldError> {
         crd::check(open_api_v3_schema, let_be, path, large_patterns)
     }
@@ -162,11 +164,13 @@ impl Schema {
     pub fn default(&self, value: &mut Value) {
         // Controllers compare a status with the one that they wrote, zeros and all.
         let status = value.as_object_mut().and_then(|members| members.remove("status"));
-        default::drop_zeros(&self.0.node, value);
-        if let (Some(status), Some(members)) = (status, value.as_object_mut()) {
+        default::fill(&self.0.node, value, Zeros::Drop);
+        if let (Some(mut status), Some(members)) = (status, value.as_object_mut()) {
+            if let Some(field) = self.0.node.shape.object().and_then(|object| object.field("status")) {
+                default::fill(&field.node, &mut status, Zeros::Keep);
+            }
             members.insert("status".to_owned(), status);
         }
-        default::fill(&self.0.node, value);
     }
 
     /// What an object is before its first write: a built-in kind has the parts that Go's zero value writes, with null
@@ -175,7 +179,7 @@ impl Schema {
         self.0.zero.get_or_init(|| {
             let mut zero = Value::Object(Map::new());
             if !self.0.lenient {
-                default::fill(&self.0.node, &mut zero);
+                default::fill(&self.0.node, &mut zero, Zeros::Keep);
                 default::add_nulls(&self.0.node, &mut zero);
             }
             zero

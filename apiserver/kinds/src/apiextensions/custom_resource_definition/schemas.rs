@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::versions;
 use crate::field::{Field, FieldError};
 use crate::object::{get, list, text};
-use crate::schema::{Broken, Schema};
+use crate::schema::{Broken, Pattern, Schema};
 
 /// What may stand at the root of a schema whose kind has a status subresource, whose own schema is taken out of it; and how
 /// Kubernetes calls it.
@@ -57,7 +57,7 @@ pub fn validate(
     schema: &Field,
     has_status: bool,
     let_be: Broken,
-    large_patterns: &mut usize,
+    large_patterns: &mut Vec<Pattern>,
     errors: &mut Vec<FieldError>,
 ) {
     let schema = schema.get("openAPIV3Schema");

@@ -99,7 +99,7 @@ fn alike<'v>(versions: &Field<'v, '_>, part: &str) -> Option<Option<&'v Value>> 
 }
 
 fn versions(versions: &Field, let_be: Broken, old: Option<&Value>, errors: &mut Vec<FieldError>) {
-    let (mut storage, mut seen, mut unique, mut large_patterns) = (0, BTreeSet::new(), true, 0);
+    let (mut storage, mut seen, mut unique, mut large_patterns) = (0, BTreeSet::new(), true, Vec::new());
     let own = |part: &str| alike(versions, part).is_none();
     for version in versions.items() {
         storage += usize::from(version.get("storage").bool() == Some(true));
@@ -159,7 +159,7 @@ fn shared(spec: &Field, let_be: Broken, old: Option<&Value>, errors: &mut Vec<Fi
     if let Some(schema) = schema {
         let has_status = versions.items().any(|v| v.get("subresources").get("status").is_set());
         let schema = Field::new(Some(schema), spec.path.child("validation"));
-        schemas::validate(&schema, has_status, let_be, &mut 0, errors);
+        schemas::validate(&schema, has_status, let_be, &mut Vec::new(), errors);
     }
     subresources(&Field::new(at("subresources"), spec.path.child("subresources")), errors);
     let columns = Field::new(at("additionalPrinterColumns"), spec.path.child("additionalPrinterColumns"));

@@ -30,15 +30,18 @@ pub use broken::Broken;
 pub(super) use broken::of as broken;
 pub(super) use field_path::find as find_field;
 pub(super) use format::is_known as knows_format;
+pub(crate) use pattern::Pattern;
 use rules::Kind;
 pub(crate) use rules::Rules;
 
 const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
 pub(super) fn schema(source: &Value) -> Result<Schema, Vec<FieldError>> {
+    // They stay compiled until the schema has them.
+    let mut large = Vec::new();
     let errors = match structural::unsupported(source) {
         Some(why) => vec![FieldError::invalid(&FieldPath::ROOT, "", why)],
-        None => structural::check(source, &FieldPath::ROOT, &mut 0),
+        None => structural::check(source, &FieldPath::ROOT, &mut large),
     };
     if !errors.is_empty() {
         return Err(errors);
@@ -47,8 +50,8 @@ pub(super) fn schema(source: &Value) -> Result<Schema, Vec<FieldError>> {
 }
 
 /// Everything that is wrong with a schema: that it is not structural, or else with its defaults, and with its keywords.
-/// What broke rules that came later is `let_be`. `large` counts the large patterns of a definition.
-pub(super) fn check(source: &Value, let_be: Broken, path: &FieldPath, large: &mut usize) -> Vec<FieldError> {
+/// What broke rules that came later is `let_be`. `large` are the large patterns of a definition so far.
+pub(super) fn check(source: &Value, let_be: Broken, path: &FieldPath, large: &mut Vec<Pattern>) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let unsupported = structural::unsupported(source).filter(|_| !let_be.structure);
     if unsupported.is_none() && !let_be.structure {

@@ -63,23 +63,27 @@ impl Pattern {
         Pattern { source: source.into(), slot: slot(source) }
     }
 
-    /// Compiles it, so that no object has to wait for that. `large` counts those that are.
+    /// Adds it to `large` if it is: then it stays compiled, as that takes long, for whoever needs it next.
     ///
     /// # Errors
     /// What is wrong with it, in the words of Go's `regexp` where it has the same.
-    pub fn check(&self, large: &mut usize) -> Result<(), String> {
+    pub fn check(self, large: &mut Vec<Pattern>) -> Result<(), String> {
         let is_large = match self.slot.get() {
             Some(Some(compiled)) => compiled.is_large,
             _ => {
-                let compiled = compile(&self.source, *large < MAX_LARGE_PATTERNS);
+                let compiled = compile(&self.source, large.len() < MAX_LARGE_PATTERNS);
                 let compiled = compiled.map_err(|error| explain(&self.source, &error))?;
                 let is_large = compiled.is_large;
-                // Somebody else may have been faster, with the same.
-                let _ = self.slot.set(Some(compiled));
+                if is_large {
+                    // Somebody else may have been faster, with the same.
+                    let _ = self.slot.set(Some(compiled));
+                }
                 is_large
             }
         };
-        *large += usize::from(is_large);
+        if is_large {
+            large.push(self);
+        }
         Ok(())
     }
 
@@ -268,26 +272,25 @@ mod tests {
             ("^(?:[-A-Za-z0-9]+\\.)*[a-z]+$", "a-b.c", true),
         ];
         for (pattern, text, expected) in cases {
-            let of = Pattern::new(pattern);
-            of.check(&mut 0).unwrap_or_else(|error| panic!("{pattern}: {error}"));
-            assert_eq!(of.is_match(text), expected, "{pattern} {text}");
+            Pattern::new(pattern).check(&mut Vec::new()).unwrap_or_else(|error| panic!("{pattern}: {error}"));
+            assert_eq!(Pattern::new(pattern).is_match(text), expected, "{pattern} {text}");
         }
     }
 
     #[test]
     fn some_patterns_may_be_large_and_are_compiled_once() {
-        let mut large = MAX_LARGE_PATTERNS - 1;
-        let (first, same) = (Pattern::new("^.{1,1000}$"), Pattern::new("^.{1,1000}$"));
+        let mut large: Vec<Pattern> = (1..MAX_LARGE_PATTERNS).map(|_| Pattern::new("a")).collect();
+        let same = Pattern::new("^.{1,1000}$");
         assert!(same.slot.get().is_none());
-        assert_eq!(first.check(&mut large), Ok(()));
-        assert_eq!(large, MAX_LARGE_PATTERNS);
+        assert_eq!(Pattern::new("^.{1,1000}$").check(&mut large), Ok(()));
+        assert_eq!(large.len(), MAX_LARGE_PATTERNS);
         assert!(same.slot.get().is_some(), "it is compiled with the first");
-        assert!(first.is_match("é") && same.is_match("é"));
-        let refused = Pattern::new(r"^([\p{L}\p{Z}\p{N}_.:/=+\-@]{0,256})$");
+        assert!(same.is_match("é") && large.last().is_some_and(|first| first.is_match("é")));
+        let refused = || Pattern::new(r"^([\p{L}\p{Z}\p{N}_.:/=+\-@]{0,256})$");
         let why = "a definition may have 16 patterns that are as large as this one at most";
-        assert_eq!(refused.check(&mut large).unwrap_err(), why);
-        assert_eq!(refused.check(&mut 0), Ok(()));
-        assert!(Pattern::new("((a{100}){100}){100}").check(&mut 0).is_err());
+        assert_eq!(refused().check(&mut large).unwrap_err(), why);
+        assert_eq!(refused().check(&mut Vec::new()), Ok(()));
+        assert!(Pattern::new("((a{100}){100}){100}").check(&mut Vec::new()).is_err());
     }
 
     #[test]
@@ -299,7 +302,7 @@ mod tests {
             ("+", "missing argument to repetition operator: `+`"),
         ];
         for (pattern, words) in cases {
-            assert_eq!(Pattern::new(pattern).check(&mut 0), Err(format!("error parsing regexp: {words}")));
+            assert_eq!(Pattern::new(pattern).check(&mut Vec::new()), Err(format!("error parsing regexp: {words}")));
         }
     }
 

@@ -22,11 +22,10 @@ enum Level {
     Field,
 }
 
-/// Everything that makes a schema not structural, sorted by message as Kubernetes does. Its large patterns are counted.
-pub(super) fn check(schema: &Value, path: &FieldPath, large: &mut usize) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    walk(schema, Level::Root, path, 0, &mut errors);
-    complete::check(schema, schema, path, path, 0, &mut errors);
+/// Everything that makes a schema not structural, sorted by message as Kubernetes does. Its large patterns
+/// are added to those that its definition has so far.
+pub(super) fn check(schema: &Value, path: &FieldPath, large: &mut Vec<Pattern>) -> Vec<FieldError> {
+    let mut errors = untyped(schema, path);
     check_patterns(schema, path, 0, &mut Patterns { seen: HashSet::new(), large }, &mut errors);
     errors.sort_by_key(ToString::to_string);
     errors
@@ -34,10 +33,15 @@ pub(super) fn check(schema: &Value, path: &FieldPath, large: &mut usize) -> Vec<
 
 /// Whether a schema says every value's type once, whatever its patterns are.
 pub(super) fn is_structural(schema: &Value) -> bool {
+    untyped(schema, &FieldPath::ROOT).is_empty() && unsupported(schema).is_none()
+}
+
+/// Where a schema does not say a value's type, or not once.
+fn untyped(schema: &Value, path: &FieldPath) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    walk(schema, Level::Root, &FieldPath::ROOT, 0, &mut errors);
-    complete::check(schema, schema, &FieldPath::ROOT, &FieldPath::ROOT, 0, &mut errors);
-    errors.is_empty() && unsupported(schema).is_none()
+    walk(schema, Level::Root, path, 0, &mut errors);
+    complete::check(schema, schema, path, path, 0, &mut errors);
+    errors
 }
 
 pub(super) fn items<'v>(schema: &'v Value, name: &str) -> impl Iterator<Item = (usize, &'v Value)> {
@@ -178,10 +182,10 @@ fn check_own_fields(schema: &Value, level: Level, path: &FieldPath, errors: &mut
     }
 }
 
-/// The patterns of a schema, as far as they were looked at, and how many of its definition's are large.
+/// The patterns of a schema, as far as they were looked at, and the large ones of its definition.
 struct Patterns<'s, 'l> {
     seen: HashSet<&'s str>,
-    large: &'l mut usize,
+    large: &'l mut Vec<Pattern>,
 }
 
 /// Every pattern of a schema. Compiling takes time, so each is looked at once, and there may not be too many.

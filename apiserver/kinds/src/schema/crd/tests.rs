@@ -166,7 +166,7 @@ fn unknown_fields_are_pruned_unless_kept() {
 #[test]
 fn a_schema_has_to_be_structural() {
     let check = |schema: Value, expected: Expect| {
-        errors(&Schema::check_crd(&schema, Broken::default(), &FieldPath::ROOT, &mut 0), expected)
+        errors(&Schema::check_crd(&schema, Broken::default(), &FieldPath::ROOT, &mut Vec::new()), expected)
     };
     check(json!({}), expect!["type: Required value: must not be empty at the root"]);
     check(
@@ -244,7 +244,7 @@ fn large(fields: usize) -> Value {
 fn large_schemas_are_built_and_used() {
     let source = large(1_600);
     assert!(source.to_string().len() > 400_000);
-    errors(&Schema::check_crd(&source, Broken::default(), &FieldPath::ROOT, &mut 0), expect![[""]]);
+    errors(&Schema::check_crd(&source, Broken::default(), &FieldPath::ROOT, &mut Vec::new()), expect![[""]]);
     let schema = Schema::from_crd(&source).unwrap();
     let mut object = json!({"spec": {"group3": {"field0": "A", "field4": [{"name": "a"}, {"name": "a"}]}}});
     schema.default(&mut object);
@@ -263,7 +263,7 @@ fn patterns_are_counted() {
         .collect();
     let source = json!({"type": "object", "properties": {"spec": {"type": "object", "properties": properties}}});
     errors(
-        &Schema::check_crd(&source, Broken::default(), &FieldPath::ROOT, &mut 0),
+        &Schema::check_crd(&source, Broken::default(), &FieldPath::ROOT, &mut Vec::new()),
         expect![
             "properties[spec].properties[p2000].pattern: Forbidden: a schema may have 2000 different patterns at most"
         ],
@@ -273,14 +273,14 @@ fn patterns_are_counted() {
 #[test]
 fn what_go_calls_zero_is_as_if_it_were_not_there() {
     let source = json!({"type": "object", "properties": {"a": {"type": "string", "allOf": [{"description": "", "nullable": false, "minLength": 1}]}}});
-    errors(&Schema::check_crd(&source, Broken::default(), &FieldPath::ROOT, &mut 0), expect![[""]]);
+    errors(&Schema::check_crd(&source, Broken::default(), &FieldPath::ROOT, &mut Vec::new()), expect![[""]]);
 }
 
 #[test]
 fn keywords_have_to_go_together() {
     let check = |properties: Value, expected: Expect| {
         let schema = json!({"type": "object", "properties": properties});
-        errors(&Schema::check_crd(&schema, Broken::default(), &FieldPath::ROOT, &mut 0), expected);
+        errors(&Schema::check_crd(&schema, Broken::default(), &FieldPath::ROOT, &mut Vec::new()), expected);
     };
     check(
         json!({"a": {"type": "null"}, "b": {"type": "array", "items": [{"type": "string"}]}, "c": {"$ref": "x", "id": "y"}}),

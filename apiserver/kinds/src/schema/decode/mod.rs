@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::shape::Node;
 use super::{Schema, protobuf};
 use seed::{Context, Place, Seed, Words};
+pub use syntax::first_document;
 
 /// Largest body that is decoded.
 pub const MAX_BODY_BYTES: usize = 3 * 1024 * 1024;
@@ -87,7 +88,7 @@ fn decode_json(schema: &Schema, body: &[u8]) -> Result<Decoded, DecodeError> {
 }
 
 fn decode_yaml(schema: &Schema, body: &[u8]) -> Result<Decoded, DecodeError> {
-    let body = syntax::first_document(body);
+    let (body, _) = first_document(body);
     let read = |seed: Seed<'_, '_, '_>| {
         serde_saphyr::with_deserializer_from_slice_with_options(body, yaml_options(), |d| seed.deserialize(d))
     };
@@ -126,7 +127,7 @@ fn run<E>(
 
 /// The first key that a document of YAML or JSON has twice in one place, in the words of Go's YAML decoder.
 pub fn repeated_key(body: &[u8]) -> Option<String> {
-    syntax::repeated_key(syntax::first_document(body), yaml_options())
+    syntax::repeated_key(first_document(body).0, yaml_options())
 }
 
 fn yaml_options() -> serde_saphyr::Options {

@@ -4,20 +4,32 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::error::Category;
 
-/// The first of the documents in a stream of YAML: Kubernetes reads no other.
-pub fn first_document(stream: &[u8]) -> &[u8] {
+/// The first of the documents in a stream of YAML, which is all that Kubernetes reads of it, and whether others follow.
+pub fn first_document(stream: &[u8]) -> (&[u8], bool) {
     let (mut begun, mut end) = (false, 0);
     for line in stream.split_inclusive(|byte| *byte == b'\n') {
-        let stands_alone = line.get(3).is_none_or(u8::is_ascii_whitespace);
-        let (starts, ends) = (line.starts_with(b"---") && stands_alone, line.starts_with(b"...") && stands_alone);
-        if begun && (starts || ends) {
-            return &stream[..end];
+        let is_marker = is_marker(line, b"---") || is_marker(line, b"...");
+        if begun && is_marker {
+            let mut rest = stream[end..].split(|byte| *byte == b'\n');
+            return (&stream[..end], rest.any(says_something));
         }
         // Comments and directives come before the first document.
-        begun |= starts || !matches!(line.trim_ascii().first(), None | Some(b'#' | b'%'));
+        begun |= is_marker || says_something(line);
         end += line.len();
     }
-    stream
+    (stream, false)
+}
+
+/// Whether a line begins with what stands between documents, which nothing within one does (YAML 1.2, section 9.1.2).
+fn is_marker(line: &[u8], marker: &[u8]) -> bool {
+    line.strip_prefix(marker).is_some_and(|rest| rest.first().is_none_or(u8::is_ascii_whitespace))
+}
+
+/// Whether a line holds more than a comment, a directive or a marker.
+fn says_something(line: &[u8]) -> bool {
+    let is_between = is_marker(line, b"---") || is_marker(line, b"...");
+    let rest = if is_between { &line[3..] } else { line };
+    !matches!(rest.trim_ascii().first(), None | Some(b'#' | b'%'))
 }
 
 /// Names the offending character as Go does.
@@ -100,4 +112,26 @@ pub(super) fn is_deeper_than(levels: usize, body: &[u8]) -> bool {
         }
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_documents_there_is_a_first() {
+        for (text, first, has_more) in [
+            ("a: 1", "a: 1", false),
+            ("---\na: 1\n", "---\na: 1\n", false),
+            ("# who\n---\na: 1\n---\n", "# who\n---\na: 1\n", false),
+            ("%YAML 1.2\n--- # what\na: 1\n...\n# done\n", "%YAML 1.2\n--- # what\na: 1\n", false),
+            ("a: |\n  ---\n  b\n---\nc: 1\n", "a: |\n  ---\n  b\n", true),
+            ("--- {a: 1}\n--- {b: 1}", "--- {a: 1}\n", true),
+            ("{\"a\": \"---\"}\r\n---\r\n{}\r\n", "{\"a\": \"---\"}\r\n", true),
+            ("----: 1\n", "----: 1\n", false),
+            ("", "", false),
+        ] {
+            assert_eq!(first_document(text.as_bytes()), (first.as_bytes(), has_more), "{text}");
+        }
+    }
 }
