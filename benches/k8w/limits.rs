@@ -114,11 +114,10 @@ pub async fn measure() -> Result<()> {
         }
         let ratios: Vec<f64> = alone.iter().zip(&beside).map(|(alone, beside)| beside.p99 / alone.p99).collect();
         let (low, high) = around_median(&ratios);
+        let (alone, beside) = (Latency::of_all(alone), Latency::of_all(beside));
         println!(
-            "  {:<21} {} | {} | p99 {:.2} of it ({low:.2} to {high:.2}, 19 times of 20)",
-            what,
-            Latency::median(&alone),
-            Latency::median(&beside),
+            "  {what:<21} {alone} | {beside} | p99 {:.2} of it; of neighbouring rounds {:.2} ({low:.2} to {high:.2}, 19 times of 20)",
+            beside.p99 / alone.p99,
             median(&ratios),
         );
     }
@@ -130,9 +129,9 @@ fn unwanted(script: &str) -> Result<Child> {
     Ok(Command::new("chrt").args(["--idle", "0", "sh", "-c", script]).kill_on_drop(true).spawn()?)
 }
 
-/// In milliseconds.
+/// Of one round, in milliseconds.
 struct Latency {
-    p50: f64,
+    samples: Vec<f64>,
     p99: f64,
 }
 
@@ -142,18 +141,19 @@ impl Latency {
         if samples.is_empty() {
             return Err(anyhow!("nothing was measured in {time:?}"));
         }
-        Ok(Latency { p50: quantile(&samples, 0.5), p99: quantile(&samples, 0.99) })
+        Ok(Latency { p99: quantile(&samples, 0.99), samples })
     }
 
-    fn median(rounds: &[Latency]) -> Latency {
-        let of = |value: fn(&Latency) -> f64| median(&rounds.iter().map(value).collect::<Vec<_>>());
-        Latency { p50: of(|round| round.p50), p99: of(|round| round.p99) }
+    /// That of all rounds together.
+    fn of_all(rounds: Vec<Latency>) -> Latency {
+        let samples: Vec<f64> = rounds.into_iter().flat_map(|round| round.samples).collect();
+        Latency { p99: quantile(&samples, 0.99), samples }
     }
 }
 
 impl std::fmt::Display for Latency {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:.2} ms, {:.2} ms", self.p50, self.p99)
+        write!(f, "{:.2} ms, {:.2} ms", quantile(&self.samples, 0.5), self.p99)
     }
 }
 

@@ -1,13 +1,16 @@
-//! TCP of `wasi:sockets`: whatever two pods do with their sockets, in whatever order, each call gives what a naive model
+//! TCP of `wasi:sockets` 0.2 and 0.3: whatever two pods do with their sockets, in whatever order, each call gives what a naive model
 //! gives; bytes arrive once and in order; nobody has more sockets, or bytes on their way, than may be; nothing is left.
 
 mod model;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Waker};
 
 use futures::FutureExt;
 use k8w_networking::Network;
+use k8w_runtime::host::p3::sockets::tcp::{Accepting, TcpSocket as Later};
+use k8w_runtime::host::p3::sockets::wit::types as p3;
 use k8w_runtime::host::pod_network::PodNetwork;
 use k8w_runtime::host::sockets::wit::instance_network::Host as _;
 use k8w_runtime::host::sockets::wit::network::{ErrorCode, IpAddressFamily};
@@ -17,7 +20,7 @@ use k8w_runtime::host::sockets::{
     DynInputStream, DynOutputStream, NetworkHandle, Pollable as _, Resource, ResourceTable, SocketResult, Sockets,
     StreamError,
 };
-use model::{Given, Model, State, Way};
+use model::{Given, Model, State, Version};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::pods::{PODS, address, networks};
@@ -77,15 +80,55 @@ struct World<'n> {
 }
 
 /// What a guest holds of a socket.
-struct Handles {
-    socket: u32,
-    input: Option<Resource<DynInputStream>>,
-    output: Option<Resource<DynOutputStream>>,
+enum Handles {
+    P2 { socket: u32, input: Option<Resource<DynInputStream>>, output: Option<Resource<DynOutputStream>> },
+    P3(Box<LaterHandles>),
+}
+
+#[derive(Default)]
+struct LaterHandles {
+    socket: Option<Later>,
+    accepting: Option<Accepting>,
+    input: Option<DynInputStream>,
+    output: Option<DynOutputStream>,
 }
 
 impl Handles {
+    fn of_p2(socket: &Resource<TcpSocket>) -> Handles {
+        Handles::P2 { socket: socket.rep(), input: None, output: None }
+    }
+
+    fn of_p3(socket: Later) -> Handles {
+        Handles::P3(Box::new(LaterHandles { socket: Some(socket), ..LaterHandles::default() }))
+    }
+
+    /// The socket in the table of a guest of 0.2.
     fn socket(&self) -> Resource<TcpSocket> {
-        Resource::new_borrow(self.socket)
+        match self {
+            Handles::P2 { socket, .. } => Resource::new_borrow(*socket),
+            Handles::P3(_) => panic!("a socket of 0.3 is in no table"),
+        }
+    }
+
+    /// A stream that the guest has: those of both versions are of one kind.
+    fn input<'h>(&'h mut self, table: &'h mut ResourceTable) -> Option<&'h mut DynInputStream> {
+        match self {
+            Handles::P2 { input, .. } => Some(table.get_mut(input.as_ref()?).expect("a stream")),
+            Handles::P3(handles) => handles.input.as_mut(),
+        }
+    }
+
+    fn output<'h>(&'h mut self, table: &'h mut ResourceTable) -> Option<&'h mut DynOutputStream> {
+        match self {
+            Handles::P2 { output, .. } => Some(table.get_mut(output.as_ref()?).expect("a stream")),
+            Handles::P3(handles) => handles.output.as_mut(),
+        }
+    }
+
+    fn hold(&mut self, streams: (Resource<DynInputStream>, Resource<DynOutputStream>)) {
+        if let Handles::P2 { input, output, .. } = self {
+            (*input, *output) = (Some(streams.0), Some(streams.1));
+        }
     }
 }
 
@@ -106,13 +149,22 @@ impl<'n> World<'n> {
 
     async fn call(&mut self, [what, who, with, amount]: [u8; 4]) {
         if what % 16 == 0 {
-            return self.create(usize::from(who % 2), with % 4 == 0);
+            let version = if amount % 2 == 0 { Version::P2 } else { Version::P3 };
+            return self.create(usize::from(who % 2), with % 4 == 0, version);
         }
-        let owned = |at: &usize| !matches!(self.model.sockets[*at].state, State::Dropped);
-        let all: Vec<usize> = (0..self.handles.len()).filter(owned).collect();
+        let all: Vec<usize> = (0..self.handles.len()).filter(|at| self.model.sockets[*at].is_left()).collect();
         let Some(&at) = all.get(usize::from(who) % all.len().max(1)) else { return };
         let address = address(self.model.sockets[at].pod, self.model.sockets[at].is_v6, with);
-        match what % 16 {
+        match (what % 16, self.model.sockets[at].version) {
+            (12 | 13, _) => self.read(at, 1 + usize::from(amount) * 311, with),
+            (14 | 15, _) => self.write(at, usize::from(amount) * 257),
+            (what, Version::P2) => self.call_p2(at, what, address, with, amount).await,
+            (what, Version::P3) => self.call_p3(at, what, address, with).await,
+        }
+    }
+
+    async fn call_p2(&mut self, at: usize, what: u8, address: SocketAddr, with: u8, amount: u8) {
+        match what {
             1 => {
                 let handle = self.network_handle(at);
                 let (mut sockets, socket) = self.of(at);
@@ -141,28 +193,96 @@ impl<'n> World<'n> {
                 let (mut sockets, socket) = self.of(at);
                 let done = sockets.finish_connect(socket);
                 if let Some((input, output)) = same(done, self.model.finish_connect(at)) {
-                    (self.handles[at].input, self.handles[at].output) = (Some(input), Some(output));
+                    self.handles[at].hold((input, output));
                 }
             }
             7 => {
                 let (mut sockets, socket) = self.of(at);
                 let done = sockets.accept(socket);
                 if let Some((socket, input, output)) = same(done, self.model.accept(at)) {
-                    let (input, output) = (Some(input), Some(output));
-                    self.handles.push(Handles { socket: socket.rep(), input, output });
+                    let mut handles = Handles::of_p2(&socket);
+                    handles.hold((input, output));
+                    self.handles.push(handles);
                 }
             }
             8 => self.shut_down(at, with),
             9 => self.drop(at, with),
             10 => self.is_as_it_was_left(at, amount),
-            11 => {
+            _ => {
                 // What a guest does that polls for it; it may stop to.
                 let pod = self.model.sockets[at].pod;
                 let socket = self.tables[pod].get_mut(&self.handles[at].socket()).expect("a socket");
                 socket.ready().now_or_never();
             }
-            12 | 13 => self.read(at, 1 + usize::from(amount) * 311, with),
-            _ => self.write(at, usize::from(amount) * 257),
+        }
+    }
+
+    async fn call_p3(&mut self, at: usize, what: u8, address: SocketAddr, with: u8) {
+        let network = &self.networks[self.model.sockets[at].pod];
+        let Handles::P3(handles) = &mut self.handles[at] else { return };
+        let LaterHandles { socket, accepting, input, output } = &mut **handles;
+        match (what, socket) {
+            (1, Some(socket)) => {
+                same_p3(socket.bind(network, address).await, self.model.bind(at, address)).unwrap_or(())
+            }
+            (2..=4, Some(socket)) => {
+                *accepting = same_p3(socket.listen(network).await, self.model.listen(at)).or(accepting.take())
+            }
+            (5 | 6, Some(socket)) => {
+                let mut done = socket.start_connecting(address);
+                if done.is_ok() {
+                    done = socket.connected(network, address, network.connect(address).await);
+                }
+                same_p3(done, self.model.connect(at, address));
+            }
+            (7, _) => {
+                let Some(accepting) = accepting else { return };
+                let accepted = match accepting.poll_accept(&mut Context::from_waker(Waker::noop())) {
+                    Poll::Ready(accepted) => Ok(accepted.expect("a listener has no end")),
+                    Poll::Pending => Err(ErrorCode::WouldBlock),
+                };
+                assert_eq!(accepted.as_ref().err(), self.model.accept(at).as_ref().err());
+                self.handles.extend(accepted.ok().map(Handles::of_p3));
+            }
+            (8, Some(socket)) if with.is_multiple_of(2) => {
+                if let Some(sender) = same_p3(socket.sender(), self.model.take(at, true)) {
+                    *output = Some(Box::new(sender));
+                }
+            }
+            (8, Some(socket)) => {
+                if let Some(receiver) = same_p3(socket.receiver(), self.model.take(at, false)) {
+                    *input = Some(Box::new(receiver));
+                }
+            }
+            (9, socket) => match with % 4 {
+                0 if output.take().is_some() => self.model.drop_direction(at, true),
+                1 if input.take().is_some() => self.model.drop_direction(at, false),
+                2 if accepting.take().is_some() => self.model.drop_accepting(at),
+                3 if socket.take().is_some() => self.model.drop(at),
+                _ => {}
+            },
+            (10, Some(socket)) => {
+                let (state, port) = (self.model.sockets[at].state, self.model.port_of(at));
+                match (socket.local_address(), state, port) {
+                    (Ok(local), _, Some(number)) => {
+                        assert!(local.port() != 0 && (number == 0 || local.port() == number))
+                    }
+                    (Ok(local), State::Connected(_), None) => assert_eq!(local.ip(), network.pod.ip),
+                    (local, ..) => drop(same_p3(local, Given::<()>::Err(ErrorCode::InvalidState))),
+                }
+                assert_eq!(socket.remote_address().is_ok(), matches!(state, State::Connected(_)));
+                assert_eq!(socket.is_listening(), matches!(state, State::Listening(_)));
+            }
+            (11, _) => {
+                // As a guest that waits for a stream, and stops to.
+                if let Some(input) = input {
+                    input.ready().now_or_never();
+                }
+                if let Some(output) = output {
+                    output.ready().now_or_never();
+                }
+            }
+            _ => {}
         }
     }
 
@@ -171,11 +291,20 @@ impl<'n> World<'n> {
         self.sockets(pod).instance_network().expect("room in the table")
     }
 
-    fn create(&mut self, pod: usize, is_v6: bool) {
-        let family = if is_v6 { IpAddressFamily::Ipv6 } else { IpAddressFamily::Ipv4 };
-        let created = self.sockets(pod).create_tcp_socket(family);
-        if let Some(socket) = same(created, self.model.create(pod, is_v6)) {
-            self.handles.push(Handles { socket: socket.rep(), input: None, output: None });
+    fn create(&mut self, pod: usize, is_v6: bool, version: Version) {
+        let expected = self.model.create(pod, is_v6, version);
+        match version {
+            Version::P2 => {
+                let family = if is_v6 { IpAddressFamily::Ipv6 } else { IpAddressFamily::Ipv4 };
+                let created = self.sockets(pod).create_tcp_socket(family);
+                self.handles.extend(same(created, expected).map(|socket| Handles::of_p2(&socket)));
+            }
+            Version::P3 => {
+                let family = if is_v6 { p3::IpAddressFamily::Ipv6 } else { p3::IpAddressFamily::Ipv4 };
+                let created = Later::new(&self.networks[pod], family).ok_or(ErrorCode::NewSocketLimit);
+                assert_eq!(created.as_ref().err(), expected.as_ref().err());
+                self.handles.extend(created.ok().map(Handles::of_p3));
+            }
         }
     }
 
@@ -198,16 +327,16 @@ impl<'n> World<'n> {
 
     /// Drops a stream, or the socket, whose streams go first.
     fn drop(&mut self, at: usize, with: u8) {
-        let (pod, handles) = (self.model.sockets[at].pod, &mut self.handles[at]);
-        let table = &mut self.tables[pod];
-        if let Some(input) = handles.input.take_if(|_| !with.is_multiple_of(3)) {
+        let table = &mut self.tables[self.model.sockets[at].pod];
+        let Handles::P2 { socket, input, output } = &mut self.handles[at] else { return };
+        if let Some(input) = input.take_if(|_| !with.is_multiple_of(3)) {
             table.delete(input).expect("a stream");
         }
-        if let Some(output) = handles.output.take_if(|_| with % 3 != 1) {
+        if let Some(output) = output.take_if(|_| with % 3 != 1) {
             table.delete(output).expect("a stream");
         }
         if with % 3 == 2 {
-            table.delete(Resource::<TcpSocket>::new_own(handles.socket)).expect("a socket");
+            table.delete(Resource::<TcpSocket>::new_own(*socket)).expect("a socket");
             self.model.drop(at);
         }
     }
@@ -241,17 +370,10 @@ impl<'n> World<'n> {
         same(sockets.set_listen_backlog_size(again(), amount.into()), valid);
     }
 
-    fn way(&self, at: usize) -> Option<Way> {
-        match self.model.sockets[at].state {
-            State::Connected(way) => Some(way),
-            _ => None,
-        }
-    }
-
     fn read(&mut self, at: usize, most: usize, with: u8) {
-        let (Some(way), Some(input)) = (self.way(at), &self.handles[at].input) else { return };
         let pod = self.model.sockets[at].pod;
-        let stream = self.tables[pod].get_mut(input).expect("a stream");
+        let (way, stream) = (self.model.way(at), self.handles[at].input(&mut self.tables[pod]));
+        let (Some(way), Some(stream)) = (way, stream) else { return };
         if with.is_multiple_of(2) {
             stream.ready().now_or_never();
         }
@@ -276,9 +398,9 @@ impl<'n> World<'n> {
     }
 
     fn write(&mut self, at: usize, most: usize) {
-        let (Some(way), Some(output)) = (self.way(at), &self.handles[at].output) else { return };
         let pod = self.model.sockets[at].pod;
-        let stream = self.tables[pod].get_mut(output).expect("a stream");
+        let (way, stream) = (self.model.way(at), self.handles[at].output(&mut self.tables[pod]));
+        let (Some(way), Some(stream)) = (way, stream) else { return };
         let peer = *self.model.peer(way);
         let end = self.model.end(way);
         let unread = end.sent - peer.received;
@@ -317,6 +439,20 @@ fn said(from: usize, length: usize) -> &'static [u8] {
 /// Asserts that a call and the model give the same error, or none; what the call gives.
 fn same<T>(real: SocketResult<T>, expected: Given) -> Option<T> {
     let real = real.map_err(|error| error.downcast().expect("an error of the guest's"));
+    assert_eq!(real.as_ref().err(), expected.as_ref().err());
+    real.ok()
+}
+
+/// The same of a call of 0.3, which has errors of its own.
+fn same_p3<T>(real: Result<T, p3::ErrorCode>, expected: Given) -> Option<T> {
+    let real = real.map_err(|error| match error {
+        p3::ErrorCode::AddressInUse => ErrorCode::AddressInUse,
+        p3::ErrorCode::AddressNotBindable => ErrorCode::AddressNotBindable,
+        p3::ErrorCode::ConnectionRefused => ErrorCode::ConnectionRefused,
+        p3::ErrorCode::InvalidArgument => ErrorCode::InvalidArgument,
+        p3::ErrorCode::InvalidState => ErrorCode::InvalidState,
+        other => panic!("{other:?}"),
+    });
     assert_eq!(real.as_ref().err(), expected.as_ref().err());
     real.ok()
 }

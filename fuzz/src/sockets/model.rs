@@ -1,13 +1,13 @@
 //! A naive model of the TCP sockets of two pods: lists of sockets, ports and connections.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use k8w_runtime::host::sockets::wit::network::ErrorCode;
 
 use crate::pods::{MAX_SOCKETS, PODS};
 
-/// What `wasi:sockets` gives.
+/// What `wasi:sockets` gives, in the words of 0.2.
 pub type Given<T = ()> = Result<T, ErrorCode>;
 
 /// Both pods.
@@ -18,10 +18,40 @@ pub struct Model {
     connections: Vec<[End; 2]>,
 }
 
+#[derive(Clone, Copy)]
 pub struct Socket {
     pub pod: usize,
     pub is_v6: bool,
+    pub version: Version,
     pub state: State,
+    /// What a guest of 0.3 has of it, which outlives it.
+    streams: Streams,
+}
+
+/// Of WASI.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    P2,
+    P3,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Streams {
+    /// That of a port's connections.
+    accepting: Option<usize>,
+    way: Option<Way>,
+    sends: Direction,
+    receives: Direction,
+}
+
+/// One direction of a connection of 0.3.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Direction {
+    /// The socket has it.
+    #[default]
+    Untaken,
+    Taken,
+    Dropped,
 }
 
 /// Ports are named by their place in the model.
@@ -68,7 +98,7 @@ pub struct End {
     pub is_gone: bool,
 }
 
-/// What is answered where a state does not allow a call: one that waits for another is told so.
+/// What is answered where a state does not allow a call: one of 0.2 that waits for another is told so.
 fn refusal(state: State) -> ErrorCode {
     match state {
         State::BindStarted(_) | State::ListenStarted(_) | State::Connecting(_) => ErrorCode::ConcurrencyConflict,
@@ -76,26 +106,37 @@ fn refusal(state: State) -> ErrorCode {
     }
 }
 
+impl Socket {
+    /// Whether a guest has the socket, or one of its streams that count as it does.
+    pub fn is_left(&self) -> bool {
+        let Streams { accepting, sends, receives, .. } = self.streams;
+        let has_stream = accepting.is_some() || [sends, receives].contains(&Direction::Taken);
+        !matches!(self.state, State::Dropped) || has_stream
+    }
+}
+
 impl Model {
     /// Sockets of a pod that exist.
     pub fn owned_by(&self, pod: usize) -> usize {
-        self.sockets.iter().filter(|socket| socket.pod == pod && !matches!(socket.state, State::Dropped)).count()
+        self.sockets.iter().filter(|socket| socket.pod == pod && socket.is_left()).count()
     }
 
-    pub fn create(&mut self, pod: usize, is_v6: bool) -> Given {
-        self.add(Socket { pod, is_v6, state: State::Unbound })
+    pub fn create(&mut self, pod: usize, is_v6: bool, version: Version) -> Given {
+        self.add(pod, is_v6, version, State::Unbound)
     }
 
-    fn add(&mut self, socket: Socket) -> Given {
-        if self.owned_by(socket.pod) == MAX_SOCKETS {
+    fn add(&mut self, pod: usize, is_v6: bool, version: Version, state: State) -> Given {
+        if self.owned_by(pod) == MAX_SOCKETS {
             return Err(ErrorCode::NewSocketLimit);
         }
-        self.sockets.push(socket);
+        let way = if let State::Connected(way) = state { Some(way) } else { None };
+        let streams = Streams { way, ..Streams::default() };
+        self.sockets.push(Socket { pod, is_v6, version, state, streams });
         Ok(())
     }
 
     pub fn start_bind(&mut self, at: usize, local: SocketAddr) -> Given {
-        let Socket { pod, is_v6, state } = self.sockets[at];
+        let Socket { pod, is_v6, state, .. } = self.sockets[at];
         if !matches!(state, State::Unbound) {
             return Err(refusal(state));
         }
@@ -138,7 +179,7 @@ impl Model {
     }
 
     pub fn start_connect(&mut self, at: usize, remote: SocketAddr) -> Given {
-        let Socket { pod, is_v6, state } = self.sockets[at];
+        let Socket { pod, is_v6, state, .. } = self.sockets[at];
         if !matches!(state, State::Unbound | State::Bound(_)) {
             return Err(refusal(state));
         }
@@ -167,20 +208,113 @@ impl Model {
 
     /// The new socket is the last one.
     pub fn accept(&mut self, at: usize) -> Given {
-        let Socket { pod, is_v6, state: State::Listening(port) } = self.sockets[at] else {
+        let Socket { pod, is_v6, version, state, streams } = self.sockets[at];
+        let ((State::Listening(port), None) | (_, Some(port))) = (state, streams.accepting) else {
             return Err(ErrorCode::InvalidState);
         };
-        let way = self.ports[port].waiting.pop_front().ok_or(ErrorCode::WouldBlock)?;
-        let added = self.add(Socket { pod, is_v6, state: State::Connected(way) });
-        if added.is_err() {
-            self.end(way).is_gone = true;
+        loop {
+            let way = self.ports[port].waiting.pop_front().ok_or(ErrorCode::WouldBlock)?;
+            let added = self.add(pod, is_v6, version, State::Connected(way));
+            if added.is_err() {
+                self.end(way).is_gone = true;
+            }
+            // Whoever accepts a stream of connections hears of none for which there is no room.
+            if added.is_ok() || version == Version::P2 {
+                return added;
+            }
         }
-        added
     }
 
     pub fn drop(&mut self, at: usize) {
-        let state = std::mem::replace(&mut self.sockets[at].state, State::Dropped);
-        self.give_up(state);
+        let Socket { version, state, .. } = self.sockets[at];
+        self.sockets[at].state = State::Dropped;
+        match (version, state) {
+            // Its streams have these.
+            (Version::P3, State::Listening(_)) => {}
+            (Version::P3, State::Connected(_)) => self.look_after(at),
+            _ => self.give_up(state),
+        }
+    }
+
+    /// 0.3: as both steps of 0.2.
+    pub fn bind(&mut self, at: usize, local: SocketAddr) -> Given {
+        self.start_bind(at, local)?;
+        self.finish_bind(at)
+    }
+
+    /// 0.3: a socket without a port gets one.
+    pub fn listen(&mut self, at: usize) -> Given {
+        let Socket { is_v6, state, .. } = self.sockets[at];
+        if matches!(state, State::Unbound) {
+            let any = if is_v6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+            self.bind(at, SocketAddr::new(any, 0))?;
+        }
+        self.start_listen(at)?;
+        self.finish_listen(at)?;
+        if let State::Listening(port) = self.sockets[at].state {
+            self.sockets[at].streams.accepting = Some(port);
+        }
+        Ok(())
+    }
+
+    /// 0.3: as both steps of 0.2.
+    pub fn connect(&mut self, at: usize, remote: SocketAddr) -> Given {
+        self.start_connect(at, remote)?;
+        let connected = self.finish_connect(at);
+        if let State::Connected(way) = self.sockets[at].state {
+            self.sockets[at].streams.way = Some(way);
+        }
+        connected
+    }
+
+    /// 0.3: each direction is given once.
+    pub fn take(&mut self, at: usize, sends: bool) -> Given {
+        let Socket { state, streams, .. } = &mut self.sockets[at];
+        let direction = if sends { &mut streams.sends } else { &mut streams.receives };
+        if !matches!(state, State::Connected(_)) || *direction != Direction::Untaken {
+            return Err(ErrorCode::InvalidState);
+        }
+        *direction = Direction::Taken;
+        Ok(())
+    }
+
+    /// 0.3: a guest drops a direction that it had.
+    pub fn drop_direction(&mut self, at: usize, sends: bool) {
+        let Streams { way, sends: sending, receives, .. } = &mut self.sockets[at].streams;
+        *if sends { sending } else { receives } = Direction::Dropped;
+        if let Some(way) = way.filter(|_| sends) {
+            self.end(way).says_no_more = true;
+        }
+        self.look_after(at);
+    }
+
+    /// 0.3: a guest drops the stream of connections.
+    pub fn drop_accepting(&mut self, at: usize) {
+        if let Some(port) = self.sockets[at].streams.accepting.take() {
+            self.give_up(State::Listening(port));
+        }
+    }
+
+    /// Ends a connection of 0.3 of which nobody has anything.
+    fn look_after(&mut self, at: usize) {
+        let Socket { state, streams: Streams { way, sends, receives, .. }, .. } = self.sockets[at];
+        let is_had = |direction| match direction {
+            Direction::Untaken => matches!(state, State::Connected(_)),
+            Direction::Taken => true,
+            Direction::Dropped => false,
+        };
+        if let Some(way) = way.filter(|_| !is_had(sends) && !is_had(receives)) {
+            self.end(way).is_gone = true;
+        }
+    }
+
+    /// The connection of a socket, or of what is left of it.
+    pub fn way(&self, at: usize) -> Option<Way> {
+        match self.sockets[at] {
+            Socket { version: Version::P3, streams, .. } => streams.way,
+            Socket { state: State::Connected(way), .. } => Some(way),
+            _ => None,
+        }
     }
 
     /// Ends what a socket had.

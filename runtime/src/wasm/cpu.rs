@@ -22,6 +22,10 @@ const NANOS_PER_MILLI: u64 = 1_000_000;
 const LEAST_PROMISE: u32 = 10;
 /// CPU time that a container may take in advance of its promise, or saves up while it has nothing to do.
 const ADVANCE: Duration = Duration::from_millis(100);
+/// A container that has waited so long for time that nobody else wants takes what it was promised from others.
+pub const PATIENCE: Duration = Duration::from_millis(20);
+/// So long, before it waits for spare time again: machines stay as busy as they are for a while.
+const IMPATIENT: Duration = Duration::from_secs(10);
 /// Weight of a whole CPU, and of a container that asks for none (the kubelet's `cpu.shares`).
 const WHOLE_WEIGHT: u32 = 1_024;
 const LEAST_WEIGHT: u32 = 2;
@@ -59,6 +63,15 @@ impl Quota {
     }
 }
 
+/// The part of a container's request that it takes from others, as it has waited for spare time in vain.
+#[derive(Debug)]
+struct Promise {
+    /// What it has not had yet.
+    left: Bucket,
+    /// Until when it takes it.
+    until: Option<Instant>,
+}
+
 /// CPU time of one container.
 #[derive(Debug)]
 pub struct CpuAccount {
@@ -66,8 +79,7 @@ pub struct CpuAccount {
     quota: Quota,
     /// That of its pod.
     pod: Arc<Quota>,
-    /// What it has not had yet of its promise.
-    promise: Mutex<Bucket>,
+    promise: Mutex<Promise>,
     weight: AtomicU32,
     /// Nanoseconds used among the [`runners`](super::runners), those of a whole CPU's weight counting once.
     weighted_nanos: AtomicU64,
@@ -118,14 +130,23 @@ impl CpuAccount {
         self.quota.debt().max(self.pod.debt())
     }
 
-    /// Whether the container has not had yet what it was promised among the runners.
-    pub fn is_owed(&self) -> bool {
-        lock(&self.promise).wait(Instant::now()).is_none()
+    /// Whether the container takes time from others: it has waited in vain ([`has_waited`](Self::has_waited)), and has not
+    /// had yet what it was promised.
+    pub fn is_urgent(&self, now: Instant) -> bool {
+        let mut promise = lock(&self.promise);
+        promise.until.is_some_and(|until| now < until) && promise.left.wait(now).is_none()
+    }
+
+    /// Takes note that it had to wait for spare time; more than [`PATIENCE`] is in vain.
+    pub fn has_waited(&self, time: Duration, now: Instant) {
+        if time > PATIENCE {
+            lock(&self.promise).until = Some(now + IMPATIENT);
+        }
     }
 
     /// Charges for promised time. What nobody else wanted is no part of that.
     pub fn spend_promise(&self, nanos: u64) {
-        lock(&self.promise).spend(nanos);
+        lock(&self.promise).left.spend(nanos);
     }
 
     /// Counts CPU time that was used among the runners: that of short requests is nobody's turn.
@@ -142,17 +163,18 @@ impl CpuAccount {
     }
 }
 
-fn lock(bucket: &Mutex<Bucket>) -> MutexGuard<'_, Bucket> {
-    bucket.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn bucket(limit_millis: Option<u32>) -> Bucket {
     Bucket::new(u64::from(limit_millis.unwrap_or(0)) * NANOS_PER_MILLI, BURST, Instant::now())
 }
 
-fn promise(request_millis: Option<u32>) -> Bucket {
+fn promise(request_millis: Option<u32>) -> Promise {
     let millis = request_millis.unwrap_or(0).max(LEAST_PROMISE);
-    Bucket::new(u64::from(millis) * NANOS_PER_MILLI, ADVANCE * 1_000 / millis, Instant::now())
+    let left = Bucket::new(u64::from(millis) * NANOS_PER_MILLI, ADVANCE * 1_000 / millis, Instant::now());
+    Promise { left, until: None }
 }
 
 fn weight(request_millis: Option<u32>) -> u32 {
@@ -203,15 +225,18 @@ mod tests {
     }
 
     #[test]
-    fn a_promise_is_kept_as_time_passes() {
-        let account = CpuAccount::new(None, Some(500));
-        assert!(account.is_owed(), "some of it is in advance");
+    fn a_promise_is_kept_to_whoever_has_waited_in_vain() {
+        let (account, now) = (CpuAccount::new(None, Some(500)), Instant::now());
+        assert!(!account.is_urgent(now), "there may be time to spare");
+        account.has_waited(PATIENCE, now);
+        assert!(!account.is_urgent(now));
+        account.has_waited(PATIENCE * 2, now);
+        assert!(account.is_urgent(now), "some of it is in advance");
         account.weigh(3_600_000_000_000);
-        assert!(account.is_owed(), "spare time is not charged for");
+        assert!(account.is_urgent(now), "spare time is not charged for");
+        assert!(!account.is_urgent(now + IMPATIENT), "there may be time to spare by now");
         account.spend_promise(3_600_000_000_000);
-        assert!(!account.is_owed(), "it has had its two hours");
-        account.set(None, Some(500));
-        assert!(account.is_owed(), "another promise begins anew");
+        assert!(!account.is_urgent(now), "it has had its two hours");
     }
 
     #[test]

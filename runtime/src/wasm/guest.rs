@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use tokio::runtime::Handle;
@@ -160,10 +161,16 @@ impl<T: Send + 'static> Job for Absent<T> {
         let polled = if is_in_debt {
             Poll::Pending
         } else {
+            let (begun, cpu) = (Instant::now(), &self.container.cpu);
             let ran = slice(&self.container, &mut self.work, &mut Context::from_waker(Waker::noop()));
-            self.container.cpu.weigh(ran.nanos);
-            if share == Share::Promised {
-                self.container.cpu.spend_promise(ran.nanos);
+            cpu.weigh(ran.nanos);
+            match share {
+                Share::Promised => cpu.spend_promise(ran.nanos),
+                // Others may have taken the processor before it was through.
+                Share::Spare => {
+                    let now = Instant::now();
+                    cpu.has_waited((now - begun).saturating_sub(Duration::from_nanos(ran.nanos)), now);
+                }
             }
             if ran.done.is_pending() && ran.cut {
                 return Some(self);

@@ -1,21 +1,21 @@
 //! Threads for guests that run on and on.
 //!
 //! A guest runs where it was called, on a thread that serves requests: most are done within a slice. What is not goes on here,
-//! a slice at a time, in the order of what its containers have had of the CPU by their weights (`requests.cpu`). As long as a
-//! container has not had what it was promised, that is on threads as urgent as any other, though whoever wakes up goes first;
-//! from then on, on threads that take what nobody else wants. So an endless loop holds up no request.
+//! a slice at a time, in the order of what its containers have had of the CPU by their weights (`requests.cpu`), on threads
+//! that take what nobody else wants. A container that waits for that in vain gets what it was promised, and no more, on threads
+//! as urgent as any other, though whoever wakes up goes first. So an endless loop holds up no request.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::cpu::CpuAccount;
+use super::cpu::{CpuAccount, PATIENCE};
 
-/// How often jobs that wait for spare time are looked at, whether they are owed some meanwhile: there may be none to spare.
-const LOOK: Duration = Duration::from_millis(100);
+/// How often jobs that wait for spare time are looked at: there may be none to spare.
+const LOOK: Duration = PATIENCE;
 /// So many of them at a time.
 const LOOK_AT: usize = 1_024;
 
@@ -34,7 +34,7 @@ pub trait Job: Send {
 /// Of what time a job runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Share {
-    /// What its container has not had yet of what it was promised.
+    /// What its container was promised, and did not get of what was to spare.
     Promised,
     /// What nobody else wants.
     Spare,
@@ -53,13 +53,18 @@ struct Queue {
 
 #[derive(Default)]
 struct Waiting {
-    /// By share; then by what their containers have had, and by the order in which they came.
-    jobs: [BTreeMap<(u64, u64), Box<dyn Job>>; 2],
+    /// By share.
+    jobs: [Jobs; 2],
     came: u64,
     /// What the container has had that ran last, by share: whoever comes now has had as much.
     now: [u64; 2],
+    /// When those were looked at last that wait for spare time.
+    looked: Option<Instant>,
     ended: bool,
 }
+
+/// By what their containers have had, and by the order in which they came. With each, since when it waits.
+type Jobs = BTreeMap<(u64, u64), (Instant, Box<dyn Job>)>;
 
 impl std::fmt::Debug for Waiting {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -106,6 +111,7 @@ impl Queue {
     /// Runs jobs until the threads are to end. Those that wait then are dropped, as their owners are told by that.
     fn serve(&self, share: Share) {
         step_back(share);
+        let mut contention = (share == Share::Spare).then(Contention::new);
         let mut again = None;
         loop {
             let job = {
@@ -121,6 +127,9 @@ impl Queue {
                     if waiting.ended {
                         break None;
                     }
+                    if share == Share::Promised && waiting.look(Instant::now()) > 1 {
+                        self.more[Share::Promised as usize].notify_all();
+                    }
                     let spare = waiting.jobs[Share::Spare as usize].len();
                     let job = waiting.pop(share);
                     if waiting.jobs[Share::Spare as usize].len() > spare {
@@ -135,6 +144,9 @@ impl Queue {
             let Some(job) = job else { break };
             // A host function that panics takes its guest with it, and nothing else.
             again = catch_unwind(AssertUnwindSafe(|| job.run(share))).ok().flatten();
+            if let Some(contention) = &mut contention {
+                contention.make_way();
+            }
         }
         let left = std::mem::take(&mut self.lock().jobs);
         drop(left);
@@ -146,35 +158,32 @@ impl Queue {
         if share == Share::Spare || waiting.jobs[Share::Spare as usize].is_empty() {
             return more.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
-        let (mut waiting, waited) = more.wait_timeout(waiting, LOOK).unwrap_or_else(PoisonError::into_inner);
-        if waited.timed_out() {
-            waiting.look_again();
-        }
-        waiting
+        more.wait_timeout(waiting, LOOK).unwrap_or_else(PoisonError::into_inner).0
     }
 }
 
 impl Waiting {
     /// Says of what time it is to run.
     fn push(&mut self, job: Box<dyn Job>) -> Share {
-        let share = if is_urgent(&*job) { Share::Promised } else { Share::Spare };
-        self.insert(share, job);
+        let now = Instant::now();
+        let share = if is_urgent(&*job, now) { Share::Promised } else { Share::Spare };
+        self.insert(share, now, job);
         share
     }
 
-    fn insert(&mut self, share: Share, job: Box<dyn Job>) {
+    fn insert(&mut self, share: Share, since: Instant, job: Box<dyn Job>) {
         let had = job.account().weighted_nanos(self.now[share as usize]);
         self.came += 1;
-        self.jobs[share as usize].insert((had, self.came), job);
+        self.jobs[share as usize].insert((had, self.came), (since, job));
     }
 
     /// The next job of that share, if it still is.
     fn pop(&mut self, share: Share) -> Option<Box<dyn Job>> {
         loop {
-            let ((had, _), job) = self.jobs[share as usize].pop_first()?;
-            if share == Share::Promised && !is_urgent(&*job) {
+            let ((had, _), (since, job)) = self.jobs[share as usize].pop_first()?;
+            if share == Share::Promised && !is_urgent(&*job, Instant::now()) {
                 // Others of its container have had the rest.
-                self.insert(Share::Spare, job);
+                self.insert(Share::Spare, since, job);
                 continue;
             }
             let now = &mut self.now[share as usize];
@@ -183,21 +192,32 @@ impl Waiting {
         }
     }
 
-    /// Finds those that have become urgent.
-    fn look_again(&mut self) {
-        let spare = self.jobs[Share::Spare as usize].iter();
-        let urgent: Vec<_> = spare.take(LOOK_AT).filter(|(_, job)| is_urgent(&***job)).map(|(key, _)| *key).collect();
-        for key in urgent {
-            if let Some(job) = self.jobs[Share::Spare as usize].remove(&key) {
-                self.insert(Share::Promised, job);
+    /// Finds those that have waited for spare time in vain, if it is time for that; how many.
+    fn look(&mut self, now: Instant) -> usize {
+        if self.looked.is_some_and(|looked| now < looked + LOOK) {
+            return 0;
+        }
+        self.looked = Some(now);
+        let spare = self.jobs[Share::Spare as usize].iter().take(LOOK_AT);
+        let urgent: Vec<_> = spare
+            .filter(|(_, (since, job))| {
+                job.account().has_waited(now.saturating_duration_since(*since), now);
+                is_urgent(&**job, now)
+            })
+            .map(|(key, _)| *key)
+            .collect();
+        for key in &urgent {
+            if let Some((since, job)) = self.jobs[Share::Spare as usize].remove(key) {
+                self.insert(Share::Promised, since, job);
             }
         }
+        urgent.len()
     }
 }
 
 /// Whether a job is not to wait until there is time to spare.
-fn is_urgent(job: &dyn Job) -> bool {
-    job.is_abandoned() || job.account().is_owed()
+fn is_urgent(job: &dyn Job, now: Instant) -> bool {
+    job.is_abandoned() || job.account().is_urgent(now)
 }
 
 /// Has the kernel give this thread less than others. With a longer slice than theirs, those that wake up cut it short (Linux
@@ -232,6 +252,47 @@ fn step_back(share: Share) {
     }
 }
 
+/// What others want of the processor of a thread that takes what they leave.
+///
+/// A processor that has nothing to do takes over what waits for another; one that goes on with spare work does not, and
+/// who waits elsewhere waits for milliseconds. So where the thread meets others it sleeps for a moment after each slice.
+#[cfg(target_os = "linux")]
+struct Contention {
+    /// How often others took the processor from it.
+    preempted: i64,
+}
+
+#[cfg(target_os = "linux")]
+impl Contention {
+    fn new() -> Contention {
+        // Without it a moment is 50 µs. A refusal leaves it at that.
+        let _ = nix::sys::prctl::set_timerslack(1);
+        Contention { preempted: 0 }
+    }
+
+    fn make_way(&mut self) {
+        use nix::sys::resource::{UsageWho, getrusage};
+        let Ok(usage) = getrusage(UsageWho::RUSAGE_THREAD) else { return };
+        let preempted = usage.involuntary_context_switches();
+        if std::mem::replace(&mut self.preempted, preempted) != preempted {
+            thread::sleep(Duration::from_nanos(1));
+        }
+    }
+}
+
+/// Other systems have no such policies.
+#[cfg(not(target_os = "linux"))]
+struct Contention;
+
+#[cfg(not(target_os = "linux"))]
+impl Contention {
+    fn new() -> Contention {
+        Contention
+    }
+
+    fn make_way(&mut self) {}
+}
+
 /// Other systems have no such policies.
 #[cfg(not(target_os = "linux"))]
 fn step_back(_share: Share) {}
@@ -262,10 +323,10 @@ mod tests {
         busy.weighted_nanos(100);
         let mut waiting = Waiting::default();
         for (name, account) in [("busy", &busy), ("busy too", &busy), ("idle", &idle)] {
-            assert_eq!(waiting.push(Box::new(Named(name, account.clone()))), Share::Promised);
+            assert_eq!(waiting.push(Box::new(Named(name, account.clone()))), Share::Spare);
         }
         let mut order = Vec::new();
-        while let Some(job) = waiting.pop(Share::Promised) {
+        while let Some(job) = waiting.pop(Share::Spare) {
             order.push(name(job));
         }
         assert_eq!(order, ["idle", "busy", "busy too"]);
@@ -274,19 +335,20 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_had_its_promise_gets_what_is_left_until_it_is_owed_again() {
-        let account = Arc::new(CpuAccount::new(None, Some(100)));
+    fn whoever_waits_in_vain_gets_its_promise_and_then_what_is_left_again() {
+        let (account, now) = (Arc::new(CpuAccount::new(None, Some(100))), Instant::now());
         let mut waiting = Waiting::default();
         for name in ["greedy", "greedy too"] {
-            assert_eq!(waiting.push(Box::new(Named(name, account.clone()))), Share::Promised);
+            assert_eq!(waiting.push(Box::new(Named(name, account.clone()))), Share::Spare);
         }
+        assert_eq!(waiting.look(now), 0);
+        assert_eq!(waiting.look(now + LOOK / 2), 0, "it is not time yet");
+        assert_eq!(waiting.look(now + LOOK * 2), 2);
         account.spend_promise(3_600_000_000_000);
         assert!(waiting.pop(Share::Promised).is_none(), "one has had what both of them were promised");
         assert_eq!(waiting.pop(Share::Spare).map(name).as_deref(), Some("greedy"));
-        waiting.look_again();
-        assert!(waiting.pop(Share::Promised).is_none());
         account.set(None, Some(200));
-        waiting.look_again();
+        assert_eq!(waiting.look(now + LOOK * 4), 1, "another promise begins anew");
         assert_eq!(waiting.pop(Share::Promised).map(name).as_deref(), Some("greedy too"));
     }
 

@@ -3,7 +3,7 @@
 
 mod address;
 mod lookup;
-mod tcp;
+pub mod tcp;
 pub mod udp;
 
 use std::io;

@@ -1,6 +1,6 @@
 //! `wasi:sockets/types.tcp-socket` 0.3: listening in the pod's own port space, connecting through Services.
 //!
-//! A port is claimed when it is bound, and given back with the last of its socket and the stream of its connections.
+//! A port is claimed when it is bound, and given back with its socket, or, once it listens, with the stream of its connections.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures::future::BoxFuture;
-use k8w_networking::{Incoming, PodListener};
+use k8w_networking::{Incoming, PodListener, Stream};
 use wasmtime::StoreContextMut;
 use wasmtime::component::{
     Access, Accessor, Destination, FutureReader, HasSelf, Resource, StreamProducer, StreamReader, StreamResult,
@@ -61,6 +61,139 @@ impl State {
     }
 }
 
+impl TcpSocket {
+    /// `None` when the container has as many sockets as it may have.
+    pub fn new(own: &Arc<PodNetwork>, family: IpAddressFamily) -> Option<TcpSocket> {
+        let permit = Arc::new(SocketPermit::take(own)?);
+        Some(TcpSocket { family, state: State::Unbound, options: TcpOptions::default(), permit })
+    }
+
+    /// # Errors
+    /// `InvalidState` with a port, `InvalidArgument` for an address of another family, and those of [`bind_tcp`].
+    pub async fn bind(&mut self, own: &PodNetwork, local: SocketAddr) -> Result<(), ErrorCode> {
+        if !matches!(self.state, State::Unbound) {
+            return Err(ErrorCode::InvalidState);
+        }
+        if family(&local) != self.family {
+            return Err(ErrorCode::InvalidArgument);
+        }
+        self.state = State::Bound(bind_tcp(own, local).await.map_err(|error| code(&error))?);
+        Ok(())
+    }
+
+    /// Marks it as connecting, if it may connect to this peer. Then comes [`connected`](Self::connected).
+    ///
+    /// # Errors
+    /// `InvalidState`, and `InvalidArgument` for what cannot be a peer.
+    pub fn start_connecting(&mut self, remote: SocketAddr) -> Result<(), ErrorCode> {
+        if !matches!(self.state, State::Unbound | State::Bound(_)) {
+            return Err(ErrorCode::InvalidState);
+        }
+        if !is_remote(self.family, &remote) {
+            return Err(ErrorCode::InvalidArgument);
+        }
+        self.state = State::Connecting;
+        Ok(())
+    }
+
+    /// # Errors
+    /// What became of dialling.
+    pub fn connected(
+        &mut self,
+        own: &PodNetwork,
+        remote: SocketAddr,
+        dialled: io::Result<Stream>,
+    ) -> Result<(), ErrorCode> {
+        match dialled {
+            Ok(stream) => {
+                // The port at this end belongs to the network, which tells it to the peer alone.
+                let local = SocketAddr::new(own.pod.ip, 0);
+                self.state = State::connected(local, remote, Connection::new(stream, self.permit.clone()));
+                Ok(())
+            }
+            Err(error) => {
+                self.state = State::Closed;
+                Err(code(&error))
+            }
+        }
+    }
+
+    /// The connections to come. A socket without a port gets one.
+    ///
+    /// # Errors
+    /// `InvalidState`, and those of [`bind_tcp`].
+    pub async fn listen(&mut self, own: &Arc<PodNetwork>) -> Result<Accepting, ErrorCode> {
+        if matches!(self.state, State::Unbound) {
+            self.bind(own, unspecified(self.family)).await?;
+        }
+        let TcpPort { local, listener } = match std::mem::replace(&mut self.state, State::Closed) {
+            State::Bound(port) => port,
+            other => {
+                self.state = other;
+                return Err(ErrorCode::InvalidState);
+            }
+        };
+        self.state = State::Listening { local };
+        Ok(Accepting {
+            family: self.family,
+            options: self.options,
+            local: SocketAddr::new(own.pod.ip, local.port()),
+            network: own.clone(),
+            listener: Arc::new(listener),
+            next: None,
+            _permit: self.permit.clone(),
+        })
+    }
+
+    /// The sending direction, which is given once.
+    ///
+    /// # Errors
+    /// `InvalidState`.
+    pub fn sender(&mut self) -> Result<Sender, ErrorCode> {
+        match &mut self.state {
+            State::Connected { sends, .. } => sends.take().map(|connection| Sender { connection, ends: true }),
+            _ => None,
+        }
+        .ok_or(ErrorCode::InvalidState)
+    }
+
+    /// The receiving direction, which is given once.
+    ///
+    /// # Errors
+    /// `InvalidState`.
+    pub fn receiver(&mut self) -> Result<Connection, ErrorCode> {
+        match &mut self.state {
+            State::Connected { receives, .. } => receives.take(),
+            _ => None,
+        }
+        .ok_or(ErrorCode::InvalidState)
+    }
+
+    /// # Errors
+    /// `InvalidState` without a port.
+    pub fn local_address(&self) -> Result<SocketAddr, ErrorCode> {
+        match &self.state {
+            State::Bound(TcpPort { local, .. }) | State::Listening { local } | State::Connected { local, .. } => {
+                Ok(*local)
+            }
+            State::Unbound | State::Connecting | State::Closed => Err(ErrorCode::InvalidState),
+        }
+    }
+
+    /// # Errors
+    /// `InvalidState` without a peer.
+    pub fn remote_address(&self) -> Result<SocketAddr, ErrorCode> {
+        match &self.state {
+            State::Connected { remote, .. } => Ok(*remote),
+            _ => Err(ErrorCode::InvalidState),
+        }
+    }
+
+    pub fn is_listening(&self) -> bool {
+        matches!(self.state, State::Listening { .. })
+    }
+}
+
 impl Instance {
     fn tcp_socket(&mut self, socket: &Resource<TcpSocket>) -> SocketResult<&mut TcpSocket> {
         self.table.get_mut(socket).map_err(SocketError::trap)
@@ -68,20 +201,6 @@ impl Instance {
 
     fn tcp_options(&mut self, socket: &Resource<TcpSocket>) -> SocketResult<&mut TcpOptions> {
         Ok(&mut self.tcp_socket(socket)?.options)
-    }
-
-    /// Marks a socket as connecting, if it may connect to this peer.
-    fn start_connecting(&mut self, this: &Resource<TcpSocket>, remote: SocketAddr) -> SocketResult<Arc<PodNetwork>> {
-        let network = self.container.network.clone();
-        let socket = self.tcp_socket(this)?;
-        if !matches!(socket.state, State::Unbound | State::Bound(_)) {
-            return Err(ErrorCode::InvalidState.into());
-        }
-        if !is_remote(socket.family, &remote) {
-            return Err(ErrorCode::InvalidArgument.into());
-        }
-        socket.state = State::Connecting;
-        Ok(network)
     }
 }
 
@@ -97,24 +216,13 @@ impl HostTcpSocketWithStore<Instance> for HasSelf<Instance> {
         remote_address: IpSocketAddress,
     ) -> SocketResult<()> {
         let remote = SocketAddr::from(remote_address);
-        let network = accessor.with(|mut store| store.get().start_connecting(&this, remote))?;
+        let network = accessor.with(|mut store| {
+            let instance = store.get();
+            instance.tcp_socket(&this)?.start_connecting(remote)?;
+            Ok::<_, SocketError>(instance.container.network.clone())
+        })?;
         let dialled = network.connect(remote).await;
-        accessor.with(|mut store| {
-            let socket = store.get().tcp_socket(&this)?;
-            match dialled {
-                Ok(stream) => {
-                    // The port at this end belongs to the network, which tells it to the peer alone.
-                    let local = SocketAddr::new(network.pod.ip, 0);
-                    let connection = Connection::new(stream, socket.permit.clone());
-                    socket.state = State::connected(local, remote, connection);
-                    Ok(())
-                }
-                Err(error) => {
-                    socket.state = State::Closed;
-                    Err(code(&error).into())
-                }
-            }
-        })
+        accessor.with(|mut store| Ok(store.get().tcp_socket(&this)?.connected(&network, remote, dialled)?))
     }
 
     async fn listen(
@@ -123,27 +231,7 @@ impl HostTcpSocketWithStore<Instance> for HasSelf<Instance> {
     ) -> SocketResult<StreamReader<Resource<TcpSocket>>> {
         let instance = store.get();
         let network = instance.container.network.clone();
-        let socket = instance.tcp_socket(&this)?;
-        let TcpPort { local, listener } = match std::mem::replace(&mut socket.state, State::Closed) {
-            State::Bound(port) => port,
-            State::Unbound => {
-                let bound = bind_tcp(&network, unspecified(socket.family)).await;
-                bound.map_err(|error| code(&error)).inspect_err(|_| socket.state = State::Unbound)?
-            }
-            other => {
-                socket.state = other;
-                return Err(ErrorCode::InvalidState.into());
-            }
-        };
-        socket.state = State::Listening { local };
-        let accepting = Accepting {
-            family: socket.family,
-            options: socket.options,
-            local: SocketAddr::new(network.pod.ip, local.port()),
-            network,
-            listener: Arc::new(listener),
-            next: None,
-        };
+        let accepting = instance.tcp_socket(&this)?.listen(&network).await?;
         StreamReader::new(&mut store, accepting).map_err(SocketError::trap)
     }
 
@@ -152,15 +240,11 @@ impl HostTcpSocketWithStore<Instance> for HasSelf<Instance> {
         this: Resource<TcpSocket>,
         mut data: StreamReader<u8>,
     ) -> wasmtime::Result<Outcome> {
-        let connection = match &mut store.get().table.get_mut(&this)?.state {
-            State::Connected { sends, .. } => sends.take(),
-            _ => None,
-        };
-        match connection {
-            Some(connection) => streams::write(store, data, Sender { connection, ends: true }, broken),
-            None => {
+        match store.get().table.get_mut(&this)?.sender() {
+            Ok(sender) => streams::write(store, data, sender, broken),
+            Err(refusal) => {
                 data.close(&mut store)?;
-                streams::refused(store, ErrorCode::InvalidState)
+                streams::refused(store, refusal)
             }
         }
     }
@@ -169,22 +253,18 @@ impl HostTcpSocketWithStore<Instance> for HasSelf<Instance> {
         mut store: Access<'_, Instance, Self>,
         this: Resource<TcpSocket>,
     ) -> wasmtime::Result<(StreamReader<u8>, Outcome)> {
-        let connection = match &mut store.get().table.get_mut(&this)?.state {
-            State::Connected { receives, .. } => receives.take(),
-            _ => None,
-        };
-        match connection {
-            Some(connection) => streams::read(store, connection, broken),
-            None => {
+        match store.get().table.get_mut(&this)?.receiver() {
+            Ok(connection) => streams::read(store, connection, broken),
+            Err(refusal) => {
                 let nothing = StreamReader::new(&mut store, std::iter::empty())?;
-                Ok((nothing, streams::refused(store, ErrorCode::InvalidState)?))
+                Ok((nothing, streams::refused(store, refusal)?))
             }
         }
     }
 }
 
-/// The stream of connections of a listening socket.
-struct Accepting {
+/// The stream of connections of a listening socket. It has the port, and counts as the socket does.
+pub struct Accepting {
     family: IpAddressFamily,
     options: TcpOptions,
     /// The address of the sockets to come.
@@ -192,18 +272,33 @@ struct Accepting {
     network: Arc<PodNetwork>,
     listener: Arc<PodListener>,
     next: Option<BoxFuture<'static, io::Result<Incoming>>>,
+    _permit: Arc<SocketPermit>,
 }
 
 impl Accepting {
-    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Incoming>> {
-        let listener = &self.listener;
-        let next = self.next.get_or_insert_with(|| {
-            let listener = listener.clone();
-            Box::pin(async move { listener.accept().await })
-        });
-        let accepted = std::task::ready!(next.as_mut().poll(cx));
-        self.next = None;
-        Poll::Ready(accepted)
+    /// The next connection's socket, for which the container has room.
+    ///
+    /// # Errors
+    /// When there will be no more.
+    pub fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<TcpSocket>> {
+        loop {
+            let listener = &self.listener;
+            let next = self.next.get_or_insert_with(|| {
+                let listener = listener.clone();
+                Box::pin(async move { listener.accept().await })
+            });
+            let accepted = std::task::ready!(next.as_mut().poll(cx));
+            self.next = None;
+            let Incoming { stream, peer } = accepted?;
+            // Over the limit the connection is dropped here, which its other end sees as closed.
+            let Some(permit) = SocketPermit::take(&self.network).map(Arc::new) else { continue };
+            return Poll::Ready(Ok(TcpSocket {
+                family: self.family,
+                state: State::connected(self.local, peer, Connection::new(stream, permit.clone())),
+                options: self.options,
+                permit,
+            }));
+        }
     }
 }
 
@@ -221,66 +316,39 @@ impl StreamProducer<Instance> for Accepting {
         if into.remaining(&mut store) == Some(0) {
             return Poll::Ready(Ok(StreamResult::Completed));
         }
-        loop {
-            let Incoming { stream, peer } = match self.poll_accept(cx) {
-                Poll::Ready(Ok(incoming)) => incoming,
-                Poll::Ready(Err(_)) => return Poll::Ready(Ok(StreamResult::Dropped)),
-                Poll::Pending if finish => return Poll::Ready(Ok(StreamResult::Cancelled)),
-                Poll::Pending => return Poll::Pending,
-            };
-            // Over the limit the connection is dropped here, which its other end sees as closed.
-            let Some(permit) = SocketPermit::take(&self.network).map(Arc::new) else { continue };
-            let accepted = TcpSocket {
-                family: self.family,
-                state: State::connected(self.local, peer, Connection::new(stream, permit.clone())),
-                options: self.options,
-                permit,
-            };
-            into.set_buffer(Some(store.data_mut().table.push(accepted)?));
-            return Poll::Ready(Ok(StreamResult::Completed));
+        match self.poll_accept(cx) {
+            Poll::Ready(Ok(accepted)) => {
+                into.set_buffer(Some(store.data_mut().table.push(accepted)?));
+                Poll::Ready(Ok(StreamResult::Completed))
+            }
+            Poll::Ready(Err(_)) => Poll::Ready(Ok(StreamResult::Dropped)),
+            Poll::Pending if finish => Poll::Ready(Ok(StreamResult::Cancelled)),
+            Poll::Pending => Poll::Pending,
         }
     }
 }
 
 impl HostTcpSocket for Instance {
     fn create(&mut self, family: IpAddressFamily) -> SocketResult<Resource<TcpSocket>> {
-        let permit = Arc::new(SocketPermit::take(&self.container.network).ok_or_else(too_many_sockets)?);
-        let socket = TcpSocket { family, state: State::Unbound, options: TcpOptions::default(), permit };
+        let socket = TcpSocket::new(&self.container.network, family).ok_or_else(too_many_sockets)?;
         self.table.push(socket).map_err(SocketError::trap)
     }
 
     async fn bind(&mut self, this: Resource<TcpSocket>, local_address: IpSocketAddress) -> SocketResult<()> {
         let network = self.container.network.clone();
-        let socket = self.tcp_socket(&this)?;
-        let local = SocketAddr::from(local_address);
-        if !matches!(socket.state, State::Unbound) {
-            return Err(ErrorCode::InvalidState.into());
-        }
-        if family(&local) != socket.family {
-            return Err(ErrorCode::InvalidArgument.into());
-        }
-        socket.state = State::Bound(bind_tcp(&network, local).await.map_err(|error| code(&error))?);
-        Ok(())
+        Ok(self.tcp_socket(&this)?.bind(&network, local_address.into()).await?)
     }
 
     fn get_local_address(&mut self, this: Resource<TcpSocket>) -> SocketResult<IpSocketAddress> {
-        match &self.tcp_socket(&this)?.state {
-            State::Bound(TcpPort { local, .. }) | State::Listening { local } | State::Connected { local, .. } => {
-                Ok((*local).into())
-            }
-            State::Unbound | State::Connecting | State::Closed => Err(ErrorCode::InvalidState.into()),
-        }
+        Ok(self.tcp_socket(&this)?.local_address()?.into())
     }
 
     fn get_remote_address(&mut self, this: Resource<TcpSocket>) -> SocketResult<IpSocketAddress> {
-        match &self.tcp_socket(&this)?.state {
-            State::Connected { remote, .. } => Ok((*remote).into()),
-            _ => Err(ErrorCode::InvalidState.into()),
-        }
+        Ok(self.tcp_socket(&this)?.remote_address()?.into())
     }
 
     fn get_is_listening(&mut self, this: Resource<TcpSocket>) -> wasmtime::Result<bool> {
-        Ok(matches!(self.table.get(&this)?.state, State::Listening { .. }))
+        Ok(self.table.get(&this)?.is_listening())
     }
 
     fn get_address_family(&mut self, this: Resource<TcpSocket>) -> wasmtime::Result<IpAddressFamily> {
