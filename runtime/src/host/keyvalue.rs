@@ -25,8 +25,12 @@ mod bindings {
 
 /// Keys of one answer to `list-keys`.
 const MAX_KEYS_PER_PAGE: usize = 1_000;
-/// What an entry costs beside its key and value.
+/// What an entry costs beside its key and value, and a bucket beside its name.
 const ENTRY_BYTES: usize = 64;
+/// The longest name of a bucket: a guest's handle holds it.
+const MAX_NAME_BYTES: usize = 1 << 10;
+/// What `get-many` answers at most: a key may be asked for again and again.
+const MAX_ANSWER_BYTES: usize = 16 << 20;
 
 pub fn store(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     store::add_to_linker::<State, HasSelf<State>>(linker, |state| state)
@@ -55,6 +59,9 @@ impl From<ResourceTableError> for Error {
 }
 
 type Entries = BTreeMap<String, Vec<u8>>;
+
+/// What is under a key that was asked for, if anything.
+type Found = Option<(String, Vec<u8>)>;
 
 /// All buckets of one container.
 #[derive(Debug)]
@@ -94,8 +101,9 @@ impl Buckets {
         key: String,
         value: Vec<u8>,
     ) -> Result<(), Error> {
-        let new = cost(&key, &value);
-        if !self.budget.try_reserve(new) {
+        // A bucket is held as long as it has entries.
+        let name = if buckets.contains_key(bucket) { 0 } else { cost(bucket, &[]) };
+        if !self.budget.try_reserve(name + cost(&key, &value)) {
             return Err(Error("the container's memory limit leaves no room for this value".to_owned()));
         }
         let replaced_key = cost(&key, &[]);
@@ -114,7 +122,26 @@ impl Buckets {
         }
         if entries.is_empty() {
             buckets.remove(bucket);
+            self.budget.release(cost(bucket, &[]));
         }
+    }
+
+    /// What is held under some keys, each as often as it is asked for.
+    ///
+    /// # Errors
+    /// When that is more than [`MAX_ANSWER_BYTES`].
+    pub fn get_many(&self, bucket: &str, keys: Vec<String>) -> Result<Vec<Found>, Error> {
+        let mut room = MAX_ANSWER_BYTES;
+        self.read(bucket, |entries| {
+            let found = keys.into_iter().map(|key| {
+                let Some(value) = entries.get(&key) else { return Ok(None) };
+                room = room.checked_sub(value.len()).ok_or_else(|| {
+                    Error(format!("the values of these keys have more than {MAX_ANSWER_BYTES} bytes: ask for fewer"))
+                })?;
+                Ok(Some((key, value.clone())))
+            });
+            found.collect()
+        })
     }
 
     /// Counts up and returns the sum. Numbers are decimal text, so that a guest can read them as well.
@@ -148,8 +175,10 @@ impl Buckets {
 
 impl Drop for Buckets {
     fn drop(&mut self) {
-        let held = self.lock().values().flatten().map(|(key, value)| cost(key, value)).sum();
-        self.budget.release(held);
+        let buckets = self.lock();
+        let names = buckets.keys().map(|name| cost(name, &[])).sum::<u64>();
+        let held = buckets.values().flatten().map(|(key, value)| cost(key, value)).sum::<u64>();
+        self.budget.release(names + held);
     }
 }
 
@@ -166,6 +195,9 @@ impl State {
 impl store::Host for State {
     /// A bucket is there as soon as it is asked for.
     fn open(&mut self, identifier: String) -> Result<Resource<Bucket>, Error> {
+        if identifier.len() > MAX_NAME_BYTES {
+            return Err(Error(format!("the name of a bucket may have {MAX_NAME_BYTES} bytes at most")));
+        }
         Ok(self.table.push(Bucket(identifier))?)
     }
 
@@ -209,15 +241,8 @@ impl atomics::Host for State {
 }
 
 impl batch::Host for State {
-    fn get_many(
-        &mut self,
-        bucket: Resource<Bucket>,
-        keys: Vec<String>,
-    ) -> Result<Vec<Option<(String, Vec<u8>)>>, Error> {
-        Ok(self.container.buckets.read(self.bucket(&bucket)?, |entries| {
-            let found = keys.into_iter().map(|key| entries.get(&key).cloned().map(|value| (key, value)));
-            found.collect()
-        }))
+    fn get_many(&mut self, bucket: Resource<Bucket>, keys: Vec<String>) -> Result<Vec<Found>, Error> {
+        self.container.buckets.get_many(self.bucket(&bucket)?, keys)
     }
 
     fn set_many(&mut self, bucket: Resource<Bucket>, key_values: Vec<(String, Vec<u8>)>) -> Result<(), Error> {
@@ -238,20 +263,32 @@ mod tests {
 
     #[test]
     fn what_is_held_counts_as_memory_and_is_given_back() {
-        let budget = Budget::new(300, None);
+        let budget = Budget::new(365, None);
         let buckets = Buckets::new(budget.clone());
         buckets.set("a", "key".to_owned(), vec![0; 100]).unwrap();
-        assert_eq!(budget.used_bytes(), 167);
+        assert_eq!(budget.used_bytes(), 65 + 167, "the bucket and its entry");
         let refused = buckets.set("a", "key".to_owned(), vec![0; 100]).unwrap_err();
         assert_eq!(refused.to_string(), "the container's memory limit leaves no room for this value");
         buckets.set("a", "key".to_owned(), vec![0; 10]).unwrap();
-        assert_eq!(budget.used_bytes(), 77);
+        assert_eq!(budget.used_bytes(), 65 + 77);
         buckets.delete("a", "key");
         buckets.delete("a", "key");
         assert_eq!(budget.used_bytes(), 0);
         buckets.set("b", "key".to_owned(), vec![0; 100]).unwrap();
         drop(buckets);
         assert_eq!(budget.used_bytes(), 0);
+    }
+
+    #[test]
+    fn one_call_is_not_answered_without_end() {
+        let buckets = Buckets::new(Budget::new(1 << 30, None));
+        buckets.set("b", "key".to_owned(), vec![0; 1 << 20]).unwrap();
+        let many = |times| buckets.get_many("b", vec!["key".to_owned(); times]).map(|found| found.len());
+        assert_eq!(many(16), Ok(16));
+        assert_eq!(
+            many(17).unwrap_err().to_string(),
+            "the values of these keys have more than 16777216 bytes: ask for fewer"
+        );
     }
 
     #[test]
