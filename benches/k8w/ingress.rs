@@ -22,6 +22,7 @@ pub async fn measure() -> Result<()> {
         println!("ingress: skipped, because {PEER} does not name a wasmtime to compare with (see docs/bench.md)");
         return Ok(());
     };
+    same_version(&wasmtime)?;
     let cluster =
         TestCluster::start(BINARY, ClusterOptions { dir: Some(cluster::hello()), ..ClusterOptions::default() });
     let peer = WasmtimeServe::start(&wasmtime)?;
@@ -33,6 +34,19 @@ pub async fn measure() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Another version would be another engine.
+fn same_version(wasmtime: &str) -> Result<()> {
+    let packages = include_str!("../../Cargo.lock").split("[[package]]");
+    let ours = packages.filter_map(|package| package.strip_prefix("\nname = \"wasmtime\"\nversion = \"")).next();
+    let ours = ours.and_then(|rest| rest.split('"').next()).context("Cargo.lock has no wasmtime")?;
+    let said = std::process::Command::new(wasmtime).arg("--version").output().with_context(|| wasmtime.to_owned())?;
+    let theirs = String::from_utf8(said.stdout)?;
+    match theirs.split_whitespace().nth(1) {
+        Some(version) if version == ours => Ok(()),
+        _ => bail!("{wasmtime} is {:?}, and k8w is built with wasmtime {ours}", theirs.trim()),
+    }
 }
 
 async fn beside(cluster: &TestCluster, name: &str, address: SocketAddr) -> Result<()> {

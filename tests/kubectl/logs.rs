@@ -93,7 +93,7 @@ fn a_line_is_followed_as_it_comes_and_found_by_its_time() {
         "
 apiVersion: v1
 kind: Pod
-metadata: {{name: says}}
+metadata: {{name: says, labels: {{app: says}}}}
 spec:
   runtimeClassName: wasmtime
   containers: [{{name: main, image: '{image}', ports: [{{containerPort: 8080}}]}}]
@@ -123,6 +123,11 @@ spec:
     let time = stamped.split(' ').next().unwrap();
     assert_eq!(t.kubectl.ok(&["logs", "says", "--since-time", time]), "n=3\n");
     assert_eq!(t.kubectl.ok(&["logs", "says"]), "n=1\nn=2\nn=3\n");
+    assert_eq!(t.kubectl.ok(&["logs", "-l", "app=says", "--tail=2"]), "n=2\nn=3\n");
+    eventually("they are older than a second", || match t.kubectl.ok(&["logs", "says", "--since=1s"]) {
+        young if young.is_empty() => Ok(()),
+        young => Err(young),
+    });
 
     t.kubectl.ok(&["delete", "pod", "says", "--grace-period=1", "--wait=false"]);
     assert_eq!(lines.next(), None, "the log ends with its pod");

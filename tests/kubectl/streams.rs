@@ -151,17 +151,40 @@ fn files_are_copied_both_ways_and_a_copied_component_runs() {
 fn ports_are_forwarded() {
     let t = with_pod();
     for (name, websockets) in TRANSPORTS {
-        let mut command = t.kubectl.command(&["port-forward", "pod/web", ":8080"]);
-        let mut running = Running::start(command.env("KUBECTL_PORT_FORWARD_WEBSOCKETS", websockets));
-        let (mut stdout, mut line) = (running.stdout(), String::new());
-        stdout.read_line(&mut line).unwrap();
-        let address = line.strip_prefix("Forwarding from ").and_then(|rest| rest.split(' ').next());
-        let address: SocketAddr = address.unwrap_or_else(|| panic!("{name}: {line:?}")).parse().unwrap();
-        for _ in 0..3 {
-            let answer = k8w_testkit::get(address, "hello", "/").unwrap();
-            assert!(answer.status == 200 && answer.body.contains("Hello"), "{name}: {answer:?}");
+        for (to, port) in [("pod/web", ":8080"), ("pod/web", ":http"), ("service/web", ":80")] {
+            let mut command = t.kubectl.command(&["port-forward", to, port]);
+            let mut running = Running::start(command.env("KUBECTL_PORT_FORWARD_WEBSOCKETS", websockets));
+            let address = forwarded(&mut running);
+            for _ in 0..3 {
+                let answer = k8w_testkit::get(address, "hello", "/").unwrap();
+                assert!(answer.status == 200 && answer.body.contains("Hello"), "{name} {to}: {answer:?}");
+            }
         }
     }
+}
+
+#[test]
+fn a_port_where_nobody_listens_is_not_forwarded() {
+    let t = with_pod();
+    for (name, websockets) in TRANSPORTS {
+        let mut command = t.kubectl.command(&["port-forward", "pod/web", ":81"]);
+        let mut running = Running::start(command.env("KUBECTL_PORT_FORWARD_WEBSOCKETS", websockets));
+        let address = forwarded(&mut running);
+        assert!(k8w_testkit::get(address, "hello", "/").is_err(), "{name}");
+        // kubectl ends by itself then.
+        let ended = running.outcome();
+        assert!(!ended.success && ended.stderr.contains("an error occurred forwarding"), "{name}: {ended:?}");
+    }
+}
+
+/// Where `port-forward` says that it listens, on its first line.
+fn forwarded(running: &mut Running) -> SocketAddr {
+    let (mut stdout, mut line) = (running.stdout(), String::new());
+    stdout.read_line(&mut line).unwrap();
+    // It ends when it cannot print.
+    std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
+    let address = line.strip_prefix("Forwarding from ").and_then(|rest| rest.split(' ').next());
+    address.and_then(|address| address.parse().ok()).unwrap_or_else(|| panic!("{line:?}"))
 }
 
 /// Conformance: "Proxy through apiserver to a Service"; "Proxy, validate Proxy responses"; "Proxy, validate
@@ -232,6 +255,35 @@ spec:
     let overrides = r#"--overrides={"spec":{"runtimeClassName":"wasmtime"}}"#;
     let run = ["run", "once", "--image=localhost/echo:latest", "--restart=Never", "-i", "--rm", "-q", overrides];
     assert_eq!(t.over("true", &run, b"hi\n").stdout, "hi\n");
+}
+
+#[test]
+fn two_clients_attach_and_say_nothing() {
+    let t = sandbox();
+    if !t.probe_pod("says", "terminationGracePeriodSeconds: 1", "") {
+        return;
+    }
+    let mut clients: Vec<Running> = TRANSPORTS
+        .iter()
+        .map(|(_, websockets)| {
+            let mut command = t.kubectl.command(&["attach", "says"]);
+            Running::start(command.env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", websockets))
+        })
+        .collect();
+    let mut heard: Vec<_> = clients.iter_mut().map(|client| client.stdout().lines().map(Result::unwrap)).collect();
+    let path = format!("/api/v1/namespaces/{}/pods/says:8080/proxy/log?", t.namespace);
+    // Nobody says when a client is attached, so it is told until it hears.
+    for lines in &mut heard {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(move || sender.send(lines.next()));
+            let line = eventually("a line", || {
+                t.kubectl.ok(&["get", "--raw", &format!("{path}again")]);
+                receiver.try_recv().map_err(|error| error.to_string())
+            });
+            assert_eq!(line.as_deref(), Some("again="));
+        });
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `exec -it`, `attach -it` and `run -it` on a terminal, which `script` makes.
+//! `exec -it`, `attach -it`, `run -it` and `debug -it` on a terminal, which `script` makes.
 
 use std::io::{BufRead, Write};
 use std::process::{Command, Stdio};
@@ -31,10 +31,9 @@ fn echoes(mut terminal: Running) {
     let comes_back = |line: &String| line.trim_end_matches('\r') == "hello";
     assert!(shown.any(|line| comes_back(&line)), "what was said does not come back");
     keys.write_all(END).unwrap();
-    for line in shown {
-        assert!(!line.contains("error"), "{line}");
-    }
-    assert!(terminal.outcome().success);
+    let rest: Vec<String> = shown.collect();
+    assert!(!rest.iter().any(|line| line.contains("error")), "{rest:#?}");
+    assert!(terminal.outcome().success, "{rest:#?}");
 }
 
 #[test]
@@ -71,4 +70,28 @@ spec:
     t.kubectl.ok(&["wait", "--for=condition=Ready", "pod/attached", "--timeout=60s"]);
     echoes(t.on_terminal(&["attach", "-it", "-q", "attached"]));
     t.kubectl.ok(&["wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/attached", "--timeout=60s"]);
+}
+
+#[test]
+fn somebody_looks_at_a_pod_by_a_terminal() {
+    let t = sandbox();
+    let image = format!("--image={}", t.echo_image());
+    t.hello_pod("web", "terminationGracePeriodSeconds: 1", "");
+    t.kubectl.ok(&["wait", "--for=condition=Ready", "pod/web", "--timeout=60s"]);
+    echoes(t.on_terminal(&["debug", "-it", "-q", "web", &image, "-c", "look"]));
+    // Guests have no processes that could be shared, and a pod that asks for that is refused.
+    let copied = t.on_terminal(&[
+        "debug",
+        "-it",
+        "-q",
+        "web",
+        &image,
+        "-c",
+        "look",
+        "--copy-to=copy",
+        "--share-processes=false",
+    ]);
+    echoes(copied);
+    let containers = t.kubectl.ok(&["get", "pod", "copy", "-o", "jsonpath={.spec.containers[*].name}"]);
+    assert_eq!(containers, "hello look");
 }

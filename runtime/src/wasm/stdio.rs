@@ -144,9 +144,14 @@ impl Stdin {
                 }
             }
             if self.once {
-                *lock(&self.sender) = None;
+                self.end();
             }
         }
+    }
+
+    /// Nothing more comes, from no client.
+    pub fn end(&self) {
+        *lock(&self.sender) = None;
     }
 
     fn read(&self, size: usize) -> StreamResult<Bytes> {

@@ -99,25 +99,28 @@ fn show(bytes: &[u8]) -> Bytes {
     shown.into()
 }
 
-/// Puts a terminal between a client and a process; `interrupt` ends the process.
-pub fn between(client: Io, interrupt: CancellationToken) -> Io {
+/// What keys do to the process behind a terminal.
+pub struct Keys {
+    /// Ends it (^C).
+    pub interrupt: CancellationToken,
+    /// Ends what it reads (^D), which is more than that the client is gone.
+    pub end: CancellationToken,
+}
+
+/// Puts a terminal between a client and a process.
+pub fn between(client: Io, keys: Keys) -> Io {
     let (output, written) = mpsc::channel(QUEUED_PIECES);
     let (lines, stdin) = mpsc::channel(QUEUED_PIECES);
     let Io { stdin: typed, output: screen } = client;
     let has_stdin = typed.is_some();
     if let Some(typed) = typed {
-        tokio::spawn(read(typed, screen.clone(), lines, interrupt));
+        tokio::spawn(read(typed, screen.clone(), lines, keys));
     }
     tokio::spawn(write(written, screen));
     Io { stdin: has_stdin.then_some(stdin), output }
 }
 
-async fn read(
-    mut typed: mpsc::Receiver<Bytes>,
-    screen: mpsc::Sender<Output>,
-    lines: mpsc::Sender<Bytes>,
-    interrupt: CancellationToken,
-) {
+async fn read(mut typed: mpsc::Receiver<Bytes>, screen: mpsc::Sender<Output>, lines: mpsc::Sender<Bytes>, keys: Keys) {
     let mut line = Line::default();
     loop {
         let bytes = tokio::select! {
@@ -134,7 +137,10 @@ async fn read(
             return;
         }
         if typed.interrupted {
-            interrupt.cancel();
+            keys.interrupt.cancel();
+        }
+        if typed.ended {
+            keys.end.cancel();
         }
         if typed.ended || typed.interrupted {
             return;
@@ -181,12 +187,18 @@ mod tests {
     async fn a_terminal_shows_what_is_typed_and_what_is_written() {
         let (keys, stdin) = mpsc::channel(4);
         let (output, mut screen) = mpsc::channel(4);
-        let mut process = between(Io { stdin: Some(stdin), output }, CancellationToken::new());
+        let ended = CancellationToken::new();
+        let to = Keys { interrupt: CancellationToken::new(), end: ended.clone() };
+        let mut process = between(Io { stdin: Some(stdin), output }, to);
         keys.send(Bytes::from_static(b"hi\r")).await.unwrap();
         assert_eq!(process.stdin.as_mut().unwrap().recv().await.unwrap(), "hi\n");
         process.output.send(Output::Stderr(Bytes::from_static(b"ho\n"))).await.unwrap();
         assert_eq!(screen.recv().await, Some(Output::Stdout(Bytes::from_static(b"hi\r\n"))));
         assert_eq!(screen.recv().await, Some(Output::Stdout(Bytes::from_static(b"ho\r\n"))));
+        assert!(!ended.is_cancelled());
+        keys.send(Bytes::from_static(b"\x04")).await.unwrap();
+        assert_eq!(process.stdin.as_mut().unwrap().recv().await, None);
+        assert!(ended.is_cancelled(), "it was the key");
         drop((process, keys));
         assert_eq!(screen.recv().await, None);
     }

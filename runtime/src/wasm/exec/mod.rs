@@ -20,7 +20,7 @@ use super::components::Components;
 use super::config::WasmConfig;
 use super::container::Container;
 use super::stdio::Stdio;
-use super::tty;
+use super::tty::{self, Keys};
 use crate::engine::{Artifact, Command, EngineError, ExecError, Io, Output};
 use tree::Tree;
 
@@ -47,7 +47,9 @@ pub async fn run(
     let interrupt = container.interrupt.child_token();
     // A client that is gone ends the command: its future is dropped.
     let _end = interrupt.clone().drop_guard();
-    let io = if tty { tty::between(io, interrupt.clone()) } else { io };
+    // What it reads ends with its only client as well.
+    let keys = Keys { interrupt: interrupt.clone(), end: CancellationToken::new() };
+    let io = if tty { tty::between(io, keys) } else { io };
     if let Some(builtin) = builtin::find(&name) {
         return Ok(run_builtin(builtin, container, argv, io, interrupt).await);
     }
@@ -76,13 +78,17 @@ pub async fn run(
 
 /// Connects a client to a container's own process until it has ended, or the client is gone.
 pub async fn attach(container: &Container, io: Io) {
-    let interrupt = container.interrupt.clone();
-    let io = if container.stdio.tty { tty::between(io, interrupt.clone()) } else { io };
+    let (interrupt, end) = (container.interrupt.clone(), CancellationToken::new());
+    let keys = Keys { interrupt: interrupt.clone(), end: end.clone() };
+    let io = if container.stdio.tty { tty::between(io, keys) } else { io };
     let Io { stdin, output } = io;
     container.stdio.clients.add(output.clone());
     let fill = async {
         if let (Some(stdin), Some(client)) = (&container.stdio.stdin, stdin) {
             stdin.fill(client).await;
+            if end.is_cancelled() {
+                stdin.end();
+            }
         }
         std::future::pending::<()>().await;
     };
