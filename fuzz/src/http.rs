@@ -105,12 +105,18 @@ fn ends_at_borders(headers: &mut HeaderMap) {
 /// What a client says of itself is gone; who it is stands there once.
 fn tells_who_it_is_from(request: &mut Request<()>) {
     assert_eq!(upgrade_of(request), None, "upgrades end at borders");
-    set_forwarded(request, SocketAddr::from(([192, 0, 2, 7], 1)), &Scheme::HTTPS);
+    set_forwarded(request, SocketAddr::from(([192, 0, 2, 7], 1)), &Scheme::HTTPS, 443);
     let headers = request.headers();
-    for (name, value) in [("x-forwarded-for", "192.0.2.7"), ("x-forwarded-proto", "https")] {
+    let said = [
+        ("x-forwarded-for", "192.0.2.7"),
+        ("x-forwarded-port", "443"),
+        ("x-forwarded-proto", "https"),
+        ("x-real-ip", "192.0.2.7"),
+    ];
+    for (name, value) in said {
         assert_eq!(headers.get_all(name).iter().collect::<Vec<_>>(), [value]);
     }
-    assert!(!headers.contains_key("forwarded") && !headers.contains_key("x-real-ip"));
+    assert!(!headers.contains_key("forwarded") && !headers.contains_key("x-forwarded-server"));
     assert_eq!(headers.get("x-forwarded-host"), headers.get(HOST));
 }
 
@@ -136,7 +142,7 @@ fn rules() -> &'static Rules {
         });
         let rules: Vec<_> = rules.collect();
         let ingress = serde_json::from_value(json!({"metadata": {"namespace": "n"}, "spec": {"rules": rules}}));
-        Rules::build(&[&ingress.expect("an Ingress")], &|_| None)
+        Rules::build(&[&ingress.expect("an Ingress")], &|_| Err("does not exist"))
     })
 }
 

@@ -21,6 +21,19 @@ pub trait Handler: Send + Sync + 'static {
     /// Answers one request. Never fails: what goes wrong inside is an HTTP status (500 for a trap, 503 when over budget,
     /// 504 when out of time). Dropping the future cancels the request.
     fn call(&self, request: http::Request<Body>) -> BoxFuture<'static, http::Response<Body>>;
+
+    /// Takes a connection, on which requests are to come; `None` when it takes none any more.
+    fn accept(&self) -> Option<Accepted> {
+        Some(Accepted { expected: Box::new(()), closing: Box::pin(std::future::pending()) })
+    }
+}
+
+/// What a connection is told by who serves its requests.
+pub struct Accepted {
+    /// Its handler does not stop before its first request has begun: to be dropped then, or when none comes.
+    pub expected: Box<dyn Send + Sync>,
+    /// Ends when its handler stops: what has begun is answered, and nothing more.
+    pub closing: BoxFuture<'static, ()>,
 }
 
 /// Where one balanced connection or request goes.
@@ -34,6 +47,18 @@ pub enum Endpoint {
     Peer(Peer),
     /// Something that listens elsewhere: a node, or a foreign host.
     Remote(SocketAddr),
+}
+
+impl Endpoint {
+    /// Where it is, if it may be found to be gone when it is connected to.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Local(_) => None,
+            Self::Listener(queue) => Some(queue.address()),
+            Self::Peer(peer) => Some(peer.address),
+            Self::Remote(address) => Some(*address),
+        }
+    }
 }
 
 impl std::fmt::Debug for Endpoint {

@@ -25,15 +25,17 @@ static HOP_BY_HOP: [HeaderName; 8] = [
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 /// What a client might say about itself and is not believed.
 static CLAIMS: [HeaderName; 7] = [
     X_FORWARDED_FOR,
     X_FORWARDED_HOST,
     X_FORWARDED_PROTO,
-    HeaderName::from_static("x-forwarded-port"),
+    X_FORWARDED_PORT,
+    X_REAL_IP,
     HeaderName::from_static("x-forwarded-server"),
-    HeaderName::from_static("x-real-ip"),
     HeaderName::from_static("forwarded"),
 ];
 
@@ -66,8 +68,8 @@ pub fn upgrade_of<B>(request: &Request<B>) -> Option<HeaderValue> {
     asks.then(|| request.headers().get(UPGRADE).cloned()).flatten()
 }
 
-/// Says in the request who sent it and how it came in, whatever the client said about that itself.
-pub fn set_forwarded<B>(request: &mut Request<B>, peer: SocketAddr, scheme: &Scheme) {
+/// Says in the request who sent it and how it came in, at which port of the node, whatever the client said about that itself.
+pub fn set_forwarded<B>(request: &mut Request<B>, peer: SocketAddr, scheme: &Scheme, port: u16) {
     let host = request.headers().get(HOST).cloned();
     let headers = request.headers_mut();
     for name in &CLAIMS {
@@ -75,8 +77,10 @@ pub fn set_forwarded<B>(request: &mut Request<B>, peer: SocketAddr, scheme: &Sch
     }
     let client = peer.ip().to_canonical().to_string();
     if let Ok(client) = HeaderValue::try_from(client) {
+        headers.insert(X_REAL_IP, client.clone());
         headers.insert(X_FORWARDED_FOR, client);
     }
+    headers.insert(X_FORWARDED_PORT, HeaderValue::from(port));
     headers
         .insert(X_FORWARDED_PROTO, HeaderValue::from_static(if *scheme == Scheme::HTTPS { "https" } else { "http" }));
     if let Some(host) = host {
@@ -159,16 +163,20 @@ mod tests {
                 ("x-forwarded-for", "10.0.0.2"),
                 ("x-forwarded-proto", "https"),
                 ("x-forwarded-host", "admin.example"),
+                ("x-forwarded-port", "22"),
+                ("x-forwarded-server", "admin"),
                 ("x-real-ip", "10.0.0.1"),
                 ("forwarded", "for=10.0.0.1"),
             ],
         );
-        set_forwarded(&mut request, "[::ffff:192.0.2.7]:1234".parse().unwrap(), &Scheme::HTTP);
+        set_forwarded(&mut request, "[::ffff:192.0.2.7]:1234".parse().unwrap(), &Scheme::HTTP, 8080);
         let expected = [
             "host: shop.example:8080",
             "x-forwarded-for: 192.0.2.7",
             "x-forwarded-host: shop.example:8080",
+            "x-forwarded-port: 8080",
             "x-forwarded-proto: http",
+            "x-real-ip: 192.0.2.7",
         ];
         assert_eq!(shown(request.headers()), expected);
     }

@@ -6,6 +6,7 @@
 //! [`kernel`]; its whole way is in `stack.rs`. Pods of other nodes are reached through [`peers`].
 
 mod accept;
+mod attempts;
 pub mod balance;
 mod client;
 pub mod dns;
@@ -35,7 +36,7 @@ pub mod udp;
 
 pub use client::{AnyCertificate, Destination, HostAddresses, Pooled, SendError, Tls, Trust};
 pub use dns::Lookup;
-pub use endpoint::{Body, BodyError, Endpoint, Handler, PodIdentity};
+pub use endpoint::{Accepted, Body, BodyError, Endpoint, Handler, PodIdentity};
 pub use host_port::{HostPort, HostPortRegistration};
 pub use listener::{AcceptQueue, Incoming, PodListener};
 pub use network::{Config, Network, Refused};
@@ -44,4 +45,4 @@ pub use registry::Registration;
 pub use service::{Protocol, ServiceName};
 pub use stream::{Audience, Stream};
 pub use tables::{Objects, Tables};
-pub use tls::TlsError;
+pub use tls::{Fault, TlsError};

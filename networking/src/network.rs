@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
+use crate::attempts::Attempts;
 use crate::balance::Affinities;
 use crate::client::{Client, SendError};
 use crate::dns::{self, Lookup};
@@ -69,7 +70,7 @@ pub enum Refused {
     /// The Service exists and has no endpoint that is ready.
     #[error("service {service} has no ready endpoints")]
     NoEndpoints { service: String },
-    /// The Service's endpoints of this node have stopped listening, which the tables will know in a moment.
+    /// The Service's endpoints are pods that have stopped listening, which the tables will know in a moment.
     #[error("service {service} has no ready endpoints")]
     Stopped { service: String },
     /// The Service's load balancer does not let the client in.
@@ -259,23 +260,31 @@ impl Network {
     /// Where a connection to `dst` goes. Foreign addresses are themselves; an address of the cluster that nothing stands
     /// behind is refused, so that it never leaves this process, and so is what a NetworkPolicy does not allow.
     pub fn select(&self, from: Option<&PodIdentity>, dst: SocketAddr) -> Result<Endpoint, Refused> {
-        self.select_from(from.into(), dst)
+        self.select_from(from.into(), dst, &Attempts::default())
     }
 
-    /// Likewise for any client.
-    pub(crate) fn select_from(&self, origin: Origin<'_>, dst: SocketAddr) -> Result<Endpoint, Refused> {
+    /// Likewise for any client, after what it has tried.
+    pub(crate) fn select_from(
+        &self,
+        origin: Origin<'_>,
+        dst: SocketAddr,
+        attempts: &Attempts,
+    ) -> Result<Endpoint, Refused> {
         let from = match origin {
             Origin::Pod(pod) => Some(pod),
             _ => None,
         };
         let dst = reach::as_seen_by(from, dst);
+        if attempts.contain(dst) {
+            return Err(Refused::NothingListens(dst));
+        }
         match self.registry.get(dst) {
             Some(found) if found.admits(from.map(|pod| pod.ip)) => return self.admit(origin, dst, found),
             Some(_) => return Err(Refused::NothingListens(dst)),
             None => {}
         }
         if let Some(port) = self.tables.load().virtual_port(dst, Protocol::Tcp) {
-            return self.select_of(port, origin);
+            return self.select_another(port, origin, attempts);
         }
         if let Some(peer) = self.peer_at(dst) {
             return self.admit(origin, dst, Registered::of_peer(peer));
@@ -294,15 +303,27 @@ impl Network {
 
     /// Which endpoint of a Service's port a client gets: the one it had, or any other that still listens.
     pub fn select_of(&self, port: &ServicePort, origin: Origin<'_>) -> Result<Endpoint, Refused> {
+        self.select_another(port, origin, &Attempts::default())
+    }
+
+    /// Likewise, and none that it has tried.
+    pub(crate) fn select_another(
+        &self,
+        port: &ServicePort,
+        origin: Origin<'_>,
+        attempts: &Attempts,
+    ) -> Result<Endpoint, Refused> {
         if !port.admits(origin) {
             return Err(Refused::SourceRanges { service: port.service.to_string() });
         }
-        let found = self.choose(port, origin, |address| Some((address, self.registered_at(address)?)));
-        let (address, found) = found.ok_or_else(|| {
+        let untried = |address: SocketAddr| !attempts.contain(address);
+        let find = |address| Some((address, self.registered_at(address).filter(|_| untried(address))?));
+        let (address, found) = self.choose(port, origin, find).ok_or_else(|| {
             let service = port.service.to_string();
-            match port.endpoints(origin).is_empty() {
-                true => Refused::NoEndpoints { service },
-                false => Refused::Stopped { service },
+            let is_pods = |address: &SocketAddr| self.is_own(address.ip()) || self.peer_at(*address).is_some();
+            match port.endpoints(origin).iter().any(is_pods) {
+                true => Refused::Stopped { service },
+                false => Refused::NoEndpoints { service },
             }
         })?;
         // As with packets, the choice comes first: a policy that does not allow it leaves no other.
@@ -311,18 +332,23 @@ impl Network {
 
     /// Lets a client have what stands at an address, if the policies of both ends do.
     fn admit(&self, origin: Origin<'_>, at: SocketAddr, found: Registered) -> Result<Endpoint, Refused> {
-        let real = match found.endpoint {
-            Endpoint::Remote(actual) => actual,
-            Endpoint::Local(_) | Endpoint::Listener(_) | Endpoint::Peer(_) => at,
+        let tables = self.tables.load();
+        let may = |address: SocketAddr| {
+            let to = found.owner.end(address.ip());
+            tables.policies.allows(origin.end(), to, address.port(), Protocol::Tcp)
         };
-        let to = found.owner.end(real.ip());
-        match self.tables.load().policies.allows(origin.end(), to, real.port(), Protocol::Tcp) {
-            true => Ok(found.endpoint),
-            false => Err(Refused::NotAllowed(at)),
-        }
+        // Policies know the API server by its Service's endpoints, wherever this node reaches it.
+        let allowed = match (&found.owner, &found.endpoint, tables.virtual_port(at, Protocol::Tcp)) {
+            (Owner::ApiServer, _, Some(port)) if !port.cluster.is_empty() => {
+                port.cluster.iter().any(|shown| may(*shown))
+            }
+            (Owner::ApiServer, Endpoint::Remote(actual), Some(_)) => may(*actual),
+            _ => may(at),
+        };
+        if allowed { Ok(found.endpoint) } else { Err(Refused::NotAllowed(at)) }
     }
 
-    /// Likewise, with what `find` says stands behind an address.
+    /// Which endpoint of a Service's port a client gets, as [`Network::select_of`] has it; `find` says what is there.
     pub(crate) fn choose<T>(
         &self,
         port: &ServicePort,
@@ -367,8 +393,31 @@ impl Network {
     /// Opens a byte stream to `dst`, through Services and to pods of any node. A [`Handler`] is served over a pipe.
     /// Errors: `ConnectionRefused`, `TimedOut`, and what dialling gives.
     pub async fn connect(&self, from: Option<&PodIdentity>, dst: SocketAddr) -> io::Result<Stream> {
-        let endpoint = self.settle(|| self.select(from, dst)).await?;
-        self.open(from.into(), endpoint).await
+        let origin = from.into();
+        self.reach(|attempts| self.select_from(origin, dst, attempts), |endpoint| self.open(origin, endpoint)).await
+    }
+
+    /// Opens what `select` decides on. What cannot be reached is tried no more, and another decided on.
+    pub(crate) async fn reach<T, F>(
+        &self,
+        select: impl Fn(&Attempts) -> Result<Endpoint, Refused>,
+        open: impl Fn(Endpoint) -> F,
+    ) -> io::Result<T>
+    where
+        F: Future<Output = io::Result<T>>,
+    {
+        let (mut attempts, mut failed) = (Attempts::default(), None);
+        loop {
+            let endpoint = match self.settle(|| select(&attempts)).await {
+                Ok(endpoint) => endpoint,
+                Err(refused) => return Err(failed.unwrap_or_else(|| refused.into())),
+            };
+            let address = endpoint.address();
+            match open(endpoint).await {
+                Err(error) if address.is_some_and(|at| attempts.go_on_after(at, &error)) => failed = Some(error),
+                opened => return opened,
+            }
+        }
     }
 
     /// Waits a moment for the tables where they name nothing but endpoints that have stopped: a pod may stop as soon as
@@ -397,8 +446,9 @@ impl Network {
     pub async fn open(&self, origin: Origin<'_>, endpoint: Endpoint) -> io::Result<Stream> {
         match endpoint {
             Endpoint::Local(handler) => {
+                let accepted = handler.accept().ok_or(io::ErrorKind::ConnectionRefused)?;
                 let (near, far) = Stream::pipe();
-                tokio::spawn(serve::handler(far, handler));
+                tokio::spawn(serve::handler(far, handler, accepted));
                 Ok(near)
             }
             Endpoint::Listener(queue) => {

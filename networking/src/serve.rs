@@ -2,8 +2,8 @@
 
 use std::convert::Infallible;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,16 +14,19 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::endpoint::{Body, Handler};
+use crate::endpoint::{Accepted, Body, Handler};
 use crate::stream::Stream;
 
 /// How long a client may take to send a request's headers, and may wait between two requests.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
 /// All headers of a request together.
 const MAX_HEADER_BYTES: usize = 64 * 1024;
+/// How long a handler that is to stop waits for the first request of a connection.
+const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 /// Requests at a time on one HTTP/2 connection.
 const MAX_CONCURRENT_STREAMS: u32 = 250;
 /// An HTTP/2 client that is silent for so long is asked for a sign of life, and given as long again to send one.
@@ -94,13 +97,31 @@ pub(crate) async fn http<I, F>(
     }
 }
 
-/// Serves a handler on a connection made in this process.
-pub(crate) async fn handler(stream: Stream, handler: Arc<dyn Handler>) {
-    let left = stream.left();
-    let answer = move |request: Request<Incoming>| handler.call(request.map(body));
+/// Serves a handler on a connection made in this process, until either is done.
+pub(crate) async fn handler(stream: Stream, handler: Arc<dyn Handler>, accepted: Accepted) {
+    let Accepted { expected, closing } = accepted;
+    let (left, stop) = (stream.left(), CancellationToken::new());
+    let (expected, begun) = (Arc::new(Mutex::new(Some(expected))), Arc::new(Notify::new()));
+    let come = begun.clone();
+    let met = expected.clone();
+    let answer = move |request: Request<Incoming>| {
+        let response = handler.call(request.map(body));
+        drop(met.lock().unwrap_or_else(PoisonError::into_inner).take());
+        come.notify_one();
+        response
+    };
+    let close = async {
+        // Whoever has connected to ask may ask, though the handler is about to stop.
+        let _ = tokio::time::timeout(FIRST_REQUEST_TIMEOUT, begun.notified()).await;
+        drop(expected.lock().unwrap_or_else(PoisonError::into_inner).take());
+        closing.await;
+        stop.cancel();
+        std::future::pending().await
+    };
     tokio::select! {
-        () = http(stream, HalfClosed::Listening, CancellationToken::new(), answer) => {}
+        () = http(stream, HalfClosed::Listening, stop.clone(), answer) => {}
         () = left => {}
+        () = close => {}
     }
 }
 

@@ -29,12 +29,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::accept;
+use crate::attempts::Attempts;
 use crate::client::{SendError, To};
 use crate::endpoint::{Body, Endpoint};
 use crate::headers;
 use crate::ingress::{self, Backend, RESPONSE_TIMEOUT};
 use crate::kernel;
-use crate::listener;
+use crate::listener::{self, AcceptQueue};
 use crate::network::{Network, Refused};
 use crate::origin::Origin;
 use crate::serve::{self, HalfClosed};
@@ -44,8 +45,8 @@ use crate::stream::{Stream, reset};
 /// Where a connection came in.
 #[derive(Clone)]
 pub(crate) enum Door {
-    /// The ingress, with how to speak TLS if it is the door for that.
-    Ingress { tls: Option<TlsAcceptor>, config: Arc<ingress::Config> },
+    /// The ingress at this port, with how to speak TLS if it is the door for that.
+    Ingress { tls: Option<TlsAcceptor>, port: u16, config: Arc<ingress::Config> },
     /// A port that leads straight to a Service or a pod.
     Port(Port),
 }
@@ -76,24 +77,44 @@ pub(crate) async fn connection(
             }
         }
         Door::Ingress { tls: None, .. } => Requests::new(network, door, peer, &stop).serve(socket, stop).await,
-        Door::Port(port) => match network.settle(|| endpoint_of(&network, *port, peer)).await {
-            Ok(Endpoint::Local(_)) => Requests::new(network, door, peer, &stop).serve(socket, stop).await,
-            Ok(Endpoint::Listener(queue)) => {
+        Door::Port(port) => match stop.run_until_cancelled(reach(&network, *port, peer)).await {
+            Some(Ok(Reached::Component)) => Requests::new(network, door, peer, &stop).serve(socket, stop).await,
+            Some(Ok(Reached::Listener(queue))) => {
                 let stream = Stream::Tcp(socket);
                 if let Err(error) = queue.hand_over(listener::Incoming { stream, peer }).await {
                     debug!(%peer, %error, "the pod did not take the connection");
                 }
             }
-            Ok(elsewhere @ (Endpoint::Peer(_) | Endpoint::Remote(_))) => {
-                let origin = port.origin(&network, peer);
-                relay(&network, origin, elsewhere, socket, stop).await;
-            }
-            Err(refused) => {
-                debug!(%peer, %refused, "resetting the connection");
+            Some(Ok(Reached::Elsewhere(backend))) => relay(backend, socket, stop).await,
+            Some(Err(error)) => {
+                debug!(%peer, %error, "resetting the connection");
                 reset(socket);
             }
+            None => reset(socket),
         },
     }
+}
+
+/// What a port leads to.
+enum Reached {
+    /// It is asked request by request.
+    Component,
+    Listener(Arc<AcceptQueue>),
+    Elsewhere(Stream),
+}
+
+async fn reach(network: &Network, port: Port, peer: SocketAddr) -> io::Result<Reached> {
+    let select = |attempts: &Attempts| endpoint_of(network, port, peer, attempts);
+    let open = |endpoint| async move {
+        Ok(match endpoint {
+            Endpoint::Local(_) => Reached::Component,
+            Endpoint::Listener(queue) => Reached::Listener(queue),
+            elsewhere @ (Endpoint::Peer(_) | Endpoint::Remote(_)) => {
+                Reached::Elsewhere(network.open(port.origin(network, peer), elsewhere).await?)
+            }
+        })
+    };
+    network.reach(select, open).await
 }
 
 impl Port {
@@ -106,42 +127,28 @@ impl Port {
     }
 }
 
-fn endpoint_of(network: &Network, port: Port, peer: SocketAddr) -> Result<Endpoint, Refused> {
+fn endpoint_of(network: &Network, port: Port, peer: SocketAddr, attempts: &Attempts) -> Result<Endpoint, Refused> {
     let origin = port.origin(network, peer);
     match port {
         Port::Node(port) => {
             let tables = network.load_tables();
             let service = tables.node_port(port, Protocol::Tcp).ok_or(Refused::NoSuchNodePort(port))?;
-            network.select_of(service, origin)
+            network.select_another(service, origin, attempts)
         }
         Port::Host(at) => {
             let to = network.host_port(at, Protocol::Tcp)?;
             network.select_own(origin, to)
         }
-        Port::Kernel { to, .. } => network.select_from(origin, to),
+        Port::Kernel { to, .. } => network.select_from(origin, to, attempts),
     }
 }
 
 /// Copies bytes both ways until both are done. What is not carried to its end is broken off to both sides.
-async fn relay(
-    network: &Network,
-    origin: Origin<'_>,
-    endpoint: Endpoint,
-    mut socket: TcpStream,
-    stop: CancellationToken,
-) {
-    let relayed = async {
-        let opened = stop.run_until_cancelled(network.open(origin, endpoint)).await;
-        let mut backend = opened.ok_or(io::ErrorKind::ConnectionAborted)??;
-        let copied = stop.run_until_cancelled(carry(&mut socket, &mut backend)).await;
-        let copied = copied.unwrap_or_else(|| Err(io::ErrorKind::ConnectionAborted.into()));
-        if copied.is_err() {
-            backend.reset();
-        }
-        copied
-    };
-    if let Err(error) = relayed.await {
+async fn relay(mut backend: Stream, mut socket: TcpStream, stop: CancellationToken) {
+    let copied = stop.run_until_cancelled(carry(&mut socket, &mut backend)).await;
+    if let Err(error) = copied.unwrap_or_else(|| Err(io::ErrorKind::ConnectionAborted.into())) {
         debug!(%error, "relayed connection ended early");
+        backend.reset();
         reset(socket);
     }
 }
@@ -178,6 +185,17 @@ struct Context {
 /// A request that is answered here, in one sentence.
 struct Answer(StatusCode, String);
 
+/// What a client asks to change its connection to.
+struct Upgrade {
+    protocol: HeaderValue,
+    client: hyper::upgrade::OnUpgrade,
+}
+
+fn bad_gateway(error: SendError) -> Answer {
+    debug!(error = &error as &dyn std::error::Error, "no answer from the backend");
+    Answer(StatusCode::BAD_GATEWAY, error.to_string())
+}
+
 impl Requests {
     fn new(network: Arc<Network>, door: Door, peer: SocketAddr, stop: &CancellationToken) -> Self {
         Self(Arc::new(Context { network, door, peer, stop: stop.clone() }))
@@ -201,12 +219,16 @@ impl Requests {
 
 impl Context {
     async fn answer(&self, mut request: Request<Incoming>) -> Result<Response<Body>, Answer> {
-        let (endpoint, protocol) = self.route(&mut request).await?;
+        let host = self.receive(&mut request)?;
+        let asked = headers::upgrade_of(&request);
+        let upgrade = asked.map(|protocol| Upgrade { protocol, client: hyper::upgrade::on(&mut request) });
+        headers::remove_hop_by_hop(request.headers_mut());
+        let request = self.bound_body(request)?;
         let timeout = match &self.door {
             Door::Ingress { config, .. } => config.response_timeout,
             Door::Port(_) => RESPONSE_TIMEOUT,
         };
-        match tokio::time::timeout(timeout, self.forward(endpoint, protocol, request)).await {
+        match tokio::time::timeout(timeout, self.forward(&host, request, upgrade)).await {
             Ok(response) => response,
             Err(_) => {
                 let what = format!("the backend did not answer within {} seconds", timeout.as_secs());
@@ -215,25 +237,64 @@ impl Context {
         }
     }
 
-    /// Decides where a request goes, from the tables of this moment.
-    async fn route(&self, request: &mut Request<Incoming>) -> Result<(Endpoint, AppProtocol), Answer> {
+    /// Reads for which host a request is, and has it say where it came from.
+    fn receive(&self, request: &mut Request<Incoming>) -> Result<String, Answer> {
         let host = headers::settle_host(request).map_err(|e| Answer(StatusCode::BAD_REQUEST, e.to_string()))?;
         if request.method() == Method::CONNECT {
             return Err(Answer(StatusCode::METHOD_NOT_ALLOWED, "CONNECT is not supported".into()));
         }
+        if let Door::Ingress { tls, port, .. } = &self.door {
+            let scheme = if tls.is_some() { &Scheme::HTTPS } else { &Scheme::HTTP };
+            headers::set_forwarded(request, self.peer, scheme, *port);
+        }
+        Ok(host)
+    }
+
+    /// Sends a request on, to another endpoint where one was not reached.
+    async fn forward(
+        &self,
+        host: &str,
+        mut request: Request<Body>,
+        upgrade: Option<Upgrade>,
+    ) -> Result<Response<Body>, Answer> {
+        let (mut attempts, mut failed) = (Attempts::default(), None);
+        loop {
+            let (endpoint, protocol) = match self.route(host, request.uri().path(), &attempts).await {
+                Ok(routed) => routed,
+                Err(refused) => return Err(failed.unwrap_or(refused)),
+            };
+            let to = match endpoint {
+                // A component cannot take a connection over; it sees a request like any other.
+                Endpoint::Local(handler) => return Ok(handler.call(request).await),
+                Endpoint::Listener(queue) => To::Address(queue.address()),
+                Endpoint::Peer(peer) => To::Peer(peer, self.origin()),
+                Endpoint::Remote(address) => To::Address(address),
+            };
+            // HTTP/2 knows no upgrades.
+            let asked = upgrade.as_ref().filter(|_| protocol == AppProtocol::Http1);
+            let asked = asked.map(|upgrade| upgrade.protocol.clone());
+            // Boxed, so that requests to components need not carry the room for it.
+            let sent = Box::pin(self.network.client().forward(&self.network, protocol, to, request, asked)).await;
+            match sent {
+                Ok(response) => return Ok(self.answered(response, upgrade)),
+                Err(unanswered) => {
+                    let (again, error) = unanswered.again(&mut attempts).map_err(bad_gateway)?;
+                    (request, failed) = (again, Some(bad_gateway(error)));
+                    // What it was to change to is asked of the next one anew.
+                    headers::remove_hop_by_hop(request.headers_mut());
+                }
+            }
+        }
+    }
+
+    /// Decides where a request goes, from the tables of this moment.
+    async fn route(&self, host: &str, path: &str, attempts: &Attempts) -> Result<(Endpoint, AppProtocol), Answer> {
         let decided = match &self.door {
             Door::Port(port) => {
-                let select = || endpoint_of(&self.network, *port, self.peer);
+                let select = || endpoint_of(&self.network, *port, self.peer, attempts);
                 self.network.settle(select).await.map(|endpoint| Ok((endpoint, AppProtocol::default())))
             }
-            Door::Ingress { tls, .. } => {
-                if tls.is_some() {
-                    let checked = self.network.load_tables().certificates.check(&host);
-                    checked.map_err(|why| Answer(StatusCode::MISDIRECTED_REQUEST, why))?;
-                }
-                headers::set_forwarded(request, self.peer, if tls.is_some() { &Scheme::HTTPS } else { &Scheme::HTTP });
-                self.network.settle(|| self.backend(&host, request.uri().path())).await
-            }
+            Door::Ingress { .. } => self.network.settle(|| self.backend(host, path, attempts)).await,
         };
         decided.unwrap_or_else(|refused| {
             let status = match refused {
@@ -246,10 +307,16 @@ impl Context {
     }
 
     /// What the ingress's rules lead to; an answer where they lead nowhere.
-    fn backend(&self, host: &str, path: &str) -> Result<Result<(Endpoint, AppProtocol), Answer>, Refused> {
+    fn backend(
+        &self,
+        host: &str,
+        path: &str,
+        attempts: &Attempts,
+    ) -> Result<Result<(Endpoint, AppProtocol), Answer>, Refused> {
         Ok(match self.network.load_tables().ingress.find(host, path) {
             Some(Backend::Service(port)) => {
-                Ok((self.network.select_of(port, Origin::Ingress(self.peer.ip()))?, port.app_protocol))
+                let origin = Origin::Ingress(self.peer.ip());
+                Ok((self.network.select_another(port, origin, attempts)?, port.app_protocol))
             }
             Some(Backend::Broken(why)) => Err(Answer(StatusCode::SERVICE_UNAVAILABLE, why.to_string())),
             None => {
@@ -259,45 +326,13 @@ impl Context {
         })
     }
 
-    async fn forward(
-        &self,
-        endpoint: Endpoint,
-        protocol: AppProtocol,
-        mut request: Request<Incoming>,
-    ) -> Result<Response<Body>, Answer> {
-        let to = match endpoint {
-            Endpoint::Local(handler) => {
-                // A component cannot take a connection over; it sees a request like any other.
-                headers::remove_hop_by_hop(request.headers_mut());
-                return Ok(handler.call(self.bound_body(request)?).await);
+    /// What a client gets of a backend's answer.
+    fn answered(&self, response: Response<Incoming>, upgrade: Option<Upgrade>) -> Response<Body> {
+        match upgrade {
+            Some(upgrade) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                self.switch(upgrade.client, response)
             }
-            Endpoint::Listener(queue) => To::Address(queue.address()),
-            Endpoint::Peer(peer) => To::Peer(peer, self.origin()),
-            Endpoint::Remote(address) => To::Address(address),
-        };
-        // Boxed, so that requests to components need not carry the room for it.
-        Box::pin(self.forward_over_connection(protocol, to, request)).await
-    }
-
-    async fn forward_over_connection(
-        &self,
-        protocol: AppProtocol,
-        to: To,
-        mut request: Request<Incoming>,
-    ) -> Result<Response<Body>, Answer> {
-        // HTTP/2 knows no upgrades.
-        let upgrade = headers::upgrade_of(&request).filter(|_| protocol == AppProtocol::Http1);
-        let switch = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
-        headers::remove_hop_by_hop(request.headers_mut());
-        let request = self.bound_body(request)?;
-        let sent = self.network.client().forward(&self.network, protocol, to, request, upgrade).await;
-        let response = sent.map_err(|error: SendError| {
-            debug!(error = &error as &dyn std::error::Error, "no answer from the backend");
-            Answer(StatusCode::BAD_GATEWAY, error.to_string())
-        })?;
-        match switch {
-            Some(client) if response.status() == StatusCode::SWITCHING_PROTOCOLS => Ok(self.switch(client, response)),
-            _ => Ok(response.map(serve::body)),
+            _ => response.map(serve::body),
         }
     }
 

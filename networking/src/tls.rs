@@ -1,8 +1,9 @@
 //! Certificates of Ingresses: which one a connection gets, by the name that its client asks for.
 //!
 //! They come from Secrets of type `kubernetes.io/tls` and are read when they are first asked for, so that building tables
-//! costs no cryptography. A name without a certificate gets one that this process made for itself: the connection comes
-//! about, and the answer can say what is wrong.
+//! costs no cryptography. What names hosts comes first; a section that names none is for every host (API reference,
+//! IngressTLS: "default to the wildcard host setting for the loadbalancer controller"). A name without a certificate that
+//! can be used gets one that this process made for itself; requests go by rules, whatever the certificate.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -23,6 +24,28 @@ pub struct Certificates {
     hosts: HashMap<Box<str>, Arc<Certificate>>,
     /// By what stands behind `*.`.
     wildcards: HashMap<Box<str>, Arc<Certificate>>,
+    /// Of hosts that have none of their own, and of clients that name no host.
+    any_host: Option<Arc<Certificate>>,
+    sections: Vec<Section>,
+}
+
+/// A section of an Ingress that names a Secret.
+#[derive(Debug)]
+struct Section {
+    /// What is to be said of it without a certificate.
+    missing: Fault,
+    certificate: Option<Arc<Certificate>>,
+}
+
+/// Why a certificate of an Ingress is not used.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fault {
+    pub namespace: String,
+    /// The Ingress.
+    pub name: String,
+    pub uid: String,
+    /// One sentence that names the Secret.
+    pub why: String,
 }
 
 impl Certificates {
@@ -36,19 +59,29 @@ impl Certificates {
                 Some((id, Arc::new(Certificate { secret: secret.clone(), key: OnceLock::new() })))
             })
             .collect();
-        let mut by_host = Self::default();
+        let (mut built, mut implied) = (Self::default(), Vec::new());
         for ingress in ingresses {
             let Some(spec) = &ingress.spec else { continue };
             for tls in spec.tls.iter().flatten() {
                 let Some(secret) = &tls.secret_name else { continue };
-                let Some(certificate) = certificates.get(&id(&ingress.metadata.namespace, secret)) else { continue };
-                // Without hosts of its own the section is about those of the rules.
-                let of_rules = || spec.rules.iter().flatten().filter_map(|rule| rule.host.as_ref()).collect::<Vec<_>>();
-                let hosts = tls.hosts.as_ref().map_or_else(of_rules, |hosts| hosts.iter().collect());
-                hosts.into_iter().for_each(|host| by_host.insert(host, certificate));
+                let certificate = certificates.get(&id(&ingress.metadata.namespace, secret));
+                let missing = Fault::missing(ingress, secret);
+                built.sections.push(Section { missing, certificate: certificate.cloned() });
+                let Some(certificate) = certificate else { continue };
+                let hosts = tls.hosts.iter().flatten();
+                hosts.clone().for_each(|host| built.insert(host, certificate));
+                if hosts.count() == 0 {
+                    implied.push((spec, certificate));
+                }
             }
         }
-        by_host
+        // Of several sections without hosts each is for the hosts of its own rules first.
+        for (spec, certificate) in implied {
+            let hosts = spec.rules.iter().flatten().filter_map(|rule| rule.host.as_deref());
+            hosts.filter(|host| !host.is_empty()).for_each(|host| built.insert(host, certificate));
+            built.any_host.get_or_insert_with(|| certificate.clone());
+        }
+        built
     }
 
     fn insert(&mut self, host: &str, certificate: &Arc<Certificate>) {
@@ -60,16 +93,32 @@ impl Certificates {
         map.entry(host.into()).or_insert_with(|| certificate.clone());
     }
 
-    fn find(&self, host: &str) -> Option<&Certificate> {
+    /// The first that can be used of those that a host may have; empty is a client's that names no host.
+    fn find(&self, host: &str) -> Option<Arc<CertifiedKey>> {
         let wildcard = || self.wildcards.get(host.split_once('.')?.1);
-        self.hosts.get(host).or_else(wildcard).map(Arc::as_ref)
+        let candidates = [self.hosts.get(host), wildcard(), self.any_host.as_ref()];
+        candidates.into_iter().flatten().find_map(|certificate| certificate.key().ok())
     }
 
-    /// Whether there is a certificate for `host` that can be used. Errors: one sentence on what is missing.
-    pub fn check(&self, host: &str) -> Result<(), String> {
-        match self.find(host) {
-            Some(certificate) => certificate.key().map(drop),
-            None => Err(format!("no Ingress has a TLS certificate for {host}")),
+    /// What is wrong with certificates that Ingresses name. Reads all that were not asked for yet.
+    pub fn faults(&self) -> impl Iterator<Item = Fault> {
+        self.sections.iter().filter_map(|Section { missing, certificate }| match certificate {
+            Some(certificate) => Some(Fault { why: certificate.key().err()?, ..missing.clone() }),
+            None => Some(missing.clone()),
+        })
+    }
+}
+
+impl Fault {
+    /// Says of a Secret that it is not among those that a node may read.
+    fn missing(ingress: &Ingress, secret: &str) -> Self {
+        let metadata = &ingress.metadata;
+        let namespace = metadata.namespace.clone().unwrap_or_default();
+        Self {
+            why: format!("there is no secret {namespace}/{secret} of type kubernetes.io/tls"),
+            name: metadata.name.clone().unwrap_or_default(),
+            uid: metadata.uid.clone().unwrap_or_default(),
+            namespace,
         }
     }
 }
@@ -98,6 +147,9 @@ impl Certificate {
         };
         let chain = CertificateDer::pem_slice_iter(field("tls.crt")?).collect::<Result<Vec<_>, _>>();
         let chain = chain.map_err(|error| format!("tls.crt of secret {name} is no PEM certificate: {error}"))?;
+        if chain.is_empty() {
+            return Err(format!("tls.crt of secret {name} has no PEM certificate"));
+        }
         let key = PrivateKeyDer::from_pem_slice(field("tls.key")?);
         let key = key.map_err(|error| format!("tls.key of secret {name} is no PEM private key: {error}"))?;
         let certified = CertifiedKey::from_der(chain, key, &rustls::crypto::ring::default_provider());
@@ -126,8 +178,8 @@ impl fmt::Debug for BySni {
 
 impl ResolvesServerCert for BySni {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let host = hello.server_name().map(str::to_ascii_lowercase);
-        let found = host.and_then(|host| self.network.upgrade()?.tables().certificates.find(&host)?.key().ok());
+        let host = hello.server_name().unwrap_or_default().to_ascii_lowercase();
+        let found = self.network.upgrade().and_then(|network| network.load_tables().certificates.find(&host));
         Some(found.unwrap_or_else(|| self.self_made.clone()))
     }
 }
@@ -144,7 +196,7 @@ pub(crate) fn server_config(network: &Arc<Network>) -> Result<Arc<rustls::Server
     Ok(Arc::new(config))
 }
 
-/// The certificate for names that have none.
+/// The certificate for names that have none that can be used.
 fn self_made() -> Result<Arc<CertifiedKey>, TlsError> {
     let made = rcgen::generate_simple_self_signed(["k8w-ingress.invalid".to_owned()])?;
     let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());

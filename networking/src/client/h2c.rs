@@ -2,6 +2,7 @@
 //! connection to each, which its requests share.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -13,7 +14,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 
-use super::{Dialer, IDLE_TIMEOUT, Io, Pooled, SendError};
+use super::{Dialer, IDLE_TIMEOUT, Io, Pooled, SendError, Unanswered, name_host};
 use crate::endpoint::Body;
 
 /// The open connections, by the endpoint that they lead to.
@@ -33,19 +34,27 @@ impl Connections {
     }
 
     /// Sends a request whose `Host` says for whom it is. One that an ending connection did not take gets a new one.
-    pub async fn send(&self, address: SocketAddr, mut request: Request<Body>) -> Result<Response<Incoming>, SendError> {
-        prepare(&mut request)?;
+    pub async fn send(
+        &self,
+        address: SocketAddr,
+        mut request: Request<Body>,
+    ) -> Result<Response<Incoming>, Unanswered> {
         if let Some(mut sender) = self.known(address) {
+            prepare(&mut request)?;
             match sender.try_send_request(request).await {
                 Ok(response) => return Ok(response),
                 Err(mut error) => match error.take_message() {
                     Some(again) => request = again,
-                    None => return Err(SendError::failed(address, error.into_error())),
+                    None => return Err(SendError::failed(address, error.into_error()).into()),
                 },
             }
         }
-        let mut sender = self.connect(address).await?;
-        sender.send_request(request).await.map_err(|error| SendError::failed(address, error))
+        let mut sender = match self.connect(address).await {
+            Ok(sender) => sender,
+            Err(error) => return Err(Unanswered::unseen(request, address, error)),
+        };
+        prepare(&mut request)?;
+        Ok(sender.send_request(request).await.map_err(|error| SendError::failed(address, error))?)
     }
 
     fn known(&self, address: SocketAddr) -> Option<SendRequest<Body>> {
@@ -55,10 +64,10 @@ impl Connections {
         Some(known.sender.clone())
     }
 
-    async fn connect(&self, address: SocketAddr) -> Result<SendRequest<Body>, SendError> {
-        let uri = Pooled { address, tls: None }.to_uri(&Uri::default()).ok_or(SendError::NoHost)?;
-        let io = self.dialer.clone().dial(uri).await.map_err(|error| SendError::failed(address, error))?;
-        let sender = begin(io).await.map_err(|error| SendError::failed(address, error))?;
+    async fn connect(&self, address: SocketAddr) -> io::Result<SendRequest<Body>> {
+        let uri = Pooled { address, tls: None }.to_uri(&Uri::default()).ok_or(io::ErrorKind::InvalidInput)?;
+        let io = self.dialer.clone().dial(uri).await?;
+        let sender = begin(io).await.map_err(|error| io::Error::new(io::ErrorKind::ConnectionAborted, error))?;
         let now = Instant::now();
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|_, known| !known.sender.is_closed() && now.duration_since(known.used) < IDLE_TIMEOUT);
@@ -67,8 +76,9 @@ impl Connections {
     }
 }
 
-/// Makes of a request whose `Host` says for whom it is one of HTTP/2.
+/// Makes of a request that says for whom it is one of HTTP/2, if it is none yet.
 pub(super) fn prepare(request: &mut Request<Body>) -> Result<(), SendError> {
+    name_host(request)?;
     let host = request.headers_mut().remove(HOST).ok_or(SendError::NoHost)?;
     *request.uri_mut() = target(request.uri(), &host).ok_or(SendError::NoHost)?;
     *request.version_mut() = Version::HTTP_2;

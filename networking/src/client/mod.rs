@@ -3,6 +3,7 @@
 
 mod destination;
 mod h2c;
+mod kept;
 mod once;
 mod trust;
 
@@ -26,8 +27,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use self::destination::{Destination, Pooled};
 pub(crate) use self::destination::{host_and_port, port_of};
+use self::kept::Kept;
 use self::trust::{Connectors, InClear};
 pub use self::trust::{Tls, Trust};
+use crate::attempts::Attempts;
 use crate::dns::Lookup;
 use crate::endpoint::{Body, BodyError, Endpoint, PodIdentity};
 use crate::network::{Network, Refused};
@@ -92,11 +95,44 @@ fn is_in_clear(error: &(dyn Error + 'static)) -> bool {
 }
 
 /// Where a client's request goes on.
-pub(crate) enum To {
+pub(crate) enum To<'a> {
     /// An address, by a connection that may have served others.
     Address(SocketAddr),
     /// A pod of another node, which is to know for whom the request is.
-    Peer(Peer, Origin<'static>),
+    Peer(Peer, Origin<'a>),
+}
+
+/// A request that got no answer.
+pub(crate) enum Unanswered {
+    /// Its endpoint was not reached, and has seen nothing of it.
+    Unseen {
+        request: Box<Request<Body>>,
+        endpoint: SocketAddr,
+        error: SendError,
+    },
+    Failed(SendError),
+}
+
+impl Unanswered {
+    fn unseen(request: Request<Body>, endpoint: SocketAddr, source: impl Into<BodyError>) -> Self {
+        Self::Unseen { request: Box::new(request), endpoint, error: SendError::failed(endpoint, source) }
+    }
+
+    /// The request again, where another endpoint may be tried, with what is said when there is none.
+    pub fn again(self, attempts: &mut Attempts) -> Result<(Request<Body>, SendError), SendError> {
+        match self {
+            Self::Unseen { request, endpoint, error } if attempts.go_on_after(endpoint, &error) => {
+                Ok((*request, error))
+            }
+            Self::Unseen { error, .. } | Self::Failed(error) => Err(error),
+        }
+    }
+}
+
+impl From<SendError> for Unanswered {
+    fn from(error: SendError) -> Self {
+        Self::Failed(error)
+    }
 }
 
 /// The connections to endpoints outside this process, and to pods that listen by themselves.
@@ -134,36 +170,55 @@ impl Client {
         let known = request.extensions_mut().remove::<HostAddresses>().map(|known| known.0);
         let any_certificate = request.extensions_mut().remove::<AnyCertificate>().is_some();
         let Destination { host, port, secure } = Destination::of(request.uri())?;
-        let (at, endpoint) = find(network, from, &host, port, known).await?;
-        let trust = match network.is_api_server(at) {
-            _ if any_certificate => Trust::Anybody,
-            true => Trust::Cluster,
-            false => Trust::Machine,
+        let addresses = match known {
+            Some(known) => known,
+            None => addresses(network, from, &host).await?,
         };
-        let tls = secure.then_some(Tls { name: &host, trust });
-        match endpoint {
-            // A component speaks HTTP, not TLS.
-            Endpoint::Local(_) if secure => Err(SendError::InClear),
-            Endpoint::Local(handler) => Ok(handler.call(request).await),
-            Endpoint::Listener(queue) => self.exchange(queue.address(), tls, request).await,
-            Endpoint::Peer(peer) => {
-                headers::remove_hop_by_hop(request.headers_mut());
-                let response = self.once(network, from.into(), peer, tls, request).await?;
-                Ok(response.map(serve::body))
+        let (mut attempts, mut failed) = (Attempts::default(), None);
+        loop {
+            let (at, endpoint) = match find(network, from, &addresses, port, &attempts).await {
+                Ok(found) => found,
+                Err(refused) => {
+                    let refused = || refused.map_or_else(|| SendError::NoSuchName(host.clone()), SendError::from);
+                    return Err(failed.unwrap_or_else(refused));
+                }
+            };
+            let trust = match network.is_api_server(at) {
+                _ if any_certificate => Trust::Anybody,
+                true => Trust::Cluster,
+                false => Trust::Machine,
+            };
+            let tls = secure.then_some(Tls { name: &host, trust });
+            let to = match endpoint {
+                // A component speaks HTTP, not TLS.
+                Endpoint::Local(_) if secure => return Err(SendError::InClear),
+                Endpoint::Local(handler) => return Ok(handler.call(request).await),
+                Endpoint::Listener(queue) => To::Address(queue.address()),
+                Endpoint::Peer(peer) => To::Peer(peer, from.into()),
+                Endpoint::Remote(address) => To::Address(address),
+            };
+            headers::remove_hop_by_hop(request.headers_mut());
+            match self.exchange(network, to, tls, request).await {
+                Ok(response) => return Ok(response.map(serve::body)),
+                Err(unanswered) => {
+                    let (again, error) = unanswered.again(&mut attempts)?;
+                    (request, failed) = (again, Some(error));
+                }
             }
-            Endpoint::Remote(address) => self.exchange(address, tls, request).await,
         }
     }
 
     async fn exchange(
         &self,
-        address: SocketAddr,
+        network: &Network,
+        to: To<'_>,
         tls: Option<Tls<'_>>,
-        mut request: Request<Body>,
-    ) -> Result<Response<Body>, SendError> {
-        headers::remove_hop_by_hop(request.headers_mut());
-        let response = self.pooled(address, tls, request).await?;
-        Ok(response.map(serve::body))
+        request: Request<Body>,
+    ) -> Result<Response<Incoming>, Unanswered> {
+        match to {
+            To::Address(address) => self.pooled(address, tls, request).await,
+            To::Peer(peer, origin) => self.once(network, origin, peer, tls, request).await,
+        }
     }
 
     /// Sends a request on behalf of a client outside; its hop-by-hop headers are gone already. With `upgrade` it asks to
@@ -172,10 +227,10 @@ impl Client {
         &self,
         network: &Network,
         protocol: AppProtocol,
-        to: To,
+        to: To<'_>,
         mut request: Request<Body>,
         upgrade: Option<HeaderValue>,
-    ) -> Result<Response<Incoming>, SendError> {
+    ) -> Result<Response<Incoming>, Unanswered> {
         if protocol == AppProtocol::H2c {
             return match to {
                 To::Address(address) => self.h2c.send(address, request).await,
@@ -188,10 +243,7 @@ impl Client {
             request.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
             request.headers_mut().insert(UPGRADE, protocol);
         }
-        match to {
-            To::Address(address) => self.pooled(address, None, request).await,
-            To::Peer(peer, origin) => self.once(network, origin, peer, None, request).await,
-        }
+        self.exchange(network, to, None, request).await
     }
 
     async fn pooled(
@@ -199,12 +251,17 @@ impl Client {
         address: SocketAddr,
         tls: Option<Tls<'_>>,
         mut request: Request<Body>,
-    ) -> Result<Response<Incoming>, SendError> {
+    ) -> Result<Response<Incoming>, Unanswered> {
         name_host(&mut request)?;
-        *request.uri_mut() = Pooled { address, tls }.to_uri(request.uri()).ok_or(SendError::NoHost)?;
+        let uri = Pooled { address, tls }.to_uri(request.uri()).ok_or(SendError::NoHost)?;
+        let (mut request, kept) = Kept::of(request);
+        *request.uri_mut() = uri;
         match self.pool.request(request).await {
             Ok(response) => Ok(received(response)),
-            Err(error) => Err(SendError::failed(address, error)),
+            Err(error) => match kept.unread().filter(|_| error.is_connect()) {
+                Some(request) => Err(Unanswered::unseen(request, address, error)),
+                None => Err(SendError::failed(address, error).into()),
+            },
         }
     }
 }
@@ -227,26 +284,22 @@ fn name_host(request: &mut Request<Body>) -> Result<(), SendError> {
     Ok(())
 }
 
-/// Where a host and port lead: the first of the host's addresses that somebody listens on, beginning anywhere, and who does.
+/// Where a host's addresses and a port lead: the first that somebody listens on and that was not tried, beginning anywhere,
+/// and who does. Errors: why not, unless there is no address.
 async fn find(
     network: &Network,
     from: Option<&PodIdentity>,
-    host: &str,
+    addresses: &[IpAddr],
     port: u16,
-    known: Option<Vec<IpAddr>>,
-) -> Result<(SocketAddr, Endpoint), SendError> {
-    let missing = || SendError::NoSuchName(host.to_owned());
-    let addresses = match known {
-        Some(known) => known,
-        None => addresses(network, from, host).await?,
-    };
+    attempts: &Attempts,
+) -> Result<(SocketAddr, Endpoint), Option<Refused>> {
     let start = (rand::random::<u32>() as usize).checked_rem(addresses.len()).unwrap_or(0);
-    let mut refused = missing();
+    let mut refused = None;
     for ip in addresses.iter().cycle().skip(start).take(addresses.len()) {
         let at = SocketAddr::new(*ip, port);
-        match network.settle(|| network.select(from, at)).await {
+        match network.settle(|| network.select_from(from.into(), at, attempts)).await {
             Ok(endpoint) => return Ok((at, endpoint)),
-            Err(why) => refused = why.into(),
+            Err(why) => refused = Some(why),
         }
     }
     Err(refused)

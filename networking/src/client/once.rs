@@ -6,12 +6,11 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 
-use super::{Client, Io, SendError, Tls, h2c, name_host, received};
+use super::{Client, Io, SendError, Tls, Unanswered, h2c, name_host, received};
 use crate::endpoint::{Body, Endpoint};
 use crate::network::Network;
 use crate::origin::Origin;
 use crate::peers::Peer;
-use crate::stream::Stream;
 
 impl Client {
     /// Sends a request over a stream of its own, with TLS if it is said how.
@@ -22,10 +21,13 @@ impl Client {
         peer: Peer,
         tls: Option<Tls<'_>>,
         mut request: Request<Body>,
-    ) -> Result<Response<Incoming>, SendError> {
+    ) -> Result<Response<Incoming>, Unanswered> {
         let address = peer.address;
         let failed = |error: hyper::Error| SendError::failed(address, error);
-        let stream = self.stream(network, origin, peer).await?;
+        let stream = match network.open(origin, Endpoint::Peer(peer)).await {
+            Ok(stream) => stream,
+            Err(error) => return Err(Unanswered::unseen(request, address, error)),
+        };
         let io: Box<dyn Io> = match tls {
             None => Box::new(stream),
             Some(tls) => self.tls.begin(tls, stream).await.map_err(|error| SendError::failed(address, error))?,
@@ -37,7 +39,7 @@ impl Client {
         let (mut sender, connection) = http1::handshake(TokioIo::new(io)).await.map_err(failed)?;
         // Ends with the answer, or what the connection is changed to.
         tokio::spawn(connection.with_upgrades());
-        sender.send_request(request).await.map(received).map_err(failed)
+        Ok(received(sender.send_request(request).await.map_err(failed)?))
     }
 
     /// Likewise, to a pod that speaks HTTP/2.
@@ -47,18 +49,15 @@ impl Client {
         origin: Origin<'_>,
         peer: Peer,
         mut request: Request<Body>,
-    ) -> Result<Response<Incoming>, SendError> {
+    ) -> Result<Response<Incoming>, Unanswered> {
         let address = peer.address;
         let failed = |error: hyper::Error| SendError::failed(address, error);
+        let stream = match network.open(origin, Endpoint::Peer(peer)).await {
+            Ok(stream) => stream,
+            Err(error) => return Err(Unanswered::unseen(request, address, error)),
+        };
         h2c::prepare(&mut request)?;
-        let stream = self.stream(network, origin, peer).await?;
         let mut sender = h2c::begin(stream).await.map_err(failed)?;
-        sender.send_request(request).await.map_err(failed)
-    }
-
-    async fn stream(&self, network: &Network, origin: Origin<'_>, peer: Peer) -> Result<Stream, SendError> {
-        let address = peer.address;
-        let opened = network.open(origin, Endpoint::Peer(peer)).await;
-        opened.map_err(|error| SendError::failed(address, error))
+        Ok(sender.send_request(request).await.map_err(failed)?)
     }
 }

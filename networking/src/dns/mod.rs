@@ -97,6 +97,11 @@ impl Names {
         self.services.insert(id, name);
     }
 
+    /// Whether a Service stands for another name.
+    pub fn is_alias(&self, service: &ServiceName) -> bool {
+        matches!(self.services.get(service), Some(Name::External(_)))
+    }
+
     /// What `name` means to a pod in `from_namespace`, in a cluster named `domain`. Case does not matter (RFC 4343).
     pub fn lookup(&self, name: &str, from_namespace: &str, domain: &str) -> Lookup {
         if let Ok(address) = name.parse::<IpAddr>() {

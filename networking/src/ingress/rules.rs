@@ -41,8 +41,8 @@ struct Paths {
     longest_prefix: usize,
 }
 
-/// Finds a Service's ports.
-pub type FindService<'a> = dyn Fn(&ServiceName) -> Option<&'a [Arc<ServicePort>]> + 'a;
+/// Finds a Service's ports, or says of it why there are none.
+pub type FindService<'a> = dyn Fn(&ServiceName) -> Result<&'a [Arc<ServicePort>], &'static str> + 'a;
 
 impl Rules {
     /// The Ingresses that are ours, the oldest first.
@@ -128,7 +128,10 @@ fn resolve(namespace: &str, backend: &IngressBackend, find: &FindService<'_>) ->
         return broken("the Ingress names a resource as its backend; only Services are supported".into());
     };
     let name = ServiceName { namespace: namespace.to_owned(), name: service.name.clone() };
-    let Some(ports) = find(&name) else { return broken(format!("service {name} does not exist")) };
+    let ports = match find(&name) {
+        Ok(ports) => ports,
+        Err(why) => return broken(format!("service {name} {why}")),
+    };
     let wanted = service.port.as_ref();
     let number = wanted.and_then(|port| port.number);
     let port_name = wanted.and_then(|port| port.name.as_deref());
@@ -194,7 +197,7 @@ mod tests {
                 (ports[0].service.clone(), ports)
             })
             .into();
-        let find = |name: &ServiceName| services.get(name).map(Vec::as_slice);
+        let find = |name: &ServiceName| services.get(name).map(Vec::as_slice).ok_or("does not exist");
         Rules::build(&Rules::ours(&objects(ingresses), &objects(CLASSES)), &find)
     }
 

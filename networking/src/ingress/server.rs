@@ -44,10 +44,11 @@ pub async fn serve(
     let config = Arc::new(config);
     let tls = https.is_some().then(|| tls::server_config(&network)).transpose()?.map(TlsAcceptor::from);
     let listen = |listener: Option<TcpListener>, tls: Option<TlsAcceptor>| {
-        let door = Door::Ingress { tls, config: config.clone() };
-        let (network, stop) = (network.clone(), stop.clone());
+        let (network, config, stop) = (network.clone(), config.clone(), stop.clone());
         async move {
             let Some(listener) = listener else { return };
+            let port = listener.local_addr().map_or(0, |address| address.port());
+            let door = Door::Ingress { tls, port, config };
             accept::connections(listener, stop.clone(), |socket, peer| {
                 stack::connection(network.clone(), door.clone(), socket, peer, stop.clone())
             })

@@ -185,7 +185,9 @@ async fn start(
     let uri = uri.path_and_query(carries.path(peer.address)).build().map_err(io::Error::other)?;
     let request = Request::post(uri).header(ORIGIN, claim.to_string());
     let request = request.body(says).map_err(io::Error::other)?;
-    let response = connection.sender.send_request(request).await.map_err(io::Error::other)?;
+    // Whatever happened to the connection, the pod has seen nothing.
+    let broken = |error| io::Error::new(io::ErrorKind::ConnectionAborted, error);
+    let response = connection.sender.send_request(request).await.map_err(broken)?;
     if response.status() != StatusCode::OK {
         return Err(refusal(response).await);
     }
@@ -197,10 +199,17 @@ async fn start(
 }
 
 async fn refusal(response: Response<Incoming>) -> io::Error {
+    let is_allowed = response.status() != StatusCode::FORBIDDEN;
     let body = Limited::new(response.into_body(), MESSAGE_BYTES).collect().await;
     let bytes = body.map(|body| body.to_bytes()).unwrap_or_else(|_| Bytes::new());
-    refused(String::from_utf8_lossy(&bytes).trim().to_owned())
+    let why = String::from_utf8_lossy(&bytes).trim().to_owned();
+    if is_allowed { refused(why) } else { io::Error::new(io::ErrorKind::ConnectionRefused, NotAllowed(why)) }
 }
+
+/// The other node does not let the client have the stream, whoever else is asked.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct NotAllowed(pub String);
 
 fn refused(why: String) -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionRefused, why)

@@ -12,7 +12,7 @@ mod origin;
 mod path;
 mod serve;
 
-pub(crate) use dial::Dialer;
+pub(crate) use dial::{Dialer, NotAllowed};
 pub use nodes::{Node, Nodes, Peer};
 pub(crate) use origin::Claim;
 pub(crate) use path::Carries;

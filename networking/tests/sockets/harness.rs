@@ -134,6 +134,22 @@ impl Cluster {
         self
     }
 
+    /// An Ingress of ours.
+    pub fn ingress_of(mut self, mut spec: Value) -> Self {
+        spec["ingressClassName"] = "k8w".into();
+        self.ingresses.push(json!({"metadata": {"namespace": "default", "name": "ingress"}, "spec": spec}));
+        self
+    }
+
+    /// A Service in namespace `default` that stands for another name.
+    pub fn external_name(mut self, name: &str, stands_for: &str) -> Self {
+        self.services.push(json!({
+            "metadata": {"namespace": "default", "name": name},
+            "spec": {"type": "ExternalName", "externalName": stands_for, "ports": [{"port": 80}]},
+        }));
+        self
+    }
+
     pub fn secret(mut self, certificate_pem: &str, key_pem: &str) -> Self {
         use k8s_openapi::ByteString;
         let field = |pem: &str| serde_json::to_value(ByteString(pem.as_bytes().to_vec())).unwrap();

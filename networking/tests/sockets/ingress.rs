@@ -9,10 +9,12 @@ use futures::StreamExt;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
+use hyper::client::conn::http2;
 use k8w_networking::ingress::{self, Config};
-use k8w_networking::{Body, BodyError, Network};
+use k8w_networking::{Body, BodyError, Network, PodListener};
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
+use serde_json::json;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -21,6 +23,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::harness::*;
+use crate::peers::{Ca, There, far_pod, here, there};
 
 struct Ingress {
     http: SocketAddr,
@@ -28,6 +31,13 @@ struct Ingress {
     stop: CancellationToken,
     task: JoinHandle<()>,
     _stop_in_the_end: DropGuard,
+}
+
+impl Ingress {
+    /// What a backend saw, whichever port was free.
+    fn without_port(&self, seen: &str) -> String {
+        seen.replace(&format!("x-forwarded-port: {}\n", self.http.port()), "x-forwarded-port: PORT\n")
+    }
 }
 
 async fn start_with(network: &Arc<Network>, config: Config) -> Ingress {
@@ -76,9 +86,11 @@ async fn a_component_gets_the_request_with_the_truth_about_its_client() {
         host: Shop.Example:8080
         x-forwarded-for: 127.0.0.1
         x-forwarded-host: Shop.Example:8080
+        x-forwarded-port: PORT
         x-forwarded-proto: http
+        x-real-ip: 127.0.0.1
         two, please"#]]
-    .assert_eq(&answer);
+    .assert_eq(&ingress.without_port(&answer));
 }
 
 #[tokio::test]
@@ -135,9 +147,11 @@ async fn a_remote_backend_is_reached_over_pooled_connections_without_our_hop_hea
             te: trailers
             x-forwarded-for: 127.0.0.1
             x-forwarded-host: host
+            x-forwarded-port: PORT
             x-forwarded-proto: http
+            x-real-ip: 127.0.0.1
         "#]]
-        .assert_eq(&answer);
+        .assert_eq(&ingress.without_port(&answer));
     }
 }
 
@@ -178,6 +192,16 @@ async fn bodies_have_a_bound_whether_their_length_is_known_or_not() {
     let chunked = StreamBody::new(chunks.map(|c| Ok::<_, BodyError>(Frame::data(Bytes::from(c))))).boxed_unsync();
     let (_, answer) = read(Client::connect(ingress.http).await.send(post(chunked)).await).await;
     assert!(answer.ends_with("(broken)"), "{answer}");
+    // HTTP/2 need not say how long a body is, and says it where it is known.
+    let mut client = http2_client(TcpStream::connect(ingress.http).await.unwrap()).await;
+    let post = |body: Body| Request::post("http://host/").body(body).unwrap();
+    assert_eq!(read(client.send_request(post(full("0123456789"))).await.unwrap()).await.0, StatusCode::OK);
+    let status = client.send_request(post(full("0123456789a"))).await.unwrap().status();
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+    let chunks = futures::stream::iter(["012345", "6789a"]);
+    let streamed = StreamBody::new(chunks.map(|c| Ok::<_, BodyError>(Frame::data(Bytes::from(c))))).boxed_unsync();
+    let (_, answer) = read(client.send_request(post(streamed)).await.unwrap()).await;
+    assert!(answer.ends_with("(broken)"), "{answer}");
 }
 
 #[tokio::test]
@@ -205,8 +229,24 @@ async fn tls_client(
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let mut config = config.with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = vec![alpn.to_vec()];
+    handshake(address, name, config).await
+}
+
+async fn handshake(
+    address: SocketAddr,
+    name: &'static str,
+    config: ClientConfig,
+) -> std::io::Result<TlsStream<TcpStream>> {
     let socket = TcpStream::connect(address).await.unwrap();
     TlsConnector::from(Arc::new(config)).connect(ServerName::try_from(name).unwrap(), socket).await
+}
+
+/// The certificate that a client meets who believes any, and what it is answered for a host.
+async fn met(ingress: &Ingress, name: &'static str, host: &str) -> (Vec<u8>, StatusCode, String) {
+    let stream = handshake(ingress.https, name, k8w_kinds::any_certificate::client_config().unwrap()).await.unwrap();
+    let certificate = stream.get_ref().1.peer_certificates().unwrap()[0].to_vec();
+    let (status, answer) = Client::over(stream).await.get(host, "/").await;
+    (certificate, status, answer.lines().next().unwrap_or_default().to_owned())
 }
 
 #[tokio::test]
@@ -236,16 +276,75 @@ async fn certificates_come_from_secrets_by_name_and_follow_their_changes() {
         "the old certificate is used"
     );
     tls_client(ingress.https, "shop.example", &second.cert, b"h2").await.unwrap();
-    // A host without a certificate: the connection comes about for a client that does not check, and says what is wrong.
-    let (status, answer) = client.get("other.example", "/").await;
-    assert_eq!(status, StatusCode::MISDIRECTED_REQUEST);
-    assert_eq!(answer, "no Ingress has a TLS certificate for other.example\n");
     assert!(tls_client(ingress.https, "other.example", &second.cert, b"h2").await.is_err());
+}
 
-    network.update(cluster.clone().secret("nonsense", "nonsense").tables());
-    let (status, answer) = client.get("shop.example", "/").await;
-    assert_eq!(status, StatusCode::MISDIRECTED_REQUEST);
-    assert!(answer.contains("secret default/tls"), "{answer}");
+/// As the usual ingress controllers do: a certificate decides whom a client believes, and never where its request goes.
+#[tokio::test]
+async fn a_host_without_a_certificate_of_its_own_is_served_all_the_same() {
+    let network = network();
+    let (address, _registration) = describing(&network, &pod(2));
+    let web = json!({"service": {"name": "web", "port": {"number": 80}}});
+    let rule =
+        json!({"host": "shop.example", "http": {"paths": [{"pathType": "Prefix", "path": "/", "backend": web}]}});
+    let cluster = || Cluster::default().service("web", "10.96.0.9", None, &[address]);
+    let made = rcgen::generate_simple_self_signed(["any.example".to_owned()]).unwrap();
+    let with_secret = |cluster: Cluster| cluster.secret(&made.cert.pem(), &made.signing_key.serialize_pem());
+    let ingress = start(&network).await;
+    let answered = "pod-2: GET /";
+    let no_rule = "no Ingress has a rule for host other.example and path /";
+    for (tls, spec) in [
+        (false, json!({"rules": [rule]})),
+        (false, json!({"rules": [rule], "tls": [{"hosts": ["shop.example"]}]})),
+        (true, json!({"rules": [rule], "tls": [{"secretName": "tls"}]})),
+        (true, json!({"rules": [rule], "tls": [{"hosts": [], "secretName": "tls"}]})),
+        (true, json!({"defaultBackend": web, "tls": [{"secretName": "tls"}]})),
+    ] {
+        let cluster = cluster().ingress_of(spec.clone());
+        network.update(with_secret(cluster.clone()).tables());
+        let is_default = spec.get("defaultBackend").is_some();
+        let elsewhere = if is_default { (StatusCode::OK, answered) } else { (StatusCode::NOT_FOUND, no_rule) };
+        // An address is no name that TLS asks for.
+        for name in ["shop.example", "other.example", "127.0.0.1"] {
+            let (certificate, status, answer) = met(&ingress, name, "shop.example").await;
+            assert_eq!((status, answer.as_str()), (StatusCode::OK, answered), "{spec} {name}");
+            assert_eq!(certificate == made.cert.der().to_vec(), tls, "{spec} {name}");
+        }
+        let (_, status, answer) = met(&ingress, "other.example", "other.example").await;
+        assert_eq!((status, answer.as_str()), elsewhere, "{spec}");
+        // The Secret is gone, and then is none.
+        for broken in [cluster.clone(), cluster.clone().secret("nonsense", "nonsense")] {
+            network.update(broken.tables());
+            let (certificate, status, answer) = met(&ingress, "shop.example", "shop.example").await;
+            assert_eq!((status, answer.as_str()), (StatusCode::OK, answered), "{spec}");
+            assert_ne!(certificate, made.cert.der().to_vec());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_wildcard_certificate_is_for_one_label() {
+    let network = network();
+    let (address, _registration) = describing(&network, &pod(2));
+    let made = rcgen::generate_simple_self_signed(["*.shop.example".to_owned()]).unwrap();
+    let cluster = Cluster::default().service("web", "10.96.0.9", None, &[address]).ingress("*.shop.example", "web");
+    network.update(cluster.secret(&made.cert.pem(), &made.signing_key.serialize_pem()).tables());
+    let ingress = start(&network).await;
+    let stream = tls_client(ingress.https, "a.shop.example", &made.cert, b"http/1.1").await.unwrap();
+    assert_eq!(Client::over(stream).await.get("a.shop.example", "/").await.0, StatusCode::OK);
+    for other in ["shop.example", "a.b.shop.example"] {
+        assert_ne!(met(&ingress, other, other).await.0, made.cert.der().to_vec(), "{other}");
+    }
+}
+
+#[tokio::test]
+async fn an_external_name_is_no_backend() {
+    let network = network();
+    network.update(Cluster::default().external_name("elsewhere", "localhost").ingress("host", "elsewhere").tables());
+    let ingress = start(&network).await;
+    let (status, answer) = Client::connect(ingress.http).await.get("host", "/").await;
+    let why = "service default/elsewhere is of type ExternalName, where the ingress does not lead\n";
+    assert_eq!((status, answer.as_str()), (StatusCode::SERVICE_UNAVAILABLE, why));
 }
 
 /// Lets one client change protocols and sends it its next four bytes in reverse; the head of its request.
@@ -265,13 +364,13 @@ async fn switch_and_reverse<I: AsyncRead + AsyncWrite + Unpin>(mut io: I) -> Str
 }
 
 /// Opens a WebSocket through the ingress to such a server.
-async fn check_websocket(ingress: &Ingress, served: JoinHandle<String>) {
+async fn check_websocket(mut client: Client, served: JoinHandle<String>) {
     let request = Request::get("/chat")
         .header("host", "host")
         .header("connection", "keep-alive, Upgrade")
         .header("upgrade", "websocket")
         .header("sec-websocket-key", "k");
-    let mut response = Client::connect(ingress.http).await.send(request.body(full("")).unwrap()).await;
+    let mut response = client.send(request.body(full("")).unwrap()).await;
     assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
     assert_eq!(response.headers()["upgrade"], "websocket");
     assert_eq!(response.headers()["sec-websocket-accept"], "x");
@@ -289,7 +388,7 @@ async fn a_websocket_is_handed_through_to_a_remote_backend() {
     let backend = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let (_network, ingress) = in_front_of(backend.local_addr().unwrap(), Config::default()).await;
     let served = tokio::spawn(async move { switch_and_reverse(backend.accept().await.unwrap().0).await });
-    check_websocket(&ingress, served).await;
+    check_websocket(Client::connect(ingress.http).await, served).await;
 }
 
 #[tokio::test]
@@ -297,7 +396,28 @@ async fn a_websocket_is_handed_through_to_a_listening_pod() {
     let (network, ingress) = in_front_of("10.64.0.2:8080".parse().unwrap(), Config::default()).await;
     let listener = network.bind_tcp(&pod(2), 8080).await.unwrap();
     let served = tokio::spawn(async move { switch_and_reverse(listener.accept().await.unwrap().stream).await });
-    check_websocket(&ingress, served).await;
+    check_websocket(Client::connect(ingress.http).await, served).await;
+}
+
+/// An ingress whose host `host` leads to port 8080 of a pod of another node, which listens there.
+async fn in_front_of_another_node(protocol: &str) -> (Arc<Network>, Ingress, There, PodListener) {
+    let ca = Ca::new();
+    let (network, there) = (network(), there(&ca, "there").await);
+    network.connect_peers(ca.tls("here").0);
+    there.network.update(Cluster::default().node(here()).tables_of("there"));
+    let listener = there.network.bind_tcp(&far_pod(2), 8080).await.unwrap();
+    let cluster = Cluster::default().service("web", "10.96.0.9", None, &[listener.local_addr()]);
+    network.update(cluster.app_protocol(protocol).ingress("host", "web").node(there.node.clone()).tables());
+    let ingress = start(&network).await;
+    (network, ingress, there, listener)
+}
+
+#[tokio::test]
+async fn a_websocket_over_tls_is_handed_through_to_a_pod_of_another_node() {
+    let (_network, ingress, _there, listener) = in_front_of_another_node("http").await;
+    let served = tokio::spawn(async move { switch_and_reverse(listener.accept().await.unwrap().stream).await });
+    let stream = handshake(ingress.https, "host", k8w_kinds::any_certificate::client_config().unwrap()).await.unwrap();
+    check_websocket(Client::over(stream).await, served).await;
 }
 
 #[tokio::test]
@@ -373,7 +493,36 @@ async fn a_client_that_goes_away_cancels_its_request() {
     tokio::time::timeout(PATIENCE, ended.notified()).await.expect("the request goes on");
 }
 
-/// gRPC is HTTP/2 with trailers, streamed both ways.
+/// Answers requests of HTTP/2 with what was seen of them, and their own bodies.
+async fn echo_h2c<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(io: I) {
+    let echo = hyper::service::service_fn(|request: Request<hyper::body::Incoming>| async move {
+        let seen = format!("{:?} {} te {:?}", request.version(), request.uri(), request.headers().get("te"));
+        let body = request.into_body().map_err(BodyError::from).boxed_unsync();
+        Ok::<_, std::convert::Infallible>(http::Response::builder().header("x-seen", seen).body(body).unwrap())
+    });
+    let builder = hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
+    let _ = builder.serve_connection(hyper_util::rt::TokioIo::new(io), echo).await;
+}
+
+/// Makes a call as gRPC does: HTTP/2 with trailers, streamed both ways.
+async fn check_grpc(client: &mut http2::SendRequest<Body>, scheme: &str) {
+    let (mut sender, frames) = futures::channel::mpsc::channel::<Result<Frame<Bytes>, BodyError>>(0);
+    let request = Request::post(format!("{scheme}://host/pkg.Service/Method")).header("te", "trailers");
+    let answer = client.send_request(request.body(StreamBody::new(frames).boxed_unsync()).unwrap());
+    let answer = tokio::time::timeout(PATIENCE, answer).await.unwrap().unwrap();
+    let seen = answer.headers()["x-seen"].to_str().unwrap();
+    assert_eq!(seen, r#"HTTP/2.0 http://host/pkg.Service/Method te Some("trailers")"#);
+    let mut body = answer.into_body();
+    for message in ["one", "two"] {
+        futures::SinkExt::send(&mut sender, Ok(Frame::data(Bytes::from_static(message.as_bytes())))).await.unwrap();
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), message);
+    }
+    let trailers = http::HeaderMap::from_iter([(http::HeaderName::from_static("grpc-status"), "0".parse().unwrap())]);
+    futures::SinkExt::send(&mut sender, Ok(Frame::trailers(trailers.clone()))).await.unwrap();
+    drop(sender);
+    assert_eq!(body.frame().await.unwrap().unwrap().into_trailers().unwrap(), trailers);
+}
+
 #[tokio::test]
 async fn a_backend_that_speaks_h2c_gets_http2_on_one_connection_with_streams_and_trailers() {
     let (connections, listener) = (Arc::new(AtomicUsize::new(0)), TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await);
@@ -384,40 +533,37 @@ async fn a_backend_that_speaks_h2c_gets_http2_on_one_connection_with_streams_and
         loop {
             let (socket, _) = listener.accept().await.unwrap();
             counted.fetch_add(1, Ordering::SeqCst);
-            let echo = hyper::service::service_fn(|request: Request<hyper::body::Incoming>| async move {
-                let seen = format!("{:?} {} te {:?}", request.version(), request.uri(), request.headers().get("te"));
-                let body = request.into_body().map_err(BodyError::from).boxed_unsync();
-                Ok::<_, std::convert::Infallible>(http::Response::builder().header("x-seen", seen).body(body).unwrap())
-            });
-            let builder = hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
-            tokio::spawn(builder.serve_connection(hyper_util::rt::TokioIo::new(socket), echo));
+            tokio::spawn(echo_h2c(socket));
         }
     });
     let network = network();
-    let cluster = Cluster::default().service("web", "10.96.0.9", None, &[backend]).ingress("grpc.example", "web");
+    let cluster = Cluster::default().service("web", "10.96.0.9", None, &[backend]).ingress("host", "web");
     network.update(cluster.app_protocol("kubernetes.io/h2c").tables());
     let ingress = start(&network).await;
     let mut client = http2_client(TcpStream::connect(ingress.http).await.unwrap()).await;
     for _ in 0..2 {
-        let (mut sender, frames) = futures::channel::mpsc::channel::<Result<Frame<Bytes>, BodyError>>(0);
-        let request = Request::post("http://grpc.example/pkg.Service/Method").header("te", "trailers");
-        let answer = client.send_request(request.body(StreamBody::new(frames).boxed_unsync()).unwrap());
-        let answer = tokio::time::timeout(PATIENCE, answer).await.unwrap().unwrap();
-        let seen = answer.headers()["x-seen"].to_str().unwrap();
-        assert_eq!(seen, r#"HTTP/2.0 http://grpc.example/pkg.Service/Method te Some("trailers")"#);
-        let mut body = answer.into_body();
-        for message in ["one", "two"] {
-            futures::SinkExt::send(&mut sender, Ok(Frame::data(Bytes::from_static(message.as_bytes())))).await.unwrap();
-            assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), message);
-        }
-        let trailers =
-            http::HeaderMap::from_iter([(http::HeaderName::from_static("grpc-status"), "0".parse().unwrap())]);
-        futures::SinkExt::send(&mut sender, Ok(Frame::trailers(trailers.clone()))).await.unwrap();
-        drop(sender);
-        assert_eq!(body.frame().await.unwrap().unwrap().into_trailers().unwrap(), trailers);
+        check_grpc(&mut client, "http").await;
     }
     assert_eq!(connections.load(Ordering::SeqCst), 1);
     // A client of HTTP/1.1 is understood as well.
-    let (status, _) = Client::connect(ingress.http).await.get("grpc.example", "/").await;
+    let (status, _) = Client::connect(ingress.http).await.get("host", "/").await;
     assert_eq!(status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn grpc_over_tls_reaches_a_pod_of_another_node() {
+    let (_network, ingress, _there, listener) = in_front_of_another_node("kubernetes.io/h2c").await;
+    tokio::spawn(async move {
+        loop {
+            tokio::spawn(echo_h2c(listener.accept().await.unwrap().stream));
+        }
+    });
+    let mut config = k8w_kinds::any_certificate::client_config().unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let stream = handshake(ingress.https, "host", config).await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    let mut client = http2_client(stream).await;
+    for _ in 0..2 {
+        check_grpc(&mut client, "https").await;
+    }
 }

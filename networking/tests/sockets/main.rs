@@ -11,6 +11,7 @@ mod pods;
 mod policies;
 mod policy_matrix;
 mod resolver;
+mod rollouts;
 mod service_matrix;
 mod udp;
 mod ways;

@@ -231,14 +231,14 @@ async fn streams_of_one_moment_share_a_connection() {
 }
 
 /// Somebody in front of a node, who counts its connections and can cut them.
-struct Between {
+pub struct Between {
     /// The node, there.
-    node: Node,
-    connections: Arc<AtomicUsize>,
+    pub node: Node,
+    pub connections: Arc<AtomicUsize>,
     cut: tokio_util::sync::DropGuard,
 }
 
-async fn between(behind: &Node) -> Between {
+pub async fn between(behind: &Node) -> Between {
     let (front, address) = (TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap(), behind.address.unwrap());
     let node = Node { address: Some(front.local_addr().unwrap()), ..behind.clone() };
     let (connections, cut) = (Arc::new(AtomicUsize::new(0)), CancellationToken::new());

@@ -62,6 +62,34 @@ async fn calls_in_process_and_requests_to_hosts_outside_are_decided_on_alike() {
     assert!(!network.may_resolve(&pod(7)) && network.may_resolve(&pod(3)));
 }
 
+/// Wherever this node reaches it: policies are written from what `kubectl get endpoints kubernetes` shows.
+#[tokio::test]
+async fn the_api_server_is_known_by_the_endpoints_of_its_service() {
+    let network = network();
+    let real = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (service, shown) = ("10.96.0.1:443".parse().unwrap(), "192.0.2.1:6443".parse().unwrap());
+    let _kept = [service, shown].map(|address| network.register_api_server(address, real.local_addr().unwrap()));
+    let cluster = cluster().service("kubernetes", "10.96.0.1", None, &[shown]).at_port(443);
+    for (block, port, allowed) in [
+        ("192.0.2.1/32", 6443, true),
+        ("192.0.2.0/24", 6443, true),
+        ("192.0.2.1/32", 443, false),
+        ("192.0.2.2/32", 6443, false),
+        ("127.0.0.0/8", real.local_addr().unwrap().port(), false),
+        ("10.96.0.0/16", 443, false),
+    ] {
+        let policy = json!({
+            "podSelector": {"matchLabels": {"pod": "7"}}, "policyTypes": ["Egress"],
+            "egress": [{"to": [{"ipBlock": {"cidr": block}}], "ports": [{"port": port}]}],
+        });
+        network.update(cluster.clone().policy(policy).tables());
+        for to in [service, shown] {
+            let connected = network.connect(Some(&pod(7)), to).await;
+            assert_eq!(connected.is_ok(), allowed, "{block} {port} {to}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn the_ingress_is_a_peer_and_a_node_port_is_its_client() {
     let network = network();
