@@ -13,7 +13,7 @@ use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use serde_json::Value;
 use tokio::time::Instant;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::shared::Shared;
 use super::static_pods::PodName;
@@ -24,6 +24,8 @@ use crate::pod::{containers, resources, state};
 
 /// Wait before a write that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+/// What a container has to stop in, however little its hook and those before it have left of the grace (the kubelet's).
+const LEAST_GRACE: Duration = Duration::from_secs(2);
 /// Wait before a mirror pod that could not be made is tried again.
 const MIRROR_RETRY: Duration = Duration::from_secs(5);
 
@@ -101,26 +103,24 @@ fn is_gone(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404 || status.code == 409)
 }
 
-/// Runs the preStop hook, if `hook`, and stops the container with what is left of the grace.
-pub(super) async fn stop(
-    shared: Arc<Shared>,
-    pod: Arc<Pod>,
-    address: IpAddr,
-    container: String,
-    attempt: u32,
-    grace: Duration,
-    hook: bool,
-) {
-    let begun = Instant::now();
-    let id = ContainerId { pod_uid: pod.uid().unwrap_or_default(), container, attempt };
-    if hook && !grace.is_zero() {
-        let hook = hooks::pre_stop(&shared, &pod, address, &id);
-        if let Ok(Err(error)) = tokio::time::timeout(grace, hook).await {
-            tracing::warn!(pod = pod.name_any(), container = id.container, error, "a preStop hook failed");
-            shared.recorder.pod(&pod, Some(&id.container), true, "FailedPreStopHook", "PreStopHook failed");
-        }
+/// Runs a container's preStop hook within its grace.
+pub(super) async fn pre_stop(shared: Arc<Shared>, pod: Arc<Pod>, address: IpAddr, id: ContainerId, grace: Duration) {
+    let hook = hooks::pre_stop(&shared, &pod, address, &id);
+    if let Ok(Err(error)) = tokio::time::timeout(grace, hook).await {
+        tracing::warn!(pod = pod.name_any(), container = id.container, error, "a preStop hook failed");
+        shared.recorder.pod(&pod, Some(&id.container), true, "FailedPreStopHook", "PreStopHook failed");
     }
-    shared.engine.stop(&id, grace.saturating_sub(begun.elapsed())).await;
+}
+
+/// Waits for a container's preStop hook, and stops it with what is left of the grace.
+pub(super) async fn stop(shared: Arc<Shared>, id: ContainerId, grace: Duration, hook: Option<AbortOnDropHandle<()>>) {
+    let begun = Instant::now();
+    if let Some(hook) = hook {
+        // One that was begun earlier ends with the grace at the latest, too.
+        let _ = tokio::time::timeout(grace, hook).await;
+    }
+    let left = grace.saturating_sub(begun.elapsed());
+    shared.engine.stop(&id, left.max(LEAST_GRACE)).await;
 }
 
 /// Gives a running container the limits that its pod says.

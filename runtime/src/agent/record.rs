@@ -48,6 +48,8 @@ pub(super) struct Record {
     quota: Option<AbortOnDropHandle<()>>,
     launches: HashMap<String, CancellationToken>,
     runs: HashMap<String, Run>,
+    /// preStop hooks of containers that are not told to stop yet.
+    hooks: HashMap<String, AbortOnDropHandle<()>>,
     /// Uid of the object that shows the pod in the API: its own, or, of a static pod, its mirror's while it has one.
     shown_as: Option<String>,
     live: PodStatus,
@@ -100,6 +102,7 @@ impl Record {
             quota: None,
             launches: HashMap::new(),
             runs: HashMap::new(),
+            hooks: HashMap::new(),
             live,
             patching: false,
             delete: Delete::NotYet,
@@ -201,11 +204,12 @@ impl Record {
                     cancel.cancel();
                 }
             }
+            Action::PreStop { container, attempt, grace } => self.pre_stop(shared, &self.id(container, attempt), grace),
             Action::Stop { container, attempt, grace } => {
-                // A second stop only shortens the first: its hook runs already.
-                let hook = self.runs.remove(&container).is_some();
-                let job = jobs::stop(shared.clone(), self.pod.clone(), self.address(), container, attempt, grace, hook);
-                tokio::spawn(job);
+                let id = self.id(container, attempt);
+                self.pre_stop(shared, &id, grace);
+                let hook = self.hooks.remove(&id.container);
+                tokio::spawn(jobs::stop(shared.clone(), id, grace, hook));
             }
             Action::Resize { container, attempt } => {
                 tokio::spawn(jobs::resize(shared.clone(), self.pod.clone(), container, attempt));
@@ -215,6 +219,19 @@ impl Record {
             }
             Action::Delete => self.delete = Delete::Wanted,
             Action::Close | Action::Forget => {}
+        }
+    }
+
+    /// Begins with the end of an attempt: nobody probes it any more, and its preStop hook runs. Who is stopped again is so
+    /// sooner, and its hook runs already.
+    fn pre_stop(&mut self, shared: &Arc<Shared>, id: &ContainerId, grace: Duration) {
+        if self.runs.get(&id.container).is_none_or(|run| run.attempt != id.attempt) {
+            return;
+        }
+        self.runs.remove(&id.container);
+        if !grace.is_zero() {
+            let hook = jobs::pre_stop(shared.clone(), self.pod.clone(), self.address(), id.clone(), grace);
+            self.hooks.insert(id.container.clone(), AbortOnDropHandle::new(tokio::spawn(hook)));
         }
     }
 
@@ -262,6 +279,7 @@ impl Record {
         self.quota = None;
         self.refresh_at = None;
         self.runs.clear();
+        self.hooks.clear();
         self.launches.clear();
         self.host_ports.clear();
         shared.refs.release(&uid);
@@ -277,6 +295,7 @@ impl Record {
             cancel.cancel();
         }
         self.runs.clear();
+        self.hooks.clear();
         let uid = self.pod.uid().unwrap_or_default();
         let mut ids = Vec::new();
         for container in self.state.containers() {
@@ -345,6 +364,10 @@ impl Record {
             self.pod = Arc::new(Pod { status, ..Pod::clone(&self.pod) });
         }
         shared.pods.insert(self.pod.clone());
+    }
+
+    fn id(&self, container: String, attempt: u32) -> ContainerId {
+        ContainerId { pod_uid: self.pod.uid().unwrap_or_default(), container, attempt }
     }
 
     fn address(&self) -> IpAddr {

@@ -36,9 +36,7 @@ pub struct ContainerPlan {
     pub restart: RestartPolicy,
     pub rules: Vec<RestartRule>,
     /// What the node gives it.
-    pub resources: core::ResourceRequirements,
-    /// What the node gives its pod as a whole.
-    pub pod_resources: core::ResourceRequirements,
+    pub resources: Resources,
     /// Resources whose change it does not live through (`resizePolicy`).
     pub restarts_for: Vec<String>,
     pub has_startup_probe: bool,
@@ -47,6 +45,14 @@ pub struct ContainerPlan {
     /// `terminationGracePeriodSeconds` of the probes themselves, where they have their own.
     pub startup_grace: Option<Duration>,
     pub liveness_grace: Option<Duration>,
+}
+
+/// What the node gives a container.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Resources {
+    pub own: core::ResourceRequirements,
+    /// What its pod as a whole has.
+    pub pod: core::ResourceRequirements,
 }
 
 /// Where a container stands in its pod's life.
@@ -68,9 +74,11 @@ pub enum RestartPolicy {
     Never,
 }
 
-/// A container's `restartPolicyRules` entry with action `Restart`, by exit code (KEP-5307).
+/// A container's `restartPolicyRules` entry, by exit code (KEP-5307).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestartRule {
+    /// All containers of the pod are restarted, not only its own (KEP-5532).
+    pub restarts_all: bool,
     /// `In` when true, else `NotIn`.
     pub within: bool,
     pub codes: Vec<i32>,
@@ -92,7 +100,7 @@ impl PodPlan {
                 .chain(added.iter().map(|added| {
                     ContainerPlan::new(&containers::ordinary(added), Role::Ephemeral, RestartPolicy::Never)
                 }))
-                .map(|plan| ContainerPlan { pod_resources: whole.clone(), ..plan })
+                .map(|plan| plan.within(&whole))
                 .collect();
         PodPlan {
             namespace: pod.metadata.namespace.clone().unwrap_or_default(),
@@ -108,6 +116,11 @@ impl PodPlan {
                 given.or(spec.and_then(|s| s.termination_grace_period_seconds)).map_or(DEFAULT_GRACE, seconds)
             }),
         }
+    }
+
+    /// Whether some container's end may restart all of them.
+    pub fn may_restart_all(&self) -> bool {
+        self.containers.iter().flat_map(|container| &container.rules).any(|rule| rule.restarts_all)
     }
 
     /// `name_namespace(uid)`, as the kubelet names a pod in its messages.
@@ -135,8 +148,7 @@ impl ContainerPlan {
             image: container.image.clone().unwrap_or_default(),
             restart: if role == Role::Init && own == RestartPolicy::Always { RestartPolicy::OnFailure } else { own },
             rules: container.restart_policy_rules.iter().flatten().filter_map(RestartRule::of).collect(),
-            resources: container.resources.clone().unwrap_or_default(),
-            pod_resources: core::ResourceRequirements::default(),
+            resources: Resources { own: container.resources.clone().unwrap_or_default(), ..Resources::default() },
             restarts_for: container
                 .resize_policy
                 .iter()
@@ -152,18 +164,19 @@ impl ContainerPlan {
         }
     }
 
-    /// Whether it is to have other resources, by itself or with its pod, than that one.
-    pub fn has_other_resources(&self, other: &ContainerPlan) -> bool {
-        self.resources != other.resources || self.pod_resources != other.pod_resources
+    /// The same in a pod that has this as a whole.
+    fn within(mut self, pod: &core::ResourceRequirements) -> ContainerPlan {
+        self.resources.pod = pod.clone();
+        self
     }
 
-    /// Whether a running attempt has to be started again to get these resources.
-    pub fn restarts_for_resources_of(&self, other: &ContainerPlan) -> bool {
-        let of = |plan: &ContainerPlan, name: &str| {
-            let lists = [&plan.resources.requests, &plan.resources.limits];
+    /// Whether a running attempt that has these resources has to be started again to get its own.
+    pub fn restarts_for_resources(&self, has: &Resources) -> bool {
+        let of = |resources: &Resources, name: &str| {
+            let lists = [&resources.own.requests, &resources.own.limits];
             lists.map(|list| list.as_ref().and_then(|list| list.get(name)).cloned())
         };
-        self.restarts_for.iter().any(|name| of(self, name) != of(other, name))
+        self.restarts_for.iter().any(|name| of(&self.resources, name) != of(has, name))
     }
 
     /// Whether an attempt that ended with this code is followed by another.
@@ -171,7 +184,7 @@ impl ContainerPlan {
         if self.role == Role::Init && exit_code == 0 {
             return false;
         }
-        if self.rules.iter().any(|rule| rule.matches(exit_code)) {
+        if self.rule(exit_code).is_some() {
             return true;
         }
         match self.restart {
@@ -179,6 +192,16 @@ impl ContainerPlan {
             RestartPolicy::OnFailure => exit_code != 0,
             RestartPolicy::Never => false,
         }
+    }
+
+    /// Whether an attempt that ended with this code has all containers of its pod restarted.
+    pub fn restarts_all_after(&self, exit_code: i32) -> bool {
+        self.rule(exit_code).is_some_and(|rule| rule.restarts_all)
+    }
+
+    /// The first rule that speaks of this code.
+    fn rule(&self, exit_code: i32) -> Option<&RestartRule> {
+        self.rules.iter().find(|rule| rule.matches(exit_code))
     }
 }
 
@@ -201,8 +224,11 @@ impl RestartPolicy {
 impl RestartRule {
     fn of(rule: &core::ContainerRestartRule) -> Option<RestartRule> {
         let codes = rule.exit_codes.as_ref()?;
-        (rule.action == "Restart")
-            .then(|| RestartRule { within: codes.operator == "In", codes: codes.values.clone().unwrap_or_default() })
+        Some(RestartRule {
+            restarts_all: rule.action == "RestartAllContainers",
+            within: codes.operator == "In",
+            codes: codes.values.clone().unwrap_or_default(),
+        })
     }
 
     fn matches(&self, exit_code: i32) -> bool {

@@ -57,9 +57,6 @@ const CONTAINER: &[ContainerRule] = &[
     ("lifecycle.stopSignal", |container| {
         container.lifecycle.as_ref().is_some_and(|lifecycle| lifecycle.stop_signal.is_some())
     }),
-    ("restartPolicyRules with an action other than Restart", |container| {
-        container.restart_policy_rules.iter().flatten().any(|rule| rule.action != "Restart")
-    }),
     ("volumeMounts.mountPropagation", |container| {
         let mut mounts = container.volume_mounts.iter().flatten();
         mounts.any(|mount| mount.mount_propagation.as_deref().is_some_and(|mode| mode != "None"))
@@ -123,6 +120,41 @@ mod tests {
                 "volumeMounts": [{ "name": "v", "mountPath": "/v", "mountPropagation": "Bidirectional" }] }] });
         expect!["wasm pods do not support spec.hostPID, spec.dnsConfig.options other than ndots, timeout, attempts, rotate, use-vc, no-aaaa, edns0, single-request(-reopen), trust-ad, securityContext.privileged, ports.hostIP that is no address, volumeMounts.mountPropagation"]
             .assert_eq(&check(spec).unwrap());
+    }
+
+    /// Each row of the table, by a pod that asks for it.
+    #[test]
+    fn each_row_has_a_pod_that_asks_for_it() {
+        let pods = [
+            json!({ "hostNetwork": true }),
+            json!({ "hostPID": true }),
+            json!({ "hostIPC": true }),
+            json!({ "shareProcessNamespace": true }),
+            json!({ "dnsConfig": { "options": [{ "name": "debug" }] } }),
+            json!({ "resourceClaims": [{ "name": "r" }] }),
+            json!({ "securityContext": { "sysctls": [{ "name": "a", "value": "1" }] } }),
+        ];
+        let containers = [
+            json!({ "securityContext": { "privileged": true } }),
+            json!({ "securityContext": { "capabilities": { "add": ["NET_ADMIN"] } } }),
+            json!({ "volumeDevices": [{ "name": "v", "devicePath": "/dev/v" }] }),
+            json!({ "ports": [{ "containerPort": 80, "hostIP": "x" }] }),
+            json!({ "ports": [{ "containerPort": 80, "protocol": "SCTP" }] }),
+            json!({ "resources": { "claims": [{ "name": "r" }] } }),
+            json!({ "lifecycle": { "stopSignal": "SIGTERM" } }),
+            json!({ "volumeMounts": [{ "name": "v", "mountPath": "/v", "mountPropagation": "Bidirectional" }] }),
+            json!({ "volumeMounts": [{ "name": "v", "mountPath": "/v", "recursiveReadOnly": "Enabled" }] }),
+        ];
+        let named = |mut spec: Value, mut container: Value| {
+            container["name"] = json!("c");
+            spec["containers"] = json!([container]);
+            check(spec).unwrap()
+        };
+        let refused = pods.into_iter().map(|spec| named(spec, json!({})));
+        let refused = refused.chain(containers.into_iter().map(|container| named(json!({}), container)));
+        let rows = POD.iter().map(|(name, _)| *name).chain(CONTAINER.iter().map(|(name, _)| *name));
+        let expected: Vec<String> = rows.map(|name| format!("wasm pods do not support {name}")).collect();
+        assert_eq!(refused.collect::<Vec<_>>(), expected);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What happens to containers around their running: hooks, last words, names, and others that look in.
 
 use super::*;
+use crate::pod::quantity;
 
 fn with(extra: Value) -> Value {
     let mut spec = simple();
@@ -74,11 +75,13 @@ async fn a_probe_that_finds_nobody_says_so_as_a_kubelet_does() {
 async fn last_words_become_the_message() {
     let node = running(with(json!({ "terminationMessagePath": "/tmp/why" }))).await;
     let spec = node.engine.last_started();
-    std::fs::write(seen_at(&spec, "/tmp/why"), "so it goes").unwrap();
+    // The last 4,096 bytes of them.
+    let words = "so it goes ".repeat(400);
+    std::fs::write(seen_at(&spec, "/tmp/why"), &words).unwrap();
     node.engine.exit(&spec.id, 1).await;
     let last = |pod: &Value| status(pod, "containerStatuses")["lastState"]["terminated"]["message"].clone();
     let restarted = |pod: &Value| status(pod, "containerStatuses")["restartCount"] == 1 && condition(pod, "Ready");
-    node.api.wait(POD, |pod| last(pod) == "so it goes" && restarted(pod)).await;
+    node.api.wait(POD, |pod| last(pod) == words[words.len() - 4_096..] && restarted(pod)).await;
     let spec = node.engine.last_started();
     assert_eq!(spec.id.attempt, 1, "it is started again, with a file of its own");
     assert_eq!(std::fs::read_to_string(seen_at(&spec, "/tmp/why")).unwrap(), "");
@@ -87,11 +90,24 @@ async fn last_words_become_the_message() {
 
 #[tokio::test]
 async fn the_log_speaks_for_a_failure_without_last_words() {
-    let node = running(with(json!({ "terminationMessagePolicy": "FallbackToLogsOnError" }))).await;
-    node.engine.exit(&node.engine.last_started().id, 1).await;
-    let last = |pod: &Value| status(pod, "containerStatuses")["lastState"]["terminated"]["message"].clone();
-    node.api.wait(POD, |pod| last(pod) == "hello\n").await;
-    node.stop().await;
+    let long = "x".repeat(99);
+    for (lines, said) in [
+        (vec!["hello".to_owned()], "hello\n".to_owned()),
+        // Of many lines the last 80, and of those the last 2,048 bytes.
+        ((0..100).map(|line| line.to_string()).collect(), (20..100).map(|line| format!("{line}\n")).collect()),
+        (vec![long.clone(); 30], format!("{}\n{}", &long[52..], format!("{long}\n").repeat(20))),
+    ] {
+        let node = running(with(json!({ "terminationMessagePolicy": "FallbackToLogsOnError" }))).await;
+        let spec = node.engine.last_started();
+        let log: String =
+            lines.iter().map(|line| format!("2024-01-01T00:00:00.000000000Z stdout F {line}\n")).collect();
+        std::fs::write(&spec.log_path, log).unwrap();
+        node.engine.exit(&spec.id, 1).await;
+        let last = |pod: &Value| status(pod, "containerStatuses")["lastState"]["terminated"]["message"].clone();
+        let pod = node.api.wait(POD, |pod| last(pod).is_string()).await;
+        assert_eq!(last(&pod).as_str().unwrap(), said);
+        node.stop().await;
+    }
 }
 
 #[tokio::test]
@@ -217,6 +233,52 @@ async fn limits_change_under_a_running_container() {
     let pod = node.api.wait(POD, |pod| of(pod, "PodResizeInProgress")["reason"] == "Error").await;
     assert_eq!(of(&pod, "PodResizeInProgress")["message"], "too little");
     assert_eq!(limit(&pod), "2Mi", "it has what it had");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn limits_that_change_during_a_launch_hold_when_it_is_over() {
+    let node = TestNode::start();
+    let compiling = node.engine.compiler.acquire().await.unwrap();
+    let resources = json!({ "requests": { "memory": "1Mi" }, "limits": { "memory": "1Mi" } });
+    node.create(with(json!({ "resources": resources })));
+    node.api.wait(POD, |pod| status(pod, "containerStatuses")["state"]["waiting"]["reason"] == "Compiling").await;
+    resized(&node, json!({ "memory": "2Mi" }), json!({ "memory": "2Mi" }));
+    let has = |pod: &Value| status(pod, "containerStatuses")["resources"]["limits"]["memory"] == "2Mi";
+    node.api.wait(POD, has).await;
+    drop(compiling);
+    node.api.wait(POD, |pod| has(pod) && condition(pod, "Ready")).await;
+    assert_eq!(node.engine.last_started().limits.memory_bytes, Some(1 << 20));
+    assert_eq!(node.engine.resized.lock().unwrap().last().unwrap().memory_bytes, Some(2 << 20));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_resize_waits_until_another_pod_has_gone() {
+    let node = running(with(json!({ "resources": { "requests": { "cpu": "10m" } } }))).await;
+    let allocatable = node.api.get("/api/v1/nodes/n").unwrap()["status"]["allocatable"]["cpu"].clone();
+    let allocatable = quantity::millis(&serde_json::from_value(allocatable).unwrap()).unwrap();
+    const OTHER: &str = "/api/v1/namespaces/ns/pods/q";
+    let mut other = node.api.get(POD).unwrap();
+    other["metadata"] = json!({ "name": "q", "namespace": "ns", "uid": "v", "generation": 1 });
+    other["status"] = json!({});
+    other["spec"]["containers"][0]["resources"]["requests"]["cpu"] = json!(format!("{}m", allocatable / 2));
+    node.api.put(OTHER, other);
+    let mut other = node.api.wait(OTHER, |pod| condition(pod, "Ready")).await;
+    let wanted = format!("{}m", allocatable / 2 + 2);
+    resized(&node, json!({ "cpu": wanted }), json!({}));
+    let pending = |pod: &Value| {
+        let conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        conditions.into_iter().find(|condition| condition["type"] == "PodResizePending")
+    };
+    let pod = node.api.wait(POD, |pod| pending(pod).is_some()).await;
+    assert_eq!(pending(&pod).unwrap()["reason"], "Deferred");
+    other["metadata"]["deletionTimestamp"] = json!("2024-01-01T00:00:00Z");
+    other["metadata"]["deletionGracePeriodSeconds"] = json!(1);
+    node.api.put(OTHER, other);
+    let has = |pod: &Value| status(pod, "containerStatuses")["resources"]["requests"]["cpu"] == *wanted;
+    let pod = node.api.wait(POD, |pod| has(pod) && pending(pod).is_none()).await;
+    assert_eq!(status(&pod, "containerStatuses")["restartCount"], 0);
     node.stop().await;
 }
 

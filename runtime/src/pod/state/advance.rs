@@ -6,8 +6,8 @@ use jiff::Timestamp;
 
 use super::record::emit;
 use super::{
-    Action, Component, Container, Ending, Life, Outcome, PULL_ERROR_SHOWN, PodState, Refusal, RefusalReason, Setup,
-    StopCause,
+    Action, Component, Container, Ending, Grace, Life, Outcome, PULL_ERROR_SHOWN, PodState, Refusal, RefusalReason,
+    Setup, StopCause,
 };
 use crate::pod::backoff;
 use crate::pod::plan::Role;
@@ -21,13 +21,19 @@ impl PodState {
     pub(super) fn advance(&mut self, now: Timestamp, out: &mut Vec<Action>) {
         self.notice_ending(now, out);
         if self.ending.is_none() && self.outcome.is_none() && self.prepared(now, out) {
-            self.sequence(now, out);
-            if self.ending.is_none() {
+            if let Some(at) = self.restarting {
+                self.restart_all(at, now, out);
+            }
+            if self.restarting.is_none() {
+                self.sequence(now, out);
+            }
+            if self.ending.is_none() && self.restarting.is_none() {
                 self.replace_changed(out);
+                self.resize_changed(now, out);
             }
         }
         if self.ending.is_some() || self.outcome.is_some() {
-            self.wind_down(out);
+            self.wind_down(now, out);
         }
     }
 
@@ -35,8 +41,7 @@ impl PodState {
         if self.plan.deletion_grace.is_some() && !matches!(self.ending, Some(Ending::Removed | Ending::Deleted)) {
             self.ending = Some(Ending::Deleted);
         }
-        let Some(limit) = self.plan.active_deadline else { return };
-        if self.ending.is_none() && self.outcome.is_none() && now >= backoff::after(self.start_time, limit) {
+        if self.ending.is_none() && self.outcome.is_none() && self.is_past_deadline(now) {
             let (reason, message) = ("DeadlineExceeded", DEADLINE_MESSAGE.to_owned());
             out.push(Action::Emit { warning: false, reason, message: message.clone(), container: None });
             self.ending = Some(Ending::Condemned { reason, message });
@@ -60,7 +65,7 @@ impl PodState {
     /// Init containers in order, then the main ones, each kept as its policy says.
     fn sequence(&mut self, now: Timestamp, out: &mut Vec<Action>) {
         let pod = self.plan.display();
-        let begun = self.main_has_begun();
+        let begun = self.begun;
         let mut main_over = true;
         for container in self.containers.iter_mut().filter(|container| container.plan.role == Role::Ephemeral) {
             container.keep(now, &pod, out);
@@ -84,6 +89,7 @@ impl PodState {
                     }
                 }
                 Role::Main => {
+                    self.begun = true;
                     container.keep(now, &pod, out);
                     if container.holds_others_back() {
                         return;
@@ -97,18 +103,38 @@ impl PodState {
         }
     }
 
-    /// Stops what runs, main containers first, then sidecars in reverse; closes the pod when nothing does.
-    fn wind_down(&mut self, out: &mut Vec<Action>) {
-        let grace = self.ending_grace();
+    /// Ends all containers, without grace and hooks, and lets them begin again from `at` on (KEP-5532).
+    fn restart_all(&mut self, at: Timestamp, now: Timestamp, out: &mut Vec<Action>) {
+        let mut waits = false;
+        for index in 0..self.containers.len() {
+            waits |= self.end(index, Duration::ZERO, Duration::ZERO, true, out);
+        }
+        if waits || now < at {
+            return;
+        }
+        self.restarting = None;
+        self.begun = false;
+        for container in self.containers.iter_mut().filter(|container| container.plan.role != Role::Ephemeral) {
+            container.start_over();
+        }
+    }
+
+    /// Stops what runs, main containers first, then sidecars in reverse, all within one grace; closes the pod when nothing
+    /// does.
+    fn wind_down(&mut self, now: Timestamp, out: &mut Vec<Action>) {
+        self.restarting = None;
+        let Grace { given: grace, until } = self.ending_grace(now);
+        let left = Duration::try_from(until.duration_since(now)).unwrap_or_default();
         let mut waits = false;
         for index in 0..self.containers.len() {
             if self.containers[index].plan.role != Role::Sidecar {
-                waits |= self.end(index, grace, out);
+                waits |= self.end(index, grace, left, true, out);
             }
         }
         for index in (0..self.containers.len()).rev() {
-            if !waits && self.containers[index].plan.role == Role::Sidecar {
-                waits = self.end(index, grace, out);
+            if self.containers[index].plan.role == Role::Sidecar {
+                let is_its_turn = !waits || left.is_zero();
+                waits |= self.end(index, grace, left, is_its_turn, out);
             }
         }
         if waits {
@@ -132,8 +158,8 @@ impl PodState {
         }
     }
 
-    /// Ends one container; true while something of it is live.
-    fn end(&mut self, index: usize, grace: Duration, out: &mut Vec<Action>) -> bool {
+    /// Ends one container, if it is its turn; true while something of it is live. `left` is what is left of the `grace`.
+    fn end(&mut self, index: usize, grace: Duration, left: Duration, is_its_turn: bool, out: &mut Vec<Action>) -> bool {
         let container = &mut self.containers[index];
         let name = container.plan.name.clone();
         let attempt = container.attempt;
@@ -143,14 +169,23 @@ impl PodState {
                     out.push(Action::Cancel { container: name, attempt });
                 }
             }
-            Life::Running(_) => {
-                self.stop(index, StopCause::PodEnds, grace, format!("Stopping container {name}"), out);
+            Life::Running(run) => {
+                let (run, cause) = (*run, StopCause::PodEnds);
+                container.life = Life::Stopping { run, cause, grace, is_held: !is_its_turn };
+                out.push(emit(false, "Killing", format!("Stopping container {name}"), &name));
+                out.push(match is_its_turn {
+                    true => Action::Stop { container: name, attempt, grace: left },
+                    false => Action::PreStop { container: name, attempt, grace: left },
+                });
             }
-            Life::Stopping { grace: given, cause, .. } => {
+            Life::Stopping { grace: given, cause, is_held, .. } => {
                 *cause = StopCause::PodEnds;
-                if grace < *given {
-                    *given = grace;
-                    out.push(Action::Stop { container: name, attempt, grace });
+                let is_shorter = grace < *given;
+                *given = grace.min(*given);
+                let was_held = *is_held;
+                *is_held &= !is_its_turn;
+                if !*is_held && (was_held || is_shorter) {
+                    out.push(Action::Stop { container: name, attempt, grace: left });
                 }
             }
             Life::Exited { restart_at, .. } => *restart_at = None,
@@ -167,16 +202,26 @@ impl PodState {
             && grace < retiring.grace
         {
             retiring.grace = grace;
-            out.push(Action::Stop { container: name, attempt: retiring.attempt, grace });
+            out.push(Action::Stop { container: name, attempt: retiring.attempt, grace: left });
         }
         container.is_busy()
     }
 
-    fn ending_grace(&self) -> Duration {
-        match self.ending {
+    /// The grace of the pod, from when it began to end. A shorter one counts from when it was given.
+    fn ending_grace(&mut self, now: Timestamp) -> Grace {
+        let given = match self.ending {
             Some(Ending::Removed) => REMOVED_GRACE,
             _ => self.plan.deletion_grace.unwrap_or(self.plan.grace),
-        }
+        };
+        let grace = match self.grace {
+            Some(before) if before.given <= given => before,
+            before => {
+                let until = backoff::after(now, given);
+                Grace { given, until: before.map_or(until, |before| before.until.min(until)) }
+            }
+        };
+        self.grace = Some(grace);
+        grace
     }
 
     fn judge(&self) -> Outcome {
@@ -206,9 +251,6 @@ impl Container {
                     message: format!("{text}: ErrImagePull: {}", refusal.message),
                 };
             }
-            Life::Running(_) if self.resize_failed.take_if(|(_, retry_at)| now >= *retry_at).is_some() => {
-                out.push(Action::Resize { container: self.plan.name.clone(), attempt: self.attempt });
-            }
             Life::Exited { exit, restart_at: Some(at) } if now >= *at => {
                 tracing::debug!(pod, container = self.plan.name, attempt = self.attempt + 1, "restarting");
                 self.last = Some(exit.clone());
@@ -222,6 +264,7 @@ impl Container {
     fn launch(&mut self, showing: Option<Refusal>, out: &mut Vec<Action>) {
         let image_id = std::mem::take(&mut self.component.image_id);
         self.component = Component { image_id, ..Component::of(&self.plan.image) };
+        self.begin_with(self.plan.resources.clone());
         self.life = Life::Launching { showing, compiling: false, cancelled: false };
         out.push(Action::Launch { container: self.plan.name.clone(), attempt: self.attempt, beside: false });
     }

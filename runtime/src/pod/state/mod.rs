@@ -10,10 +10,11 @@
 //!            Refused ◀── (restart) ── Exited ── for good
 //! ```
 //!
-//! A server whose image changes is replaced without a pause ([`succession`]).
+//! A server whose image changes is replaced without a pause ([`succession`]); resources change under what runs ([`resize`]).
 
 mod advance;
 mod record;
+mod resize;
 mod restore;
 mod succession;
 #[cfg(test)]
@@ -22,15 +23,16 @@ mod tests;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1 as core;
 
 use super::admission::Rejection;
 use super::backoff::{self, Backoff};
-use super::plan::{ContainerPlan, PodPlan, Role};
+use super::plan::{ContainerPlan, PodPlan, Resources, Role};
 use succession::{Retiring, Successor};
 
 /// How long `ErrImagePull` shows before it becomes `ImagePullBackOff`.
 const PULL_ERROR_SHOWN: Duration = Duration::from_secs(2);
+/// The condition of a pod all of whose containers are ended, to begin again.
+pub const RESTARTING: &str = "AllContainersRestarting";
 
 /// One pod's life so far. Made by [`PodState::new`] or, after a restart of the agent, [`PodState::restore`].
 #[derive(Clone, Debug, PartialEq)]
@@ -41,8 +43,14 @@ pub struct PodState {
     containers: Vec<Container>,
     /// `status.startTime`: when this node first saw the pod.
     start_time: Timestamp,
+    /// The main containers' turn has come: all init containers have done their part.
+    begun: bool,
+    /// All containers end, to begin again then.
+    restarting: Option<Timestamp>,
     /// Why the pod is being wound down.
     ending: Option<Ending>,
+    /// How long that may take.
+    grace: Option<Grace>,
     outcome: Option<Outcome>,
     /// Why the node did not take the pod, if it did not.
     rejection: Option<Rejection>,
@@ -70,10 +78,10 @@ pub struct Container {
     pub life: Life,
     /// How the attempt before this one ended.
     pub last: Option<Exit>,
-    /// What the running attempt has; what it should have is in the plan.
-    pub resources: core::ResourceRequirements,
-    /// What its pod as a whole has, as far as it was told.
-    pub pod_resources: core::ResourceRequirements,
+    /// What the current attempt has, or is launched with; what it should have is in the plan.
+    pub resources: Resources,
+    /// What it is being given just now.
+    resizing: Option<Resources>,
     /// Why it does not have what it should, and when that is tried again.
     pub resize_failed: Option<(String, Timestamp)>,
     /// What the current attempt runs; what it should run is in the plan.
@@ -120,6 +128,8 @@ pub enum Life {
         run: Run,
         cause: StopCause,
         grace: Duration,
+        /// Of a sidecar: its preStop hook runs, and itself until those that need it have ended.
+        is_held: bool,
     },
     /// The attempt is over; `None` means for good.
     Exited {
@@ -204,6 +214,13 @@ pub enum Ending {
     Deleted,
     /// The object is gone already.
     Removed,
+}
+
+/// The one grace of a pod that ends, of which each of its containers gets what those before it have left.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Grace {
+    given: Duration,
+    until: Timestamp,
 }
 
 /// A phase that never changes again.
@@ -318,7 +335,7 @@ pub enum ProbeKind {
     Liveness,
 }
 
-/// What the agent is to do. Every action is answered by events, but for `Emit`.
+/// What the agent is to do. Every action is answered by events, but for `Emit` and `PreStop`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Make the pod's volumes and address: `SetUp` follows.
@@ -328,7 +345,9 @@ pub enum Action {
     Launch { container: String, attempt: u32, beside: bool },
     /// Call a launch off: `Refused` with `Cancelled` follows, or `Started` when it was too late.
     Cancel { container: String, attempt: u32 },
-    /// Stop a running attempt: `Exited` follows. A later one with a shorter grace replaces it.
+    /// Run the preStop hook of an attempt that is told to stop later: `Stop` waits for it.
+    PreStop { container: String, attempt: u32, grace: Duration },
+    /// Stop a running attempt, after its preStop hook: `Exited` follows. A later one with a shorter grace replaces it.
     Stop { container: String, attempt: u32, grace: Duration },
     /// Give a running attempt the resources of its plan: `Resized` follows.
     Resize { container: String, attempt: u32 },
@@ -361,7 +380,10 @@ impl PodState {
             setup_backoff: Duration::ZERO,
             containers,
             start_time: now,
+            begun: false,
+            restarting: None,
             ending: None,
+            grace: None,
             outcome: None,
             rejection: None,
             closed: false,
@@ -403,6 +425,11 @@ impl PodState {
         self.ending.as_ref()
     }
 
+    /// All containers are ended, to begin again.
+    pub fn restarts_all(&self) -> bool {
+        self.restarting.is_some()
+    }
+
     /// Volumes and address are there.
     pub fn is_set_up(&self) -> bool {
         self.setup == Setup::Ready
@@ -417,7 +444,7 @@ impl PodState {
     pub fn is_initialized(&self) -> bool {
         self.containers.iter().all(|container| match container.plan.role {
             Role::Init => container.succeeded(),
-            Role::Sidecar => container.is_started() || self.main_has_begun(),
+            Role::Sidecar => container.is_started() || self.begun,
             Role::Main | Role::Ephemeral => true,
         })
     }
@@ -431,26 +458,30 @@ impl PodState {
         }
         let main = || self.containers.iter().filter(|container| container.plan.role == Role::Main);
         let waits = main().any(|container| !container.has_run() && container.run().is_none_or(|run| run.in_hook));
-        if waits || (!self.is_initialized() && !self.main_has_begun()) { Phase::Pending } else { Phase::Running }
+        if waits || (!self.is_initialized() && !self.begun) { Phase::Pending } else { Phase::Running }
     }
 
     /// When [`Event::Tick`] is due, if at all.
     pub fn next_wake(&self) -> Option<Timestamp> {
         if self.ending.is_some() || self.outcome.is_some() {
-            return None;
+            // Sidecars wait for nobody beyond the grace.
+            let holds = self.containers.iter().any(Container::is_held);
+            return self.grace.filter(|_| holds).map(|grace| grace.until);
         }
         let deadline = self.plan.active_deadline.map(|limit| backoff::after(self.start_time, limit));
         let rest = match &self.setup {
             Setup::Failed { retry_at, .. } => Some(*retry_at),
+            Setup::Ready if self.restarting.is_some() => {
+                self.restarting.filter(|_| !self.containers.iter().any(Container::is_busy))
+            }
             Setup::Ready => self.containers.iter().filter_map(Container::next_wake).min(),
             Setup::NotBegun | Setup::Under => None,
         };
         deadline.into_iter().chain(rest).min()
     }
 
-    fn main_has_begun(&self) -> bool {
-        let mut main = self.containers.iter().filter(|container| container.plan.role == Role::Main);
-        main.any(|container| container.life != Life::Pending)
+    fn is_past_deadline(&self, now: Timestamp) -> bool {
+        self.plan.active_deadline.is_some_and(|limit| now >= backoff::after(self.start_time, limit))
     }
 }
 
@@ -465,7 +496,7 @@ impl Container {
     fn new(plan: ContainerPlan) -> Container {
         Container {
             resources: plan.resources.clone(),
-            pod_resources: plan.pod_resources.clone(),
+            resizing: None,
             resize_failed: None,
             component: Component::of(&plan.image),
             successor: None,
@@ -535,6 +566,10 @@ impl Container {
     /// Something of it may be running or about to.
     fn is_live(&self) -> bool {
         matches!(self.life, Life::Launching { .. } | Life::Running(_) | Life::Stopping { .. })
+    }
+
+    fn is_held(&self) -> bool {
+        matches!(self.life, Life::Stopping { is_held: true, .. })
     }
 
     fn is_over(&self) -> bool {

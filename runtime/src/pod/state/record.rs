@@ -14,15 +14,13 @@ use crate::pod::plan::{ContainerPlan, PodPlan};
 /// First and longest wait before a failed set-up (a missing ConfigMap volume) is tried again.
 const SETUP_RETRY_MIN: Duration = Duration::from_millis(500);
 const SETUP_RETRY_MAX: Duration = Duration::from_secs(60);
-/// Wait before limits that a container could not be given are tried again.
-const RESIZE_RETRY: Duration = Duration::from_secs(10);
 /// Wait before a container whose configuration is incomplete is tried again, when nothing it refers to changes.
 const CONFIG_RETRY: Duration = Duration::from_secs(10);
 
 impl PodState {
     pub(super) fn record(&mut self, event: Event, now: Timestamp, out: &mut Vec<Action>) {
         match event {
-            Event::Plan(plan) => self.replan(plan, out),
+            Event::Plan(plan) => self.replan(plan),
             Event::Removed => self.ending = Some(Ending::Removed),
             Event::SetUp(result) => self.set_up(result, now, out),
             Event::Imaged { container, attempt, image_id } => {
@@ -123,21 +121,16 @@ impl PodState {
         self.containers.iter().position(|container| container.plan.name == name && container.attempt == attempt)
     }
 
-    fn replan(&mut self, plan: PodPlan, out: &mut Vec<Action>) {
-        for index in 0..self.containers.len() {
-            let container = &mut self.containers[index];
+    fn replan(&mut self, plan: PodPlan) {
+        for container in &mut self.containers {
             let Some(new) = plan.containers.iter().find(|new| new.name == container.plan.name) else { continue };
             let changed = new.image != container.plan.image;
-            let resized = new.has_other_resources(&container.plan);
-            let cannot_resize = new.restarts_for_resources_of(&container.plan);
+            if new.resources != container.plan.resources {
+                // Whatever failed was another change.
+                container.resize_failed = None;
+            }
             container.plan = new.clone();
-            let (attempt, runs) = (container.attempt, matches!(container.life, Life::Running(_)));
-            if resized && cannot_resize && runs {
-                let text = format!("Container {} resize requires restart", new.name);
-                self.stop(index, StopCause::Changed, plan.grace, text, out);
-            } else if resized && runs {
-                out.push(Action::Resize { container: new.name.clone(), attempt });
-            } else if changed && let Life::Refused { retry_at, at, .. } = &mut container.life {
+            if changed && let Life::Refused { retry_at, at, .. } = &mut container.life {
                 *retry_at = *at;
             }
         }
@@ -222,14 +215,17 @@ impl PodState {
         let container = &mut self.containers[index];
         let started_at = container.run().map(|run| run.since);
         let exit = Exit { attempt: container.attempt, exit_code, reason, message, started_at, finished_at: now };
-        if let Some(successor) = container.successor.take() {
+        if !ends && self.restarting.is_none() && container.plan.restarts_all_after(exit_code) {
+            self.restarting = Some(container.crashes.crashed(now));
+        }
+        if let Some(successor) = container.successor.take_if(|_| self.restarting.is_none()) {
             container.last = Some(exit);
             container.life = Life::Launching { showing: None, compiling: false, cancelled: successor.cancelled };
             container.adopt(successor);
             return;
         }
         let restart_at = match container.life {
-            _ if ends => None,
+            _ if ends || self.restarting.is_some() => None,
             Life::Stopping { cause: StopCause::Changed, .. } => Some(now),
             // A server that is drained ends with 0, which says nothing about why it was stopped.
             Life::Stopping { cause: StopCause::Unhealthy, .. } if container.plan.restart.restarts_unhealthy() => {
@@ -271,20 +267,6 @@ impl PodState {
         }
     }
 
-    fn resized(&mut self, index: usize, result: Result<(), String>, now: Timestamp, out: &mut Vec<Action>) {
-        let container = &mut self.containers[index];
-        match result {
-            Ok(()) => {
-                container.has_resources_of_its_plan();
-                out.push(emit(false, "ResizeCompleted", "Container resize completed".to_owned(), &container.plan.name));
-            }
-            Err(why) => {
-                out.push(emit(true, "ResizeError", why.clone(), &container.plan.name));
-                container.resize_failed = Some((why, backoff::after(now, RESIZE_RETRY)));
-            }
-        }
-    }
-
     fn nudge(&mut self, now: Timestamp) {
         if let Setup::Failed { retry_at } = &mut self.setup {
             *retry_at = now;
@@ -312,7 +294,7 @@ impl PodState {
         let name = container.plan.name.clone();
         out.push(emit(false, "Killing", text, &name));
         out.push(Action::Stop { container: name, attempt: container.attempt, grace });
-        container.life = Life::Stopping { run, cause, grace };
+        container.life = Life::Stopping { run, cause, grace, is_held: false };
     }
 }
 
@@ -324,15 +306,8 @@ impl Container {
             self.hooked();
         }
         self.refusals = backoff::Backoff::default();
-        self.has_resources_of_its_plan();
         out.push(emit(false, "Created", "Container created".to_owned(), &self.plan.name));
         out.push(emit(false, "Started", "Container started".to_owned(), &self.plan.name));
-    }
-
-    fn has_resources_of_its_plan(&mut self) {
-        self.resources = self.plan.resources.clone();
-        self.pod_resources = self.plan.pod_resources.clone();
-        self.resize_failed = None;
     }
 
     /// The current attempt's start is complete.

@@ -14,11 +14,13 @@ use jiff::Timestamp;
 
 use super::record::emit;
 use super::{Action, Component, Container, Exit, Life, PodState, Run, StopCause};
+use crate::pod::plan::{ContainerPlan, Resources};
 
 /// An attempt that is being launched beside the current one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Successor {
     pub component: Component,
+    pub resources: Resources,
     pub cancelled: bool,
 }
 
@@ -43,7 +45,9 @@ impl PodState {
                 self.stop_changed(index, out);
                 continue;
             }
-            container.successor = Some(Successor { component: Component::of(&container.plan.image), cancelled: false });
+            let ContainerPlan { image, resources, .. } = &container.plan;
+            let (component, resources) = (Component::of(image), resources.clone());
+            container.successor = Some(Successor { component, resources, cancelled: false });
             let (container, attempt) = (container.plan.name.clone(), container.attempt + 1);
             out.push(Action::Launch { container, attempt, beside: true });
         }
@@ -130,6 +134,7 @@ impl Container {
     pub(super) fn adopt(&mut self, successor: Successor) {
         self.attempt += 1;
         self.component = successor.component;
+        self.begin_with(successor.resources);
     }
 
     /// Attempts that run, stopping or not.

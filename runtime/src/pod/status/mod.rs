@@ -14,8 +14,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::pod::plan::Role;
-use crate::pod::state::{Container, Ending, Exit, Life, Phase, PodState};
+use crate::pod::plan::{RestartPolicy, Role};
+use crate::pod::state::{Container, Ending, Exit, Life, Phase, PodState, RESTARTING};
 use crate::pod::{containers, duration};
 
 /// The conditions that this node writes, in the kubelet's order.
@@ -56,7 +56,7 @@ pub fn build(
             ..Default::default()
         };
     }
-    let builder = Statuses { state, uid: &state.plan().uid };
+    let builder = Statuses { state, live, uid: &state.plan().uid };
     let spec = pod.spec.as_ref();
     let init = spec.and_then(|spec| spec.init_containers.as_deref()).unwrap_or_default();
     let main = spec.map(|spec| spec.containers.as_slice()).unwrap_or_default();
@@ -68,10 +68,11 @@ pub fn build(
     };
     // What the pod as a whole has: until every container that runs was told of a change, what it had before.
     let whole = spec.and_then(|spec| spec.resources.as_ref());
-    let had = state.containers().iter().find(|container| lags(container)).map(|container| &container.pod_resources);
+    let had = state.containers().iter().find(|container| lags(container)).map(|container| &container.resources.pod);
     let live = live.conditions.as_deref().unwrap_or_default();
     let mut conditions = own_conditions(state, spec, live, phase);
     conditions.extend(resize_conditions(state));
+    conditions.extend(restart_condition(state, phase));
     for condition in &mut conditions {
         condition.observed_generation = pod.metadata.generation;
         let before = live.iter().find(|before| before.type_ == condition.type_ && before.status == condition.status);
@@ -159,6 +160,7 @@ fn seconds(time: Timestamp) -> Time {
 
 struct Statuses<'a> {
     state: &'a PodState,
+    live: &'a core::PodStatus,
     uid: &'a str,
 }
 
@@ -168,11 +170,14 @@ impl Statuses<'_> {
     }
 
     fn one(&self, spec: &core::Container, container: &Container) -> core::ContainerStatus {
+        if let Some(before) = self.ended_before(spec, container) {
+            return before.clone();
+        }
         let (state, last) = self.states(container);
         let requests = spec.resources.as_ref().and_then(|resources| resources.requests.clone());
         // What it has, while it runs; what it is to have, otherwise.
         let resources = spec.resources.clone();
-        let resources = resources.map(|wanted| container.run().map_or(wanted, |_| container.resources.clone()));
+        let resources = resources.map(|wanted| container.run().map_or(wanted, |_| container.resources.own.clone()));
         core::ContainerStatus {
             name: spec.name.clone(),
             image: container.component.image.clone(),
@@ -188,6 +193,21 @@ impl Statuses<'_> {
             volume_mounts: spec.volume_mounts.as_ref().map(|mounts| mounts.iter().map(mount_status).collect()),
             ..core::ContainerStatus::default()
         }
+    }
+
+    /// What the API has of an init container that ended well and runs again, as on a node that was started anew. Where that
+    /// is not started again by its policy, the API keeps to it (`may not be transitioned to non-terminated state`) until it
+    /// has ended again.
+    fn ended_before(&self, spec: &core::Container, container: &Container) -> Option<&core::ContainerStatus> {
+        let plan = self.state.plan();
+        let may_leave =
+            plan.may_restart_all() || (plan.restart == RestartPolicy::Always && spec.restart_policy.is_none());
+        if container.plan.role != Role::Init || may_leave || matches!(container.life, Life::Exited { .. }) {
+            return None;
+        }
+        let mut shown = self.live.init_container_statuses.iter().flatten();
+        let before = shown.find(|status| status.name == spec.name)?;
+        before.state.as_ref()?.terminated.as_ref().filter(|ended| ended.exit_code == 0).map(|_| before)
     }
 
     /// The container's state and the attempt that `lastState` shows.
@@ -300,8 +320,7 @@ fn own_conditions(
 
 /// Whether a running container has not the resources that it should.
 fn lags(container: &Container) -> bool {
-    let (own, whole) = (&container.plan.resources, &container.plan.pod_resources);
-    matches!(container.life, Life::Running(_)) && (container.resources != *own || container.pod_resources != *whole)
+    matches!(container.life, Life::Running(_)) && container.resources != container.plan.resources
 }
 
 /// Those that are there only while a resize waits or is under way.
@@ -314,6 +333,19 @@ fn resize_conditions(state: &PodState) -> Vec<core::PodCondition> {
         None => condition(RESIZE_IN_PROGRESS, TRUE),
     });
     pending.into_iter().chain(in_progress).collect()
+}
+
+/// There only where some container's end may restart all of them.
+fn restart_condition(state: &PodState, phase: Phase) -> Option<core::PodCondition> {
+    let verdict = match phase {
+        Phase::Succeeded => (false, POD_COMPLETED, String::new()),
+        Phase::Failed => (false, "PodFailed", String::new()),
+        _ if state.restarts_all() => {
+            (true, "RestartAllContainersStarted", "container exited with restart policy rule".to_owned())
+        }
+        _ => (false, "", String::new()),
+    };
+    state.plan().may_restart_all().then(|| condition(RESTARTING, verdict))
 }
 
 fn condition(type_: &str, (status, reason, message): Verdict) -> core::PodCondition {

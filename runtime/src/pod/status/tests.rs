@@ -214,3 +214,29 @@ fn container_ids_differ_by_attempt() {
     assert_eq!(container_id("u", "c", 0).len(), 64);
     assert_ne!(container_id("u", "c", 0), container_id("u", "c", 1));
 }
+
+#[test]
+fn an_init_container_that_runs_again_is_shown_as_the_api_allows() {
+    let shown = |policy: &str| {
+        let container = |name: &str| json!([{ "name": name, "image": "i" }]);
+        let pod: core::Pod =
+            serde_json::from_value(json!({ "metadata": { "name": "p", "namespace": "ns", "uid": "u" },
+            "spec": { "restartPolicy": policy, "initContainers": container("i"), "containers": container("c") } }))
+            .unwrap();
+        let of = |name: &str, state: Value| json!([{ "name": name, "image": "i", "imageID": "x", "ready": true, "restartCount": 0, "state": state }]);
+        let live: core::PodStatus = serde_json::from_value(json!({ "phase": "Running",
+            "initContainerStatuses": of("i", json!({ "terminated": { "exitCode": 0 } })),
+            "containerStatuses": of("c", json!({ "running": {} })) }))
+        .unwrap();
+        let mut state = PodState::restore(PodPlan::of(&pod), &live, at(0));
+        step(&mut state, Event::Tick, at(0));
+        step(&mut state, Event::SetUp(Ok(())), at(0));
+        let facts = HostFacts { host_ip: Ipv4Addr::new(10, 0, 0, 1).into(), pod_ip: None };
+        let status = build(&state, &pod, &live, facts, at(60));
+        let init = status.init_container_statuses.unwrap().remove(0);
+        (init.restart_count, init.state.unwrap().terminated.is_some(), status.phase.unwrap())
+    };
+    assert_eq!(shown("Always"), (1, false, "Pending".to_owned()));
+    // It may not be transitioned to non-terminated state.
+    assert_eq!(shown("OnFailure"), (0, true, "Pending".to_owned()));
+}

@@ -1,6 +1,10 @@
 //! Whole lives of pods as event lists and the actions they lead to.
 
+mod ending;
 mod properties;
+mod resize;
+mod restart_all;
+mod restore;
 mod succession;
 
 use std::time::Duration;
@@ -114,6 +118,7 @@ fn shown(action: &Action) -> String {
         Action::Launch { container, attempt, beside: true } => format!("launch {container}/{attempt} beside"),
         Action::Cancel { container, attempt } => format!("cancel {container}/{attempt}"),
         Action::Stop { container, attempt, grace } => format!("stop {container}/{attempt} within {grace:?}"),
+        Action::PreStop { container, attempt, grace } => format!("pre-stop {container}/{attempt} within {grace:?}"),
         other => format!("{other:?}").to_lowercase(),
     }
 }
@@ -125,6 +130,7 @@ fn lived(container: &Container) -> String {
         super::Life::Refused { refusal, .. } => refusal.reason.as_str().to_owned(),
         super::Life::Running(run) if run.ready => "ready".to_owned(),
         super::Life::Running(_) => "running".to_owned(),
+        super::Life::Stopping { is_held: true, .. } => "held".to_owned(),
         super::Life::Stopping { .. } => "stopping".to_owned(),
         super::Life::Exited { exit, restart_at: None } => format!("exited({})", exit.exit_code),
         super::Life::Exited { .. } => "crash-loop".to_owned(),
@@ -391,7 +397,7 @@ fn a_launch_that_was_too_far_to_be_called_off_is_stopped() {
           event Created: Container created
           event Started: Container started
           event Killing: Stopping container c
-          stop c/0 within 30s
+          stop c/0 within 29s
           => Running c/0=stopping
         3s c/0 exited 0
           close
@@ -539,38 +545,4 @@ fn restart_rules_speak_before_the_policy() {
         "restartPolicyRules": [{ "action": "Restart", "exitCodes": { "operator": "In", "values": [42] } }] }] })));
     life.started(1.0, "c").exited(2.0, "c", 42).started(3.0, "c").exited(4.0, "c", 1);
     assert_eq!((life.state.phase(), life.state.containers()[0].attempt), (Phase::Failed, 1));
-}
-
-#[test]
-fn a_pod_comes_back_after_a_restart_of_the_agent() {
-    let status = |value: Value| serde_json::from_value::<core::PodStatus>(value).unwrap();
-    let restored = |policy: &str, value: Value| {
-        let mut state = PodState::restore(one(policy), &status(value), at(100.0));
-        step(&mut state, Event::Tick, at(100.0));
-        let actions = step(&mut state, Event::SetUp(Ok(())), at(100.0));
-        let lives: Vec<String> = state.containers().iter().map(lived).collect();
-        let actions: Vec<String> = actions.iter().map(shown).collect();
-        format!("{} {} {actions:?}", state.phase().as_str(), lives.join(" "))
-    };
-    let container = |state: Value, last: Value, count: i32| {
-        json!({ "phase": "Running", "startTime": "2023-11-14T22:13:20Z", "containerStatuses": [{ "name": "c",
-            "image": "i", "imageID": "x", "ready": true, "restartCount": count, "state": state, "lastState": last }] })
-    };
-    let running = json!({ "running": { "startedAt": "2023-11-14T22:13:20Z" } });
-    let looping = json!({ "waiting": { "reason": "CrashLoopBackOff" } });
-    let ended = json!({ "terminated": { "exitCode": 0 } });
-    let mut all = String::new();
-    all += &format!("running:  {}\n", restored("Always", container(running.clone(), json!({}), 3)));
-    all += &format!("looping:  {}\n", restored("Always", container(looping, ended.clone(), 3)));
-    all += &format!("never:    {}\n", restored("Never", container(running, json!({}), 0)));
-    let mut finished = container(ended, json!({}), 0);
-    finished["phase"] = json!("Succeeded");
-    all += &format!("finished: {}\n", restored("Never", finished));
-    expect![[r#"
-        running:  Running c/4=launching ["launch c/4"]
-        looping:  Running c/4=launching ["launch c/4"]
-        never:    Failed c/0=exited(137) ["close"]
-        finished: Succeeded c/0=exited(0) []
-    "#]]
-    .assert_eq(&all);
 }

@@ -19,6 +19,9 @@ enum Happening {
     Wait(u32),
     Stale(usize),
     Serves(usize),
+    /// Other resources are wanted, or were given.
+    Resize(usize),
+    Resized(usize, bool),
     /// The attempt beside the current one has started, or was refused.
     Beside(usize, bool),
     /// The attempt before the current one is over.
@@ -38,6 +41,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         6 => (0..700_u32).prop_map(Happening::Wait),
         2 => (0..4_usize).prop_map(Happening::Stale),
         3 => (0..4_usize).prop_map(Happening::Serves),
+        2 => (0..4_usize).prop_map(Happening::Resize),
+        3 => ((0..4_usize), any::<bool>()).prop_map(|(index, given)| Happening::Resized(index, given)),
         3 => ((0..4_usize), any::<bool>()).prop_map(|(index, starts)| Happening::Beside(index, starts)),
         3 => (0..4_usize).prop_map(Happening::Retired),
     ]
@@ -48,7 +53,8 @@ fn pod(policy: &str) -> PodPlan {
         "restartPolicy": policy,
         "initContainers": [{ "name": "i", "image": "i" }, { "name": "s", "image": "i", "restartPolicy": "Always" }],
         "containers": [{ "name": "a", "image": "i", "readinessProbe": { "httpGet": { "port": 1 } } },
-                       { "name": "b", "image": "i" }]
+                       { "name": "b", "image": "i", "restartPolicyRules": [
+                           { "action": "RestartAllContainers", "exitCodes": { "operator": "In", "values": [2] } }] }]
     }))
 }
 
@@ -98,6 +104,17 @@ fn event(state: &PodState, happening: &Happening) -> Event {
         Happening::Serves(index) => {
             let (container, attempt) = named(index);
             Event::Serves { container, attempt }
+        }
+        Happening::Resize(index) => {
+            let mut plan = state.plan().clone();
+            let limits = plan.containers[index].resources.own.limits.get_or_insert_default();
+            let memory = limits.entry("memory".to_owned()).or_default();
+            memory.0.push('1');
+            Event::Plan(plan)
+        }
+        Happening::Resized(index, given) => {
+            let (container, attempt) = named(index);
+            Event::Resized { container, attempt, result: if given { Ok(()) } else { Err("m".to_owned()) } }
         }
         Happening::Beside(index, true) => {
             let (container, attempt) = named(index);

@@ -118,7 +118,7 @@ fn a_pod_that_ends_waits_for_all_of_its_attempts() {
           event Created: Container created
           event Started: Container started
           event Killing: Stopping container c
-          stop c/1 within 10s
+          stop c/1 within 9s
           => Running c/1=stopping
         5s c/1 exited 0
           => Running c/1=exited(0)
