@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use k8w_testkit::{Running, eventually, get};
+use k8w_testkit::{Recorder, Running, eventually, get};
 use serde_json::Value;
 
 use crate::{Sandbox, sandbox};
@@ -66,8 +66,13 @@ impl UnderWay {
 
 /// A pod `serves` behind the ingress; `false` where its guest is not built.
 fn serves(t: &Sandbox) -> bool {
+    serves_with(t, "")
+}
+
+/// Likewise, with these fields more in its spec.
+fn serves_with(t: &Sandbox, spec: &str) -> bool {
     let namespace = &t.namespace;
-    if !t.probe_pod("serves", "terminationGracePeriodSeconds: 600", "") {
+    if !t.probe_pod("serves", &format!("terminationGracePeriodSeconds: 600, {spec}"), "") {
         return false;
     }
     t.kubectl.ok(&["expose", "pod", "serves", "--port=80", "--target-port=8080"]);
@@ -112,6 +117,34 @@ fn a_request_beyond_the_grace_is_cut() {
 }
 
 #[test]
+fn a_sidecar_begins_to_end_with_the_others_and_ends_after_them() {
+    let t = sandbox();
+    let recorder = Recorder::start();
+    let hook = format!("{{httpGet: {{host: 127.0.0.1, port: {}, path: /ends}}}}", recorder.port());
+    let sidecar = format!(
+        "initContainers: [{{name: side, image: '{}', restartPolicy: Always, ports: [{{containerPort: 8081}}],
+        lifecycle: {{preStop: {hook}}}}}]",
+        t.probe_image().unwrap_or_default()
+    );
+    if !serves_with(&t, &sidecar) {
+        return;
+    }
+    let mut request = UnderWay::begin(&t);
+    t.kubectl.ok(&["delete", "pod", "serves", "--wait=false"]);
+    eventually("the sidecar's hook is called", || match recorder.paths() {
+        paths if paths == ["/ends"] => Ok(()),
+        paths => Err(format!("{paths:?}")),
+    });
+    request.says("after");
+    let shown = "jsonpath={.status.initContainerStatuses[0].state.running.startedAt} {.status.phase}";
+    assert!(t.kubectl.ok(&["get", "pod", "serves", "-o", shown]).ends_with("Z Running"));
+    request.stream.write_all(b"0\r\n\r\n").unwrap();
+    assert!(request.ends_whole());
+    t.kubectl.ok(&["wait", "--for=delete", "pod/serves", "--timeout=60s"]);
+    assert_eq!(recorder.paths(), ["/ends"], "once");
+}
+
+#[test]
 fn by_force_a_pod_is_gone_at_once() {
     let t = sandbox();
     if !serves(&t) {
@@ -127,7 +160,7 @@ fn by_force_a_pod_is_gone_at_once() {
     assert!(taken, "its name is free again");
 }
 
-/// WASI has no signals: there is nothing a process could do with its grace.
+/// WASI has no signals: a process to which nobody is connected could do nothing with its grace.
 #[test]
 fn a_process_ends_as_if_by_a_signal() {
     let t = sandbox();

@@ -111,3 +111,38 @@ fn a_start_ends_with_its_hook() {
     stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").unwrap();
     t.kubectl.ok(&["wait", "--for=condition=Ready", "pod/hooked", "--timeout=60s"]);
 }
+
+/// A hook that nobody answers.
+fn to_nobody() -> String {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    format!("{{httpGet: {{host: 127.0.0.1, port: {port}}}}}")
+}
+
+#[test]
+fn a_start_whose_hook_fails_is_none() {
+    let t = sandbox();
+    t.hello_pod("hooked", "terminationGracePeriodSeconds: 1", &format!("lifecycle: {{postStart: {}}}", to_nobody()));
+    let restarts = "jsonpath={.status.containerStatuses[0].restartCount}/{.status.containerStatuses[0].ready}";
+    eventually("it is restarted", || match t.kubectl.ok(&["get", "pod", "hooked", "-o", restarts]) {
+        shown if shown == "2/false" => Ok(()),
+        shown => Err(shown),
+    });
+    eventually("events say why", || match t.kubectl.ok(&["events", "--for", "pod/hooked"]) {
+        told if ["FailedPostStartHook", "PostStartHook failed", "BackOff"].iter().all(|part| told.contains(part)) => {
+            Ok(())
+        }
+        told => Err(told),
+    });
+}
+
+#[test]
+fn a_container_ends_although_its_hook_fails() {
+    let t = sandbox();
+    t.hello_pod("hooked", "terminationGracePeriodSeconds: 600", &format!("lifecycle: {{preStop: {}}}", to_nobody()));
+    t.kubectl.ok(&["wait", "--for=condition=Ready", "pod/hooked", "--timeout=60s"]);
+    t.kubectl.ok(&["delete", "pod", "hooked", "--timeout=60s"]);
+    eventually("an event says why", || match t.kubectl.ok(&["get", "events"]) {
+        told if told.contains("FailedPreStopHook") && told.contains("PreStopHook failed") => Ok(()),
+        told => Err(told),
+    });
+}

@@ -1,6 +1,6 @@
 //! Pods whose containers are given more or less while they run.
 
-use k8w_testkit::eventually;
+use k8w_testkit::{eventually, get};
 use serde_json::{Value, json};
 
 use crate::{Sandbox, sandbox};
@@ -102,4 +102,62 @@ fn burstable_containers_are_given_what_they_had_not() {
     resizes(&t, "six", &before, &after);
     // What the kernel would round to the same shares.
     resizes(&t, "equivalents", &[resources(["2m", "10m"], ["", ""])], &[resources(["1m", "5m"], ["", ""])]);
+}
+
+/// Gives the pod's container another memory limit, and waits until it has it.
+fn limit(t: &Sandbox, name: &str, memory: &str) {
+    let containers = json!([{"name": "hello", "resources": {"limits": {"memory": memory}}}]);
+    let patch = json!({"spec": {"containers": containers}}).to_string();
+    t.kubectl.ok(&["patch", "pod", name, "--subresource=resize", "--patch", &patch]);
+    let has = "jsonpath={.status.containerStatuses[0].resources.limits.memory}/{.status.containerStatuses[0].ready}";
+    eventually("the container has its limit", || match t.kubectl.ok(&["get", "pod", name, "-o", has]) {
+        has if has == format!("{memory}/true") => Ok(()),
+        has => Err(has),
+    });
+}
+
+#[test]
+fn memory_that_a_container_is_given_is_there_for_it() {
+    let t = sandbox();
+    let spec = "terminationGracePeriodSeconds: 1";
+    if !t.probe_pod("hog", spec, "resources: {requests: {memory: 1Mi}, limits: {memory: 32Mi}}") {
+        return;
+    }
+    let host = format!("{}.test", t.namespace);
+    t.kubectl.ok(&["expose", "pod", "hog", "--port=80", "--target-port=8080"]);
+    t.kubectl.ok(&["create", "ingress", "hog", &format!("--rule={host}/*=hog:80")]);
+    let ask = |path: &str| get(t.cluster.ingress_http(), &host, path);
+    let answers = || {
+        eventually("it answers", || match ask("/count")? {
+            answer if answer.status == 200 => Ok(()),
+            answer => Err(format!("{answer:?}")),
+        });
+    };
+    answers();
+    assert_eq!(ask("/hog?64").unwrap().status, 500);
+    let last = "jsonpath={.status.containerStatuses[0].lastState.terminated.reason}";
+    eventually("it is killed", || match t.kubectl.ok(&["get", "pod", "hog", "-o", last]) {
+        reason if reason == "OOMKilled" => Ok(()),
+        reason => Err(reason),
+    });
+    limit(&t, "hog", "128Mi");
+    answers();
+    let answer = ask("/hog?64").unwrap();
+    assert_eq!((answer.status, &*answer.body), (200, "67108864 bytes"));
+}
+
+#[test]
+fn a_container_that_asks_for_it_is_restarted_by_a_resize() {
+    let t = sandbox();
+    let policy = "resizePolicy: [{resourceName: memory, restartPolicy: RestartContainer}]";
+    let resources = "resources: {requests: {memory: 1Mi}, limits: {memory: 32Mi}}";
+    t.hello_pod("restarts", "terminationGracePeriodSeconds: 1", &format!("{policy}, {resources}"));
+    t.kubectl.ok(&["wait", "--for=condition=Ready", "pod/restarts", "--timeout=60s"]);
+    limit(&t, "restarts", "64Mi");
+    let count = "jsonpath={.status.containerStatuses[0].restartCount}";
+    assert_eq!(t.kubectl.ok(&["get", "pod", "restarts", "-o", count]), "1");
+    eventually("an event says so", || match t.kubectl.ok(&["events", "--for", "pod/restarts"]) {
+        told if told.contains("Container hello resize requires restart") => Ok(()),
+        told => Err(told),
+    });
 }

@@ -224,6 +224,66 @@ fn acknowledged_writes_survive_a_kill_and_pods_are_restarted() {
     assert_eq!(get(cluster.ingress_http(), "hello.localhost", "/").unwrap().status, 200);
 }
 
+/// What an init container has made in memory is gone with the node. It runs again, and those that need it wait, as for a
+/// sidecar.
+#[test]
+fn after_a_kill_init_containers_and_sidecars_come_first_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let data_dir = folder.path().join("data");
+    let options = || ClusterOptions { data_dir: Some(data_dir.clone()), ..ClusterOptions::default() };
+    let mut cluster = start(options());
+    let (cli, hello) = ("localhost/cli:latest", "localhost/hello:latest");
+    cluster.load_image(&repo("examples/cli/cli.wasm"), cli);
+    cluster.load_image(&repo("examples/hello/hello.wasm"), hello);
+    let medium = if run("id", &["-u"]).stdout.trim() == "0" { "Memory" } else { "" };
+    cluster.kubectl().apply(&format!(
+        "
+apiVersion: v1
+kind: ConfigMap
+metadata: {{name: words}}
+data: {{input: one two three}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: ordered}}
+spec:
+  runtimeClassName: wasmtime
+  terminationGracePeriodSeconds: 1
+  volumes: [{{name: words, configMap: {{name: words}}}}, {{name: made, emptyDir: {{medium: '{medium}'}}}}]
+  initContainers:
+  - {{name: makes, image: '{cli}', env: [{{name: INPUT, value: /words/input}}, {{name: OUTPUT, value: /made/count}}],
+     volumeMounts: [{{name: words, mountPath: /words}}, {{name: made, mountPath: /made}}]}}
+  - {{name: beside, image: '{hello}', restartPolicy: Always, ports: [{{containerPort: 8081}}],
+     startupProbe: {{httpGet: {{port: 8081}}, periodSeconds: 1}}}}
+  containers:
+  - {{name: needs, image: '{hello}', ports: [{{containerPort: 8080}}],
+     readinessProbe: {{exec: {{command: [test, -e, /made/count]}}, periodSeconds: 1}},
+     volumeMounts: [{{name: made, mountPath: /made}}]}}
+"
+    ));
+    let counts = "jsonpath={.status.initContainerStatuses[*].restartCount} {.status.containerStatuses[*].restartCount} \
+                  {.status.containerStatuses[*].ready}";
+    let comes = |cluster: &TestCluster, expected: &str| {
+        eventually("the pod is ready", || match cluster.kubectl().ok(&["get", "pod", "ordered", "-o", counts]) {
+            shown if shown == expected => Ok(()),
+            shown => Err(shown),
+        });
+    };
+    comes(&cluster, "0 0 0 true");
+    cluster.kill();
+    drop(cluster);
+    let cluster = start(options());
+    comes(&cluster, "1 1 1 true");
+    let started = ["get", "events", "--field-selector=involvedObject.name=ordered,reason=Started"];
+    let path = ["-o", "jsonpath={.items[*].involvedObject.fieldPath}"];
+    let order = "spec.initContainers{makes} spec.initContainers{beside} spec.containers{needs}";
+    // Events are listed in the order of their names, which is that of their times.
+    eventually("all are said to have started", || match cluster.kubectl().ok(&[&started[..], &path].concat()) {
+        told if told == format!("{order} {order}") => Ok(()),
+        told => Err(told),
+    });
+}
+
 #[test]
 fn an_ephemeral_cluster_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
