@@ -1,10 +1,14 @@
 //! Guests that mean harm: to files outside of their volumes, and to whoever compiles and runs them.
 
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use k8w_runtime::engine::{ContainerSpec, Engine, EngineError, EngineEvent, Preopen};
+use k8w_storage::volume::{File, atomic};
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+use nix::unistd::mkfifo;
 
 use crate::node::{Node, hostile, program, texts};
 
@@ -32,6 +36,8 @@ impl Trap {
         link(Path::new(".."), "up");
         link(Path::new("/proc/self/root"), "magic");
         link(Path::new("/dev/null"), "device");
+        mkfifo(&volume.join("pipe"), Mode::S_IRWXU).unwrap();
+        link(Path::new("pipe"), "to-pipe");
         trap
     }
 
@@ -82,23 +88,90 @@ async fn links_of_proc_lead_nowhere() {
     trap.check(&said);
 }
 
+/// A device could be used with the node's rights, and a pipe waits for its other end.
+#[tokio::test]
+async fn what_is_neither_a_file_nor_a_directory_cannot_be_opened() {
+    let trap = Trap::new();
+    let volume = trap.path("volume");
+    let _listener = UnixListener::bind(volume.join("socket")).unwrap();
+    let mut there = vec!["to-pipe", "pipe", "socket"];
+    // Zeros without end, and a disk.
+    for (name, kind, number) in [("character", SFlag::S_IFCHR, makedev(1, 5)), ("block", SFlag::S_IFBLK, makedev(7, 0))]
+    {
+        match mknod(&volume.join(name), kind, Mode::S_IRWXU, number) {
+            Ok(()) => there.push(name),
+            Err(error) => println!("skipped: this user may not make devices: {error}"),
+        }
+    }
+    let (code, _, message, said) = trap.node.run(trap.spec("special", "special", &volume).await, &[]).await;
+    assert_eq!(code, 0, "{message}");
+    for name in there {
+        for how in ["read", "list", "write", "append", "truncate"] {
+            let line = format!("stdout F {how} /data/{name}: Err(Os {{ code: 63, kind: PermissionDenied");
+            assert!(said.contains(&line), "{line} is not in {said}");
+        }
+        assert!(
+            said.contains(&format!("touch {name}: 0\n")) && said.contains(&format!("stat /data/{name}: Ok")),
+            "{said}"
+        );
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_name_that_turns_into_a_link_leads_nowhere() {
     let trap = Trap::new();
-    for attempt in ["swap", "race"] {
+    let said = race(&trap, ["swap", "race"]).await;
+    trap.check(&said);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_that_turns_into_a_pipe_keeps_nobody() {
+    let trap = Trap::new();
+    race(&trap, ["swap-pipe", "race-pipe"]).await;
+}
+
+/// Files that show the API (ConfigMaps, Secrets) change all at once for whoever reads them meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_that_change_together_are_never_mixed() {
+    let trap = Trap::new();
+    let volume = trap.path("projected");
+    let write = |text: String, is_over: bool| {
+        let names = ["one", "two"].into_iter().chain(is_over.then_some("over"));
+        let file = |name: &str| (name.to_owned(), File { bytes: text.clone().into(), mode: 0o644 });
+        atomic::write(&volume, &names.map(file).collect()).unwrap();
+    };
+    write("first".to_owned(), false);
+    let mut spec = trap.spec("pairs", "pairs", &volume).await;
+    spec.preopens[0].read_only = true;
+    let id = spec.id.clone();
+    trap.node.start(spec).await;
+    for number in 0..2_000 {
+        write(number.to_string(), false);
+    }
+    write("last".to_owned(), true);
+    let (code, _, message) = trap.node.exit(&id).await;
+    let said = texts(&trap.path("pairs.log"));
+    assert_eq!(code, 0, "{message}");
+    assert!(said.contains("same ") && !said.contains("mixed") && !said.contains("changes 0"), "{said}");
+}
+
+/// Runs one that turns a name into another thing and back beside one that uses the name, which meets both.
+async fn race(trap: &Trap, attempts: [&str; 2]) -> String {
+    for attempt in attempts {
         let spec = trap.spec(attempt, attempt, &trap.path("volume")).await;
         trap.node.engine.start(spec).await.unwrap();
     }
-    let mut running = 2;
+    let mut running = attempts.len();
     while running > 0 {
         if let EngineEvent::Exited { exit_code, message, .. } = trap.node.event().await {
             assert_eq!(exit_code, 0, "{message}");
             running -= 1;
         }
     }
-    let said = texts(&trap.path("race.log"));
-    assert!(said.contains("read "), "{said}");
-    trap.check(&said);
+    let said = texts(&trap.path(&format!("{}.log", attempts[1])));
+    let met = said.lines().last().unwrap_or_default();
+    assert!(met.starts_with("stdout F read ") && !met.contains(" 0 refused") && !met.contains("refused 0"), "{said}");
+    said
 }
 
 /// Modules that `wasm-tools smith` made of random bytes, each with a `_start` that does what chance wants.

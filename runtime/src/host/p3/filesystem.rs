@@ -1,14 +1,86 @@
 //! `wasi:filesystem` 0.3: wasmtime-wasi's, beneath the preopens that the container opened when it started.
 
-use wasmtime::component::{HasSelf, Linker, Resource};
+use std::io;
+
+use nix::sys::time::TimeSpec;
+use wasmtime::component::{Accessor, HasSelf, Linker, Resource};
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystem};
 use wasmtime_wasi::p3::bindings::filesystem as wasi;
 
+use crate::host::WASI_P3;
+use crate::host::filesystem::by_name::{self, Request, Times};
 use crate::host::filesystem::view;
 use crate::wasm::store::State;
+use wasi::types::{DescriptorFlags, ErrorCode, NewTimestamp, OpenFlags, PathFlags};
 
 pub fn types(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    wasi::types::add_to_linker::<State, WasiFilesystem>(linker, view)
+    wasi::types::add_to_linker::<State, WasiFilesystem>(linker, view)?;
+    linker.allow_shadowing(true);
+    let replaced = replace(linker);
+    linker.allow_shadowing(false);
+    replaced
+}
+
+type OpenAt = (Resource<Descriptor>, PathFlags, String, OpenFlags, DescriptorFlags);
+type SetTimesAt = (Resource<Descriptor>, PathFlags, String, NewTimestamp, NewTimestamp);
+
+/// What opens something by its name, as [`by_name`] does it.
+fn replace(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    let mut interface = linker.instance(&format!("wasi:filesystem/types@{WASI_P3}"))?;
+    interface.func_wrap_concurrent(
+        "[method]descriptor.open-at",
+        |accessor: &Accessor<State>, (dir, path_flags, path, open_flags, flags): OpenAt| {
+            Box::pin(async move {
+                let request = request(path_flags, open_flags, flags);
+                let dir = accessor.with(|mut store| store.get().directory(&dir))?;
+                Ok((match by_name::open_at(dir, path, request).await {
+                    Ok(opened) => Ok(accessor.with(|mut store| store.get().table.push(opened))?),
+                    Err(error) => Err(ErrorCode::from(error)),
+                },))
+            })
+        },
+    )?;
+    interface.func_wrap_concurrent(
+        "[method]descriptor.set-times-at",
+        |accessor: &Accessor<State>, (dir, path_flags, path, accessed, modified): SetTimesAt| {
+            Box::pin(async move {
+                let dir = accessor.with(|mut store| store.get().directory(&dir))?;
+                let set = match times(accessed, modified) {
+                    Ok(times) => {
+                        let follow = path_flags.contains(PathFlags::SYMLINK_FOLLOW);
+                        by_name::set_times_at(dir, path, follow, times).await
+                    }
+                    Err(error) => Err(error),
+                };
+                Ok((set.map_err(ErrorCode::from),))
+            })
+        },
+    )
+}
+
+fn request(path: PathFlags, open: OpenFlags, flags: DescriptorFlags) -> Request {
+    let sync = DescriptorFlags::FILE_INTEGRITY_SYNC
+        | DescriptorFlags::DATA_INTEGRITY_SYNC
+        | DescriptorFlags::REQUESTED_WRITE_SYNC;
+    Request {
+        follow: path.contains(PathFlags::SYMLINK_FOLLOW),
+        create: open.contains(OpenFlags::CREATE),
+        exclusive: open.contains(OpenFlags::EXCLUSIVE),
+        truncate: open.contains(OpenFlags::TRUNCATE),
+        directory: open.contains(OpenFlags::DIRECTORY),
+        read: flags.contains(DescriptorFlags::READ),
+        write: flags.contains(DescriptorFlags::WRITE),
+        sync: flags.intersects(sync),
+    }
+}
+
+fn times(accessed: NewTimestamp, modified: NewTimestamp) -> io::Result<Times> {
+    let spec = |time| match time {
+        NewTimestamp::NoChange => Ok(TimeSpec::UTIME_OMIT),
+        NewTimestamp::Now => Ok(TimeSpec::UTIME_NOW),
+        NewTimestamp::Timestamp(at) => by_name::time(at.seconds, at.nanoseconds),
+    };
+    Ok(Times { accessed: spec(accessed)?, modified: spec(modified)? })
 }
 
 pub fn preopens(linker: &mut Linker<State>) -> wasmtime::Result<()> {

@@ -11,6 +11,8 @@ use std::time::SystemTime;
 use cap_std::fs::{Dir, File, Metadata, MetadataExt as _, OpenOptions};
 use wasmtime_wasi::filesystem::Dir as Preopen;
 
+use crate::host::filesystem::by_name;
+
 /// An absolute path, as its parts.
 pub type Parts = Vec<String>;
 
@@ -179,7 +181,7 @@ impl Tree {
 
     pub fn open(&self, path: &[String]) -> io::Result<File> {
         let (mount, beneath) = self.locate(path)?;
-        mount.dir.open(beneath)
+        by_name::open(&mount.dir, &beneath, OpenOptions::new().read(true), true).map(File::from_std)
     }
 
     pub fn read_link(&self, path: &[String]) -> io::Result<PathBuf> {

@@ -7,6 +7,8 @@ use futures::{SinkExt as _, StreamExt as _};
 use http_body::Frame;
 use http_body_util::{BodyExt, BodyStream};
 use k8w_runtime::engine::{Engine, ExitReason, Preopen};
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 
 use crate::http::{
     SERVER, a_burst_of_traps, a_reader_stops_and_leaves, instances_are_reused, server_of, short_answers_have_a_length,
@@ -24,6 +26,7 @@ async fn a_server_answers_with_its_environment() {
     let volume = node.dir.path().join("volume");
     std::fs::create_dir_all(&volume).unwrap();
     std::fs::write(volume.join("file"), vec![b'x'; 300_000]).unwrap();
+    mkfifo(&volume.join("pipe"), Mode::S_IRWXU).unwrap();
     let mut spec = node.pod("server", probe_p3()).await;
     spec.env = vec![("NAME".to_owned(), "value".to_owned())];
     spec.preopens = vec![Preopen { host_dir: volume, guest_path: "/data".to_owned(), read_only: true, sub_path: None }];
@@ -31,7 +34,9 @@ async fn a_server_answers_with_its_environment() {
     assert_eq!(node.get(SERVER, "/env").await, (200, "NAME=value\npreopen /data ro\n".to_owned()));
     assert_eq!(node.get(SERVER, "/about").await.1, format!("Some(Scheme::Http) Some({SERVER:?})"));
     assert_eq!(node.get(SERVER, "/file?file").await, (200, "x".repeat(300_000)), "a stream of the host as a body");
-    assert_eq!(node.get(SERVER, "/file?../file").await.1, "ErrorCode::NotPermitted");
+    for refused in ["../file", "pipe"] {
+        assert_eq!(node.get(SERVER, &format!("/file?{refused}")).await.1, "ErrorCode::NotPermitted", "{refused}");
+    }
     assert_eq!(node.get(SERVER, "/log?a+line").await.0, 200);
     assert_eq!(node.get(SERVER, "/later?another").await, (200, "soon".to_owned()));
     node.logged("server", "stdout F a+line").await;

@@ -15,11 +15,20 @@ unsafe extern "C" {
     fn path_rename(
         old_dir: u32, old: *const u8, old_len: usize, new_dir: u32, new: *const u8, new_len: usize,
     ) -> u32;
+    fn path_filestat_set_times(
+        dir: u32, lookup: u32, path: *const u8, path_len: usize, accessed: u64, modified: u64, which: u16,
+    ) -> u32;
 }
 
 /// The descriptor of the first preopen, which is the volume.
 const VOLUME: u32 = 3;
-const SWAPS: usize = 3_000;
+/// How often one that races tries at least, and how often at most until it has seen all there is to see.
+const TRIES: usize = 1_000;
+const TRIES_AT_MOST: usize = 300_000;
+/// Not permitted, as preview 1 numbers it.
+const EPERM: i32 = 63;
+/// There once the race is over.
+const OVER: &str = "/data/over";
 
 fn symlink(to: &str, name: &str) -> u32 {
     // SAFETY: pointers and lengths are those of live strings.
@@ -35,6 +44,14 @@ fn link(old: &str, new: &str, follow: bool) -> u32 {
 fn rename(old: &str, new: &str) -> u32 {
     // SAFETY: as above.
     unsafe { path_rename(VOLUME, old.as_ptr(), old.len(), VOLUME, new.as_ptr(), new.len()) }
+}
+
+/// Sets times by name, which some hosts open a file for.
+fn touch(path: &str) -> u32 {
+    const FOLLOW: u32 = 1;
+    const MODIFIED_NOW: u16 = 8;
+    // SAFETY: as above.
+    unsafe { path_filestat_set_times(VOLUME, FOLLOW, path.as_ptr(), path.len(), 0, 0, MODIFIED_NOW) }
 }
 
 fn say(attempt: &str, came: impl std::fmt::Debug) {
@@ -58,8 +75,12 @@ fn main() {
     match std::env::args().nth(1).as_deref() {
         Some("paths") => paths(),
         Some("links") => links(),
-        Some("swap") => swap(),
-        Some("race") => race(),
+        Some("special") => special(),
+        Some("swap") => until_over(swap),
+        Some("race") => race("/data/turning/secret", Some("/data/turning/new")),
+        Some("swap-pipe") => until_over(swap_pipe),
+        Some("pairs") => pairs(),
+        Some("race-pipe") => race("/data/pipe-or-file", None),
         other => println!("unknown: {other:?}"),
     }
 }
@@ -111,37 +132,85 @@ fn links() {
     try_all("/data/c/far/secret");
 }
 
-/// Turns a name into a link that leads outside and back again, as fast as it can.
-fn swap() {
-    fs::create_dir_all("/data/real").ok();
-    fs::write("/data/real/secret", "inside").ok();
-    for _ in 0..SWAPS {
-        symlink("../outside", "link");
-        rename("turning", "real-again");
-        rename("link", "turning");
-        fs::remove_file("/data/turning").ok();
-        rename("real-again", "turning");
-        if fs::metadata("/data/turning").is_err() {
-            rename("real", "turning");
-            fs::create_dir_all("/data/real").ok();
-            fs::write("/data/real/secret", "inside").ok();
-        }
+/// What is neither a file nor a directory. To open some of it is to wait for ever.
+fn special() {
+    for name in ["to-pipe", "pipe", "socket", "character", "block"] {
+        say(&format!("touch {name}"), touch(name));
+        try_all(&format!("/data/{name}"));
     }
-    println!("swapped");
 }
 
-/// Reads and writes through the name that another turns.
-fn race() {
-    let (mut read, mut wrote) = (0, 0);
-    for _ in 0..SWAPS {
-        match fs::read_to_string("/data/turning/secret") {
+/// Turns a name from one thing into another and back again, as fast as it can, until nobody looks any more.
+fn until_over(swap: fn()) {
+    for _ in 0..TRIES_AT_MOST {
+        swap();
+        if fs::metadata(OVER).is_ok() {
+            return println!("swapped");
+        }
+    }
+    println!("nobody said that it is over");
+}
+
+/// A directory, and a link that leads outside.
+fn swap() {
+    symlink("../outside", "link");
+    rename("turning", "real-again");
+    rename("link", "turning");
+    fs::remove_file("/data/turning").ok();
+    rename("real-again", "turning");
+    if fs::metadata("/data/turning").is_err() {
+        fs::create_dir_all("/data/real").ok();
+        fs::write("/data/real/secret", "inside").ok();
+        rename("real", "turning");
+    }
+}
+
+/// A file, and a pipe that nobody has the other end of.
+fn swap_pipe() {
+    fs::write("/data/plain", "inside").ok();
+    rename("plain", "pipe-or-file");
+    rename("pipe", "pipe-or-file");
+    rename("pipe-or-file", "pipe");
+}
+
+/// Reads two files that are always changed together: while one stays the same, the other cannot be another.
+fn pairs() {
+    let (mut same, mut changes) = (0, 0);
+    while fs::metadata(OVER).is_err() {
+        let [before, other, after] = ["one", "two", "one"].map(|name| fs::read_to_string(format!("/data/{name}")).ok());
+        if before.is_none() || before != after {
+            changes += 1;
+        } else if before == other {
+            same += 1;
+        } else {
+            println!("mixed: {before:?} {other:?}");
+        }
+    }
+    println!("same {same} changes {changes}");
+}
+
+/// Reads, and writes, what another turns into something else meanwhile, until it has met both.
+fn race(readable: &str, writable: Option<&str>) {
+    let (mut read, mut refused, mut wrote) = (0, 0, 0);
+    for tried in 0..TRIES_AT_MOST {
+        match fs::read_to_string(readable) {
             Ok(text) if text != "inside" => println!("got {text}"),
             Ok(_) => read += 1,
-            Err(_) => {}
+            Err(error) => refused += usize::from(error.raw_os_error() == Some(EPERM)),
         }
-        wrote += usize::from(fs::write("/data/turning/new", "planted").is_ok());
-        fs::create_dir("/data/turning/dir").ok();
-        fs::remove_file("/data/turning/kept").ok();
+        match writable {
+            Some(path) => {
+                wrote += usize::from(fs::write(path, "planted").is_ok());
+                fs::create_dir("/data/turning/dir").ok();
+                fs::remove_file("/data/turning/kept").ok();
+            }
+            // A file that was opened for writing is there with what it held.
+            None => drop(fs::OpenOptions::new().write(true).open(readable)),
+        }
+        if tried >= TRIES && read > 0 && refused > 0 {
+            break;
+        }
     }
-    println!("read {read} wrote {wrote}");
+    fs::write(OVER, "").ok();
+    println!("read {read} refused {refused} wrote {wrote}");
 }

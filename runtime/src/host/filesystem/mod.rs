@@ -1,0 +1,142 @@
+//! `wasi:filesystem`: wasmtime-wasi's, beneath preopens of our own that are opened once per container, and but for what
+//! opens something by its name ([`by_name`]).
+
+pub mod by_name;
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use cap_std::ambient_authority;
+use nix::errno::Errno;
+use nix::sys::time::TimeSpec;
+use wasmtime::StoreContextMut;
+use wasmtime::component::{HasSelf, Linker, Resource};
+use wasmtime_wasi::filesystem::{Descriptor, Dir, WasiFilesystem, WasiFilesystemCtxView};
+use wasmtime_wasi::p2::bindings::filesystem as wasi;
+use wasmtime_wasi::{FsPerms, OpenMode};
+
+use self::by_name::{Request, Times};
+use super::WASI;
+use crate::wasm::store::State;
+use wasi::types::{DescriptorFlags, ErrorCode, NewTimestamp, OpenFlags, PathFlags};
+
+pub fn types(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    wasi::types::add_to_linker::<State, WasiFilesystem>(linker, view)?;
+    linker.allow_shadowing(true);
+    let replaced = replace(linker);
+    linker.allow_shadowing(false);
+    replaced
+}
+
+type OpenAt = (Resource<Descriptor>, PathFlags, String, OpenFlags, DescriptorFlags);
+type SetTimesAt = (Resource<Descriptor>, PathFlags, String, NewTimestamp, NewTimestamp);
+
+fn replace(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    let mut interface = linker.instance(&format!("wasi:filesystem/types@{WASI}"))?;
+    interface.func_wrap_async(
+        "[method]descriptor.open-at",
+        |mut store: StoreContextMut<'_, State>, (dir, path_flags, path, open_flags, flags): OpenAt| {
+            Box::new(async move {
+                let request = request(path_flags, open_flags, flags);
+                let dir = store.data().directory(&dir)?;
+                Ok((match by_name::open_at(dir, path, request).await {
+                    Ok(opened) => Ok(store.data_mut().table.push(opened)?),
+                    Err(error) => Err(ErrorCode::from(error)),
+                },))
+            })
+        },
+    )?;
+    interface.func_wrap_async(
+        "[method]descriptor.set-times-at",
+        |store: StoreContextMut<'_, State>, (dir, path_flags, path, accessed, modified): SetTimesAt| {
+            Box::new(async move {
+                let dir = store.data().directory(&dir)?;
+                let set = match times(accessed, modified) {
+                    Ok(times) => {
+                        let follow = path_flags.contains(PathFlags::SYMLINK_FOLLOW);
+                        by_name::set_times_at(dir, path, follow, times).await
+                    }
+                    Err(error) => Err(error),
+                };
+                Ok((set.map_err(ErrorCode::from),))
+            })
+        },
+    )
+}
+
+fn request(path: PathFlags, open: OpenFlags, flags: DescriptorFlags) -> Request {
+    let sync = DescriptorFlags::FILE_INTEGRITY_SYNC
+        | DescriptorFlags::DATA_INTEGRITY_SYNC
+        | DescriptorFlags::REQUESTED_WRITE_SYNC;
+    Request {
+        follow: path.contains(PathFlags::SYMLINK_FOLLOW),
+        create: open.contains(OpenFlags::CREATE),
+        exclusive: open.contains(OpenFlags::EXCLUSIVE),
+        truncate: open.contains(OpenFlags::TRUNCATE),
+        directory: open.contains(OpenFlags::DIRECTORY),
+        read: flags.contains(DescriptorFlags::READ),
+        write: flags.contains(DescriptorFlags::WRITE),
+        sync: flags.intersects(sync),
+    }
+}
+
+fn times(accessed: NewTimestamp, modified: NewTimestamp) -> io::Result<Times> {
+    let spec = |time| match time {
+        NewTimestamp::NoChange => Ok(TimeSpec::UTIME_OMIT),
+        NewTimestamp::Now => Ok(TimeSpec::UTIME_NOW),
+        NewTimestamp::Timestamp(at) => {
+            let seconds = i64::try_from(at.seconds).map_err(|_| Errno::EOVERFLOW)?;
+            by_name::time(seconds, at.nanoseconds)
+        }
+    };
+    Ok(Times { accessed: spec(accessed)?, modified: spec(modified)? })
+}
+
+pub fn preopens(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    wasi::preopens::add_to_linker::<State, HasSelf<State>>(linker, |state| state)
+}
+
+/// What both versions work on.
+pub fn view(state: &mut State) -> WasiFilesystemCtxView<'_> {
+    WasiFilesystemCtxView { ctx: &mut state.filesystem, table: &mut state.table }
+}
+
+impl wasi::preopens::Host for State {
+    fn get_directories(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
+        self.directories()
+    }
+}
+
+impl State {
+    /// A guest's own handles to what its container opened when it started.
+    ///
+    /// # Errors
+    /// When the instance has too many resources.
+    pub fn directories(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
+        let container = self.container.clone();
+        let descriptors = container.preopens.iter().map(|(dir, path)| {
+            let descriptor = self.table.push(Descriptor::Dir(dir.clone()))?;
+            Ok((descriptor, path.clone()))
+        });
+        descriptors.collect()
+    }
+}
+
+/// A directory handle as a guest's descriptor. Read-only holds for everything beneath it.
+pub fn descriptor(dir: File, read_only: bool) -> Dir {
+    let (perms, mode) = match read_only {
+        true => (FsPerms::ReadOnly, OpenMode::READ),
+        false => (FsPerms::ReadWrite, OpenMode::READ | OpenMode::WRITE),
+    };
+    // File operations go to the blocking pool: a volume may be a slow network mount.
+    Dir::new(dir, perms, mode, false)
+}
+
+/// Opens a volume's root. The path comes from the node itself, never from a guest or a manifest.
+///
+/// # Errors
+/// As opening a directory.
+pub fn open_root(path: &Path) -> io::Result<cap_std::fs::Dir> {
+    cap_std::fs::Dir::open_ambient_dir(path, ambient_authority())
+}
