@@ -298,7 +298,7 @@ impl Names {
 /// A directory of the host that a guest sees.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Preopen {
-    /// Root of the volume.
+    /// Root of the volume, or the file that is the volume.
     pub host_dir: PathBuf,
     /// Absolute path in the guest.
     pub guest_path: String,

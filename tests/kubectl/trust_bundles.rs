@@ -82,6 +82,7 @@ fn bundles_are_shown_by_name_and_by_their_signer() {
     assert_eq!(shown("live"), each_once(&[one, two]));
     assert_eq!(shown("all"), each_once(&[one, two, three]));
     assert_eq!(shown("unselected") + &shown("absent"), "");
+    bundle(&kubectl, "named", "", "", &[two]);
 
     trusts(&kubectl, "misses-name", &["name: absent, path: a"]);
     failed_mount(&kubectl, "misses-name", "clustertrustbundle \"absent\" not found");
@@ -92,4 +93,9 @@ fn bundles_are_shown_by_name_and_by_their_signer() {
     bundle(&kubectl, "absent", "", "", &[three]);
     kubectl.ok(&["wait", "--for=condition=Ready", "pod/misses-name", "--timeout=90s"]);
     assert_eq!(kubectl.ok(&["exec", "misses-name", "--", "cat", "/trust/a"]), three);
+    // One that has changed since is shown within a minute.
+    eventually("the changed bundle is shown", || match (shown("named"), shown("absent")) {
+        (named, absent) if named == two && absent == three => Ok(()),
+        shown => Err(format!("{shown:?}")),
+    });
 }

@@ -266,4 +266,6 @@ fn without_privilege_a_pod_says_so() {
     });
     kubectl.apply(&server_pod("reader", &inline(&server, false)));
     failed_mount(&kubectl, "reader", "which takes CAP_SYS_ADMIN or the program fusermount3");
+    kubectl.apply(&server_pod("scratch", "emptyDir: {medium: Memory}"));
+    failed_mount(&kubectl, "scratch", "which takes CAP_SYS_ADMIN: Operation not permitted");
 }

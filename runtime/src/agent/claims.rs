@@ -22,8 +22,8 @@ pub(super) enum Error {
 /// Where a volume lies.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Source {
-    /// On this node; with what must be there.
-    Directory {
+    /// A directory or file of this node; with what must be there.
+    Local {
         path: PathBuf,
         kind: Kind,
     },
@@ -39,7 +39,17 @@ pub(super) fn claim_name(pod: &Pod, volume: &Volume) -> Option<String> {
     }
 }
 
-pub(super) async fn find(client: &kube::Client, pod: &Pod, volume: &Volume, claim: &str) -> Result<Source, Error> {
+/// Finds the source of a claim; one that is being deleted is for pods that have it already (`has_it`).
+///
+/// # Errors
+/// When the pod may not have it, or this node cannot.
+pub(super) async fn find(
+    client: &kube::Client,
+    pod: &Pod,
+    volume: &Volume,
+    claim: &str,
+    has_it: bool,
+) -> Result<Source, Error> {
     let namespace = pod.namespace().unwrap_or_default();
     let fails = |problem: String| Error::Claim { claim: format!("{namespace}/{claim}"), problem };
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &namespace);
@@ -49,7 +59,7 @@ pub(super) async fn find(client: &kube::Client, pod: &Pod, volume: &Volume, clai
     if volume.ephemeral.is_some() && !is_ours {
         return Err(fails(format!("PVC was not created for pod {namespace}/{} (pod is not owner)", pod.name_any())));
     }
-    if found.metadata.deletion_timestamp.is_some() {
+    if found.metadata.deletion_timestamp.is_some() && !has_it {
         return Err(fails("can't start pod because PVC is being deleted".to_owned()));
     }
     let spec = found.spec.clone().unwrap_or_default();
@@ -73,11 +83,10 @@ fn source(volume: &PersistentVolume, claim_uid: Option<&str>) -> Result<Source, 
         return Err("PV is bound to another claim".to_owned());
     }
     if let Some(host) = spec.host_path {
-        let word = host.type_.unwrap_or_default();
-        let kind = Kind::parse(&word).ok_or_else(|| format!("hostPath type \"{word}\" is unknown"))?;
-        Ok(Source::Directory { path: host.path.into(), kind })
+        let kind = Kind::parse(host.type_.as_deref().unwrap_or_default()).map_err(|error| error.to_string())?;
+        Ok(Source::Local { path: host.path.into(), kind })
     } else if let Some(local) = spec.local {
-        Ok(Source::Directory { path: local.path.into(), kind: Kind::Directory })
+        Ok(Source::Local { path: local.path.into(), kind: Kind::Directory })
     } else if let Some(source) = spec.nfs {
         let read_only = source.read_only.unwrap_or(false);
         let options = spec.mount_options.unwrap_or_default();
@@ -101,10 +110,10 @@ mod tests {
         };
         let kept = json!({ "uid": "u" });
         let made = json!({ "claimRef": kept, "hostPath": { "path": "/v", "type": "DirectoryOrCreate" } });
-        assert_eq!(check(made), Ok(Source::Directory { path: "/v".into(), kind: Kind::DirectoryOrCreate }));
+        assert_eq!(check(made), Ok(Source::Local { path: "/v".into(), kind: Kind::DirectoryOrCreate }));
         assert_eq!(
             check(json!({ "claimRef": kept, "local": { "path": "/l" } })),
-            Ok(Source::Directory { path: "/l".into(), kind: Kind::Directory })
+            Ok(Source::Local { path: "/l".into(), kind: Kind::Directory })
         );
         let others = json!({ "claimRef": { "uid": "other" }, "hostPath": { "path": "/v" } });
         assert_eq!(check(others).unwrap_err(), "PV is bound to another claim");

@@ -110,10 +110,10 @@ enum Event {
         uid: String,
         event: state::Event,
     },
-    /// A pod's volumes were made or made anew; when they are due again.
+    /// A pod's volumes were made or made anew.
     Volumes {
         uid: String,
-        result: Result<Option<Timestamp>, state::SetupError>,
+        made: setup::Made,
     },
     /// The API server answered a status patch.
     StatusWritten {
@@ -319,11 +319,11 @@ impl Agent {
             Event::NodeSeen { uid, node } => self.node_seen(uid, node),
             Event::Engine(event) => self.reported(event),
             Event::Pod { uid, event } => self.process(&uid, event),
-            Event::Volumes { uid, result } => {
+            Event::Volumes { uid, made } => {
                 if let Some(record) = self.pods.get_mut(&uid) {
-                    record.volumes_made(&self.shared, &result);
+                    record.volumes_made(&self.shared, &made);
                 }
-                self.process(&uid, state::Event::SetUp(result.map(drop)));
+                self.process(&uid, state::Event::SetUp(made.into_result()));
             }
             Event::StatusWritten { uid, result } => {
                 if let Some(record) = self.pods.get_mut(&uid) {

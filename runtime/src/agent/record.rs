@@ -12,13 +12,15 @@ use kube::ResourceExt;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
+use super::setup::{self, Made, Pass};
 use super::shared::Shared;
-use super::{jobs, launch, probes, quota, setup};
+use super::tokens::Tokens;
+use super::{jobs, launch, probes, quota};
 use crate::engine::ContainerId;
 use crate::pod::backoff;
 use crate::pod::resources;
 use crate::pod::room::{Pending, Room};
-use crate::pod::state::{Action, Life, PodState, SetupError};
+use crate::pod::state::{Action, Life, PodState};
 use crate::pod::status::{self, HostFacts};
 
 /// How long the first status of a new pod waits for its containers: a pod whose image is here is Ready by then, and
@@ -36,8 +38,11 @@ pub(super) struct Record {
     pub wake: Option<Timestamp>,
     /// When the volumes are due to be made anew (a token ends).
     pub refresh_at: Option<Timestamp>,
-    refreshing: bool,
-    refresh_again: bool,
+    /// They are being made now.
+    making: bool,
+    /// Something changed meanwhile.
+    make_again: bool,
+    tokens: Arc<Tokens>,
     address: Option<Ipv4Addr>,
     /// The node's ports that it has.
     host_ports: Vec<HostPortRegistration>,
@@ -92,8 +97,9 @@ impl Record {
             state,
             wake: None,
             refresh_at: None,
-            refreshing: false,
-            refresh_again: false,
+            making: false,
+            make_again: false,
+            tokens: Arc::default(),
             address,
             host_ports,
             seen: now,
@@ -238,37 +244,31 @@ impl Record {
     /// Makes the volumes anew: something that they show changed. One such job runs at a time.
     pub fn refresh(&mut self, shared: &Arc<Shared>) {
         self.refresh_at = None;
-        if !self.state.is_set_up() || self.state.is_closed() {
-            return;
-        }
-        match self.refreshing {
-            true => self.refresh_again = true,
-            false => self.set_up(shared),
+        if self.making {
+            self.make_again = true;
+        } else if self.state.is_set_up() && !self.state.is_closed() {
+            self.set_up(shared);
         }
     }
 
-    /// The volumes were made, or not. What failed for a pod that runs already is tried again later.
-    pub fn volumes_made(&mut self, shared: &Arc<Shared>, result: &Result<Option<Timestamp>, SetupError>) {
-        self.refreshing = false;
-        self.refresh_at = match result {
-            Ok(due) => *due,
-            Err(error) if self.state.is_set_up() => {
-                tracing::warn!(pod = self.pod.name_any(), error.message, "volumes could not be brought up to date");
-                Some(backoff::after(Timestamp::now(), REFRESH_RETRY))
-            }
-            Err(_) => None,
-        };
-        if result.is_ok() && self.quota.is_none() {
+    /// The volumes were made, or some of them were not. What failed for a pod that runs already is tried again later, and
+    /// holds up no other volume.
+    pub fn volumes_made(&mut self, shared: &Arc<Shared>, made: &Made) {
+        let now = Timestamp::now();
+        self.making = false;
+        let retry = (!made.failed.is_empty()).then(|| backoff::after(now, REFRESH_RETRY));
+        let again = std::mem::take(&mut self.make_again).then_some(now);
+        self.refresh_at = [made.due, retry, again].into_iter().flatten().min();
+        if made.failed.is_empty() && self.quota.is_none() {
             self.quota = quota::watch(shared, &self.pod).map(|watch| AbortOnDropHandle::new(tokio::spawn(watch)));
-        }
-        if std::mem::take(&mut self.refresh_again) {
-            self.refresh(shared);
         }
     }
 
     fn set_up(&mut self, shared: &Arc<Shared>) {
-        self.refreshing = true;
-        let job = setup::run(shared.clone(), self.pod.clone(), self.address, self.makers.clone());
+        self.making = true;
+        let pass = if self.state.is_set_up() { Pass::Refresh } else { Pass::First };
+        let tokens = self.tokens.clone();
+        let job = setup::run(shared.clone(), self.pod.clone(), self.address, tokens, self.makers.clone(), pass);
         self.setup = Some(AbortOnDropHandle::new(self.makers.spawn(job)));
     }
 

@@ -1,6 +1,7 @@
 //! Makes a pod's sandbox and volumes, and makes the volumes anew when what they show has changed.
 //!
-//! The table of volume sources is [`make`]: a source that is not in it is refused by name.
+//! The table of volume sources is [`Maker::make`]: a source that is not in it is refused by name. Volumes do not depend on
+//! each other: one that cannot be made keeps its pod from beginning, and no other volume from being made or renewed.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
@@ -21,16 +22,40 @@ use serde_json::{Map, Value};
 use tokio_util::task::TaskTracker;
 
 use super::shared::Shared;
-use super::{Event, claims, launch, tokens, trust};
+use super::tokens::Tokens;
+use super::{Event, claims, launch, trust};
 use crate::image;
 use crate::node::RUNTIME_HANDLER;
 use crate::pod::refs::{self, Contents, Reference};
 use crate::pod::state::SetupError;
-use crate::pod::{backoff, downward, hostname, mounts, quantity, resources};
+use crate::pod::{backoff, downward, hostname, modes, mounts, quantity, resources};
 
-/// Permission bits of projected files when the volume gives none, and of tokens, which only the node's user may read.
+/// Permission bits of projected files when the volume gives none.
 const DEFAULT_MODE: u32 = 0o644;
-const TOKEN_MODE: u32 = 0o600;
+
+/// What is to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pass {
+    /// The sandbox and all volumes of a pod that is to begin.
+    First,
+    /// Those volumes of a pod that runs whose content follows the API. The others stay as they were made, whatever became of
+    /// what they were made from: a claim that is deleted stays until its pods are gone.
+    Refresh,
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub(super) struct Made {
+    /// When the volumes that were made are due again.
+    pub due: Option<Timestamp>,
+    pub failed: Vec<SetupError>,
+}
+
+impl Made {
+    pub fn into_result(self) -> Result<(), Vec<SetupError>> {
+        if self.failed.is_empty() { Ok(()) } else { Err(self.failed) }
+    }
+}
 
 /// Why one volume could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -55,43 +80,51 @@ enum Error {
     Unsupported(String),
     #[error("emptyDir medium {0} is not supported on this node")]
     Medium(String),
-    #[error("hostPath type \"{0}\" is unknown")]
-    HostPathType(String),
     #[error("the node is stopping")]
     Stopping,
+    /// Of several sources of one volume.
+    #[error("[{}]", .0.iter().map(Error::to_string).collect::<Vec<_>>().join(", "))]
+    Sources(Vec<Error>),
 }
 
-/// Makes everything and tells the loop, with when the volumes are due again.
-pub(super) async fn run(shared: Arc<Shared>, pod: Arc<Pod>, address: Option<Ipv4Addr>, makers: TaskTracker) {
-    let uid = pod.uid().unwrap_or_default();
-    let result = set_up(&shared, &pod, &uid, address, &makers).await;
-    shared.tell(Event::Volumes { uid, result }).await;
-}
-
-async fn set_up(
-    shared: &Shared,
-    pod: &Pod,
-    uid: &str,
+/// Makes what is to be made and tells the loop.
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    pod: Arc<Pod>,
     address: Option<Ipv4Addr>,
-    makers: &TaskTracker,
-) -> Result<Option<Timestamp>, SetupError> {
-    check_runtime_class(shared, pod).await?;
-    hostname::hostname(pod, &shared.config.cluster_domain).map_err(|error| sandbox_error(error.to_string()))?;
-    let Some(address) = address else {
-        let range = shared.config.wasm_cidr;
-        return Err(sandbox_error(format!("no pod address is free in this node's range {range}")));
+    tokens: Arc<Tokens>,
+    makers: TaskTracker,
+    pass: Pass,
+) {
+    let uid = pod.uid().unwrap_or_default();
+    let made = match sandbox(&shared, &pod, address, pass).await {
+        Ok(address) => {
+            let pod_dir = shared.pod_dir(&uid);
+            let address = IpAddr::V4(address);
+            let maker = Maker {
+                shared: &shared,
+                pod: &pod,
+                uid: &uid,
+                pod_dir: &pod_dir,
+                address,
+                tokens: &tokens,
+                makers: &makers,
+            };
+            maker.make_all(pass).await
+        }
+        Err(error) => Made { due: None, failed: vec![error] },
     };
-    let pod_dir = shared.pod_dir(uid);
-    let maker = Maker { shared, pod, uid, pod_dir: &pod_dir, address: IpAddr::V4(address), makers };
-    let mut due = None;
-    for volume in pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()) {
-        let renew_at = maker.make(volume).await.map_err(|error| SetupError {
-            reason: "FailedMount",
-            message: format!("MountVolume.SetUp failed for volume \"{}\" : {error}", volume.name),
-        })?;
-        due = [due, renew_at].into_iter().flatten().min();
+    shared.tell(Event::Volumes { uid, made }).await;
+}
+
+/// Checks that the pod can have a sandbox, if it does not have it yet; returns its address.
+async fn sandbox(shared: &Shared, pod: &Pod, address: Option<Ipv4Addr>, pass: Pass) -> Result<Ipv4Addr, SetupError> {
+    if pass == Pass::First {
+        check_runtime_class(shared, pod).await?;
+        hostname::hostname(pod, &shared.config.cluster_domain).map_err(|error| sandbox_error(error.to_string()))?;
     }
-    Ok(due)
+    let range = shared.config.wasm_cidr;
+    address.ok_or_else(|| sandbox_error(format!("no pod address is free in this node's range {range}")))
 }
 
 /// A pod may name the runtime class of this node's engine, or none.
@@ -125,14 +158,31 @@ struct Maker<'a> {
     uid: &'a str,
     pod_dir: &'a Path,
     address: IpAddr,
+    /// What the pod's volumes have of them.
+    tokens: &'a Tokens,
     /// Knows of work that goes on when the pod is gone.
     makers: &'a TaskTracker,
 }
 
 impl Maker<'_> {
+    async fn make_all(&self, pass: Pass) -> Made {
+        let mut made = Made::default();
+        let volumes = self.pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+        for volume in volumes.filter(|volume| pass == Pass::First || follows_the_api(volume)) {
+            match self.make(volume).await {
+                Ok(due) => made.due = [made.due, due].into_iter().flatten().min(),
+                Err(error) => made.failed.push(SetupError {
+                    reason: "FailedMount",
+                    message: format!("MountVolume.SetUp failed for volume \"{}\" : {error}", volume.name),
+                }),
+            }
+        }
+        made
+    }
+
     /// Makes one volume; returns when it is due again.
     async fn make(&self, volume: &Volume) -> Result<Option<Timestamp>, Error> {
-        let dir = mounts::place(volume, self.pod_dir).dir;
+        let dir = mounts::place(volume, self.pod_dir).path;
         let namespace = self.namespace();
         if let Some(source) = &volume.empty_dir {
             match source.medium.as_deref().unwrap_or_default() {
@@ -144,13 +194,14 @@ impl Maker<'_> {
                 other => return Err(Error::Medium(other.to_owned())),
             }
         } else if let Some(source) = &volume.host_path {
-            let word = source.type_.clone().unwrap_or_default();
-            let kind = host_path::Kind::parse(&word).ok_or(Error::HostPathType(word))?;
+            let kind = host_path::Kind::parse(source.type_.as_deref().unwrap_or_default())?;
             let path = PathBuf::from(&source.path);
             self.blocking(move || host_path::check(&path, kind)).await?;
         } else if let Some(claim) = claims::claim_name(self.pod, volume) {
-            match claims::find(&self.shared.client, self.pod, volume, &claim).await? {
-                claims::Source::Directory { path, kind } => {
+            // One that the pod has already (the node was restarted) is its own to the end.
+            let has_it = dir.symlink_metadata().is_ok();
+            match claims::find(&self.shared.client, self.pod, volume, &claim, has_it).await? {
+                claims::Source::Local { path, kind } => {
                     self.blocking(move || {
                         host_path::check(&path, kind)?;
                         persistent::link(&dir, &path)
@@ -189,14 +240,24 @@ impl Maker<'_> {
             self.write(dir, files).await?;
         } else if let Some(source) = &volume.projected {
             let mode = mode(source.default_mode, DEFAULT_MODE);
-            let mut parts = Vec::new();
-            let mut due = None;
+            let (mut parts, mut due, mut errors) = (Vec::new(), None, Vec::new());
             for source in source.sources.iter().flatten() {
-                let (files, renew_at) = self.projection(source, mode).await?;
-                parts.push(files);
-                due = [due, renew_at].into_iter().flatten().min();
+                match self.projection(source, mode).await {
+                    Ok((files, renew_at)) => {
+                        parts.push(files);
+                        due = [due, renew_at].into_iter().flatten().min();
+                    }
+                    Err(error) => errors.push(error),
+                }
             }
-            self.write(dir, projected::files(parts)?).await?;
+            match errors.pop() {
+                None => self.write(dir, projected::files(parts)?).await?,
+                Some(error) if errors.is_empty() => return Err(error),
+                Some(last) => {
+                    errors.push(last);
+                    return Err(Error::Sources(errors));
+                }
+            }
             return Ok(due);
         } else {
             return Err(Error::Unsupported(source_name(volume)));
@@ -217,16 +278,15 @@ impl Maker<'_> {
         } else if let Some(source) = &source.downward_api {
             Ok((self.downward(source.items.as_deref().unwrap_or_default(), mode)?, None))
         } else if let Some(source) = &source.service_account_token {
-            let now = Timestamp::now();
-            let token = tokens::request(&self.shared.client, self.pod, source, now)
-                .await
-                .map_err(|error| Error::Token(sentence(error)))?;
-            let file = File { bytes: token.text.into(), mode: TOKEN_MODE };
+            let token = self.tokens.get(&self.shared.client, self.pod, source, Timestamp::now()).await;
+            let token = token.map_err(|error| Error::Token(sentence(error)))?;
+            let file = File { bytes: token.text.into(), mode: self.private_mode(mode) };
             Ok((Files::from([(source.path.clone(), file)]), Some(token.renew_at)))
         } else if let Some(source) = &source.cluster_trust_bundle {
             let pem = trust::anchors(&self.shared.client, source).await.map_err(Error::TrustBundle)?;
             let renew_at = backoff::after(Timestamp::now(), trust::RENEW_AFTER);
-            Ok((Files::from([(source.path.clone(), File { bytes: pem.into(), mode })]), Some(renew_at)))
+            let file = File { bytes: pem.into(), mode: self.private_mode(mode) };
+            Ok((Files::from([(source.path.clone(), file)]), Some(renew_at)))
         } else if source.pod_certificate.is_some() {
             Err(Error::Unsupported("projected podCertificate".to_owned()))
         } else {
@@ -282,7 +342,14 @@ impl Maker<'_> {
         Ok(downward_api::files(files)?)
     }
 
-    async fn write(&self, dir: PathBuf, files: Files) -> Result<(), Error> {
+    fn private_mode(&self, mode: u32) -> u32 {
+        self.pod.spec.as_ref().map_or(mode, |spec| modes::private(spec, mode))
+    }
+
+    async fn write(&self, dir: PathBuf, mut files: Files) -> Result<(), Error> {
+        for file in files.values_mut() {
+            file.mode = self.pod.spec.as_ref().map_or(file.mode, |spec| modes::shared(spec, file.mode));
+        }
         self.blocking(move || atomic::write(&dir, &files).map(drop)).await
     }
 
@@ -293,6 +360,14 @@ impl Maker<'_> {
     fn namespace(&self) -> String {
         self.pod.namespace().unwrap_or_default()
     }
+}
+
+/// Whether what a volume shows changes with the objects that it is made from.
+fn follows_the_api(volume: &Volume) -> bool {
+    volume.config_map.is_some()
+        || volume.secret.is_some()
+        || volume.downward_api.is_some()
+        || volume.projected.is_some()
 }
 
 fn items(items: Option<&[KeyToPath]>) -> Vec<Item> {

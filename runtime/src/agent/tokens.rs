@@ -1,5 +1,7 @@
 //! Service account tokens for projected volumes: bound to their pod, and renewed before they end.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -15,32 +17,77 @@ const DEFAULT_SECONDS: i64 = 3_600;
 /// A token is renewed when this share of its life is over, or when it is a day old (KEP-1205).
 const RENEW_PERCENT: u32 = 80;
 const RENEW_AT_MOST: Duration = Duration::from_secs(24 * 3_600);
+/// Wait before a token that could not be renewed, and has not ended, is asked for again.
+const RETRY: Duration = Duration::from_secs(30);
 
 /// A token and when to ask for the next.
 #[derive(Clone)]
 pub struct Token {
     pub text: String,
     pub renew_at: Timestamp,
+    ends_at: Timestamp,
 }
 
-/// Asks the API server for a token.
-///
-/// # Errors
-/// When the API server refuses or cannot be reached.
-pub async fn request(
+/// The tokens of one pod: its volumes are made anew for other reasons, too.
+#[derive(Default)]
+pub struct Tokens(Mutex<HashMap<Wanted, Token>>);
+
+/// What a token is asked for: audience and life in seconds.
+type Wanted = (Option<String>, i64);
+
+impl Tokens {
+    /// The token that the pod has, or another when that is due to be renewed.
+    ///
+    /// # Errors
+    /// When the API server refuses or cannot be reached, and there is none that has not ended.
+    pub async fn get(
+        &self,
+        client: &Client,
+        pod: &Pod,
+        projection: &ServiceAccountTokenProjection,
+        now: Timestamp,
+    ) -> Result<Token, kube::Error> {
+        let audience = projection.audience.clone().filter(|audience| !audience.is_empty());
+        let wanted = (audience, projection.expiration_seconds.unwrap_or(DEFAULT_SECONDS));
+        let kept = self.lock().get(&wanted).cloned();
+        match kept {
+            Some(token) if now < token.renew_at => Ok(token),
+            Some(token) if now < token.ends_at => match request(client, pod, &wanted, now).await {
+                Ok(next) => Ok(self.keep(wanted, next)),
+                Err(error) => {
+                    tracing::warn!(pod = pod.name_any(), %error, "a token could not be renewed, trying again");
+                    Ok(Token { renew_at: backoff::after(now, RETRY), ..token })
+                }
+            },
+            _ => {
+                let first = request(client, pod, &wanted, now).await?;
+                Ok(self.keep(wanted, first))
+            }
+        }
+    }
+
+    fn keep(&self, wanted: Wanted, token: Token) -> Token {
+        self.lock().insert(wanted, token.clone());
+        token
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Wanted, Token>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn request(
     client: &Client,
     pod: &Pod,
-    projection: &ServiceAccountTokenProjection,
+    (audience, seconds): &Wanted,
     now: Timestamp,
 ) -> Result<Token, kube::Error> {
     let namespace = pod.namespace().unwrap_or_default();
     let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref()).unwrap_or("default");
-    let audience = projection.audience.clone().filter(|audience| !audience.is_empty());
-    let seconds = projection.expiration_seconds.unwrap_or(DEFAULT_SECONDS);
     let request = TokenRequest {
         spec: Some(TokenRequestSpec {
-            audiences: Some(audience.into_iter().collect()),
-            expiration_seconds: Some(seconds),
+            audiences: Some(audience.iter().cloned().collect()),
+            expiration_seconds: Some(*seconds),
             bound_object_ref: Some(BoundObjectReference {
                 api_version: Some("v1".to_owned()),
                 kind: Some("Pod".to_owned()),
@@ -53,12 +100,16 @@ pub async fn request(
     let api: Api<ServiceAccount> = Api::namespaced(client.clone(), &namespace);
     let answer = api.create_token_request(account, &PostParams::default(), &request).await?;
     let status = answer.status.unwrap_or_default();
-    let life = Duration::from_secs(seconds.max(0).unsigned_abs());
+    let life = Duration::from_secs((*seconds).max(0).unsigned_abs());
     let life = match status.expiration_timestamp {
         Some(end) => Duration::try_from(end.0.duration_since(now)).unwrap_or(life),
         None => life,
     };
-    Ok(Token { text: status.token.unwrap_or_default(), renew_at: backoff::after(now, renew_after(life)) })
+    Ok(Token {
+        text: status.token.unwrap_or_default(),
+        renew_at: backoff::after(now, renew_after(life)),
+        ends_at: backoff::after(now, life),
+    })
 }
 
 fn renew_after(life: Duration) -> Duration {

@@ -18,6 +18,7 @@ pub mod env;
 pub mod hostname;
 pub mod identity;
 pub mod logs;
+pub mod modes;
 pub mod mounts;
 pub mod names;
 pub mod plan;

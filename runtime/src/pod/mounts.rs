@@ -22,31 +22,23 @@ pub enum Error {
 /// Where one volume lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    pub dir: PathBuf,
-    /// Name of the one file in `dir` that is the volume (a hostPath of a file).
-    pub file: Option<String>,
+    /// A directory, or, of the node's or a PersistentVolume's, a file.
+    pub path: PathBuf,
     /// No mount of it may write.
     pub read_only: bool,
 }
 
-/// The directory of a volume. A `hostPath` lies where it says; everything else beneath the pod's directory.
+/// The place of a volume. A `hostPath` lies where it says; everything else beneath the pod's directory.
 pub fn place(volume: &core::Volume, pod_dir: &Path) -> Place {
     if let Some(host) = &volume.host_path {
-        let path = PathBuf::from(&host.path);
-        let is_file = matches!(host.type_.as_deref(), Some("File" | "FileOrCreate")) || path.is_file();
-        return match (is_file, path.parent(), path.file_name().and_then(|name| name.to_str())) {
-            (true, Some(parent), Some(name)) => {
-                Place { dir: parent.to_owned(), file: Some(name.to_owned()), read_only: false }
-            }
-            _ => Place { dir: path, file: None, read_only: false },
-        };
+        return Place { path: PathBuf::from(&host.path), read_only: false };
     }
     let read_only = match (&volume.persistent_volume_claim, &volume.nfs) {
         (Some(claim), _) => claim.read_only.unwrap_or(false),
         (None, Some(source)) => source.read_only.unwrap_or(false),
         (None, None) => volume.empty_dir.is_none() && volume.ephemeral.is_none(),
     };
-    Place { dir: pod_dir.join("volumes").join(&volume.name), file: None, read_only }
+    Place { path: pod_dir.join("volumes").join(&volume.name), read_only }
 }
 
 /// A container's mounts, in the order in which the manifest names them.
@@ -83,7 +75,7 @@ pub fn memory_volumes(spec: &core::PodSpec, container: &str, pod_dir: &Path) -> 
             (true, true) => Writers::Several,
             (false, true) => Writers::Others,
         };
-        Some(MemoryVolume { dir: place(volume, pod_dir).dir, writers })
+        Some(MemoryVolume { dir: place(volume, pod_dir).path, writers })
     };
     spec.volumes.iter().flatten().filter(in_memory).filter_map(described).collect()
 }
@@ -97,12 +89,11 @@ fn preopen(
     let mut volumes = spec.volumes.iter().flatten();
     let volume = volumes.find(|volume| volume.name == mount.name).ok_or_else(|| Error::NoVolume(mount.name.clone()))?;
     let place = place(volume, pod_dir);
-    let sub_path = sub_path(mount, environment)?;
     Ok(Preopen {
-        host_dir: place.dir,
+        host_dir: place.path,
         guest_path: mount.mount_path.clone(),
         read_only: place.read_only || mount.read_only.unwrap_or(false),
-        sub_path: place.file.or(sub_path),
+        sub_path: sub_path(mount, environment)?,
     })
 }
 
@@ -200,7 +191,7 @@ mod tests {
             /c -> /pods/u/volumes/cfg ro -
             /c/k.txt -> /pods/u/volumes/cfg ro k.txt
             /h -> /srv/data rw -
-            /f -> /srv rw one.txt
+            /f -> /srv/one.txt rw -
             /k -> /pods/u/volumes/kept rw -
             /s -> /pods/u/volumes/shown ro -
             /n -> /pods/u/volumes/served rw -

@@ -64,7 +64,9 @@ enum Target {
 fn resolve(preopen: &Preopen) -> io::Result<Target> {
     let Some(sub_path) = preopen.sub_path.as_deref().filter(|path| !path.is_empty()) else {
         if !preopen.host_dir.is_dir() {
-            let (Some(parent), Some(name)) = (preopen.host_dir.parent(), preopen.host_dir.file_name()) else {
+            // The volume itself is a file of the node. Links on the way to it are the node's, or lie where its manifest leads.
+            let file = preopen.host_dir.canonicalize()?;
+            let (Some(parent), Some(name)) = (file.parent(), file.file_name()) else {
                 return Err(io::ErrorKind::NotFound.into());
             };
             let volume = filesystem::open_root(parent)?;
@@ -216,6 +218,17 @@ mod tests {
         let error = open(&[mount(false)], &fixture.views().join("writable")).err().unwrap().to_string();
         let expected = "mount of a file in /etc: version cannot be linked for writing";
         assert!(error.starts_with(expected), "{error}");
+    }
+
+    #[test]
+    fn a_volume_that_is_a_file_is_shown_through_links_of_the_node() {
+        let fixture = Fixture::new();
+        let link = fixture.0.path().join("link");
+        std::os::unix::fs::symlink(fixture.volume().join("sub/file"), &link).unwrap();
+        let preopen = Preopen { host_dir: link, guest_path: "/etc/file".to_owned(), read_only: false, sub_path: None };
+        open(&[preopen], &fixture.views()).unwrap();
+        std::fs::write(fixture.views().join("0/file"), "written").unwrap();
+        assert_eq!(fs::read_to_string(fixture.volume().join("sub/file")).unwrap(), "written");
     }
 
     #[test]

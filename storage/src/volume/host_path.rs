@@ -1,8 +1,10 @@
 //! A hostPath: a file or directory of the node, checked by its type
 //! (<https://kubernetes.io/docs/concepts/storage/volumes/#hostpath>).
+//!
+//! A component has no way to open anything else that has a name in a file system: sockets and devices are refused.
 
 use std::fs::{self, Metadata, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use super::Error;
@@ -10,30 +12,28 @@ use super::Error;
 /// What must be at the path, or is made there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Nothing is checked.
+    /// A directory or a file. Where nothing is, a directory is made: Kubernetes leaves that to container runtimes, and they
+    /// do so.
     Any,
     DirectoryOrCreate,
     Directory,
     FileOrCreate,
     File,
-    Socket,
-    CharDevice,
-    BlockDevice,
 }
 
 impl Kind {
-    /// Reads `hostPath.type`; `None` for a word that the API does not have.
-    pub fn parse(text: &str) -> Option<Kind> {
-        Some(match text {
+    /// Reads `hostPath.type`.
+    ///
+    /// # Errors
+    /// [`Error::HostPathType`] for what no component can open.
+    pub fn parse(text: &str) -> Result<Kind, Error> {
+        Ok(match text {
             "" => Kind::Any,
             "DirectoryOrCreate" => Kind::DirectoryOrCreate,
             "Directory" => Kind::Directory,
             "FileOrCreate" => Kind::FileOrCreate,
             "File" => Kind::File,
-            "Socket" => Kind::Socket,
-            "CharDevice" => Kind::CharDevice,
-            "BlockDevice" => Kind::BlockDevice,
-            _ => return None,
+            other => return Err(Error::HostPathType(other.to_owned())),
         })
     }
 }
@@ -47,8 +47,7 @@ pub fn check(path: &Path, kind: Kind) -> Result<(), Error> {
     let fails = |problem| Err(Error::HostPath { path: path.to_owned(), problem });
     let is = |test: fn(&Metadata) -> bool| found.as_ref().is_some_and(test);
     match kind {
-        Kind::Any => Ok(()),
-        Kind::DirectoryOrCreate if found.is_none() => {
+        Kind::Any | Kind::DirectoryOrCreate if found.is_none() => {
             fs::DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(Error::io(path))
         }
         Kind::FileOrCreate if found.is_none() => {
@@ -57,9 +56,7 @@ pub fn check(path: &Path, kind: Kind) -> Result<(), Error> {
         }
         Kind::Directory | Kind::DirectoryOrCreate if !is(Metadata::is_dir) => fails("is not a directory"),
         Kind::File | Kind::FileOrCreate if !is(Metadata::is_file) => fails("is not a file"),
-        Kind::Socket if !is(|found| found.file_type().is_socket()) => fails("is not a socket file"),
-        Kind::CharDevice if !is(|found| found.file_type().is_char_device()) => fails("is not a character device"),
-        Kind::BlockDevice if !is(|found| found.file_type().is_block_device()) => fails("is not a block device"),
+        Kind::Any if !is(|found| found.is_dir() || found.is_file()) => fails("is neither a directory nor a file"),
         _ => Ok(()),
     }
 }
@@ -80,23 +77,27 @@ mod tests {
         check(&file, Kind::File).unwrap();
         assert!(check(&file, Kind::DirectoryOrCreate).unwrap_err().to_string().ends_with("is not a directory"));
         assert!(check(&dir, Kind::FileOrCreate).is_err());
-        assert!(check(&file, Kind::Socket).is_err());
-        check(Path::new("/dev/null"), Kind::CharDevice).unwrap();
-        check(&dir.join("none"), Kind::Any).unwrap();
+        for found in [&file, &dir, &dir.join("none")] {
+            check(found, Kind::Any).unwrap();
+        }
+        assert!(dir.join("none").is_dir());
         let socket = dir.join("socket");
         let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
-        check(&socket, Kind::Socket).unwrap();
-        assert!(check(&socket, Kind::File).is_err());
-        for (kind, problem) in
-            [(Kind::CharDevice, "is not a character device"), (Kind::BlockDevice, "is not a block device")]
-        {
-            assert!(check(&file, kind).unwrap_err().to_string().ends_with(problem));
+        for (kind, problem) in [(Kind::Any, "is neither a directory nor a file"), (Kind::File, "is not a file")] {
+            for path in [&socket, Path::new("/dev/null")] {
+                assert!(check(path, kind).unwrap_err().to_string().ends_with(problem), "{}", path.display());
+            }
         }
-        for word in
-            ["", "DirectoryOrCreate", "Directory", "FileOrCreate", "File", "Socket", "CharDevice", "BlockDevice"]
-        {
-            assert!(Kind::parse(word).is_some(), "{word}");
+    }
+
+    #[test]
+    fn what_no_component_can_open_is_refused_by_name() {
+        for word in ["", "DirectoryOrCreate", "Directory", "FileOrCreate", "File"] {
+            assert!(Kind::parse(word).is_ok(), "{word}");
         }
-        assert_eq!(Kind::parse("Pipe"), None);
+        for word in ["Socket", "CharDevice", "BlockDevice"] {
+            let refused = Kind::parse(word).unwrap_err().to_string();
+            assert!(refused.starts_with(&format!("hostPath type {word} is not supported on this node")), "{refused}");
+        }
     }
 }

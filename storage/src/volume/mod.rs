@@ -55,7 +55,9 @@ pub enum Error {
     TooLarge,
     #[error("hostPath type check failed: {} {problem}", path.display())]
     HostPath { path: PathBuf, problem: &'static str },
-    #[error("mounting a file system in memory at {}: {source}", path.display())]
+    #[error("hostPath type {0} is not supported on this node: a component can open files and directories alone")]
+    HostPathType(String),
+    #[error("mounting a file system in memory at {}, which takes CAP_SYS_ADMIN: {source}", path.display())]
     Mount { path: PathBuf, source: std::io::Error },
     #[error("mounting {device}: {source}")]
     Nfs { device: String, source: Box<nfs::Error> },

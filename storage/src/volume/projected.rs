@@ -2,18 +2,12 @@
 
 use super::{Error, Files};
 
-/// Puts the files of all sources together.
+/// Puts the files of all sources together. Of several at one path the last source's is shown, as the kubelet does.
 ///
 /// # Errors
-/// When two sources claim one path, or one's file is another's directory.
+/// When one's file is another's directory.
 pub fn files(sources: impl IntoIterator<Item = Files>) -> Result<Files, Error> {
-    let mut all = Files::new();
-    for (path, file) in sources.into_iter().flatten() {
-        if all.contains_key(&path) {
-            return Err(Error::DuplicatePath(path));
-        }
-        all.insert(path, file);
-    }
+    let all: Files = sources.into_iter().flatten().collect();
     for path in all.keys() {
         let mut parents = path.match_indices('/').map(|(at, _)| &path[..at]);
         if let Some(parent) = parents.find(|parent| all.contains_key(*parent)) {
@@ -28,14 +22,17 @@ mod tests {
     use super::super::File;
     use super::*;
 
-    fn one(path: &str) -> Files {
-        Files::from([(path.to_owned(), File { bytes: "x".into(), mode: 0o644 })])
+    fn one(path: &str, text: &'static str) -> Files {
+        Files::from([(path.to_owned(), File { bytes: text.into(), mode: 0o644 })])
     }
 
     #[test]
-    fn sources_share_a_directory_but_no_path() {
-        assert_eq!(files([one("a"), one("dir/b")]).unwrap().len(), 2);
-        assert!(matches!(files([one("a"), one("a")]), Err(Error::DuplicatePath(path)) if path == "a"));
-        assert!(matches!(files([one("a"), one("a/b")]), Err(Error::DuplicatePath(path)) if path == "a"));
+    fn sources_share_a_directory_and_the_last_wins() {
+        assert_eq!(files([one("a", "1"), one("dir/b", "2")]).unwrap().len(), 2);
+        assert_eq!(files([one("a", "1"), one("b", "2"), one("a", "3")]).unwrap()["a"].bytes, "3");
+        for pair in [["a", "a/b"], ["a/b", "a"]] {
+            let made = files(pair.map(|path| one(path, "x")));
+            assert!(matches!(made, Err(Error::DuplicatePath(path)) if path == "a"));
+        }
     }
 }

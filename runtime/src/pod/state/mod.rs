@@ -171,7 +171,7 @@ pub struct Exit {
     pub finished_at: Timestamp,
 }
 
-/// Why a pod's volumes or sandbox could not be made, as an Event says it.
+/// Why a pod's sandbox or one of its volumes could not be made, as an Event says it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetupError {
     /// `FailedMount` or `FailedCreatePodSandBox`.
@@ -246,8 +246,8 @@ pub enum Event {
     Plan(PodPlan),
     /// The API object is gone.
     Removed,
-    /// Volumes and address are there, or why not.
-    SetUp(Result<(), SetupError>),
+    /// Volumes and address are there, or why not. Of a pod that runs: its volumes show what they should, or why not.
+    SetUp(Result<(), Vec<SetupError>>),
     /// The container's image is on this node.
     Imaged {
         container: String,

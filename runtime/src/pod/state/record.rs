@@ -140,12 +140,15 @@ impl PodState {
         self.plan = plan;
     }
 
-    fn set_up(&mut self, result: Result<(), SetupError>, now: Timestamp, out: &mut Vec<Action>) {
+    fn set_up(&mut self, result: Result<(), Vec<SetupError>>, now: Timestamp, out: &mut Vec<Action>) {
+        let is_made = result.is_ok();
+        for SetupError { reason, message } in result.err().into_iter().flatten() {
+            out.push(Action::Emit { warning: true, reason, message, container: None });
+        }
         let Setup::Under = self.setup else { return };
-        self.setup = match result {
-            Ok(()) => Setup::Ready,
-            Err(SetupError { reason, message }) => {
-                out.push(Action::Emit { warning: true, reason, message, container: None });
+        self.setup = match is_made {
+            true => Setup::Ready,
+            false => {
                 let backoff = self.setup_backoff;
                 self.setup_backoff = (backoff * 2).clamp(SETUP_RETRY_MIN, SETUP_RETRY_MAX);
                 Setup::Failed { retry_at: backoff::after(now, self.setup_backoff) }

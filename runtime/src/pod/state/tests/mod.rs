@@ -423,20 +423,35 @@ fn configuration_errors_wait_for_what_they_miss() {
 #[test]
 fn volumes_are_tried_again() {
     let mut life = Life::new(one("Always"));
-    let missing = SetupError { reason: "FailedMount", message: "configmap \"x\" not found".to_owned() };
-    life.then(0.0, Event::Tick).then(0.1, Event::SetUp(Err(missing)));
+    let missing = |name: &str| SetupError { reason: "FailedMount", message: format!("configmap \"{name}\" not found") };
+    life.then(0.0, Event::Tick).then(0.1, Event::SetUp(Err(vec![missing("x"), missing("y")])));
     assert_eq!(life.state.next_wake(), Some(at(0.6)));
     life.then(0.6, Event::Tick);
     life.check(expect![[r#"
         0s Tick
           setup
           => Pending c/0=pending
-        0.1s SetUp(Err(SetupError { reason: "FailedMount", message: "configmap \"x\" not found" }))
+        0.1s SetUp(Err([SetupError { reason: "FailedMount", message: "configmap \"x\" not found" }, SetupError { reason: "FailedMount", message: "configmap \"y\" not found" }]))
           event FailedMount: configmap "x" not found
+          event FailedMount: configmap "y" not found
           => Pending c/0=pending
         0.6s Tick
           setup
           => Pending c/0=pending
+    "#]]);
+}
+
+#[test]
+fn volumes_that_fail_while_a_pod_runs_are_told() {
+    let mut life = Life::running(one("Always"));
+    let missing = SetupError { reason: "FailedMount", message: "configmap \"x\" not found".to_owned() };
+    life.then(2.0, Event::SetUp(Err(vec![missing]))).then(3.0, Event::SetUp(Ok(())));
+    life.check(expect![[r#"
+        2s SetUp(Err([SetupError { reason: "FailedMount", message: "configmap \"x\" not found" }]))
+          event FailedMount: configmap "x" not found
+          => Running c/0=ready
+        3s SetUp(Ok(()))
+          => Running c/0=ready
     "#]]);
 }
 

@@ -62,7 +62,9 @@ fn event(state: &PodState, happening: &Happening) -> Event {
     let named = |index: usize| (state.containers()[index].plan.name.clone(), state.containers()[index].attempt);
     match *happening {
         Happening::SetUp(true) => Event::SetUp(Ok(())),
-        Happening::SetUp(false) => Event::SetUp(Err(SetupError { reason: "FailedMount", message: "m".to_owned() })),
+        Happening::SetUp(false) => {
+            Event::SetUp(Err(vec![SetupError { reason: "FailedMount", message: "m".to_owned() }]))
+        }
         Happening::Started(index) => {
             let (container, attempt) = named(index);
             Event::Started { container, attempt }
