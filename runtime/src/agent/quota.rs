@@ -88,7 +88,7 @@ impl Places {
             let empty = volume.empty_dir.as_ref()?;
             Some(Volume {
                 name: volume.name.clone(),
-                dir: mounts::place(volume, pod_dir).dir,
+                dir: mounts::place(volume, pod_dir).path,
                 on_disk: empty.medium.as_deref().unwrap_or_default().is_empty(),
                 limit: empty.size_limit.as_ref().and_then(Limit::of).filter(|limit| limit.bytes > 0),
             })
@@ -172,7 +172,8 @@ mod tests {
 
     use super::*;
 
-    /// The places of a pod whose volume `scratch` holds 2,000 bytes, and whose containers have logged 100 each.
+    /// The places of a pod whose volume `scratch` holds 2 MB, and whose containers have logged 100 kB each; a little more on
+    /// the disk.
     fn exceeded(root: &Path, size_limit: Option<&str>, limits: &[&str], written: u64) -> Option<String> {
         let limits: Vec<Value> = limits
             .iter()
@@ -187,10 +188,10 @@ mod tests {
         let pod: Pod = serde_json::from_value(pod).unwrap();
         let places = Places::of(&pod, root, |name| vec![root.join(name)]);
         std::fs::create_dir_all(root.join("volumes/scratch")).unwrap();
-        std::fs::write(root.join("volumes/scratch/file"), [0; 2_000]).unwrap();
+        std::fs::write(root.join("volumes/scratch/file"), vec![b'x'; 2_000_000]).unwrap();
         for container in &places.containers {
             std::fs::create_dir_all(root.join(&container.name)).unwrap();
-            std::fs::write(root.join(&container.name).join("0.log"), [0; 100]).unwrap();
+            std::fs::write(root.join(&container.name).join("0.log"), vec![b'x'; 100_000]).unwrap();
         }
         places.exceeded(&vec![written; places.containers.len()])
     }
@@ -200,19 +201,16 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let exceeded =
             |size, limits: &[&str], written| exceeded(root.path(), size, limits, written).unwrap_or_default();
-        assert_eq!(exceeded(Some("2k"), &["", ""], 0), "");
-        assert_eq!(
-            exceeded(Some("1024"), &["1"], 0),
-            "Usage of EmptyDir volume \"scratch\" exceeds the limit \"1024\"."
-        );
+        assert_eq!(exceeded(Some("2100k"), &["", ""], 0), "");
+        assert_eq!(exceeded(Some("1Mi"), &["1"], 0), "Usage of EmptyDir volume \"scratch\" exceeds the limit \"1Mi\".");
         // A volume counts for its pod, and for no container.
-        assert_eq!(exceeded(None, &["2100"], 0), "");
+        assert_eq!(exceeded(None, &["2200k"], 0), "");
         let of_pod =
             |limit| format!("Pod ephemeral local storage usage exceeds the total limit of containers {limit}.");
-        assert_eq!(exceeded(None, &["2k"], 0), of_pod("2k"));
-        assert_eq!(exceeded(None, &["1k", "1k"], 0), of_pod("2k"));
-        let of_container = "Container c0 exceeded its local ephemeral storage limit \"500\".";
-        assert_eq!(exceeded(None, &["500", "5k"], 400), "");
-        assert_eq!(exceeded(None, &["500", "5k"], 401), of_container);
+        assert_eq!(exceeded(None, &["2M"], 0), of_pod("2M"));
+        assert_eq!(exceeded(None, &["1M", "1M"], 0), of_pod("2M"));
+        let of_container = "Container c0 exceeded its local ephemeral storage limit \"500k\".";
+        assert_eq!(exceeded(None, &["500k", "5M"], 300_000), "");
+        assert_eq!(exceeded(None, &["500k", "5M"], 400_001), of_container);
     }
 }
