@@ -14,7 +14,7 @@ fn an_image_is_shown_as_a_whole_and_in_part_and_never_written() {
     is_ready(&t, "shows");
     assert_eq!(
         t.kubectl.ok(&["exec", "shows", "--", "ls", "/tool", "/bin"]),
-        "/bin:\ngreet.wasm\n\n/tool:\ncli.wasm\n"
+        "/tool:\ncli.wasm\n\n/bin:\ngreet.wasm\n"
     );
     for tool in ["/tool/cli.wasm", "/bin/greet.wasm"] {
         assert_eq!(t.kubectl.ok(&["exec", "shows", "--", tool, "you"]), "Hello, you!\n");
