@@ -82,7 +82,8 @@ fn bundles_are_shown_by_name_and_by_their_signer() {
     assert_eq!(shown("live"), each_once(&[one, two]));
     assert_eq!(shown("all"), each_once(&[one, two, three]));
     assert_eq!(shown("unselected") + &shown("absent"), "");
-    bundle(&kubectl, "named", "", "", &[two]);
+    let changed = json!({"spec": {"trustBundle": two}}).to_string();
+    kubectl.ok(&["patch", "clustertrustbundle", "named", "--type=merge", "-p", &changed]);
 
     trusts(&kubectl, "misses-name", &["name: absent, path: a"]);
     failed_mount(&kubectl, "misses-name", "clustertrustbundle \"absent\" not found");

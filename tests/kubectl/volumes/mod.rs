@@ -8,8 +8,6 @@ mod refresh;
 mod sub_paths;
 mod tokens;
 
-use std::path::Path;
-
 use k8w_testkit::{Kubectl, eventually};
 use serde_json::{Value, json};
 
