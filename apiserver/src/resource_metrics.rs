@@ -152,7 +152,8 @@ async fn summaries(server: &Arc<ApiServer>, nodes: BTreeSet<String>) -> HashMap<
 }
 
 async fn summary(server: &ApiServer, name: &str) -> Result<Value, Status> {
-    let request = Request::get("/stats/summary").body(Body::Empty).map_err(Status::internal)?;
+    let request =
+        Request::get("/stats/summary?only_cpu_and_memory=true").body(Body::Empty).map_err(Status::internal)?;
     let body = node::send(server, name, request).await?;
     let bytes = Limited::new(body, SUMMARY_BYTES).collect().await.map_err(Status::internal)?.to_bytes();
     serde_json::from_slice(&bytes).map_err(Status::internal)

@@ -57,6 +57,12 @@ pub trait Engine: Send + Sync + 'static {
     /// What a running container uses; `None` when it does not run.
     async fn stats(&self, id: &ContainerId) -> Option<Stats>;
 
+    /// CPU time that the containers of a pod have used since the first of them started, in nanoseconds; 0 where none has.
+    fn pod_cpu_nanos(&self, pod_uid: &str) -> u64;
+
+    /// Forgets that, when the pod is gone.
+    fn forget_pod(&self, pod_uid: &str);
+
     /// What a running container has written to files of the node beside its volumes and its log, in bytes.
     async fn written_bytes(&self, id: &ContainerId) -> u64;
 
@@ -393,6 +399,9 @@ pub enum EngineError {
     SwitchedOff,
     #[error("compiling the component exceeded this node's limits: {0}")]
     CompileLimit(String),
+    /// An instance of it would be larger than one may be.
+    #[error("component exceeds this node's limits of an instance: {0}")]
+    InstanceLimit(String),
     /// This node does not compile, and its control plane has not compiled for it.
     #[error("no machine code from the control plane: {0}")]
     ControlPlane(String),

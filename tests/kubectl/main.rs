@@ -36,6 +36,7 @@ mod streams;
 mod terminal;
 mod traps;
 mod trust_bundles;
+mod usage;
 mod volumes;
 mod watch;
 mod websockets;

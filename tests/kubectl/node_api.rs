@@ -1,6 +1,7 @@
 //! The node's own API on its own port, and through the API server: whom it lets in, and what it says.
 
 use k8w_testkit::{Outcome, eventually};
+use serde_json::{Value, json};
 
 use crate::{Sandbox, sandbox};
 
@@ -63,6 +64,32 @@ fn an_administrator_reads_what_the_node_knows() {
             assert!(answer.contains(expected), "{path}: {answer}");
         }
     }
+    let ask = |path: &str| t.kubectl.ok(&["--server", &url, "get", "--raw", path]);
+    let tree = |path: &str| -> Value { serde_json::from_str(&ask(path)).unwrap() };
+    let own = |list: &Value, names: [&str; 2]| {
+        let [name, namespace] = names;
+        let is_own = |entry: &&Value| {
+            let text = |path: &str| entry.pointer(path).and_then(Value::as_str).unwrap_or_default();
+            text(name) == pod && text(namespace) == t.namespace
+        };
+        list.as_array().unwrap().iter().find(is_own).cloned().unwrap_or_else(|| panic!("{pod} is not in {list}"))
+    };
+    let listed = own(&tree("/pods")["items"], ["/metadata/name", "/metadata/namespace"]);
+    let status = &listed["status"]["containerStatuses"][0];
+    assert_eq!((&status["name"], &status["ready"]), (&json!("hello"), &json!(true)), "{listed}");
+    assert_eq!(listed["status"]["podIP"], t.kubectl.ok(&["get", "pod", &pod, "-o", "jsonpath={.status.podIP}"]));
+    let configuration = &tree("/configz")["kubeletconfig"];
+    assert_eq!((&configuration["maxPods"], t.of_node("status.capacity.pods").as_str()), (&json!(1_000), "1k"));
+    assert_eq!(configuration["port"].to_string(), t.of_node("status.daemonEndpoints.kubeletEndpoint.Port"));
+    t.kubectl.ok(&["get", "--raw", &format!("/api/v1/namespaces/{}/pods/{pod}:8080/proxy/", t.namespace)]);
+    let labels = format!("{{container=\"hello\",namespace=\"{}\",pod=\"{pod}\"}}", t.namespace);
+    let metrics = ask("/metrics");
+    assert!(metrics.lines().any(|line| line == format!("k8w_container_requests_total{labels} 1")), "{metrics}");
+    let summary = own(&tree("/stats/summary")["pods"], ["/podRef/name", "/podRef/namespace"]);
+    let container = &summary["containers"][0];
+    assert_eq!(container["name"], "hello", "{summary}");
+    assert!(container["cpu"]["usageCoreNanoSeconds"].as_u64() > Some(0), "{summary}");
+    assert!(container["memory"]["workingSetBytes"].is_u64(), "{summary}");
     let unknown = t.kubectl.fails(&["--server", &url, "get", "--raw", "/nowhere"]);
     assert!(unknown.contains("NotFound"), "{unknown}");
 }

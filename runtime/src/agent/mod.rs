@@ -26,7 +26,7 @@ mod launch;
 mod manifests;
 mod own_files;
 mod probes;
-mod quota;
+pub(crate) mod quota;
 mod record;
 mod refs;
 mod setup;
@@ -440,6 +440,7 @@ impl Agent {
         let Some(record) = self.pods.remove(uid) else { return };
         self.timers.retain(|(_, other)| other != uid);
         self.shared.pods.remove(&record.pod);
+        self.shared.engine.forget_pod(uid);
         if self.statics.has(uid) {
             self.static_forgotten(&record.pod);
         }

@@ -42,7 +42,9 @@ struct Volume {
 
 struct Contained {
     name: String,
-    dirs: Vec<PathBuf>,
+    logs: PathBuf,
+    /// Where it leaves its last words.
+    termination: PathBuf,
     limit: Option<Limit>,
 }
 
@@ -53,27 +55,60 @@ struct Places {
     pod: Option<Limit>,
 }
 
+/// What a pod has on the disk.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Used {
+    /// Its emptyDirs.
+    pub volumes: Vec<UsedByVolume>,
+    pub containers: Vec<UsedByContainer>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub struct UsedByVolume {
+    pub name: String,
+    pub on_disk: bool,
+    pub bytes: u64,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub struct UsedByContainer {
+    pub name: String,
+    pub log_bytes: u64,
+    /// What it has written beside its log and its volumes.
+    pub written_bytes: u64,
+}
+
+impl Used {
+    /// All of it.
+    pub fn pod_bytes(&self) -> u64 {
+        let on_disk = self.volumes.iter().filter(|volume| volume.on_disk).map(|volume| volume.bytes);
+        self.containers.iter().map(UsedByContainer::bytes).chain(on_disk).fold(0, u64::saturating_add)
+    }
+}
+
+impl UsedByContainer {
+    fn bytes(&self) -> u64 {
+        self.log_bytes.saturating_add(self.written_bytes)
+    }
+}
+
+/// Measures what a pod has on the disk now.
+pub async fn measure(shared: &Shared, pod: &Pod) -> Option<Used> {
+    let places = Arc::new(Places::of_pod(shared, pod, &pod.uid()?));
+    places.measure(shared, pod).await
+}
+
 /// Measures until a limit is exceeded; `None` when the pod has none to watch.
 pub(super) fn watch(shared: &Arc<Shared>, pod: &Pod) -> Option<impl Future<Output = ()> + Send + use<>> {
     let uid = pod.uid()?;
-    let places = Arc::new(Places::of(pod, &shared.pod_dir(&uid), |name| {
-        vec![shared.log_dir(pod).join(name), termination::dir(shared, &uid, name)]
-    }));
-    let (shared, namespace, name) = (shared.clone(), pod.namespace().unwrap_or_default(), pod.name_any());
+    let places = Arc::new(Places::of_pod(shared, pod, &uid));
+    let (shared, pod) = (shared.clone(), pod.clone());
     places.has_limits().then_some(async move {
         loop {
             tokio::time::sleep(EVERY).await;
-            let mut written = Vec::new();
-            for container in &places.containers {
-                let pod = shared.pods.get(&namespace, &name);
-                let status = pod.as_ref().and_then(|pod| containers::status(pod, &container.name));
-                let attempt = status.and_then(|status| u32::try_from(status.restart_count).ok()).unwrap_or(0);
-                let id = ContainerId { pod_uid: uid.clone(), container: container.name.clone(), attempt };
-                written.push(shared.engine.written_bytes(&id).await);
-            }
-            let measured = places.clone();
-            let exceeded = tokio::task::spawn_blocking(move || measured.exceeded(&written)).await;
-            if let Ok(Some(message)) = exceeded {
+            let newest = shared.pods.get(&pod.namespace().unwrap_or_default(), &pod.name_any());
+            let used = places.measure(&shared, newest.as_deref().unwrap_or(&pod)).await;
+            if let Some(message) = used.and_then(|used| places.exceeded(&used)) {
                 shared.tell_pod(&uid, Event::Condemned { reason: "Evicted", message }).await;
                 return;
             }
@@ -82,7 +117,11 @@ pub(super) fn watch(shared: &Arc<Shared>, pod: &Pod) -> Option<impl Future<Outpu
 }
 
 impl Places {
-    fn of(pod: &Pod, pod_dir: &Path, dirs: impl Fn(&str) -> Vec<PathBuf>) -> Places {
+    fn of_pod(shared: &Shared, pod: &Pod, uid: &str) -> Places {
+        Places::of(pod, &shared.pod_dir(uid), &shared.log_dir(pod), |name| termination::dir(shared, uid, name))
+    }
+
+    fn of(pod: &Pod, pod_dir: &Path, log_dir: &Path, termination: impl Fn(&str) -> PathBuf) -> Places {
         let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
         let volumes = volumes.filter_map(|volume| {
             let empty = volume.empty_dir.as_ref()?;
@@ -99,45 +138,70 @@ impl Places {
             .iter()
             .map(|container| Contained {
                 name: container.name.clone(),
-                dirs: dirs(&container.name),
+                logs: log_dir.join(&container.name),
+                termination: termination(&container.name),
                 limit: limit(container),
             })
             .collect();
         // The sum is not looked for in pods that have none, which are nearly all.
         let of_pod = contained.iter().any(|container| container.limit.is_some()).then(|| total(pod)).flatten();
-        Places { volumes, containers: if of_pod.is_some() { contained } else { Vec::new() }, pod: of_pod }
+        Places { volumes, containers: contained, pod: of_pod }
     }
 
     fn has_limits(&self) -> bool {
         self.pod.is_some() || self.volumes.iter().any(|volume| volume.limit.is_some())
     }
 
-    /// What to say about the first limit that is exceeded, where containers have written so much beside their volumes.
-    fn exceeded(&self, written: &[u64]) -> Option<String> {
-        for Volume { name, dir, limit, .. } in &self.volumes {
-            if let Some(limit) = limit
-                && usage(dir) > limit.bytes
-            {
+    /// `pod` tells which attempts of its containers run.
+    async fn measure(self: &Arc<Places>, shared: &Shared, pod: &Pod) -> Option<Used> {
+        let mut written = Vec::new();
+        for container in &self.containers {
+            let status = containers::status(pod, &container.name);
+            let attempt = status.and_then(|status| u32::try_from(status.restart_count).ok()).unwrap_or(0);
+            let (pod_uid, container) = (pod.uid().unwrap_or_default(), container.name.clone());
+            written.push(shared.engine.written_bytes(&ContainerId { pod_uid, container, attempt }).await);
+        }
+        let places = self.clone();
+        tokio::task::spawn_blocking(move || places.used(&written)).await.ok()
+    }
+
+    /// What is used, where containers have written so much to other places. Blocks.
+    fn used(&self, written: &[u64]) -> Used {
+        let of_volume = |Volume { name, dir, on_disk, .. }: &Volume| UsedByVolume {
+            name: name.clone(),
+            on_disk: *on_disk,
+            bytes: usage(dir),
+        };
+        let of_container = |(container, written): (&Contained, &u64)| UsedByContainer {
+            name: container.name.clone(),
+            log_bytes: usage(&container.logs),
+            written_bytes: written.saturating_add(usage(&container.termination)),
+        };
+        Used {
+            volumes: self.volumes.iter().map(of_volume).collect(),
+            containers: self.containers.iter().zip(written).map(of_container).collect(),
+        }
+    }
+
+    /// What to say about the first limit that is exceeded.
+    fn exceeded(&self, used: &Used) -> Option<String> {
+        for (Volume { name, limit, .. }, used) in self.volumes.iter().zip(&used.volumes) {
+            if let Some(limit) = limit.as_ref().filter(|limit| used.bytes > limit.bytes) {
                 let text = &limit.text;
                 return Some(format!("Usage of EmptyDir volume {name:?} exceeds the limit {text:?}."));
             }
         }
         let limit = self.pod.as_ref()?;
-        let of_one = |(container, written): (&Contained, &u64)| {
-            container.dirs.iter().fold(*written, |sum, dir| sum.saturating_add(usage(dir)))
-        };
-        let used: Vec<u64> = self.containers.iter().zip(written).map(of_one).collect();
-        let on_disk = self.volumes.iter().filter(|volume| volume.on_disk).map(|volume| usage(&volume.dir));
-        if used.iter().copied().chain(on_disk).fold(0, u64::saturating_add) > limit.bytes {
+        if used.pod_bytes() > limit.bytes {
             let text = &limit.text;
             return Some(format!("Pod ephemeral local storage usage exceeds the total limit of containers {text}."));
         }
-        let over = |(container, used): (&Contained, &u64)| {
-            let limit = container.limit.as_ref().filter(|limit| *used > limit.bytes)?;
+        let over = |(container, used): (&Contained, &UsedByContainer)| {
+            let limit = container.limit.as_ref().filter(|limit| used.bytes() > limit.bytes)?;
             let (name, text) = (&container.name, &limit.text);
             Some(format!("Container {name} exceeded its local ephemeral storage limit {text:?}."))
         };
-        self.containers.iter().zip(&used).find_map(over)
+        self.containers.iter().zip(&used.containers).find_map(over)
     }
 }
 
@@ -186,14 +250,14 @@ mod tests {
         let volumes = json!([{ "name": "scratch", "emptyDir": { "sizeLimit": size_limit } }]);
         let pod = json!({ "spec": { "containers": limits, "volumes": volumes } });
         let pod: Pod = serde_json::from_value(pod).unwrap();
-        let places = Places::of(&pod, root, |name| vec![root.join(name)]);
+        let places = Places::of(&pod, root, root, |name| root.join(format!("{name}-ends")));
         std::fs::create_dir_all(root.join("volumes/scratch")).unwrap();
         std::fs::write(root.join("volumes/scratch/file"), vec![b'x'; 2_000_000]).unwrap();
         for container in &places.containers {
             std::fs::create_dir_all(root.join(&container.name)).unwrap();
             std::fs::write(root.join(&container.name).join("0.log"), vec![b'x'; 100_000]).unwrap();
         }
-        places.exceeded(&vec![written; places.containers.len()])
+        places.exceeded(&places.used(&vec![written; places.containers.len()]))
     }
 
     #[test]

@@ -8,12 +8,11 @@ mod access;
 mod exec;
 pub(crate) mod log_stream;
 mod port_forward;
-mod rates;
 mod stats;
 mod volumes;
 
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -39,7 +38,7 @@ use crate::pod::logs::Options;
 use crate::pod::{containers, duration};
 use access::Access;
 use exec::What;
-use rates::Rates;
+use stats::Seen;
 
 /// Chunks of a log that wait for a slow reader.
 const LOG_CHUNKS: usize = 16;
@@ -48,7 +47,7 @@ const LOG_CHUNKS: usize = 16;
 #[derive(Clone)]
 pub struct NodeService {
     shared: Arc<Shared>,
-    rates: Arc<Mutex<Rates>>,
+    seen: Arc<Seen>,
 }
 
 /// What a request could not be answered for.
@@ -61,7 +60,7 @@ type Answer = Result<Response<Body>, Failure>;
 
 impl NodeService {
     pub(crate) fn new(shared: Arc<Shared>) -> NodeService {
-        NodeService { shared, rates: Arc::default() }
+        NodeService { shared, seen: Arc::new(Seen::new()) }
     }
 
     /// Answers one request.
@@ -119,9 +118,12 @@ impl NodeService {
             (&Method::GET, ["healthz"] | ["healthz", "ping" | "syncloop" | "log"]) => Ok(text(StatusCode::OK, "ok")),
             (&Method::GET, ["pods"]) => Ok(self.pods(|_| true)),
             (&Method::GET, ["runningpods"]) => Ok(self.pods(is_running)),
-            (&Method::GET, ["metrics"]) => stats::metrics(&self.shared).await.map(plain),
-            (&Method::GET, ["metrics", "resource"]) => stats::resource_metrics(&self.shared).await.map(plain),
-            (&Method::GET, ["stats", "summary"]) => Ok(json_answer(&stats::summary(&self.shared, &self.rates).await)),
+            (&Method::GET, ["metrics"]) => stats::metrics::own(&self.shared).await.map(plain),
+            (&Method::GET, ["metrics", "resource"]) => stats::metrics::resource(&self.shared).await.map(plain),
+            (&Method::GET, ["metrics", "cadvisor"]) => stats::metrics::cadvisor(&self.shared).await.map(plain),
+            (&Method::GET, ["stats", "summary"]) => {
+                Ok(json_answer(&stats::summary(&self.shared, &self.seen, query).await))
+            }
             (&Method::GET, ["configz"]) => Ok(self.configuration()),
             (&Method::DELETE, &["volumes", name]) => volumes::remove(&self.shared.config, name).await,
             _ => Err(Failure { status: StatusCode::NOT_FOUND, message: "404 page not found".to_owned() }),

@@ -7,6 +7,7 @@ use wasmtime::component::InstancePre;
 use super::container::Container;
 use super::guest::Guest;
 use super::outcome::describe;
+use super::slots::Need;
 use super::store::{State, new_store};
 use crate::engine::{AskError, Question};
 
@@ -18,6 +19,7 @@ pub struct Answers {
     pub pre: InstancePre<State>,
     /// The interface's name with its version.
     pub export: String,
+    pub need: Need,
 }
 
 impl Answers {
@@ -27,7 +29,7 @@ impl Answers {
     /// [`AskError`]
     pub async fn ask(&self, container: Arc<Container>, question: Question) -> Result<(), AskError> {
         let (pre, export) = (self.pre.clone(), self.export.clone());
-        let store = new_store(pre.engine(), &container);
+        let store = new_store(pre.engine(), &container, self.need);
         let mut store = store.map_err(|error| AskError::Unanswered(error.to_string()))?;
         let asked = Guest::new(container, async move {
             let instance = pre.instantiate_async(&mut store).await?;

@@ -6,7 +6,8 @@ use super::components::CommandPre;
 use super::container::Container;
 use super::guest::Guest;
 use super::outcome::Outcome;
-use super::store::{NoSlot, State, new_store};
+use super::slots::{Need, NoSlot};
+use super::store::{State, new_store};
 
 /// A process that is about to run. Awaiting the second half runs it.
 ///
@@ -14,9 +15,10 @@ use super::store::{NoSlot, State, new_store};
 /// [`NoSlot`]: nothing is started.
 pub fn start(
     pre: CommandPre,
+    need: Need,
     container: Arc<Container>,
 ) -> Result<impl Future<Output = Outcome> + Send + 'static, NoSlot> {
-    let store = new_store(pre.engine(), &container)?;
+    let store = new_store(pre.engine(), &container, need)?;
     let guest = Guest::new(container.clone(), run(pre, store));
     Ok(async move {
         let outcome = match guest.await {

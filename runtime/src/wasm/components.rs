@@ -17,6 +17,7 @@ use wasmtime_wasi_http::{p2 as http_p2, p3 as http_p3};
 use super::answers::{self, Answers};
 use super::compile::{self, Code, Kept, Lanes, Place};
 use super::config::WasmConfig;
+use super::slots::Need;
 use super::store::State;
 use crate::engine::{Artifact, EngineError, RunsAs};
 use crate::host;
@@ -33,6 +34,8 @@ pub struct Loaded {
     pub http: Option<Arc<ProxyPre<State>>>,
     pub command: Option<CommandPre>,
     pub answers: Option<Answers>,
+    /// What an instance of it needs.
+    pub need: Need,
 }
 
 /// A component with a `wasi:cli/run`, ready to be instantiated.
@@ -182,7 +185,12 @@ impl Components {
 
     async fn load(&self, path: &Path) -> Result<Arc<Loaded>, Load> {
         let (engine, linker, path) = (self.engine.clone(), self.linker.clone(), path.to_owned());
-        let loading = tokio::task::spawn_blocking(move || load(&engine, &linker, &path));
+        let (code, core_instances) = (self.code.clone(), self.config.pool.core_instances_per_component);
+        let loading = tokio::task::spawn_blocking(move || {
+            let component = read(&engine, &code, &path)?;
+            let need = Need::of(&component, core_instances);
+            link(&engine, &linker, &component, need).map_err(Load::Refused)
+        });
         loading.await.map_err(|error| Load::Unusable(error.into()))?.map(Arc::new)
     }
 
@@ -205,19 +213,29 @@ enum Load {
     Refused(EngineError),
 }
 
-#[allow(unsafe_code)]
-fn load(engine: &Engine, linker: &Linker<State>, path: &Path) -> Result<Loaded, Load> {
+/// Maps machine code from disk.
+fn read(engine: &Engine, code: &Code, path: &Path) -> Result<Component, Load> {
     if !path.exists() {
         return Err(Load::NotThere);
     }
+    deserialize(engine, path).map_err(|error| {
+        // Where an engine without pools takes it, nothing is wrong with the file: an instance would not fit into a pool.
+        match code.compiler().and_then(|unpooled| deserialize(&unpooled, path)) {
+            Ok(_) => Load::Refused(EngineError::InstanceLimit(format!("{error:#}"))),
+            Err(_) => Load::Unusable(error),
+        }
+    })
+}
+
+#[allow(unsafe_code)]
+fn deserialize(engine: &Engine, path: &Path) -> wasmtime::Result<Component> {
     // SAFETY: the file was written by this node's own compile worker, or sent by the control plane that this node has joined,
     // under the name that its content is derived from; it is never modified in place, and `Kept` made sure that nobody else
     // can write to its directory.
-    let component = unsafe { Component::deserialize_file(engine, path) }.map_err(Load::Unusable)?;
-    link(engine, linker, &component).map_err(Load::Refused)
+    unsafe { Component::deserialize_file(engine, path) }
 }
 
-fn link(engine: &Engine, linker: &Linker<State>, component: &Component) -> Result<Loaded, EngineError> {
+fn link(engine: &Engine, linker: &Linker<State>, component: &Component, need: Need) -> Result<Loaded, EngineError> {
     let ty = component.component_type();
     let has_p3 = engine.get_concurrency_support();
     for (name, _) in ty.imports(engine) {
@@ -256,6 +274,6 @@ fn link(engine: &Engine, linker: &Linker<State>, component: &Component) -> Resul
     };
     let (http, command) = (http.transpose().map_err(invalid)?.map(Arc::new), command.transpose().map_err(invalid)?);
     let mut own = ty.exports(engine).filter(|(name, _)| name.starts_with(answers::EXPORT));
-    let answers = own.next().map(|(name, _)| Answers { pre, export: name.to_owned() });
-    Ok(Loaded { runs_as, http, command, answers })
+    let answers = own.next().map(|(name, _)| Answers { pre, export: name.to_owned(), need });
+    Ok(Loaded { runs_as, http, command, answers, need })
 }

@@ -79,11 +79,16 @@ impl Default for CompileLimits {
 /// Sizes of the pools that instances are taken from. Each reserves address space, not memory.
 #[derive(Clone, Copy, Debug)]
 pub struct PoolLimits {
-    /// Components that can be alive at once on this node. Each live one needs memory mappings, which `vm.max_map_count`
-    /// bounds; the engine lowers this value to fit.
+    /// Components that can be alive at once on this node, of one memory and a few tables each; larger ones count for
+    /// several ([`slots`](super::slots)). Each needs memory mappings, which `vm.max_map_count` bounds; the engine lowers
+    /// this value to fit.
     pub instances: u32,
-    /// Core instances within one component, on average. Python components have about 14.
-    pub core_instances_per_instance: u32,
+    /// Core instances within one component. Python components have about 14.
+    pub core_instances_per_component: u32,
+    /// Memories within one component. Each takes the room of an instance that has one.
+    pub memories_per_component: u32,
+    /// Tables within one component. Four take as much room as a memory.
+    pub tables_per_component: u32,
     /// Largest linear memory. A slot of the pool reserves as much address space.
     pub memory_bytes: u64,
     pub table_elements: usize,
@@ -97,7 +102,9 @@ impl Default for PoolLimits {
     fn default() -> Self {
         PoolLimits {
             instances: 20_000,
-            core_instances_per_instance: 4,
+            core_instances_per_component: 128,
+            memories_per_component: 32,
+            tables_per_component: 128,
             memory_bytes: 4 << 30,
             table_elements: 100_000,
             keep_resident_bytes: 64 << 10,

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use wasmtime_wasi::filesystem::Dir;
 
@@ -11,6 +10,7 @@ use super::config::{GuestLimits, HttpLimits};
 use super::cpu::CpuAccount;
 use super::memory::Budget;
 use super::runners::Runners;
+use super::slots::PodSlots;
 use super::stdio::Stdio;
 use super::ticker::Ticker;
 use crate::engine::{ContainerId, Stats};
@@ -33,8 +33,8 @@ pub struct Container {
     pub ticker: Arc<Ticker>,
     /// Where guests go on that are not done within a slice.
     pub runners: Arc<Runners>,
-    /// Instances that the node can still have alive.
-    pub slots: Arc<Semaphore>,
+    /// What its pod has of the node's room for instances.
+    pub slots: Arc<PodSlots>,
     pub limits: GuestLimits,
     pub http: HttpLimits,
     /// Ends every instance, at its next epoch or host call.

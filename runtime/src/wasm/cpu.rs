@@ -30,17 +30,28 @@ const IMPATIENT: Duration = Duration::from_secs(10);
 const WHOLE_WEIGHT: u32 = 1_024;
 const LEAST_WEIGHT: u32 = 2;
 
-/// CPU time that may be used: of one container, or of all containers of a pod together.
+/// CPU time that was used, in nanoseconds.
+#[derive(Debug, Default)]
+pub struct Used(AtomicU64);
+
+impl Used {
+    pub fn nanos(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// CPU time that may be used, and that was: of one container, or of all containers of a pod together.
 #[derive(Debug)]
 pub struct Quota {
     exists: AtomicBool,
     bucket: Mutex<Bucket>,
+    used: Arc<Used>,
 }
 
 impl Quota {
-    /// In thousandths of a CPU; without a number, as much as there is.
-    pub fn new(limit_millis: Option<u32>) -> Quota {
-        Quota { exists: AtomicBool::new(limit_millis.is_some()), bucket: Mutex::new(bucket(limit_millis)) }
+    /// In thousandths of a CPU; without a number, as much as there is. What is used is added to `used`.
+    pub fn new(limit_millis: Option<u32>, used: Arc<Used>) -> Quota {
+        Quota { exists: AtomicBool::new(limit_millis.is_some()), bucket: Mutex::new(bucket(limit_millis)), used }
     }
 
     /// Sets another quota, or none, which begins anew.
@@ -57,6 +68,7 @@ impl Quota {
     }
 
     fn spend(&self, nanos: u64) {
+        self.used.0.fetch_add(nanos, Ordering::Relaxed);
         if self.exists.load(Ordering::Relaxed) {
             lock(&self.bucket).spend(nanos);
         }
@@ -75,7 +87,6 @@ struct Promise {
 /// CPU time of one container.
 #[derive(Debug)]
 pub struct CpuAccount {
-    used_nanos: AtomicU64,
     quota: Quota,
     /// That of its pod.
     pod: Arc<Quota>,
@@ -89,9 +100,8 @@ impl CpuAccount {
     /// An account with a quota in thousandths of a CPU, or without one, and the request that it has its weight from.
     pub fn new(limit_millis: Option<u32>, request_millis: Option<u32>) -> CpuAccount {
         CpuAccount {
-            used_nanos: AtomicU64::new(0),
-            quota: Quota::new(limit_millis),
-            pod: Arc::new(Quota::new(None)),
+            quota: Quota::new(limit_millis, Arc::default()),
+            pod: Arc::new(Quota::new(None, Arc::default())),
             promise: Mutex::new(promise(request_millis)),
             weight: AtomicU32::new(weight(request_millis)),
             weighted_nanos: AtomicU64::new(0),
@@ -117,7 +127,7 @@ impl CpuAccount {
 
     /// CPU time used since the container started, in nanoseconds.
     pub fn used_nanos(&self) -> u64 {
-        self.used_nanos.load(Ordering::Relaxed)
+        self.quota.used.nanos()
     }
 
     /// What the container has had by its weight, at least `now`: time in which it did not want to run is not saved up.
@@ -157,7 +167,6 @@ impl CpuAccount {
 
     /// Charges for CPU time that was used.
     pub fn charge(&self, nanos: u64) {
-        self.used_nanos.fetch_add(nanos, Ordering::Relaxed);
         self.quota.spend(nanos);
         self.pod.spend(nanos);
     }
@@ -217,7 +226,7 @@ mod tests {
 
     #[test]
     fn what_one_spends_the_others_of_its_pod_pay_for() {
-        let pod = Arc::new(Quota::new(Some(1)));
+        let pod = Arc::new(Quota::new(Some(1), Arc::default()));
         let [one, other] = [(); 2].map(|()| CpuAccount::new(None, None).within(pod.clone()));
         assert_eq!(other.debt(), None);
         one.charge(2_000_000);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use k8w_networking::{Network, Registration};
 use k8w_storage::volume::memory::Meter;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use wasmtime_wasi::filesystem::Dir;
 
@@ -17,7 +17,7 @@ use super::compile::{self, Code};
 use super::components::{Components, Loaded};
 use super::config::WasmConfig;
 use super::container::{Container, Counters};
-use super::cpu::{CpuAccount, Quota};
+use super::cpu::{CpuAccount, Quota, Used};
 use super::exec;
 use super::log_writer::LogWriter;
 use super::logs::Log;
@@ -27,8 +27,8 @@ use super::pool::{self, Instances};
 use super::preopens;
 use super::runners::Runners;
 use super::serve::{Door, News, Server};
+use super::slots::{NoSlot, PodSlots, Slots};
 use super::stdio::Stdio;
-use super::store::NoSlot;
 use super::ticker::Ticker;
 use super::{command, written};
 use crate::engine::{
@@ -45,9 +45,6 @@ const DEFAULT_HTTP_PORT: u16 = 8080;
 /// How often volumes in memory are looked at that a container may write to.
 const VOLUMES_MEASURED_EVERY: Duration = Duration::from_millis(100);
 
-/// Budgets of pods that have ended may be so many more than those of pods that run.
-const PODS_UNCLEARED: usize = 64;
-
 /// Runs components with wasmtime. One per node.
 pub struct WasmEngine(Arc<Inner>);
 
@@ -60,17 +57,32 @@ struct Inner {
     runners: Arc<Runners>,
     log_writer: LogWriter,
     instances: Instances,
-    slots: Arc<Semaphore>,
+    slots: Arc<Slots>,
     running: Mutex<HashMap<ContainerId, Running>>,
-    /// Memory of whole pods, while one of their containers runs.
-    pods: Mutex<HashMap<String, PodShares>>,
+    /// What whole pods have, from their first container on.
+    pods: Mutex<HashMap<String, PodEntry>>,
 }
 
-/// What the containers of a pod share, for as long as one of them is there.
-#[derive(Clone)]
+/// What the containers of a pod share.
 struct PodShares {
+    memory: Arc<Budget>,
+    cpu: Arc<Quota>,
+    slots: Arc<PodSlots>,
+}
+
+/// The same as long as one of them is there, and what has been used by all of them, those that have ended included.
+struct PodEntry {
     memory: Weak<Budget>,
     cpu: Weak<Quota>,
+    slots: Weak<PodSlots>,
+    cpu_used: Arc<Used>,
+}
+
+impl PodEntry {
+    fn shares(&self) -> Option<PodShares> {
+        let PodEntry { memory, cpu, slots, .. } = self;
+        Some(PodShares { memory: memory.upgrade()?, cpu: cpu.upgrade()?, slots: slots.upgrade()? })
+    }
 }
 
 /// A container between `Started` and `Exited`. Taking it out of the table is the right to report its end.
@@ -130,7 +142,7 @@ impl WasmEngine {
             runners: Arc::new(runners),
             log_writer,
             instances,
-            slots: Arc::new(Semaphore::new(instances.count as usize)),
+            slots: Slots::new(instances.count),
             running: Mutex::default(),
             pods: Mutex::default(),
         })))
@@ -203,6 +215,14 @@ impl Engine for WasmEngine {
         lock(&self.0.running).get(id).map(|running| running.container.stats())
     }
 
+    fn pod_cpu_nanos(&self, pod_uid: &str) -> u64 {
+        lock(&self.0.pods).get(pod_uid).map_or(0, |entry| entry.cpu_used.nanos())
+    }
+
+    fn forget_pod(&self, pod_uid: &str) {
+        lock(&self.0.pods).remove(pod_uid);
+    }
+
     async fn written_bytes(&self, id: &ContainerId) -> u64 {
         let views = self.0.views(id);
         tokio::task::spawn_blocking(move || written::bytes(&views)).await.unwrap_or(0)
@@ -247,7 +267,7 @@ impl Inner {
         match (as_command, &loaded.http, &loaded.command) {
             (true, _, Some(pre)) => {
                 let capacity = |error: NoSlot| EngineError::Capacity(format!("{error}: {}", self.instances));
-                let process = command::start(pre.clone(), container.clone()).map_err(capacity)?;
+                let process = command::start(pre.clone(), loaded.need, container.clone()).map_err(capacity)?;
                 self.begin(Running { container, digest, kind: Kind::Command }).await;
                 let inner = self.clone();
                 tokio::spawn(async move {
@@ -257,7 +277,7 @@ impl Inner {
             }
             (false, Some(pre), _) => {
                 let (inner, failed) = (Arc::downgrade(self), id.clone());
-                let server = Server::new(pre.clone(), container.clone(), move |news| {
+                let server = Server::new(pre.clone(), loaded.need, container.clone(), move |news| {
                     let (Some(inner), id) = (inner.upgrade(), failed.clone()) else { return };
                     match news {
                         // A full channel has enough to tell.
@@ -301,13 +321,13 @@ impl Inner {
 
     fn container(&self, spec: ContainerSpec, preopens: Vec<(Dir, String)>) -> Container {
         let limits = self.config.guest;
-        let (pod_memory, pod_cpu) = self.of_pod(&spec);
+        let pod = self.of_pod(&spec);
         let log = Arc::new(Log::new(spec.log_path, &limits, self.log_writer.clone()));
         // What the node allows where a manifest has no limit is about instances.
         let own = |volume: &&MemoryVolume| volume.writers == Writers::This && spec.limits.memory_bytes.is_some();
         let in_volumes = measure(spec.memory_volumes.iter().filter(own));
         let limit_bytes = spec.limits.memory_bytes.unwrap_or(limits.memory_bytes);
-        let memory = Budget::with_volumes(limit_bytes, Some(pod_memory), in_volumes);
+        let memory = Budget::with_volumes(limit_bytes, Some(pod.memory), in_volumes);
         Container {
             preopens,
             id: spec.id,
@@ -318,10 +338,10 @@ impl Inner {
             stdio: Stdio::of_container(log, spec.stdin, spec.stdin_once, spec.tty),
             buckets: Arc::new(Buckets::new(memory.clone())),
             memory,
-            cpu: Arc::new(CpuAccount::new(spec.limits.cpu_millis, spec.limits.cpu_request_millis).within(pod_cpu)),
+            cpu: Arc::new(CpuAccount::new(spec.limits.cpu_millis, spec.limits.cpu_request_millis).within(pod.cpu)),
             ticker: self.ticker.clone(),
             runners: self.runners.clone(),
-            slots: self.slots.clone(),
+            slots: pod.slots,
             limits,
             http: self.config.http,
             interrupt: CancellationToken::new(),
@@ -330,23 +350,26 @@ impl Inner {
         }
     }
 
-    fn of_pod(&self, spec: &ContainerSpec) -> (Arc<Budget>, Arc<Quota>) {
+    fn of_pod(&self, spec: &ContainerSpec) -> PodShares {
         let (pod_uid, limits) = (spec.pod.uid.as_str(), &spec.limits);
         let mut pods = lock(&self.pods);
-        // Those that have ended are cleared away now and then, not by each that starts.
-        if pods.len() > PODS_UNCLEARED + 2 * lock(&self.running).len() {
-            pods.retain(|_, shares| shares.memory.strong_count() > 0);
+        let before = pods.get(pod_uid);
+        if let Some(shares) = before.and_then(PodEntry::shares) {
+            return shares;
         }
-        let shares = pods.get(pod_uid);
-        if let Some(shared) = shares.and_then(|shares| Some((shares.memory.upgrade()?, shares.cpu.upgrade()?))) {
-            return shared;
-        }
+        let cpu_used = before.map_or_else(Arc::default, |before| before.cpu_used.clone());
         let in_volumes = measure(spec.memory_volumes.iter());
         let memory = Budget::with_volumes(limits.pod_memory_bytes.unwrap_or(u64::MAX), None, in_volumes);
-        let cpu = Arc::new(Quota::new(limits.pod_cpu_millis));
-        let shares = PodShares { memory: Arc::downgrade(&memory), cpu: Arc::downgrade(&cpu) };
-        pods.insert(pod_uid.to_owned(), shares);
-        (memory, cpu)
+        let cpu = Arc::new(Quota::new(limits.pod_cpu_millis, cpu_used.clone()));
+        let slots = self.slots.of_pod();
+        let entry = PodEntry {
+            memory: Arc::downgrade(&memory),
+            cpu: Arc::downgrade(&cpu),
+            slots: Arc::downgrade(&slots),
+            cpu_used,
+        };
+        pods.insert(pod_uid.to_owned(), entry);
+        PodShares { memory, cpu, slots }
     }
 
     /// Ends a container once what it and others have written to volumes in memory exceeds what it, or its pod, may have.

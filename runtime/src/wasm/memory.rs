@@ -15,6 +15,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use wasmtime::ResourceLimiterAsync;
 
+use super::slots::Need;
+
 /// Bytes that a table element takes.
 const TABLE_ELEMENT_BYTES: u64 = 8;
 
@@ -146,12 +148,14 @@ pub struct Reservation {
     budget: Arc<Budget>,
     held_bytes: u64,
     wait: Duration,
+    need: Need,
 }
 
 impl Reservation {
-    /// Nothing yet. `wait` bounds the time that growth waits for memory held by others.
-    pub fn new(budget: Arc<Budget>, wait: Duration) -> Reservation {
-        Reservation { budget, held_bytes: 0, wait }
+    /// Nothing yet. `wait` bounds the time that growth waits for memory held by others, and `need` how many memories and
+    /// tables there are to grow, however small.
+    pub fn new(budget: Arc<Budget>, wait: Duration, need: Need) -> Reservation {
+        Reservation { budget, held_bytes: 0, wait, need }
     }
 
     async fn grow(&mut self, bytes: u64) -> Result<(), OutOfMemory> {
@@ -202,6 +206,18 @@ impl ResourceLimiterAsync for Reservation {
         self.grow(desired.saturating_sub(current) as u64 * TABLE_ELEMENT_BYTES).await?;
         Ok(true)
     }
+
+    fn instances(&self) -> usize {
+        self.need.core_instances as usize
+    }
+
+    fn memories(&self) -> usize {
+        self.need.memories as usize
+    }
+
+    fn tables(&self) -> usize {
+        self.need.tables as usize
+    }
 }
 
 #[cfg(test)]
@@ -209,7 +225,7 @@ mod tests {
     use super::*;
 
     fn share(budget: &Arc<Budget>, wait: Duration) -> Reservation {
-        Reservation::new(budget.clone(), wait)
+        Reservation::new(budget.clone(), wait, Need { core_instances: 1, memories: 1, tables: 1 })
     }
 
     #[tokio::test]

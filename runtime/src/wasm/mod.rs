@@ -37,6 +37,7 @@ mod response;
 mod runners;
 mod serve;
 pub mod slice;
+mod slots;
 pub(crate) mod stdio;
 pub(crate) mod store;
 mod ticker;

@@ -6,6 +6,7 @@ use wasmtime::{Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationCon
 
 use super::compile::Code;
 use super::config::PoolLimits;
+use super::slots::TABLES_PER_SLOT;
 
 /// Memory mappings that one live instance may cost.
 const MAPPINGS_PER_INSTANCE: u64 = 8;
@@ -82,13 +83,16 @@ pub fn engine(limits: &PoolLimits, code: &Code) -> wasmtime::Result<Pool> {
 }
 
 fn pooling(limits: &PoolLimits, instances: u32) -> PoolingAllocationConfig {
-    let core_instances = instances.saturating_mul(limits.core_instances_per_instance);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
         .total_stacks(instances)
-        .total_core_instances(core_instances)
+        // These cost nothing but what is counted within a component.
+        .total_core_instances(instances.saturating_mul(limits.core_instances_per_component))
         .total_memories(instances)
-        .total_tables(core_instances)
+        .total_tables(instances.saturating_mul(TABLES_PER_SLOT))
+        .max_core_instances_per_component(limits.core_instances_per_component)
+        .max_memories_per_component(limits.memories_per_component)
+        .max_tables_per_component(limits.tables_per_component)
         .max_component_instance_size(CONTEXT_BYTES)
         .max_core_instance_size(CONTEXT_BYTES)
         .max_memories_per_module(MEMORIES_PER_MODULE)

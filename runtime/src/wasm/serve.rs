@@ -27,11 +27,13 @@ use super::handle::{Head, handle};
 use super::memory::OutOfMemory;
 use super::outcome::{Outcome, cause, describe};
 use super::response::GuestBody;
-use super::store::{Interrupted, NoSlot, State, new_store};
+use super::slots::{Need, NoSlot};
+use super::store::{Interrupted, State, new_store};
 
 /// The http component of one container.
 pub struct Server {
     pre: Arc<ProxyPre<State>>,
+    need: Need,
     pub container: Arc<Container>,
     running: AtomicUsize,
     /// Told when the last request ends.
@@ -55,6 +57,9 @@ pub enum News {
 const NO_UPGRADE: &str =
     "a component of wasi:http cannot upgrade a connection; a process that listens by wasi:sockets can\n";
 
+/// What is said to a request for which there is no memory, no instance slot, or no time as its container ends.
+const NO_ROOM: &str = "the component has no room for this request now\n";
+
 /// How soon after a trap another is told: as often as a recorder of events lets something through of who has said too much.
 const TRAPS_TOLD_EVERY: Duration = Duration::from_secs(300);
 
@@ -69,12 +74,14 @@ struct Warm {
 impl Server {
     pub fn new(
         pre: Arc<ProxyPre<State>>,
+        need: Need,
         container: Arc<Container>,
         tell: impl Fn(News) + Send + Sync + 'static,
     ) -> Arc<Server> {
         let trap_burst = container.http.trap_burst;
         Arc::new(Server {
             pre,
+            need,
             container,
             running: AtomicUsize::new(0),
             idle: Notify::new(),
@@ -116,7 +123,7 @@ impl Server {
             ProxyPre::P2(pre) => pre.engine(),
             ProxyPre::P3(pre) => pre.engine(),
         };
-        let mut store = new_store(engine, &self.container)?;
+        let mut store = new_store(engine, &self.container, self.need)?;
         let proxy = self.pre.instantiate_async(&mut store).await?;
         Ok(Warm { store, proxy, served: 0, since: Instant::now() })
     }
@@ -308,7 +315,10 @@ async fn respond(server: Arc<Server>, turn: Option<Arc<Turn>>, request: http::Re
             refuse(StatusCode::INTERNAL_SERVER_ERROR, "the component answered with an error\n")
         }
         Ok(None) => match error {
-            Some(error) => refuse(server.failed(&error), "the component failed; its log says why\n"),
+            Some(error) => match server.failed(&error) {
+                StatusCode::SERVICE_UNAVAILABLE => refuse(StatusCode::SERVICE_UNAVAILABLE, NO_ROOM),
+                status => refuse(status, "the component failed; its log says why\n"),
+            },
             None => refuse(StatusCode::INTERNAL_SERVER_ERROR, "the component gave no response\n"),
         },
         Err(_) => refuse(StatusCode::GATEWAY_TIMEOUT, "the component did not answer in time\n"),

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::component::ResourceTable;
 use wasmtime::{Engine, Store, UpdateDeadline};
 use wasmtime_wasi::clocks::WasiClocksCtx;
@@ -13,6 +12,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView};
 use super::container::Container;
 use super::memory::Reservation;
 use super::slice::{self, Cut};
+use super::slots::{Held, Need, NoSlot};
 use crate::host::http::Outgoing;
 use crate::host::sockets::Sockets;
 
@@ -25,7 +25,7 @@ pub struct State {
     pub http: WasiHttpCtx,
     pub outgoing: Outgoing,
     pub memory: Reservation,
-    _slot: OwnedSemaphorePermit,
+    _slots: Held,
 }
 
 impl State {
@@ -58,17 +58,12 @@ impl Drop for State {
 #[error("interrupted")]
 pub struct Interrupted;
 
-/// The node runs as many instances as it can.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("all instance slots of this node are in use")]
-pub struct NoSlot;
-
-/// A store for one instance of `container`, with all of its limits in place.
+/// A store for one instance of `container` that is made of what `need` says, with all of its limits in place.
 ///
 /// # Errors
 /// [`NoSlot`].
-pub fn new_store(engine: &Engine, container: &Arc<Container>) -> Result<Store<State>, NoSlot> {
-    let slot = container.slots.clone().try_acquire_owned().map_err(|_| NoSlot)?;
+pub fn new_store(engine: &Engine, container: &Arc<Container>, need: Need) -> Result<Store<State>, NoSlot> {
+    let slots = container.slots.take(need)?;
     container.counters.instances.fetch_add(1, Ordering::Relaxed);
     let mut table = ResourceTable::new();
     table.set_max_capacity(container.limits.resources);
@@ -80,9 +75,9 @@ pub fn new_store(engine: &Engine, container: &Arc<Container>) -> Result<Store<St
         clocks: WasiClocksCtx::default(),
         http,
         outgoing: Outgoing { network: container.network.clone(), in_event_loop: false },
-        memory: Reservation::new(container.memory.clone(), container.http.memory_wait),
+        memory: Reservation::new(container.memory.clone(), container.http.memory_wait, need),
         container: container.clone(),
-        _slot: slot,
+        _slots: slots,
     };
     let mut store = Store::new(engine, state);
     store.limiter_async(|state| &mut state.memory);

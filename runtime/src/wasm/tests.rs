@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use k8w_networking::{Network, PodIdentity};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::config::{GuestLimits, HttpLimits};
@@ -14,6 +13,7 @@ use super::log_writer::LogWriter;
 use super::logs::Log;
 use super::memory::Budget;
 use super::runners::Runners;
+use super::slots::Slots;
 use super::stdio::Stdio;
 use super::ticker::Ticker;
 use crate::engine::{ContainerId, Names};
@@ -60,7 +60,7 @@ pub fn container(dir: &Path) -> Arc<Container> {
         cpu: Arc::new(CpuAccount::new(None, None)),
         ticker: Arc::new(Ticker::start(engine.weak(), limits.tick).unwrap()),
         runners: Arc::new(Runners::start(1).unwrap()),
-        slots: Arc::new(Semaphore::new(1)),
+        slots: Slots::new(1).of_pod(),
         limits,
         http: HttpLimits::default(),
         interrupt: CancellationToken::new(),

@@ -7,7 +7,7 @@ use expect_test::{Expect, expect};
 use k8w_runtime::engine::{Engine, EngineError, RunsAs};
 use k8w_runtime::host;
 
-use crate::node::{Node, preview1, probe, probe_p3};
+use crate::node::{Node, made_of, preview1, probe, probe_p3};
 
 async fn refused(node: &Node, wasm: &[u8], expected: Expect) {
     expected.assert_eq(&node.prepare(wasm).await.unwrap_err().to_string());
@@ -64,6 +64,22 @@ async fn what_cannot_run_is_refused_in_one_sentence() {
         expect!["image is not a valid WebAssembly component or module: Invalid input WebAssembly code at offset 426: type mismatch: values remaining on stack at end of block"],
     )
     .await;
+}
+
+#[tokio::test]
+async fn what_is_larger_than_an_instance_may_be_is_refused_by_name() {
+    let node = Node::new();
+    refused(&node, &made_of(200, ""), expect!["component exceeds this node's limits of an instance: The component transitively contains 201 core module instances, which exceeds the configured maximum of 128 in the pooling allocator"]).await;
+    refused(&node, &made_of(50, "(memory 0) (memory 0) (memory 0) (memory 0)"), expect!["component exceeds this node's limits of an instance: The component transitively contains 200 Wasm linear memories, which exceeds the configured maximum of 32 in the pooling allocator"]).await;
+    refused(
+        &node,
+        &made_of(33, "(table 0 funcref) (table 0 funcref) (table 0 funcref) (table 0 funcref)"),
+        expect!["component exceeds this node's limits of an instance: The component transitively contains 132 tables, which exceeds the configured maximum of 128 in the pooling allocator"],
+    )
+    .await;
+    refused(&node, &made_of(1, &"(memory 0)".repeat(5)), expect!["component exceeds this node's limits of an instance: module memory does not fit in pooling allocator requirements: defined memories count of 5 exceeds the per-instance limit of 4"]).await;
+    let compiled = || std::fs::read_dir(node.dir.path().join("wasm/compiled")).unwrap().count();
+    assert_eq!(compiled(), 4, "their code is kept: none is compiled again");
 }
 
 /// One that uses what the component model has for it, and one that just names an interface.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use k8w_runtime::engine::{ContainerSpec, Engine, ExitReason, Limits};
+use k8w_runtime::engine::{ContainerSpec, Engine, EngineEvent, ExitReason, Limits};
 
 use crate::node::{Node, preview1, probe, until};
 
@@ -240,4 +240,56 @@ async fn limits_can_change_while_a_container_runs() {
     until(async || node.engine.resize(&id, limits(16 << 20)).await.is_ok()).await;
     assert_eq!(node.get("10.64.0.2:8080", "/hog?32").await.0, 500);
     assert_eq!(node.exit(&id).await.1, ExitReason::OOMKilled);
+}
+
+/// A pod holds as many requests as it can.
+#[tokio::test]
+async fn a_pod_leaves_room_for_instances_of_others() {
+    let node = Node::with(|config| config.pool.instances = 16);
+    let greedy = node.pod("greedy", probe()).await;
+    let neighbour = node.pod("neighbour", probe()).await;
+    node.start(greedy).await;
+    node.start(neighbour).await;
+    let hold = async || {
+        let request = crate::node::request("GET", "http://10.64.0.2:8080/stream?1000", crate::node::empty());
+        let response = node.send(request).await;
+        (response.status() == 200).then_some(response)
+    };
+    let mut held = Vec::new();
+    while let Some(response) = hold().await {
+        held.push(response);
+    }
+    assert_eq!(held.len(), 8, "half of the node's room");
+    let refused = (503, "the component has no room for this request now\n".to_owned());
+    assert_eq!(node.get("10.64.0.2:8080", "/count").await, refused);
+    for _ in 0..3 {
+        assert_eq!(node.get("10.64.0.3:8080", "/count").await, (200, "1".to_owned()));
+    }
+    held.pop();
+    until(async || node.get("10.64.0.2:8080", "/count").await.0 == 200).await;
+}
+
+/// A memory has a slot of its own and four tables have one, however small they are.
+#[tokio::test]
+async fn memories_and_tables_take_room() {
+    let node = Node::with(|config| config.pool.instances = 16);
+    let full = "node is out of capacity: all instance slots of this node are in use: at most 16 alive";
+    for (n, (modules, each, expected)) in [
+        (16, "(memory 0)", Ok(())),
+        (17, "(memory 0)", Err(full)),
+        (16, "(table 0 funcref) (table 0 funcref) (table 0 funcref) (table 0 funcref)", Ok(())),
+        (33, "(table 0 funcref) (table 0 funcref)", Err(full)),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let spec = node.pod(&format!("large-{n}"), &crate::node::made_of(modules, each)).await;
+        let id = spec.id.clone();
+        let started = node.engine.start(spec).await;
+        assert_eq!(started.as_ref().map_err(ToString::to_string), expected.as_ref().map_err(|full| (*full).to_owned()));
+        if started.is_ok() {
+            assert_eq!(node.event().await, EngineEvent::Started { id: id.clone() });
+            assert_eq!(node.exit(&id).await.0, 0);
+        }
+    }
 }

@@ -247,6 +247,22 @@ pub fn program(name: &str) -> PathBuf {
     target.join("release").join(name)
 }
 
+/// A command that does nothing, with so many instances of a core module beside its own that has `definitions`.
+pub fn made_of(modules: usize, definitions: &str) -> Vec<u8> {
+    let instances = "(core instance (instantiate $part))".repeat(modules);
+    let text = format!(
+        r#"(component
+            (core module $part {definitions})
+            {instances}
+            (core module $main (func (export "run") (result i32) i32.const 0))
+            (core instance $main (instantiate $main))
+            (func $run (result (result)) (canon lift (core func $main "run")))
+            (instance $command (export "run" (func $run)))
+            (export "wasi:cli/run@0.2.0" (instance $command)))"#
+    );
+    wat::parse_str(text).unwrap()
+}
+
 fn build(guest: &str) -> Vec<u8> {
     let guests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/guests");
     let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{guest}-{}.wasm", std::process::id()));

@@ -80,6 +80,12 @@ impl Engine for FakeEngine {
 
     async fn keep_prepared(&self, _: &HashSet<String>) {}
 
+    fn pod_cpu_nanos(&self, _: &str) -> u64 {
+        0
+    }
+
+    fn forget_pod(&self, _: &str) {}
+
     async fn written_bytes(&self, _: &ContainerId) -> u64 {
         0
     }

@@ -71,7 +71,7 @@ pub async fn run(
     let Io { stdin, output } = io;
     let mut beside = container.command(argv, Stdio::of_command(stdin, output, tty));
     beside.interrupt = interrupt;
-    let process = command::start(pre, Arc::new(beside));
+    let process = command::start(pre, loaded.need, Arc::new(beside));
     let process = process.map_err(|error| failed(EngineError::Capacity(error.to_string())))?;
     Ok(process.await.exit_code)
 }

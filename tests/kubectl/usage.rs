@@ -1,0 +1,173 @@
+//! What pods and nodes use: `kubectl top`, the node's summary and its metrics.
+
+use std::collections::BTreeMap;
+
+use k8w_testkit::eventually;
+use serde_json::Value;
+
+use crate::{Sandbox, sandbox};
+
+const MIB: u64 = 1 << 20;
+
+/// Runs until it is ended, with 64 MiB of memory.
+const SPINS: &str = r#"(module (memory (export "memory") 1024) (func (export "_start") (loop $again (br $again))))"#;
+/// Says nothing, works for a while and is done.
+const WORKS: &str = r#"(module (memory (export "memory") 1) (func (export "_start") (local $left i32)
+    (local.set $left (i32.const 200000000))
+    (loop $again (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))))"#;
+
+impl Sandbox {
+    /// A pod of one container of a command in WebAssembly text, with these fields more, in YAML's flow style.
+    fn command_pod(&self, name: &str, text: &str, container: &str) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, wat::parse_str(text).unwrap()).unwrap();
+        let image = format!("localhost/{name}:latest");
+        self.cluster.load_image(file.path(), &image);
+        self.kubectl.apply(&format!(
+            "
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}}}
+spec:
+  runtimeClassName: wasmtime
+  terminationGracePeriodSeconds: 1
+  volumes: [{{name: scratch, emptyDir: {{}}}}]
+  containers: [{{name: main, image: '{image}', volumeMounts: [{{name: scratch, mountPath: /scratch}}], {container}}}]
+"
+        ));
+    }
+
+    fn ask_proxy(&self, path: &str) -> String {
+        let node = self.kubectl.ok(&["get", "nodes", "-o", "jsonpath={.items[0].metadata.name}"]);
+        self.kubectl.ok(&["get", "--raw", &format!("/api/v1/nodes/{node}/proxy{path}")])
+    }
+
+    /// `/stats/summary`: of the node, and of the sandbox's pod of that name.
+    fn summary(&self, pod: &str) -> Result<(Value, Value), String> {
+        let mut summary: Value = serde_json::from_str(&self.ask_proxy("/stats/summary")).unwrap();
+        let is_own =
+            |entry: &&Value| entry["podRef"]["name"] == pod && entry["podRef"]["namespace"] == self.namespace.as_str();
+        let found = summary["pods"].as_array().unwrap().iter().find(is_own).cloned();
+        found.map(|found| (summary["node"].take(), found)).ok_or_else(|| summary.to_string())
+    }
+
+    /// The numbers of a path of metrics: the node's, and those about the sandbox's pod of that name, by the metric's name.
+    fn metrics(&self, path: &str, pod: &str) -> BTreeMap<String, f64> {
+        let own = [format!("namespace=\"{}\"", self.namespace), format!("pod=\"{pod}\"")];
+        let text = self.ask_proxy(path);
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        let numbers = lines.filter_map(|line| {
+            let (name, number) = line.rsplit_once(' ')?;
+            let (name, labels) = name.split_once('{').unwrap_or((name, ""));
+            let is_own = labels.is_empty() || own.iter().all(|label| labels.contains(label.as_str()));
+            is_own.then(|| (name.to_owned(), number.parse().unwrap()))
+        });
+        numbers.collect()
+    }
+}
+
+/// A number in a tree of them, whatever its unit.
+fn number(tree: &Value, path: &str) -> u64 {
+    let found = tree.pointer(path).and_then(Value::as_u64);
+    found.unwrap_or_else(|| panic!("no number {path} in {tree}"))
+}
+
+/// The columns of CPU, in thousandths, and of memory, in mebibytes, of a line of `kubectl top`.
+fn columns(line: &str, first: usize) -> Option<[u64; 2]> {
+    let columns: Vec<&str> = line.split_whitespace().collect();
+    let cpu = columns.get(first)?.strip_suffix('m')?.parse().ok()?;
+    let memory = columns[first + 1..].iter().find_map(|column| column.strip_suffix("Mi"))?;
+    Some([cpu, memory.parse().ok()?])
+}
+
+#[test]
+fn top_shows_how_much_is_used() {
+    let t = sandbox();
+    t.command_pod("spins", SPINS, "resources: {limits: {cpu: 100m, memory: 96Mi}}");
+    let [cpu, memory] = eventually("the pod uses a tenth of a CPU", || {
+        let shown = t.kubectl.run(&["top", "pod", "spins", "--no-headers"]);
+        match columns(&shown.stdout, 1) {
+            Some(used @ [80..=120, 64..=96]) => Ok(used),
+            _ => Err(format!("{shown:?}")),
+        }
+    });
+    eventually("the node uses at least as much", || {
+        let shown = t.kubectl.ok(&["top", "node", "--no-headers"]);
+        match columns(&shown, 1) {
+            Some([node_cpu, node_memory]) if node_cpu >= cpu && node_memory >= memory => Ok(()),
+            _ => Err(shown),
+        }
+    });
+
+    let (node, pod) = t.summary("spins").unwrap();
+    let container = &pod["containers"][0];
+    assert_eq!(container["name"], "main");
+    let working_set = number(container, "/memory/workingSetBytes");
+    assert!((64 * MIB..96 * MIB).contains(&working_set), "{container}");
+    assert_eq!(number(container, "/memory/availableBytes"), 96 * MIB - working_set);
+    assert!(number(container, "/cpu/usageCoreNanoSeconds") > 0, "{container}");
+    let started =
+        t.kubectl.ok(&["get", "pod", "spins", "-o", "jsonpath={.status.containerStatuses[0].state.running.startedAt}"]);
+    assert_eq!(container["startTime"].as_str().unwrap()[..19], started[..19]);
+    for what in ["/containers/0/logs", "/containers/0/rootfs", "/volume/0", "/ephemeral-storage"] {
+        let part = pod.pointer(what).unwrap_or_else(|| panic!("no {what} in {pod}"));
+        assert!(number(part, "/usedBytes") <= number(part, "/capacityBytes"), "{what}: {part}");
+        assert!(number(part, "/availableBytes") > 0, "{what}: {part}");
+    }
+    assert_eq!(pod["volume"][0]["name"], "scratch");
+    for what in ["/cpu/usageCoreNanoSeconds", "/memory/workingSetBytes"] {
+        assert!(number(&node, what) >= number(&pod, what), "{what}: {node} {pod}");
+    }
+    assert!(number(&node, "/memory/availableBytes") > 0 && number(&node, "/fs/usedBytes") > 0, "{node}");
+
+    let metrics = t.metrics("/metrics/resource", "spins");
+    let metric = |name: &str| *metrics.get(name).unwrap_or_else(|| panic!("no {name} in {metrics:?}"));
+    let (of_pod, of_container) = (metric("pod_cpu_usage_seconds_total"), metric("container_cpu_usage_seconds_total"));
+    assert!(of_container > 0.0 && of_pod >= of_container, "{metrics:?}");
+    assert!(metric("node_cpu_usage_seconds_total") >= of_pod, "{metrics:?}");
+    assert_eq!(metric("pod_memory_working_set_bytes"), working_set as f64);
+    assert_eq!(metric("container_memory_working_set_bytes"), working_set as f64);
+    assert!(metric("node_memory_working_set_bytes") >= working_set as f64);
+    assert!(metric("container_start_time_seconds") > 1.6e9);
+    assert_eq!(metric("resource_scrape_error"), 0.0);
+    let text = t.ask_proxy("/metrics/resource");
+    for (name, kind) in [
+        ("container_cpu_usage_seconds", "counter"),
+        ("pod_cpu_usage_seconds", "counter"),
+        ("node_cpu_usage_seconds", "counter"),
+        ("container_start_time_seconds", "gauge"),
+        ("pod_memory_working_set_bytes", "gauge"),
+    ] {
+        assert!(text.contains(&format!("# TYPE {name} {kind}\n")), "{name}: {text}");
+    }
+    let cadvisor = t.metrics("/metrics/cadvisor", "spins");
+    assert_eq!(cadvisor["container_memory_working_set_bytes"], working_set as f64);
+    assert!(cadvisor["container_cpu_usage_seconds_total"] >= of_container, "{cadvisor:?}");
+}
+
+#[test]
+fn what_a_pod_has_used_is_not_forgotten_when_a_container_ends() {
+    let t = sandbox();
+    t.command_pod("works", WORKS, "");
+    let (mut first, mut last) = (0, 0);
+    eventually("it has run twice", || {
+        let (_, pod) = t.summary("works")?;
+        let used = number(&pod, "/cpu/usageCoreNanoSeconds");
+        assert!(used >= last, "{used} after {last}");
+        last = used;
+        let restarts = t.kubectl.ok(&[
+            "get",
+            "pod",
+            "works",
+            "-o",
+            "jsonpath={.status.containerStatuses[0].restartCount}/{.status.containerStatuses[0].state.waiting.reason}",
+        ]);
+        if restarts.starts_with("0/") {
+            first = used;
+        }
+        let again = restarts.starts_with("2/") || restarts.starts_with("1/Crash");
+        if again && used > first { Ok(()) } else { Err(format!("{restarts}: {used}, at first {first}")) }
+    });
+    let metrics = t.metrics("/metrics/resource", "works");
+    assert!(metrics["pod_cpu_usage_seconds_total"] * 1e9 >= last as f64, "{metrics:?}");
+}

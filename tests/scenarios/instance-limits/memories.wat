@@ -1,0 +1,20 @@
+;; A command with 40 memories, none of which has a page.
+(component
+  (component $ten
+    (core module $part (memory 0) (memory 0) (memory 0) (memory 0))
+    (core instance (instantiate $part))
+    (core instance (instantiate $part))
+    (core instance (instantiate $part))
+    (core instance (instantiate $part))
+    (core instance (instantiate $part))
+    (core instance (instantiate $part))
+    (core instance (instantiate $part))
+    (core instance (instantiate $part))
+    (core instance (instantiate $part))
+    (core instance (instantiate $part)))
+  (instance (instantiate $ten))
+  (core module $main (func (export "run") (result i32) i32.const 0))
+  (core instance $main (instantiate $main))
+  (func $run (result (result)) (canon lift (core func $main "run")))
+  (instance $command (export "run" (func $run)))
+  (export "wasi:cli/run@0.2.0" (instance $command)))
