@@ -69,6 +69,41 @@ fn a_wasm_artifact_is_pulled_from_a_registry() {
     assert!(events.contains(&format!("Pulling image \"{image}\"")), "{events}");
 }
 
+#[test]
+fn a_container_image_says_how_it_runs_and_the_pod_has_the_last_word() {
+    let registry = Registry::start();
+    let config = serde_json::json!({ "Entrypoint": ["/cli.wasm"], "Cmd": ["cmd"], "Env": ["WHO=image"] });
+    let image = registry.push_image("team/container", "v1", &cli(), &config);
+    let cluster = shared(BINARY);
+    let kubectl = cluster.namespace("container-images");
+    for (name, container, who) in [
+        ("plain", "", "cmd"),
+        ("args", "args: [pod]", "pod"),
+        ("command", "command: [greet]", "image"),
+        ("command-args", "command: [greet, both], args: [more]", "both"),
+        ("env", "command: [greet], env: [{name: WHO, value: pod}]", "pod"),
+    ] {
+        pod_with(&kubectl, name, &image, "", container);
+        assert_eq!(said(&kubectl, name), format!("Hello, {who}!\n"), "{name}");
+    }
+
+    let config = serde_json::json!({ "Entrypoint": ["/hello.wasm"], "Env": ["A=image"], "WorkingDir": "/image" });
+    let hello = std::fs::read(repo("examples/hello/hello.wasm")).unwrap();
+    let server = registry.push_image("team/server", "v1", &hello, &config);
+    for (name, container, expected) in [("image", "", "/image A=image"), ("own", "workingDir: /own", "/own A=image")] {
+        pod_with(&kubectl, name, &server, "", &format!("ports: [{{containerPort: 8080}}], {container}"));
+        kubectl.ok(&["wait", "--for=condition=Ready", &format!("pod/{name}"), "--timeout=60s"]);
+        let (place, env) = (kubectl.ok(&["exec", name, "--", "pwd"]), kubectl.ok(&["exec", name, "--", "env"]));
+        let variable = env.lines().find(|line| line.starts_with("A=")).unwrap_or_default();
+        assert_eq!(format!("{} {variable}", place.trim()), expected);
+    }
+    kubectl.ok(&["debug", "own", "--image", &image, "-c", "debugger"]);
+    eventually("the container beside it has run", || match kubectl.ok(&["logs", "own", "-c", "debugger"]) {
+        said if said == "Hello, cmd!\n" => Ok(()),
+        said => Err(said),
+    });
+}
+
 /// The image's own registry is nowhere.
 #[test]
 fn an_image_comes_from_a_mirror() {
@@ -83,10 +118,36 @@ fn an_image_comes_from_a_mirror() {
     let cluster = TestCluster::start(BINARY, options);
     let kubectl = cluster.namespace("mirrors");
     pod(&kubectl, "mirrored", "registry.invalid/team/cli:v1");
-    kubectl.ok(&["wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/mirrored", "--timeout=60s"]);
+    assert_eq!(said(&kubectl, "mirrored"), "Hello, world!\n");
     std::fs::write(&file, "mirrors: {registry.invalid: {rewrite: {}}}").unwrap();
     let error = run(BINARY, &["up", "--ephemeral", "--registries", &arguments[1]]).stderr;
     assert!(error.contains("rewrite") && error.contains(&arguments[1]), "{error}");
+}
+
+/// As a mirror, and under its own name.
+#[test]
+fn a_registry_with_a_certificate_of_its_own_authority_is_believed() {
+    let registry = Registry::start();
+    registry.push("team/cli", "v1", &[&cli()]);
+    let certified = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let secured = registry.over_tls(&certified.cert.pem(), &certified.signing_key.serialize_pem());
+    let folder = tempfile::tempdir().unwrap();
+    let (file, authority) = (folder.path().join("registries.yaml"), folder.path().join("ca.pem"));
+    std::fs::write(&authority, certified.cert.pem()).unwrap();
+    let (address, authority) = (secured.address, authority.display());
+    let text = format!(
+        "mirrors: {{registry.invalid: {{endpoint: [\"https://{address}\"]}}}}
+configs: {{\"{address}\": {{tls: {{ca_file: {authority}}}}}}}"
+    );
+    std::fs::write(&file, text).unwrap();
+    let arguments = vec!["--registries".to_owned(), file.display().to_string()];
+    let cluster = TestCluster::start(BINARY, ClusterOptions { arguments, ..ClusterOptions::default() });
+    let kubectl = cluster.namespace("authorities");
+    pod(&kubectl, "mirrored", "registry.invalid/team/cli:v1");
+    pod(&kubectl, "itself", &format!("{address}/team/cli:v1"));
+    for name in ["mirrored", "itself"] {
+        assert_eq!(said(&kubectl, name), "Hello, world!\n", "{name}");
+    }
 }
 
 #[test]
@@ -159,7 +220,35 @@ fn the_policy_says_when_a_tag_is_looked_up_again() {
     assert_eq!(kubectl.ok(&["logs", "always"]), "");
     assert!(policy("later", "IfNotPresent").ends_with(&second), "the tag is the new image's from then on");
     let events = kubectl.ok(&["events", "--for", "pod/later"]);
-    assert!(events.contains(&format!("Container image \"{image}\" already present on machine")), "{events}");
+    let present = format!("Container image \"{image}\" already present on machine and can be accessed by the pod");
+    assert!(events.contains(&present), "{events}");
+}
+
+/// `Always` for `latest`, also where a name has no tag, and `IfNotPresent` for any other.
+#[test]
+fn a_tag_decides_on_the_policy_of_who_names_none() {
+    let registry = Registry::start();
+    let cluster = shared(BINARY);
+    let kubectl = cluster.namespace("default-policies");
+    let empty = wat::parse_str("(module (memory (export \"memory\") 1) (func (export \"_start\")))").unwrap();
+    for (tag, suffix, policy, again) in [
+        ("latest", ":latest", "Always", ""),
+        ("latest", "", "Always", ""),
+        ("v1", ":v1", "IfNotPresent", "Hello, world!\n"),
+    ] {
+        let repository = format!("defaults/{}{tag}", suffix.len());
+        let run = |name: &str, component: &[u8]| {
+            registry.push(&repository, tag, &[component]);
+            let name = format!("{name}-{tag}-{}", suffix.len());
+            pod(&kubectl, &name, &format!("{}/{repository}{suffix}", registry.address()));
+            let said = said(&kubectl, &name);
+            let spec = kubectl.ok(&["get", "pod", &name, "-o", "jsonpath={.spec.containers[0].imagePullPolicy}"]);
+            assert_eq!(spec, policy, "{name}");
+            said
+        };
+        assert_eq!(run("first", &cli()), "Hello, world!\n");
+        assert_eq!(run("second", &empty), again, "{repository}{suffix}");
+    }
 }
 
 /// A node that starts looks at its disk first.
@@ -249,8 +338,17 @@ fn a_registry_is_told_the_password_of_a_pull_secret() {
     refused("without");
     pod_with(&kubectl, "wrong", &own, "imagePullSecrets: [{name: wrong}, {name: missing}]", "");
     refused("wrong");
-    pod_with(&kubectl, "right", &own, "imagePullSecrets: [{name: right}]", "");
+    // Whatever one of them is good for.
+    pod_with(&kubectl, "right", &own, "imagePullSecrets: [{name: wrong}, {name: right}]", "");
     assert_eq!(said(&kubectl, "right"), "Hello, world!\n");
+
+    // It is on the node now, for those who may have it.
+    pod(&kubectl, "still-without", &own);
+    refused("still-without");
+    pod_with(&kubectl, "never", &own, "", "imagePullPolicy: Never");
+    waiting_message(&kubectl, "never", &["ErrImageNeverPull"]);
+    pod_with(&kubectl, "right-again", &own, "imagePullSecrets: [{name: right}]", "imagePullPolicy: Never");
+    assert_eq!(said(&kubectl, "right-again"), "Hello, world!\n");
 
     let patch = r#"{"imagePullSecrets": [{"name": "right"}]}"#;
     kubectl.ok(&["patch", "serviceaccount", "default", "-p", patch]);

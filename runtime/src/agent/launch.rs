@@ -98,18 +98,21 @@ impl Launch<'_> {
         let preopens = self.preopens(spec, container, &environment, is_process).await?;
         let log_path = self.shared.log_path(self.pod, self.name, self.attempt);
         self.make_log_dir(&log_path).await?;
-        let argv = env::argv(container, &environment);
+        let argv = env::argv(container, &environment, &image.config);
+        let hostname = hostname::hostname(self.pod, &self.shared.config.cluster_domain).map_err(config_error)?;
+        let own_dir = container.working_dir.as_ref().filter(|dir| !dir.is_empty());
+        let working_dir = own_dir.unwrap_or(&image.config.working_dir);
         Ok(ContainerSpec {
             id: ContainerId { pod_uid: self.uid.to_owned(), container: self.name.to_owned(), attempt: self.attempt },
             pod: identity(self.pod, self.pod_ip()),
             container_name: self.name.to_owned(),
             digest: prepared.digest,
             argv,
-            env: environment,
+            env: env::of_process([("HOSTNAME".to_owned(), hostname)], &image.config, environment),
             preopens,
             memory_volumes: mounts::memory_volumes(spec, self.name, &self.shared.pod_dir(self.uid)),
             names: names::of(spec),
-            working_dir: container.working_dir.clone().filter(|dir| !dir.is_empty()),
+            working_dir: Some(working_dir.clone()).filter(|dir| !dir.is_empty()),
             http_port: (prepared.runs_as != RunsAs::Command).then(|| http_port(container)),
             limits: resources::limits(spec, container),
             log_path,
@@ -176,12 +179,7 @@ impl Launch<'_> {
             pod_ip: self.pod_ip(),
             allocatable: &self.shared.allocatable,
         };
-        let mut environment = env::environment(container, &facts, services, &found).map_err(config_error)?;
-        if !environment.iter().any(|(name, _)| name == "HOSTNAME") {
-            let hostname = hostname::hostname(self.pod, &self.shared.config.cluster_domain).map_err(config_error)?;
-            environment.push(("HOSTNAME".to_owned(), hostname));
-        }
-        Ok(environment)
+        env::environment(container, &facts, services, &found).map_err(config_error)
     }
 
     /// The preopens; directories that a `subPath` names and nobody made are made.

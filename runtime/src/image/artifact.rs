@@ -9,6 +9,8 @@
 use oci_client::manifest::{ImageIndexEntry, OciDescriptor, OciImageManifest, WASM_LAYER_MEDIA_TYPE};
 use serde_json::Value;
 
+use super::config::Config;
+
 /// Config media types of the CNCF artifact; `v1` is what oci-client itself once wrote.
 const WASM_CONFIG: [&str; 2] = ["application/vnd.wasm.config.v0+json", "application/vnd.wasm.config.v1+json"];
 const WASM_LAYER: &str = "application/wasm";
@@ -53,9 +55,8 @@ pub fn entrypoint(manifest: &OciImageManifest, config: &Value) -> Result<String,
     if !compat && !is_wasm_platform(os, architecture) {
         return Err(format!("its platform is {os}/{architecture}"));
     }
-    let words = [&config["config"]["Entrypoint"], &config["config"]["Cmd"]];
-    let first = words.iter().find_map(|words| words.get(0).and_then(Value::as_str));
-    match first {
+    let config = Config::of(config).map_err(|error| format!("its config is broken: {error}"))?;
+    match config.program() {
         Some(path) if path.ends_with(".wasm") => Ok(path.trim_start_matches("./").trim_start_matches('/').to_owned()),
         Some(path) => Err(format!("its entrypoint \"{path}\" is not a .wasm file")),
         None => Err("it has no entrypoint".to_owned()),

@@ -13,20 +13,20 @@ use crate::pod::refs::Contents;
 const CONFIG_JSON: &str = ".dockerconfigjson";
 const CONFIG_OLD: &str = ".dockercfg";
 
-/// The credentials of the entry that names most of the image's path; anonymous when none does.
-pub fn credentials(secrets: &[Contents], reference: &Reference) -> RegistryAuth {
-    let mut best: Option<(usize, RegistryAuth)> = None;
-    for secret in secrets {
-        for (pattern, entry) in entries(secret) {
-            let Some(length) = matches(&pattern, reference) else { continue };
-            if best.as_ref().is_none_or(|(longest, _)| length > *longest)
-                && let Some(auth) = auth(&entry)
-            {
-                best = Some((length, auth));
-            }
+/// The credentials of all entries that name the image, as they are to be tried: those first that name most of its path, and
+/// of these the first secret's; anonymous when there are none.
+pub fn credentials(secrets: &[Contents], reference: &Reference) -> Vec<RegistryAuth> {
+    let entries = secrets.iter().flat_map(entries);
+    let found = entries.filter_map(|(pattern, entry)| Some((matches(&pattern, reference)?, auth(&entry)?)));
+    let mut found: Vec<(usize, RegistryAuth)> = found.collect();
+    found.sort_by_key(|(length, _)| std::cmp::Reverse(*length));
+    let mut all: Vec<RegistryAuth> = Vec::new();
+    for (_, auth) in found {
+        if !all.contains(&auth) {
+            all.push(auth);
         }
     }
-    best.map_or(RegistryAuth::Anonymous, |(_, auth)| auth)
+    if all.is_empty() { vec![RegistryAuth::Anonymous] } else { all }
 }
 
 fn entries(secret: &Contents) -> Map<String, Value> {
@@ -78,10 +78,13 @@ mod tests {
 
     use super::*;
 
-    fn find(auths: Value, image: &str) -> RegistryAuth {
+    fn secret(auths: &Value) -> Contents {
         let config = json!({ "auths": auths }).to_string();
-        let secret: Contents = Arc::new(BTreeMap::from([(CONFIG_JSON.to_owned(), config.into())]).into());
-        credentials(&[secret], &image.parse().unwrap())
+        Arc::new(BTreeMap::from([(CONFIG_JSON.to_owned(), config.into())]).into())
+    }
+
+    fn find(auths: &Value, image: &str) -> Vec<RegistryAuth> {
+        credentials(&[secret(auths)], &image.parse().unwrap())
     }
 
     fn basic(user: &str) -> RegistryAuth {
@@ -89,24 +92,32 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_match_wins() {
+    fn the_longest_match_comes_first() {
         let auths = json!({
             "https://registry.example.com/v1/": { "username": "host", "password": "p" },
             "registry.example.com/team": { "auth": STANDARD.encode("team:p") },
             "*.wild.example.com": { "username": "wild", "password": "p" },
             "https://index.docker.io/v1/": { "username": "hub", "password": "p" }
         });
-        assert_eq!(find(auths.clone(), "registry.example.com/other/app"), basic("host"));
-        assert_eq!(find(auths.clone(), "registry.example.com/team/app:1"), basic("team"));
-        assert_eq!(find(auths.clone(), "registry.example.com/teamwork"), basic("host"));
-        assert_eq!(find(auths.clone(), "a.wild.example.com/x"), basic("wild"));
-        assert_eq!(find(auths.clone(), "hello"), basic("hub"));
-        assert_eq!(find(auths, "elsewhere.example.com/x"), RegistryAuth::Anonymous);
+        assert_eq!(find(&auths, "registry.example.com/other/app"), [basic("host")]);
+        assert_eq!(find(&auths, "registry.example.com/team/app:1"), [basic("team"), basic("host")]);
+        assert_eq!(find(&auths, "registry.example.com/teamwork"), [basic("host")]);
+        assert_eq!(find(&auths, "a.wild.example.com/x"), [basic("wild")]);
+        assert_eq!(find(&auths, "hello"), [basic("hub")]);
+        assert_eq!(find(&auths, "elsewhere.example.com/x"), [RegistryAuth::Anonymous]);
+    }
+
+    #[test]
+    fn of_several_secrets_the_first_comes_first() {
+        let of = |user: &str| secret(&json!({ "registry.example.com": { "username": user, "password": "p" } }));
+        let image = "registry.example.com/app".parse().unwrap();
+        let found = credentials(&[of("expired"), of("good"), of("expired")], &image);
+        assert_eq!(found, [basic("expired"), basic("good")]);
     }
 
     #[test]
     fn broken_secrets_are_anonymous() {
         let secret: Contents = Arc::new(BTreeMap::from([(CONFIG_JSON.to_owned(), "{".into())]).into());
-        assert_eq!(credentials(&[secret], &"hello".parse().unwrap()), RegistryAuth::Anonymous);
+        assert_eq!(credentials(&[secret], &"hello".parse().unwrap()), [RegistryAuth::Anonymous]);
     }
 }

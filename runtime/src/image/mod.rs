@@ -3,17 +3,19 @@
 //! The local store is asked first, and the registry only when the pull policy says so. Images whose registry is
 //! `localhost` (no port) were loaded by hand and are never pulled.
 //!
-//! * [`artifact`]: which of a manifest's layers is the component.
+//! * [`artifact`]: which of a manifest's layers is the component; [`config`]: what a container image says beside it.
 //! * [`registry`]: what is asked of an OCI registry, and what is believed of its answers; [`session`]: the requests;
 //!   [`registries`]: where they go; [`tls`]: who is believed there.
-//! * [`keyring`]: credentials from a pod's pull secrets.
+//! * [`keyring`]: credentials from a pod's pull secrets; [`readers`]: who needs none for what is here.
 //! * [`garbage`]: which images go when the disk fills up.
 //! * [`layer`]: finds the entrypoint in the layers of a container image; [`unpack`]: all that is in them.
 
 pub mod artifact;
+pub mod config;
 pub mod garbage;
 mod keyring;
 pub mod layer;
+mod readers;
 pub mod registries;
 mod registry;
 mod session;
@@ -33,6 +35,7 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::{ContainerImage, Pod};
 use k8w_storage::blob::{BlobStore, Digest};
 use oci_client::Reference;
+use oci_client::secrets::RegistryAuth;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::engine::Artifact;
@@ -41,6 +44,8 @@ use crate::pod::refs::Contents;
 use crate::pod::state::RefusalReason;
 use crate::recorder::Recorder;
 
+use config::Config;
+use readers::Readers;
 use registries::Registries;
 pub use store::{LoadError, LocalImages};
 
@@ -50,6 +55,8 @@ const MAX_PULLS: usize = 4;
 const MAX_COMPONENT_BYTES: u64 = 256 << 20;
 /// Content without a name stays as long: it may be about to get one.
 const UNNAMED_FOR: Duration = Duration::from_secs(120);
+/// Who shows no credentials.
+static ANONYMOUS: RegistryAuth = RegistryAuth::Anonymous;
 /// The registry name of images that were loaded by hand.
 const LOCAL_REGISTRY: &str = "localhost";
 
@@ -109,6 +116,8 @@ pub struct Image {
     pub artifact: Artifact,
     /// `imageID`: `<repository>@<digest>`.
     pub id: String,
+    /// What a container image says of its process; nothing for a wasm artifact.
+    pub config: Config,
 }
 
 /// Why a container has no image.
@@ -159,7 +168,7 @@ impl Images {
         Images { blobs, registries, pulls, locks, seen, collected, changed }
     }
 
-    /// Makes sure that an image is on this node. `secrets` is asked only when a registry is.
+    /// Makes sure that an image is on this node, and that the pod may use it. `secrets` is asked only when that is not known.
     ///
     /// # Errors
     /// When it is not and may not or cannot be pulled, or is no WebAssembly.
@@ -174,13 +183,33 @@ impl Images {
         let lock = self.lock_for(&reference.whole());
         // Who waited for another's pull of the same image finds it here.
         let _alone = lock.lock().await;
-        if let Some(image) = self.present(&request, &reference)? {
-            let text = format!("Container image \"{name}\" already present on machine");
+        let mut keys = Keys::new(secrets, &reference);
+        if let Some(image) = self.present(&request, &reference)?
+            && self.may_use(&request, &reference, &mut keys).await?
+        {
+            let text = format!("Container image \"{name}\" already present on machine and can be accessed by the pod");
             request.recorder.pod(request.pod, Some(request.container), false, "Pulled", text);
             self.mark_used(&image.artifact.digest, Instant::now());
             return Ok(image);
         }
-        self.pull(&request, &reference, waited_from, secrets).await
+        self.pull(&request, &reference, waited_from, keys.get().await).await
+    }
+
+    /// Whether the pod may use an image that is here without asking its registry.
+    ///
+    /// # Errors
+    /// When it may not, and the registry may not be asked.
+    async fn may_use<F: Future<Output = Vec<Contents>>>(
+        &self,
+        request: &Request<'_>,
+        reference: &Reference,
+        keys: &mut Keys<'_, F>,
+    ) -> Result<bool, Error> {
+        let Some(readers) = store::readers(&self.blobs, reference)? else { return Ok(true) };
+        match readers.include(keys.get().await) {
+            false if request.policy == Policy::Never => Err(Error::NeverPull(request.image.to_owned())),
+            may => Ok(may),
+        }
     }
 
     /// The image, if it is on this node and need not be asked for; `None` if it is to be pulled.
@@ -206,7 +235,7 @@ impl Images {
         request: &Request<'_>,
         reference: &Reference,
         waited_from: Instant,
-        secrets: impl Future<Output = Vec<Contents>>,
+        keys: &[RegistryAuth],
     ) -> Result<Image, Error> {
         let _permit = self.pulls.acquire().await;
         let begun = Instant::now();
@@ -215,15 +244,14 @@ impl Images {
             request.recorder.pod(request.pod, Some(request.container), false, reason, text);
         };
         emit("Pulling", format!("Pulling image \"{name}\""));
-        let credentials = keyring::credentials(&secrets.await, reference);
-        let pulled = registry::pull(reference, &credentials, &self.registries).await;
-        let pulled = pulled.map_err(|error| match error {
+        let pulled = with_each(keys, |key| registry::pull(reference, key, &self.registries)).await;
+        let (pulled, pulled_by) = pulled.map_err(|error| match error {
             registry::Error::NotWasm(why) => Error::NotWasm { image: name.to_owned(), why },
             error => Error::Pull(error),
         })?;
         let size = pulled.component.len();
         let (blobs, of) = (self.blobs.clone(), reference.clone());
-        let image = blocking(move || store::keep(&blobs, &of, &pulled)).await?;
+        let image = blocking(move || store::keep(&blobs, &of, &pulled, pulled_by)).await?;
         self.mark_used(&image.artifact.digest, Instant::now());
         let (took, waiting) = (begun.elapsed(), waited_from.elapsed());
         emit(
@@ -255,25 +283,29 @@ impl Images {
         let lock = self.lock_for(&reference.whole());
         // Who waited for another's pull of the same image finds it here.
         let _alone = lock.lock().await;
+        let mut keys = Keys::new(secrets, &reference);
         if request.policy != Policy::Always
             && let Some((digest, layers)) = self.layers(&reference).await?
+            && self.may_use(&request, &reference, &mut keys).await?
         {
             self.mark_used(&digest.to_string(), Instant::now());
             return blocking(move || Ok(unpack::unpack(&layers, &dir)?)).await;
         }
-        if let Some(image) = self.present(&request, &reference)? {
+        if let Some(image) = self.present(&request, &reference)?
+            && self.may_use(&request, &reference, &mut keys).await?
+        {
             let file = format!("{}.wasm", reference.repository().rsplit('/').next().unwrap_or_default());
             return blocking(move || Ok(unpack::copy(&image.artifact.path, &file, &dir)?)).await;
         }
         let _permit = self.pulls.acquire().await;
-        let credentials = keyring::credentials(&secrets.await, &reference);
         let known = |digest| {
             let blobs = self.blobs.clone();
             async move { blocking(move || Ok(blobs.get(&digest)?)).await.ok().flatten() }
         };
-        let (manifest, layers) = registry::pull_layers(&reference, &credentials, &self.registries, known).await?;
-        let blobs = self.blobs.clone();
-        let keep = move || Ok((store::keep_layers(&blobs, &reference, &manifest, &layers)?, layers));
+        let pull = |key| registry::pull_layers(&reference, key, &self.registries, &known);
+        let ((manifest, layers), pulled_by) = with_each(keys.get().await, pull).await?;
+        let (blobs, of) = (self.blobs.clone(), reference.clone());
+        let keep = move || Ok((store::keep_layers(&blobs, &of, &manifest, &layers, pulled_by)?, layers));
         let (digest, layers) = blocking(keep).await?;
         self.mark_used(&digest.to_string(), Instant::now());
         self.changed.notify_one();
@@ -356,6 +388,42 @@ impl Images {
         locks.retain(|_, lock| Arc::strong_count(lock) > 1);
         locks.entry(key.to_owned()).or_default().clone()
     }
+}
+
+/// A pod's credentials for an image, which nobody looks for before they are needed.
+struct Keys<'a, F> {
+    reference: &'a Reference,
+    secrets: Option<F>,
+    found: Vec<RegistryAuth>,
+}
+
+impl<'a, F: Future<Output = Vec<Contents>>> Keys<'a, F> {
+    fn new(secrets: F, reference: &'a Reference) -> Keys<'a, F> {
+        Keys { reference, secrets: Some(secrets), found: Vec::new() }
+    }
+
+    async fn get(&mut self) -> &[RegistryAuth] {
+        if let Some(secrets) = self.secrets.take() {
+            self.found = keyring::credentials(&secrets.await, self.reference);
+        }
+        &self.found
+    }
+}
+
+/// Pulls with one key after the other, as long as the registry does not give whoever has it what is asked for. Answers with
+/// who has pulled it.
+async fn with_each<'k, T, F: Future<Output = Result<T, registry::Error>>>(
+    keys: &'k [RegistryAuth],
+    pull: impl Fn(&'k RegistryAuth) -> F,
+) -> Result<(T, Option<Readers>), registry::Error> {
+    let (last, others) = keys.split_last().unwrap_or((&ANONYMOUS, &[]));
+    for key in others {
+        match pull(key).await {
+            Err(error) if error.is_refusal() => tracing::info!(%error, "trying other credentials"),
+            pulled => return Ok((pulled?, Readers::with(key))),
+        }
+    }
+    Ok((pull(last).await?, Readers::with(last)))
 }
 
 /// Does what blocks where nothing else waits for it.

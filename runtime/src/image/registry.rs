@@ -32,6 +32,8 @@ pub struct Pulled {
     pub manifest: Bytes,
     /// Digest of the manifest, by which the image is known.
     pub manifest_digest: String,
+    /// Of a container image.
+    pub configuration: Option<Vec<u8>>,
     pub component: Vec<u8>,
 }
 
@@ -50,6 +52,13 @@ pub enum Error {
     /// The image holds no component.
     #[error("{0}")]
     NotWasm(String),
+}
+
+impl Error {
+    /// Whether others may be given what these credentials were not: a registry may hide what one may not see.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Error::Denied { .. } | Error::NotFound { .. })
+    }
 }
 
 /// Mirrors that did not give what they were asked for, each with its reason.
@@ -120,11 +129,15 @@ impl<'a> Pull<'a> {
 
     async fn run(&mut self) -> Result<Pulled, Error> {
         let (manifest, manifest_digest, image) = self.manifest().await?;
-        let component = match artifact::content(&image).map_err(Error::NotWasm)? {
-            Content::Layer(layer) => self.blob("layer", &layer, MAX_COMPONENT_BYTES).await?,
-            Content::Entrypoint => self.entrypoint(&image).await?,
+        let (configuration, component) = match artifact::content(&image).map_err(Error::NotWasm)? {
+            Content::Layer(layer) => (None, self.blob("layer", &layer, MAX_COMPONENT_BYTES).await?),
+            Content::Entrypoint => {
+                let configuration = self.blob("config", &image.config, MAX_MANIFEST_BYTES).await?;
+                let component = self.entrypoint(&image, &configuration).await?;
+                (Some(configuration), component)
+            }
         };
-        Ok(Pulled { manifest, manifest_digest, component })
+        Ok(Pulled { manifest, manifest_digest, configuration, component })
     }
 
     /// The image's manifest; of an index, that of its wasm image.
@@ -160,10 +173,9 @@ impl<'a> Pull<'a> {
         Ok((bytes.into(), digest.to_string()))
     }
 
-    async fn entrypoint(&mut self, image: &OciImageManifest) -> Result<Vec<u8>, Error> {
-        let config = self.blob("config", &image.config, MAX_MANIFEST_BYTES).await?;
-        let config: Value = serde_json::from_slice(&config).map_err(|error| self.broken(error))?;
-        let path = artifact::entrypoint(image, &config).map_err(Error::NotWasm)?;
+    async fn entrypoint(&mut self, image: &OciImageManifest, configuration: &[u8]) -> Result<Vec<u8>, Error> {
+        let configuration: Value = serde_json::from_slice(configuration).map_err(|error| self.broken(error))?;
+        let path = artifact::entrypoint(image, &configuration).map_err(Error::NotWasm)?;
         self.check_layers(image)?;
         let mut left = layer::Budget { file_bytes: MAX_COMPONENT_BYTES, unpacked_bytes: MAX_LAYERS_BYTES };
         let mut sent_bytes = 0;

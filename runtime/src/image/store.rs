@@ -1,7 +1,10 @@
 //! Where images lie on the node: a name stands for a component in the blob store.
 //!
 //! A pulled image has a second name, [`MANIFEST`] and its own, that stands for its manifest, by whose digest the image
-//! is known to the world. An image that was loaded by hand has no manifest and is known by its component.
+//! is known to the world. An image that was loaded by hand has no manifest and is known by its component. That of a
+//! container image also has a name [`CONFIG`], which keeps what the manifest calls its config.
+//!
+//! One that was pulled with a pod's credentials has a name [`READERS`], too.
 //!
 //! An image that was pulled whole, for a volume, has a name [`VOLUME`] for its manifest, and one [`LAYER`] for each layer.
 
@@ -15,7 +18,11 @@ use k8s_openapi::api::core::v1::ContainerImage;
 use k8w_storage::blob::{BlobStore, Digest, PutError};
 use oci_client::Reference;
 use oci_client::manifest::{OciDescriptor, OciImageManifest};
+use serde_json::Value;
 
+use super::artifact::{self, Content};
+use super::config::Config;
+use super::readers::Readers;
 use super::registry::Pulled;
 use super::unpack::Layer;
 use super::{Error, Image};
@@ -23,6 +30,10 @@ use crate::engine::Artifact;
 
 /// Prefix of the names that stand for manifests; no image's name begins like it.
 const MANIFEST: &str = "manifest of ";
+/// Prefix of the names that stand for the configs of container images.
+const CONFIG: &str = "config of ";
+/// Prefix of the names that stand for lists of who may use an image without asking its registry.
+const READERS: &str = "readers of ";
 /// Prefix of the names that stand for manifests of images whose layers are here.
 const VOLUME: &str = "volume of ";
 /// Prefix of the names that stand for such layers.
@@ -73,7 +84,9 @@ impl LocalImages {
         }
         let content = File::open(file).map_err(unreadable)?;
         let digest = self.blobs.put(content, None).map_err(|error| LoadError::Store(io_error(error)))?;
-        self.blobs.remove_ref(&manifest_name(&name)).map_err(LoadError::Store)?;
+        for other in [manifest_name(&name), config_name(&name), readers_name(&name)] {
+            self.blobs.remove_ref(&other).map_err(LoadError::Store)?;
+        }
         self.blobs.set_ref(&name, &digest).map_err(LoadError::Store)?;
         Ok(digest)
     }
@@ -84,20 +97,74 @@ pub(super) fn find(blobs: &BlobStore, reference: &Reference) -> Result<Option<Im
     let name = reference.whole();
     let Some(digest) = blobs.get_ref(&name)? else { return Ok(None) };
     let Some(path) = blobs.path(&digest) else { return Ok(None) };
-    let known_by = blobs.get_ref(&manifest_name(&name))?.unwrap_or(digest);
-    Ok(Some(image(reference, digest, path, &known_by.to_string())))
+    let Some(manifest) = blobs.get_ref(&manifest_name(&name))? else {
+        return Ok(Some(image(reference, digest, path, &digest.to_string(), Config::default())));
+    };
+    // One that was pulled without its config, or has lost it, is not here as it should be.
+    let Some(config) = config(blobs, &manifest)? else { return Ok(None) };
+    Ok(Some(image(reference, digest, path, &manifest.to_string(), config)))
+}
+
+/// What the image of a manifest says of its process, if that is here.
+fn config(blobs: &BlobStore, manifest: &Digest) -> io::Result<Option<Config>> {
+    let manifest = blobs.get(manifest)?.and_then(|bytes| serde_json::from_slice::<OciImageManifest>(&bytes).ok());
+    let Some(manifest) = manifest.filter(|manifest| matches!(artifact::content(manifest), Ok(Content::Entrypoint)))
+    else {
+        return Ok(Some(Config::default()));
+    };
+    let Ok(digest) = manifest.config.digest.parse() else { return Ok(None) };
+    let Some(bytes) = blobs.get(&digest)? else { return Ok(None) };
+    let configuration: Value = serde_json::from_slice(&bytes)?;
+    Ok(Some(Config::of(&configuration)?))
 }
 
 /// Keeps what was pulled. Blocks.
-pub(super) fn keep(blobs: &BlobStore, reference: &Reference, pulled: &Pulled) -> Result<Image, Error> {
+pub(super) fn keep(
+    blobs: &BlobStore,
+    reference: &Reference,
+    pulled: &Pulled,
+    pulled_by: Option<Readers>,
+) -> Result<Image, Error> {
     let put = |content: &[u8]| blobs.put(content, None).map_err(io_error);
     let digest = put(&pulled.component)?;
     let manifest = put(&pulled.manifest)?;
     let name = reference.whole();
+    // First: nobody finds an image before it is known who may.
+    let is_same = blobs.get_ref(&manifest_name(&name))? == Some(manifest);
+    keep_readers(blobs, reference, pulled_by, is_same)?;
+    match &pulled.configuration {
+        Some(configuration) => blobs.set_ref(&config_name(&name), &put(configuration)?)?,
+        None => blobs.remove_ref(&config_name(&name)).map(drop)?,
+    }
     blobs.set_ref(&manifest_name(&name), &manifest)?;
     blobs.set_ref(&name, &digest)?;
-    let path = blobs.path(&digest).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
-    Ok(image(reference, digest, path, &pulled.manifest_digest))
+    let missing = || io::Error::from(io::ErrorKind::NotFound);
+    let (path, config) = (blobs.path(&digest).ok_or_else(missing)?, config(blobs, &manifest)?.ok_or_else(missing)?);
+    Ok(image(reference, digest, path, &pulled.manifest_digest, config))
+}
+
+/// Who may use an image that is here without asking its registry; `None`: everybody. Blocks.
+pub(super) fn readers(blobs: &BlobStore, reference: &Reference) -> io::Result<Option<Readers>> {
+    let Some(digest) = blobs.get_ref(&readers_name(&reference.whole()))? else { return Ok(None) };
+    // A list that is lost names nobody.
+    Ok(Some(Readers::parse(&blobs.get(&digest)?.unwrap_or_default())))
+}
+
+/// Takes down who has just been given an image by its registry. Of one that is the same as before, those who may use it
+/// still may.
+fn keep_readers(blobs: &BlobStore, reference: &Reference, pulled_by: Option<Readers>, is_same: bool) -> io::Result<()> {
+    let before = if is_same { Some(readers(blobs, reference)?) } else { None };
+    let name = readers_name(&reference.whole());
+    match (before, pulled_by) {
+        // Everybody may, or has just been seen to.
+        (Some(None), _) | (_, None) => blobs.remove_ref(&name).map(drop),
+        (before, Some(mut now)) => {
+            if let Some(before) = before.flatten() {
+                now.join(before);
+            }
+            blobs.set_ref(&name, &blobs.put(now.text().as_bytes(), None).map_err(io_error)?)
+        }
+    }
 }
 
 /// The layers of an image that was pulled whole, the lowest first, if it was. Blocks.
@@ -120,10 +187,13 @@ pub(super) fn keep_layers(
     reference: &Reference,
     manifest: &[u8],
     layers: &[Layer],
+    pulled_by: Option<Readers>,
 ) -> Result<Digest, Error> {
     let name = reference.whole();
     let digest = blobs.put(manifest, None).map_err(io_error)?;
-    if blobs.get_ref(&volume_name(&name))?.is_some_and(|before| before != digest) {
+    let before = blobs.get_ref(&volume_name(&name))?;
+    keep_readers(blobs, reference, pulled_by, before == Some(digest))?;
+    if before.is_some_and(|before| before != digest) {
         remove_volume(blobs, &name)?;
     }
     for layer in layers {
@@ -169,7 +239,7 @@ pub(super) fn all(blobs: &BlobStore) -> io::Result<BTreeMap<Digest, Stored>> {
     let pulled: HashSet<&str> = refs.iter().filter_map(|(name, _)| name.strip_prefix(MANIFEST)).collect();
     let mut images: BTreeMap<Digest, Stored> = BTreeMap::new();
     for (name, digest) in &refs {
-        if name.starts_with(MANIFEST) || name.starts_with(LAYER) {
+        if [MANIFEST, CONFIG, READERS, LAYER].iter().any(|prefix| name.starts_with(prefix)) {
             continue;
         }
         let Some(path) = blobs.path(digest) else { continue };
@@ -210,16 +280,26 @@ pub(super) fn list(blobs: &BlobStore) -> Vec<ContainerImage> {
 pub(super) fn remove(blobs: &BlobStore, name: &str) -> io::Result<()> {
     remove_volume(blobs, name)?;
     blobs.remove_ref(name)?;
+    blobs.remove_ref(&config_name(name))?;
+    blobs.remove_ref(&readers_name(name))?;
     blobs.remove_ref(&manifest_name(name)).map(drop)
 }
 
-fn image(reference: &Reference, digest: Digest, path: PathBuf, known_by: &str) -> Image {
+fn image(reference: &Reference, digest: Digest, path: PathBuf, known_by: &str, config: Config) -> Image {
     let id = format!("{}/{}@{known_by}", reference.registry(), reference.repository());
-    Image { artifact: Artifact { digest: digest.to_string(), path }, id }
+    Image { artifact: Artifact { digest: digest.to_string(), path }, id, config }
 }
 
 fn manifest_name(name: &str) -> String {
     format!("{MANIFEST}{name}")
+}
+
+fn readers_name(name: &str) -> String {
+    format!("{READERS}{name}")
+}
+
+fn config_name(name: &str) -> String {
+    format!("{CONFIG}{name}")
 }
 
 fn volume_name(name: &str) -> String {
@@ -247,6 +327,8 @@ fn io_error(error: PutError) -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use oci_client::secrets::RegistryAuth;
+
     use super::*;
 
     #[test]
@@ -267,9 +349,10 @@ mod tests {
     fn a_component_is_one_image_whatever_its_names() {
         let root = tempfile::tempdir().unwrap();
         let blobs = BlobStore::open(root.path()).unwrap();
-        let pulled = Pulled { manifest: "{}".into(), manifest_digest: String::new(), component: b"\0asm".to_vec() };
+        let (manifest_digest, component) = (String::new(), b"\0asm".to_vec());
+        let pulled = Pulled { manifest: "{}".into(), manifest_digest, configuration: None, component };
         for name in ["registry.test/a:1", "registry.test/a:2"] {
-            keep(&blobs, &name.parse().unwrap(), &pulled).unwrap();
+            keep(&blobs, &name.parse().unwrap(), &pulled, None).unwrap();
         }
         let digest = Digest::of(b"\0asm");
         let names = vec!["registry.test/a:1".to_owned(), "registry.test/a:2".to_owned()];
@@ -279,6 +362,29 @@ mod tests {
         blobs.set_ref("localhost/b:latest", &digest).unwrap();
         let names = vec!["localhost/b:latest".to_owned(), "registry.test/a:2".to_owned()];
         assert_eq!(all(&blobs).unwrap(), expected(names, true));
+    }
+
+    #[test]
+    fn an_image_is_for_those_who_have_pulled_it() {
+        let root = tempfile::tempdir().unwrap();
+        let blobs = BlobStore::open(root.path()).unwrap();
+        let reference: Reference = "registry.test/private:1".parse().unwrap();
+        let key = |user: &str| RegistryAuth::Basic(user.to_owned(), "p".to_owned());
+        let pulled = |version: &'static str, by: RegistryAuth| {
+            let (manifest_digest, component) = (String::new(), b"\0asm".to_vec());
+            let pulled = Pulled { manifest: version.into(), manifest_digest, configuration: None, component };
+            keep(&blobs, &reference, &pulled, Readers::with(&by)).unwrap();
+            let readers = readers(&blobs, &reference).unwrap();
+            ["a", "b"].map(|user| readers.as_ref().is_none_or(|readers| readers.include(&[key(user)])))
+        };
+        assert_eq!(pulled("1", key("a")), [true, false]);
+        assert_eq!(pulled("1", key("b")), [true, true]);
+        assert_eq!(pulled("2", key("b")), [false, true], "another image");
+        assert_eq!(pulled("2", RegistryAuth::Anonymous), [true, true]);
+        assert_eq!(pulled("2", key("b")), [true, true], "it is public");
+        assert_eq!(pulled("3", key("b")), [false, true]);
+        remove(&blobs, &reference.whole()).unwrap();
+        assert_eq!(blobs.refs().unwrap(), []);
     }
 
     #[test]
@@ -298,7 +404,7 @@ mod tests {
             let layers: Vec<Layer> = contents.iter().map(layer).collect();
             let descriptors = layers.iter().map(|layer| layer.descriptor.clone()).collect();
             let manifest = OciImageManifest { layers: descriptors, ..Default::default() };
-            keep_layers(&blobs, &reference, &serde_json::to_vec(&manifest).unwrap(), &layers).unwrap()
+            keep_layers(&blobs, &reference, &serde_json::to_vec(&manifest).unwrap(), &layers, None).unwrap()
         };
         let found = || {
             let (digest, layers) = find_layers(&blobs, &reference).unwrap()?;

@@ -196,7 +196,20 @@ async fn a_container_image_gives_its_entrypoint() {
     let manifest = json!({ "schemaVersion": 2, "mediaType": media_type, "config": config, "layers": [layer] });
     content.manifest("compat", media_type, &manifest);
     let registry = Registry::serve(content).await;
-    assert_eq!(registry.pull("compat", RegistryAuth::Anonymous).await.unwrap().component, COMPONENT);
+    let pulled = registry.pull("compat", RegistryAuth::Anonymous).await.unwrap();
+    assert_eq!(pulled.component, COMPONENT);
+    let root = tempfile::tempdir().unwrap();
+    let blobs = BlobStore::open(root.path()).unwrap();
+    let name: Reference = "registry.test/app:compat".parse().unwrap();
+    let kept = store::keep(&blobs, &name, &pulled, None).unwrap();
+    assert_eq!(kept.config.program(), Some("/app.wasm"));
+    assert_eq!(store::find(&blobs, &name).unwrap().as_ref(), Some(&kept));
+    // The manifest alone says nothing of the process: it is to be pulled again.
+    let configuration = Digest::of(&pulled.configuration.unwrap());
+    std::fs::remove_file(blobs.path(&configuration).unwrap()).unwrap();
+    assert_eq!(store::find(&blobs, &name).unwrap(), None);
+    store::remove(&blobs, &name.whole()).unwrap();
+    assert_eq!(blobs.refs().unwrap(), []);
 }
 
 #[tokio::test]
@@ -403,8 +416,9 @@ fn a_full_disk_costs_pulled_images_that_nothing_uses() {
     let images = Images::new(blobs.clone(), Registries::default(), Arc::default());
     for name in ["registry.test/used:1", "registry.test/idle:1"] {
         let component = format!("\0asm{name}").into_bytes();
-        let pulled = registry::Pulled { manifest: name.into(), manifest_digest: String::new(), component };
-        store::keep(&blobs, &name.parse().unwrap(), &pulled).unwrap();
+        let (manifest_digest, configuration) = (String::new(), None);
+        let pulled = registry::Pulled { manifest: name.into(), manifest_digest, configuration, component };
+        store::keep(&blobs, &name.parse().unwrap(), &pulled, None).unwrap();
     }
     let file = root.path().join("file");
     std::fs::write(&file, b"\0asm by hand").unwrap();

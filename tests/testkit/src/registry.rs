@@ -1,6 +1,6 @@
 //! A real OCI registry (Debian's docker-registry) on a port of its own, and pushing to it.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
@@ -15,12 +15,23 @@ use crate::wait::eventually;
 const CONFIG: &str = "application/vnd.wasm.config.v0+json";
 const LAYER: &str = "application/wasm";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// And of container images.
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const IMAGE_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+const IMAGE_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
 /// Who may use a registry that asks for a password, as its file has it and as clients say it.
 const USER: &str = "user";
 const PASSWORD: &str = "secret";
 const HTPASSWD: &str = "user:$2b$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n";
 const AUTHORIZATION: &str = "Basic dXNlcjpzZWNyZXQ=";
+
+/// A running registry with what another has.
+pub struct OverTls {
+    pub address: SocketAddr,
+    _process: Process,
+    _folder: TempDir,
+}
 
 /// A running registry with nothing in it.
 pub struct Registry {
@@ -43,9 +54,7 @@ impl Registry {
 
     fn start_as(is_closed: bool) -> Self {
         let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"));
-        // The port is free when it is chosen; a collision in between fails the start, which is then said.
-        let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-        let address = address.unwrap_or_else(|error| panic!("{error}"));
+        let address = free_address();
         let config = folder.path().join("config.yml");
         let storage = folder.path().join("storage").display().to_string();
         let passwords = folder.path().join("htpasswd");
@@ -71,6 +80,33 @@ impl Registry {
         Self { address, is_closed, _process: process, folder }
     }
 
+    /// Serves what this one has over TLS, too, by a certificate and a key in PEM, for as long as it is held.
+    pub fn over_tls(&self, certificate: &str, key: &str) -> OverTls {
+        let address = free_address();
+        let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"));
+        let write = |name: &str, text: &str| {
+            let file = folder.path().join(name);
+            std::fs::write(&file, text).unwrap_or_else(|error| panic!("{error}"));
+            file
+        };
+        let tls = json!({ "certificate": write("certificate.pem", certificate), "key": write("key.pem", key) });
+        let text = json!({
+            "version": 0.1,
+            "log": { "level": "error" },
+            "storage": { "filesystem": { "rootdirectory": self.folder.path().join("storage") } },
+            "http": { "addr": address.to_string(), "tls": tls },
+        });
+        let arguments = ["serve".to_owned(), write("config.yml", &text.to_string()).display().to_string()];
+        let (stdout, stderr) = (folder.path().join("stdout"), folder.path().join("stderr"));
+        let process = Process::start("docker-registry", &arguments, &stdout, &stderr)
+            .unwrap_or_else(|error| panic!("cannot start docker-registry: {error}; tests/run installs it"));
+        eventually("the registry listens", || {
+            let connected = TcpStream::connect(address).map_err(|error| error.to_string());
+            connected.map_err(|error| format!("{error}: {}", std::fs::read_to_string(&stderr).unwrap_or_default()))
+        });
+        OverTls { address, _process: process, _folder: folder }
+    }
+
     pub fn user_and_password(&self) -> (&'static str, &'static str) {
         (USER, PASSWORD)
     }
@@ -89,9 +125,38 @@ impl Registry {
             "config": self.blob(name, CONFIG, config.as_bytes()),
             "layers": layers.iter().map(|layer| self.blob(name, LAYER, layer)).collect::<Vec<_>>(),
         });
-        let path = format!("/v2/{name}/manifests/{tag}");
-        self.expect(201, "PUT", &path, &[("content-type", MANIFEST)], manifest.to_string().as_bytes());
+        self.manifest(name, tag, &manifest);
         format!("{}/{name}:{tag}", self.address)
+    }
+
+    /// Pushes a container image for `linux/amd64` and `wasi/wasm`, of which only the second has the component, as the file
+    /// that its config starts. `config` is what the image says of its process. Answers its reference.
+    pub fn push_image(&self, name: &str, tag: &str, component: &[u8], config: &Value) -> String {
+        let words = [&config["Entrypoint"][0], &config["Cmd"][0]];
+        let file = words.iter().find_map(|word| word.as_str()).unwrap_or_default().trim_start_matches('/');
+        let manifests = [("linux", "amd64", "README", b"another" as &[u8]), ("wasi", "wasm", file, component)];
+        let manifests = manifests.map(|(os, architecture, file, content)| {
+            let config = json!({ "os": os, "architecture": architecture, "config": config }).to_string();
+            let manifest = json!({
+                "schemaVersion": 2,
+                "mediaType": MANIFEST,
+                "config": self.blob(name, IMAGE_CONFIG, config.as_bytes()),
+                "layers": [self.blob(name, IMAGE_LAYER, &archive(file, content))],
+            });
+            let text = manifest.to_string();
+            let digest = digest(text.as_bytes());
+            self.manifest(name, &digest, &manifest);
+            let platform = json!({ "os": os, "architecture": architecture });
+            json!({ "mediaType": MANIFEST, "digest": digest, "size": text.len(), "platform": platform })
+        });
+        self.manifest(name, tag, &json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests }));
+        format!("{}/{name}:{tag}", self.address)
+    }
+
+    fn manifest(&self, name: &str, tag: &str, manifest: &Value) {
+        let media_type = manifest["mediaType"].as_str().unwrap_or_default();
+        let path = format!("/v2/{name}/manifests/{tag}");
+        self.expect(201, "PUT", &path, &[("content-type", media_type)], manifest.to_string().as_bytes());
     }
 
     /// The digest of the manifest that a tag stands for.
@@ -111,13 +176,13 @@ impl Registry {
 
     /// Uploads a blob and answers its descriptor.
     fn blob(&self, name: &str, media_type: &str, content: &[u8]) -> Value {
-        let digest: String = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = digest(content);
         let begun = self.expect(202, "POST", &format!("/v2/{name}/blobs/uploads/"), &[], b"");
         let location = begun.headers.into_iter().find(|(name, _)| name == "location");
         let location = location.map(|(_, value)| value).unwrap_or_default();
         let path = location.split_once(&self.address.to_string()).map_or(location.as_str(), |(_, path)| path);
-        self.expect(201, "PUT", &format!("{path}&digest=sha256:{digest}"), &[], content);
-        json!({ "mediaType": media_type, "digest": format!("sha256:{digest}"), "size": content.len() })
+        self.expect(201, "PUT", &format!("{path}&digest={digest}"), &[], content);
+        json!({ "mediaType": media_type, "digest": digest, "size": content.len() })
     }
 
     /// Sends a request that must be answered with `status`.
@@ -128,4 +193,25 @@ impl Registry {
         assert_eq!(answer.status, status, "{method} {path}: {answer:?}");
         answer
     }
+}
+
+/// The port is free when it is chosen; a collision in between fails the start, which is then said.
+fn free_address() -> SocketAddr {
+    let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    address.unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn digest(content: &[u8]) -> String {
+    let hex: String = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256:{hex}")
+}
+
+/// A tar archive with one file.
+fn archive(file: &str, content: &[u8]) -> Vec<u8> {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(content.len() as u64);
+    header.set_mode(0o755);
+    let mut archive = tar::Builder::new(Vec::new());
+    let added = archive.append_data(&mut header, file, content).and_then(|()| archive.into_inner());
+    added.unwrap_or_else(|error| panic!("{error}"))
 }

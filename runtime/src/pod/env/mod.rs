@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1 as core;
 
 use super::downward;
 use super::refs::{self, Found, Missing, Reference};
+use crate::image::config::Config;
 
 pub use expand::expand;
 pub use services::service_variables;
@@ -86,17 +87,40 @@ pub fn environment(
     Ok(variables)
 }
 
-/// `command` and `args` with `$(NAME)` expanded. Without a command the program is called by the container's name.
-pub fn argv(container: &core::Container, environment: &[(String, String)]) -> Vec<String> {
+/// `command` and `args` with `$(NAME)` expanded, in place of what the image says: a command of all of it, arguments of its
+/// `Cmd`. Where neither names a program, as with a wasm artifact, it is called by the container's name.
+pub fn argv(container: &core::Container, environment: &[(String, String)], image: &Config) -> Vec<String> {
     let look_up = |name: &str| environment.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str());
-    let command = container.command.as_deref().unwrap_or_default();
-    let args = container.args.as_deref().unwrap_or_default();
-    let mut argv: Vec<String> = command.iter().map(|word| expand(word, look_up)).collect();
-    if argv.is_empty() {
-        argv.push(container.name.clone());
+    let expanded = |words: &Option<Vec<String>>| -> Vec<String> {
+        words.iter().flatten().map(|word| expand(word, look_up)).collect()
+    };
+    let (command, mut args) = (expanded(&container.command), expanded(&container.args));
+    if !command.is_empty() {
+        return [command, args].concat();
     }
-    argv.extend(args.iter().map(|word| expand(word, look_up)));
+    let mut argv: Vec<String> = image.entrypoint.iter().filter(|word| !word.is_empty()).cloned().collect();
+    if argv.is_empty() && (image.cmd.is_empty() || !args.is_empty()) {
+        argv.push(image.program().unwrap_or(&container.name).to_owned());
+    }
+    if args.is_empty() {
+        args.clone_from(&image.cmd);
+    }
+    argv.extend(args);
     argv
+}
+
+/// What the process sees: the container's own variables, in place of those of its image, in place of what the node says.
+pub fn of_process(
+    node: impl IntoIterator<Item = (String, String)>,
+    image: &Config,
+    container: Vec<(String, String)>,
+) -> Vec<(String, String)> {
+    let mut result = Environment::default();
+    let image = image.env().map(|(name, value)| (name.to_owned(), value.to_owned()));
+    for (name, value) in node.into_iter().chain(image).chain(container) {
+        result.set(name, value);
+    }
+    result.variables
 }
 
 fn value_from(
@@ -176,7 +200,7 @@ mod tests {
             vec![("WEB_SERVICE_HOST".to_owned(), "10.96.0.7".to_owned()), ("A".to_owned(), "svc".to_owned())];
         let environment = environment(&container, &facts, services, found)?;
         let lines: Vec<String> = environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let argv = argv(&container, &environment);
+        let argv = argv(&container, &environment, &Config::default());
         Ok(format!("{}\nargv: {argv:?}\n", lines.join("\n")))
     }
 
@@ -214,6 +238,43 @@ mod tests {
             argv: ["c", "--at=http://10.96.0.7/own", "$(URL)", "$(NONE)"]
         "#]]
         .assert_eq(&resolve(container, &found).unwrap());
+    }
+
+    /// What a container runtime makes of both.
+    #[test]
+    fn a_containers_fields_stand_in_place_of_its_images() {
+        let both = json!({ "Entrypoint": ["/a.wasm", "--x"], "Cmd": ["serve", "$(A)"] });
+        for (image, container, expected) in [
+            (json!({}), json!({}), &["c"][..]),
+            (json!({}), json!({ "args": ["$(A)"] }), &["c", "a"]),
+            (both.clone(), json!({}), &["/a.wasm", "--x", "serve", "$(A)"]),
+            (both.clone(), json!({ "args": ["$(A)"] }), &["/a.wasm", "--x", "a"]),
+            (both.clone(), json!({ "command": ["b"] }), &["b"]),
+            (both.clone(), json!({ "command": ["b"], "args": ["c"] }), &["b", "c"]),
+            (both, json!({ "command": [], "args": [] }), &["/a.wasm", "--x", "serve", "$(A)"]),
+            (json!({ "Cmd": ["/a.wasm", "x"] }), json!({}), &["/a.wasm", "x"]),
+            (json!({ "Entrypoint": [""], "Cmd": ["/a.wasm", "x"] }), json!({ "args": ["y"] }), &["/a.wasm", "y"]),
+        ] {
+            let config = Config::of(&json!({ "config": image })).unwrap();
+            let mut with_name = container.clone();
+            with_name["name"] = json!("c");
+            let own: core::Container = serde_json::from_value(with_name).unwrap();
+            let argv = argv(&own, &[("A".to_owned(), "a".to_owned())], &config);
+            assert_eq!(argv, expected, "{container} over {image}");
+        }
+    }
+
+    #[test]
+    fn a_containers_variables_stand_in_place_of_its_images() {
+        let image = json!({ "config": { "Env": ["A=image", "B=image", "HOSTNAME=image"] } });
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let all = of_process(
+            [pair("HOSTNAME", "node"), pair("D", "node")],
+            &Config::of(&image).unwrap(),
+            vec![pair("C", "own"), pair("B", "own")],
+        );
+        let lines: Vec<String> = all.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        assert_eq!(lines, ["HOSTNAME=image", "D=node", "A=image", "B=own", "C=own"]);
     }
 
     #[test]
