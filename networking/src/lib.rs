@@ -38,7 +38,7 @@ pub use client::{AnyCertificate, Destination, HostAddresses, Pooled, SendError, 
 pub use dns::Lookup;
 pub use endpoint::{Accepted, Body, BodyError, Endpoint, Handler, PodIdentity};
 pub use host_port::{HostPort, HostPortRegistration};
-pub use listener::{AcceptQueue, Incoming, PodListener};
+pub use listener::{AcceptQueue, Incoming, Open, OpenConnections, PodListener};
 pub use network::{Config, Network, Refused};
 pub use origin::Origin;
 pub use registry::Registration;

@@ -18,7 +18,7 @@ use crate::client::{Client, SendError};
 use crate::dns::{self, Lookup};
 use crate::endpoint::{Body, Endpoint, Handler, PodIdentity};
 use crate::host_port::HostPorts;
-use crate::listener::{Incoming, PodListener, accept_queue};
+use crate::listener::{PodListener, accept_queue};
 use crate::origin::Origin;
 use crate::peers::{self, Carries, Claim, Peer};
 use crate::policy::{DNS, End, Part};
@@ -207,18 +207,18 @@ impl Network {
     /// Listens at an address of a part of k8w, where nobody else does. Errors: `AddrInUse`.
     pub(crate) fn listen_as(&self, part: &'static Part, address: SocketAddr) -> io::Result<PodListener> {
         let (queue, connections) = accept_queue(address, false);
-        let registered = Registered::of_part(part, Endpoint::Listener(Arc::new(queue)));
+        let registered = Registered::of_part(part, Endpoint::Listener(queue.clone()));
         let registration = self.registry.claim(address, registered).ok_or(io::ErrorKind::AddrInUse)?;
-        Ok(PodListener::new(connections, address, registration))
+        Ok(PodListener::new(queue, connections, registration))
     }
 
     fn bind(&self, pod: &PodIdentity, port: u16, private: bool) -> io::Result<PodListener> {
         let claim = |port| {
             let address = SocketAddr::new(pod.ip, port);
             let (queue, connections) = accept_queue(address, private);
-            let registered = Registered::of_pod(pod, Endpoint::Listener(Arc::new(queue)));
+            let registered = Registered::of_pod(pod, Endpoint::Listener(queue.clone()));
             let registration = self.registry.claim(address, registered)?;
-            Some(PodListener::new(connections, address, registration))
+            Some(PodListener::new(queue, connections, registration))
         };
         let listener = match port {
             0 => EPHEMERAL_PORTS.clone().find_map(|_| claim(self.ephemeral_port())),
@@ -454,7 +454,7 @@ impl Network {
             Endpoint::Listener(queue) => {
                 let (near, far) = Stream::pipe();
                 let peer = SocketAddr::new(origin.seen_as(), self.ephemeral_port());
-                queue.hand_over(Incoming { stream: far, peer }).await?;
+                queue.hand_over(far, peer).await?;
                 Ok(near)
             }
             Endpoint::Peer(peer) => self.peers.open(Claim::of(origin), &peer, Carries::Bytes).await,

@@ -35,7 +35,7 @@ use crate::endpoint::{Body, Endpoint};
 use crate::headers;
 use crate::ingress::{self, Backend, RESPONSE_TIMEOUT};
 use crate::kernel;
-use crate::listener::{self, AcceptQueue};
+use crate::listener::AcceptQueue;
 use crate::network::{Network, Refused};
 use crate::origin::Origin;
 use crate::serve::{self, HalfClosed};
@@ -80,8 +80,7 @@ pub(crate) async fn connection(
         Door::Port(port) => match stop.run_until_cancelled(reach(&network, *port, peer)).await {
             Some(Ok(Reached::Component)) => Requests::new(network, door, peer, &stop).serve(socket, stop).await,
             Some(Ok(Reached::Listener(queue))) => {
-                let stream = Stream::Tcp(socket);
-                if let Err(error) = queue.hand_over(listener::Incoming { stream, peer }).await {
+                if let Err(error) = queue.hand_over(Stream::Tcp(socket), peer).await {
                     debug!(%peer, %error, "the pod did not take the connection");
                 }
             }

@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use k8w_testkit::{Running, eventually, get};
+use serde_json::Value;
 
 use crate::sandbox;
 
@@ -36,27 +37,42 @@ fn open(address: SocketAddr, host: &str, path: &str) -> std::io::Result<(TcpStre
     Ok((stream, String::from_utf8_lossy(&head).into_owned()))
 }
 
+/// A WebSocket that is open.
+fn upgraded(address: SocketAddr, host: &str) -> std::io::Result<TcpStream> {
+    let (stream, head) = open(address, host, "/chat")?;
+    let lower = head.to_ascii_lowercase();
+    if !head.starts_with("HTTP/1.1 101 ") || !lower.contains("upgrade: websocket\r\n") || !head.contains(ACCEPT) {
+        return Err(std::io::Error::other(head));
+    }
+    Ok(stream)
+}
+
+/// Says something, and hears it.
+fn exchange(stream: &mut TcpStream) -> std::io::Result<()> {
+    stream.write_all(&ASKED)?;
+    let mut heard = ANSWERED.map(|_| 0);
+    stream.read_exact(&mut heard)?;
+    assert_eq!(heard, ANSWERED);
+    Ok(())
+}
+
+fn take_leave(mut stream: TcpStream) -> std::io::Result<()> {
+    stream.write_all(&BYE)?;
+    let mut last = Vec::new();
+    stream.read_to_end(&mut last)?;
+    assert_eq!(last, GOOD_BYE);
+    Ok(())
+}
+
 /// Says something twice by a WebSocket, hears it, and takes leave.
 fn converse(address: SocketAddr, host: &str) -> Result<(), String> {
-    let exchange = || -> std::io::Result<()> {
-        let (mut stream, head) = open(address, host, "/chat")?;
-        let lower = head.to_ascii_lowercase();
-        if !head.starts_with("HTTP/1.1 101 ") || !lower.contains("upgrade: websocket\r\n") || !head.contains(ACCEPT) {
-            return Err(std::io::Error::other(head));
-        }
-        for _ in 0..2 {
-            stream.write_all(&ASKED)?;
-            let mut heard = ANSWERED.map(|_| 0);
-            stream.read_exact(&mut heard)?;
-            assert_eq!(heard, ANSWERED);
-        }
-        stream.write_all(&BYE)?;
-        let mut last = Vec::new();
-        stream.read_to_end(&mut last)?;
-        assert_eq!(last, GOOD_BYE);
-        Ok(())
+    let conversation = || -> std::io::Result<()> {
+        let mut stream = upgraded(address, host)?;
+        exchange(&mut stream)?;
+        exchange(&mut stream)?;
+        take_leave(stream)
     };
-    exchange().map_err(|error| error.to_string())
+    conversation().map_err(|error| error.to_string())
 }
 
 #[test]
@@ -93,6 +109,44 @@ spec: {{type: NodePort, selector: {{app: chat}}, ports: [{{port: 80, targetPort:
     stdout.read_line(&mut line).unwrap();
     let address = line.strip_prefix("Forwarding from ").and_then(|rest| rest.split(' ').next());
     converse(address.unwrap_or_else(|| panic!("{line:?}")).parse().unwrap(), "chat").unwrap();
+}
+
+#[test]
+fn a_process_that_ends_serves_who_is_connected_and_lets_nobody_in() {
+    let t = sandbox();
+    let Some(image) = t.probe_image() else { return };
+    let watch = ["get", "pods", "--watch", "--output-watch-events", "-o", "json"];
+    let mut watch = Running::start(&mut t.kubectl.command(&watch));
+    let mut events = serde_json::Deserializer::from_reader(watch.stdout()).into_iter::<Value>().map(Result::unwrap);
+    t.kubectl.apply(&format!(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {{name: chat, labels: {{app: chat}}}}
+spec:
+  runtimeClassName: wasmtime
+  terminationGracePeriodSeconds: 600
+  containers:
+  - {{name: chat, image: '{image}', args: [websocket, 0.0.0.0, '8080'], ports: [{{containerPort: 8080}}]}}
+"
+    ));
+    t.kubectl.ok(&["wait", "--for=condition=Ready", "pod/chat", "--timeout=60s"]);
+    let mut forwarding = Running::start(&mut t.kubectl.command(&["port-forward", "pod/chat", ":8080"]));
+    let (mut stdout, mut line) = (forwarding.stdout(), String::new());
+    stdout.read_line(&mut line).unwrap();
+    let address = line.strip_prefix("Forwarding from ").and_then(|rest| rest.split(' ').next());
+    let address = address.unwrap_or_else(|| panic!("{line:?}")).parse().unwrap();
+    let mut stream = eventually("it listens", || upgraded(address, "chat").map_err(|error| error.to_string()));
+    t.kubectl.ok(&["delete", "pod", "chat", "--wait=false"]);
+    exchange(&mut stream).unwrap();
+    let shown = "jsonpath={.metadata.deletionGracePeriodSeconds} {.status.phase}";
+    assert_eq!(t.kubectl.ok(&["get", "pod", "chat", "-o", shown]), "600 Running");
+    exchange(&mut stream).unwrap();
+    take_leave(stream).unwrap();
+    t.kubectl.ok(&["wait", "--for=delete", "pod/chat", "--timeout=60s"]);
+    let last = events.find(|event| event["type"] == "DELETED").unwrap();
+    let ended = &last["object"]["status"]["containerStatuses"][0]["state"]["terminated"];
+    assert_eq!(ended["exitCode"], 143, "{ended}");
 }
 
 #[test]

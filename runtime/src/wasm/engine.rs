@@ -355,6 +355,8 @@ impl Inner {
         let mut pods = lock(&self.pods);
         let before = pods.get(pod_uid);
         if let Some(shares) = before.and_then(PodEntry::shares) {
+            // The others may have started when the pod had less. Where they use more by now, they keep what they have.
+            let _ = shares.memory.set_limit(limits.pod_memory_bytes.unwrap_or(u64::MAX));
             return shares;
         }
         let cpu_used = before.map_or_else(Arc::default, |before| before.cpu_used.clone());
@@ -432,8 +434,16 @@ impl Inner {
                     inner.end(&id, outcome).await;
                 });
             }
-            // WASI 0.2 has no signals: there is nothing a process could do with its grace but go on.
-            Kind::Command => container.interrupt.cancel(),
+            // WASI has no signals: all that a process could do with its grace is to serve those that are connected to it.
+            Kind::Command => {
+                let drained = container.network.drain();
+                tokio::spawn(async move {
+                    match tokio::time::timeout(grace, drained).await {
+                        Ok(()) => container.interrupt.cancel(),
+                        Err(_) => inner.end(&id, Outcome::interrupted(true)).await,
+                    }
+                });
+            }
         }
     }
 

@@ -37,6 +37,21 @@ pub async fn a_request_exceeds_the_memory_limit(guest: &[u8]) {
 }
 
 #[tokio::test]
+async fn a_container_that_starts_later_knows_what_its_pod_may_have_by_then() {
+    let node = Node::new();
+    let mut first = node.pod("server", probe()).await;
+    first.limits.pod_memory_bytes = Some(32 << 20);
+    let mut second = first.clone();
+    second.id.container = "second".to_owned();
+    second.log_path = node.dir.path().join("second.log");
+    second.http_port = Some(8081);
+    second.limits.pod_memory_bytes = Some(128 << 20);
+    node.start(first).await;
+    node.start(second).await;
+    assert_eq!(node.get("10.64.0.2:8081", "/hog?64").await, (200, format!("{} bytes", 64 << 20)));
+}
+
+#[tokio::test]
 async fn a_request_that_finds_memory_used_up_by_others_gets_503() {
     let node = Node::with(|config| config.http.memory_wait = Duration::from_millis(20));
     let mut spec = node.pod("server", probe()).await;

@@ -1,7 +1,9 @@
 //! The cluster as a guest sees it: names, Services, its own ports, and calls that never become a socket.
 
+use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{SinkExt as _, StreamExt as _};
@@ -12,6 +14,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8w_networking::tables::{Objects, Tables};
 use k8w_runtime::engine::{ContainerId, Engine};
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::node::{BUILT_PROBE, BUILT_PROBE_P3, Node, channel_body, empty, probe, probe_p3, request, until};
 
@@ -77,6 +80,44 @@ async fn two_pods_listen_on_one_port_and_a_guest_reaches_each_and_a_service() {
     assert_eq!(ask("10.64.0.9:1").await, "connection-refused", "an address of the cluster is never dialled");
     assert_eq!(ask("10.64.0.2:8080").await, "first heard hello");
     assert_eq!(node.exit(&ids[0]).await.0, 0);
+}
+
+#[tokio::test]
+async fn a_process_that_is_stopped_serves_who_is_connected_and_nobody_else() {
+    a_stopped_process_drains(probe()).await;
+}
+
+pub async fn a_stopped_process_drains(guest: &[u8]) {
+    let node = Node::new();
+    let started = async |name: &str| {
+        let mut spec = node.pod(name, guest).await;
+        spec.force_command = true;
+        spec.argv.extend(["listen", "0.0.0.0", "8080", name, "100"].map(str::to_owned));
+        let address = SocketAddr::new(spec.pod.ip, 8080);
+        let id = node.start(spec).await;
+        node.logged(name, "listening on 8080").await;
+        (id, address)
+    };
+    let (id, address) = started("drained").await;
+    // One is answered at a time: the other has not been accepted when the end begins.
+    let mut connected =
+        [node.network.connect(None, address).await.unwrap(), node.network.connect(None, address).await.unwrap()];
+    connected[0].write_all(b"hel").await.unwrap();
+    node.engine.stop(&id, Duration::from_secs(600)).await;
+    assert!(node.network.connect(None, address).await.is_err());
+    for (stream, (rest, heard_by_it)) in connected.iter_mut().zip([("lo", "hello"), ("again", "again")]) {
+        stream.write_all(rest.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut heard = String::new();
+        stream.read_to_string(&mut heard).await.unwrap();
+        assert_eq!(heard, format!("drained heard {heard_by_it}"));
+    }
+    assert_eq!(node.exit(&id).await.0, 143);
+    let (id, address) = started("cut").await;
+    let mut connected = node.network.connect(None, address).await.unwrap();
+    node.engine.stop(&id, Duration::from_millis(1)).await;
+    assert_eq!(node.exit(&id).await.0, 137, "its grace has passed");
+    assert_eq!(connected.read(&mut [0]).await.unwrap_or(0), 0, "who is connected sees its end");
 }
 
 /// Conformance: "Networking, intra pod udp".

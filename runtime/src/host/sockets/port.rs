@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use k8w_networking::PodListener;
 use k8w_networking::udp::PodSocket;
@@ -12,7 +13,7 @@ use crate::host::pod_network::PodNetwork;
 pub struct TcpPort {
     /// As the guest asked for it (it may be `0.0.0.0`), with the port that it got.
     pub local: SocketAddr,
-    pub listener: PodListener,
+    pub listener: Arc<PodListener>,
 }
 
 /// Claims a TCP port.
@@ -25,6 +26,8 @@ pub async fn bind_tcp(own: &PodNetwork, mut local: SocketAddr) -> io::Result<Tcp
         Own::Loopback => network.bind_tcp_loopback(pod, local.port()).await?,
         Own::Address => network.bind_tcp(pod, local.port()).await?,
     };
+    let listener = Arc::new(listener);
+    own.listens(&listener);
     local.set_port(listener.local_addr().port());
     Ok(TcpPort { local, listener })
 }

@@ -242,7 +242,8 @@ impl HostTcpSocket for Sockets<'_> {
         };
         let incoming = incoming.map_err(|error| code(&error))?;
         // Over the limit the connection is dropped here, which its other end sees as closed.
-        let permit = Arc::new(SocketPermit::take(&network).ok_or(ErrorCode::NewSocketLimit)?);
+        let permit = SocketPermit::take_for(&network, incoming.open).ok_or(ErrorCode::NewSocketLimit)?;
+        let permit = Arc::new(permit);
         let connection = Connection::new(incoming.stream, permit.clone());
         let local = SocketAddr::new(network.pod.ip, bound.local.port());
         let accepted = TcpSocket {

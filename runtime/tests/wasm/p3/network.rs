@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
-use crate::network::{a_reader_stops_and_leaves, calls_stream_both_ways, front_and_back, service, service_of};
+use crate::network::{
+    a_reader_stops_and_leaves, a_stopped_process_drains, calls_stream_both_ways, front_and_back, service, service_of,
+};
 use crate::node::{Node, probe, probe_p3};
 use crate::policies::{about, apply, known};
 
@@ -18,6 +20,11 @@ async fn a_guest_resolves_cluster_names() {
     assert_eq!(resolve("other.default.svc.cluster.local").await, "ErrorCode::NameUnresolvable");
     assert_eq!(resolve("192.0.2.1").await, "192.0.2.1\n");
     assert_eq!(resolve("").await, "ErrorCode::InvalidArgument");
+}
+
+#[tokio::test]
+async fn a_process_that_is_stopped_serves_who_is_connected_and_nobody_else() {
+    a_stopped_process_drains(probe_p3()).await;
 }
 
 #[tokio::test]

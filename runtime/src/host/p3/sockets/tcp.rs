@@ -139,7 +139,7 @@ impl TcpSocket {
             options: self.options,
             local: SocketAddr::new(own.pod.ip, local.port()),
             network: own.clone(),
-            listener: Arc::new(listener),
+            listener,
             next: None,
             _permit: self.permit.clone(),
         })
@@ -289,9 +289,9 @@ impl Accepting {
             });
             let accepted = std::task::ready!(next.as_mut().poll(cx));
             self.next = None;
-            let Incoming { stream, peer } = accepted?;
+            let Incoming { stream, peer, open } = accepted?;
             // Over the limit the connection is dropped here, which its other end sees as closed.
-            let Some(permit) = SocketPermit::take(&self.network).map(Arc::new) else { continue };
+            let Some(permit) = SocketPermit::take_for(&self.network, open).map(Arc::new) else { continue };
             return Poll::Ready(Ok(TcpSocket {
                 family: self.family,
                 state: State::connected(self.local, peer, Connection::new(stream, permit.clone())),
