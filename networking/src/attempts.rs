@@ -54,3 +54,40 @@ fn is_nobody_there(error: &(dyn Error + 'static)) -> bool {
             | ErrorKind::NetworkUnreachable
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(last: u8) -> SocketAddr {
+        SocketAddr::from(([10, 64, 0, last], 80))
+    }
+
+    #[test]
+    fn another_endpoint_is_tried_where_nobody_is_there() {
+        let refused = || io::Error::from(ErrorKind::ConnectionRefused);
+        for (error, may_go_on) in [
+            (refused(), true),
+            (io::Error::new(ErrorKind::ConnectionRefused, "nothing listens on 10.64.0.2:80"), true),
+            (io::Error::new(ErrorKind::ConnectionRefused, NotAllowed("a policy".into())), false),
+            (ErrorKind::TimedOut.into(), false),
+            (ErrorKind::InvalidData.into(), false),
+        ] {
+            let mut attempts = Attempts::default();
+            assert_eq!(attempts.go_on_after(endpoint(2), &error), may_go_on, "{error:?}");
+            assert_eq!(attempts.contain(endpoint(2)), may_go_on);
+        }
+        let wrapped = crate::SendError::Failed { endpoint: endpoint(2), source: refused().into() };
+        assert!(Attempts::default().go_on_after(endpoint(2), &wrapped));
+    }
+
+    #[test]
+    fn attempts_end() {
+        let refused = io::Error::from(ErrorKind::ConnectionRefused);
+        let mut attempts = Attempts::default();
+        assert!(attempts.go_on_after(endpoint(1), &refused));
+        assert!(!attempts.go_on_after(endpoint(1), &refused), "the same again");
+        let tried = (2..).take_while(|last| attempts.go_on_after(endpoint(*last), &refused)).count();
+        assert_eq!(tried + 2, MAX_ATTEMPTS);
+    }
+}

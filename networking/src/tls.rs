@@ -212,3 +212,155 @@ pub enum TlsError {
     #[error("cannot set up TLS")]
     Setup(#[from] rustls::Error),
 }
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::ByteString;
+    use rcgen::KeyPair;
+    use serde_json::json;
+
+    use super::*;
+
+    /// A key that was made for these tests: PKCS#1, in base64.
+    const RSA_KEY: &str = "
+MIIEpAIBAAKCAQEAqcY8y6AZsBkYfGKgQmv/epKjtRJAHhYyk8gfkIZToGMmHNgAB0hjY3ukmlSp3L0ZctkVFD50p73lMyi/jyDm
+fjYoQAG58ary2a7IqxdrL9dpltLnoveWoXJ1kSQKo1293TYA8xfMmSVGink5dGXuhbcldehb8oNioNUmmAUgRyuK/mrTiubMUX9L
+qcCk/0IRUvIZ4kRNEog5+tzZZrSjEYb3vCf64i1332dqSLkLByA+tgrlyBlepX8ahFSDa6RT41M41bdvyiJgxNTLWURHO/6U5J+O
+uyOAF8V2UBQgtbZ5vqMbGsM7En6G4Dk/6RmqNjlkohFxk5RY4vNiAx/fbQIDAQABAoIBAB/WiY2tQUv9NNKUw1WZf8B6kgFRwhzy
+UDtXFxZJHpMwLNRRbJXxDRR5ujloAa/f9Y8MZ0/T05gmfD5fGKdshdUq7lrsh/SqeJ76kG7HdkYzST2r4R02fbTarHIS1nzjBklf
+CIgOEUQyEZvD1pK9z+CbI0cMk3u0CHG9b16obXBzC4xw2GWNfZ/OrJKZBpY3fjrkHovTKeVI/uvkHSG/H7R2r+K7n2xqbkt17J6T
+EWPqv77h/GRvEPiGMlcHrdjN1Zr2Vb14f5EZG6iur7/mah9+yTbBbIQTSvBciI/s/aNJoWz5NGFmGYAbhty4NIBNfTkxi8BU4Irm
+Q5epfVgnhAECgYEA0mHwAWXmHCNeJlH+R35dQQL0f3WIyq9IVQkRao6nGGdLJ7JuCAw52UZB+i4QUygw5WfejlRIRGXrkcuysvuq
+vt6qkIalZs5ipMOgdsow0KrAlxcsRDhvh28a9yPm5L1F2tdW5+pJp5rCMZA58a913csrmHabV5x8rfFPMDcW420CgYEAzpYxA83i
+tKRUrjvkeuuODf8M3gsxoQIWXHTLxV9of/5EcxqCc0UPMC7mlUpBfOXHnkznKo+urwlz2EOx3FeBwx4/xtACuCsF61gaaiLvqB9m
+esoJYgbwIG36unxH3Qy854YBZiQzl0keX4uJfTy6XziIEBDuqPw/H83kGW8TbAECgYEApdAk/qUWcRT7Do7PMAALdcLje1Xig4UV
+KFhmTqqyTgyTcm0yRcuFCJdURt9pZHEn4Jc2FM2ey7HcseNvK5wpHhiXLCPDVzzRCHVbEmUXhk8eTbco33fvhzntcd3tDFmVJf9U
+8qJ4fM3/wlqfILqe1jlcWeUZWDrxFZM8S48Pzh0CgYEAoY9506TPGECv7Pbv72WKWc3ODVSpwmY0gKfiuH+t5PNAKthfjrBCeYck
+UzqYTooQ++7elj15+m+lBkuirFRPKf3dGKmSht82qN/lAH5D+LJd3cdlYSFV57a6797EAM62aUY2j9/d7QGE3Gnu4197zX4TgqUL
+UGK9Jy1Ips9kXAECgYAFD45Aq8FIfiyBDEgAHa0Esoj25wD7mDVOMXVOq1tQMTtWF4KSTrZy9vd7B2IE8G/XTuXWW+VX3KIxdftF
+fVf1Qlb+m6BCdlgtt0dhqT+rlwSaCjT4747rOZcng68tyvntamDVtHFqjpRveXDFjIdRlV8GZv2j8cXnH8kkfT+vuw==";
+
+    fn secret(name: &str, certificate: &str, key: &str) -> Arc<Secret> {
+        let data = json!({"tls.crt": base64(certificate.as_bytes()), "tls.key": base64(key.as_bytes())});
+        Arc::new(serde_json::from_value(json!({"metadata": {"namespace": "a", "name": name}, "data": data})).unwrap())
+    }
+
+    fn base64(bytes: &[u8]) -> String {
+        serde_json::to_value(ByteString(bytes.to_vec())).unwrap().as_str().unwrap().to_owned()
+    }
+
+    fn pem(kind: &str, base64: &str) -> String {
+        format!("-----BEGIN {kind}-----\n{}\n-----END {kind}-----\n", base64.trim())
+    }
+
+    /// An RSA key of PKCS#1 as PKCS#8 has it.
+    fn in_pkcs8(pkcs1: &[u8]) -> Vec<u8> {
+        let long = |tag: u8, content: &[u8]| {
+            let length = u16::try_from(content.len()).unwrap().to_be_bytes();
+            [&[tag, 0x82], &length[..], content].concat()
+        };
+        // Version 0, and rsaEncryption without parameters.
+        let head = [2, 1, 0, 0x30, 13, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 13, 1, 1, 1, 5, 0];
+        long(0x30, &[&head[..], &long(4, pkcs1)].concat())
+    }
+
+    /// A Secret with a certificate and key of its own.
+    fn made(name: &str) -> Arc<Secret> {
+        let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+        secret(name, &made.cert.pem(), &made.signing_key.serialize_pem())
+    }
+
+    /// An Ingress of these hosts' rules, with sections of hosts and a Secret.
+    fn ingress(name: &str, rules: &[&str], tls: &[(&[&str], &str)]) -> Ingress {
+        let rules: Vec<_> = rules.iter().map(|host| json!({"host": host})).collect();
+        let section = |(hosts, secret): &(&[&str], &str)| json!({"hosts": hosts, "secretName": secret});
+        let tls: Vec<_> = tls.iter().map(section).collect();
+        let metadata = json!({"namespace": "a", "name": name, "uid": format!("uid-{name}")});
+        serde_json::from_value(json!({"metadata": metadata, "spec": {"rules": rules, "tls": tls}})).unwrap()
+    }
+
+    /// Which Secret's certificate a host gets.
+    fn secret_of(certificates: &Certificates, secrets: &[Arc<Secret>], host: &str) -> Option<String> {
+        let found = certificates.find(host)?;
+        let is_its = |secret: &&Arc<Secret>| {
+            let certificate = Certificate { secret: (*secret).clone(), key: OnceLock::new() };
+            certificate.key().is_ok_and(|key| key.cert == found.cert)
+        };
+        secrets.iter().find(is_its)?.metadata.name.clone()
+    }
+
+    #[test]
+    fn a_host_gets_the_certificate_that_is_most_its_own() {
+        let secrets = ["one", "wild", "any", "later", "rules"].map(made);
+        let ingresses = [
+            ingress("first", &[], &[(&[], "any")]),
+            ingress("hosts", &["one.test"], &[(&["One.test"], "one"), (&["*.wild.test"], "wild")]),
+            ingress("again", &[], &[(&["one.test"], "later"), (&[], "later")]),
+            ingress("implied", &["one.test", "rules.test"], &[(&[], "rules")]),
+            ingress("broken", &[], &[(&["gone.test"], "gone")]),
+        ];
+        let certificates = Certificates::build(&ingresses.iter().collect::<Vec<_>>(), &secrets);
+        for (host, expected) in [
+            ("one.test", "one"),
+            ("a.wild.test", "wild"),
+            ("a.b.wild.test", "any"),
+            ("wild.test", "any"),
+            ("rules.test", "rules"),
+            ("gone.test", "any"),
+            ("", "any"),
+        ] {
+            assert_eq!(secret_of(&certificates, &secrets, host).as_deref(), Some(expected), "{host}");
+        }
+        let only = Certificates::build(&[&ingresses[1]], &secrets);
+        assert_eq!(secret_of(&only, &secrets, "other.test"), None);
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_named_with_its_ingress() {
+        let good = made("good");
+        let text = |name: &str| String::from_utf8(good.data.as_ref().unwrap()[name].0.clone()).unwrap();
+        let (certificate, key) = (text("tls.crt"), text("tls.key"));
+        let other_key = KeyPair::generate().unwrap().serialize_pem();
+        let mut empty = Secret::clone(&secret("empty", "", ""));
+        empty.data = None;
+        let secrets = [
+            secret("no-certificate", "", &key),
+            secret("no-key", &certificate, "nonsense"),
+            secret("not-its-key", &certificate, &other_key),
+            Arc::new(empty),
+            good,
+        ];
+        let names = ["no-certificate", "no-key", "not-its-key", "empty", "good", "missing"];
+        let ingresses = names.map(|name| ingress(name, &[], &[(&["a.test"], name)]));
+        let certificates = Certificates::build(&ingresses.iter().collect::<Vec<_>>(), &secrets);
+        let faults: Vec<_> =
+            certificates.faults().map(|fault| format!("{} {}: {}", fault.uid, fault.name, fault.why)).collect();
+        expect_test::expect![[r#"
+            uid-no-certificate no-certificate: tls.crt of secret a/no-certificate has no PEM certificate
+            uid-no-key no-key: tls.key of secret a/no-key is no PEM private key: no items found
+            uid-not-its-key not-its-key: secret a/not-its-key cannot be used for TLS: keys may not be consistent: KeyMismatch
+            uid-empty empty: secret a/empty has no tls.crt
+            uid-missing missing: there is no secret a/missing of type kubernetes.io/tls"#]].assert_eq(&faults.join("\n"));
+    }
+
+    #[test]
+    fn keys_come_in_every_form_that_tools_write() {
+        // PKCS#8 has the key in the form of its kind at its end.
+        let elliptic = KeyPair::generate().unwrap();
+        let sec1 = elliptic.serialize_der()[29..].to_vec();
+        let pkcs1 = PrivateKeyDer::from_pem_slice(pem("RSA PRIVATE KEY", RSA_KEY).as_bytes()).unwrap();
+        let rsa = KeyPair::try_from(in_pkcs8(pkcs1.secret_der())).unwrap();
+        let signed = |key: &KeyPair| {
+            rcgen::CertificateParams::new(["a.test".to_owned()]).unwrap().self_signed(key).unwrap().pem()
+        };
+        for (form, certificate, key) in [
+            ("PKCS#8", signed(&elliptic), elliptic.serialize_pem()),
+            ("SEC1", signed(&elliptic), pem("EC PRIVATE KEY", &base64(&sec1))),
+            ("PKCS#8 of RSA", signed(&rsa), pem("PRIVATE KEY", &base64(&in_pkcs8(pkcs1.secret_der())))),
+            ("PKCS#1", signed(&rsa), pem("RSA PRIVATE KEY", RSA_KEY)),
+        ] {
+            let certificate = Certificate { secret: secret("a", &certificate, &key), key: OnceLock::new() };
+            certificate.key().unwrap_or_else(|error| panic!("{form}: {error}"));
+        }
+    }
+}

@@ -10,6 +10,7 @@
 //! * [`config`]: what a node is told when it starts.
 //! * [`network_sync`]: keeps the network tables up to date with the API.
 //! * [`node_ports`]: serves the node ports of Services.
+//! * [`ingress_certificates`]: says on Ingresses which certificates cannot be used.
 //! * [`engine`]: the contract between the agent and whatever runs a container. It consists of messages.
 //! * [`wasm`]: the wasmtime engine, and [`host`]: what a component can import.
 //!
@@ -21,6 +22,7 @@ pub mod engine;
 pub mod host;
 pub mod identity;
 pub mod image;
+pub mod ingress_certificates;
 pub mod network_sync;
 pub mod node;
 pub mod node_ports;

@@ -14,7 +14,7 @@ use k8w_runtime::image::registries::Registries;
 use k8w_runtime::node::Settings;
 use k8w_runtime::server::NodeService;
 use k8w_runtime::wasm::{Instances, WasmConfig, WasmEngine};
-use k8w_runtime::{NodeConfig, network_sync, node_ports};
+use k8w_runtime::{NodeConfig, ingress_certificates, network_sync, node_ports};
 use k8w_storage::blob::BlobStore;
 use kube::Client;
 use tokio::net::TcpListener;
@@ -192,6 +192,8 @@ impl NodePart<'_> {
         let (http, https) = (Some(doors.http), Some(doors.https));
         let ingress = ingress::serve(network.clone(), options.ingress.clone(), http, https, shutdown.clone());
         tasks.spawn(ended("ingress", ingress));
+        let (writer, stop) = (network_client.clone(), shutdown.clone());
+        tasks.spawn(ingress_certificates::run(writer, network.clone(), name.clone(), stop));
         let addresses = vec![options.address];
         tasks.spawn(node_ports::run(network_client, network.clone(), addresses, name, shutdown.clone()));
         let dns = dns::server::serve(network.clone(), name_servers, shutdown.clone());

@@ -1,8 +1,7 @@
 //! `scale`, `rollout`, `set image`, `wait`, `expose`: a Deployment's life.
 
-use k8w_testkit::{Running, eventually, get_ok};
+use k8w_testkit::{Load, Running, eventually, get_ok};
 
-use crate::load::Load;
 use crate::sandbox;
 
 #[test]

@@ -1,8 +1,7 @@
 //! `kubectl set image`: on a running pod in place, and on a Deployment, under load.
 
-use k8w_testkit::{eventually, get_ok};
+use k8w_testkit::{Load, eventually, get_ok};
 
-use crate::load::Load;
 use crate::{Sandbox, repo, sandbox};
 
 impl Sandbox {

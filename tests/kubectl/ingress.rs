@@ -93,13 +93,33 @@ fn hosts_have_certificates_that_change_and_strangers_have_the_default_backend() 
         answer => Err(format!("{answer:?}")),
     });
     assert_eq!(get(cluster.ingress_http(), "one.test", "/").unwrap().body, "Hello from rules: you asked for /\n");
+
+    // A section without hosts is for those that have no certificate of their own; a Secret that cannot be used is named.
+    kubectl.ok(&["patch", "ingress", "default", "--type=merge", "-p", r#"{"spec": {"tls": [{"secretName": "any"}]}}"#]);
+    eventually("an event names the secret", || {
+        let events = kubectl.ok(&["events", "--for=ingress/default"]);
+        let is_named = events.contains("there is no secret t/any of type kubernetes.io/tls");
+        if is_named { Ok(()) } else { Err(events) }
+    });
+    let any = certify(&kubectl, "any", "three.test");
+    eventually("strangers are served over TLS", || match get_over_tls(https(&cluster), "three.test", &any)? {
+        answer if answer.starts_with("HTTP/1.1 200 ") && answer.contains("Hello from default") => Ok(()),
+        answer => Err(answer),
+    });
+    serves("two.test", &other);
+    kubectl.ok(&["delete", "secret", "any"]);
+    eventually("its certificate is gone", || match get_over_tls(https(&cluster), "three.test", &any) {
+        Err(error) if error.contains("invalid peer certificate") => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    serves("two.test", &other);
 }
 
 /// A component that speaks gRPC, behind a Service that says so.
 #[tokio::test(flavor = "multi_thread")]
-async fn grpc_reaches_a_component_with_its_trailers() {
+async fn grpc_reaches_a_component_with_its_trailers_and_a_silent_one_is_not_waited_for() {
     let Some(probe) = guest("probe.wasm") else { return };
-    let (cluster, kubectl, _) = own_cluster(&[]);
+    let (cluster, kubectl, _) = own_cluster(&["--ingress-timeout-seconds", "5"]);
     cluster.load_image(&probe, "localhost/hello:latest");
     kubectl.apply(&hello_pod("grpc", "", "readinessProbe: {grpc: {port: 8080}, periodSeconds: 1}"));
     kubectl.ok(&["wait", "--for=condition=Ready", "pod/grpc", "--timeout=60s"]);
@@ -136,4 +156,6 @@ spec: {selector: {app: grpc}, ports: [{port: 80, targetPort: 8080, appProtocol: 
         assert_eq!(answer.to_bytes(), Bytes::from(vec![0, 0, 0, 0, 2, 8, status]), "{service}");
         connection.abort();
     }
+    let silent = get(cluster.ingress_http(), "grpc.test", "/spin").unwrap();
+    assert_eq!((silent.status, silent.body.as_str()), (504, "the backend did not answer within 5 seconds\n"));
 }

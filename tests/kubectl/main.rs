@@ -18,8 +18,8 @@ mod hooks;
 mod image_swap;
 mod ingress;
 mod jobs;
-mod load;
 mod logs;
+mod network_policies;
 mod node_admission;
 mod node_api;
 mod pods;
@@ -45,7 +45,7 @@ mod workloads;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use k8w_testkit::{ClusterOptions, Kubectl, TestCluster, shared};
+use k8w_testkit::{ClusterOptions, Kubectl, TestCluster, eventually, get_ok, shared};
 
 /// A namespace of its own on the shared cluster.
 struct Sandbox {
@@ -132,6 +132,17 @@ fn guest(file: &str) -> Option<std::path::PathBuf> {
 }
 
 impl Sandbox {
+    /// A Service of something whose port is 8080, and an Ingress of that, both of its name; gives the host, once it
+    /// answers.
+    fn expose(&self, kind: &str, name: &str) -> String {
+        self.kubectl.ok(&["expose", kind, name, "--port=80", "--target-port=8080"]);
+        let host = format!("{}.test", self.namespace);
+        let rule = format!("--rule={host}/*={name}:80");
+        self.kubectl.ok(&["create", "ingress", name, "--class=k8w", &rule]);
+        eventually("the ingress answers", || get_ok(self.cluster.ingress_http(), &host, "/"));
+        host
+    }
+
     /// The image of `examples/hello`, on the cluster's node.
     fn hello_image(&self) -> &'static str {
         self.cluster.load_image(&repo("examples/hello/hello.wasm"), HELLO);

@@ -1,6 +1,7 @@
 //! Services: whom they lead to, and who stays with whom; addresses of load balancers, Endpoints made by hand, ranges of nodes.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::time::Duration;
 
 use k8w_testkit::{eventually, get_ok};
 
@@ -113,6 +114,48 @@ subsets: [{addresses: [{ip: 192.0.2.7}], ports: [{port: 5432}]}]
         let shown = t.kubectl.ok(&["get", "endpointslices", mirrors, "-o", addresses]);
         if shown.is_empty() { Ok(()) } else { Err(shown) }
     });
+}
+
+#[test]
+fn a_service_without_a_selector_leads_where_its_endpoints_say() {
+    let t = sandbox();
+    server(&t, "hand", "http", 8080);
+    t.kubectl.ok(&["wait", "--for=condition=Ready", "pod/hand", "--timeout=60s"]);
+    let ip = t.kubectl.ok(&["get", "pod", "hand", "-o", "jsonpath={.status.podIP}"]);
+    let endpoints = [
+        (
+            "by-slice",
+            format!(
+                "
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: by-slice-1, labels: {{kubernetes.io/service-name: by-slice}}}}
+addressType: IPv4
+ports: [{{port: 8080}}]
+endpoints: [{{addresses: [{ip}]}}]
+"
+            ),
+        ),
+        (
+            "by-endpoints",
+            format!(
+                "
+apiVersion: v1
+kind: Endpoints
+metadata: {{name: by-endpoints}}
+subsets: [{{addresses: [{{ip: {ip}}}], ports: [{{port: 8080}}]}}]
+"
+            ),
+        ),
+    ];
+    for (name, endpoints) in endpoints {
+        let service =
+            format!("apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{ports: [{{port: 80}}]}}\n");
+        t.kubectl.apply(&format!("{service}---{endpoints}"));
+        let host = format!("{name}.{}.test", t.namespace);
+        t.kubectl.ok(&["create", "ingress", name, "--class=k8w", &format!("--rule={host}/*={name}:80")]);
+        eventually("the pod answers", || get_ok(t.cluster.ingress_http(), &host, "/"));
+    }
 }
 
 #[test]
@@ -276,7 +319,19 @@ fn a_client_of_a_node_port_stays_with_its_pod_while_it_is_to() {
     three(&t, "hello", t.hello_image(), "type: NodePort, sessionAffinity: ClientIP");
     let port = t.kubectl.ok(&["get", "service", "hello", "-o", "jsonpath={.spec.ports[0].nodePort}"]);
     let door: SocketAddr = format!("127.0.0.1:{port}").parse().unwrap();
-    switches_affinity(&t, "hello", &|| get_ok(door, "localhost", "/").map(|answer| answer.body));
+    let ask = || get_ok(door, "localhost", "/").map(|answer| answer.body);
+    switches_affinity(&t, "hello", &ask);
+    let patch = r#"{"spec": {"sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 1}}}}"#;
+    t.kubectl.ok(&["patch", "service", "hello", "-p", patch]);
+    answers(&ask, true);
+    answers(
+        &|| {
+            // The client is silent for longer than it is remembered.
+            std::thread::sleep(Duration::from_millis(1_200));
+            ask()
+        },
+        false,
+    );
 }
 
 /// Conformance: "Service, ClusterIP type, session affinity to ClientIP"; "Service, ClusterIP type, session affinity to

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::io::BufRead;
 use std::net::SocketAddr;
 
-use k8w_testkit::{ClusterOptions, Running, TestCluster, eventually, get, get_ok, run};
+use k8w_testkit::{ClusterOptions, Load, Running, TestCluster, eventually, get, get_ok, run};
 use machines::{BINARY, Cluster, Machine};
 
 /// A cluster with the nodes a and b, which both have the images of the examples.
@@ -168,6 +168,59 @@ fn traffic_of_the_cluster_stays_on_its_node_where_a_service_wants_that() {
             other => Err(format!("{other:?}")),
         });
     }
+}
+
+/// One pod at a time is on one node alone, while clients ask from both: through their ingress, and through pods there.
+#[test]
+fn an_image_is_rolled_out_on_another_node_without_a_failed_request() {
+    let (cluster, a, b) = cluster();
+    let kubectl = &cluster.kubectl;
+    // One that is asked whether it is ready asks whom it cannot reach.
+    let front = |name: &str, node: &str| {
+        let pod = pod(name, "front", node);
+        pod.lines().filter(|line| !line.contains("readinessProbe")).collect::<Vec<_>>().join("\n") + "\n"
+    };
+    let back = "
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: back}
+spec:
+  selector: {matchLabels: {app: back}}
+  strategy: {rollingUpdate: {maxUnavailable: 0, maxSurge: 1}}
+  template:
+    metadata: {labels: {app: back}}
+    spec:
+      runtimeClassName: wasmtime
+      nodeSelector: {kubernetes.io/hostname: b}
+      containers: [{name: c, image: 'localhost/back:latest', ports: [{name: http, containerPort: 8080}]}]
+";
+    let services = ["front-a", "front-b", "back"].map(|name| service(name, &format!("app: {name}")));
+    kubectl.apply(&[back.to_owned(), front("front-a", "a"), front("front-b", "b"), services.concat()].concat());
+    kubectl.ok(&["wait", "--for=condition=Ready", "pods", "--all", "--timeout=60s"]);
+    let asked = [(a.ingress, "back.localhost"), (a.ingress, "front-a.localhost"), (a.ingress, "front-b.localhost")];
+    let loads = asked.map(|(at, host)| {
+        let old = answer(at, host, "/");
+        assert!(old.ends_with("back heard /\n"), "{old}");
+        Load::start(at, host)
+    });
+    for image in ["hello", "back", "hello"] {
+        loads.iter().for_each(|load| load.answers(20));
+        kubectl.ok(&["set", "image", "deployment/back", &format!("c=localhost/{image}:latest")]);
+        kubectl.ok(&["rollout", "status", "deployment/back", "--timeout=60s"]);
+        eventually("the pod before is gone", || {
+            match cluster.jsonpath(&["pods", "-l", "app=back"], "{.items[*].metadata.name}") {
+                one if !one.contains(' ') => Ok(()),
+                several => Err(several),
+            }
+        });
+    }
+    loads.iter().for_each(|load| load.answers(20));
+    for (load, (_, host)) in loads.into_iter().zip(asked) {
+        let (asked, failures) = load.stop();
+        assert_eq!(failures, Vec::<String>::new(), "of {asked} requests of {host}");
+    }
+    assert!(answer(b.ingress, "back.localhost", "/").starts_with("Hello"), "the new one answers");
 }
 
 #[test]

@@ -72,3 +72,35 @@ impl http_body::Body for Lent {
         self.ask(http_body::Body::size_hint).unwrap_or_else(|| SizeHint::with_exact(0))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body::Body as _;
+    use http_body_util::Full;
+
+    use super::*;
+
+    fn request() -> Request<Body> {
+        let body = Full::new(Bytes::from_static(b"body")).map_err(|never| match never {}).boxed_unsync();
+        Request::post("http://web/path").header("host", "web").body(body).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_nobody_has_read_can_be_had_back() {
+        let (lent, kept) = Kept::of(request());
+        assert_eq!((lent.body().size_hint().exact(), lent.body().is_end_stream()), (Some(4), false));
+        drop(lent);
+        let again = kept.unread().unwrap();
+        assert_eq!((again.uri().path(), &again.headers()["host"]), ("/path", &http::HeaderValue::from_static("web")));
+        assert_eq!(again.into_body().collect().await.unwrap().to_bytes(), "body");
+    }
+
+    #[tokio::test]
+    async fn what_somebody_has_read_of_is_gone() {
+        let (lent, kept) = Kept::of(request());
+        let mut body = lent.into_body();
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "body");
+        assert!(body.is_end_stream());
+        assert!(kept.unread().is_none());
+    }
+}

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::StatusCode;
 use http_body_util::{BodyExt, Full};
-use k8w_networking::{Body, BodyError, Handler};
+use k8w_networking::{Accepted, Body, BodyError, Handler};
 use tokio::sync::{Notify, oneshot};
 use wasmtime::{PoolConcurrencyLimitError, Store};
 use wasmtime_wasi_http::Error;
@@ -36,7 +36,9 @@ pub struct Server {
     need: Need,
     pub container: Arc<Container>,
     running: AtomicUsize,
-    /// Told when the last request ends.
+    /// Connections whose first request is on its way.
+    expecting: AtomicUsize,
+    /// Told when the last request ends, or is expected no more.
     idle: Notify,
     warm: Mutex<Vec<Warm>>,
     burst: Burst,
@@ -84,6 +86,7 @@ impl Server {
             need,
             container,
             running: AtomicUsize::new(0),
+            expecting: AtomicUsize::new(0),
             idle: Notify::new(),
             warm: Mutex::default(),
             burst: Burst::new(trap_burst),
@@ -92,15 +95,23 @@ impl Server {
         })
     }
 
-    /// Waits until no request runs.
+    /// Waits until no request runs, and none is on its way.
     pub async fn drained(&self) {
         loop {
             let mut idle = std::pin::pin!(self.idle.notified());
             idle.as_mut().enable();
-            if self.running.load(Ordering::SeqCst) == 0 {
+            if self.expecting.load(Ordering::SeqCst) == 0 && self.running.load(Ordering::SeqCst) == 0 {
                 return;
             }
             idle.await;
+        }
+    }
+
+    /// Takes note of the end of what may have been the last.
+    fn ended(&self, count: &AtomicUsize) {
+        let last = count.fetch_sub(1, Ordering::SeqCst) == 1;
+        if last && self.container.draining.is_cancelled() {
+            self.idle.notify_waiters();
         }
     }
 
@@ -224,6 +235,37 @@ impl Handler for Door {
         let (server, turn) = self.turn();
         Box::pin(respond(server, turn, request))
     }
+
+    fn accept(&self) -> Option<Accepted> {
+        loop {
+            let server = self.0.load_full();
+            // Whoever stops a server says so first and counts afterwards.
+            let expected = Expected::begin(server.clone());
+            if !Arc::ptr_eq(&self.0.load(), &server) {
+                continue;
+            }
+            let draining = server.container.draining.clone();
+            let is_open = !draining.is_cancelled();
+            let closing = Box::pin(draining.cancelled_owned());
+            return is_open.then(|| Accepted { expected: Box::new(expected), closing });
+        }
+    }
+}
+
+/// A connection on whose first request a server waits.
+struct Expected(Arc<Server>);
+
+impl Expected {
+    fn begin(server: Arc<Server>) -> Expected {
+        server.expecting.fetch_add(1, Ordering::SeqCst);
+        Expected(server)
+    }
+}
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        self.0.ended(&self.0.expecting);
+    }
 }
 
 /// One request that runs; the last one to end tells those who wait.
@@ -254,10 +296,7 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let last = self.server.running.fetch_sub(1, Ordering::SeqCst) == 1;
-        if last && self.server.container.draining.is_cancelled() {
-            self.server.idle.notify_waiters();
-        }
+        self.server.ended(&self.server.running);
     }
 }
 

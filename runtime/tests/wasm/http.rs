@@ -8,8 +8,10 @@ use bytes::Bytes;
 use futures::{SinkExt as _, StreamExt as _};
 use http_body::Frame;
 use http_body_util::{BodyExt, BodyStream};
+use k8w_networking::Stream;
 use k8w_runtime::engine::{ContainerSpec, Engine, EngineEvent, ExitReason};
 use k8w_runtime::wasm::{TrapBurst, WasmConfig};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::node::{Node, channel_body, empty, full, probe, probe_p3, request, until};
 
@@ -230,6 +232,29 @@ async fn a_request_that_outlasts_the_grace_is_interrupted() {
     node.engine.stop(&id, Duration::from_millis(1)).await;
     assert_eq!(node.exit(&id).await, (137, ExitReason::Error, String::new()));
     assert!(held.into_body().collect().await.is_err());
+}
+
+/// Whoever has a connection is about to ask: a server that stops meanwhile answers once, and then ends all connections.
+#[tokio::test]
+async fn who_has_connected_is_answered_before_a_server_stops() {
+    let node = Node::new();
+    let id = node.start(node.pod("server", probe()).await).await;
+    let ask = async |stream: &mut Stream| {
+        stream.write_all(b"GET /count HTTP/1.1\r\nhost: server\r\n\r\n").await.unwrap();
+        let mut answer = [0; 15];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200 OK");
+    };
+    let connect = async || node.network.connect(None, SERVER.parse().unwrap()).await;
+    let (mut new, mut used) = (connect().await.unwrap(), connect().await.unwrap());
+    ask(&mut used).await;
+    node.engine.stop(&id, Duration::from_secs(3600)).await;
+    assert!(connect().await.is_err(), "it takes no connections any more");
+    ask(&mut new).await;
+    for mut stream in [new, used] {
+        stream.read_to_end(&mut Vec::new()).await.unwrap();
+    }
+    assert_eq!(node.exit(&id).await, (0, ExitReason::Completed, String::new()));
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
-//! Plain HTTP/1.1 requests, one connection each.
+//! Plain HTTP/1.1 requests: one connection each, or many on one.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -62,19 +62,109 @@ fn exchange(
     parse(&bytes).ok_or_else(|| std::io::Error::other(format!("no HTTP answer: {:?}", String::from_utf8_lossy(&bytes))))
 }
 
+/// A connection whose requests follow one another.
+pub struct KeptAlive {
+    address: SocketAddr,
+    stream: BufReader<TcpStream>,
+}
+
+impl KeptAlive {
+    pub fn open(address: SocketAddr) -> Result<Self, String> {
+        let opened = TcpStream::connect_timeout(&address, TIMEOUT);
+        let stream = opened.and_then(|stream| stream.set_read_timeout(Some(TIMEOUT)).map(|()| stream));
+        let stream = stream.map_err(|error| format!("{address}: {error}"))?;
+        Ok(Self { address, stream: BufReader::new(stream) })
+    }
+
+    /// Sends one request whose body comes in parts, with a pause before each, and reads the answer to its end.
+    pub fn send<const N: usize>(
+        &mut self,
+        method: &str,
+        host: &str,
+        path: &str,
+        body: [&[u8]; N],
+        pause: Duration,
+    ) -> Result<Answer, String> {
+        let exchanged = self.exchange(method, host, path, &body, pause);
+        exchanged.map_err(|error| format!("{method} http://{host}{path} at {}, kept alive: {error}", self.address))
+    }
+
+    fn exchange(
+        &mut self,
+        method: &str,
+        host: &str,
+        path: &str,
+        body: &[&[u8]],
+        pause: Duration,
+    ) -> std::io::Result<Answer> {
+        let length: usize = body.iter().map(|part| part.len()).sum();
+        let head = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\ncontent-length: {length}\r\n\r\n");
+        self.stream.get_mut().write_all(head.as_bytes())?;
+        for part in body {
+            std::thread::sleep(pause);
+            self.stream.get_mut().write_all(part)?;
+        }
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            if self.stream.read_until(b'\n', &mut head)? == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        let no_answer = || std::io::Error::other(format!("no HTTP answer: {:?}", String::from_utf8_lossy(&head)));
+        let mut answer = parse_head(&head[..head.len() - 4]).ok_or_else(no_answer)?;
+        let mut body = Vec::new();
+        if answer.is_chunked() {
+            while self.chunk(&mut body)? {}
+        } else {
+            let length = answer.header("content-length").and_then(|length| length.parse().ok());
+            body.resize(length.ok_or_else(no_answer)?, 0);
+            self.stream.read_exact(&mut body)?;
+        }
+        answer.body = String::from_utf8_lossy(&body).into_owned();
+        Ok(answer)
+    }
+
+    /// Reads one chunk; whether it was not the last.
+    fn chunk(&mut self, body: &mut Vec<u8>) -> std::io::Result<bool> {
+        let mut line = String::new();
+        self.stream.read_line(&mut line)?;
+        let size = usize::from_str_radix(line.split(';').next().unwrap_or_default().trim(), 16);
+        let size = size.map_err(std::io::Error::other)?;
+        let before = body.len();
+        body.resize(before + size, 0);
+        self.stream.read_exact(&mut body[before..])?;
+        self.stream.read_exact(&mut [0; 2])?;
+        Ok(size > 0)
+    }
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    fn is_chunked(&self) -> bool {
+        self.header("transfer-encoding") == Some("chunked")
+    }
+}
+
 fn parse(bytes: &[u8]) -> Option<Answer> {
     let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
-    let head = std::str::from_utf8(&bytes[..end]).ok()?;
-    let mut lines = head.split("\r\n");
+    let answer = parse_head(&bytes[..end])?;
+    let body = &bytes[end + 4..];
+    let body = if answer.is_chunked() { unchunk(body)? } else { body.to_vec() };
+    Some(Answer { body: String::from_utf8_lossy(&body).into_owned(), ..answer })
+}
+
+/// An answer whose body is yet to be read.
+fn parse_head(head: &[u8]) -> Option<Answer> {
+    let mut lines = std::str::from_utf8(head).ok()?.split("\r\n");
     let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
     let headers: Vec<(String, String)> = lines
         .filter_map(|line| line.split_once(':'))
         .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
         .collect();
-    let body = &bytes[end + 4..];
-    let chunked = headers.iter().any(|(name, value)| name == "transfer-encoding" && value == "chunked");
-    let body = if chunked { unchunk(body)? } else { body.to_vec() };
-    Some(Answer { status, headers, body: String::from_utf8_lossy(&body).into_owned() })
+    Some(Answer { status, headers, body: String::new() })
 }
 
 fn unchunk(mut rest: &[u8]) -> Option<Vec<u8>> {

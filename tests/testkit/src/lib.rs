@@ -6,6 +6,7 @@
 mod cluster;
 mod http;
 mod kubectl;
+mod load;
 mod namespace;
 mod nfs;
 mod outcome;
@@ -17,8 +18,9 @@ mod trial;
 mod wait;
 
 pub use cluster::{ClusterOptions, TestCluster, node_port_range, shared};
-pub use http::{Answer, get, get_ok, send};
+pub use http::{Answer, KeptAlive, get, get_ok, send};
 pub use kubectl::Kubectl;
+pub use load::Load;
 pub use namespace::{HERE, Neighbour, THERE, run_in_namespaces};
 pub use nfs::{NfsServer, kernel_has_nfs};
 pub use outcome::{Outcome, output, run};

@@ -4,12 +4,16 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use k8w_testkit::{eventually, get_ok};
+use crate::http::{KeptAlive, get_ok};
+use crate::wait::eventually;
 
-use crate::Sandbox;
+/// How long a client lets a server wait for the second half of a body.
+const HALF_TIME: Duration = Duration::from_millis(10);
 
-/// Clients that ask the ingress for a host, on a connection for each request, until this is dropped.
+/// Clients that ask a server for a host, until this is dropped: some on a connection for each request, some on one that they
+/// keep, and of these some with bodies of which a part comes later.
 pub struct Load {
     asked: Arc<Asked>,
     clients: Vec<JoinHandle<()>>,
@@ -22,23 +26,26 @@ struct Asked {
     failures: Mutex<Vec<String>>,
 }
 
+type Ask = Box<dyn FnMut() -> Result<(), String> + Send>;
+
 impl Load {
-    pub fn start(ingress: SocketAddr, host: &str) -> Self {
+    pub fn start(at: SocketAddr, host: &str) -> Self {
         let asked = Arc::<Asked>::default();
-        let client = |_| {
-            let (asked, host) = (asked.clone(), host.to_owned());
+        let clients = [each_time(at, host), each_time(at, host), kept(at, host, b""), kept(at, host, b"two halves")];
+        let clients = clients.map(|mut ask| {
+            let asked = asked.clone();
             std::thread::spawn(move || {
                 while !asked.stopped.load(Ordering::Relaxed) {
-                    match get_ok(ingress, &host, "/") {
-                        Ok(_) => {
+                    match ask() {
+                        Ok(()) => {
                             asked.answered.fetch_add(1, Ordering::Relaxed);
                         }
                         Err(error) => asked.failures.lock().unwrap_or_else(PoisonError::into_inner).push(error),
                     }
                 }
             })
-        };
-        Self { clients: (0..4).map(client).collect(), asked }
+        });
+        Self { clients: clients.into(), asked }
     }
 
     /// Waits until that many requests more are answered.
@@ -72,15 +79,27 @@ impl Drop for Load {
     }
 }
 
-impl Sandbox {
-    /// A Service of something whose port is 8080, and an Ingress of that, both of its name; gives the host, once it
-    /// answers.
-    pub fn expose(&self, kind: &str, name: &str) -> String {
-        self.kubectl.ok(&["expose", kind, name, "--port=80", "--target-port=8080"]);
-        let host = format!("{}.test", self.namespace);
-        let rule = format!("--rule={host}/*={name}:80");
-        self.kubectl.ok(&["create", "ingress", name, "--class=k8w", &rule]);
-        eventually("the ingress answers", || get_ok(self.cluster.ingress_http(), &host, "/"));
-        host
-    }
+fn each_time(at: SocketAddr, host: &str) -> Ask {
+    let host = host.to_owned();
+    Box::new(move || get_ok(at, &host, "/").map(drop))
+}
+
+/// One that asks on one connection, which is none of what changes: an end of it is a failure.
+fn kept(at: SocketAddr, host: &str, body: &'static [u8]) -> Ask {
+    let (host, mut connection) = (host.to_owned(), None);
+    Box::new(move || {
+        let mut open = match connection.take() {
+            Some(open) => open,
+            None => KeptAlive::open(at)?,
+        };
+        let answer = match body.split_at(body.len() / 2) {
+            ([], []) => open.send("GET", &host, "/", [], Duration::ZERO),
+            (first, second) => open.send("POST", &host, "/", [first, second], HALF_TIME),
+        }?;
+        if answer.status != 200 {
+            return Err(format!("{answer:?}"));
+        }
+        connection = Some(open);
+        Ok(())
+    })
 }
