@@ -76,34 +76,15 @@ impl KeptAlive {
         Ok(Self { address, stream: BufReader::new(stream) })
     }
 
-    /// Sends one request whose body comes in parts, with a pause before each, and reads the answer to its end.
-    pub fn send<const N: usize>(
-        &mut self,
-        method: &str,
-        host: &str,
-        path: &str,
-        body: [&[u8]; N],
-        pause: Duration,
-    ) -> Result<Answer, String> {
-        let exchanged = self.exchange(method, host, path, &body, pause);
+    /// Sends one request, head and body at once, and reads the answer to its end.
+    pub fn send(&mut self, method: &str, host: &str, path: &str, body: &[u8]) -> Result<Answer, String> {
+        let exchanged = self.exchange(method, host, path, body);
         exchanged.map_err(|error| format!("{method} http://{host}{path} at {}, kept alive: {error}", self.address))
     }
 
-    fn exchange(
-        &mut self,
-        method: &str,
-        host: &str,
-        path: &str,
-        body: &[&[u8]],
-        pause: Duration,
-    ) -> std::io::Result<Answer> {
-        let length: usize = body.iter().map(|part| part.len()).sum();
-        let head = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\ncontent-length: {length}\r\n\r\n");
-        self.stream.get_mut().write_all(head.as_bytes())?;
-        for part in body {
-            std::thread::sleep(pause);
-            self.stream.get_mut().write_all(part)?;
-        }
+    fn exchange(&mut self, method: &str, host: &str, path: &str, body: &[u8]) -> std::io::Result<Answer> {
+        let head = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\ncontent-length: {}\r\n\r\n", body.len());
+        self.stream.get_mut().write_all(&[head.as_bytes(), body].concat())?;
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             if self.stream.read_until(b'\n', &mut head)? == 0 {
