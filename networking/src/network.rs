@@ -131,6 +131,7 @@ impl Network {
     /// are none of the cluster's is not believed.
     pub fn update(&self, mut tables: Tables) {
         tables.nodes.keep_within(&self.config.pod_cidrs);
+        tables.certificates.keep_read(&self.tables.load().certificates);
         self.tables.store(Arc::new(tables));
         self.tell_changed();
     }
@@ -338,11 +339,13 @@ impl Network {
             tables.policies.allows(origin.end(), to, address.port(), Protocol::Tcp)
         };
         // Policies know the API server by its Service's endpoints, wherever this node reaches it.
-        let allowed = match (&found.owner, &found.endpoint, tables.virtual_port(at, Protocol::Tcp)) {
-            (Owner::ApiServer, _, Some(port)) if !port.cluster.is_empty() => {
-                port.cluster.iter().any(|shown| may(*shown))
-            }
-            (Owner::ApiServer, Endpoint::Remote(actual), Some(_)) => may(*actual),
+        let service = match found.owner {
+            Owner::ApiServer => tables.virtual_port(at, Protocol::Tcp),
+            _ => None,
+        };
+        let allowed = match (service, &found.endpoint) {
+            (Some(port), _) if !port.cluster.is_empty() => port.cluster.iter().any(|shown| may(*shown)),
+            (Some(_), Endpoint::Remote(actual)) => may(*actual),
             _ => may(at),
         };
         if allowed { Ok(found.endpoint) } else { Err(Refused::NotAllowed(at)) }

@@ -2,8 +2,8 @@
 
 use std::convert::Infallible;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +14,6 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -100,20 +99,17 @@ pub(crate) async fn http<I, F>(
 /// Serves a handler on a connection made in this process, until either is done.
 pub(crate) async fn handler(stream: Stream, handler: Arc<dyn Handler>, accepted: Accepted) {
     let Accepted { expected, closing } = accepted;
-    let (left, stop) = (stream.left(), CancellationToken::new());
-    let (expected, begun) = (Arc::new(Mutex::new(Some(expected))), Arc::new(Notify::new()));
-    let come = begun.clone();
-    let met = expected.clone();
+    let (left, begun, stop) = (stream.left(), CancellationToken::new(), CancellationToken::new());
+    let begins = begun.clone();
     let answer = move |request: Request<Incoming>| {
         let response = handler.call(request.map(body));
-        drop(met.lock().unwrap_or_else(PoisonError::into_inner).take());
-        come.notify_one();
+        begins.cancel();
         response
     };
     let close = async {
         // Whoever has connected to ask may ask, though the handler is about to stop.
-        let _ = tokio::time::timeout(FIRST_REQUEST_TIMEOUT, begun.notified()).await;
-        drop(expected.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let _ = tokio::time::timeout(FIRST_REQUEST_TIMEOUT, begun.cancelled()).await;
+        drop(expected);
         closing.await;
         stop.cancel();
         std::future::pending().await

@@ -262,12 +262,10 @@ impl Context {
                 Ok(routed) => routed,
                 Err(refused) => return Err(failed.unwrap_or(refused)),
             };
-            let to = match endpoint {
+            let to = match To::of(endpoint, self.origin()) {
+                Ok(to) => to,
                 // A component cannot take a connection over; it sees a request like any other.
-                Endpoint::Local(handler) => return Ok(handler.call(request).await),
-                Endpoint::Listener(queue) => To::Address(queue.address()),
-                Endpoint::Peer(peer) => To::Peer(peer, self.origin()),
-                Endpoint::Remote(address) => To::Address(address),
+                Err(component) => return Ok(component.call(request).await),
             };
             // HTTP/2 knows no upgrades.
             let asked = upgrade.as_ref().filter(|_| protocol == AppProtocol::Http1);

@@ -100,6 +100,24 @@ impl Certificates {
         candidates.into_iter().flatten().find_map(|certificate| certificate.key().ok())
     }
 
+    /// Keeps what was read before of Secrets that are the same still: tables change much more often than they do.
+    pub fn keep_read(&self, before: &Self) {
+        let read: HashMap<*const Secret, &Arc<Certificate>> =
+            before.named().map(|certificate| (Arc::as_ptr(&certificate.secret), certificate)).collect();
+        for certificate in self.named() {
+            let before = read.get(&Arc::as_ptr(&certificate.secret));
+            if let Some(key) = before.and_then(|before| before.key.get()) {
+                // Nobody has asked for it yet.
+                let _ = certificate.key.set(key.clone());
+            }
+        }
+    }
+
+    /// All that Ingresses name, as often as they do.
+    fn named(&self) -> impl Iterator<Item = &Arc<Certificate>> {
+        self.sections.iter().filter_map(|section| section.certificate.as_ref())
+    }
+
     /// What is wrong with certificates that Ingresses name. Reads all that were not asked for yet.
     pub fn faults(&self) -> impl Iterator<Item = Fault> {
         self.sections.iter().filter_map(|Section { missing, certificate }| match certificate {
@@ -313,6 +331,22 @@ fVf1Qlb+m6BCdlgtt0dhqT+rlwSaCjT4747rOZcng68tyvntamDVtHFqjpRveXDFjIdRlV8GZv2j8cXn
         }
         let only = Certificates::build(&[&ingresses[1]], &secrets);
         assert_eq!(secret_of(&only, &secrets, "other.test"), None);
+    }
+
+    #[test]
+    fn what_was_read_is_kept_for_as_long_as_its_secret_is_the_same() {
+        let ingress = ingress("web", &[], &[(&["a.test"], "web")]);
+        let build = |secret: &Arc<Secret>| Certificates::build(&[&ingress], std::slice::from_ref(secret));
+        let read = |certificates: &Certificates| certificates.hosts["a.test"].key.get().is_some();
+        let secret = made("web");
+        let before = build(&secret);
+        before.find("a.test").unwrap();
+        for (secret, is_kept) in [(secret, true), (made("web"), false)] {
+            let after = build(&secret);
+            assert!(!read(&after));
+            after.keep_read(&before);
+            assert_eq!(read(&after), is_kept);
+        }
     }
 
     #[test]

@@ -171,6 +171,11 @@ impl Sandbox {
   (instance $handler (export "handle" (func $handle)))
   (export "wasi:http/incoming-handler@0.2.0" (instance $handler)))"#
         );
+        self.text_image(name, &text)
+    }
+
+    /// The image `localhost/NAME:latest` of WebAssembly text, on the cluster's node.
+    fn text_image(&self, name: &str, text: &str) -> String {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(&file, wat::parse_str(text).unwrap()).unwrap();
         let image = format!("localhost/{name}:latest");

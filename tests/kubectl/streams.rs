@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{BufRead, Read, Write};
-use std::net::SocketAddr;
 use std::process::Stdio;
 
 use k8w_testkit::{Outcome, Running, eventually};
@@ -154,7 +153,7 @@ fn ports_are_forwarded() {
         for (to, port) in [("pod/web", ":8080"), ("pod/web", ":http"), ("service/web", ":80")] {
             let mut command = t.kubectl.command(&["port-forward", to, port]);
             let mut running = Running::start(command.env("KUBECTL_PORT_FORWARD_WEBSOCKETS", websockets));
-            let address = forwarded(&mut running);
+            let address = running.forwards();
             for _ in 0..3 {
                 let answer = k8w_testkit::get(address, "hello", "/").unwrap();
                 assert!(answer.status == 200 && answer.body.contains("Hello"), "{name} {to}: {answer:?}");
@@ -169,22 +168,12 @@ fn a_port_where_nobody_listens_is_not_forwarded() {
     for (name, websockets) in TRANSPORTS {
         let mut command = t.kubectl.command(&["port-forward", "pod/web", ":81"]);
         let mut running = Running::start(command.env("KUBECTL_PORT_FORWARD_WEBSOCKETS", websockets));
-        let address = forwarded(&mut running);
+        let address = running.forwards();
         assert!(k8w_testkit::get(address, "hello", "/").is_err(), "{name}");
-        // kubectl ends by itself then.
+        // kubectl ends by itself then; it says "an" up to 1.36, "An" since.
         let ended = running.outcome();
-        assert!(!ended.success && ended.stderr.contains("an error occurred forwarding"), "{name}: {ended:?}");
+        assert!(!ended.success && ended.stderr.contains("n error occurred forwarding"), "{name}: {ended:?}");
     }
-}
-
-/// Where `port-forward` says that it listens, on its first line.
-fn forwarded(running: &mut Running) -> SocketAddr {
-    let (mut stdout, mut line) = (running.stdout(), String::new());
-    stdout.read_line(&mut line).unwrap();
-    // It ends when it cannot print.
-    std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
-    let address = line.strip_prefix("Forwarding from ").and_then(|rest| rest.split(' ').next());
-    address.and_then(|address| address.parse().ok()).unwrap_or_else(|| panic!("{line:?}"))
 }
 
 /// Conformance: "Proxy through apiserver to a Service"; "Proxy, validate Proxy responses"; "Proxy, validate
@@ -221,10 +210,7 @@ const ECHO: &str = r#"(module
 impl Sandbox {
     /// An image of [`ECHO`], on the cluster's node.
     pub(crate) fn echo_image(&self) -> &'static str {
-        let scratch = tempfile::tempdir().unwrap();
-        let wasm = scratch.path().join("echo.wasm");
-        std::fs::write(&wasm, wat::parse_str(ECHO).unwrap()).unwrap();
-        self.cluster.load_image(&wasm, "localhost/echo:latest");
+        self.text_image("echo", ECHO);
         "localhost/echo:latest"
     }
 }

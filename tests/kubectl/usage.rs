@@ -19,10 +19,7 @@ const WORKS: &str = r#"(module (memory (export "memory") 1) (func (export "_star
 impl Sandbox {
     /// A pod of one container of a command in WebAssembly text, with these fields more, in YAML's flow style.
     fn command_pod(&self, name: &str, text: &str, container: &str) {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(&file, wat::parse_str(text).unwrap()).unwrap();
-        let image = format!("localhost/{name}:latest");
-        self.cluster.load_image(file.path(), &image);
+        let image = self.text_image(name, text);
         self.kubectl.apply(&format!(
             "
 apiVersion: v1

@@ -1,7 +1,7 @@
 //! WebSockets to wasm pods: a process that listens by itself speaks them, behind everything that leads to it; a component of
 //! `wasi:http` cannot.
 
-use std::io::{BufRead, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -105,10 +105,7 @@ spec: {{type: NodePort, selector: {{app: chat}}, ports: [{{port: 80, targetPort:
     let node_port = SocketAddr::from(([127, 0, 0, 1], port.parse().unwrap()));
     eventually("the node port leads to it", || converse(node_port, "chat"));
     let mut forwarding = Running::start(&mut t.kubectl.command(&["port-forward", "pod/chat", ":8080"]));
-    let (mut stdout, mut line) = (forwarding.stdout(), String::new());
-    stdout.read_line(&mut line).unwrap();
-    let address = line.strip_prefix("Forwarding from ").and_then(|rest| rest.split(' ').next());
-    converse(address.unwrap_or_else(|| panic!("{line:?}")).parse().unwrap(), "chat").unwrap();
+    converse(forwarding.forwards(), "chat").unwrap();
 }
 
 #[test]
@@ -132,10 +129,7 @@ spec:
     ));
     t.kubectl.ok(&["wait", "--for=condition=Ready", "pod/chat", "--timeout=60s"]);
     let mut forwarding = Running::start(&mut t.kubectl.command(&["port-forward", "pod/chat", ":8080"]));
-    let (mut stdout, mut line) = (forwarding.stdout(), String::new());
-    stdout.read_line(&mut line).unwrap();
-    let address = line.strip_prefix("Forwarding from ").and_then(|rest| rest.split(' ').next());
-    let address = address.unwrap_or_else(|| panic!("{line:?}")).parse().unwrap();
+    let address = forwarding.forwards();
     let mut stream = eventually("it listens", || upgraded(address, "chat").map_err(|error| error.to_string()));
     t.kubectl.ok(&["delete", "pod", "chat", "--wait=false"]);
     exchange(&mut stream).unwrap();

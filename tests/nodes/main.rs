@@ -6,7 +6,6 @@ mod compiler;
 mod machines;
 
 use std::collections::BTreeSet;
-use std::io::BufRead;
 use std::net::SocketAddr;
 
 use k8w_testkit::{ClusterOptions, Load, Running, TestCluster, eventually, get, get_ok, run};
@@ -125,10 +124,7 @@ fn pods_of_all_nodes_are_one_cluster() {
         let proxied = format!("/api/v1/namespaces/default/pods/{name}:8080/proxy/p");
         assert_eq!(kubectl.ok(&["get", "--raw", &proxied]), format!("Hello from {name}: you asked for /p\n"));
         let mut forward = Running::start(&mut kubectl.command(&["port-forward", name, ":8080"]));
-        let (mut stdout, mut line) = (forward.stdout(), String::new());
-        stdout.read_line(&mut line).unwrap();
-        let at = line.strip_prefix("Forwarding from ").and_then(|rest| rest.split(' ').next()).unwrap();
-        assert_eq!(answer(at.parse().unwrap(), "hello", "/f"), format!("Hello from {name}: you asked for /f\n"));
+        assert_eq!(answer(forward.forwards(), "hello", "/f"), format!("Hello from {name}: you asked for /f\n"));
         assert_eq!(kubectl.ok(&["get", "--raw", &format!("/api/v1/nodes/{node}/proxy/healthz")]), "ok");
     }
     eventually("both nodes say what they use", || {

@@ -1,5 +1,6 @@
-//! TCP of `wasi:sockets` 0.2 and 0.3: whatever two pods do with their sockets, in whatever order, each call gives what a naive model
-//! gives; bytes arrive once and in order; nobody has more sockets, or bytes on their way, than may be; nothing is left.
+//! TCP of `wasi:sockets` 0.2 and 0.3: whatever two pods do with their sockets, in whatever order, each call gives what a
+//! naive model gives; bytes arrive once and in order; nobody has more sockets, or bytes on their way, than may be; nothing is
+//! left.
 
 mod model;
 

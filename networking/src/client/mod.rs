@@ -32,7 +32,7 @@ use self::trust::{Connectors, InClear};
 pub use self::trust::{Tls, Trust};
 use crate::attempts::Attempts;
 use crate::dns::Lookup;
-use crate::endpoint::{Body, BodyError, Endpoint, PodIdentity};
+use crate::endpoint::{Body, BodyError, Endpoint, Handler, PodIdentity};
 use crate::network::{Network, Refused};
 use crate::origin::Origin;
 use crate::peers::Peer;
@@ -100,6 +100,18 @@ pub(crate) enum To<'a> {
     Address(SocketAddr),
     /// A pod of another node, which is to know for whom the request is.
     Peer(Peer, Origin<'a>),
+}
+
+impl<'a> To<'a> {
+    /// Where an endpoint is; a component of this node is not elsewhere, and answers itself.
+    pub fn of(endpoint: Endpoint, origin: Origin<'a>) -> Result<Self, Arc<dyn Handler>> {
+        match endpoint {
+            Endpoint::Local(handler) => Err(handler),
+            Endpoint::Listener(queue) => Ok(Self::Address(queue.address())),
+            Endpoint::Peer(peer) => Ok(Self::Peer(peer, origin)),
+            Endpoint::Remote(address) => Ok(Self::Address(address)),
+        }
+    }
 }
 
 /// A request that got no answer.
@@ -189,13 +201,11 @@ impl Client {
                 false => Trust::Machine,
             };
             let tls = secure.then_some(Tls { name: &host, trust });
-            let to = match endpoint {
+            let to = match To::of(endpoint, from.into()) {
+                Ok(to) => to,
                 // A component speaks HTTP, not TLS.
-                Endpoint::Local(_) if secure => return Err(SendError::InClear),
-                Endpoint::Local(handler) => return Ok(handler.call(request).await),
-                Endpoint::Listener(queue) => To::Address(queue.address()),
-                Endpoint::Peer(peer) => To::Peer(peer, from.into()),
-                Endpoint::Remote(address) => To::Address(address),
+                Err(_) if secure => return Err(SendError::InClear),
+                Err(component) => return Ok(component.call(request).await),
             };
             headers::remove_hop_by_hop(request.headers_mut());
             match self.exchange(network, to, tls, request).await {

@@ -101,7 +101,7 @@ pub async fn measure(shared: &Shared, pod: &Pod) -> Option<Used> {
 /// Measures until a limit is exceeded; `None` when the pod has none to watch.
 pub(super) fn watch(shared: &Arc<Shared>, pod: &Pod) -> Option<impl Future<Output = ()> + Send + use<>> {
     let uid = pod.uid()?;
-    let places = Arc::new(Places::of_pod(shared, pod, &uid));
+    let places = Arc::new(Places::of_pod(shared, pod, &uid).that_limits_are_for());
     let (shared, pod) = (shared.clone(), pod.clone());
     places.has_limits().then_some(async move {
         loop {
@@ -146,6 +146,15 @@ impl Places {
         // The sum is not looked for in pods that have none, which are nearly all.
         let of_pod = contained.iter().any(|container| container.limit.is_some()).then(|| total(pod)).flatten();
         Places { volumes, containers: contained, pod: of_pod }
+    }
+
+    /// Leaves out what no limit is for: a pod without a limit of its own has its limited volumes measured, and nothing else.
+    fn that_limits_are_for(mut self) -> Places {
+        if self.pod.is_none() {
+            self.volumes.retain(|volume| volume.limit.is_some());
+            self.containers.clear();
+        }
+        self
     }
 
     fn has_limits(&self) -> bool {

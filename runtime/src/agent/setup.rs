@@ -250,15 +250,11 @@ impl Maker<'_> {
                     Err(error) => errors.push(error),
                 }
             }
-            match errors.pop() {
-                None => self.write(dir, projected::files(parts)?).await?,
-                Some(error) if errors.is_empty() => return Err(error),
-                Some(last) => {
-                    errors.push(last);
-                    return Err(Error::Sources(errors));
-                }
-            }
-            return Ok(due);
+            return match errors.len() {
+                0 => self.write(dir, projected::files(parts)?).await.map(|()| due),
+                1 => Err(errors.remove(0)),
+                _ => Err(Error::Sources(errors)),
+            };
         } else {
             return Err(Error::Unsupported(source_name(volume)));
         }

@@ -84,9 +84,7 @@ impl LocalImages {
         }
         let content = File::open(file).map_err(unreadable)?;
         let digest = self.blobs.put(content, None).map_err(|error| LoadError::Store(io_error(error)))?;
-        for other in [manifest_name(&name), config_name(&name), readers_name(&name)] {
-            self.blobs.remove_ref(&other).map_err(LoadError::Store)?;
-        }
+        remove_beside(&self.blobs, &name).map_err(LoadError::Store)?;
         self.blobs.set_ref(&name, &digest).map_err(LoadError::Store)?;
         Ok(digest)
     }
@@ -280,9 +278,14 @@ pub(super) fn list(blobs: &BlobStore) -> Vec<ContainerImage> {
 pub(super) fn remove(blobs: &BlobStore, name: &str) -> io::Result<()> {
     remove_volume(blobs, name)?;
     blobs.remove_ref(name)?;
-    blobs.remove_ref(&config_name(name))?;
-    blobs.remove_ref(&readers_name(name))?;
-    blobs.remove_ref(&manifest_name(name)).map(drop)
+    remove_beside(blobs, name)
+}
+
+/// Removes what is known of an image beside its component.
+fn remove_beside(blobs: &BlobStore, name: &str) -> io::Result<()> {
+    [config_name(name), readers_name(name), manifest_name(name)]
+        .iter()
+        .try_for_each(|name| blobs.remove_ref(name).map(drop))
 }
 
 fn image(reference: &Reference, digest: Digest, path: PathBuf, known_by: &str, config: Config) -> Image {

@@ -36,10 +36,7 @@ fn a_volume_in_memory_counts_as_memory() {
         ("killed", true, "medium: Memory", "OOMKilled/137"),
         ("full", false, "medium: Memory, sizeLimit: 1Mi", "Completed/0"),
     ] {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), wat::parse_str(filler(goes_on)).unwrap()).unwrap();
-        let image = format!("localhost/filler-{name}:latest");
-        t.cluster.load_image(file.path(), &image);
+        let image = t.text_image(&format!("filler-{name}"), &filler(goes_on));
         t.kubectl.apply(&format!(
             "
 apiVersion: v1

@@ -3,7 +3,7 @@
 use k8w_testkit::eventually;
 
 use super::{event, is_ready, shows};
-use crate::{HELLO, Sandbox, sandbox};
+use crate::{HELLO, sandbox};
 
 /// A part of a ConfigMap stays as it was when its container started, which a new attempt does anew.
 #[test]
@@ -84,19 +84,11 @@ const PLANTER: &str = r#"(module
   (func (export "_start")
     (if (call $symlink (i32.const 0) (i32.const 51) (i32.const 3) (i32.const 51) (i32.const 3)) (then unreachable))))"#;
 
-fn planter(t: &Sandbox) -> &'static str {
-    const IMAGE: &str = "localhost/planter:latest";
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), wat::parse_str(PLANTER).unwrap()).unwrap();
-    t.cluster.load_image(file.path(), IMAGE);
-    IMAGE
-}
-
 #[test]
 fn a_link_that_another_container_has_planted_leads_nowhere() {
     let t = sandbox();
     t.hello_image();
-    let image = planter(&t);
+    let image = t.text_image("planter", PLANTER);
     t.kubectl.apply(&format!(
         "
 apiVersion: v1

@@ -1,6 +1,7 @@
 //! Commands that run beside a test.
 
-use std::io::{BufReader, Read};
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, ChildStdout, Command};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -38,6 +39,16 @@ impl Running {
     /// it cannot print.
     pub fn stdout(&mut self) -> BufReader<ChildStdout> {
         BufReader::new(lock(&self.child).stdout.take().expect("standard output is piped, and nobody has it"))
+    }
+
+    /// Where `kubectl port-forward` says that it listens, on its first line. What else it prints is read and dropped, as it ends
+    /// when it cannot print.
+    pub fn forwards(&mut self) -> SocketAddr {
+        let (mut stdout, mut line) = (self.stdout(), String::new());
+        stdout.read_line(&mut line).unwrap_or_else(|error| panic!("cannot read what is forwarded: {error}"));
+        std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
+        let address = line.strip_prefix("Forwarding from ").and_then(|rest| rest.split(' ').next());
+        address.and_then(|address| address.parse().ok()).unwrap_or_else(|| panic!("{line:?}"))
     }
 
     /// What it reads, when that is piped; can be had once.

@@ -39,6 +39,28 @@ pub struct Request {
     pub sync: bool,
 }
 
+/// Makes a [`Request`] of the flags of one version of WASI, whose types differ in nothing but that.
+macro_rules! request {
+    ($types:ident, $path:expr, $open:expr, $flags:expr) => {{
+        use $types::{DescriptorFlags, OpenFlags, PathFlags};
+        let (path, open, flags): (PathFlags, OpenFlags, DescriptorFlags) = ($path, $open, $flags);
+        let sync = DescriptorFlags::FILE_INTEGRITY_SYNC
+            | DescriptorFlags::DATA_INTEGRITY_SYNC
+            | DescriptorFlags::REQUESTED_WRITE_SYNC;
+        $crate::host::filesystem::by_name::Request {
+            follow: path.contains(PathFlags::SYMLINK_FOLLOW),
+            create: open.contains(OpenFlags::CREATE),
+            exclusive: open.contains(OpenFlags::EXCLUSIVE),
+            truncate: open.contains(OpenFlags::TRUNCATE),
+            directory: open.contains(OpenFlags::DIRECTORY),
+            read: flags.contains(DescriptorFlags::READ),
+            write: flags.contains(DescriptorFlags::WRITE),
+            sync: flags.intersects(sync),
+        }
+    }};
+}
+pub(crate) use request;
+
 /// Times to set, as `utimensat` takes them.
 #[derive(Clone, Copy, Debug)]
 pub struct Times {
@@ -81,8 +103,13 @@ pub async fn open_at(dir: io::Result<wasi::Dir>, path: String, request: Request)
 ///
 /// # Errors
 /// As POSIX has them.
-pub async fn set_times_at(dir: io::Result<wasi::Dir>, path: String, follow: bool, times: Times) -> io::Result<()> {
-    let dir = dir?;
+pub async fn set_times_at(
+    dir: io::Result<wasi::Dir>,
+    path: String,
+    follow: bool,
+    times: io::Result<Times>,
+) -> io::Result<()> {
+    let (Times { accessed, modified }, dir) = (times?, dir?);
     if dir.perms.write_not_permitted() {
         return Err(Errno::EPERM.into());
     }
@@ -90,7 +117,6 @@ pub async fn set_times_at(dir: io::Result<wasi::Dir>, path: String, follow: bool
         let flags = OFlag::O_PATH | links(follow);
         let opened = handle(&dir)?.open_with(path, OpenOptions::new().read(true).custom_flags(flags.bits()))?;
         let name = format!("/proc/self/fd/{}", opened.as_raw_fd());
-        let Times { accessed, modified } = times;
         Ok(utimensat(AT_FDCWD, name.as_str(), &accessed, &modified, UtimensatFlags::FollowSymlink)?)
     })
     .await
@@ -229,14 +255,14 @@ mod tests {
         let (root, _socket) = volume();
         let times = Times { accessed: TimeSpec::UTIME_OMIT, modified: TimeSpec::new(1_000, 0) };
         for name in ["file", "dir", "fifo", "socket"] {
-            set_times_at(Ok(preopen(root.path(), false)), name.to_owned(), true, times).await.unwrap();
+            set_times_at(Ok(preopen(root.path(), false)), name.to_owned(), true, Ok(times)).await.unwrap();
         }
-        set_times_at(Ok(preopen(root.path(), false)), "to-file".to_owned(), false, times).await.unwrap();
+        set_times_at(Ok(preopen(root.path(), false)), "to-file".to_owned(), false, Ok(times)).await.unwrap();
         for name in ["file", "dir", "fifo", "socket", "to-file"] {
             let modified = std::fs::symlink_metadata(root.path().join(name)).unwrap().modified().unwrap();
             assert_eq!(modified.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs(), 1_000, "{name}");
         }
-        let fixed = set_times_at(Ok(preopen(root.path(), true)), "file".to_owned(), true, times).await;
+        let fixed = set_times_at(Ok(preopen(root.path(), true)), "file".to_owned(), true, Ok(times)).await;
         assert_eq!(fixed.unwrap_err().raw_os_error(), Some(Errno::EPERM as i32));
     }
 }

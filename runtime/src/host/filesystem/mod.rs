@@ -16,13 +16,21 @@ use wasmtime_wasi::filesystem::{Descriptor, Dir, WasiFilesystem, WasiFilesystemC
 use wasmtime_wasi::p2::bindings::filesystem as wasi;
 use wasmtime_wasi::{FsPerms, OpenMode};
 
-use self::by_name::{Request, Times};
+use self::by_name::Times;
 use super::WASI;
 use crate::wasm::store::State;
-use wasi::types::{DescriptorFlags, ErrorCode, NewTimestamp, OpenFlags, PathFlags};
+use wasi::types::{self, DescriptorFlags, ErrorCode, NewTimestamp, OpenFlags, PathFlags};
 
 pub fn types(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     wasi::types::add_to_linker::<State, WasiFilesystem>(linker, view)?;
+    shadow(linker, replace)
+}
+
+/// Lets `replace` put functions in the place of those that are there.
+pub fn shadow(
+    linker: &mut Linker<State>,
+    replace: fn(&mut Linker<State>) -> wasmtime::Result<()>,
+) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     let replaced = replace(linker);
     linker.allow_shadowing(false);
@@ -38,7 +46,7 @@ fn replace(linker: &mut Linker<State>) -> wasmtime::Result<()> {
         "[method]descriptor.open-at",
         |mut store: StoreContextMut<'_, State>, (dir, path_flags, path, open_flags, flags): OpenAt| {
             Box::new(async move {
-                let request = request(path_flags, open_flags, flags);
+                let request = by_name::request!(types, path_flags, open_flags, flags);
                 let dir = store.data().directory(&dir)?;
                 Ok((match by_name::open_at(dir, path, request).await {
                     Ok(opened) => Ok(store.data_mut().table.push(opened)?),
@@ -52,33 +60,12 @@ fn replace(linker: &mut Linker<State>) -> wasmtime::Result<()> {
         |store: StoreContextMut<'_, State>, (dir, path_flags, path, accessed, modified): SetTimesAt| {
             Box::new(async move {
                 let dir = store.data().directory(&dir)?;
-                let set = match times(accessed, modified) {
-                    Ok(times) => {
-                        let follow = path_flags.contains(PathFlags::SYMLINK_FOLLOW);
-                        by_name::set_times_at(dir, path, follow, times).await
-                    }
-                    Err(error) => Err(error),
-                };
+                let follow = path_flags.contains(PathFlags::SYMLINK_FOLLOW);
+                let set = by_name::set_times_at(dir, path, follow, times(accessed, modified)).await;
                 Ok((set.map_err(ErrorCode::from),))
             })
         },
     )
-}
-
-fn request(path: PathFlags, open: OpenFlags, flags: DescriptorFlags) -> Request {
-    let sync = DescriptorFlags::FILE_INTEGRITY_SYNC
-        | DescriptorFlags::DATA_INTEGRITY_SYNC
-        | DescriptorFlags::REQUESTED_WRITE_SYNC;
-    Request {
-        follow: path.contains(PathFlags::SYMLINK_FOLLOW),
-        create: open.contains(OpenFlags::CREATE),
-        exclusive: open.contains(OpenFlags::EXCLUSIVE),
-        truncate: open.contains(OpenFlags::TRUNCATE),
-        directory: open.contains(OpenFlags::DIRECTORY),
-        read: flags.contains(DescriptorFlags::READ),
-        write: flags.contains(DescriptorFlags::WRITE),
-        sync: flags.intersects(sync),
-    }
 }
 
 fn times(accessed: NewTimestamp, modified: NewTimestamp) -> io::Result<Times> {

@@ -8,17 +8,14 @@ use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystem};
 use wasmtime_wasi::p3::bindings::filesystem as wasi;
 
 use crate::host::WASI_P3;
-use crate::host::filesystem::by_name::{self, Request, Times};
-use crate::host::filesystem::view;
+use crate::host::filesystem::by_name::{self, Times};
+use crate::host::filesystem::{shadow, view};
 use crate::wasm::store::State;
-use wasi::types::{DescriptorFlags, ErrorCode, NewTimestamp, OpenFlags, PathFlags};
+use wasi::types::{self, DescriptorFlags, ErrorCode, NewTimestamp, OpenFlags, PathFlags};
 
 pub fn types(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     wasi::types::add_to_linker::<State, WasiFilesystem>(linker, view)?;
-    linker.allow_shadowing(true);
-    let replaced = replace(linker);
-    linker.allow_shadowing(false);
-    replaced
+    shadow(linker, replace)
 }
 
 type OpenAt = (Resource<Descriptor>, PathFlags, String, OpenFlags, DescriptorFlags);
@@ -31,7 +28,7 @@ fn replace(linker: &mut Linker<State>) -> wasmtime::Result<()> {
         "[method]descriptor.open-at",
         |accessor: &Accessor<State>, (dir, path_flags, path, open_flags, flags): OpenAt| {
             Box::pin(async move {
-                let request = request(path_flags, open_flags, flags);
+                let request = by_name::request!(types, path_flags, open_flags, flags);
                 let dir = accessor.with(|mut store| store.get().directory(&dir))?;
                 Ok((match by_name::open_at(dir, path, request).await {
                     Ok(opened) => Ok(accessor.with(|mut store| store.get().table.push(opened))?),
@@ -45,33 +42,12 @@ fn replace(linker: &mut Linker<State>) -> wasmtime::Result<()> {
         |accessor: &Accessor<State>, (dir, path_flags, path, accessed, modified): SetTimesAt| {
             Box::pin(async move {
                 let dir = accessor.with(|mut store| store.get().directory(&dir))?;
-                let set = match times(accessed, modified) {
-                    Ok(times) => {
-                        let follow = path_flags.contains(PathFlags::SYMLINK_FOLLOW);
-                        by_name::set_times_at(dir, path, follow, times).await
-                    }
-                    Err(error) => Err(error),
-                };
+                let follow = path_flags.contains(PathFlags::SYMLINK_FOLLOW);
+                let set = by_name::set_times_at(dir, path, follow, times(accessed, modified)).await;
                 Ok((set.map_err(ErrorCode::from),))
             })
         },
     )
-}
-
-fn request(path: PathFlags, open: OpenFlags, flags: DescriptorFlags) -> Request {
-    let sync = DescriptorFlags::FILE_INTEGRITY_SYNC
-        | DescriptorFlags::DATA_INTEGRITY_SYNC
-        | DescriptorFlags::REQUESTED_WRITE_SYNC;
-    Request {
-        follow: path.contains(PathFlags::SYMLINK_FOLLOW),
-        create: open.contains(OpenFlags::CREATE),
-        exclusive: open.contains(OpenFlags::EXCLUSIVE),
-        truncate: open.contains(OpenFlags::TRUNCATE),
-        directory: open.contains(OpenFlags::DIRECTORY),
-        read: flags.contains(DescriptorFlags::READ),
-        write: flags.contains(DescriptorFlags::WRITE),
-        sync: flags.intersects(sync),
-    }
 }
 
 fn times(accessed: NewTimestamp, modified: NewTimestamp) -> io::Result<Times> {

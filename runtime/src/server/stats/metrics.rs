@@ -3,7 +3,6 @@
 use std::sync::atomic::AtomicU64;
 
 use http::StatusCode;
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -14,7 +13,7 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
 
 use super::machine::Machine;
-use super::{PodUsage, phase, running_containers, usages};
+use super::{PodUsage, Usage, phase, running_containers, usages};
 use crate::agent::Shared;
 use crate::pod::containers;
 use crate::server::Failure;
@@ -35,6 +34,12 @@ struct PodLabels {
     namespace: String,
     pod: String,
 }
+
+/// What a family of metrics may have as labels.
+trait Labels: Clone + std::fmt::Debug + Eq + std::hash::Hash + EncodeLabelSet + Send + Sync + 'static {}
+
+impl Labels for ContainerLabels {}
+impl Labels for CadvisorLabels {}
 
 /// The labels of cAdvisor.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -73,6 +78,33 @@ impl CadvisorLabels {
     }
 }
 
+/// What is said of each container, whatever its labels are.
+struct OfContainers<L> {
+    cpu: Counters<L>,
+    memory: Gauges<L>,
+    started: Gauges<L>,
+}
+
+impl<L: Labels> Default for OfContainers<L> {
+    fn default() -> Self {
+        Self { cpu: Family::default(), memory: Family::default(), started: Family::default() }
+    }
+}
+
+impl<L: Labels> OfContainers<L> {
+    fn add(&self, labels: &L, usage: &Usage) {
+        self.cpu.get_or_create(labels).inc_by(seconds(usage.stats.cpu_usage_nanos));
+        self.memory.get_or_create(labels).set(usage.stats.memory_bytes as f64);
+        self.started.get_or_create(labels).set(usage.started.as_duration().as_secs_f64());
+    }
+
+    fn register(self, registry: &mut Registry) {
+        registry.register("container_cpu_usage_seconds", "CPU time of the container in core-seconds", self.cpu);
+        registry.register("container_memory_working_set_bytes", "Memory of the container in bytes", self.memory);
+        registry.register("container_start_time_seconds", "When the container started, since 1970", self.started);
+    }
+}
+
 /// The agent's own metrics, and what its servers did.
 pub async fn own(shared: &Shared) -> Result<String, Failure> {
     let pods = shared.pods.all();
@@ -102,8 +134,7 @@ pub async fn own(shared: &Shared) -> Result<String, Failure> {
 
 /// `/metrics/resource`, as metrics-server reads it.
 pub async fn resource(shared: &Shared) -> Result<String, Failure> {
-    let (cpu, memory) = (Counters::<ContainerLabels>::default(), Gauges::<ContainerLabels>::default());
-    let started = Gauges::<ContainerLabels>::default();
+    let of_containers = OfContainers::<ContainerLabels>::default();
     let (pod_cpu, pod_memory) = (Counters::<PodLabels>::default(), Gauges::<PodLabels>::default());
     for PodUsage { pod, cpu_nanos, memory_bytes, containers } in usages(shared).await {
         // Nothing is said of a pod before its first container.
@@ -111,19 +142,14 @@ pub async fn resource(shared: &Shared) -> Result<String, Failure> {
             continue;
         }
         for usage in containers {
-            let labels = ContainerLabels::of(&pod, &usage.id.container);
-            cpu.get_or_create(&labels).inc_by(seconds(usage.stats.cpu_usage_nanos));
-            memory.get_or_create(&labels).set(usage.stats.memory_bytes as f64);
-            started.get_or_create(&labels).set(since_epoch(usage.started));
+            of_containers.add(&ContainerLabels::of(&pod, &usage.id.container), &usage);
         }
         let labels = PodLabels::of(&pod);
         pod_cpu.get_or_create(&labels).inc_by(seconds(cpu_nanos));
         pod_memory.get_or_create(&labels).set(memory_bytes as f64);
     }
     let mut registry = Registry::default();
-    registry.register("container_cpu_usage_seconds", "CPU time of the container in core-seconds", cpu);
-    registry.register("container_memory_working_set_bytes", "Memory of the container in bytes", memory);
-    registry.register("container_start_time_seconds", "When the container started, since 1970", started);
+    of_containers.register(&mut registry);
     registry.register("pod_cpu_usage_seconds", "CPU time of the pod in core-seconds", pod_cpu);
     registry.register("pod_memory_working_set_bytes", "Memory of the pod in bytes", pod_memory);
     let machine = Machine::read();
@@ -140,29 +166,19 @@ pub async fn resource(shared: &Shared) -> Result<String, Failure> {
 
 /// `/metrics/cadvisor`, what of it a container without processes and devices has.
 pub async fn cadvisor(shared: &Shared) -> Result<String, Failure> {
-    let (cpu, memory) = (Counters::<CadvisorLabels>::default(), Gauges::<CadvisorLabels>::default());
-    let started = Gauges::<CadvisorLabels>::default();
+    let of_containers = OfContainers::<CadvisorLabels>::default();
     for PodUsage { pod, containers, .. } in usages(shared).await {
         for usage in containers {
-            let labels = CadvisorLabels::of(&pod, &usage.id.container);
-            cpu.get_or_create(&labels).inc_by(seconds(usage.stats.cpu_usage_nanos));
-            memory.get_or_create(&labels).set(usage.stats.memory_bytes as f64);
-            started.get_or_create(&labels).set(since_epoch(usage.started));
+            of_containers.add(&CadvisorLabels::of(&pod, &usage.id.container), &usage);
         }
     }
     let mut registry = Registry::default();
-    registry.register("container_cpu_usage_seconds", "CPU time of the container in core-seconds", cpu);
-    registry.register("container_memory_working_set_bytes", "Memory of the container in bytes", memory);
-    registry.register("container_start_time_seconds", "When the container started, since 1970", started);
+    of_containers.register(&mut registry);
     encoded(&registry)
 }
 
 fn seconds(nanos: u64) -> f64 {
     std::time::Duration::from_nanos(nanos).as_secs_f64()
-}
-
-fn since_epoch(time: Timestamp) -> f64 {
-    time.as_duration().as_secs_f64()
 }
 
 fn register(registry: &mut Registry, name: &str, help: &str, value: usize) {
