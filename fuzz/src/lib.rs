@@ -33,6 +33,7 @@ pub mod patch_merge;
 pub mod patch_strategic;
 #[cfg(feature = "node")]
 mod pods;
+pub mod response;
 pub mod selectors;
 #[cfg(feature = "node")]
 pub mod sockets;
@@ -75,6 +76,7 @@ pub fn all() -> &'static [Target] {
         Target { name: "patch_json", check: patch_json::check },
         Target { name: "patch_merge", check: patch_merge::check },
         Target { name: "patch_strategic", check: patch_strategic::check },
+        Target { name: "response", check: response::check },
         Target { name: "selectors", check: selectors::check },
         #[cfg(feature = "node")]
         Target { name: "sockets", check: sockets::check },

@@ -3,24 +3,14 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use k8w_networking::{Network, PodIdentity};
+use k8w_networking::Network;
 use k8w_runtime::engine::Names;
 use k8w_runtime::host::pod_network::PodNetwork;
 
-/// Their addresses.
-pub const PODS: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::new(10, 64, 0, 2)), IpAddr::V4(Ipv4Addr::new(10, 64, 0, 3))];
+pub use crate::network::{PODS, identity};
+
 /// Sockets that each of them may have.
 pub const MAX_SOCKETS: usize = 4;
-
-pub fn identity(pod: usize) -> PodIdentity {
-    PodIdentity {
-        namespace: "a".to_owned(),
-        name: pod.to_string(),
-        uid: pod.to_string(),
-        ip: PODS[pod],
-        service_account: "default".to_owned(),
-    }
-}
 
 /// What each has of the node's network.
 pub fn networks(node: &Arc<Network>) -> [Arc<PodNetwork>; 2] {

@@ -347,7 +347,8 @@ async fn respond(server: Arc<Server>, turn: Option<Arc<Turn>>, request: http::Re
             if let Some(error) = error {
                 turn.report(&error);
             }
-            response.map(|body| GuestBody::new(body, guest, turn, head_only).boxed_unsync())
+            let has_no_body = matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+            response.map(|body| GuestBody::new(body, guest, turn, head_only || has_no_body).boxed_unsync())
         }
         Ok(Some(Err(error))) => {
             container.stdio.complain(&format!("the component answered with an error: {error}"));

@@ -57,6 +57,15 @@ pub async fn short_answers_have_a_length(guest: &[u8]) {
     assert_eq!(http_body::Body::size_hint(response.body()).exact(), Some(1));
 }
 
+/// RFC 9110 6.4.1.
+#[tokio::test]
+async fn an_answer_that_has_no_body_has_none() {
+    let node = server(|_| {}).await;
+    for (status, said) in [(200, "200"), (404, "404"), (204, ""), (304, "")] {
+        assert_eq!(node.get(SERVER, &format!("/status?{status}")).await, (status, said.to_owned()));
+    }
+}
+
 #[tokio::test]
 async fn configuration_is_the_environment() {
     let node = Node::new();

@@ -96,11 +96,16 @@ fn respond(out: ResponseOutparam, text: &str) {
     OutgoingBody::finish(body, None).expect("the body is complete");
 }
 
+/// Answers with a status and its number, which some of them have no room for.
 fn status(code: u16, out: ResponseOutparam) {
     let response = OutgoingResponse::new(Fields::new());
     response.set_status_code(code).expect("a status");
-    OutgoingBody::finish(response.body().expect("a response has one body"), None).expect("the body is complete");
+    let body = response.body().expect("a response has one body");
     ResponseOutparam::set(out, Ok(response));
+    let written = body.write().expect("a body has one stream").blocking_write_and_flush(code.to_string().as_bytes());
+    if written.is_ok() {
+        OutgoingBody::finish(body, None).expect("the body is complete");
+    }
 }
 
 /// Sends the request's body back while it still comes in, and its trailers after it.
