@@ -218,10 +218,11 @@ impl Requests {
 
 impl Context {
     async fn answer(&self, mut request: Request<Incoming>) -> Result<Response<Body>, Answer> {
-        let host = self.receive(&mut request)?;
         let asked = headers::upgrade_of(&request);
         let upgrade = asked.map(|protocol| Upgrade { protocol, client: hyper::upgrade::on(&mut request) });
+        // First, so that nobody has what is said of him below end here.
         headers::remove_hop_by_hop(request.headers_mut());
+        let host = self.receive(&mut request)?;
         let request = self.bound_body(request)?;
         let timeout = match &self.door {
             Door::Ingress { config, .. } => config.response_timeout,

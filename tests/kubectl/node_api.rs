@@ -5,12 +5,13 @@ use serde_json::{Value, json};
 
 use crate::{Sandbox, sandbox};
 
-const NODE_PATHS: [(&str, &str); 6] = [
+const NODE_PATHS: [(&str, &str); 7] = [
     ("/healthz", "ok"),
     ("/pods", "\"kind\":\"PodList\""),
     ("/stats/summary", "\"nodeName\""),
     ("/metrics", "kubelet_running_pods"),
     ("/metrics/resource", "node_cpu_usage_seconds"),
+    ("/metrics/probes", "# EOF"),
     ("/configz", "\"kubeletconfig\""),
 ];
 

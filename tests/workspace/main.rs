@@ -25,7 +25,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("wasmtime", &["k8w-runtime"]),
     ("kube", &["k8w-controllers", "k8w-runtime", "k8w"]),
     ("tokio", &["k8w-storage", "k8w-apiserver", "k8w-controllers", "k8w-networking", "k8w-runtime", "k8w", "k8w-fuzz"]),
-    ("hyper", &["k8w-apiserver", "k8w-networking", "k8w-runtime"]),
+    ("hyper", &["k8w-apiserver", "k8w-fuzz", "k8w-networking", "k8w-runtime"]),
 ];
 
 /// Folders of the members.

@@ -1,4 +1,4 @@
-//! A request that can be had back: until somebody reads of its body, nobody has seen any of it.
+//! A request that can be had back, body and all, where no connection was made for it.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,6 +1,8 @@
 //! Requests to pods of other nodes: each has a stream of its own, so that the other node knows for whom it is. A stream costs no
 //! connection.
 
+use std::io;
+
 use http::{Request, Response, Uri, Version};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -30,7 +32,10 @@ impl Client {
         };
         let io: Box<dyn Io> = match tls {
             None => Box::new(stream),
-            Some(tls) => self.tls.begin(tls, stream).await.map_err(|error| SendError::failed(address, error))?,
+            Some(tls) => match self.tls.begin(tls, stream).await {
+                Ok(io) => io,
+                Err(error) => return Err(Unanswered::unseen(request, address, error)),
+            },
         };
         name_host(&mut request)?;
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
@@ -56,8 +61,14 @@ impl Client {
             Ok(stream) => stream,
             Err(error) => return Err(Unanswered::unseen(request, address, error)),
         };
+        let mut sender = match h2c::begin(stream).await {
+            Ok(sender) => sender,
+            Err(error) => {
+                let error = io::Error::new(io::ErrorKind::ConnectionAborted, error);
+                return Err(Unanswered::unseen(request, address, error));
+            }
+        };
         h2c::prepare(&mut request)?;
-        let mut sender = h2c::begin(stream).await.map_err(failed)?;
         Ok(sender.send_request(request).await.map_err(failed)?)
     }
 }

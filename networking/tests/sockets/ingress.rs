@@ -74,7 +74,7 @@ async fn a_component_gets_the_request_with_the_truth_about_its_client() {
         .header("host", "Shop.Example:8080")
         .header("x-forwarded-for", "10.0.0.1")
         .header("x-forwarded-proto", "https")
-        .header("connection", "x-private")
+        .header("connection", "x-private, X-Real-IP, x-forwarded-for")
         .header("x-private", "1")
         .body(full("two, please"))
         .unwrap();

@@ -25,6 +25,7 @@ mod jobs;
 mod launch;
 mod manifests;
 mod own_files;
+pub(crate) mod probe_counts;
 mod probes;
 pub(crate) mod quota;
 mod record;
@@ -440,6 +441,7 @@ impl Agent {
         let Some(record) = self.pods.remove(uid) else { return };
         self.timers.retain(|(_, other)| other != uid);
         self.shared.pods.remove(&record.pod);
+        self.shared.probe_counts.forget(&record.pod);
         self.shared.engine.forget_pod(uid);
         if self.statics.has(uid) {
             self.static_forgotten(&record.pod);

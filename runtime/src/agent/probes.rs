@@ -124,6 +124,7 @@ impl Worker {
         let mut tracker = Tracker::new(self.kind, &self.timing);
         loop {
             ticks.tick().await;
+            let asked = Instant::now();
             let result = self.check().await;
             self.comment(&result);
             // What could not be tried counts neither way.
@@ -131,6 +132,7 @@ impl Worker {
                 Err(Problem::Errored(_) | Problem::BrokenOff(_)) => continue,
                 result => result.is_ok(),
             };
+            self.count(healthy, asked.elapsed());
             let Some(healthy) = tracker.observe(healthy) else { continue };
             let ContainerId { pod_uid, container, attempt } = self.id.clone();
             let event = Event::Probed { container, attempt, probe: self.kind, healthy };
@@ -141,6 +143,11 @@ impl Worker {
                 return;
             }
         }
+    }
+
+    fn count(&self, healthy: bool, took: Duration) {
+        let Shared { probe_counts, pods, .. } = &*self.shared;
+        probe_counts.count(pods, &self.pod, &self.container.name, self.kind, healthy, took);
     }
 
     /// Says in an event what is to be said of a result.
@@ -247,7 +254,7 @@ fn joined(host: &str, port: u16) -> String {
     host.parse().map_or_else(|_| format!("{host}:{port}"), |ip| SocketAddr::new(ip, port).to_string())
 }
 
-fn kind_name(kind: ProbeKind) -> &'static str {
+pub(super) fn kind_name(kind: ProbeKind) -> &'static str {
     match kind {
         ProbeKind::Startup => "Startup",
         ProbeKind::Readiness => "Readiness",

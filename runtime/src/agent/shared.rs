@@ -13,6 +13,7 @@ use kube::{Client, ResourceExt};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::Event;
+use super::probe_counts::ProbeCounts;
 use super::refs::Refs;
 use crate::config::NodeConfig;
 use crate::engine::{Engine, EngineEvent};
@@ -39,6 +40,7 @@ pub struct Shared {
     pub services: Store<Service>,
     /// What the node's HTTP API shows of its pods.
     pub pods: PodTable,
+    pub probe_counts: ProbeCounts,
     results: mpsc::Sender<Event>,
     service_writer: Mutex<Option<reflector::store::Writer<Service>>>,
     runtime_classes: Mutex<HashMap<String, String>>,
@@ -73,6 +75,7 @@ impl Shared {
             recorder,
             services,
             pods: PodTable::default(),
+            probe_counts: ProbeCounts::default(),
             results,
             service_writer: Mutex::new(Some(writer)),
             runtime_classes: Mutex::default(),

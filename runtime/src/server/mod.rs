@@ -121,6 +121,7 @@ impl NodeService {
             (&Method::GET, ["metrics"]) => stats::metrics::own(&self.shared).await.map(plain),
             (&Method::GET, ["metrics", "resource"]) => stats::metrics::resource(&self.shared).await.map(plain),
             (&Method::GET, ["metrics", "cadvisor"]) => stats::metrics::cadvisor(&self.shared).await.map(plain),
+            (&Method::GET, ["metrics", "probes"]) => stats::metrics::probes(&self.shared).map(plain),
             (&Method::GET, ["stats", "summary"]) => {
                 Ok(json_answer(&stats::summary(&self.shared, &self.seen, query).await))
             }

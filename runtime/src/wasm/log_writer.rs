@@ -4,8 +4,12 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
+use std::time::Duration;
 
 use super::logs::Log;
+
+/// Between two rounds: who says a lot has it written many lines at a time, and wakes nobody up for each.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// Hands logs to the thread, which ends when all of these are gone. Each log waits there once at most.
 #[derive(Clone, Debug)]
@@ -36,6 +40,7 @@ fn run(logs: &Receiver<Arc<Log>>) {
         while !round.is_empty() {
             round.extend(logs.try_iter());
             round.retain(|log| log.write_pending());
+            thread::sleep(PAUSE);
         }
     }
 }

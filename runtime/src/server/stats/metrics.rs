@@ -1,4 +1,4 @@
-//! `/metrics`, `/metrics/resource` and `/metrics/cadvisor`.
+//! `/metrics`, `/metrics/resource`, `/metrics/cadvisor` and `/metrics/probes`.
 
 use std::sync::atomic::AtomicU64;
 
@@ -174,6 +174,13 @@ pub async fn cadvisor(shared: &Shared) -> Result<String, Failure> {
     }
     let mut registry = Registry::default();
     of_containers.register(&mut registry);
+    encoded(&registry)
+}
+
+/// `/metrics/probes`.
+pub fn probes(shared: &Shared) -> Result<String, Failure> {
+    let mut registry = Registry::default();
+    shared.probe_counts.register(&mut registry);
     encoded(&registry)
 }
 
