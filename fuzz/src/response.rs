@@ -102,7 +102,10 @@ impl Answer {
                 }
                 Some((".", _)) => Piece::Pause,
                 Some(("!", _)) => Piece::Break,
-                Some(("=", trailer)) => Piece::Trailers(header(trailer).into_iter().collect()),
+                // A component that ends with `TE`, which is for requests, has its answer broken off in HTTP/2.
+                Some(("=", trailer)) => {
+                    Piece::Trailers(header(trailer).into_iter().filter(|(name, _)| name != TE).collect())
+                }
                 _ => {
                     answer.headers.extend(header(line).map(|(name, value)| (Some(name), value)));
                     continue;
