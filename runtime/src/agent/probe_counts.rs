@@ -112,3 +112,52 @@ impl ProbeCounts {
         registry.register("prober_probe_duration_seconds", help, counts.durations.clone());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use prometheus_client::encoding::text::encode;
+    use serde_json::json;
+
+    use super::*;
+
+    fn shown(counts: &ProbeCounts) -> String {
+        let (mut registry, mut text) = (Registry::default(), String::new());
+        counts.register(&mut registry);
+        encode(&mut text, &registry).unwrap();
+        text
+    }
+
+    #[test]
+    fn what_probes_found_is_counted_while_their_pod_is_here() {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"namespace": "a", "name": "web", "uid": "u"},
+            "spec": {"containers": [{"name": "main"}]},
+        }))
+        .unwrap();
+        let (pods, counts) = (PodTable::default(), ProbeCounts::default());
+        let count = |kind, healthy| counts.count(&pods, &pod, "main", kind, healthy, Duration::from_millis(20));
+        count(ProbeKind::Readiness, true);
+        assert!(!shown(&counts).contains("main"), "nothing is counted of a pod that is not here");
+        pods.insert(Arc::new(pod.clone()));
+        for (kind, healthy) in
+            [(ProbeKind::Readiness, true), (ProbeKind::Readiness, true), (ProbeKind::Liveness, false)]
+        {
+            count(kind, healthy);
+        }
+        let text = shown(&counts);
+        let of = r#"container="main",pod="web",namespace="a""#;
+        for line in [
+            format!(r#"prober_probe_total{{probe_type="Readiness",result="successful",{of},pod_uid="u"}} 2"#),
+            format!(r#"prober_probe_total{{probe_type="Liveness",result="failed",{of},pod_uid="u"}} 1"#),
+            format!(r#"prober_probe_duration_seconds_count{{probe_type="Readiness",{of}}} 2"#),
+            format!(r#"prober_probe_duration_seconds_bucket{{le="0.025",probe_type="Liveness",{of}}} 1"#),
+        ] {
+            assert!(text.lines().any(|shown| shown == line), "no {line} in {text}");
+        }
+        pods.remove(&pod);
+        counts.forget(&pod);
+        assert!(!shown(&counts).contains("main"));
+    }
+}
