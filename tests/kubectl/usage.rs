@@ -168,3 +168,37 @@ fn what_a_pod_has_used_is_not_forgotten_when_a_container_ends() {
     let metrics = t.metrics("/metrics/resource", "works");
     assert!(metrics["pod_cpu_usage_seconds_total"] * 1e9 >= last as f64, "{metrics:?}");
 }
+
+#[test]
+fn what_probes_found_is_counted_while_their_pod_is_there() {
+    let t = sandbox();
+    let probes = "readinessProbe: {httpGet: {path: /, port: 8080}, periodSeconds: 1}, \
+                  livenessProbe: {tcpSocket: {port: 81}, periodSeconds: 1, failureThreshold: 1000}";
+    t.hello_pod("probed", "terminationGracePeriodSeconds: 1", probes);
+    let own = format!("container=\"hello\",pod=\"probed\",namespace=\"{}\"", t.namespace);
+    let shown = || {
+        let text = t.ask_proxy("/metrics/probes");
+        text.lines().filter(|line| line.contains(&own)).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let number = |shown: &[String], name: &str| {
+        let line = shown.iter().find(|line| line.starts_with(name))?;
+        line.rsplit_once(' ').and_then(|(_, number)| number.parse::<f64>().ok())
+    };
+    eventually("both have been tried twice", || {
+        let shown = shown();
+        let numbers = [
+            "prober_probe_total{probe_type=\"Readiness\",result=\"successful\"",
+            "prober_probe_total{probe_type=\"Liveness\",result=\"failed\"",
+            "prober_probe_duration_seconds_count{probe_type=\"Readiness\"",
+            "prober_probe_duration_seconds_count{probe_type=\"Liveness\"",
+        ];
+        let are_counted = numbers.iter().all(|name| number(&shown, name).is_some_and(|number| number >= 2.0));
+        if are_counted { Ok(()) } else { Err(shown.join("\n")) }
+    });
+    assert_eq!(number(&shown(), "prober_probe_total{probe_type=\"Liveness\",result=\"successful\""), None);
+    t.kubectl.ok(&["delete", "pod", "probed", "--timeout=60s"]);
+    eventually("nothing is said of it any more", || match shown() {
+        left if left.is_empty() => Ok(()),
+        left => Err(left.join("\n")),
+    });
+}

@@ -73,7 +73,7 @@ impl Connections {
     async fn connect(&self, address: SocketAddr) -> io::Result<SendRequest<Body>> {
         let uri = Pooled { address, tls: None }.to_uri(&Uri::default()).ok_or(io::ErrorKind::InvalidInput)?;
         let io = self.dialer.clone().dial(uri).await?;
-        let sender = begin(io).await.map_err(|error| io::Error::new(io::ErrorKind::ConnectionAborted, error))?;
+        let sender = begin(io).await?;
         lock(&self.open).insert(address, Open { sender: sender.clone(), used: Instant::now() });
         tokio::spawn(expire(Arc::downgrade(&self.open), address, IDLE_TIMEOUT));
         Ok(sender)
@@ -110,10 +110,11 @@ pub(super) fn prepare(request: &mut Request<Body>) -> Result<(), SendError> {
 }
 
 /// Begins HTTP/2 on a connection, which ends with its last sender and request.
-pub(super) async fn begin(io: impl Io + 'static) -> hyper::Result<SendRequest<Body>> {
+pub(super) async fn begin(io: impl Io + 'static) -> io::Result<SendRequest<Body>> {
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder.timer(TokioTimer::new()).keep_alive_interval(KEEP_ALIVE).keep_alive_timeout(KEEP_ALIVE);
-    let (sender, connection) = builder.handshake(TokioIo::new(io)).await?;
+    let begun = builder.handshake(TokioIo::new(io)).await;
+    let (sender, connection) = begun.map_err(|error| io::Error::new(io::ErrorKind::ConnectionAborted, error))?;
     tokio::spawn(connection);
     Ok(sender)
 }

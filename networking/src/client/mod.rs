@@ -357,10 +357,7 @@ impl Dialer {
         let permit = self.permits.acquire_owned().await.map_err(io::Error::other)?;
         let endpoint = network.endpoint_at(address).ok_or(Refused::NothingListens(address))?;
         let stream = network.open(Origin::Node, endpoint).await?;
-        let io: Box<dyn Io> = match tls {
-            None => Box::new(stream),
-            Some(tls) => self.tls.begin(tls, stream).await?,
-        };
+        let io = self.tls.begin(tls, stream).await?;
         Ok(Dialed { io, _permit: permit })
     }
 }

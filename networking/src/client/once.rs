@@ -1,14 +1,12 @@
 //! Requests to pods of other nodes: each has a stream of its own, so that the other node knows for whom it is. A stream costs no
 //! connection.
 
-use std::io;
-
 use http::{Request, Response, Uri, Version};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 
-use super::{Client, Io, SendError, Tls, Unanswered, h2c, name_host, received};
+use super::{Client, SendError, Tls, Unanswered, h2c, name_host, received};
 use crate::endpoint::{Body, Endpoint};
 use crate::network::Network;
 use crate::origin::Origin;
@@ -26,16 +24,10 @@ impl Client {
     ) -> Result<Response<Incoming>, Unanswered> {
         let address = peer.address;
         let failed = |error: hyper::Error| SendError::failed(address, error);
-        let stream = match network.open(origin, Endpoint::Peer(peer)).await {
-            Ok(stream) => stream,
+        let begun = async { self.tls.begin(tls, network.open(origin, Endpoint::Peer(peer)).await?).await };
+        let io = match begun.await {
+            Ok(io) => io,
             Err(error) => return Err(Unanswered::unseen(request, address, error)),
-        };
-        let io: Box<dyn Io> = match tls {
-            None => Box::new(stream),
-            Some(tls) => match self.tls.begin(tls, stream).await {
-                Ok(io) => io,
-                Err(error) => return Err(Unanswered::unseen(request, address, error)),
-            },
         };
         name_host(&mut request)?;
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
@@ -57,16 +49,10 @@ impl Client {
     ) -> Result<Response<Incoming>, Unanswered> {
         let address = peer.address;
         let failed = |error: hyper::Error| SendError::failed(address, error);
-        let stream = match network.open(origin, Endpoint::Peer(peer)).await {
-            Ok(stream) => stream,
-            Err(error) => return Err(Unanswered::unseen(request, address, error)),
-        };
-        let mut sender = match h2c::begin(stream).await {
+        let begun = async { h2c::begin(network.open(origin, Endpoint::Peer(peer)).await?).await };
+        let mut sender = match begun.await {
             Ok(sender) => sender,
-            Err(error) => {
-                let error = io::Error::new(io::ErrorKind::ConnectionAborted, error);
-                return Err(Unanswered::unseen(request, address, error));
-            }
+            Err(error) => return Err(Unanswered::unseen(request, address, error)),
         };
         h2c::prepare(&mut request)?;
         Ok(sender.send_request(request).await.map_err(failed)?)

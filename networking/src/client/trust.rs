@@ -71,11 +71,12 @@ impl Connectors {
         let _ = self.cluster.set(TlsConnector::from(tls));
     }
 
-    /// Begins TLS on a connection.
+    /// Begins TLS on a connection, if it is said how.
     ///
     /// # Errors
     /// When the other side does not speak it (within it, [`InClear`]), or not in time, or is not believed.
-    pub async fn begin(&self, tls: Tls<'_>, stream: Stream) -> io::Result<Box<dyn Io>> {
+    pub async fn begin(&self, tls: Option<Tls<'_>>, stream: Stream) -> io::Result<Box<dyn Io>> {
+        let Some(tls) = tls else { return Ok(Box::new(stream)) };
         let connector = match tls.trust {
             Trust::Machine => self.machine.as_ref(),
             Trust::Cluster => self.cluster.get(),
