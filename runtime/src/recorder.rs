@@ -88,9 +88,13 @@ impl Recorder {
 
 fn reference(pod: &Pod, container: Option<&str>) -> ObjectReference {
     let init = pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten());
-    let is_init = |name: &str| init.clone().any(|container| container.name == name);
+    let ephemeral = pod.spec.iter().flat_map(|spec| spec.ephemeral_containers.iter().flatten());
     let path = container.map(|name| {
-        let list = if is_init(name) { "initContainers" } else { "containers" };
+        let list = match () {
+            () if init.clone().any(|container| container.name == name) => "initContainers",
+            () if ephemeral.clone().any(|container| container.name == name) => "ephemeralContainers",
+            () => "containers",
+        };
         format!("spec.{list}{{{name}}}")
     });
     ObjectReference { field_path: path, ..pod.object_ref(&()) }

@@ -6,13 +6,22 @@
 #[allow(dead_code, reason = "tests of nodes use the rest")]
 mod machines;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use k8w_networking::dns::wire::{Code, Data, Kind, MAX_DATAGRAM_BYTES, Question, Record, Reply};
 use k8w_testkit::{
-    ClusterOptions, HERE, Neighbour, Process, TestCluster, eventually, get, get_ok, output, run, run_in_namespaces,
+    ClusterOptions, HERE, Neighbour, Process, THERE, TestCluster, eventually, get, get_ok, output, run,
+    run_in_namespaces,
 };
 use machines::BINARY;
+use nix::sched::{CloneFlags, unshare};
+
+/// How long an answer to a datagram is waited for before it counts as lost. Whoever wants one asks again.
+const DATAGRAM_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Where cluster DNS is.
 const DNS: &str = "@10.96.0.10";
@@ -24,6 +33,8 @@ fn main() {
         ("a_second_cluster_says_why_it_does_without", a_second_cluster_says_why_it_does_without),
         ("without_privilege_it_says_so", without_privilege_it_says_so),
         ("traffic_from_outside_stays_on_its_node", traffic_from_outside_stays_on_its_node),
+        ("datagrams_are_answered_from_where_they_were_sent", datagrams_are_answered_from_where_they_were_sent),
+        ("an_external_name_is_what_the_machines_dns_says", an_external_name_is_what_the_machines_dns_says),
     ])
 }
 
@@ -198,4 +209,258 @@ spec: {{type: NodePort, externalTrafficPolicy: {policy}, selector: {{{selector}}
     assert_eq!(outside(OTHER, on_b), said("hello-b"));
     let refused = neighbour.run(move || get(SocketAddr::new(HERE.into(), on_b), "any", "/").is_err());
     assert!(refused, "its pod is on the other node");
+}
+
+/// The guest that does what it is asked to.
+fn probe() -> Option<PathBuf> {
+    let guests = std::env::var_os("K8W_TEST_GUESTS");
+    if guests.is_none() {
+        println!("skipped: K8W_TEST_GUESTS names no folder of guests (`tests/run guests` builds them)");
+    }
+    guests.map(|guests| Path::new(&guests).join("probe.wasm"))
+}
+
+/// A socket that sends to one address, and hears nobody else.
+fn client(to: SocketAddr) -> UdpSocket {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+    socket.connect(to).unwrap();
+    socket.set_read_timeout(Some(DATAGRAM_PATIENCE)).unwrap();
+    socket
+}
+
+fn say(client: &UdpSocket) -> std::io::Result<String> {
+    client.send(b"hello")?;
+    let mut buffer = [0; 1500];
+    let length = client.recv(&mut buffer)?;
+    Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
+}
+
+/// Two endpoints behind a Service of datagrams, asked at every address that it has: from here, and from outside.
+fn datagrams_are_answered_from_where_they_were_sent() {
+    const OTHER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 3);
+    let Some(probe) = probe() else { return };
+    let neighbour = Neighbour::new();
+    output("ip", &["address", "add", &format!("{OTHER}/24"), "dev", "here"]);
+    let arguments = ["--address", "0.0.0.0"].map(String::from).to_vec();
+    let options = ClusterOptions { kernel_network: true, arguments, ..ClusterOptions::default() };
+    let mut cluster = TestCluster::start(BINARY, options);
+    cluster.load_image(&probe, "localhost/probe:latest");
+    let kubectl = cluster.kubectl().clone();
+    let pod = |name: &str| {
+        format!(
+            "
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}, labels: {{app: hears}}}}
+spec:
+  runtimeClassName: wasmtime
+  terminationGracePeriodSeconds: 1
+  containers: [{{name: c, image: 'localhost/probe:latest', args: [hear, 0.0.0.0, '5353', {name}, '60000']}}]
+"
+        )
+    };
+    let service = "
+---
+apiVersion: v1
+kind: Service
+metadata: {name: hears}
+spec: {type: NodePort, selector: {app: hears}, ports: [{protocol: UDP, port: 53, targetPort: 5353}]}
+";
+    kubectl.apply(&[pod("one"), pod("two"), service.to_owned()].concat());
+    kubectl.ok(&["wait", "--for=condition=Ready", "pods", "--all", "--timeout=60s"]);
+    let service = address_of(&cluster, &["service", "hears"], ".spec.clusterIP", 53);
+    let port = kubectl.ok(&["get", "service", "hears", "-o", "jsonpath={.spec.ports[0].nodePort}"]);
+    let node_port = |ip: Ipv4Addr| SocketAddr::new(ip.into(), port.parse().unwrap());
+    let ask = |is_outside: bool, to: SocketAddr| {
+        if is_outside { neighbour.run(move || say(&client(to))) } else { say(&client(to)) }
+    };
+    let both = [service, node_port(HERE), node_port(OTHER)].map(|to| [(false, to), (true, to)]);
+    let doors = [both.as_flattened(), &[(false, node_port(Ipv4Addr::LOCALHOST))]].concat();
+    for &(is_outside, to) in &doors {
+        for name in ["one", "two"] {
+            let expected = format!("{name} heard hello");
+            eventually(&format!("{name} answers from {to}, asked from outside: {is_outside}"), || {
+                let heard = ask(is_outside, to).map_err(|error| error.to_string())?;
+                if heard == expected { Ok(()) } else { Err(heard) }
+            });
+        }
+    }
+
+    kubectl.ok(&["patch", "service", "hears", "--patch", r#"{"spec": {"sessionAffinity": "ClientIP"}}"#]);
+    for (is_outside, to) in [(false, service), (true, service), (true, node_port(HERE))] {
+        eventually("a client keeps its endpoint", || {
+            let heard: std::io::Result<BTreeSet<String>> = (0..20).map(|_| ask(is_outside, to)).collect();
+            let heard = heard.map_err(|error| error.to_string())?;
+            if heard.len() == 1 { Ok(()) } else { Err(format!("{heard:?}")) }
+        });
+    }
+
+    // A client whose endpoint goes away gets the other.
+    let kept = client(service);
+    let first = eventually("an answer", || say(&kept).map_err(|error| error.to_string()));
+    let (gone, left) = if first.starts_with("one") { ("one", "two") } else { ("two", "one") };
+    kubectl.ok(&["delete", "pod", gone]);
+    eventually("the other answers", || match say(&kept).map_err(|error| error.to_string())? {
+        heard if heard == format!("{left} heard hello") => Ok(()),
+        heard => Err(heard),
+    });
+    // And then there is nobody. An address of the cluster says so.
+    kubectl.ok(&["delete", "pod", left]);
+    let is_refused = |is_outside: bool, to: SocketAddr| {
+        eventually(&format!("{to} refuses, asked from outside: {is_outside}"), || match ask(is_outside, to) {
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+    };
+    [false, true].into_iter().for_each(|is_outside| is_refused(is_outside, service));
+    for &(is_outside, to) in &doors {
+        let heard = ask(is_outside, to);
+        assert!(heard.is_err(), "{to} says {heard:?}");
+    }
+    kubectl.ok(&["delete", "service", "hears"]);
+    doors.iter().for_each(|(is_outside, to)| is_refused(*is_outside, *to));
+    cluster.stop();
+    assert_eq!(self::left(), "");
+}
+
+/// A DNS server on this namespace's loopback that knows a few names outside of the cluster, until it is dropped.
+struct Dns {
+    stop: UdpSocket,
+    serving: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Dns {
+    fn start() -> Dns {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 53)).unwrap();
+        let stop = client(socket.local_addr().unwrap());
+        let own = stop.local_addr().unwrap();
+        let serving = std::thread::spawn(move || {
+            let mut buffer = [0; 1500];
+            while let Ok((length, client)) = socket.recv_from(&mut buffer)
+                && client != own
+            {
+                // Whoever does not get it asks again.
+                let _ = socket.send_to(&answer(&buffer[..length]), client);
+            }
+        });
+        Dns { stop, serving: Some(serving) }
+    }
+}
+
+impl Drop for Dns {
+    fn drop(&mut self) {
+        let _ = self.stop.send(b"stop");
+        let _ = self.serving.take().map(std::thread::JoinHandle::join);
+    }
+}
+
+/// `db.example` is at [`THERE`]; `alias.example` leads to it by another alias.
+fn answer(question: &[u8]) -> Vec<u8> {
+    let question = Question::read(question).unwrap().unwrap();
+    let chain = ["alias.example", "second.example", "db.example"];
+    let record = |name: &str, data| Record { name: name.into(), ttl: 5, data };
+    let asked = question.name.to_ascii_lowercase();
+    let reply = match chain.iter().position(|name| *name == asked) {
+        Some(first) => {
+            let aliases = chain[first..].windows(2).map(|pair| record(pair[0], Data::Alias(pair[1].into())));
+            let address = record("db.example", Data::Address(THERE.into()));
+            let address = Some(address).filter(|_| question.kind == Kind::A);
+            Reply { answers: aliases.chain(address).collect(), ..Reply::of(Code::NoError) }
+        }
+        None => Reply::of(Code::NxDomain),
+    };
+    reply.write(&question, MAX_DATAGRAM_BYTES.into()).unwrap()
+}
+
+/// Answers every request with where it was sent to, for as long as the process lives.
+fn tell_hosts(listener: &TcpListener) {
+    for mut stream in listener.incoming().flatten() {
+        let lines = BufReader::new(&stream).lines().map_while(Result::ok);
+        let host = lines.take_while(|line| !line.is_empty()).find_map(|line| {
+            let (name, value) = line.split_once(": ")?;
+            name.eq_ignore_ascii_case("host").then(|| value.to_owned())
+        });
+        let said = format!("asked as {}", host.unwrap_or_default());
+        let head = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", said.len());
+        let _ = stream.write_all((head + &said).as_bytes());
+    }
+}
+
+/// The machine asks a server of the test's own, and what names stand for is outside of the cluster.
+fn an_external_name_is_what_the_machines_dns_says() {
+    let Some(probe) = probe() else { return };
+    let neighbour = Neighbour::new();
+    let listener = neighbour.run(|| TcpListener::bind((THERE, 8080)).unwrap());
+    std::thread::spawn(move || tell_hosts(&listener));
+    let _dns = Dns::start();
+    // What this thread starts sees another file in place of the machine's.
+    let folder = tempfile::tempdir().unwrap();
+    let resolv_conf = folder.path().join("resolv.conf");
+    std::fs::write(&resolv_conf, "nameserver 127.0.0.1\n").unwrap();
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    output("mount", &["--make-rprivate", "/"]);
+    output("mount", &["--bind", &resolv_conf.display().to_string(), "/etc/resolv.conf"]);
+
+    let options = ClusterOptions { kernel_network: true, ..ClusterOptions::default() };
+    let mut cluster = TestCluster::start(BINARY, options);
+    cluster.load_image(&probe, "localhost/probe:latest");
+    let external = |name: &str, to: &str| {
+        format!(
+            "
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: {name}}}
+spec: {{type: ExternalName, externalName: {to}}}
+"
+        )
+    };
+    let services = [
+        external("db", "db.example"),
+        external("chain", "alias.example"),
+        external("gone", "nowhere.example"),
+        external("again", "chain.default.svc.cluster.local"),
+    ];
+    let asks = "
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: asks}
+spec:
+  runtimeClassName: wasmtime
+  containers: [{name: c, image: 'localhost/probe:latest', ports: [{containerPort: 8080}]}]
+";
+    cluster.kubectl().apply(&(services.concat() + asks));
+    cluster.kubectl().ok(&["wait", "--for=condition=Ready", "pod/asks", "--timeout=60s"]);
+    let pod = address_of(&cluster, &["pod", "asks"], ".status.podIP", 8080);
+    let asked = |path: &str| eventually("an answer", || get_ok(pod, "any", path)).body;
+    let there = format!("{THERE}\n");
+    for name in ["db", "chain", "again", "db.default", "db.default.svc.cluster.local", "db.example", "alias.example"] {
+        eventually(&format!("{name} is found"), || match asked(&format!("/resolve?{name}")) {
+            found if found == there => Ok(()),
+            found => Err(found),
+        });
+        assert_eq!(asked(&format!("/fetch?{name}:8080/")), format!("asked as {name}:8080"));
+    }
+    for name in ["gone", "nowhere.example"] {
+        assert_eq!(asked(&format!("/resolve?{name}")), "name-unresolvable");
+        let error = asked(&format!("/fetch?{name}:8080/"));
+        assert!(error.contains("DnsError") && !error.contains("asked as"), "{name}: {error}");
+    }
+
+    // A real client of cluster DNS is told the whole way.
+    let dig = |arguments: &[&str]| output("dig", &[&[DNS, "+tries=5"], arguments].concat());
+    let name = |service: &str| format!("{service}.default.svc.cluster.local");
+    let chain = format!("alias.example.\nsecond.example.\ndb.example.\n{there}");
+    assert_eq!(dig(&["+short", &name("db")]), format!("db.example.\n{there}"));
+    assert_eq!(dig(&["+short", &name("chain")]), chain);
+    assert_eq!(dig(&["+short", &name("again")]), format!("{}.\n{chain}", name("chain")));
+    assert_eq!(dig(&["+short", "CNAME", &name("chain")]), "alias.example.\n");
+    assert_eq!(dig(&["+short", "AAAA", &name("db")]), "db.example.\n", "it has no such address");
+    assert_eq!(dig(&["+short", &name("gone")]), "nowhere.example.\n", "and nothing is known of that");
+    let missing = dig(&["nowhere.example"]);
+    assert!(missing.contains("status: NXDOMAIN"), "{missing}");
+    cluster.stop();
+    assert_eq!(left(), "");
 }

@@ -17,13 +17,20 @@ pub struct Cluster {
 
 impl Cluster {
     pub fn start() -> Cluster {
+        Cluster::at(0)
+    }
+
+    /// One whose API server has this port.
+    pub fn at(port: u16) -> Cluster {
         let folder = TempDir::new().unwrap();
-        let data = folder.path().join("server");
-        let arguments = ["server", "--port", "0", "--node-port-range", &node_port_range(), "--data-dir"];
-        let mut arguments: Vec<String> = arguments.map(String::from).to_vec();
-        arguments.push(data.display().to_string());
-        let process = start(folder.path(), "server", &arguments, "Use it with:");
-        Cluster { kubectl: Kubectl::new(&data.join("kubeconfig"), &folder.path().join("cache")), folder, process }
+        let process = serve(folder.path(), port);
+        let kubeconfig = folder.path().join("server/kubeconfig");
+        Cluster { kubectl: Kubectl::new(&kubeconfig, &folder.path().join("cache")), folder, process }
+    }
+
+    /// Starts the control plane again, which was stopped, with what it had.
+    pub fn resume(&mut self, port: u16) {
+        self.process = serve(self.folder.path(), port);
     }
 
     pub fn kubeconfig(&self) -> PathBuf {
@@ -52,6 +59,14 @@ impl Cluster {
     pub fn jsonpath(&self, what: &[&str], path: &str) -> String {
         self.kubectl.ok(&[&["get"], what, &["-o", &format!("jsonpath={path}")]].concat())
     }
+}
+
+/// A control plane whose files are in `folder`.
+fn serve(folder: &Path, port: u16) -> Process {
+    let (port, range) = (port.to_string(), node_port_range());
+    let data = folder.join("server").display().to_string();
+    let arguments = ["server", "--port", &port, "--node-port-range", &range, "--data-dir", &data];
+    start(folder, "server", &arguments.map(str::to_owned), "Use it with:")
 }
 
 /// What `k8w token create` says after `k8w node`: the server, the token and the CA's hash, each behind its option.

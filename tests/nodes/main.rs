@@ -4,6 +4,7 @@
 
 mod compiler;
 mod machines;
+mod static_pods;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

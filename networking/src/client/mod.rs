@@ -43,6 +43,8 @@ use crate::{headers, serve};
 const MAX_CONNECTIONS: usize = 4096;
 /// Connections kept open to one endpoint while nothing uses them.
 const MAX_IDLE_PER_ENDPOINT: usize = 64;
+/// ExternalName Services that stand for one another; a longer chain is a mistake.
+const MAX_ALIASES: usize = 8;
 /// How long an unused connection is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -319,22 +321,20 @@ async fn find(
 async fn addresses(network: &Network, from: Option<&PodIdentity>, host: &str) -> Result<Vec<IpAddr>, SendError> {
     let missing = || SendError::NoSuchName(host.to_owned());
     let namespace = from.map_or("default", |pod| pod.namespace.as_str());
-    let mut lookup = network.lookup_host(namespace, host);
-    if let Lookup::Alias(name) = &lookup {
-        lookup = match network.lookup_host(namespace, name) {
-            // An alias of an alias is left to the resolver.
-            Lookup::Alias(_) | Lookup::NotCluster => Lookup::Alias(name.clone()),
-            found => found,
-        };
+    let mut name = host.to_owned();
+    let mut lookup = network.lookup_host(namespace, &name);
+    for _ in 0..MAX_ALIASES {
+        let Lookup::Alias(target) = lookup else { break };
+        lookup = network.lookup_host(namespace, &target);
+        name = target;
     }
     match lookup {
         Lookup::Addresses(addresses) => Ok(addresses),
-        Lookup::NoSuchName => Err(missing()),
-        Lookup::Alias(_) | Lookup::NotCluster if from.is_some_and(|pod| !network.may_resolve(pod)) => {
+        Lookup::NoSuchName | Lookup::Alias(_) => Err(missing()),
+        Lookup::NotCluster if from.is_some_and(|pod| !network.may_resolve(pod)) => {
             Err(SendError::NoResolver(host.to_owned()))
         }
-        Lookup::Alias(name) => resolve(&name).await.map_err(|_| missing()),
-        Lookup::NotCluster => resolve(host).await.map_err(|_| missing()),
+        Lookup::NotCluster => resolve(&name).await.map_err(|_| missing()),
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::hash::Hash;
 use std::io;
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,7 +14,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::flows::{FLOW_TIMEOUT, Peers};
-use super::{Datagram, FAILURE_PAUSE, Hop, MAX_DATAGRAM_BYTES, Tunnel, connected};
+use super::{Datagram, FAILURE_PAUSE, Hop, MAX_DATAGRAM_BYTES, Tunnel, connected, host_socket};
 use crate::kernel::Answers;
 use crate::network::{Network, Refused};
 use crate::origin::Origin;
@@ -24,8 +25,8 @@ use crate::tables::Tables;
 /// Where a client's datagrams came in, and answers to it go out. Nothing here blocks: what does not fit is lost.
 #[derive(Debug)]
 pub(crate) enum Door {
-    /// A port of the node. (The standard library's socket: a new one of the runtime's cannot send until it was polled.)
-    NodePort(std::net::UdpSocket),
+    /// A port of the node, at the address of it that the client asked.
+    NodePort { socket: Arc<OwnedFd>, from: IpAddr },
     /// An address of the cluster, by the kernel.
     Kernel { answers: Arc<Answers>, from: SocketAddrV4 },
     /// A tunnel from another node.
@@ -35,7 +36,7 @@ pub(crate) enum Door {
 impl Door {
     pub fn send_to(&self, bytes: &[u8], client: SocketAddr) -> io::Result<()> {
         match (self, client) {
-            (Self::NodePort(socket), client) => socket.send_to(bytes, client).map(drop),
+            (Self::NodePort { socket, from }, client) => host_socket::send(socket, bytes, *from, client),
             (Self::Kernel { answers, from }, SocketAddr::V4(client)) => answers.send(bytes, *from, client),
             (Self::Kernel { .. }, SocketAddr::V6(_)) => Err(io::ErrorKind::AddrNotAvailable.into()),
             (Self::Tunnel(answers), _) => {

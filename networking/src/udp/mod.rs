@@ -7,6 +7,7 @@
 
 mod door;
 mod flows;
+mod host_socket;
 pub(crate) mod node_port;
 mod part;
 mod tunnel;

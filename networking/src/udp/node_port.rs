@@ -6,12 +6,14 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 
 use super::door::{Clients, Door};
 use super::flows::MAX_FLOWS;
-use super::{FAILURE_PAUSE, Hop, MAX_DATAGRAM_BYTES};
+use super::host_socket::{Received, receive};
+use super::{FAILURE_PAUSE, Hop, MAX_DATAGRAM_BYTES, host_socket};
 use crate::network::{Network, Refused};
 use crate::node_port::Leads;
 use crate::origin::Origin;
@@ -26,8 +28,9 @@ pub(crate) async fn serve(
     leads: Leads,
     stop: CancellationToken,
 ) {
-    let door = match socket.as_fd().try_clone_to_owned() {
-        Ok(clone) => Arc::new(Door::NodePort(clone.into())),
+    let told = host_socket::tell_addresses(&socket, at.ip());
+    let answering = match told.and_then(|()| socket.as_fd().try_clone_to_owned()) {
+        Ok(clone) => Arc::new(clone),
         Err(error) => return tracing::warn!(%error, %at, "a port of the node cannot answer and is not served"),
     };
     let mut clients = Clients::new(MAX_FLOWS);
@@ -35,15 +38,16 @@ pub(crate) async fn serve(
     loop {
         let received = tokio::select! {
             () = stop.cancelled() => return,
-            received = socket.recv_from(&mut buffer) => received,
+            received = socket.async_io(Interest::READABLE, || receive(&socket, &mut buffer)) => received,
             () = clients.sweep() => continue,
         };
-        let Ok((length, client)) = received else {
+        let Ok(Received { length, client, to }) = received else {
             tokio::time::sleep(FAILURE_PAUSE).await;
             continue;
         };
         let bytes = Bytes::copy_from_slice(&buffer[..length]);
         let origin = Origin::Outside(client.ip());
+        let door = Arc::new(Door::NodePort { socket: answering.clone(), from: to });
         let find = |tables: &Tables, known| match leads {
             Leads::ToPod => {
                 let to = network.host_port(at, Protocol::Udp)?;
@@ -55,7 +59,7 @@ pub(crate) async fn serve(
                 network.hop_of(service, origin, known)
             }
         };
-        if let Err(error) = clients.forward(&network, client, client, origin, &door, bytes, find).await {
+        if let Err(error) = clients.forward(&network, (client, to), client, origin, &door, bytes, find).await {
             tracing::debug!(%error, %at, "a datagram to a port of the node is lost");
         }
     }

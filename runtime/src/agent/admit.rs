@@ -36,7 +36,17 @@ impl Agent {
             self.removed(&uid);
         }
         self.shared.pods.all_are_here();
-        tokio::spawn(jobs::sweep(std::mem::take(&mut self.leftovers), listed));
+        self.is_listed = true;
+        self.sweep();
+    }
+
+    /// Removes what pods left that are not this node's any more, once both the API and the folder have told of theirs.
+    pub(super) fn sweep(&mut self) {
+        if self.is_listed && self.statics.are_known() {
+            let known = self.pods.keys().chain(self.undecided.keys()).chain(self.statics.uids());
+            let known: HashSet<String> = known.cloned().collect();
+            tokio::spawn(jobs::sweep(std::mem::take(&mut self.leftovers), known));
+        }
     }
 
     /// A pod of this node is new, or changed.

@@ -12,8 +12,10 @@ use k8w_storage::volume::mounted;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use serde_json::Value;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::shared::Shared;
 use super::static_pods::PodName;
@@ -99,7 +101,7 @@ async fn delete_now(shared: &Shared, pod: &Pod) -> bool {
 }
 
 /// The object is not there, or is another of the same name.
-fn is_gone(error: &kube::Error) -> bool {
+pub(super) fn is_gone(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404 || status.code == 409)
 }
 
@@ -112,12 +114,12 @@ pub(super) async fn pre_stop(shared: Arc<Shared>, pod: Arc<Pod>, address: IpAddr
     }
 }
 
-/// Waits for a container's preStop hook, and stops it with what is left of the grace.
-pub(super) async fn stop(shared: Arc<Shared>, id: ContainerId, grace: Duration, hook: Option<AbortOnDropHandle<()>>) {
+/// Waits for the end of a container's preStop hook, and stops it with what is left of the grace.
+pub(super) async fn stop(shared: Arc<Shared>, id: ContainerId, grace: Duration, hook_ended: Option<CancellationToken>) {
     let begun = Instant::now();
-    if let Some(hook) = hook {
+    if let Some(ended) = hook_ended {
         // One that was begun earlier ends with the grace at the latest, too.
-        let _ = tokio::time::timeout(grace, hook).await;
+        let _ = tokio::time::timeout(grace, ended.cancelled()).await;
     }
     let left = grace.saturating_sub(begun.elapsed());
     shared.engine.stop(&id, left.max(LEAST_GRACE)).await;
@@ -156,11 +158,12 @@ pub(super) async fn sweep(leftovers: Vec<(String, PathBuf)>, known: HashSet<Stri
     }
 }
 
-/// Removes a pod's volumes once nothing of it runs, and nothing makes them any more.
-pub(super) async fn remove_volumes(pod_dir: PathBuf, makers: TaskTracker) {
+/// Removes a pod's volumes once nothing of it runs, and nothing makes them any more; nor does anybody ask what they show then.
+pub(super) async fn remove_volumes(shared: Arc<Shared>, uid: String, makers: TaskTracker) {
     makers.close();
     makers.wait().await;
-    unmount_and_remove(pod_dir).await;
+    shared.refs.release(&uid);
+    unmount_and_remove(shared.pod_dir(&uid)).await;
 }
 
 /// What stays mounted is not removed: what a server has is not the pod's to remove.
@@ -180,9 +183,21 @@ pub(super) fn unmount(dir: &Path) -> bool {
     unmounted.is_ok()
 }
 
-/// Removes a pod's logs once its object is gone.
-pub(super) async fn remove_logs(log_dir: PathBuf) {
+/// Removes a pod's logs once its object is gone, and tells the loop of a static pod when nothing is left of it: the folder may
+/// hold one of its uid again.
+pub(super) async fn clear(
+    shared: Arc<Shared>,
+    volumes: Option<JoinHandle<()>>,
+    log_dir: PathBuf,
+    static_pod: Option<Arc<Pod>>,
+) {
+    if let Some(volumes) = volumes {
+        let _ = volumes.await;
+    }
     remove_dir(log_dir).await;
+    if let Some(pod) = static_pod {
+        shared.tell(Event::Cleared(pod)).await;
+    }
 }
 
 async fn remove_dir(path: PathBuf) {

@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use k8w_storage::volume::sub_path;
 use kube::ResourceExt;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::own_files::{self, OwnFile};
 use super::shared::Shared;
@@ -19,6 +20,7 @@ use crate::image;
 use crate::pod::identity::identity;
 use crate::pod::state::{Event, Refusal, RefusalReason};
 use crate::pod::{containers, downward, env, hostname, mounts, names, refs, resources, support};
+use crate::server::log_stream;
 
 /// Port of an http component whose container names none.
 const DEFAULT_HTTP_PORT: u16 = 8080;
@@ -27,20 +29,27 @@ const COMPILING_SHOWN: Duration = Duration::from_millis(500);
 /// How long a launch waits for the first list of Services.
 const SERVICES_WAIT: Duration = Duration::from_secs(5);
 
+/// What is to be started.
+pub(super) struct Attempt {
+    pub container: String,
+    pub number: u32,
+    /// The attempt before it runs: this one is to take its place.
+    pub beside: bool,
+}
+
 /// Runs the launch and tells the loop how it went. Up to the start it can be called off.
 pub(super) async fn run(
     shared: Arc<Shared>,
     pod: Arc<Pod>,
     address: Option<Ipv4Addr>,
-    container: String,
-    attempt: u32,
-    beside: bool,
+    makers: TaskTracker,
+    Attempt { container, number: attempt, beside }: Attempt,
     cancel: CancellationToken,
 ) {
     let uid = pod.uid().unwrap_or_default();
-    let launch = Launch { shared: &shared, pod: &pod, uid: &uid, address, name: &container, attempt, beside };
+    let launch = Launch { shared: &shared, pod: &pod, uid: &uid, address, makers, name: &container, attempt, beside };
     let refusal = match cancel.run_until_cancelled(launch.prepare()).await {
-        None => Refusal { reason: RefusalReason::Cancelled, message: String::new() },
+        None => Refusal::new(RefusalReason::Cancelled, ""),
         Some(Err(refusal)) => refusal,
         Some(Ok(spec)) => {
             if let Err(error) = shared.engine.start(spec).await {
@@ -58,9 +67,10 @@ struct Launch<'a> {
     pod: &'a Pod,
     uid: &'a str,
     address: Option<Ipv4Addr>,
+    /// Knows of what writes to the pod's directories, and goes on when the launch is called off.
+    makers: TaskTracker,
     name: &'a str,
     attempt: u32,
-    /// The attempt before it runs: this one is to take its place.
     beside: bool,
 }
 
@@ -71,6 +81,7 @@ impl Launch<'_> {
         if let Some(refusal) = support::refusal(spec, container) {
             return Err(config_error(refusal));
         }
+        self.image_volumes(spec, container).await?;
         let image = self.image(container).await?;
         if let Some(refusal) = support::user_refusal(self.pod, container) {
             return Err(config_error(refusal));
@@ -88,7 +99,7 @@ impl Launch<'_> {
         let force_command = called && prepared.runs_as == RunsAs::HttpOrCommand;
         let is_process = force_command || prepared.runs_as == RunsAs::Command;
         match (is_process, self.beside) {
-            (true, true) => return Err(Refusal { reason: RefusalReason::NoServer, message: String::new() }),
+            (true, true) => return Err(Refusal::new(RefusalReason::NoServer, "")),
             (true, false) => {}
             (false, _) => {
                 let event = Event::Serves { container: self.name.to_owned(), attempt: self.attempt };
@@ -153,15 +164,37 @@ impl Launch<'_> {
             image: container.image.as_deref().unwrap_or_default(),
             policy: image::Policy::parse(container.image_pull_policy.as_deref()),
             pod: self.pod,
-            container: self.name,
+            container: Some(self.name),
             recorder: &self.shared.recorder,
         };
         let keys = pull_secrets(self.shared, self.pod);
-        self.shared
-            .images
-            .ensure(request, keys)
-            .await
-            .map_err(|error| Refusal { reason: error.waiting_reason(), message: error.to_string() })
+        let image = self.shared.images.ensure(request, keys).await;
+        image.map_err(|error| Refusal::new(error.waiting_reason(), error))
+    }
+
+    /// Unpacks the images that the container mounts as volumes, each once in the life of the pod. One that cannot be had keeps
+    /// those containers alone from starting that mount it, as the kubelet has it.
+    async fn image_volumes(&self, spec: &PodSpec, container: &Container) -> Result<(), Refusal> {
+        let is_mounted = |name: &str| container.volume_mounts.iter().flatten().any(|mount| mount.name == name);
+        for volume in spec.volumes.iter().flatten().filter(|volume| is_mounted(&volume.name)) {
+            let Some(source) = &volume.image else { continue };
+            let image = source.reference.as_deref().unwrap_or_default();
+            let request = image::Request {
+                image,
+                policy: image::Policy::parse(source.pull_policy.as_deref()),
+                pod: self.pod,
+                container: None,
+                recorder: &self.shared.recorder,
+            };
+            let keys = pull_secrets(self.shared, self.pod);
+            let dir = mounts::place(volume, &self.shared.pod_dir(self.uid)).path;
+            let unpacked = self.shared.images.unpack(request, keys, dir, &self.makers).await;
+            unpacked.map_err(|error| Refusal {
+                volume_image: Some(image.to_owned()),
+                ..Refusal::new(error.waiting_reason(), error)
+            })?;
+        }
+        Ok(())
     }
 
     async fn environment(&self, spec: &PodSpec, container: &Container) -> Result<Vec<(String, String)>, Refusal> {
@@ -197,11 +230,12 @@ impl Launch<'_> {
         let own: Vec<OwnFile> = own.into_iter().filter(|file| !file.is_covered(&preopens)).collect();
         let wanted = preopens.clone();
         preopens.extend(own.iter().map(OwnFile::preopen));
-        let made = tokio::task::spawn_blocking(move || {
+        let made = self.makers.spawn_blocking(move || {
             own.iter().try_for_each(OwnFile::make).map_err(|error| error.to_string())?;
             let mut with_sub_path = wanted.iter().filter_map(|preopen| Some((preopen, preopen.sub_path.as_deref()?)));
             let made = with_sub_path.try_for_each(|(preopen, path)| sub_path::ensure(&preopen.host_dir, path));
-            made.map_err(|error| format!("failed to prepare subPath for volumeMount: {error}"))
+            made.map_err(|error| format!("failed to prepare subPath for volumeMount: {error}"))?;
+            mounts::check_files(&wanted).map_err(|error| error.to_string())
         });
         match made.await {
             Ok(Ok(())) => Ok(preopens),
@@ -216,7 +250,11 @@ impl Launch<'_> {
         made.map_err(|error| create_error(EngineError::Internal(format!("{}: {error}", dir.display()))))?;
         // The log of the attempt before stays for `kubectl logs --previous`; older ones go.
         if let Some(old) = self.attempt.checked_sub(2) {
-            let _ = tokio::fs::remove_file(self.shared.log_path(self.pod, self.name, old)).await;
+            let old = self.shared.log_path(self.pod, self.name, old);
+            let rotated = log_stream::rotated(&old).await.unwrap_or_default();
+            for path in rotated.iter().chain([&old]) {
+                let _ = tokio::fs::remove_file(path).await;
+            }
         }
         Ok(())
     }
@@ -227,7 +265,7 @@ impl Launch<'_> {
 }
 
 /// A pod's pull secrets, those that exist.
-pub(super) async fn pull_secrets(shared: &Shared, pod: &Pod) -> Vec<refs::Contents> {
+async fn pull_secrets(shared: &Shared, pod: &Pod) -> Vec<refs::Contents> {
     let namespace = pod.namespace().unwrap_or_default();
     let names = pod.spec.iter().flat_map(|spec| spec.image_pull_secrets.iter().flatten());
     let wanted: Vec<_> = names.map(|secret| refs::Reference::secret(&namespace, &secret.name)).collect();
@@ -241,11 +279,11 @@ pub(super) async fn pull_secrets(shared: &Shared, pod: &Pod) -> Vec<refs::Conten
 }
 
 fn config_error(message: impl ToString) -> Refusal {
-    Refusal { reason: RefusalReason::CreateContainerConfigError, message: message.to_string() }
+    Refusal::new(RefusalReason::CreateContainerConfigError, message)
 }
 
 fn create_error(error: EngineError) -> Refusal {
-    Refusal { reason: RefusalReason::CreateContainerError, message: error.to_string() }
+    Refusal::new(RefusalReason::CreateContainerError, error)
 }
 
 fn http_port(container: &Container) -> u16 {

@@ -133,6 +133,8 @@ enum Event {
         name: PodName,
         mirror: Option<Box<Pod>>,
     },
+    /// Nothing is left of a static pod that is over.
+    Cleared(Arc<Pod>),
     /// Something that pods refer to changed.
     Referenced(Reference),
     Timer,
@@ -213,6 +215,7 @@ impl Node {
             statics: StaticPods::new(static_pods.is_some()),
             addresses: AddressPool::new(shared.config.wasm_cidr),
             leftovers: jobs::leftovers(&shared.config),
+            is_listed: false,
             room: Room::new(&shared.allocatable),
             node,
             shared,
@@ -264,8 +267,10 @@ struct Agent {
     timers: BTreeSet<(Timestamp, String)>,
     /// Pods seen so far while the watch lists anew.
     listing: Option<Vec<Pod>>,
-    /// Directories that were here at the start; those of pods that are gone are removed after the first list.
+    /// Directories that were here at the start; those of pods that are gone are removed once all pods are known.
     leftovers: Vec<(String, PathBuf)>,
+    /// Whether the API has told of all pods once.
+    is_listed: bool,
 }
 
 impl Agent {
@@ -340,6 +345,7 @@ impl Agent {
             }
             Event::Manifests(pods) => self.manifests_read(pods),
             Event::MirrorMade { name, mirror } => self.mirror_made(&name, mirror),
+            Event::Cleared(pod) => self.static_cleared(&pod),
             Event::Referenced(reference) => {
                 for uid in self.shared.refs.users(&reference) {
                     if let Some(record) = self.pods.get_mut(&uid) {
@@ -438,15 +444,17 @@ impl Agent {
     }
 
     fn forget(&mut self, uid: &str) {
-        let Some(record) = self.pods.remove(uid) else { return };
+        let Some(mut record) = self.pods.remove(uid) else { return };
         self.timers.retain(|(_, other)| other != uid);
         self.shared.pods.remove(&record.pod);
         self.shared.probe_counts.forget(&record.pod);
         self.shared.engine.forget_pod(uid);
-        if self.statics.has(uid) {
-            self.static_forgotten(&record.pod);
+        let (removing, log_dir) = (record.take_removing(), self.shared.log_dir(&record.pod));
+        let static_pod = self.statics.has(uid).then(|| record.pod.clone());
+        if let Some(pod) = &static_pod {
+            self.static_forgotten(pod);
         }
-        tokio::spawn(jobs::remove_logs(self.shared.log_dir(&record.pod)));
+        tokio::spawn(jobs::clear(self.shared.clone(), removing, log_dir, static_pod));
     }
 
     /// Brings what follows from a pod's state up to date: its tasks, its status in the API, its timer.

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use k8w_networking::HostPortRegistration;
 use kube::ResourceExt;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
@@ -50,13 +51,16 @@ pub(super) struct Record {
     setup: Option<AbortOnDropHandle<()>>,
     /// Whatever makes volumes, to its end.
     makers: TaskTracker,
+    /// Removes the volumes.
+    removing: Option<JoinHandle<()>>,
     quota: Option<AbortOnDropHandle<()>>,
     launches: HashMap<String, CancellationToken>,
     runs: HashMap<String, Run>,
-    /// preStop hooks of containers that are not told to stop yet.
-    hooks: HashMap<String, AbortOnDropHandle<()>>,
+    /// preStop hooks of the containers' last attempts.
+    hooks: HashMap<String, Hook>,
     /// Uid of the object that shows the pod in the API: its own, or, of a static pod, its mirror's while it has one.
     shown_as: Option<String>,
+    is_static: bool,
     live: PodStatus,
     live_version: u64,
     patching: bool,
@@ -71,6 +75,12 @@ enum Delete {
     NotYet,
     Wanted,
     Sent,
+}
+
+/// A preStop hook that runs or has run.
+struct Hook {
+    ended: CancellationToken,
+    _task: AbortOnDropHandle<()>,
 }
 
 /// Tasks that live as long as one attempt runs.
@@ -93,6 +103,7 @@ impl Record {
         Record {
             live_version: version(&pod),
             shown_as: pod.uid().filter(|_| !is_static),
+            is_static,
             pod: Arc::new(pod),
             state,
             wake: None,
@@ -105,6 +116,7 @@ impl Record {
             seen: now,
             setup: None,
             makers: TaskTracker::new(),
+            removing: None,
             quota: None,
             launches: HashMap::new(),
             runs: HashMap::new(),
@@ -146,6 +158,9 @@ impl Record {
             self.live = status.unwrap_or_default();
             self.live_version = version(&pod);
         }
+        if !self.is_static {
+            self.shown_as = pod.uid();
+        }
         pod.metadata.managed_fields = None;
         let (old, new) = (&self.pod.metadata, &pod.metadata);
         let changed = old.labels != new.labels || old.annotations != new.annotations;
@@ -177,6 +192,8 @@ impl Record {
                 self.live_version = version(&pod);
                 self.live = pod.status.unwrap_or_default();
             }
+            // There is nothing to write to before the watch says otherwise.
+            Err(error) if jobs::is_gone(&error) => self.shown_as = None,
             Err(error) => tracing::warn!(pod = self.pod.name_any(), %error, "a pod's status could not be written"),
         }
     }
@@ -194,16 +211,9 @@ impl Record {
             Action::Launch { container, attempt, beside } => {
                 let cancel = CancellationToken::new();
                 self.launches.insert(container.clone(), cancel.clone());
-                let address = self.address;
-                tokio::spawn(launch::run(
-                    shared.clone(),
-                    self.pod.clone(),
-                    address,
-                    container,
-                    attempt,
-                    beside,
-                    cancel,
-                ));
+                let (shared, pod, makers) = (shared.clone(), self.pod.clone(), self.makers.clone());
+                let attempt = launch::Attempt { container, number: attempt, beside };
+                tokio::spawn(launch::run(shared, pod, self.address, makers, attempt, cancel));
             }
             Action::Cancel { container, .. } => {
                 if let Some(cancel) = self.launches.get(&container) {
@@ -214,7 +224,7 @@ impl Record {
             Action::Stop { container, attempt, grace } => {
                 let id = self.id(container, attempt);
                 self.pre_stop(shared, &id, grace);
-                let hook = self.hooks.remove(&id.container);
+                let hook = self.hooks.get(&id.container).map(|hook| hook.ended.clone());
                 tokio::spawn(jobs::stop(shared.clone(), id, grace, hook));
             }
             Action::Resize { container, attempt } => {
@@ -229,15 +239,22 @@ impl Record {
     }
 
     /// Begins with the end of an attempt: nobody probes it any more, and its preStop hook runs. Who is stopped again is so
-    /// sooner, and its hook runs already.
+    /// sooner, and its hook runs already: it has what is left of the shorter grace.
     fn pre_stop(&mut self, shared: &Arc<Shared>, id: &ContainerId, grace: Duration) {
         if self.runs.get(&id.container).is_none_or(|run| run.attempt != id.attempt) {
             return;
         }
         self.runs.remove(&id.container);
+        self.hooks.remove(&id.container);
         if !grace.is_zero() {
+            let ended = CancellationToken::new();
+            let ends = ended.clone().drop_guard();
             let hook = jobs::pre_stop(shared.clone(), self.pod.clone(), self.address(), id.clone(), grace);
-            self.hooks.insert(id.container.clone(), AbortOnDropHandle::new(tokio::spawn(hook)));
+            let task = tokio::spawn(async move {
+                let _ends = ends;
+                hook.await;
+            });
+            self.hooks.insert(id.container.clone(), Hook { ended, _task: AbortOnDropHandle::new(task) });
         }
     }
 
@@ -282,9 +299,13 @@ impl Record {
         self.hooks.clear();
         self.launches.clear();
         self.host_ports.clear();
-        shared.refs.release(&uid);
-        tokio::spawn(jobs::remove_volumes(shared.pod_dir(&uid), self.makers.clone()));
+        self.removing = Some(tokio::spawn(jobs::remove_volumes(shared.clone(), uid, self.makers.clone())));
         self.address.take()
+    }
+
+    /// What removes the volumes, if they are to be removed.
+    pub fn take_removing(&mut self) -> Option<JoinHandle<()>> {
+        self.removing.take()
     }
 
     /// The agent stops: what runs is to be stopped, and nothing of it is told to the API.

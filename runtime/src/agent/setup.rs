@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    DownwardAPIVolumeFile, EmptyDirVolumeSource, ImageVolumeSource, KeyToPath, Pod, Volume, VolumeProjection,
+    DownwardAPIVolumeFile, EmptyDirVolumeSource, KeyToPath, Pod, Volume, VolumeProjection,
 };
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8w_storage::volume::{
@@ -23,8 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use super::shared::Shared;
 use super::tokens::Tokens;
-use super::{Event, claims, launch, trust};
-use crate::image;
+use super::{Event, claims, trust};
 use crate::node::RUNTIME_HANDLER;
 use crate::pod::refs::{self, Contents, Reference};
 use crate::pod::state::SetupError;
@@ -74,8 +73,6 @@ enum Error {
     Token(String),
     #[error("failed to fetch trust anchors: {0}")]
     TrustBundle(String),
-    #[error("failed to prepare image volume: {0}")]
-    Image(#[from] image::Error),
     #[error("{0} volumes are not supported on this node")]
     Unsupported(String),
     #[error("emptyDir medium {0} is not supported on this node")]
@@ -218,8 +215,8 @@ impl Maker<'_> {
                 options: Vec::new(),
             };
             self.blocking(move || nfs::mount(&dir, &source)).await?;
-        } else if let Some(source) = &volume.image {
-            self.image(&volume.name, source, dir).await?;
+        } else if volume.image.is_some() {
+            // The launch of a container that mounts it unpacks it: one that cannot be pulled is that container's matter.
         } else if let Some(source) = &volume.config_map {
             let reference = Reference::config_map(&namespace, &source.name);
             let optional = source.optional.unwrap_or(false);
@@ -296,22 +293,6 @@ impl Maker<'_> {
         let pod = self.pod.spec.as_ref().and_then(resources::pod_memory_limit);
         let node = self.shared.allocatable.get("memory").and_then(quantity::units);
         [own, pod, node].into_iter().flatten().min().unwrap_or_default()
-    }
-
-    /// Unpacks an image, once in the life of the pod.
-    async fn image(&self, name: &str, source: &ImageVolumeSource, dir: PathBuf) -> Result<(), Error> {
-        if dir.exists() {
-            return Ok(());
-        }
-        let request = image::Request {
-            image: source.reference.as_deref().unwrap_or_default(),
-            policy: image::Policy::parse(source.pull_policy.as_deref()),
-            pod: self.pod,
-            container: name,
-            recorder: &self.shared.recorder,
-        };
-        let keys = launch::pull_secrets(self.shared, self.pod);
-        Ok(self.shared.images.unpack(request, keys, dir).await?)
     }
 
     async fn contents(&self, reference: &Reference, optional: bool) -> Result<Contents, Error> {

@@ -24,6 +24,8 @@ pub(super) struct StaticPods {
     /// Mirrors that are being made, by name, and those that are being deleted, by uid.
     making: HashSet<PodName>,
     deleting: HashSet<String>,
+    /// Uids of those that are over, and of which something may still lie on the disk.
+    clearing: HashSet<String>,
 }
 
 impl StaticPods {
@@ -35,6 +37,11 @@ impl StaticPods {
     /// Whether the pod of this uid is a static one.
     pub(super) fn has(&self, uid: &str) -> bool {
         self.running.values().any(|running| running == uid)
+    }
+
+    /// Whether the folder was read, if there is one.
+    pub(super) fn are_known(&self) -> bool {
+        self.wanted.is_some()
     }
 
     pub(super) fn uids(&self) -> impl Iterator<Item = &String> {
@@ -51,6 +58,7 @@ impl Agent {
         let names: HashSet<PodName> = known.chain(wanted.keys()).cloned().collect();
         self.statics.wanted = Some(wanted);
         names.iter().for_each(|name| self.tend(name));
+        self.sweep();
     }
 
     /// A mirror is new, or changed.
@@ -72,6 +80,8 @@ impl Agent {
     pub(super) fn mirrors_listed(&mut self, mirrors: Vec<Pod>) {
         let before = std::mem::take(&mut self.statics.mirrors);
         self.statics.mirrors = mirrors.into_iter().map(|mirror| (name_of(&mirror), mirror)).collect();
+        let listed: HashSet<String> = self.statics.mirrors.values().filter_map(ResourceExt::uid).collect();
+        self.statics.deleting.retain(|uid| listed.contains(uid));
         let known = self.statics.running.keys().chain(self.statics.mirrors.keys());
         let names: HashSet<PodName> = known.cloned().chain(before.into_keys()).collect();
         names.iter().for_each(|name| self.tend(name));
@@ -87,9 +97,16 @@ impl Agent {
         }
     }
 
-    /// A pod is over and forgotten. What the folder holds under its name now may begin.
+    /// A pod is over and forgotten.
     pub(super) fn static_forgotten(&mut self, pod: &Pod) {
+        self.statics.clearing.extend(pod.uid());
+        self.tend(&name_of(pod));
+    }
+
+    /// Nothing is left of it. What the folder holds under its name now may begin.
+    pub(super) fn static_cleared(&mut self, pod: &Pod) {
         let name = name_of(pod);
+        self.statics.clearing.remove(&pod.uid().unwrap_or_default());
         self.statics.running.remove(&name);
         self.tend(&name);
     }
@@ -98,6 +115,7 @@ impl Agent {
     fn tend(&mut self, name: &PodName) {
         let Some(wanted) = self.statics.wanted.as_ref().map(|wanted| wanted.get(name)) else { return };
         match (self.statics.running.get(name).cloned(), wanted.cloned()) {
+            (Some(uid), _) if self.statics.clearing.contains(&uid) => {}
             (Some(uid), wanted) if wanted.as_ref().and_then(ResourceExt::uid).as_ref() != Some(&uid) => {
                 self.removed(&uid);
                 // One that was not let in yet leaves nothing that would have to end first.

@@ -41,16 +41,18 @@ pub(super) fn explain(
     let (shared, mut event) = (shared.clone(), event.clone());
     Some(async move {
         let left = tokio::task::spawn_blocking(move || left_in(&file)).await;
-        let left = match left.unwrap_or_else(|error| Err(io::Error::other(error))) {
+        let mut left = match left.unwrap_or_else(|error| Err(io::Error::other(error))) {
             Ok(text) => text,
             Err(error) => format!("Error on reading termination log {path}: {error}"),
         };
+        if left.is_empty() && reads_log {
+            left = log_tail(log).await;
+        }
         if let state::Event::Exited { message, .. } = &mut event {
             match (message.is_empty(), left.is_empty()) {
+                (_, true) => {}
                 (true, false) => *message = left,
                 (false, false) => *message = format!("{message}: {left}"),
-                (true, true) if reads_log => *message = log_tail(log).await,
-                _ => {}
             }
         }
         shared.tell_pod(&uid, event).await;

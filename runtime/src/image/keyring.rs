@@ -2,7 +2,9 @@
 //! (<https://kubernetes.io/docs/concepts/containers/images/#config-json>).
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use oci_client::Reference;
 use oci_client::secrets::RegistryAuth;
 use serde_json::{Map, Value};
@@ -12,6 +14,11 @@ use crate::pod::refs::Contents;
 /// Keys of the two kinds of pull secret; the older one has the entries at its top.
 const CONFIG_JSON: &str = ".dockerconfigjson";
 const CONFIG_OLD: &str = ".dockercfg";
+/// With padding or without, as the kubelet takes it.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// The credentials of all entries that name the image, as they are to be tried: those first that name most of its path, and
 /// of these the first secret's; anonymous when there are none.
@@ -41,8 +48,8 @@ fn entries(secret: &Contents) -> Map<String, Value> {
     }
 }
 
-/// How much of the image's name an entry's key matches, if it does: `host`, `host/path`, with or without scheme, and
-/// `*.` for one label of the host.
+/// How much of the image's name an entry's key matches, if it does: `host`, `host/path`, with or without scheme, and `*` for
+/// any part of one label of the host.
 fn matches(pattern: &str, reference: &Reference) -> Option<usize> {
     let pattern = pattern.trim_start_matches("https://").trim_start_matches("http://");
     let pattern = pattern.trim_end_matches('/').trim_end_matches("/v1").trim_end_matches("/v2");
@@ -50,7 +57,7 @@ fn matches(pattern: &str, reference: &Reference) -> Option<usize> {
     let registry = reference.registry();
     let same_host = host == registry
         || (registry == "docker.io" && host == "index.docker.io")
-        || host.strip_prefix("*.").is_some_and(|rest| registry.split_once('.').is_some_and(|(_, tail)| tail == rest));
+        || host.contains('*') && matches_host(host, registry);
     let repository = reference.repository();
     let beneath = path.is_empty()
         || repository == path
@@ -58,12 +65,31 @@ fn matches(pattern: &str, reference: &Reference) -> Option<usize> {
     (same_host && beneath).then_some(pattern.len())
 }
 
+/// Whether a host matches a pattern, label by label.
+fn matches_host(pattern: &str, host: &str) -> bool {
+    let (patterns, labels) = (pattern.split('.'), host.split('.'));
+    patterns.clone().count() == labels.clone().count()
+        && patterns.zip(labels).all(|(pattern, label)| matches_label(pattern, label))
+}
+
+/// Whether a label matches a pattern, in which `*` stands for whatever is between its neighbours.
+fn matches_label(pattern: &str, label: &str) -> bool {
+    let Some((first, rest)) = pattern.split_once('*') else { return pattern == label };
+    let Some(mut left) = label.strip_prefix(first) else { return false };
+    let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
+    for part in middle.split('*') {
+        let Some((_, after)) = left.split_once(part) else { return false };
+        left = after;
+    }
+    left.ends_with(last)
+}
+
 fn auth(entry: &Value) -> Option<RegistryAuth> {
     let text = |key: &str| entry[key].as_str().filter(|text| !text.is_empty());
     if let (Some(user), Some(password)) = (text("username"), text("password")) {
         return Some(RegistryAuth::Basic(user.to_owned(), password.to_owned()));
     }
-    let decoded = STANDARD.decode(text("auth")?).ok()?;
+    let decoded = BASE64.decode(text("auth")?).ok()?;
     let decoded = String::from_utf8(decoded).ok()?;
     let (user, password) = decoded.split_once(':')?;
     Some(RegistryAuth::Basic(user.to_owned(), password.to_owned()))
@@ -95,7 +121,7 @@ mod tests {
     fn the_longest_match_comes_first() {
         let auths = json!({
             "https://registry.example.com/v1/": { "username": "host", "password": "p" },
-            "registry.example.com/team": { "auth": STANDARD.encode("team:p") },
+            "registry.example.com/team": { "auth": BASE64.encode("team:p") },
             "*.wild.example.com": { "username": "wild", "password": "p" },
             "https://index.docker.io/v1/": { "username": "hub", "password": "p" }
         });
@@ -113,6 +139,33 @@ mod tests {
         let image = "registry.example.com/app".parse().unwrap();
         let found = credentials(&[of("expired"), of("good"), of("expired")], &image);
         assert_eq!(found, [basic("expired"), basic("good")]);
+    }
+
+    #[test]
+    fn hosts_match_label_by_label() {
+        for (pattern, host, expected) in [
+            ("*.example.com", "a.example.com", true),
+            ("*.example.com", "a.b.example.com", false),
+            ("*.*.example.com", "a.b.example.com", true),
+            ("app*.example.com", "apple.example.com", true),
+            ("app*.example.com", "ape.example.com", false),
+            ("r.*.com", "r.example.com", true),
+            ("*-eu.example.com", "a-eu.example.com", true),
+            ("a*b*c.example.com", "a1b2c.example.com", true),
+            ("a*b*c.example.com", "a1c2b.example.com", false),
+            ("*.example.com:5000", "a.example.com:5000", true),
+            ("*.example.com", "a.example.com:5000", false),
+        ] {
+            assert_eq!(matches_host(pattern, host), expected, "{pattern} {host}");
+        }
+    }
+
+    #[test]
+    fn encoded_credentials_may_lack_their_padding() {
+        let auths =
+            json!({ "registry.example.com": { "auth": "dGVhbTpw" }, "other.example.com": { "auth": "dGVhbXM6cA" } });
+        assert_eq!(find(&auths, "registry.example.com/app"), [basic("team")]);
+        assert_eq!(find(&auths, "other.example.com/app"), [basic("teams")]);
     }
 
     #[test]

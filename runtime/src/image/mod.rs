@@ -37,6 +37,8 @@ use k8w_storage::blob::{BlobStore, Digest};
 use oci_client::Reference;
 use oci_client::secrets::RegistryAuth;
 use tokio::sync::{Notify, Semaphore};
+use tokio::task::JoinHandle;
+use tokio_util::task::TaskTracker;
 
 use crate::engine::Artifact;
 use crate::node::Inventory;
@@ -93,13 +95,38 @@ pub struct Collected {
     pub kept: HashSet<String>,
 }
 
-/// What a container asks for.
+/// What a container asks for, or a pod for a volume.
 pub struct Request<'a> {
     pub image: &'a str,
     pub policy: Policy,
     pub pod: &'a Pod,
-    pub container: &'a str,
+    /// `None` for a volume.
+    pub container: Option<&'a str>,
     pub recorder: &'a Recorder,
+}
+
+impl Request<'_> {
+    fn emit(&self, reason: &str, text: String) {
+        self.recorder.pod(self.pod, self.container, false, reason, text);
+    }
+
+    fn emit_present(&self) {
+        let image = self.image;
+        self.emit(
+            "Pulled",
+            format!("Container image \"{image}\" already present on machine and can be accessed by the pod"),
+        );
+    }
+
+    fn emit_pulled(&self, begun: Instant, waited_from: Instant, size_bytes: usize) {
+        let (image, took, waiting) = (self.image, begun.elapsed().as_millis(), waited_from.elapsed().as_millis());
+        self.emit(
+            "Pulled",
+            format!(
+                "Successfully pulled image \"{image}\" in {took}ms ({waiting}ms including waiting). Image size: {size_bytes} bytes."
+            ),
+        );
+    }
 }
 
 /// `imagePullPolicy`.
@@ -187,8 +214,7 @@ impl Images {
         if let Some(image) = self.present(&request, &reference)?
             && self.may_use(&request, &reference, &mut keys).await?
         {
-            let text = format!("Container image \"{name}\" already present on machine and can be accessed by the pod");
-            request.recorder.pod(request.pod, Some(request.container), false, "Pulled", text);
+            request.emit_present();
             self.mark_used(&image.artifact.digest, Instant::now());
             return Ok(image);
         }
@@ -240,10 +266,7 @@ impl Images {
         let _permit = self.pulls.acquire().await;
         let begun = Instant::now();
         let name = request.image;
-        let emit = |reason: &str, text: String| {
-            request.recorder.pod(request.pod, Some(request.container), false, reason, text);
-        };
-        emit("Pulling", format!("Pulling image \"{name}\""));
+        request.emit("Pulling", format!("Pulling image \"{name}\""));
         let pulled = with_each(keys, |key| registry::pull(reference, key, &self.registries)).await;
         let (pulled, pulled_by) = pulled.map_err(|error| match error {
             registry::Error::NotWasm(why) => Error::NotWasm { image: name.to_owned(), why },
@@ -253,22 +276,14 @@ impl Images {
         let (blobs, of) = (self.blobs.clone(), reference.clone());
         let image = blocking(move || store::keep(&blobs, &of, &pulled, pulled_by)).await?;
         self.mark_used(&image.artifact.digest, Instant::now());
-        let (took, waiting) = (begun.elapsed(), waited_from.elapsed());
-        emit(
-            "Pulled",
-            format!(
-                "Successfully pulled image \"{name}\" in {}ms ({}ms including waiting). Image size: {size} bytes.",
-                took.as_millis(),
-                waiting.as_millis()
-            ),
-        );
+        request.emit_pulled(begun, waited_from, size);
         self.changed.notify_one();
         Ok(image)
     }
 
-    /// Unpacks an image into `dir`, which must not be there. A component that is on this node is a file of it; of any other
+    /// Unpacks an image into `dir`, unless that is there. A component that is on this node is a file of it; of any other
     /// image the layers are kept by their digests, and pulled when they are not here. `secrets` is asked only when a
-    /// registry is.
+    /// registry is. What writes to `dir` is one of `makers`: it goes on when nobody waits for it any more.
     ///
     /// # Errors
     /// When it is not here and may not or cannot be pulled, or cannot be unpacked.
@@ -277,27 +292,40 @@ impl Images {
         request: Request<'_>,
         secrets: impl Future<Output = Vec<Contents>>,
         dir: PathBuf,
+        makers: &TaskTracker,
     ) -> Result<(), Error> {
         let name = request.image;
         let reference: Reference = name.parse().map_err(|_| Error::InvalidName(name.to_owned()))?;
+        let waited_from = Instant::now();
         let lock = self.lock_for(&reference.whole());
-        // Who waited for another's pull of the same image finds it here.
+        // Who waited for another's pull of the same image finds it here, also in `dir`.
         let _alone = lock.lock().await;
+        if tokio::fs::try_exists(&dir).await? {
+            return Ok(());
+        }
         let mut keys = Keys::new(secrets, &reference);
         if request.policy != Policy::Always
             && let Some((digest, layers)) = self.layers(&reference).await?
             && self.may_use(&request, &reference, &mut keys).await?
         {
+            request.emit_present();
             self.mark_used(&digest.to_string(), Instant::now());
-            return blocking(move || Ok(unpack::unpack(&layers, &dir)?)).await;
+            return made(makers.spawn_blocking(move || unpack::unpack(&layers, &dir))).await;
         }
-        if let Some(image) = self.present(&request, &reference)?
+        let image = self.present(&request, &reference)?;
+        if let Some(image) = image.filter(|_| store::is_component(&self.blobs, &reference).unwrap_or(false))
             && self.may_use(&request, &reference, &mut keys).await?
         {
+            request.emit_present();
             let file = format!("{}.wasm", reference.repository().rsplit('/').next().unwrap_or_default());
-            return blocking(move || Ok(unpack::copy(&image.artifact.path, &file, &dir)?)).await;
+            return made(makers.spawn_blocking(move || unpack::copy(&image.artifact.path, &file, &dir))).await;
+        }
+        if request.policy == Policy::Never {
+            return Err(Error::NeverPull(name.to_owned()));
         }
         let _permit = self.pulls.acquire().await;
+        let begun = Instant::now();
+        request.emit("Pulling", format!("Pulling image \"{name}\""));
         let known = |digest| {
             let blobs = self.blobs.clone();
             async move { blocking(move || Ok(blobs.get(&digest)?)).await.ok().flatten() }
@@ -307,9 +335,10 @@ impl Images {
         let (blobs, of) = (self.blobs.clone(), reference.clone());
         let keep = move || Ok((store::keep_layers(&blobs, &of, &manifest, &layers, pulled_by)?, layers));
         let (digest, layers) = blocking(keep).await?;
+        request.emit_pulled(begun, waited_from, layers.iter().map(|layer| layer.bytes.len()).sum());
         self.mark_used(&digest.to_string(), Instant::now());
         self.changed.notify_one();
-        blocking(move || Ok(unpack::unpack(&layers, &dir)?)).await
+        made(makers.spawn_blocking(move || unpack::unpack(&layers, &dir))).await
     }
 
     /// The layers of an image that was pulled whole, if it was.
@@ -353,14 +382,20 @@ impl Images {
         }
         let mut collected = Collected { excess_bytes: policy.excess_bytes(disk), ..Collected::default() };
         for image in policy.choose(candidates, collected.excess_bytes, now) {
+            let mut is_free = true;
             for name in &stored[&image.digest].names {
                 // A container asks for it at this very moment.
                 let lock = self.lock_for(name);
-                let Ok(_alone) = lock.try_lock() else { continue };
+                let Ok(_alone) = lock.try_lock() else {
+                    is_free = false;
+                    continue;
+                };
                 store::remove(&self.blobs, name)?;
                 collected.removed.push(name.clone());
             }
-            collected.freed_bytes += image.size_bytes;
+            if is_free {
+                collected.freed_bytes += image.size_bytes;
+            }
         }
         self.blobs.remove_unreferenced(UNNAMED_FOR)?;
         collected.kept = self.blobs.list()?.iter().map(Digest::to_string).collect();
@@ -424,6 +459,11 @@ async fn with_each<'k, T, F: Future<Output = Result<T, registry::Error>>>(
         }
     }
     Ok((pull(last).await?, Readers::with(last)))
+}
+
+/// What became of work that blocks.
+async fn made(work: JoinHandle<io::Result<()>>) -> Result<(), Error> {
+    Ok(work.await.map_err(io::Error::other)??)
 }
 
 /// Does what blocks where nothing else waits for it.

@@ -151,6 +151,8 @@ impl<'a> Pull<'a> {
         let index: OciImageIndex = serde_json::from_value(value).map_err(|error| self.broken(error))?;
         let none = || Error::NotWasm("none of its platforms is wasi/wasm".to_owned());
         let chosen = artifact::choose(&index.manifests).ok_or_else(none)?;
+        let chosen: Digest = chosen.parse().map_err(|error| self.broken(error))?;
+        let chosen = chosen.to_string();
         let (bytes, digest) = self.raw_manifest(&self.reference.clone_with_digest(chosen)).await?;
         let image = serde_json::from_slice(&bytes).map_err(|error| self.broken(error))?;
         Ok((bytes, digest, image))
@@ -207,7 +209,9 @@ impl<'a> Pull<'a> {
     async fn blob(&mut self, what: &str, descriptor: &OciDescriptor, max_bytes: u64) -> Result<Vec<u8>, Error> {
         // No more than the manifest says.
         let size_bytes = self.size_bytes(what, descriptor, max_bytes)?;
-        let bytes = self.get(what, &format!("blobs/{}", descriptor.digest), "*/*", size_bytes).await?;
+        // Part of a path: nothing but a digest may be in it.
+        let digest: Digest = descriptor.digest.parse().map_err(|error| self.broken(error))?;
+        let bytes = self.get(what, &format!("blobs/{digest}"), "*/*", size_bytes).await?;
         self.verified(what, &bytes, &descriptor.digest)?;
         Ok(bytes)
     }

@@ -50,6 +50,8 @@ pub struct LocalImages {
 pub enum LoadError {
     #[error("\"{0}\" is not an image name, such as localhost/hello:latest")]
     InvalidName(String),
+    #[error("\"{0}\" names content by its digest: an image that is loaded needs a tag, such as localhost/hello:latest")]
+    ByDigest(String),
     #[error("{} cannot be read", path.display())]
     Read { path: PathBuf, source: io::Error },
     #[error("{} is not WebAssembly: it does not begin with \\0asm", path.display())]
@@ -77,6 +79,9 @@ impl LocalImages {
     /// When the name is none, or the file is not WebAssembly or cannot be kept.
     pub fn load(&self, file: &Path, name: &str) -> Result<Digest, LoadError> {
         let reference: Reference = name.parse().map_err(|_| LoadError::InvalidName(name.to_owned()))?;
+        if reference.digest().is_some() {
+            return Err(LoadError::ByDigest(name.to_owned()));
+        }
         let name = reference.whole();
         let unreadable = |source| LoadError::Read { path: file.to_owned(), source };
         if !is_wasm(File::open(file).map_err(unreadable)?).map_err(unreadable)? {
@@ -101,6 +106,15 @@ pub(super) fn find(blobs: &BlobStore, reference: &Reference) -> Result<Option<Im
     // One that was pulled without its config, or has lost it, is not here as it should be.
     let Some(config) = config(blobs, &manifest)? else { return Ok(None) };
     Ok(Some(image(reference, digest, path, &manifest.to_string(), config)))
+}
+
+/// Whether an image that is here is its component and nothing else: a wasm artifact, or one that was loaded by hand. Of a
+/// container image the component is one file of many.
+pub(super) fn is_component(blobs: &BlobStore, reference: &Reference) -> io::Result<bool> {
+    let Some(manifest) = blobs.get_ref(&manifest_name(&reference.whole()))? else { return Ok(true) };
+    let Some(manifest) = blobs.get(&manifest)? else { return Ok(false) };
+    Ok(serde_json::from_slice(&manifest)
+        .is_ok_and(|manifest| matches!(artifact::content(&manifest), Ok(Content::Layer(_)))))
 }
 
 /// What the image of a manifest says of its process, if that is here.
@@ -130,6 +144,10 @@ pub(super) fn keep(
     // First: nobody finds an image before it is known who may.
     let is_same = blobs.get_ref(&manifest_name(&name))? == Some(manifest);
     keep_readers(blobs, reference, pulled_by, is_same)?;
+    // Last, when all that belongs to it is here: until then the name stands for nothing.
+    if !is_same {
+        blobs.remove_ref(&name)?;
+    }
     match &pulled.configuration {
         Some(configuration) => blobs.set_ref(&config_name(&name), &put(configuration)?)?,
         None => blobs.remove_ref(&config_name(&name)).map(drop)?,
@@ -452,5 +470,7 @@ mod tests {
         std::fs::write(&file, b"#!").unwrap();
         assert!(matches!(images.load(&file, "localhost/x"), Err(LoadError::NotWasm { .. })));
         assert!(matches!(images.load(&file, "NOT A NAME"), Err(LoadError::InvalidName(_))));
+        let of_other_content = format!("localhost/x:latest@sha256:{}", "0".repeat(64));
+        assert!(matches!(images.load(&file, &of_other_content), Err(LoadError::ByDigest(_))));
     }
 }

@@ -62,8 +62,14 @@ impl Reader {
         changes: Option<Changes>,
         ended: impl Future<Output = ()>,
     ) -> io::Result<()> {
-        let mut files = rotated(path).await?;
-        let mut current = open(path).await?;
+        // All that was rotated away before what is current now.
+        let (mut files, mut current) = loop {
+            let current = open(path).await?;
+            let files = rotated(path).await?;
+            if !was_replaced(current.as_ref(), path).await {
+                break (files, current);
+            }
+        };
         if current.is_some() {
             files.push(path.to_owned());
         }
@@ -104,7 +110,12 @@ impl Reader {
                 return Ok(());
             }
             if was_replaced(current.as_ref(), path).await {
-                // What was rotated away was read to its end above.
+                // What was rotated away may have got more lines since it was read to its end, and gets none any more.
+                if let Some(file) = &mut current
+                    && self.read(file).await? == Next::Done
+                {
+                    return Ok(());
+                }
                 current = open(path).await?;
                 continue;
             }
@@ -144,7 +155,7 @@ impl Reader {
 }
 
 /// The files that were rotated away, oldest first: `<path>.<time>`, whose times sort as text.
-async fn rotated(path: &Path) -> io::Result<Vec<PathBuf>> {
+pub(crate) async fn rotated(path: &Path) -> io::Result<Vec<PathBuf>> {
     let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else { return Ok(Vec::new()) };
     let mut prefix: OsString = name.to_owned();
     prefix.push(".");

@@ -11,6 +11,11 @@ use wasi_preview1_component_adapter_provider::{
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
+use super::heap;
+
+/// Changes with what becomes of a module here: machine code of another revision is made anew.
+pub const REVISION: u32 = 1;
+
 /// What the first eight bytes of a file say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -72,6 +77,9 @@ pub fn componentize(bytes: &[u8]) -> Result<Vec<u8>, AdaptError> {
         true => WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
         false => WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
     };
+    let own_pages = heap::own_pages(bytes).map_err(AdaptError::Encode)?;
+    let bytes = own_pages.as_deref().unwrap_or(bytes);
+    let module = scan(bytes).ok_or(AdaptError::Malformed)?;
     let exiting = match module.proc_exit {
         Some(import) if !module.has_component_type => Some(exit_with_code(bytes, &import)?),
         _ => None,

@@ -26,6 +26,7 @@ mod engine;
 mod exec;
 mod guest;
 mod handle;
+mod heap;
 pub mod lines;
 mod log_writer;
 pub(crate) mod logs;

@@ -23,6 +23,23 @@ async fn a_preview_1_command_sees_its_arguments_and_environment() {
     .assert_eq(&log);
 }
 
+/// Its libc takes all memory that there is at its first allocation for its own, the adapter's pages too.
+#[tokio::test]
+async fn a_module_of_an_older_libc_has_a_heap_of_its_own() {
+    const WORDS: usize = 300_000;
+    let node = Node::new();
+    let volume = node.dir.path().join("volume");
+    std::fs::create_dir(&volume).unwrap();
+    std::fs::write(volume.join("in"), "word ".repeat(WORDS)).unwrap();
+    let mut spec = node.pod("cli", include_bytes!("../../../examples/cli/cli.wasm")).await;
+    spec.env = [("INPUT", "/data/in"), ("OUTPUT", "/data/out")].map(|(name, value)| (name.into(), value.into())).into();
+    spec.preopens =
+        vec![Preopen { host_dir: volume.clone(), guest_path: "/data".to_owned(), read_only: false, sub_path: None }];
+    let (code, _, _, log) = node.run(spec, &[]).await;
+    assert_eq!((code, log.contains(&format!("/data/in has {WORDS} words"))), (0, true), "{log}");
+    assert_eq!(std::fs::read_to_string(volume.join("out")).unwrap(), format!("{WORDS}\n"));
+}
+
 #[tokio::test]
 async fn exit_codes_and_traps_are_told_apart() {
     let node = Node::new();

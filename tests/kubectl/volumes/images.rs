@@ -25,12 +25,20 @@ fn an_image_is_shown_as_a_whole_and_in_part_and_never_written() {
 }
 
 #[test]
-fn an_image_that_is_nowhere_fails_its_volume() {
+fn an_image_that_is_nowhere_holds_up_the_containers_that_mount_it() {
     let t = sandbox();
-    let image = "image: {reference: 'localhost/nowhere:latest', pullPolicy: Never}";
-    let spec = format!("terminationGracePeriodSeconds: 1, volumes: [{{name: tool, {image}}}]");
-    t.hello_pod("waits", &spec, "volumeMounts: [{name: tool, mountPath: /tool}]");
-    event(&t.kubectl, "waits", "MountVolume.SetUp failed for volume \"tool\" : failed to prepare image volume: ");
-    let shown = "jsonpath={.status.phase} {.status.containerStatuses[0].state.waiting.reason}";
-    assert_eq!(t.kubectl.ok(&["get", "pod", "waits", "-o", shown]), "Pending ContainerCreating");
+    let volumes = "terminationGracePeriodSeconds: 1, volumes: [\
+        {name: never, image: {reference: 'localhost/nowhere:latest', pullPolicy: Never}}, \
+        {name: loaded, image: {reference: 'localhost/nowhere-else:latest', pullPolicy: IfNotPresent}}]";
+    for (pod, volume, reason, says) in [
+        ("never", "never", "ErrImageNeverPull", "Container image \"localhost/nowhere:latest\" is not present"),
+        ("loaded", "loaded", "ImagePullBackOff", "Failed to pull image \"localhost/nowhere-else:latest\": "),
+    ] {
+        t.hello_pod(pod, volumes, &format!("volumeMounts: [{{name: {volume}, mountPath: /tool}}]"));
+        event(&t.kubectl, pod, says);
+        let waits = format!("jsonpath={{.status.containerStatuses[0].state.waiting.reason}}={reason}");
+        t.kubectl.ok(&["wait", "pod", pod, "--for", &waits, "--timeout=60s"]);
+    }
+    t.hello_pod("neither", volumes, "");
+    is_ready(&t, "neither");
 }

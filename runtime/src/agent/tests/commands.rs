@@ -57,3 +57,31 @@ async fn a_hook_that_fails_is_named_and_no_more() {
     node.api.wait_event("FailedPreStopHook", "PreStopHook failed").await;
     node.stop().await;
 }
+
+#[tokio::test]
+async fn a_shorter_grace_leaves_a_hook_what_is_left_of_it() {
+    let node = TestNode::start();
+    node.create(with(json!({ "lifecycle": { "preStop": { "exec": exec("wait") } } })));
+    node.api.wait(POD, |pod| condition(pod, "Ready")).await;
+    node.delete(600);
+    node.engine.waits.notified().await;
+    node.delete(300);
+    node.catches_up().await;
+    assert!(node.api.get(POD).is_some(), "its hook runs");
+    node.engine.gate.add_permits(1);
+    node.api.wait(POD, Value::is_null).await;
+    let (api, _) = node.stop().await;
+    assert!(!api.events().contains(&"FailedPreStopHook".to_owned()));
+}
+
+#[tokio::test]
+async fn a_hook_has_no_more_than_the_shorter_grace() {
+    let node = TestNode::start();
+    node.create(with(json!({ "lifecycle": { "preStop": { "exec": exec("wait") } } })));
+    node.api.wait(POD, |pod| condition(pod, "Ready")).await;
+    node.delete(600);
+    node.engine.waits.notified().await;
+    node.delete(1);
+    node.api.wait(POD, Value::is_null).await;
+    node.stop().await;
+}

@@ -25,6 +25,8 @@ pub struct FakeApi {
     is_down: Arc<AtomicBool>,
     /// How many service account tokens there have been.
     tokens: Arc<AtomicUsize>,
+    /// How many patches there have been of what is not there.
+    refused_patches: Arc<AtomicUsize>,
 }
 
 impl FakeApi {
@@ -34,6 +36,7 @@ impl FakeApi {
             log: Arc::new(watch::channel(Vec::new()).0),
             is_down: Arc::default(),
             tokens: Arc::default(),
+            refused_patches: Arc::default(),
         }
     }
 
@@ -112,6 +115,15 @@ impl FakeApi {
         Some(object)
     }
 
+    /// Takes an object away of which no watch tells.
+    pub fn lose(&self, path: &str) {
+        self.objects.lock().unwrap().remove(path);
+    }
+
+    pub fn refused_patches(&self) -> usize {
+        self.refused_patches.load(Ordering::Relaxed)
+    }
+
     async fn answer(&self, request: Request<kube::client::Body>) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
@@ -143,7 +155,10 @@ impl FakeApi {
                 found(self.get(&path))
             }
             Method::PATCH => {
-                let Some(mut object) = self.get(&object_path) else { return found(None) };
+                let Some(mut object) = self.get(&object_path) else {
+                    self.refused_patches.fetch_add(1, Ordering::Relaxed);
+                    return found(None);
+                };
                 merge(&mut object, &body);
                 self.put(&object_path, object);
                 found(self.get(&object_path))

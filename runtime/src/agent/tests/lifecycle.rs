@@ -111,6 +111,30 @@ async fn the_log_speaks_for_a_failure_without_last_words() {
 }
 
 #[tokio::test]
+async fn the_log_speaks_after_what_the_engine_says() {
+    let node = running(with(json!({ "terminationMessagePolicy": "FallbackToLogsOnError" }))).await;
+    node.engine.exit_saying(&node.engine.last_started().id, 134, "unreachable").await;
+    let last = |pod: &Value| status(pod, "containerStatuses")["lastState"]["terminated"]["message"].clone();
+    node.api.wait(POD, |pod| last(pod) == "unreachable: hello\n").await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_status_of_a_pod_that_is_gone_is_not_written_again_and_again() {
+    let node = running(simple()).await;
+    // Whatever the watch has to tell of it has been told.
+    node.catches_up().await;
+    node.api.lose(POD);
+    let before = node.api.refused_patches();
+    node.engine.exit(&node.engine.last_started().id, 1).await;
+    node.catches_up().await;
+    assert_eq!(node.api.refused_patches() - before, 1);
+    node.create(simple());
+    node.api.wait(POD, |pod| status(pod, "containerStatuses")["restartCount"] == 1).await;
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn a_pod_knows_its_names() {
     let mut spec = simple();
     spec["hostname"] = json!("h");

@@ -21,7 +21,7 @@ use k8w_networking::Network;
 use k8w_storage::blob::BlobStore;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -47,6 +47,9 @@ struct FakeEngine {
     answer: Mutex<Option<Result<(), String>>>,
     /// Whoever holds it keeps images from being compiled.
     compiler: Semaphore,
+    /// Told when somebody runs the command `wait`, which ends when somebody opens the gate to it.
+    waits: Notify,
+    gate: Semaphore,
 }
 
 #[async_trait]
@@ -94,8 +97,8 @@ impl Engine for FakeEngine {
         Some(Stats { memory_bytes: 1_024, ..Stats::default() })
     }
 
-    /// Says its arguments on standard error, then repeats its input. There are `true`, `sleep`, which never wakes, and no
-    /// `sh`; everything else ends with 7.
+    /// Says its arguments on standard error, then repeats its input. There are `true`, `sleep`, which never wakes,
+    /// `wait`, and no `sh`; everything else ends with 7.
     async fn exec(&self, _: &ContainerId, command: Command, io: Io) -> Result<i32, ExecError> {
         io.output.send(Output::Stderr(command.argv.join(" ").into())).await.unwrap();
         let mut stdin = io.stdin;
@@ -105,6 +108,11 @@ impl Engine for FakeEngine {
         match command.argv[0].as_str() {
             "sh" => Err(ExecError::NoShell("sh".to_owned())),
             "sleep" => std::future::pending().await,
+            "wait" => {
+                self.waits.notify_one();
+                self.gate.acquire().await.unwrap().forget();
+                Ok(0)
+            }
             "true" => Ok(0),
             _ => Ok(7),
         }
@@ -122,7 +130,11 @@ impl Engine for FakeEngine {
 
 impl FakeEngine {
     async fn exit(&self, id: &ContainerId, exit_code: i32) {
-        let (id, reason, message) = (id.clone(), ExitReason::Error, String::new());
+        self.exit_saying(id, exit_code, "").await;
+    }
+
+    async fn exit_saying(&self, id: &ContainerId, exit_code: i32, message: &str) {
+        let (id, reason, message) = (id.clone(), ExitReason::Error, message.to_owned());
         self.events.send(EngineEvent::Exited { id, exit_code, reason, message }).await.unwrap();
     }
 
@@ -166,6 +178,8 @@ impl TestNode {
             resized: Mutex::default(),
             answer: Mutex::default(),
             compiler: Semaphore::new(1),
+            waits: Notify::new(),
+            gate: Semaphore::new(0),
         });
         let blobs = Arc::new(BlobStore::open(&root.path().join("images")).unwrap());
         let component = root.path().join("hello.wasm");
@@ -195,6 +209,23 @@ impl TestNode {
     fn create(&self, spec: Value) {
         let metadata = json!({ "name": "p", "namespace": "ns", "uid": "u", "generation": 1 });
         let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec, "status": {} });
+        self.api.put(POD, pod);
+    }
+
+    /// Waits until another pod is Ready: what happened before has been seen by the node.
+    async fn catches_up(&self) {
+        const OTHER: &str = "/api/v1/namespaces/ns/pods/other";
+        let metadata = json!({ "name": "other", "namespace": "ns", "uid": "other" });
+        let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": simple(), "status": {} });
+        self.api.put(OTHER, pod);
+        self.api.wait(OTHER, |pod| condition(pod, "Ready")).await;
+    }
+
+    /// Asks for the pod's deletion within this grace.
+    fn delete(&self, grace_seconds: u64) {
+        let mut pod = self.api.get(POD).unwrap();
+        pod["metadata"]["deletionTimestamp"] = json!("2024-01-01T00:00:00Z");
+        pod["metadata"]["deletionGracePeriodSeconds"] = json!(grace_seconds);
         self.api.put(POD, pod);
     }
 
@@ -228,10 +259,7 @@ async fn a_pod_lives_and_is_deleted() {
     assert!(spec.env.contains(&("A".to_owned(), "x".to_owned())));
     assert_eq!(node.logs("").await, (200, "hello\n".to_owned()));
 
-    let mut deleted = pod.clone();
-    deleted["metadata"]["deletionTimestamp"] = json!("2024-01-01T00:00:00Z");
-    deleted["metadata"]["deletionGracePeriodSeconds"] = json!(30);
-    node.api.put(POD, deleted);
+    node.delete(30);
     node.api.wait(POD, Value::is_null).await;
     assert_eq!(node.logs("").await.0, 404);
     let (api, root) = node.stop().await;

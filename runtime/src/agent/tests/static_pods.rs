@@ -5,9 +5,13 @@ use super::*;
 const MIRROR: &str = "/api/v1/namespaces/default/pods/web-n";
 
 fn write(root: &TempDir, file: &str, greeting: &str) {
+    write_with(root, file, greeting, &json!({}));
+}
+
+fn write_with(root: &TempDir, file: &str, greeting: &str, lifecycle: &Value) {
     let folder = root.path().join("manifests");
     std::fs::create_dir_all(&folder).unwrap();
-    let container = json!({ "name": "c", "image": "localhost/hello", "imagePullPolicy": "IfNotPresent",
+    let container = json!({ "name": "c", "image": "localhost/hello", "imagePullPolicy": "IfNotPresent", "lifecycle": lifecycle,
         "env": [{ "name": "GREETING", "value": greeting }] });
     let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "web" },
         "spec": { "containers": [container] } });
@@ -77,5 +81,29 @@ async fn a_mirror_whose_file_went_while_nobody_looked_goes_too() {
     std::fs::remove_dir_all(root.path().join("manifests")).unwrap();
     let node = TestNode::on(api, root);
     node.api.wait(MIRROR, Value::is_null).await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_file_that_comes_back_begins_when_nothing_is_left_of_the_pod_before() {
+    let root = Arc::new(tempfile::tempdir().unwrap());
+    let hook = json!({ "preStop": { "exec": { "command": ["wait"] } } });
+    write_with(&root, "web.json", "one", &hook);
+    let node = TestNode::on(FakeApi::new(), root);
+    let uid = node.greeted("one").await;
+    node.api.wait(MIRROR, |mirror| shows(mirror, &uid)).await;
+    let first = node.api.get(MIRROR).unwrap();
+    std::fs::remove_file(node.root.path().join("manifests/web.json")).unwrap();
+    node.engine.waits.notified().await;
+    write_with(&node.root, "web.json", "one", &hook);
+    node.engine.gate.add_permits(1);
+    let again = |mirror: &Value| shows(mirror, &uid) && mirror["metadata"]["uid"] != first["metadata"]["uid"];
+    node.api.wait(MIRROR, again).await;
+    node.catches_up().await;
+    let started = node.engine.started.lock().unwrap().clone();
+    let of_it: Vec<_> = started.iter().filter(|spec| spec.id.pod_uid == uid).collect();
+    assert_eq!(of_it.len(), 2);
+    assert!(of_it[1].log_path.exists());
+    node.engine.gate.add_permits(1);
     node.stop().await;
 }

@@ -243,13 +243,12 @@ impl Container {
             Life::Refused { refusal, at, .. }
                 if refusal.reason == RefusalReason::ErrImagePull && now >= backoff::after(*at, PULL_ERROR_SHOWN) =>
             {
-                let text = format!("Back-off pulling image \"{}\"", self.plan.image);
+                let image = refusal.volume_image.as_ref().unwrap_or(&self.plan.image);
+                let text = format!("Back-off pulling image \"{image}\"");
                 out.push(emit(false, "BackOff", text.clone(), &self.plan.name));
                 out.push(emit(true, "Failed", "Error: ImagePullBackOff".to_owned(), &self.plan.name));
-                *refusal = Refusal {
-                    reason: RefusalReason::ImagePullBackOff,
-                    message: format!("{text}: ErrImagePull: {}", refusal.message),
-                };
+                refusal.reason = RefusalReason::ImagePullBackOff;
+                refusal.message = format!("{text}: ErrImagePull: {}", refusal.message);
             }
             Life::Exited { exit, restart_at: Some(at) } if now >= *at => {
                 tracing::debug!(pod, container = self.plan.name, attempt = self.attempt + 1, "restarting");

@@ -184,6 +184,14 @@ pub struct SetupError {
 pub struct Refusal {
     pub reason: RefusalReason,
     pub message: String,
+    /// The image of a volume that is missing, where it is not the container's own.
+    pub volume_image: Option<String>,
+}
+
+impl Refusal {
+    pub fn new(reason: RefusalReason, message: impl ToString) -> Refusal {
+        Refusal { reason, message: message.to_string(), volume_image: None }
+    }
 }
 
 /// The waiting reasons of the kubelet.

@@ -20,7 +20,7 @@ const CONFIG_RETRY: Duration = Duration::from_secs(10);
 impl PodState {
     pub(super) fn record(&mut self, event: Event, now: Timestamp, out: &mut Vec<Action>) {
         match event {
-            Event::Plan(plan) => self.replan(plan),
+            Event::Plan(plan) => self.replan(plan, now),
             Event::Removed => self.ending = Some(Ending::Removed),
             Event::SetUp(result) => self.set_up(result, now, out),
             Event::Imaged { container, attempt, image_id } => {
@@ -121,7 +121,7 @@ impl PodState {
         self.containers.iter().position(|container| container.plan.name == name && container.attempt == attempt)
     }
 
-    fn replan(&mut self, plan: PodPlan) {
+    fn replan(&mut self, plan: PodPlan, now: Timestamp) {
         for container in &mut self.containers {
             let Some(new) = plan.containers.iter().find(|new| new.name == container.plan.name) else { continue };
             let changed = new.image != container.plan.image;
@@ -130,8 +130,16 @@ impl PodState {
                 container.resize_failed = None;
             }
             container.plan = new.clone();
-            if changed && let Life::Refused { retry_at, at, .. } = &mut container.life {
-                *retry_at = *at;
+            if !changed {
+                continue;
+            }
+            // What another image has failed with says nothing of this one: the kubelet's back-offs are those of name and image.
+            container.crashes = backoff::Backoff::default();
+            container.refusals = backoff::Backoff::default();
+            match &mut container.life {
+                Life::Refused { retry_at, at, .. } => *retry_at = *at,
+                Life::Exited { restart_at: Some(at), .. } => *at = now.min(*at),
+                _ => {}
             }
         }
         let known = |new: &&ContainerPlan| self.container(&new.name).is_some();
@@ -187,7 +195,7 @@ impl PodState {
                 container.refusals.failed(now)
             }
             RefusalReason::ErrImagePull | RefusalReason::ImagePullBackOff => {
-                let image = &container.plan.image;
+                let image = refusal.volume_image.as_ref().unwrap_or(&container.plan.image);
                 out.push(error(format!("Failed to pull image \"{image}\": {}", refusal.message)));
                 out.push(error("Error: ErrImagePull".to_owned()));
                 container.refusals.failed(now)

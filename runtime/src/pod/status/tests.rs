@@ -177,7 +177,7 @@ fn a_crash_loop_shows_the_last_exit() {
 
 #[test]
 fn what_waits_says_why() {
-    let refusal = Refusal { reason: RefusalReason::CreateContainerConfigError, message: "m".to_owned() };
+    let refusal = Refusal::new(RefusalReason::CreateContainerConfigError, "m");
     let refused = Event::Refused { container: "c".to_owned(), attempt: 0, refusal };
     let status = built(vec![Event::Tick, Event::SetUp(Ok(())), refused], &core::PodStatus::default());
     let state = serde_json::to_string(&status.container_statuses.unwrap()[0].state).unwrap();

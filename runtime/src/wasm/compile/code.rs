@@ -7,6 +7,7 @@ use sha2::{Digest as _, Sha256};
 use target_lexicon::Triple;
 use wasmtime::{Config, Engine};
 
+use crate::wasm::adapt;
 use crate::wasm::config::PoolLimits;
 
 /// The exact version, because the artifact's own check sees the major version only.
@@ -111,6 +112,7 @@ pub fn name_of(engine: &Engine, digest: &str) -> String {
     let mut key = Key(Sha256::new());
     key.0.update(digest.as_bytes());
     key.0.update(WASMTIME_VERSION.as_bytes());
+    key.0.update(adapt::REVISION.to_le_bytes());
     engine.precompile_compatibility_hash().hash(&mut key);
     hex(&key.0.finalize())
 }

@@ -86,7 +86,7 @@ impl Life {
 
     fn refused(&mut self, second: f64, container: &str, reason: RefusalReason) -> &mut Life {
         let attempt = self.state.container(container).unwrap().attempt;
-        let refusal = Refusal { reason, message: "why".to_owned() };
+        let refusal = Refusal::new(reason, "why");
         self.then(second, Event::Refused { container: container.to_owned(), attempt, refusal })
     }
 
@@ -365,6 +365,23 @@ fn a_missing_image_is_tried_again_and_can_be_deleted() {
           close
           delete
           => Failed c/0=ErrImagePull
+    "#]]);
+}
+
+#[test]
+fn a_missing_image_of_a_volume_is_named() {
+    let mut life = Life::set_up(one("Always"));
+    let refusal = Refusal { volume_image: Some("v".to_owned()), ..Refusal::new(RefusalReason::ErrImagePull, "why") };
+    life.then(1.0, Event::Refused { container: "c".to_owned(), attempt: 0, refusal }).then(3.0, Event::Tick);
+    life.check(expect![[r#"
+        1s c refused: ErrImagePull
+          event Failed: Failed to pull image "v": why
+          event Failed: Error: ErrImagePull
+          => Pending c/0=ErrImagePull
+        3s Tick
+          event BackOff: Back-off pulling image "v"
+          event Failed: Error: ImagePullBackOff
+          => Pending c/0=ImagePullBackOff
     "#]]);
 }
 

@@ -81,7 +81,7 @@ fn event(state: &PodState, happening: &Happening) -> Event {
                 (false, true) => RefusalReason::ErrImagePull,
                 (false, false) => RefusalReason::CreateContainerConfigError,
             };
-            Event::Refused { container, attempt, refusal: Refusal { reason, message: "m".to_owned() } }
+            Event::Refused { container, attempt, refusal: Refusal::new(reason, "m") }
         }
         Happening::Probed(index, healthy) => {
             let (container, attempt) = named(index);
@@ -124,7 +124,7 @@ fn event(state: &PodState, happening: &Happening) -> Event {
         }
         Happening::Beside(index, false) => {
             let (container, attempt) = named(index);
-            let refusal = Refusal { reason: RefusalReason::Cancelled, message: String::new() };
+            let refusal = Refusal::new(RefusalReason::Cancelled, "");
             Event::Refused { container, attempt: attempt + 1, refusal }
         }
         Happening::Retired(index) => {

@@ -72,7 +72,7 @@ fn an_image_that_changes_again_is_replaced_again_after_the_first_is_over() {
 #[test]
 fn what_cannot_be_started_beside_starts_after_the_old_one() {
     let mut life = changing();
-    let refusal = Refusal { reason: RefusalReason::ErrImagePull, message: "why".to_owned() };
+    let refusal = Refusal::new(RefusalReason::ErrImagePull, "why");
     life.then(3.0, Event::Refused { container: "c".to_owned(), attempt: 1, refusal });
     life.exited(4.0, "c", 0).refused(5.0, "c", RefusalReason::ErrImagePull);
     life.check(expect![[r#"
