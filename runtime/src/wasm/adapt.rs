@@ -77,7 +77,7 @@ pub fn componentize(bytes: &[u8]) -> Result<Vec<u8>, AdaptError> {
         true => WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
         false => WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
     };
-    let own_pages = heap::own_pages(bytes).map_err(AdaptError::Encode)?;
+    let own_pages = heap::apart(bytes).map_err(AdaptError::Encode)?;
     let bytes = own_pages.as_deref().unwrap_or(bytes);
     let module = scan(bytes).ok_or(AdaptError::Malformed)?;
     let exiting = match module.proc_exit {

@@ -1,9 +1,8 @@
-//! Keeps a core module's own allocator off the pages that the adapter takes.
+//! Keeps an allocator that asks how large the memory is off the pages that the adapter takes.
 //!
-//! The adapter of preview 1 has its state in the module's memory: it makes that grow when it is called for the first time. An
-//! allocator that asks how large the memory is when it is first used takes all of it, the adapter's pages too: wasi-libc's did
-//! before it knew `__heap_end` (<https://github.com/WebAssembly/wasi-libc/pull/377>), and many modules are linked with such a
-//! one. So a module is told the size that its memory had when the module itself last made it grow.
+//! One that asks when it is first used takes all of it, the adapter's pages too: wasi-libc's did before it knew `__heap_end`
+//! (<https://github.com/WebAssembly/wasi-libc/pull/377>), and many modules are linked with such a one. So a module is told the
+//! size that its memory had when the module itself last made it grow.
 
 use wasm_encoder::reencode::{self, Reencode, utils};
 use wasm_encoder::{
