@@ -65,13 +65,13 @@ pub(super) fn of(
 }
 
 impl OwnFile {
-    /// Whether the manifest mounts something else there, which goes first.
+    /// Whether the manifest mounts something else there, or at its directory, which goes first: the file would hide that volume.
     pub fn is_covered(&self, mounts: &[Preopen]) -> bool {
         let parent = self.guest_path.rsplit_once('/').map_or("", |(parent, _)| parent);
         let plain = |path: &str| path.trim_end_matches('/').to_owned();
         mounts.iter().any(|mount| {
             let at = plain(&mount.guest_path);
-            at == self.guest_path || (at == plain(parent) && mount.sub_path.is_none())
+            at == self.guest_path || at == plain(parent)
         })
     }
 

@@ -118,3 +118,45 @@ spec:
         event(&t.kubectl, "robs", &format!("Error: {why}"));
     }
 }
+
+#[test]
+fn a_single_file_does_not_hide_the_volume_that_it_is_mounted_into() {
+    let t = sandbox();
+    t.hello_image();
+    t.kubectl.ok(&["create", "configmap", "text", "--from-literal=key=value"]);
+    let container = |name: &str, mounts: &str| format!("{{name: {name}, image: '{HELLO}', volumeMounts: [{mounts}]}}");
+    let (data, file) = ("{name: data, mountPath: /n}", "{name: text, mountPath: /n/cfg, subPath: key}");
+    let containers = [
+        container("before", &format!("{data}, {file}")),
+        container("after", &format!("{file}, {data}")),
+        container("beside", &format!("{data}, {{name: text, mountPath: /n/new/cfg, subPath: key}}")),
+    ];
+    t.kubectl.apply(&format!(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {{name: lays}}
+spec:
+  runtimeClassName: wasmtime
+  restartPolicy: Never
+  terminationGracePeriodSeconds: 1
+  volumes: [{{name: data, emptyDir: {{}}}}, {{name: text, configMap: {{name: text}}}}]
+  containers: [{}]
+",
+        containers.join(", ")
+    ));
+    let why = "mountPath \"/n/cfg\" is a single file in \"/n\", which the volume at \"/n\" shows already: \
+               mount the file in a directory of its own";
+    for name in ["before", "after"] {
+        let waiting = format!(".status.containerStatuses[?(@.name==\"{name}\")].state.waiting");
+        let shown = format!("jsonpath={{{waiting}.reason}}: {{{waiting}.message}}");
+        eventually(&format!("{name} is refused"), || {
+            let told = t.kubectl.ok(&["get", "pod", "lays", "-o", &shown]);
+            if told == format!("CreateContainerConfigError: {why}") { Ok(()) } else { Err(told) }
+        });
+    }
+    eventually("the file in a directory of its own is shown", || {
+        let outcome = t.kubectl.run(&["exec", "lays", "-c", "beside", "--", "cat", "/n/new/cfg"]);
+        if outcome.stdout == "value" { Ok(()) } else { Err(outcome.stdout + &outcome.stderr) }
+    });
+}
