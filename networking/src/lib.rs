@@ -24,6 +24,7 @@ mod origin;
 pub mod peers;
 mod pipe;
 pub mod policy;
+mod progress;
 mod reach;
 mod registry;
 mod serve;

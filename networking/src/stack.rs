@@ -33,11 +33,12 @@ use crate::attempts::Attempts;
 use crate::client::{SendError, To};
 use crate::endpoint::{Body, Endpoint};
 use crate::headers;
-use crate::ingress::{self, Backend, RESPONSE_TIMEOUT};
+use crate::ingress::{self, Backend};
 use crate::kernel;
 use crate::listener::AcceptQueue;
 use crate::network::{Network, Refused};
 use crate::origin::Origin;
+use crate::progress::Progress;
 use crate::serve::{self, HalfClosed};
 use crate::service::{AppProtocol, Protocol};
 use crate::stream::{Stream, reset};
@@ -223,18 +224,17 @@ impl Context {
         // First, so that nobody has what is said of him below end here.
         headers::remove_hop_by_hop(request.headers_mut());
         let host = self.receive(&mut request)?;
-        let request = self.bound_body(request)?;
-        let timeout = match &self.door {
-            Door::Ingress { config, .. } => config.response_timeout,
-            Door::Port(_) => RESPONSE_TIMEOUT,
+        let Door::Ingress { config, .. } = &self.door else {
+            // Whoever asks a port waits as long as it likes, as for any server.
+            return self.forward(&host, request.map(serve::body), upgrade).await;
         };
-        match tokio::time::timeout(timeout, self.forward(&host, request, upgrade)).await {
-            Ok(response) => response,
-            Err(_) => {
-                let what = format!("the backend did not answer within {} seconds", timeout.as_secs());
-                Err(Answer(StatusCode::GATEWAY_TIMEOUT, what))
-            }
-        }
+        let progress = Progress::begin();
+        let request = bounded(request, config.max_request_body_bytes, &progress)?;
+        let limit = config.response_timeout;
+        progress.within(limit, self.forward(&host, request, upgrade)).await.unwrap_or_else(|| {
+            let what = format!("the backend did not answer within {} seconds", limit.as_secs());
+            Err(Answer(StatusCode::GATEWAY_TIMEOUT, what))
+        })
     }
 
     /// Reads for which host a request is, and has it say where it came from.
@@ -342,20 +342,6 @@ impl Context {
         }
     }
 
-    fn bound_body(&self, request: Request<Incoming>) -> Result<Request<Body>, Answer> {
-        let Door::Ingress { config, .. } = &self.door else { return Ok(request.map(serve::body)) };
-        let limit = config.max_request_body_bytes;
-        if request.body().size_hint().lower() > limit {
-            let what = format!("the request's body is larger than {limit} bytes");
-            return Err(Answer(StatusCode::PAYLOAD_TOO_LARGE, what));
-        }
-        if request.body().is_end_stream() || request.body().size_hint().exact().is_some() {
-            return Ok(request.map(serve::body));
-        }
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        Ok(request.map(|body| Limited::new(body, limit).boxed_unsync()))
-    }
-
     /// Both sides have changed to another protocol: from here on there are only bytes.
     fn switch(&self, client: hyper::upgrade::OnUpgrade, mut response: Response<Incoming>) -> Response<Body> {
         let backend = hyper::upgrade::on(&mut response);
@@ -384,6 +370,24 @@ impl Context {
         }
         response.map(serve::body)
     }
+}
+
+/// The request, if its body is no larger than this; whatever comes of it is progress.
+fn bounded(request: Request<Incoming>, max_bytes: u64, progress: &Progress) -> Result<Request<Body>, Answer> {
+    let length = request.body().size_hint();
+    if length.lower() > max_bytes {
+        let what = format!("the request's body is larger than {max_bytes} bytes");
+        return Err(Answer(StatusCode::PAYLOAD_TOO_LARGE, what));
+    }
+    if request.body().is_end_stream() {
+        return Ok(request.map(serve::body));
+    }
+    let request = request.map(|body| progress.of(body));
+    if length.exact().is_some() {
+        return Ok(request.map(|body| body.map_err(Into::into).boxed_unsync()));
+    }
+    let max_bytes = usize::try_from(max_bytes).unwrap_or(usize::MAX);
+    Ok(request.map(|body| Limited::new(body, max_bytes).boxed_unsync()))
 }
 
 impl Answer {

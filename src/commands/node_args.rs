@@ -32,7 +32,7 @@ pub struct NodeArgs {
     #[arg(long, value_name = "BYTES", default_value_t = ingress::MAX_REQUEST_BODY_BYTES)]
     ingress_max_body_bytes: u64,
 
-    /// How long a backend may take to begin its answer to the ingress
+    /// How long a backend may take to begin its answer to the ingress, once the request's body moves no more
     #[arg(long, value_name = "SECONDS", default_value_t = ingress::RESPONSE_TIMEOUT.as_secs(),
         value_parser = clap::value_parser!(u64).range(1..=MAX_INGRESS_TIMEOUT_SECONDS))]
     ingress_timeout_seconds: u64,

@@ -14,7 +14,7 @@ use crate::tls::{self, TlsError};
 
 /// Largest body of a request, unless the ingress is configured otherwise.
 pub const MAX_REQUEST_BODY_BYTES: u64 = 1 << 30;
-/// Likewise, how long a backend may take to begin its answer.
+/// Likewise, how long a backend may take to begin its answer, from when the request's body last moved.
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Bounds of the ingress.
@@ -22,7 +22,7 @@ pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 pub struct Config {
     /// Largest body of a request.
     pub max_request_body_bytes: u64,
-    /// How long a backend may take to begin its answer.
+    /// How long a backend may take to begin its answer, from when the request's body last moved.
     pub response_timeout: Duration,
 }
 

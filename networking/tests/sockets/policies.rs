@@ -47,17 +47,20 @@ async fn a_refused_connection_looks_like_a_closed_port_and_updates_act_at_once()
 async fn calls_in_process_and_requests_to_hosts_outside_are_decided_on_alike() {
     let network = network();
     let (address, _registration) = describing(&network, &pod(2));
-    let outside = server(|_, request| async move { describe("outside", request).await }).await;
+    let (_, _own) = describing(&network, &pod(7));
     let cluster = cluster().service("web", "10.96.0.9", None, &[address]);
     let send = async |from, uri: String| {
         network.send(Some(&pod(from)), Request::get(uri).body(full("")).unwrap()).await.map(|answer| answer.status())
     };
     let egress = "{podSelector: {matchLabels: {pod: '7'}}, policyTypes: [Egress], egress: [{to: [{podSelector: {}}]}]}";
     network.update(cluster.clone().policy(spec(ONLY_FROM_3)).policy(spec(egress)).tables());
-    let outside = outside.to_string().replace("127.0.0.1", "localhost");
     assert_eq!(send(3, "http://web/".into()).await.unwrap(), StatusCode::OK);
     assert!(matches!(send(7, "http://web/".into()).await, Err(SendError::Refused(Refused::NotAllowed(_)))));
-    assert!(matches!(send(7, format!("http://{outside}/")).await, Err(SendError::NoResolver(_))));
+    assert!(matches!(send(7, "http://outside.test/".into()).await, Err(SendError::NoResolver(_))));
+    for own in ["localhost", "LocalHost.", "127.0.0.1"] {
+        let uri = format!("http://{own}:{}/", address.port());
+        assert_eq!(send(7, uri).await.unwrap(), StatusCode::OK, "{own} is the pod itself, and asks nobody");
+    }
     assert!(matches!(send(7, "http://192.0.2.1/".into()).await, Err(SendError::Refused(Refused::NotAllowed(_)))));
     assert!(!network.may_resolve(&pod(7)) && network.may_resolve(&pod(3)));
 }

@@ -160,7 +160,7 @@ pub struct HttpLimits {
     pub instance_reuse: u32,
     /// How long an instance that may be reused waits for its next request.
     pub idle_instance: Duration,
-    /// Time until the head of the response, then 504.
+    /// Time until the head of the response, then 504: for whoever has no patience of its own, such as the ingress has.
     pub response: Duration,
     /// Time that a guest may go on after its response is complete.
     pub after_response: Duration,
@@ -189,7 +189,7 @@ impl Default for HttpLimits {
         HttpLimits {
             instance_reuse: 1,
             idle_instance: Duration::from_secs(1),
-            response: Duration::from_secs(60),
+            response: Duration::from_secs(3_600),
             after_response: Duration::from_secs(60),
             memory_wait: Duration::from_secs(5),
             concurrent: 1_000,
