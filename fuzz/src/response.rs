@@ -207,7 +207,7 @@ enum Client {
 async fn ask(is_http2: bool, answers: &[Answer]) {
     let pod = identity(0);
     let component = Component(Mutex::new(answers.iter().cloned().collect()));
-    let _registered = network().register_http(&pod, PORT, Arc::new(component));
+    let _registered = network().bind_http(&pod, PORT, Arc::new(component)).expect("nobody is there");
     let endpoint = network().select(None, (pod.ip, PORT).into()).expect("it is registered");
     let io = TokioIo::new(network().open(Origin::Node, endpoint).await.expect("a pipe in memory"));
     let (mut client, connection) = if is_http2 {

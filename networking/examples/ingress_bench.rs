@@ -53,7 +53,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         ip,
         service_account: text("default"),
     };
-    let _registration = network.register_http(&pod, 8080, Arc::new(Hello));
+    let _registration = network.bind_http(&pod, 8080, Arc::new(Hello))?;
     network.update(tables()?);
     let listen = async || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
     let (front, bare) = (listen().await?, listen().await?);

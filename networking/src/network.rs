@@ -175,9 +175,11 @@ impl Network {
         self.tables.load().names.lookup(name, from_namespace, &self.config.cluster_domain)
     }
 
-    /// Puts an HTTP handler at a pod's port, in place of one that may be there: a component is replaced without a gap.
-    pub fn register_http(&self, pod: &PodIdentity, port: u16, handler: Arc<dyn Handler>) -> Registration {
-        self.registry.replace(SocketAddr::new(pod.ip, port), Registered::of_pod(pod, Endpoint::Local(handler)))
+    /// Puts an HTTP handler at a pod's port. Errors: `AddrInUse`.
+    pub fn bind_http(&self, pod: &PodIdentity, port: u16, handler: Arc<dyn Handler>) -> io::Result<Registration> {
+        let registered = Registered::of_pod(pod, Endpoint::Local(handler));
+        let claimed = self.registry.claim(SocketAddr::new(pod.ip, port), registered);
+        claimed.ok_or_else(|| io::ErrorKind::AddrInUse.into())
     }
 
     /// Makes `advertised`, an address that the API server has in the cluster, stand for `actual`, where it really listens.

@@ -411,6 +411,9 @@ pub enum EngineError {
     /// A limit of this node (instances, memory mappings) would be exceeded.
     #[error("node is out of capacity: {0}")]
     Capacity(String),
+    /// Another container of the pod listens there.
+    #[error("listen on port {0}: address already in use (a server listens on the first containerPort, or on 8080)")]
+    PortInUse(u16),
     /// The container's own settings cannot be honoured.
     #[error("{0}")]
     InvalidSpec(String),

@@ -5,7 +5,11 @@
 //! * [`datastore`]: the cluster's state, with etcd's guarantees in every backend;
 //! * [`blob`]: content-addressed files, such as image layers and compiled components;
 //! * [`volume`]: directories for pods, from inputs that were already resolved.
+//!
+//! Beside them [`tree`] removes and measures directories that a guest has filled, and [`metered`] bounds what is read.
 
 pub mod blob;
 pub mod datastore;
+pub mod metered;
+pub mod tree;
 pub mod volume;

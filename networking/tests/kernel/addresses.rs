@@ -14,7 +14,7 @@ pub fn pods_are_reached_and_nothing_stays_behind() {
     block_on(async {
         let network = network();
         let served = Served::start(&network).await;
-        let component = network.register_http(&pod(2), 8080, Arc::new(Hello));
+        let component = network.bind_http(&pod(2), 8080, Arc::new(Hello)).unwrap();
         assert!(once_open("10.64.0.2:8080").await.ends_with("hello"));
         let telling = tell_peers(&network, &pod(3), 5432).await;
         assert_eq!(once_open("10.64.0.3:5432").await, HOST.to_string());
@@ -36,7 +36,7 @@ pub fn pods_are_reached_and_nothing_stays_behind() {
 
         // Somebody removes the table; the next change puts it back.
         output("nft", &["delete", "table", "ip", "k8w"]);
-        let _again = network.register_http(&pod(4), 8080, Arc::new(Hello));
+        let _again = network.bind_http(&pod(4), 8080, Arc::new(Hello)).unwrap();
         assert!(once_open("10.64.0.4:8080").await.ends_with("hello"));
         assert_eq!(ask("10.64.0.3:5432").await.unwrap(), HOST.to_string());
         assert_eq!(ours(), (true, 4));
@@ -73,14 +73,14 @@ pub fn what_a_killed_run_left_is_replaced() {
     block_on(async {
         let first = network();
         let served = Served::start(&first).await;
-        let _gone = first.register_http(&pod(2), 8080, Arc::new(Hello));
+        let _gone = first.bind_http(&pod(2), 8080, Arc::new(Hello)).unwrap();
         assert!(once_open("10.64.0.2:8080").await.ends_with("hello"));
         served.kill().await;
         assert_eq!(ours(), (true, 4));
 
         let second = network();
         let served = Served::start(&second).await;
-        let _here = second.register_http(&pod(3), 8080, Arc::new(Hello));
+        let _here = second.bind_http(&pod(3), 8080, Arc::new(Hello)).unwrap();
         assert!(once_open("10.64.0.3:8080").await.ends_with("hello"));
         assert_eq!(TcpStream::connect("10.64.0.2:8080").unwrap_err().kind(), ErrorKind::ConnectionRefused);
         assert_eq!(ours(), (true, 4));
@@ -97,7 +97,7 @@ pub fn two_clusters_do_not_share_a_kernel() {
         assert!(matches!(refused, Error::Claimed(_)));
         assert_eq!(refused.to_string(), "another k8w has this machine's kernel network");
         // It leaves the first one alone.
-        let _here = network.register_http(&pod(3), 8080, Arc::new(Hello));
+        let _here = network.bind_http(&pod(3), 8080, Arc::new(Hello)).unwrap();
         assert!(once_open("10.64.0.3:8080").await.ends_with("hello"));
         served.stop().await;
         let again = Served::start(&crate::harness::network()).await;
@@ -128,13 +128,13 @@ pub fn idle_pods_cost_no_socket() {
     block_on(async {
         let network = network();
         let served = Served::start(&network).await;
-        let _first = network.register_http(&pod(2), 8080, Arc::new(Hello));
+        let _first = network.bind_http(&pod(2), 8080, Arc::new(Hello)).unwrap();
         once_open("10.64.0.2:8080").await;
         let before = sockets();
         assert_eq!(before, 4, "two for TCP, one for UDP and one for answers");
         let pods = (1..8).flat_map(|high| (1..=250).map(move |low| pod_at(high, low)));
-        let mut held: Vec<_> = pods.map(|pod| network.register_http(&pod, 8080, Arc::new(Hello))).collect();
-        held.push(network.register_http(&pod(9), 8080, Arc::new(Hello)));
+        let mut held: Vec<_> = pods.map(|pod| network.bind_http(&pod, 8080, Arc::new(Hello)).unwrap()).collect();
+        held.push(network.bind_http(&pod(9), 8080, Arc::new(Hello)).unwrap());
         assert!(once_open("10.64.0.9:8080").await.ends_with("hello"));
         assert!(ask("10.64.7.250:8080").await.unwrap().ends_with("hello"));
         assert_eq!(sockets(), before);

@@ -162,7 +162,7 @@ fn heard_by(client: Client, neighbour: &Neighbour, to: Ipv4Addr) -> Option<Strin
 /// Replaces the tables, and waits until the kernel knows them: it learns of a port that opens after them.
 async fn settle(network: &Network, tables: Tables, port: u16) {
     network.update(tables);
-    let _marker = network.register_http(&pod(200), port, Arc::new(Hello));
+    let _marker = network.bind_http(&pod(200), port, Arc::new(Hello)).unwrap();
     once_open(&format!("10.64.0.200:{port}")).await;
 }
 

@@ -236,7 +236,7 @@ pub fn describing(network: &Network, pod: &PodIdentity) -> (SocketAddr, Registra
         let name = name.clone();
         async move { describe(&name, request).await }
     });
-    let registration = network.register_http(pod, 8080, Arc::new(handler));
+    let registration = network.bind_http(pod, 8080, Arc::new(handler)).unwrap();
     (registration.address(), registration)
 }
 

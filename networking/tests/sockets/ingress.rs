@@ -435,7 +435,7 @@ async fn requests_under_way_end_before_the_ingress_does() {
             }
         }
     });
-    let registration = network.register_http(&pod(2), 8080, Arc::new(handler));
+    let registration = network.bind_http(&pod(2), 8080, Arc::new(handler)).unwrap();
     let cluster =
         Cluster::default().service("web", "10.96.0.9", None, &[registration.address()]).ingress("host", "web");
     network.update(cluster.tables());
@@ -480,7 +480,7 @@ async fn a_client_that_goes_away_cancels_its_request() {
             }
         }
     });
-    let registration = network.register_http(&pod(2), 8080, Arc::new(handler));
+    let registration = network.bind_http(&pod(2), 8080, Arc::new(handler)).unwrap();
     let cluster =
         Cluster::default().service("web", "10.96.0.9", None, &[registration.address()]).ingress("host", "web");
     network.update(cluster.tables());

@@ -342,7 +342,7 @@ async fn a_client_that_says_no_more_is_answered_and_one_that_is_gone_ends_its_re
             }
         }
     });
-    let component = there.network.register_http(&far_pod(3), 8080, Arc::new(slow));
+    let component = there.network.bind_http(&far_pod(3), 8080, Arc::new(slow)).unwrap();
     let mut next = async || tokio::time::timeout(PATIENCE, told.recv()).await.expect("nothing happens");
     for is_gone in [false, true] {
         let mut near = network.connect(Some(&pod(5)), component.address()).await.unwrap();
@@ -367,7 +367,7 @@ async fn an_answer_arrives_whose_component_did_not_read_its_request() {
     let (network, there) = (network(), there(&ca, "there").await);
     network.connect_peers(ca.tls("here").0);
     let deaf = Answer(|_| async { text(StatusCode::OK, "answer") });
-    let component = there.network.register_http(&far_pod(3), 8080, Arc::new(deaf));
+    let component = there.network.bind_http(&far_pod(3), 8080, Arc::new(deaf)).unwrap();
     let (_failures, _stop) = start(&network);
     let port = free_port().await;
     let cluster = Cluster::default().service("deaf", "10.96.0.9", Some(port), &[component.address()]);

@@ -73,7 +73,7 @@ async fn a_request_by_name_calls_the_component_with_its_body_streamed_both_ways(
     let network = network();
     let produced = Arc::new(AtomicUsize::new(0));
     let echo = Answer(|request: Request<Body>| async { Response::new(request.into_body()) });
-    let registration = network.register_http(&pod(2), 8080, Arc::new(echo));
+    let registration = network.bind_http(&pod(2), 8080, Arc::new(echo)).unwrap();
     network.update(Cluster::default().service("echo", "10.96.0.9", None, &[registration.address()]).tables());
 
     let frames = futures::stream::repeat_with({
@@ -120,7 +120,7 @@ async fn a_response_that_is_dropped_cancels_its_producer() {
             }
         }
     });
-    let registration = network.register_http(&pod(2), 8080, Arc::new(endless));
+    let registration = network.bind_http(&pod(2), 8080, Arc::new(endless)).unwrap();
     let uri = format!("http://{}/", registration.address());
     let mut body = network.send(Some(&pod(7)), Request::get(uri).body(full("")).unwrap()).await.unwrap().into_body();
     body.frame().await.unwrap().unwrap();

@@ -42,7 +42,7 @@ pub async fn listen(network: &Arc<Network>, way: Way, pod: &PodIdentity, port: u
                 let word = word.clone();
                 async move { Response::new(full(word)) }
             });
-            return Listening::Component(network.register_http(pod, port, Arc::new(answer)));
+            return Listening::Component(network.bind_http(pod, port, Arc::new(answer)).unwrap());
         }
         Way::Tcp => {
             let listener = network.bind_tcp(pod, port).await.unwrap();

@@ -291,7 +291,7 @@ mod tests {
             ip: "10.64.0.2".parse().unwrap(),
             service_account: "default".to_owned(),
         };
-        let _registration = network.register_http(&pod, 80, Arc::new(Health));
+        let _registration = network.bind_http(&pod, 80, Arc::new(Health)).unwrap();
         let timeout = Duration::from_secs(1);
         let found = check(&network, SocketAddr::new(pod.ip, port), service, timeout).await;
         expected.assert_eq(&found.err().unwrap_or_else(|| "service healthy".to_owned()));

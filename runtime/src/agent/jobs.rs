@@ -1,13 +1,13 @@
 //! Short tasks that do what the loop decided: writes to the API, stops, and clearing away.
 
 use std::collections::HashSet;
-use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Node, Pod};
+use k8w_storage::tree;
 use k8w_storage::volume::mounted;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
@@ -201,10 +201,8 @@ pub(super) async fn clear(
 }
 
 async fn remove_dir(path: PathBuf) {
-    match tokio::fs::remove_dir_all(&path).await {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            tracing::warn!(path = %path.display(), %error, "a directory could not be removed");
-        }
-        _ => {}
+    let removing = tokio::task::spawn_blocking(move || tree::remove(&path).map_err(|error| (path, error)));
+    if let Ok(Err((path, error))) = removing.await {
+        tracing::warn!(path = %path.display(), %error, "a directory could not be removed");
     }
 }

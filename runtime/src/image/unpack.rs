@@ -12,6 +12,8 @@ use bytes::Bytes;
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _};
 use flate2::read::MultiGzDecoder;
+use k8w_storage::metered::Meter;
+use k8w_storage::tree;
 use oci_client::manifest::OciDescriptor;
 use tar::{Archive, Entry, EntryType};
 
@@ -19,6 +21,10 @@ use tar::{Archive, Entry, EntryType};
 const MAX_ENTRIES: usize = 200_000;
 /// What all layers may unpack to, in bytes.
 const MAX_BYTES: u64 = 1 << 30;
+/// What an archive may hold before an entry: its header, and records for long names and the like.
+const MAX_HEADER_BYTES: u64 = 1 << 20;
+/// The longest name of an entry, which is as long as paths may be.
+const MAX_NAME_BYTES: usize = 4096;
 
 /// Names a file that is no archive.
 const TITLE: &str = "org.opencontainers.image.title";
@@ -56,8 +62,10 @@ fn make(dir: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()
     let parent = dir.parent().unwrap_or(dir);
     std::fs::create_dir_all(parent)?;
     let made = tempfile::Builder::new().prefix(".unpacking-").tempdir_in(parent)?;
-    fill(made.path())?;
-    std::fs::rename(made.keep(), dir)
+    // Its own way to remove itself is not for trees that others have made.
+    let made = made.keep();
+    let filled = fill(&made).and_then(|()| std::fs::rename(&made, dir));
+    filled.inspect_err(|_| drop(tree::remove(&made)))
 }
 
 struct Target {
@@ -83,9 +91,18 @@ impl Target {
     }
 
     fn extract(&mut self, archive: impl Read) -> io::Result<()> {
-        for entry in Archive::new(archive).entries()? {
+        let meter = Meter::default();
+        meter.allow(MAX_HEADER_BYTES);
+        for entry in Archive::new(meter.read(archive)).entries()? {
             let entry = entry?;
             self.count(entry.size())?;
+            let header = entry.header();
+            // A sparse file is not as long in the archive as it is.
+            let held = if header.entry_type().is_gnu_sparse() { header.entry_size()? } else { entry.size() };
+            meter.allow(held.saturating_add(MAX_HEADER_BYTES));
+            if entry.path_bytes().len() > MAX_NAME_BYTES {
+                return Err(refused("a name in a layer is too long"));
+            }
             let Some(path) = beneath(&entry.path()?) else { continue };
             self.place(entry, &path)?;
         }
@@ -116,7 +133,7 @@ impl Target {
                 Ok(found) if found.is_dir() => Ok(()),
                 _ => {
                     self.remove(path)?;
-                    self.root.create_dir_all(path)
+                    self.make_dirs(path)
                 }
             },
             (EntryType::Symlink, Some(to)) => {
@@ -133,7 +150,7 @@ impl Target {
         }
     }
 
-    fn write(&self, path: impl AsRef<Path>, mode: u32, mut content: impl Read) -> io::Result<()> {
+    fn write(&mut self, path: impl AsRef<Path>, mode: u32, mut content: impl Read) -> io::Result<()> {
         let path = path.as_ref();
         self.make_room(path)?;
         let mut options = OpenOptions::new();
@@ -142,30 +159,42 @@ impl Target {
     }
 
     /// Takes away what is at a path, and makes what is above it.
-    fn make_room(&self, path: &Path) -> io::Result<()> {
+    fn make_room(&mut self, path: &Path) -> io::Result<()> {
         self.remove(path)?;
-        match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            Some(parent) => self.root.create_dir_all(parent),
-            None => Ok(()),
+        path.parent().map_or(Ok(()), |parent| self.make_dirs(parent))
+    }
+
+    /// Makes a directory and those above it, as far as they are not there; each is an entry.
+    fn make_dirs(&mut self, dir: &Path) -> io::Result<()> {
+        let above = dir.ancestors().filter(|dir| !dir.as_os_str().is_empty());
+        let missing: Vec<&Path> = above.take_while(|dir| !self.root.is_dir(dir)).collect();
+        for dir in missing.into_iter().rev() {
+            self.count(0)?;
+            self.root.create_dir(dir)?;
         }
+        Ok(())
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        match self.root.symlink_metadata(path) {
-            Ok(found) if found.is_dir() => self.root.remove_dir_all(path),
-            Ok(_) => self.root.remove_file(path),
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+        match self.root.open_dir(or_here(parent)) {
+            Ok(parent) => tree::remove_at(parent, Path::new(name)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
         }
     }
 
     fn clear(&self, dir: &Path) -> io::Result<()> {
-        let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+        let dir = or_here(dir);
         for entry in self.root.read_dir(dir)? {
             self.remove(&dir.join(entry?.file_name()))?;
         }
         Ok(())
     }
+}
+
+fn or_here(dir: &Path) -> &Path {
+    if dir.as_os_str().is_empty() { Path::new(".") } else { dir }
 }
 
 /// A path of an archive as one beneath its root; `None` for the root itself and for one that leads outside.
@@ -292,6 +321,62 @@ mod tests {
             let _ = unpack(&[tar(&entries)], &root.path().join(number.to_string()));
             assert_eq!(shown(&outside), ["kept"], "{entries:?}");
         }
+    }
+
+    /// Appends an entry whose header is written by hand.
+    fn append(archive: &mut tar::Builder<impl io::Write>, kind: EntryType, name: &str, content: impl Read, size: u64) {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(0o755);
+        header.set_size(size);
+        header.as_gnu_mut().unwrap().name[..name.len()].copy_from_slice(name.as_bytes());
+        header.set_cksum();
+        archive.append(&header, content).unwrap();
+    }
+
+    #[test]
+    fn records_are_no_longer_than_is_allowed() {
+        let root = tempfile::tempdir().unwrap();
+        for kind in [EntryType::GNULongName, EntryType::GNULongLink, EntryType::XHeader] {
+            let gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            let mut archive = tar::Builder::new(gzip);
+            append(&mut archive, EntryType::Regular, "large", io::repeat(0).take(3 << 20), 3 << 20);
+            append(&mut archive, kind, "record", io::repeat(b'x').take(2 << 20), 2 << 20);
+            append(&mut archive, EntryType::Regular, "file", io::empty(), 0);
+            let large = layer(&format!("{TAR}+gzip"), None, archive.into_inner().unwrap().finish().unwrap());
+            let refused = unpack(&[large], &root.path().join("volume")).unwrap_err();
+            assert_eq!(refused.to_string(), "a record is longer than is allowed");
+        }
+        let mut archive = tar::Builder::new(Vec::new());
+        let long = "d/".repeat(3_000);
+        append(&mut archive, EntryType::GNULongName, "record", long.as_bytes(), long.len() as u64);
+        append(&mut archive, EntryType::Directory, "d", io::empty(), 0);
+        let long = layer(TAR, None, archive.into_inner().unwrap());
+        let refused = unpack(&[long], &root.path().join("volume")).unwrap_err();
+        assert_eq!(refused.to_string(), "a name in a layer is too long");
+        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn directories_above_an_entry_count_and_take_no_stack() {
+        let root = tempfile::tempdir().unwrap();
+        let mut archive = tar::Builder::new(Vec::new());
+        let deep = format!("{}f", "d/".repeat(2_000));
+        append(&mut archive, EntryType::GNULongName, "record", deep.as_bytes(), deep.len() as u64);
+        append(&mut archive, EntryType::Regular, "f", io::empty(), 0);
+        append(&mut archive, EntryType::Regular, ".wh.d", io::empty(), 0);
+        let deep = layer(TAR, None, archive.into_inner().unwrap());
+        let dir = root.path().join("volume");
+        let unpacking = std::thread::Builder::new().stack_size(512 << 10).spawn(move || {
+            make(&dir, |made| {
+                let root = Dir::open_ambient_dir(made, ambient_authority())?;
+                let mut target = Target { root, entries: 0, bytes: 0 };
+                target.apply(&deep)?;
+                assert_eq!((target.entries, shown(made)), (2_002, Vec::<String>::new()));
+                Ok(())
+            })
+        });
+        unpacking.unwrap().join().unwrap().unwrap();
     }
 
     #[test]

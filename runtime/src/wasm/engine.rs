@@ -1,13 +1,13 @@
 //! Starts, stops and reports containers: the [`Engine`] of this node.
 
 use std::collections::{HashMap, HashSet};
-use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use k8w_networking::{Network, Registration};
+use k8w_storage::tree;
 use k8w_storage::volume::memory::Meter;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -127,10 +127,7 @@ impl WasmEngine {
         let runners = Runners::start(compile::available_cpus()).map_err(|error| internal(&error))?;
         let log_writer = LogWriter::start().map_err(|error| internal(&error))?;
         let views = config.data_dir.join("views");
-        match std::fs::remove_dir_all(&views) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(internal(&error)),
-            _ => {}
-        }
+        tree::remove(&views).map_err(|error| internal(&error))?;
         let components =
             Components::open(pool.engine, linker, code, config.clone()).map_err(|error| internal(&error))?;
         Ok(WasmEngine(Arc::new(Inner {
@@ -285,7 +282,7 @@ impl Inner {
                         News::Failed(outcome) => drop(tokio::spawn(async move { inner.end(&id, outcome).await })),
                     }
                 });
-                self.serve(server, digest, port);
+                self.serve(server, digest, port)?;
                 self.report(EngineEvent::Started { id }).await;
             }
             _ => return Err(EngineError::Internal("the component was linked for another use".to_owned())),
@@ -296,21 +293,29 @@ impl Inner {
         Ok(())
     }
 
-    /// Gives a server its port, which the attempt before it may have until then.
-    fn serve(&self, server: Arc<Server>, digest: String, number: u16) {
+    /// Gives a server its port, which the attempt before it may have until then, and nobody else in its pod.
+    fn serve(&self, server: Arc<Server>, digest: String, number: u16) -> Result<(), EngineError> {
         let container = server.container.clone();
         let mut running = lock(&self.running);
         let before = container.id.before().and_then(|before| match &mut running.get_mut(&before)?.kind {
             Kind::Http { port, .. } => port.take_if(|port| port.number == number),
             Kind::Command => None,
         });
-        let port = before.inspect(|port| port.door.hand_over(server.clone())).unwrap_or_else(|| {
-            let door = Arc::new(Door::new(server.clone()));
-            let registration = self.network.register_http(&container.network.pod, number, door.clone());
-            Port { number, door, _registration: registration }
-        });
+        let port = match before {
+            Some(port) => {
+                port.door.hand_over(server.clone());
+                port
+            }
+            None => {
+                let door = Arc::new(Door::new(server.clone()));
+                let bound = self.network.bind_http(&container.network.pod, number, door.clone());
+                let registration = bound.map_err(|_| EngineError::PortInUse(number))?;
+                Port { number, door, _registration: registration }
+            }
+        };
         let kind = Kind::Http { server, port: Some(port) };
         running.insert(container.id.clone(), Running { container, digest, kind });
+        Ok(())
     }
 
     fn running(&self, id: &ContainerId) -> Result<(Arc<Container>, String), ExecError> {
@@ -413,7 +418,8 @@ impl Inner {
         drop(container);
         self.components.release(&digest);
         // Best effort: a view that stays is removed when the node starts again.
-        let _ = std::fs::remove_dir_all(self.views(id));
+        let views = self.views(id);
+        let _ = tokio::task::spawn_blocking(move || tree::remove(&views)).await;
         self.report(outcome.event(id.clone())).await;
     }
 

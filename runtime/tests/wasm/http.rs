@@ -44,6 +44,24 @@ async fn a_server_answers_with_its_environment() {
 }
 
 #[tokio::test]
+async fn a_port_of_a_pod_has_one_server_until_that_ends() {
+    let node = Node::new();
+    let first = node.pod("server", probe()).await;
+    let mut second = first.clone();
+    second.id.container = "second".to_owned();
+    second.env = vec![("NAME".to_owned(), "second".to_owned())];
+    second.log_path = node.dir.path().join("second.log");
+    let id = node.start(first).await;
+    let error = node.engine.start(second.clone()).await.unwrap_err();
+    assert!(error.to_string().starts_with("listen on port 8080: address already in use"), "{error}");
+    assert_eq!(node.get(SERVER, "/env").await, (200, String::new()), "the first has it still");
+    node.engine.stop(&id, Duration::from_secs(600)).await;
+    node.exit(&id).await;
+    node.start(second).await;
+    assert_eq!(node.get(SERVER, "/env").await.1, "NAME=second\n");
+}
+
+#[tokio::test]
 async fn a_short_answer_has_a_length() {
     short_answers_have_a_length(probe()).await;
 }

@@ -14,6 +14,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use super::{Error, Files, MAX_PROJECTED_BYTES, check_relative};
+use crate::tree;
 
 const DATA: &str = "..data";
 const NEXT: &str = "..data_tmp";
@@ -122,15 +123,11 @@ fn same(root: &Path, files: &Files) -> bool {
 }
 
 pub(super) fn remove_tree(path: &Path) -> Result<(), Error> {
-    ignore_missing(fs::remove_dir_all(path), path)
+    tree::remove(path).map_err(Error::io(path))
 }
 
 fn remove_file(path: &Path) -> Result<(), Error> {
-    ignore_missing(fs::remove_file(path), path)
-}
-
-fn ignore_missing(result: std::io::Result<()>, path: &Path) -> Result<(), Error> {
-    match result {
+    match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::io(path)(error)),
         _ => Ok(()),
     }

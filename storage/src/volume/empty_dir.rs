@@ -2,15 +2,11 @@
 
 use std::collections::HashSet;
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::Error;
-
-/// Most entries that [`usage_bytes`] looks at.
-const MAX_ENTRIES: usize = 1_000_000;
-/// What `st_blocks` counts in, whatever the file system's own blocks are.
-const BLOCK_BYTES: u64 = 512;
+use crate::tree;
 
 /// Makes the directory, which whoever is in the pod may write to; one that is there keeps its content (the pod's
 /// containers were restarted).
@@ -27,28 +23,19 @@ pub fn create(dir: &Path) -> Result<(), Error> {
 /// takes nothing, a file of several names is there once. Links are not followed; what vanishes meanwhile counts nothing.
 ///
 /// # Errors
-/// When the directory itself cannot be read, or holds more than a million entries.
+/// When the directory is not there, or the node has no room to look at it; [`Error::TooLarge`] when it holds more than a million
+/// entries, or cannot be looked at to its end for whatever other reason: it could hold anything.
 pub fn usage_bytes(dir: &Path) -> Result<u64, Error> {
-    let mut total = fs::metadata(dir).map_err(Error::io(dir))?.blocks() * BLOCK_BYTES;
-    let mut entries = 0;
-    let mut linked = HashSet::new();
-    let mut pending = vec![fs::read_dir(dir).map_err(Error::io(dir))?];
-    while let Some(directory) = pending.pop() {
-        for entry in directory.flatten() {
-            entries += 1;
-            if entries > MAX_ENTRIES {
-                return Err(Error::TooLarge);
-            }
-            let Ok(metadata) = entry.metadata() else { continue };
-            if metadata.is_dir() {
-                pending.extend(fs::read_dir(entry.path()));
-            } else if metadata.nlink() > 1 && !linked.insert((metadata.dev(), metadata.ino())) {
-                continue;
-            }
-            total += metadata.blocks() * BLOCK_BYTES;
+    let measured = tree::walk(dir, |(total, linked): &mut (u64, HashSet<_>), found| {
+        if found.is_dir || found.links == 1 || linked.insert(found.id) {
+            *total = total.saturating_add(found.disk_bytes);
         }
+    });
+    match measured {
+        Ok((total, _)) => Ok(total),
+        Err(error) if tree::says_nothing(&error) => Err(Error::io(dir)(error)),
+        Err(_) => Err(Error::TooLarge),
     }
-    Ok(total)
 }
 
 #[cfg(test)]

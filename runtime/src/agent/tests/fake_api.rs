@@ -120,6 +120,15 @@ impl FakeApi {
         self.objects.lock().unwrap().remove(path);
     }
 
+    pub async fn wait_for_refused_patch(&self) {
+        let refused = async {
+            while self.refused_patches() == 0 {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(20), refused).await.expect("nothing was patched");
+    }
+
     pub fn refused_patches(&self) -> usize {
         self.refused_patches.load(Ordering::Relaxed)
     }

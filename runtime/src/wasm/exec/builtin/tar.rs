@@ -5,14 +5,19 @@ use std::io::{self, Read, Write};
 use std::path::{Component, Path};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ::tar::{Archive, Builder, EntryType, Header};
+use ::tar::{Archive, Builder, Entry, EntryType, Header};
+use k8w_storage::metered::{Meter, Metered};
 
-use super::{Info, Kind, Parts, Session, Tree, reason};
+use super::{Info, Kind, Parts, Reader, Session, Tree, reason};
 
 /// Exit code after something went wrong.
 const FAILED: i32 = 2;
-/// The longest target of a link that is read from an archive.
+/// The mode of directories that are made.
 const DIRECTORY_MODE: u32 = 0o755;
+/// What an archive may hold before a member: its header, and records for long names and the like.
+const MAX_HEADER_BYTES: u64 = 1 << 20;
+/// The longest name of a member, which is as long as paths may be.
+const MAX_NAME_BYTES: usize = 4096;
 
 pub fn run(session: &mut Session<'_>) -> io::Result<i32> {
     let request = match Request::read(&session.args) {
@@ -213,37 +218,65 @@ fn extract(session: &mut Session<'_>, tree: &Tree, request: &Request) -> io::Res
         return Ok(true);
     }
     let mut failed = false;
-    let input = Input(&mut session.stdin);
-    let mut archive = Archive::new(input);
-    let mut complaints = Vec::new();
-    for entry in archive.entries()? {
-        let mut entry = entry?;
-        let path = entry.path()?.into_owned();
-        let unpacked = match inside(&path) {
-            Some(beneath) => unpack(&mut entry, tree, &[&root[..], &beneath[..]].concat(), request),
-            None => Err(io::Error::other("Member name contains '..'")),
+    let broken = read(&mut session.stdin, |path, entry| {
+        let unpacked = if path.as_os_str().len() > MAX_NAME_BYTES {
+            Err(io::Error::other("File name too long"))
+        } else {
+            unpack(entry, tree, &root, path, request)
         };
         if request.verbose {
             writeln!(session.stdout, "{}", path.display())?;
         }
         if let Err(error) = unpacked {
             failed = true;
-            complaints.push(format!("{}: Cannot open: {}", path.display(), reason(&error)));
+            writeln!(session.stderr, "tar: {}: Cannot open: {}", path.display(), reason(&error))?;
         }
-    }
-    for complaint in complaints {
-        session.complain(&complaint);
-    }
-    Ok(failed)
+        Ok(())
+    })?;
+    session.stderr.flush()?;
+    Ok(complained(session, broken) || failed)
 }
 
-/// Lets the archive read from the session while the session writes.
-struct Input<'s>(&'s mut super::Reader);
+/// Says what is wrong with an archive; whether anything is.
+fn complained(session: &mut Session<'_>, broken: Option<String>) -> bool {
+    broken.is_some_and(|why| session.complain(&why) != 0)
+}
 
-impl Read for Input<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buffer)
+/// Shows all members of an archive in their order. Returns what is wrong with the archive.
+///
+/// # Errors
+/// Those of `see`.
+fn read(
+    input: &mut Reader,
+    mut see: impl FnMut(&Path, &mut Entry<'_, Metered<'_, &mut Reader>>) -> io::Result<()>,
+) -> io::Result<Option<String>> {
+    let meter = Meter::default();
+    meter.allow(MAX_HEADER_BYTES);
+    let broken = |error: io::Error| match error.kind() {
+        io::ErrorKind::FileTooLarge => error.to_string(),
+        _ if meter.has_ended() => "Unexpected EOF in archive".to_owned(),
+        // The bytes that make no sense are not for a terminal.
+        _ => "This does not look like a tar archive".to_owned(),
+    };
+    let mut archive = Archive::new(meter.read(input));
+    let entries = match archive.entries() {
+        Ok(entries) => entries,
+        Err(error) => return Ok(Some(broken(error))),
+    };
+    for entry in entries {
+        let named = entry.and_then(|entry| {
+            let header = entry.header();
+            // A sparse file is not as long in the archive as it is.
+            let held = if header.entry_type().is_gnu_sparse() { header.entry_size()? } else { entry.size() };
+            meter.allow(held.saturating_add(MAX_HEADER_BYTES));
+            Ok((entry.path()?.into_owned(), entry))
+        });
+        match named {
+            Ok((path, mut entry)) => see(&path, &mut entry)?,
+            Err(error) => return Ok(Some(broken(error))),
+        }
     }
+    Ok(None)
 }
 
 /// The parts of a member's name; `None` when it would lead up.
@@ -259,71 +292,106 @@ fn inside(path: &Path) -> Option<Parts> {
     Some(parts)
 }
 
-fn unpack<R: Read>(entry: &mut ::tar::Entry<'_, R>, tree: &Tree, to: &[String], request: &Request) -> io::Result<()> {
-    let header = entry.header();
-    let (kind, mode, modified) = (header.entry_type(), header.mode()? & 0o777, header.mtime()?);
-    match kind {
-        EntryType::Directory => {
-            tree.create_dir_all(to)?;
-            // A directory that its owner cannot write to would refuse what the archive holds for it.
-            if request.keep_modes && mode != DIRECTORY_MODE {
-                tree.set_mode(to, mode | 0o700)?;
-            }
-            return Ok(());
-        }
-        EntryType::Regular | EntryType::Continuous => {}
-        EntryType::Symlink => {
-            let target = entry.link_name()?.ok_or(io::ErrorKind::InvalidData)?.into_owned();
-            return tree.link(to, &target);
-        }
-        EntryType::XGlobalHeader => return Ok(()),
-        other => return Err(io::Error::other(format!("entries of type {other:?} are not supported"))),
+/// Makes a member beneath `root`, and the directories above it.
+fn unpack(
+    entry: &mut Entry<'_, impl Read>,
+    tree: &Tree,
+    root: &[String],
+    path: &Path,
+    request: &Request,
+) -> io::Result<()> {
+    let beneath = |path: &Path| inside(path).map(|beneath| [root, &beneath[..]].concat());
+    let to = beneath(path).ok_or_else(|| io::Error::other("Member name contains '..'"))?;
+    let kind = entry.header().entry_type();
+    if kind == EntryType::XGlobalHeader {
+        return Ok(());
     }
-    if let [above @ .., _] = to {
+    let mode = entry.header().mode().map_err(malformed)? & 0o777;
+    if kind == EntryType::Directory {
+        tree.create_dir_all(&to)?;
+        // A directory that its owner cannot write to would refuse what the archive holds for it.
+        if request.keep_modes && mode != DIRECTORY_MODE {
+            tree.set_mode(&to, mode | 0o700)?;
+        }
+        return Ok(());
+    }
+    if let [above @ .., _] = &to[..] {
         tree.create_dir_all(above)?;
     }
-    let mut file = tree.create(to)?;
-    io::copy(entry, &mut file)?;
+    let target = entry.link_name()?.map(std::borrow::Cow::into_owned);
+    let file = match (kind, target) {
+        (EntryType::Regular | EntryType::Continuous, _) => {
+            let mut file = tree.create(&to)?;
+            io::copy(entry, &mut file)?;
+            file
+        }
+        (EntryType::Symlink, Some(target)) => return tree.link(&to, &target),
+        // Another name of an earlier member. It becomes a copy: the two may lie in different volumes.
+        (EntryType::Link, Some(target)) => {
+            let from = beneath(&target).ok_or_else(|| io::Error::other("Link target contains '..'"))?;
+            match tree.link_metadata(&from)?.kind {
+                Kind::Link => return tree.link(&to, &tree.read_link(&from)?),
+                Kind::File => {
+                    let mut from = tree.open(&from)?;
+                    let mut file = tree.create(&to)?;
+                    io::copy(&mut from, &mut file)?;
+                    file
+                }
+                Kind::Directory | Kind::Other => return Err(io::Error::other("its link leads to no file")),
+            }
+        }
+        (EntryType::Symlink | EntryType::Link, None) => return Err(malformed(io::ErrorKind::InvalidData.into())),
+        (other, _) => return Err(io::Error::other(format!("entries of type {other:?} are not supported"))),
+    };
     let file = file.into_std();
     if request.keep_modes {
         file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))?;
     }
-    if request.keep_times {
-        file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(modified))?;
+    if request.keep_times
+        // A time that this machine cannot tell is left alone.
+        && let Some(modified) = after_epoch(entry.header().mtime().map_err(malformed)?)
+    {
+        file.set_modified(modified)?;
     }
     Ok(())
 }
 
+fn after_epoch(seconds: u64) -> Option<SystemTime> {
+    UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+}
+
+/// Instead of an error that shows the bytes of a header, which are not for a terminal.
+fn malformed(_: io::Error) -> io::Error {
+    io::Error::other("malformed header")
+}
+
 fn list(session: &mut Session<'_>) -> io::Result<bool> {
-    let mut archive = Archive::new(Input(&mut session.stdin));
-    for entry in archive.entries()? {
-        writeln!(session.stdout, "{}", entry?.path()?.display())?;
-    }
-    Ok(false)
+    let broken = read(&mut session.stdin, |path, _| writeln!(session.stdout, "{}", path.display()))?;
+    Ok(complained(session, broken))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(args: &str) -> Result<Request, String> {
+    fn request(args: &str) -> Result<Request, String> {
         Request::read(&args.split(' ').map(str::to_owned).collect::<Vec<_>>())
     }
 
     #[test]
     fn kubectls_ways_to_call_it_are_understood() {
-        let create = read("cf - /data/x").unwrap();
+        let create = request("cf - /data/x").unwrap();
         assert_eq!((create.action, &create.paths[..]), (Action::Create, &["/data/x".to_owned()][..]));
-        let extract = read("-xmf - -C /data").unwrap();
+        let extract = request("-xmf - -C /data").unwrap();
         assert_eq!((extract.action, extract.directory.as_deref()), (Action::Extract, Some("/data")));
         assert!(!extract.keep_times && extract.keep_modes);
-        let loose = read("--no-same-permissions --no-same-owner -xmf - -C /").unwrap();
+        let loose = request("--no-same-permissions --no-same-owner -xmf - -C /").unwrap();
         assert!(!loose.keep_modes);
     }
 
     #[test]
     fn what_it_does_not_do_is_refused_by_name() {
-        let refusal = |args| read(args).unwrap_err();
+        let refusal = |args| request(args).unwrap_err();
         assert_eq!(refusal("czf - x"), "invalid option -- 'z'");
         assert_eq!(refusal("cf file x"), "archives are read from and written to '-' alone");
         assert_eq!(refusal("cf"), "option requires an argument -- 'f'");
