@@ -23,9 +23,13 @@ use crate::stats::{around_median, median, quantile};
 
 /// How long hello is measured alone and beside each neighbour, all rounds together; `K8W_BENCH_SECONDS` sets another time.
 const MEASURED: Duration = Duration::from_secs(30);
-/// Rounds alone and beside a neighbour. The machine may be busy otherwise: ratios of neighbouring rounds suffer least from it,
-/// and the more of them there are, the less it matters that one is disturbed.
-const ROUNDS: u32 = 30;
+/// How long a round alone or beside a neighbour is. The machine may be busy otherwise: ratios of neighbouring rounds suffer least
+/// from it, and the more of them there are, the less it matters that one is disturbed.
+const ROUND: Duration = Duration::from_secs(1);
+/// However short the time is.
+const LEAST_ROUNDS: u32 = 3;
+/// Words of which a neighbour's name has one, if not all neighbours are measured.
+const ROWS: &str = "K8W_BENCH_ROWS";
 /// A neighbour has this long before anything is measured: a container's start is promised more than what comes after it
 /// (`runtime/src/wasm/cpu.rs`), and would be a larger part of a round than of [`MEASURED`].
 const SETTLED: Duration = Duration::from_secs(1);
@@ -81,13 +85,17 @@ pub async fn measure() -> Result<()> {
     rate(&mut clients).await?;
     let per_second = rate(&mut clients).await? / 2.0;
     let load = OpenLoop { address: ingress, host: HOST.to_owned(), connections: CONNECTIONS, per_second };
-    let round = crate::seconds()?.unwrap_or(MEASURED) / ROUNDS;
+    let measured = crate::seconds()?.unwrap_or(MEASURED);
+    let rounds = u32::try_from(measured.as_secs() / ROUND.as_secs()).unwrap_or(u32::MAX).max(LEAST_ROUNDS);
+    let round = measured / rounds;
+    let wanted = std::env::var(ROWS).unwrap_or_default();
+    let is_wanted = |what: &str| wanted.is_empty() || wanted.split_whitespace().any(|word| what.contains(word));
     println!(
         "limits: hello at {per_second:.0} requests/s, half of what it can; p50 and p99 alone, then beside a pod with"
     );
-    for (what, neighbour) in &NEIGHBOURS {
+    for (what, neighbour) in NEIGHBOURS.iter().filter(|(what, _)| is_wanted(what)) {
         let (mut alone, mut beside) = (Vec::new(), Vec::new());
-        for _ in 0..ROUNDS {
+        for _ in 0..rounds {
             alone.push(Latency::of(&load, round).await?);
             let (pod, headers, process) = match neighbour {
                 Neighbour::Limited(arguments) => (Some((arguments, limits())), None, None),
