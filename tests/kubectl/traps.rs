@@ -1,4 +1,4 @@
-//! Components that trap: what a request's client, an event and the node's metrics say of it.
+//! Components that fail: what a request's client, an event, a status and the node's metrics say of it.
 
 use k8w_testkit::eventually;
 
@@ -37,4 +37,41 @@ spec:
     }
     let status = t.kubectl.ok(&["get", "pod", "traps", "-o", "jsonpath={.status.containerStatuses[0].restartCount}"]);
     assert_eq!(status, "0");
+}
+
+/// As of containers that share a network namespace: the first has the port, the other one fails until it is free.
+#[test]
+fn a_server_whose_port_another_container_has_fails_and_says_so() {
+    let t = sandbox();
+    let image = t.server_image("twice", "");
+    t.kubectl.apply(&format!(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {{name: twice}}
+spec:
+  runtimeClassName: wasmtime
+  containers:
+  - {{name: a, image: '{image}', ports: [{{containerPort: 8080}}]}}
+  - {{name: b, image: '{image}'}}
+"
+    ));
+    let of_one = |field: &str, state: &str| {
+        let path = format!("jsonpath={{.status.containerStatuses[?(@.{state})].{field}}}");
+        t.kubectl.ok(&["get", "pod", "twice", "-o", &path])
+    };
+    // Which of the two comes first is open.
+    eventually("one of them backs off", || match of_one("state.waiting.reason", "state.waiting.reason") {
+        reason if reason == "CrashLoopBackOff" => Ok(()),
+        reason => Err(reason),
+    });
+    let (reason, message) = (
+        of_one("lastState.terminated.reason", "lastState.terminated"),
+        of_one("lastState.terminated.message", "lastState.terminated"),
+    );
+    assert_eq!(reason, "StartError");
+    assert!(message.starts_with("listen on port 8080: address already in use"), "{message}");
+    assert_eq!(of_one("restartCount", "state.running"), "0", "the other one runs on");
+    let events = t.kubectl.ok(&["events", "--for", "pod/twice"]);
+    assert!(events.contains("Error: listen on port 8080: address already in use"), "{events}");
 }

@@ -1,7 +1,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use expect_test::expect;
@@ -170,6 +170,43 @@ async fn a_backend_that_is_not_there_or_too_slow_is_a_bad_gateway_or_a_timeout()
         (status, answer.as_str()),
         (StatusCode::GATEWAY_TIMEOUT, "the backend did not answer within 0 seconds\n")
     );
+}
+
+/// The limit begins anew whenever the request's body moves, whoever reads it.
+#[tokio::test]
+async fn an_upload_that_moves_takes_as_long_as_it_likes_and_one_that_stalls_does_not() {
+    let network = network();
+    let (component, _registration) = describing(&network, &pod(2));
+    let remote = server(|_, request| async move { describe("remote", request).await }).await;
+    let cluster = Cluster::default().service("component", "10.96.0.9", None, &[component]);
+    let cluster = cluster.service("remote", "10.96.0.10", None, &[remote]);
+    network.update(cluster.ingress("component", "component").ingress("remote", "remote").tables());
+    let limit = Duration::from_secs(2);
+    let ingress = start_with(&network, Config { response_timeout: limit, ..Config::default() }).await;
+    let upload = async |host: &str, body: Body| {
+        let request = Request::post("/").header("host", host).body(body).unwrap();
+        read(Client::connect(ingress.http).await.send(request).await).await
+    };
+    let frame = || Ok::<_, BodyError>(Frame::data(Bytes::from_static(b"x")));
+    let moves = || {
+        let begun = Instant::now();
+        let frames = futures::stream::unfold((), move |()| async move {
+            tokio::time::sleep(limit / 100).await;
+            (begun.elapsed() < limit * 5 / 4).then(|| (frame(), ()))
+        });
+        StreamBody::new(frames).boxed_unsync()
+    };
+    let stalls = || {
+        let frames = futures::stream::iter([frame()]).chain(futures::stream::pending());
+        StreamBody::new(frames).boxed_unsync()
+    };
+    let check = async |host| {
+        let (moved, stalled) = tokio::join!(upload(host, moves()), upload(host, stalls()));
+        assert!(moved.0 == StatusCode::OK && moved.1.ends_with("xx"), "{host}: {moved:?}");
+        let late = "the backend did not answer within 2 seconds\n".to_owned();
+        assert_eq!(stalled, (StatusCode::GATEWAY_TIMEOUT, late), "{host}");
+    };
+    tokio::join!(check("component"), check("remote"));
 }
 
 #[tokio::test]

@@ -1,12 +1,13 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
-use http::StatusCode;
+use http::{Request, StatusCode};
 use k8w_networking::node_port::{self, PortOwner};
-use k8w_networking::{HostPort, Network, Protocol};
+use k8w_networking::{HostPort, Network, Protocol, ingress};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::harness::*;
@@ -43,7 +44,7 @@ async fn connect_at(ip: IpAddr, port: u16) -> TcpStream {
         loop {
             match TcpStream::connect((ip, port)).await {
                 Ok(socket) => return socket,
-                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(5)).await,
+                Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
             }
         }
     };
@@ -53,7 +54,7 @@ async fn connect_at(ip: IpAddr, port: u16) -> TcpStream {
 async fn closes(port: u16) {
     let closed = async {
         while TcpStream::connect((LOCALHOST, port)).await.is_ok() {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     tokio::time::timeout(PATIENCE, closed).await.expect("the node port stays open");
@@ -111,6 +112,56 @@ async fn components_are_served_on_the_port_and_balanced_by_request() {
     }
     network.update(Cluster::default().tables());
     closes(port).await;
+}
+
+/// There a Service is TCP: who asks waits for as long as it likes, however short the ingress's patience is.
+#[tokio::test]
+async fn the_ingress_alone_has_a_limit_of_time() {
+    let network = network();
+    let (_failures, _stop) = start(&network);
+    let port = free_port().await;
+    let (asked, may_answer) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let slow = Answer({
+        let (asked, may_answer) = (asked.clone(), may_answer.clone());
+        move |_| {
+            let (asked, may_answer) = (asked.clone(), may_answer.clone());
+            async move {
+                asked.add_permits(1);
+                may_answer.acquire().await.unwrap().forget();
+                text(StatusCode::OK, "at last")
+            }
+        }
+    });
+    let registration = network.bind_http(&pod(2), 8080, Arc::new(slow)).unwrap();
+    let cluster = Cluster::default().service("slow", "10.96.0.9", Some(port), &[registration.address()]);
+    network.update(cluster.ingress("slow", "slow").tables());
+    let listener = TcpListener::bind((LOCALHOST, 0)).await.unwrap();
+    let (at, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
+    let _stop_ingress = stop.clone().drop_guard();
+    let config = ingress::Config { response_timeout: Duration::from_millis(50), ..Default::default() };
+    tokio::spawn(ingress::serve(network.clone(), config, Some(listener), None, stop));
+
+    let by_node_port = async { Client::over(connect(port).await).await.get("slow", "/").await };
+    let by_cluster_ip = async {
+        let stream = network.connect(Some(&pod(7)), "10.96.0.9:80".parse().unwrap()).await.unwrap();
+        Client::over(stream).await.get("slow", "/").await
+    };
+    let by_request = async {
+        let request = Request::get("http://slow/").body(full("")).unwrap();
+        read(network.send(Some(&pod(7)), request).await.unwrap()).await
+    };
+    let given_up = async {
+        // All the others ask by then, and longer than the ingress waits.
+        asked.acquire_many(3).await.unwrap().forget();
+        let answer = Client::connect(at).await.get("slow", "/").await;
+        may_answer.add_permits(3);
+        answer
+    };
+    let (port, ip, request, given_up) = tokio::join!(by_node_port, by_cluster_ip, by_request, given_up);
+    assert_eq!(given_up.0, StatusCode::GATEWAY_TIMEOUT);
+    for answer in [port, ip, request] {
+        assert_eq!(answer, (StatusCode::OK, "at last".to_owned()));
+    }
 }
 
 #[tokio::test]

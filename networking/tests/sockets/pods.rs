@@ -1,4 +1,4 @@
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -42,6 +42,34 @@ async fn two_pods_listen_on_the_same_port_and_loopback_is_their_own() {
     let refused = network.connect(Some(&b), address("10.64.0.2:8080")).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
     network.bind_tcp(&a, 8080).await.unwrap();
+}
+
+/// As of sockets in one network namespace: the later one fails, and the earlier one keeps what it has.
+#[tokio::test]
+async fn a_port_of_a_pod_is_one_components_or_one_listeners() {
+    let network = network();
+    let (own, other) = (pod(2), pod(3));
+    let bind = |pod, port, word| {
+        network.bind_http(pod, port, Arc::new(Answer(move |_| async move { text(StatusCode::OK, word) })))
+    };
+    let in_use = |bound: io::Result<()>| assert_eq!(bound.unwrap_err().kind(), ErrorKind::AddrInUse);
+    for private in [false, true] {
+        let listen = async || match private {
+            false => network.bind_tcp(&own, 8080).await,
+            true => network.bind_tcp_loopback(&own, 8080).await,
+        };
+        let listener = listen().await.unwrap();
+        in_use(bind(&own, 8080, "late").map(drop));
+        assert!(matches!(network.select(Some(&own), listener.local_addr()), Ok(Endpoint::Listener(_))));
+        drop(listener);
+        let first = bind(&own, 8080, "first").unwrap();
+        let _elsewhere = (bind(&own, 8081, "port").unwrap(), bind(&other, 8080, "pod").unwrap());
+        in_use(bind(&own, 8080, "second").map(drop));
+        in_use(listen().await.map(drop));
+        let request = Request::get("http://localhost:8080/").body(full("")).unwrap();
+        assert_eq!(read(network.send(Some(&own), request).await.unwrap()).await.1, "first");
+        drop(first);
+    }
 }
 
 #[tokio::test]
