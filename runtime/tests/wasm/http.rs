@@ -62,6 +62,28 @@ async fn a_port_of_a_pod_has_one_server_until_that_ends() {
 }
 
 #[tokio::test]
+async fn a_server_does_not_take_the_port_that_a_process_of_its_pod_listens_on() {
+    let node = Node::new();
+    let server = node.pod("server", probe()).await;
+    let mut process = server.clone();
+    process.id.container = "process".to_owned();
+    process.log_path = node.dir.path().join("process.log");
+    process.force_command = true;
+    process.argv.extend(["listen", "0.0.0.0", "8080", "process", "1"].map(str::to_owned));
+    let id = node.start(process).await;
+    node.logged("process", "listening on 8080").await;
+    let error = node.engine.start(server.clone()).await.unwrap_err();
+    assert!(error.to_string().starts_with("listen on port 8080: address already in use"), "{error}");
+    let client = node.pod("client", probe()).await;
+    node.start(client).await;
+    let asked = node.get("10.64.0.3:8080", "/ask?10.64.0.2:8080").await;
+    assert_eq!(asked, (200, "process heard hello".to_owned()), "it listens still");
+    assert_eq!(node.exit(&id).await.0, 0);
+    node.start(server).await;
+    assert_eq!(node.get(SERVER, "/count").await.0, 200);
+}
+
+#[tokio::test]
 async fn a_short_answer_has_a_length() {
     short_answers_have_a_length(probe()).await;
 }
