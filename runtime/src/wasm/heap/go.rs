@@ -5,21 +5,16 @@
 //! end from its `moduledata` (`runtime/symtab.go`), which is found as debuggers find it, by the magic number of the table that
 //! it begins with (`pcHeader`). A program in which it is not found is let be.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 
-use wasm_encoder::reencode::{self, Reencode, utils};
-use wasm_encoder::{
-    BlockType, CodeSection, ConstExpr, ExportKind, ExportSection, Function, FunctionSection, GlobalSection, GlobalType,
-    MemorySection, Module, TypeSection, ValType,
-};
-use wasmparser::{DataKind, ExternalKind, Operator, Parser, Payload, TypeRef};
+use wasm_encoder::{BlockType, Function, ValType};
+
+use super::addition::{Addition, Used};
+use super::program::Program;
 
 const PAGE_BYTES: u64 = 1 << 16;
 /// What the adapter asks for: a page for its state, and one for its stack.
 const ROOM_BYTES: u64 = 2 * PAGE_BYTES;
-/// A custom section of whatever Go's linker has made.
-const BUILD_ID: &str = "go:buildid";
 /// What `pcHeader` begins with since Go 1.20, and where it says how large a pointer is (WebAssembly's has 64 bits).
 const MAGIC: [u8; 4] = 0xffff_fff1_u32.to_le_bytes();
 const POINTER_SIZE_AT: u64 = 7;
@@ -33,27 +28,29 @@ const END_WORD: u64 = 34;
 ///
 /// # Errors
 /// With the reason when the module is malformed.
-pub fn with_room(module: &[u8]) -> Result<Option<Vec<u8>>, String> {
-    let Some(program) = Program::of(module).map_err(|error| error.to_string())? else { return Ok(None) };
-    let Some(end) = program.end() else { return Ok(None) };
+pub fn with_room(program: &Program<'_>, module: &[u8]) -> Result<Option<Vec<u8>>, String> {
+    let Some(end) = program.end().filter(|_| program.is_go) else { return Ok(None) };
     let mut moved = module.to_vec();
-    let room = end.address.next_multiple_of(PAGE_BYTES)..end.address.next_multiple_of(PAGE_BYTES) + ROOM_BYTES;
+    let begin = end.address.next_multiple_of(PAGE_BYTES);
+    let room = begin..begin + ROOM_BYTES;
     moved[end.at].copy_from_slice(&room.end.to_le_bytes());
-    let mut giving = Giving { types: program.types, functions: program.functions, globals: program.globals, room };
-    let mut made = Module::new();
-    giving.parse_core_module(&mut made, Parser::new(0), &moved).map_err(|error| error.to_string())?;
-    Ok(Some(made.finish()))
+    let function = giving(program.globals, room.end as i32);
+    // As much memory for the program as it had.
+    let used = Used::ByName { name: "cabi_realloc", more_pages: ROOM_BYTES / PAGE_BYTES + 1 };
+    Addition { parameters: 4, function, initial: room.start as i32, used }.to(program, &moved).map(Some)
 }
 
-/// What is known of a program: how many of each there are, imports included, and its data by their addresses.
-#[derive(Default)]
-struct Program<'a> {
-    types: u32,
-    functions: u32,
-    globals: u32,
-    memory_bytes: u64,
-    /// With where they lie in the file.
-    data: BTreeMap<u64, (&'a [u8], usize)>,
+/// `cabi_realloc` for somebody who never gives back, nor asks for another size: a global says where what is left begins.
+fn giving(next: u32, end: i32) -> Function {
+    const SIZE: u32 = 3;
+    const GIVEN: u32 = 4;
+    let mut function = Function::new([(1, ValType::I32)]);
+    let mut instructions = function.instructions();
+    instructions.global_get(next).local_tee(GIVEN).local_get(SIZE).i32_add().global_set(next);
+    instructions.global_get(next).i32_const(end).i32_gt_u();
+    instructions.if_(BlockType::Empty).unreachable().end();
+    instructions.local_get(GIVEN).end();
+    function
 }
 
 /// Where the file says which address a program's data end at.
@@ -62,66 +59,7 @@ struct End {
     at: Range<usize>,
 }
 
-impl<'a> Program<'a> {
-    fn of(module: &'a [u8]) -> wasmparser::Result<Option<Program<'a>>> {
-        let (mut program, mut is_go, mut has_globals) = (Program::default(), false, false);
-        for payload in Parser::new(0).parse_all(module) {
-            match payload? {
-                Payload::CustomSection(section) => is_go |= section.name() == BUILD_ID,
-                Payload::TypeSection(section) => {
-                    for group in section {
-                        program.types += group?.types().len() as u32;
-                    }
-                }
-                Payload::ImportSection(section) => {
-                    for import in section.into_imports() {
-                        match import?.ty {
-                            TypeRef::Func(_) | TypeRef::FuncExact(_) => program.functions += 1,
-                            TypeRef::Global(_) => program.globals += 1,
-                            TypeRef::Memory(_) => return Ok(None),
-                            TypeRef::Table(_) | TypeRef::Tag(_) => {}
-                        }
-                    }
-                }
-                Payload::FunctionSection(section) => program.functions += section.count(),
-                Payload::GlobalSection(section) => {
-                    program.globals += section.count();
-                    has_globals = true;
-                }
-                Payload::MemorySection(section) => {
-                    for memory in section {
-                        let memory = memory?;
-                        if memory.memory64 || memory.shared || memory.page_size_log2.is_some() {
-                            return Ok(None);
-                        }
-                        program.memory_bytes = memory.initial.saturating_mul(PAGE_BYTES);
-                    }
-                }
-                Payload::ExportSection(section) => {
-                    for export in section {
-                        let export = export?;
-                        if export.kind == ExternalKind::Func && export.name == "cabi_realloc" {
-                            return Ok(None);
-                        }
-                    }
-                }
-                Payload::DataSection(section) if is_go => {
-                    for data in section {
-                        let data = data?;
-                        let DataKind::Active { memory_index: 0, offset_expr } = data.kind else { continue };
-                        let Ok(Operator::I32Const { value }) = offset_expr.get_operators_reader().read() else {
-                            continue;
-                        };
-                        let at = data.range.end - data.data.len();
-                        program.data.insert(u64::from(value.cast_unsigned()), (data.data, at));
-                    }
-                }
-                _ => {}
-            }
-        }
-        Ok(Some(program).filter(|_| is_go && has_globals))
-    }
-
+impl Program<'_> {
     /// Where the program says that its data end, if it says so in one place.
     fn end(&self) -> Option<End> {
         let mut found = None;
@@ -149,7 +87,7 @@ impl<'a> Program<'a> {
         let mut before = 1;
         for word in DATA_WORD..=END_WORD {
             let address = self.word(word_at(word));
-            if address < before || address > self.memory_bytes {
+            if address < before || address > self.pages.saturating_mul(PAGE_BYTES) {
                 return None;
             }
             before = address;
@@ -180,98 +118,12 @@ impl<'a> Program<'a> {
     }
 }
 
-/// Adds a global, which is what is left of the room, and a function that gives it away.
-struct Giving {
-    types: u32,
-    functions: u32,
-    globals: u32,
-    room: Range<u64>,
-}
-
-impl Giving {
-    /// `cabi_realloc` for somebody who never gives back, nor asks for another size.
-    fn giving(&self) -> Function {
-        const SIZE: u32 = 3;
-        const GIVEN: u32 = 4;
-        let mut function = Function::new([(1, ValType::I32)]);
-        let mut instructions = function.instructions();
-        instructions.global_get(self.globals).local_tee(GIVEN).local_get(SIZE).i32_add().global_set(self.globals);
-        instructions.global_get(self.globals).i32_const(self.room.end as i32).i32_gt_u();
-        instructions.if_(BlockType::Empty).unreachable().end();
-        instructions.local_get(GIVEN).end();
-        function
-    }
-}
-
-type Outcome<T = ()> = Result<T, reencode::Error>;
-
-impl Reencode for Giving {
-    type Error = std::convert::Infallible;
-
-    fn parse_type_section(&mut self, types: &mut TypeSection, section: wasmparser::TypeSectionReader<'_>) -> Outcome {
-        utils::parse_type_section(self, types, section)?;
-        types.ty().function([ValType::I32; 4], [ValType::I32]);
-        Ok(())
-    }
-
-    fn parse_function_section(
-        &mut self,
-        functions: &mut FunctionSection,
-        section: wasmparser::FunctionSectionReader<'_>,
-    ) -> Outcome {
-        utils::parse_function_section(self, functions, section)?;
-        functions.function(self.types);
-        Ok(())
-    }
-
-    fn parse_memory_section(
-        &mut self,
-        memories: &mut MemorySection,
-        section: wasmparser::MemorySectionReader<'_>,
-    ) -> Outcome {
-        for memory in section {
-            let mut memory = self.memory_type(memory?)?;
-            // As much for the program as it had.
-            memory.minimum += ROOM_BYTES / PAGE_BYTES + 1;
-            memory.maximum = memory.maximum.map(|maximum| maximum.max(memory.minimum));
-            memories.memory(memory);
-        }
-        Ok(())
-    }
-
-    fn parse_global_section(
-        &mut self,
-        globals: &mut GlobalSection,
-        section: wasmparser::GlobalSectionReader<'_>,
-    ) -> Outcome {
-        utils::parse_global_section(self, globals, section)?;
-        let ty = GlobalType { val_type: ValType::I32, mutable: true, shared: false };
-        globals.global(ty, &ConstExpr::i32_const(self.room.start as i32));
-        Ok(())
-    }
-
-    fn parse_export_section(
-        &mut self,
-        exports: &mut ExportSection,
-        section: wasmparser::ExportSectionReader<'_>,
-    ) -> Outcome {
-        utils::parse_export_section(self, exports, section)?;
-        exports.export("cabi_realloc", ExportKind::Func, self.functions);
-        Ok(())
-    }
-
-    fn parse_code_section(&mut self, code: &mut CodeSection, section: wasmparser::CodeSectionReader<'_>) -> Outcome {
-        utils::parse_code_section(self, code, section)?;
-        code.function(&self.giving());
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use wasmtime::{Engine, Instance, Store};
 
-    use super::*;
+    use super::super::apart;
+    use super::super::program::GO_BUILD_ID;
 
     /// What Go's linker leaves of a program whose data end at `end`: a header at 4,096, and a `moduledata` at 8,192.
     fn program(custom: &str, magic: &str, end: u64) -> Vec<u8> {
@@ -294,7 +146,7 @@ mod tests {
 
     #[test]
     fn the_adapter_has_room_before_what_the_runtime_takes() {
-        let made = with_room(&program(BUILD_ID, "\\f1", 70_000)).unwrap().unwrap();
+        let made = apart(&program(GO_BUILD_ID, "\\f1", 70_000)).unwrap().unwrap();
         let engine = Engine::default();
         let mut store = Store::new(&engine, ());
         let module = wasmtime::Module::new(&engine, &made).unwrap();
@@ -312,12 +164,12 @@ mod tests {
     fn others_are_let_be() {
         for module in [
             program("name of another", "\\f1", 70_000),
-            program(BUILD_ID, "\\f2", 70_000),
+            program(GO_BUILD_ID, "\\f2", 70_000),
             // Beyond its memory, and before other data.
-            program(BUILD_ID, "\\f1", 700_000),
-            program(BUILD_ID, "\\f1", 8_000),
+            program(GO_BUILD_ID, "\\f1", 700_000),
+            program(GO_BUILD_ID, "\\f1", 8_000),
         ] {
-            assert_eq!(with_room(&module), Ok(None));
+            assert_eq!(apart(&module), Ok(None));
         }
     }
 }
