@@ -27,9 +27,9 @@ pub fn check(input: &[u8]) {
 fn formatted<'b>(pieces: impl Iterator<Item = &'b [u8]>) -> Vec<u8> {
     let (mut lines, mut formatted) = (Lines::new(Source::Stdout), Vec::new());
     for piece in pieces {
-        formatted.extend(lines.push(Timestamp::UNIX_EPOCH, piece));
+        lines.push(Timestamp::UNIX_EPOCH, piece, &mut formatted);
     }
-    formatted.extend(lines.end(Timestamp::UNIX_EPOCH));
+    lines.end(Timestamp::UNIX_EPOCH, &mut formatted);
     formatted
 }
 

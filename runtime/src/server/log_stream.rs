@@ -150,6 +150,10 @@ impl Reader {
             if !out.is_empty() && self.chunks.send(Ok(out.into())).await.is_err() || self.renderer.is_done() {
                 return Ok(Next::Done);
             }
+            // Of a file, less than what was asked for is all there is.
+            if length < buffer.len() {
+                return Ok(Next::More);
+            }
         }
     }
 }

@@ -19,7 +19,7 @@ pub fn start(
     container: Arc<Container>,
 ) -> Result<impl Future<Output = Outcome> + Send + 'static, NoSlot> {
     let store = new_store(pre.engine(), &container, need)?;
-    let guest = Guest::new(container.clone(), run(pre, store));
+    let guest = Guest::new(container.clone(), run(pre, store)).process();
     Ok(async move {
         let outcome = match guest.await {
             Ok(result) => Outcome::exited(i32::from(result.is_err())),

@@ -26,6 +26,10 @@ const ADVANCE: Duration = Duration::from_millis(100);
 pub const PATIENCE: Duration = Duration::from_millis(20);
 /// So long, before it waits for spare time again: machines stay as busy as they are for a while.
 const IMPATIENT: Duration = Duration::from_secs(10);
+/// What a process has of the threads that serve requests, in thousandths of a CPU, and how much time's worth it may save up:
+/// enough to start, and to answer now and then, and too little to hold up those who do.
+const BRIEF: u32 = 10;
+const BRIEF_BURST: Duration = Duration::from_secs(2);
 /// Weight of a whole CPU, and of a container that asks for none (the kubelet's `cpu.shares`).
 const WHOLE_WEIGHT: u32 = 1_024;
 const LEAST_WEIGHT: u32 = 2;
@@ -91,6 +95,8 @@ pub struct CpuAccount {
     /// That of its pod.
     pod: Arc<Quota>,
     promise: Mutex<Promise>,
+    /// Left of [`BRIEF`].
+    brief: Mutex<Bucket>,
     weight: AtomicU32,
     /// Nanoseconds used among the [`runners`](super::runners), those of a whole CPU's weight counting once.
     weighted_nanos: AtomicU64,
@@ -103,6 +109,7 @@ impl CpuAccount {
             quota: Quota::new(limit_millis, Arc::default()),
             pod: Arc::new(Quota::new(None, Arc::default())),
             promise: Mutex::new(promise(request_millis)),
+            brief: Mutex::new(Bucket::new(u64::from(BRIEF) * NANOS_PER_MILLI, BRIEF_BURST, Instant::now())),
             weight: AtomicU32::new(weight(request_millis)),
             weighted_nanos: AtomicU64::new(0),
         }
@@ -157,6 +164,13 @@ impl CpuAccount {
     /// Charges for promised time. What nobody else wanted is no part of that.
     pub fn spend_promise(&self, nanos: u64) {
         lock(&self.promise).left.spend(nanos);
+    }
+
+    /// Charges a process for time of the threads that serve requests; says whether it may have more of it.
+    pub fn spend_brief(&self, nanos: u64) -> bool {
+        let mut brief = lock(&self.brief);
+        brief.spend(nanos);
+        brief.wait(Instant::now()).is_none()
     }
 
     /// Counts CPU time that was used among the runners: that of short requests is nobody's turn.

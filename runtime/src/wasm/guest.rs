@@ -3,10 +3,12 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
+use futures::task::AtomicWaker;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio_util::sync::WaitForCancellationFutureOwned;
@@ -23,8 +25,13 @@ type Work<T> = BoxFuture<'static, wasmtime::Result<T>>;
 pub struct Guest<T> {
     container: Arc<Container>,
     place: Place<T>,
-    /// It has been cut short: what is left of it runs among the runners, as soon as it may.
+    /// It runs for as long as its container does, not for one request.
+    is_process: bool,
+    /// It has been cut short, or is a process that has had its brief moments: what is left of it runs among the runners, as
+    /// soon as it may.
     is_long: bool,
+    /// Of a guest that has been among the runners.
+    alarm: Option<Arc<Alarm>>,
     throttle: Throttle,
     /// Made when the guest first waits for something, so that a call that never waits pays nothing for it.
     interrupted: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
@@ -51,7 +58,49 @@ impl<T> Guest<T> {
         work: impl Future<Output = wasmtime::Result<T>> + Send + 'static,
     ) -> Guest<T> {
         let place = Place::Here(Box::pin(work));
-        Guest { container, place, is_long: false, throttle: Throttle::default(), interrupted: None }
+        let throttle = Throttle::default();
+        Guest { container, place, is_process: false, is_long: false, alarm: None, throttle, interrupted: None }
+    }
+
+    /// The same for a guest that is a process: it may wait and go on for ever, and has only so much of the threads that serve
+    /// requests ([`CpuAccount::spend_brief`]).
+    pub fn process(self) -> Guest<T> {
+        Guest { is_process: true, ..self }
+    }
+}
+
+/// Tells a guest that waits, and was polled among the runners, to go back to them.
+#[derive(Default)]
+struct Alarm {
+    rung: AtomicBool,
+    /// Who is to poll the guest; nobody while it is away.
+    task: AtomicWaker,
+}
+
+impl Alarm {
+    fn ring(&self) {
+        self.rung.store(true, Ordering::Release);
+    }
+
+    /// Whether it has rung since it was asked last. If not, `waker` hears of it.
+    fn has_rung(&self, waker: &Waker) -> bool {
+        self.task.register(waker);
+        let rung = self.rung.swap(false, Ordering::AcqRel);
+        if rung {
+            drop(self.task.take());
+        }
+        rung
+    }
+}
+
+impl Wake for Alarm {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.ring();
+        self.task.wake();
     }
 }
 
@@ -64,12 +113,18 @@ impl<T: Send + 'static> Guest<T> {
     }
 
     /// Lets it go on among the runners.
-    fn leave(&mut self, runtime: Handle) {
+    fn leave(&mut self, alarm: Arc<Alarm>, runtime: Handle) {
         let (sender, back) = oneshot::channel();
         if let Place::Here(work) = std::mem::replace(&mut self.place, Place::Away(back)) {
             let container = self.container.clone();
-            self.container.runners.add(Box::new(Absent { container, work, back: sender, runtime }));
+            self.container.runners.add(Box::new(Absent { container, work, alarm, back: sender, runtime }));
         }
+    }
+
+    /// The alarm, which has rung for one that has not been away yet.
+    fn alarm(&mut self) -> Arc<Alarm> {
+        let rung = || Arc::new(Alarm { rung: AtomicBool::new(true), task: AtomicWaker::new() });
+        self.alarm.get_or_insert_with(rung).clone()
     }
 }
 
@@ -85,13 +140,15 @@ impl<T: Send + 'static> Future for Guest<T> {
                     // It may be long until it is its turn, and none of it is left to do for one that is interrupted.
                     Poll::Pending => return this.wait(cx),
                     Poll::Ready(Ok(Back::Ended(outcome))) => return Poll::Ready(outcome),
-                    // Polled once more, as it has been woken by nobody meanwhile.
+                    // A request is polled once more: what it waits for rings an alarm that nobody asks.
                     Poll::Ready(Ok(Back::Waits(work))) => {
-                        (this.place, this.is_long) = (Place::Here(work), false);
+                        this.place = Place::Here(work);
+                        this.is_long = this.is_process && !this.container.cpu.spend_brief(0);
                         continue;
                     }
                     Poll::Ready(Ok(Back::InDebt(work))) => {
                         this.place = Place::Here(work);
+                        this.alarm().ring();
                         continue;
                     }
                     Poll::Ready(Err(_)) => return Poll::Ready(Err(wasmtime::format_err!("a host function panicked"))),
@@ -109,15 +166,24 @@ impl<T: Send + 'static> Future for Guest<T> {
             if this.is_long
                 && let Ok(runtime) = Handle::try_current()
             {
-                this.leave(runtime);
+                let alarm = this.alarm();
+                if !alarm.has_rung(cx.waker()) {
+                    return this.wait(cx);
+                }
+                this.leave(alarm, runtime);
                 continue;
             }
-            let Ran { done, cut, .. } = slice(&this.container, work, cx);
+            let Ran { done, cut, nanos } = slice(&this.container, work, cx);
             if done.is_ready() {
                 return done;
             }
-            this.is_long = cut && Handle::try_current().is_ok();
-            if !this.is_long {
+            let is_brief = !this.is_process || this.container.cpu.spend_brief(nanos);
+            this.is_long = (cut || !is_brief) && Handle::try_current().is_ok();
+            if this.is_long {
+                // What it waits for has been told to wake whoever polls this.
+                this.alarm().ring();
+            }
+            if !(cut && this.is_long) {
                 return this.wait(cx);
             }
         }
@@ -136,6 +202,7 @@ fn slice<T>(container: &Container, work: &mut Work<T>, cx: &mut Context<'_>) -> 
 struct Absent<T> {
     container: Arc<Container>,
     work: Work<T>,
+    alarm: Arc<Alarm>,
     back: oneshot::Sender<Back<T>>,
     /// Where its timers and tasks belong.
     runtime: Handle,
@@ -162,7 +229,8 @@ impl<T: Send + 'static> Job for Absent<T> {
             Poll::Pending
         } else {
             let (begun, cpu) = (Instant::now(), &self.container.cpu);
-            let ran = slice(&self.container, &mut self.work, &mut Context::from_waker(Waker::noop()));
+            let waker = Waker::from(self.alarm.clone());
+            let ran = slice(&self.container, &mut self.work, &mut Context::from_waker(&waker));
             cpu.weigh(ran.nanos);
             match share {
                 Share::Promised => cpu.spend_promise(ran.nanos),

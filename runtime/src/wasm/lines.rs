@@ -39,14 +39,15 @@ impl Lines {
         Lines { source, partial: Vec::new() }
     }
 
-    /// The rest, as a line.
-    pub fn end(&mut self, time: Timestamp) -> Vec<u8> {
-        if self.partial.is_empty() { Vec::new() } else { self.push(time, b"\n") }
+    /// Appends the rest, as a line.
+    pub fn end(&mut self, time: Timestamp, into: &mut Vec<u8>) {
+        if !self.partial.is_empty() {
+            self.push(time, b"\n", into);
+        }
     }
 
-    /// The lines, and parts of long ones, that are complete with these bytes.
-    pub fn push(&mut self, time: Timestamp, mut bytes: &[u8]) -> Vec<u8> {
-        let mut formatted = Vec::new();
+    /// Appends the lines, and parts of long ones, that are complete with these bytes.
+    pub fn push(&mut self, time: Timestamp, mut bytes: &[u8], into: &mut Vec<u8>) {
         // Once for all of them, where there are any.
         let source = self.source.as_str();
         let head = LazyCell::new(|| format!("{time:.9} {source} "));
@@ -58,16 +59,15 @@ impl Lines {
             bytes = &bytes[text.len() + usize::from(line_end.is_some())..];
             let complete = line_end.is_some() || self.partial.len() + text.len() == MAX_PART_BYTES;
             if complete && self.partial.is_empty() {
-                format_line(&mut formatted, &head, line_end.is_some(), text);
+                format_line(into, &head, line_end.is_some(), text);
                 continue;
             }
             self.partial.extend_from_slice(text);
             if complete {
-                format_line(&mut formatted, &head, line_end.is_some(), &self.partial);
+                format_line(into, &head, line_end.is_some(), &self.partial);
                 self.partial.clear();
             }
         }
-        formatted
     }
 }
 
@@ -84,7 +84,8 @@ mod tests {
 
     #[test]
     fn times_have_nine_digits() {
-        let line = Lines::new(Source::Stdout).push(Timestamp::UNIX_EPOCH, b"hi\n");
+        let mut line = Vec::new();
+        Lines::new(Source::Stdout).push(Timestamp::UNIX_EPOCH, b"hi\n", &mut line);
         expect_test::expect![[r#"
             1970-01-01T00:00:00.000000000Z stdout F hi
         "#]]

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use super::logs::Log;
 
-/// Between two rounds: who says a lot has it written many lines at a time, and wakes nobody up for each.
-const PAUSE: Duration = Duration::from_millis(2);
+/// Between two rounds: who says a lot has it written many lines at a time, and wakes nobody up for each: neither this
+/// thread nor those that follow the log.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Hands logs to the thread, which ends when all of these are gone. Each log waits there once at most.
 #[derive(Clone, Debug)]

@@ -20,7 +20,9 @@ use super::log_writer::LogWriter;
 /// What a guest may write in one call.
 pub const WRITE_PERMIT_BYTES: usize = 64 << 10;
 /// What is said ahead of the disk.
-const MAX_PENDING_BYTES: usize = 256 << 10;
+const MAX_PENDING_BYTES: usize = 512 << 10;
+/// Whoever has said too much waits for so long at least: for each line alone it would have to be woken.
+const RATE_STEP: Duration = Duration::from_millis(10);
 /// A log that was silent may say as much at once as in this much time.
 const RATE_BURST: Duration = Duration::from_secs(2);
 
@@ -81,9 +83,10 @@ impl Log {
     /// Says text of the engine's own (a trap), line by line.
     pub fn line(self: &Arc<Log>, source: Source, text: &str) {
         let (now, mut lines) = (Timestamp::now(), Lines::new(source));
-        let mut formatted = lines.push(now, text.as_bytes());
-        formatted.extend(lines.end(now));
-        self.append(&formatted);
+        self.append(|pending| {
+            lines.push(now, text.as_bytes(), pending);
+            lines.end(now, pending);
+        });
     }
 
     /// Whether more can be said now.
@@ -99,7 +102,7 @@ impl Log {
             match self.full() {
                 None => return,
                 Some(Full::Unwritten) => written.await,
-                Some(Full::TooFast(wait)) => tokio::time::sleep(wait).await,
+                Some(Full::TooFast(wait)) => tokio::time::sleep(wait.max(RATE_STEP)).await,
             }
         }
     }
@@ -128,13 +131,16 @@ impl Log {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn append(self: &Arc<Log>, lines: &[u8]) {
-        if lines.is_empty() {
+    /// Lets lines be appended to those that wait.
+    fn append(self: &Arc<Log>, say: impl FnOnce(&mut Vec<u8>)) {
+        let mut pending = self.pending();
+        let before = pending.lines.len();
+        say(&mut pending.lines);
+        let said = pending.lines.len() - before;
+        if said == 0 {
             return;
         }
-        let mut pending = self.pending();
-        pending.lines.extend_from_slice(lines);
-        pending.rate.spend(lines.len() as u64);
+        pending.rate.spend(said as u64);
         let was_queued = std::mem::replace(&mut pending.queued, true);
         drop(pending);
         if !was_queued {
@@ -211,13 +217,13 @@ impl LogStream {
 
     /// Says bytes; a line is written when it is complete.
     pub fn push(&mut self, bytes: &[u8]) {
-        self.log.append(&self.lines.push(Timestamp::now(), bytes));
+        self.log.append(|pending| self.lines.push(Timestamp::now(), bytes, pending));
     }
 }
 
 impl Drop for LogStream {
     fn drop(&mut self) {
-        self.log.append(&self.lines.end(Timestamp::now()));
+        self.log.append(|pending| self.lines.end(Timestamp::now(), pending));
     }
 }
 

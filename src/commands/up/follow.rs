@@ -1,9 +1,10 @@
 //! Streams what matters while the cluster runs: warnings, and what the pods print.
 
 use std::collections::{HashMap, HashSet};
+use std::io::Write as _;
 
 use anyhow::Result;
-use futures::{AsyncBufReadExt, StreamExt, TryStreamExt};
+use futures::{AsyncBufReadExt, StreamExt};
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Event, Pod};
 use kube::api::{Api, LogParams};
 use kube::runtime::{WatchStreamExt, watcher};
@@ -13,6 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Containers whose output is followed at a time; of further ones only warnings are shown.
 const MAX_FOLLOWED: usize = 64;
+/// A longer line is broken, so that one that never ends is not kept.
+const MAX_LINE_BYTES: usize = 64 << 10;
 
 /// Prints until told to stop. `node` is the node whose pods' output is followed.
 pub async fn until(client: &Client, node: &str, since: jiff::Timestamp, stop: &CancellationToken) -> Result<()> {
@@ -135,10 +138,56 @@ async fn follow(api: Api<Pod>, pod: String, run: Run, since: jiff::Timestamp) {
         ..LogParams::default()
     };
     if let Ok(stream) = api.log_stream(&pod, &parameters).await {
-        let mut lines = stream.lines();
-        while let Ok(Some(line)) = lines.try_next().await {
-            eprintln!("{pod}: {line}");
+        let (mut stream, mut lines) = (std::pin::pin!(stream), Prefixed::new(format!("{pod}: ")));
+        while let Ok(bytes) = stream.fill_buf().await {
+            let length = bytes.len();
+            let out = if length == 0 { lines.end() } else { lines.push(bytes) };
+            stream.consume_unpin(length);
+            // A terminal may be slow: whoever serves requests does not wait for it.
+            let printed = tokio::task::spawn_blocking(move || std::io::stderr().write_all(&out)).await;
+            if length == 0 || !matches!(printed, Ok(Ok(()))) {
+                return;
+            }
         }
+    }
+}
+
+/// Puts something before each line.
+struct Prefixed {
+    prefix: String,
+    /// The beginning of a line, shorter than [`MAX_LINE_BYTES`].
+    partial: Vec<u8>,
+}
+
+impl Prefixed {
+    fn new(prefix: String) -> Prefixed {
+        Prefixed { prefix, partial: Vec::new() }
+    }
+
+    /// The lines that are complete with these bytes.
+    fn push(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            self.partial.extend_from_slice(piece);
+            if piece.ends_with(b"\n") || self.partial.len() >= MAX_LINE_BYTES {
+                out.append(&mut self.end());
+            }
+        }
+        out
+    }
+
+    /// The rest, as a line.
+    fn end(&mut self) -> Vec<u8> {
+        if self.partial.is_empty() {
+            return Vec::new();
+        }
+        let mut line = Vec::with_capacity(self.prefix.len() + self.partial.len() + 1);
+        line.extend_from_slice(self.prefix.as_bytes());
+        line.append(&mut self.partial);
+        if !line.ends_with(b"\n") {
+            line.push(b'\n');
+        }
+        line
     }
 }
 
@@ -147,6 +196,18 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+
+    #[test]
+    fn lines_are_printed_whole_behind_their_pods_name_and_long_ones_in_parts() {
+        let mut lines = Prefixed::new("a: ".to_owned());
+        let mut pushed = |text: &str| String::from_utf8(lines.push(text.as_bytes())).unwrap();
+        assert_eq!(pushed("one\ntw"), "a: one\n");
+        assert_eq!(pushed("o\n\nthr"), "a: two\na: \n");
+        let long = "x".repeat(MAX_LINE_BYTES);
+        assert_eq!(pushed(&long), format!("a: thr{long}\n"));
+        assert_eq!(pushed("end"), "");
+        assert_eq!([lines.end(), lines.end()], [b"a: end\n".to_vec(), Vec::new()]);
+    }
 
     fn pod(uid: &str, state: &Value, last: &Value) -> Pod {
         let status = json!({
