@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use k8w_testkit::{ClusterOptions, Kubectl, Registry, TestCluster, eventually, get_ok, run, shared};
+use k8w_testkit::{ClusterOptions, Kubectl, Registry, TestCluster, eventually, get_ok, guest, run, shared};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_k8w");
 
@@ -251,12 +251,15 @@ fn a_tag_decides_on_the_policy_of_who_names_none() {
     }
 }
 
-/// A node that starts looks at its disk first.
+/// A node that starts looks at its disk first. An image is used by containers and by volumes; one that was loaded by hand could not
+/// be pulled again.
 #[test]
 fn what_nothing_uses_goes_with_its_machine_code_when_the_disk_is_full() {
     let registry = Registry::start();
     let hello = std::fs::read(repo("examples/hello/hello.wasm")).unwrap();
     let (used, unused) = (registry.push("gc/used", "v1", &[&hello]), registry.push("gc/unused", "v1", &[&cli()]));
+    let empty = wat::parse_str("(module (memory (export \"memory\") 1) (func (export \"_start\")))").unwrap();
+    let (shown, loaded) = (registry.push("gc/shown", "v1", &[&empty]), "example.test/gc/loaded:v1");
     let folder = tempfile::tempdir().unwrap();
     let start = |arguments: &[&str]| {
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
@@ -268,13 +271,18 @@ fn what_nothing_uses_goes_with_its_machine_code_when_the_disk_is_full() {
 
     let mut cluster = start(&[]);
     let kubectl = cluster.namespace("gc");
-    pod_with(&kubectl, "used", &used, "", "ports: [{containerPort: 8080}]");
+    cluster.load_image(&repo("examples/chain/back.wasm"), loaded);
+    let volume = format!("volumes: [{{name: shown, image: {{reference: \"{shown}\"}}}}]");
+    let mount = "ports: [{containerPort: 8080}], volumeMounts: [{name: shown, mountPath: /shown}]";
+    pod_with(&kubectl, "used", &used, &volume, mount);
     kubectl.ok(&["wait", "--for=condition=Ready", "pod/used", "--timeout=60s"]);
     pod(&kubectl, "unused", &unused);
     assert_eq!(said(&kubectl, "unused"), "Hello, world!\n");
     kubectl.ok(&["delete", "pod", "unused"]);
-    eventually("the node tells of both", || match kubectl.ok(&["get", "nodes", "-o", images]) {
-        images if images.contains(&used) && images.contains(&unused) => Ok(()),
+    let kept = [used.as_str(), &shown, loaded];
+    let has_kept = |images: &str| kept.iter().all(|image| images.contains(image));
+    eventually("the node tells of all", || match kubectl.ok(&["get", "nodes", "-o", images]) {
+        images if has_kept(&images) && images.contains(&unused) => Ok(()),
         images => Err(images),
     });
     assert_eq!(compiled(), 2);
@@ -290,7 +298,7 @@ fn what_nothing_uses_goes_with_its_machine_code_when_the_disk_is_full() {
     let cluster = start(&thresholds);
     let kubectl = cluster.kubectl().in_namespace("gc");
     eventually("one is gone", || match kubectl.ok(&["get", "nodes", "-o", images]) {
-        images if images.contains(&used) && !images.contains(&unused) && compiled() == 1 => Ok(()),
+        images if has_kept(&images) && !images.contains(&unused) && compiled() == 1 => Ok(()),
         images => Err(format!("{images}, {} compiled", compiled())),
     });
     pod_with(&kubectl, "again", &used, "", "imagePullPolicy: Never, ports: [{containerPort: 8080}]");
@@ -480,16 +488,13 @@ fn a_file_that_is_no_component_is_not_loaded() {
 /// The prebuilt component of the first example and one built from its source now answer alike. `tests/run` builds it.
 #[test]
 fn hello_rebuilt_from_source_behaves_like_the_prebuilt_one() {
-    let Some(guests) = std::env::var_os("K8W_TEST_GUESTS") else {
-        println!("skipped: K8W_TEST_GUESTS names no folder of rebuilt guests (tests/guests/build-all makes one)");
-        return;
-    };
+    let Some(rebuilt) = guest("hello.wasm") else { return };
     let prebuilt = std::fs::metadata(repo("examples/hello/hello.wasm")).unwrap();
     assert!(prebuilt.len() < 100_000, "the prebuilt component has {} bytes", prebuilt.len());
     let cluster = shared(BINARY);
     let kubectl = cluster.namespace("rebuilt");
     cluster.load_image(&repo("examples/hello/hello.wasm"), "localhost/hello:prebuilt");
-    cluster.load_image(&Path::new(&guests).join("hello.wasm"), "localhost/hello:rebuilt");
+    cluster.load_image(&rebuilt, "localhost/hello:rebuilt");
     let answers = ["prebuilt", "rebuilt"].map(|tag| {
         kubectl.apply(&format!(
             "

@@ -5,14 +5,15 @@
 //! A container uses what it logs and what it writes beside its volumes; a pod, what its containers and its emptyDirs on disk
 //! do.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8w_kinds::core::pod::totals;
-use k8w_storage::volume::empty_dir;
+use k8w_storage::volume::{self, empty_dir};
 use kube::ResourceExt;
 
 use super::shared::Shared;
@@ -84,6 +85,14 @@ impl Used {
         let on_disk = self.volumes.iter().filter(|volume| volume.on_disk).map(|volume| volume.bytes);
         self.containers.iter().map(UsedByContainer::bytes).chain(on_disk).fold(0, u64::saturating_add)
     }
+
+    fn volume(&self, name: &str) -> Option<u64> {
+        self.volumes.iter().find(|volume| volume.name == name).map(|volume| volume.bytes)
+    }
+
+    fn container(&self, name: &str) -> Option<&UsedByContainer> {
+        self.containers.iter().find(|container| container.name == name)
+    }
 }
 
 impl UsedByContainer {
@@ -92,10 +101,10 @@ impl UsedByContainer {
     }
 }
 
-/// Measures what a pod has on the disk now.
-pub async fn measure(shared: &Shared, pod: &Pod) -> Option<Used> {
+/// Measures what a pod has on the disk now. What cannot be measured is as it was `before`.
+pub async fn measure(shared: &Shared, pod: &Pod, before: Option<Arc<Used>>) -> Option<Arc<Used>> {
     let places = Arc::new(Places::of_pod(shared, pod, &pod.uid()?));
-    places.measure(shared, pod).await
+    places.measure(shared, pod, before).await
 }
 
 /// Measures until a limit is exceeded; `None` when the pod has none to watch.
@@ -104,11 +113,12 @@ pub(super) fn watch(shared: &Arc<Shared>, pod: &Pod) -> Option<impl Future<Outpu
     let places = Arc::new(Places::of_pod(shared, pod, &uid).that_limits_are_for());
     let (shared, pod) = (shared.clone(), pod.clone());
     places.has_limits().then_some(async move {
+        let mut used = None;
         loop {
             tokio::time::sleep(EVERY).await;
             let newest = shared.pods.get(&pod.namespace().unwrap_or_default(), &pod.name_any());
-            let used = places.measure(&shared, newest.as_deref().unwrap_or(&pod)).await;
-            if let Some(message) = used.and_then(|used| places.exceeded(&used)) {
+            used = places.measure(&shared, newest.as_deref().unwrap_or(&pod), used).await;
+            if let Some(message) = used.as_deref().and_then(|used| places.exceeded(used)) {
                 shared.tell_pod(&uid, Event::Condemned { reason: "Evicted", message }).await;
                 return;
             }
@@ -162,7 +172,7 @@ impl Places {
     }
 
     /// `pod` tells which attempts of its containers run.
-    async fn measure(self: &Arc<Places>, shared: &Shared, pod: &Pod) -> Option<Used> {
+    async fn measure(self: &Arc<Places>, shared: &Shared, pod: &Pod, before: Option<Arc<Used>>) -> Option<Arc<Used>> {
         let mut written = Vec::new();
         for container in &self.containers {
             let status = containers::status(pod, &container.name);
@@ -171,20 +181,27 @@ impl Places {
             written.push(shared.engine.written_bytes(&ContainerId { pod_uid, container, attempt }).await);
         }
         let places = self.clone();
-        tokio::task::spawn_blocking(move || places.used(&written)).await.ok()
+        let used = tokio::task::spawn_blocking(move || places.used(&written, before.as_deref(), usage));
+        used.await.ok().map(Arc::new)
     }
 
-    /// What is used, where containers have written so much to other places. Blocks.
-    fn used(&self, written: &[u64]) -> Used {
+    /// What is used, where containers have written so much to other places. What `usage` does not know is as it was `before`.
+    /// Blocks as that does.
+    fn used(&self, written: &[u64], before: Option<&Used>, usage: impl Fn(&Path) -> Option<u64>) -> Used {
         let of_volume = |Volume { name, dir, on_disk, .. }: &Volume| UsedByVolume {
             name: name.clone(),
             on_disk: *on_disk,
-            bytes: usage(dir),
+            bytes: usage(dir).or_else(|| before?.volume(name)).unwrap_or(0),
         };
-        let of_container = |(container, written): (&Contained, &u64)| UsedByContainer {
-            name: container.name.clone(),
-            log_bytes: usage(&container.logs),
-            written_bytes: written.saturating_add(usage(&container.termination)),
+        let of_container = |(container, written): (&Contained, &u64)| {
+            let Contained { name, logs, termination, .. } = container;
+            let before = before.and_then(|before| before.container(name));
+            let left = usage(termination).map(|left| written.saturating_add(left));
+            UsedByContainer {
+                name: name.clone(),
+                log_bytes: usage(logs).or_else(|| Some(before?.log_bytes)).unwrap_or(0),
+                written_bytes: left.or_else(|| Some(before?.written_bytes)).unwrap_or(*written),
+            }
         };
         Used {
             volumes: self.volumes.iter().map(of_volume).collect(),
@@ -230,12 +247,20 @@ fn total(pod: &Pod) -> Option<Limit> {
     Some(Limit { text: amount.to_string(), bytes: u64::try_from(amount.value()).ok()? })
 }
 
-/// Bytes beneath a directory. What cannot be measured to its end is more than any limit.
-fn usage(dir: &Path) -> u64 {
+/// Bytes beneath a directory; `None` when the node has no room to look at it (open files, memory), which it says once. What
+/// cannot be measured to its end is more than any limit.
+fn usage(dir: &Path) -> Option<u64> {
+    static SAID: Once = Once::new();
     match empty_dir::usage_bytes(dir) {
-        Ok(used) => used,
-        Err(k8w_storage::volume::Error::TooLarge) => u64::MAX,
-        Err(_) => 0,
+        Ok(used) => Some(used),
+        Err(volume::Error::TooLarge) => Some(u64::MAX),
+        Err(volume::Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Some(0),
+        Err(error) => {
+            SAID.call_once(|| {
+                tracing::warn!(%error, "what pods use of the disk cannot be measured: it counts as it was last known");
+            });
+            None
+        }
     }
 }
 
@@ -247,7 +272,7 @@ mod tests {
 
     /// The places of a pod whose volume `scratch` holds 2 MB, and whose containers have logged 100 kB each; a little more on
     /// the disk.
-    fn exceeded(root: &Path, size_limit: Option<&str>, limits: &[&str], written: u64) -> Option<String> {
+    fn places(root: &Path, size_limit: Option<&str>, limits: &[&str]) -> Places {
         let limits: Vec<Value> = limits
             .iter()
             .enumerate()
@@ -266,7 +291,29 @@ mod tests {
             std::fs::create_dir_all(root.join(&container.name)).unwrap();
             std::fs::write(root.join(&container.name).join("0.log"), vec![b'x'; 100_000]).unwrap();
         }
-        places.exceeded(&places.used(&vec![written; places.containers.len()]))
+        places
+    }
+
+    fn exceeded(root: &Path, size_limit: Option<&str>, limits: &[&str], written: u64) -> Option<String> {
+        let places = places(root, size_limit, limits);
+        places.exceeded(&places.used(&vec![written; places.containers.len()], None, usage))
+    }
+
+    #[test]
+    fn what_cannot_be_measured_is_as_it_was() {
+        let root = tempfile::tempdir().unwrap();
+        let places = places(root.path(), Some("1Mi"), &["5M"]);
+        let before = places.used(&[7], None, usage);
+        assert!(before.volumes[0].bytes >= 2_000_000 && before.containers[0].log_bytes >= 100_000);
+        assert_eq!(places.used(&[7], Some(&before), |_| None), before);
+        assert!(places.exceeded(&places.used(&[7], Some(&before), |_| None)).is_some());
+        let nothing = places.used(&[7], None, |_| None);
+        assert_eq!(
+            (nothing.volumes[0].bytes, nothing.pod_bytes()),
+            (0, 7),
+            "of what was never measured nothing is known"
+        );
+        assert_eq!(usage(&root.path().join("none")), Some(0), "what is not there is empty");
     }
 
     #[test]

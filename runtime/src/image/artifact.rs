@@ -4,7 +4,7 @@
 //!   (<https://tag-runtime.cncf.io/wgs/wasm/deliverables/wasm-oci-artifact/>);
 //! * the older `application/vnd.wasm.content.layer.v1+wasm` layer;
 //! * a container image for `wasi/wasm`, `wasip1` or `wasip2`, or annotated `module.wasm.image/variant: compat`, whose
-//!   entrypoint is a `.wasm` file.
+//!   entrypoint is a component.
 
 use oci_client::manifest::{ImageIndexEntry, OciDescriptor, OciImageManifest, WASM_LAYER_MEDIA_TYPE};
 use serde_json::Value;
@@ -44,11 +44,11 @@ pub fn content(manifest: &OciImageManifest) -> Result<Content, String> {
     }
 }
 
-/// The `.wasm` file that a container image's config starts.
+/// What a container image's config says of its process.
 ///
 /// # Errors
-/// With the reason when the image is not meant for wasm.
-pub fn entrypoint(manifest: &OciImageManifest, config: &Value) -> Result<String, String> {
+/// With the reason when the image is not meant for wasm, or starts nothing.
+pub fn entrypoint(manifest: &OciImageManifest, config: &Value) -> Result<Config, String> {
     let annotated = manifest.annotations.as_ref().and_then(|annotations| annotations.get(VARIANT));
     let compat = annotated.is_some_and(|variant| variant.starts_with("compat"));
     let (os, architecture) = (text(&config["os"]), text(&config["architecture"]));
@@ -56,11 +56,10 @@ pub fn entrypoint(manifest: &OciImageManifest, config: &Value) -> Result<String,
         return Err(format!("its platform is {os}/{architecture}"));
     }
     let config = Config::of(config).map_err(|error| format!("its config is broken: {error}"))?;
-    match config.program() {
-        Some(path) if path.ends_with(".wasm") => Ok(path.trim_start_matches("./").trim_start_matches('/').to_owned()),
-        Some(path) => Err(format!("its entrypoint \"{path}\" is not a .wasm file")),
-        None => Err("it has no entrypoint".to_owned()),
+    if config.program().is_none() {
+        return Err("it has no entrypoint".to_owned());
     }
+    Ok(config)
 }
 
 /// Chooses the wasm image of a multi-platform index.
@@ -116,13 +115,16 @@ mod tests {
         assert!(matches!(content(&image), Ok(Content::Entrypoint)));
         let config =
             |os: &str, word: &str| json!({ "os": os, "architecture": "wasm", "config": { "Entrypoint": [word] } });
-        assert_eq!(entrypoint(&image, &config("wasip2", "/app.wasm")), Ok("app.wasm".to_owned()));
+        let entrypoint = |image: &OciImageManifest, config: &Value| {
+            entrypoint(image, config).map(|config| config.program().map(str::to_owned))
+        };
+        assert_eq!(entrypoint(&image, &config("wasip2", "/app.wasm")), Ok(Some("/app.wasm".to_owned())));
         assert_eq!(entrypoint(&image, &config("linux", "/app.wasm")), Err("its platform is linux/wasm".to_owned()));
         assert_eq!(
-            entrypoint(&image, &config("wasi", "/bin/sh")),
-            Err("its entrypoint \"/bin/sh\" is not a .wasm file".to_owned())
+            entrypoint(&image, &json!({ "os": "wasi", "architecture": "wasm" })),
+            Err("it has no entrypoint".to_owned())
         );
         image.annotations = Some([(VARIANT.to_owned(), "compat-smart".to_owned())].into());
-        assert_eq!(entrypoint(&image, &config("linux", "app.wasm")), Ok("app.wasm".to_owned()));
+        assert_eq!(entrypoint(&image, &config("linux", "app")), Ok(Some("app".to_owned())));
     }
 }

@@ -1,139 +1,109 @@
-//! Finds one file in a layer of a container image: a tar archive, gzipped or not.
-//!
-//! Only what that needs of the format (POSIX ustar, with the GNU and pax extensions for long names) is read.
+//! One layer of an image as it was sent, and what it unpacks to.
 
 use std::io::{self, Read};
+use std::path::{Component, Path, PathBuf};
 
+use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
+use k8w_storage::blob::Digest;
+use k8w_storage::metered::{Meter, Metered};
+use oci_client::manifest::OciDescriptor;
+use sha2::{Digest as _, Sha256};
 
-const BLOCK_BYTES: usize = 512;
-/// Longest name in a long-name record, in bytes.
-const MAX_NAME_BYTES: u64 = 16 << 10;
+/// Names a file that is no archive.
+const TITLE: &str = "org.opencontainers.image.title";
+/// What all layers of an image may unpack to, in bytes: a few kilobytes can unpack to terabytes.
+pub const MAX_UNPACKED_BYTES: u64 = 1 << 30;
 
-/// What may still be unpacked of an image, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Budget {
-    /// Of the file that is looked for.
-    pub file_bytes: u64,
-    /// Of all layers together: a few kilobytes can unpack to terabytes.
-    pub unpacked_bytes: u64,
+#[derive(Clone, Debug)]
+pub struct Layer {
+    pub descriptor: OciDescriptor,
+    pub bytes: Bytes,
 }
 
-/// The content of the regular file at `path`, which has no leading slash; `None` when the layer does not have it. What is
-/// unpacked on the way is taken from the budget.
+/// What is left for the layers of one image, each of which takes from it what is read of it.
+pub fn meter(max_bytes: u64) -> Meter {
+    Meter::new(max_bytes, "its layers unpack to more than is allowed")
+}
+
+impl Layer {
+    pub fn new(media_type: &str, bytes: impl Into<Bytes>) -> Layer {
+        let (media_type, bytes) = (media_type.to_owned(), bytes.into());
+        let digest = Digest::of(&bytes).to_string();
+        Layer { descriptor: OciDescriptor { media_type, digest, ..OciDescriptor::default() }, bytes }
+    }
+
+    /// A tar archive; any other layer is one file.
+    pub fn is_archive(&self) -> bool {
+        self.descriptor.media_type.contains(".tar")
+    }
+
+    /// Reads what it unpacks to, as far as the meter allows.
+    ///
+    /// # Errors
+    /// When it is compressed in a way that is not supported.
+    pub fn open<'l>(&'l self, meter: &'l Meter) -> io::Result<Metered<'l, Box<dyn Read + 'l>>> {
+        let bytes = self.bytes.as_ref();
+        if self.descriptor.media_type.ends_with("zstd") {
+            return Err(refused("a layer is compressed with zstd, which is not supported"));
+        }
+        let is_compressed = self.is_archive() && bytes.starts_with(&[0x1f, 0x8b]);
+        Ok(meter.read(if is_compressed { Box::new(MultiGzDecoder::new(bytes)) } else { Box::new(bytes) }))
+    }
+
+    /// The digest of what it unpacks to, by which an image's config knows it.
+    ///
+    /// # Errors
+    /// When it is broken, or unpacks to more than the meter allows.
+    pub fn diff_id(&self, meter: &Meter) -> io::Result<String> {
+        let mut hash = Sha256::new();
+        io::copy(&mut self.open(meter)?, &mut hash)?;
+        let hex: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(format!("sha256:{hex}"))
+    }
+
+    /// What one that is no archive is called: as it says, or by its digest.
+    pub fn file_name(&self) -> PathBuf {
+        let title = self.descriptor.annotations.as_ref().and_then(|annotations| annotations.get(TITLE));
+        let digest = || self.descriptor.digest.split_once(':').map_or("layer", |(_, hex)| hex).into();
+        title.and_then(|title| beneath(Path::new(title))).unwrap_or_else(digest)
+    }
+}
+
+/// Holds layers, the lowest first, to what the image's config says that they unpack to. Blocks.
 ///
 /// # Errors
-/// When the archive is broken, or there is more in it than the budget allows.
-pub fn find(layer: &[u8], path: &str, budget: &mut Budget) -> io::Result<Option<Vec<u8>>> {
-    let max_file_bytes = budget.file_bytes;
-    if layer.starts_with(&[0x1f, 0x8b]) {
-        search(Metered { archive: MultiGzDecoder::new(layer), budget }, path, max_file_bytes)
-    } else {
-        search(Metered { archive: layer, budget }, path, max_file_bytes)
+/// With the layer that is another, or is broken.
+pub fn verify(layers: &[Layer], diff_ids: &[String]) -> Result<(), String> {
+    if layers.len() != diff_ids.len() {
+        return Err(format!("it has {} layers, and its config names {}", layers.len(), diff_ids.len()));
     }
-}
-
-/// Counts what is read against the budget.
-struct Metered<'a, R> {
-    archive: R,
-    budget: &'a mut Budget,
-}
-
-impl<R: Read> Read for Metered<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.archive.read(buffer)?;
-        let left = self.budget.unpacked_bytes.checked_sub(read as u64);
-        self.budget.unpacked_bytes = left.ok_or_else(|| broken("its layers unpack to more than is allowed"))?;
-        Ok(read)
-    }
-}
-
-fn search(mut archive: impl Read, path: &str, max_bytes: u64) -> io::Result<Option<Vec<u8>>> {
-    let mut long_name = None;
-    while let Some(header) = Header::read(&mut archive)? {
-        match header.kind {
-            b'L' => {
-                let name = take(&mut archive, header.size, MAX_NAME_BYTES)?;
-                long_name = Some(until_nul(&name));
-                continue;
-            }
-            b'x' => {
-                let records = take(&mut archive, header.size, MAX_NAME_BYTES)?;
-                long_name = pax_path(&records).or(long_name);
-                continue;
-            }
-            _ => {}
+    let meter = meter(MAX_UNPACKED_BYTES);
+    for (layer, expected) in layers.iter().zip(diff_ids) {
+        let digest = &layer.descriptor.digest;
+        let found = layer.diff_id(&meter).map_err(|error| format!("its layer {digest}: {error}"))?;
+        if found != *expected {
+            return Err(format!("its layer {digest} unpacks to {found}, and its config says {expected}"));
         }
-        let name = long_name.take().unwrap_or(header.name);
-        let regular = matches!(header.kind, b'0' | 0);
-        if regular && name.trim_start_matches("./").trim_start_matches('/') == path {
-            return take(&mut archive, header.size, max_bytes).map(Some);
+    }
+    Ok(())
+}
+
+/// A path of an archive as one beneath its root; `None` for the root itself and for one that leads outside.
+pub fn beneath(path: &Path) -> Option<PathBuf> {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::Normal(part) => plain.push(part),
+            Component::CurDir | Component::RootDir => {}
+            Component::ParentDir | Component::Prefix(_) => return None,
         }
-        skip(&mut archive, padded(header.size))?;
     }
-    Ok(None)
+    (!plain.as_os_str().is_empty()).then_some(plain)
 }
 
-struct Header {
-    name: String,
-    size: u64,
-    kind: u8,
-}
-
-impl Header {
-    /// The next header; `None` at the end of the archive.
-    fn read(archive: &mut impl Read) -> io::Result<Option<Header>> {
-        let mut block = [0; BLOCK_BYTES];
-        match archive.read_exact(&mut block) {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-            other => other?,
-        }
-        if block.iter().all(|byte| *byte == 0) {
-            return Ok(None);
-        }
-        let prefix = if &block[257..262] == b"ustar" { until_nul(&block[345..500]) } else { String::new() };
-        let name = until_nul(&block[..100]);
-        let name = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
-        let size = until_nul(&block[124..136]);
-        let size = u64::from_str_radix(size.trim(), 8).map_err(|_| broken("a file's size is not a number"))?;
-        Ok(Some(Header { name, size, kind: block[156] }))
-    }
-}
-
-fn take(archive: &mut impl Read, size: u64, max: u64) -> io::Result<Vec<u8>> {
-    if size > max {
-        return Err(broken("a file is too large"));
-    }
-    let mut bytes = Vec::new();
-    archive.take(size).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 != size {
-        return Err(broken("the archive ends within a file"));
-    }
-    skip(archive, padded(size) - size)?;
-    Ok(bytes)
-}
-
-fn skip(archive: &mut impl Read, bytes: u64) -> io::Result<()> {
-    io::copy(&mut archive.take(bytes), &mut io::sink()).map(drop)
-}
-
-fn padded(size: u64) -> u64 {
-    size.div_ceil(BLOCK_BYTES as u64).saturating_mul(BLOCK_BYTES as u64)
-}
-
-fn until_nul(bytes: &[u8]) -> String {
-    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-    String::from_utf8_lossy(&bytes[..end]).into_owned()
-}
-
-/// The `path` of pax records (`<length> key=value\n`).
-fn pax_path(records: &[u8]) -> Option<String> {
-    let text = String::from_utf8_lossy(records);
-    text.lines().find_map(|line| line.split_once(' ')?.1.strip_prefix("path=").map(str::to_owned))
-}
-
-fn broken(what: &'static str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what)
+pub fn refused(why: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
 }
 
 #[cfg(test)]
@@ -145,70 +115,37 @@ mod tests {
 
     use super::*;
 
-    fn entry(name: &str, kind: u8, content: &[u8]) -> Vec<u8> {
-        let mut block = vec![0; BLOCK_BYTES];
-        block[..name.len()].copy_from_slice(name.as_bytes());
-        let size = format!("{:011o}", content.len());
-        block[124..135].copy_from_slice(size.as_bytes());
-        block[156] = kind;
-        block[257..262].copy_from_slice(b"ustar");
-        block.extend(content);
-        block.resize(block.len().div_ceil(BLOCK_BYTES) * BLOCK_BYTES, 0);
-        block
-    }
-
-    fn budget(file_bytes: u64) -> Budget {
-        Budget { file_bytes, unpacked_bytes: 1 << 20 }
-    }
-
-    fn archive() -> Vec<u8> {
-        let mut archive = entry("dir/", b'5', b"");
-        archive.extend(entry("./app.wasm", b'0', b"\0asm"));
-        archive.extend(entry("././@LongLink", b'L', b"long/name.wasm\0"));
-        archive.extend(entry("long/na", b'0', b"long"));
-        archive.extend(entry("x", b'x', b"20 path=pax/name.wasm\n"));
-        archive.extend(entry("pax", b'0', b"pax"));
-        archive.extend([0; 2 * BLOCK_BYTES]);
-        archive
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
+        gzip.write_all(bytes).unwrap();
+        gzip.finish().unwrap()
     }
 
     #[test]
-    fn finds_files_by_any_kind_of_name() {
-        let archive = archive();
-        let find = |archive: &[u8], path: &str| find(archive, path, &mut budget(100)).unwrap();
-        assert_eq!(find(&archive, "app.wasm").unwrap(), b"\0asm");
-        assert_eq!(find(&archive, "long/name.wasm").unwrap(), b"long");
-        assert_eq!(find(&archive, "pax/name.wasm").unwrap(), b"pax");
-        assert_eq!(find(&archive, "none"), None);
-        let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
-        gzip.write_all(&archive).unwrap();
-        assert_eq!(find(&gzip.finish().unwrap(), "app.wasm").unwrap(), b"\0asm");
+    fn layers_are_what_the_config_says() {
+        let content = b"whatever is in it";
+        let id = Digest::of(content).to_string();
+        let packed = Layer::new("application/vnd.oci.image.layer.v1.tar+gzip", gzip(content));
+        let plain = Layer::new("application/vnd.oci.image.layer.v1.tar", &content[..]);
+        // What is no archive is taken as it is.
+        let file = Layer::new("application/gzip", gzip(content));
+        let of_file = file.descriptor.digest.clone();
+        let layers = [packed, plain, file];
+        assert_eq!(verify(&layers, &[id.clone(), id.clone(), of_file.clone()]), Ok(()));
+        let refused = verify(&layers, &[id.clone(), of_file.clone(), of_file.clone()]).unwrap_err();
+        assert_eq!(refused, format!("its layer {id} unpacks to {id}, and its config says {of_file}"));
+        assert_eq!(verify(&layers, &[id]).unwrap_err(), "it has 3 layers, and its config names 1");
     }
 
     #[test]
     fn a_small_layer_cannot_unpack_to_a_large_one() {
-        let large = entry("zeros", b'0', &vec![0; 1 << 20]);
-        let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
-        gzip.write_all(&large).unwrap();
-        let layer = gzip.finish().unwrap();
-        assert!(layer.len() < 10_000, "{}", layer.len());
-        let mut left = Budget { file_bytes: 100, unpacked_bytes: 3 << 20 };
+        let zeros = vec![0; 1 << 20];
+        let packed = Layer::new("application/vnd.oci.image.layer.v1.tar+gzip", gzip(&zeros));
+        assert!(packed.bytes.len() < 10_000, "{}", packed.bytes.len());
+        let meter = Meter::new(2 << 20, "too much");
         for _ in 0..2 {
-            assert_eq!(find(&layer, "app.wasm", &mut left).unwrap(), None);
+            assert_eq!(packed.diff_id(&meter).unwrap(), Digest::of(&zeros).to_string());
         }
-        let refused = find(&layer, "app.wasm", &mut left).unwrap_err();
-        assert_eq!(refused.to_string(), "its layers unpack to more than is allowed");
-    }
-
-    #[test]
-    fn broken_and_oversized_archives_are_refused() {
-        let find = |archive: &[u8], max_bytes: u64| find(archive, "app.wasm", &mut budget(max_bytes));
-        assert!(find(&archive(), 3).is_err());
-        let mut cut = entry("app.wasm", b'0', &[1; 600]);
-        cut.truncate(700);
-        assert!(find(&cut, 1_000).is_err());
-        let mut bad = entry("app.wasm", b'0', b"");
-        bad[124..135].copy_from_slice(b"zzzzzzzzzzz");
-        assert!(find(&bad, 1_000).is_err());
+        assert_eq!(packed.diff_id(&meter).unwrap_err().to_string(), "too much");
     }
 }

@@ -8,10 +8,12 @@
 //!   [`registries`]: where they go; [`tls`]: who is believed there.
 //! * [`keyring`]: credentials from a pod's pull secrets; [`readers`]: who needs none for what is here.
 //! * [`garbage`]: which images go when the disk fills up.
-//! * [`layer`]: finds the entrypoint in the layers of a container image; [`unpack`]: all that is in them.
+//! * [`layer`]: what the layers of an image unpack to; [`files`]: which file of a container image is its entrypoint;
+//!   [`unpack`]: all that is in one, for a volume.
 
 pub mod artifact;
 pub mod config;
+pub mod files;
 pub mod garbage;
 mod keyring;
 pub mod layer;
@@ -59,6 +61,9 @@ const MAX_COMPONENT_BYTES: u64 = 256 << 20;
 const UNNAMED_FOR: Duration = Duration::from_secs(120);
 /// Who shows no credentials.
 static ANONYMOUS: RegistryAuth = RegistryAuth::Anonymous;
+/// An entry of a layer whose name has this prefix means that the rest of it is gone; this name, that everything beside it is.
+const WHITEOUT: &str = ".wh.";
+const OPAQUE: &str = ".wh..wh..opq";
 /// The registry name of images that were loaded by hand.
 const LOCAL_REGISTRY: &str = "localhost";
 
@@ -342,7 +347,7 @@ impl Images {
     }
 
     /// The layers of an image that was pulled whole, if it was.
-    async fn layers(&self, reference: &Reference) -> Result<Option<(Digest, Vec<unpack::Layer>)>, Error> {
+    async fn layers(&self, reference: &Reference) -> Result<Option<(Digest, Vec<layer::Layer>)>, Error> {
         let (blobs, reference) = (self.blobs.clone(), reference.clone());
         blocking(move || store::find_layers(&blobs, &reference)).await
     }

@@ -1,29 +1,31 @@
 //! Pulls a component from an OCI registry.
 
-use std::fmt;
+use std::{fmt, io};
 
 use bytes::Bytes;
 use k8w_storage::blob::Digest;
 use oci_client::Reference;
 use oci_client::manifest::{
-    IMAGE_MANIFEST_LIST_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE, OCI_IMAGE_INDEX_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE,
-    OciDescriptor, OciImageIndex, OciImageManifest,
+    IMAGE_CONFIG_MEDIA_TYPE, IMAGE_DOCKER_CONFIG_MEDIA_TYPE, IMAGE_MANIFEST_LIST_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE,
+    OCI_IMAGE_INDEX_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE, OciDescriptor, OciImageIndex, OciImageManifest,
 };
 use oci_client::secrets::RegistryAuth;
 use reqwest::Url;
 use serde_json::Value;
 
+use super::MAX_COMPONENT_BYTES;
 use super::artifact::{self, Content};
+use super::config::{self, Config};
+use super::files::{self, Files};
+use super::layer::{self, Layer};
 use super::registries::Registries;
 use super::session::{Failure, Session};
-use super::unpack::Layer;
-use super::{MAX_COMPONENT_BYTES, layer};
 
 /// Largest manifest or config that is read.
 const MAX_MANIFEST_BYTES: u64 = 4 << 20;
 /// Layers that a container image may have.
 const MAX_LAYERS: usize = 128;
-/// What all layers of a container image may have together, as they are sent and again unpacked.
+/// What all layers of a container image may have together, as they are sent.
 const MAX_LAYERS_BYTES: u64 = 1 << 30;
 
 /// What came from a registry.
@@ -80,10 +82,10 @@ pub async fn pull(reference: &Reference, auth: &RegistryAuth, registries: &Regis
 }
 
 /// Pulls the manifest and all layers of an image, whatever it is for, the lowest first. What `known` has of them by their
-/// digests is not asked for.
+/// digests is not asked for. A container image's are what its config says that they unpack to.
 ///
 /// # Errors
-/// When the registry does not give it, or it is too large.
+/// When the registry does not give it, it is too large, or it is not what it says.
 pub async fn pull_layers<K: Future<Output = Option<Bytes>>>(
     reference: &Reference,
     auth: &RegistryAuth,
@@ -92,23 +94,13 @@ pub async fn pull_layers<K: Future<Output = Option<Bytes>>>(
 ) -> Result<(Bytes, Vec<Layer>), Error> {
     let mut pull = Pull::new(reference, auth, registries)?;
     let (manifest, _, image) = pull.manifest().await?;
-    pull.check_layers(&image)?;
-    let mut layers = Vec::new();
-    let mut left_bytes = MAX_LAYERS_BYTES;
-    for descriptor in image.layers {
-        let size_bytes = pull.size_bytes("layer", &descriptor, left_bytes)?;
-        let here = match descriptor.digest.parse() {
-            Ok(digest) => known(digest).await,
-            Err(_) => None,
-        };
-        let bytes = match here.filter(|bytes| bytes.len() as u64 == size_bytes) {
-            Some(bytes) => bytes,
-            None => pull.blob("layer", &descriptor, left_bytes).await?.into(),
-        };
-        left_bytes = left_bytes.saturating_sub(bytes.len() as u64);
-        layers.push(Layer { descriptor, bytes });
+    let layers = pull.layers(&image, known).await?;
+    if ![IMAGE_CONFIG_MEDIA_TYPE, IMAGE_DOCKER_CONFIG_MEDIA_TYPE].contains(&image.config.media_type.as_str()) {
+        return Ok((manifest, layers));
     }
-    Ok((manifest, layers))
+    let configuration = pull.blob("config", &image.config, MAX_MANIFEST_BYTES).await?;
+    let configuration = serde_json::from_slice(&configuration).map_err(|error| pull.broken(error))?;
+    Ok((manifest, pull.verified_layers(layers, &configuration).await?))
 }
 
 struct Pull<'a> {
@@ -177,33 +169,54 @@ impl<'a> Pull<'a> {
 
     async fn entrypoint(&mut self, image: &OciImageManifest, configuration: &[u8]) -> Result<Vec<u8>, Error> {
         let configuration: Value = serde_json::from_slice(configuration).map_err(|error| self.broken(error))?;
-        let path = artifact::entrypoint(image, &configuration).map_err(Error::NotWasm)?;
-        self.check_layers(image)?;
-        let mut left = layer::Budget { file_bytes: MAX_COMPONENT_BYTES, unpacked_bytes: MAX_LAYERS_BYTES };
-        let mut sent_bytes = 0;
-        // The last layer that has the file is the one that counts.
-        for descriptor in image.layers.iter().rev() {
-            if descriptor.media_type.ends_with("zstd") {
-                return Err(self.broken("a layer is compressed with zstd, which is not supported"));
-            }
-            let bytes = self.blob("layer", descriptor, MAX_LAYERS_BYTES - sent_bytes).await?;
-            sent_bytes += bytes.len() as u64;
-            let wanted = path.clone();
-            let search = move || (layer::find(&bytes, &wanted, &mut left), left);
-            let (found, rest) = tokio::task::spawn_blocking(search).await.map_err(|error| self.broken(error))?;
-            left = rest;
-            if let Some(component) = found.map_err(|error| self.broken(error))? {
-                return Ok(component);
-            }
+        let config = artifact::entrypoint(image, &configuration).map_err(Error::NotWasm)?;
+        let layers = self.layers(image, |_| std::future::ready(None)).await?;
+        let layers = self.verified_layers(layers, &configuration).await?;
+        let program = config.program().unwrap_or_default().to_owned();
+        let finding = tokio::task::spawn_blocking(move || find(&layers, &config));
+        let found = finding.await.map_err(|error| self.broken(error))?.map_err(|error| self.broken(error))?;
+        match found {
+            Some(component) if component.starts_with(b"\0asm") => Ok(component),
+            Some(_) => Err(Error::NotWasm(format!("its entrypoint \"{program}\" is no WebAssembly"))),
+            None => Err(self.broken(format!("its entrypoint \"{program}\" is no file of it"))),
         }
-        Err(self.broken(format!("its entrypoint /{path} is in none of its layers")))
     }
 
-    fn check_layers(&self, image: &OciImageManifest) -> Result<(), Error> {
-        match image.layers.len() {
-            0..=MAX_LAYERS => Ok(()),
-            many => Err(self.broken(format!("it has {many} layers, and {MAX_LAYERS} is the most"))),
+    /// All layers, the lowest first. What `known` has of them by their digests is not asked for.
+    async fn layers<K: Future<Output = Option<Bytes>>>(
+        &mut self,
+        image: &OciImageManifest,
+        known: impl Fn(Digest) -> K,
+    ) -> Result<Vec<Layer>, Error> {
+        if image.layers.len() > MAX_LAYERS {
+            let many = image.layers.len();
+            return Err(self.broken(format!("it has {many} layers, and {MAX_LAYERS} is the most")));
         }
+        let mut layers = Vec::new();
+        let mut left_bytes = MAX_LAYERS_BYTES;
+        for descriptor in &image.layers {
+            let size_bytes = self.size_bytes("layer", descriptor, left_bytes)?;
+            let here = match descriptor.digest.parse() {
+                Ok(digest) => known(digest).await,
+                Err(_) => None,
+            };
+            let bytes = match here.filter(|bytes| bytes.len() as u64 == size_bytes) {
+                Some(bytes) => bytes,
+                None => self.blob("layer", descriptor, left_bytes).await?.into(),
+            };
+            left_bytes = left_bytes.saturating_sub(bytes.len() as u64);
+            layers.push(Layer { descriptor: descriptor.clone(), bytes });
+        }
+        Ok(layers)
+    }
+
+    /// The layers, if they are what the image's configuration says.
+    async fn verified_layers(&self, layers: Vec<Layer>, configuration: &Value) -> Result<Vec<Layer>, Error> {
+        let diff_ids = config::diff_ids(configuration).map_err(|error| self.broken(error))?;
+        let Some(diff_ids) = diff_ids else { return Ok(layers) };
+        let verify = move || layer::verify(&layers, &diff_ids).map(|()| layers);
+        let verified = tokio::task::spawn_blocking(verify).await.map_err(|error| self.broken(error))?;
+        verified.map_err(|why| self.broken(why))
     }
 
     async fn blob(&mut self, what: &str, descriptor: &OciDescriptor, max_bytes: u64) -> Result<Vec<u8>, Error> {
@@ -271,6 +284,13 @@ impl<'a> Pull<'a> {
     fn broken(&self, why: impl ToString) -> Error {
         Error::Broken { image: self.reference.whole(), why: why.to_string() }
     }
+}
+
+/// The content of the file that an image starts, if it has that. Blocks.
+fn find(layers: &[Layer], config: &Config) -> io::Result<Option<Vec<u8>>> {
+    let meter = || layer::meter(layer::MAX_UNPACKED_BYTES);
+    let place = Files::of(layers, &meter())?.program(config.program().unwrap_or_default(), &config.search())?;
+    place.map(|place| files::read(layers, place, MAX_COMPONENT_BYTES, &meter())).transpose()
 }
 
 fn registry_error(reference: &Reference, mirrors: LeftOut, failure: Failure) -> Error {

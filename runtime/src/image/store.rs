@@ -22,9 +22,9 @@ use serde_json::Value;
 
 use super::artifact::{self, Content};
 use super::config::Config;
+use super::layer::Layer;
 use super::readers::Readers;
 use super::registry::Pulled;
-use super::unpack::Layer;
 use super::{Error, Image};
 use crate::engine::Artifact;
 

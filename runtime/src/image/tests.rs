@@ -30,6 +30,29 @@ use super::{Images, LocalImages, UNNAMED_FOR, store};
 
 const COMPONENT: &[u8] = b"\0asm component";
 
+/// An archive of one file.
+fn file_at(path: &str, content: &[u8]) -> Vec<u8> {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(content.len() as u64);
+    let mut archive = tar::Builder::new(Vec::new());
+    archive.append_data(&mut header, path, content).unwrap();
+    archive.into_inner().unwrap()
+}
+
+fn component_at(path: &str) -> Vec<u8> {
+    file_at(path, COMPONENT)
+}
+
+/// An archive of one link.
+fn link(path: &str, to: &str) -> Vec<u8> {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::Symlink);
+    header.set_size(0);
+    let mut archive = tar::Builder::new(Vec::new());
+    archive.append_link(&mut header, path, to).unwrap();
+    archive.into_inner().unwrap()
+}
+
 /// What a registry has, by path, with the media type.
 #[derive(Clone, Default)]
 struct Content {
@@ -78,6 +101,20 @@ impl Content {
         let media_type = "application/vnd.oci.image.manifest.v1+json";
         let manifest = json!({ "schemaVersion": 2, "mediaType": media_type, "config": config, "layers": layers });
         self.manifest(tag, media_type, &manifest)
+    }
+
+    /// A container image of these archives, which its config may name by what they unpack to.
+    fn container_image(&mut self, tag: &str, process: &Value, layers: &[Vec<u8>], diff_ids: Option<&[String]>) {
+        let mut config = json!({ "os": "wasip1", "architecture": "wasm", "config": process });
+        if let Some(diff_ids) = diff_ids {
+            config["rootfs"] = json!({ "type": "layers", "diff_ids": diff_ids });
+        }
+        let config = self.described("application/vnd.oci.image.config.v1+json", config.to_string().as_bytes());
+        let tar = "application/vnd.oci.image.layer.v1.tar";
+        let layers: Vec<Value> = layers.iter().map(|layer| self.described(tar, layer)).collect();
+        let media_type = "application/vnd.oci.image.manifest.v1+json";
+        let manifest = json!({ "schemaVersion": 2, "mediaType": media_type, "config": config, "layers": layers });
+        self.manifest(tag, media_type, &manifest);
     }
 
     fn answer(&self, request: &Request<Incoming>) -> Response<Body> {
@@ -183,18 +220,14 @@ async fn artifacts_and_their_indexes_are_pulled() {
 #[tokio::test]
 async fn a_container_image_gives_its_entrypoint() {
     let mut content = Content::default();
-    let config = json!({ "os": "wasip1", "architecture": "wasm", "config": { "Entrypoint": ["/app.wasm"] } });
-    let config = content.described("application/vnd.oci.image.config.v1+json", config.to_string().as_bytes());
-    let mut header = vec![0; 512];
-    header[..8].copy_from_slice(b"app.wasm");
-    header[124..135].copy_from_slice(format!("{:011o}", COMPONENT.len()).as_bytes());
-    header[156] = b'0';
-    header.extend(COMPONENT);
-    header.resize(1_024, 0);
-    let layer = content.described("application/vnd.oci.image.layer.v1.tar", &header);
-    let media_type = "application/vnd.oci.image.manifest.v1+json";
-    let manifest = json!({ "schemaVersion": 2, "mediaType": media_type, "config": config, "layers": [layer] });
-    content.manifest("compat", media_type, &manifest);
+    // As a Dockerfile makes it: what is started lies elsewhere, and another layer has it.
+    let process = json!({ "Entrypoint": ["app"], "Env": ["PATH=/bin"] });
+    content.container_image(
+        "compat",
+        &process,
+        &[component_at("opt/app.wasm"), link("bin/app", "/opt/app.wasm")],
+        None,
+    );
     let registry = Registry::serve(content).await;
     let pulled = registry.pull("compat", RegistryAuth::Anonymous).await.unwrap();
     assert_eq!(pulled.component, COMPONENT);
@@ -202,7 +235,7 @@ async fn a_container_image_gives_its_entrypoint() {
     let blobs = BlobStore::open(root.path()).unwrap();
     let name: Reference = "registry.test/app:compat".parse().unwrap();
     let kept = store::keep(&blobs, &name, &pulled, None).unwrap();
-    assert_eq!(kept.config.program(), Some("/app.wasm"));
+    assert_eq!(kept.config.program(), Some("app"));
     assert_eq!(store::find(&blobs, &name).unwrap().as_ref(), Some(&kept));
     // The manifest alone says nothing of the process: it is to be pulled again.
     let configuration = Digest::of(&pulled.configuration.unwrap());
@@ -210,6 +243,44 @@ async fn a_container_image_gives_its_entrypoint() {
     assert_eq!(store::find(&blobs, &name).unwrap(), None);
     store::remove(&blobs, &name.whole()).unwrap();
     assert_eq!(blobs.refs().unwrap(), []);
+}
+
+/// As containerd does.
+#[tokio::test]
+async fn a_container_image_is_held_to_its_diff_ids() {
+    let layers = [component_at("app.wasm"), link("app", "app.wasm")];
+    let ids: Vec<String> = layers.iter().map(|layer| Digest::of(layer).to_string()).collect();
+    let mut content = Content::default();
+    let process = json!({ "Entrypoint": ["/app"] });
+    content.container_image("right", &process, &layers, Some(&ids));
+    content.container_image("fewer", &process, &layers, Some(&ids[..1]));
+    content.container_image("other", &process, &layers, Some(&[ids[0].clone(), ids[0].clone()]));
+    content.container_image("none", &json!({ "Entrypoint": ["/app.wasm/x"] }), &layers, Some(&ids));
+    content.container_image("script", &json!({ "Entrypoint": ["/sh"] }), &[file_at("sh", b"#!")], None);
+    let registry = Registry::serve(content).await;
+    assert_eq!(registry.pull("right", RegistryAuth::Anonymous).await.unwrap().component, COMPONENT);
+    let mut all = String::new();
+    for tag in ["fewer", "other"] {
+        let reference: Reference = format!("{}/app:{tag}", registry.address).parse().unwrap();
+        let registries = Registries::default();
+        let whole = registry::pull_layers(&reference, &RegistryAuth::Anonymous, &registries, async |_| None).await;
+        let error = registry.pull(tag, RegistryAuth::Anonymous).await.unwrap_err();
+        assert_eq!(whole.err().unwrap().to_string().replace(&registry.address.to_string(), "registry"), error);
+        all += &format!("{error}\n");
+    }
+    for tag in ["none", "script"] {
+        all += &format!("{}\n", registry.pull(tag, RegistryAuth::Anonymous).await.unwrap_err());
+    }
+    for (number, id) in ids.iter().enumerate() {
+        all = all.replace(id, &format!("layer-{number}"));
+    }
+    expect![[r#"
+        failed to pull "registry/app:fewer": it has 2 layers, and its config names 1
+        failed to pull "registry/app:other": its layer layer-1 unpacks to layer-1, and its config says layer-0
+        failed to pull "registry/app:none": its entrypoint "/app.wasm/x" is no file of it
+        its entrypoint "/sh" is no WebAssembly
+    "#]]
+    .assert_eq(&all);
 }
 
 #[tokio::test]

@@ -6,37 +6,21 @@
 //! could use them.
 
 use std::io::{self, Read};
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 
-use bytes::Bytes;
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _};
-use flate2::read::MultiGzDecoder;
-use k8w_storage::metered::Meter;
+use k8w_storage::metered::{MAX_NAME_BYTES, Meter, members};
 use k8w_storage::tree;
-use oci_client::manifest::OciDescriptor;
-use tar::{Archive, Entry, EntryType};
+use tar::{Entry, EntryType};
+
+use super::layer::{self, Layer, beneath, refused};
+use super::{OPAQUE, WHITEOUT};
 
 /// Entries of all layers together.
 const MAX_ENTRIES: usize = 200_000;
-/// What all layers may unpack to, in bytes.
+/// What the files of all layers may have, in bytes, sparse ones as they would be read.
 const MAX_BYTES: u64 = 1 << 30;
-/// What an archive may hold before an entry: its header, and records for long names and the like.
-const MAX_HEADER_BYTES: u64 = 1 << 20;
-/// The longest name of an entry, which is as long as paths may be.
-const MAX_NAME_BYTES: usize = 4096;
-
-/// Names a file that is no archive.
-const TITLE: &str = "org.opencontainers.image.title";
-/// A name with this prefix means that the rest of it is gone; this name, that everything beside it is.
-const WHITEOUT: &str = ".wh.";
-const OPAQUE: &str = ".wh..wh..opq";
-
-/// One layer as it was sent.
-pub struct Layer {
-    pub descriptor: OciDescriptor,
-    pub bytes: Bytes,
-}
 
 /// Unpacks layers, the lowest first, into `dir`, which must not be there. Blocks.
 ///
@@ -45,7 +29,8 @@ pub struct Layer {
 pub fn unpack(layers: &[Layer], dir: &Path) -> io::Result<()> {
     make(dir, |made| {
         let mut target = Target { root: Dir::open_ambient_dir(made, ambient_authority())?, entries: 0, bytes: 0 };
-        layers.iter().try_for_each(|layer| target.apply(layer))
+        let meter = layer::meter(layer::MAX_UNPACKED_BYTES);
+        layers.iter().try_for_each(|layer| target.apply(layer, &meter))
     })
 }
 
@@ -75,37 +60,22 @@ struct Target {
 }
 
 impl Target {
-    fn apply(&mut self, layer: &Layer) -> io::Result<()> {
-        let media_type = layer.descriptor.media_type.as_str();
-        let bytes = layer.bytes.as_ref();
-        match (media_type.contains(".tar"), media_type.ends_with("zstd")) {
-            (_, true) => Err(refused("a layer is compressed with zstd, which is not supported")),
-            (true, _) if bytes.starts_with(&[0x1f, 0x8b]) => self.extract(MultiGzDecoder::new(bytes)),
-            (true, _) => self.extract(bytes),
-            (false, _) => {
-                let name = file_name(&layer.descriptor);
-                self.count(bytes.len() as u64)?;
-                self.write(&name, 0o644, bytes)
-            }
+    fn apply(&mut self, layer: &Layer, meter: &Meter) -> io::Result<()> {
+        let content = layer.open(meter)?;
+        if !layer.is_archive() {
+            self.count(layer.bytes.len() as u64)?;
+            return self.write(layer.file_name(), 0o644, content);
         }
-    }
-
-    fn extract(&mut self, archive: impl Read) -> io::Result<()> {
-        let meter = Meter::default();
-        meter.allow(MAX_HEADER_BYTES);
-        for entry in Archive::new(meter.read(archive)).entries()? {
-            let entry = entry?;
+        members(content, |entry| {
             self.count(entry.size())?;
-            let header = entry.header();
-            // A sparse file is not as long in the archive as it is.
-            let held = if header.entry_type().is_gnu_sparse() { header.entry_size()? } else { entry.size() };
-            meter.allow(held.saturating_add(MAX_HEADER_BYTES));
             if entry.path_bytes().len() > MAX_NAME_BYTES {
                 return Err(refused("a name in a layer is too long"));
             }
-            let Some(path) = beneath(&entry.path()?) else { continue };
-            self.place(entry, &path)?;
-        }
+            match beneath(&entry.path()?) {
+                Some(path) => self.place(entry, &path),
+                None => Ok(()),
+            }
+        })?;
         Ok(())
     }
 
@@ -197,45 +167,23 @@ fn or_here(dir: &Path) -> &Path {
     if dir.as_os_str().is_empty() { Path::new(".") } else { dir }
 }
 
-/// A path of an archive as one beneath its root; `None` for the root itself and for one that leads outside.
-fn beneath(path: &Path) -> Option<PathBuf> {
-    let mut plain = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::Normal(part) => plain.push(part),
-            Component::CurDir | Component::RootDir => {}
-            Component::ParentDir | Component::Prefix(_) => return None,
-        }
-    }
-    (!plain.as_os_str().is_empty()).then_some(plain)
-}
-
-/// What a layer that is no archive is called: as it says, or by its digest.
-fn file_name(descriptor: &OciDescriptor) -> PathBuf {
-    let title = descriptor.annotations.as_ref().and_then(|annotations| annotations.get(TITLE));
-    let digest = || descriptor.digest.split_once(':').map_or("layer", |(_, hex)| hex).into();
-    title.and_then(|title| beneath(Path::new(title))).unwrap_or_else(digest)
-}
-
-fn refused(why: &'static str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, why)
-}
-
 #[cfg(test)]
-mod tests {
+pub mod tests {
+    use oci_client::manifest::OciDescriptor;
+
     use super::*;
 
-    const TAR: &str = "application/vnd.oci.image.layer.v1.tar";
+    pub const TAR: &str = "application/vnd.oci.image.layer.v1.tar";
 
-    fn layer(media_type: &str, title: Option<&str>, bytes: Vec<u8>) -> Layer {
-        let annotations = title.map(|title| [(TITLE.to_owned(), title.to_owned())].into());
+    pub fn layer(media_type: &str, title: Option<&str>, bytes: Vec<u8>) -> Layer {
+        let annotations = title.map(|title| [("org.opencontainers.image.title".to_owned(), title.to_owned())].into());
         let (media_type, digest) = (media_type.to_owned(), "sha256:abc".to_owned());
         let descriptor = OciDescriptor { media_type, digest, annotations, ..Default::default() };
         Layer { descriptor, bytes: bytes.into() }
     }
 
     /// Files by name; a directory ends in a slash, and `->` and `=>` make a symbolic and a hard link.
-    fn tar(entries: &[&str]) -> Layer {
+    pub fn tar(entries: &[&str]) -> Layer {
         let mut archive = tar::Builder::new(Vec::new());
         for entry in entries {
             let mut header = tar::Header::new_gnu();
@@ -371,7 +319,7 @@ mod tests {
             make(&dir, |made| {
                 let root = Dir::open_ambient_dir(made, ambient_authority())?;
                 let mut target = Target { root, entries: 0, bytes: 0 };
-                target.apply(&deep)?;
+                target.apply(&deep, &layer::meter(1 << 20))?;
                 assert_eq!((target.entries, shown(made)), (2_002, Vec::<String>::new()));
                 Ok(())
             })

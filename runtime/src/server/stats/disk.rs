@@ -37,12 +37,12 @@ impl Disk {
         let mut all = HashMap::new();
         for pod in pods {
             let uid = pod.uid().unwrap_or_default();
-            let fresh = known.remove(&uid).filter(|(at, _)| now.duration_since(*at) < EVERY);
-            let entry = match fresh {
-                Some(entry) => entry,
-                None => {
-                    let Some(used) = quota::measure(shared, pod).await else { continue };
-                    (Instant::now(), Measured { at: Timestamp::now(), used: Arc::new(used) })
+            let entry = match known.remove(&uid) {
+                Some(entry) if now.duration_since(entry.0) < EVERY => entry,
+                stale => {
+                    let before = stale.map(|(_, measured)| measured.used);
+                    let Some(used) = quota::measure(shared, pod, before).await else { continue };
+                    (Instant::now(), Measured { at: Timestamp::now(), used })
                 }
             };
             all.insert(uid, entry);

@@ -127,7 +127,9 @@ pub async fn own(shared: &Shared) -> Result<String, Failure> {
     }
     // Counters get `_total` at the end of their names.
     registry.register("k8w_container_requests", "Requests that the container's component was given", requests);
-    registry.register("k8w_container_traps", "Requests that ended in a trap of the container's component", traps);
+    let help =
+        "Requests that ended in a trap of the container's component, or in an answer of another length than it says";
+    registry.register("k8w_container_traps", help, traps);
     registry.register("k8w_container_instances", "Live instances of the container's component", instances);
     encoded(&registry)
 }

@@ -5,8 +5,8 @@ use std::io::{self, Read, Write};
 use std::path::{Component, Path};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ::tar::{Archive, Builder, Entry, EntryType, Header};
-use k8w_storage::metered::{Meter, Metered};
+use ::tar::{Builder, Entry, EntryType, Header};
+use k8w_storage::metered::{Failure, MAX_NAME_BYTES, Metered, members};
 
 use super::{Info, Kind, Parts, Reader, Session, Tree, reason};
 
@@ -14,10 +14,6 @@ use super::{Info, Kind, Parts, Reader, Session, Tree, reason};
 const FAILED: i32 = 2;
 /// The mode of directories that are made.
 const DIRECTORY_MODE: u32 = 0o755;
-/// What an archive may hold before a member: its header, and records for long names and the like.
-const MAX_HEADER_BYTES: u64 = 1 << 20;
-/// The longest name of a member, which is as long as paths may be.
-const MAX_NAME_BYTES: usize = 4096;
 
 pub fn run(session: &mut Session<'_>) -> io::Result<i32> {
     let request = match Request::read(&session.args) {
@@ -250,33 +246,20 @@ fn read(
     input: &mut Reader,
     mut see: impl FnMut(&Path, &mut Entry<'_, Metered<'_, &mut Reader>>) -> io::Result<()>,
 ) -> io::Result<Option<String>> {
-    let meter = Meter::default();
-    meter.allow(MAX_HEADER_BYTES);
-    let broken = |error: io::Error| match error.kind() {
-        io::ErrorKind::FileTooLarge => error.to_string(),
-        _ if meter.has_ended() => "Unexpected EOF in archive".to_owned(),
-        // The bytes that make no sense are not for a terminal.
-        _ => "This does not look like a tar archive".to_owned(),
-    };
-    let mut archive = Archive::new(meter.read(input));
-    let entries = match archive.entries() {
-        Ok(entries) => entries,
-        Err(error) => return Ok(Some(broken(error))),
-    };
-    for entry in entries {
-        let named = entry.and_then(|entry| {
-            let header = entry.header();
-            // A sparse file is not as long in the archive as it is.
-            let held = if header.entry_type().is_gnu_sparse() { header.entry_size()? } else { entry.size() };
-            meter.allow(held.saturating_add(MAX_HEADER_BYTES));
-            Ok((entry.path()?.into_owned(), entry))
-        });
-        match named {
-            Ok((path, mut entry)) => see(&path, &mut entry)?,
-            Err(error) => return Ok(Some(broken(error))),
-        }
+    let read = members(input, |mut entry| {
+        let path = entry.path()?.into_owned();
+        see(&path, &mut entry)
+    });
+    match read {
+        Ok(()) => Ok(None),
+        Err(Failure::Seen(error)) => Err(error),
+        Err(Failure::Broken { error, has_ended }) => Ok(Some(match error.kind() {
+            io::ErrorKind::FileTooLarge => error.to_string(),
+            _ if has_ended => "Unexpected EOF in archive".to_owned(),
+            // The bytes that make no sense are not for a terminal.
+            _ => "This does not look like a tar archive".to_owned(),
+        })),
     }
-    Ok(None)
 }
 
 /// The parts of a member's name; `None` when it would lead up.
