@@ -1,11 +1,12 @@
 //! Files that Kubernetes itself gives to a container: its names, and where it says why it ended.
 //!
 //! A process has them always. A server, of which a node holds thousands that do nothing, has only what its manifest speaks
-//! of.
+//! of. Where a volume is mounted further up they are laid over files of the volume, as the manifest's own mounts of single
+//! files are, unless it is mounted read-only: a container is not to fail for files that its manifest does not mention.
 
 use std::io::{self, Write};
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kube::ResourceExt;
@@ -65,14 +66,13 @@ pub(super) fn of(
 }
 
 impl OwnFile {
-    /// Whether the manifest mounts something else there, or at its directory, which goes first: the file would hide that volume.
+    /// Whether the manifest mounts something else there, which goes first, or a volume around it in which the file that it would
+    /// be laid over cannot be made.
     pub fn is_covered(&self, mounts: &[Preopen]) -> bool {
-        let parent = self.guest_path.rsplit_once('/').map_or("", |(parent, _)| parent);
-        let plain = |path: &str| path.trim_end_matches('/').to_owned();
-        mounts.iter().any(|mount| {
-            let at = plain(&mount.guest_path);
-            at == self.guest_path || at == plain(parent)
-        })
+        let path = Path::new(&self.guest_path);
+        let around = mounts.iter().filter(|mount| path.starts_with(&mount.guest_path));
+        let innermost = around.max_by_key(|mount| Path::new(&mount.guest_path).components().count());
+        innermost.is_some_and(|mount| mount.read_only || Path::new(&mount.guest_path) == path)
     }
 
     pub fn preopen(&self) -> Preopen {
@@ -93,6 +93,41 @@ impl OwnFile {
         match std::fs::File::create_new(self.dir.join(&self.name)) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             made => made?.write_all(self.text.as_bytes()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_covered_by_a_mount_in_its_place_and_by_one_around_it_that_is_read_only() {
+        let mount = |guest_path: &str, read_only| Preopen {
+            host_dir: PathBuf::from("/volume"),
+            guest_path: guest_path.to_owned(),
+            read_only,
+            sub_path: None,
+        };
+        let file = OwnFile {
+            dir: PathBuf::from("/node"),
+            name: "0".to_owned(),
+            guest_path: "/var/log/why".to_owned(),
+            read_only: false,
+            text: String::new(),
+        };
+        for (mounts, is_covered) in [
+            (vec![], false),
+            (vec![mount("/var/log/why", false)], true),
+            (vec![mount("/var/log/", false)], false),
+            (vec![mount("/var/log/", true)], true),
+            (vec![mount("/var", true), mount("/var/log", false)], false),
+            (vec![mount("/var", false), mount("/var/log", true)], true),
+            (vec![mount("/va", true), mount("/var/log/why/not", true)], false),
+            (vec![mount("/", true)], true),
+        ] {
+            let shown: Vec<_> = mounts.iter().map(|mount| (&mount.guest_path, mount.read_only)).collect();
+            assert_eq!(file.is_covered(&mounts), is_covered, "{shown:?}");
         }
     }
 }

@@ -7,7 +7,6 @@ use k8s_openapi::api::core::v1 as core;
 use super::containers;
 use super::env::expand;
 use crate::engine::{MemoryVolume, Preopen, Writers};
-use crate::host::filesystem;
 
 /// Why a mount cannot be made: `CreateContainerConfigError`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,10 +17,6 @@ pub enum Error {
     SubPath(String),
     #[error("subPathExpr \"{0}\" refers to a variable that is not set")]
     SubPathExpr(String),
-    #[error(
-        "mountPath \"{file}\" is a single file in \"{dir}\", which the volume at \"{volume}\" shows already: mount the file in a directory of its own"
-    )]
-    FileInVolume { file: String, dir: String, volume: String },
 }
 
 /// Where one volume lies.
@@ -58,42 +53,6 @@ pub fn preopens(
 ) -> Result<Vec<Preopen>, Error> {
     let mounts = container.volume_mounts.iter().flatten();
     mounts.map(|mount| preopen(spec, mount, pod_dir, environment)).collect()
-}
-
-/// Refuses a single file in a directory that another volume shows: a guest would see the file there, and nothing else of that
-/// directory. Blocks.
-///
-/// # Errors
-/// [`Error::FileInVolume`].
-pub fn check_files(preopens: &[Preopen]) -> Result<(), Error> {
-    let parts = |preopen: &Preopen| -> Vec<String> {
-        preopen.guest_path.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect()
-    };
-    for file in preopens.iter().filter(|preopen| is_file(preopen)) {
-        let mut above = parts(file);
-        above.pop();
-        let holding = preopens.iter().filter(|other| !is_file(other) && above.starts_with(&parts(other)));
-        let Some(volume) = holding.max_by_key(|other| parts(other).len()) else { continue };
-        if shows_directory(volume, &above[parts(volume).len()..]) {
-            let (dir, volume) = (format!("/{}", above.join("/")), volume.guest_path.clone());
-            return Err(Error::FileInVolume { file: file.guest_path.clone(), dir, volume });
-        }
-    }
-    Ok(())
-}
-
-fn is_file(preopen: &Preopen) -> bool {
-    match preopen.sub_path.as_deref().filter(|path| !path.is_empty()) {
-        Some(path) => filesystem::open_root(&preopen.host_dir).is_ok_and(|volume| volume.is_file(path)),
-        None => preopen.host_dir.is_file(),
-    }
-}
-
-/// Whether a volume has that directory. Links on the way are followed only beneath the volume.
-fn shows_directory(preopen: &Preopen, beneath: &[String]) -> bool {
-    let path: PathBuf = preopen.sub_path.iter().chain(beneath).collect();
-    // What is mounted itself is made if it is not there.
-    beneath.is_empty() || filesystem::open_root(&preopen.host_dir).is_ok_and(|volume| volume.is_dir(path))
 }
 
 /// The pod's emptyDirs in memory that anybody may write to, as `container` sees them.
@@ -272,41 +231,5 @@ mod tests {
             subPathExpr "$(NO)" refers to a variable that is not set
         "#]]
         .assert_eq(&show(json!([{ "name": "data", "mountPath": "/d", "subPathExpr": "$(NO)" }])));
-    }
-
-    #[test]
-    fn a_single_file_is_not_mounted_where_another_volume_shows_something() {
-        let root = tempfile::tempdir().unwrap();
-        for dir in ["data/sub", "cfg/folder"] {
-            std::fs::create_dir_all(root.path().join(dir)).unwrap();
-        }
-        std::fs::write(root.path().join("cfg/key"), "text").unwrap();
-        // A link that leads out of its volume is no directory of it.
-        std::os::unix::fs::symlink(root.path(), root.path().join("data/out")).unwrap();
-        let mount = |volume: &str, at: &str, sub_path: Option<&str>| Preopen {
-            host_dir: root.path().join(volume),
-            guest_path: at.to_owned(),
-            read_only: false,
-            sub_path: sub_path.map(str::to_owned),
-        };
-        let data = || mount("data", "/n/", None);
-        let refused = |file: Preopen| {
-            let both = [check_files(&[data(), file.clone()]), check_files(&[file, data()])];
-            assert_eq!(both[0], both[1]);
-            both[0].clone().map_err(|error| error.to_string()).err()
-        };
-        let key = |at: &str| mount("cfg", at, Some("key"));
-        let why = "mountPath \"/n/cfg\" is a single file in \"/n\", which the volume at \"/n/\" shows already: \
-                   mount the file in a directory of its own";
-        assert_eq!(refused(key("/n/cfg")).as_deref(), Some(why));
-        assert!(refused(mount("cfg/key", "/n/cfg", None)).is_some());
-        assert!(refused(key("/n/sub/cfg")).is_some());
-        for fine in [key("/n/new/cfg"), key("/n/out/cfg"), key("/na/cfg"), mount("cfg", "/n/cfg", Some("folder"))] {
-            assert_eq!(refused(fine.clone()), None, "{}", fine.guest_path);
-        }
-        // Files beside each other hide nothing.
-        assert_eq!(check_files(&[key("/etc/a"), key("/etc/b")]), Ok(()));
-        let part = mount("data", "/n", Some("sub"));
-        assert!(check_files(&[part, key("/n/cfg")]).is_err());
     }
 }

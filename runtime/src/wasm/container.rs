@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio_util::sync::CancellationToken;
-use wasmtime_wasi::filesystem::Dir;
 
 use super::config::{GuestLimits, HttpLimits};
 use super::cpu::CpuAccount;
 use super::memory::Budget;
+use super::preopens::Preopens;
 use super::runners::Runners;
 use super::slots::PodSlots;
 use super::stdio::Stdio;
@@ -24,9 +24,11 @@ pub struct Container {
     pub env: Vec<(String, String)>,
     pub working_dir: Option<String>,
     /// Opened when the container started; every instance gets the same handles.
-    pub preopens: Vec<(Dir, String)>,
+    pub preopens: Preopens,
     pub network: Arc<PodNetwork>,
     pub stdio: Stdio,
+    /// What runs in it sees the processes of all of its pod's containers.
+    pub shares_processes: bool,
     pub memory: Arc<Budget>,
     pub buckets: Arc<Buckets>,
     pub cpu: Arc<CpuAccount>,
@@ -63,6 +65,7 @@ impl Container {
             preopens: self.preopens.clone(),
             network: self.network.clone(),
             stdio,
+            shares_processes: self.shares_processes,
             memory: self.memory.clone(),
             buckets: self.buckets.clone(),
             cpu: self.cpu.clone(),

@@ -1,19 +1,30 @@
 //! Opens what a container's mounts show, once, when it starts.
 //!
-//! A preopen is a directory. A mount of a single file appears in a directory made for it (a view) that holds just that
-//! file, as a hard link, so that writes reach the volume. A preopen is read-only as a whole: a file that is, in a view where
-//! another can be written to, is a copy, so that what a guest writes there never reaches the volume.
+//! A preopen is a directory. A mount of a single file within another mount's directory is laid over a file that is there, or
+//! that is made there ([`Overlay`]), as container runtimes do. Elsewhere it appears in a directory made for it (a view) that
+//! holds just that file, as a hard link, so that writes reach the volume. A preopen is read-only as a whole: a file that is,
+//! in a view where another can be written to, is a copy, so that what a guest writes there never reaches the volume.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use cap_std::fs::{Dir as CapDir, Metadata};
+use cap_std::fs::{Dir as CapDir, Metadata, OpenOptions};
+use nix::errno::Errno;
 use wasmtime_wasi::filesystem::Dir;
 
 use crate::engine::{EngineError, Preopen};
-use crate::host::filesystem;
+use crate::host::filesystem::overlays::{Overlay, Overlays};
+use crate::host::filesystem::{self, by_name};
+
+/// What a container sees of its volumes.
+#[derive(Clone, Default)]
+pub struct Preopens {
+    pub dirs: Vec<(Dir, String)>,
+    /// Within these directories.
+    pub overlays: Overlays,
+}
 
 /// One of the files mounted into one directory of the guest.
 struct FileMount {
@@ -28,31 +39,90 @@ struct FileMount {
 ///
 /// # Errors
 /// [`EngineError::InvalidSpec`] when a mount leaves its volume, is missing, or cannot be shown.
-pub fn open(preopens: &[Preopen], views: &Path) -> Result<Vec<(Dir, String)>, EngineError> {
-    let mut opened = Vec::new();
-    let mut views_of: BTreeMap<String, Vec<FileMount>> = BTreeMap::new();
+pub fn open(preopens: &[Preopen], views: &Path) -> Result<Preopens, EngineError> {
+    let (mut directories, mut files) = (Vec::new(), Vec::new());
     for preopen in preopens {
-        let context = |error: io::Error| EngineError::InvalidSpec(format!("mount {}: {error}", preopen.guest_path));
-        match resolve(preopen).map_err(context)? {
-            Target::Directory(dir) => {
-                let dir = filesystem::descriptor(dir.into_std_file(), preopen.read_only);
-                opened.push((dir, preopen.guest_path.clone()));
+        match resolve(preopen).map_err(|error| refused(preopen, &error))? {
+            Target::Directory(dir) => directories.push((preopen, dir)),
+            Target::File { volume, path } => files.push((preopen, volume, path)),
+        }
+    }
+    // Whatever the order in the manifest: what lies deeper is on top, as container runtimes have it.
+    files.sort_by_key(|(preopen, ..)| depth(preopen));
+    let mut overlays = Vec::new();
+    let mut views_of: BTreeMap<String, Vec<FileMount>> = BTreeMap::new();
+    for (preopen, volume, path) in files {
+        let holding = directories.iter().filter_map(|(holder, dir)| Some((holder, dir, beneath(holder, preopen)?)));
+        match holding.max_by_key(|(holder, ..)| depth(holder)) {
+            Some((holder, dir, beneath)) => {
+                let placeholder = placeholder(dir, beneath, holder.read_only);
+                let placeholder = placeholder.map_err(|error| refused_over(preopen, holder, &error))?;
+                let laid = lay(placeholder, &volume, &path, preopen.read_only);
+                overlays.push(laid.map_err(|error| refused(preopen, &error))?);
             }
-            Target::File { volume, path } => {
-                let (parent, name) =
-                    split(&preopen.guest_path).ok_or_else(|| context(io::ErrorKind::InvalidInput.into()))?;
+            None => {
+                let split = split(&preopen.guest_path);
+                let (parent, name) = split.ok_or_else(|| refused(preopen, &io::ErrorKind::InvalidInput.into()))?;
                 let file = FileMount { volume, path, name, read_only: preopen.read_only };
                 views_of.entry(parent).or_default().push(file);
             }
         }
     }
+    let shown = directories.into_iter().map(|(preopen, dir)| {
+        (filesystem::descriptor(dir.into_std_file(), preopen.read_only), preopen.guest_path.clone())
+    });
+    let mut dirs: Vec<_> = shown.collect();
     for (number, (guest_path, files)) in views_of.into_iter().enumerate() {
         let context = |error: io::Error| EngineError::InvalidSpec(format!("mount of a file in {guest_path}: {error}"));
         let read_only = files.iter().all(|file| file.read_only);
         let dir = make_view(&views.join(number.to_string()), &files, read_only).map_err(context)?;
-        opened.push((filesystem::descriptor(dir.into_std_file(), read_only), guest_path));
+        dirs.push((filesystem::descriptor(dir.into_std_file(), read_only), guest_path));
     }
-    Ok(opened)
+    Ok(Preopens { dirs, overlays: overlays.into_iter().collect() })
+}
+
+fn refused(preopen: &Preopen, error: &io::Error) -> EngineError {
+    EngineError::InvalidSpec(format!("mount {}: {error}", preopen.guest_path))
+}
+
+fn refused_over(preopen: &Preopen, holder: &Preopen, error: &io::Error) -> EngineError {
+    let (file, dir) = (&preopen.guest_path, &holder.guest_path);
+    let why = match error.kind() {
+        io::ErrorKind::NotFound if holder.read_only => "there is none, and the volume is mounted read-only".to_owned(),
+        _ => error.to_string(),
+    };
+    EngineError::InvalidSpec(format!("mount {file}: it cannot be laid over a file of the volume at {dir}: {why}"))
+}
+
+fn depth(preopen: &Preopen) -> usize {
+    Path::new(&preopen.guest_path).components().count()
+}
+
+/// Where in the directory of one mount the path of another lies.
+fn beneath<'a>(holder: &Preopen, preopen: &'a Preopen) -> Option<&'a Path> {
+    let beneath = Path::new(&preopen.guest_path).strip_prefix(&holder.guest_path).ok()?;
+    (!beneath.as_os_str().is_empty()).then_some(beneath)
+}
+
+/// The file that another is to be laid over; one that is not there is made, and the directories above it. Links are followed
+/// only beneath the volume.
+fn placeholder(dir: &CapDir, path: &Path, read_only: bool) -> io::Result<fs::File> {
+    let found = match by_name::find(dir, path, true) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !read_only => {
+            dir.create_dir_all(path.parent().unwrap_or(Path::new("")))?;
+            by_name::open(dir, path, OpenOptions::new().write(true).create(true), true)?;
+            by_name::find(dir, path, true)?
+        }
+        found => found?,
+    };
+    if found.metadata()?.is_dir() { Err(Errno::EISDIR.into()) } else { Ok(found) }
+}
+
+fn lay(placeholder: fs::File, volume: &CapDir, path: &Path, read_only: bool) -> io::Result<Overlay> {
+    let file = by_name::find(volume, path, true)?;
+    // By now the name may be something else's.
+    check_is_file(&Metadata::from_file(&file)?)?;
+    Overlay::new(placeholder, file, read_only)
 }
 
 enum Target {
@@ -173,8 +243,32 @@ mod tests {
             self.0.path().join("views")
         }
 
-        fn open(&self, guest_path: &str, sub_path: &str) -> Result<Vec<(Dir, String)>, EngineError> {
+        fn open(&self, guest_path: &str, sub_path: &str) -> Result<Preopens, EngineError> {
             open(&[self.preopen(guest_path, sub_path, true)], &self.views())
+        }
+
+        /// A mount of one of two volumes: `data`, which others are laid over, and `text`, whose files say where they lie.
+        fn mount(&self, guest_path: &str, volume: &str, sub_path: &str, read_only: bool) -> Preopen {
+            let host_dir = self.0.path().join(volume);
+            fs::create_dir_all(host_dir.join("sub")).unwrap();
+            for file in ["key", "sub/key"] {
+                fs::write(host_dir.join(file), format!("{volume}/{file}")).unwrap();
+            }
+            Preopen { host_dir, guest_path: guest_path.to_owned(), read_only, sub_path: Some(sub_path.to_owned()) }
+        }
+
+        /// What each of `paths` beneath the volume `data` shows.
+        fn shown(&self, mounts: &[Preopen], paths: &[&str]) -> Result<Vec<String>, String> {
+            let opened = open(mounts, &self.views()).map_err(|error| error.to_string())?;
+            let data = filesystem::open_root(&self.0.path().join("data")).unwrap();
+            let text = |path: &&str| match opened.overlays.at(&data, Path::new(path), true) {
+                Some(overlay) => {
+                    let file = overlay.open(by_name::Request { read: true, ..Default::default() });
+                    io::read_to_string(file.unwrap()).unwrap()
+                }
+                None => data.read_to_string(path).unwrap(),
+            };
+            Ok(paths.iter().map(text).collect())
         }
     }
 
@@ -182,7 +276,7 @@ mod tests {
     fn a_file_is_shown_in_a_directory_of_its_own() {
         let fixture = Fixture::new();
         let opened = fixture.open("/etc/app/config", "sub/file").unwrap();
-        assert_eq!(opened[0].1, "/etc/app");
+        assert_eq!(opened.dirs[0].1, "/etc/app");
         let view = fixture.views().join("0");
         assert_eq!(fs::read_to_string(view.join("config")).unwrap(), "text");
         assert_eq!(fs::read_dir(view).unwrap().count(), 1);
@@ -194,7 +288,7 @@ mod tests {
         fs::write(fixture.volume().join("sub/kept"), "text").unwrap();
         let mounts =
             [fixture.preopen("/data/file", "sub/file", false), fixture.preopen("/data/kept", "sub/kept", true)];
-        assert_eq!(open(&mounts, &fixture.views()).unwrap().len(), 1);
+        assert_eq!(open(&mounts, &fixture.views()).unwrap().dirs.len(), 1);
         for name in ["file", "kept"] {
             fs::write(fixture.views().join("0").join(name), "written").unwrap();
         }
@@ -254,6 +348,84 @@ mod tests {
         for outside in ["../volume", "sub/../../x", "/etc", "escape", "escape/passwd"] {
             assert!(fixture.open("/data", outside).is_err(), "{outside} was opened");
         }
-        assert_eq!(fixture.open("/data", "inside").unwrap()[0].1, "/data");
+        assert_eq!(fixture.open("/data", "inside").unwrap().dirs[0].1, "/data");
+    }
+
+    #[test]
+    fn a_file_is_laid_over_one_of_the_innermost_directory_whatever_the_order() {
+        let fixture = Fixture::new();
+        let mut mounts = vec![
+            fixture.mount("/n/", "data", "", false),
+            fixture.mount("/n/sub", "data", "sub", false),
+            fixture.mount("/n/key", "text", "key", true),
+            fixture.mount("/n/sub/key", "text", "sub/key", true),
+            fixture.mount("/n/sub/new/below/key", "text", "key", true),
+            fixture.mount("/na/key", "text", "key", true),
+        ];
+        let paths = ["key", "sub/key", "sub/new/below/key"];
+        for _ in 0..mounts.len() {
+            mounts.rotate_left(1);
+            assert_eq!(fixture.shown(&mounts, &paths).unwrap(), ["text/key", "text/sub/key", "text/key"]);
+            fs::remove_dir_all(fixture.views()).unwrap();
+            let mut dirs: Vec<_> = open(&mounts, &fixture.views()).unwrap().dirs.into_iter().map(|dir| dir.1).collect();
+            fs::remove_dir_all(fixture.views()).unwrap();
+            dirs.sort();
+            assert_eq!(dirs, ["/n/", "/n/sub", "/na"]);
+        }
+        // The volume itself has what it had, and an empty file where there was none.
+        let beneath = |path: &str| fs::read_to_string(fixture.0.path().join("data").join(path)).unwrap();
+        assert_eq!(paths.map(beneath), ["data/key", "data/sub/key", ""]);
+    }
+
+    #[test]
+    fn of_two_files_that_are_laid_over_one_the_last_is_seen() {
+        let fixture = Fixture::new();
+        let mounts = [
+            fixture.mount("/n", "data", "", false),
+            fixture.mount("/n/link", "text", "sub/key", true),
+            fixture.mount("/n/key", "text", "key", true),
+        ];
+        std::os::unix::fs::symlink("key", fixture.0.path().join("data/link")).unwrap();
+        assert_eq!(fixture.shown(&mounts, &["key", "link"]).unwrap(), ["text/key", "text/key"]);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_laid_over_another_names_both_mounts() {
+        let fixture = Fixture::new();
+        let lay = |at: &str, read_only| {
+            let mounts = [fixture.mount("/n", "data", "", read_only), fixture.mount(at, "text", "key", true)];
+            fixture.shown(&mounts, &["key"])
+        };
+        assert_eq!(lay("/n/key", true).unwrap(), ["text/key"]);
+        std::os::unix::fs::symlink("../text", fixture.0.path().join("data/out")).unwrap();
+        std::os::unix::fs::symlink("/nowhere", fixture.0.path().join("data/absolute")).unwrap();
+        for (at, read_only, why) in [
+            ("/n/none", true, "there is none, and the volume is mounted read-only"),
+            ("/n/sub", false, "Is a directory (os error 21)"),
+            ("/n/key/below", false, "Not a directory (os error 20)"),
+            ("/n/out/key", false, "a path led outside of the filesystem"),
+            ("/n/absolute", false, "a path led outside of the filesystem"),
+        ] {
+            let expected = format!("mount {at}: it cannot be laid over a file of the volume at /n: {why}");
+            assert_eq!(lay(at, read_only), Err(expected));
+        }
+        assert!(!fixture.0.path().join("data/none").exists());
+    }
+
+    /// As a mount, and unlike a hard link.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_file_of_another_file_system_is_laid_over_one_and_written_to() {
+        let (fixture, elsewhere) = (Fixture::new(), tempfile::tempdir_in("/dev/shm").unwrap());
+        let source = elsewhere.path().join("version");
+        fs::write(&source, "text").unwrap();
+        let file =
+            Preopen { host_dir: source.clone(), guest_path: "/n/key".to_owned(), read_only: false, sub_path: None };
+        let opened = open(&[fixture.mount("/n", "data", "", false), file], &fixture.views()).unwrap();
+        let data = filesystem::open_root(&fixture.0.path().join("data")).unwrap();
+        let overlay = opened.overlays.at(&data, Path::new("key"), false).unwrap();
+        let write = by_name::Request { write: true, truncate: true, ..Default::default() };
+        io::Write::write_all(&mut overlay.open(write).unwrap(), b"written").unwrap();
+        assert_eq!(fs::read_to_string(source).unwrap(), "written");
     }
 }

@@ -102,6 +102,44 @@ async fn mounts_are_all_of_the_file_system_there_is() {
 }
 
 #[tokio::test]
+async fn a_file_is_laid_over_one_of_a_volume_for_its_container_alone() {
+    let node = Node::new();
+    let volume = node.dir.path().join("volume");
+    std::fs::create_dir_all(&volume).unwrap();
+    std::fs::write(volume.join("config"), "beneath").unwrap();
+    std::fs::write(node.dir.path().join("over"), "above all").unwrap();
+    let mount = |name: &str, guest_path: &str, read_only| Preopen {
+        host_dir: node.dir.path().join(name),
+        guest_path: guest_path.to_owned(),
+        read_only,
+        sub_path: None,
+    };
+    let data = || mount("volume", "/data", false);
+    let over = |guest_path: &str| mount("over", guest_path, true);
+    for (attempt, (preopens, args, expected)) in (0..).zip([
+        (vec![over("/data/config"), data()], ["read", "/data/config"], "above all"),
+        (vec![over("/data/config"), data()], ["write", "/data/config"], "refused: PermissionDenied"),
+        (vec![data(), over("/data/conf/app")], ["read", "/data/conf/app"], "above all"),
+        (vec![data(), over("/data/config")], ["write", "/data/new"], "written"),
+        (vec![data()], ["read", "/data/config"], "beneath"),
+        (vec![data()], ["read", "/data/conf/app"], ""),
+    ]) {
+        let mut spec = node.pod("lays", preview1()).await;
+        spec.id.attempt = attempt;
+        spec.log_path = node.dir.path().join(format!("lays-{attempt}.log"));
+        spec.preopens = preopens;
+        let (_, _, _, log) = node.run(spec, &args).await;
+        assert_eq!(log, format!("stdout F {expected}\n"), "{args:?}");
+    }
+    let mut spec = node.pod("fixed", preview1()).await;
+    spec.preopens = vec![mount("volume", "/data", true), over("/data/none")];
+    let error = node.engine.start(spec).await.unwrap_err().to_string();
+    let expected = "mount /data/none: it cannot be laid over a file of the volume at /data: there is none, \
+                    and the volume is mounted read-only";
+    assert_eq!(error, expected);
+}
+
+#[tokio::test]
 async fn a_mount_that_is_not_there_fails_the_start() {
     let node = Node::new();
     let mut spec = node.pod("missing", preview1()).await;

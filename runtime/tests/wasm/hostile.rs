@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use expect_test::expect;
 use k8w_runtime::engine::{ContainerSpec, Engine, EngineError, EngineEvent, Preopen};
 use k8w_storage::volume::{File, atomic};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
@@ -51,6 +52,12 @@ impl Trap {
         let host_dir = volume.to_owned();
         spec.preopens = vec![Preopen { host_dir, guest_path: "/data".to_owned(), read_only: false, sub_path: None }];
         spec
+    }
+
+    async fn specs(&self, attempts: [&str; 2]) -> [ContainerSpec; 2] {
+        let volume = self.path("volume");
+        let [one, other] = attempts;
+        [self.spec(one, one, &volume).await, self.spec(other, other, &volume).await]
     }
 
     /// What lies beside the volume is as it was, and nothing of it was said.
@@ -120,14 +127,83 @@ async fn what_is_neither_a_file_nor_a_directory_cannot_be_opened() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_name_that_turns_into_a_link_leads_nowhere() {
     let trap = Trap::new();
-    let said = race(&trap, ["swap", "race"]).await;
+    let said = race(&trap, trap.specs(["swap", "race"]).await).await;
     trap.check(&said);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_name_that_turns_into_a_pipe_keeps_nobody() {
     let trap = Trap::new();
-    race(&trap, ["swap-pipe", "race-pipe"]).await;
+    race(&trap, trap.specs(["swap-pipe", "race-pipe"]).await).await;
+}
+
+impl Trap {
+    /// Lays a file beside the volume over one that is in it.
+    fn lay(&self, spec: &mut ContainerSpec, over: &str, at: &str, read_only: bool) {
+        std::fs::write(self.path(over), "inside").unwrap();
+        let guest_path = format!("/data/{at}");
+        spec.preopens.push(Preopen { host_dir: self.path(over), guest_path, read_only, sub_path: None });
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_another_is_laid_over_is_out_of_reach() {
+    let trap = Trap::new();
+    std::fs::write(trap.path("volume/laid"), "beneath").unwrap();
+    let mut spec = trap.spec("laid", "laid", &trap.path("volume")).await;
+    trap.lay(&mut spec, "open", "laid", false);
+    trap.lay(&mut spec, "fixed", "sub/fixed", true);
+    let (code, _, message, said) = trap.node.run(spec, &[]).await;
+    assert_eq!(code, 0, "{message}");
+    expect![[r#"
+        stdout F laid: read: Ok("inside")
+        stdout F laid: read by a link: Ok("inside")
+        stdout F laid: stat: Ok(6)
+        stdout F laid: list: Err(54)
+        stdout F laid: make anew: Err(20)
+        stdout F laid: append: Ok(())
+        stdout F laid: read: Ok("inside more")
+        stdout F laid: truncate: Ok(())
+        stdout F laid: read: Ok("written")
+        stdout F laid: touch: 0
+        stdout F laid: rename: [10, 10]
+        stdout F laid: link: [75, 20]
+        stdout F laid: remove: Err(10)
+        stdout F laid: list: Ok(12)
+        stdout F sub/fixed: read: Ok("inside")
+        stdout F sub/fixed: read by a link: Ok("inside")
+        stdout F sub/fixed: stat: Ok(6)
+        stdout F sub/fixed: list: Err(54)
+        stdout F sub/fixed: make anew: Err(20)
+        stdout F sub/fixed: append: Err(63)
+        stdout F sub/fixed: read: Ok("inside")
+        stdout F sub/fixed: truncate: Err(63)
+        stdout F sub/fixed: read: Ok("inside")
+        stdout F sub/fixed: touch: 63
+        stdout F sub/fixed: rename: [10, 10]
+        stdout F sub/fixed: link: [75, 20]
+        stdout F sub/fixed: remove: Err(10)
+        stdout F sub/fixed: list: Ok(1)
+    "#]]
+    .assert_eq(&said);
+    let read = |name: &str| std::fs::read_to_string(trap.path(name)).unwrap();
+    assert_eq!(["open", "fixed"].map(read), ["written", "inside"]);
+    assert_eq!(["volume/laid", "volume/sub/fixed"].map(read), ["beneath", ""]);
+    trap.check(&said);
+}
+
+/// Whoever has the volume without what is laid over a file of it may do with that file what it wants.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_that_something_is_laid_over_leads_nowhere_else() {
+    let trap = Trap::new();
+    std::fs::write(trap.path("volume/laid"), "inside").unwrap();
+    let [swaps, mut races] = trap.specs(["swap-laid", "race-laid"]).await;
+    trap.lay(&mut races, "over", "laid", false);
+    let said = race(&trap, [swaps, races]).await;
+    trap.check(&said);
+    for name in ["over", "volume/laid"] {
+        assert_eq!(std::fs::read_to_string(trap.path(name)).unwrap(), "inside", "{name}");
+    }
 }
 
 /// Files that show the API (ConfigMaps, Secrets) change all at once for whoever reads them meanwhile.
@@ -156,19 +232,18 @@ async fn files_that_change_together_are_never_mixed() {
 }
 
 /// Runs one that turns a name into another thing and back beside one that uses the name, which meets both.
-async fn race(trap: &Trap, attempts: [&str; 2]) -> String {
-    for attempt in attempts {
-        let spec = trap.spec(attempt, attempt, &trap.path("volume")).await;
+async fn race(trap: &Trap, specs: [ContainerSpec; 2]) -> String {
+    let (mut running, log) = (specs.len(), specs[1].log_path.clone());
+    for spec in specs {
         trap.node.engine.start(spec).await.unwrap();
     }
-    let mut running = attempts.len();
     while running > 0 {
         if let EngineEvent::Exited { exit_code, message, .. } = trap.node.event().await {
             assert_eq!(exit_code, 0, "{message}");
             running -= 1;
         }
     }
-    let said = texts(&trap.path(&format!("{}.log", attempts[1])));
+    let said = texts(&log);
     let met = said.lines().last().unwrap_or_default();
     assert!(met.starts_with("stdout F read ") && !met.contains(" 0 refused") && !met.contains("refused 0"), "{said}");
     said

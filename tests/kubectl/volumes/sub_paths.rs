@@ -120,16 +120,26 @@ spec:
 }
 
 #[test]
-fn a_single_file_does_not_hide_the_volume_that_it_is_mounted_into() {
+fn a_single_file_is_laid_over_one_of_the_volume_that_it_is_mounted_into() {
     let t = sandbox();
     t.hello_image();
     t.kubectl.ok(&["create", "configmap", "text", "--from-literal=key=value"]);
-    let container = |name: &str, mounts: &str| format!("{{name: {name}, image: '{HELLO}', volumeMounts: [{mounts}]}}");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("made");
+    let mut ports = 8080..;
+    let mut container = |name: &str, mounts: &str| {
+        let port = ports.next().unwrap();
+        format!("{{name: {name}, image: '{HELLO}', ports: [{{containerPort: {port}}}], volumeMounts: [{mounts}]}}")
+    };
     let (data, file) = ("{name: data, mountPath: /n}", "{name: text, mountPath: /n/cfg, subPath: key}");
+    let etc = "{name: data, mountPath: /etc, subPath: etc}";
+    let fixed = "{name: data, mountPath: /n, readOnly: true}, {name: text, mountPath: /n/none, subPath: key}";
     let containers = [
-        container("before", &format!("{data}, {file}")),
+        container("before", &format!("{data}, {file}, {{name: made, mountPath: /n/made}}, {etc}")),
         container("after", &format!("{file}, {data}")),
-        container("beside", &format!("{data}, {{name: text, mountPath: /n/new/cfg, subPath: key}}")),
+        container("deeper", &format!("{data}, {{name: text, mountPath: /n/new/cfg, subPath: key}}")),
+        container("bare", data),
+        container("fixed", fixed),
     ];
     t.kubectl.apply(&format!(
         "
@@ -140,23 +150,84 @@ spec:
   runtimeClassName: wasmtime
   restartPolicy: Never
   terminationGracePeriodSeconds: 1
-  volumes: [{{name: data, emptyDir: {{}}}}, {{name: text, configMap: {{name: text}}}}]
+  hostAliases: [{{ip: 192.0.2.7, hostnames: [elsewhere]}}]
+  volumes:
+  - {{name: data, emptyDir: {{}}}}
+  - {{name: text, configMap: {{name: text}}}}
+  - {{name: made, hostPath: {{path: {}, type: FileOrCreate}}}}
   containers: [{}]
 ",
+        path.display(),
         containers.join(", ")
     ));
-    let why = "mountPath \"/n/cfg\" is a single file in \"/n\", which the volume at \"/n\" shows already: \
-               mount the file in a directory of its own";
-    for name in ["before", "after"] {
-        let waiting = format!(".status.containerStatuses[?(@.name==\"{name}\")].state.waiting");
-        let shown = format!("jsonpath={{{waiting}.reason}}: {{{waiting}.message}}");
-        eventually(&format!("{name} is refused"), || {
-            let told = t.kubectl.ok(&["get", "pod", "lays", "-o", &shown]);
-            if told == format!("CreateContainerConfigError: {why}") { Ok(()) } else { Err(told) }
+    let run = |container: &str, command: &[&str]| {
+        t.kubectl.run(&[&["exec", "lays", "-c", container, "--"], command].concat())
+    };
+    let says = |container: &str, command: &[&str], text: &str| {
+        eventually(&format!("{command:?} in {container} says {text:?}"), || {
+            let outcome = run(container, command);
+            if outcome.success && outcome.stdout == text { Ok(()) } else { Err(outcome.stdout + &outcome.stderr) }
         });
+    };
+    for (container, path, text) in [
+        ("before", "/n/cfg", "value"),
+        ("after", "/n/cfg", "value"),
+        ("deeper", "/n/new/cfg", "value"),
+        ("bare", "/n/cfg", ""),
+        ("bare", "/n/new/cfg", ""),
+        ("bare", "/n/etc/hosts", ""),
+    ] {
+        says(container, &["cat", path], text);
     }
-    eventually("the file in a directory of its own is shown", || {
-        let outcome = t.kubectl.run(&["exec", "lays", "-c", "beside", "--", "cat", "/n/new/cfg"]);
-        if outcome.stdout == "value" { Ok(()) } else { Err(outcome.stdout + &outcome.stderr) }
+    says("bare", &["ls", "/n"], "cfg\netc\nmade\nnew\n");
+    let hosts = run("before", &["cat", "/etc/hosts"]).stdout;
+    assert!(hosts.contains("192.0.2.7\telsewhere"), "{hosts}");
+
+    let copy = folder.path().join("copy");
+    std::fs::write(&copy, "copied").unwrap();
+    t.kubectl.ok(&["cp", copy.to_str().unwrap(), "lays:/n/made", "-c", "before"]);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "copied");
+    says("before", &["cat", "/n/made"], "copied");
+    says("bare", &["cat", "/n/made"], "");
+    let refused = t.kubectl.fails(&["cp", copy.to_str().unwrap(), "lays:/n/cfg", "-c", "before"]);
+    assert!(refused.contains("Read-only file system"), "{refused}");
+    let back = folder.path().join("back");
+    t.kubectl.ok(&["cp", "lays:/n", back.to_str().unwrap(), "-c", "before"]);
+    let read = |name: &str| std::fs::read_to_string(back.join(name)).unwrap();
+    assert_eq!(["cfg", "made"].map(read), ["value", "copied"]);
+
+    let why = "mount /n/none: it cannot be laid over a file of the volume at /n: there is none, and the volume is mounted \
+               read-only";
+    let shown = "jsonpath={.status.containerStatuses[?(@.name==\"fixed\")].state}";
+    eventually("a file that is not in a volume that is mounted read-only keeps its container from starting", || {
+        let told = t.kubectl.ok(&["get", "pod", "lays", "-o", shown]);
+        if told.contains(why) { Ok(()) } else { Err(told) }
+    });
+}
+
+#[test]
+fn a_message_that_is_written_into_a_volume_is_in_the_status() {
+    let t = sandbox();
+    t.cli_image();
+    t.kubectl.ok(&["create", "configmap", "text", "--from-literal=few=a b c"]);
+    let counts = counts("says", "{name: scratch, mountPath: /scratch}", "/text/few", "/scratch/why");
+    let says = counts.replacen('{', "{terminationMessagePath: /scratch/why, ", 1);
+    t.kubectl.apply(&format!(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {{name: ends}}
+spec:
+  runtimeClassName: wasmtime
+  restartPolicy: Never
+  terminationGracePeriodSeconds: 1
+  volumes: [{{name: text, configMap: {{name: text}}}}, {{name: scratch, emptyDir: {{}}}}]
+  containers: [{says}]
+"
+    ));
+    eventually("the status has the message", || {
+        let message = "jsonpath={.status.containerStatuses[0].state.terminated.message}";
+        let told = t.kubectl.ok(&["get", "pod", "ends", "-o", message]);
+        if told == "3\n" { Ok(()) } else { Err(told) }
     });
 }

@@ -1,7 +1,8 @@
 //! `wasi:filesystem`: wasmtime-wasi's, beneath preopens of our own that are opened once per container, and but for what
-//! opens something by its name ([`by_name`]).
+//! opens something by its name, or must know what is laid over it ([`by_name`]).
 
 pub mod by_name;
+pub mod overlays;
 
 use std::fs::File;
 use std::io;
@@ -14,12 +15,12 @@ use wasmtime::StoreContextMut;
 use wasmtime::component::{HasSelf, Linker, Resource};
 use wasmtime_wasi::filesystem::{Descriptor, Dir, WasiFilesystem, WasiFilesystemCtxView};
 use wasmtime_wasi::p2::bindings::filesystem as wasi;
-use wasmtime_wasi::{FsPerms, OpenMode};
+use wasmtime_wasi::{FsPerms, OpenMode, TrappableError};
 
 use self::by_name::Times;
 use super::WASI;
 use crate::wasm::store::State;
-use wasi::types::{self, DescriptorFlags, ErrorCode, NewTimestamp, OpenFlags, PathFlags};
+use wasi::types::{self, DescriptorFlags, ErrorCode, HostDescriptor as _, NewTimestamp, OpenFlags, PathFlags};
 
 pub fn types(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     wasi::types::add_to_linker::<State, WasiFilesystem>(linker, view)?;
@@ -37,8 +38,31 @@ pub fn shadow(
     replaced
 }
 
+type Name = (Resource<Descriptor>, String);
+type LinkAt = (Resource<Descriptor>, PathFlags, String, Resource<Descriptor>, String);
 type OpenAt = (Resource<Descriptor>, PathFlags, String, OpenFlags, DescriptorFlags);
+type RenameAt = (Resource<Descriptor>, String, Resource<Descriptor>, String);
 type SetTimesAt = (Resource<Descriptor>, PathFlags, String, NewTimestamp, NewTimestamp);
+type TellAt = (Resource<Descriptor>, PathFlags, String);
+
+/// Lets a function tell of what is laid over a file in its place, as `$of_it` tells of what is open.
+macro_rules! tell {
+    ($interface:ident, $name:literal, $function:ident, $of_it:ident) => {
+        $interface.func_wrap_async($name, |mut store: StoreContextMut<'_, State>, (dir, path_flags, path): TellAt| {
+            Box::new(async move {
+                let follow = path_flags.contains(PathFlags::SYMLINK_FOLLOW);
+                let overlay = by_name::overlay_at(store.data().directory(&dir)?, &path, follow).await;
+                let Some(overlay) = overlay else {
+                    return answer(view(store.data_mut()).$function(dir, path_flags, path).await);
+                };
+                let overlay = store.data_mut().table.push(overlay)?;
+                let told = view(store.data_mut()).$of_it(Resource::new_borrow(overlay.rep())).await;
+                store.data_mut().table.delete(overlay)?;
+                answer(told)
+            })
+        })
+    };
+}
 
 fn replace(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     let mut interface = linker.instance(&format!("wasi:filesystem/types@{WASI}"))?;
@@ -50,7 +74,7 @@ fn replace(linker: &mut Linker<State>) -> wasmtime::Result<()> {
                 let dir = store.data().directory(&dir)?;
                 Ok((match by_name::open_at(dir, path, request).await {
                     Ok(opened) => Ok(store.data_mut().table.push(opened)?),
-                    Err(error) => Err(ErrorCode::from(error)),
+                    Err(error) => Err(refused(error)),
                 },))
             })
         },
@@ -62,10 +86,62 @@ fn replace(linker: &mut Linker<State>) -> wasmtime::Result<()> {
                 let dir = store.data().directory(&dir)?;
                 let follow = path_flags.contains(PathFlags::SYMLINK_FOLLOW);
                 let set = by_name::set_times_at(dir, path, follow, times(accessed, modified)).await;
-                Ok((set.map_err(ErrorCode::from),))
+                Ok((set.map_err(refused),))
             })
         },
-    )
+    )?;
+    interface.func_wrap_async(
+        "[method]descriptor.unlink-file-at",
+        |store: StoreContextMut<'_, State>, (dir, path): Name| {
+            Box::new(async move {
+                let dir = store.data().directory(&dir)?;
+                Ok((by_name::unlink_file_at(dir, path).await.map_err(refused),))
+            })
+        },
+    )?;
+    interface.func_wrap_async(
+        "[method]descriptor.rename-at",
+        |store: StoreContextMut<'_, State>, (from, old, to, new): RenameAt| {
+            Box::new(async move {
+                let (from, to) = (store.data().directory(&from)?, store.data().directory(&to)?);
+                Ok((by_name::rename_at(from, old, to, new).await.map_err(refused),))
+            })
+        },
+    )?;
+    interface.func_wrap_async(
+        "[method]descriptor.link-at",
+        |store: StoreContextMut<'_, State>, (from, path_flags, old, to, new): LinkAt| {
+            Box::new(async move {
+                let (from, to) = (store.data().directory(&from)?, store.data().directory(&to)?);
+                let follow = path_flags.contains(PathFlags::SYMLINK_FOLLOW);
+                Ok((by_name::link_at(from, follow, old, to, new).await.map_err(refused),))
+            })
+        },
+    )?;
+    tell!(interface, "[method]descriptor.stat-at", stat_at, stat)?;
+    tell!(interface, "[method]descriptor.metadata-hash-at", metadata_hash_at, metadata_hash)
+}
+
+/// What wasmtime-wasi says, as a guest gets it.
+///
+/// # Errors
+/// What traps.
+pub fn answer<T, E>(said: Result<T, TrappableError<E>>) -> wasmtime::Result<(Result<T, E>,)>
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    Ok((match said {
+        Ok(told) => Ok(told),
+        Err(error) => Err(error.downcast()?),
+    },))
+}
+
+/// As wasmtime-wasi has it, which does not know of file systems that are several.
+fn refused(error: io::Error) -> ErrorCode {
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EXDEV) => ErrorCode::CrossDevice,
+        _ => ErrorCode::from(error),
+    }
 }
 
 fn times(accessed: NewTimestamp, modified: NewTimestamp) -> io::Result<Times> {
@@ -102,7 +178,7 @@ impl State {
     /// When the instance has too many resources.
     pub fn directories(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
         let container = self.container.clone();
-        let descriptors = container.preopens.iter().map(|(dir, path)| {
+        let descriptors = container.preopens.dirs.iter().map(|(dir, path)| {
             let descriptor = self.table.push(Descriptor::Dir(dir.clone()))?;
             Ok((descriptor, path.clone()))
         });

@@ -1,7 +1,7 @@
 //! The files that a guest sees, as one tree: its mounts, and the directories above them.
 //!
 //! Everything happens beneath a mount's open directory, where links cannot lead out, and nothing is written in mounts
-//! that are read-only.
+//! that are read-only. What is laid over a file of a volume is seen, and written, in its place.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
@@ -11,7 +11,9 @@ use std::time::SystemTime;
 use cap_std::fs::{Dir, File, Metadata, MetadataExt as _, OpenOptions};
 use wasmtime_wasi::filesystem::Dir as Preopen;
 
-use crate::host::filesystem::by_name;
+use crate::host::filesystem::by_name::{self, Request};
+use crate::host::filesystem::overlays::{Overlay, Overlays};
+use crate::wasm::preopens::Preopens;
 
 /// An absolute path, as its parts.
 pub type Parts = Vec<String>;
@@ -103,17 +105,19 @@ struct Mount {
 /// All mounts of a container.
 pub struct Tree {
     mounts: Vec<Mount>,
+    overlays: Overlays,
 }
 
 impl Tree {
     /// # Errors
     /// When the process is out of file descriptors.
-    pub fn new(preopens: &[(Preopen, String)]) -> io::Result<Tree> {
+    pub fn new(preopens: &Preopens) -> io::Result<Tree> {
         let mount = |(preopen, at): &(Preopen, String)| {
             let dir = Dir::from_std_file(preopen.dir.try_clone()?);
             Ok(Mount { at: absolute(None, at), dir, writable: !preopen.perms.write_not_permitted() })
         };
-        Ok(Tree { mounts: preopens.iter().map(mount).collect::<io::Result<_>>()? })
+        let mounts = preopens.dirs.iter().map(mount).collect::<io::Result<_>>()?;
+        Ok(Tree { mounts, overlays: preopens.overlays.clone() })
     }
 
     /// The mount that a path lies in, the innermost one, and the path beneath it.
@@ -131,6 +135,12 @@ impl Tree {
         }
     }
 
+    /// What is laid over the file at a path.
+    fn overlay_at(&self, path: &[String], follow: bool) -> Option<&Overlay> {
+        let (mount, beneath) = self.locate(path).ok()?;
+        self.overlays.at(&mount.dir, &beneath, follow)
+    }
+
     /// Whether something is mounted beneath a path.
     fn is_above_a_mount(&self, path: &[String]) -> bool {
         path.is_empty() || self.mounts.iter().any(|mount| mount.at.len() > path.len() && mount.at.starts_with(path))
@@ -138,16 +148,25 @@ impl Tree {
 
     /// What a path is, following links.
     pub fn metadata(&self, path: &[String]) -> io::Result<Info> {
-        self.info(path, |dir, beneath| dir.metadata(beneath))
+        self.info(path, true)
     }
 
     /// What a path is itself.
     pub fn link_metadata(&self, path: &[String]) -> io::Result<Info> {
-        self.info(path, |dir, beneath| dir.symlink_metadata(beneath))
+        self.info(path, false)
     }
 
-    fn info(&self, path: &[String], read: impl Fn(&Dir, &Path) -> io::Result<Metadata>) -> io::Result<Info> {
-        match self.locate(path).and_then(|(mount, beneath)| read(&mount.dir, &beneath)) {
+    fn read_metadata(&self, path: &[String], follow: bool) -> io::Result<Metadata> {
+        let (Mount { dir, .. }, beneath) = self.locate(path)?;
+        match self.overlays.at(dir, &beneath, follow) {
+            Some(overlay) => overlay.metadata(),
+            None if follow => dir.metadata(beneath),
+            None => dir.symlink_metadata(beneath),
+        }
+    }
+
+    fn info(&self, path: &[String], follow: bool) -> io::Result<Info> {
+        match self.read_metadata(path, follow) {
             Ok(found) => Ok(found.into()),
             Err(_) if self.is_above_a_mount(path) => Ok(Info::MADE),
             Err(error) => Err(error),
@@ -180,6 +199,9 @@ impl Tree {
     }
 
     pub fn open(&self, path: &[String]) -> io::Result<File> {
+        if let Some(overlay) = self.overlay_at(path, true) {
+            return overlay.open(Request { read: true, ..Request::default() }).map(File::from_std);
+        }
         let (mount, beneath) = self.locate(path)?;
         by_name::open(&mount.dir, &beneath, OpenOptions::new().read(true), true).map(File::from_std)
     }
@@ -189,8 +211,14 @@ impl Tree {
         mount.dir.read_link_contents(beneath)
     }
 
-    /// Makes an empty file, in place of what was there unless that is a directory.
+    /// Makes an empty file, in place of what was there unless that is a directory. What is laid over a file is emptied.
     pub fn create(&self, path: &[String]) -> io::Result<File> {
+        if let Some(overlay) = self.overlay_at(path, false) {
+            return match overlay.open(Request { write: true, truncate: true, ..Request::default() }) {
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(ErrorKind::ReadOnlyFilesystem.into()),
+                opened => opened.map(File::from_std),
+            };
+        }
         let (mount, beneath) = self.locate_writable(path)?;
         remove(&mount.dir, &beneath)?;
         mount.dir.open_with(beneath, OpenOptions::new().write(true).create_new(true))
@@ -207,6 +235,9 @@ impl Tree {
 
     /// Makes a symbolic link, in place of what was there unless that is a directory.
     pub fn link(&self, path: &[String], target: &Path) -> io::Result<()> {
+        if self.overlay_at(path, false).is_some() {
+            return Err(ErrorKind::ResourceBusy.into());
+        }
         let (mount, beneath) = self.locate_writable(path)?;
         remove(&mount.dir, &beneath)?;
         mount.dir.symlink(target, beneath)
@@ -233,13 +264,14 @@ pub mod tests {
     use crate::host::filesystem;
 
     /// `/data`, which can be written to, with a read-only `/data/fixed` in it; both are directories of `root`.
-    pub fn preopens(root: &Path) -> Vec<(Preopen, String)> {
+    pub fn preopens(root: &Path) -> Preopens {
         let open = |name: &str, read_only| {
             let path = root.join(name);
             std::fs::create_dir_all(&path).unwrap();
             filesystem::descriptor(filesystem::open_root(&path).unwrap().into_std_file(), read_only)
         };
-        vec![(open("data", false), "/data".to_owned()), (open("fixed", true), "/data/fixed".to_owned())]
+        let dirs = vec![(open("data", false), "/data".to_owned()), (open("fixed", true), "/data/fixed".to_owned())];
+        Preopens { dirs, overlays: Overlays::default() }
     }
 
     fn names(tree: &Tree, path: &str) -> Vec<String> {
@@ -281,5 +313,34 @@ pub mod tests {
         // A link at the place of a new file is replaced, not followed.
         tree.create(&absolute(None, "/data/up")).unwrap();
         assert!(tree.link_metadata(&absolute(None, "/data/up")).unwrap().is_file());
+    }
+
+    #[test]
+    fn what_is_laid_over_a_file_is_seen_and_written_in_its_place() {
+        let root = tempfile::tempdir().unwrap();
+        let mut preopens = preopens(root.path());
+        let write = |path: &str, text: &str| std::fs::write(root.path().join(path), text).unwrap();
+        write("data/file", "beneath");
+        write("fixed/file", "beneath");
+        write("over", "above all");
+        let find = |dir: &str, name: &str| {
+            by_name::find(&filesystem::open_root(&root.path().join(dir)).unwrap(), Path::new(name), true).unwrap()
+        };
+        let lay = |dir: &str, read_only| Overlay::new(find(dir, "file"), find("", "over"), read_only).unwrap();
+        preopens.overlays = [lay("data", true), lay("fixed", false)].into_iter().collect();
+        let tree = Tree::new(&preopens).unwrap();
+        for path in ["/data/file", "/data/fixed/file"] {
+            let path = absolute(None, path);
+            assert_eq!(io::read_to_string(tree.open(&path).unwrap()).unwrap(), "above all");
+            assert_eq!((tree.metadata(&path).unwrap().size, tree.link_metadata(&path).unwrap().size), (9, 9));
+            assert_eq!(tree.link(&path, Path::new("x")).unwrap_err().kind(), ErrorKind::ResourceBusy);
+        }
+        let entries = tree.entries(&absolute(None, "/data")).unwrap();
+        assert_eq!(entries["file"].size, 9);
+        let refused = tree.create(&absolute(None, "/data/file")).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::ReadOnlyFilesystem);
+        io::Write::write_all(&mut tree.create(&absolute(None, "/data/fixed/file")).unwrap(), b"new").unwrap();
+        let read = |path: &str| std::fs::read_to_string(root.path().join(path)).unwrap();
+        assert_eq!(["over", "data/file", "fixed/file"].map(read), ["new", "beneath", "beneath"]);
     }
 }

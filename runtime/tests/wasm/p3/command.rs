@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use expect_test::expect;
-use k8w_runtime::engine::{Command, Engine, ExitReason, Io, Output};
+use k8w_runtime::engine::{Command, Engine, ExitReason, Io, Output, Preopen};
 use tokio::sync::mpsc;
 
 use crate::limits;
@@ -131,4 +131,58 @@ async fn a_cpu_limit_holds() {
 #[tokio::test]
 async fn sockets_are_counted() {
     limits::a_command_gets_five_sockets(probe_p3()).await;
+}
+
+#[tokio::test]
+async fn a_file_that_another_is_laid_over_is_out_of_reach() {
+    let node = Node::new();
+    let path = |name: &str| node.dir.path().join(name);
+    std::fs::create_dir(path("volume")).unwrap();
+    std::fs::write(path("volume/other"), "other").unwrap();
+    let mount = |name: &str, guest_path: &str, read_only| Preopen {
+        host_dir: path(name),
+        guest_path: guest_path.to_owned(),
+        read_only,
+        sub_path: None,
+    };
+    for (name, read_only) in [("open", false), ("fixed", true)] {
+        std::fs::write(path(name), "above all").unwrap();
+        let mut spec = node.pod(name, probe_p3()).await;
+        spec.preopens = vec![mount("volume", "/data", false), mount(name, &format!("/data/{name}"), read_only)];
+        let (code, _, message, said) = node.run(spec, &["files", name]).await;
+        assert_eq!((code, message.as_str()), (0, ""), "{said}");
+        match read_only {
+            false => expect![[r#"
+                stdout F read "above all"
+                stdout F stat (9, true)
+                stdout F write ()
+                stdout F make anew refused: ErrorCode::Exist
+                stdout F list refused: ErrorCode::NotDirectory
+                stdout F read "written"
+                stdout F touch ()
+                stdout F rename from refused: ErrorCode::Busy
+                stdout F rename to refused: ErrorCode::Busy
+                stdout F link from refused: ErrorCode::CrossDevice
+                stdout F link to refused: ErrorCode::Exist
+                stdout F unlink refused: ErrorCode::Busy
+            "#]],
+            true => expect![[r#"
+                stdout F read "above all"
+                stdout F stat (9, true)
+                stdout F write refused: ErrorCode::NotPermitted
+                stdout F make anew refused: ErrorCode::Exist
+                stdout F list refused: ErrorCode::NotDirectory
+                stdout F read "above all"
+                stdout F touch refused: ErrorCode::NotPermitted
+                stdout F rename from refused: ErrorCode::Busy
+                stdout F rename to refused: ErrorCode::Busy
+                stdout F link from refused: ErrorCode::CrossDevice
+                stdout F link to refused: ErrorCode::Exist
+                stdout F unlink refused: ErrorCode::Busy
+            "#]],
+        }
+        .assert_eq(&said);
+    }
+    let read = |name: &str| std::fs::read_to_string(path(name)).unwrap();
+    assert_eq!(["open", "fixed", "volume/open", "volume/fixed"].map(read), ["written", "above all", "", ""]);
 }

@@ -11,7 +11,8 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
 use crate::http::{
-    SERVER, a_burst_of_traps, a_reader_stops_and_leaves, instances_are_reused, server_of, short_answers_have_a_length,
+    SERVER, a_burst_of_traps, a_reader_stops_and_leaves, answers_of_other_lengths, instances_are_reused, server_of,
+    short_answers_have_a_length,
 };
 use crate::limits;
 use crate::node::{Node, channel_body, empty, probe_p3, request, until};
@@ -94,6 +95,11 @@ async fn a_trap_is_an_error_of_its_request_alone() {
     let half = node.send(request("GET", &format!("http://{SERVER}/half"), empty())).await;
     assert!(half.into_body().collect().await.is_err(), "a body that was cut short does not look whole");
     assert_eq!(node.get(SERVER, "/count").await, (200, "1".to_owned()));
+}
+
+#[tokio::test]
+async fn an_answer_of_another_length_than_it_says_is_told_of() {
+    answers_of_other_lengths(probe_p3()).await;
 }
 
 #[tokio::test]

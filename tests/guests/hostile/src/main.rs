@@ -77,6 +77,9 @@ fn main() {
         Some("links") => links(),
         Some("special") => special(),
         Some("swap") => until_over(swap),
+        Some("laid") => laid(),
+        Some("swap-laid") => until_over(swap_laid),
+        Some("race-laid") => race("/data/laid", None),
         Some("race") => race("/data/turning/secret", Some("/data/turning/new")),
         Some("swap-pipe") => until_over(swap_pipe),
         Some("pairs") => pairs(),
@@ -138,6 +141,42 @@ fn special() {
         say(&format!("touch {name}"), touch(name));
         try_all(&format!("/data/{name}"));
     }
+}
+
+/// Everything that can be done by its name with a file that another is laid over.
+fn laid() {
+    for name in ["laid", "sub/fixed"] {
+        let path = format!("/data/{name}");
+        let open = |options: &mut fs::OpenOptions| options.open(&path);
+        symlink(&path["/data/".len()..], "to-laid");
+        code(name, "read", fs::read_to_string(&path));
+        code(name, "read by a link", fs::read_to_string("/data/to-laid"));
+        fs::remove_file("/data/to-laid").ok();
+        code(name, "stat", fs::metadata(&path).map(|found| found.len()));
+        code(name, "list", fs::read_dir(&path).map(drop));
+        code(name, "make anew", open(fs::OpenOptions::new().write(true).create_new(true)).map(drop));
+        code(name, "append", open(fs::OpenOptions::new().append(true)).and_then(|mut file| file.write_all(b" more")));
+        code(name, "read", fs::read_to_string(&path));
+        code(name, "truncate", fs::write(&path, "written"));
+        code(name, "read", fs::read_to_string(&path));
+        say(&format!("{name}: touch"), touch(name));
+        say(&format!("{name}: rename"), [rename(name, "new"), rename("inside", name)]);
+        say(&format!("{name}: link"), [link(name, "new", false), link("inside", name, false)]);
+        code(name, "remove", fs::remove_file(&path));
+        code(name, "list", fs::read_dir(std::path::Path::new(&path).parent().unwrap()).map(|all| all.count()));
+    }
+}
+
+fn code(name: &str, what: &str, came: std::io::Result<impl std::fmt::Debug>) {
+    say(&format!("{name}: {what}"), came.map_err(|error| error.raw_os_error().unwrap_or_default()));
+}
+
+/// A file that another container sees another laid over, and a link that leads outside.
+fn swap_laid() {
+    rename("laid", "aside");
+    symlink("../outside/secret", "laid");
+    fs::remove_file("/data/laid").ok();
+    rename("aside", "laid");
 }
 
 /// Turns a name from one thing into another and back again, as fast as it can, until nobody looks any more.
