@@ -36,7 +36,7 @@ mod tls;
 pub mod udp;
 
 pub use client::{AnyCertificate, Destination, HostAddresses, Pooled, SendError, Tls, Trust};
-pub use dns::Lookup;
+pub use dns::{Lookup, Meaning};
 pub use endpoint::{Accepted, Body, BodyError, Endpoint, Handler, PodIdentity};
 pub use host_port::{HostPort, HostPortRegistration};
 pub use listener::{AcceptQueue, Incoming, Open, OpenConnections, PodListener};

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use crate::attempts::Attempts;
 use crate::balance::Affinities;
 use crate::client::{Client, SendError};
-use crate::dns::{self, Lookup};
+use crate::dns::{self, Meaning};
 use crate::endpoint::{Body, Endpoint, Handler, PodIdentity};
 use crate::host_port::HostPorts;
 use crate::listener::{PodListener, accept_queue};
@@ -171,8 +171,8 @@ impl Network {
     }
 
     /// What `name` means to a pod in `from_namespace`.
-    pub fn lookup_host(&self, from_namespace: &str, name: &str) -> Lookup {
-        self.tables.load().names.lookup(name, from_namespace, &self.config.cluster_domain)
+    pub fn lookup_host(&self, from_namespace: &str, name: &str) -> Meaning {
+        self.tables.load().names.meaning(name, from_namespace, &self.config.cluster_domain)
     }
 
     /// Puts an HTTP handler at a pod's port. Errors: `AddrInUse`.
@@ -256,7 +256,7 @@ impl Network {
     }
 
     /// The DNS suffix of the cluster.
-    pub(crate) fn cluster_domain(&self) -> &str {
+    pub fn cluster_domain(&self) -> &str {
         &self.config.cluster_domain
     }
 

@@ -107,7 +107,8 @@ fn wanted(network: &Network, addresses: &[IpAddr]) -> BTreeMap<Door, PortOwner> 
     let tables = network.load_tables();
     let host_ports = network.host_ports().all();
     let of_service = |service: &ServiceName| PortOwner::Service(service.clone());
-    let ports = tables.node_ports();
+    // Without endpoints a port for UDP is closed: the kernel then refuses what is sent there, as nobody else can.
+    let ports = tables.node_ports().filter(|(_, port)| port.protocol != Protocol::Udp || !port.cluster.is_empty());
     let ports = ports.map(|(number, port)| (None, number, port.protocol, Leads::ToService, of_service(&port.service)));
     let checks = tables.health_checks().iter();
     let checks =

@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::endpoint::{Accepted, Body, Handler};
+use crate::endpoint::{Accepted, Body, BodyError, Handler};
 use crate::stream::Stream;
 
 /// How long a client may take to send a request's headers, and may wait between two requests.
@@ -129,6 +129,9 @@ pub(crate) fn response(status: StatusCode, text: impl Into<Bytes>) -> Response<B
 }
 
 /// A body as it came in.
-pub(crate) fn body(incoming: Incoming) -> Body {
+pub(crate) fn body<B>(incoming: B) -> Body
+where
+    B: http_body::Body<Data = Bytes, Error: Into<BodyError>> + Send + 'static,
+{
     incoming.map_err(Into::into).boxed_unsync()
 }

@@ -30,7 +30,7 @@ use tracing::debug;
 
 use crate::accept;
 use crate::attempts::Attempts;
-use crate::client::{SendError, To};
+use crate::client::{Arriving, SendError, To};
 use crate::endpoint::{Body, Endpoint};
 use crate::headers;
 use crate::ingress::{self, Backend};
@@ -325,7 +325,7 @@ impl Context {
     }
 
     /// What a client gets of a backend's answer.
-    fn answered(&self, response: Response<Incoming>, upgrade: Option<Upgrade>) -> Response<Body> {
+    fn answered(&self, response: Response<Arriving>, upgrade: Option<Upgrade>) -> Response<Body> {
         match upgrade {
             Some(upgrade) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 self.switch(upgrade.client, response)
@@ -343,8 +343,9 @@ impl Context {
     }
 
     /// Both sides have changed to another protocol: from here on there are only bytes.
-    fn switch(&self, client: hyper::upgrade::OnUpgrade, mut response: Response<Incoming>) -> Response<Body> {
+    fn switch(&self, client: hyper::upgrade::OnUpgrade, mut response: Response<Arriving>) -> Response<Body> {
         let backend = hyper::upgrade::on(&mut response);
+        let share = response.body_mut().take_share();
         let stop = self.stop.clone();
         let copied = async move {
             let (client, backend) = tokio::try_join!(client, backend)?;
@@ -361,6 +362,7 @@ impl Context {
                 },
                 () = stop.cancelled() => {}
             }
+            drop(share);
         });
         let protocol = response.headers().get(UPGRADE).cloned();
         headers::remove_hop_by_hop(response.headers_mut());

@@ -180,7 +180,7 @@ impl Tables {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dns::Lookup;
+    use crate::dns::{Lookup, Meaning};
     use expect_test::expect;
     use std::fmt::Write as _;
 
@@ -346,5 +346,64 @@ endpoint_slices:
             default: 192.0.2.1 = 192.0.2.1
         "#]]
         .assert_eq(&answers);
+    }
+
+    /// A target is complete: no Service is meant by a part of its name, and no domain of the pod's searched for it.
+    #[test]
+    fn an_external_name_is_followed_as_it_is_written() {
+        let alias = |namespace: &str, name: &str, target: &str| {
+            format!(
+                "- {{metadata: {{namespace: {namespace}, name: {name}}}, spec: {{type: ExternalName, externalName: {target}}}}}\n"
+            )
+        };
+        let mut objects = "services:\n".to_owned();
+        for (namespace, name) in [("default", "web"), ("example", "db")] {
+            objects += &format!(
+                "- {{metadata: {{namespace: {namespace}, name: {name}}}, spec: {{clusterIPs: [10.96.0.7]}}}}\n"
+            );
+        }
+        for (name, target) in [
+            ("outside", "db.example"),
+            ("short", "web"),
+            ("dotted", "db.example."),
+            ("address", "192.0.2.1"),
+            ("inside", "DB.example.svc.cluster.local"),
+            ("gone", "gone.example.svc.cluster.local"),
+            ("second", "inside.default.svc.cluster.local"),
+            ("circle", "circle.default.svc.cluster.local"),
+            ("chain-0", "web.default.svc.cluster.local."),
+        ] {
+            objects += &alias("default", name, target);
+        }
+        for number in 1..9 {
+            objects += &alias(
+                "default",
+                &format!("chain-{number}"),
+                &format!("chain-{}.default.svc.cluster.local", number - 1),
+            );
+        }
+        let tables = tables_of(&(objects + "endpoint_slices: []"));
+        let meaning = |name: &str| match tables.names.meaning(name, "default", "cluster.local") {
+            Meaning::Addresses(addresses) => format!("{addresses:?}"),
+            Meaning::Outside(name) => format!("{name} outside"),
+            Meaning::NoSuchName => "nothing".to_owned(),
+        };
+        for (name, expected) in [
+            ("db.example", "[10.96.0.7]"),
+            ("db.example.", "db.example. outside"),
+            ("Elsewhere", "Elsewhere outside"),
+            ("outside", "db.example outside"),
+            ("short", "web outside"),
+            ("dotted", "db.example outside"),
+            ("address", "192.0.2.1 outside"),
+            ("inside", "[10.96.0.7]"),
+            ("gone", "nothing"),
+            ("second", "[10.96.0.7]"),
+            ("circle", "nothing"),
+            ("chain-7", "[10.96.0.7]"),
+            ("chain-8", "nothing"),
+        ] {
+            assert_eq!(meaning(name), expected, "{name}");
+        }
     }
 }

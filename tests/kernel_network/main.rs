@@ -9,12 +9,12 @@ mod machines;
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use k8w_networking::dns::wire::{Code, Data, Kind, MAX_DATAGRAM_BYTES, Question, Record, Reply};
 use k8w_testkit::{
-    ClusterOptions, HERE, Neighbour, Process, THERE, TestCluster, eventually, get, get_ok, output, run,
+    ClusterOptions, HERE, Neighbour, Process, THERE, TestCluster, eventually, get, get_ok, guest, output, run,
     run_in_namespaces,
 };
 use machines::BINARY;
@@ -211,15 +211,6 @@ spec: {{type: NodePort, externalTrafficPolicy: {policy}, selector: {{{selector}}
     assert!(refused, "its pod is on the other node");
 }
 
-/// The guest that does what it is asked to.
-fn probe() -> Option<PathBuf> {
-    let guests = std::env::var_os("K8W_TEST_GUESTS");
-    if guests.is_none() {
-        println!("skipped: K8W_TEST_GUESTS names no folder of guests (`tests/run guests` builds them)");
-    }
-    guests.map(|guests| Path::new(&guests).join("probe.wasm"))
-}
-
 /// A socket that sends to one address, and hears nobody else.
 fn client(to: SocketAddr) -> UdpSocket {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
@@ -238,7 +229,7 @@ fn say(client: &UdpSocket) -> std::io::Result<String> {
 /// Two endpoints behind a Service of datagrams, asked at every address that it has: from here, and from outside.
 fn datagrams_are_answered_from_where_they_were_sent() {
     const OTHER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 3);
-    let Some(probe) = probe() else { return };
+    let Some(probe) = guest("probe.wasm") else { return };
     let neighbour = Neighbour::new();
     output("ip", &["address", "add", &format!("{OTHER}/24"), "dev", "here"]);
     let arguments = ["--address", "0.0.0.0"].map(String::from).to_vec();
@@ -389,7 +380,7 @@ fn tell_hosts(listener: &TcpListener) {
 
 /// The machine asks a server of the test's own, and what names stand for is outside of the cluster.
 fn an_external_name_is_what_the_machines_dns_says() {
-    let Some(probe) = probe() else { return };
+    let Some(probe) = guest("probe.wasm") else { return };
     let neighbour = Neighbour::new();
     let listener = neighbour.run(|| TcpListener::bind((THERE, 8080)).unwrap());
     std::thread::spawn(move || tell_hosts(&listener));

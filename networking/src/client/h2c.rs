@@ -2,11 +2,14 @@
 //! connection to each, which its requests share.
 
 use std::collections::HashMap;
-use std::io;
+use std::error::Error;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
+use std::{fmt, io};
 
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
 use http::header::HOST;
 use http::uri::{Authority, Scheme};
 use http::{HeaderValue, Request, Response, Uri, Version};
@@ -21,7 +24,7 @@ use crate::endpoint::Body;
 /// A backend that is silent for so long is asked for a sign of life, and given as long again to send one.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
-/// The open connections, by the endpoint that they lead to.
+/// The connections, by the endpoint that they lead to.
 pub(super) struct Connections {
     dialer: Dialer,
     open: Arc<Mutex<ByEndpoint>>,
@@ -30,8 +33,34 @@ pub(super) struct Connections {
 type ByEndpoint = HashMap<SocketAddr, Open>;
 
 struct Open {
-    sender: SendRequest<Body>,
+    connecting: Connecting,
     used: Instant,
+}
+
+/// A connection that is made or has been, once for all who want it.
+type Connecting = Shared<BoxFuture<'static, Result<SendRequest<Body>, NotMade>>>;
+
+/// Why it was not, as all of them are told.
+#[derive(Clone, Debug)]
+struct NotMade(Arc<io::Error>);
+
+impl fmt::Display for NotMade {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Error for NotMade {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.0)
+    }
+}
+
+impl Open {
+    /// Whether requests may still be sent over it, as far as is known.
+    fn is_usable(&self) -> bool {
+        self.connecting.peek().is_none_or(|made| made.as_ref().is_ok_and(|sender| !sender.is_closed()))
+    }
 }
 
 impl Connections {
@@ -45,39 +74,48 @@ impl Connections {
         address: SocketAddr,
         mut request: Request<Body>,
     ) -> Result<Response<Incoming>, Unanswered> {
-        if let Some(mut sender) = self.known(address) {
+        let mut ended = None;
+        loop {
+            let (connecting, is_new) = self.connection(address, ended.as_ref());
+            let mut sender = match connecting.clone().await {
+                Ok(sender) => sender,
+                Err(error) => return Err(Unanswered::unseen(request, address, error)),
+            };
             prepare(&mut request)?;
-            match sender.try_send_request(request).await {
+            let mut error = match sender.try_send_request(request).await {
                 Ok(response) => return Ok(response),
-                Err(mut error) => match error.take_message() {
-                    Some(again) => request = again,
-                    None => return Err(SendError::failed(address, error.into_error()).into()),
-                },
+                Err(error) => error,
+            };
+            match error.take_message().filter(|_| !is_new && ended.is_none()) {
+                Some(again) => (request, ended) = (again, Some(connecting)),
+                None => return Err(SendError::failed(address, error.into_error()).into()),
             }
         }
-        let mut sender = match self.connect(address).await {
-            Ok(sender) => sender,
-            Err(error) => return Err(Unanswered::unseen(request, address, error)),
-        };
-        prepare(&mut request)?;
-        Ok(sender.send_request(request).await.map_err(|error| SendError::failed(address, error))?)
     }
 
-    fn known(&self, address: SocketAddr) -> Option<SendRequest<Body>> {
+    /// The connection to an endpoint, other than one that has ended; whether it is made only now.
+    fn connection(&self, address: SocketAddr, ended: Option<&Connecting>) -> (Connecting, bool) {
         let mut open = lock(&self.open);
-        let known = open.get_mut(&address).filter(|known| !known.sender.is_closed())?;
-        known.used = Instant::now();
-        Some(known.sender.clone())
+        let known = open.get_mut(&address).filter(|known| known.is_usable());
+        if let Some(known) = known.filter(|known| ended.is_none_or(|ended| !known.connecting.ptr_eq(ended))) {
+            known.used = Instant::now();
+            return (known.connecting.clone(), false);
+        }
+        let made = connect(self.dialer.clone(), address).map(|made| made.map_err(|error| NotMade(Arc::new(error))));
+        let connecting = made.boxed().shared();
+        let replaced = open.insert(address, Open { connecting: connecting.clone(), used: Instant::now() });
+        if replaced.is_none() {
+            tokio::spawn(expire(Arc::downgrade(&self.open), address, IDLE_TIMEOUT));
+        }
+        // Whoever leaves meanwhile leaves it to the others.
+        tokio::spawn(connecting.clone());
+        (connecting, true)
     }
+}
 
-    async fn connect(&self, address: SocketAddr) -> io::Result<SendRequest<Body>> {
-        let uri = Pooled { address, tls: None }.to_uri(&Uri::default()).ok_or(io::ErrorKind::InvalidInput)?;
-        let io = self.dialer.clone().dial(uri).await?;
-        let sender = begin(io).await?;
-        lock(&self.open).insert(address, Open { sender: sender.clone(), used: Instant::now() });
-        tokio::spawn(expire(Arc::downgrade(&self.open), address, IDLE_TIMEOUT));
-        Ok(sender)
-    }
+async fn connect(dialer: Dialer, address: SocketAddr) -> io::Result<SendRequest<Body>> {
+    let uri = Pooled { address, tls: None }.to_uri(&Uri::default()).ok_or(io::ErrorKind::InvalidInput)?;
+    begin(dialer.dial(uri).await?).await
 }
 
 fn lock(open: &Mutex<ByEndpoint>) -> MutexGuard<'_, ByEndpoint> {
@@ -136,8 +174,8 @@ mod tests {
     async fn a_connection_that_nobody_uses_is_given_up() {
         let (near, mut far) = tokio::io::duplex(1 << 10);
         let (open, address) = (Arc::<Mutex<ByEndpoint>>::default(), SocketAddr::from(([10, 64, 0, 2], 80)));
-        let sender = begin(near).await.unwrap();
-        lock(&open).insert(address, Open { sender, used: Instant::now() });
+        let connecting = futures::future::ready(begin(near).await.map_err(|error| NotMade(Arc::new(error))));
+        lock(&open).insert(address, Open { connecting: connecting.boxed().shared(), used: Instant::now() });
         expire(Arc::downgrade(&open), address, Duration::from_millis(10)).await;
         assert!(lock(&open).is_empty());
         far.read_to_end(&mut Vec::new()).await.unwrap();

@@ -5,6 +5,7 @@ mod destination;
 mod h2c;
 mod kept;
 mod once;
+mod share;
 mod trust;
 
 use std::error::Error;
@@ -28,10 +29,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub use self::destination::{Destination, Pooled};
 pub(crate) use self::destination::{host_and_port, port_of};
 use self::kept::Kept;
+pub(crate) use self::share::Arriving;
+use self::share::Shares;
 use self::trust::{Connectors, InClear};
 pub use self::trust::{Tls, Trust};
 use crate::attempts::Attempts;
-use crate::dns::Lookup;
+use crate::dns::Meaning;
 use crate::endpoint::{Body, BodyError, Endpoint, Handler, PodIdentity};
 use crate::network::{Network, Refused};
 use crate::origin::Origin;
@@ -41,10 +44,10 @@ use crate::{headers, serve};
 
 /// Connections open to all endpoints together. Further requests wait for one.
 const MAX_CONNECTIONS: usize = 4096;
+/// Those of them that may serve a second request. Others end with their first, so that unused ones leave most to be had.
+const MAX_KEPT_CONNECTIONS: usize = 1024;
 /// Connections kept open to one endpoint while nothing uses them.
 const MAX_IDLE_PER_ENDPOINT: usize = 64;
-/// ExternalName Services that stand for one another; a longer chain is a mistake.
-const MAX_ALIASES: usize = 8;
 /// How long an unused connection is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -99,7 +102,7 @@ fn is_in_clear(error: &(dyn Error + 'static)) -> bool {
 /// Where a client's request goes on.
 pub(crate) enum To<'a> {
     /// An address, by a connection that may have served others.
-    Address(SocketAddr),
+    Address(SocketAddr, Origin<'a>),
     /// A pod of another node, which is to know for whom the request is.
     Peer(Peer, Origin<'a>),
 }
@@ -109,9 +112,9 @@ impl<'a> To<'a> {
     pub fn of(endpoint: Endpoint, origin: Origin<'a>) -> Result<Self, Arc<dyn Handler>> {
         match endpoint {
             Endpoint::Local(handler) => Err(handler),
-            Endpoint::Listener(queue) => Ok(Self::Address(queue.address())),
+            Endpoint::Listener(queue) => Ok(Self::Address(queue.address(), origin)),
             Endpoint::Peer(peer) => Ok(Self::Peer(peer, origin)),
-            Endpoint::Remote(address) => Ok(Self::Address(address)),
+            Endpoint::Remote(address) => Ok(Self::Address(address, origin)),
         }
     }
 }
@@ -152,6 +155,7 @@ impl From<SendError> for Unanswered {
 /// The connections to endpoints outside this process, and to pods that listen by themselves.
 pub(crate) struct Client {
     pool: Pool<Dialer, Body>,
+    shares: Arc<Shares>,
     h2c: h2c::Connections,
     tls: Arc<Connectors>,
 }
@@ -166,7 +170,7 @@ impl Client {
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(MAX_IDLE_PER_ENDPOINT)
             .build(dialer.clone());
-        Self { pool, h2c: h2c::Connections::new(dialer), tls }
+        Self { pool, shares: Arc::default(), h2c: h2c::Connections::new(dialer), tls }
     }
 
     /// See [`Network::trust_cluster`].
@@ -226,10 +230,13 @@ impl Client {
         to: To<'_>,
         tls: Option<Tls<'_>>,
         request: Request<Body>,
-    ) -> Result<Response<Incoming>, Unanswered> {
+    ) -> Result<Response<Arriving>, Unanswered> {
         match to {
-            To::Address(address) => self.pooled(address, tls, request).await,
-            To::Peer(peer, origin) => self.once(network, origin, peer, tls, request).await,
+            To::Address(address, origin) => {
+                let share = self.shares.take(origin).await;
+                Ok(Arriving::of(self.pooled(address, tls, request).await?, Some(share)))
+            }
+            To::Peer(peer, origin) => Ok(Arriving::of(self.once(network, origin, peer, tls, request).await?, None)),
         }
     }
 
@@ -242,12 +249,13 @@ impl Client {
         to: To<'_>,
         mut request: Request<Body>,
         upgrade: Option<HeaderValue>,
-    ) -> Result<Response<Incoming>, Unanswered> {
+    ) -> Result<Response<Arriving>, Unanswered> {
         if protocol == AppProtocol::H2c {
-            return match to {
-                To::Address(address) => self.h2c.send(address, request).await,
-                To::Peer(peer, origin) => self.once_h2c(network, origin, peer, request).await,
+            let answer = match to {
+                To::Address(address, _) => self.h2c.send(address, request).await?,
+                To::Peer(peer, origin) => self.once_h2c(network, origin, peer, request).await?,
             };
+            return Ok(Arriving::of(answer, None));
         }
         // The connection to the backend has a version of its own.
         *request.version_mut() = http::Version::HTTP_11;
@@ -325,20 +333,13 @@ async fn addresses(network: &Network, from: Option<&PodIdentity>, host: &str) ->
         return Ok(vec![Ipv4Addr::LOCALHOST.into()]);
     }
     let namespace = from.map_or("default", |pod| pod.namespace.as_str());
-    let mut name = host.to_owned();
-    let mut lookup = network.lookup_host(namespace, &name);
-    for _ in 0..MAX_ALIASES {
-        let Lookup::Alias(target) = lookup else { break };
-        lookup = network.lookup_host(namespace, &target);
-        name = target;
-    }
-    match lookup {
-        Lookup::Addresses(addresses) => Ok(addresses),
-        Lookup::NoSuchName | Lookup::Alias(_) => Err(missing()),
-        Lookup::NotCluster if from.is_some_and(|pod| !network.may_resolve(pod)) => {
+    match network.lookup_host(namespace, host) {
+        Meaning::Addresses(addresses) => Ok(addresses),
+        Meaning::NoSuchName => Err(missing()),
+        Meaning::Outside(_) if from.is_some_and(|pod| !network.may_resolve(pod)) => {
             Err(SendError::NoResolver(host.to_owned()))
         }
-        Lookup::NotCluster => resolve(&name).await.map_err(|_| missing()),
+        Meaning::Outside(name) => resolve(&name).await.map_err(|_| missing()),
     }
 }
 
@@ -358,11 +359,13 @@ impl Dialer {
     async fn dial(self, uri: Uri) -> io::Result<Dialed> {
         let network = self.network.upgrade().ok_or(io::ErrorKind::NotConnected)?;
         let Pooled { address, tls } = Pooled::from_uri(&uri).ok_or(io::ErrorKind::InvalidInput)?;
+        let permits = self.permits.clone();
         let permit = self.permits.acquire_owned().await.map_err(io::Error::other)?;
+        let kept = MAX_CONNECTIONS - permits.available_permits() <= MAX_KEPT_CONNECTIONS;
         let endpoint = network.endpoint_at(address).ok_or(Refused::NothingListens(address))?;
         let stream = network.open(Origin::Node, endpoint).await?;
         let io = self.tls.begin(tls, stream).await?;
-        Ok(Dialed { io, _permit: permit })
+        Ok(Dialed { io, kept, _permit: permit })
     }
 }
 
@@ -388,12 +391,18 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 /// A connection of the pool; it counts against the bound as long as it is open.
 struct Dialed {
     io: Box<dyn Io>,
+    /// Whether another request may have it once the first is answered.
+    kept: bool,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Connection for Dialed {
     fn connected(&self) -> Connected {
-        Connected::new()
+        let connected = Connected::new();
+        if !self.kept {
+            connected.poison();
+        }
+        connected
     }
 }
 

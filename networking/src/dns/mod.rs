@@ -19,16 +19,28 @@ use k8s_openapi::api::core::v1::Service;
 pub use self::resolver::{Resolver, Server, Unresolved};
 use crate::service::{Endpoints, Protocol, ServiceName, name_of};
 
+/// ExternalName Services that one look-up follows; a longer chain is a mistake.
+const MAX_ALIASES: usize = 8;
+
 /// What a name means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lookup {
     /// The addresses behind the name: one virtual address, or the pods of a headless Service.
     Addresses(Vec<IpAddr>),
-    /// An ExternalName Service: look up this name instead.
+    /// An ExternalName Service: look up this name instead, which is complete.
     Alias(String),
     /// Not a name of the cluster: ask the node's resolver.
     NotCluster,
     /// A name under the cluster's domain that does not exist.
+    NoSuchName,
+}
+
+/// What a name leads to, past the ExternalName Services on its way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    Addresses(Vec<IpAddr>),
+    /// A name that is not the cluster's: somebody outside is to be asked for it.
+    Outside(String),
     NoSuchName,
 }
 
@@ -79,7 +91,8 @@ impl Names {
             self.addresses.entry(member.address).or_insert_with(|| format!("{}.{within}", member.host));
         }
         let name = if spec.type_.as_deref() == Some("ExternalName") {
-            Name::External(spec.external_name.clone().unwrap_or_default())
+            let target = spec.external_name.as_deref().unwrap_or_default();
+            Name::External(target.strip_suffix('.').unwrap_or(target).to_owned())
         } else {
             let addresses: Vec<IpAddr> =
                 spec.cluster_ips.iter().flatten().filter_map(|address| address.parse().ok()).collect();
@@ -120,6 +133,21 @@ impl Names {
             }
         }
         self.absolute(&name, domain)
+    }
+
+    /// What `name` leads to, likewise. What an ExternalName Service names is complete: no domain is searched for it.
+    pub fn meaning(&self, name: &str, from_namespace: &str, domain: &str) -> Meaning {
+        let (mut name, mut found) = (name.to_owned(), self.lookup(name, from_namespace, domain));
+        for _ in 0..MAX_ALIASES {
+            let Lookup::Alias(target) = found else { break };
+            found = self.absolute(&target.to_ascii_lowercase(), domain);
+            name = target;
+        }
+        match found {
+            Lookup::Addresses(addresses) => Meaning::Addresses(addresses),
+            Lookup::NotCluster => Meaning::Outside(name),
+            Lookup::NoSuchName | Lookup::Alias(_) => Meaning::NoSuchName,
+        }
     }
 
     /// A name taken as complete.

@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use super::MAX_ALIASES;
 use super::records::{Answer, TTL_SECONDS};
 use super::upstream;
 pub use super::upstream::parse as servers_of;
@@ -35,8 +36,6 @@ const MAX_WAITING: usize = 512;
 const MAX_CONNECTIONS: usize = 256;
 /// How long a client may leave a connection open without asking.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Aliases that one question follows.
-const MAX_ALIASES: usize = 8;
 
 /// How a question came, and how it is passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

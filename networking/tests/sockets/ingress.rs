@@ -588,6 +588,37 @@ async fn a_backend_that_speaks_h2c_gets_http2_on_one_connection_with_streams_and
 }
 
 #[tokio::test]
+async fn first_requests_to_an_h2c_backend_share_the_connection_that_is_made() {
+    let (connections, refusing) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(2)));
+    let network = network();
+    let listener = network.bind_tcp(&pod(2), 8080).await.unwrap();
+    let backend = listener.local_addr();
+    let (counted, refuses) = (connections.clone(), refusing.clone());
+    tokio::spawn(async move {
+        while let Ok(incoming) = listener.accept().await {
+            counted.fetch_add(1, Ordering::SeqCst);
+            if refuses.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_err() {
+                tokio::spawn(echo_h2c(incoming.stream));
+            }
+        }
+    });
+    let cluster = Cluster::default().service("web", "10.96.0.9", None, &[backend]).ingress("host", "web");
+    network.update(cluster.app_protocol("kubernetes.io/h2c").tables());
+    let ingress = start(&network).await;
+    let at_once = async || {
+        let ask = || async { Client::connect(ingress.http).await.get("host", "/").await.0 };
+        futures::future::join_all((0..20).map(|_| ask())).await
+    };
+    // Those that share one that fails are all told so, and the next ones make another.
+    while refusing.load(Ordering::SeqCst) > 0 {
+        assert!(at_once().await.contains(&StatusCode::BAD_GATEWAY));
+    }
+    let failed = connections.load(Ordering::SeqCst);
+    assert_eq!(at_once().await, [StatusCode::OK; 20]);
+    assert!(connections.load(Ordering::SeqCst) <= failed + 1, "{connections:?} connections after {failed}");
+}
+
+#[tokio::test]
 async fn grpc_over_tls_reaches_a_pod_of_another_node() {
     let (_network, ingress, _there, listener) = in_front_of_another_node("kubernetes.io/h2c").await;
     tokio::spawn(async move {

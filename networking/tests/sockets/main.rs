@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "these are tests, helpers included")]
 
+#[path = "../cases/mod.rs"]
+mod cases;
+mod connections;
 mod harness;
 mod ingress;
 mod names;

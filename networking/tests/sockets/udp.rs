@@ -177,6 +177,35 @@ async fn a_node_port_leads_to_pods_and_to_endpoints_elsewhere() {
 }
 
 #[tokio::test]
+async fn a_node_port_without_endpoints_refuses() {
+    let network = network();
+    let (_failures, _stop) = node_ports::start(&network);
+    let (endpoint, port) = (shout_outside().await, free_port().await);
+    let cluster = |endpoints: &[SocketAddr]| {
+        Cluster::default().udp_service("shouting", "10.96.0.9", Some(port), endpoints).tables()
+    };
+    network.update(cluster(&[endpoint]));
+    ask_node_port(port).await;
+    network.update(cluster(&[]));
+    let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    client.connect(("127.0.0.1", port)).await.unwrap();
+    let refused = async {
+        loop {
+            // What is on its way is answered.
+            let sent = client.send(b"hello").await.map(drop);
+            let answered = tokio::time::timeout(std::time::Duration::from_millis(20), client.recv(&mut [0; 16])).await;
+            if let Err(error) = sent.and(answered.unwrap_or(Ok(0)).map(drop)) {
+                return error.kind();
+            }
+        }
+    };
+    let refused = tokio::time::timeout(PATIENCE, refused).await.expect("the node port is silent");
+    assert_eq!(refused, ErrorKind::ConnectionRefused);
+    network.update(cluster(&[endpoint]));
+    assert_eq!(ask_node_port(port).await.0, "HELLO", "it is open again");
+}
+
+#[tokio::test]
 async fn a_host_port_leads_to_its_pod() {
     let network = network();
     let (_failures, _stop) = node_ports::start(&network);

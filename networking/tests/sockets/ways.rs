@@ -9,23 +9,9 @@ use k8w_networking::{Network, PodIdentity, Refused, Registration, SendError, Str
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::cases::{Way, without_client};
 use crate::harness::*;
 use crate::udp::received;
-
-/// How one end talks to the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
-    Tcp,
-    /// A component's server, which is called in process.
-    Http,
-    Udp,
-}
-
-impl Way {
-    pub fn protocol(self) -> &'static str {
-        if self == Self::Udp { "UDP" } else { "TCP" }
-    }
-}
 
 /// A pod's port, for as long as this lives.
 pub enum Listening {
@@ -121,13 +107,6 @@ pub async fn hear_stream(way: Way, mut stream: Stream, client: std::net::IpAddr)
     let mut text = String::new();
     stream.read_to_string(&mut text).await.unwrap();
     without_client(&text, client)
-}
-
-/// The word of what a pod's server has [`said`]; others say nothing of their client.
-fn without_client(text: &str, client: std::net::IpAddr) -> String {
-    let Some((word, known)) = text.split_once(" to ") else { return text.to_owned() };
-    assert_eq!(known, client.to_string(), "{word} knows its client");
-    word.to_owned()
 }
 
 fn refused<T>(error: &std::io::Error) -> Option<T> {

@@ -74,11 +74,11 @@ impl WasiHttpHooks for Outgoing {
     }
 }
 
-/// A pod that has names of its own has them here as well.
+/// What the pod's own names mean, they mean here as well.
 async fn send(network: &PodNetwork, mut request: http::Request<Body>) -> Result<http::Response<Body>, Error> {
-    if !network.names.are_the_clusters()
-        && let Some(host) = request.uri().host().map(|host| host.trim_matches(['[', ']']).to_owned())
-    {
+    let host = request.uri().host().map(|host| host.trim_matches(['[', ']']));
+    let own_host = host.filter(|host| !names::is_the_clusters(network, host)).map(str::to_owned);
+    if let Some(host) = own_host {
         let addresses = match names::look_up(network, &host) {
             Answer::Known(addresses) => Ok(addresses),
             Answer::NoSuchName => Err(Unresolved::NoSuchName),
@@ -102,7 +102,9 @@ fn refusal(error: SendError) -> Error {
         SendError::InClear => Error::TlsProtocolError,
         SendError::NoSuchName(_) => Error::DnsError { rcode: Some("NXDOMAIN".to_owned()), info_code: None },
         SendError::NoResolver(_) => Error::DnsTimeout,
-        SendError::Refused(Refused::NothingListens(_) | Refused::NotAllowed(_)) => Error::ConnectionRefused,
+        SendError::Refused(Refused::NothingListens(_) | Refused::NotAllowed(_) | Refused::SourceRanges { .. }) => {
+            Error::ConnectionRefused
+        }
         SendError::Refused(Refused::NoEndpoints { .. } | Refused::Stopped { .. }) => Error::DestinationUnavailable,
         other => Error::InternalError(Some(other.to_string())),
     }

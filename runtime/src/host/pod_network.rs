@@ -14,6 +14,8 @@ pub struct PodNetwork {
     pub network: Arc<Network>,
     pub pod: PodIdentity,
     pub names: Names,
+    /// What the pod itself is called, as in its `/etc/hosts`.
+    pub own_names: Vec<String>,
     max_sockets: usize,
     sockets: AtomicUsize,
     ports: Mutex<Vec<Port>>,
@@ -29,7 +31,9 @@ struct Port {
 impl PodNetwork {
     /// A container's share, with at most `max_sockets` at a time.
     pub fn new(network: Arc<Network>, pod: PodIdentity, names: Names, max_sockets: usize) -> Self {
-        Self { network, pod, names, max_sockets, sockets: AtomicUsize::new(0), ports: Mutex::default() }
+        let (own, domain) = names.hostname.of_pod(&pod.name, &pod.namespace, network.cluster_domain());
+        let own_names = domain.map(|domain| format!("{own}.{domain}")).into_iter().chain([own]).collect();
+        Self { network, pod, names, own_names, max_sockets, sockets: AtomicUsize::new(0), ports: Mutex::default() }
     }
 
     /// Opens a byte stream as [`Network::connect`] does.
@@ -45,6 +49,12 @@ impl PodNetwork {
         let mut ports = self.ports();
         ports.retain(|port| port.listener.strong_count() > 0 || !port.open.is_none());
         ports.push(Port { listener: Arc::downgrade(listener), open: listener.open_connections() });
+    }
+
+    /// Whether the container listens on a port of TCP.
+    pub fn listens_on(&self, number: u16) -> bool {
+        let is_at = |listener: Arc<PodListener>| listener.local_addr().port() == number;
+        self.ports().iter().any(|port| port.listener.upgrade().is_some_and(is_at))
     }
 
     /// Refuses whoever connects from now on. What is returned waits for the end of the connections that came in before.

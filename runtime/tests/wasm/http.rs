@@ -53,7 +53,8 @@ async fn a_port_of_a_pod_has_one_server_until_that_ends() {
     second.log_path = node.dir.path().join("second.log");
     let id = node.start(first).await;
     let error = node.engine.start(second.clone()).await.unwrap_err();
-    assert!(error.to_string().starts_with("listen on port 8080: address already in use"), "{error}");
+    let expected = "listen on port 8080: address already in use by container \"main\" (";
+    assert!(error.to_string().starts_with(expected), "{error}");
     assert_eq!(node.get(SERVER, "/env").await, (200, String::new()), "the first has it still");
     node.engine.stop(&id, Duration::from_secs(600)).await;
     node.exit(&id).await;
@@ -73,7 +74,8 @@ async fn a_server_does_not_take_the_port_that_a_process_of_its_pod_listens_on() 
     let id = node.start(process).await;
     node.logged("process", "listening on 8080").await;
     let error = node.engine.start(server.clone()).await.unwrap_err();
-    assert!(error.to_string().starts_with("listen on port 8080: address already in use"), "{error}");
+    let expected = "listen on port 8080: address already in use by container \"process\" (";
+    assert!(error.to_string().starts_with(expected), "{error}");
     let client = node.pod("client", probe()).await;
     node.start(client).await;
     let asked = node.get("10.64.0.3:8080", "/ask?10.64.0.2:8080").await;
@@ -195,6 +197,33 @@ async fn a_trap_is_an_error_of_its_request_alone() {
     assert_eq!(node.get(SERVER, "/count").await.0, 200);
     let stats = node.engine.stats(&id).await.unwrap();
     assert_eq!((stats.requests, stats.traps), (4, 2), "the second is counted, and not told so soon after the first");
+}
+
+#[tokio::test]
+async fn an_answer_of_another_length_than_it_says_is_told_of() {
+    answers_of_other_lengths(probe()).await;
+}
+
+pub async fn answers_of_other_lengths(guest: &[u8]) {
+    let node = Node::new();
+    let id = node.start(node.pod("server", guest).await).await;
+    let answered = async |lengths: &str| {
+        let response = node.send(request("GET", &format!("http://{SERVER}/length?{lengths}"), empty())).await;
+        response.into_body().collect().await.map(|body| body.to_bytes().len())
+    };
+    assert_eq!(answered("5&5").await.unwrap(), 5);
+    assert!(answered("5&3").await.is_err(), "it does not look whole");
+    let short = "stderr F the component's answer ended after 3 of the 5 bytes that its content-length says";
+    node.logged("server", short).await;
+    assert!(answered("5&8").await.is_err(), "nor does one that is cut");
+    let long = "stderr F the component's answer is longer than the 5 bytes that its content-length says";
+    node.logged("server", long).await;
+    let stats = node.engine.stats(&id).await.unwrap();
+    assert_eq!((stats.requests, stats.traps), (3, 2));
+    let head = node.send(request("HEAD", &format!("http://{SERVER}/length?5&0"), empty())).await;
+    assert_eq!(head.headers()["content-length"], "5");
+    assert!(head.into_body().collect().await.is_ok());
+    assert_eq!(node.engine.stats(&id).await.unwrap().traps, 2, "of what has no body the length is that of another");
 }
 
 #[tokio::test]

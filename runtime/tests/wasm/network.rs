@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, BodyStream};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8w_networking::tables::{Objects, Tables};
-use k8w_runtime::engine::{ContainerId, Engine};
+use k8w_runtime::engine::{ContainerId, Engine, Hostname};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -54,6 +54,27 @@ async fn a_guest_resolves_cluster_names() {
     let missing = node.get("10.64.0.2:8080", "/resolve?other.default.svc.cluster.local").await.1;
     assert_eq!(missing, "name-unresolvable");
     assert_eq!(node.get("10.64.0.2:8080", "/resolve?192.0.2.1").await.1, "192.0.2.1\n");
+}
+
+/// As by its `/etc/hosts`, also where cluster DNS is not asked.
+#[tokio::test]
+async fn a_guest_knows_its_own_name() {
+    let node = Node::new();
+    let plain = node.pod("plain", probe()).await;
+    let mut named = node.pod("named", probe()).await;
+    named.names.hostname = Hostname { name: Some("own".to_owned()), subdomain: Some("sub".to_owned()) };
+    named.names.outside_only = true;
+    node.start(plain).await;
+    node.start(named).await;
+    for (address, names) in
+        [("10.64.0.2:8080", &["plain"][..]), ("10.64.0.3:8080", &["own", "OWN.", "own.sub.default.svc.cluster.local"])]
+    {
+        let ip = address.split_once(':').unwrap().0;
+        for name in names {
+            assert_eq!(node.get(address, &format!("/resolve?{name}")).await.1, format!("{ip}\n"), "{name}");
+            assert_eq!(node.get(address, &format!("/fetch?{name}:8080/count")).await, (200, "1".to_owned()), "{name}");
+        }
+    }
 }
 
 #[tokio::test]

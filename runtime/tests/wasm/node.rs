@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{Mutex, mpsc};
 
 /// Nothing here takes nearly as long, on the slowest machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 pub struct Node {
     pub engine: WasmEngine,
@@ -91,6 +91,7 @@ impl Node {
             stdin: false,
             stdin_once: false,
             tty: false,
+            shares_processes: false,
         }
     }
 
