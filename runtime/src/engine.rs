@@ -234,6 +234,8 @@ pub struct ContainerSpec {
     pub stdin_once: bool,
     /// Standard streams are a terminal's.
     pub tty: bool,
+    /// What runs in it sees the processes of all of its pod's containers.
+    pub shares_processes: bool,
 }
 
 /// What a container may use. It can be changed while the container runs.
@@ -251,9 +253,32 @@ pub struct Limits {
     pub pod_cpu_millis: Option<u32>,
 }
 
+/// What a manifest says of how its pod is called.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hostname {
+    /// Instead of the pod's name.
+    pub name: Option<String>,
+    /// The Service in whose domain it is called so.
+    pub subdomain: Option<String>,
+}
+
+impl Hostname {
+    /// Longest host name, in bytes (RFC 1123); a longer pod name is cut.
+    const MAX_BYTES: usize = 63;
+
+    /// The host name of a pod of this name, and the domain that its subdomain gives it.
+    pub fn of_pod(&self, name: &str, namespace: &str, cluster_domain: &str) -> (String, Option<String>) {
+        let own = || name.get(..Self::MAX_BYTES).unwrap_or(name).trim_end_matches(['-', '.']).to_owned();
+        let domain = |subdomain: &String| format!("{subdomain}.{namespace}.svc.{cluster_domain}");
+        (self.name.clone().unwrap_or_else(own), self.subdomain.as_ref().map(domain))
+    }
+}
+
 /// How names are looked up for a pod, beside what its cluster knows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Names {
+    /// The pod's own.
+    pub hostname: Hostname,
     /// Names and their addresses, which come before all others.
     pub hosts: Vec<(String, IpAddr)>,
     /// Domains that names are looked for in.
@@ -269,6 +294,7 @@ pub struct Names {
 impl Default for Names {
     fn default() -> Names {
         Names {
+            hostname: Hostname::default(),
             hosts: Vec::new(),
             searches: Vec::new(),
             ndots: Names::DEFAULT_NDOTS,
@@ -284,9 +310,9 @@ impl Names {
     /// More dots are not asked for (resolv.conf(5): "silently capped").
     pub const MAX_NDOTS: usize = 15;
 
-    /// Whether a name means what it means to every pod of its namespace.
+    /// Whether a name that is not in `hosts` means what it means to every pod of its namespace.
     pub fn are_the_clusters(&self) -> bool {
-        self.hosts.is_empty() && self.searches.is_empty() && !self.outside_only && self.resolver.is_none()
+        self.searches.is_empty() && !self.outside_only && self.resolver.is_none()
     }
 
     /// The full names that a name may stand for, the likeliest first.
@@ -412,8 +438,11 @@ pub enum EngineError {
     #[error("node is out of capacity: {0}")]
     Capacity(String),
     /// Another container of the pod listens there.
-    #[error("listen on port {0}: address already in use (a server listens on the first containerPort, or on 8080)")]
-    PortInUse(u16),
+    #[error(
+        "listen on port {port}: address already in use{} (a server listens on the first containerPort, or on 8080)",
+        .container.as_ref().map(|name| format!(" by container \"{name}\"")).unwrap_or_default()
+    )]
+    PortInUse { port: u16, container: Option<String> },
     /// The container's own settings cannot be honoured.
     #[error("{0}")]
     InvalidSpec(String),

@@ -131,6 +131,7 @@ impl Launch<'_> {
             stdin: container.stdin == Some(true),
             stdin_once: container.stdin_once == Some(true),
             tty: container.tty == Some(true),
+            shares_processes: spec.share_process_namespace == Some(true),
         })
     }
 
@@ -159,16 +160,21 @@ impl Launch<'_> {
         Ok(prepared)
     }
 
+    /// Asks for an image by its name and pull policy, for a container or for a volume.
+    fn request<'i>(
+        &'i self,
+        image: Option<&'i str>,
+        policy: Option<&str>,
+        container: Option<&'i str>,
+    ) -> image::Request<'i> {
+        let (image, policy) = (image.unwrap_or_default(), image::Policy::parse(policy));
+        image::Request { image, policy, pod: self.pod, container, recorder: &self.shared.recorder }
+    }
+
     async fn image(&self, container: &Container) -> Result<image::Image, Refusal> {
-        let request = image::Request {
-            image: container.image.as_deref().unwrap_or_default(),
-            policy: image::Policy::parse(container.image_pull_policy.as_deref()),
-            pod: self.pod,
-            container: Some(self.name),
-            recorder: &self.shared.recorder,
-        };
+        let (image, policy) = (container.image.as_deref(), container.image_pull_policy.as_deref());
         let keys = pull_secrets(self.shared, self.pod);
-        let image = self.shared.images.ensure(request, keys).await;
+        let image = self.shared.images.ensure(self.request(image, policy, Some(self.name)), keys).await;
         image.map_err(|error| Refusal::new(error.waiting_reason(), error))
     }
 
@@ -178,19 +184,12 @@ impl Launch<'_> {
         let is_mounted = |name: &str| container.volume_mounts.iter().flatten().any(|mount| mount.name == name);
         for volume in spec.volumes.iter().flatten().filter(|volume| is_mounted(&volume.name)) {
             let Some(source) = &volume.image else { continue };
-            let image = source.reference.as_deref().unwrap_or_default();
-            let request = image::Request {
-                image,
-                policy: image::Policy::parse(source.pull_policy.as_deref()),
-                pod: self.pod,
-                container: None,
-                recorder: &self.shared.recorder,
-            };
+            let request = self.request(source.reference.as_deref(), source.pull_policy.as_deref(), None);
             let keys = pull_secrets(self.shared, self.pod);
             let dir = mounts::place(volume, &self.shared.pod_dir(self.uid)).path;
             let unpacked = self.shared.images.unpack(request, keys, dir, &self.makers).await;
             unpacked.map_err(|error| Refusal {
-                volume_image: Some(image.to_owned()),
+                volume_image: Some(source.reference.clone().unwrap_or_default()),
                 ..Refusal::new(error.waiting_reason(), error)
             })?;
         }
@@ -234,8 +233,7 @@ impl Launch<'_> {
             own.iter().try_for_each(OwnFile::make).map_err(|error| error.to_string())?;
             let mut with_sub_path = wanted.iter().filter_map(|preopen| Some((preopen, preopen.sub_path.as_deref()?)));
             let made = with_sub_path.try_for_each(|(preopen, path)| sub_path::ensure(&preopen.host_dir, path));
-            made.map_err(|error| format!("failed to prepare subPath for volumeMount: {error}"))?;
-            mounts::check_files(&wanted).map_err(|error| error.to_string())
+            made.map_err(|error| format!("failed to prepare subPath for volumeMount: {error}"))
         });
         match made.await {
             Ok(Ok(())) => Ok(preopens),

@@ -24,8 +24,23 @@ use crate::pod::state::{Event, ProbeKind};
 /// How probes name themselves to who is asked.
 pub(super) const USER_AGENT: &str = "kube-probe/1.36";
 
-/// Starts the tasks of one attempt. They end when their handles are dropped. A component that `answers` for itself is asked
-/// where the manifest has no probe.
+/// The tasks of one attempt. They end when this is dropped.
+#[derive(Default)]
+pub(super) struct Tasks {
+    readiness: Option<AbortOnDropHandle<()>>,
+    others: Vec<AbortOnDropHandle<()>>,
+}
+
+impl Tasks {
+    /// The attempt is told to stop: whether it is ready is asked until it has ended, as the kubelet does, so that whoever
+    /// serves by what ends (an EndpointSlice's `serving`) knows; whether it has started and is alive is nobody's matter any
+    /// more.
+    pub fn stopping(&mut self) {
+        self.others.clear();
+    }
+}
+
+/// Starts the tasks of one attempt. A component that `answers` for itself is asked where the manifest has no probe.
 pub(super) fn spawn(
     shared: &Arc<Shared>,
     pod: &Arc<Pod>,
@@ -33,16 +48,16 @@ pub(super) fn spawn(
     container: &str,
     attempt: u32,
     answers: bool,
-) -> Vec<AbortOnDropHandle<()>> {
-    let Some(spec) = containers::find(pod, container).map(Cow::into_owned) else { return Vec::new() };
+) -> Tasks {
+    let Some(spec) = containers::find(pod, container).map(Cow::into_owned) else { return Tasks::default() };
     let id = ContainerId { pod_uid: pod.uid().unwrap_or_default(), container: container.to_owned(), attempt };
-    let mut tasks = Vec::new();
+    let mut tasks = Tasks::default();
     // A container is not probed before its postStart hook has returned, if there is one.
     let has_hook = spec.lifecycle.as_ref().is_some_and(|lifecycle| lifecycle.post_start.is_some());
     let (hooked, has_hooked) = watch::channel(!has_hook);
     if has_hook {
         let hook = post_start(shared.clone(), pod.clone(), address, id.clone(), hooked);
-        tasks.push(AbortOnDropHandle::new(tokio::spawn(hook)));
+        tasks.others.push(AbortOnDropHandle::new(tokio::spawn(hook)));
     }
     // Liveness and readiness wait for the startup probe, if there is one.
     let (started, has_started) = watch::channel(spec.startup_probe.is_none() && !answers);
@@ -65,7 +80,11 @@ pub(super) fn spawn(
             probe,
             started: started.clone(),
         };
-        tasks.push(AbortOnDropHandle::new(tokio::spawn(worker.run(has_hooked.clone(), has_started.clone()))));
+        let task = AbortOnDropHandle::new(tokio::spawn(worker.run(has_hooked.clone(), has_started.clone())));
+        match kind {
+            ProbeKind::Readiness => tasks.readiness = Some(task),
+            ProbeKind::Startup | ProbeKind::Liveness => tasks.others.push(task),
+        }
     }
     tasks
 }

@@ -83,10 +83,12 @@ struct Hook {
     _task: AbortOnDropHandle<()>,
 }
 
-/// Tasks that live as long as one attempt runs.
+/// What lives as long as one attempt runs.
 struct Run {
     attempt: u32,
-    _tasks: Vec<AbortOnDropHandle<()>>,
+    tasks: probes::Tasks,
+    /// It was told to stop.
+    is_stopping: bool,
 }
 
 impl Record {
@@ -238,13 +240,13 @@ impl Record {
         }
     }
 
-    /// Begins with the end of an attempt: nobody probes it any more, and its preStop hook runs. Who is stopped again is so
-    /// sooner, and its hook runs already: it has what is left of the shorter grace.
+    /// Begins with the end of an attempt: nobody asks any more whether it is alive, and its preStop hook runs. Who is stopped
+    /// again is so sooner, and its hook runs already: it has what is left of the shorter grace.
     fn pre_stop(&mut self, shared: &Arc<Shared>, id: &ContainerId, grace: Duration) {
-        if self.runs.get(&id.container).is_none_or(|run| run.attempt != id.attempt) {
-            return;
-        }
-        self.runs.remove(&id.container);
+        let run = self.runs.get_mut(&id.container).filter(|run| run.attempt == id.attempt && !run.is_stopping);
+        let Some(run) = run else { return };
+        run.is_stopping = true;
+        run.tasks.stopping();
         self.hooks.remove(&id.container);
         if !grace.is_zero() {
             let ended = CancellationToken::new();
@@ -333,12 +335,12 @@ impl Record {
         [self.state.next_wake(), self.refresh_at, status_due].into_iter().flatten().min()
     }
 
-    /// Every running container has its probes and hooks, and no other has.
+    /// Every running container has its probes and hooks, what of them there is while it ends, and no other has.
     fn settle_runs(&mut self, shared: &Arc<Shared>) {
         let state = &self.state;
         self.runs.retain(|name, run| {
             let container = state.container(name);
-            container.is_some_and(|found| found.attempt == run.attempt && matches!(found.life, Life::Running(_)))
+            container.is_some_and(|found| found.attempt == run.attempt && found.run().is_some())
         });
         for container in state.containers() {
             let name = &container.plan.name;
@@ -347,7 +349,7 @@ impl Record {
             }
             let address = self.address.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V4);
             let tasks = probes::spawn(shared, &self.pod, address, name, container.attempt, container.component.answers);
-            self.runs.insert(name.clone(), Run { attempt: container.attempt, _tasks: tasks });
+            self.runs.insert(name.clone(), Run { attempt: container.attempt, tasks, is_stopping: false });
         }
     }
 

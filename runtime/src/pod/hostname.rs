@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1 as core;
 use kube::ResourceExt;
 
-/// Longest host name, in bytes (RFC 1123); a longer pod name is cut.
-const MAX_HOSTNAME_BYTES: usize = 63;
+use crate::engine::Hostname;
+
 /// Longest host name with its domain that a kernel takes, and so the kubelet.
 const MAX_FQDN_BYTES: usize = 64;
 
@@ -21,20 +21,19 @@ pub struct TooLong {
     fqdn: String,
 }
 
+/// What the manifest says of the pod's name.
+pub fn of(spec: &core::PodSpec) -> Hostname {
+    if let Some(given) = spec.hostname_override.clone() {
+        return Hostname { name: Some(given), subdomain: None };
+    }
+    let said = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
+    Hostname { name: said(&spec.hostname), subdomain: said(&spec.subdomain) }
+}
+
 /// The pod's own name, and the domain that its subdomain gives it.
 fn parts(pod: &core::Pod, cluster_domain: &str) -> (String, Option<String>) {
-    let spec = pod.spec.as_ref();
-    if let Some(given) = spec.and_then(|spec| spec.hostname_override.clone()) {
-        return (given, None);
-    }
-    let given = spec.and_then(|spec| spec.hostname.clone()).filter(|hostname| !hostname.is_empty());
-    let name = given.unwrap_or_else(|| {
-        let name = pod.name_any();
-        name[..name.len().min(MAX_HOSTNAME_BYTES)].trim_end_matches(['-', '.']).to_owned()
-    });
-    let subdomain = spec.and_then(|spec| spec.subdomain.as_deref()).filter(|subdomain| !subdomain.is_empty());
-    let namespace = pod.namespace().unwrap_or_default();
-    (name, subdomain.map(|subdomain| format!("{subdomain}.{namespace}.svc.{cluster_domain}")))
+    let hostname = pod.spec.as_ref().map(of).unwrap_or_default();
+    hostname.of_pod(&pod.name_any(), &pod.namespace().unwrap_or_default(), cluster_domain)
 }
 
 /// What the pod calls itself.

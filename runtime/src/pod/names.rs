@@ -1,8 +1,9 @@
-//! How a pod's names are looked up: `dnsPolicy`, `dnsConfig` and `hostAliases`.
+//! How a pod's names are looked up: `hostname`, `dnsPolicy`, `dnsConfig` and `hostAliases`.
 
 use k8s_openapi::api::core::v1 as core;
 use k8w_networking::dns::{Resolver, Server};
 
+use super::hostname;
 use crate::engine::Names;
 
 /// Options of resolv.conf(5) that act here, and then those that there is nothing to do for: every question says that it takes
@@ -44,6 +45,7 @@ pub fn of(spec: &core::PodSpec) -> Names {
     let policy = spec.dns_policy.as_deref();
     let ndots = last(spec, "ndots").map(|dots| dots.min(Names::MAX_NDOTS));
     Names {
+        hostname: hostname::of(spec),
         hosts,
         searches: searches.iter().map(|domain| domain.trim_matches('.').to_owned()).collect(),
         // Where a pod has nothing but its own, resolv.conf's default holds.
@@ -91,6 +93,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::engine::Hostname;
 
     fn read(spec: serde_json::Value) -> Names {
         of(&serde_json::from_value(spec).unwrap())
@@ -99,13 +102,14 @@ mod tests {
     #[test]
     fn a_manifest_says_how_names_are_looked_up() {
         assert!(read(json!({ "containers": [], "dnsPolicy": "ClusterFirst" })).are_the_clusters());
-        let names = read(json!({ "containers": [], "dnsPolicy": "Default",
+        let names = read(json!({ "containers": [], "dnsPolicy": "Default", "hostname": "own", "subdomain": "",
             "hostAliases": [{ "ip": "10.1.2.3", "hostnames": ["a", "b"] }],
             "dnsConfig": { "searches": ["corp.example."], "options": [{ "name": "ndots", "value": "2" }] } }));
         let ip = "10.1.2.3".parse().unwrap();
         assert_eq!(
             names,
             Names {
+                hostname: Hostname { name: Some("own".to_owned()), subdomain: None },
                 hosts: vec![("a".to_owned(), ip), ("b".to_owned(), ip)],
                 searches: vec!["corp.example".to_owned()],
                 ndots: 2,

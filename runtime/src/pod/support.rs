@@ -21,7 +21,6 @@ const POD: &[PodRule] = &[
     ("spec.hostNetwork", |spec| spec.host_network == Some(true)),
     ("spec.hostPID", |spec| spec.host_pid == Some(true)),
     ("spec.hostIPC", |spec| spec.host_ipc == Some(true)),
-    ("spec.shareProcessNamespace", |spec| spec.share_process_namespace == Some(true)),
     (
         "spec.dnsConfig.options other than ndots, timeout, attempts, rotate, use-vc, no-aaaa, edns0, single-request(-reopen), trust-ad",
         |spec| names::options(spec).any(|(name, _)| !names::OPTIONS.contains(&name)),
@@ -103,6 +102,7 @@ mod tests {
     #[test]
     fn ordinary_pods_pass() {
         let spec = json!({ "dnsPolicy": "ClusterFirst", "hostNetwork": false, "securityContext": { "runAsNonRoot": true },
+            "shareProcessNamespace": true,
             "containers": [{ "name": "c", "ports": [{ "containerPort": 80 }],
                 "terminationMessagePath": "/dev/termination-log",
                 "securityContext": { "capabilities": { "add": ["SYS_PTRACE"], "drop": ["ALL"] } },
@@ -129,7 +129,6 @@ mod tests {
             json!({ "hostNetwork": true }),
             json!({ "hostPID": true }),
             json!({ "hostIPC": true }),
-            json!({ "shareProcessNamespace": true }),
             json!({ "dnsConfig": { "options": [{ "name": "debug" }] } }),
             json!({ "resourceClaims": [{ "name": "r" }] }),
             json!({ "securityContext": { "sysctls": [{ "name": "a", "value": "1" }] } }),

@@ -11,7 +11,6 @@ use k8w_storage::tree;
 use k8w_storage::volume::memory::Meter;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use wasmtime_wasi::filesystem::Dir;
 
 use super::compile::{self, Code};
 use super::components::{Components, Loaded};
@@ -24,7 +23,7 @@ use super::logs::Log;
 use super::memory::{Budget, Measure};
 use super::outcome::Outcome;
 use super::pool::{self, Instances};
-use super::preopens;
+use super::preopens::{self, Preopens};
 use super::runners::Runners;
 use super::serve::{Door, News, Server};
 use super::slots::{NoSlot, PodSlots, Slots};
@@ -99,6 +98,15 @@ enum Kind {
         port: Option<Port>,
     },
     Command,
+}
+
+/// The container of a pod that listens on a port.
+fn listens_on(port: u16, pod_uid: &str, running: &HashMap<ContainerId, Running>) -> Option<String> {
+    let listens = |running: &Running| match &running.kind {
+        Kind::Http { port: own, .. } => own.as_ref().is_some_and(|own| own.number == port),
+        Kind::Command => running.container.network.listens_on(port),
+    };
+    running.iter().find(|(id, running)| id.pod_uid == pod_uid && listens(running)).map(|(id, _)| id.container.clone())
 }
 
 /// A pod's port. Dropping it closes it.
@@ -227,7 +235,8 @@ impl Engine for WasmEngine {
 
     async fn exec(&self, id: &ContainerId, command: Command, io: Io) -> Result<i32, ExecError> {
         let (container, digest) = self.0.running(id)?;
-        exec::run(&self.0.components, &self.0.config, container, &digest, command, io).await
+        let processes = self.0.processes(&container);
+        exec::run(&self.0.components, &self.0.config, container, processes, &digest, command, io).await
     }
 
     async fn ask(&self, id: &ContainerId, question: Question) -> Result<(), AskError> {
@@ -309,7 +318,10 @@ impl Inner {
             None => {
                 let door = Arc::new(Door::new(server.clone()));
                 let bound = self.network.bind_http(&container.network.pod, number, door.clone());
-                let registration = bound.map_err(|_| EngineError::PortInUse(number))?;
+                let registration = bound.map_err(|_| {
+                    let container = listens_on(number, &container.id.pod_uid, &running);
+                    EngineError::PortInUse { port: number, container }
+                })?;
                 Port { number, door, _registration: registration }
             }
         };
@@ -324,7 +336,18 @@ impl Inner {
         found.ok_or_else(|| ExecError::NotRunning(id.container.clone()))
     }
 
-    fn container(&self, spec: ContainerSpec, preopens: Vec<(Dir, String)>) -> Container {
+    /// The processes that one sees who runs in a container: its own, or all of its pod by their containers' names.
+    fn processes(&self, container: &Container) -> Vec<String> {
+        if !container.shares_processes {
+            return vec![container.args.join(" ")];
+        }
+        let running = lock(&self.running);
+        let mut seen: Vec<_> = running.keys().filter(|id| id.pod_uid == container.id.pod_uid).collect();
+        seen.sort_by_key(|id| (&id.container, id.attempt));
+        seen.iter().map(|id| running[*id].container.args.join(" ")).collect()
+    }
+
+    fn container(&self, spec: ContainerSpec, preopens: Preopens) -> Container {
         let limits = self.config.guest;
         let pod = self.of_pod(&spec);
         let log = Arc::new(Log::new(spec.log_path, &limits, self.log_writer.clone()));
@@ -341,6 +364,7 @@ impl Inner {
             working_dir: spec.working_dir,
             network: Arc::new(PodNetwork::new(self.network.clone(), spec.pod, spec.names, limits.sockets)),
             stdio: Stdio::of_container(log, spec.stdin, spec.stdin_once, spec.tty),
+            shares_processes: spec.shares_processes,
             buckets: Arc::new(Buckets::new(memory.clone())),
             memory,
             cpu: Arc::new(CpuAccount::new(spec.limits.cpu_millis, spec.limits.cpu_request_millis).within(pod.cpu)),

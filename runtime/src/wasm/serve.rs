@@ -180,6 +180,12 @@ impl Server {
         StatusCode::INTERNAL_SERVER_ERROR
     }
 
+    /// Tells of an answer that is not what its head says: its client sees that it broke off, and not why.
+    pub fn misanswered(&self, why: &str) {
+        self.container.counters.traps.fetch_add(1, Ordering::Relaxed);
+        self.container.stdio.complain(why);
+    }
+
     fn is_news(&self, now: Instant) -> bool {
         let mut told = self.told.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let is_news = told.is_none_or(|last| now.saturating_duration_since(last) >= TRAPS_TOLD_EVERY);
@@ -348,7 +354,9 @@ async fn respond(server: Arc<Server>, turn: Option<Arc<Turn>>, request: http::Re
                 turn.report(&error);
             }
             let has_no_body = matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-            response.map(|body| GuestBody::new(body, guest, turn, head_only || has_no_body).boxed_unsync())
+            let said_bytes = response.headers().get(http::header::CONTENT_LENGTH);
+            let said_bytes = said_bytes.and_then(|length| length.to_str().ok()?.parse().ok());
+            response.map(|body| GuestBody::new(body, guest, turn, head_only || has_no_body, said_bytes).boxed_unsync())
         }
         Ok(Some(Err(error))) => {
             container.stdio.complain(&format!("the component answered with an error: {error}"));

@@ -12,6 +12,7 @@ use super::cpu::CpuAccount;
 use super::log_writer::LogWriter;
 use super::logs::Log;
 use super::memory::Budget;
+use super::preopens::Preopens;
 use super::runners::Runners;
 use super::slots::Slots;
 use super::stdio::Stdio;
@@ -52,9 +53,10 @@ pub fn container(dir: &Path) -> Arc<Container> {
         args: Vec::new(),
         env: Vec::new(),
         working_dir: None,
-        preopens: Vec::new(),
+        preopens: Preopens::default(),
         network: Arc::new(pod_network(Names::default())),
         stdio: Stdio::of_container(log, false, false, false),
+        shares_processes: false,
         buckets: Arc::new(Buckets::new(memory.clone())),
         memory,
         cpu: Arc::new(CpuAccount::new(None, None)),

@@ -85,3 +85,26 @@ async fn a_hook_has_no_more_than_the_shorter_grace() {
     node.api.wait(POD, Value::is_null).await;
     node.stop().await;
 }
+
+#[tokio::test]
+async fn who_ends_is_asked_whether_it_is_ready_and_nothing_else() {
+    let node = TestNode::start();
+    *node.engine.answer.lock().unwrap() = Some(Ok(()));
+    node.create(with(json!({
+        "readinessProbe": { "periodSeconds": 1, "failureThreshold": 1 },
+        "livenessProbe": { "periodSeconds": 1, "failureThreshold": 1 },
+        "lifecycle": { "preStop": { "exec": exec("wait") } } })));
+    node.api.wait(POD, |pod| condition(pod, "Ready")).await;
+    node.delete(600);
+    node.engine.waits.notified().await;
+    *node.engine.answer.lock().unwrap() = Some(Err("it leaves".to_owned()));
+    node.api.wait(POD, |pod| !condition(pod, "Ready")).await;
+    node.api.wait_event("Unhealthy", "Readiness probe failed: it leaves").await;
+    *node.engine.answer.lock().unwrap() = Some(Ok(()));
+    node.api.wait(POD, |pod| condition(pod, "Ready")).await;
+    node.engine.gate.add_permits(1);
+    node.api.wait(POD, Value::is_null).await;
+    let (api, _) = node.stop().await;
+    let unhealthy = api.events().iter().filter(|reason| *reason == "Unhealthy").count();
+    assert_eq!(unhealthy, 1, "nobody asks whether it is alive");
+}

@@ -256,7 +256,10 @@ impl PodState {
         let container = &mut self.containers[index];
         let name = container.plan.name.clone();
         let waits_for_readiness = container.waits_for_readiness();
-        let Life::Running(run) = &mut container.life else { return };
+        let run = match (&mut container.life, probe) {
+            (Life::Running(run), _) | (Life::Stopping { run, .. }, ProbeKind::Readiness) => run,
+            _ => return,
+        };
         match (probe, healthy) {
             (ProbeKind::Readiness, ready) => run.ready = ready && run.started,
             (ProbeKind::Startup, true) => {

@@ -152,6 +152,8 @@ fn subresources(path: &str) -> &'static [&'static str] {
     match path.split('/').find(|part| !part.is_empty()).unwrap_or_default() {
         "stats" => &["stats"],
         "metrics" => &["metrics"],
+        "logs" => &["log"],
+        "checkpoint" => &["checkpoint"],
         "pods" | "runningpods" => &["pods", "proxy"],
         "healthz" => &["healthz", "proxy"],
         "configz" => &["configz", "proxy"],
@@ -170,12 +172,15 @@ mod tests {
             ("//stats/summary", "stats"),
             ("/metrics", "metrics"),
             ("/metrics/resource", "metrics"),
+            ("/logs/", "log"),
+            ("/checkpoint/a/b/c", "checkpoint"),
             ("/pods", "pods proxy"),
             ("/runningpods/", "pods proxy"),
             ("/healthz/ping", "healthz proxy"),
             ("/configz", "configz proxy"),
             ("/podsets", "proxy"),
             ("/exec/a/b/c", "proxy"),
+            ("/containerLogs/a/b/c", "proxy"),
             ("/", "proxy"),
         ] {
             assert_eq!(subresources(path).join(" "), expected, "{path}");

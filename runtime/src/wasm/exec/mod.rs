@@ -30,7 +30,8 @@ const QUEUED_PIECES: usize = 8;
 const SHELLS: &[&str] =
     &["ash", "bash", "busybox", "csh", "dash", "fish", "ksh", "powershell", "pwsh", "sh", "tcsh", "zsh"];
 
-/// Runs a command to its exit code. `digest` is that of the container's own component.
+/// Runs a command to its exit code. `processes` are those that it sees beside itself; `digest` is that of the container's own
+/// component.
 ///
 /// # Errors
 /// As [`Engine::exec`](crate::engine::Engine::exec).
@@ -38,6 +39,7 @@ pub async fn run(
     components: &Components,
     config: &WasmConfig,
     container: Arc<Container>,
+    processes: Vec<String>,
     digest: &str,
     command: Command,
     io: Io,
@@ -51,7 +53,7 @@ pub async fn run(
     let keys = Keys { interrupt: interrupt.clone(), end: CancellationToken::new() };
     let io = if tty { tty::between(io, keys) } else { io };
     if let Some(builtin) = builtin::find(&name) {
-        return Ok(run_builtin(builtin, container, argv, io, interrupt).await);
+        return Ok(run_builtin(builtin, container, processes, argv, io, interrupt).await);
     }
     let failed = |source| ExecError::Engine { command: name.clone(), source };
     let loaded = if container.args.first() == Some(&name) {
@@ -106,13 +108,14 @@ const KILLED: i32 = 137;
 async fn run_builtin(
     builtin: &'static builtin::Builtin,
     container: Arc<Container>,
+    processes: Vec<String>,
     argv: Vec<String>,
     io: Io,
     interrupt: CancellationToken,
 ) -> i32 {
     // A thread cannot be interrupted: this one ends when it next reads or writes, because the other ends are gone by then.
     let (io, passed) = until(&interrupt, io);
-    let running = tokio::task::spawn_blocking(move || builtin::run(builtin, &container, argv, io));
+    let running = tokio::task::spawn_blocking(move || builtin::run(builtin, &container, processes, argv, io));
     let done = async {
         let code = running.await.unwrap_or(KILLED);
         // The last that it said.

@@ -56,3 +56,36 @@ fn sidecars_wait_for_nobody_beyond_the_grace() {
           => Running s/0=stopping t/0=stopping c/0=stopping
     "#]]);
 }
+
+#[test]
+fn readiness_is_known_until_a_container_has_ended() {
+    let mut life = Life::running(plan(json!({ "containers": [{ "name": "c", "image": "i",
+        "readinessProbe": { "httpGet": { "port": 1 } }, "livenessProbe": { "httpGet": { "port": 1 } } }] })));
+    let probed = |probe, healthy| Event::Probed { container: "c".to_owned(), attempt: 0, probe, healthy };
+    life.then(2.0, probed(ProbeKind::Readiness, true)).deleted(3.0, 30).begin();
+    let is_ready = |life: &Life| life.state.container("c").unwrap().is_ready();
+    assert!(is_ready(&life));
+    // Whoever was asked before the end may answer after it.
+    life.then(4.0, probed(ProbeKind::Liveness, false));
+    assert!(is_ready(&life));
+    life.then(5.0, probed(ProbeKind::Readiness, false));
+    assert!(!is_ready(&life));
+    life.then(6.0, probed(ProbeKind::Readiness, true));
+    assert!(is_ready(&life));
+    life.exited(7.0, "c", 0).then(8.0, probed(ProbeKind::Readiness, true));
+    assert!(!is_ready(&life));
+    life.check(expect![[r#"
+        4s c Liveness false
+          => Running c/0=stopping
+        5s c Readiness false
+          => Running c/0=stopping
+        6s c Readiness true
+          => Running c/0=stopping
+        7s c/0 exited 0
+          close
+          delete
+          => Succeeded c/0=exited(0)
+        8s c Readiness true
+          => Succeeded c/0=exited(0)
+    "#]]);
+}

@@ -49,12 +49,13 @@ pub fn find(name: &str) -> Option<&'static Builtin> {
 }
 
 /// Runs a command to its exit code; blocks.
-pub fn run(builtin: &Builtin, container: &Container, argv: Vec<String>, io: Io) -> i32 {
+pub fn run(builtin: &Builtin, container: &Container, processes: Vec<String>, argv: Vec<String>, io: Io) -> i32 {
     let Io { stdin, output } = io;
     let mut session = Session {
         name: builtin.name,
         args: argv.into_iter().skip(1).collect(),
         container,
+        processes,
         stdin: Reader { input: stdin, pending: bytes::Bytes::new() },
         stdout: Writer::new(output.clone(), Output::Stdout),
         stderr: Writer::new(output, Output::Stderr),
@@ -69,6 +70,8 @@ struct Session<'c> {
     name: &'static str,
     args: Vec<String>,
     container: &'c Container,
+    /// What runs beside this command, as far as it sees that.
+    processes: Vec<String>,
     stdin: Reader,
     stdout: Writer,
     stderr: Writer,

@@ -1,14 +1,13 @@
-//! `ps`: the container's own process, and this command.
+//! `ps`: the container's own process, those of the pod's other containers where it shares them, and this command.
 
 use std::io::{self, Write};
 
 use super::Session;
 
 pub fn run(session: &mut Session<'_>) -> io::Result<i32> {
-    let own = session.container.args.join(" ");
     writeln!(session.stdout, "  PID COMMAND")?;
-    for (pid, command) in [(1, own.as_str()), (2, "ps")] {
-        writeln!(session.stdout, "{pid:>5} {command}")?;
+    for (number, command) in session.processes.iter().map(String::as_str).chain(["ps"]).enumerate() {
+        writeln!(session.stdout, "{:>5} {command}", number + 1)?;
     }
     Ok(0)
 }

@@ -24,7 +24,8 @@ fn run(container: &Container, command: &str, input: &[u8]) -> (i32, Vec<u8>, Str
     sender.try_send(Bytes::copy_from_slice(input)).unwrap();
     drop(sender);
     let builtin = find(&argv[0]).unwrap();
-    let code = super::run(builtin, container, argv, Io { stdin: Some(stdin), output });
+    let processes = vec![container.args.join(" "), "beside".to_owned()];
+    let code = super::run(builtin, container, processes, argv, Io { stdin: Some(stdin), output });
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     while let Ok(output) = written.try_recv() {
         match output {
@@ -61,7 +62,7 @@ fn commands_say_what_people_expect() {
     check(&container, "printenv B NONE", expect![["two words\nexit 1\n"]]);
     check(&container, "echo a b", expect![["a b\nexit 0\n"]]);
     check(&container, "pwd", expect![["/\nexit 0\n"]]);
-    check(&container, "ps", expect![["  PID COMMAND\n    1 guest --serve\n    2 ps\nexit 0\n"]]);
+    check(&container, "ps", expect![["  PID COMMAND\n    1 guest --serve\n    2 beside\n    3 ps\nexit 0\n"]]);
     check(&container, "stat /nowhere", expect![["stat: cannot stat '/nowhere': No such file or directory\nexit 1\n"]]);
     check(&container, "test -d /data", expect![["exit 0\n"]]);
     check(&container, "test -d /data/file", expect![["exit 1\n"]]);
