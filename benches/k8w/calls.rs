@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::hint::black_box;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use hyper::body::Incoming;
@@ -12,15 +13,18 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use k8w_runtime::wasm::slice;
-use tokio::net::TcpListener;
+use k8w_testkit::Process;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Mutex;
 
 use crate::cluster;
 use crate::compare::Client;
 use crate::direct::{Direct, World};
+use crate::guests;
 use crate::http1::Http1;
 use crate::in_turn::{Way, in_turn};
 use crate::node::{Node, Running, get};
+use crate::seconds;
 
 /// Variables and directories of a guest that has some.
 const VARIABLES: usize = 10;
@@ -85,27 +89,81 @@ async fn behind_a_socket(node: Arc<Node>, service: &'static str) -> Result<Http1
     let address = listener.local_addr()?;
     tokio::spawn(async move {
         let Ok((stream, _)) = listener.accept().await else { return };
-        let _ = stream.set_nodelay(true);
-        let service = service_fn(move |request: http::Request<Incoming>| {
-            let node = node.clone();
-            async move {
-                use http_body_util::BodyExt;
-                let (mut parts, body) = request.into_parts();
-                parts.uri = http::Uri::from_static(service);
-                let request = http::Request::from_parts(parts, body.map_err(Into::into).boxed_unsync());
-                let answer = node.network.send(None, request).await;
-                Ok::<_, Infallible>(answer.unwrap_or_else(|error| {
-                    let body = http_body_util::Full::from(error.to_string()).map_err(|never| match never {});
-                    let mut answer = http::Response::new(body.boxed_unsync());
-                    *answer.status_mut() = http::StatusCode::BAD_GATEWAY;
-                    answer
-                }))
-            }
-        });
-        // It ends with the measurement.
-        let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+        answer(stream, node, service).await;
     });
     Http1::open(1, address, "hello").await?.pop().context("one connection was asked for")
+}
+
+/// Has each request of a connection answered by the node, until its end.
+async fn answer(stream: TcpStream, node: Arc<Node>, service: &'static str) {
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(move |request: http::Request<Incoming>| {
+        let node = node.clone();
+        async move {
+            use http_body_util::BodyExt;
+            let (mut parts, body) = request.into_parts();
+            parts.uri = http::Uri::from_static(service);
+            let request = http::Request::from_parts(parts, body.map_err(Into::into).boxed_unsync());
+            let answer = node.network.send(None, request).await;
+            Ok::<_, Infallible>(answer.unwrap_or_else(|error| {
+                let body = http_body_util::Full::from(error.to_string()).map_err(|never| match never {});
+                let mut answer = http::Response::new(body.boxed_unsync());
+                *answer.status_mut() = http::StatusCode::BAD_GATEWAY;
+                answer
+            }))
+        }
+    });
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+}
+
+/// First argument of the process that is a node with hello behind a port of its own, which it says on standard error.
+pub const SUBCOMMAND: &str = "hello-server";
+const SERVES: &str = "serves at ";
+
+/// Serves until it is ended.
+pub async fn serve() -> Result<()> {
+    let node = Arc::new(Node::start()?);
+    let server = node.run(&hello()?, |_| {}).await?;
+    let service = node.expose(&server)?;
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    eprintln!("{SERVES}{}", listener.local_addr()?);
+    loop {
+        let (stream, _) = listener.accept().await?;
+        tokio::spawn(answer(stream, node.clone(), service));
+    }
+}
+
+/// Calls that a guest makes, and measures itself: of hello by its Service's name, in the guest's own process, and by that of a
+/// Service whose endpoint is hello in another process, over loopback TCP on a connection that is kept.
+pub async fn by_guests() -> Result<()> {
+    /// Of both together; the first half of each one's calls does not count.
+    const TIME: Duration = Duration::from_secs(20);
+    let milliseconds = seconds()?.unwrap_or(TIME).as_millis().to_string();
+    let folder = tempfile::Builder::new().prefix("k8w-bench-").tempdir()?;
+    let [stdout, stderr] = ["stdout", "stderr"].map(|name| folder.path().join(name));
+    let this = std::env::current_exe()?.display().to_string();
+    let mut outside = Process::start(&this, &[SUBCOMMAND.to_owned()], &stdout, &stderr)?;
+    let address = outside.line(SERVES).parse()?;
+
+    let node = Node::start()?;
+    let server = node.run(&hello()?, |_| {}).await?;
+    node.services(&[("inside", server.address()), ("outside", address)])?;
+    for (version, guest) in [("0.2", "probe"), ("0.3", "probe-p3")] {
+        let caller = std::fs::read(guests::build(guest, folder.path())?)?;
+        let printed = node.printed(&caller, &["calls", &milliseconds, "inside/", "outside/"]).await?;
+        let micros = |target: &str| -> Result<[f64; 2]> {
+            let line = k8w_testkit::line(&printed, target).with_context(|| format!("{target} is not in {printed}"))?;
+            let nanos: Vec<f64> = line.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
+            let [mean, p99] = nanos[..] else { bail!("no two numbers: {line}") };
+            Ok([mean / 1e3, p99 / 1e3])
+        };
+        let ([mean, p99], [other_mean, other_p99]) = (micros("inside/")?, micros("outside/")?);
+        println!(
+            "guest-calls: a guest of WASI {version} calls hello by its Service's name in {mean:.1} µs (mean), {p99:.1} µs (p99); \
+             in another process, over loopback TCP, in {other_mean:.1} µs (mean), {other_p99:.1} µs (p99)"
+        );
+    }
+    Ok(())
 }
 
 /// A request to a component of which nothing is alive, from the bare instance to the node's whole way.

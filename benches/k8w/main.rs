@@ -63,6 +63,7 @@ const MEASUREMENTS: &[(&str, Measure)] = &[
     ("pod", || Box::pin(pod::measure())),
     ("pod-rate", || Box::pin(pod_rate::measure())),
     ("zero-hop", || Box::pin(calls::zero_hop())),
+    ("guest-calls", || Box::pin(calls::by_guests())),
     ("cold", || Box::pin(calls::cold())),
     ("epochs", || Box::pin(calls::epochs())),
     ("quota", || Box::pin(quota::measure())),
@@ -115,6 +116,7 @@ async fn measure() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let outcome = match arguments.split_first() {
         Some((first, rest)) if first == bare::SUBCOMMAND => bare::serve(rest).await,
+        Some((first, _)) if first == calls::SUBCOMMAND => calls::serve().await,
         _ => run(&arguments).await,
     };
     match outcome {

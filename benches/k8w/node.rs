@@ -1,6 +1,6 @@
 //! The engine and the network of a node in this very process, without the API.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
@@ -35,8 +35,12 @@ pub struct Running {
 
 impl Running {
     /// Where its server is.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.pod.ip, PORT)
+    }
+
     pub fn url(&self) -> String {
-        format!("http://{}:{PORT}/", self.pod.ip)
+        format!("http://{}/", self.address())
     }
 }
 
@@ -95,6 +99,7 @@ impl Node {
             stdin: false,
             stdin_once: false,
             tty: false,
+            shares_processes: false,
         };
         change(&mut spec);
         self.engine.start(spec).await?;
@@ -130,23 +135,54 @@ impl Node {
 
     /// Makes a server the one endpoint of the Service `hello`.
     pub fn expose(&self, server: &Running) -> Result<&'static str> {
-        let service = json!({
-            "metadata": { "namespace": "default", "name": "hello" },
-            "spec": { "clusterIPs": ["10.96.0.7"], "ports": [{ "port": 80 }] },
-        });
-        let slice = json!({
-            "metadata": {
-                "namespace": "default", "name": "hello", "labels": { "kubernetes.io/service-name": "hello" },
-            },
-            "addressType": "IPv4",
-            "endpoints": [{ "addresses": [server.pod.ip], "conditions": { "ready": true } }],
-            "ports": [{ "port": PORT }],
-        });
-        let services = [Arc::new(serde_json::from_value(service)?)];
-        let slices = [Arc::new(serde_json::from_value(slice)?)];
+        self.services(&[("hello", server.address())])?;
+        Ok("http://hello/")
+    }
+
+    /// Makes these the Services that there are, each with the one endpoint.
+    pub fn services(&self, endpoints: &[(&str, SocketAddr)]) -> Result<()> {
+        let (mut services, mut slices) = (Vec::new(), Vec::new());
+        for (number, (name, endpoint)) in endpoints.iter().enumerate() {
+            let service = json!({
+                "metadata": { "namespace": "default", "name": name },
+                "spec": { "clusterIPs": [format!("10.96.0.{}", 7 + number)], "ports": [{ "port": 80 }] },
+            });
+            let slice = json!({
+                "metadata": {
+                    "namespace": "default", "name": name, "labels": { "kubernetes.io/service-name": name },
+                },
+                "addressType": "IPv4",
+                "endpoints": [{ "addresses": [endpoint.ip()], "conditions": { "ready": true } }],
+                "ports": [{ "port": endpoint.port() }],
+            });
+            services.push(Arc::new(serde_json::from_value(service)?));
+            slices.push(Arc::new(serde_json::from_value(slice)?));
+        }
         let objects = Objects { services: &services, endpoint_slices: &slices, ..Objects::default() };
         self.network.update(Tables::build(&objects, "node"));
-        Ok("http://hello/")
+        Ok(())
+    }
+
+    /// What a command prints, from its start to its end, which is to be a good one. It asks for a processor: one that never pauses
+    /// would have what nobody else wants.
+    pub async fn printed(&self, wasm: &[u8], arguments: &[&str]) -> Result<String> {
+        let running = self
+            .run(wasm, |spec| {
+                spec.argv.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+                spec.force_command = true;
+                spec.limits.cpu_request_millis = Some(1_000);
+            })
+            .await?;
+        let EngineEvent::Exited { exit_code: 0, .. } = self.event().await? else {
+            bail!("{arguments:?} failed: {}", self.log(&running)?);
+        };
+        self.log(&running)
+    }
+
+    /// What a container has said, without what the format of logs adds.
+    fn log(&self, running: &Running) -> Result<String> {
+        let log = std::fs::read_to_string(self.folder.path().join(format!("{}.log", running.pod.name)))?;
+        Ok(log.lines().filter_map(|line| line.splitn(4, ' ').nth(3)).map(|said| said.to_owned() + "\n").collect())
     }
 }
 

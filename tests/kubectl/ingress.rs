@@ -1,8 +1,6 @@
 //! What the ingress serves beside HTTP/1.1 by rules: TLS, a default backend, and gRPC.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,10 +8,9 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use k8w_testkit::{Kubectl, TestCluster, eventually, get, line};
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::pki_types::CertificateDer;
 
-use crate::{guest, hello_pod, own_cluster};
+use crate::{guest, hello_pod, own_cluster, tls};
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -33,23 +30,7 @@ fn certify(kubectl: &Kubectl, secret: &str, host: &str) -> CertificateDer<'stati
 
 /// What a host answers over TLS, to who trusts this one certificate.
 fn get_over_tls(address: SocketAddr, host: &str, trusted: &CertificateDer<'static>) -> Result<String, String> {
-    let mut roots = RootCertStore::empty();
-    roots.add(trusted.clone()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let versions = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let config = versions.with_root_certificates(roots).with_no_client_auth();
-    let name = ServerName::try_from(host.to_owned()).unwrap();
-    let exchange = || -> std::io::Result<String> {
-        let socket = TcpStream::connect_timeout(&address, PATIENCE)?;
-        socket.set_read_timeout(Some(PATIENCE))?;
-        let connection = ClientConnection::new(Arc::new(config), name).map_err(std::io::Error::other)?;
-        let mut stream = StreamOwned::new(connection, socket);
-        write!(stream, "GET /here HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    };
-    exchange().map_err(|error| error.to_string())
+    tls::exchange(address, host, trusted, "GET /here", "")
 }
 
 fn https(cluster: &TestCluster) -> SocketAddr {

@@ -18,6 +18,7 @@ mod hooks;
 mod image_swap;
 mod ingress;
 mod jobs;
+mod limits;
 mod logs;
 mod network_policies;
 mod node_admission;
@@ -34,6 +35,7 @@ mod services;
 mod static_pods;
 mod streams;
 mod terminal;
+mod tls;
 mod traps;
 mod trust_bundles;
 mod usage;
@@ -45,7 +47,7 @@ mod workloads;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use k8w_testkit::{ClusterOptions, Kubectl, TestCluster, eventually, get_ok, shared};
+use k8w_testkit::{ClusterOptions, Kubectl, TestCluster, eventually, get_ok, guest, shared};
 
 /// A namespace of its own on the shared cluster.
 struct Sandbox {
@@ -120,15 +122,6 @@ spec: {{
 /// A repository file.
 fn repo(path: &str) -> std::path::PathBuf {
     std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
-}
-
-/// A guest that `tests/run guests` has built; `None` where it has not.
-fn guest(file: &str) -> Option<std::path::PathBuf> {
-    let folder = std::env::var_os("K8W_TEST_GUESTS");
-    if folder.is_none() {
-        println!("skipped: K8W_TEST_GUESTS names no folder of guests (`tests/run guests` builds them)");
-    }
-    Some(std::path::Path::new(&folder?).join(file))
 }
 
 impl Sandbox {

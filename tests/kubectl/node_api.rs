@@ -1,9 +1,15 @@
 //! The node's own API on its own port, and through the API server: whom it lets in, and what it says.
 
+use std::net::{Ipv4Addr, SocketAddr};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use k8w_testkit::{Outcome, eventually};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
 
-use crate::{Sandbox, sandbox};
+use crate::{Sandbox, sandbox, tls};
 
 const NODE_PATHS: [(&str, &str); 7] = [
     ("/healthz", "ok"),
@@ -111,6 +117,110 @@ fn others_read_what_a_role_names() {
         assert!(allowed || answer.stderr.contains("orbidden"), "{path}: {}", answer.stderr);
     }
     t.kubectl.ok(&["delete", "clusterrolebinding,clusterrole", &role]);
+}
+
+/// Subresources of a node, as a kubelet's authorization has them (KEP-2862), and what none is.
+const GRANTS: [&str; 9] = ["configz", "healthz", "log", "metrics", "pods", "proxy", "stats", "status", "checkpoint"];
+
+/// Requests to a node, which of those grants lets them through, and what then becomes of them.
+const REQUESTS: [(&str, &[&str], &str); 25] = [
+    ("GET /configz", &["configz", "proxy"], "200"),
+    ("GET /healthz", &["healthz", "proxy"], "200"),
+    ("GET /healthz/ping", &["healthz", "proxy"], "200"),
+    ("GET /pods", &["pods", "proxy"], "200"),
+    ("GET /runningpods/", &["pods", "proxy"], "200"),
+    ("GET /metrics", &["metrics"], "200"),
+    ("GET /metrics/cadvisor", &["metrics"], "200"),
+    ("GET /metrics/probes", &["metrics"], "200"),
+    ("GET /metrics/resource", &["metrics"], "200"),
+    ("GET /stats/summary", &["stats"], "200"),
+    // A node of k8w has no logs of its machine, and no checkpoints.
+    ("GET /logs/", &["log"], "404"),
+    ("POST /checkpoint/a/b/c", &["checkpoint"], "404"),
+    ("GET /containerLogs/a/b/c", &["proxy"], "404"),
+    ("POST /run/a/b/c?cmd=ls", &["proxy"], "404"),
+    ("POST /exec/a/b/c?command=ls", &["proxy"], "404"),
+    ("POST /attach/a/b/c", &["proxy"], "404"),
+    ("POST /portForward/a/b?port=80", &["proxy"], "404"),
+    ("GET /exec/a/b/c?command=ls", &["proxy"], "404"),
+    ("DELETE /volumes/none", &["proxy"], ""),
+    ("GET /", &["proxy"], "404"),
+    ("GET /status", &["proxy"], "404"),
+    // No part of another name, and no way around: a path is what it says.
+    ("GET /metricsets", &["proxy"], "404"),
+    ("GET //metrics", &["metrics"], "200"),
+    ("GET /healthz/../configz", &["healthz", "proxy"], "404"),
+    // For other nodes alone.
+    ("POST /podStream/a/b", &[], ""),
+];
+
+/// KEP-2862, "Fine-grained Kubelet API authorization": a single grant leads to its own paths and no others, and reading is not
+/// creating.
+#[test]
+fn a_single_grant_leads_to_its_own_paths() {
+    let t = sandbox();
+    let port = t.of_node("status.daemonEndpoints.kubeletEndpoint.Port").parse().unwrap();
+    let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
+    let path = "jsonpath={.clusters[0].cluster.certificate-authority-data}";
+    let authority = STANDARD.decode(t.kubectl.ok(&["config", "view", "--raw", "-o", path])).unwrap();
+    let authority = CertificateDer::from_pem_slice(&authority).unwrap();
+    let status = |request: &str, headers: &str| -> String {
+        let answer = tls::exchange(address, "127.0.0.1", &authority, request, headers).unwrap();
+        answer.split(' ').nth(1).unwrap().to_owned()
+    };
+    let role = |name: &str, verbs: &str, resource: &str| {
+        let full = format!("{}-{name}", t.namespace);
+        let account = format!("{{kind: ServiceAccount, namespace: {}, name: {name}}}", t.namespace);
+        t.kubectl.apply(&format!(
+            "
+apiVersion: v1
+kind: ServiceAccount
+metadata: {{name: {name}}}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {{name: {full}}}
+rules: [{{apiGroups: [''], resources: ['nodes/{resource}'], verbs: [{verbs}]}}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {{name: {full}}}
+roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: {full}}}
+subjects: [{account}]
+"
+        ));
+        format!("authorization: Bearer {}\r\n", t.kubectl.ok(&["create", "token", name]).trim())
+    };
+    let gone = |name: &str| {
+        let full = format!("{}-{name}", t.namespace);
+        t.kubectl.ok(&["delete", "clusterrolebinding,clusterrole", &full]);
+    };
+    for grant in GRANTS {
+        let token = role(grant, "get, create, delete", grant);
+        for (request, grants, then) in REQUESTS {
+            let status = status(request, &token);
+            match grants.contains(&grant) {
+                true if then.is_empty() => {
+                    assert!(!["401", "403"].contains(&&*status), "nodes/{grant}: {request}: {status}")
+                }
+                true => assert_eq!(status, then, "nodes/{grant}: {request}"),
+                false => assert_eq!(status, "403", "nodes/{grant}: {request}"),
+            }
+        }
+        gone(grant);
+    }
+    let token = role("reads", "get", "proxy");
+    for (request, grants, _) in REQUESTS {
+        let allowed = request.starts_with("GET ") && grants.contains(&"proxy");
+        assert_eq!(status(request, &token) != "403", allowed, "get nodes/proxy: {request}");
+    }
+    gone("reads");
+    // `others` are let in nowhere, and who is nobody is told that first.
+    for (request, ..) in REQUESTS {
+        let expected = if request.contains("/podStream/") { "403" } else { "401" };
+        assert_eq!(status(request, ""), expected, "without credentials: {request}");
+        assert_eq!(status(request, "authorization: Bearer not.a.token\r\n"), expected, "with others: {request}");
+    }
 }
 
 #[test]

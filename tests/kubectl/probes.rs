@@ -207,3 +207,32 @@ spec: {{
     assert!(!request.outcome().success, "the request was ended");
     t.kubectl.ok(&["delete", "pod", "probed", "--grace-period=1", "--timeout=60s"]);
 }
+
+#[test]
+fn a_container_that_ends_is_asked_whether_it_is_ready() {
+    let t = sandbox();
+    let (ready, live) = (Recorder::start(), Recorder::start());
+    let probes = format!("readinessProbe: {}, livenessProbe: {}", http(&ready, "/"), http(&live, "/"));
+    let container = format!("{probes}, lifecycle: {{preStop: {{sleep: {{seconds: 600}}}}}}");
+    t.hello_pod("probed", "terminationGracePeriodSeconds: 600", &container);
+    t.kubectl.ok(&["wait", "--for=condition=Ready", "pod/probed", "--timeout=60s"]);
+    t.kubectl.ok(&["expose", "pod", "probed", "--port=80", "--target-port=8080"]);
+    let becomes = |wanted: &str| {
+        let slices = ["get", "endpointslices", "-l", "kubernetes.io/service-name=probed"];
+        let conditions = [&slices[..], &["-o", "jsonpath={.items[*].endpoints[*].conditions}"]].concat();
+        eventually(wanted, || match t.kubectl.ok(&conditions) {
+            shown if shown == wanted => Ok(()),
+            shown => Err(shown),
+        });
+    };
+    becomes(r#"{"ready":true,"serving":true,"terminating":false}"#);
+    t.kubectl.ok(&["delete", "pod", "probed", "--wait=false"]);
+    becomes(r#"{"ready":false,"serving":true,"terminating":true}"#);
+    live.set_status(500);
+    ready.set_status(500);
+    becomes(r#"{"ready":false,"serving":false,"terminating":true}"#);
+    ready.set_status(200);
+    becomes(r#"{"ready":false,"serving":true,"terminating":true}"#);
+    assert_eq!(status(&t).restart_count, 0, "and whether it is alive is nobody's matter");
+    t.kubectl.ok(&["delete", "pod", "probed", "--grace-period=0", "--force"]);
+}

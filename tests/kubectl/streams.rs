@@ -287,3 +287,36 @@ fn top_shows_what_pods_and_nodes_use() {
     let missing = t.kubectl.fails(&["top", "pod", "none"]);
     assert!(missing.contains("NotFound"), "{missing}");
 }
+
+#[test]
+fn processes_are_shared_by_the_containers_of_a_pod_that_asks_for_it() {
+    let t = sandbox();
+    let image = t.hello_image();
+    let pod = |name: &str, shared: bool| {
+        let container = |word: &str, port: u16| {
+            let fields = format!("args: [{word}], ports: [{{containerPort: {port}}}]");
+            format!("{{name: {word}, image: '{image}', {fields}}}")
+        };
+        format!(
+            "
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}}}
+spec:
+  runtimeClassName: wasmtime
+  shareProcessNamespace: {shared}
+  containers: [{}, {}]
+",
+            container("first", 8080),
+            container("second", 8081)
+        )
+    };
+    t.kubectl.apply(&format!("{}{}", pod("shared", true), pod("apart", false)));
+    t.kubectl.ok(&["wait", "--for=condition=Ready", "pod/shared", "pod/apart", "--timeout=60s"]);
+    let seen = |pod: &str| {
+        let processes = t.kubectl.ok(&["exec", pod, "-c", "second", "--", "ps"]);
+        ["first", "second", "ps"].map(|word| processes.lines().filter(|line| line.ends_with(word)).count())
+    };
+    assert_eq!((seen("shared"), seen("apart")), ([1, 1, 1], [0, 1, 1]));
+}

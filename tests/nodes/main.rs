@@ -9,7 +9,7 @@ mod static_pods;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use k8w_testkit::{ClusterOptions, Load, Running, TestCluster, eventually, get, get_ok, run};
+use k8w_testkit::{ClusterOptions, Load, Running, TestCluster, eventually, get, get_ok, guest, run};
 use machines::{BINARY, Cluster, Machine};
 
 /// A cluster with the nodes a and b, which both have the images of the examples.
@@ -335,11 +335,8 @@ fn what_cannot_join_is_told_why() {
 /// As others than who runs the machine may say what runs there.
 #[test]
 fn a_machine_that_joins_runs_wasi_0_3_only_when_it_is_told_to() {
-    let Some(guests) = std::env::var_os("K8W_TEST_GUESTS") else {
-        println!("skipped: K8W_TEST_GUESTS names no folder of guests (`tests/run guests` builds them)");
-        return;
-    };
-    let service = std::path::Path::new(&guests).join("service-p3.wasm").display().to_string();
+    let Some(service) = guest("service-p3.wasm") else { return };
+    let service = service.display().to_string();
     let cluster = Cluster::start();
     let token = cluster.token();
     let token: Vec<&str> = token.iter().map(String::as_str).collect();

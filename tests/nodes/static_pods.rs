@@ -4,7 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use k8w_testkit::{eventually, get, get_ok, node_port_range};
+use k8w_testkit::{eventually, get, get_ok, guest, node_port_range};
 
 use crate::machines::{Cluster, loopback};
 
@@ -30,10 +30,7 @@ fn write(folder: &Path, name: &str, text: &str) {
 
 #[test]
 fn static_pods_live_on_while_the_control_plane_is_away() {
-    let Some(guests) = std::env::var_os("K8W_TEST_GUESTS") else {
-        println!("skipped: K8W_TEST_GUESTS names no folder of guests (`tests/run guests` builds them)");
-        return;
-    };
+    let Some(probe) = guest("probe.wasm") else { return };
     // None that the kernel gives to clients: whoever asks for an API server that is away must not find itself.
     let range = node_port_range();
     let api: u16 = range.split('-').next().unwrap().parse().unwrap();
@@ -43,7 +40,7 @@ fn static_pods_live_on_while_the_control_plane_is_away() {
     let token = cluster.token();
     let token: Vec<&str> = token.iter().map(String::as_str).collect();
     let node = cluster.node("a", 2, &[&token[..], &["--pod-manifest-path", folder.path().to_str().unwrap()]].concat());
-    node.load(&Path::new(&guests).join("probe.wasm").display().to_string(), "localhost/probe:latest");
+    node.load(&probe.display().to_string(), "localhost/probe:latest");
     write(folder.path(), "kept.yaml", &manifest("kept", kept));
     write(folder.path(), "gone.yaml", &manifest("gone", gone));
 

@@ -5,12 +5,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::env;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use k8w_testkit::{Kubectl, TestCluster, eventually, get, shared, trial};
+use k8w_testkit::{Kubectl, TestCluster, eventually, get, guest, shared, trial};
 use libtest_mimic::Arguments;
 use serde::Deserialize;
 
@@ -19,7 +18,7 @@ use serde::Deserialize;
 #[serde(deny_unknown_fields)]
 struct Scenario {
     /// Files relative to the repository, each the image `localhost/<file stem>:latest`. Text (`.wat`) is assembled. What is
-    /// in `guests/` lies in the folder that `K8W_TEST_GUESTS` names: `tests/run guests` builds or fetches it.
+    /// in `guests/` is built or fetched by `tests/run guests`.
     #[serde(default)]
     components: Vec<PathBuf>,
     /// `apply` must be refused with this, and nothing else happens.
@@ -45,9 +44,6 @@ struct Expectation {
     contains: Vec<String>,
 }
 
-/// Names the folder of guests.
-const GUESTS: &str = "K8W_TEST_GUESTS";
-
 fn main() {
     let arguments = Arguments::from_args();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
@@ -55,12 +51,10 @@ fn main() {
     let trials = folders.map(|folder| {
         let name = folder.file_name().unwrap().to_string_lossy().into_owned();
         let scenario = Scenario::read(&folder);
-        let lacks_guests =
-            scenario.components.iter().any(|file| file.starts_with("guests")) && env::var_os(GUESTS).is_none();
-        if lacks_guests {
-            eprintln!("{name} is skipped: {GUESTS} names no folder of guests (`tests/run guests` builds them)");
-        }
-        trial(name.clone(), move || run(&name, &folder, &scenario)).with_ignored_flag(lacks_guests)
+        let components: Option<Vec<PathBuf>> = scenario.components.iter().map(|file| component(file)).collect();
+        let lacks_guests = components.is_none();
+        let components = components.unwrap_or_default();
+        trial(name.clone(), move || run(&name, &folder, &scenario, &components)).with_ignored_flag(lacks_guests)
     });
     libtest_mimic::run(&arguments, trials.collect()).exit();
 }
@@ -72,26 +66,26 @@ impl Scenario {
     }
 }
 
-fn component(path: &Path) -> PathBuf {
+/// The file of a component; `None` for a guest that nobody has built.
+fn component(path: &Path) -> Option<PathBuf> {
     match path.strip_prefix("guests") {
-        Ok(guest) => Path::new(&env::var_os(GUESTS).unwrap()).join(guest),
-        Err(_) => Path::new(env!("CARGO_MANIFEST_DIR")).join(path),
+        Ok(file) => guest(file.to_str().unwrap()),
+        Err(_) => Some(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)),
     }
 }
 
-fn run(name: &str, folder: &Path, scenario: &Scenario) {
+fn run(name: &str, folder: &Path, scenario: &Scenario, components: &[PathBuf]) {
     let manifest = std::fs::read_to_string(folder.join("manifest.yaml")).unwrap();
     let cluster = shared(env!("CARGO_BIN_EXE_k8w"));
     let kubectl = cluster.namespace(name);
-    for component in &scenario.components {
+    for component in components {
         let image = format!("localhost/{}:latest", component.file_stem().unwrap().to_string_lossy());
-        let file = self::component(component);
         if component.extension().is_some_and(|extension| extension == "wat") {
             let mut assembled = tempfile::NamedTempFile::new().unwrap();
-            assembled.write_all(&wat::parse_file(&file).unwrap()).unwrap();
+            assembled.write_all(&wat::parse_file(component).unwrap()).unwrap();
             cluster.load_image(assembled.path(), &image);
         } else {
-            cluster.load_image(&file, &image);
+            cluster.load_image(component, &image);
         }
     }
     let applied = kubectl.run_with_input(&["apply", "-f", "-"], &manifest.replace("NAMESPACE", name));

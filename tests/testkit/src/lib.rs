@@ -4,6 +4,7 @@
 //! process that started it, whichever comes first.
 
 mod cluster;
+mod guests;
 mod http;
 mod kubectl;
 mod load;
@@ -18,6 +19,7 @@ mod trial;
 mod wait;
 
 pub use cluster::{ClusterOptions, TestCluster, node_port_range, shared};
+pub use guests::guest;
 pub use http::{Answer, KeptAlive, get, get_ok, send};
 pub use kubectl::Kubectl;
 pub use load::Load;

@@ -3,7 +3,7 @@
 use wasip3::cli::environment::{get_arguments, get_initial_cwd};
 use wasip3::wit_stream;
 
-use crate::{net, println};
+use crate::{calls, files, net, println, questions};
 
 struct Command;
 
@@ -28,9 +28,16 @@ impl wasip3::exports::cli::run::Guest for Command {
                 }
             }
             "say" => println(&net::say(arg(2), port(3), arg(4)).await).await,
+            "words" => {
+                if let Err(code) = questions::say(arg(2), args.get(3..).unwrap_or_default()).await {
+                    println(&crate::name(code)).await;
+                    return Err(());
+                }
+            }
             "sockets" => println(&format!("{} sockets", net::count_sockets())).await,
             "options" => println(&net::options()).await,
             "about" => about().await,
+            "calls" => calls::measure(port(2).into(), args.get(3..).unwrap_or_default()).await,
             "later" => {
                 let said = arg(2).to_owned();
                 wasip3::spawn_local(async move {
@@ -39,6 +46,7 @@ impl wasip3::exports::cli::run::Guest for Command {
                 });
             }
             "cat" => cat().await,
+            "files" => files::try_all(arg(2)).await,
             "exit" => wasip3::cli::exit::exit_with_code(port(2) as u8),
             "fail" => return Err(()),
             "trap" => panic!("asked to"),

@@ -5,7 +5,7 @@ use wasip3::http::types::{ErrorCode, Fields, Method, Request, Response, Scheme, 
 use wasip3::wit_bindgen::rt::async_support::{FutureReader, StreamReader, StreamResult, StreamWriter};
 use wasip3::{spawn_local, wit_future, wit_stream};
 
-use crate::{net, println};
+use crate::{net, println, questions};
 
 struct Server;
 
@@ -19,6 +19,11 @@ impl wasip3::exports::http::handler::Guest for Server {
         let (path, query) = target.split_once('?').unwrap_or((&target, ""));
         let number = || query.parse::<usize>().unwrap_or(0);
         match path {
+            "/" => Ok(text(word())),
+            "/questions" => {
+                let asked = consume(request).0.collect().await;
+                Ok(text(questions::ask_all(&String::from_utf8_lossy(&asked)).await))
+            }
             "/env" => Ok(text(env().await)),
             "/about" => {
                 let (scheme, authority) = (request.get_scheme(), request.get_authority());
@@ -58,6 +63,7 @@ impl wasip3::exports::http::handler::Guest for Server {
                 });
                 Ok(response(reader))
             }
+            "/length" => Ok(length(query)),
             "/error" => Err(ErrorCode::LoopDetected),
             "/wait" => {
                 wasip3::clocks::monotonic_clock::wait_for(u64::MAX / 4).await;
@@ -69,6 +75,12 @@ impl wasip3::exports::http::handler::Guest for Server {
             _ => Ok(text("unknown".to_owned())),
         }
     }
+}
+
+/// What this server says to whoever comes.
+fn word() -> String {
+    let variables = wasip3::cli::environment::get_environment();
+    variables.into_iter().find(|(name, _)| name == "WORD").map(|(_, word)| word).unwrap_or_default()
 }
 
 async fn env() -> String {
@@ -138,6 +150,18 @@ async fn pass(mut from: StreamReader<u8>, mut to: StreamWriter<u8>) {
     }
 }
 
+/// Says one length and sends another, whether it may or not: `SAID&SENT`.
+fn length(query: &str) -> Response {
+    let (said, sent) = query.split_once('&').unwrap_or_default();
+    let headers = Fields::from_list(&[("content-length".to_owned(), said.as_bytes().to_vec())]).expect("headers");
+    let sent = vec![b'x'; sent.parse().unwrap_or(0)];
+    let (mut writer, reader) = wit_stream::new();
+    spawn_local(async move {
+        writer.write_all(sent).await;
+    });
+    Response::new(headers, Some(reader), no_trailers()).0
+}
+
 /// So many pieces of 64 KiB.
 fn stream(pieces: usize) -> Response {
     let (mut writer, reader) = wit_stream::new();
@@ -151,7 +175,7 @@ fn stream(pieces: usize) -> Response {
     response(reader)
 }
 
-fn outgoing(url: &str, method: Method, body: Option<(StreamReader<u8>, FutureReader<Outcome>)>) -> Request {
+pub fn outgoing(url: &str, method: Method, body: Option<(StreamReader<u8>, FutureReader<Outcome>)>) -> Request {
     let (authority, path) = url.split_once('/').unwrap_or((url, ""));
     let (contents, trailers) = match body {
         Some((contents, trailers)) => (Some(contents), trailers),

@@ -1,9 +1,12 @@
 //! Does on request whatever the host's tests want to see of WASI 0.3: an http server (the path says what) and a command
 //! (the first argument does).
 
+mod calls;
 mod command;
+mod files;
 mod http;
 mod net;
+mod questions;
 
 use wasip3::wit_bindgen::rt::async_support::{FutureReader, StreamReader};
 use wasip3::wit_stream;

@@ -21,18 +21,18 @@ pub async fn resolve(host: &str) -> String {
     }
 }
 
-fn address(ip: &str, port: u16) -> IpSocketAddress {
+pub fn address(ip: &str, port: u16) -> IpSocketAddress {
     let mut parts = ip.split('.').map(|part| part.parse().expect("an IPv4 address"));
     let mut part = || parts.next().expect("four parts");
     IpSocketAddress::Ipv4(Ipv4SocketAddress { port, address: (part(), part(), part(), part()) })
 }
 
 /// Sends text, and then the end of the stream.
-async fn send(socket: &TcpSocket, text: &str) -> Result<(), ErrorCode> {
+pub async fn send(socket: &TcpSocket, text: &str) -> Result<(), ErrorCode> {
     crate::write(text, |stream| socket.send(stream)).await
 }
 
-async fn receive(socket: &TcpSocket) -> Result<String, ErrorCode> {
+pub async fn receive(socket: &TcpSocket) -> Result<String, ErrorCode> {
     let (stream, ended) = socket.receive();
     let bytes = stream.collect().await;
     ended.await?;

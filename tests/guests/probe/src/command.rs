@@ -2,8 +2,9 @@
 
 use std::io::Read;
 
-use crate::excess;
+use crate::{calls, excess};
 use crate::net::{self, println};
+use crate::questions;
 use crate::websocket;
 
 struct Command;
@@ -39,8 +40,15 @@ impl wasip2::exports::cli::run::Guest for Command {
             }
             "say" => println(&net::say(arg(2), port(3), arg(4))),
             "reach" => println(&net::reach(arg(2), port(3))),
+            "words" => {
+                if let Err(code) = questions::say(arg(2), args.get(3..).unwrap_or_default()) {
+                    println(code.name());
+                    return Err(());
+                }
+            }
             "sockets" => println(&format!("{} sockets", net::count_sockets())),
             "about" => about(),
+            "calls" => calls::measure(number(2) as u64, args.get(3..).unwrap_or_default()),
             "spin" => excess::spin(),
             "bomb" => excess::bomb(),
             "open" => excess::open(number(2)),

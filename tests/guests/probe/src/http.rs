@@ -9,7 +9,7 @@ use wasip2::http::types::{
 };
 use wasip2::io::streams::StreamError;
 
-use crate::{net, proposals};
+use crate::{net, proposals, questions};
 
 struct Server;
 
@@ -20,6 +20,13 @@ impl wasip2::exports::http::incoming_handler::Guest for Server {
         let target = request.path_with_query().unwrap_or_default();
         let (path, query) = target.split_once('?').unwrap_or((&target, ""));
         match path {
+            "/" => respond(out, &word()),
+            "/questions" => {
+                let incoming = request.consume().expect("a request has one body");
+                let mut asked = String::new();
+                incoming.stream().expect("a body has one stream").read_to_string(&mut asked).expect("the body comes in");
+                respond(out, &questions::ask_all(&asked));
+            }
             "/env" => respond(out, &env()),
             "/echo" => echo(request, out),
             "/stream" => stream(query.parse().unwrap_or(0), out),
@@ -57,6 +64,8 @@ impl wasip2::exports::http::incoming_handler::Guest for Server {
                 panic!("asked to");
             }
             "/nothing" => {}
+            "/length" => length(query, out),
+            "/wait" => wasip2::clocks::monotonic_clock::subscribe_duration(u64::MAX / 2).block(),
             "/status" => status(query.parse().unwrap_or(200), out),
             "/grpc.health.v1.Health/Check" => health(request, out),
             "/spin" => loop {
@@ -65,6 +74,12 @@ impl wasip2::exports::http::incoming_handler::Guest for Server {
             _ => respond(out, "unknown"),
         }
     }
+}
+
+/// What this server says to whoever comes.
+fn word() -> String {
+    let variables = wasip2::cli::environment::get_environment();
+    variables.into_iter().find(|(name, _)| name == "WORD").map(|(_, word)| word).unwrap_or_default()
 }
 
 fn env() -> String {
@@ -106,6 +121,19 @@ fn status(code: u16, out: ResponseOutparam) {
     if written.is_ok() {
         OutgoingBody::finish(body, None).expect("the body is complete");
     }
+}
+
+/// Says one length and sends another, whether it may or not: `SAID&SENT`.
+fn length(query: &str, out: ResponseOutparam) {
+    let (said, sent) = query.split_once('&').unwrap_or_default();
+    let headers = Fields::from_list(&[("content-length".to_owned(), said.as_bytes().to_vec())]).expect("headers");
+    let response = OutgoingResponse::new(headers);
+    let body = response.body().expect("a response has one body");
+    ResponseOutparam::set(out, Ok(response));
+    let mut stream = body.write().expect("a body has one stream");
+    stream.write_all(&vec![b'x'; sent.parse().unwrap_or(0)]).ok();
+    drop(stream);
+    OutgoingBody::finish(body, None).ok();
 }
 
 /// Sends the request's body back while it still comes in, and its trailers after it.
@@ -197,7 +225,8 @@ fn stream(mebibytes: usize, out: ResponseOutparam) {
     OutgoingBody::finish(body, None).expect("the body is complete");
 }
 
-fn outgoing(method: &Method, target: &str) -> OutgoingRequest {
+/// A request for `authority/path`.
+pub fn outgoing(method: &Method, target: &str) -> OutgoingRequest {
     let (authority, path) = target.split_once('/').unwrap_or((target, ""));
     let request = OutgoingRequest::new(Fields::new());
     request.set_method(method).expect("a method");

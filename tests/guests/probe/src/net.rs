@@ -31,7 +31,7 @@ pub fn resolve(name: &str) -> String {
     found().unwrap_or_else(|code| code.name().to_owned())
 }
 
-fn address(ip: &str, port: u16) -> IpSocketAddress {
+pub fn address(ip: &str, port: u16) -> IpSocketAddress {
     let mut parts = ip.split('.').map(|part| part.parse().expect("an IPv4 address"));
     let mut part = || parts.next().expect("four parts");
     IpSocketAddress::Ipv4(Ipv4SocketAddress { port, address: (part(), part(), part(), part()) })
@@ -46,7 +46,7 @@ pub fn wait<T>(socket: &TcpSocket, mut attempt: impl FnMut() -> Result<T, ErrorC
     }
 }
 
-fn connected(ip: &str, port: u16) -> Result<(TcpSocket, InputStream, OutputStream), ErrorCode> {
+pub fn connected(ip: &str, port: u16) -> Result<(TcpSocket, InputStream, OutputStream), ErrorCode> {
     let socket = create_tcp_socket(IpAddressFamily::Ipv4)?;
     socket.start_connect(&instance_network(), address(ip, port))?;
     let (input, output) = wait(&socket, || socket.finish_connect())?;
@@ -102,14 +102,14 @@ pub fn count_sockets() -> usize {
     sockets.len()
 }
 
-fn bound(ip: &str, port: u16) -> Result<UdpSocket, ErrorCode> {
+pub fn bound(ip: &str, port: u16) -> Result<UdpSocket, ErrorCode> {
     let socket = create_udp_socket(IpAddressFamily::Ipv4)?;
     socket.start_bind(&instance_network(), address(ip, port))?;
     socket.finish_bind()?;
     Ok(socket)
 }
 
-fn receive(incoming: &IncomingDatagramStream) -> Result<IncomingDatagram, ErrorCode> {
+pub fn receive(incoming: &IncomingDatagramStream) -> Result<IncomingDatagram, ErrorCode> {
     loop {
         if let Some(datagram) = incoming.receive(1)?.pop() {
             return Ok(datagram);
@@ -118,7 +118,7 @@ fn receive(incoming: &IncomingDatagramStream) -> Result<IncomingDatagram, ErrorC
     }
 }
 
-fn send(outgoing: &OutgoingDatagramStream, data: Vec<u8>, to: Option<IpSocketAddress>) -> Result<u64, ErrorCode> {
+pub fn send(outgoing: &OutgoingDatagramStream, data: Vec<u8>, to: Option<IpSocketAddress>) -> Result<u64, ErrorCode> {
     while outgoing.check_send()? == 0 {
         outgoing.subscribe().block();
     }
