@@ -35,7 +35,7 @@ pub mod tables;
 mod tls;
 pub mod udp;
 
-pub use client::{AnyCertificate, Destination, HostAddresses, Pooled, SendError, Tls, Trust};
+pub use client::{About, AnyCertificate, Destination, HostAddresses, Pooled, SendError, Tls, Trust};
 pub use dns::{Lookup, Meaning};
 pub use endpoint::{Accepted, Body, BodyError, Endpoint, Handler, PodIdentity};
 pub use host_port::{HostPort, HostPortRegistration};

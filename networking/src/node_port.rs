@@ -1,11 +1,12 @@
 //! The node's own ports that Services and its pods have: listeners that come and go with the tables and the pods.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -62,6 +63,8 @@ pub async fn serve(
 ) {
     let mut changes = network.changes();
     let mut open: HashMap<Door, CancellationToken> = HashMap::new();
+    // Sockets of UDP that are told to close: one that is wanted again is opened once it has. (TCP drains without its listener.)
+    let mut closing: HashSet<Door> = HashSet::new();
     let mut reported: BTreeSet<Door> = BTreeSet::new();
     let mut listeners = JoinSet::new();
     loop {
@@ -70,12 +73,15 @@ pub async fn serve(
             let keep = wanted.contains_key(door);
             if !keep {
                 listener.cancel();
+                if door.protocol == Protocol::Udp {
+                    closing.insert(*door);
+                }
             }
             keep
         });
         reported.retain(|door| wanted.contains_key(door));
         for (door, owner) in wanted {
-            if open.contains_key(&door) {
+            if open.contains_key(&door) || closing.contains(&door) {
                 continue;
             }
             match Listener::bind(door).await {
@@ -83,7 +89,8 @@ pub async fn serve(
                     reported.remove(&door);
                     let stop = stop.child_token();
                     open.insert(door, stop.clone());
-                    listeners.spawn(listener.serve(network.clone(), door, stop));
+                    let serving = listener.serve(network.clone(), door, stop);
+                    listeners.spawn(serving.map(move |()| door));
                 }
                 Err(error) => {
                     if reported.insert(door) {
@@ -96,7 +103,11 @@ pub async fn serve(
         tokio::select! {
             () = stop.cancelled() => break,
             Ok(()) = changes.changed() => {}
-            Some(_) = listeners.join_next() => {}
+            Some(ended) = listeners.join_next() => match ended {
+                Ok(door) => drop(closing.remove(&door)),
+                // Whose it was is not known.
+                Err(_) => closing.clear(),
+            },
             () = tokio::time::sleep(RETRY_INTERVAL), if !reported.is_empty() => {}
         }
     }

@@ -80,6 +80,11 @@ pub struct HostAddresses(pub Vec<IpAddr>);
 #[derive(Clone, Copy, Debug)]
 pub struct AnyCertificate;
 
+/// An extension of a request that the node makes for a pod, such as its probe: this is its address. Pods' probes do not wait
+/// for those of other pods.
+#[derive(Clone, Copy, Debug)]
+pub struct About(pub IpAddr);
+
 impl SendError {
     fn failed(endpoint: SocketAddr, source: impl Into<BodyError>) -> Self {
         let source = source.into();
@@ -233,8 +238,16 @@ impl Client {
     ) -> Result<Response<Arriving>, Unanswered> {
         match to {
             To::Address(address, origin) => {
-                let share = self.shares.take(origin).await;
-                Ok(Arriving::of(self.pooled(address, tls, request).await?, Some(share)))
+                let share = self.shares.take(origin, request.extensions().get().copied()).await;
+                let request = request.map(|body| share::leaving(body, &share));
+                match self.pooled(address, tls, request).await {
+                    Ok(response) => Ok(Arriving::of(response, Some(share))),
+                    Err(unanswered) => {
+                        // What comes back is sent again, and takes another.
+                        share.give_back();
+                        Err(unanswered)
+                    }
+                }
             }
             To::Peer(peer, origin) => Ok(Arriving::of(self.once(network, origin, peer, tls, request).await?, None)),
         }

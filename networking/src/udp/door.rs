@@ -4,7 +4,7 @@ use std::hash::Hash;
 use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -25,8 +25,8 @@ use crate::tables::Tables;
 /// Where a client's datagrams came in, and answers to it go out. Nothing here blocks: what does not fit is lost.
 #[derive(Debug)]
 pub(crate) enum Door {
-    /// A port of the node, at the address of it that the client asked.
-    NodePort { socket: Arc<OwnedFd>, from: IpAddr },
+    /// A port of the node, at the address of it that the client asked. Whoever remembers it does not keep it open.
+    NodePort { socket: Weak<OwnedFd>, from: IpAddr },
     /// An address of the cluster, by the kernel.
     Kernel { answers: Arc<Answers>, from: SocketAddrV4 },
     /// A tunnel from another node.
@@ -36,7 +36,11 @@ pub(crate) enum Door {
 impl Door {
     pub fn send_to(&self, bytes: &[u8], client: SocketAddr) -> io::Result<()> {
         match (self, client) {
-            (Self::NodePort { socket, from }, client) => host_socket::send(socket, bytes, *from, client),
+            (Self::NodePort { socket, from }, client) => match socket.upgrade() {
+                Some(socket) => host_socket::send(&socket, bytes, *from, client),
+                // The port was closed meanwhile: what is answered is lost.
+                None => Ok(()),
+            },
             (Self::Kernel { answers, from }, SocketAddr::V4(client)) => answers.send(bytes, *from, client),
             (Self::Kernel { .. }, SocketAddr::V6(_)) => Err(io::ErrorKind::AddrNotAvailable.into()),
             (Self::Tunnel(answers), _) => {

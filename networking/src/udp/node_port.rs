@@ -47,7 +47,7 @@ pub(crate) async fn serve(
         };
         let bytes = Bytes::copy_from_slice(&buffer[..length]);
         let origin = Origin::Outside(client.ip());
-        let door = Arc::new(Door::NodePort { socket: answering.clone(), from: to });
+        let door = Arc::new(Door::NodePort { socket: Arc::downgrade(&answering), from: to });
         let find = |tables: &Tables, known| match leads {
             Leads::ToPod => {
                 let to = network.host_port(at, Protocol::Udp)?;

@@ -1,8 +1,9 @@
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use k8w_networking::udp::{Datagram, PodSocket};
-use k8w_networking::{HostPort, Protocol};
+use k8w_networking::{HostPort, Network, Protocol};
 use tokio::net::UdpSocket;
 
 use crate::harness::*;
@@ -180,7 +181,17 @@ async fn a_node_port_leads_to_pods_and_to_endpoints_elsewhere() {
 async fn a_node_port_without_endpoints_refuses() {
     let network = network();
     let (_failures, _stop) = node_ports::start(&network);
-    let (endpoint, port) = (shout_outside().await, free_port().await);
+    let inside = network.bind_udp(&pod(3), 5353).unwrap();
+    let endpoints = [shout_outside().await, inside.local_addr()];
+    shout(inside);
+    for endpoint in endpoints {
+        refuses_without(&network, endpoint).await;
+    }
+}
+
+/// Also where a pod remembers clients to answer.
+async fn refuses_without(network: &Arc<Network>, endpoint: SocketAddr) {
+    let port = free_port().await;
     let cluster = |endpoints: &[SocketAddr]| {
         Cluster::default().udp_service("shouting", "10.96.0.9", Some(port), endpoints).tables()
     };

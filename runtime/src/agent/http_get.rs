@@ -11,7 +11,7 @@ use http::header::{ACCEPT, AUTHORIZATION, HOST, LOCATION, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use http_body_util::BodyExt;
 use k8s_openapi::api::core::v1::{Container, HTTPGetAction};
-use k8w_networking::{AnyCertificate, Body, Network, SendError};
+use k8w_networking::{About, AnyCertificate, Body, Network, SendError};
 use reqwest::Url;
 use tokio::time::{Instant, timeout_at};
 
@@ -28,6 +28,7 @@ const MAX_REQUESTS: usize = 10;
 pub(super) struct HttpGet {
     url: Url,
     headers: HeaderMap,
+    about: About,
 }
 
 /// What was answered in the end.
@@ -82,7 +83,7 @@ impl HttpGet {
             Some(true) => drop(headers.remove(ACCEPT)),
             Some(false) => {}
         }
-        Ok(HttpGet { url, headers })
+        Ok(HttpGet { url, headers, about: About(address) })
     }
 
     /// The same request by HTTP, without what is nobody's business there.
@@ -150,6 +151,7 @@ impl HttpGet {
         let empty: Body = http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync();
         let mut request = http::Request::get(self.url.as_str())
             .extension(AnyCertificate)
+            .extension(self.about)
             .body(empty)
             .map_err(|error| failed(error.to_string()))?;
         *request.headers_mut() = self.headers.clone();

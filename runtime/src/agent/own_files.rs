@@ -15,6 +15,7 @@ use super::shared::Shared;
 use super::termination;
 use crate::engine::Preopen;
 use crate::pod::hostname::{self, TooLong};
+use crate::pod::mounts;
 
 /// `terminationMessagePath` when the container gives none.
 const DEFAULT_MESSAGE_PATH: &str = "/dev/termination-log";
@@ -57,7 +58,7 @@ pub(super) fn of(
         files.push(OwnFile {
             dir: termination::dir(shared, &uid, &container.name),
             name: attempt.to_string(),
-            guest_path: path.to_owned(),
+            guest_path: mounts::within(path),
             read_only: false,
             text: String::new(),
         });

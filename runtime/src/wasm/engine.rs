@@ -131,8 +131,9 @@ impl WasmEngine {
         let pool = pool::engine(&config.pool, &code).map_err(|error| internal(&format!("{error:#}")))?;
         let instances = pool.instances;
         let linker = host::linker(&pool.engine).map_err(|error| internal(&format!("{error:#}")))?;
-        let ticker = Ticker::start(pool.engine.weak(), config.guest.tick).map_err(|error| internal(&error))?;
-        let runners = Runners::start(compile::available_cpus()).map_err(|error| internal(&error))?;
+        let runners = Arc::new(Runners::start(compile::available_cpus()).map_err(|error| internal(&error))?);
+        let ticker = Ticker::start(pool.engine.weak(), config.guest.tick, runners.clone());
+        let ticker = ticker.map_err(|error| internal(&error))?;
         let log_writer = LogWriter::start().map_err(|error| internal(&error))?;
         let views = config.data_dir.join("views");
         tree::remove(&views).map_err(|error| internal(&error))?;
@@ -144,7 +145,7 @@ impl WasmEngine {
             network,
             events,
             ticker: Arc::new(ticker),
-            runners: Arc::new(runners),
+            runners,
             log_writer,
             instances,
             slots: Slots::new(instances.count),

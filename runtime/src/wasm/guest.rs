@@ -62,8 +62,8 @@ impl<T> Guest<T> {
         Guest { container, place, is_process: false, is_long: false, alarm: None, throttle, interrupted: None }
     }
 
-    /// The same for a guest that is a process: it may wait and go on for ever, and has only so much of the threads that serve
-    /// requests ([`CpuAccount::spend_brief`]).
+    /// The same for a guest that is a process: it may wait and go on for ever, and where others want the processors it has only
+    /// so much of the threads that serve requests ([`CpuAccount::spend_brief`]).
     pub fn process(self) -> Guest<T> {
         Guest { is_process: true, ..self }
     }
@@ -121,6 +121,11 @@ impl<T: Send + 'static> Guest<T> {
         }
     }
 
+    /// Charges a process for time of the threads that serve requests. Where others want the processors, it has only so much of it.
+    fn has_had_its_moments(&self, nanos: u64) -> bool {
+        self.is_process && !self.container.cpu.spend_brief(nanos) && self.container.ticker.is_contended()
+    }
+
     /// The alarm, which has rung for one that has not been away yet.
     fn alarm(&mut self) -> Arc<Alarm> {
         let rung = || Arc::new(Alarm { rung: AtomicBool::new(true), task: AtomicWaker::new() });
@@ -143,7 +148,7 @@ impl<T: Send + 'static> Future for Guest<T> {
                     // A request is polled once more: what it waits for rings an alarm that nobody asks.
                     Poll::Ready(Ok(Back::Waits(work))) => {
                         this.place = Place::Here(work);
-                        this.is_long = this.is_process && !this.container.cpu.spend_brief(0);
+                        this.is_long = this.has_had_its_moments(0);
                         continue;
                     }
                     Poll::Ready(Ok(Back::InDebt(work))) => {
@@ -177,8 +182,8 @@ impl<T: Send + 'static> Future for Guest<T> {
             if done.is_ready() {
                 return done;
             }
-            let is_brief = !this.is_process || this.container.cpu.spend_brief(nanos);
-            this.is_long = (cut || !is_brief) && Handle::try_current().is_ok();
+            let has_had_enough = this.has_had_its_moments(nanos);
+            this.is_long = (cut || has_had_enough) && Handle::try_current().is_ok();
             if this.is_long {
                 // What it waits for has been told to wake whoever polls this.
                 this.alarm().ring();

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -49,6 +50,8 @@ struct Queue {
     waiting: Mutex<Waiting>,
     /// By share.
     more: [Condvar; 2],
+    /// How often others have taken the processor from threads of spare time.
+    preempted: AtomicU64,
 }
 
 #[derive(Default)]
@@ -86,6 +89,11 @@ impl Runners {
             }
         }
         Ok(runners)
+    }
+
+    /// How often others have taken the processor from threads that run in spare time, which says nothing of those others.
+    pub fn preempted(&self) -> u64 {
+        self.0.preempted.load(Ordering::Relaxed)
     }
 
     /// Lets a job run as soon as it is its turn.
@@ -145,7 +153,7 @@ impl Queue {
             // A host function that panics takes its guest with it, and nothing else.
             again = catch_unwind(AssertUnwindSafe(|| job.run(share))).ok().flatten();
             if let Some(contention) = &mut contention {
-                contention.make_way();
+                contention.make_way(&self.preempted);
             }
         }
         let left = std::mem::take(&mut self.lock().jobs);
@@ -270,11 +278,13 @@ impl Contention {
         Contention { preempted: 0 }
     }
 
-    fn make_way(&mut self) {
+    fn make_way(&mut self, all: &AtomicU64) {
         use nix::sys::resource::{UsageWho, getrusage};
         let Ok(usage) = getrusage(UsageWho::RUSAGE_THREAD) else { return };
         let preempted = usage.involuntary_context_switches();
-        if std::mem::replace(&mut self.preempted, preempted) != preempted {
+        let before = std::mem::replace(&mut self.preempted, preempted);
+        if before != preempted {
+            all.fetch_add(preempted.abs_diff(before), Ordering::Relaxed);
             thread::sleep(Duration::from_nanos(1));
         }
     }
@@ -290,7 +300,7 @@ impl Contention {
         Contention
     }
 
-    fn make_way(&mut self) {}
+    fn make_way(&mut self, _all: &AtomicU64) {}
 }
 
 /// Other systems have no such policies.

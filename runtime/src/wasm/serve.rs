@@ -184,6 +184,9 @@ impl Server {
     pub fn misanswered(&self, why: &str) {
         self.container.counters.traps.fetch_add(1, Ordering::Relaxed);
         self.container.stdio.complain(why);
+        if self.is_news(Instant::now()) {
+            (self.tell)(News::Trapped(format!("A request failed: {why}")));
+        }
     }
 
     fn is_news(&self, now: Instant) -> bool {

@@ -45,6 +45,7 @@ pub fn pod_network(names: Names) -> PodNetwork {
 pub fn container(dir: &Path) -> Arc<Container> {
     let engine = wasmtime::Engine::default();
     let limits = GuestLimits::default();
+    let runners = Arc::new(Runners::start(1).unwrap());
     let pod_memory = Budget::new(limits.memory_bytes, None);
     let memory = Budget::new(limits.memory_bytes, Some(pod_memory));
     let log = Arc::new(Log::new(dir.join("0.log"), &limits, LogWriter::start().unwrap()));
@@ -60,8 +61,8 @@ pub fn container(dir: &Path) -> Arc<Container> {
         buckets: Arc::new(Buckets::new(memory.clone())),
         memory,
         cpu: Arc::new(CpuAccount::new(None, None)),
-        ticker: Arc::new(Ticker::start(engine.weak(), limits.tick).unwrap()),
-        runners: Arc::new(Runners::start(1).unwrap()),
+        ticker: Arc::new(Ticker::start(engine.weak(), limits.tick, runners.clone()).unwrap()),
+        runners,
         slots: Slots::new(1).of_pod(),
         limits,
         http: HttpLimits::default(),

@@ -1,17 +1,25 @@
 //! One thread that advances the engine's epoch while guests run, and sleeps while none does.
 //!
-//! An epoch makes running guests yield; it accounts for nothing. Going to sleep is lazy ([`IDLE_TICKS`]), so that a
+//! An epoch makes running guests yield; it accounts for nothing. On the way the thread looks at how busy the machine is. Going to sleep is lazy ([`IDLE_TICKS`]), so that a
 //! server which answers one request at a time does not wake the thread for each.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, Thread};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wasmtime::EngineWeak;
 
+use super::runners::Runners;
+
 /// Ticks without a running guest before the thread parks: a tenth of a second of those that are usual.
 const IDLE_TICKS: u32 = 100;
+
+/// How often the machine is looked at.
+const LOOK: Duration = Duration::from_millis(50);
+/// Where the processor is taken from this process's threads more often than that in a second, others want it: at half of what a
+/// node can serve that is some thousands of times.
+const WANTED_PER_SECOND: u128 = 500;
 
 /// Shared by all polls of guest code.
 #[derive(Debug)]
@@ -26,6 +34,7 @@ struct State {
     /// Counts up with every poll that begins.
     begun: AtomicU64,
     parked: AtomicBool,
+    contended: AtomicBool,
     ended: AtomicBool,
 }
 
@@ -34,13 +43,13 @@ impl Ticker {
     ///
     /// # Errors
     /// When no thread can be started.
-    pub fn start(engine: EngineWeak, tick: Duration) -> std::io::Result<Ticker> {
+    pub fn start(engine: EngineWeak, tick: Duration, runners: Arc<Runners>) -> std::io::Result<Ticker> {
         let state = Arc::new(State::default());
         let shared = state.clone();
         let thread = thread::Builder::new()
             .name("wasm-epoch".to_owned())
             .stack_size(128 << 10)
-            .spawn(move || run(&shared, &engine, tick))?;
+            .spawn(move || run(&shared, &engine, tick, &runners))?;
         Ok(Ticker { state, thread: thread.thread().clone() })
     }
 
@@ -52,6 +61,11 @@ impl Ticker {
             self.thread.unpark();
         }
         Running(&self.state)
+    }
+
+    /// Whether there is more to do than the processors can at once, as it was when guests ran last.
+    pub fn is_contended(&self) -> bool {
+        self.state.contended.load(Ordering::Relaxed)
     }
 }
 
@@ -71,8 +85,9 @@ impl Drop for Running<'_> {
     }
 }
 
-fn run(state: &State, engine: &EngineWeak, tick: Duration) {
+fn run(state: &State, engine: &EngineWeak, tick: Duration, runners: &Runners) {
     let (mut idle_ticks, mut seen) = (0, 0);
+    let (mut looked, mut preempted) = (Instant::now(), preemptions(runners));
     while !state.ended.load(Ordering::SeqCst) {
         thread::sleep(tick);
         let begun = state.begun.load(Ordering::Relaxed);
@@ -80,6 +95,13 @@ fn run(state: &State, engine: &EngineWeak, tick: Duration) {
         if running {
             let Some(engine) = engine.upgrade() else { return };
             engine.increment_epoch();
+            let since = looked.elapsed();
+            if since >= LOOK {
+                let now = preemptions(runners);
+                let per_second = u128::from(now.saturating_sub(preempted)) * 1_000 / since.as_millis();
+                state.contended.store(per_second >= WANTED_PER_SECOND, Ordering::Relaxed);
+                (looked, preempted) = (Instant::now(), now);
+            }
         }
         idle_ticks = if running || begun != seen { 0 } else { idle_ticks + 1 };
         seen = begun;
@@ -95,6 +117,20 @@ fn run(state: &State, engine: &EngineWeak, tick: Duration) {
     }
 }
 
+/// How often others have taken the processor from threads of this process, but for those that give it to whoever wants it.
+#[cfg(target_os = "linux")]
+fn preemptions(runners: &Runners) -> u64 {
+    use nix::sys::resource::{UsageWho, getrusage};
+    let of_all = getrusage(UsageWho::RUSAGE_SELF).map_or(0, |usage| usage.involuntary_context_switches());
+    of_all.unsigned_abs().saturating_sub(runners.preempted())
+}
+
+/// Other systems do not count them.
+#[cfg(not(target_os = "linux"))]
+fn preemptions(_runners: &Runners) -> u64 {
+    0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,7 +138,8 @@ mod tests {
     #[test]
     fn the_epoch_advances_only_while_something_runs() {
         let engine = wasmtime::Engine::default();
-        let ticker = Ticker::start(engine.weak(), Duration::from_micros(100)).unwrap();
+        let ticker =
+            Ticker::start(engine.weak(), Duration::from_micros(100), Arc::new(Runners::start(1).unwrap())).unwrap();
         let parked = || ticker.state.parked.load(Ordering::SeqCst);
         for _ in 0..3 {
             while !parked() {

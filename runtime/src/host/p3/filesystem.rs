@@ -1,6 +1,8 @@
 //! `wasi:filesystem` 0.3: wasmtime-wasi's, beneath the preopens that the container opened when it started.
 
 use std::io;
+use std::pin::pin;
+use std::task::Poll;
 
 use nix::errno::Errno;
 use nix::sys::time::TimeSpec;
@@ -38,9 +40,14 @@ macro_rules! tell {
                     return answer(WasiFilesystem::$function(&files, dir, path_flags, path).await);
                 };
                 let overlay = accessor.with(|mut store| store.get().table.push(overlay))?;
-                let told = WasiFilesystem::$of_it(&files, Resource::new_borrow(overlay.rep())).await;
+                let mut telling = pin!(WasiFilesystem::$of_it(&files, Resource::new_borrow(overlay.rep())));
+                // It looks at the table before it waits for anything. A guest that cancels the call leaves nothing there.
+                let told = futures::poll!(telling.as_mut());
                 accessor.with(|mut store| store.get().table.delete(overlay))?;
-                answer(told)
+                answer(match told {
+                    Poll::Ready(told) => told,
+                    Poll::Pending => telling.await,
+                })
             })
         })
     };
