@@ -25,14 +25,15 @@ use crate::stats::{around_median, median, quantile};
 const MEASURED: Duration = Duration::from_secs(30);
 /// How long a round alone or beside a neighbour is. The machine may be busy otherwise: ratios of neighbouring rounds suffer least
 /// from it, and the more of them there are, the less it matters that one is disturbed.
-const ROUND: Duration = Duration::from_secs(1);
+const ROUND: Duration = Duration::from_secs(3);
 /// However short the time is.
 const LEAST_ROUNDS: u32 = 3;
 /// Words of which a neighbour's name has one, if not all neighbours are measured.
 const ROWS: &str = "K8W_BENCH_ROWS";
-/// A neighbour has this long before anything is measured: a container's start is promised more than what comes after it
-/// (`runtime/src/wasm/cpu.rs`), and would be a larger part of a round than of [`MEASURED`].
-const SETTLED: Duration = Duration::from_secs(1);
+/// A neighbour has this long before anything is measured, and what it leaves behind as long after its end: a container's start is
+/// promised more than what comes after it (`runtime/src/wasm/cpu.rs`), the node and the API are busy with it, and both would be
+/// a larger part of a round than of [`MEASURED`].
+const SETTLED: Duration = Duration::from_secs(2);
 const CONNECTIONS: u32 = 32;
 const HOST: &str = "hello.localhost";
 const IMAGE: &str = "localhost/neighbour:latest";
@@ -119,6 +120,7 @@ pub async fn measure() -> Result<()> {
             if is_pod {
                 guests::remove(&pods, "neighbour").await?;
             }
+            tokio::time::sleep(SETTLED).await;
         }
         let ratios: Vec<f64> = alone.iter().zip(&beside).map(|(alone, beside)| beside.p99 / alone.p99).collect();
         let (low, high) = around_median(&ratios);

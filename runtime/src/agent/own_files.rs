@@ -2,7 +2,7 @@
 //!
 //! A process has them always. A server, of which a node holds thousands that do nothing, has only what its manifest speaks
 //! of. Where a volume is mounted further up they are laid over files of the volume, as the manifest's own mounts of single
-//! files are, unless it is mounted read-only: a container is not to fail for files that its manifest does not mention.
+//! files are, unless it is mounted read-only: nothing can be made there to lay them over.
 
 use std::io::{self, Write};
 use std::net::IpAddr;

@@ -40,13 +40,16 @@ async fn warnings(client: &Client, since: jiff::Timestamp) {
             continue;
         }
         let object = &event.involved_object;
-        eprintln!(
-            "warning: {} {}: {}: {}",
+        let warning = format!(
+            "warning: {} {}: {}: {}\n",
             object.kind.as_deref().unwrap_or_default().to_lowercase(),
             object.name.as_deref().unwrap_or_default(),
             event.reason.as_deref().unwrap_or_default(),
             event.message.as_deref().unwrap_or_default(),
         );
+        if !print(warning.into_bytes()).await {
+            return;
+        }
     }
 }
 
@@ -143,13 +146,16 @@ async fn follow(api: Api<Pod>, pod: String, run: Run, since: jiff::Timestamp) {
             let length = bytes.len();
             let out = if length == 0 { lines.end() } else { lines.push(bytes) };
             stream.consume_unpin(length);
-            // A terminal may be slow: whoever serves requests does not wait for it.
-            let printed = tokio::task::spawn_blocking(move || std::io::stderr().write_all(&out)).await;
-            if length == 0 || !matches!(printed, Ok(Ok(()))) {
+            if !print(out).await || length == 0 {
                 return;
             }
         }
     }
+}
+
+/// Prints, and says whether that can be done at all. A terminal may be slow: whoever serves requests does not wait for it.
+async fn print(lines: Vec<u8>) -> bool {
+    matches!(tokio::task::spawn_blocking(move || std::io::stderr().write_all(&lines)).await, Ok(Ok(())))
 }
 
 /// Puts something before each line.
