@@ -7,12 +7,9 @@ use wasip3::wit_future;
 
 use crate::http::outgoing;
 use crate::println;
+use crate::taken::{ROUND, told};
 
-/// How often one target is called before it is the next one's turn.
-const ROUND: usize = 100;
-
-/// Calls each `authority/path` in turns for so many milliseconds; a line for each, with the nanoseconds of a call, mean and p99, of
-/// the second half of its calls.
+/// Calls each `authority/path` in turns for so many milliseconds, and says how long that took ([`told`]).
 pub async fn measure(milliseconds: u64, targets: &[String]) {
     let mut taken: Vec<Vec<u64>> = targets.iter().map(|_| Vec::new()).collect();
     let begun = monotonic_clock::now();
@@ -25,12 +22,8 @@ pub async fn measure(milliseconds: u64, targets: &[String]) {
             }
         }
     }
-    for (target, taken) in targets.iter().zip(&mut taken) {
-        let mut counted = taken.split_off(taken.len() / 2);
-        counted.sort_unstable();
-        let mean = counted.iter().sum::<u64>() / counted.len().max(1) as u64;
-        let p99 = counted.get(counted.len() * 99 / 100).copied().unwrap_or_default();
-        println(&format!("{target} {mean} {p99}")).await;
+    for line in told(targets, taken) {
+        println(&line).await;
     }
 }
 

@@ -7,6 +7,8 @@ mod files;
 mod http;
 mod net;
 mod questions;
+#[path = "../../probe/src/taken.rs"]
+mod taken;
 
 use wasip3::wit_bindgen::rt::async_support::{FutureReader, StreamReader};
 use wasip3::wit_stream;

@@ -8,4 +8,5 @@ mod http;
 mod net;
 mod proposals;
 mod questions;
+mod taken;
 mod websocket;
