@@ -12,7 +12,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -335,9 +335,21 @@ pub struct Preopen {
     /// Absolute path in the guest.
     pub guest_path: String,
     pub read_only: bool,
-    /// Path beneath `host_dir`, resolved there and never outside. When it names a file, the guest sees a directory
-    /// (the parent of `guest_path`) that contains just that file.
+    /// Path beneath `host_dir`, resolved there and never outside. When it names a file, the guest sees that in place of
+    /// another one of the mount around it, or where there is none, in a directory (the parent of `guest_path`) of its own.
     pub sub_path: Option<String>,
+}
+
+impl Preopen {
+    /// How far down it is: of several mounts around a path, the deepest is the one that counts.
+    pub fn depth(&self) -> usize {
+        Path::new(&self.guest_path).components().count()
+    }
+
+    /// Where in it a path of the guest lies; nothing is left of the mount's own path.
+    pub fn beneath<'p>(&self, path: &'p str) -> Option<&'p Path> {
+        Path::new(path).strip_prefix(&self.guest_path).ok()
+    }
 }
 
 /// A volume in memory.

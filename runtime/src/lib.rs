@@ -13,12 +13,14 @@
 //! * [`ingress_certificates`]: says on Ingresses which certificates cannot be used.
 //! * [`engine`]: the contract between the agent and whatever runs a container. It consists of messages.
 //! * [`wasm`]: the wasmtime engine, and [`host`]: what a component can import.
+//! * [`guest_path`]: paths as a guest knows them, which all of these speak of.
 //!
 //! The agent knows the API and no wasm; an engine knows wasm and no API.
 
 pub mod agent;
 pub mod config;
 pub mod engine;
+pub mod guest_path;
 pub mod host;
 pub mod identity;
 pub mod image;

@@ -1,5 +1,5 @@
-//! How many requests of one sender may be on their way over connections at a time, so that none takes all connections with requests
-//! to servers that are silent.
+//! How many requests of one sender may be on their way over connections at a time, so that none takes all connections with
+//! requests to servers that are silent.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

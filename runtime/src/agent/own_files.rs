@@ -6,7 +6,7 @@
 
 use std::io::{self, Write};
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kube::ResourceExt;
@@ -14,8 +14,8 @@ use kube::ResourceExt;
 use super::shared::Shared;
 use super::termination;
 use crate::engine::Preopen;
+use crate::guest_path;
 use crate::pod::hostname::{self, TooLong};
-use crate::pod::mounts;
 
 /// `terminationMessagePath` when the container gives none.
 const DEFAULT_MESSAGE_PATH: &str = "/dev/termination-log";
@@ -58,7 +58,7 @@ pub(super) fn of(
         files.push(OwnFile {
             dir: termination::dir(shared, &uid, &container.name),
             name: attempt.to_string(),
-            guest_path: mounts::within(path),
+            guest_path: guest_path::plain(path),
             read_only: false,
             text: String::new(),
         });
@@ -70,10 +70,9 @@ impl OwnFile {
     /// Whether the manifest mounts something else there, which goes first, or a volume around it in which the file that it would
     /// be laid over cannot be made.
     pub fn is_covered(&self, mounts: &[Preopen]) -> bool {
-        let path = Path::new(&self.guest_path);
-        let around = mounts.iter().filter(|mount| path.starts_with(&mount.guest_path));
-        let innermost = around.max_by_key(|mount| Path::new(&mount.guest_path).components().count());
-        innermost.is_some_and(|mount| mount.read_only || Path::new(&mount.guest_path) == path)
+        let around = mounts.iter().filter_map(|mount| Some((mount, mount.beneath(&self.guest_path)?)));
+        let innermost = around.max_by_key(|(mount, _)| mount.depth());
+        innermost.is_some_and(|(mount, beneath)| mount.read_only || beneath.as_os_str().is_empty())
     }
 
     pub fn preopen(&self) -> Preopen {

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1 as core;
 use super::containers;
 use super::env::expand;
 use crate::engine::{MemoryVolume, Preopen, Writers};
+use crate::guest_path;
 
 /// Why a mount cannot be made: `CreateContainerConfigError`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -91,23 +92,10 @@ fn preopen(
     let place = place(volume, pod_dir);
     Ok(Preopen {
         host_dir: place.path,
-        guest_path: within(&mount.mount_path),
+        guest_path: guest_path::plain(&mount.mount_path),
         read_only: place.read_only || mount.read_only.unwrap_or(false),
         sub_path: sub_path(mount, environment)?,
     })
-}
-
-/// A path within a container as it is meant: absolute, without `.`, `..`, and slashes that say nothing.
-pub fn within(path: &str) -> String {
-    let mut parts = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
-    }
-    format!("/{}", parts.join("/"))
 }
 
 fn sub_path(mount: &core::VolumeMount, environment: &[(String, String)]) -> Result<Option<String>, Error> {
@@ -169,15 +157,6 @@ mod tests {
         let mode = if preopen.read_only { "ro" } else { "rw" };
         let sub = preopen.sub_path.as_deref().unwrap_or("-");
         format!("{} -> {} {mode} {sub}\n", preopen.guest_path, preopen.host_dir.display())
-    }
-
-    #[test]
-    fn paths_within_a_container_are_absolute_and_plain() {
-        for (path, expected) in
-            [("/a", "/a"), ("a/b", "/a/b"), ("//a/./b/", "/a/b"), ("/a/../../b", "/b"), ("/", "/"), ("", "/")]
-        {
-            assert_eq!(within(path), expected, "{path}");
-        }
     }
 
     #[test]

@@ -48,12 +48,15 @@ pub fn open(preopens: &[Preopen], views: &Path) -> Result<Preopens, EngineError>
         }
     }
     // Whatever the order in the manifest: what lies deeper is on top, as container runtimes have it.
-    files.sort_by_key(|(preopen, ..)| depth(preopen));
+    files.sort_by_key(|(preopen, ..)| preopen.depth());
     let mut overlays = Vec::new();
     let mut views_of: BTreeMap<String, Vec<FileMount>> = BTreeMap::new();
     for (preopen, volume, path) in files {
-        let holding = directories.iter().filter_map(|(holder, dir)| Some((holder, dir, beneath(holder, preopen)?)));
-        match holding.max_by_key(|(holder, ..)| depth(holder)) {
+        let around = directories.iter().filter_map(|(holder, dir)| {
+            let beneath = holder.beneath(&preopen.guest_path).filter(|beneath| !beneath.as_os_str().is_empty())?;
+            Some((holder, dir, beneath))
+        });
+        match around.max_by_key(|(holder, ..)| holder.depth()) {
             Some((holder, dir, beneath)) => {
                 let placeholder = placeholder(dir, beneath, holder.read_only);
                 let placeholder = placeholder.map_err(|error| refused_over(preopen, holder, &error))?;
@@ -92,16 +95,6 @@ fn refused_over(preopen: &Preopen, holder: &Preopen, error: &io::Error) -> Engin
         _ => error.to_string(),
     };
     EngineError::InvalidSpec(format!("mount {file}: it cannot be laid over a file of the volume at {dir}: {why}"))
-}
-
-fn depth(preopen: &Preopen) -> usize {
-    Path::new(&preopen.guest_path).components().count()
-}
-
-/// Where in the directory of one mount the path of another lies.
-fn beneath<'a>(holder: &Preopen, preopen: &'a Preopen) -> Option<&'a Path> {
-    let beneath = Path::new(&preopen.guest_path).strip_prefix(&holder.guest_path).ok()?;
-    (!beneath.as_os_str().is_empty()).then_some(beneath)
 }
 
 /// The file that another is to be laid over; one that is not there is made, and the directories above it. Links are followed

@@ -168,12 +168,8 @@ impl Server {
         if error.is::<Interrupted>() || error.is::<NoSlot>() || error.is::<PoolConcurrencyLimitError>() {
             return StatusCode::SERVICE_UNAVAILABLE;
         }
-        self.container.counters.traps.fetch_add(1, Ordering::Relaxed);
-        self.container.stdio.complain(&describe(error));
         let now = Instant::now();
-        if self.is_news(now) {
-            (self.tell)(News::Trapped(format!("A request failed: {}", cause(error))));
-        }
+        self.trapped(&describe(error), &cause(error), now);
         if self.burst.trapped(now) {
             (self.tell)(News::Failed(Outcome::burst(self.container.http.trap_burst, error)));
         }
@@ -182,9 +178,14 @@ impl Server {
 
     /// Tells of an answer that is not what its head says: its client sees that it broke off, and not why.
     pub fn misanswered(&self, why: &str) {
+        self.trapped(why, why, Instant::now());
+    }
+
+    /// Counts a request that failed, and tells of it: all that is `known` in the log, and `why` in an event now and then.
+    fn trapped(&self, known: &str, why: &str, now: Instant) {
         self.container.counters.traps.fetch_add(1, Ordering::Relaxed);
-        self.container.stdio.complain(why);
-        if self.is_news(Instant::now()) {
+        self.container.stdio.complain(known);
+        if self.is_news(now) {
             (self.tell)(News::Trapped(format!("A request failed: {why}")));
         }
     }

@@ -1,7 +1,7 @@
 //! One thread that advances the engine's epoch while guests run, and sleeps while none does.
 //!
-//! An epoch makes running guests yield; it accounts for nothing. On the way the thread looks at how busy the machine is. Going to sleep is lazy ([`IDLE_TICKS`]), so that a
-//! server which answers one request at a time does not wake the thread for each.
+//! An epoch makes running guests yield; it accounts for nothing. On the way the thread looks at how busy the machine is. Going
+//! to sleep is lazy ([`IDLE_TICKS`]), so that a server which answers one request at a time does not wake the thread for each.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};

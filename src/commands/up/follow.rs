@@ -143,8 +143,11 @@ async fn follow(api: Api<Pod>, pod: String, run: Run, since: jiff::Timestamp) {
     if let Ok(stream) = api.log_stream(&pod, &parameters).await {
         let (mut stream, mut lines) = (std::pin::pin!(stream), Prefixed::new(format!("{pod}: ")));
         while let Ok(bytes) = stream.fill_buf().await {
-            let length = bytes.len();
-            let out = if length == 0 { lines.end() } else { lines.push(bytes) };
+            let (length, mut out) = (bytes.len(), Vec::new());
+            match length {
+                0 => lines.end(&mut out),
+                _ => lines.push(bytes, &mut out),
+            }
             stream.consume_unpin(length);
             if !print(out).await || length == 0 {
                 return;
@@ -155,7 +158,8 @@ async fn follow(api: Api<Pod>, pod: String, run: Run, since: jiff::Timestamp) {
 
 /// Prints, and says whether that can be done at all. A terminal may be slow: whoever serves requests does not wait for it.
 async fn print(lines: Vec<u8>) -> bool {
-    matches!(tokio::task::spawn_blocking(move || std::io::stderr().write_all(&lines)).await, Ok(Ok(())))
+    lines.is_empty()
+        || matches!(tokio::task::spawn_blocking(move || std::io::stderr().write_all(&lines)).await, Ok(Ok(())))
 }
 
 /// Puts something before each line.
@@ -170,30 +174,26 @@ impl Prefixed {
         Prefixed { prefix, partial: Vec::new() }
     }
 
-    /// The lines that are complete with these bytes.
-    fn push(&mut self, bytes: &[u8]) -> Vec<u8> {
-        let mut out = Vec::new();
+    /// Appends the lines that are complete with these bytes.
+    fn push(&mut self, bytes: &[u8], into: &mut Vec<u8>) {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             self.partial.extend_from_slice(piece);
             if piece.ends_with(b"\n") || self.partial.len() >= MAX_LINE_BYTES {
-                out.append(&mut self.end());
+                self.end(into);
             }
         }
-        out
     }
 
-    /// The rest, as a line.
-    fn end(&mut self) -> Vec<u8> {
+    /// Appends the rest, as a line.
+    fn end(&mut self, into: &mut Vec<u8>) {
         if self.partial.is_empty() {
-            return Vec::new();
+            return;
         }
-        let mut line = Vec::with_capacity(self.prefix.len() + self.partial.len() + 1);
-        line.extend_from_slice(self.prefix.as_bytes());
-        line.append(&mut self.partial);
-        if !line.ends_with(b"\n") {
-            line.push(b'\n');
+        into.extend_from_slice(self.prefix.as_bytes());
+        into.append(&mut self.partial);
+        if !into.ends_with(b"\n") {
+            into.push(b'\n');
         }
-        line
     }
 }
 
@@ -206,13 +206,22 @@ mod tests {
     #[test]
     fn lines_are_printed_whole_behind_their_pods_name_and_long_ones_in_parts() {
         let mut lines = Prefixed::new("a: ".to_owned());
-        let mut pushed = |text: &str| String::from_utf8(lines.push(text.as_bytes())).unwrap();
+        let mut pushed = |text: &str| {
+            let mut out = Vec::new();
+            lines.push(text.as_bytes(), &mut out);
+            String::from_utf8(out).unwrap()
+        };
         assert_eq!(pushed("one\ntw"), "a: one\n");
         assert_eq!(pushed("o\n\nthr"), "a: two\na: \n");
         let long = "x".repeat(MAX_LINE_BYTES);
         assert_eq!(pushed(&long), format!("a: thr{long}\n"));
         assert_eq!(pushed("end"), "");
-        assert_eq!([lines.end(), lines.end()], [b"a: end\n".to_vec(), Vec::new()]);
+        let mut ended = || {
+            let mut out = Vec::new();
+            lines.end(&mut out);
+            out
+        };
+        assert_eq!([ended(), ended()], [b"a: end\n".to_vec(), Vec::new()]);
     }
 
     fn pod(uid: &str, state: &Value, last: &Value) -> Pod {

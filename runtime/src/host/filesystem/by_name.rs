@@ -189,6 +189,15 @@ pub async fn unlink_file_at(dir: io::Result<Directory>, path: String) -> io::Res
     .await
 }
 
+/// # Errors
+/// When one of them is none, or nothing may be written there.
+fn both_writable(from: io::Result<Directory>, to: io::Result<Directory>) -> io::Result<(Directory, Directory)> {
+    let (from, to) = (from?, to?);
+    from.check_writable()?;
+    to.check_writable()?;
+    Ok((from, to))
+}
+
 /// `rename-at`, off the thread that runs guests.
 ///
 /// # Errors
@@ -199,9 +208,7 @@ pub async fn rename_at(
     to: io::Result<Directory>,
     new: String,
 ) -> io::Result<()> {
-    let (from, to) = (from?, to?);
-    from.check_writable()?;
-    to.check_writable()?;
+    let (from, to) = both_writable(from, to)?;
     spawn_blocking(move || {
         from.check_bare(&old, Errno::EBUSY)?;
         to.check_bare(&new, Errno::EBUSY)?;
@@ -221,9 +228,7 @@ pub async fn link_at(
     to: io::Result<Directory>,
     new: String,
 ) -> io::Result<()> {
-    let (from, to) = (from?, to?);
-    from.check_writable()?;
-    to.check_writable()?;
+    let (from, to) = both_writable(from, to)?;
     if follow {
         return Err(Errno::EINVAL.into());
     }
@@ -243,13 +248,17 @@ pub fn find(dir: &Dir, path: &Path, follow: bool) -> io::Result<File> {
     Ok(dir.open_with(path, OpenOptions::new().read(true).custom_flags(flags.bits()))?.into_std())
 }
 
+/// A link of /proc, which leads to what is open itself, not to a name that it had.
+pub fn link_to(handle: &File) -> String {
+    format!("/proc/self/fd/{}", handle.as_raw_fd())
+}
+
 /// Sets times of what a handle leads to.
 ///
 /// # Errors
 /// As POSIX has them.
 pub fn set_times(handle: &File, Times { accessed, modified }: Times) -> io::Result<()> {
-    let name = format!("/proc/self/fd/{}", handle.as_raw_fd());
-    Ok(utimensat(AT_FDCWD, name.as_str(), &accessed, &modified, UtimensatFlags::FollowSymlink)?)
+    Ok(utimensat(AT_FDCWD, link_to(handle).as_str(), &accessed, &modified, UtimensatFlags::FollowSymlink)?)
 }
 
 /// Opens a file or directory beneath `dir`. Blocks, but waits for nobody at the other end of anything.

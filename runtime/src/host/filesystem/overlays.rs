@@ -8,7 +8,6 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -50,8 +49,7 @@ impl Overlay {
         self.check_writes(request.writes())?;
         let mut options = OpenOptions::new();
         options.read(request.reads()).write(request.writes()).truncate(request.truncate);
-        // As a link of /proc it leads to the file itself, not to a name that it had.
-        options.open(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
+        options.open(by_name::link_to(&self.file))
     }
 
     /// # Errors

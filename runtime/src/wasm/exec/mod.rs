@@ -22,6 +22,7 @@ use super::container::Container;
 use super::stdio::Stdio;
 use super::tty::{self, Keys};
 use crate::engine::{Artifact, Command, EngineError, ExecError, Io, Output};
+use crate::guest_path;
 use tree::Tree;
 
 /// How many pieces wait on their way between a client and a built-in command, in each direction.
@@ -182,7 +183,7 @@ fn copy(
     data_dir: &Path,
 ) -> std::io::Result<Option<(Artifact, tempfile::TempDir)>> {
     let tree = Tree::new(&container.preopens)?;
-    let path = tree::absolute(container.working_dir.as_deref(), name);
+    let path = guest_path::absolute(container.working_dir.as_deref(), name);
     let is_file = tree.metadata(&path).is_ok_and(|found| found.is_file());
     if !name.ends_with(".wasm") || !is_file {
         return Ok(None);

@@ -15,9 +15,10 @@ mod test;
 
 use std::io::{self, Write};
 
-use super::tree::{self, Info, Kind, Parts, Tree};
+use super::tree::{Info, Kind, Tree};
 use super::{Reader, Writer};
 use crate::engine::{Io, Output};
+use crate::guest_path::{self, Parts};
 use crate::wasm::container::Container;
 
 /// A command by the name it is called by.
@@ -83,7 +84,7 @@ impl Session<'_> {
     }
 
     fn absolute(&self, path: &str) -> Parts {
-        tree::absolute(self.container.working_dir.as_deref(), path)
+        guest_path::absolute(self.container.working_dir.as_deref(), path)
     }
 
     /// Says on standard error what is wrong; returns the code that commands then end with.

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use ::tar::{Builder, Entry, EntryType, Header};
 use k8w_storage::metered::{Failure, MAX_NAME_BYTES, Metered, members};
 
-use super::{Info, Kind, Parts, Reader, Session, Tree, reason};
+use super::{Info, Kind, Parts, Reader, Session, Tree, guest_path, reason};
 
 /// Exit code after something went wrong.
 const FAILED: i32 = 2;
@@ -120,7 +120,7 @@ fn create(session: &mut Session<'_>, tree: &Tree, request: &Request) -> io::Resu
             writeln!(session.stderr, "tar: Removing leading `/' from member names")?;
         }
         let name = if name.is_empty() { "." } else { name.trim_end_matches('/') };
-        waiting.push((name.to_owned(), super::tree::absolute(Some(&root), path)));
+        waiting.push((name.to_owned(), guest_path::absolute(Some(&root), path)));
     }
     session.stderr.flush()?;
     let mut archive = Builder::new(Vec::new());

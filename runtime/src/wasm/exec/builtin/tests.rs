@@ -10,7 +10,7 @@ use super::*;
 /// A container that sees the mounts of [`crate::wasm::exec::tree::tests::preopens`].
 fn container(root: &Path) -> Container {
     let mut container = Arc::into_inner(crate::wasm::tests::container(root)).unwrap();
-    container.preopens = tree::tests::preopens(root);
+    container.preopens = crate::wasm::exec::tree::tests::preopens(root);
     container.env = vec![("A".to_owned(), "1".to_owned()), ("B".to_owned(), "two words".to_owned())];
     container.args = vec!["guest".to_owned(), "--serve".to_owned()];
     container
