@@ -3,7 +3,7 @@
 //! ```text
 //!   blobs/sha256/<hex>    written under another name, checked, renamed; never changed afterwards, so it may be mapped
 //!   refs/<hex of name>    what a name, such as an image's, stands for; replaced atomically
-//!   unfinished/           what is being written
+//!   unfinished/           what is being written; also files without a name, which no directory shows
 //! ```
 //!
 //! Several processes may use one folder. All calls block. The folder and everything in it belong to the node's user alone:
@@ -22,8 +22,6 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
-/// What is still unfinished after this time was left by a process that died.
-const UNFINISHED_FOR_AT_MOST: Duration = Duration::from_secs(24 * 3600);
 const COPY_BUFFER_BYTES: usize = 128 * 1024;
 
 /// The SHA-256 of a blob, written `sha256:<64 hexadecimal digits>` (OCI image specification, descriptor digests).
@@ -38,6 +36,20 @@ impl Digest {
 
     fn hex(&self) -> String {
         self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// Takes the digest of content that comes piece by piece.
+#[derive(Clone, Debug, Default)]
+pub struct Hasher(Sha256);
+
+impl Hasher {
+    pub fn update(&mut self, piece: &[u8]) {
+        self.0.update(piece);
+    }
+
+    pub fn digest(self) -> Digest {
+        Digest(self.0.finalize().into())
     }
 }
 
@@ -112,7 +124,7 @@ impl BlobStore {
         for folder in [&store.blobs, &store.refs, &store.unfinished] {
             DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         }
-        remove_old(&store.unfinished, UNFINISHED_FOR_AT_MOST, |_| true)?;
+        store.remove_unfinished()?;
         Ok(store)
     }
 
@@ -123,8 +135,13 @@ impl BlobStore {
 
     /// Begins a blob whose content comes piece by piece.
     pub fn writer(&self) -> io::Result<BlobWriter> {
-        let file = NamedTempFile::new_in(&self.unfinished)?;
-        Ok(BlobWriter { store: self.clone(), file, hasher: Sha256::new() })
+        let file = self.unfinished()?;
+        Ok(BlobWriter { store: self.clone(), file, hasher: Hasher::default() })
+    }
+
+    /// A file for what is not known to become a blob. It has no name: it is gone with whoever holds it, however that ends.
+    pub fn nameless(&self) -> io::Result<File> {
+        tempfile::tempfile_in(&self.unfinished)
     }
 
     /// Stores all that `content` yields. With `expected` given, only if that is its digest. Errors: [`PutError`].
@@ -152,6 +169,19 @@ impl BlobStore {
         found(fs::read(self.blobs.join(digest.hex()))).map(|content| content.map(Bytes::from))
     }
 
+    /// The blob's content, to be read piece by piece; `None` when it is not here.
+    pub fn file(&self, digest: &Digest) -> io::Result<Option<File>> {
+        found(File::open(self.blobs.join(digest.hex())))
+    }
+
+    /// Whether the blob is here. It counts as put now, for [`remove_unreferenced`](Self::remove_unreferenced).
+    pub fn renew(&self, digest: &Digest) -> io::Result<bool> {
+        match found(File::options().write(true).open(self.blobs.join(digest.hex())))? {
+            Some(blob) => blob.set_modified(SystemTime::now()).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
     /// Every blob, in the order of digests.
     pub fn list(&self) -> io::Result<Vec<Digest>> {
         let names = fs::read_dir(&self.blobs)?.map(|entry| Ok(entry?.file_name()));
@@ -166,7 +196,7 @@ impl BlobStore {
         if self.path(digest).is_none() {
             return Err(io::Error::new(io::ErrorKind::NotFound, format!("there is no blob {digest}")));
         }
-        let mut file = NamedTempFile::new_in(&self.unfinished)?;
+        let mut file = self.unfinished()?;
         write!(file, "{digest}\n{name}")?;
         file.as_file().sync_all()?;
         file.persist(self.ref_path(name))?;
@@ -216,6 +246,30 @@ impl BlobStore {
         Ok(removed)
     }
 
+    /// A file in the making. It is locked for as long as there is somebody who makes it.
+    fn unfinished(&self) -> io::Result<NamedTempFile> {
+        loop {
+            let file = NamedTempFile::new_in(&self.unfinished)?;
+            file.as_file().lock()?;
+            // Before it was locked it may have been taken for one that nobody makes.
+            if file.path().exists() {
+                return Ok(file);
+            }
+        }
+    }
+
+    /// Removes what processes have left that died.
+    fn remove_unfinished(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.unfinished)? {
+            let path = entry?.path();
+            let Some(file) = found(File::options().write(true).open(&path))? else { continue };
+            if file.try_lock().is_ok() {
+                found(fs::remove_file(&path))?;
+            }
+        }
+        Ok(())
+    }
+
     // Names may be longer than file names, and contain what those may not.
     fn ref_path(&self, name: &str) -> PathBuf {
         self.refs.join(Digest::of(name.as_bytes()).hex())
@@ -227,24 +281,21 @@ impl BlobStore {
 pub struct BlobWriter {
     store: BlobStore,
     file: NamedTempFile,
-    hasher: Sha256,
+    hasher: Hasher,
 }
 
 impl BlobWriter {
     /// Stores what was written. With `expected` given, only if that is its digest. Errors: [`PutError`].
     pub fn finish(self, expected: Option<&Digest>) -> Result<Digest, PutError> {
-        let found = Digest(self.hasher.finalize().into());
+        let found = self.hasher.digest();
         if let Some(expected) = expected.filter(|expected| **expected != found) {
             return Err(PutError::Mismatch { expected: *expected, found });
         }
-        let path = self.store.blobs.join(found.hex());
-        if let Ok(same) = File::options().write(true).open(&path) {
-            // It counts as put now, for [`BlobStore::remove_unreferenced`].
-            same.set_modified(SystemTime::now())?;
+        if self.store.renew(&found)? {
             return Ok(found);
         }
         self.file.as_file().sync_all()?;
-        self.file.persist(path).map_err(io::Error::from)?;
+        self.file.persist(self.store.blobs.join(found.hex())).map_err(io::Error::from)?;
         sync_folder(&self.store.blobs)?;
         Ok(found)
     }
@@ -347,6 +398,8 @@ mod tests {
         assert_eq!(store.put(&b"content"[..], Some(&digest)).unwrap(), digest);
         assert_eq!(inode(&path), before, "a blob is never replaced");
         assert_eq!(store.get(&digest).unwrap().unwrap(), "content");
+        assert_eq!(io::read_to_string(store.file(&digest).unwrap().unwrap()).unwrap(), "content");
+        assert!(store.renew(&digest).unwrap() && !store.renew(&Digest::of(b"other")).unwrap());
         assert_eq!(BlobStore::open(folder.path()).unwrap().list().unwrap(), [digest]);
         assert_eq!((store.path(&Digest::of(b"other")), store.get(&Digest::of(b"other")).unwrap()), (None, None));
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o077, 0);
@@ -366,6 +419,27 @@ mod tests {
         dropped.write_all(b"half of it").unwrap();
         drop(dropped);
         assert_eq!((store.list().unwrap(), unfinished(&store)), (vec![], 0));
+    }
+
+    #[test]
+    fn what_a_process_left_that_died_goes_when_the_next_one_begins() {
+        let (store, folder) = store();
+        let mut under_way = store.writer().unwrap();
+        under_way.write_all(b"content").unwrap();
+        fs::write(store.unfinished.join(".tmpleft"), b"half of it").unwrap();
+        BlobStore::open(folder.path()).unwrap();
+        assert_eq!(unfinished(&store), 1, "what another makes is let be");
+        assert_eq!(under_way.finish(None).unwrap(), Digest::of(b"content"));
+        assert_eq!((unfinished(&store), store.list().unwrap().len()), (0, 1));
+    }
+
+    /// So that nothing is left of it even by a process that is killed.
+    #[test]
+    fn a_nameless_file_is_seen_by_its_holder_alone() {
+        let (store, _folder) = store();
+        let mut file = store.nameless().unwrap();
+        file.write_all(b"content").unwrap();
+        assert_eq!((file.metadata().unwrap().len(), unfinished(&store)), (7, 0));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use k8w_testkit::{ClusterOptions, Kubectl, Registry, TestCluster, eventually, get_ok, guest, run, shared};
+use k8w_testkit::{ClusterOptions, Kubectl, Registry, TestCluster, archive, eventually, get_ok, guest, run, shared};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_k8w");
 
@@ -102,6 +102,87 @@ fn a_container_image_says_how_it_runs_and_the_pod_has_the_last_word() {
         said if said == "Hello, cmd!\n" => Ok(()),
         said => Err(said),
     });
+}
+
+#[test]
+fn a_container_image_that_cannot_be_had_says_which_part_of_it_is_why() {
+    let registry = Registry::start();
+    let cluster = shared(BINARY);
+    let kubectl = cluster.namespace("container-image-errors");
+    let readme = archive(&[("work/README", b"text")]);
+    let process = serde_json::json!({ "Entrypoint": ["tool"], "Env": ["PATH=/bin:/opt"], "WorkingDir": "/work" });
+    let cut = archive(&[("opt/tool", &cli())])[..1_000].to_vec();
+    let pull_error: &[&str] = &["ErrImagePull", "ImagePullBackOff"];
+    for (name, layers, reasons, expected) in [
+        ("many", vec![readme.clone(); 129], pull_error, "it has 129 layers, and 128 is the most"),
+        ("cut", vec![readme.clone(), cut], pull_error, "): unexpected EOF"),
+        (
+            "none",
+            vec![readme.clone(), archive(&[("bin/tools", b"")])],
+            pull_error,
+            "its entrypoint \"tool\" is no file of it: /bin/tool is not there, /opt/tool is not there, /work/tool is not there",
+        ),
+        (
+            "script",
+            vec![readme.clone(), archive(&[("opt/tool", b"#!/bin/sh")])],
+            &["CreateContainerError"],
+            "its entrypoint \"tool\" is /opt/tool, which is no WebAssembly: it does not begin with \\0asm",
+        ),
+    ] {
+        let image = registry.push_image_of(&format!("team/{name}"), "v1", &layers, &process);
+        pod(&kubectl, name, &image);
+        let message = waiting_message(&kubectl, name, reasons);
+        assert!(message.contains(&image) && message.contains(expected), "{name}: {message}");
+    }
+    // As a volume, too.
+    let image = format!("{}/team/cut:v1", registry.address());
+    cluster.load_image(&repo("examples/cli/cli.wasm"), "localhost/beside-errors:latest");
+    let volume = format!("volumes: [{{name: cut, image: {{reference: \"{image}\"}}}}]");
+    pod_with(
+        &kubectl,
+        "volume",
+        "localhost/beside-errors:latest",
+        &volume,
+        "volumeMounts: [{name: cut, mountPath: /cut}]",
+    );
+    let message = waiting_message(&kubectl, "volume", pull_error);
+    let expected = format!("failed to unpack \"{image}\": its layer 2 of 2 (sha256:");
+    assert!(message.contains(&expected), "{message}");
+}
+
+/// They wait on the disk, in files that nobody else sees.
+#[test]
+fn layers_of_a_container_image_take_no_memory_and_leave_nothing() {
+    const LAYER_BYTES: usize = 64 << 20;
+    /// What all layers together do not fit into.
+    const ROOM_KIB: u64 = 64 << 10;
+    let registry = Registry::start();
+    let cluster = TestCluster::start(BINARY, ClusterOptions::default());
+    let kubectl = cluster.namespace("large-images");
+    let process = serde_json::json!({ "Entrypoint": ["/cli.wasm"] });
+    let layers = |large: u8| {
+        let large = (0..large).map(|number| archive(&[("large", &vec![number; LAYER_BYTES])]));
+        large.chain([archive(&[("cli.wasm", &cli())])]).collect::<Vec<_>>()
+    };
+    let most_kib = || -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", cluster.process_id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.split_whitespace().next().unwrap().parse().unwrap()
+    };
+    // Compiled already, so that only the layers are left to take room.
+    pod(&kubectl, "small", &registry.push_image_of("team/small", "v1", &layers(0), &process));
+    assert_eq!(said(&kubectl, "small"), "Hello, world!\n");
+    let before = most_kib();
+    pod(&kubectl, "large", &registry.push_image_of("team/large", "v1", &layers(3), &process));
+    assert_eq!(said(&kubectl, "large"), "Hello, world!\n");
+    let grown = most_kib() - before;
+    assert!(grown < ROOM_KIB, "the node took {grown} KiB for three layers of {} KiB", LAYER_BYTES >> 10);
+    let kept = |folder: &str| {
+        let files = std::fs::read_dir(cluster.data_dir().join("images").join(folder)).unwrap();
+        files.map(|file| file.unwrap().metadata().unwrap().len()).collect::<Vec<_>>()
+    };
+    assert!(kept("blobs/sha256").iter().all(|bytes| *bytes < LAYER_BYTES as u64), "a layer is kept");
+    assert_eq!(kept("unfinished"), Vec::<u64>::new());
 }
 
 /// The image's own registry is nowhere.
@@ -404,6 +485,47 @@ spec:
     let file = kubectl.ok(&["exec", "shows", "--", "ls", "/pulled"]);
     let size = kubectl.ok(&["exec", "shows", "--", "stat", &format!("/pulled/{}", file.trim())]);
     assert!(size.contains(&component.len().to_string()), "{file} {size}");
+}
+
+/// What a layer says of those beneath it acts: a file that is replaced, one that is taken away, and a folder that begins anew.
+#[test]
+fn an_image_of_several_layers_is_a_volume_as_it_is_in_the_end() {
+    let registry = Registry::start();
+    let component = cli();
+    let lower = archive(&[
+        ("bin/greet.wasm", &component),
+        ("etc/kept", b"kept"),
+        ("etc/replaced", b"old"),
+        ("etc/removed", b"removed"),
+        ("old/one", b"one"),
+        ("old/two", b"two"),
+    ]);
+    let upper = archive(&[
+        ("etc/replaced", b"new"),
+        ("etc/.wh.removed", b""),
+        ("old/.wh..wh..opq", b""),
+        ("old/three", b"three"),
+        ("added", b"added"),
+    ]);
+    // What was taken away comes back in another layer.
+    let top = archive(&[("old/two", b"another two"), (".wh.added", b"")]);
+    let image = registry.push_layers("tools/layers", "v1", &[lower, upper, top]);
+    let cluster = shared(BINARY);
+    let kubectl = cluster.namespace("image-volumes-layers");
+    cluster.load_image(&repo("examples/hello/hello.wasm"), "localhost/volume-layers:latest");
+    let spec = format!("volumes: [{{name: layers, image: {{reference: \"{image}\"}}}}]");
+    let container = "ports: [{containerPort: 8080}], volumeMounts: [{name: layers, mountPath: /layers}, \
+                     {name: layers, mountPath: /part, subPath: old}]";
+    pod_with(&kubectl, "shows", "localhost/volume-layers:latest", &spec, container);
+    kubectl.ok(&["wait", "--for=condition=Ready", "pod/shows", "--timeout=60s"]);
+    let exec = |command: &[&str]| kubectl.ok(&[&["exec", "shows", "--"][..], command].concat());
+    let listed = exec(&["ls", "/layers", "/layers/etc", "/layers/old", "/part"]);
+    assert_eq!(
+        listed,
+        "/layers:\nbin\netc\nold\n\n/layers/etc:\nkept\nreplaced\n\n/layers/old:\nthree\ntwo\n\n/part:\nthree\ntwo\n"
+    );
+    assert_eq!(exec(&["cat", "/layers/etc/kept", "/layers/etc/replaced", "/part/two"]), "keptnewanother two");
+    assert_eq!(exec(&["/layers/bin/greet.wasm", "you"]), "Hello, you!\n");
 }
 
 #[test]

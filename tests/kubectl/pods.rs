@@ -3,7 +3,7 @@
 use std::io::BufRead;
 use std::os::unix::fs::PermissionsExt;
 
-use k8w_testkit::{Running, eventually};
+use k8w_testkit::{Running, eventually, skipped};
 use serde_json::{Value, json};
 
 use crate::{Sandbox, sandbox};
@@ -202,7 +202,7 @@ fn files_in_an_empty_directory_keep_their_modes() {
 fn files_in_memory_keep_their_modes() {
     let t = sandbox();
     if !with_empty_directory(&t, "Memory") {
-        return println!("skipped: this node may not mount");
+        return skipped("this node may not mount");
     }
     let shown = t.kubectl.ok(&["exec", "keeps", "--", "stat", "/scratch"]);
     assert!(shown.contains("(0777/drwxrwxrwx)") || shown.contains("(1777/drwxrwxrwt)"), "{shown}");

@@ -6,7 +6,7 @@ use std::io::BufRead;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 
-use k8w_testkit::{Kubectl, Process, Running, eventually};
+use k8w_testkit::{Kubectl, Process, Running, eventually, is_by_tests_run, skipped};
 use tempfile::TempDir;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_k8w");
@@ -39,7 +39,9 @@ fn etcd(folder: &Path) -> Option<(String, Process)> {
     let found =
         std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|p| p.join("etcd").exists()));
     if !found {
-        println!("skipped: there is no etcd on this machine (Debian: apt install etcd-server)");
+        let missing = "there is no etcd on this machine (Debian: apt install etcd-server)";
+        assert!(!is_by_tests_run(), "{missing}");
+        skipped(missing);
         return None;
     }
     // Somebody else may take a port before etcd does; then etcd ends and is started anew.

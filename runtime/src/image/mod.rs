@@ -123,7 +123,7 @@ impl Request<'_> {
         );
     }
 
-    fn emit_pulled(&self, begun: Instant, waited_from: Instant, size_bytes: usize) {
+    fn emit_pulled(&self, begun: Instant, waited_from: Instant, size_bytes: u64) {
         let (image, took, waiting) = (self.image, begun.elapsed().as_millis(), waited_from.elapsed().as_millis());
         self.emit(
             "Pulled",
@@ -165,6 +165,8 @@ pub enum Error {
     Pull(#[from] registry::Error),
     #[error("image \"{image}\" is a container image and this node has no CRI runtime to run it: {why}")]
     NotWasm { image: String, why: String },
+    #[error("failed to unpack \"{image}\": {why}")]
+    Unpack { image: String, why: io::Error },
     #[error("the image store failed: {0}")]
     Store(#[from] io::Error),
 }
@@ -175,7 +177,7 @@ impl Error {
         match self {
             Error::InvalidName(_) => RefusalReason::InvalidImageName,
             Error::NeverPull(_) => RefusalReason::ErrImageNeverPull,
-            Error::NotLoaded(_) | Error::Pull(_) => RefusalReason::ErrImagePull,
+            Error::NotLoaded(_) | Error::Pull(_) | Error::Unpack { .. } => RefusalReason::ErrImagePull,
             Error::NotWasm { .. } | Error::Store(_) => RefusalReason::CreateContainerError,
         }
     }
@@ -272,16 +274,16 @@ impl Images {
         let begun = Instant::now();
         let name = request.image;
         request.emit("Pulling", format!("Pulling image \"{name}\""));
-        let pulled = with_each(keys, |key| registry::pull(reference, key, &self.registries)).await;
+        let pulled = with_each(keys, |key| registry::pull(reference, key, &self.registries, &self.blobs)).await;
         let (pulled, pulled_by) = pulled.map_err(|error| match error {
             registry::Error::NotWasm(why) => Error::NotWasm { image: name.to_owned(), why },
             error => Error::Pull(error),
         })?;
-        let size = pulled.component.len();
+        let size_bytes = pulled.component.len() as u64;
         let (blobs, of) = (self.blobs.clone(), reference.clone());
         let image = blocking(move || store::keep(&blobs, &of, &pulled, pulled_by)).await?;
         self.mark_used(&image.artifact.digest, Instant::now());
-        request.emit_pulled(begun, waited_from, size);
+        request.emit_pulled(begun, waited_from, size_bytes);
         self.changed.notify_one();
         Ok(image)
     }
@@ -315,7 +317,7 @@ impl Images {
         {
             request.emit_present();
             self.mark_used(&digest.to_string(), Instant::now());
-            return made(makers.spawn_blocking(move || unpack::unpack(&layers, &dir))).await;
+            return made(name, makers.spawn_blocking(move || unpack::unpack(&layers, &dir))).await;
         }
         let image = self.present(&request, &reference)?;
         if let Some(image) = image.filter(|_| store::is_component(&self.blobs, &reference).unwrap_or(false))
@@ -323,7 +325,7 @@ impl Images {
         {
             request.emit_present();
             let file = format!("{}.wasm", reference.repository().rsplit('/').next().unwrap_or_default());
-            return made(makers.spawn_blocking(move || unpack::copy(&image.artifact.path, &file, &dir))).await;
+            return made(name, makers.spawn_blocking(move || unpack::copy(&image.artifact.path, &file, &dir))).await;
         }
         if request.policy == Policy::Never {
             return Err(Error::NeverPull(name.to_owned()));
@@ -331,19 +333,21 @@ impl Images {
         let _permit = self.pulls.acquire().await;
         let begun = Instant::now();
         request.emit("Pulling", format!("Pulling image \"{name}\""));
-        let known = |digest| {
-            let blobs = self.blobs.clone();
-            async move { blocking(move || Ok(blobs.get(&digest)?)).await.ok().flatten() }
-        };
-        let pull = |key| registry::pull_layers(&reference, key, &self.registries, &known);
+        let pull = |key| registry::pull_layers(&reference, key, &self.registries, &self.blobs);
         let ((manifest, layers), pulled_by) = with_each(keys.get().await, pull).await?;
-        let (blobs, of) = (self.blobs.clone(), reference.clone());
-        let keep = move || Ok((store::keep_layers(&blobs, &of, &manifest, &layers, pulled_by)?, layers));
-        let (digest, layers) = blocking(keep).await?;
-        request.emit_pulled(begun, waited_from, layers.iter().map(|layer| layer.bytes.len()).sum());
+        // First: only what is as its config says is kept.
+        let unpack = move || unpack::unpack(&layers, &dir).map(|()| layers);
+        let layers = made(name, makers.spawn_blocking(unpack)).await?;
+        let blobs = self.blobs.clone();
+        let keep = move || {
+            let size_bytes = layers.iter().map(layer::Layer::sent_bytes).sum::<io::Result<u64>>()?;
+            Ok((store::keep_layers(&blobs, &reference, &manifest, &layers, pulled_by)?, size_bytes))
+        };
+        let (digest, size_bytes) = blocking(keep).await?;
+        request.emit_pulled(begun, waited_from, size_bytes);
         self.mark_used(&digest.to_string(), Instant::now());
         self.changed.notify_one();
-        made(makers.spawn_blocking(move || unpack::unpack(&layers, &dir))).await
+        Ok(())
     }
 
     /// The layers of an image that was pulled whole, if it was.
@@ -466,9 +470,10 @@ async fn with_each<'k, T, F: Future<Output = Result<T, registry::Error>>>(
     Ok((pull(last).await?, Readers::with(last)))
 }
 
-/// What became of work that blocks.
-async fn made(work: JoinHandle<io::Result<()>>) -> Result<(), Error> {
-    Ok(work.await.map_err(io::Error::other)??)
+/// What became of an image that is unpacked.
+async fn made<T>(image: &str, work: JoinHandle<io::Result<T>>) -> Result<T, Error> {
+    let unpacked = work.await.map_err(io::Error::other)?;
+    unpacked.map_err(|why| Error::Unpack { image: image.to_owned(), why })
 }
 
 /// Does what blocks where nothing else waits for it.

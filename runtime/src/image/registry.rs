@@ -1,9 +1,11 @@
 //! Pulls a component from an OCI registry.
 
+use std::fs::File;
+use std::path::Path;
 use std::{fmt, io};
 
 use bytes::Bytes;
-use k8w_storage::blob::Digest;
+use k8w_storage::blob::{BlobStore, Digest};
 use oci_client::Reference;
 use oci_client::manifest::{
     IMAGE_CONFIG_MEDIA_TYPE, IMAGE_DOCKER_CONFIG_MEDIA_TYPE, IMAGE_MANIFEST_LIST_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE,
@@ -12,12 +14,13 @@ use oci_client::manifest::{
 use oci_client::secrets::RegistryAuth;
 use reqwest::Url;
 use serde_json::Value;
+use tokio::io::AsyncWrite;
 
 use super::MAX_COMPONENT_BYTES;
 use super::artifact::{self, Content};
 use super::config::{self, Config};
 use super::files::{self, Files};
-use super::layer::{self, Layer};
+use super::layer::{self, Layer, size};
 use super::registries::Registries;
 use super::session::{Failure, Session};
 
@@ -73,34 +76,37 @@ impl fmt::Display for LeftOut {
     }
 }
 
-/// Pulls one image, with a pod's credentials. Digests are verified.
+/// Pulls one image, with a pod's credentials. Digests are verified. Layers of a container image that `blobs` has are not asked
+/// for, and none is kept there.
 ///
 /// # Errors
 /// When the registry does not give it, or it is not wasm.
-pub async fn pull(reference: &Reference, auth: &RegistryAuth, registries: &Registries) -> Result<Pulled, Error> {
-    Pull::new(reference, auth, registries)?.run().await
-}
-
-/// Pulls the manifest and all layers of an image, whatever it is for, the lowest first. What `known` has of them by their
-/// digests is not asked for. A container image's are what its config says that they unpack to.
-///
-/// # Errors
-/// When the registry does not give it, it is too large, or it is not what it says.
-pub async fn pull_layers<K: Future<Output = Option<Bytes>>>(
+pub async fn pull(
     reference: &Reference,
     auth: &RegistryAuth,
     registries: &Registries,
-    known: impl Fn(Digest) -> K,
+    blobs: &BlobStore,
+) -> Result<Pulled, Error> {
+    Pull::new(reference, auth, registries, blobs)?.run().await
+}
+
+/// Pulls the manifest and all layers of an image, whatever it is for, the lowest first. Layers that `blobs` has are not asked
+/// for, and none is kept there. A container image's are to be held to what its config says that they unpack to.
+///
+/// # Errors
+/// When the registry does not give it, it is too large, or it is not what it says.
+pub async fn pull_layers(
+    reference: &Reference,
+    auth: &RegistryAuth,
+    registries: &Registries,
+    blobs: &BlobStore,
 ) -> Result<(Bytes, Vec<Layer>), Error> {
-    let mut pull = Pull::new(reference, auth, registries)?;
+    let mut pull = Pull::new(reference, auth, registries, blobs)?;
     let (manifest, _, image) = pull.manifest().await?;
-    let layers = pull.layers(&image, known).await?;
-    if ![IMAGE_CONFIG_MEDIA_TYPE, IMAGE_DOCKER_CONFIG_MEDIA_TYPE].contains(&image.config.media_type.as_str()) {
-        return Ok((manifest, layers));
-    }
-    let configuration = pull.blob("config", &image.config, MAX_MANIFEST_BYTES).await?;
-    let configuration = serde_json::from_slice(&configuration).map_err(|error| pull.broken(error))?;
-    Ok((manifest, pull.verified_layers(layers, &configuration).await?))
+    let is_container_image =
+        [IMAGE_CONFIG_MEDIA_TYPE, IMAGE_DOCKER_CONFIG_MEDIA_TYPE].contains(&image.config.media_type.as_str());
+    let configuration = if is_container_image { pull.configuration(&image).await?.1 } else { Value::Null };
+    Ok((manifest, pull.layers(&image, &configuration).await?))
 }
 
 struct Pull<'a> {
@@ -109,24 +115,33 @@ struct Pull<'a> {
     /// Those of the mirrors at which nobody answered.
     silent: LeftOut,
     reference: &'a Reference,
+    blobs: &'a BlobStore,
 }
 
 impl<'a> Pull<'a> {
-    fn new(reference: &'a Reference, auth: &RegistryAuth, registries: &Registries) -> Result<Self, Error> {
+    fn new(
+        reference: &'a Reference,
+        auth: &RegistryAuth,
+        registries: &Registries,
+        blobs: &'a BlobStore,
+    ) -> Result<Self, Error> {
         let endpoints = registries.endpoints(reference, auth);
         let endpoints = endpoints.map_err(|error| registry_error(reference, LeftOut::default(), error.into()))?;
         let sessions = endpoints.into_iter().map(|endpoint| Session::new(endpoint, reference.repository())).collect();
-        Ok(Self { sessions, silent: LeftOut::default(), reference })
+        Ok(Self { sessions, silent: LeftOut::default(), reference, blobs })
     }
 
     async fn run(&mut self) -> Result<Pulled, Error> {
         let (manifest, manifest_digest, image) = self.manifest().await?;
         let (configuration, component) = match artifact::content(&image).map_err(Error::NotWasm)? {
-            Content::Layer(layer) => (None, self.blob("layer", &layer, MAX_COMPONENT_BYTES).await?),
+            Content::Layer(layer) => {
+                let what = layer::which(&image.layers, 0);
+                (None, self.blob(&what, &layer, MAX_COMPONENT_BYTES, memory).await?)
+            }
             Content::Entrypoint => {
-                let configuration = self.blob("config", &image.config, MAX_MANIFEST_BYTES).await?;
+                let (bytes, configuration) = self.configuration(&image).await?;
                 let component = self.entrypoint(&image, &configuration).await?;
-                (Some(configuration), component)
+                (Some(bytes), component)
             }
         };
         Ok(Pulled { manifest, manifest_digest, configuration, component })
@@ -159,84 +174,104 @@ impl<'a> Pull<'a> {
         ];
         let name = reference.digest().or(reference.tag()).unwrap_or("latest");
         let path = format!("manifests/{name}");
-        let bytes = self.get("manifest", &path, &ACCEPTED.join(", "), MAX_MANIFEST_BYTES).await?;
-        let digest = match reference.digest() {
-            Some(expected) => self.verified("manifest", &bytes, expected)?,
-            None => Digest::of(&bytes),
-        };
+        let too_large = format!("its manifest is larger than {}", size(MAX_MANIFEST_BYTES));
+        let (bytes, digest) = self.get(&path, &ACCEPTED.join(", "), MAX_MANIFEST_BYTES, &too_large, memory).await?;
+        if let Some(expected) = reference.digest() {
+            self.verify("manifest", digest, expected.parse().map_err(|error| self.broken(error))?)?;
+        }
         Ok((bytes.into(), digest.to_string()))
     }
 
-    async fn entrypoint(&mut self, image: &OciImageManifest, configuration: &[u8]) -> Result<Vec<u8>, Error> {
-        let configuration: Value = serde_json::from_slice(configuration).map_err(|error| self.broken(error))?;
-        let config = artifact::entrypoint(image, &configuration).map_err(Error::NotWasm)?;
-        let layers = self.layers(image, |_| std::future::ready(None)).await?;
-        let layers = self.verified_layers(layers, &configuration).await?;
-        let program = config.program().unwrap_or_default().to_owned();
-        let finding = tokio::task::spawn_blocking(move || find(&layers, &config));
-        let found = finding.await.map_err(|error| self.broken(error))?.map_err(|error| self.broken(error))?;
-        match found {
-            Some(component) if component.starts_with(b"\0asm") => Ok(component),
-            Some(_) => Err(Error::NotWasm(format!("its entrypoint \"{program}\" is no WebAssembly"))),
-            None => Err(self.broken(format!("its entrypoint \"{program}\" is no file of it"))),
-        }
+    /// The image's config, as it was sent and what it says.
+    async fn configuration(&mut self, image: &OciImageManifest) -> Result<(Vec<u8>, Value), Error> {
+        let bytes = self.blob("config", &image.config, MAX_MANIFEST_BYTES, memory).await?;
+        let configuration = serde_json::from_slice(&bytes).map_err(|error| self.broken(error))?;
+        Ok((bytes, configuration))
     }
 
-    /// All layers, the lowest first. What `known` has of them by their digests is not asked for.
-    async fn layers<K: Future<Output = Option<Bytes>>>(
-        &mut self,
-        image: &OciImageManifest,
-        known: impl Fn(Digest) -> K,
-    ) -> Result<Vec<Layer>, Error> {
-        if image.layers.len() > MAX_LAYERS {
-            let many = image.layers.len();
+    async fn entrypoint(&mut self, image: &OciImageManifest, configuration: &Value) -> Result<Vec<u8>, Error> {
+        let config = artifact::entrypoint(image, configuration).map_err(Error::NotWasm)?;
+        let layers = self.layers(image, configuration).await?;
+        let finding = tokio::task::spawn_blocking(move || find(&layers, &config));
+        let found = finding.await.map_err(|error| self.broken(error))?;
+        found.map_err(|error| self.broken(error))?.map_err(Error::NotWasm)
+    }
+
+    /// All layers, the lowest first, each with what the image's config says of it.
+    async fn layers(&mut self, image: &OciImageManifest, configuration: &Value) -> Result<Vec<Layer>, Error> {
+        let descriptors = &image.layers;
+        let many = descriptors.len();
+        if many > MAX_LAYERS {
             return Err(self.broken(format!("it has {many} layers, and {MAX_LAYERS} is the most")));
         }
+        let diff_ids = config::diff_ids(configuration).map_err(|error| self.broken(error))?;
+        if let Some(named) = diff_ids.as_ref().map(Vec::len).filter(|named| *named != many) {
+            return Err(self.broken(format!("it has {many} layers, and its config names {named}")));
+        }
+        // What is too much is not asked for.
+        let mut all_bytes = 0_u64;
+        for (number, descriptor) in descriptors.iter().enumerate() {
+            all_bytes = all_bytes.saturating_add(u64::try_from(descriptor.size).unwrap_or(u64::MAX));
+            if all_bytes > MAX_LAYERS_BYTES {
+                let (which, most) = (layer::which(descriptors, number), size(MAX_LAYERS_BYTES));
+                let why = format!("its {which}: with it the layers have more than {most} as they are sent");
+                return Err(self.broken(why));
+            }
+        }
         let mut layers = Vec::new();
-        let mut left_bytes = MAX_LAYERS_BYTES;
-        for descriptor in &image.layers {
-            let size_bytes = self.size_bytes("layer", descriptor, left_bytes)?;
-            let here = match descriptor.digest.parse() {
-                Ok(digest) => known(digest).await,
-                Err(_) => None,
-            };
-            let bytes = match here.filter(|bytes| bytes.len() as u64 == size_bytes) {
-                Some(bytes) => bytes,
-                None => self.blob("layer", descriptor, left_bytes).await?.into(),
-            };
-            left_bytes = left_bytes.saturating_sub(bytes.len() as u64);
-            layers.push(Layer { descriptor: descriptor.clone(), bytes });
+        for (number, descriptor) in descriptors.iter().enumerate() {
+            let which = layer::which(descriptors, number);
+            let content = self.layer(&which, descriptor).await?;
+            let diff_id = diff_ids.as_ref().and_then(|ids| ids.get(number)).cloned();
+            layers.push(Layer { which, descriptor: descriptor.clone(), content, diff_id });
         }
         Ok(layers)
     }
 
-    /// The layers, if they are what the image's configuration says.
-    async fn verified_layers(&self, layers: Vec<Layer>, configuration: &Value) -> Result<Vec<Layer>, Error> {
-        let diff_ids = config::diff_ids(configuration).map_err(|error| self.broken(error))?;
-        let Some(diff_ids) = diff_ids else { return Ok(layers) };
-        let verify = move || layer::verify(&layers, &diff_ids).map(|()| layers);
-        let verified = tokio::task::spawn_blocking(verify).await.map_err(|error| self.broken(error))?;
-        verified.map_err(|why| self.broken(why))
+    /// One that is here is not asked for.
+    async fn layer(&mut self, which: &str, descriptor: &OciDescriptor) -> Result<File, Error> {
+        let blobs = self.blobs;
+        let here = descriptor.digest.parse().ok().and_then(|digest| blobs.file(&digest).ok().flatten());
+        let is_whole =
+            |file: &File| file.metadata().is_ok_and(|found| i64::try_from(found.len()) == Ok(descriptor.size));
+        if let Some(file) = here.filter(is_whole) {
+            return Ok(file);
+        }
+        let nameless = || blobs.nameless().map(tokio::fs::File::from_std);
+        Ok(self.blob(which, descriptor, MAX_LAYERS_BYTES, nameless).await?.into_std().await)
     }
 
-    async fn blob(&mut self, what: &str, descriptor: &OciDescriptor, max_bytes: u64) -> Result<Vec<u8>, Error> {
+    /// What a descriptor stands for, written to what is begun for it.
+    async fn blob<W: AsyncWrite + Unpin>(
+        &mut self,
+        what: &str,
+        descriptor: &OciDescriptor,
+        max_bytes: u64,
+        begin: impl Fn() -> io::Result<W>,
+    ) -> Result<W, Error> {
         // No more than the manifest says.
-        let size_bytes = self.size_bytes(what, descriptor, max_bytes)?;
+        let stated_bytes = u64::try_from(descriptor.size).ok().filter(|bytes| *bytes <= max_bytes);
+        let too_large = || self.broken(format!("its {what} is larger than {}", size(max_bytes)));
+        let stated_bytes = stated_bytes.ok_or_else(too_large)?;
         // Part of a path: nothing but a digest may be in it.
-        let digest: Digest = descriptor.digest.parse().map_err(|error| self.broken(error))?;
-        let bytes = self.get(what, &format!("blobs/{digest}"), "*/*", size_bytes).await?;
-        self.verified(what, &bytes, &descriptor.digest)?;
-        Ok(bytes)
+        let digest = descriptor.digest.parse::<Digest>();
+        let digest = digest.map_err(|error| self.broken(format!("its {what}: {error}")))?;
+        let too_large = format!("its {what} is larger than its manifest says ({stated_bytes} bytes)");
+        let (content, found) = self.get(&format!("blobs/{digest}"), "*/*", stated_bytes, &too_large, begin).await?;
+        self.verify(what, found, digest)?;
+        Ok(content)
     }
 
-    /// What the manifest says that a blob has, which must not be too much.
-    fn size_bytes(&self, what: &str, descriptor: &OciDescriptor, max_bytes: u64) -> Result<u64, Error> {
-        let size_bytes = u64::try_from(descriptor.size).ok().filter(|size_bytes| *size_bytes <= max_bytes);
-        size_bytes.ok_or_else(|| self.broken(format!("its {what} is larger than {max_bytes} bytes")))
-    }
-
-    /// From the first that gives it. What the last one says, which is the registry itself, decides why nobody does.
-    async fn get(&mut self, what: &str, path: &str, accept: &str, max_bytes: u64) -> Result<Vec<u8>, Error> {
+    /// From the first that gives it, with its digest. What the last one says, which is the registry itself, decides why nobody
+    /// does.
+    async fn get<W: AsyncWrite + Unpin>(
+        &mut self,
+        path: &str,
+        accept: &str,
+        max_bytes: u64,
+        too_large: &str,
+        begin: impl Fn() -> io::Result<W>,
+    ) -> Result<(W, Digest), Error> {
         let mut next = 0;
         let mut refused = Vec::new();
         loop {
@@ -244,20 +279,25 @@ impl<'a> Pull<'a> {
             let Some(session) = self.sessions.get_mut(next) else {
                 return Err(self.broken("its name has no registry"));
             };
-            let failure = match session.get(path, accept, max_bytes).await {
-                Ok(bytes) => return Ok(bytes),
+            let got = match begin() {
+                Ok(mut to) => session.get(path, accept, max_bytes, &mut to).await.map(|digest| (to, digest)),
+                Err(error) => Err(error.into()),
+            };
+            let failure = match got {
+                Ok(got) => return Ok(got),
+                Err(failure @ Failure::Place(_)) => return Err(self.broken(failure)),
                 Err(failure) => failure,
             };
             if is_last {
                 return Err(match failure {
-                    Failure::TooLarge { .. } => self.broken(format!("its {what} is larger than {max_bytes} bytes")),
+                    Failure::TooLarge { .. } => self.broken(too_large),
                     failure => {
                         let mirrors = self.silent.0.iter().cloned().chain(refused).collect();
                         registry_error(self.reference, LeftOut(mirrors), failure)
                     }
                 });
             }
-            tracing::info!(image = self.reference.whole(), mirror = %session.base(), what, %failure, "mirror left out");
+            tracing::info!(image = self.reference.whole(), mirror = %session.base(), path, %failure, "mirror left out");
             let reason = (session.base().clone(), failure.to_string());
             match failure {
                 Failure::Unreachable(_) => {
@@ -272,11 +312,9 @@ impl<'a> Pull<'a> {
         }
     }
 
-    fn verified(&self, what: &str, bytes: &[u8], expected: &str) -> Result<Digest, Error> {
-        let expected: Digest = expected.parse().map_err(|error| self.broken(error))?;
-        let found = Digest::of(bytes);
+    fn verify(&self, what: &str, found: Digest, expected: Digest) -> Result<(), Error> {
         match found == expected {
-            true => Ok(found),
+            true => Ok(()),
             false => Err(self.broken(format!("its {what} has digest {found}, not {expected}"))),
         }
     }
@@ -286,11 +324,22 @@ impl<'a> Pull<'a> {
     }
 }
 
-/// The content of the file that an image starts, if it has that. Blocks.
-fn find(layers: &[Layer], config: &Config) -> io::Result<Option<Vec<u8>>> {
+/// For what is as small as a component.
+fn memory() -> io::Result<Vec<u8>> {
+    Ok(Vec::new())
+}
+
+/// The component that an image starts; with the reason when that file is none. Blocks.
+fn find(layers: &[Layer], config: &Config) -> io::Result<Result<Vec<u8>, String>> {
     let meter = || layer::meter(layer::MAX_UNPACKED_BYTES);
-    let place = Files::of(layers, &meter())?.program(config.program().unwrap_or_default(), &config.search())?;
-    place.map(|place| files::read(layers, place, MAX_COMPONENT_BYTES, &meter())).transpose()
+    let program = config.program().unwrap_or_default();
+    let (path, place) = Files::of(layers, &meter())?.program(program, &config.search())?;
+    let content = files::read(layers, place, MAX_COMPONENT_BYTES, &meter())?;
+    if content.starts_with(b"\0asm") {
+        return Ok(Ok(content));
+    }
+    let (program, path) = (files::shown(Path::new(program)), files::shown(&path));
+    Ok(Err(format!("its entrypoint \"{program}\" is {path}, which is no WebAssembly: it does not begin with \\0asm")))
 }
 
 fn registry_error(reference: &Reference, mirrors: LeftOut, failure: Failure) -> Error {

@@ -5,15 +5,18 @@
 //! <https://distribution.github.io/distribution/spec/auth/token/> says.
 
 use std::error::Error as _;
+use std::io;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http_auth::ChallengeParser;
+use k8w_storage::blob::{Digest, Hasher};
 use oci_client::errors::OciEnvelope;
 use oci_client::secrets::RegistryAuth;
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
 use reqwest::{Response, StatusCode, Url};
 use serde::Deserialize;
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
 use super::registries::Endpoint;
 
@@ -31,6 +34,9 @@ pub enum Failure {
     Status { status: StatusCode, reasons: String },
     #[error("its registry's answer is larger than {max_bytes} bytes")]
     TooLarge { max_bytes: u64 },
+    /// Not the registry's fault.
+    #[error("there is no place for its registry's answer: {0}")]
+    Place(#[from] io::Error),
     #[error("its registry asks for a token in a way that is not understood")]
     Challenge,
     #[error("what its token server answers is no token")]
@@ -58,11 +64,17 @@ impl<'a> Session<'a> {
         &self.endpoint.base
     }
 
-    /// Gets what lies at `path` beneath the image's repository, if it has no more than `max_bytes`.
+    /// Writes down what lies at `path` beneath the image's repository, if it has no more than `max_bytes`. Answers its digest.
     ///
     /// # Errors
     /// [`Failure`]
-    pub async fn get(&mut self, path: &str, accept: &str, max_bytes: u64) -> Result<Vec<u8>, Failure> {
+    pub async fn get(
+        &mut self,
+        path: &str,
+        accept: &str,
+        max_bytes: u64,
+        to: &mut (impl AsyncWrite + Unpin),
+    ) -> Result<Digest, Failure> {
         let mut url = format!("{}{}/{path}", self.endpoint.base, self.repository);
         if let Some(registry) = &self.endpoint.mirrors {
             // As containerd tells a mirror of several registries which one is meant.
@@ -76,7 +88,7 @@ impl<'a> Session<'a> {
             response = self.send(&url, accept).await?;
         }
         match response.status() {
-            StatusCode::OK => read(response, max_bytes).await,
+            StatusCode::OK => read(response, max_bytes, to).await,
             _ => Err(refused(response).await),
         }
     }
@@ -124,7 +136,8 @@ impl<'a> Session<'a> {
         if response.status() != StatusCode::OK {
             return Err(refused(response).await);
         }
-        let answer = read(response, MAX_TOKEN_BYTES).await.map_err(|failure| match failure {
+        let mut answer = Vec::new();
+        read(response, MAX_TOKEN_BYTES, &mut answer).await.map_err(|failure| match failure {
             Failure::TooLarge { .. } => Failure::Token,
             failure => failure,
         })?;
@@ -149,26 +162,29 @@ fn authorization(scheme: &str, credentials: &str) -> Option<HeaderValue> {
     Some(value)
 }
 
-async fn read(mut response: Response, max_bytes: u64) -> Result<Vec<u8>, Failure> {
-    let too_large = |length: u64| length > max_bytes;
-    if response.content_length().is_some_and(too_large) {
-        return Err(Failure::TooLarge { max_bytes });
+async fn read(mut response: Response, max_bytes: u64, to: &mut (impl AsyncWrite + Unpin)) -> Result<Digest, Failure> {
+    let too_large = || Failure::TooLarge { max_bytes };
+    if response.content_length().is_some_and(|length| length > max_bytes) {
+        return Err(too_large());
     }
-    let mut bytes = Vec::new();
+    let (mut hasher, mut left_bytes) = (Hasher::default(), max_bytes);
     while let Some(chunk) = response.chunk().await? {
-        if too_large((bytes.len() + chunk.len()) as u64) {
-            return Err(Failure::TooLarge { max_bytes });
-        }
-        bytes.extend_from_slice(&chunk);
+        left_bytes = left_bytes.checked_sub(chunk.len() as u64).ok_or_else(too_large)?;
+        hasher.update(&chunk);
+        to.write_all(&chunk).await?;
     }
-    Ok(bytes)
+    to.flush().await?;
+    Ok(hasher.digest())
 }
 
 /// What the registry says about its refusal; nothing when it says it at too great length or not as it should.
 async fn refused(response: Response) -> Failure {
     let status = response.status();
-    let body = read(response, MAX_REASON_BYTES).await.unwrap_or_default();
-    let errors = serde_json::from_slice::<OciEnvelope>(&body).map_or(Vec::new(), |envelope| envelope.errors);
+    let mut body = Vec::new();
+    let errors = match read(response, MAX_REASON_BYTES, &mut body).await {
+        Ok(_) => serde_json::from_slice::<OciEnvelope>(&body).map_or(Vec::new(), |envelope| envelope.errors),
+        Err(_) => Vec::new(),
+    };
     let reasons = errors.iter().filter(|error| !error.message.is_empty()).map(|error| format!(": {}", error.message));
     Failure::Status { status, reasons: reasons.collect() }
 }

@@ -22,7 +22,7 @@ use serde_json::Value;
 
 use super::artifact::{self, Content};
 use super::config::Config;
-use super::layer::Layer;
+use super::layer::{self, Layer};
 use super::readers::Readers;
 use super::registry::Pulled;
 use super::{Error, Image};
@@ -188,11 +188,14 @@ pub(super) fn find_layers(blobs: &BlobStore, reference: &Reference) -> Result<Op
     let Some(digest) = blobs.get_ref(&volume_name(&reference.whole()))? else { return Ok(None) };
     let Some(manifest) = blobs.get(&digest)? else { return Ok(None) };
     let mut layers = Vec::new();
-    for descriptor in descriptors(&manifest)? {
-        let Some(bytes) = layer_digest(&descriptor).map(|digest| blobs.get(&digest)).transpose()?.flatten() else {
+    let descriptors = descriptors(&manifest)?;
+    for (number, descriptor) in descriptors.iter().enumerate() {
+        let Some(content) = layer_digest(descriptor).map(|digest| blobs.file(&digest)).transpose()?.flatten() else {
             return Ok(None);
         };
-        layers.push(Layer { descriptor, bytes });
+        let (which, descriptor) = (layer::which(&descriptors, number), descriptor.clone());
+        // It was held to its config before it was kept.
+        layers.push(Layer { which, descriptor, content, diff_id: None });
     }
     Ok(Some((digest, layers)))
 }
@@ -213,7 +216,10 @@ pub(super) fn keep_layers(
         remove_volume(blobs, &name)?;
     }
     for layer in layers {
-        let digest = blobs.put(layer.bytes.as_ref(), None).map_err(io_error)?;
+        let digest: Digest = layer.descriptor.digest.parse().map_err(io::Error::other)?;
+        if !blobs.renew(&digest)? {
+            blobs.put(layer.sent()?, Some(&digest)).map_err(io_error)?;
+        }
         blobs.set_ref(&layer_name(&digest, &name), &digest)?;
     }
     // Last: an image with this name has all of its layers.
@@ -414,13 +420,10 @@ mod tests {
         let blobs = BlobStore::open(root.path()).unwrap();
         let reference: Reference = "registry.test/files:1".parse().unwrap();
         let whole = |contents: &[&str]| {
-            let layer = |content: &&str| Layer {
-                descriptor: OciDescriptor {
-                    digest: Digest::of(content.as_bytes()).to_string(),
-                    size: content.len() as i64,
-                    ..Default::default()
-                },
-                bytes: content.to_string().into(),
+            let layer = |content: &&str| {
+                let mut layer = Layer::only("", content.as_bytes()).unwrap();
+                layer.descriptor.size = content.len() as i64;
+                layer
             };
             let layers: Vec<Layer> = contents.iter().map(layer).collect();
             let descriptors = layers.iter().map(|layer| layer.descriptor.clone()).collect();
@@ -429,13 +432,14 @@ mod tests {
         };
         let found = || {
             let (digest, layers) = find_layers(&blobs, &reference).unwrap()?;
-            Some((digest, layers.iter().map(|layer| layer.bytes.to_vec()).collect::<Vec<_>>()))
+            let contents = layers.iter().map(|layer| io::read_to_string(layer.sent().unwrap()).unwrap());
+            Some((digest, contents.collect::<Vec<_>>()))
         };
         assert_eq!(found(), None);
         let first = whole(&["one", "two"]);
-        assert_eq!(found(), Some((first, vec![b"one".to_vec(), b"two".to_vec()])));
+        assert_eq!(found(), Some((first, vec!["one".to_owned(), "two".to_owned()])));
         let second = whole(&["two", "three"]);
-        assert_eq!(found(), Some((second, vec![b"two".to_vec(), b"three".to_vec()])));
+        assert_eq!(found(), Some((second, vec!["two".to_owned(), "three".to_owned()])));
         let names = vec!["registry.test/files:1".to_owned()];
         assert_eq!(all(&blobs).unwrap(), BTreeMap::from([(second, Stored { names, size_bytes: 8, loaded: false })]));
         remove(&blobs, "registry.test/files:1").unwrap();

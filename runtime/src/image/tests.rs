@@ -25,8 +25,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::garbage::{Disk, Policy};
 use super::registries::{Auth, HostConfig, Mirror, Registries, RegistriesFile, Tls};
-use super::registry::{self, Error};
-use super::{Images, LocalImages, UNNAMED_FOR, store};
+use super::{Images, LocalImages, UNNAMED_FOR, registry, store, unpack};
 
 const COMPONENT: &[u8] = b"\0asm component";
 
@@ -147,6 +146,18 @@ impl Content {
     }
 }
 
+fn blob_store() -> (tempfile::TempDir, BlobStore) {
+    let folder = tempfile::tempdir().unwrap();
+    let blobs = BlobStore::open(folder.path()).unwrap();
+    (folder, blobs)
+}
+
+/// How many files a store has.
+fn left(blobs: &BlobStore) -> usize {
+    let root = blobs.folder().ancestors().nth(2).unwrap();
+    ["blobs/sha256", "refs", "unfinished"].map(|dir| std::fs::read_dir(root.join(dir)).unwrap().count()).iter().sum()
+}
+
 /// A registry on loopback, for as long as it is held.
 struct Registry {
     address: SocketAddr,
@@ -188,9 +199,39 @@ impl Registry {
     }
 
     async fn pull(&self, tag: &str, auth: RegistryAuth) -> Result<registry::Pulled, String> {
-        let reference: Reference = format!("{}/app:{tag}", self.address).parse().unwrap();
-        let pulled = registry::pull(&reference, &auth, &Registries::default()).await;
-        pulled.map_err(|error: Error| error.to_string().replace(&self.address.to_string(), "registry"))
+        let (_folder, blobs) = blob_store();
+        let pulled = registry::pull(&self.reference(tag), &auth, &Registries::default(), &blobs).await;
+        assert_eq!(left(&blobs), 0, "{tag}");
+        pulled.map_err(|error| self.told(error))
+    }
+
+    async fn pull_into(&self, tag: &str, blobs: &BlobStore) -> Result<registry::Pulled, String> {
+        let (reference, registries) = (self.reference(tag), Registries::default());
+        let pulled = registry::pull(&reference, &RegistryAuth::Anonymous, &registries, blobs).await;
+        pulled.map_err(|error| self.told(error))
+    }
+
+    /// What is in a volume of an image.
+    async fn unpack(&self, tag: &str, blobs: &BlobStore) -> Result<Vec<String>, String> {
+        let (reference, registries, before) = (self.reference(tag), Registries::default(), left(blobs));
+        let pulled = registry::pull_layers(&reference, &RegistryAuth::Anonymous, &registries, blobs).await;
+        assert_eq!(left(blobs), before, "{tag}");
+        let (_, layers) = pulled.map_err(|error| self.told(error))?;
+        let folder = tempfile::tempdir().unwrap();
+        let (dir, image) = (folder.path().join("volume"), reference.whole());
+        unpack::unpack(&layers, &dir).map_err(|why| self.told(super::Error::Unpack { image, why }))?;
+        let names = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        Ok(names)
+    }
+
+    fn reference(&self, tag: &str) -> Reference {
+        format!("{}/app:{tag}", self.address).parse().unwrap()
+    }
+
+    fn told(&self, error: impl ToString) -> String {
+        error.to_string().replace(&self.address.to_string(), "registry")
     }
 }
 
@@ -231,8 +272,7 @@ async fn a_container_image_gives_its_entrypoint() {
     let registry = Registry::serve(content).await;
     let pulled = registry.pull("compat", RegistryAuth::Anonymous).await.unwrap();
     assert_eq!(pulled.component, COMPONENT);
-    let root = tempfile::tempdir().unwrap();
-    let blobs = BlobStore::open(root.path()).unwrap();
+    let (_folder, blobs) = blob_store();
     let name: Reference = "registry.test/app:compat".parse().unwrap();
     let kept = store::keep(&blobs, &name, &pulled, None).unwrap();
     assert_eq!(kept.config.program(), Some("app"));
@@ -256,16 +296,16 @@ async fn a_container_image_is_held_to_its_diff_ids() {
     content.container_image("fewer", &process, &layers, Some(&ids[..1]));
     content.container_image("other", &process, &layers, Some(&[ids[0].clone(), ids[0].clone()]));
     content.container_image("none", &json!({ "Entrypoint": ["/app.wasm/x"] }), &layers, Some(&ids));
-    content.container_image("script", &json!({ "Entrypoint": ["/sh"] }), &[file_at("sh", b"#!")], None);
+    content.container_image("script", &json!({ "Entrypoint": ["sh"] }), &[file_at("bin/sh", b"#!")], None);
     let registry = Registry::serve(content).await;
     assert_eq!(registry.pull("right", RegistryAuth::Anonymous).await.unwrap().component, COMPONENT);
     let mut all = String::new();
+    let (_folder, blobs) = blob_store();
+    assert_eq!(registry.unpack("right", &blobs).await.unwrap(), ["app", "app.wasm"]);
     for tag in ["fewer", "other"] {
-        let reference: Reference = format!("{}/app:{tag}", registry.address).parse().unwrap();
-        let registries = Registries::default();
-        let whole = registry::pull_layers(&reference, &RegistryAuth::Anonymous, &registries, async |_| None).await;
         let error = registry.pull(tag, RegistryAuth::Anonymous).await.unwrap_err();
-        assert_eq!(whole.err().unwrap().to_string().replace(&registry.address.to_string(), "registry"), error);
+        let of_volume = registry.unpack(tag, &blobs).await.unwrap_err();
+        assert_eq!(of_volume.replace("failed to unpack", "failed to pull"), error);
         all += &format!("{error}\n");
     }
     for tag in ["none", "script"] {
@@ -276,9 +316,9 @@ async fn a_container_image_is_held_to_its_diff_ids() {
     }
     expect![[r#"
         failed to pull "registry/app:fewer": it has 2 layers, and its config names 1
-        failed to pull "registry/app:other": its layer layer-1 unpacks to layer-1, and its config says layer-0
-        failed to pull "registry/app:none": its entrypoint "/app.wasm/x" is no file of it
-        its entrypoint "/sh" is no WebAssembly
+        failed to pull "registry/app:other": its layer 2 of 2 (layer-1): it unpacks to layer-1, and the image's config says layer-0
+        failed to pull "registry/app:none": its entrypoint "/app.wasm/x" is no file of it: /app.wasm/x is not there
+        its entrypoint "sh" is /bin/sh, which is no WebAssembly: it does not begin with \0asm
     "#]]
     .assert_eq(&all);
 }
@@ -295,7 +335,7 @@ async fn refusals_are_one_sentence() {
         .assert_eq(&registry.pull("two", RegistryAuth::Anonymous).await.unwrap_err());
     expect![[r#"failed to pull "registry/app:none": not found in the registry"#]]
         .assert_eq(&registry.pull("none", RegistryAuth::Anonymous).await.unwrap_err());
-    expect![[r#"failed to pull "registry/app:broken": its layer has digest sha256:a4ad01372143409ad6e08d6151795d32c7d21742bcfd1f514906d31fd868dd33, not sha256:d39ad56a4c032330cab88e5277b39bdad5e1adae6bb74e355543ff2d80960121"#]].assert_eq(&registry.pull("broken", RegistryAuth::Anonymous).await.unwrap_err());
+    expect![[r#"failed to pull "registry/app:broken": its layer 1 of 1 (sha256:d39ad56a4c032330cab88e5277b39bdad5e1adae6bb74e355543ff2d80960121) has digest sha256:a4ad01372143409ad6e08d6151795d32c7d21742bcfd1f514906d31fd868dd33, not sha256:d39ad56a4c032330cab88e5277b39bdad5e1adae6bb74e355543ff2d80960121"#]].assert_eq(&registry.pull("broken", RegistryAuth::Anonymous).await.unwrap_err());
 }
 
 /// Answers that never end, in every place where one is read.
@@ -313,9 +353,9 @@ async fn an_endless_answer_is_cut_off() {
         all += &format!("{error}\n");
     }
     expect![[r#"
-        failed to pull "registry/app:manifest": its manifest is larger than 4194304 bytes
+        failed to pull "registry/app:manifest": its manifest is larger than 4 MiB
         failed to pull "registry/app:error": its registry answered 502 Bad Gateway
-        failed to pull "registry/app:layer": its layer is larger than 14 bytes
+        failed to pull "registry/app:layer": its layer 1 of 1 (sha256:d39ad56a4c032330cab88e5277b39bdad5e1adae6bb74e355543ff2d80960121) is larger than its manifest says (14 bytes)
     "#]]
     .assert_eq(&all);
 
@@ -327,73 +367,107 @@ async fn an_endless_answer_is_cut_off() {
         .assert_eq(&registry.pull("any", RegistryAuth::Anonymous).await.unwrap_err());
 }
 
+/// Each error says which bound was met, and by which layer. What is too much by its manifest is not asked for.
 #[tokio::test]
-async fn a_layer_of_a_container_image_must_be_of_a_kind_and_size_that_is_read() {
+async fn layers_of_a_container_image_are_of_kinds_and_sizes_that_are_read() {
     let mut content = Content::default();
     let config = json!({ "os": "wasip1", "architecture": "wasm", "config": { "Entrypoint": ["/app.wasm"] } });
     let config = content.described("application/vnd.oci.image.config.v1+json", config.to_string().as_bytes());
     let media_type = "application/vnd.oci.image.manifest.v1+json";
     let tar = "application/vnd.oci.image.layer.v1.tar";
-    let mut large = content.described(tar, b"x");
-    large["size"] = json!(u64::from(u32::MAX));
-    let zstd = content.described("application/vnd.oci.image.layer.v1.tar+zstd", b"x");
-    let small = content.described(tar, b"");
-    for (tag, layers) in [("large", json!([large])), ("zstd", json!([zstd])), ("many", json!(vec![small; 129]))] {
+    let sized = |size: u64| json!({ "mediaType": tar, "digest": Digest::of(b"absent").to_string(), "size": size });
+    let small = content.described(tar, &file_at("file", b""));
+    let zstd = content.described(&format!("{tar}+zstd"), b"x");
+    let cut = content.described(tar, &component_at("app.wasm")[..520]);
+    let gzip = content.described(&format!("{tar}+gzip"), b"\x1f\x8b\x08 no more");
+    let forged = content.described(tar, b"forged");
+    let digest = forged["digest"].as_str().unwrap();
+    content.answers.get_mut(&format!("/v2/app/blobs/{digest}")).unwrap().1 = Bytes::from_static(b"FORGED");
+    let endless = content.described(tar, b"endless");
+    let digest = endless["digest"].as_str().unwrap();
+    content.endless.insert(format!("/v2/app/blobs/{digest}"), StatusCode::OK);
+    let odd = json!({ "mediaType": tar, "digest": "sha256:../../x", "size": 1 });
+    let tags = [
+        ("large", json!([small, sized(u64::from(u32::MAX))])),
+        ("together", json!([small, sized(600 << 20), sized(600 << 20), small])),
+        ("negative", json!([{ "mediaType": tar, "digest": "sha256:0", "size": -1 }])),
+        ("many", json!(vec![small.clone(); 129])),
+        ("zstd", json!([small, zstd])),
+        ("cut", json!([small, cut])),
+        ("gzip", json!([gzip, small])),
+        ("forged", json!([small, forged])),
+        ("endless", json!([endless])),
+        ("odd", json!([odd])),
+        ("fits", json!(vec![small; 128])),
+    ];
+    for (tag, layers) in &tags {
         content.manifest(tag, media_type, &json!({ "schemaVersion": 2, "config": config, "layers": layers }));
     }
     let registry = Registry::serve(content).await;
+    let (_folder, blobs) = blob_store();
     let mut all = String::new();
-    for tag in ["large", "zstd", "many"] {
-        all += &format!("{}\n", registry.pull(tag, RegistryAuth::Anonymous).await.unwrap_err());
+    for (tag, layers) in &tags {
+        let mut error = registry.pull(tag, RegistryAuth::Anonymous).await.unwrap_err();
+        if *tag != "fits" {
+            let of_volume = registry.unpack(tag, &blobs).await.unwrap_err();
+            assert_eq!(of_volume.replace("failed to unpack", "failed to pull"), error);
+        }
+        for (number, layer) in layers.as_array().unwrap().iter().enumerate() {
+            error = error.replace(layer["digest"].as_str().unwrap(), &format!("layer-{number}"));
+        }
+        all += &format!("{error}\n");
     }
     expect![[r#"
-        failed to pull "registry/app:large": its layer is larger than 1073741824 bytes
-        failed to pull "registry/app:zstd": a layer is compressed with zstd, which is not supported
+        failed to pull "registry/app:large": its layer 2 of 2 (layer-1): with it the layers have more than 1 GiB as they are sent
+        failed to pull "registry/app:together": its layer 3 of 4 (layer-1): with it the layers have more than 1 GiB as they are sent
+        failed to pull "registry/app:negative": its layer 1 of 1 (layer-0): with it the layers have more than 1 GiB as they are sent
         failed to pull "registry/app:many": it has 129 layers, and 128 is the most
+        failed to pull "registry/app:zstd": its layer 2 of 2 (layer-1): it is compressed with zstd, which is not supported
+        failed to pull "registry/app:cut": its layer 2 of 2 (layer-1): unexpected EOF during skip
+        failed to pull "registry/app:gzip": its layer 1 of 2 (layer-0): invalid gzip header
+        failed to pull "registry/app:forged": its layer 2 of 2 (layer-1) has digest sha256:5fb6b3047c33f7c7cc95745d0cc287bd8a2ec918c9d86cedbdde31944c9c0610, not layer-1
+        failed to pull "registry/app:endless": its layer 1 of 1 (layer-0) is larger than its manifest says (7 bytes)
+        failed to pull "registry/app:odd": its layer 1 of 1 (layer-0): "layer-0" is not a digest of the form sha256:<64 lower-case hexadecimal digits>
+        failed to pull "registry/app:fits": its entrypoint "/app.wasm" is no file of it: /app.wasm is not there
     "#]]
     .assert_eq(&all);
 }
 
 #[tokio::test]
-async fn a_layer_that_is_here_is_not_asked_for_and_counts_all_the_same() {
+async fn a_layer_that_cannot_be_kept_is_not_blamed_on_the_registry() {
     let mut content = Content::default();
-    let config = content.described("application/vnd.oci.image.config.v1+json", b"{}");
-    let media_type = "application/vnd.oci.image.manifest.v1+json";
-    // The registry has none of these layers.
-    let (small, large) = (Bytes::from_static(b"here"), Bytes::from(vec![0; 600 << 20]));
-    let digest = |content: &str| Digest::of(content.as_bytes());
-    let layer = |content: &str, size: u64| {
-        let media_type = "application/vnd.oci.image.layer.v1.tar";
-        json!({ "mediaType": media_type, "digest": digest(content).to_string(), "size": size })
-    };
-    for (tag, layers) in [
-        ("here", json!([layer("small", 4)])),
-        ("otherwise", json!([layer("small", 5)])),
-        ("larger", json!([layer("small", u64::from(u32::MAX))])),
-        ("together", json!([layer("large", 600 << 20), layer("large", 600 << 20)])),
-    ] {
-        content.manifest(tag, media_type, &json!({ "schemaVersion": 2, "config": config, "layers": layers }));
-    }
+    let process = json!({ "Entrypoint": ["/app.wasm"] });
+    content.container_image("image", &process, &[component_at("app.wasm")], None);
     let registry = Registry::serve(content).await;
-    let known = async |wanted: Digest| {
-        let mut all = [("small", &small), ("large", &large)].into_iter();
-        all.find(|(content, _)| digest(content) == wanted).map(|(_, bytes)| bytes.clone())
-    };
-    let mut all = String::new();
-    for tag in ["here", "otherwise", "larger", "together"] {
-        let reference: Reference = format!("{}/app:{tag}", registry.address).parse().unwrap();
-        all += &match registry::pull_layers(&reference, &RegistryAuth::Anonymous, &Registries::default(), known).await {
-            Ok((_, layers)) => format!("{:?}\n", layers.iter().map(|layer| &layer.bytes).collect::<Vec<_>>()),
-            Err(error) => format!("{error}\n").replace(&registry.address.to_string(), "registry"),
-        };
-    }
-    expect![[r#"
-        [b"here"]
-        failed to pull "registry/app:otherwise": not found in the registry
-        failed to pull "registry/app:larger": its layer is larger than 1073741824 bytes
-        failed to pull "registry/app:together": its layer is larger than 444596224 bytes
-    "#]]
-    .assert_eq(&all);
+    let (folder, blobs) = blob_store();
+    std::fs::remove_dir(folder.path().join("unfinished")).unwrap();
+    let error = registry.pull_into("image", &blobs).await.unwrap_err();
+    let told = "failed to pull \"registry/app:image\": there is no place for its registry's answer: No such file";
+    assert!(error.starts_with(told), "{error}");
+}
+
+#[tokio::test]
+async fn a_layer_that_is_here_is_not_asked_for_and_held_to_the_config_all_the_same() {
+    let mut content = Content::default();
+    let process = json!({ "Entrypoint": ["/app.wasm"] });
+    let layer = component_at("app.wasm");
+    let (id, other) = (Digest::of(&layer).to_string(), Digest::of(b"other").to_string());
+    content.container_image("here", &process, std::slice::from_ref(&layer), Some(std::slice::from_ref(&id)));
+    content.container_image("other", &process, std::slice::from_ref(&layer), Some(&[other]));
+    content.answers.remove(&format!("/v2/app/blobs/{id}"));
+    let registry = Registry::serve(content).await;
+    let (_folder, blobs) = blob_store();
+    let absent = "failed to pull \"registry/app:here\": not found in the registry";
+    assert_eq!(registry.unpack("here", &blobs).await.unwrap_err(), absent);
+    // Half of it, as it would be on a disk that has lost the rest.
+    let digest = blobs.put(&layer[..], None).unwrap();
+    std::fs::write(blobs.path(&digest).unwrap(), &layer[..512]).unwrap();
+    assert_eq!(registry.unpack("here", &blobs).await.unwrap_err(), absent);
+    std::fs::write(blobs.path(&digest).unwrap(), &layer).unwrap();
+    assert_eq!(registry.unpack("here", &blobs).await.unwrap(), ["app.wasm"]);
+    assert_eq!(registry.pull_into("here", &blobs).await.unwrap().component, COMPONENT);
+    let error = registry.pull_into("other", &blobs).await.unwrap_err();
+    assert!(error.contains(&format!("its layer 1 of 1 ({id}): it unpacks to {id}, and")), "{error}");
 }
 
 #[tokio::test]
@@ -435,10 +509,11 @@ async fn a_mirror_is_asked_first_and_need_not_have_everything() {
         Vec::new(),
     );
     let registries = registries.unwrap();
+    let (_folder, blobs) = blob_store();
     let of_pod = RegistryAuth::Basic("pod".to_owned(), "p".to_owned());
     let pull = async |tag: &str| {
         let reference = format!("registry.invalid/app:{tag}").parse().unwrap();
-        registry::pull(&reference, &of_pod, &registries).await
+        registry::pull(&reference, &of_pod, &registries, &blobs).await
     };
     assert_eq!(pull("plain").await.unwrap().component, COMPONENT);
     let error = pull("none").await.unwrap_err().to_string();
@@ -467,12 +542,12 @@ async fn a_registry_proves_itself_as_the_file_says() {
     let mut content = Content::default();
     content.artifact("plain", &["application/wasm"]);
     let registry = Registry::serve_by(content, Some(tls.unwrap())).await;
-    let reference: Reference = format!("{}/app:plain", registry.address).parse().unwrap();
+    let (reference, (_folder, blobs)) = (registry.reference("plain"), blob_store());
     let pull = async |tls: Tls| {
         let config = HostConfig { auth: None, tls: Some(tls) };
         let configs = Some(BTreeMap::from([(registry.address.to_string(), Some(config))]));
         let registries = Registries::new(RegistriesFile { configs, ..RegistriesFile::default() }, Vec::new()).unwrap();
-        registry::pull(&reference, &RegistryAuth::Anonymous, &registries).await
+        registry::pull(&reference, &RegistryAuth::Anonymous, &registries, &blobs).await
     };
     assert_eq!(pull(Tls { ca_file: Some(ca_file), ..Tls::default() }).await.unwrap().component, COMPONENT);
     assert!(pull(Tls { insecure_skip_verify: true, ..Tls::default() }).await.is_ok());

@@ -14,22 +14,19 @@ use k8w_storage::metered::{MAX_NAME_BYTES, Meter, members};
 use k8w_storage::tree;
 use tar::{Entry, EntryType};
 
-use super::layer::{self, Layer, beneath, refused};
+use super::layer::{
+    self, Layer, MAX_ENTRIES, MAX_UNPACKED_BYTES, beneath, refused, size, too_long_a_name, too_many_entries,
+};
 use super::{OPAQUE, WHITEOUT};
 
-/// Entries of all layers together.
-const MAX_ENTRIES: usize = 200_000;
-/// What the files of all layers may have, in bytes, sparse ones as they would be read.
-const MAX_BYTES: u64 = 1 << 30;
-
-/// Unpacks layers, the lowest first, into `dir`, which must not be there. Blocks.
+/// Unpacks layers, the lowest first, into `dir`, which must not be there. They are held to the image's config. Blocks.
 ///
 /// # Errors
-/// When an archive is broken or too large. Nothing is left behind then.
+/// When an archive is broken, too large, or another than that says. Nothing is left behind then.
 pub fn unpack(layers: &[Layer], dir: &Path) -> io::Result<()> {
     make(dir, |made| {
         let mut target = Target { root: Dir::open_ambient_dir(made, ambient_authority())?, entries: 0, bytes: 0 };
-        let meter = layer::meter(layer::MAX_UNPACKED_BYTES);
+        let meter = layer::meter(MAX_UNPACKED_BYTES);
         layers.iter().try_for_each(|layer| target.apply(layer, &meter))
     })
 }
@@ -56,34 +53,40 @@ fn make(dir: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()
 struct Target {
     root: Dir,
     entries: usize,
+    /// What the files have, sparse ones as they would be read.
     bytes: u64,
 }
 
 impl Target {
     fn apply(&mut self, layer: &Layer, meter: &Meter) -> io::Result<()> {
-        let content = layer.open(meter)?;
-        if !layer.is_archive() {
-            self.count(layer.bytes.len() as u64)?;
-            return self.write(layer.file_name(), 0o644, content);
-        }
-        members(content, |entry| {
-            self.count(entry.size())?;
-            if entry.path_bytes().len() > MAX_NAME_BYTES {
-                return Err(refused("a name in a layer is too long"));
+        layer.see(meter, |content| {
+            if !layer.is_archive() {
+                self.count(layer.sent_bytes()?)?;
+                return self.write(layer.file_name(), 0o644, content);
             }
-            match beneath(&entry.path()?) {
-                Some(path) => self.place(entry, &path),
-                None => Ok(()),
-            }
-        })?;
-        Ok(())
+            Ok(members(content, |entry| {
+                self.count(entry.size())?;
+                let length = entry.path_bytes().len();
+                if length > MAX_NAME_BYTES {
+                    return Err(too_long_a_name(length));
+                }
+                match beneath(&entry.path()?) {
+                    Some(path) => self.place(entry, &path),
+                    None => Ok(()),
+                }
+            })?)
+        })
     }
 
     fn count(&mut self, bytes: u64) -> io::Result<()> {
         self.entries += 1;
         self.bytes = self.bytes.saturating_add(bytes);
-        if self.entries > MAX_ENTRIES || self.bytes > MAX_BYTES {
-            return Err(refused("its layers unpack to more than is allowed"));
+        if self.entries > MAX_ENTRIES {
+            return Err(too_many_entries());
+        }
+        if self.bytes > MAX_UNPACKED_BYTES {
+            let most = size(MAX_UNPACKED_BYTES);
+            return Err(refused(format!("with it the files of the image have more than {most}")));
         }
         Ok(())
     }
@@ -111,7 +114,7 @@ impl Target {
                 self.root.symlink_contents(to, path)
             }
             (EntryType::Link, Some(to)) => {
-                let Some(to) = beneath(&to) else { return Err(refused("a hard link leads outside")) };
+                let Some(to) = beneath(&to) else { return Err(refused("a hard link in it leads outside")) };
                 self.make_room(path)?;
                 self.root.hard_link(to, &self.root, path)
             }
@@ -175,11 +178,18 @@ pub mod tests {
 
     pub const TAR: &str = "application/vnd.oci.image.layer.v1.tar";
 
-    pub fn layer(media_type: &str, title: Option<&str>, bytes: Vec<u8>) -> Layer {
+    pub fn layer(media_type: &str, title: Option<&str>, content: &[u8]) -> Layer {
         let annotations = title.map(|title| [("org.opencontainers.image.title".to_owned(), title.to_owned())].into());
         let (media_type, digest) = (media_type.to_owned(), "sha256:abc".to_owned());
         let descriptor = OciDescriptor { media_type, digest, annotations, ..Default::default() };
-        Layer { descriptor, bytes: bytes.into() }
+        Layer { which: "layer 2 of 3".to_owned(), descriptor, ..Layer::only("", content).unwrap() }
+    }
+
+    /// The begin of a layer.
+    pub fn cut(layer: &Layer, length: u64) -> Layer {
+        let mut content = Vec::new();
+        layer.sent().unwrap().take(length).read_to_end(&mut content).unwrap();
+        self::layer(&layer.descriptor.media_type, None, &content)
     }
 
     /// Files by name; a directory ends in a slash, and `->` and `=>` make a symbolic and a hard link.
@@ -215,7 +225,7 @@ pub mod tests {
                 }
             }
         }
-        layer(TAR, None, archive.into_inner().unwrap())
+        layer(TAR, None, &archive.into_inner().unwrap())
     }
 
     fn shown(dir: &Path) -> Vec<String> {
@@ -239,11 +249,11 @@ pub mod tests {
         let dir = root.path().join("volume");
         let lower = tar(&["a/", "a/one", "a/two", "b/three", "c", "d -> a"]);
         let upper = tar(&["a/.wh.one", "b/.wh..wh..opq", "b/four", "c/", "c/five", "d", "e => a/two"]);
-        unpack(&[lower, upper, layer("text/plain", Some("notes/read.me"), b"text".to_vec())], &dir).unwrap();
+        unpack(&[lower, upper, layer("text/plain", Some("notes/read.me"), b"text")], &dir).unwrap();
         assert_eq!(shown(&dir), ["a/two", "b/four", "c/five", "d", "e", "notes/read.me"]);
         assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 1, "nothing else is left");
         let plain = root.path().join("plain");
-        unpack(&[layer("application/wasm", None, b"\0asm".to_vec())], &plain).unwrap();
+        unpack(&[layer("application/wasm", None, b"\0asm")], &plain).unwrap();
         assert_eq!(shown(&plain), ["abc"]);
     }
 
@@ -291,17 +301,18 @@ pub mod tests {
             append(&mut archive, EntryType::Regular, "large", io::repeat(0).take(3 << 20), 3 << 20);
             append(&mut archive, kind, "record", io::repeat(b'x').take(2 << 20), 2 << 20);
             append(&mut archive, EntryType::Regular, "file", io::empty(), 0);
-            let large = layer(&format!("{TAR}+gzip"), None, archive.into_inner().unwrap().finish().unwrap());
+            let large = layer(&format!("{TAR}+gzip"), None, &archive.into_inner().unwrap().finish().unwrap());
             let refused = unpack(&[large], &root.path().join("volume")).unwrap_err();
-            assert_eq!(refused.to_string(), "a record is longer than is allowed");
+            assert_eq!(refused.to_string(), "its layer 2 of 3: a record is longer than 1 MiB");
         }
         let mut archive = tar::Builder::new(Vec::new());
         let long = "d/".repeat(3_000);
         append(&mut archive, EntryType::GNULongName, "record", long.as_bytes(), long.len() as u64);
         append(&mut archive, EntryType::Directory, "d", io::empty(), 0);
-        let long = layer(TAR, None, archive.into_inner().unwrap());
+        let long = layer(TAR, None, &archive.into_inner().unwrap());
         let refused = unpack(&[long], &root.path().join("volume")).unwrap_err();
-        assert_eq!(refused.to_string(), "a name in a layer is too long");
+        let told = "its layer 2 of 3: a name or a link in it has 6000 bytes, and 4096 is the most";
+        assert_eq!(refused.to_string(), told);
         assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
     }
 
@@ -313,7 +324,7 @@ pub mod tests {
         append(&mut archive, EntryType::GNULongName, "record", deep.as_bytes(), deep.len() as u64);
         append(&mut archive, EntryType::Regular, "f", io::empty(), 0);
         append(&mut archive, EntryType::Regular, ".wh.d", io::empty(), 0);
-        let deep = layer(TAR, None, archive.into_inner().unwrap());
+        let deep = layer(TAR, None, &archive.into_inner().unwrap());
         let dir = root.path().join("volume");
         let unpacking = std::thread::Builder::new().stack_size(512 << 10).spawn(move || {
             make(&dir, |made| {
@@ -328,11 +339,36 @@ pub mod tests {
     }
 
     #[test]
-    fn what_is_broken_leaves_nothing() {
+    fn what_is_broken_or_too_much_leaves_nothing_and_is_told_of() {
         let root = tempfile::tempdir().unwrap();
-        let mut cut = tar(&["a"]);
-        cut.bytes.truncate(600);
-        assert!(unpack(&[cut], &root.path().join("volume")).is_err());
-        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
+        let whole = || tar(&["a"]);
+        let other = Layer { diff_id: Some("sha256:0".to_owned()), ..whole() };
+        // A sparse file of a terabyte takes a block.
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(EntryType::GNUSparse);
+        header.as_gnu_mut().unwrap().name[0] = b'f';
+        header.as_gnu_mut().unwrap().realsize.copy_from_slice(b"20000000000\0");
+        header.as_gnu_mut().unwrap().sparse[0].offset.copy_from_slice(b"20000000000\0");
+        header.as_gnu_mut().unwrap().sparse[0].numbytes.copy_from_slice(b"00000000000\0");
+        header.set_size(0);
+        header.set_cksum();
+        let mut sparse = tar::Builder::new(Vec::new());
+        sparse.append(&header, io::empty()).unwrap();
+        let sparse = layer(TAR, None, &sparse.into_inner().unwrap());
+        for (layer, expected) in [
+            (cut(&whole(), 600), ""),
+            (other, "it unpacks to sha256:"),
+            (sparse, "with it the files of the image have more than 1 GiB"),
+            (layer(&format!("{TAR}+zstd"), None, b""), "it is compressed with zstd, which is not supported"),
+            (tar(&["b => ../a"]), "a hard link in it leads outside"),
+        ] {
+            let told = unpack(&[whole(), layer], &root.path().join("volume")).unwrap_err().to_string();
+            assert!(told.starts_with(&format!("its layer 2 of 3: {expected}")), "{told}");
+            assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0, "{told}");
+        }
+        let root = Dir::open_ambient_dir(root.path(), ambient_authority()).unwrap();
+        let mut full = Target { root, entries: MAX_ENTRIES, bytes: 0 };
+        let told = full.apply(&whole(), &layer::meter(1 << 20)).unwrap_err().to_string();
+        assert!(told.ends_with("with it the image has more than 200000 files, directories and links"), "{told}");
     }
 }

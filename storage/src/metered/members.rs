@@ -37,7 +37,7 @@ pub fn members<R: Read, E>(
     archive: R,
     mut see: impl FnMut(Entry<'_, Metered<'_, R>>) -> Result<(), E>,
 ) -> Result<(), Failure<E>> {
-    let meter = Meter::new(MAX_HEADER_BYTES, "a record is longer than is allowed");
+    let meter = Meter::new(MAX_HEADER_BYTES, "a record is longer than 1 MiB");
     let broken = |error| Failure::Broken { error, has_ended: meter.has_ended() };
     let mut archive = Archive::new(meter.read(archive));
     for entry in archive.entries().map_err(broken)? {
@@ -92,7 +92,7 @@ mod tests {
             else {
                 panic!("{kind:?}")
             };
-            assert_eq!(error.to_string(), "a record is longer than is allowed");
+            assert_eq!(error.to_string(), "a record is longer than 1 MiB");
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod members;
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::io::{self, Read};
 
@@ -19,12 +20,12 @@ pub struct Meter {
     left: Cell<u64>,
     ended: Cell<bool>,
     /// Said of what is longer.
-    too_long: &'static str,
+    too_long: Cow<'static, str>,
 }
 
 impl Meter {
-    pub fn new(allowed_bytes: u64, too_long: &'static str) -> Meter {
-        Meter { left: Cell::new(allowed_bytes), ended: Cell::new(false), too_long }
+    pub fn new(allowed_bytes: u64, too_long: impl Into<Cow<'static, str>>) -> Meter {
+        Meter { left: Cell::new(allowed_bytes), ended: Cell::new(false), too_long: too_long.into() }
     }
 
     pub fn allow(&self, bytes: u64) {
@@ -50,7 +51,7 @@ impl<R: Read> Read for Metered<'_, R> {
         let read = self.inner.read(buffer)?;
         self.meter.ended.set(read == 0 && !buffer.is_empty());
         let left = self.meter.left.get().checked_sub(read as u64);
-        let too_long = || io::Error::new(io::ErrorKind::FileTooLarge, self.meter.too_long);
+        let too_long = || io::Error::new(io::ErrorKind::FileTooLarge, &*self.meter.too_long);
         self.meter.left.set(left.ok_or_else(too_long)?);
         Ok(read)
     }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use k8w_storage::volume::mounted;
 use k8w_storage::volume::nfs::{SUBCOMMAND, Source, mount, serve};
-use k8w_testkit::{NfsServer, eventually, kernel_has_nfs, run_in_namespaces};
+use k8w_testkit::{NfsServer, eventually, kernel_has_nfs, run_in_namespaces, skipped};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
 /// The server, where the client of k8w's own is what mounts.
 fn start() -> Option<NfsServer> {
     if kernel_has_nfs() {
-        println!("skipped: this kernel has NFS, and would mount");
+        skipped("this kernel has NFS, and would mount");
         return None;
     }
     NfsServer::start()

@@ -1,6 +1,6 @@
 //! Volumes in memory.
 
-use k8w_testkit::eventually;
+use k8w_testkit::{eventually, skipped};
 
 use crate::sandbox;
 
@@ -29,7 +29,7 @@ fn filler(goes_on: bool) -> String {
 #[test]
 fn a_volume_in_memory_counts_as_memory() {
     if !nix::unistd::geteuid().is_root() {
-        return println!("skipped: this user may not mount");
+        return skipped("this user may not mount");
     }
     let t = sandbox();
     for (name, goes_on, source, expected) in [

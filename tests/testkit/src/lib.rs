@@ -15,6 +15,7 @@ mod process;
 mod recorder;
 mod registry;
 mod running;
+mod skip;
 mod trial;
 mod wait;
 
@@ -28,7 +29,8 @@ pub use nfs::{NfsServer, kernel_has_nfs};
 pub use outcome::{Outcome, output, run};
 pub use process::{Process, line};
 pub use recorder::Recorder;
-pub use registry::Registry;
+pub use registry::{Registry, archive};
 pub use running::Running;
+pub use skip::{is_by_tests_run, skipped};
 pub use trial::trial;
 pub use wait::{DEFAULT_TIMEOUT, eventually};

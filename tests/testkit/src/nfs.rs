@@ -6,6 +6,7 @@ use tempfile::TempDir;
 
 use crate::outcome::output;
 use crate::process::Process;
+use crate::skip::{is_by_tests_run, skipped};
 use crate::wait::eventually;
 
 /// Both programs have their sockets and state in folders that only they see, and end with the first of them.
@@ -26,13 +27,17 @@ pub struct NfsServer {
 
 impl NfsServer {
     /// Starts it, and waits until it serves. `None`, and a line that says so, where there is none, or nobody to mount it.
+    ///
+    /// Panics where `tests/run`, which installs it, runs the test.
     pub fn start() -> Option<Self> {
         if !["ganesha.nfsd", "rpcbind"].iter().all(|program| has(program)) {
-            println!("skipped: there is no NFS server on this machine (Debian: apt install nfs-ganesha-vfs)");
+            let missing = "there is no NFS server on this machine (Debian: apt install nfs-ganesha-vfs)";
+            assert!(!is_by_tests_run(), "{missing}");
+            skipped(missing);
             return None;
         }
         if std::fs::OpenOptions::new().read(true).write(true).open("/dev/fuse").is_err() {
-            println!("skipped: this machine has no device /dev/fuse, or not for this user");
+            skipped("this machine has no device /dev/fuse, or not for this user");
             return None;
         }
         let folder = tempfile::Builder::new().prefix("k8w-nfs-").tempdir().unwrap_or_else(|error| panic!("{error}"));

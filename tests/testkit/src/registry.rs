@@ -136,13 +136,8 @@ impl Registry {
         let file = words.iter().find_map(|word| word.as_str()).unwrap_or_default().trim_start_matches('/');
         let manifests = [("linux", "amd64", "README", b"another" as &[u8]), ("wasi", "wasm", file, component)];
         let manifests = manifests.map(|(os, architecture, file, content)| {
-            let config = json!({ "os": os, "architecture": architecture, "config": config }).to_string();
-            let manifest = json!({
-                "schemaVersion": 2,
-                "mediaType": MANIFEST,
-                "config": self.blob(name, IMAGE_CONFIG, config.as_bytes()),
-                "layers": [self.blob(name, IMAGE_LAYER, &archive(file, content))],
-            });
+            let config = json!({ "os": os, "architecture": architecture, "config": config });
+            let manifest = self.image(name, &[archive(&[(file, content)])], &config);
             let text = manifest.to_string();
             let digest = digest(text.as_bytes());
             self.manifest(name, &digest, &manifest);
@@ -151,6 +146,31 @@ impl Registry {
         });
         self.manifest(name, tag, &json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests }));
         format!("{}/{name}:{tag}", self.address)
+    }
+
+    /// Pushes an image of these archives, the lowest first, which starts nothing. Answers its reference.
+    pub fn push_layers(&self, name: &str, tag: &str, layers: &[Vec<u8>]) -> String {
+        self.push_image_of(name, tag, layers, &Value::Null)
+    }
+
+    /// Pushes a container image for `wasi/wasm` of these archives, the lowest first, by whose digests its config knows them.
+    /// `config` is what it says of its process. Answers its reference.
+    pub fn push_image_of(&self, name: &str, tag: &str, layers: &[Vec<u8>], config: &Value) -> String {
+        let diff_ids: Vec<String> = layers.iter().map(|layer| digest(layer)).collect();
+        let rootfs = json!({ "type": "layers", "diff_ids": diff_ids });
+        let config = json!({ "os": "wasi", "architecture": "wasm", "config": config, "rootfs": rootfs });
+        self.manifest(name, tag, &self.image(name, layers, &config));
+        format!("{}/{name}:{tag}", self.address)
+    }
+
+    /// The manifest of a container image whose parts are pushed.
+    fn image(&self, name: &str, layers: &[Vec<u8>], config: &Value) -> Value {
+        json!({
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "config": self.blob(name, IMAGE_CONFIG, config.to_string().as_bytes()),
+            "layers": layers.iter().map(|layer| self.blob(name, IMAGE_LAYER, layer)).collect::<Vec<_>>(),
+        })
     }
 
     fn manifest(&self, name: &str, tag: &str, manifest: &Value) {
@@ -206,12 +226,15 @@ fn digest(content: &[u8]) -> String {
     format!("sha256:{hex}")
 }
 
-/// A tar archive with one file.
-fn archive(file: &str, content: &[u8]) -> Vec<u8> {
-    let mut header = tar::Header::new_gnu();
-    header.set_size(content.len() as u64);
-    header.set_mode(0o755);
+/// A tar archive with these files.
+pub fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
     let mut archive = tar::Builder::new(Vec::new());
-    let added = archive.append_data(&mut header, file, content).and_then(|()| archive.into_inner());
-    added.unwrap_or_else(|error| panic!("{error}"))
+    for (file, content) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o755);
+        let added = archive.append_data(&mut header, file, *content);
+        added.unwrap_or_else(|error| panic!("{file}: {error}"));
+    }
+    archive.into_inner().unwrap_or_else(|error| panic!("{error}"))
 }

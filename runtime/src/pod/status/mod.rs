@@ -220,7 +220,7 @@ impl Statuses<'_> {
             }
             Life::Pending | Life::Launching { showing: None, .. } => (waiting(self.not_begun(), None), last),
             Life::Launching { showing: Some(refusal), .. } | Life::Refused { refusal, .. } => {
-                (waiting(refusal.reason.as_str(), Some(refusal.message.clone())), last)
+                (waiting(refusal.reason.as_str(), Some(self.bounded(&refusal.message))), last)
             }
             Life::Running(run) | Life::Stopping { run, .. } if run.in_hook => (waiting(self.not_begun(), None), last),
             Life::Running(run) | Life::Stopping { run, .. } => {

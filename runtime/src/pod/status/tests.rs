@@ -177,11 +177,15 @@ fn a_crash_loop_shows_the_last_exit() {
 
 #[test]
 fn what_waits_says_why() {
-    let refusal = Refusal::new(RefusalReason::CreateContainerConfigError, "m");
-    let refused = Event::Refused { container: "c".to_owned(), attempt: 0, refusal };
-    let status = built(vec![Event::Tick, Event::SetUp(Ok(())), refused], &core::PodStatus::default());
-    let state = serde_json::to_string(&status.container_statuses.unwrap()[0].state).unwrap();
-    expect![[r#"{"waiting":{"message":"m","reason":"CreateContainerConfigError"}}"#]].assert_eq(&state);
+    let state = |message: &str| {
+        let refusal = Refusal::new(RefusalReason::CreateContainerConfigError, message);
+        let refused = Event::Refused { container: "c".to_owned(), attempt: 0, refusal };
+        let status = built(vec![Event::Tick, Event::SetUp(Ok(())), refused], &core::PodStatus::default());
+        serde_json::to_string(&status.container_statuses.unwrap()[0].state).unwrap()
+    };
+    expect![[r#"{"waiting":{"message":"m","reason":"CreateContainerConfigError"}}"#]].assert_eq(&state("m"));
+    // An image may have names of any length.
+    assert!(state(&"ä".repeat(MAX_POD_MESSAGE_BYTES)).len() < MAX_POD_MESSAGE_BYTES + 100);
 }
 
 #[test]
