@@ -42,10 +42,12 @@ use crate::peers::Peer;
 use crate::service::AppProtocol;
 use crate::{headers, serve};
 
-/// Connections open to all endpoints together. Further requests wait for one.
-const MAX_CONNECTIONS: usize = 4096;
+/// Connections open to all endpoints together, but for those of HTTP/2: as many as there are requests, besides unused ones.
+const MAX_CONNECTIONS: usize = share::MAX_REQUESTS + MAX_KEPT_CONNECTIONS;
 /// Those of them that may serve a second request. Others end with their first, so that unused ones leave most to be had.
 const MAX_KEPT_CONNECTIONS: usize = 1024;
+/// Connections of HTTP/2, which many requests share.
+const MAX_H2C_CONNECTIONS: usize = 1024;
 /// Connections kept open to one endpoint while nothing uses them.
 const MAX_IDLE_PER_ENDPOINT: usize = 64;
 /// How long an unused connection is kept.
@@ -160,7 +162,7 @@ impl From<SendError> for Unanswered {
 /// The connections to endpoints outside this process, and to pods that listen by themselves.
 pub(crate) struct Client {
     pool: Pool<Dialer, Body>,
-    shares: Arc<Shares>,
+    shares: Shares,
     h2c: h2c::Connections,
     tls: Arc<Connectors>,
 }
@@ -175,7 +177,8 @@ impl Client {
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(MAX_IDLE_PER_ENDPOINT)
             .build(dialer.clone());
-        Self { pool, shares: Arc::default(), h2c: h2c::Connections::new(dialer), tls }
+        let h2c = Dialer { permits: Arc::new(Semaphore::new(MAX_H2C_CONNECTIONS)), ..dialer };
+        Self { pool, shares: Shares::default(), h2c: h2c::Connections::new(h2c), tls }
     }
 
     /// See [`Network::trust_cluster`].

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::future::join_all;
 use http::{Request, StatusCode};
-use k8w_networking::{Network, PodListener, SendError};
+use k8w_networking::{About, Network, PodListener, SendError};
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -33,16 +33,21 @@ fn silent(listener: PodListener) -> (AbortOnDropHandle<()>, watch::Receiver<usiz
     (AbortOnDropHandle::new(server), counted)
 }
 
-#[tokio::test]
-async fn a_pod_with_many_requests_to_a_silent_server_holds_up_nobody_else() {
-    let network = network();
-    let (server, mut connections) = silent(network.bind_tcp(&pod(2), 8080).await.unwrap());
-    let listener = network.bind_tcp(&pod(3), 8080).await.unwrap();
-    let answering = tokio::spawn(async move {
+/// Answers all requests, until it is dropped.
+fn answering(listener: PodListener) -> AbortOnDropHandle<()> {
+    let server = tokio::spawn(async move {
         while let Ok(incoming) = listener.accept().await {
             tokio::spawn(serve(incoming.stream, 0, |_, _| async { text(StatusCode::OK, "here") }));
         }
     });
+    AbortOnDropHandle::new(server)
+}
+
+#[tokio::test]
+async fn a_pod_with_many_requests_to_a_silent_server_holds_up_nobody_else() {
+    let network = network();
+    let (server, mut connections) = silent(network.bind_tcp(&pod(2), 8080).await.unwrap());
+    let _answering = answering(network.bind_tcp(&pod(3), 8080).await.unwrap());
     let asking: Vec<_> = (0..MANY)
         .map(|_| {
             let network = network.clone();
@@ -61,7 +66,42 @@ async fn a_pod_with_many_requests_to_a_silent_server_holds_up_nobody_else() {
     for ended in join_all(asking).await {
         assert!(ended.unwrap().is_err(), "the server is gone");
     }
-    answering.abort();
+}
+
+#[tokio::test]
+async fn many_pods_and_their_probes_hold_up_nobody_else_together() {
+    let network = network();
+    let (server, mut connections) = silent(network.bind_tcp(&pod(2), 8080).await.unwrap());
+    let _answering = answering(network.bind_tcp(&pod(3), 8080).await.unwrap());
+    let silent_one: SocketAddr = "10.64.0.2:8080".parse().unwrap();
+    let answering_one: SocketAddr = "10.64.0.3:8080".parse().unwrap();
+    // As many requests of pods as there are connections, and as many about pods.
+    let of_pods = (0..8).flat_map(|from| (0..512).map(move |_| Some(from)));
+    let about_pods = (0..64).flat_map(|about| (0..64).map(move |_| (None, about)));
+    let greedy: Vec<_> = of_pods.map(|from| (from, 0)).chain(about_pods).collect();
+    let ask_as = |(from, about): (Option<u8>, u8), at: SocketAddr| {
+        let (network, mut request) = (network.clone(), Request::get(format!("http://{at}/")).body(full("")).unwrap());
+        request.extensions_mut().insert(About(pod(10 + about).ip));
+        async move {
+            let from = from.map(|from| pod(10 + from));
+            Ok::<_, SendError>(read(network.send(from.as_ref(), request).await?).await.0)
+        }
+    };
+    let asking: Vec<_> = greedy.into_iter().map(|who| tokio::spawn(ask_as(who, silent_one))).collect();
+    let all_they_may = connections.wait_for(|count| *count >= 2048);
+    tokio::time::timeout(PATIENCE, all_they_may).await.expect("requests are not sent").unwrap();
+    for neighbour in 100..200 {
+        for who in [(Some(neighbour), 0), (None, neighbour)] {
+            let asked = tokio::time::timeout(PATIENCE, ask_as(who, answering_one));
+            let answered = asked.await.expect("a neighbour is held up").unwrap();
+            assert_eq!(answered, StatusCode::OK);
+        }
+    }
+    assert!(*connections.borrow() < MANY, "the others wait");
+    drop(server);
+    for ended in join_all(asking).await {
+        assert!(ended.unwrap().is_err(), "the server is gone");
+    }
 }
 
 #[tokio::test]

@@ -254,6 +254,43 @@ async fn http2_without_tls_names_its_host_in_the_target() {
     assert!(answer.starts_with("pod-2: GET /two\n") && answer.contains("\nhost: host:80\n"), "{answer}");
 }
 
+/// 64 KiB at the most, whatever they are made of; whoever sends more is not waited for.
+#[tokio::test]
+async fn the_head_of_a_request_has_a_bound() {
+    let network = network();
+    let (address, _registration) = describing(&network, &pod(2));
+    network.update(Cluster::default().service("web", "10.96.0.9", None, &[address]).ingress("host", "web").tables());
+    let ingress = start(&network).await;
+    let request = |bytes: usize| {
+        let mut request = Request::get("http://host/");
+        // HTTP/2 counts 32 bytes more for each of them (RFC 9113, 6.5.2).
+        for _ in 0..bytes / 1_000 {
+            request = request.header("x", "x".repeat(960));
+        }
+        request.header("host", "host").body(full("")).unwrap()
+    };
+    let (status, answer) = read(Client::connect(ingress.http).await.send(request(60_000)).await).await;
+    assert_eq!((status, answer.matches("x: xxx").count()), (StatusCode::OK, 60));
+    let connected = async || http2_client(TcpStream::connect(ingress.http).await.unwrap()).await;
+    let (status, answer) = read(connected().await.send_request(request(60_000)).await.unwrap()).await;
+    assert_eq!((status, answer.matches("x: xxx").count()), (StatusCode::OK, 60));
+    let refused = connected().await.send_request(request(70_000)).await.map(|response| response.status());
+    assert!(matches!(refused, Err(_) | Ok(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)), "{refused:?}");
+
+    let mut endless = TcpStream::connect(ingress.http).await.unwrap();
+    endless.write_all(b"GET / HTTP/1.1\r\nhost: host\r\n").await.unwrap();
+    let line = format!("x: {}\r\n", "x".repeat(1_000));
+    let sending = async { while endless.write_all(line.as_bytes()).await.is_ok() {} };
+    tokio::time::timeout(PATIENCE, sending).await.expect("it is taken for ever");
+    let mut answer = Vec::new();
+    // A reset may have overtaken it.
+    let _ = endless.read_to_end(&mut answer).await;
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
+    let (status, _) = Client::connect(ingress.http).await.get("host", "/").await;
+    assert_eq!(status, StatusCode::OK);
+}
+
 async fn tls_client(
     address: SocketAddr,
     name: &'static str,
