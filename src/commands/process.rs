@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::memory;
@@ -13,18 +14,31 @@ use crate::memory;
 const STARTED: Duration = Duration::from_secs(5);
 /// How long a clean stop may take before the process ends anyway.
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long the end may take when no clean stop is waited for.
+const ABANDON_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs `work` until it ends; it is told by the token when the user wants it to.
 ///
 /// # Errors
 /// Those of `work`.
 pub fn run<W: Future<Output = Result<()>>>(work: impl FnOnce(CancellationToken) -> W) -> Result<()> {
+    run_or(|| {}, work)
+}
+
+/// As [`run`]; where the user does not wait for a clean stop, the process ends with `abandon`, for which it does not wait long.
+///
+/// # Errors
+/// Those of `work`.
+pub fn run_or<W: Future<Output = Result<()>>>(
+    abandon: impl FnOnce() + Send + 'static,
+    work: impl FnOnce(CancellationToken) -> W,
+) -> Result<()> {
     init_tracing();
     allow_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(async {
         let stop = CancellationToken::new();
-        cancel_on_signal(stop.clone())?;
+        cancel_on_signal(stop.clone(), abandon)?;
         tokio::spawn(async {
             tokio::time::sleep(STARTED).await;
             memory::forget_code();
@@ -68,21 +82,32 @@ pub fn host_name() -> Result<String> {
     Ok(if clean.is_empty() { "node".into() } else { clean.into() })
 }
 
-/// The first Ctrl-C or SIGTERM asks for a clean stop; a second one ends the process at once.
-fn cancel_on_signal(stop: CancellationToken) -> Result<()> {
+/// The first Ctrl-C or SIGTERM asks for a clean stop, a second one for the end; a third one does not even wait for `abandon`.
+fn cancel_on_signal(stop: CancellationToken, abandon: impl FnOnce() + Send + 'static) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    tokio::spawn(async move {
-        for _ in 0..2 {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-            if stop.is_cancelled() {
-                std::process::exit(130);
-            }
-            stop.cancel();
+    let mut told = async move || {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
         }
+    };
+    tokio::spawn(async move {
+        told().await;
+        stop.cancel();
+        told().await;
+        // On a thread of its own: those of the runtime may all have work.
+        let (done, abandoned) = oneshot::channel();
+        std::thread::spawn(move || {
+            abandon();
+            let _ = done.send(());
+        });
+        tokio::select! {
+            _ = abandoned => {}
+            () = tokio::time::sleep(ABANDON_TIMEOUT) => {}
+            () = told() => {}
+        }
+        std::process::exit(130);
     });
     Ok(())
 }

@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, HashSet};
-use std::net::TcpListener;
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -284,33 +285,74 @@ spec:
     });
 }
 
+/// An `up --ephemeral` with its temporary and home folders in `folder`.
+fn start_ephemeral(folder: &Path, further: &[&str]) -> k8w_testkit::Process {
+    let ports = ["--port", "0", "--ingress-http-port", "0", "--ingress-https-port", "0", "--kubelet-port", "0"];
+    let arguments = [&["up", "--ephemeral", "--kernel-network", "off"][..], &ports, further].concat();
+    for made in ["tmp", "home/.kube"] {
+        std::fs::create_dir_all(folder.join(made)).unwrap();
+    }
+    let script = format!(
+        "HOME={} KUBECONFIG=/nowhere TMPDIR={} exec {BINARY} \"$@\"",
+        folder.join("home").display(),
+        folder.join("tmp").display()
+    );
+    let arguments: Vec<String> = ["-c", &script, "k8w"].iter().chain(&arguments).map(ToString::to_string).collect();
+    k8w_testkit::Process::start("/bin/sh", &arguments, &folder.join("out"), &folder.join("err")).unwrap()
+}
+
+/// How much of what a client has sent its server has yet to read (proc_net_tcp(5)).
+fn unread(client: &TcpStream) -> Option<u64> {
+    let port = |address: &str| u16::from_str_radix(address.split_once(':')?.1, 16).ok();
+    let ends = (client.peer_addr().unwrap().port(), client.local_addr().unwrap().port());
+    std::fs::read_to_string("/proc/net/tcp").unwrap().lines().find_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [_, local, remote, _, queues, ..] = words[..] else { return None };
+        let is_it = port(local) == Some(ends.0) && port(remote) == Some(ends.1);
+        is_it.then(|| u64::from_str_radix(queues.split_once(':')?.1, 16).ok()).flatten()
+    })
+}
+
+fn entries(folder: &Path) -> usize {
+    std::fs::read_dir(folder).unwrap().count()
+}
+
 #[test]
 fn an_ephemeral_cluster_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let ports = ["--port", "0", "--ingress-http-port", "0", "--ingress-https-port", "0", "--kubelet-port", "0"];
-    let arguments = [&["up", "--ephemeral", "--kernel-network", "off"][..], &ports].concat();
-    let arguments: Vec<String> = arguments.iter().map(|argument| argument.to_string()).collect();
-    let (stdout, stderr) = (folder.path().join("out"), folder.path().join("err"));
     let scratch = folder.path().join("tmp");
-    std::fs::create_dir(&scratch).unwrap();
-    let home = folder.path().join("home");
-    std::fs::create_dir_all(home.join(".kube")).unwrap();
-    let merged = home.join(".kube/config");
+    let merged = folder.path().join("home/.kube/config");
+    std::fs::create_dir_all(merged.parent().unwrap()).unwrap();
     std::fs::write(&merged, "contexts: [{name: mine, context: {}}]\n").unwrap();
-    let script = format!(
-        "HOME={} KUBECONFIG=/nowhere TMPDIR={} exec {BINARY} \"$@\" --merge-kubeconfig",
-        home.display(),
-        scratch.display()
-    );
-    let arguments: Vec<String> = ["-c".into(), script, "k8w".into()].into_iter().chain(arguments).collect();
-    let mut process = k8w_testkit::Process::start("/bin/sh", &arguments, &stdout, &stderr).unwrap();
+    let mut process = start_ephemeral(folder.path(), &["--merge-kubeconfig"]);
     process.line("Ingress for HTTP: ");
-    assert_eq!(std::fs::read_dir(&scratch).unwrap().count(), 1);
+    assert_eq!(entries(&scratch), 1);
     let contexts =
         run("kubectl", &["--kubeconfig", &merged.display().to_string(), "config", "get-contexts", "-o", "name"]);
     assert_eq!(contexts.stdout, "k8w\nmine\n");
     assert!(process.interrupt().success());
-    assert_eq!(std::fs::read_dir(&scratch).unwrap().count(), 0);
+    assert_eq!(entries(&scratch), 0);
+}
+
+#[test]
+fn an_ephemeral_cluster_leaves_nothing_to_whoever_does_not_wait_for_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let scratch = folder.path().join("tmp");
+    let mut process = start_ephemeral(folder.path(), &[&repo("examples/hello").display().to_string()]);
+    let ingress = process.line("Ingress for HTTP: ");
+    let address = ingress.trim_start_matches("http://").trim_end_matches('/');
+    // A clean stop waits for a while for a client that has begun its request.
+    let mut client = TcpStream::connect(address).unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nhost:").unwrap();
+    eventually("the beginning is read", || match unread(&client) {
+        Some(0) => Ok(()),
+        other => Err(format!("{other:?} bytes are not")),
+    });
+    process.tell_to_stop();
+    process.line("Stopping");
+    assert_eq!(entries(&scratch), 1);
+    assert_eq!(process.interrupt().code(), Some(130), "it stopped by itself");
+    assert_eq!(entries(&scratch), 0);
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod apply;
 mod folder;
 mod follow;
 mod ready;
+mod scratch;
 mod urls;
 
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use crate::data_dir::DataDir;
 use crate::kubeconfig;
 use crate::progress::Progress;
 use folder::Folder;
+use scratch::Scratch;
 
 /// Start a cluster with one node in this process, and run what DIR holds on it
 ///
@@ -60,15 +62,23 @@ pub struct Up {
 
 impl Up {
     pub fn run(self) -> Result<()> {
-        process::run(|stop| self.start_and_follow(stop))
+        // Outlives all that may still write to it.
+        let scratch = self.ephemeral.then(Scratch::make).transpose()?;
+        let folder = scratch.as_ref().map(|scratch| scratch.path().to_owned());
+        let abandon = move || folder.iter().for_each(|folder| scratch::remove(folder));
+        process::run_or(abandon, |stop| self.start_and_follow(scratch.as_ref(), stop))
     }
 
-    async fn start_and_follow(self, stop: CancellationToken) -> Result<()> {
+    async fn start_and_follow(self, scratch: Option<&Scratch>, stop: CancellationToken) -> Result<()> {
         let progress = Progress::new();
 
         let folder = self.dir.as_deref().map(Folder::read).transpose()?;
         progress.step("Opening the data directory");
-        let (_scratch, data_dir) = self.open_data_dir()?;
+        let data_dir = match scratch {
+            Some(scratch) => scratch.path().join("data"),
+            None => DataDir::path_of(self.data_dir.as_deref())?,
+        };
+        let data_dir = DataDir::open(&data_dir)?;
         refuse_nodes_keys(&data_dir.join("pki"), "--data-dir")?;
 
         progress.step("Starting the control plane and the node");
@@ -117,17 +127,6 @@ impl Up {
         eprintln!("Use it with: kubectl --kubeconfig {} get pods", kubeconfig.display());
         urls::print(cluster, &objects).await?;
         follow::until(cluster.client(), cluster.node_name(), since, stop).await
-    }
-
-    /// The data directory, and the temporary folder around it when it is not to be kept.
-    fn open_data_dir(&self) -> Result<(Option<tempfile::TempDir>, DataDir)> {
-        if self.ephemeral {
-            let scratch =
-                tempfile::Builder::new().prefix("k8w-").tempdir().context("cannot make a temporary folder")?;
-            let data_dir = DataDir::open(&scratch.path().join("data"))?;
-            return Ok((Some(scratch), data_dir));
-        }
-        Ok((None, DataDir::open(&DataDir::path_of(self.data_dir.as_deref())?)?))
     }
 
     fn write_kubeconfig(&self, cluster: &Cluster, data_dir: &DataDir) -> Result<PathBuf> {

@@ -87,11 +87,20 @@ impl Process {
         self.end_by("-INT")
     }
 
-    fn end_by(&mut self, signal: &str) -> ExitStatus {
-        if let Some(status) = self.ended() {
-            return status;
+    /// Sends SIGINT, and does not wait.
+    pub fn tell_to_stop(&mut self) {
+        self.signal("-INT");
+    }
+
+    fn signal(&mut self, signal: &str) {
+        // The number of one that has ended may be another's.
+        if self.ended().is_none() {
+            let _ = Command::new("kill").args([signal, &self.id().to_string()]).status();
         }
-        let _ = Command::new("kill").args([signal, &self.id().to_string()]).status();
+    }
+
+    fn end_by(&mut self, signal: &str) -> ExitStatus {
+        self.signal(signal);
         let deadline = Instant::now() + STOP_TIMEOUT;
         while Instant::now() < deadline {
             if let Some(status) = self.ended() {
