@@ -9,7 +9,9 @@ use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use k8w_networking::{Body, Network, Objects, PodIdentity, Tables};
-use k8w_runtime::engine::{Artifact, ContainerId, ContainerSpec, Engine, EngineEvent, Limits, Names, Preopen, Stats};
+use k8w_runtime::engine::{
+    Artifact, ContainerId, ContainerSpec, Engine, EngineEvent, HttpSettings, Limits, Names, Preopen, Stats,
+};
 use k8w_runtime::wasm::{WasmConfig, WasmEngine};
 use serde_json::json;
 use tempfile::TempDir;
@@ -82,8 +84,8 @@ impl Node {
         };
         let id = ContainerId { pod_uid: name.clone(), container: "main".to_owned(), attempt: 0 };
         let mut spec = ContainerSpec {
-            id: id.clone(),
-            pod: pod.clone(),
+            id,
+            pod,
             container_name: "main".to_owned(),
             digest: prepared.digest,
             argv: vec!["guest".to_owned()],
@@ -93,6 +95,7 @@ impl Node {
             names: Names::default(),
             working_dir: None,
             http_port: Some(PORT),
+            http: HttpSettings::default(),
             limits: Limits::default(),
             log_path: self.folder.path().join(format!("{name}.log")),
             force_command: false,
@@ -102,6 +105,7 @@ impl Node {
             shares_processes: false,
         };
         change(&mut spec);
+        let (id, pod) = (spec.id.clone(), spec.pod.clone());
         self.engine.start(spec).await?;
         match self.event().await? {
             EngineEvent::Started { .. } => Ok(Running { id, pod }),

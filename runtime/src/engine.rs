@@ -223,6 +223,7 @@ pub struct ContainerSpec {
     pub working_dir: Option<String>,
     /// Port of the pod that an http component serves on.
     pub http_port: Option<u16>,
+    pub http: HttpSettings,
     pub limits: Limits,
     /// File for standard output and error, in the CRI log format. Its directory exists.
     pub log_path: PathBuf,
@@ -236,6 +237,23 @@ pub struct ContainerSpec {
     pub tty: bool,
     /// What runs in it sees the processes of all of its pod's containers.
     pub shares_processes: bool,
+}
+
+/// How a server is called, as far as its manifest says so; the rest is the engine's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HttpSettings {
+    /// Requests that one instance serves, one after another.
+    pub instance_reuse: Option<u32>,
+    pub trap_burst: Option<TrapBurst>,
+    /// Requests at the same time, where these are fewer than the engine lets in.
+    pub concurrent: Option<usize>,
+}
+
+/// So many requests that trap within so long a time fail their container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrapBurst {
+    pub traps: usize,
+    pub within: Duration,
 }
 
 /// What a container may use. It can be changed while the container runs.

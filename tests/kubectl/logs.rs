@@ -5,7 +5,16 @@ use std::io::BufRead;
 use jiff::Timestamp;
 use k8w_testkit::{Running, eventually};
 
-use crate::sandbox;
+use crate::{HELLO, hello_pod, hello_workload, sandbox};
+
+/// Says a line on each of its streams.
+const BOTH: &str = r#"(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "\10\00\00\00\05\00\00\00\15\00\00\00\0a\00\00\00said\nwhispered\n")
+  (func (export "_start")
+    (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 64)))
+    (drop (call $write (i32.const 2) (i32.const 8) (i32.const 1) (i32.const 64)))))"#;
 
 #[test]
 fn each_container_has_a_log_and_all_can_be_had_at_once() {
@@ -47,6 +56,48 @@ spec:
     assert!(unknown.stderr.contains("container c is not valid for pod talks"), "{unknown:?}");
     let previous = logs(&["-c", "b", "--previous"]);
     assert!(previous.stderr.contains("previous terminated container \"b\" in pod \"talks\" not found"), "{previous:?}");
+}
+
+#[test]
+fn all_pods_of_a_deployment_can_be_had_at_once() {
+    let t = sandbox();
+    let image = t.cli_image();
+    let workload = hello_workload("Deployment", "talks", "replicas: 2", "");
+    t.kubectl.apply(&workload.replace(HELLO, image).replace("name: hello,", "name: main,"));
+    eventually("both have spoken", || {
+        let said = t.kubectl.run(&["logs", "deployment/talks", "--all-pods"]);
+        let pods = t.kubectl.ok(&["get", "pods", "-l", "app=talks", "-o", "jsonpath={.items[*].metadata.name}"]);
+        let mut lines: Vec<&str> = said.stdout.lines().collect();
+        let mut expected: Vec<String> = pods.split(' ').map(|pod| format!("[pod/{pod}/main] Hello, world!")).collect();
+        lines.sort_unstable();
+        expected.sort_unstable();
+        if lines.len() == 2 && lines == expected { Ok(()) } else { Err(format!("{said:?} of {pods}")) }
+    });
+}
+
+/// No client asks for that yet but by its path.
+#[test]
+fn one_of_the_two_streams_of_a_log_can_be_had() {
+    let t = sandbox();
+    let image = t.text_image("both", BOTH);
+    t.kubectl.apply(&hello_pod("both", "restartPolicy: Never", "").replace(HELLO, &image));
+    t.kubectl.ok(&["wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/both", "--timeout=60s"]);
+    let path = format!("/api/v1/namespaces/{}/pods/both/log", t.namespace);
+    for (query, expected) in [
+        ("", ["said", "whispered"].as_slice()),
+        ("?stream=All", &["said", "whispered"]),
+        ("?stream=Stdout", &["said"]),
+        ("?stream=Stderr", &["whispered"]),
+    ] {
+        let log = t.kubectl.ok(&["get", "--raw", &format!("{path}{query}")]);
+        let mut lines: Vec<&str> = log.lines().collect();
+        lines.sort_unstable();
+        assert_eq!(lines, expected, "{query}");
+    }
+    let refused = t.kubectl.fails(&["get", "--raw", &format!("{path}?stream=stdout")]);
+    assert!(refused.contains(r#"supported values: "All", "Stderr", "Stdout""#), "{refused}");
+    let refused = t.kubectl.fails(&["get", "--raw", &format!("{path}?stream=Stdout&tailLines=1")]);
+    assert!(refused.contains("mutually exclusive"), "{refused}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod access;
+mod annotations;
 mod api;
 mod apply;
 mod budgets;
@@ -30,6 +31,7 @@ mod refusals;
 mod replace;
 mod resize;
 mod scheduling;
+mod security_contexts;
 mod service_ranges;
 mod services;
 mod static_pods;

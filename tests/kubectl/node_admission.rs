@@ -73,3 +73,32 @@ fn a_node_knows_its_newest_labels() {
     t.status("here", |status| status.starts_with("Running"));
     t.kubectl.ok(&["label", "nodes", "--all", &format!("{label}-")]);
 }
+
+/// `kubectl debug` gives a pod to the node without the scheduler and without a runtime class. What would see the node is
+/// refused: a component could not.
+#[test]
+fn a_look_into_the_node_is_refused_by_what_it_asks_for() {
+    let t = sandbox();
+    let image = format!("--image={}", t.hello_image());
+    let node = t.kubectl.ok(&["get", "nodes", "-o", "jsonpath={.items[0].metadata.name}"]);
+    let debugs = |profile: &str| {
+        let said = t.kubectl.ok(&["debug", &format!("node/{node}"), &image, &format!("--profile={profile}")]);
+        // Creating debugging pod NAME with container debugger on node NODE.
+        let pod = said.split(' ').find(|word| word.starts_with("node-debugger-"));
+        pod.unwrap_or_else(|| panic!("{said}")).to_owned()
+    };
+    for (profile, more) in
+        [("general", ""), ("netadmin", "securityContext.capabilities.add"), ("sysadmin", "securityContext.privileged")]
+    {
+        let pod = debugs(profile);
+        let path = "jsonpath={.status.phase} {.status.containerStatuses[0].state.waiting.message}";
+        let expected = "Pending wasm pods do not support spec.hostNetwork, spec.hostPID, spec.hostIPC";
+        eventually(profile, || match t.kubectl.ok(&["get", "pod", &pod, "-o", path]) {
+            status if status.starts_with(expected) && status.contains(more) => Ok(()),
+            status => Err(status),
+        });
+        t.kubectl.ok(&["delete", "pod", &pod, "--wait=false"]);
+    }
+    let pod = debugs("restricted");
+    t.kubectl.ok(&["wait", "--for=condition=Ready", &format!("pod/{pod}"), "--timeout=60s"]);
+}

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use k8w_testkit::{Recorder, Running, eventually};
 
-use crate::{Sandbox, sandbox};
+use crate::{HELLO, Sandbox, sandbox};
 
 /// A pod of `examples/hello` whose container has these fields more. A folder of this machine is its `/outside`.
 fn pod(t: &Sandbox, folder: &std::path::Path, container: &str) {
@@ -235,4 +235,92 @@ fn a_container_that_ends_is_asked_whether_it_is_ready() {
     becomes(r#"{"ready":false,"serving":true,"terminating":true}"#);
     assert_eq!(status(&t).restart_count, 0, "and whether it is alive is nobody's matter");
     t.kubectl.ok(&["delete", "pod", "probed", "--grace-period=0", "--force"]);
+}
+
+/// A command that sleeps, and one of a name that says whether there is a file of it in a mount; all in one.
+const WATCHES: &str = r#"(module
+  (import "wasi_snapshot_preview1" "args_sizes_get" (func $sizes (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "path_open"
+    (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 256) "healthno file of that name\n")
+  (func (export "_start")
+    (local $fd i32)
+    (drop (call $sizes (i32.const 0) (i32.const 4)))
+    ;; Without a further argument it sleeps, for an hour at a time.
+    (if (i32.lt_u (i32.load (i32.const 0)) (i32.const 2)) (then
+      (i32.store (i32.const 80) (i32.const 1))
+      (i64.store (i32.const 88) (i64.const 3600000000000))
+      (loop $again
+        (drop (call $poll (i32.const 64) (i32.const 128) (i32.const 1) (i32.const 160)))
+        (br $again))))
+    ;; In whichever of its mounts.
+    (local.set $fd (i32.const 3))
+    (loop $next
+      (if (i32.eqz (call $open (local.get $fd) (i32.const 0) (i32.const 256) (i32.const 6) (i32.const 0) (i64.const 2)
+          (i64.const 0) (i32.const 0) (i32.const 200)))
+        (then (call $exit (i32.const 0))))
+      (local.set $fd (i32.add (local.get $fd) (i32.const 1)))
+      (br_if $next (i32.lt_u (local.get $fd) (i32.const 16))))
+    (i32.store (i32.const 208) (i32.const 262))
+    (i32.store (i32.const 212) (i32.const 21))
+    (drop (call $write (i32.const 1) (i32.const 208) (i32.const 1) (i32.const 216)))
+    (call $exit (i32.const 1))))"#;
+
+#[test]
+fn a_component_can_be_the_command_of_a_probe() {
+    let t = sandbox();
+    let folder = tempfile::tempdir().unwrap();
+    let health = folder.path().join("health");
+    std::fs::write(&health, "well").unwrap();
+    t.hello_image();
+    let (tool, image) = (t.cli_image(), t.text_image("watches", WATCHES));
+    // Generous: the first time it is compiled.
+    let probe = |command: &str| {
+        format!("{{exec: {{command: {command}}}, periodSeconds: 1, timeoutSeconds: 30, failureThreshold: 1}}")
+    };
+    t.kubectl.apply(&format!(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {{name: probed}}
+spec: {{
+  runtimeClassName: wasmtime,
+  terminationGracePeriodSeconds: 1,
+  volumes: [
+    {{name: tools, image: {{reference: '{tool}'}}}},
+    {{name: outside, hostPath: {{path: {outside}, type: Directory}}}}],
+  containers: [
+    {{name: mounted, image: '{HELLO}', ports: [{{containerPort: 8080}}], readinessProbe: {mounted},
+      env: [{{name: INPUT, value: /outside/health}}, {{name: OUTPUT, value: /outside/words}}],
+      volumeMounts: [{{name: tools, mountPath: /tools}}, {{name: outside, mountPath: /outside}}]}},
+    {{name: own, image: '{image}', command: [watches], readinessProbe: {own},
+      volumeMounts: [{{name: outside, mountPath: /outside}}]}}]}}
+",
+        outside = folder.path().display(),
+        mounted = probe("[/tools/cli.wasm]"),
+        own = probe("[watches, health]"),
+    ));
+    let become_ready = |wanted: &str| {
+        let ready = r#"jsonpath={.status.containerStatuses[*].ready}/{.status.containerStatuses[*].restartCount}"#;
+        eventually(wanted, || match t.kubectl.ok(&["get", "pod", "probed", "-o", ready]) {
+            shown if shown == format!("{wanted}/0 0") => Ok(()),
+            shown => Err(shown),
+        });
+    };
+    become_ready("true true");
+    assert_eq!(std::fs::read_to_string(folder.path().join("words")).unwrap(), "1\n");
+    std::fs::remove_file(&health).unwrap();
+    become_ready("false false");
+    for said in ["Readiness probe failed: Hello, world!", "Readiness probe failed: no file of that name"] {
+        eventually("events say why", || match t.kubectl.ok(&["events", "--for", "pod/probed"]) {
+            told if told.contains(said) => Ok(()),
+            told => Err(told),
+        });
+    }
+    std::fs::write(&health, "well again").unwrap();
+    become_ready("true true");
 }

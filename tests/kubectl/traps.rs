@@ -1,6 +1,6 @@
 //! Components that fail: what a request's client, an event, a status and the node's metrics say of it.
 
-use k8w_testkit::eventually;
+use k8w_testkit::{eventually, get};
 
 use crate::sandbox;
 
@@ -37,6 +37,66 @@ spec:
     }
     let status = t.kubectl.ok(&["get", "pod", "traps", "-o", "jsonpath={.status.containerStatuses[0].restartCount}"]);
     assert_eq!(status, "0");
+}
+
+/// How many requests that trap within ten seconds fail their container.
+const BURST: usize = 20;
+
+#[test]
+fn a_burst_of_traps_fails_the_container_and_its_policy_says_what_follows() {
+    let t = sandbox();
+    let image = t.server_image("traps", "unreachable");
+    for (name, policy) in [("never", "Never"), ("always", "Always")] {
+        t.kubectl.apply(&format!(
+            "
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}, labels: {{app: {name}}}}}
+spec:
+  runtimeClassName: wasmtime
+  restartPolicy: {policy}
+  containers: [{{name: main, image: '{image}', ports: [{{containerPort: 8080}}]}}]
+"
+        ));
+        t.kubectl.ok(&["wait", "--for=condition=Ready", &format!("pod/{name}"), "--timeout=60s"]);
+        t.kubectl.ok(&["expose", "pod", name, "--port=80", "--target-port=8080"]);
+        let host = format!("{name}.{}.test", t.namespace);
+        t.kubectl.ok(&["create", "ingress", name, &format!("--rule={host}/*={name}:80")]);
+        let field = |path: &str| {
+            let path = format!("jsonpath={{.status.containerStatuses[0].{path}}}");
+            t.kubectl.ok(&["get", "pod", name, "-o", &path])
+        };
+        let state = if policy == "Never" { "state" } else { "lastState" };
+        let mut trapped = 0;
+        let exit_code = eventually("the container has failed", || {
+            let ended = field(&format!("{state}.terminated.exitCode"));
+            if !ended.is_empty() {
+                return Ok(ended);
+            }
+            // So many are too many, unless the machine is so slow that the first do not count any more.
+            for _ in 0..BURST {
+                match get(t.cluster.ingress_http(), &host, "/")?.status {
+                    500 => trapped += 1,
+                    status => return Err(format!("{status} after {trapped} traps")),
+                }
+            }
+            Err(format!("{trapped} requests have trapped"))
+        });
+        assert!(trapped >= BURST, "{trapped}");
+        assert_eq!((exit_code, field(&format!("{state}.terminated.reason"))), ("134".to_owned(), "Error".to_owned()));
+        let why = field(&format!("{state}.terminated.message"));
+        assert!(why.starts_with("20 requests trapped within 10s, the last with: "), "{why}");
+        assert!(why.ends_with("wasm `unreachable` instruction executed"), "{why}");
+        if policy == "Never" {
+            t.kubectl.ok(&["wait", "--for=jsonpath={.status.phase}=Failed", "pod/never", "--timeout=60s"]);
+            assert_eq!(field("restartCount"), "0");
+        } else {
+            eventually("it runs again", || match (field("restartCount"), field("state.running.startedAt")) {
+                (count, since) if count != "0" && !since.is_empty() => Ok(()),
+                other => Err(format!("{other:?}")),
+            });
+        }
+    }
 }
 
 /// As of containers that share a network namespace: the first has the port, the other one fails until it is free.

@@ -1,16 +1,20 @@
 //! What pods and nodes use: `kubectl top`, the node's summary and its metrics.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use jiff::Timestamp;
 use k8w_testkit::eventually;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::{Sandbox, sandbox};
+use crate::{Sandbox, own_cluster, sandbox};
 
 const MIB: u64 = 1 << 20;
 
 /// Runs until it is ended, with 64 MiB of memory.
 const SPINS: &str = r#"(module (memory (export "memory") 1024) (func (export "_start") (loop $again (br $again))))"#;
+/// Runs until it is ended.
+const LOOPS: &str = r#"(module (memory (export "memory") 1) (func (export "_start") (loop $again (br $again))))"#;
 /// Says nothing, works for a while and is done.
 const WORKS: &str = r#"(module (memory (export "memory") 1) (func (export "_start") (local $left i32)
     (local.set $left (i32.const 200000000))
@@ -42,10 +46,41 @@ spec:
     /// `/stats/summary`: of the node, and of the sandbox's pod of that name.
     fn summary(&self, pod: &str) -> Result<(Value, Value), String> {
         let mut summary: Value = serde_json::from_str(&self.ask_proxy("/stats/summary")).unwrap();
+        let found = self.own(&summary, pod).cloned();
+        found.map(|found| (summary["node"].take(), found)).ok_or_else(|| summary.to_string())
+    }
+
+    /// The sandbox's pod of that name in a summary.
+    fn own<'s>(&self, summary: &'s Value, pod: &str) -> Option<&'s Value> {
         let is_own =
             |entry: &&Value| entry["podRef"]["name"] == pod && entry["podRef"]["namespace"] == self.namespace.as_str();
-        let found = summary["pods"].as_array().unwrap().iter().find(is_own).cloned();
-        found.map(|found| (summary["node"].take(), found)).ok_or_else(|| summary.to_string())
+        summary["pods"].as_array().unwrap().iter().find(is_own)
+    }
+
+    /// What pods of these names have used of the CPU, in nanoseconds, and when that was so.
+    fn used<const N: usize>(&self, pods: [&str; N]) -> Result<([u64; N], Timestamp), String> {
+        let summary: Value = serde_json::from_str(&self.ask_proxy("/stats/summary?only_cpu_and_memory=true")).unwrap();
+        let (mut used, mut at) = ([0; N], Timestamp::MIN);
+        for (name, used) in pods.iter().zip(&mut used) {
+            let pod = self.own(&summary, name).ok_or_else(|| summary.to_string())?;
+            *used = number(pod, "/cpu/usageCoreNanoSeconds");
+            at = pod["cpu"]["time"].as_str().unwrap().parse().unwrap();
+        }
+        Ok((used, at))
+    }
+
+    /// What pods of these names use from now on, and how long they have taken for it, in nanoseconds; once that `is_enough`.
+    fn use_of<const N: usize>(&self, pods: [&str; N], is_enough: impl Fn([u64; N]) -> bool) -> ([u64; N], u64) {
+        let (before, since) = eventually("all of them run", || match self.used(pods)? {
+            (used, at) if used.iter().all(|used| *used > 0) => Ok((used, at)),
+            (used, _) => Err(format!("{used:?}")),
+        });
+        eventually("they have used enough", || {
+            let (mut used, at) = self.used(pods)?;
+            used.iter_mut().zip(before).for_each(|(used, before)| *used -= before);
+            let took = u64::try_from(at.duration_since(since).as_nanos()).unwrap_or_default();
+            if is_enough(used) { Ok((used, took)) } else { Err(format!("{used:?} in {took} ns")) }
+        })
     }
 
     /// The numbers of a path of metrics: the node's, and those about the sandbox's pod of that name, by the metric's name.
@@ -140,6 +175,65 @@ fn top_shows_how_much_is_used() {
     let cadvisor = t.metrics("/metrics/cadvisor", "spins");
     assert_eq!(cadvisor["container_memory_working_set_bytes"], working_set as f64);
     assert!(cadvisor["container_cpu_usage_seconds_total"] >= of_container, "{cadvisor:?}");
+}
+
+/// Both limits are so small that a busy machine does not change what is seen of them.
+#[test]
+fn a_cpu_limit_that_changes_is_kept_from_then_on() {
+    /// So much that what a container has saved up does not matter.
+    const ENOUGH: u64 = 40_000_000;
+    let t = sandbox();
+    t.command_pod("spins", LOOPS, "resources: {requests: {cpu: 20m}, limits: {cpu: 20m}}");
+    let rate = || {
+        let ([used], took) = t.use_of(["spins"], |[used]| used >= ENOUGH);
+        used * 1_000 / took.max(1)
+    };
+    let is_limited = || {
+        eventually("it uses what it may", || match rate() {
+            rate if rate <= 30 => Ok(()),
+            rate => Err(format!("{rate}m")),
+        });
+    };
+    let limit = |cpu: &str| {
+        let both = json!({"requests": {"cpu": cpu}, "limits": {"cpu": cpu}});
+        let patch = json!({"spec": {"containers": [{"name": "main", "resources": both}]}}).to_string();
+        t.kubectl.ok(&["patch", "pod", "spins", "--subresource=resize", "--patch", &patch]);
+    };
+    is_limited();
+    limit("400m");
+    eventually("it uses several times as much", || match rate() {
+        rate if rate >= 60 => Ok(()),
+        rate => Err(format!("{rate}m")),
+    });
+    limit("20m");
+    is_limited();
+    let restarts = "jsonpath={.status.containerStatuses[0].restartCount}";
+    assert_eq!(t.kubectl.ok(&["get", "pod", "spins", "-o", restarts]), "0");
+}
+
+/// On a cluster of its own, whose processors nobody else wants anything of meanwhile.
+#[test]
+fn pods_that_want_more_than_there_is_share_it_by_their_requests() {
+    let (cluster, kubectl, _) = own_cluster(&[]);
+    let t = Sandbox { cluster: Arc::new(cluster), kubectl, namespace: "t".to_owned() };
+    // As many more as there are processors, so that neither of the two has one to itself.
+    let image = t.text_image("loops", LOOPS);
+    let processors = std::thread::available_parallelism().unwrap().get();
+    let containers = |count: usize, cpu: &str| -> Value {
+        let one =
+            |number| json!({"name": format!("c{number}"), "image": image, "resources": {"requests": {"cpu": cpu}}});
+        (0..count).map(one).collect()
+    };
+    let pods = [("many", processors, "300m"), ("more", 1, "300m"), ("less", 1, "100m")];
+    for (name, count, cpu) in pods {
+        let spec = json!({"runtimeClassName": "wasmtime", "terminationGracePeriodSeconds": 1,
+            "containers": containers(count, cpu)});
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec});
+        t.kubectl.apply(&pod.to_string());
+    }
+    t.kubectl.ok(&["wait", "--for=condition=Ready", "pod/many", "pod/more", "pod/less", "--timeout=60s"]);
+    // Three times as much; without requests it would be the same, however long one looks.
+    t.use_of(["more", "less"], |[more, less]| less >= 200_000_000 && more * 2 > less * 3);
 }
 
 #[test]

@@ -19,7 +19,9 @@ use crate::engine::{ContainerId, ContainerSpec, EngineError, Preopen, Prepared, 
 use crate::image;
 use crate::pod::identity::identity;
 use crate::pod::state::{Event, Refusal, RefusalReason};
-use crate::pod::{containers, downward, env, hostname, mounts, names, refs, resources, support};
+use crate::pod::{
+    annotations, containers, downward, env, hostname, mounts, names, refs, resources, security_context, support,
+};
 use crate::server::log_stream;
 
 /// Port of an http component whose container names none.
@@ -81,9 +83,10 @@ impl Launch<'_> {
         if let Some(refusal) = support::refusal(spec, container) {
             return Err(config_error(refusal));
         }
+        let http = annotations::http_settings(self.pod).map_err(config_error)?;
         self.image_volumes(spec, container).await?;
         let image = self.image(container).await?;
-        if let Some(refusal) = support::user_refusal(self.pod, container) {
+        if let Some(refusal) = security_context::user_refusal(self.pod, container) {
             return Err(config_error(refusal));
         }
         let environment = self.environment(spec, container).await?;
@@ -125,6 +128,7 @@ impl Launch<'_> {
             names: names::of(spec),
             working_dir: Some(working_dir.clone()).filter(|dir| !dir.is_empty()),
             http_port: (prepared.runs_as != RunsAs::Command).then(|| http_port(container)),
+            http,
             limits: resources::limits(spec, container),
             log_path,
             force_command,
@@ -227,19 +231,30 @@ impl Launch<'_> {
         let own = own_files::of(self.shared, self.pod, container, self.attempt, self.pod_ip(), is_process);
         let own = own.map_err(config_error)?;
         let own: Vec<OwnFile> = own.into_iter().filter(|file| !file.is_covered(&preopens)).collect();
-        let wanted = preopens.clone();
-        preopens.extend(own.iter().map(OwnFile::preopen));
         let made = self.makers.spawn_blocking(move || {
-            own.iter().try_for_each(OwnFile::make).map_err(|error| error.to_string())?;
-            let mut with_sub_path = wanted.iter().filter_map(|preopen| Some((preopen, preopen.sub_path.as_deref()?)));
-            let made = with_sub_path.try_for_each(|(preopen, path)| sub_path::ensure(&preopen.host_dir, path));
-            made.map_err(|error| format!("failed to prepare subPath for volumeMount: {error}"))
+            let with_sub_path = preopens.iter().filter_map(|preopen| Some((preopen, preopen.sub_path.as_deref()?)));
+            for (preopen, path) in with_sub_path {
+                let made = sub_path::ensure(&preopen.host_dir, path);
+                made.map_err(|error| format!("failed to prepare subPath for volumeMount: {error}"))?;
+            }
+            let (mut shown, mut left_out) = (Vec::new(), Vec::new());
+            for file in &own {
+                match file.find_place(&preopens) {
+                    Ok(()) => {
+                        file.make().map_err(|error| error.to_string())?;
+                        shown.push(file.preopen());
+                    }
+                    Err(why) => left_out.push(why),
+                }
+            }
+            preopens.append(&mut shown);
+            Ok::<_, String>((preopens, left_out))
         });
-        match made.await {
-            Ok(Ok(())) => Ok(preopens),
-            Ok(Err(error)) => Err(config_error(error)),
-            Err(error) => Err(config_error(error)),
+        let (preopens, left_out) = made.await.map_err(config_error)?.map_err(config_error)?;
+        for why in left_out {
+            self.shared.recorder.pod(self.pod, Some(self.name), true, "FailedMount", why);
         }
+        Ok(preopens)
     }
 
     async fn make_log_dir(&self, log_path: &Path) -> Result<(), Refusal> {

@@ -7,9 +7,11 @@
 //!                                 └─▶ status::build ─▶ PATCH /status
 //! ```
 //!
-//! [`support`] is the table of what a wasm pod may not ask for; it is refused by name, never ignored.
+//! [`support`] is the table of what a wasm pod may not ask for; it is refused by name, never ignored; so is what
+//! [`security_context`] says of its fields, and what [`annotations`] does not know.
 
 pub mod admission;
+pub mod annotations;
 pub mod backoff;
 pub mod containers;
 pub mod downward;
@@ -27,6 +29,7 @@ pub mod quantity;
 pub mod refs;
 pub mod resources;
 pub mod room;
+pub mod security_context;
 pub mod state;
 pub mod static_pod;
 pub mod status;

@@ -1,9 +1,8 @@
 //! What a wasm pod may not ask for on this node: THE table. What is in it is refused by name, so that nothing a
 //! manifest says is parsed and then ignored.
 //!
-//! What is neither here nor honoured is harmless, because a guest has no kernel to apply it to: user and group ids
-//! ([`user_refusal`] apart), `fsGroup`, seccomp, AppArmor, SELinux, dropped capabilities, `allowPrivilegeEscalation`,
-//! `readOnlyRootFilesystem` (there is no root file system), `hostUsers`, and UDP `ports` (which only document).
+//! What `securityContext` may not ask for is in a table of its own ([`security_context`]). What is in neither and not honoured is
+//! harmless, because a guest has no kernel to apply it to: `hostUsers`, and UDP `ports` (which only document).
 //!
 //! To support something: remove its row.
 
@@ -11,8 +10,7 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1 as core;
 
-use super::names;
-use super::plan::PodPlan;
+use super::{names, security_context};
 
 type PodRule = (&'static str, fn(&core::PodSpec) -> bool);
 type ContainerRule = (&'static str, fn(&core::Container) -> bool);
@@ -26,21 +24,9 @@ const POD: &[PodRule] = &[
         |spec| names::options(spec).any(|(name, _)| !names::OPTIONS.contains(&name)),
     ),
     ("spec.resourceClaims", |spec| spec.resource_claims.iter().flatten().next().is_some()),
-    ("spec.securityContext.sysctls", |spec| {
-        spec.security_context.as_ref().is_some_and(|context| context.sysctls.iter().flatten().next().is_some())
-    }),
 ];
 
 const CONTAINER: &[ContainerRule] = &[
-    ("securityContext.privileged", |container| {
-        container.security_context.as_ref().is_some_and(|context| context.privileged == Some(true))
-    }),
-    // `kubectl debug` asks for SYS_PTRACE by itself. There is no process to trace, so that it takes nothing away.
-    ("securityContext.capabilities.add other than SYS_PTRACE", |container| {
-        let capabilities = container.security_context.as_ref().and_then(|context| context.capabilities.as_ref());
-        let mut added = capabilities.into_iter().flat_map(|capabilities| capabilities.add.iter().flatten());
-        added.any(|capability| capability != "SYS_PTRACE")
-    }),
     ("volumeDevices", |container| container.volume_devices.iter().flatten().next().is_some()),
     ("ports.hostIP that is no address", |container| {
         let mut ips = container.ports.iter().flatten().filter_map(|port| port.host_ip.as_deref());
@@ -68,23 +54,10 @@ const CONTAINER: &[ContainerRule] = &[
 
 /// The sentence that refuses a container, naming everything that it asks for in vain; `None` when it may run.
 pub fn refusal(spec: &core::PodSpec, container: &core::Container) -> Option<String> {
-    let pod = POD.iter().filter(|(_, asks)| asks(spec)).map(|(name, _)| *name);
-    let own = CONTAINER.iter().filter(|(_, asks)| asks(container)).map(|(name, _)| *name);
-    let refused: Vec<&str> = pod.chain(own).collect();
+    let pod = POD.iter().filter(|(_, asks)| asks(spec)).map(|(name, _)| (*name).to_owned());
+    let own = CONTAINER.iter().filter(|(_, asks)| asks(container)).map(|(name, _)| (*name).to_owned());
+    let refused: Vec<String> = pod.chain(security_context::refused(spec, container)).chain(own).collect();
     (!refused.is_empty()).then(|| format!("wasm pods do not support {}", refused.join(", ")))
-}
-
-/// Why a container may not run as the user that it names, in the kubelet's words; `None` when it may. One that names nobody
-/// runs as nobody: there is no root in a component.
-pub fn user_refusal(pod: &core::Pod, container: &core::Container) -> Option<String> {
-    let of_pod = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
-    let own = container.security_context.as_ref();
-    let non_root = own.and_then(|own| own.run_as_non_root).or(of_pod.and_then(|pod| pod.run_as_non_root));
-    let user = own.and_then(|own| own.run_as_user).or(of_pod.and_then(|pod| pod.run_as_user));
-    (non_root == Some(true) && user == Some(0)).then(|| {
-        let pod = PodPlan::of(pod).display();
-        format!("container's runAsUser breaks non-root policy (pod: {pod:?}, container: {})", container.name)
-    })
 }
 
 #[cfg(test)]
@@ -118,7 +91,7 @@ mod tests {
             "containers": [{ "name": "c", "stdin": true, "tty": true, "securityContext": { "privileged": true },
                 "ports": [{ "containerPort": 80, "hostPort": 80, "hostIP": "127.0.0.l" }],
                 "volumeMounts": [{ "name": "v", "mountPath": "/v", "mountPropagation": "Bidirectional" }] }] });
-        expect!["wasm pods do not support spec.hostPID, spec.dnsConfig.options other than ndots, timeout, attempts, rotate, use-vc, no-aaaa, edns0, single-request(-reopen), trust-ad, securityContext.privileged, ports.hostIP that is no address, volumeMounts.mountPropagation"]
+        expect!["wasm pods do not support spec.hostPID, spec.dnsConfig.options other than ndots, timeout, attempts, rotate, use-vc, no-aaaa, edns0, single-request(-reopen), trust-ad, securityContext.privileged (a component has nothing of its node but what its manifest mounts), ports.hostIP that is no address, volumeMounts.mountPropagation"]
             .assert_eq(&check(spec).unwrap());
     }
 
@@ -131,11 +104,8 @@ mod tests {
             json!({ "hostIPC": true }),
             json!({ "dnsConfig": { "options": [{ "name": "debug" }] } }),
             json!({ "resourceClaims": [{ "name": "r" }] }),
-            json!({ "securityContext": { "sysctls": [{ "name": "a", "value": "1" }] } }),
         ];
         let containers = [
-            json!({ "securityContext": { "privileged": true } }),
-            json!({ "securityContext": { "capabilities": { "add": ["NET_ADMIN"] } } }),
             json!({ "volumeDevices": [{ "name": "v", "devicePath": "/dev/v" }] }),
             json!({ "ports": [{ "containerPort": 80, "hostIP": "x" }] }),
             json!({ "ports": [{ "containerPort": 80, "protocol": "SCTP" }] }),
@@ -154,22 +124,5 @@ mod tests {
         let rows = POD.iter().map(|(name, _)| *name).chain(CONTAINER.iter().map(|(name, _)| *name));
         let expected: Vec<String> = rows.map(|name| format!("wasm pods do not support {name}")).collect();
         assert_eq!(refused.collect::<Vec<_>>(), expected);
-    }
-
-    #[test]
-    fn root_is_refused_where_it_is_forbidden() {
-        let refused = |pod: Value, own: Value| {
-            let spec = json!({ "securityContext": pod, "containers": [{ "name": "c", "securityContext": own }] });
-            let pod = json!({ "metadata": { "name": "p", "namespace": "ns", "uid": "u" }, "spec": spec });
-            let pod: core::Pod = serde_json::from_value(pod).unwrap();
-            user_refusal(&pod, &pod.spec.as_ref().unwrap().containers[0])
-        };
-        let why = "container's runAsUser breaks non-root policy (pod: \"p_ns(u)\", container: c)";
-        let non_root = || json!({ "runAsNonRoot": true });
-        assert_eq!(refused(non_root(), json!({ "runAsUser": 0 })).as_deref(), Some(why));
-        assert_eq!(refused(json!({ "runAsUser": 0 }), non_root()).as_deref(), Some(why));
-        assert_eq!(refused(non_root(), json!({ "runAsNonRoot": false, "runAsUser": 0 })), None);
-        assert_eq!(refused(json!({ "runAsUser": 0, "runAsNonRoot": true }), json!({ "runAsUser": 1 })), None);
-        assert_eq!(refused(non_root(), json!({})), None);
     }
 }

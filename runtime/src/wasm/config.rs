@@ -6,6 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::compile::Place;
+use crate::engine::HttpSettings;
+pub use crate::engine::TrapBurst;
 
 /// This very executable. Not its path: the file may be replaced by an upgrade while this process runs.
 pub const OWN_EXECUTABLE: &str = "/proc/self/exe";
@@ -171,11 +173,16 @@ pub struct HttpLimits {
     pub trap_burst: TrapBurst,
 }
 
-/// So many requests that trap within so long a time fail their container.
-#[derive(Clone, Copy, Debug)]
-pub struct TrapBurst {
-    pub traps: usize,
-    pub within: Duration,
+impl HttpLimits {
+    /// With what a pod says itself.
+    pub fn with(self, own: &HttpSettings) -> HttpLimits {
+        HttpLimits {
+            instance_reuse: own.instance_reuse.unwrap_or(self.instance_reuse),
+            trap_burst: own.trap_burst.unwrap_or(self.trap_burst),
+            concurrent: own.concurrent.unwrap_or(self.concurrent).min(self.concurrent),
+            ..self
+        }
+    }
 }
 
 impl Default for TrapBurst {

@@ -373,7 +373,7 @@ impl Inner {
             runners: self.runners.clone(),
             slots: pod.slots,
             limits,
-            http: self.config.http,
+            http: self.config.http.with(&spec.http),
             interrupt: CancellationToken::new(),
             draining: CancellationToken::new(),
             counters: Arc::new(Counters::default()),

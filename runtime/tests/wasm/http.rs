@@ -9,7 +9,7 @@ use futures::{SinkExt as _, StreamExt as _};
 use http_body::Frame;
 use http_body_util::{BodyExt, BodyStream};
 use k8w_networking::Stream;
-use k8w_runtime::engine::{ContainerSpec, Engine, EngineEvent, ExitReason};
+use k8w_runtime::engine::{ContainerSpec, Engine, EngineEvent, ExitReason, HttpSettings};
 use k8w_runtime::wasm::{TrapBurst, WasmConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -283,6 +283,45 @@ pub async fn instances_are_reused(guest: &[u8]) {
         seen.push(node.get(SERVER, "/count").await.1);
     }
     assert_eq!(seen, ["1", "2", "1", "2"]);
+}
+
+/// What a pod says itself goes before what the node has; of requests at a time, whatever is less.
+#[tokio::test]
+async fn a_pod_says_how_its_server_is_called() {
+    let of_node = |config: &mut WasmConfig| {
+        config.http.idle_instance = Duration::from_secs(3600);
+        config.http.concurrent = 2;
+    };
+    let settings = |concurrent| HttpSettings {
+        instance_reuse: Some(3),
+        trap_burst: Some(TrapBurst { traps: 2, within: Duration::from_secs(3600) }),
+        concurrent: Some(concurrent),
+    };
+    for (asked, at_once) in [(1, 1), (1_000, 2)] {
+        let node = Node::with(of_node);
+        let mut spec = node.pod("server", probe()).await;
+        spec.http = settings(asked);
+        let id = node.start(spec).await;
+        let mut seen = Vec::new();
+        for _ in 0..4 {
+            seen.push(node.get(SERVER, "/count").await.1);
+        }
+        assert_eq!(seen, ["1", "2", "3", "1"]);
+        let mut held = Vec::new();
+        for _ in 0..at_once {
+            let (sender, body) = channel_body();
+            let answer = node.send(request("POST", &format!("http://{SERVER}/echo"), body)).await;
+            held.push((sender, answer));
+        }
+        assert_eq!(node.get(SERVER, "/count").await.0, 503, "{asked} were asked for");
+        drop(held);
+        until(async || node.get(SERVER, "/count").await.0 == 200).await;
+        for _ in 0..2 {
+            node.get(SERVER, "/trap").await;
+        }
+        let (_, _, message) = node.exit(&id).await;
+        assert!(message.starts_with("2 requests trapped within 3600s, the last with: "), "{message}");
+    }
 }
 
 #[tokio::test]

@@ -12,7 +12,8 @@ use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
 use k8w_networking::{Body, BodyError, Network, PodIdentity};
 use k8w_runtime::engine::{
-    Artifact, ContainerId, ContainerSpec, Engine, EngineError, EngineEvent, ExitReason, Limits, Names, Prepared,
+    Artifact, ContainerId, ContainerSpec, Engine, EngineError, EngineEvent, ExitReason, HttpSettings, Limits, Names,
+    Prepared,
 };
 use k8w_runtime::wasm::{WasmConfig, WasmEngine};
 use sha2::{Digest, Sha256};
@@ -85,6 +86,7 @@ impl Node {
             names: Names::default(),
             working_dir: None,
             http_port: Some(8080),
+            http: HttpSettings::default(),
             limits: Limits::default(),
             log_path: self.dir.path().join(format!("{name}.log")),
             force_command: false,
@@ -227,10 +229,11 @@ pub fn preview1() -> &'static [u8] {
     PREVIEW1.get_or_init(|| build("preview1"))
 }
 
-/// A core module: a preview 1 command that tries to get out of its volume.
-pub fn hostile() -> &'static [u8] {
-    static HOSTILE: OnceLock<Vec<u8>> = OnceLock::new();
-    HOSTILE.get_or_init(|| build("hostile"))
+/// Commands that try to get out of their volume: a core module of preview 1, which the host adapts, and components of WASI 0.2
+/// and 0.3, which call the host themselves.
+pub fn hostile() -> &'static [(&'static str, Vec<u8>)] {
+    static HOSTILE: OnceLock<Vec<(&str, Vec<u8>)>> = OnceLock::new();
+    HOSTILE.get_or_init(|| ["hostile", "hostile-p2", "hostile-p3"].map(|name| (name, build(name))).into())
 }
 
 /// Builds a program beside the guests that runs on the host.

@@ -1,10 +1,11 @@
 //! A hostPath: a file or directory of the node, checked by its type
 //! (<https://kubernetes.io/docs/concepts/storage/volumes/#hostpath>).
 //!
-//! A component has no way to open anything else that has a name in a file system: sockets and devices are refused.
+//! A component has no way to open anything else that has a name in a file system: sockets and devices are refused, once it is
+//! known that they are what the manifest says.
 
 use std::fs::{self, Metadata, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
 use super::Error;
@@ -19,13 +20,16 @@ pub enum Kind {
     Directory,
     FileOrCreate,
     File,
+    Socket,
+    CharDevice,
+    BlockDevice,
 }
 
 impl Kind {
     /// Reads `hostPath.type`.
     ///
     /// # Errors
-    /// [`Error::HostPathType`] for what no component can open.
+    /// [`Error::HostPathType`] for what is none of Kubernetes' types.
     pub fn parse(text: &str) -> Result<Kind, Error> {
         Ok(match text {
             "" => Kind::Any,
@@ -33,6 +37,9 @@ impl Kind {
             "Directory" => Kind::Directory,
             "FileOrCreate" => Kind::FileOrCreate,
             "File" => Kind::File,
+            "Socket" => Kind::Socket,
+            "CharDevice" => Kind::CharDevice,
+            "BlockDevice" => Kind::BlockDevice,
             other => return Err(Error::HostPathType(other.to_owned())),
         })
     }
@@ -41,11 +48,13 @@ impl Kind {
 /// Checks the path, and makes it where the kind says so.
 ///
 /// # Errors
-/// When something else is there, or nothing is and nothing can be made.
+/// When something else is there, or nothing is and nothing can be made; [`Error::HostPathUnopened`] for what is there and no
+/// component can open.
 pub fn check(path: &Path, kind: Kind) -> Result<(), Error> {
     let found = fs::metadata(path).ok();
     let fails = |problem| Err(Error::HostPath { path: path.to_owned(), problem });
     let is = |test: fn(&Metadata) -> bool| found.as_ref().is_some_and(test);
+    let unopened = |kind| Err(Error::HostPathUnopened { path: path.to_owned(), kind });
     match kind {
         Kind::Any | Kind::DirectoryOrCreate if found.is_none() => {
             fs::DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(Error::io(path))
@@ -57,12 +66,20 @@ pub fn check(path: &Path, kind: Kind) -> Result<(), Error> {
         Kind::Directory | Kind::DirectoryOrCreate if !is(Metadata::is_dir) => fails("is not a directory"),
         Kind::File | Kind::FileOrCreate if !is(Metadata::is_file) => fails("is not a file"),
         Kind::Any if !is(|found| found.is_dir() || found.is_file()) => fails("is neither a directory nor a file"),
-        _ => Ok(()),
+        Kind::Socket if !is(|found| found.file_type().is_socket()) => fails("is not a socket file"),
+        Kind::CharDevice if !is(|found| found.file_type().is_char_device()) => fails("is not a character device"),
+        Kind::BlockDevice if !is(|found| found.file_type().is_block_device()) => fails("is not a block device"),
+        Kind::Socket => unopened("Socket"),
+        Kind::CharDevice => unopened("CharDevice"),
+        Kind::BlockDevice => unopened("BlockDevice"),
+        Kind::Any | Kind::DirectoryOrCreate | Kind::Directory | Kind::FileOrCreate | Kind::File => Ok(()),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     #[test]
@@ -91,13 +108,50 @@ mod tests {
     }
 
     #[test]
-    fn what_no_component_can_open_is_refused_by_name() {
-        for word in ["", "DirectoryOrCreate", "Directory", "FileOrCreate", "File"] {
-            assert!(Kind::parse(word).is_ok(), "{word}");
+    fn sockets_and_devices_are_looked_for_before_they_are_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let socket = root.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let mut devices = fs::read_dir("/dev").unwrap().filter_map(|entry| Some(entry.ok()?.path()));
+        let disk = devices.find(|path| fs::metadata(path).is_ok_and(|found| found.file_type().is_block_device()));
+        let kinds = [
+            ("Socket", Some(socket), "is not a socket file"),
+            ("CharDevice", Some(PathBuf::from("/dev/null")), "is not a character device"),
+            // A machine may have no disk that it shows.
+            ("BlockDevice", disk, "is not a block device"),
+        ];
+        for (word, own, problem) in &kinds {
+            let kind = Kind::parse(word).unwrap();
+            let others = kinds.iter().filter(|(other, _, _)| other != word).filter_map(|(_, path, _)| path.clone());
+            for path in others.chain([root.path().to_owned(), root.path().join("none")]) {
+                let why = check(&path, kind).unwrap_err().to_string();
+                assert_eq!(why, format!("hostPath type check failed: {} {problem}", path.display()));
+            }
+            let Some(path) = own else { continue };
+            let why = check(path, kind).unwrap_err().to_string();
+            let expected = format!(
+                "hostPath type {word} is not supported on this node: a component can open files and directories alone, and {} \
+                 is neither",
+                path.display()
+            );
+            assert_eq!(why, expected);
         }
-        for word in ["Socket", "CharDevice", "BlockDevice"] {
-            let refused = Kind::parse(word).unwrap_err().to_string();
-            assert!(refused.starts_with(&format!("hostPath type {word} is not supported on this node")), "{refused}");
+    }
+
+    #[test]
+    fn types_are_those_of_the_api() {
+        for (word, kind) in [
+            ("", Kind::Any),
+            ("DirectoryOrCreate", Kind::DirectoryOrCreate),
+            ("Directory", Kind::Directory),
+            ("FileOrCreate", Kind::FileOrCreate),
+            ("File", Kind::File),
+            ("Socket", Kind::Socket),
+            ("CharDevice", Kind::CharDevice),
+            ("BlockDevice", Kind::BlockDevice),
+        ] {
+            assert_eq!(Kind::parse(word).unwrap(), kind);
         }
+        assert_eq!(Kind::parse("socket").unwrap_err().to_string(), "socket is an invalid volume type");
     }
 }

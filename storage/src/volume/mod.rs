@@ -55,7 +55,12 @@ pub enum Error {
     TooLarge,
     #[error("hostPath type check failed: {} {problem}", path.display())]
     HostPath { path: PathBuf, problem: &'static str },
-    #[error("hostPath type {0} is not supported on this node: a component can open files and directories alone")]
+    #[error(
+        "hostPath type {kind} is not supported on this node: a component can open files and directories alone, and {} is neither",
+        path.display()
+    )]
+    HostPathUnopened { path: PathBuf, kind: &'static str },
+    #[error("{0} is an invalid volume type")]
     HostPathType(String),
     #[error("mounting a file system in memory at {}, which takes CAP_SYS_ADMIN: {source}", path.display())]
     Mount { path: PathBuf, source: std::io::Error },

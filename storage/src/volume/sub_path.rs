@@ -1,9 +1,12 @@
 //! A mount's `subPath`: resolved beneath its volume and never outside, links included.
 
+use std::io;
 use std::path::Path;
 
 use cap_std::ambient_authority;
-use cap_std::fs::Dir;
+use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _};
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
 
 use super::{Error, check_relative};
 
@@ -25,6 +28,26 @@ pub fn ensure(volume: &Path, sub_path: &str) -> Result<(), Error> {
     }
 }
 
+/// Makes an empty file at a path, and the directories above it, when nothing is there yet: another is to be laid over it.
+///
+/// # Errors
+/// When the path leads outside the volume or to a directory, or the file cannot be made.
+pub fn ensure_file(volume: &Path, path: &Path) -> io::Result<()> {
+    let root = Dir::open_ambient_dir(volume, ambient_authority())?;
+    match root.metadata(path) {
+        Ok(found) if found.is_dir() => Err(Errno::EISDIR.into()),
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            root.create_dir_all(path.parent().unwrap_or(Path::new("")))?;
+            // By now there may be a named pipe, on which nobody is to wait.
+            let mut options = OpenOptions::new();
+            options.write(true).create(true).custom_flags(OFlag::O_NONBLOCK.bits());
+            root.open_with(path, &options).map(drop)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -43,5 +66,30 @@ mod tests {
         for bad in ["../x", "/x", "out", "out/x", ""] {
             assert!(ensure(&volume, bad).is_err(), "{bad}");
         }
+    }
+    #[test]
+    fn a_file_is_made_where_nothing_is() {
+        let root = tempfile::tempdir().unwrap();
+        let volume = root.path().join("volume");
+        std::fs::create_dir_all(volume.join("dir")).unwrap();
+        std::fs::write(volume.join("file"), "text").unwrap();
+        std::os::unix::fs::symlink("/etc", volume.join("out")).unwrap();
+        for path in ["file", "dir/new", "new/er/file", "new/er/file"] {
+            ensure_file(&volume, Path::new(path)).unwrap();
+        }
+        let read = |path: &str| std::fs::read_to_string(volume.join(path)).unwrap();
+        assert_eq!(["file", "dir/new", "new/er/file"].map(read), ["text", "", ""]);
+        let made = |volume: &Path, path: &str| ensure_file(volume, Path::new(path)).map_err(|error| error.kind());
+        for (path, why) in [
+            ("dir", io::ErrorKind::IsADirectory),
+            ("file/below", io::ErrorKind::NotADirectory),
+            ("out/k8w-test", io::ErrorKind::PermissionDenied),
+            ("../x", io::ErrorKind::PermissionDenied),
+        ] {
+            assert_eq!(made(&volume, path), Err(why), "{path}");
+        }
+        // Where not even root may make files.
+        assert!(made(Path::new("/proc"), "k8w-test").is_err());
+        assert_eq!(made(&root.path().join("none"), "file"), Err(io::ErrorKind::NotFound));
     }
 }

@@ -1,8 +1,8 @@
 //! Files and directories of the node: host paths of every type, of pods and of PersistentVolumes.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
@@ -11,6 +11,12 @@ use crate::sandbox;
 
 fn volume(name: &str, path: &Path, kind: &str) -> String {
     format!("{{name: {name}, hostPath: {{path: {}, type: {kind}}}}}", path.display())
+}
+
+/// A disk of this machine, where it shows one.
+fn block_device() -> Option<PathBuf> {
+    let is_disk = |path: &PathBuf| std::fs::metadata(path).is_ok_and(|found| found.file_type().is_block_device());
+    std::fs::read_dir("/dev").unwrap().filter_map(|entry| Some(entry.ok()?.path())).find(is_disk)
 }
 
 #[test]
@@ -71,6 +77,12 @@ fn a_host_path_of_another_type_is_not_mounted() {
         ("no-file", &none, "File", "is not a file"),
         ("make-file", dir, "FileOrCreate", "is not a file"),
         ("any", &socket, "''", "is neither a directory nor a file"),
+        ("socket", &file, "Socket", "is not a socket file"),
+        ("no-socket", &none, "Socket", "is not a socket file"),
+        ("char", &socket, "CharDevice", "is not a character device"),
+        ("no-char", &none, "CharDevice", "is not a character device"),
+        ("block", Path::new("/dev/null"), "BlockDevice", "is not a block device"),
+        ("no-block", &none, "BlockDevice", "is not a block device"),
     ];
     for (name, path, kind, _) in cases {
         let spec = format!("terminationGracePeriodSeconds: 1, volumes: [{}]", volume("v", path, kind));
@@ -85,15 +97,17 @@ fn a_host_path_of_another_type_is_not_mounted() {
     assert!(!none.exists());
     // What no component could open is refused even where it is what the manifest says.
     for (name, path, kind) in [
-        ("socket", socket.as_path(), "Socket"),
-        ("char", Path::new("/dev/null"), "CharDevice"),
-        ("block", Path::new("/dev/loop0"), "BlockDevice"),
+        ("own-socket", Some(socket), "Socket"),
+        ("own-char", Some(PathBuf::from("/dev/null")), "CharDevice"),
+        ("own-block", block_device(), "BlockDevice"),
     ] {
-        let spec = format!("terminationGracePeriodSeconds: 1, volumes: [{}]", volume("v", path, kind));
+        let Some(path) = path else { continue };
+        let spec = format!("terminationGracePeriodSeconds: 1, volumes: [{}]", volume("v", &path, kind));
         t.hello_pod(name, &spec, "volumeMounts: [{name: v, mountPath: /v}]");
         let why = format!(
             "MountVolume.SetUp failed for volume \"v\" : hostPath type {kind} is not supported on this node: a component \
-             can open files and directories alone"
+             can open files and directories alone, and {} is neither",
+            path.display()
         );
         event(&t.kubectl, name, &why);
     }

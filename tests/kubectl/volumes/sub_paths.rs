@@ -231,3 +231,44 @@ spec:
         if told == "3\n" { Ok(()) } else { Err(told) }
     });
 }
+
+#[test]
+fn a_container_starts_without_its_own_files_where_a_volume_has_no_place_for_them() {
+    let t = sandbox();
+    t.cli_image();
+    t.kubectl.ok(&["create", "configmap", "text", "--from-literal=few=a b c"]);
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(folder.path().join("etc/hosts")).unwrap();
+    std::fs::write(folder.path().join("taken"), "").unwrap();
+    let mounts = "{name: data, mountPath: /data}, {name: data, mountPath: /etc, subPath: etc}";
+    let counts = counts("counts", mounts, "/text/few", "/data/count");
+    let counts = counts.replacen('{', "{terminationMessagePath: /data/taken/why, ", 1);
+    t.kubectl.apply(&format!(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {{name: without}}
+spec:
+  runtimeClassName: wasmtime
+  restartPolicy: Never
+  terminationGracePeriodSeconds: 1
+  volumes: [{{name: text, configMap: {{name: text}}}}, {{name: data, hostPath: {{path: {}}}}}]
+  containers: [{counts}]
+",
+        folder.path().display(),
+    ));
+    eventually("it runs", || {
+        let told = t.kubectl.ok(&["get", "pod", "without", "-o", "jsonpath={.status}"]);
+        if told.contains("\"phase\":\"Succeeded\"") { Ok(()) } else { Err(told) }
+    });
+    assert_eq!(std::fs::read_to_string(folder.path().join("count")).unwrap(), "3\n");
+    assert!(folder.path().join("etc/hostname").is_file(), "the other one has its place");
+    for (file, dir, why) in [("/etc/hosts", "/etc", "Is a directory"), ("/data/taken/why", "/data", "Not a directory")]
+    {
+        let told = format!("goes without {file}, which cannot be laid over a file of the volume at {dir}: {why}");
+        eventually("an event says so", || {
+            let events = t.kubectl.ok(&["get", "events", "--field-selector=involvedObject.name=without"]);
+            if events.contains(&told) { Ok(()) } else { Err(events) }
+        });
+    }
+}
