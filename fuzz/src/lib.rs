@@ -12,6 +12,8 @@ pub mod codec_yaml;
 #[cfg(feature = "node")]
 pub mod datagrams;
 pub mod dns;
+#[cfg(feature = "node")]
+pub mod filesystem;
 pub mod http;
 #[cfg(feature = "node")]
 pub mod image_layer;
@@ -61,6 +63,8 @@ pub fn all() -> &'static [Target] {
         #[cfg(feature = "node")]
         Target { name: "datagrams", check: datagrams::check },
         Target { name: "dns", check: dns::check },
+        #[cfg(feature = "node")]
+        Target { name: "filesystem", check: filesystem::check },
         Target { name: "http", check: http::check },
         #[cfg(feature = "node")]
         Target { name: "image_layer", check: image_layer::check },

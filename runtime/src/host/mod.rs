@@ -8,7 +8,7 @@
 mod cli;
 mod clocks;
 mod config;
-pub(crate) mod filesystem;
+pub mod filesystem;
 pub(crate) mod http;
 mod io;
 pub mod keyvalue;

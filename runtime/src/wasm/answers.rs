@@ -6,7 +6,7 @@ use wasmtime::component::InstancePre;
 
 use super::container::Container;
 use super::guest::Guest;
-use super::outcome::describe;
+use super::outcome::{cut, describe};
 use super::slots::Need;
 use super::store::{State, new_store};
 use crate::engine::{AskError, Question};
@@ -42,7 +42,7 @@ impl Answers {
             Ok(answer)
         });
         match asked.await {
-            Ok(answer) => answer.map_err(AskError::No),
+            Ok(answer) => answer.map_err(|why| AskError::No(cut(why))),
             Err(error) => Err(AskError::No(describe(&error))),
         }
     }

@@ -81,7 +81,8 @@ pub fn cause(error: &wasmtime::Error) -> String {
     cut(error.chain().last().map_or_else(|| error.to_string(), |cause| cause.to_string()))
 }
 
-fn cut(mut text: String) -> String {
+/// What a guest, or what ended it, says of itself, cut to what a status may hold.
+pub fn cut(mut text: String) -> String {
     if text.len() > MAX_MESSAGE_BYTES {
         let end = (0..=MAX_MESSAGE_BYTES).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
         text.truncate(end);

@@ -96,6 +96,8 @@ pub fn time(seconds: i64, nanoseconds: u32) -> io::Result<TimeSpec> {
 }
 
 /// A directory that a guest names something in, and what is laid over the files of its container's volumes.
+///
+/// What can be done in it blocks.
 pub struct Directory {
     dir: wasi::Dir,
     overlays: Overlays,
@@ -107,16 +109,20 @@ impl State {
     /// # Errors
     /// When the handle is none of the guest's, which traps; within, when it is a file's.
     pub fn directory(&self, handle: &Resource<Descriptor>) -> wasmtime::Result<io::Result<Directory>> {
-        Ok(match self.table.get(handle)? {
-            Descriptor::Dir(dir) => {
-                Ok(Directory { dir: dir.clone(), overlays: self.container.preopens.overlays.clone() })
-            }
-            Descriptor::File(_) => Err(Errno::ENOTDIR.into()),
-        })
+        Ok(Directory::of(self.table.get(handle)?, &self.container.preopens.overlays))
     }
 }
 
 impl Directory {
+    /// # Errors
+    /// ENOTDIR.
+    pub fn of(descriptor: &Descriptor, overlays: &Overlays) -> io::Result<Directory> {
+        match descriptor {
+            Descriptor::Dir(dir) => Ok(Directory { dir: dir.clone(), overlays: overlays.clone() }),
+            Descriptor::File(_) => Err(Errno::ENOTDIR.into()),
+        }
+    }
+
     fn handle(&self) -> io::Result<Dir> {
         Ok(Dir::from_std_file(self.dir.dir.try_clone()?))
     }
@@ -136,21 +142,110 @@ impl Directory {
     fn check_bare(&self, path: &str, otherwise: Errno) -> io::Result<()> {
         self.overlay_at(path, false).map_or(Ok(()), |_| Err(otherwise.into()))
     }
+
+    /// # Errors
+    /// As POSIX has them; EPERM for what is neither a file nor a directory, and for writing where that is not allowed.
+    pub fn open(&self, path: &str, request: Request) -> io::Result<Descriptor> {
+        if request.sync {
+            return Err(Errno::ENOTSUP.into());
+        }
+        if request.directory && (request.create || request.exclusive || request.truncate) {
+            return Err(Errno::EINVAL.into());
+        }
+        let makes = request.create && request.exclusive;
+        let instead = |overlay: &Overlay| Ok(overlay.descriptor(overlay.open(request)?, request.mode()));
+        if !makes && let Some(overlay) = self.overlay_at(path, request.follow) {
+            return instead(overlay);
+        }
+        if request.writes() {
+            self.check_writable()?;
+        }
+        // By the time that it is open the name may be that of a file which something is laid over.
+        let truncates_later = request.truncate && !self.overlays.is_empty();
+        let mut options = OpenOptions::new();
+        options.read(request.reads()).write(request.writes()).truncate(request.truncate && !truncates_later);
+        let file = match makes {
+            // Only what was not there before is opened.
+            true => self.handle()?.open_with(path, options.create_new(true))?.into_std(),
+            false => open(&self.handle()?, Path::new(path), options.create(request.create), request.follow)?,
+        };
+        let (found, perms) = (Metadata::from_file(&file)?, self.dir.perms);
+        if let Some(overlay) = self.overlays.over(&found) {
+            return instead(overlay);
+        }
+        if truncates_later {
+            file.set_len(0)?;
+        }
+        match found.is_dir() {
+            true => Ok(Descriptor::Dir(wasi::Dir::new(file, perms, request.mode(), false))),
+            false if request.directory => Err(Errno::ENOTDIR.into()),
+            false => Ok(Descriptor::File(wasi::File::new(file, perms, request.mode(), false))),
+        }
+    }
+
+    /// What is at the path is not opened, so that it may be anything.
+    ///
+    /// # Errors
+    /// As POSIX has them; EPERM where that is not allowed.
+    pub fn set_times(&self, path: &str, follow: bool, times: Times) -> io::Result<()> {
+        if let Some(overlay) = self.overlay_at(path, follow) {
+            return overlay.set_times(times);
+        }
+        self.check_writable()?;
+        set_times(&find(&self.handle()?, Path::new(path), follow)?, times)
+    }
+
+    /// A handle that tells of what is laid over the file at a path.
+    pub fn told_of(&self, path: &str, follow: bool) -> Option<Descriptor> {
+        self.overlay_at(path, follow)?.told_of().ok()
+    }
+
+    /// # Errors
+    /// As POSIX has them; EBUSY for what something is laid over.
+    pub fn unlink_file(&self, path: &str) -> io::Result<()> {
+        self.check_writable()?;
+        self.check_bare(path, Errno::EBUSY)?;
+        self.handle()?.remove_file(path)
+    }
+
+    /// # Errors
+    /// As POSIX has them; EBUSY where something is laid over what has either name.
+    pub fn rename(&self, old: &str, to: &Directory, new: &str) -> io::Result<()> {
+        self.check_writable()?;
+        to.check_writable()?;
+        self.check_bare(old, Errno::EBUSY)?;
+        to.check_bare(new, Errno::EBUSY)?;
+        self.handle()?.rename(old, &to.handle()?, new)
+    }
+
+    /// WASI lets no link be followed here.
+    ///
+    /// # Errors
+    /// As POSIX has them; EXDEV for what something is laid over.
+    pub fn link(&self, follow: bool, old: &str, to: &Directory, new: &str) -> io::Result<()> {
+        self.check_writable()?;
+        to.check_writable()?;
+        if follow {
+            return Err(Errno::EINVAL.into());
+        }
+        self.check_bare(old, Errno::EXDEV)?;
+        self.handle()?.hard_link(old, &to.handle()?, new)
+    }
 }
 
 /// `open-at`, off the thread that runs guests.
 ///
 /// # Errors
-/// As POSIX has them; EPERM for what is neither a file nor a directory, and for writing where that is not allowed.
+/// As [`Directory::open`].
 pub async fn open_at(dir: io::Result<Directory>, path: String, request: Request) -> io::Result<Descriptor> {
     let dir = dir?;
-    spawn_blocking(move || open_descriptor(&dir, &path, request)).await
+    spawn_blocking(move || dir.open(&path, request)).await
 }
 
-/// `set-times-at`, off the thread that runs guests. What is at the path is not opened, so that it may be anything.
+/// `set-times-at`, off the thread that runs guests.
 ///
 /// # Errors
-/// As POSIX has them.
+/// As [`Directory::set_times`].
 pub async fn set_times_at(
     dir: io::Result<Directory>,
     path: String,
@@ -158,69 +253,43 @@ pub async fn set_times_at(
     times: io::Result<Times>,
 ) -> io::Result<()> {
     let (times, dir) = (times?, dir?);
-    spawn_blocking(move || {
-        if let Some(overlay) = dir.overlay_at(&path, follow) {
-            return overlay.set_times(times);
-        }
-        dir.check_writable()?;
-        set_times(&find(&dir.handle()?, Path::new(&path), follow)?, times)
-    })
-    .await
+    spawn_blocking(move || dir.set_times(&path, follow, times)).await
 }
 
 /// A handle that tells of what is laid over the file at a path, for `stat-at` and `metadata-hash-at`.
 pub async fn overlay_at(dir: io::Result<Directory>, path: &str, follow: bool) -> Option<Descriptor> {
     let dir = dir.ok().filter(|dir| !dir.overlays.is_empty())?;
     let path = path.to_owned();
-    spawn_blocking(move || dir.overlay_at(&path, follow)?.told_of().ok()).await
+    spawn_blocking(move || dir.told_of(&path, follow)).await
 }
 
 /// `unlink-file-at`, off the thread that runs guests.
 ///
 /// # Errors
-/// As POSIX has them; EBUSY for what something is laid over.
+/// As [`Directory::unlink_file`].
 pub async fn unlink_file_at(dir: io::Result<Directory>, path: String) -> io::Result<()> {
     let dir = dir?;
-    dir.check_writable()?;
-    spawn_blocking(move || {
-        dir.check_bare(&path, Errno::EBUSY)?;
-        dir.handle()?.remove_file(path)
-    })
-    .await
-}
-
-/// # Errors
-/// When one of them is none, or nothing may be written there.
-fn both_writable(from: io::Result<Directory>, to: io::Result<Directory>) -> io::Result<(Directory, Directory)> {
-    let (from, to) = (from?, to?);
-    from.check_writable()?;
-    to.check_writable()?;
-    Ok((from, to))
+    spawn_blocking(move || dir.unlink_file(&path)).await
 }
 
 /// `rename-at`, off the thread that runs guests.
 ///
 /// # Errors
-/// As POSIX has them; EBUSY where something is laid over what has either name.
+/// As [`Directory::rename`].
 pub async fn rename_at(
     from: io::Result<Directory>,
     old: String,
     to: io::Result<Directory>,
     new: String,
 ) -> io::Result<()> {
-    let (from, to) = both_writable(from, to)?;
-    spawn_blocking(move || {
-        from.check_bare(&old, Errno::EBUSY)?;
-        to.check_bare(&new, Errno::EBUSY)?;
-        from.handle()?.rename(old, &to.handle()?, new)
-    })
-    .await
+    let (from, to) = (from?, to?);
+    spawn_blocking(move || from.rename(&old, &to, &new)).await
 }
 
-/// `link-at`, off the thread that runs guests. WASI lets no link be followed here.
+/// `link-at`, off the thread that runs guests.
 ///
 /// # Errors
-/// As POSIX has them; EXDEV for what something is laid over.
+/// As [`Directory::link`].
 pub async fn link_at(
     from: io::Result<Directory>,
     follow: bool,
@@ -228,15 +297,8 @@ pub async fn link_at(
     to: io::Result<Directory>,
     new: String,
 ) -> io::Result<()> {
-    let (from, to) = both_writable(from, to)?;
-    if follow {
-        return Err(Errno::EINVAL.into());
-    }
-    spawn_blocking(move || {
-        from.check_bare(&old, Errno::EXDEV)?;
-        from.handle()?.hard_link(old, &to.handle()?, new)
-    })
-    .await
+    let (from, to) = (from?, to?);
+    spawn_blocking(move || from.link(follow, &old, &to, &new)).await
 }
 
 /// A handle to whatever is at a path beneath `dir`, which opens nothing.
@@ -280,44 +342,6 @@ pub fn open(dir: &Dir, path: &Path, options: &mut OpenOptions, follow: bool) -> 
     Ok(file)
 }
 
-fn open_descriptor(dir: &Directory, path: &str, request: Request) -> io::Result<Descriptor> {
-    if request.sync {
-        return Err(Errno::ENOTSUP.into());
-    }
-    if request.directory && (request.create || request.exclusive || request.truncate) {
-        return Err(Errno::EINVAL.into());
-    }
-    let makes = request.create && request.exclusive;
-    let instead = |overlay: &Overlay| Ok(overlay.descriptor(overlay.open(request)?, request.mode()));
-    if !makes && let Some(overlay) = dir.overlay_at(path, request.follow) {
-        return instead(overlay);
-    }
-    if request.writes() {
-        dir.check_writable()?;
-    }
-    // By the time that it is open the name may be that of a file which something is laid over.
-    let truncates_later = request.truncate && !dir.overlays.is_empty();
-    let mut options = OpenOptions::new();
-    options.read(request.reads()).write(request.writes()).truncate(request.truncate && !truncates_later);
-    let file = match makes {
-        // Only what was not there before is opened.
-        true => dir.handle()?.open_with(path, options.create_new(true))?.into_std(),
-        false => open(&dir.handle()?, Path::new(path), options.create(request.create), request.follow)?,
-    };
-    let (found, perms) = (Metadata::from_file(&file)?, dir.dir.perms);
-    if let Some(overlay) = dir.overlays.over(&found) {
-        return instead(overlay);
-    }
-    if truncates_later {
-        file.set_len(0)?;
-    }
-    match found.is_dir() {
-        true => Ok(Descriptor::Dir(wasi::Dir::new(file, perms, request.mode(), false))),
-        false if request.directory => Err(Errno::ENOTDIR.into()),
-        false => Ok(Descriptor::File(wasi::File::new(file, perms, request.mode(), false))),
-    }
-}
-
 fn links(follow: bool) -> OFlag {
     if follow { OFlag::empty() } else { OFlag::O_NOFOLLOW }
 }
@@ -356,7 +380,7 @@ mod tests {
     }
 
     fn error(dir: &Directory, path: &str, request: Request) -> Errno {
-        errno(open_descriptor(dir, path, request))
+        errno(dir.open(path, request))
     }
 
     fn errno<T>(result: io::Result<T>) -> Errno {
@@ -370,7 +394,7 @@ mod tests {
         let read = Request { read: true, follow: true, ..Request::default() };
         let write = Request { write: true, follow: true, ..Request::default() };
         for (name, request) in [("file", read), ("file", write), ("dir", read), ("to-file", read), (".", read)] {
-            open_descriptor(&dir, name, request).unwrap();
+            dir.open(name, request).unwrap();
         }
         let make = Request { create: true, ..write };
         for name in ["fifo", "socket", "to-fifo"] {
@@ -379,8 +403,8 @@ mod tests {
             }
             assert_eq!(error(&dir, name, Request { exclusive: true, ..make }), Errno::EEXIST);
         }
-        open_descriptor(&dir, "new", make).unwrap();
-        open_descriptor(&dir, "newer", Request { exclusive: true, ..make }).unwrap();
+        dir.open("new", make).unwrap();
+        dir.open("newer", Request { exclusive: true, ..make }).unwrap();
         for (name, request, expected) in [
             ("to-file", Request { follow: false, ..read }, Errno::ELOOP),
             ("to-fifo", Request { follow: false, ..read }, Errno::ELOOP),
@@ -393,7 +417,7 @@ mod tests {
             assert_eq!(error(&dir, name, request), expected, "{name} {request:?}");
         }
         let fixed = preopen(root.path(), true);
-        open_descriptor(&fixed, "file", read).unwrap();
+        fixed.open("file", read).unwrap();
         assert_eq!(error(&fixed, "file", write), Errno::EPERM);
     }
 
@@ -443,7 +467,7 @@ mod tests {
     }
 
     fn read(dir: &Directory, path: &str) -> String {
-        let opened = open_descriptor(dir, path, Request { read: true, follow: true, ..Request::default() });
+        let opened = dir.open(path, Request { read: true, follow: true, ..Request::default() });
         let Ok(Descriptor::File(file)) = opened else { panic!("{path} is no file") };
         io::read_to_string(&*file.file).unwrap()
     }
@@ -458,10 +482,10 @@ mod tests {
         assert_eq!(read(&dir, "other"), "other");
         let write = Request { write: true, follow: true, ..Request::default() };
         let truncate = Request { truncate: true, create: true, ..write };
-        let Descriptor::File(file) = open_descriptor(&dir, "file", write).unwrap() else { panic!("no file") };
+        let Descriptor::File(file) = dir.open("file", write).unwrap() else { panic!("no file") };
         io::Write::write_all(&mut &*file.file, b"below").unwrap();
         assert_eq!((laid.text("over"), laid.text("volume/file")), ("below all".to_owned(), "beneath".to_owned()));
-        open_descriptor(&dir, "dir/link", truncate).unwrap();
+        dir.open("dir/link", truncate).unwrap();
         assert_eq!((laid.text("over"), laid.text("volume/file")), (String::new(), "beneath".to_owned()));
         for (request, expected) in [
             (Request { exclusive: true, create: true, ..write }, Errno::EEXIST),
@@ -479,11 +503,11 @@ mod tests {
         let times = || Ok(Times { accessed: TimeSpec::UTIME_OMIT, modified: TimeSpec::new(1_000, 0) });
         let fixed = laid.directory(false, true);
         assert_eq!(error(&fixed, "file", write), Errno::EPERM);
-        open_descriptor(&fixed, "other", write).unwrap();
+        fixed.open("other", write).unwrap();
         assert_eq!(errno(set_times_at(Ok(fixed), "file".to_owned(), true, times()).await), Errno::EPERM);
         assert_eq!(laid.text("over"), "above all");
         let open = laid.directory(true, false);
-        open_descriptor(&open, "file", write).unwrap();
+        open.open("file", write).unwrap();
         assert_eq!(error(&open, "other", write), Errno::EPERM);
         set_times_at(Ok(open), "file".to_owned(), true, times()).await.unwrap();
         let modified = |path: &str| {

@@ -4,7 +4,6 @@
 pub mod by_name;
 pub mod overlays;
 
-use std::fs::File;
 use std::io;
 use std::path::Path;
 
@@ -13,14 +12,18 @@ use nix::errno::Errno;
 use nix::sys::time::TimeSpec;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{HasSelf, Linker, Resource};
-use wasmtime_wasi::filesystem::{Descriptor, Dir, WasiFilesystem, WasiFilesystemCtxView};
+use wasmtime_wasi::TrappableError;
+use wasmtime_wasi::filesystem::WasiFilesystem;
+pub use wasmtime_wasi::filesystem::{Descriptor, Dir, File, WasiFilesystemCtx, WasiFilesystemCtxView};
+pub use wasmtime_wasi::p2::FsError;
 use wasmtime_wasi::p2::bindings::filesystem as wasi;
-use wasmtime_wasi::{FsPerms, OpenMode, TrappableError};
+pub use wasmtime_wasi::{FsPerms, OpenMode};
 
 use self::by_name::Times;
 use super::WASI;
 use crate::wasm::store::State;
-use wasi::types::{self, DescriptorFlags, ErrorCode, HostDescriptor as _, NewTimestamp, OpenFlags, PathFlags};
+pub use wasi::types;
+use wasi::types::{DescriptorFlags, ErrorCode, HostDescriptor as _, NewTimestamp, OpenFlags, PathFlags};
 
 pub fn types(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     wasi::types::add_to_linker::<State, WasiFilesystem>(linker, view)?;
@@ -137,14 +140,18 @@ where
 }
 
 /// As wasmtime-wasi has it, which does not know of file systems that are several.
-fn refused(error: io::Error) -> ErrorCode {
+pub fn refused(error: io::Error) -> ErrorCode {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EXDEV) => ErrorCode::CrossDevice,
         _ => ErrorCode::from(error),
     }
 }
 
-fn times(accessed: NewTimestamp, modified: NewTimestamp) -> io::Result<Times> {
+/// Times as a guest gives them.
+///
+/// # Errors
+/// EOVERFLOW.
+pub fn times(accessed: NewTimestamp, modified: NewTimestamp) -> io::Result<Times> {
     let spec = |time| match time {
         NewTimestamp::NoChange => Ok(TimeSpec::UTIME_OMIT),
         NewTimestamp::Now => Ok(TimeSpec::UTIME_NOW),
@@ -187,7 +194,7 @@ impl State {
 }
 
 /// A directory handle as a guest's descriptor. Read-only holds for everything beneath it.
-pub fn descriptor(dir: File, read_only: bool) -> Dir {
+pub fn descriptor(dir: std::fs::File, read_only: bool) -> Dir {
     let (perms, mode) = match read_only {
         true => (FsPerms::ReadOnly, OpenMode::READ),
         false => (FsPerms::ReadWrite, OpenMode::READ | OpenMode::WRITE),

@@ -14,7 +14,8 @@ use crate::host::WASI_P3;
 use crate::host::filesystem::by_name::{self, Times};
 use crate::host::filesystem::{answer, shadow, view};
 use crate::wasm::store::State;
-use wasi::types::{self, DescriptorFlags, ErrorCode, HostDescriptorWithStore as _, NewTimestamp, OpenFlags, PathFlags};
+pub use wasi::types;
+use wasi::types::{DescriptorFlags, ErrorCode, HostDescriptorWithStore as _, NewTimestamp, OpenFlags, PathFlags};
 
 pub fn types(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     wasi::types::add_to_linker::<State, WasiFilesystem>(linker, view)?;
@@ -115,14 +116,18 @@ fn replace(linker: &mut Linker<State>) -> wasmtime::Result<()> {
 }
 
 /// As wasmtime-wasi has it, which does not know of file systems that are several.
-fn refused(error: io::Error) -> ErrorCode {
+pub fn refused(error: io::Error) -> ErrorCode {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EXDEV) => ErrorCode::CrossDevice,
         _ => ErrorCode::from(error),
     }
 }
 
-fn times(accessed: NewTimestamp, modified: NewTimestamp) -> io::Result<Times> {
+/// Times as a guest gives them.
+///
+/// # Errors
+/// EOVERFLOW.
+pub fn times(accessed: NewTimestamp, modified: NewTimestamp) -> io::Result<Times> {
     let spec = |time| match time {
         NewTimestamp::NoChange => Ok(TimeSpec::UTIME_OMIT),
         NewTimestamp::Now => Ok(TimeSpec::UTIME_NOW),
