@@ -1,0 +1,23 @@
+;; A process that never ends and answers for itself (wit/pod/pod.wit): it never starts, and fails whoever asks it anything else.
+(component
+  (core module $module
+    (memory (export "memory") 1)
+    (data (i32.const 16) "the seed is lost")
+    (func (export "started") (result i32)
+      (i32.store8 (i32.const 0) (i32.const 1))
+      (i32.store (i32.const 4) (i32.const 16))
+      (i32.store (i32.const 8) (i32.const 16))
+      (i32.const 0))
+    (func (export "other") (result i32) unreachable)
+    (func (export "run") (result i32) (loop (br 0)) (unreachable)))
+  (core instance $core (instantiate $module))
+  (alias core export $core "memory" (core memory $memory))
+  (func $started (result (result (error string)))
+    (canon lift (core func $core "started") (memory $memory)))
+  (func $other (result (result (error string)))
+    (canon lift (core func $core "other") (memory $memory)))
+  (func $run (result (result)) (canon lift (core func $core "run")))
+  (instance $probes (export "started" (func $started)) (export "ready" (func $other)) (export "live" (func $other)))
+  (instance $command (export "run" (func $run)))
+  (export "k8w:pod/probes@0.1.0" (instance $probes))
+  (export "wasi:cli/run@0.2.0" (instance $command)))
