@@ -1,10 +1,11 @@
-//! How close to its limit a container's CPU time is: one that runs without end, one of short requests, and both at once.
+//! How close to its limit a container's CPU time is: one that runs without end, one of short requests, and a pod of both.
 //! It is what the node counts; of the endless loop, beside which this process does nothing else, also what the kernel counts.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use k8w_runtime::engine::{ContainerId, ContainerSpec, Limits};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::cluster;
@@ -27,39 +28,49 @@ pub async fn measure() -> Result<()> {
     let node = Arc::new(Node::start()?);
     println!("quota: CPU time used of what the limit allows in {measured:?}");
     for limit in LIMITS_MILLIS {
-        let spinning = start(&node, &spinner, limit).await?;
-        let alone = used(&node, &spinning, limit, measured).await?;
+        let spinning = start(&node, &spinner, |_| limit_of_container(limit)).await?;
+        let alone = used(&node, &[&spinning], limit, measured).await?;
         node.stop(&spinning).await?;
 
-        let serving = start(&node, &hello, limit).await?;
+        let serving = start(&node, &hello, |_| limit_of_container(limit)).await?;
         let callers = call(&node, &serving);
-        let short = used(&node, &serving, limit, measured).await?;
+        let short = used(&node, &[&serving], limit, measured).await?;
         drop(callers);
         node.stop(&serving).await?;
 
-        // Both kinds at a time, each within its own limit of half as much.
-        let half = limit / 2;
-        let (spinning, serving) = (start(&node, &spinner, half).await?, start(&node, &hello, half).await?);
+        // The limit is the pod's, whoever of its containers takes it.
+        let of_pod = || Limits { pod_cpu_millis: Some(limit), ..Limits::default() };
+        let spinning = start(&node, &spinner, |_| of_pod()).await?;
+        let beside = |spec: &mut ContainerSpec| {
+            spec.id = ContainerId { container: "beside".to_owned(), ..spinning.id.clone() };
+            spec.pod = spinning.pod.clone();
+            of_pod()
+        };
+        let serving = start(&node, &hello, beside).await?;
         let callers = call(&node, &serving);
-        let mix = tokio::try_join!(used(&node, &spinning, half, measured), used(&node, &serving, half, measured))?;
+        let mix = used(&node, &[&spinning, &serving], limit, measured).await?;
         drop(callers);
         node.stop(&spinning).await?;
         node.stop(&serving).await?;
         println!(
-            "  {limit:>5}m: an endless loop {:+.1}% (the whole process {:+.1}%), short requests {:+.1}%, a mix {:+.1}% and {:+.1}%",
+            "  {limit:>5}m: an endless loop {:+.1}% (the whole process {:+.1}%), short requests {:+.1}%, a mix {:+.1}%",
             error(alone.counted),
             error(alone.process),
             error(short.counted),
-            error(mix.0.counted),
-            error(mix.1.counted)
+            error(mix.counted)
         );
     }
     Ok(())
 }
 
-async fn start(node: &Node, wasm: &[u8], limit_millis: u32) -> Result<Running> {
-    let change = |spec: &mut k8w_runtime::engine::ContainerSpec| {
-        spec.limits.cpu_millis = Some(limit_millis);
+fn limit_of_container(limit_millis: u32) -> Limits {
+    Limits { cpu_millis: Some(limit_millis), ..Limits::default() }
+}
+
+/// Starts a container with the limits that `change` gives it, whatever else that changes.
+async fn start(node: &Node, wasm: &[u8], change: impl FnOnce(&mut ContainerSpec) -> Limits) -> Result<Running> {
+    let change = |spec: &mut ContainerSpec| {
+        spec.limits = change(spec);
         spec.argv.push("spin".to_owned());
         // Hello has no command.
         spec.force_command = true;
@@ -78,19 +89,28 @@ fn call(node: &Arc<Node>, server: &Running) -> Vec<AbortOnDropHandle<()>> {
 
 /// Parts of what a limit allows.
 struct Used {
-    /// By the container, as the node counts it.
+    /// By the containers together, as the node counts it.
     counted: f64,
     /// By this whole process.
     process: f64,
 }
 
-async fn used(node: &Node, running: &Running, limit_millis: u32, time: Duration) -> Result<Used> {
+async fn used(node: &Node, running: &[&Running], limit_millis: u32, time: Duration) -> Result<Used> {
     tokio::time::sleep(SETTLE).await;
-    let (counted, process, begun) = (node.stats(running).await?.cpu_usage_nanos, process_nanos()?, Instant::now());
+    let (counted, process, begun) = (counted_nanos(node, running).await?, process_nanos()?, Instant::now());
     tokio::time::sleep(time).await;
-    let (counted, process) = (node.stats(running).await?.cpu_usage_nanos - counted, process_nanos()? - process);
+    let (counted, process) = (counted_nanos(node, running).await? - counted, process_nanos()? - process);
     let allowed = begun.elapsed().as_nanos() as f64 * f64::from(limit_millis) / 1e3;
     Ok(Used { counted: counted as f64 / allowed, process: process as f64 / allowed })
+}
+
+/// CPU time of these containers, as the node counts it.
+async fn counted_nanos(node: &Node, running: &[&Running]) -> Result<u64> {
+    let mut nanos = 0;
+    for running in running {
+        nanos += node.stats(running).await?.cpu_usage_nanos;
+    }
+    Ok(nanos)
 }
 
 /// CPU time of this process.
