@@ -24,8 +24,9 @@ const LEAST_PROMISE: u32 = 10;
 const ADVANCE: Duration = Duration::from_millis(100);
 /// A container that has waited so long for time that nobody else wants takes what it was promised from others.
 pub const PATIENCE: Duration = Duration::from_millis(20);
-/// So long, before it waits for spare time again: machines stay as busy as they are for a while.
-const IMPATIENT: Duration = Duration::from_secs(10);
+/// So long, before it waits for spare time again. A machine that stays busy costs it one wait in so much time; and one that was
+/// busy for a moment has a container among those who answer requests for no longer.
+const IMPATIENT: Duration = Duration::from_millis(500);
 /// What a process has of the threads that serve requests, in thousandths of a CPU, and how much time's worth it may save up:
 /// enough to start, and to answer now and then, and too little to hold up those who do.
 const BRIEF: u32 = 10;

@@ -17,6 +17,9 @@ use super::serve::Turn;
 /// Frames that a guest can write while nobody reads: what its channel holds (two chunks), and trailers.
 const MAX_FRAMES_AHEAD: usize = 3;
 
+/// What is said of a body that ends with the error of the protocol: both look the same.
+const UNFINISHED: &str = ": it did not finish its body, or passed on an answer to a request of its own that broke off";
+
 /// Frames of a guest, which writes no further ahead than its channel allows. Dropping it before its end ends the guest.
 pub struct GuestBody {
     body: WasiBody,
@@ -56,15 +59,17 @@ impl Length {
             // It has its body from somebody else, who broke off.
             Some(Err(_)) => return None,
         };
+        let is_protocol_error = matches!(came, Some(Err(Error::HttpProtocolError)));
+        let why = if is_protocol_error { UNFINISHED } else { "" };
         match self.said_bytes {
             Some(said) if sent_bytes > said => {
                 Some(format!("the component's answer is longer than the {said} bytes that its content-length says"))
             }
             Some(said) if is_over && sent_bytes < said => Some(format!(
-                "the component's answer ended after {sent_bytes} of the {said} bytes that its content-length says"
+                "the component's answer ended after {sent_bytes} of the {said} bytes that its content-length says{why}"
             )),
             None if matches!(came, Some(Err(_))) => {
-                Some(format!("the component's answer broke off after {sent_bytes} bytes: it did not finish its body"))
+                Some(format!("the component's answer broke off after {sent_bytes} bytes{why}"))
             }
             _ => None,
         }
@@ -231,15 +236,13 @@ mod tests {
         }
         let short = expect!["the component's answer ended after 3 of the 7 bytes that its content-length says"];
         short.assert_eq(&said(Some(7), &[3], None));
-        short.assert_eq(&said(Some(7), &[3], Some(Error::HttpProtocolError)));
         short.assert_eq(&said(Some(7), &[3], Some(Error::HttpResponseBodySize(Some(3)))));
         let long = expect!["the component's answer is longer than the 7 bytes that its content-length says"];
         long.assert_eq(&said(Some(7), &[3, 5], None));
         long.assert_eq(&said(Some(7), &[3], Some(Error::HttpResponseBodySize(Some(9)))));
-        expect!["the component's answer broke off after 3 bytes: it did not finish its body"].assert_eq(&said(
-            None,
-            &[3],
-            Some(Error::HttpProtocolError),
-        ));
+        // A component that leaves its body unfinished, or passes on that somebody else did.
+        let unfinished = |known| said(known, &[3], Some(Error::HttpProtocolError));
+        expect!["the component's answer broke off after 3 bytes: it did not finish its body, or passed on an answer to a request of its own that broke off"].assert_eq(&unfinished(None));
+        expect!["the component's answer ended after 3 of the 7 bytes that its content-length says: it did not finish its body, or passed on an answer to a request of its own that broke off"].assert_eq(&unfinished(Some(7)));
     }
 }

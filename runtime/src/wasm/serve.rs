@@ -363,7 +363,9 @@ async fn respond(server: Arc<Server>, turn: Option<Arc<Turn>>, request: http::Re
             response.map(|body| GuestBody::new(body, guest, turn, head_only || has_no_body, said_bytes).boxed_unsync())
         }
         Ok(Some(Err(error))) => {
-            container.stdio.complain(&format!("the component answered with an error: {error}"));
+            // Whose it is nobody can tell: a component may pass on what became of its own request.
+            let whose = "its own, or that of a request that it made";
+            container.stdio.complain(&format!("the component answered with an error ({whose}): {error}"));
             refuse(StatusCode::INTERNAL_SERVER_ERROR, "the component answered with an error\n")
         }
         Ok(None) => match error {

@@ -92,6 +92,7 @@ async fn a_trap_is_an_error_of_its_request_alone() {
     assert_eq!(node.get(SERVER, "/trap").await, (500, "the component failed; its log says why\n".to_owned()));
     node.logged("server", "wasm backtrace").await;
     assert_eq!(node.get(SERVER, "/error").await, (500, "the component answered with an error\n".to_owned()));
+    node.logged("server", "answered with an error (its own, or that of a request that it made): ").await;
     let half = node.send(request("GET", &format!("http://{SERVER}/half"), empty())).await;
     assert!(half.into_body().collect().await.is_err(), "a body that was cut short does not look whole");
     assert_eq!(node.get(SERVER, "/count").await, (200, "1".to_owned()));
