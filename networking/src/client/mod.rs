@@ -6,6 +6,7 @@ mod h2c;
 mod kept;
 mod once;
 mod share;
+mod single;
 mod trust;
 
 use std::error::Error;
@@ -31,6 +32,7 @@ pub(crate) use self::destination::{host_and_port, port_of};
 use self::kept::Kept;
 pub(crate) use self::share::Arriving;
 use self::share::Shares;
+use self::single::Single;
 use self::trust::{Connectors, InClear};
 pub use self::trust::{Tls, Trust};
 use crate::attempts::Attempts;
@@ -244,7 +246,10 @@ impl Client {
                 let share = self.shares.take(origin, request.extensions().get().copied()).await;
                 let request = request.map(|body| share::leaving(body, &share));
                 match self.pooled(address, tls, request).await {
-                    Ok(response) => Ok(Arriving::of(response, Some(share))),
+                    Ok(mut response) => {
+                        let single = response.extensions_mut().remove::<Single>();
+                        Ok(Arriving::of(response, Some((share, single))))
+                    }
                     Err(unanswered) => {
                         // What comes back is sent again, and takes another.
                         share.give_back();
@@ -377,11 +382,11 @@ impl Dialer {
         let Pooled { address, tls } = Pooled::from_uri(&uri).ok_or(io::ErrorKind::InvalidInput)?;
         let permits = self.permits.clone();
         let permit = self.permits.acquire_owned().await.map_err(io::Error::other)?;
-        let kept = MAX_CONNECTIONS - permits.available_permits() <= MAX_KEPT_CONNECTIONS;
+        let is_kept = MAX_CONNECTIONS - permits.available_permits() <= MAX_KEPT_CONNECTIONS;
         let endpoint = network.endpoint_at(address).ok_or(Refused::NothingListens(address))?;
         let stream = network.open(Origin::Node, endpoint).await?;
         let io = self.tls.begin(tls, stream).await?;
-        Ok(Dialed { io, kept, _permit: permit })
+        Ok(Dialed { io, single: (!is_kept).then(|| Single::new(single::PATIENCE)), _permit: permit })
     }
 }
 
@@ -407,17 +412,40 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 /// A connection of the pool; it counts against the bound as long as it is open.
 struct Dialed {
     io: Box<dyn Io>,
-    /// Whether another request may have it once the first is answered.
-    kept: bool,
+    /// Of one that is not kept once its request is answered.
+    single: Option<Single>,
     _permit: OwnedSemaphorePermit,
+}
+
+impl Dialed {
+    /// # Errors
+    /// TimedOut, for one that has taken nothing for too long.
+    fn writer(&mut self, cx: &Context<'_>) -> io::Result<Pin<&mut Box<dyn Io>>> {
+        self.single.as_ref().map_or(Ok(()), |single| single.check(cx))?;
+        Ok(Pin::new(&mut self.io))
+    }
+
+    fn wrote(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Some(single) = &self.single {
+            single.wrote(&polled);
+        }
+        polled
+    }
+}
+
+impl Drop for Dialed {
+    fn drop(&mut self) {
+        if let Some(single) = &self.single {
+            single.close();
+        }
+    }
 }
 
 impl Connection for Dialed {
     fn connected(&self) -> Connected {
-        let connected = Connected::new();
-        if !self.kept {
-            connected.poison();
-        }
+        let Some(single) = &self.single else { return Connected::new() };
+        let connected = Connected::new().extra(single.clone());
+        connected.poison();
         connected
     }
 }
@@ -430,7 +458,8 @@ impl AsyncRead for Dialed {
 
 impl AsyncWrite for Dialed {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
+        let polled = self.writer(cx)?.poll_write(cx, buf);
+        self.wrote(polled)
     }
 
     fn poll_write_vectored(
@@ -438,7 +467,8 @@ impl AsyncWrite for Dialed {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+        let polled = self.writer(cx)?.poll_write_vectored(cx, bufs);
+        self.wrote(polled)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -446,10 +476,10 @@ impl AsyncWrite for Dialed {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        self.writer(cx)?.poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        self.writer(cx)?.poll_shutdown(cx)
     }
 }

@@ -20,6 +20,7 @@ use hyper::body::Incoming;
 use tokio::sync::oneshot;
 
 use super::About;
+use super::single::{Answered, Single};
 use crate::origin::Origin;
 use crate::{Body as Sent, BodyError};
 
@@ -271,12 +272,20 @@ impl Body for Leaving {
 pub(crate) struct Arriving {
     body: Incoming,
     share: Option<Arc<Share>>,
+    /// Of a connection that serves no other request.
+    answered: Option<Answered>,
 }
 
 impl Arriving {
-    pub(super) fn of(answer: Response<Incoming>, share: Option<Arc<Share>>) -> Response<Arriving> {
-        let has_all = answer.status() != StatusCode::SWITCHING_PROTOCOLS && answer.body().is_end_stream();
-        answer.map(|body| Arriving { body, share: share.filter(|_| !has_all) })
+    /// With the share of its request, and what its connection is if it serves no other.
+    pub(super) fn of(answer: Response<Incoming>, taken: Option<(Arc<Share>, Option<Single>)>) -> Response<Arriving> {
+        let (share, single) = taken.unzip();
+        let changes = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+        let has_all = !changes && answer.body().is_end_stream();
+        // A connection that changes to another protocol goes on, with the share that its user takes.
+        let single = single.flatten().filter(|_| !changes);
+        let answered = share.as_ref().zip(single).map(|(share, single)| single.keep(share)).filter(|_| !has_all);
+        answer.map(|body| Arriving { body, share: share.filter(|_| !has_all), answered })
     }
 
     /// What is to be kept for as long as a connection is used that has changed to another protocol.
@@ -294,6 +303,7 @@ impl Body for Arriving {
         let has_ended = matches!(polled, Poll::Ready(None | Some(Err(_))));
         if has_ended || (polled.is_ready() && self.body.is_end_stream()) {
             self.share = None;
+            self.answered = None;
         }
         polled
     }

@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::Bytes;
 use futures::future::join_all;
 use http::{Request, StatusCode};
 use k8w_networking::{About, Network, PodListener, SendError};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -66,6 +68,48 @@ async fn a_pod_with_many_requests_to_a_silent_server_holds_up_nobody_else() {
     for ended in join_all(asking).await {
         assert!(ended.unwrap().is_err(), "the server is gone");
     }
+}
+
+/// Answers at once, and reads next to nothing of what it is asked, until it is dropped; how many connections there are.
+fn hasty(listener: PodListener) -> (AbortOnDropHandle<()>, watch::Receiver<usize>) {
+    let (count, counted) = watch::channel(0);
+    let server = tokio::spawn(async move {
+        let mut connections = Vec::new();
+        while let Ok(mut incoming) = listener.accept().await {
+            incoming.stream.read_exact(&mut [0; 10]).await.unwrap();
+            incoming.stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+            connections.push(incoming);
+            count.send_replace(connections.len());
+        }
+    });
+    (AbortOnDropHandle::new(server), counted)
+}
+
+/// Its requests are answered, and what they have to say is not on its way.
+#[tokio::test]
+async fn a_pod_whose_server_reads_nothing_holds_up_nobody_else() {
+    let network = network();
+    let (_server, mut connections) = hasty(network.bind_tcp(&pod(2), 8080).await.unwrap());
+    let _answering = answering(network.bind_tcp(&pod(3), 8080).await.unwrap());
+    // More than fits into the buffers of both sides.
+    let said = Bytes::from(vec![b'x'; 1 << 20]);
+    let _asking: Vec<_> = (0..MANY)
+        .map(|_| {
+            let request = Request::post("http://10.64.0.2:8080/").body(full(said.clone())).unwrap();
+            let network = network.clone();
+            let asked = async move { network.send(Some(&pod(4)), request).await.map(|answer| answer.status()) };
+            AbortOnDropHandle::new(tokio::spawn(asked))
+        })
+        .collect();
+    // Those that could be kept for other requests, and its share.
+    let all_it_may = connections.wait_for(|count| *count >= 1024 + 512);
+    tokio::time::timeout(PATIENCE, all_it_may).await.expect("requests are not sent").unwrap();
+    for from in [5, 6] {
+        let asked = ask(&network, from, "10.64.0.3:8080".parse().unwrap());
+        let answered = tokio::time::timeout(PATIENCE, asked).await.expect("a neighbour is held up").unwrap();
+        assert_eq!(answered, StatusCode::OK);
+    }
+    assert_eq!(*connections.borrow(), 1024 + 512, "the others wait");
 }
 
 #[tokio::test]
