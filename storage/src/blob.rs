@@ -258,13 +258,17 @@ impl BlobStore {
         }
     }
 
-    /// Removes what processes have left that died.
+    /// Removes what processes have left that died. What cannot be looked at, such as another user's, stays.
     fn remove_unfinished(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.unfinished)? {
-            let path = entry?.path();
-            let Some(file) = found(File::options().write(true).open(&path))? else { continue };
-            if file.try_lock().is_ok() {
-                found(fs::remove_file(&path))?;
+            let entry = entry?;
+            // Nobody waits for a pipe.
+            if !entry.file_type().is_ok_and(|kind| kind.is_file()) {
+                continue;
+            }
+            let path = entry.path();
+            if File::options().write(true).open(&path).is_ok_and(|file| file.try_lock().is_ok()) {
+                let _ = fs::remove_file(&path);
             }
         }
         Ok(())

@@ -24,7 +24,8 @@ fn a_pod_of_the_restricted_standard_runs() {
         appArmorProfile: {type: RuntimeDefault}, fsGroup: 1001, fsGroupChangePolicy: OnRootMismatch, runAsGroup: 1001,
         runAsNonRoot: true, runAsUser: 1001, seLinuxChangePolicy: Recursive,
         seLinuxOptions: {type: container_t, level: 's0:c1,c2'}, seccompProfile: {type: RuntimeDefault},
-        supplementalGroups: [1002], supplementalGroupsPolicy: Merge, sysctls: [], windowsOptions: {hostProcess: false}},
+        supplementalGroups: [1002], supplementalGroupsPolicy: Merge, windowsOptions: {hostProcess: false},
+        sysctls: [{name: net.ipv4.ip_unprivileged_port_start, value: '0'}]},
       terminationGracePeriodSeconds: 1, volumes: [{name: data, emptyDir: {}}]";
     let cli = t.cli_image();
     let init = format!("initContainers: [{{name: first, image: '{cli}', {own}}}]");

@@ -16,6 +16,9 @@ const OF_CONTAINER: &str = "securityContext";
 /// trace processes, of which there are none.
 const CAPABILITIES: &[&str] = &["NET_BIND_SERVICE", "SYS_PTRACE"];
 
+/// What sets no kernel that a component has, and asks for what it may anyway.
+const SYSCTLS: &[&str] = &["net.ipv4.ip_unprivileged_port_start"];
+
 /// The types of containers, of which the sandbox allows less than their policy does: those of the Pod Security Standards.
 const SE_LINUX_TYPES: &[&str] = &["", "container_t", "container_init_t", "container_kvm_t", "container_engine_t"];
 
@@ -201,13 +204,13 @@ const TABLE: &[Row] = &[
     Row {
         field: "sysctls",
         of: Of::Pod,
-        means: "an empty list",
+        means: "`net.ipv4.ip_unprivileged_port_start`: every component may use all ports of its pod",
         refuses: Some(Refuses {
-            values: "any",
+            values: "all others",
             why: "a pod of components has no kernel of its own to set",
             asks: |contexts| {
                 let mut sysctls = contexts.pod.into_iter().flat_map(|pod| pod.sysctls.iter().flatten());
-                sysctls.next().map(|_| format!("{OF_POD}.sysctls"))
+                sysctls.find(|sysctl| !SYSCTLS.contains(&sysctl.name.as_str())).map(|_| format!("{OF_POD}.sysctls"))
             },
         }),
     },
@@ -437,7 +440,7 @@ mod tests {
             "runAsGroup": 1001, "runAsNonRoot": true, "runAsUser": 1001, "seLinuxChangePolicy": "Recursive",
             "seLinuxOptions": { "level": "s0:c1,c2", "type": "container_t" },
             "seccompProfile": { "type": "RuntimeDefault" }, "supplementalGroups": [1, 2],
-            "supplementalGroupsPolicy": "Merge", "sysctls": [], "windowsOptions": { "hostProcess": false },
+            "supplementalGroupsPolicy": "Merge", "sysctls": [{ "name": "net.ipv4.ip_unprivileged_port_start", "value": "0" }], "windowsOptions": { "hostProcess": false },
         });
         let own = json!({
             "allowPrivilegeEscalation": false, "appArmorProfile": { "type": "Unconfined" },
