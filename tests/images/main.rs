@@ -109,8 +109,8 @@ fn a_container_image_that_cannot_be_had_says_which_part_of_it_is_why() {
     let registry = Registry::start();
     let cluster = shared(BINARY);
     let kubectl = cluster.namespace("container-image-errors");
-    let readme = archive(&[("work/README", b"text")]);
-    let process = serde_json::json!({ "Entrypoint": ["tool"], "Env": ["PATH=/bin:/opt"], "WorkingDir": "/work" });
+    let readme = archive(&[("srv/README", b"text")]);
+    let process = serde_json::json!({ "Entrypoint": ["tool"], "Env": ["PATH=/bin:/opt"], "WorkingDir": "/srv" });
     let cut = archive(&[("opt/tool", &cli())])[..1_000].to_vec();
     let pull_error: &[&str] = &["ErrImagePull", "ImagePullBackOff"];
     for (name, layers, reasons, expected) in [
@@ -120,7 +120,7 @@ fn a_container_image_that_cannot_be_had_says_which_part_of_it_is_why() {
             "none",
             vec![readme.clone(), archive(&[("bin/tools", b"")])],
             pull_error,
-            "its entrypoint \"tool\" is no file of it: /bin/tool is not there, /opt/tool is not there, /work/tool is not there",
+            "its entrypoint \"tool\" is no file of it: /bin/tool is not there, /opt/tool is not there, /srv/tool is not there",
         ),
         (
             "script",

@@ -471,8 +471,8 @@ mod tests {
             "bin/round -> round",
             "bin/up -> ..",
             "opt/app.wasm",
-            "work/",
-            "to-work -> work",
+            "srv/",
+            "to-srv -> srv",
         ];
         let long = "x".repeat(1_000);
         let dirs: Vec<String> = (0..20).map(|number| format!("/d{number}")).collect();
@@ -480,13 +480,8 @@ mod tests {
         for (working_dir, path, name, expected) in [
             ("", "/bin", "/app", "\"/app\" is no file of it: /app is not there"),
             ("", "/bin", "/opt/app.wasm/x", "\"/opt/app.wasm/x\" is no file of it: /opt/app.wasm/x is not there"),
-            ("/work", "/bin", "./app", "\"./app\" is no file of it: /work/app is not there"),
-            (
-                "/to-work",
-                "/bin",
-                "../app",
-                "\"../app\" is no file of it: /work/../app leads to /app, which is not there",
-            ),
+            ("/srv", "/bin", "./app", "\"./app\" is no file of it: /srv/app is not there"),
+            ("/to-srv", "/bin", "../app", "\"../app\" is no file of it: /srv/../app leads to /app, which is not there"),
             ("/none", "/bin", "a/b", "\"a/b\" is no file of it: /a/b is not there"),
             ("", "/bin", "/opt", "\"/opt\" is no file of it: /opt is a directory"),
             (
@@ -495,12 +490,12 @@ mod tests {
                 "app",
                 "\"app\" is no file of it: /bin/app is not there, /usr/app is not there, /app is not there",
             ),
-            ("/work", "/bin", "dir", "\"dir\" is no file of it: /bin/dir is a directory, /work/dir is not there"),
+            ("/srv", "/bin", "dir", "\"dir\" is no file of it: /bin/dir is a directory, /srv/dir is not there"),
             (
-                "/work",
+                "/srv",
                 "/bin",
                 "gone",
-                "\"gone\" is no file of it: /bin/gone leads to /opt/none/app, which is not there, /work/gone is not there",
+                "\"gone\" is no file of it: /bin/gone leads to /opt/none/app, which is not there, /srv/gone is not there",
             ),
             (
                 "",

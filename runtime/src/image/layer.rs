@@ -176,18 +176,14 @@ mod tests {
     use flate2::write::GzEncoder;
 
     use super::*;
+    use crate::image::unpack::tests::{TAR, layer};
 
-    const TAR: &str = "application/vnd.oci.image.layer.v1.tar";
     const TAR_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
         let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
         gzip.write_all(bytes).unwrap();
         gzip.finish().unwrap()
-    }
-
-    fn layer(media_type: &str, content: &[u8]) -> Layer {
-        Layer { which: "layer 2 of 3".to_owned(), ..Layer::only(media_type, content).unwrap() }
     }
 
     #[test]
@@ -203,7 +199,7 @@ mod tests {
             (TAR, content, &of_packed, Err(&id)),
             ("application/gzip", &packed, &id, Err(&of_packed)),
         ] {
-            let layer = Layer { diff_id: Some(diff_id.clone()), ..layer(media_type, sent) };
+            let layer = Layer { diff_id: Some(diff_id.clone()), ..layer(media_type, None, sent) };
             let expected = expected.map_err(|found| {
                 let why = format!("it unpacks to {found}, and the image's config says {diff_id}");
                 format!("its layer 2 of 3: {why}")
@@ -220,7 +216,7 @@ mod tests {
     #[test]
     fn a_small_layer_cannot_unpack_to_a_large_one() {
         let zeros = vec![0; 1 << 20];
-        let packed = Layer { diff_id: Some(Digest::of(&zeros).to_string()), ..layer(TAR_GZIP, &gzip(&zeros)) };
+        let packed = Layer { diff_id: Some(Digest::of(&zeros).to_string()), ..layer(TAR_GZIP, None, &gzip(&zeros)) };
         assert!(packed.sent_bytes().unwrap() < 10_000);
         let meter = meter(2 << 20);
         let see = || packed.see(&meter, |_| Ok(())).map_err(|error| error.to_string());

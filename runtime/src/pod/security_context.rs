@@ -5,6 +5,8 @@
 //! reason. `docs/security-context.md` shows the table; tests hold both to the API's own types.
 
 use k8s_openapi::api::core::v1 as core;
+// The types of containers, of which the sandbox allows less than their policy does.
+use k8w_kinds::pod_security::SE_LINUX_TYPES;
 
 use super::plan::PodPlan;
 
@@ -18,9 +20,6 @@ const CAPABILITIES: &[&str] = &["NET_BIND_SERVICE", "SYS_PTRACE"];
 
 /// What sets no kernel that a component has, and asks for what it may anyway.
 const SYSCTLS: &[&str] = &["net.ipv4.ip_unprivileged_port_start"];
-
-/// The types of containers, of which the sandbox allows less than their policy does: those of the Pod Security Standards.
-const SE_LINUX_TYPES: &[&str] = &["", "container_t", "container_init_t", "container_kvm_t", "container_engine_t"];
 
 /// The contexts that apply to one container.
 struct Contexts<'a> {

@@ -40,6 +40,8 @@ pub struct Server {
     expecting: AtomicUsize,
     /// Told when the last request ends, or is expected no more.
     idle: Notify,
+    /// Told when a request ends, for one that waits for its turn.
+    room: Notify,
     warm: Mutex<Vec<Warm>>,
     burst: Burst,
     /// When a trap was last told.
@@ -61,6 +63,10 @@ const NO_UPGRADE: &str =
 
 /// What is said to a request for which there is no memory, no instance slot, or no time as its container ends.
 const NO_ROOM: &str = "the component has no room for this request now\n";
+
+/// How long a request waits for its turn when as many run as may: the last steps of a guest come after its answer, so that a
+/// client that asks one at a time may be back before they are done.
+const TURN_PATIENCE: Duration = Duration::from_millis(500);
 
 /// How soon after a trap another is told: as often as a recorder of events lets something through of who has said too much.
 const TRAPS_TOLD_EVERY: Duration = Duration::from_secs(300);
@@ -88,6 +94,7 @@ impl Server {
             running: AtomicUsize::new(0),
             expecting: AtomicUsize::new(0),
             idle: Notify::new(),
+            room: Notify::new(),
             warm: Mutex::default(),
             burst: Burst::new(trap_burst),
             told: Mutex::default(),
@@ -215,11 +222,12 @@ async fn expire(server: std::sync::Weak<Server>) {
 }
 
 /// What the network calls: the server that stands behind a container's port.
-pub struct Door(ArcSwap<Server>);
+#[derive(Clone)]
+pub struct Door(Arc<ArcSwap<Server>>);
 
 impl Door {
     pub fn new(server: Arc<Server>) -> Door {
-        Door(ArcSwap::new(server))
+        Door(Arc::new(ArcSwap::new(server)))
     }
 
     /// Lets another server answer from now on. The one before goes on with the requests that it has.
@@ -238,12 +246,29 @@ impl Door {
             }
         }
     }
+
+    /// Waits for a request's turn. The server on whose room it waits is not drained before that.
+    async fn next_turn(&self) -> Arc<Turn> {
+        loop {
+            let expected = Expected::begin(self.0.load_full());
+            let mut room = std::pin::pin!(expected.0.room.notified());
+            room.as_mut().enable();
+            match self.turn() {
+                (_, Some(turn)) => return turn,
+                (server, None) if Arc::ptr_eq(&server, &expected.0) => room.await,
+                // Another has taken its place.
+                (_, None) => {}
+            }
+        }
+    }
 }
 
 impl Handler for Door {
     fn call(&self, request: http::Request<Body>) -> BoxFuture<'static, http::Response<Body>> {
-        let (server, turn) = self.turn();
-        Box::pin(respond(server, turn, request))
+        match self.turn() {
+            (_, Some(turn)) => Box::pin(respond(turn, request)),
+            (server, None) => Box::pin(respond_in_turn(self.clone(), server, request)),
+        }
     }
 
     fn accept(&self) -> Option<Accepted> {
@@ -286,10 +311,10 @@ pub struct Turn {
 
 impl Turn {
     fn begin(server: Arc<Server>) -> Option<Arc<Turn>> {
-        let before = server.running.fetch_add(1, Ordering::SeqCst);
-        let turn = Turn { server, failed: AtomicBool::new(false) };
-        let allowed = before < turn.server.container.http.concurrent;
-        allowed.then(|| Arc::new(turn))
+        let most = server.container.http.concurrent;
+        let one_more = |running| (running < most).then_some(running + 1);
+        server.running.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).ok()?;
+        Some(Arc::new(Turn { server, failed: AtomicBool::new(false) }))
     }
 
     /// Whether the guest trapped or was ended. Set before its streams close.
@@ -307,16 +332,26 @@ impl Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         self.server.ended(&self.server.running);
+        self.server.room.notify_one();
     }
 }
 
-async fn respond(server: Arc<Server>, turn: Option<Arc<Turn>>, request: http::Request<Body>) -> http::Response<Body> {
+/// Answers a request that found as many at once as may be.
+async fn respond_in_turn(door: Door, server: Arc<Server>, request: http::Request<Body>) -> http::Response<Body> {
+    match tokio::time::timeout(TURN_PATIENCE, door.next_turn()).await {
+        Ok(turn) => respond(turn, request).await,
+        Err(_) => {
+            server.container.counters.requests.fetch_add(1, Ordering::Relaxed);
+            refuse(StatusCode::SERVICE_UNAVAILABLE, "too many requests at once\n")
+        }
+    }
+}
+
+async fn respond(turn: Arc<Turn>, request: http::Request<Body>) -> http::Response<Body> {
+    let server = turn.server.clone();
     let container = &server.container;
     container.counters.requests.fetch_add(1, Ordering::Relaxed);
     let limit = container.http.response;
-    let Some(turn) = turn else {
-        return refuse(StatusCode::SERVICE_UNAVAILABLE, "too many requests at once\n");
-    };
     if request.uri().authority().is_none() && !request.headers().contains_key(http::header::HOST) {
         return refuse(StatusCode::BAD_REQUEST, "the request names no host\n");
     }

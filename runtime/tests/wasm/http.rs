@@ -1,11 +1,12 @@
 //! Servers: requests, streams both ways, failures, and stopping.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::{SinkExt as _, StreamExt as _};
+use futures::{SinkExt as _, StreamExt as _, poll};
 use http_body::Frame;
 use http_body_util::{BodyExt, BodyStream};
 use k8w_networking::Stream;
@@ -258,9 +259,12 @@ async fn too_many_requests_at_once_are_refused() {
     let node = server(|config| config.http.concurrent = 1).await;
     let (_sender, body) = channel_body();
     let held = node.send(request("POST", &format!("http://{SERVER}/echo"), body)).await;
-    assert_eq!(node.get(SERVER, "/count").await.0, 503);
+    assert_eq!(node.get(SERVER, "/count").await, (503, "too many requests at once\n".to_owned()));
+    // One that waits has its turn as soon as there is one.
+    let mut waits = pin!(node.get(SERVER, "/count"));
+    assert!(poll!(&mut waits).is_pending());
     drop(held);
-    until(async || node.get(SERVER, "/count").await.0 == 200).await;
+    assert_eq!(waits.await.0, 200);
 }
 
 #[tokio::test]

@@ -28,6 +28,7 @@ mod windows_host_process;
 
 pub use pod::Pod;
 pub use policy::{Level, LevelVersion, Policy, Version};
+pub use se_linux_options::TYPES as SE_LINUX_TYPES;
 
 /// The newest version of the standards: Kubernetes' own. Newer ones are read as this one.
 pub const NEWEST_MINOR: u32 = 36;

@@ -4,9 +4,12 @@ use super::pod::{Found, plural, quoted};
 use super::{Check, Pod, Violation};
 use crate::object::{get, text};
 
+/// What containers may say of their type: any of these confines them as containers.
+pub const TYPES: &[&str] = &["", "container_t", "container_init_t", "container_kvm_t", "container_engine_t"];
+
 pub static CHECK: Check = Check::new(&[
     (0, |pod| check(pod, &["", "container_t", "container_init_t", "container_kvm_t"])),
-    (31, |pod| check(pod, &["", "container_t", "container_init_t", "container_kvm_t", "container_engine_t"])),
+    (31, |pod| check(pod, TYPES)),
 ]);
 
 fn check(pod: &Pod, allowed: &[&str]) -> Option<Violation> {

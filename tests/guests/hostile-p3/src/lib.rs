@@ -2,13 +2,14 @@
 
 #[path = "../../hostile/src/attempts.rs"]
 mod attempts;
+#[path = "../../probe-p3/src/write.rs"]
+mod write;
 
 use attempts::{Came, Files};
 use wasip3::cli::{environment, stdout};
 use wasip3::filesystem::preopens::get_directories;
 use wasip3::filesystem::types::{Descriptor, DescriptorFlags, ErrorCode, NewTimestamp, OpenFlags, PathFlags};
-use wasip3::wit_bindgen::rt::async_support::{FutureReader, StreamReader};
-use wasip3::wit_stream;
+use write::write;
 
 struct Command;
 
@@ -113,18 +114,6 @@ impl Files for Volume {
     async fn rename(&self, old: &str, new: &str) -> Came<()> {
         came(self.0.rename_at(old.to_owned(), &self.0, new.to_owned()).await)
     }
-}
-
-/// Writes text as a stream to its end, and waits until that is taken.
-async fn write<E: 'static>(
-    text: &str,
-    to: impl FnOnce(StreamReader<u8>) -> FutureReader<Result<(), E>>,
-) -> Result<(), E> {
-    let (mut writer, reader) = wit_stream::new();
-    let written = to(reader);
-    writer.write_all(text.as_bytes().to_vec()).await;
-    drop(writer);
-    written.await
 }
 
 /// What is not in the volume by its name is asked of the volume all the same.
