@@ -18,6 +18,7 @@ use super::cpu::{CpuAccount, Throttle};
 use super::runners::{Job, Share};
 use super::slice::{self, Ran};
 use super::store::Interrupted;
+use super::ticker::Running;
 
 type Work<T> = BoxFuture<'static, wasmtime::Result<T>>;
 
@@ -178,7 +179,9 @@ impl<T: Send + 'static> Future for Guest<T> {
                 this.leave(alarm, runtime);
                 continue;
             }
-            let Ran { done, cut, nanos } = slice(&this.container, work, cx);
+            let ticker = &this.container.ticker;
+            let running = if this.is_process { ticker.enter() } else { ticker.enter_request() };
+            let Ran { done, cut, nanos } = slice(&this.container, running, work, cx);
             if done.is_ready() {
                 return done;
             }
@@ -196,9 +199,14 @@ impl<T: Send + 'static> Future for Guest<T> {
 }
 
 /// One slice, charged for.
-fn slice<T>(container: &Container, work: &mut Work<T>, cx: &mut Context<'_>) -> Ran<Poll<wasmtime::Result<T>>> {
-    let _running = container.ticker.enter();
+fn slice<T>(
+    container: &Container,
+    running: Running<'_>,
+    work: &mut Work<T>,
+    cx: &mut Context<'_>,
+) -> Ran<Poll<wasmtime::Result<T>>> {
     let ran = slice::run(|| work.as_mut().poll(cx));
+    drop(running);
     container.cpu.charge(ran.nanos);
     ran
 }
@@ -235,7 +243,8 @@ impl<T: Send + 'static> Job for Absent<T> {
         } else {
             let (begun, cpu) = (Instant::now(), &self.container.cpu);
             let waker = Waker::from(self.alarm.clone());
-            let ran = slice(&self.container, &mut self.work, &mut Context::from_waker(&waker));
+            let running = self.container.ticker.enter();
+            let ran = slice(&self.container, running, &mut self.work, &mut Context::from_waker(&waker));
             cpu.weigh(ran.nanos);
             match share {
                 Share::Promised => cpu.spend_promise(ran.nanos),

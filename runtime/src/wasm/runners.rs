@@ -5,10 +5,11 @@
 //! that take what nobody else wants. A container that waits for that in vain gets what it was promised, and no more, on threads
 //! as urgent as any other, though whoever wakes up goes first. So an endless loop holds up no request.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -50,6 +51,8 @@ struct Queue {
     waiting: Mutex<Waiting>,
     /// By share.
     more: [Condvar; 2],
+    /// Jobs that run in spare time.
+    spare: AtomicUsize,
     /// How often others have taken the processor from threads of spare time.
     preempted: AtomicU64,
 }
@@ -96,6 +99,11 @@ impl Runners {
         self.0.preempted.load(Ordering::Relaxed)
     }
 
+    /// Whether a job runs in spare time.
+    pub fn is_spare_in_use(&self) -> bool {
+        self.0.spare.load(Ordering::Relaxed) > 0
+    }
+
     /// Lets a job run as soon as it is its turn.
     pub fn add(&self, job: Box<dyn Job>) {
         self.0.lock().push(job);
@@ -119,7 +127,7 @@ impl Queue {
     /// Runs jobs until the threads are to end. Those that wait then are dropped, as their owners are told by that.
     fn serve(&self, share: Share) {
         step_back(share);
-        let mut contention = (share == Share::Spare).then(Contention::new);
+        let mut contention = (share == Share::Spare).then(Contention::start);
         let mut again = None;
         loop {
             let job = {
@@ -151,10 +159,16 @@ impl Queue {
             };
             let Some(job) = job else { break };
             // A host function that panics takes its guest with it, and nothing else.
-            again = catch_unwind(AssertUnwindSafe(|| job.run(share))).ok().flatten();
-            if let Some(contention) = &mut contention {
-                contention.make_way(&self.preempted);
-            }
+            let run = || catch_unwind(AssertUnwindSafe(|| job.run(share))).ok().flatten();
+            let Some(contention) = &mut contention else {
+                again = run();
+                continue;
+            };
+            contention.begin(&self.preempted);
+            self.spare.fetch_add(1, Ordering::Relaxed);
+            again = run();
+            self.spare.fetch_sub(1, Ordering::Relaxed);
+            contention.make_way(&self.preempted);
         }
         let left = std::mem::take(&mut self.lock().jobs);
         drop(left);
@@ -260,31 +274,61 @@ fn step_back(share: Share) {
     }
 }
 
+thread_local! {
+    /// How often others had taken the processor from this thread when its job began; `None` where they may not.
+    static PREEMPTED: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+/// Whether the job of this thread runs in spare time, and others have taken the processor from it, or do when they are asked.
+pub fn is_in_the_way() -> bool {
+    PREEMPTED.get().is_some_and(|before| {
+        thread::yield_now();
+        Contention::preempted() != before
+    })
+}
+
 /// What others want of the processor of a thread that takes what they leave.
 ///
-/// A processor that has nothing to do takes over what waits for another; one that goes on with spare work does not, and
-/// who waits elsewhere waits for milliseconds. So where the thread meets others it sleeps for a moment after each slice.
-#[cfg(target_os = "linux")]
+/// Others who wake up have the processor at once, but those from whom somebody else took it meanwhile may wait behind spare work,
+/// as by its weight it has had less than they (Linux' EEVDF): it has to yield. And a processor that has nothing to do takes over
+/// what waits for another; one that goes on with spare work does not, and who waits elsewhere waits for milliseconds. So at each
+/// epoch the thread yields, and where it meets others its job is cut short ([`is_in_the_way`]) and it sleeps for a moment.
 struct Contention {
-    /// How often others took the processor from it.
-    preempted: i64,
+    /// How often others had taken the processor from the thread when that was counted last.
+    counted: u64,
 }
 
 #[cfg(target_os = "linux")]
 impl Contention {
-    fn new() -> Contention {
+    fn start() -> Contention {
         // Without it a moment is 50 µs. A refusal leaves it at that.
         let _ = nix::sys::prctl::set_timerslack(1);
-        Contention { preempted: 0 }
+        Contention { counted: 0 }
+    }
+
+    /// Lets others go first who wait already.
+    fn begin(&mut self, all: &AtomicU64) {
+        thread::yield_now();
+        self.count(all);
+        PREEMPTED.set(Some(self.counted));
+    }
+
+    /// Adds how often others took the processor to what they did in `all`; whether they did.
+    fn count(&mut self, all: &AtomicU64) -> bool {
+        let before = std::mem::replace(&mut self.counted, Self::preempted());
+        all.fetch_add(self.counted.abs_diff(before), Ordering::Relaxed);
+        self.counted != before
+    }
+
+    /// How often others took the processor from this thread.
+    fn preempted() -> u64 {
+        use nix::sys::resource::{UsageWho, getrusage};
+        getrusage(UsageWho::RUSAGE_THREAD).map_or(0, |usage| usage.involuntary_context_switches().unsigned_abs())
     }
 
     fn make_way(&mut self, all: &AtomicU64) {
-        use nix::sys::resource::{UsageWho, getrusage};
-        let Ok(usage) = getrusage(UsageWho::RUSAGE_THREAD) else { return };
-        let preempted = usage.involuntary_context_switches();
-        let before = std::mem::replace(&mut self.preempted, preempted);
-        if before != preempted {
-            all.fetch_add(preempted.abs_diff(before), Ordering::Relaxed);
+        PREEMPTED.set(None);
+        if self.count(all) {
             thread::sleep(Duration::from_nanos(1));
         }
     }
@@ -292,12 +336,15 @@ impl Contention {
 
 /// Other systems have no such policies.
 #[cfg(not(target_os = "linux"))]
-struct Contention;
-
-#[cfg(not(target_os = "linux"))]
 impl Contention {
-    fn new() -> Contention {
-        Contention
+    fn start() -> Contention {
+        Contention { counted: 0 }
+    }
+
+    fn begin(&mut self, _all: &AtomicU64) {}
+
+    fn preempted() -> u64 {
+        0
     }
 
     fn make_way(&mut self, _all: &AtomicU64) {}

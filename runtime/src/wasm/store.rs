@@ -11,6 +11,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView};
 
 use super::container::Container;
 use super::memory::Reservation;
+use super::runners;
 use super::slice::{self, Cut};
 use super::slots::{Held, Need, NoSlot};
 use crate::host::http::Outgoing;
@@ -94,7 +95,7 @@ pub fn new_store(engine: &Engine, container: &Arc<Container>, need: Need) -> Res
             return Err(Interrupted.into());
         }
         // An epoch that ends says nothing of how long this guest has run.
-        Ok(match slice::is_over(container.limits.tick) {
+        Ok(match slice::is_over(container.limits.tick) || runners::is_in_the_way() {
             true => UpdateDeadline::YieldCustom(1, Box::pin(Cut::default())),
             false => UpdateDeadline::Continue(1),
         })

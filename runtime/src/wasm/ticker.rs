@@ -22,10 +22,11 @@ const LOOK: Duration = Duration::from_millis(50);
 const WANTED_PER_SECOND: u128 = 2_000;
 
 /// Shared by all polls of guest code.
-#[derive(Debug)]
 pub struct Ticker {
     state: Arc<State>,
     thread: Thread,
+    runners: Arc<Runners>,
+    engine: EngineWeak,
 }
 
 #[derive(Debug, Default)]
@@ -45,12 +46,23 @@ impl Ticker {
     /// When no thread can be started.
     pub fn start(engine: EngineWeak, tick: Duration, runners: Arc<Runners>) -> std::io::Result<Ticker> {
         let state = Arc::new(State::default());
-        let shared = state.clone();
+        let (shared, of_thread) = (state.clone(), (engine.clone(), runners.clone()));
         let thread = thread::Builder::new()
             .name("wasm-epoch".to_owned())
             .stack_size(128 << 10)
-            .spawn(move || run(&shared, &engine, tick, &runners))?;
-        Ok(Ticker { state, thread: thread.thread().clone() })
+            .spawn(move || run(&shared, &of_thread.0, tick, &of_thread.1))?;
+        Ok(Ticker { state, thread: thread.thread().clone(), runners, engine })
+    }
+
+    /// As [`enter`](Self::enter), for a request. What runs in spare time hears of it at once by an epoch, not at the next tick: it
+    /// may be in the way.
+    pub fn enter_request(&self) -> Running<'_> {
+        if self.runners.is_spare_in_use()
+            && let Some(engine) = self.engine.upgrade()
+        {
+            engine.increment_epoch();
+        }
+        self.enter()
     }
 
     /// Guest code runs on this thread until the guard is dropped.
