@@ -62,13 +62,20 @@ fn requests_at_a_time_are_as_many_as_the_pod_says() {
     for _ in 0..50 {
         assert_eq!(count(&t, &host), 1);
     }
-    // One that never ends, as its client does not go on.
-    let mut held = TcpStream::connect(t.cluster.ingress_http()).unwrap();
-    write!(held, "POST /echo HTTP/1.1\r\nHost: {host}\r\nContent-Length: 10\r\n\r\n12345").unwrap();
+    // One that never ends, as its client does not go on; again if it was refused itself.
+    let hold = || {
+        let mut held = TcpStream::connect(t.cluster.ingress_http()).unwrap();
+        write!(held, "POST /echo HTTP/1.1\r\nHost: {host}\r\nContent-Length: 10\r\n\r\n12345").unwrap();
+        held
+    };
+    let mut held = hold();
     eventually("the next is refused", || {
         let answer = get(t.cluster.ingress_http(), &host, "/count")?;
-        let is_refused = answer.status == 503 && answer.body == "too many requests at once\n";
-        if is_refused { Ok(()) } else { Err(format!("{answer:?}")) }
+        if answer.status == 503 && answer.body == "too many requests at once\n" {
+            return Ok(());
+        }
+        held = hold();
+        Err(format!("{answer:?}"))
     });
     drop(held);
     eventually("it has room again", || match get(t.cluster.ingress_http(), &host, "/count")?.status {

@@ -12,28 +12,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use jiff::Timestamp;
 use k8w_testkit::{Answer, eventually, get, get_ok};
 
-use crate::{HELLO, Sandbox, guest, hello_pod, own_cluster, sandbox};
+use crate::{HELLO, guest, hello_pod, own_cluster, sandbox};
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-impl Sandbox {
-    /// Runs a command of the probe's in a pod, and does not wait for anything.
-    fn probe_command(&self, image: &str, name: &str, args: &str) {
-        self.kubectl.apply(&format!(
-            "
-apiVersion: v1
-kind: Pod
-metadata: {{name: {name}}}
-spec:
-  runtimeClassName: wasmtime
-  restartPolicy: Never
-  terminationGracePeriodSeconds: 1
-  containers: [{{name: main, image: '{image}', args: [{args}]}}]
-"
-        ));
-    }
-}
 
 #[test]
 fn who_says_too_much_waits_and_loses_nothing_while_others_are_read() {
@@ -44,7 +26,7 @@ fn who_says_too_much_waits_and_loses_nothing_while_others_are_read() {
     let t = sandbox();
     let Some(image) = t.probe_image() else { return };
     assert!(t.probe_pod("neighbour", "", ""));
-    t.probe_command(image, "talks", &format!("lines, '{LINES}'"));
+    t.ends_by_itself("talks", "", &format!("{{name: main, image: '{image}', args: [lines, '{LINES}']}}"));
     let say = format!("/api/v1/namespaces/{}/pods/neighbour:8080/proxy/log?n=", t.namespace);
     for n in 0..5 {
         assert_eq!(t.kubectl.ok(&["get", "--raw", &format!("{say}{n}")]), "logged");

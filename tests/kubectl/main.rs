@@ -194,6 +194,23 @@ impl Sandbox {
         true
     }
 
+    /// Applies a pod of one container that is not started again, both it and its volumes in YAML's flow style.
+    fn ends_by_itself(&self, name: &str, volumes: &str, container: &str) {
+        self.kubectl.apply(&format!(
+            "
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}}}
+spec:
+  runtimeClassName: wasmtime
+  restartPolicy: Never
+  terminationGracePeriodSeconds: 1
+  volumes: [{volumes}]
+  containers: [{container}]
+"
+        ));
+    }
+
     /// Applies [`hello_pod`].
     fn hello_pod(&self, name: &str, spec: &str, container: &str) {
         self.hello_image();

@@ -220,17 +220,7 @@ fn clients_attach_to_what_runs() {
     let t = sandbox();
     t.echo_image();
     for (name, websockets) in TRANSPORTS {
-        t.kubectl.apply(&format!(
-            "
-apiVersion: v1
-kind: Pod
-metadata: {{name: {name}}}
-spec:
-  runtimeClassName: wasmtime
-  restartPolicy: Never
-  containers: [{{name: echo, image: 'localhost/echo:latest', stdin: true, stdinOnce: true}}]
-"
-        ));
+        t.ends_by_itself(name, "", "{name: echo, image: 'localhost/echo:latest', stdin: true, stdinOnce: true}");
         t.kubectl.ok(&["wait", "--for=condition=Ready", &format!("pod/{name}"), "--timeout=60s"]);
         let attached = t.over(websockets, &["attach", "-i", "-q", name], b"hello\n");
         assert_eq!((attached.success, attached.stdout.as_str()), (true, "hello\n"), "{name}: {attached:?}");

@@ -14,6 +14,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+#[cfg(target_os = "linux")]
+use nix::sys::resource::{UsageWho, getrusage};
+
 use super::cpu::{CpuAccount, PATIENCE};
 
 /// How often jobs that wait for spare time are looked at: there may be none to spare.
@@ -274,6 +277,12 @@ fn step_back(share: Share) {
     }
 }
 
+/// How often others have taken the processor from the threads in question.
+#[cfg(target_os = "linux")]
+pub fn preemptions(who: UsageWho) -> u64 {
+    getrusage(who).map_or(0, |usage| usage.involuntary_context_switches().unsigned_abs())
+}
+
 thread_local! {
     /// How often others had taken the processor from this thread when its job began; `None` where they may not.
     static PREEMPTED: Cell<Option<u64>> = const { Cell::new(None) };
@@ -298,10 +307,10 @@ struct Contention {
     counted: u64,
 }
 
-#[cfg(target_os = "linux")]
 impl Contention {
     fn start() -> Contention {
         // Without it a moment is 50 µs. A refusal leaves it at that.
+        #[cfg(target_os = "linux")]
         let _ = nix::sys::prctl::set_timerslack(1);
         Contention { counted: 0 }
     }
@@ -313,6 +322,13 @@ impl Contention {
         PREEMPTED.set(Some(self.counted));
     }
 
+    fn make_way(&mut self, all: &AtomicU64) {
+        PREEMPTED.set(None);
+        if self.count(all) {
+            thread::sleep(Duration::from_nanos(1));
+        }
+    }
+
     /// Adds how often others took the processor to what they did in `all`; whether they did.
     fn count(&mut self, all: &AtomicU64) -> bool {
         let before = std::mem::replace(&mut self.counted, Self::preempted());
@@ -320,34 +336,13 @@ impl Contention {
         self.counted != before
     }
 
-    /// How often others took the processor from this thread.
+    /// How often others took the processor from this thread; nothing where the system does not count that.
     fn preempted() -> u64 {
-        use nix::sys::resource::{UsageWho, getrusage};
-        getrusage(UsageWho::RUSAGE_THREAD).map_or(0, |usage| usage.involuntary_context_switches().unsigned_abs())
-    }
-
-    fn make_way(&mut self, all: &AtomicU64) {
-        PREEMPTED.set(None);
-        if self.count(all) {
-            thread::sleep(Duration::from_nanos(1));
-        }
-    }
-}
-
-/// Other systems have no such policies.
-#[cfg(not(target_os = "linux"))]
-impl Contention {
-    fn start() -> Contention {
-        Contention { counted: 0 }
-    }
-
-    fn begin(&mut self, _all: &AtomicU64) {}
-
-    fn preempted() -> u64 {
+        #[cfg(target_os = "linux")]
+        return preemptions(UsageWho::RUSAGE_THREAD);
+        #[cfg(not(target_os = "linux"))]
         0
     }
-
-    fn make_way(&mut self, _all: &AtomicU64) {}
 }
 
 /// Other systems have no such policies.

@@ -265,9 +265,11 @@ impl Door {
 
 impl Handler for Door {
     fn call(&self, request: http::Request<Body>) -> BoxFuture<'static, http::Response<Body>> {
-        match self.turn() {
-            (_, Some(turn)) => Box::pin(respond(turn, request)),
-            (server, None) => Box::pin(respond_in_turn(self.clone(), server, request)),
+        let (server, turn) = self.turn();
+        server.container.counters.requests.fetch_add(1, Ordering::Relaxed);
+        match turn {
+            Some(turn) => Box::pin(respond(turn, request)),
+            None => Box::pin(respond_in_turn(self.clone(), request)),
         }
     }
 
@@ -337,20 +339,16 @@ impl Drop for Turn {
 }
 
 /// Answers a request that found as many at once as may be.
-async fn respond_in_turn(door: Door, server: Arc<Server>, request: http::Request<Body>) -> http::Response<Body> {
+async fn respond_in_turn(door: Door, request: http::Request<Body>) -> http::Response<Body> {
     match tokio::time::timeout(TURN_PATIENCE, door.next_turn()).await {
         Ok(turn) => respond(turn, request).await,
-        Err(_) => {
-            server.container.counters.requests.fetch_add(1, Ordering::Relaxed);
-            refuse(StatusCode::SERVICE_UNAVAILABLE, "too many requests at once\n")
-        }
+        Err(_) => refuse(StatusCode::SERVICE_UNAVAILABLE, "too many requests at once\n"),
     }
 }
 
 async fn respond(turn: Arc<Turn>, request: http::Request<Body>) -> http::Response<Body> {
     let server = turn.server.clone();
     let container = &server.container;
-    container.counters.requests.fetch_add(1, Ordering::Relaxed);
     let limit = container.http.response;
     if request.uri().authority().is_none() && !request.headers().contains_key(http::header::HOST) {
         return refuse(StatusCode::BAD_REQUEST, "the request names no host\n");

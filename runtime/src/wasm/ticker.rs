@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+#[cfg(target_os = "linux")]
+use nix::sys::resource::UsageWho;
 use wasmtime::EngineWeak;
 
 use super::runners::Runners;
@@ -46,11 +48,11 @@ impl Ticker {
     /// When no thread can be started.
     pub fn start(engine: EngineWeak, tick: Duration, runners: Arc<Runners>) -> std::io::Result<Ticker> {
         let state = Arc::new(State::default());
-        let (shared, of_thread) = (state.clone(), (engine.clone(), runners.clone()));
-        let thread = thread::Builder::new()
-            .name("wasm-epoch".to_owned())
-            .stack_size(128 << 10)
-            .spawn(move || run(&shared, &of_thread.0, tick, &of_thread.1))?;
+        let ticking = {
+            let (state, engine, runners) = (state.clone(), engine.clone(), runners.clone());
+            move || run(&state, &engine, tick, &runners)
+        };
+        let thread = thread::Builder::new().name("wasm-epoch".to_owned()).stack_size(128 << 10).spawn(ticking)?;
         Ok(Ticker { state, thread: thread.thread().clone(), runners, engine })
     }
 
@@ -132,9 +134,7 @@ fn run(state: &State, engine: &EngineWeak, tick: Duration, runners: &Runners) {
 /// How often others have taken the processor from threads of this process, but for those that give it to whoever wants it.
 #[cfg(target_os = "linux")]
 fn preemptions(runners: &Runners) -> u64 {
-    use nix::sys::resource::{UsageWho, getrusage};
-    let of_all = getrusage(UsageWho::RUSAGE_SELF).map_or(0, |usage| usage.involuntary_context_switches());
-    of_all.unsigned_abs().saturating_sub(runners.preempted())
+    super::runners::preemptions(UsageWho::RUSAGE_SELF).saturating_sub(runners.preempted())
 }
 
 /// Other systems do not count them.

@@ -13,7 +13,7 @@ use k8w_storage::volume::{File, atomic};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::mkfifo;
 
-use crate::node::{Node, hostile, program, texts};
+use crate::node::{Node, hostile, program, texts, until};
 
 const SECRET: &str = "the-secret";
 
@@ -284,7 +284,12 @@ async fn files_that_change_together_are_never_mixed() {
 async fn race(guest: &str, trap: &Trap, specs: [ContainerSpec; 2]) -> String {
     let (mut running, log) = (specs.len(), specs[1].log_path.clone());
     for spec in specs {
-        trap.node.engine.start(spec).await.unwrap();
+        // The other may be at it already: one that starts in that moment is refused, and tried again as by a node.
+        until(async || match trap.node.engine.start(spec.clone()).await {
+            Err(EngineError::InvalidSpec(why)) if why.contains("a path led outside of the filesystem") => false,
+            started => started.map(|_| true).unwrap(),
+        })
+        .await;
     }
     while running > 0 {
         if let EngineEvent::Exited { exit_code, message, .. } = trap.node.event().await {

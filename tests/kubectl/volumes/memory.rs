@@ -37,20 +37,9 @@ fn a_volume_in_memory_counts_as_memory() {
         ("full", false, "medium: Memory, sizeLimit: 1Mi", "Completed/0"),
     ] {
         let image = t.text_image(&format!("filler-{name}"), &filler(goes_on));
-        t.kubectl.apply(&format!(
-            "
-apiVersion: v1
-kind: Pod
-metadata: {{name: {name}}}
-spec:
-  runtimeClassName: wasmtime
-  restartPolicy: Never
-  containers:
-  - {{name: main, image: '{image}', resources: {{limits: {{memory: 8Mi}}}},
-     volumeMounts: [{{name: scratch, mountPath: /scratch}}]}}
-  volumes: [{{name: scratch, emptyDir: {{{source}}}}}]
-"
-        ));
+        let limits = "resources: {limits: {memory: 8Mi}}, volumeMounts: [{name: scratch, mountPath: /scratch}]";
+        let container = format!("{{name: main, image: '{image}', {limits}}}");
+        t.ends_by_itself(name, &format!("{{name: scratch, emptyDir: {{{source}}}}}"), &container);
         let ended = ".status.containerStatuses[0].state.terminated";
         let path = format!("jsonpath={{{ended}.reason}}/{{{ended}.exitCode}}");
         eventually(&format!("{name} ends"), || match t.kubectl.ok(&["get", "pod", name, "-o", &path]) {

@@ -3,7 +3,7 @@
 use k8w_testkit::eventually;
 
 use super::{event, is_ready, shows};
-use crate::{HELLO, Sandbox, sandbox};
+use crate::{HELLO, sandbox};
 
 /// A part of a ConfigMap stays as it was when its container started, which a new attempt does anew.
 #[test]
@@ -29,23 +29,6 @@ fn counts(name: &str, mounts: &str, input: &str, output: &str) -> String {
           env: [{{name: INPUT, value: {input}}}, {{name: OUTPUT, value: {output}}}],
           volumeMounts: [{{name: text, mountPath: /text}}, {mounts}]}}"
     )
-}
-
-/// A pod of such a container, with the words in ConfigMap `text` and with a volume.
-fn ends_by_itself(t: &Sandbox, name: &str, volume: &str, container: &str) {
-    t.kubectl.apply(&format!(
-        "
-apiVersion: v1
-kind: Pod
-metadata: {{name: {name}}}
-spec:
-  runtimeClassName: wasmtime
-  restartPolicy: Never
-  terminationGracePeriodSeconds: 1
-  volumes: [{{name: text, configMap: {{name: text}}}}, {volume}]
-  containers: [{container}]
-"
-    ));
 }
 
 #[test]
@@ -229,7 +212,7 @@ fn a_message_that_is_written_into_a_volume_is_in_the_status() {
     t.kubectl.ok(&["create", "configmap", "text", "--from-literal=few=a b c"]);
     let counts = counts("says", "{name: scratch, mountPath: /scratch}", "/text/few", "/scratch/why");
     let says = counts.replacen('{', "{terminationMessagePath: /scratch/why, ", 1);
-    ends_by_itself(&t, "ends", "{name: scratch, emptyDir: {}}", &says);
+    t.ends_by_itself("ends", "{name: text, configMap: {name: text}}, {name: scratch, emptyDir: {}}", &says);
     eventually("the status has the message", || {
         let message = "jsonpath={.status.containerStatuses[0].state.terminated.message}";
         let told = t.kubectl.ok(&["get", "pod", "ends", "-o", message]);
@@ -248,8 +231,8 @@ fn a_container_starts_without_its_own_files_where_a_volume_has_no_place_for_them
     let mounts = "{name: data, mountPath: /data}, {name: data, mountPath: /etc, subPath: etc}";
     let counts = counts("counts", mounts, "/text/few", "/data/count");
     let counts = counts.replacen('{', "{terminationMessagePath: /data/taken/why, ", 1);
-    let volume = format!("{{name: data, hostPath: {{path: {}}}}}", folder.path().display());
-    ends_by_itself(&t, "without", &volume, &counts);
+    let data = format!("{{name: data, hostPath: {{path: {}}}}}", folder.path().display());
+    t.ends_by_itself("without", &format!("{{name: text, configMap: {{name: text}}}}, {data}"), &counts);
     eventually("it runs", || {
         let told = t.kubectl.ok(&["get", "pod", "without", "-o", "jsonpath={.status}"]);
         if told.contains("\"phase\":\"Succeeded\"") { Ok(()) } else { Err(told) }
