@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Service};
@@ -75,16 +75,20 @@ pub async fn measure() -> Result<()> {
     Ok(())
 }
 
-/// Hello again and again, each with a name of its own in a section that means nothing.
+/// Programs like hello, of which each answers with a number of its own.
 fn load_components(cluster: &TestCluster) -> Result<()> {
+    const WORDS: &[u8] = b"you asked for";
     let folder = tempfile::Builder::new().prefix("k8w-bench-").tempdir()?;
     let hello = std::fs::read(cluster::hello().join("hello.wasm"))?;
+    let places: Vec<usize> = (0..hello.len()).filter(|place| hello[*place..].starts_with(WORDS)).collect();
+    ensure!(!places.is_empty(), "hello says something else");
     for number in 0..COMPONENTS {
-        let name = format!("{number:03}");
-        // Section 0, its size, the name's size, the name.
-        let section = [&[0, name.len() as u8 + 1, name.len() as u8], name.as_bytes()].concat();
-        let wasm = folder.path().join(format!("{name}.wasm"));
-        std::fs::write(&wasm, [&hello[..], &section].concat())?;
+        let (mut program, own) = (hello.clone(), format!("{number:03}"));
+        for place in &places {
+            program[*place..][..own.len()].copy_from_slice(own.as_bytes());
+        }
+        let wasm = folder.path().join(format!("{own}.wasm"));
+        std::fs::write(&wasm, program)?;
         cluster.load_image(&wasm, &image(number));
     }
     Ok(())

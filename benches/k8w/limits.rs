@@ -2,6 +2,7 @@
 //! turn.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
@@ -51,14 +52,17 @@ enum Neighbour {
     Headers(&'static [&'static str]),
     /// The peer: a script of the shell, outside of k8w, to which the kernel gives what nobody else wants.
     Process(&'static str),
+    /// Another: a script within the kernel's own quota ([`ControlGroup`]), as containers of processes are limited.
+    Quota(&'static str),
 }
 
-const NEIGHBOURS: [(&str, Neighbour); 10] = [
+const NEIGHBOURS: [(&str, Neighbour); 11] = [
     // What this figure is when there is no harm: the machine's own noise.
     ("a process that sleeps", Neighbour::Limited(&["sleep"])),
     ("an endless loop", Neighbour::Limited(&["spin"])),
     ("  without limits", Neighbour::Free(&["spin"])),
     ("  outside of k8w", Neighbour::Process("while :; do :; done")),
+    ("  in a control group", Neighbour::Quota("while :; do :; done")),
     ("a memory bomb", Neighbour::Limited(&["bomb"])),
     ("  without limits", Neighbour::Free(&["bomb"])),
     ("  outside of k8w", Neighbour::Process("ulimit -v 65536; while :; do tail /dev/zero 2>/dev/null; done")),
@@ -95,6 +99,16 @@ pub async fn measure() -> Result<()> {
         "limits: hello at {per_second:.0} requests/s, half of what it can; p50 and p99 alone, then beside a pod with"
     );
     for (what, neighbour) in NEIGHBOURS.iter().filter(|(what, _)| is_wanted(what)) {
+        let group = match neighbour {
+            Neighbour::Quota(_) => match ControlGroup::make() {
+                Ok(group) => Some(group),
+                Err(error) => {
+                    println!("  {what:<21} skipped: no control group can be made here: {error}");
+                    continue;
+                }
+            },
+            _ => None,
+        };
         let (mut alone, mut beside) = (Vec::new(), Vec::new());
         for _ in 0..rounds {
             alone.push(Latency::of(&load, round).await?);
@@ -104,7 +118,11 @@ pub async fn measure() -> Result<()> {
                 Neighbour::Headers(arguments) => {
                     (Some((arguments, limits())), Some(tokio::spawn(send_headers(ingress))), None)
                 }
-                Neighbour::Process(script) => (None, None, Some(unwanted(script)?)),
+                Neighbour::Process(script) => (None, None, Some(shell(&["chrt", "--idle", "0"], script)?)),
+                Neighbour::Quota(script) => {
+                    let enter = group.as_ref().map(ControlGroup::enter).unwrap_or_default();
+                    (None, None, Some(shell(&[], &format!("{enter} && {script}"))?))
+                }
             };
             let is_pod = pod.is_some();
             let headers = headers.map(AbortOnDropHandle::new);
@@ -134,9 +152,41 @@ pub async fn measure() -> Result<()> {
     Ok(())
 }
 
-/// A script of the shell that gets what nobody else wants of the processors.
-fn unwanted(script: &str) -> Result<Child> {
-    Ok(Command::new("chrt").args(["--idle", "0", "sh", "-c", script]).kill_on_drop(true).spawn()?)
+/// A script of the shell, which something else starts.
+fn shell(by: &[&str], script: &str) -> Result<Child> {
+    let words = [by, &["sh", "-c", script]].concat();
+    Ok(Command::new(words[0]).args(&words[1..]).kill_on_drop(true).spawn()?)
+}
+
+/// A control group of the kernel with the quota that [`limits`] say, of either version of its interface. It is removed in the
+/// end.
+struct ControlGroup(PathBuf);
+
+impl ControlGroup {
+    fn make() -> std::io::Result<ControlGroup> {
+        let (root, name) = (Path::new("/sys/fs/cgroup"), format!("k8w-bench-{}", std::process::id()));
+        let is_unified = root.join("cgroup.controllers").exists();
+        let group = ControlGroup(if is_unified { root.join(name) } else { root.join("cpu").join(name) });
+        std::fs::create_dir(&group.0)?;
+        // A tenth of each 100 ms.
+        let (file, quota) = if is_unified { ("cpu.max", "10000 100000") } else { ("cpu.cfs_quota_us", "10000") };
+        if is_unified {
+            std::fs::write(root.join("cgroup.subtree_control"), "+cpu")?;
+        }
+        std::fs::write(group.0.join(file), quota)?;
+        Ok(group)
+    }
+
+    /// What a shell says to be in it.
+    fn enter(&self) -> String {
+        format!("echo $$ > {}", self.0.join("cgroup.procs").display())
+    }
+}
+
+impl Drop for ControlGroup {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir(&self.0);
+    }
 }
 
 /// Of one round, in milliseconds.

@@ -20,6 +20,7 @@ pub mod kernel;
 mod listener;
 pub mod network;
 pub mod node_port;
+pub mod open_files;
 mod origin;
 pub mod peers;
 mod pipe;

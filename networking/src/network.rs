@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
-use tokio::net::TcpStream;
+use tokio::net::TcpSocket;
 use tokio::sync::watch;
 
 use crate::attempts::Attempts;
@@ -26,7 +26,7 @@ use crate::registry::{Owner, Registered, Registration, Registry};
 use crate::service::{Protocol, ServicePort};
 use crate::stream::Stream;
 use crate::tables::Tables;
-use crate::{reach, serve, udp};
+use crate::{open_files, reach, serve, udp};
 
 /// How long dialling a remote endpoint may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -464,7 +464,11 @@ impl Network {
             }
             Endpoint::Peer(peer) => self.peers.open(Claim::of(origin), &peer, Carries::Bytes).await,
             Endpoint::Remote(address) => {
-                let stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await??;
+                let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+                if let Origin::Pod(_) = origin {
+                    open_files::check_room(&socket)?;
+                }
+                let stream = tokio::time::timeout(CONNECT_TIMEOUT, socket.connect(address)).await??;
                 stream.set_nodelay(true)?;
                 Ok(Stream::Tcp(stream))
             }

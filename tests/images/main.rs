@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -102,6 +103,72 @@ fn a_container_image_says_how_it_runs_and_the_pod_has_the_last_word() {
         said if said == "Hello, cmd!\n" => Ok(()),
         said => Err(said),
     });
+}
+
+/// What other tools push, and what is pushed for others and only says that it is for wasm, too.
+#[test]
+fn components_run_from_each_format_that_they_are_pushed_in() {
+    let registry = Registry::start();
+    let (layers, process) = ([archive(&[("cli.wasm", &cli())])], serde_json::json!({ "Entrypoint": ["/cli.wasm"] }));
+    let push = |name: &str, platform: (&str, &str), variant: Option<&str>| {
+        let annotations = variant.map(|variant| ("module.wasm.image/variant", variant));
+        let annotations = serde_json::json!(annotations.into_iter().collect::<BTreeMap<_, _>>());
+        registry.push_image_for(&format!("formats/{name}"), "v1", platform, &layers, &process, &annotations)
+    };
+    let (other, wasm) = (("linux", "amd64"), "wasm");
+    let cluster = shared(BINARY);
+    let kubectl = cluster.namespace("formats");
+    for (name, image) in [
+        ("older", registry.push_older("formats/older", "v1", &cli())),
+        ("wasip1", push("wasip1", ("wasip1", wasm), None)),
+        ("wasip2", push("wasip2", ("wasip2", wasm), None)),
+        ("wasm32", push("wasm32", ("wasi", "wasm32"), None)),
+        ("compat", push("compat", other, Some("compat"))),
+        ("compat-smart", push("compat-smart", other, Some("compat-smart"))),
+    ] {
+        pod(&kubectl, name, &image);
+        assert_eq!(said(&kubectl, name), "Hello, world!\n", "{name}");
+    }
+    for (name, image) in [("other", push("other", other, None)), ("variant", push("variant", other, Some("native")))] {
+        pod(&kubectl, name, &image);
+        let message = waiting_message(&kubectl, name, &["CreateContainerError"]);
+        assert!(message.contains(&image) && message.contains("its platform is linux/amd64"), "{name}: {message}");
+    }
+}
+
+/// Its image alone says that it is for the node's engine.
+#[test]
+fn a_pod_that_names_no_runtime_class_runs_where_its_image_is_wasm() {
+    let registry = Registry::start();
+    let (layers, process) = ([archive(&[("cli.wasm", &cli())])], serde_json::json!({ "Entrypoint": ["/cli.wasm"] }));
+    let image = |name: &str, platform: (&str, &str)| {
+        registry.push_image_for(&format!("classless/{name}"), "v1", platform, &layers, &process, &serde_json::json!({}))
+    };
+    let cluster = shared(BINARY);
+    let kubectl = cluster.namespace("classless");
+    for (name, image) in [
+        ("artifact", registry.push("classless/artifact", "v1", &[&cli()])),
+        ("container", image("container", ("wasi", "wasm"))),
+        ("linux", image("linux", ("linux", "amd64"))),
+    ] {
+        kubectl.apply(&format!(
+            "
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}}}
+spec: {{restartPolicy: Never, containers: [{{name: main, image: \"{image}\"}}]}}
+"
+        ));
+        if name == "linux" {
+            let message = waiting_message(&kubectl, name, &["CreateContainerError"]);
+            assert!(message.contains("its platform is linux/amd64"), "{message}");
+        } else {
+            assert_eq!(said(&kubectl, name), "Hello, world!\n", "{name}");
+        }
+        let class = "jsonpath={.spec.runtimeClassName}.{.spec.nodeName}";
+        let node = kubectl.ok(&["get", "nodes", "-o", "jsonpath={.items[0].metadata.name}"]);
+        assert_eq!(kubectl.ok(&["get", "pod", name, "-o", class]), format!(".{node}"), "the scheduler has chosen it");
+    }
 }
 
 #[test]

@@ -12,7 +12,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::time::Duration;
 
-use k8w_networking::dns::wire::{Code, Data, Kind, MAX_DATAGRAM_BYTES, Question, Record, Reply};
+use k8w_networking::dns::wire::op::ResponseCode;
+use k8w_networking::dns::wire::rr::rdata::CNAME;
+use k8w_networking::dns::wire::rr::{RData, Record, RecordType};
+use k8w_networking::dns::wire::{self, MAX_DATAGRAM_BYTES};
 use k8w_testkit::{
     ClusterOptions, HERE, Neighbour, Process, THERE, TestCluster, eventually, get, get_ok, guest, output, run,
     run_in_namespaces,
@@ -348,20 +351,21 @@ impl Drop for Dns {
 
 /// `db.example` is at [`THERE`]; `alias.example` leads to it by another alias.
 fn answer(question: &[u8]) -> Vec<u8> {
-    let question = Question::read(question).unwrap().unwrap();
-    let chain = ["alias.example", "second.example", "db.example"];
-    let record = |name: &str, data| Record { name: name.into(), ttl: 5, data };
-    let asked = question.name.to_ascii_lowercase();
-    let reply = match chain.iter().position(|name| *name == asked) {
+    let question = wire::read(question).unwrap().unwrap();
+    let chain = ["alias.example", "second.example", "db.example"].map(|name| wire::name(name).unwrap());
+    let (asked, mut reply) = (&question.queries[0], wire::reply(&question));
+    match chain.iter().position(|name| *name == asked.name) {
         Some(first) => {
-            let aliases = chain[first..].windows(2).map(|pair| record(pair[0], Data::Alias(pair[1].into())));
-            let address = record("db.example", Data::Address(THERE.into()));
-            let address = Some(address).filter(|_| question.kind == Kind::A);
-            Reply { answers: aliases.chain(address).collect(), ..Reply::of(Code::NoError) }
+            for pair in chain[first..].windows(2) {
+                reply.add_answer(Record::from_rdata(pair[0].clone(), 5, RData::CNAME(CNAME(pair[1].clone()))));
+            }
+            if asked.query_type == RecordType::A {
+                reply.add_answer(Record::from_rdata(chain[2].clone(), 5, RData::from(THERE)));
+            }
         }
-        None => Reply::of(Code::NxDomain),
-    };
-    reply.write(&question, MAX_DATAGRAM_BYTES.into()).unwrap()
+        None => reply.metadata.response_code = ResponseCode::NXDomain,
+    }
+    wire::write(&reply, MAX_DATAGRAM_BYTES).unwrap()
 }
 
 /// Answers every request with where it was sent to, for as long as the process lives.

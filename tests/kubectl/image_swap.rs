@@ -1,4 +1,6 @@
-//! `kubectl set image`: on a running pod in place, and on a Deployment, under load.
+//! `kubectl set image`: on a running pod in place, and on a Deployment, under load by the ingress and straight at a node port.
+
+use std::net::{Ipv4Addr, SocketAddr};
 
 use k8w_testkit::{Load, eventually, get_ok};
 
@@ -13,20 +15,33 @@ impl Sandbox {
         images
     }
 
+    /// A port of the node that leads to the Service `swap`, once it answers.
+    fn node_port(&self) -> SocketAddr {
+        self.kubectl.ok(&["patch", "service", "swap", "-p", r#"{"spec": {"type": "NodePort"}}"#]);
+        let port = self.kubectl.ok(&["get", "service", "swap", "-o", "jsonpath={.spec.ports[0].nodePort}"]);
+        let door = SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse().unwrap()));
+        eventually("the node port answers", || get_ok(door, "any", "/"));
+        door
+    }
+
     /// Makes the change while clients ask without a pause, until they have the new answer. None of them sees an error.
     fn under_load(&self, host: &str, change: impl FnOnce()) {
-        let ask = || get_ok(self.cluster.ingress_http(), host, "/");
-        let old = ask().unwrap().body;
-        let load = Load::start(self.cluster.ingress_http(), host);
-        load.answers(50);
+        let doors = [self.cluster.ingress_http(), self.node_port()];
+        let old = get_ok(doors[0], host, "/").unwrap().body;
+        let loads = doors.map(|door| Load::start(door, host));
+        loads.iter().for_each(|load| load.answers(50));
         change();
-        eventually("the new image answers", || match ask()? {
-            answer if answer.body != old => Ok(()),
-            answer => Err(format!("{answer:?}")),
-        });
-        load.answers(50);
-        let (asked, failures) = load.stop();
-        assert_eq!(failures, Vec::<String>::new(), "of {asked} requests");
+        for door in doors {
+            eventually("the new image answers", || match get_ok(door, host, "/")? {
+                answer if answer.body != old => Ok(()),
+                answer => Err(format!("{answer:?}")),
+            });
+        }
+        loads.iter().for_each(|load| load.answers(50));
+        for (load, way) in loads.into_iter().zip(["the ingress", "the node port"]) {
+            let (asked, failures) = load.stop();
+            assert_eq!(failures, Vec::<String>::new(), "of {asked} requests by {way}");
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the ingress serves beside HTTP/1.1 by rules: TLS, a default backend, and gRPC.
+//! What the ingress serves beside HTTP/1.1 by rules (TLS, a default backend, and gRPC), and what it believes of its clients.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use k8w_testkit::{Kubectl, TestCluster, eventually, get, line};
+use k8w_testkit::{Kubectl, TestCluster, eventually, get, line, send};
 use rustls::pki_types::CertificateDer;
 
-use crate::{guest, hello_pod, own_cluster, tls};
+use crate::{guest, hello_pod, own_cluster, sandbox, tls};
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -139,4 +139,82 @@ spec: {selector: {app: grpc}, ports: [{port: 80, targetPort: 8080, appProtocol: 
     }
     let silent = get(cluster.ingress_http(), "grpc.test", "/spin").unwrap();
     assert_eq!((silent.status, silent.body.as_str()), (504, "the backend did not answer within 5 seconds\n"));
+}
+
+/// Headers about the client and the way that it came, as a component sees them.
+fn about_the_client(shown: &str) -> Vec<String> {
+    let is_about = |line: &&str| ["forwarded", "x-"].iter().any(|begin| line.starts_with(begin));
+    let mut about: Vec<String> = shown.lines().filter(is_about).map(str::to_owned).collect();
+    about.sort();
+    about
+}
+
+#[test]
+fn what_a_client_says_about_its_way_is_not_passed_on() {
+    let t = sandbox();
+    if !t.probe_pod("headers", "", "") {
+        return;
+    }
+    let host = t.expose("pod", "headers");
+    let claims = [
+        ("x-forwarded-for", "192.0.2.1"),
+        ("X-Forwarded-For", "192.0.2.2, 192.0.2.3"),
+        ("x-forwarded-proto", "gopher"),
+        ("x-forwarded-host", "elsewhere.test"),
+        ("x-forwarded-port", "1"),
+        ("x-forwarded-server", "elsewhere"),
+        ("x-real-ip", "192.0.2.4"),
+        ("forwarded", "for=192.0.2.5;proto=gopher"),
+        // What the ingress says itself is not for the client to take away.
+        ("connection", "x-forwarded-for, x-real-ip"),
+        ("x-own", "kept"),
+    ];
+    let expected = |host: &str, port: u16, protocol: &str| {
+        [
+            "x-forwarded-for: 127.0.0.1".to_owned(),
+            format!("x-forwarded-host: {host}"),
+            format!("x-forwarded-port: {port}"),
+            format!("x-forwarded-proto: {protocol}"),
+            "x-own: kept".to_owned(),
+            "x-real-ip: 127.0.0.1".to_owned(),
+        ]
+    };
+    let http = t.cluster.ingress_http();
+    let answer = send(http, "GET", "/headers", &[&claims[..], &[("host", &host)]].concat(), b"").unwrap();
+    assert_eq!(about_the_client(&answer.body), expected(&host, http.port(), "http"));
+
+    let trusted = certify(&t.kubectl, "headers", &host);
+    let patch = format!(r#"{{"spec": {{"tls": [{{"hosts": ["{host}"], "secretName": "headers"}}]}}}}"#);
+    t.kubectl.ok(&["patch", "ingress", "headers", "--type=merge", "-p", &patch]);
+    let https = https(&t.cluster);
+    let lines: String = claims.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let answer =
+        eventually("the host has its certificate", || tls::exchange(https, &host, &trusted, "GET /headers", &lines));
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert_eq!(about_the_client(body), expected(&host, https.port(), "https"));
+}
+
+/// 64 KiB are what a node takes of it, whoever serves the host.
+#[test]
+fn a_request_with_too_large_a_head_is_refused_and_one_beneath_that_is_not() {
+    let t = sandbox();
+    if !t.probe_pod("heads", "", "") {
+        return;
+    }
+    let host = t.expose("pod", "heads");
+    let status = |path: &str, value: &str| {
+        let headers = [("host", host.as_str()), ("x-large", value)];
+        send(t.cluster.ingress_http(), "GET", path, &headers, b"").unwrap().status
+    };
+    let (small, large) = ("x".repeat(60 << 10), "x".repeat(70 << 10));
+    for (path, value, expected) in [
+        ("/count".to_owned(), small.as_str(), 200),
+        ("/count".to_owned(), &large, 431),
+        (format!("/log?{large}"), "", 431),
+        ("/count".to_owned(), "", 200),
+    ] {
+        assert_eq!(status(&path, value), expected, "{} bytes of path, {} of header", path.len(), value.len());
+    }
+    let log = t.kubectl.ok(&["logs", "heads"]);
+    assert!(!log.contains("xxx"), "the component was asked with a head of {} bytes", log.len());
 }

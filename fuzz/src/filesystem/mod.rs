@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use futures::FutureExt as _;
 use k8w_runtime::host::filesystem::by_name::{Directory, Request};
+use k8w_runtime::host::filesystem::open_files::OpenFiles;
 use k8w_runtime::host::filesystem::types::{
     Datetime, DescriptorStat, DescriptorType, ErrorCode, HostDescriptor as _, HostDirectoryEntryStream,
     MetadataHashValue, NewTimestamp, PathFlags,
@@ -75,7 +76,8 @@ impl Guest<'_> {
     }
 
     fn directory(&self, number: u8) -> io::Result<Directory> {
-        Directory::of(self.table.get(&self.handle(number)).expect("a handle"), &self.world.overlays)
+        let files = Arc::new(OpenFiles::new(usize::MAX, 0));
+        Directory::of(self.table.get(&self.handle(number)).expect("a handle"), &self.world.overlays, &files)
     }
 
     fn call(&mut self, line: &[u8]) {

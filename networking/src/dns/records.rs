@@ -1,8 +1,10 @@
 //! What DNS is told about a name of the cluster: addresses, ports (SRV), aliases and the names of addresses (PTR). Pure.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
-use super::wire::{Data, Kind, Record};
+use super::wire;
+use super::wire::rr::rdata::{CNAME, PTR, SRV, TXT};
+use super::wire::rr::{self, RData, Record, RecordType};
 use super::{Lookup, Name, Names, Port, below};
 use crate::service::Protocol;
 
@@ -23,19 +25,22 @@ pub(super) enum Answer {
 }
 
 impl Names {
-    /// Answers a question about a complete name without a dot at its end, in a cluster named `domain`.
-    pub(super) fn answer(&self, name: &str, kind: Kind, domain: &str) -> Answer {
-        let name = name.to_ascii_lowercase();
-        let record = |data| Record { name: name.clone(), ttl: TTL_SECONDS, data };
-        if let Some(address) = reversed(&name) {
+    /// Answers a question in a cluster named `domain`.
+    pub(super) fn answer(&self, name: &rr::Name, kind: RecordType, domain: &str) -> Answer {
+        let record = |data| Record::from_rdata(name.clone(), TTL_SECONDS, data);
+        if let Some(address) = reversed(name) {
             let Some(within) = self.addresses.get(&address) else { return Answer::NotCluster };
-            let pointer = Data::Pointer(format!("{within}.{domain}"));
-            return Answer::Records(if kind == Kind::PTR { vec![record(pointer)] } else { Vec::new() });
+            let pointer = wire::name(&format!("{within}.{domain}")).filter(|_| kind == RecordType::PTR);
+            return Answer::Records(pointer.map(|pointer| record(RData::PTR(PTR(pointer)))).into_iter().collect());
         }
+        let name = plain(name);
         let Some(within) = below(&name, domain) else { return Answer::NotCluster };
         let found = match within {
             "" | "svc" | "pod" => Some(Vec::new()),
-            "dns-version" => Some(if kind == Kind::TXT { vec![Data::Text(SCHEMA_VERSION)] } else { Vec::new() }),
+            "dns-version" if kind == RecordType::TXT => {
+                Some(vec![RData::TXT(TXT::new(vec![SCHEMA_VERSION.to_owned()]))])
+            }
+            "dns-version" => Some(Vec::new()),
             _ => {
                 self.namespace(within).or_else(|| self.ports(within, kind, domain)).or_else(|| self.host(within, kind))
             }
@@ -44,58 +49,55 @@ impl Names {
     }
 
     /// `namespace.svc` has nothing, and exists.
-    fn namespace(&self, within: &str) -> Option<Vec<Data>> {
+    fn namespace(&self, within: &str) -> Option<Vec<RData>> {
         let (namespace, _) = within.split_once('.').filter(|(_, kind)| matches!(*kind, "svc" | "pod"))?;
         self.namespaces.contains(namespace).then(Vec::new)
     }
 
     /// What `[_port._protocol.]service.namespace.svc` has of ports; `None` when it is no such name, or not for ports.
-    fn ports(&self, within: &str, kind: Kind, domain: &str) -> Option<Vec<Data>> {
+    fn ports(&self, within: &str, kind: RecordType, domain: &str) -> Option<Vec<RData>> {
         let labels: Vec<&str> = within.split('.').collect();
         let (asked, service, namespace) = match labels[..] {
             [port, protocol, service, namespace, "svc"] => {
                 (Some((port.strip_prefix('_')?, protocol_of(protocol)?)), service, namespace)
             }
-            [service, namespace, "svc"] if kind == Kind::SRV => (None, service, namespace),
+            [service, namespace, "svc"] if kind == RecordType::SRV => (None, service, namespace),
             _ => return None,
         };
         let is_asked =
             |port: &&Port| asked.is_none_or(|(name, protocol)| (&*port.name, port.protocol) == (name, protocol));
-        let target = format!("{service}.{namespace}.svc.{domain}");
-        let mut found: Vec<(u16, String)> = match self.find(namespace, service)? {
+        let target = wire::name(&format!("{service}.{namespace}.svc.{domain}"))?;
+        let mut found: Vec<(u16, rr::Name)> = match self.find(namespace, service)? {
             Name::Virtual { ports, .. } => {
                 ports.iter().filter(is_asked).map(|port| (port.number, target.clone())).collect()
             }
             Name::Headless(members) => {
                 let of = members.iter().flat_map(|member| member.ports.iter().map(move |port| (member, port)));
                 let of = of.filter(|(_, port)| is_asked(port));
-                of.map(|(member, port)| (port.number, format!("{}.{target}", member.host))).collect()
+                of.filter_map(|(member, port)| Some((port.number, target.prepend_label(member.host.as_bytes()).ok()?)))
+                    .collect()
             }
             Name::External(_) => return None,
         };
         found.dedup();
         match (found.len(), asked) {
             (0, Some(_)) => None,
-            _ if kind != Kind::SRV => Some(Vec::new()),
-            // All are worth the same: balancing is the Service's.
+            _ if kind != RecordType::SRV => Some(Vec::new()),
+            // All have the same priority and are worth the same: balancing is the Service's.
             (count, _) => {
                 let weight = u16::try_from(100 / count.max(1)).unwrap_or_default().max(1);
-                Some(found.into_iter().map(|(port, target)| Data::Service { weight, port, target }).collect())
+                Some(found.into_iter().map(|(port, target)| RData::SRV(SRV::new(0, weight, port, target))).collect())
             }
         }
     }
 
     /// What the name of a Service, of a pod behind one, or of a pod's address has.
-    fn host(&self, within: &str, kind: Kind) -> Option<Vec<Data>> {
+    fn host(&self, within: &str, kind: RecordType) -> Option<Vec<RData>> {
         match self.within(within) {
             Lookup::Addresses(addresses) => {
-                let is_asked = |address: &IpAddr| match address {
-                    IpAddr::V4(_) => kind == Kind::A,
-                    IpAddr::V6(_) => kind == Kind::AAAA,
-                };
-                Some(addresses.into_iter().filter(is_asked).map(Data::Address).collect())
+                Some(addresses.into_iter().map(RData::from).filter(|data| data.record_type() == kind).collect())
             }
-            Lookup::Alias(target) => Some(vec![Data::Alias(target)]),
+            Lookup::Alias(target) => Some(vec![RData::CNAME(CNAME(wire::name(&target)?))]),
             Lookup::NoSuchName | Lookup::NotCluster => None,
         }
     }
@@ -111,14 +113,25 @@ fn protocol_of(label: &str) -> Option<Protocol> {
 }
 
 /// The address that `4.3.2.1.in-addr.arpa` or its like for IPv6 spells (RFC 1035 §3.5, RFC 3596 §2.5).
-fn reversed(name: &str) -> Option<IpAddr> {
-    if let Some(octets) = name.strip_suffix(".in-addr.arpa") {
-        let octets: Vec<&str> = octets.rsplit('.').collect();
-        return octets.join(".").parse::<Ipv4Addr>().ok().map(IpAddr::V4);
+fn reversed(name: &rr::Name) -> Option<IpAddr> {
+    let range = name.parse_arpa_name().ok()?;
+    (range.prefix_len() == range.max_prefix_len()).then(|| range.addr())
+}
+
+/// A name as the tables have it: in lower case, without a dot at its end. What is in no name of theirs, such as a dot within a
+/// label, is `?`.
+fn plain(name: &rr::Name) -> String {
+    let mut plain = String::with_capacity(name.len());
+    for label in name {
+        if !plain.is_empty() {
+            plain.push('.');
+        }
+        let is_theirs = |byte: u8| byte.is_ascii_graphic() && byte != b'.';
+        plain.extend(
+            label.iter().map(|byte| if is_theirs(*byte) { char::from(byte.to_ascii_lowercase()) } else { '?' }),
+        );
     }
-    let nibbles: String = name.strip_suffix(".ip6.arpa")?.rsplit('.').collect();
-    let bits = u128::from_str_radix(&nibbles, 16).ok().filter(|_| nibbles.len() == 32)?;
-    Some(IpAddr::V6(Ipv6Addr::from(bits)))
+    plain
 }
 
 #[cfg(test)]
@@ -138,6 +151,7 @@ services:
 - {metadata: {namespace: default, name: web}, spec: {clusterIPs: [10.96.0.7, 'fd00::7'], ports: [{name: http, port: 80}, {name: dns, port: 53, protocol: UDP}]}}
 - {metadata: {namespace: default, name: db}, spec: {clusterIP: None, clusterIPs: [None], ports: [{name: sql, port: 1}]}}
 - {metadata: {namespace: other, name: outside}, spec: {type: ExternalName, externalName: example.com}}
+- {metadata: {namespace: other, name: impossible}, spec: {type: ExternalName, externalName: longer-than-sixty-three-bytes-are-longer-than-what-a-label-may-be.example}}
 endpoint_slices:
 - metadata: {namespace: default, name: db-1, labels: {kubernetes.io/service-name: db}}
   addressType: IPv4
@@ -171,82 +185,95 @@ endpoint_slices:
         let names = names();
         let mut answers = String::new();
         for (name, kind) in [
-            ("web.default.svc.cluster.local", Kind::A),
-            ("WEB.default.svc.cluster.local", Kind::AAAA),
-            ("web.default.svc.cluster.local", Kind::TXT),
-            ("web.default.svc.cluster.local", Kind::SRV),
-            ("_http._tcp.web.default.svc.cluster.local", Kind::SRV),
-            ("_http._udp.web.default.svc.cluster.local", Kind::SRV),
-            ("_dns._udp.web.default.svc.cluster.local", Kind::SRV),
-            ("_dns._udp.web.default.svc.cluster.local", Kind::A),
-            ("10-64-0-7.web.default.svc.cluster.local", Kind::A),
-            ("db.default.svc.cluster.local", Kind::A),
-            ("db.default.svc.cluster.local", Kind::SRV),
-            ("db-0.db.default.svc.cluster.local", Kind::A),
-            ("10-64-0-6.db.default.svc.cluster.local", Kind::A),
-            ("10-64-0-9.db.default.svc.cluster.local", Kind::A),
-            ("_sql._tcp.db.default.svc.cluster.local", Kind::SRV),
-            ("outside.other.svc.cluster.local", Kind::A),
-            ("10-64-0-5.default.pod.cluster.local", Kind::A),
-            ("7.0.96.10.in-addr.arpa", Kind::PTR),
-            ("5.0.64.10.in-addr.arpa", Kind::PTR),
-            ("6.0.64.10.in-addr.arpa", Kind::PTR),
-            ("9.0.64.10.in-addr.arpa", Kind::PTR),
-            ("7.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa", Kind::PTR),
-            ("dns-version.cluster.local", Kind::TXT),
-            ("default.svc.cluster.local", Kind::A),
-            ("nowhere.svc.cluster.local", Kind::A),
-            ("svc.cluster.local", Kind::A),
-            ("cluster.local", Kind::A),
-            ("gone.default.svc.cluster.local", Kind::A),
-            ("web.default.svc.other.domain", Kind::A),
-            ("notcluster.local", Kind::A),
+            ("web.default.svc.cluster.local", RecordType::A),
+            ("WEB.default.svc.cluster.local", RecordType::AAAA),
+            ("web.default.svc.cluster.local", RecordType::TXT),
+            ("web.default.svc.cluster.local", RecordType::ANY),
+            ("web.default.svc.cluster.local", RecordType::SRV),
+            ("_http._tcp.web.default.svc.cluster.local", RecordType::SRV),
+            ("_http._udp.web.default.svc.cluster.local", RecordType::SRV),
+            ("_dns._udp.web.default.svc.cluster.local", RecordType::SRV),
+            ("_dns._udp.web.default.svc.cluster.local", RecordType::A),
+            ("10-64-0-7.web.default.svc.cluster.local", RecordType::A),
+            ("db.default.svc.cluster.local", RecordType::A),
+            ("db.default.svc.cluster.local", RecordType::SRV),
+            ("db-0.db.default.svc.cluster.local", RecordType::A),
+            ("10-64-0-6.db.default.svc.cluster.local", RecordType::A),
+            ("10-64-0-9.db.default.svc.cluster.local", RecordType::A),
+            ("_sql._tcp.db.default.svc.cluster.local", RecordType::SRV),
+            ("outside.other.svc.cluster.local", RecordType::A),
+            ("impossible.other.svc.cluster.local", RecordType::A),
+            ("10-64-0-5.default.pod.cluster.local", RecordType::A),
+            ("7.0.96.10.in-addr.arpa", RecordType::PTR),
+            ("5.0.64.10.in-addr.arpa", RecordType::PTR),
+            ("6.0.64.10.in-addr.arpa", RecordType::PTR),
+            ("9.0.64.10.in-addr.arpa", RecordType::PTR),
+            ("0.96.10.in-addr.arpa", RecordType::PTR),
+            ("7.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa", RecordType::PTR),
+            ("dns-version.cluster.local", RecordType::TXT),
+            ("default.svc.cluster.local", RecordType::A),
+            ("nowhere.svc.cluster.local", RecordType::A),
+            ("svc.cluster.local", RecordType::A),
+            ("cluster.local", RecordType::A),
+            ("gone.default.svc.cluster.local", RecordType::A),
+            ("web.default.svc.other.domain", RecordType::A),
+            ("notcluster.local", RecordType::A),
         ] {
-            let answer = match names.answer(name, kind, "cluster.local") {
+            let answer = match names.answer(&wire::name(name).unwrap(), kind, "cluster.local") {
                 Answer::Records(records) => {
-                    let data = records.iter().map(|record| match &record.data {
-                        Data::Address(address) => address.to_string(),
-                        Data::Service { weight, port, target } => format!("{weight} {port} {target}"),
-                        other => format!("{other:?}"),
-                    });
+                    let data = records.iter().map(|record| record.data.to_string());
                     format!("{:?}", data.collect::<Vec<_>>())
                 }
                 other => format!("{other:?}"),
             };
-            writeln!(answers, "{kind:?} {name} = {answer}").unwrap();
+            writeln!(answers, "{kind} {name} = {answer}").unwrap();
         }
         expect![[r#"
-            Kind(1) web.default.svc.cluster.local = ["10.96.0.7"]
-            Kind(28) WEB.default.svc.cluster.local = ["fd00::7"]
-            Kind(16) web.default.svc.cluster.local = []
-            Kind(33) web.default.svc.cluster.local = ["50 80 web.default.svc.cluster.local", "50 53 web.default.svc.cluster.local"]
-            Kind(33) _http._tcp.web.default.svc.cluster.local = ["100 80 web.default.svc.cluster.local"]
-            Kind(33) _http._udp.web.default.svc.cluster.local = NoSuchName
-            Kind(33) _dns._udp.web.default.svc.cluster.local = ["100 53 web.default.svc.cluster.local"]
-            Kind(1) _dns._udp.web.default.svc.cluster.local = []
-            Kind(1) 10-64-0-7.web.default.svc.cluster.local = ["10.64.0.7"]
-            Kind(1) db.default.svc.cluster.local = ["10.64.0.5", "10.64.0.6"]
-            Kind(33) db.default.svc.cluster.local = ["50 5432 db-0.db.default.svc.cluster.local", "50 5432 10-64-0-6.db.default.svc.cluster.local"]
-            Kind(1) db-0.db.default.svc.cluster.local = ["10.64.0.5"]
-            Kind(1) 10-64-0-6.db.default.svc.cluster.local = ["10.64.0.6"]
-            Kind(1) 10-64-0-9.db.default.svc.cluster.local = NoSuchName
-            Kind(33) _sql._tcp.db.default.svc.cluster.local = ["50 5432 db-0.db.default.svc.cluster.local", "50 5432 10-64-0-6.db.default.svc.cluster.local"]
-            Kind(1) outside.other.svc.cluster.local = ["Alias(\"example.com\")"]
-            Kind(1) 10-64-0-5.default.pod.cluster.local = ["10.64.0.5"]
-            Kind(12) 7.0.96.10.in-addr.arpa = ["Pointer(\"web.default.svc.cluster.local\")"]
-            Kind(12) 5.0.64.10.in-addr.arpa = ["Pointer(\"db-0.db.default.svc.cluster.local\")"]
-            Kind(12) 6.0.64.10.in-addr.arpa = ["Pointer(\"10-64-0-6.db.default.svc.cluster.local\")"]
-            Kind(12) 9.0.64.10.in-addr.arpa = NotCluster
-            Kind(12) 7.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa = ["Pointer(\"web.default.svc.cluster.local\")"]
-            Kind(16) dns-version.cluster.local = ["Text(\"1.1.0\")"]
-            Kind(1) default.svc.cluster.local = []
-            Kind(1) nowhere.svc.cluster.local = NoSuchName
-            Kind(1) svc.cluster.local = []
-            Kind(1) cluster.local = []
-            Kind(1) gone.default.svc.cluster.local = NoSuchName
-            Kind(1) web.default.svc.other.domain = NotCluster
-            Kind(1) notcluster.local = NotCluster
+            A web.default.svc.cluster.local = ["10.96.0.7"]
+            AAAA WEB.default.svc.cluster.local = ["fd00::7"]
+            TXT web.default.svc.cluster.local = []
+            ANY web.default.svc.cluster.local = []
+            SRV web.default.svc.cluster.local = ["0 50 80 web.default.svc.cluster.local.", "0 50 53 web.default.svc.cluster.local."]
+            SRV _http._tcp.web.default.svc.cluster.local = ["0 100 80 web.default.svc.cluster.local."]
+            SRV _http._udp.web.default.svc.cluster.local = NoSuchName
+            SRV _dns._udp.web.default.svc.cluster.local = ["0 100 53 web.default.svc.cluster.local."]
+            A _dns._udp.web.default.svc.cluster.local = []
+            A 10-64-0-7.web.default.svc.cluster.local = ["10.64.0.7"]
+            A db.default.svc.cluster.local = ["10.64.0.5", "10.64.0.6"]
+            SRV db.default.svc.cluster.local = ["0 50 5432 db-0.db.default.svc.cluster.local.", "0 50 5432 10-64-0-6.db.default.svc.cluster.local."]
+            A db-0.db.default.svc.cluster.local = ["10.64.0.5"]
+            A 10-64-0-6.db.default.svc.cluster.local = ["10.64.0.6"]
+            A 10-64-0-9.db.default.svc.cluster.local = NoSuchName
+            SRV _sql._tcp.db.default.svc.cluster.local = ["0 50 5432 db-0.db.default.svc.cluster.local.", "0 50 5432 10-64-0-6.db.default.svc.cluster.local."]
+            A outside.other.svc.cluster.local = ["example.com."]
+            A impossible.other.svc.cluster.local = NoSuchName
+            A 10-64-0-5.default.pod.cluster.local = ["10.64.0.5"]
+            PTR 7.0.96.10.in-addr.arpa = ["web.default.svc.cluster.local."]
+            PTR 5.0.64.10.in-addr.arpa = ["db-0.db.default.svc.cluster.local."]
+            PTR 6.0.64.10.in-addr.arpa = ["10-64-0-6.db.default.svc.cluster.local."]
+            PTR 9.0.64.10.in-addr.arpa = NotCluster
+            PTR 0.96.10.in-addr.arpa = NotCluster
+            PTR 7.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa = ["web.default.svc.cluster.local."]
+            TXT dns-version.cluster.local = ["1.1.0"]
+            A default.svc.cluster.local = []
+            A nowhere.svc.cluster.local = NoSuchName
+            A svc.cluster.local = []
+            A cluster.local = []
+            A gone.default.svc.cluster.local = NoSuchName
+            A web.default.svc.other.domain = NotCluster
+            A notcluster.local = NotCluster
         "#]]
         .assert_eq(&answers);
+    }
+
+    #[test]
+    fn a_dot_within_a_label_is_none_between_labels() {
+        let answer = |labels: &[&str]| {
+            let name = rr::Name::from_labels(labels.iter().map(|label| label.as_bytes())).unwrap();
+            names().answer(&name, RecordType::A, "cluster.local")
+        };
+        assert_eq!(answer(&["web.default", "svc", "cluster", "local"]), Answer::NoSuchName);
+        assert_eq!(answer(&["web", "default", "svc.cluster", "local"]), Answer::NotCluster);
+        assert_eq!(answer(&["7.0.96", "10", "in-addr", "arpa"]), Answer::NotCluster);
     }
 }

@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 use tracing::debug;
 
 use super::upstream;
-use super::wire::{self, Code, Data, Kind, Outcome};
+use super::wire;
+use super::wire::op::{Message, ResponseCode};
+use super::wire::rr::{Name, RData, Record, RecordType};
 use crate::endpoint::PodIdentity;
 use crate::network::{DNS_PORT, Network};
 
@@ -71,12 +73,12 @@ impl Resolver {
         pod: &PodIdentity,
         name: &str,
     ) -> Result<Vec<IpAddr>, Unresolved> {
-        let name = name.trim_end_matches('.');
-        let ipv4 = self.look_up(network, pod, name, Kind::A);
+        let name = &wire::name(name.trim_end_matches('.')).ok_or(Unresolved::NoSuchName)?;
+        let ipv4 = self.look_up(network, pod, name, RecordType::A);
         if self.only_ipv4 {
             return ipv4.await;
         }
-        match tokio::join!(ipv4, self.look_up(network, pod, name, Kind::AAAA)) {
+        match tokio::join!(ipv4, self.look_up(network, pod, name, RecordType::AAAA)) {
             (Ok(ipv4), Ok(ipv6)) => Ok([ipv4, ipv6].concat()),
             (Ok(found), Err(_)) | (Err(_), Ok(found)) => Ok(found),
             (Err(Unresolved::NoSuchName), Err(Unresolved::NoSuchName)) => Err(Unresolved::NoSuchName),
@@ -89,10 +91,10 @@ impl Resolver {
         &self,
         network: &Arc<Network>,
         pod: &PodIdentity,
-        name: &str,
-        kind: Kind,
+        name: &Name,
+        kind: RecordType,
     ) -> Result<Vec<IpAddr>, Unresolved> {
-        let question = wire::question(rand::random(), name, kind).ok_or(Unresolved::NoSuchName)?;
+        let question = wire::question(rand::random(), name.clone(), kind);
         let first = if self.rotate { rand::random::<u32>() as usize } else { 0 };
         let count = self.servers.len();
         for turn in 0..count * usize::from(self.attempts) {
@@ -103,56 +105,57 @@ impl Resolver {
             let asked = self.ask(network, pod, server, &question);
             let answered = tokio::time::timeout(Duration::from_secs(self.timeout_seconds.into()), asked).await;
             match answered.map_err(io::Error::from).flatten() {
-                Ok((code, _)) if code == Code::NxDomain as u16 => return Err(Unresolved::NoSuchName),
-                Ok((code, answer)) if code == Code::NoError as u16 => {
-                    let found = addresses(&answer, name);
-                    return if found.is_empty() { Err(Unresolved::NoSuchName) } else { Ok(found) };
-                }
-                // It knows nothing, and another one might.
-                Ok((code, _)) => debug!(%server, code, "a DNS server has no answer"),
+                Ok(answer) => match answer.response_code {
+                    ResponseCode::NXDomain => return Err(Unresolved::NoSuchName),
+                    ResponseCode::NoError => {
+                        let found = addresses(&answer.answers, name);
+                        return if found.is_empty() { Err(Unresolved::NoSuchName) } else { Ok(found) };
+                    }
+                    // It knows nothing, and another one might.
+                    code => debug!(%server, %code, "a DNS server has no answer"),
+                },
                 Err(error) => debug!(%server, %error, "a DNS server does not answer"),
             }
         }
         Err(Unresolved::NoAnswer)
     }
 
-    /// A server's answer and its code: by datagrams, and over a connection where that is not all of it.
+    /// A server's answer: by datagrams, and over a connection where that is not all of it.
     async fn ask(
         &self,
         network: &Arc<Network>,
         pod: &PodIdentity,
         server: SocketAddr,
-        question: &[u8],
-    ) -> io::Result<(u16, Vec<u8>)> {
+        question: &Message,
+    ) -> io::Result<Message> {
+        let bytes = question.to_vec().map_err(io::Error::other)?;
         if !self.use_tcp {
             let socket = network.bind_udp(pod, 0)?;
-            socket.send(question.to_vec().into(), server)?;
-            let (outcome, answer) = loop {
+            socket.send(bytes.clone().into(), server)?;
+            let answer = loop {
                 let datagram = socket.receive().await;
                 let is_theirs = datagram.peer == socket.peer_of(server);
-                if let Some(outcome) = Outcome::read(&datagram.bytes, question).filter(|_| is_theirs) {
-                    break (outcome, datagram.bytes);
+                if is_theirs && let Some(answer) = wire::answer(&datagram.bytes, question) {
+                    break answer;
                 }
             };
-            if !outcome.truncated {
-                return Ok((outcome.code, answer.into()));
+            if !answer.truncation {
+                return Ok(answer);
             }
         }
-        let answer = upstream::converse(network.connect(Some(pod), server).await?, question).await?;
-        let outcome = Outcome::read(&answer, question).ok_or(io::ErrorKind::InvalidData)?;
-        Ok((outcome.code, answer))
+        let answer = upstream::converse(network.connect(Some(pod), server).await?, &bytes).await?;
+        Ok(wire::answer(&answer, question).ok_or(io::ErrorKind::InvalidData)?)
     }
 }
 
 /// The addresses that an answer has for a name, or for what that is an alias of.
-fn addresses(answer: &[u8], name: &str) -> Vec<IpAddr> {
-    let (mut names, mut found) = (HashSet::from([name.to_ascii_lowercase()]), Vec::new());
-    for record in wire::records(answer).unwrap_or_default() {
-        let is_meant = names.contains(&record.name.to_ascii_lowercase());
-        match record.data {
-            Data::Address(address) if is_meant => found.push(address),
-            Data::Alias(target) if is_meant => drop(names.insert(target.to_ascii_lowercase())),
-            _ => {}
+fn addresses(records: &[Record], name: &Name) -> Vec<IpAddr> {
+    let (mut names, mut found) = (HashSet::from([name]), Vec::new());
+    for record in records {
+        match &record.data {
+            _ if !names.contains(&record.name) => {}
+            RData::CNAME(target) => drop(names.insert(target)),
+            data => found.extend(data.ip_addr()),
         }
     }
     found

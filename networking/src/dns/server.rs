@@ -19,15 +19,18 @@ use super::MAX_ALIASES;
 use super::records::{Answer, TTL_SECONDS};
 use super::upstream;
 pub use super::upstream::parse as servers_of;
-use super::wire::{Code, Data, Kind, MAX_DATAGRAM_BYTES, MAX_MESSAGE_BYTES, MIN_RECORD_BYTES, Question, Record, Reply};
+use super::wire::op::ResponseCode;
+use super::wire::rr::rdata::{CNAME, SOA};
+use super::wire::rr::{Name, RData, Record, RecordType};
+use super::wire::{self, MAX_DATAGRAM_BYTES, MAX_MESSAGE_BYTES};
 use crate::listener::PodListener;
 use crate::network::Network;
 use crate::policy::DNS;
 use crate::stream::Stream;
 use crate::udp::PartSocket;
 
-/// What a client that says nothing else takes in a datagram (RFC 1035 §4.2.1).
-const MIN_DATAGRAM_BYTES: u16 = 512;
+/// Fewest bytes of a record: a name that is referred to, kind, class, time and the length of its data (RFC 1035 §4.1.3).
+const MIN_RECORD_BYTES: usize = 12;
 /// Datagrams that are answered at a time; further ones are lost.
 const MAX_QUESTIONS: usize = 1_024;
 /// Questions that wait at a time for servers outside, so that the cluster's names are answered whatever becomes of those.
@@ -125,51 +128,60 @@ impl Server {
 
     /// The answer to one message; none to what is no question.
     async fn answer(&self, bytes: &[u8], transport: Transport) -> Option<Vec<u8>> {
-        let question = match Question::read(bytes)? {
+        let question = match wire::read(bytes)? {
             Ok(question) => question,
-            Err(refused) => return Some(refused.write()),
+            Err(refusal) => return refusal.to_vec().ok(),
         };
         let room = match transport {
             Transport::Tcp => MAX_MESSAGE_BYTES,
-            Transport::Udp => {
-                let payload = question.payload_bytes.unwrap_or(MIN_DATAGRAM_BYTES);
-                payload.clamp(MIN_DATAGRAM_BYTES, MAX_DATAGRAM_BYTES).into()
-            }
+            Transport::Udp => question.max_payload().min(MAX_DATAGRAM_BYTES),
         };
-        let reply = match self.lookup(&question.name, question.kind) {
+        let (query, mut reply) = (question.queries.first()?, wire::reply(&question));
+        match self.lookup(&query.name, query.query_type) {
             Answer::NotCluster => match self.pass_on(bytes, transport).await {
                 Some(answer) => return Some(answer),
-                None => Reply { authoritative: false, ..Reply::of(Code::ServFail) },
+                None => {
+                    reply.metadata.authoritative = false;
+                    reply.metadata.response_code = ResponseCode::ServFail;
+                }
             },
-            Answer::NoSuchName => self.nothing(Code::NxDomain),
-            Answer::Records(records) if records.is_empty() => self.nothing(Code::NoError),
-            Answer::Records(answers) => self.complete(answers, question.kind, transport, room).await,
-        };
-        reply.write(&question, room).or_else(|| Reply::of(Code::ServFail).write(&question, room))
+            Answer::NoSuchName => {
+                reply.metadata.response_code = ResponseCode::NXDomain;
+                reply.authorities.extend(self.authority());
+            }
+            Answer::Records(records) if records.is_empty() => reply.authorities.extend(self.authority()),
+            Answer::Records(answers) => {
+                reply.answers = self.followed(answers, query.query_type, transport).await;
+                reply.additionals = self.targets(&reply.answers, room);
+            }
+        }
+        wire::write(&reply, room)
     }
 
-    fn lookup(&self, name: &str, kind: Kind) -> Answer {
+    fn lookup(&self, name: &Name, kind: RecordType) -> Answer {
         self.network.load_tables().names.answer(name, kind, self.network.cluster_domain())
     }
 
-    /// An answer that says for how long it may be remembered that there is nothing (RFC 2308).
-    fn nothing(&self, code: Code) -> Reply {
+    /// How long it may be remembered that there is nothing (RFC 2308).
+    fn authority(&self) -> Option<Record> {
         let domain = self.network.cluster_domain();
-        let (server, contact) = (format!("ns.dns.{domain}"), format!("hostmaster.{domain}"));
-        let data = Data::Authority { server, contact, negative_ttl: TTL_SECONDS };
-        Reply { authorities: vec![Record { name: domain.to_owned(), ttl: TTL_SECONDS, data }], ..Reply::of(code) }
+        let (server, contact) =
+            (wire::name(&format!("ns.dns.{domain}"))?, wire::name(&format!("hostmaster.{domain}"))?);
+        // Nobody copies the domain from here, so that the numbers before the last mean nothing.
+        let data = SOA::new(server, contact, 1, 7_200, 1_800, 86_400, TTL_SECONDS);
+        Some(Record::from_rdata(wire::name(domain)?, TTL_SECONDS, RData::SOA(data)))
     }
 
-    /// An answer with all that goes with its records, as far as there is room for it: of a stub resolver no second question
-    /// can be expected.
-    async fn complete(&self, mut answers: Vec<Record>, kind: Kind, transport: Transport, room: usize) -> Reply {
-        if matches!(answers[0].data, Data::Address(_)) {
+    /// An answer with what its aliases lead to: of a stub resolver no second question can be expected.
+    async fn followed(&self, mut answers: Vec<Record>, kind: RecordType, transport: Transport) -> Vec<Record> {
+        if answers[0].data.ip_addr().is_some() {
             // Who takes the first of several addresses takes any of them.
             let first = rand::random::<u32>() as usize % answers.len();
             answers.rotate_left(first);
         }
         let mut aliases = 0;
-        while let Some(Record { data: Data::Alias(target), .. }) = answers.last().filter(|_| kind != Kind::CNAME) {
+        let follows = kind != RecordType::CNAME;
+        while let Some(RData::CNAME(CNAME(target))) = answers.last().map(|last| &last.data).filter(|_| follows) {
             aliases += 1;
             let more = match self.lookup(target, kind) {
                 _ if aliases > MAX_ALIASES => Vec::new(),
@@ -188,22 +200,27 @@ impl Server {
             }
             answers.extend(more);
         }
+        answers
+    }
+
+    /// The addresses of what an answer's ports belong to, as far as there is room for them, likewise.
+    fn targets(&self, answers: &[Record], room: u16) -> Vec<Record> {
         let (mut additionals, mut known) = (Vec::new(), HashSet::new());
-        for record in &answers {
-            let Data::Service { target, .. } = &record.data else { continue };
-            if !known.insert(target) {
+        for record in answers {
+            let RData::SRV(service) = &record.data else { continue };
+            if !known.insert(&service.target) {
                 continue;
             }
-            if (answers.len() + additionals.len()) * MIN_RECORD_BYTES > room {
+            if (answers.len() + additionals.len()) * MIN_RECORD_BYTES > room.into() {
                 break;
             }
-            for kind in [Kind::A, Kind::AAAA] {
-                if let Answer::Records(records) = self.lookup(target, kind) {
+            for kind in [RecordType::A, RecordType::AAAA] {
+                if let Answer::Records(records) = self.lookup(&service.target, kind) {
                     additionals.extend(records);
                 }
             }
         }
-        Reply { answers, additionals, ..Reply::of(Code::NoError) }
+        additionals
     }
 
     /// Lets another server answer.

@@ -8,7 +8,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::server::Transport;
-use super::wire::{self, Kind, MAX_MESSAGE_BYTES, Record};
+use super::wire::rr::{Name, Record, RecordType};
+use super::wire::{self, MAX_MESSAGE_BYTES};
 use crate::udp;
 
 /// How long one server may take to answer.
@@ -27,10 +28,16 @@ pub fn parse(resolv_conf: &str) -> Vec<SocketAddr> {
 }
 
 /// The addresses and aliases of a name; none when nobody knows any.
-pub(super) async fn resolve(servers: &[SocketAddr], name: &str, kind: Kind, transport: Transport) -> Vec<Record> {
-    let Some(question) = wire::question(0, name, kind) else { return Vec::new() };
-    let answer = ask(servers, &question, transport).await;
-    answer.ok().and_then(|answer| wire::records(&answer)).unwrap_or_default()
+pub(super) async fn resolve(
+    servers: &[SocketAddr],
+    name: &Name,
+    kind: RecordType,
+    transport: Transport,
+) -> Vec<Record> {
+    let question = wire::question(0, name.clone(), kind);
+    let Ok(bytes) = question.to_vec() else { return Vec::new() };
+    let answer = ask(servers, &bytes, transport).await;
+    answer.ok().and_then(|answer| wire::answer(&answer, &question)).map(|answer| answer.answers).unwrap_or_default()
 }
 
 /// Asks one server after the other, by the same transport as the client, until one answers.
@@ -64,7 +71,7 @@ pub(super) async fn ask(servers: &[SocketAddr], question: &[u8], transport: Tran
 async fn over_udp(server: SocketAddr, question: &[u8]) -> io::Result<Vec<u8>> {
     let socket = udp::connected(server).await?;
     socket.send(question).await?;
-    let mut answer = vec![0; MAX_MESSAGE_BYTES];
+    let mut answer = vec![0; MAX_MESSAGE_BYTES.into()];
     loop {
         let length = socket.recv(&mut answer).await?;
         // An answer to another question is nobody's.

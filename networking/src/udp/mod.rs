@@ -35,10 +35,10 @@ use crate::network::{EPHEMERAL_PORTS, Network, Refused};
 use crate::origin::Origin;
 use crate::peers::{Claim, Peer};
 use crate::policy::End;
-use crate::reach;
 use crate::registry::Owner;
 use crate::service::{Protocol, ServicePort};
 use crate::tables::Tables;
+use crate::{open_files, reach};
 
 /// Largest payload of a datagram over IPv4 (RFC 768, RFC 791).
 pub const MAX_DATAGRAM_BYTES: usize = 65_507;
@@ -362,6 +362,7 @@ impl PodSocket {
         }
         // A new socket of the runtime's cannot send until it was polled.
         let socket = std::net::UdpSocket::bind(any_like(remote))?;
+        open_files::check_room(&socket)?;
         socket.set_nonblocking(true)?;
         let receiver = UdpSocket::from_std(socket.try_clone()?)?;
         let receiving = tokio::spawn(receive_outside(receiver, self.queue.clone(), self.flows.clone()));

@@ -1,8 +1,9 @@
-//! Cluster DNS, asked by messages that were made by hand.
+//! Cluster DNS, asked over the host's sockets.
 
 use std::io::{Read, Write};
-use std::net::{TcpStream, UdpSocket};
+use std::net::{IpAddr, TcpStream, UdpSocket};
 
+use k8w_networking::dns::wire::rr::RecordType;
 use k8w_networking::dns::{server, wire};
 use k8w_networking::{Objects, Tables};
 use k8w_testkit::Neighbour;
@@ -58,16 +59,15 @@ pub fn cluster_dns_answers_at_its_address() {
             assert!(begun.elapsed() < PATIENCE);
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
-        let question = wire::question(7, "kubernetes.default.svc.cluster.local", wire::Kind::A).unwrap();
+        let question = wire::question(7, wire::name("kubernetes.default.svc.cluster.local").unwrap(), RecordType::A);
         for way in [over_udp, over_tcp] {
-            let asked = question.clone();
+            let asked = question.to_vec().unwrap();
             let here = tokio::task::spawn_blocking(move || way(&asked)).await.unwrap();
-            let asked = question.clone();
+            let asked = question.to_vec().unwrap();
             for answer in [here, neighbour.run(move || way(&asked))] {
-                assert_eq!(answer[..2], [0, 7]);
-                let records = wire::records(&answer).unwrap();
-                let data = records.iter().map(|record| &record.data).collect::<Vec<_>>();
-                assert_eq!(data, [&wire::Data::Address("10.96.0.1".parse().unwrap())]);
+                let answer = wire::answer(&answer, &question).unwrap();
+                let found: Vec<_> = answer.answers.iter().map(|record| record.data.ip_addr()).collect();
+                assert_eq!(found, [Some(IpAddr::from([10, 96, 0, 1]))]);
             }
         }
         stop.cancel();

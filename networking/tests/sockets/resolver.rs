@@ -1,10 +1,13 @@
 //! Pods that have DNS servers of their own: real ones on loopback, behind Services at the port of DNS.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use k8w_networking::dns::wire::{Code, Data, Kind, MAX_MESSAGE_BYTES, Question, Record, Reply};
+use k8w_networking::dns::wire::op::ResponseCode;
+use k8w_networking::dns::wire::rr::rdata::CNAME;
+use k8w_networking::dns::wire::rr::{RData, Record, RecordType};
+use k8w_networking::dns::wire::{self, MAX_MESSAGE_BYTES};
 use k8w_networking::dns::{Resolver, Server, Unresolved};
 use k8w_networking::{Network, PodIdentity};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -73,30 +76,35 @@ impl Dns {
     }
 }
 
-fn answer(question: &[u8], manner: Manner, room: usize) -> Vec<u8> {
-    let question = Question::read(question).unwrap().unwrap();
-    let record = |name: &str, data| Record { name: name.into(), ttl: 5, data };
-    let address = |ip: &str| Data::Address(ip.parse().unwrap());
-    let name = &*question.name.to_ascii_lowercase();
-    let answers = match (name, question.kind) {
-        ("db.example", Kind::A) => vec![record(name, address("192.0.2.7"))],
-        ("both.example", Kind::A) => vec![record(name, address("192.0.2.8"))],
-        ("both.example", Kind::AAAA) => vec![record(name, address("2001:db8::8"))],
-        ("alias.example", Kind::A) => {
+fn answer(question: &[u8], manner: Manner, room: u16) -> Vec<u8> {
+    let question = wire::read(question).unwrap().unwrap();
+    let record = |name: &str, data| Record::from_rdata(wire::name(name).unwrap(), 5, data);
+    let address = |ip: &str| RData::from(ip.parse::<IpAddr>().unwrap());
+    let asked = &question.queries[0];
+    let name = asked.name.to_lowercase().to_ascii();
+    let name = name.trim_end_matches('.');
+    let answers = match (name, asked.query_type) {
+        ("db.example", RecordType::A) => vec![record(name, address("192.0.2.7"))],
+        ("both.example", RecordType::A) => vec![record(name, address("192.0.2.8"))],
+        ("both.example", RecordType::AAAA) => vec![record(name, address("2001:db8::8"))],
+        ("alias.example", RecordType::A) => {
+            let alias = record(name, RData::CNAME(CNAME(wire::name("DB.example").unwrap())));
             let foreign = record("other.example", address("192.0.2.99"));
-            vec![record(name, Data::Alias("DB.example".into())), record("db.example", address("192.0.2.7")), foreign]
+            vec![alias, record("db.example", address("192.0.2.7")), foreign]
         }
-        ("many.example", Kind::A) => (1..=100).map(|last| record(name, address(&format!("192.0.2.{last}")))).collect(),
+        ("many.example", RecordType::A) => {
+            (1..=100).map(|last| record(name, address(&format!("192.0.2.{last}")))).collect()
+        }
         _ => Vec::new(),
     };
     let is_known = ["db.example", "both.example", "alias.example", "many.example"].contains(&name);
-    let code = match manner {
-        Manner::Failing => Code::ServFail,
-        _ if is_known => Code::NoError,
-        _ => Code::NxDomain,
-    };
-    let answers = if code == Code::NoError { answers } else { Vec::new() };
-    Reply { answers, ..Reply::of(code) }.write(&question, room).unwrap()
+    let mut reply = wire::reply(&question);
+    match manner {
+        Manner::Failing => reply.metadata.response_code = ResponseCode::ServFail,
+        _ if is_known => reply.answers = answers,
+        _ => reply.metadata.response_code = ResponseCode::NXDomain,
+    }
+    wire::write(&reply, room).unwrap()
 }
 
 fn resolver(servers: &[&str]) -> Resolver {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod, Volume};
 use k8w_storage::volume::host_path::Kind;
-use k8w_storage::volume::nfs;
+use k8w_storage::volume::{ephemeral, nfs};
 use kube::ResourceExt;
 use kube::api::Api;
 
@@ -30,15 +30,6 @@ pub(super) enum Source {
     Nfs(nfs::Source),
 }
 
-/// The name of the claim that the pod's volume uses, if it uses one.
-pub(super) fn claim_name(pod: &Pod, volume: &Volume) -> Option<String> {
-    match (&volume.persistent_volume_claim, &volume.ephemeral) {
-        (Some(source), _) => Some(source.claim_name.clone()),
-        (None, Some(_)) => Some(format!("{}-{}", pod.name_any(), volume.name)),
-        (None, None) => None,
-    }
-}
-
 /// Finds the source of a claim; one that is being deleted is for pods that have it already (`has_it`).
 ///
 /// # Errors
@@ -55,8 +46,9 @@ pub(super) async fn find(
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &namespace);
     let found = claims.get(claim).await;
     let found = found.map_err(|error| fails(format!("failed to fetch PVC from API server: {}", sentence(error))))?;
-    let is_ours = found.owner_references().iter().any(|owner| Some(&owner.uid) == pod.metadata.uid.as_ref());
-    if volume.ephemeral.is_some() && !is_ours {
+    let owners = found.owner_references().iter();
+    let owners = owners.map(|owner| (owner.uid.as_str(), owner.controller.unwrap_or(false)));
+    if volume.ephemeral.is_some() && !ephemeral::is_own(&pod.uid().unwrap_or_default(), owners) {
         return Err(fails(format!("PVC was not created for pod {namespace}/{} (pod is not owner)", pod.name_any())));
     }
     if found.metadata.deletion_timestamp.is_some() && !has_it {

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Volume};
 use k8w_storage::volume::sub_path;
 use kube::ResourceExt;
 use tokio_util::sync::CancellationToken;
@@ -112,7 +112,7 @@ impl Launch<'_> {
         let preopens = self.preopens(spec, container, &environment, is_process).await?;
         let log_path = self.shared.log_path(self.pod, self.name, self.attempt);
         self.make_log_dir(&log_path).await?;
-        let argv = env::argv(container, &environment, &image.config);
+        let argv = env::argv(container, &environment, &image.config).map_err(config_error)?;
         let hostname = hostname::hostname(self.pod, &self.shared.config.cluster_domain).map_err(config_error)?;
         let own_dir = container.working_dir.as_ref().filter(|dir| !dir.is_empty());
         let working_dir = own_dir.unwrap_or(&image.config.working_dir);
@@ -215,7 +215,32 @@ impl Launch<'_> {
             pod_ip: self.pod_ip(),
             allocatable: &self.shared.allocatable,
         };
-        env::environment(container, &facts, services, &found).map_err(config_error)
+        let files = self.files(spec, container).await?;
+        env::environment(container, &facts, services, &found, &files).map_err(config_error)
+    }
+
+    /// What is in the files that variables of the container come from. Why one cannot be read is for its variable to say.
+    async fn files(&self, spec: &PodSpec, container: &Container) -> Result<env::files::Files, Refusal> {
+        let pod_dir = self.shared.pod_dir(self.uid);
+        let mut wanted = Vec::new();
+        for place in env::files::wanted(container) {
+            let is_it = |volume: &&Volume| volume.name == place.0 && volume.empty_dir.is_some();
+            let Some(volume) = spec.volumes.iter().flatten().find(is_it) else { continue };
+            wanted.push((mounts::place(volume, &pod_dir).path, place));
+        }
+        if wanted.is_empty() {
+            return Ok(env::files::Files::new());
+        }
+        let read = self.makers.spawn_blocking(move || {
+            let mut room = env::files::MAX_FILES_BYTES;
+            let read = wanted.into_iter().map(|(dir, place)| {
+                let read = sub_path::read(&dir, &place.1, room.min(env::files::MAX_FILE_BYTES));
+                room = room.saturating_sub(read.as_ref().map_or(0, Vec::len));
+                (place, read)
+            });
+            read.collect()
+        });
+        read.await.map_err(config_error)
     }
 
     /// The preopens; directories that a `subPath` names and nobody made are made.

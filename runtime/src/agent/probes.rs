@@ -217,7 +217,7 @@ impl Worker {
     }
 
     async fn execute(&self, action: &ExecAction) -> Result<(), Problem> {
-        let argv = probe::command(action, &self.container);
+        let argv = probe::command(action, &self.container).map_err(|error| Problem::Errored(error.to_string()))?;
         let line = argv.join(" ");
         let timeout = self.timing.timeout;
         match tokio::time::timeout(timeout, command::run(&self.shared, &self.id, argv)).await {

@@ -13,8 +13,8 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8w_storage::volume::{
-    self, File, Files, Item, atomic, config_map, downward_api, empty_dir, host_path, memory, nfs, persistent,
-    projected, secret,
+    self, File, Files, Item, atomic, config_map, downward_api, empty_dir, ephemeral, host_path, memory, nfs,
+    persistent, projected, secret,
 };
 use kube::ResourceExt;
 use kube::api::Api;
@@ -194,19 +194,11 @@ impl Maker<'_> {
             let kind = host_path::Kind::parse(source.type_.as_deref().unwrap_or_default())?;
             let path = PathBuf::from(&source.path);
             self.blocking(move || host_path::check(&path, kind)).await?;
-        } else if let Some(claim) = claims::claim_name(self.pod, volume) {
-            // One that the pod has already (the node was restarted) is its own to the end.
-            let has_it = dir.symlink_metadata().is_ok();
-            match claims::find(&self.shared.client, self.pod, volume, &claim, has_it).await? {
-                claims::Source::Local { path, kind } => {
-                    self.blocking(move || {
-                        host_path::check(&path, kind)?;
-                        persistent::link(&dir, &path)
-                    })
-                    .await?;
-                }
-                claims::Source::Nfs(source) => self.blocking(move || nfs::mount(&dir, &source)).await?,
-            }
+        } else if let Some(source) = &volume.persistent_volume_claim {
+            self.claimed(volume, dir, &source.claim_name).await?;
+        } else if volume.ephemeral.is_some() {
+            let claim = ephemeral::claim_name(&self.pod.name_any(), &volume.name);
+            self.claimed(volume, dir, &claim).await?;
         } else if let Some(source) = &volume.nfs {
             let source = nfs::Source {
                 server: source.server.clone(),
@@ -216,7 +208,7 @@ impl Maker<'_> {
             };
             self.blocking(move || nfs::mount(&dir, &source)).await?;
         } else if volume.image.is_some() {
-            // The launch of a container that mounts it unpacks it: one that cannot be pulled is that container's matter.
+            // The launch of a container that mounts it makes it (`volume::image`).
         } else if let Some(source) = &volume.config_map {
             let reference = Reference::config_map(&namespace, &source.name);
             let optional = source.optional.unwrap_or(false);
@@ -256,6 +248,22 @@ impl Maker<'_> {
             return Err(Error::Unsupported(source_name(volume)));
         }
         Ok(None)
+    }
+
+    /// Makes the volume of a claim.
+    async fn claimed(&self, volume: &Volume, dir: PathBuf, claim: &str) -> Result<(), Error> {
+        // One that the pod has already (the node was restarted) is its own to the end.
+        let has_it = dir.symlink_metadata().is_ok();
+        match claims::find(&self.shared.client, self.pod, volume, claim, has_it).await? {
+            claims::Source::Local { path, kind } => {
+                let link = move || {
+                    host_path::check(&path, kind)?;
+                    persistent::link(&dir, &path)
+                };
+                self.blocking(link).await
+            }
+            claims::Source::Nfs(source) => self.blocking(move || nfs::mount(&dir, &source)).await,
+        }
     }
 
     async fn projection(&self, source: &VolumeProjection, mode: u32) -> Result<(Files, Option<Timestamp>), Error> {

@@ -11,23 +11,44 @@ use http_body_util::BodyExt;
 use k8w_networking::dns::Unresolved;
 use k8w_networking::{Body, HostAddresses, Refused, SendError};
 use tokio::time::Sleep;
-use wasmtime::component::Linker;
+use wasmtime::StoreContextMut;
+use wasmtime::component::{Linker, Resource};
 use wasmtime_wasi::runtime::spawn;
 use wasmtime_wasi_http::p2::bindings::{LinkOptions, http as wasi};
+use wasmtime_wasi_http::p2::types::HostFutureIncomingResponse;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttp, WasiHttpHooks};
 
+use crate::host::WASI;
+use crate::host::filesystem::shadow;
+use crate::host::kept::{count, fields_bytes};
 use crate::host::names::{self, Answer};
 use crate::host::pod_network::PodNetwork;
 use crate::wasm::store::State;
+use wasi::types::{self as wit, HostFutureIncomingResponse as HostFuture};
 
 /// Time-outs of requests that set none (those of wasmtime).
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Most that is copied at once out of a guest of WASI 0.3 that writes a body.
+/// Most that is copied at once out of a guest that writes a body; of 0.2, two such pieces wait for who reads it.
 const BODY_CHUNK_BYTES: usize = 64 << 10;
 
 pub fn types(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    wasi::types::add_to_linker::<State, WasiHttp>(linker, &LinkOptions::default().into(), State::http)
+    wasi::types::add_to_linker::<State, WasiHttp>(linker, &LinkOptions::default().into(), State::http)?;
+    shadow(linker, |linker| {
+        let mut interface = linker.instance(&format!("wasi:http/types@{WASI}"))?;
+        interface.func_wrap(
+            "[method]future-incoming-response.get",
+            |mut store: StoreContextMut<'_, State>, (future,): (Resource<HostFutureIncomingResponse>,)| {
+                let state = store.data_mut();
+                let got = HostFuture::get(&mut State::http(state), future)?;
+                if let Some(Ok(Ok(response))) = &got {
+                    state.keep(fields_bytes(&state.table.get(response)?.headers))?;
+                }
+                Ok((got,))
+            },
+        )?;
+        count!(linker, WASI, wit, State::http, HostOutgoingRequest, OutgoingRequest, "outgoing-request")
+    })
 }
 
 pub fn outgoing_handler(linker: &mut Linker<State>) -> wasmtime::Result<()> {
@@ -44,6 +65,10 @@ pub struct Outgoing {
 type Done = Box<dyn Future<Output = Result<(), Error>> + Send>;
 
 impl WasiHttpHooks for Outgoing {
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        BODY_CHUNK_BYTES
+    }
+
     fn p3_outgoing_body_chunk_size(&mut self) -> usize {
         BODY_CHUNK_BYTES
     }

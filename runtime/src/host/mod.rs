@@ -11,6 +11,7 @@ mod config;
 pub mod filesystem;
 pub(crate) mod http;
 mod io;
+pub(crate) mod kept;
 pub mod keyvalue;
 mod logging;
 pub(crate) mod names;

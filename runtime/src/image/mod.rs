@@ -36,6 +36,7 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{ContainerImage, Pod};
 use k8w_storage::blob::{BlobStore, Digest};
+use k8w_storage::volume::image as image_volume;
 use oci_client::Reference;
 use oci_client::secrets::RegistryAuth;
 use tokio::sync::{Notify, Semaphore};
@@ -307,7 +308,7 @@ impl Images {
         let lock = self.lock_for(&reference.whole());
         // Who waited for another's pull of the same image finds it here, also in `dir`.
         let _alone = lock.lock().await;
-        if tokio::fs::try_exists(&dir).await? {
+        if image_volume::is_made(&dir) {
             return Ok(());
         }
         let mut keys = Keys::new(secrets, &reference);

@@ -12,6 +12,7 @@ use cap_std::ambient_authority;
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _};
 use k8w_storage::metered::{MAX_NAME_BYTES, Meter, members};
 use k8w_storage::tree;
+use k8w_storage::volume::image;
 use tar::{Entry, EntryType};
 
 use super::layer::{
@@ -24,7 +25,7 @@ use super::{OPAQUE, WHITEOUT};
 /// # Errors
 /// When an archive is broken, too large, or another than that says. Nothing is left behind then.
 pub fn unpack(layers: &[Layer], dir: &Path) -> io::Result<()> {
-    make(dir, |made| {
+    image::create(dir, |made| {
         let mut target = Target { root: Dir::open_ambient_dir(made, ambient_authority())?, entries: 0, bytes: 0 };
         let meter = layer::meter(MAX_UNPACKED_BYTES);
         layers.iter().try_for_each(|layer| target.apply(layer, &meter))
@@ -36,18 +37,7 @@ pub fn unpack(layers: &[Layer], dir: &Path) -> io::Result<()> {
 /// # Errors
 /// The file system's. Nothing is left behind then.
 pub fn copy(file: &Path, name: &str, dir: &Path) -> io::Result<()> {
-    make(dir, |made| std::fs::copy(file, made.join(name)).map(drop))
-}
-
-/// Makes a directory that is there as a whole or not at all.
-fn make(dir: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
-    let parent = dir.parent().unwrap_or(dir);
-    std::fs::create_dir_all(parent)?;
-    let made = tempfile::Builder::new().prefix(".unpacking-").tempdir_in(parent)?;
-    // Its own way to remove itself is not for trees that others have made.
-    let made = made.keep();
-    let filled = fill(&made).and_then(|()| std::fs::rename(&made, dir));
-    filled.inspect_err(|_| drop(tree::remove(&made)))
+    image::create(dir, |made| std::fs::copy(file, made.join(name)).map(drop))
 }
 
 struct Target {
@@ -327,7 +317,7 @@ pub mod tests {
         let deep = layer(TAR, None, &archive.into_inner().unwrap());
         let dir = root.path().join("volume");
         let unpacking = std::thread::Builder::new().stack_size(512 << 10).spawn(move || {
-            make(&dir, |made| {
+            image::create(&dir, |made| {
                 let root = Dir::open_ambient_dir(made, ambient_authority())?;
                 let mut target = Target { root, entries: 0, bytes: 0 };
                 target.apply(&deep, &layer::meter(1 << 20))?;

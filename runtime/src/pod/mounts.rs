@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use k8s_openapi::api::core::v1 as core;
 
 use super::containers;
-use super::env::expand;
+use super::env::{TooLong, expand};
 use crate::engine::{MemoryVolume, Preopen, Writers};
 use crate::guest_path;
 
@@ -18,6 +18,8 @@ pub enum Error {
     SubPath(String),
     #[error("subPathExpr \"{0}\" refers to a variable that is not set")]
     SubPathExpr(String),
+    #[error("subPathExpr: {0}")]
+    TooLong(#[from] TooLong),
 }
 
 /// Where one volume lies.
@@ -120,7 +122,7 @@ fn expanded(expression: &str, environment: &[(String, String)]) -> Result<String
         let value = environment.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str());
         unset.set(unset.get() || value.is_none());
         value
-    });
+    })?;
     if unset.get() { Err(Error::SubPathExpr(expression.to_owned())) } else { Ok(path) }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Container, ExecAction, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::env::expand;
+use super::env::{TooLong, expand_all};
 use super::state::ProbeKind;
 
 /// A probe's timing, with the API's defaults.
@@ -98,12 +98,15 @@ pub fn port(port: &IntOrString, container: &Container) -> Result<u16, String> {
 
 /// A probe's command. `$(NAME)` is expanded from the values that the container's manifest spells out, and from no other
 /// (`ExpandContainerCommandOnlyStatic`).
-pub fn command(action: &ExecAction, container: &Container) -> Vec<String> {
+///
+/// # Errors
+/// [`TooLong`]
+pub fn command(action: &ExecAction, container: &Container) -> Result<Vec<String>, TooLong> {
     let look_up = |name: &str| {
         let last = container.env.iter().flatten().rfind(|variable| variable.name == name);
         last.map(|variable| variable.value.as_deref().unwrap_or_default())
     };
-    action.command.iter().flatten().map(|word| expand(word, look_up)).collect()
+    expand_all(action.command.iter().flatten(), look_up)
 }
 
 #[cfg(test)]
@@ -140,7 +143,7 @@ mod tests {
         let container: Container = serde_json::from_value(container).unwrap();
         let words = ["cat", "$(FILE)", "$$(FILE)", "<$(NODE)>", "$(OTHER)"].map(str::to_owned);
         let action = ExecAction { command: Some(words.to_vec()) };
-        assert_eq!(command(&action, &container), ["cat", "/data/ready", "$(FILE)", "<>", "$(OTHER)"]);
+        assert_eq!(command(&action, &container).unwrap(), ["cat", "/data/ready", "$(FILE)", "<>", "$(OTHER)"]);
     }
 
     #[test]

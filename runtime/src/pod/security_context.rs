@@ -1,8 +1,8 @@
 //! What `securityContext` means where containers are components, of a pod and of its containers: THE table, field by field.
 //!
-//! A component has no user, no kernel and no files but those of its mounts. So most fields ask for what holds anyway, or take away
-//! what is not there: with these ordinary charts run. What would be believed to hold and does not is refused by name, with the
-//! reason. `docs/security-context.md` shows the table; tests hold both to the API's own types.
+//! A component has no user, no kernel and no files but those of its mounts, which the node's user opens for it. So most fields ask
+//! for what holds anyway, or take away what is not there: with these ordinary charts run. What would be believed to hold and does
+//! not is refused by name, with the reason. `docs/security-context.md` shows the table; tests hold both to the API's own types.
 
 use k8s_openapi::api::core::v1 as core;
 // The types of containers, of which the sandbox allows less than their policy does.
@@ -91,7 +91,12 @@ const TABLE: &[Row] = &[
             },
         }),
     },
-    Row { field: "capabilities.drop", of: Of::Container, means: "holds always: a component has none", refuses: None },
+    Row {
+        field: "capabilities.drop",
+        of: Of::Container,
+        means: "a component has none to drop. Whoever opens files for it may have some ([Files](#files))",
+        refuses: None,
+    },
     Row {
         field: "fsGroup",
         of: Of::Pod,
@@ -138,18 +143,24 @@ const TABLE: &[Row] = &[
         means: "holds always: a component has no root file system, only mounts, and each has its own `readOnly`",
         refuses: None,
     },
-    Row { field: "runAsGroup", of: Of::Both, means: "a component has no group", refuses: None },
+    Row {
+        field: "runAsGroup",
+        of: Of::Both,
+        means: "a component has no group: files are reached as the node's user ([Files](#files))",
+        refuses: None,
+    },
     Row {
         field: "runAsNonRoot",
         of: Of::Both,
-        means: "holds always; with `runAsUser: 0` the container does not start, as in Kubernetes",
+        means: "a component has no user, but files are reached as the node's, which may be root ([Files](#files)). With \
+                `runAsUser: 0` the container does not start, as in Kubernetes",
         refuses: None,
     },
     Row {
         field: "runAsUser",
         of: Of::Both,
-        means: "a component has no user. Where all containers of a pod name the same one, their tokens are readable for their \
-                owner alone",
+        means: "a component has no user: files are reached as the node's ([Files](#files)). Where all containers of a pod name \
+                the same one, their tokens are readable for their owner alone",
         refuses: None,
     },
     Row {
@@ -192,7 +203,12 @@ const TABLE: &[Row] = &[
             },
         }),
     },
-    Row { field: "supplementalGroups", of: Of::Pod, means: "a component has no groups", refuses: None },
+    Row {
+        field: "supplementalGroups",
+        of: Of::Pod,
+        means: "a component has no groups: files are reached as the node's user ([Files](#files))",
+        refuses: None,
+    },
     Row {
         field: "supplementalGroupsPolicy",
         of: Of::Pod,

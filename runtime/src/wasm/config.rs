@@ -125,6 +125,8 @@ pub struct GuestLimits {
     pub resources: usize,
     /// Sockets that one container may hold.
     pub sockets: usize,
+    /// Files and directories that one container may have open, its mounts among them.
+    pub open_files: usize,
     /// Data copied out of a guest in one call, in wasmtime's unit of about a byte.
     pub hostcall_fuel: usize,
     /// Headers of one request or response.
@@ -145,6 +147,7 @@ impl Default for GuestLimits {
             memory_bytes: 4 << 30,
             resources: 10_000,
             sockets: 1_024,
+            open_files: 1_024,
             hostcall_fuel: 16 << 20,
             http_fields_bytes: 128 << 10,
             tick: Duration::from_millis(1),

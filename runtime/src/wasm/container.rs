@@ -14,6 +14,7 @@ use super::slots::PodSlots;
 use super::stdio::Stdio;
 use super::ticker::Ticker;
 use crate::engine::{ContainerId, Stats};
+use crate::host::filesystem::open_files::OpenFiles;
 use crate::host::keyvalue::Buckets;
 use crate::host::pod_network::PodNetwork;
 
@@ -25,6 +26,7 @@ pub struct Container {
     pub working_dir: Option<String>,
     /// Opened when the container started; every instance gets the same handles.
     pub preopens: Preopens,
+    pub files: Arc<OpenFiles>,
     pub network: Arc<PodNetwork>,
     pub stdio: Stdio,
     /// What runs in it sees the processes of all of its pod's containers.
@@ -63,6 +65,7 @@ impl Container {
             env: self.env.clone(),
             working_dir: self.working_dir.clone(),
             preopens: self.preopens.clone(),
+            files: self.files.clone(),
             network: self.network.clone(),
             stdio,
             shares_processes: self.shares_processes,

@@ -28,9 +28,10 @@ pub const PATIENCE: Duration = Duration::from_millis(20);
 /// busy for a moment has a container among those who answer requests for no longer.
 const IMPATIENT: Duration = Duration::from_millis(500);
 /// What a process has of the threads that serve requests, in thousandths of a CPU, and how much time's worth it may save up:
-/// enough to start, and to answer now and then, and too little to hold up those who do.
-const BRIEF: u32 = 10;
-const BRIEF_BURST: Duration = Duration::from_secs(2);
+/// enough to start, and to answer now and then, and too little to hold up those who do. Whom it holds up waits for up to a
+/// slice, so that a hundredth would be what the slowest hundredth of requests waits for.
+const BRIEF: u32 = 2;
+const BRIEF_BURST: Duration = Duration::from_secs(10);
 /// Weight of a whole CPU, and of a container that asks for none (the kubelet's `cpu.shares`).
 const WHOLE_WEIGHT: u32 = 1_024;
 const LEAST_WEIGHT: u32 = 2;

@@ -35,6 +35,7 @@ use crate::engine::{
     MemoryVolume, Prepared, Question, RunsAs, Stats, Writers,
 };
 use crate::host;
+use crate::host::filesystem::open_files::OpenFiles;
 use crate::host::keyvalue::Buckets;
 use crate::host::pod_network::PodNetwork;
 
@@ -265,6 +266,11 @@ impl Inner {
         let port = spec.http_port.unwrap_or(DEFAULT_HTTP_PORT);
         let (id, digest) = (spec.id.clone(), spec.digest.clone());
         let (wanted, views) = (spec.preopens.clone(), self.views(&spec.id));
+        let (mounts, most) = (wanted.len(), self.config.guest.open_files);
+        if mounts > most {
+            let why = format!("{mounts} mounts are more than the {most} files that a container may have open");
+            return Err(EngineError::InvalidSpec(why));
+        }
         // A volume may be a server's, which lets its callers wait.
         let opened = tokio::task::spawn_blocking(move || preopens::open(&wanted, &views)).await;
         let opened = opened.map_err(|error| EngineError::Internal(error.to_string()))??;
@@ -358,6 +364,7 @@ impl Inner {
         let limit_bytes = spec.limits.memory_bytes.unwrap_or(limits.memory_bytes);
         let memory = Budget::with_volumes(limit_bytes, Some(pod.memory), in_volumes);
         Container {
+            files: Arc::new(OpenFiles::new(limits.open_files, preopens.open_files())),
             preopens,
             id: spec.id,
             args: spec.argv,

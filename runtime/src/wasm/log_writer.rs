@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::logs::Log;
+use super::runners::{self, Share};
 
 /// Between two rounds: who says a lot has it written many lines at a time, and wakes nobody up for each: neither this
 /// thread nor those that follow the log.
@@ -35,6 +36,8 @@ impl LogWriter {
 }
 
 fn run(logs: &Receiver<Arc<Log>>) {
+    // Nobody waits for a line as one waits for an answer.
+    runners::step_back(Share::Promised);
     while let Ok(first) = logs.recv() {
         // In turn, so that whoever says a lot holds up nobody else.
         let mut round = vec![first];

@@ -147,6 +147,8 @@ impl fmt::Debug for Budget {
 pub struct Reservation {
     budget: Arc<Budget>,
     held_bytes: u64,
+    /// Of these: what the host keeps.
+    kept_bytes: u64,
     wait: Duration,
     need: Need,
 }
@@ -155,7 +157,26 @@ impl Reservation {
     /// Nothing yet. `wait` bounds the time that growth waits for memory held by others, and `need` how many memories and
     /// tables there are to grow, however small.
     pub fn new(budget: Arc<Budget>, wait: Duration, need: Need) -> Reservation {
-        Reservation { budget, held_bytes: 0, wait, need }
+        Reservation { budget, held_bytes: 0, kept_bytes: 0, wait, need }
+    }
+
+    /// Holds `bytes` for what the host keeps for the guest, instead of what it held for that before. Nothing waits for them.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`]
+    pub fn keep(&mut self, bytes: u64) -> Result<(), OutOfMemory> {
+        let more = bytes.saturating_sub(self.kept_bytes);
+        if !self.budget.try_reserve(more) {
+            let limit_bytes = self.budget.effective_limit();
+            return Err(match self.budget.is_too_small_for(self.held_bytes.saturating_add(more)) {
+                true => OutOfMemory::Alone { limit_bytes },
+                false => OutOfMemory::Shared { limit_bytes },
+            });
+        }
+        self.budget.release(self.kept_bytes.saturating_sub(bytes));
+        self.held_bytes = self.held_bytes - self.kept_bytes + bytes;
+        self.kept_bytes = bytes;
+        Ok(())
     }
 
     async fn grow(&mut self, bytes: u64) -> Result<(), OutOfMemory> {
@@ -240,6 +261,21 @@ mod tests {
         drop(first);
         second.grow(50).await.unwrap();
         assert_eq!(budget.used_bytes(), 50);
+    }
+
+    #[tokio::test]
+    async fn what_the_host_keeps_counts_and_is_given_back() {
+        let budget = Budget::new(100, None);
+        let (mut first, mut second) = (share(&budget, Duration::ZERO), share(&budget, Duration::ZERO));
+        first.grow(30).await.unwrap();
+        first.keep(50).unwrap();
+        assert_eq!(first.keep(71), Err(OutOfMemory::Alone { limit_bytes: 100 }));
+        assert_eq!(second.keep(21), Err(OutOfMemory::Shared { limit_bytes: 100 }));
+        first.keep(10).unwrap();
+        assert_eq!(budget.used_bytes(), 40);
+        second.keep(60).unwrap();
+        drop(first);
+        assert_eq!(budget.used_bytes(), 60);
     }
 
     #[tokio::test]

@@ -4,13 +4,16 @@
 //! that is made there ([`Overlay`]), as container runtimes do. Elsewhere it appears in a directory made for it (a view) that
 //! holds just that file, as a hard link, so that writes reach the volume. A preopen is read-only as a whole: a file that is,
 //! in a view where another can be written to, is a copy, so that what a guest writes there never reaches the volume.
+//!
+//! A device, a socket or a named pipe is mounted as a file is, but for its view, where it is laid over an empty file: it can be
+//! told of, and not be opened.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use cap_std::fs::{Dir as CapDir, Metadata, OpenOptions};
+use cap_std::fs::{Dir as CapDir, OpenOptions};
 use nix::errno::Errno;
 use wasmtime_wasi::filesystem::Dir;
 
@@ -24,6 +27,13 @@ pub struct Preopens {
     pub dirs: Vec<(Dir, String)>,
     /// Within these directories.
     pub overlays: Overlays,
+}
+
+impl Preopens {
+    /// How many files are open for them.
+    pub fn open_files(&self) -> usize {
+        self.dirs.len() + self.overlays.open_files()
+    }
 }
 
 /// One of the files mounted into one directory of the guest.
@@ -78,7 +88,7 @@ pub fn open(preopens: &[Preopen], views: &Path) -> Result<Preopens, EngineError>
     for (number, (guest_path, files)) in views_of.into_iter().enumerate() {
         let context = |error: io::Error| EngineError::InvalidSpec(format!("mount of a file in {guest_path}: {error}"));
         let read_only = files.iter().all(|file| file.read_only);
-        let dir = make_view(&views.join(number.to_string()), &files, read_only).map_err(context)?;
+        let dir = make_view(&views.join(number.to_string()), &files, read_only, &mut overlays).map_err(context)?;
         dirs.push((filesystem::descriptor(dir.into_std_file(), read_only), guest_path));
     }
     Ok(Preopens { dirs, overlays: overlays.into_iter().collect() })
@@ -114,7 +124,9 @@ fn placeholder(dir: &CapDir, path: &Path, read_only: bool) -> io::Result<fs::Fil
 fn lay(placeholder: fs::File, volume: &CapDir, path: &Path, read_only: bool) -> io::Result<Overlay> {
     let file = by_name::find(volume, path, true)?;
     // By now the name may be something else's.
-    check_is_file(&Metadata::from_file(&file)?)?;
+    if file.metadata()?.is_dir() {
+        return Err(Errno::EISDIR.into());
+    }
     Overlay::new(placeholder, file, read_only)
 }
 
@@ -133,7 +145,6 @@ fn resolve(preopen: &Preopen) -> io::Result<Target> {
                 return Err(io::ErrorKind::NotFound.into());
             };
             let volume = filesystem::open_root(parent)?;
-            check_is_file(&volume.metadata(name)?)?;
             return Ok(Target::File { volume, path: name.into() });
         }
         return filesystem::open_root(&preopen.host_dir).map(Target::Directory);
@@ -153,19 +164,9 @@ fn resolve(preopen: &Preopen) -> io::Result<Target> {
         }
         Err(error) => return Err(error),
     };
-    let found = volume.metadata(&path)?;
-    if found.is_dir() {
-        return volume.open_dir(&path).map(Target::Directory);
-    }
-    check_is_file(&found)?;
-    Ok(Target::File { volume, path })
-}
-
-/// WASI has no words for sockets, pipes and devices of a file system.
-fn check_is_file(found: &Metadata) -> io::Result<()> {
-    match found.is_file() {
-        true => Ok(()),
-        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is neither a file nor a directory")),
+    match volume.metadata(&path)?.is_dir() {
+        true => volume.open_dir(&path).map(Target::Directory),
+        false => Ok(Target::File { volume, path }),
     }
 }
 
@@ -176,11 +177,17 @@ fn split(guest_path: &str) -> Option<(String, String)> {
     (!name.is_empty()).then(|| (parent.to_owned(), name.to_owned()))
 }
 
-fn make_view(path: &Path, files: &[FileMount], read_only: bool) -> io::Result<CapDir> {
+fn make_view(path: &Path, files: &[FileMount], read_only: bool, overlays: &mut Vec<Overlay>) -> io::Result<CapDir> {
     fs::create_dir_all(path)?;
     let dir = filesystem::open_root(path)?;
     for file in files {
-        show(file, &dir, read_only)?;
+        if file.volume.metadata(&file.path)?.is_file() {
+            show(file, &dir, read_only)?;
+        } else {
+            dir.create(&file.name)?;
+            let placeholder = by_name::find(&dir, Path::new(&file.name), false)?;
+            overlays.push(lay(placeholder, &file.volume, &file.path, file.read_only)?);
+        }
     }
     Ok(dir)
 }
@@ -207,6 +214,8 @@ fn show(file: &FileMount, view: &CapDir, view_is_read_only: bool) -> io::Result<
 
 #[cfg(test)]
 mod tests {
+    use cap_std::fs::MetadataExt as _;
+
     use super::*;
 
     struct Fixture(tempfile::TempDir);
@@ -319,18 +328,38 @@ mod tests {
     }
 
     #[test]
-    fn a_device_or_socket_is_not_shown() {
+    fn a_device_or_socket_is_shown_and_not_opened() {
         let fixture = Fixture::new();
-        let _listener = std::os::unix::net::UnixListener::bind(fixture.volume().join("socket")).unwrap();
-        let error = fixture.open("/run/socket", "socket").err().unwrap().to_string();
-        assert_eq!(error, "mount /run/socket: it is neither a file nor a directory");
-        let preopen = Preopen {
+        let _listener = std::os::unix::net::UnixListener::bind(fixture.volume().join("sub/socket")).unwrap();
+        let device = |guest_path: &str| Preopen {
             host_dir: "/dev/null".into(),
-            guest_path: "/dev/null".to_owned(),
-            read_only: true,
+            guest_path: guest_path.to_owned(),
+            read_only: false,
             sub_path: None,
         };
-        assert!(open(&[preopen], &fixture.0.path().join("views")).is_err());
+        let mounts = [
+            fixture.mount("/n", "data", "", false),
+            fixture.preopen("/n/socket", "sub/socket", false),
+            device("/n/null"),
+            fixture.preopen("/run/socket", "sub/socket", false),
+            fixture.preopen("/run/file", "sub/file", false),
+            device("/run/null"),
+        ];
+        let opened = open(&mounts, &fixture.views()).unwrap();
+        for dir in [fixture.0.path().join("data"), fixture.views().join("0")] {
+            let names = filesystem::open_root(&dir).unwrap();
+            for (name, number) in [("socket", 0), ("null", 0x103)] {
+                let overlay = opened.overlays.at(&names, Path::new(name), true).unwrap();
+                let found = overlay.metadata().unwrap();
+                assert_eq!((found.is_file(), found.is_dir(), found.rdev()), (false, false, number), "{name}");
+                for (read, write) in [(true, false), (false, true), (true, true)] {
+                    let refused = overlay.open(by_name::Request { read, write, ..Default::default() });
+                    assert_eq!(refused.unwrap_err().raw_os_error(), Some(Errno::EPERM as i32), "{name}");
+                }
+                assert!(fs::symlink_metadata(dir.join(name)).unwrap().is_file(), "the name is that of a file");
+            }
+        }
+        assert_eq!(fs::read_to_string(fixture.views().join("0/file")).unwrap(), "text");
     }
 
     #[test]

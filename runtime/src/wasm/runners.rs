@@ -249,7 +249,7 @@ fn is_urgent(job: &dyn Job, now: Instant) -> bool {
 /// 6.12 and later). Spare time is what is left: a processor on which only such threads run counts as idle, so that threads
 /// which wake up are placed there, and have it at once.
 #[cfg(target_os = "linux")]
-fn step_back(share: Share) {
+pub fn step_back(share: Share) {
     use nix::libc;
     /// The longest slice that the kernel gives.
     const SLICE_NANOS: u64 = 100_000_000;
@@ -347,7 +347,7 @@ impl Contention {
 
 /// Other systems have no such policies.
 #[cfg(not(target_os = "linux"))]
-fn step_back(_share: Share) {}
+pub fn step_back(_share: Share) {}
 
 #[cfg(test)]
 mod tests {

@@ -15,6 +15,7 @@ use super::runners;
 use super::slice::{self, Cut};
 use super::slots::{Held, Need, NoSlot};
 use crate::host::http::Outgoing;
+use crate::host::kept::Kept;
 use crate::host::sockets::Sockets;
 
 /// The data of a store: handles of one instance, over a [`Container`] that many share.
@@ -26,6 +27,7 @@ pub struct State {
     pub http: WasiHttpCtx,
     pub outgoing: Outgoing,
     pub memory: Reservation,
+    pub kept: Kept,
     _slots: Held,
 }
 
@@ -77,6 +79,7 @@ pub fn new_store(engine: &Engine, container: &Arc<Container>, need: Need) -> Res
         http,
         outgoing: Outgoing { network: container.network.clone(), in_event_loop: false },
         memory: Reservation::new(container.memory.clone(), container.http.memory_wait, need),
+        kept: Kept::default(),
         container: container.clone(),
         _slots: slots,
     };

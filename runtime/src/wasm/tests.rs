@@ -18,6 +18,7 @@ use super::slots::Slots;
 use super::stdio::Stdio;
 use super::ticker::Ticker;
 use crate::engine::{ContainerId, Names};
+use crate::host::filesystem::open_files::OpenFiles;
 use crate::host::keyvalue::Buckets;
 use crate::host::pod_network::PodNetwork;
 
@@ -55,6 +56,7 @@ pub fn container(dir: &Path) -> Arc<Container> {
         env: Vec::new(),
         working_dir: None,
         preopens: Preopens::default(),
+        files: Arc::new(OpenFiles::new(limits.open_files, 0)),
         network: Arc::new(pod_network(Names::default())),
         stdio: Stdio::of_container(log, false, false, false),
         shares_processes: false,

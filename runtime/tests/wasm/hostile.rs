@@ -304,7 +304,8 @@ async fn race(guest: &str, trap: &Trap, specs: [ContainerSpec; 2]) -> String {
     said
 }
 
-/// Modules that `wasm-tools smith` made of random bytes, each with a `_start` that does what chance wants.
+/// What `tests/guests/smith` made of random bytes: modules, each with a `_start` that does what chance wants, and components with
+/// a `run` that does.
 fn corpus() -> Vec<(String, Vec<u8>)> {
     wasm_files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/wasm/corpus"))
 }
@@ -317,7 +318,8 @@ fn wasm_files(folder: &Path) -> Vec<(String, Vec<u8>)> {
     modules
 }
 
-/// Modules and components that `tests/guests/smith` makes, the same each time. `K8W_SMITH_SEED` is where their seeds begin.
+/// The same of other random bytes, and components of chance altogether, the same each time. `K8W_SMITH_SEED` is where their
+/// seeds begin.
 fn made(node: &Node) -> Vec<(String, Vec<u8>)> {
     let folder = node.dir.path().join("made");
     std::fs::create_dir(&folder).unwrap();
@@ -328,7 +330,7 @@ fn made(node: &Node) -> Vec<(String, Vec<u8>)> {
     wasm_files(&folder)
 }
 
-/// Modules, and components, that are made.
+/// Modules, components of chance, and components that run, that are made.
 const MADE_OF_EACH: u64 = 24;
 /// For how long one that does not end runs.
 const RUNS: Duration = Duration::from_millis(50);
@@ -358,14 +360,27 @@ async fn runs(node: &Node, name: &str, wasm: &[u8]) -> bool {
 }
 
 #[tokio::test]
-async fn whatever_a_module_does_it_is_refused_or_ends() {
+async fn whatever_a_guest_of_chance_does_it_is_refused_or_ends() {
     let node = Node::with(|config| config.compile.time = Duration::from_secs(20));
-    let mut ran = 0;
+    let (mut modules, mut components) = ((0, 0), (0, 0));
     for (name, wasm) in corpus().into_iter().chain(made(&node)) {
-        ran += usize::from(runs(&node, &name, &wasm).await);
+        let ran = usize::from(runs(&node, &name, &wasm).await);
+        // Components that are made of chance alone ask for what nobody has.
+        if !name.starts_with("component-") {
+            let of_its_kind = if is_component(&wasm) { &mut components } else { &mut modules };
+            *of_its_kind = (of_its_kind.0 + ran, of_its_kind.1 + 1);
+        }
         // Bytes that are no module any more.
         let cut = &wasm[..wasm.len() / 2];
         assert!(!matches!(node.prepare(cut).await, Err(EngineError::Internal(_))), "{name}, cut short");
     }
-    assert!(ran > 0, "none of them ran");
+    for (kind, (ran, all)) in [("modules", modules), ("components", components)] {
+        println!("{ran} of {all} {kind} ran");
+        assert!(ran * 4 >= all * 3, "{ran} of {all} {kind} ran");
+    }
+}
+
+/// By its version and layer, which follow the magic number.
+fn is_component(wasm: &[u8]) -> bool {
+    wasm.get(4..8) == Some(&[0x0d, 0, 1, 0])
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use k8w_runtime::engine::{ContainerSpec, Engine, EngineEvent, ExitReason, Limits};
+use k8w_runtime::engine::{ContainerSpec, Engine, EngineEvent, ExitReason, Limits, Preopen};
 
 use crate::node::{Node, preview1, probe, until};
 
@@ -154,12 +154,90 @@ pub async fn a_command_gets_five_sockets(guest: &[u8]) {
     assert_eq!(log, "stdout F 5 sockets\n");
 }
 
+/// Its mount, and four of its own.
+#[tokio::test]
+async fn open_files_are_counted() {
+    a_command_has_five_files_open(probe()).await;
+}
+
+pub async fn a_command_has_five_files_open(guest: &[u8]) {
+    let node = Node::with(|config| config.guest.open_files = 5);
+    let mut spec = node.pod("files", guest).await;
+    spec.preopens = vec![data(&node)];
+    let (_, _, _, log) = node.run(spec, &["files"]).await;
+    let refused = "insufficient-memory";
+    let expected =
+        format!("4 files, then {refused}; beside a stream {refused}, beside a listing {refused}, then opened");
+    assert_eq!(log, format!("stdout F {expected}\n"));
+    let made = std::fs::read_dir(node.dir.path().join("data")).unwrap().count();
+    assert_eq!(made, 5, "what was refused was not made");
+
+    let mut spec = node.pod("mounts", guest).await;
+    spec.preopens = vec![data(&node); 6];
+    let refused = node.engine.start(spec).await.unwrap_err().to_string();
+    assert!(refused.ends_with("6 mounts are more than the 5 files that a container may have open"), "{refused}");
+}
+
+/// A mount at `/data`.
+fn data(node: &Node) -> Preopen {
+    let host_dir = node.dir.path().join("data");
+    std::fs::create_dir_all(&host_dir).unwrap();
+    Preopen { host_dir, guest_path: "/data".to_owned(), read_only: false, sub_path: None }
+}
+
+#[tokio::test]
+async fn a_directory_is_listed_however_much_it_holds() {
+    a_command_lists_a_directory(probe(), "Unknown").await;
+}
+
+pub async fn a_command_lists_a_directory(guest: &[u8], unknown: &str) {
+    let node = Node::new();
+    let mut spec = node.pod("lists", guest).await;
+    spec.preopens = vec![data(&node)];
+    let path = |name: &str| node.dir.path().join("data").join(name);
+    let mut expected: Vec<String> = (0..200)
+        .map(|number| {
+            std::fs::write(path(&format!("{number:03}")), "").unwrap();
+            format!("stdout F {number:03} DescriptorType::RegularFile\n")
+        })
+        .collect();
+    std::fs::create_dir(path("directory")).unwrap();
+    std::os::unix::fs::symlink("000", path("link")).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(path("socket")).unwrap();
+    for (name, kind) in [("directory", "Directory"), ("link", "SymbolicLink"), ("socket", unknown)] {
+        expected.push(format!("stdout F {name} DescriptorType::{kind}\n"));
+    }
+    let (code, _, message, log) = node.run(spec, &["list"]).await;
+    assert_eq!((code, message.as_str()), (0, ""));
+    assert_eq!(log, expected.concat());
+}
+
 #[tokio::test]
 async fn headers_are_counted() {
     let node = Node::new();
     let (code, reason, message, _) = node.run(node.pod("fields", probe()).await, &["fields"]).await;
     assert_eq!((code, reason), (134, ExitReason::Error));
     assert!(message.contains("total size of fields exceeds limit"), "{message}");
+}
+
+#[tokio::test]
+async fn headers_that_are_kept_are_the_pods_memory() {
+    headers_that_a_command_keeps_are_its_memory(probe()).await;
+}
+
+pub async fn headers_that_a_command_keeps_are_its_memory(guest: &[u8]) {
+    let node = Node::new();
+    for way in ["from-list", "append", "set", "clone", "request", "authority"] {
+        for (does, expected) in [
+            ("keep-headers", (137, ExitReason::OOMKilled, "memory limit of 16777216 bytes exceeded")),
+            ("drop-headers", (0, ExitReason::Completed, "")),
+        ] {
+            let mut spec = node.pod(&format!("{does}-{way}"), guest).await;
+            spec.limits.memory_bytes = Some(16 << 20);
+            let (code, reason, message, log) = node.run(spec, &[does, way]).await;
+            assert_eq!((code, reason, message.as_str()), expected, "{does} {way}: {log}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,7 +1,18 @@
 //! Directories for pods, from inputs that were already resolved.
 //!
-//! A source is a file: [`empty_dir`] and [`memory`], [`host_path`], [`persistent`], [`nfs`], [`config_map`], [`secret`],
-//! [`downward_api`] and [`projected`].
+//! | source | file |
+//! |---|---|
+//! | `configMap` | [`config_map`] |
+//! | `downwardAPI` | [`downward_api`] |
+//! | `emptyDir` | [`empty_dir`]; with `medium: Memory` [`memory`] |
+//! | `ephemeral` | [`ephemeral`], then as a claim's |
+//! | `hostPath` | [`host_path`] |
+//! | `image` | [`image`] |
+//! | `nfs` | [`nfs`] |
+//! | `persistentVolumeClaim` | [`persistent`], for volumes of kind `hostPath` and `local`; [`nfs`] |
+//! | `projected` | [`projected`] |
+//! | `secret` | [`secret`] |
+//!
 //! Those that project data turn it into [`Files`], which [`atomic::write`] puts into the volume's directory in one
 //! step; the others make or check a directory. Nothing here knows the API: who calls has looked everything up.
 //!
@@ -11,7 +22,9 @@ pub mod atomic;
 pub mod config_map;
 pub mod downward_api;
 pub mod empty_dir;
+pub mod ephemeral;
 pub mod host_path;
+pub mod image;
 mod keyed;
 pub mod memory;
 pub mod mounted;
@@ -55,11 +68,6 @@ pub enum Error {
     TooLarge,
     #[error("hostPath type check failed: {} {problem}", path.display())]
     HostPath { path: PathBuf, problem: &'static str },
-    #[error(
-        "hostPath type {kind} is not supported on this node: a component can open files and directories alone, and {} is neither",
-        path.display()
-    )]
-    HostPathUnopened { path: PathBuf, kind: &'static str },
     #[error("{0} is an invalid volume type")]
     HostPathType(String),
     #[error("mounting a file system in memory at {}, which takes CAP_SYS_ADMIN: {source}", path.display())]

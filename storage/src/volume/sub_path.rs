@@ -1,6 +1,7 @@
-//! A mount's `subPath`: resolved beneath its volume and never outside, links included.
+//! What a manifest names within a volume (a mount's `subPath`, a file of variables): resolved beneath the volume and never
+//! outside, links included, whatever the pod's containers have made there.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use cap_std::ambient_authority;
@@ -48,8 +49,42 @@ pub fn ensure_file(volume: &Path, path: &Path) -> io::Result<()> {
     }
 }
 
+/// Reads a file of at most `max_bytes`. A path that begins at a root begins at the volume's. Waits for nobody at the other end
+/// of anything.
+///
+/// # Errors
+/// As opening a file; when it leads outside the volume, to something that is no file, or to more than that.
+pub fn read(volume: &Path, path: &str, max_bytes: usize) -> io::Result<Vec<u8>> {
+    let root = Dir::open_ambient_dir(volume, ambient_authority())?;
+    let path = path.trim_start_matches('/');
+    let check = |is_dir: bool, is_file: bool| match (is_dir, is_file) {
+        (true, _) => Err(Errno::EISDIR.into()),
+        (_, true) => Ok(()),
+        (_, false) => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file")),
+    };
+    // A device is not even opened.
+    let found = root.metadata(path)?;
+    check(found.is_dir(), found.is_file())?;
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags((OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits());
+    let file = root.open_with(path, &options)?;
+    // By now the name may be something else's.
+    let found = file.metadata()?;
+    check(found.is_dir(), found.is_file())?;
+    let mut bytes = Vec::new();
+    file.take(u64::try_from(max_bytes).unwrap_or(u64::MAX).saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() > max_bytes {
+        let why = format!("it has more than {max_bytes} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+    }
+    Ok(bytes)
+}
+
 #[cfg(test)]
 mod tests {
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
+
     use super::*;
 
     #[test]
@@ -91,5 +126,41 @@ mod tests {
         // Where not even root may make files.
         assert!(made(Path::new("/proc"), "k8w-test").is_err());
         assert_eq!(made(&root.path().join("none"), "file"), Err(io::ErrorKind::NotFound));
+    }
+    #[test]
+    fn a_file_is_read_where_it_is_one_and_lies_in_the_volume() {
+        let root = tempfile::tempdir().unwrap();
+        let volume = root.path().join("volume");
+        std::fs::create_dir_all(volume.join("dir")).unwrap();
+        std::fs::write(root.path().join("outside"), "outside").unwrap();
+        std::fs::write(volume.join("dir/file"), "text").unwrap();
+        let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, volume.join(name)).unwrap();
+        link("dir/file", "inside");
+        link("../outside", "up");
+        link("/etc/passwd", "absolute");
+        link("..", "dir/above");
+        link("loop", "loop");
+        mkfifo(&volume.join("fifo"), Mode::from_bits_truncate(0o666)).unwrap();
+        let _listener = std::os::unix::net::UnixListener::bind(volume.join("socket")).unwrap();
+        for path in ["dir/file", "/dir/file", "./dir//file", "inside", "dir/above/inside"] {
+            assert_eq!(read(&volume, path, 4).unwrap(), b"text", "{path}");
+        }
+        for (path, why) in [
+            ("none", io::ErrorKind::NotFound),
+            ("dir/file/below", io::ErrorKind::NotADirectory),
+            ("dir", io::ErrorKind::IsADirectory),
+            (".", io::ErrorKind::IsADirectory),
+            ("../outside", io::ErrorKind::PermissionDenied),
+            ("up", io::ErrorKind::PermissionDenied),
+            ("dir/above/../outside", io::ErrorKind::PermissionDenied),
+            ("absolute", io::ErrorKind::PermissionDenied),
+            ("fifo", io::ErrorKind::InvalidInput),
+            ("socket", io::ErrorKind::InvalidInput),
+        ] {
+            assert_eq!(read(&volume, path, 4).unwrap_err().kind(), why, "{path}");
+        }
+        assert!(read(&volume, "loop", 4).is_err());
+        assert_eq!(read(&volume, "inside", 3).unwrap_err().to_string(), "it has more than 3 bytes");
+        assert_eq!(read(&root.path().join("none"), "file", 4).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use k8w_storage::volume::mounted;
 use k8w_storage::volume::nfs::{SUBCOMMAND, Source, mount, serve};
-use k8w_testkit::{NfsServer, eventually, kernel_has_nfs, run_in_namespaces, skipped};
+use k8w_testkit::{NfsServer, eventually, kernel_has_nfs, run_in_namespaces};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
@@ -33,13 +33,14 @@ fn main() -> ExitCode {
     ])
 }
 
-/// The server, where the client of k8w's own is what mounts.
-fn start() -> Option<NfsServer> {
-    if kernel_has_nfs() {
-        skipped("this kernel has NFS, and would mount");
-        return None;
-    }
-    NfsServer::start()
+/// Options with which the tests are made: by every version, where the kernel mounts.
+fn ways() -> &'static [&'static [&'static str]] {
+    if kernel_has_nfs() { &[&["nfsvers=3"], &["nfsvers=4.0"], &["nfsvers=4.1"], &["nfsvers=4.2"]] } else { &[&[]] }
+}
+
+/// Options by which a volume sees at once what another one of the same node did.
+fn fresh() -> &'static str {
+    if kernel_has_nfs() { "actimeo=0,lookupcache=none" } else { "actimeo=0" }
 }
 
 struct Mounts(TempDir);
@@ -68,16 +69,31 @@ impl Drop for Mounts {
 }
 
 fn a_servers_files_are_files() {
-    let Some(server) = start() else { return };
+    let Some(server) = NfsServer::start() else { return };
+    for way in ways() {
+        files(&server, way);
+    }
+}
+
+fn files(server: &NfsServer, way: &[&str]) {
     let mounts = Mounts(tempfile::tempdir().unwrap());
-    let (a, b) = (mounts.mount("a", &server, &[]), mounts.mount("b", &server, &["rsize=8192,wsize=4096,actimeo=0"]));
-    assert_eq!(mounts.mount("a", &server, &[]), a, "what is there stays");
+    let with = |options: &[&'static str]| [way, options].concat();
+    // Without the kernel the usual age of attributes is no hindrance to these.
+    let usual: &[&str] = if kernel_has_nfs() { &[fresh()] } else { &[] };
+    let a = mounts.mount("a", server, &with(usual));
+    let b = mounts.mount("b", server, &with(&["rsize=8192,wsize=4096", fresh()]));
+    assert_eq!(mounts.mount("a", server, &with(usual)), a, "what is there stays");
     for check in [bytes, places, names, links, many_names, removed_while_open, attributes, side_by_side] {
         check(&a, &b);
         check(&b, &a);
     }
-    only_to_read(&mounts, &server, &a);
-    refusals(&mounts, &server);
+    // By a later version the server keeps what is open somewhere.
+    if ["", "nfsvers=3"].contains(&way.concat().as_str()) {
+        removed_elsewhere(&a, &b);
+        removed_elsewhere(&b, &a);
+    }
+    only_to_read(&mounts, server, way, &a);
+    refusals(&mounts, server, way);
     assert_eq!(fs::read_dir(server.export()).unwrap().count(), 0, "what was made has been removed");
 
     mounted::remove_beneath(mounts.0.path()).unwrap();
@@ -176,8 +192,8 @@ fn many_names(a: &Path, b: &Path) {
     fs::remove_dir_all(&dir).unwrap();
 }
 
-/// As long as it is open, here; elsewhere it is gone at once.
-fn removed_while_open(a: &Path, b: &Path) {
+/// As long as it is open.
+fn removed_while_open(a: &Path, _: &Path) {
     let names = |dir: &Path| fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>();
     for name in ["open", "over"] {
         fs::write(a.join(name), name).unwrap();
@@ -203,7 +219,11 @@ fn removed_while_open(a: &Path, b: &Path) {
         drop(open);
         fs::remove_dir(a.join("dir")).unwrap();
     }
+}
 
+/// Elsewhere it is gone at once.
+fn removed_elsewhere(a: &Path, b: &Path) {
+    let mut bytes = [0; 4];
     fs::write(a.join("stale"), "text").unwrap();
     let open = File::open(a.join("stale")).unwrap();
     fs::remove_file(b.join("stale")).unwrap();
@@ -237,8 +257,8 @@ fn side_by_side(a: &Path, b: &Path) {
     });
 }
 
-fn only_to_read(mounts: &Mounts, server: &NfsServer, writable: &Path) {
-    let dir = mounts.mount("ro", server, &["ro"]);
+fn only_to_read(mounts: &Mounts, server: &NfsServer, way: &[&str], writable: &Path) {
+    let dir = mounts.mount("ro", server, &[way, &["ro"]].concat());
     fs::write(writable.join("file"), "text").unwrap();
     assert_eq!(fs::read_to_string(dir.join("file")).unwrap(), "text");
     for refused in
@@ -249,37 +269,65 @@ fn only_to_read(mounts: &Mounts, server: &NfsServer, writable: &Path) {
     fs::remove_file(writable.join("file")).unwrap();
 }
 
-fn refusals(mounts: &Mounts, server: &NfsServer) {
+fn refusals(mounts: &Mounts, server: &NfsServer, way: &[&str]) {
     let dir = mounts.0.path().join("refused");
     let refusal = |source: Source| mount(&dir, &source).unwrap_err().to_string();
-    let source = Mounts::source(server, &[]);
+    let source = Mounts::source(server, way);
+    let why = match way {
+        [] => "mount refused by the server: access denied",
+        ["nfsvers=3"] => "the kernel: Permission denied (os error 13)",
+        _ => "the kernel: No such file or directory (os error 2)",
+    };
     let other = Source { path: "/none".to_owned(), ..source.clone() };
-    assert_eq!(refusal(other), "mounting 127.0.0.1:/none: mount refused by the server: access denied");
+    assert_eq!(refusal(other), format!("mounting 127.0.0.1:/none: {why}"));
     let device = source.device();
-    let option = Source { options: vec!["nfsvers=4.1".to_owned()], ..source.clone() };
-    let why = "mount option \"nfsvers=4.1\" is not supported without the kernel's NFS";
-    assert_eq!(refusal(option), format!("mounting {device}: {why}"));
-    // This server takes callers from reserved ports alone.
-    let unprivileged = Source { options: vec!["noresvport".to_owned()], ..source };
-    assert!(mount(&dir, &unprivileged).is_err());
+    let with = |option: &str| Source { options: vec![way.join(","), option.to_owned()], ..source.clone() };
+    let (option, why) = match way {
+        [] => ("nfsvers=4.1", "mount option \"nfsvers=4.1\" is not supported without the kernel's NFS"),
+        ["nfsvers=3"] => ("mountport=9", "MOUNT: no connection to the server: Connection refused (os error 111)"),
+        _ => ("port=9", "NFS version 4: no connection to the server: Connection refused (os error 111)"),
+    };
+    assert_eq!(refusal(with(option)), format!("mounting {device}: {why}"));
+    // This server takes callers from reserved ports alone. The kernel has a connection to it already.
+    if !kernel_has_nfs() {
+        assert!(mount(&dir, &with("noresvport")).is_err());
+    }
     assert!(!mounted::is_at(&dir).unwrap());
 }
 
 /// What the server did not have on disk yet is written again, and connections are made anew. A process that is gone is told
 /// of, and another one takes its place.
 fn a_volume_outlives_its_server_and_its_process() {
-    let Some(mut server) = start() else { return };
+    let Some(mut server) = NfsServer::start() else { return };
+    for way in ways() {
+        outlives(&mut server, way);
+    }
+}
+
+fn outlives(server: &mut NfsServer, way: &[&str]) {
     let mounts = Mounts(tempfile::tempdir().unwrap());
-    let a = mounts.mount("a", &server, &[]);
+    let a = mounts.mount("a", server, way);
     let mut file = File::create(a.join("kept")).unwrap();
     file.write_all(&[7; 300_000]).unwrap();
+    if kernel_has_nfs() {
+        // What becomes the next server closes this file as well, which waits for what it has.
+        file.sync_all().unwrap();
+    }
     server.kill();
     server.restart();
-    file.sync_all().unwrap();
+    file.sync_all().unwrap_or_else(|error| panic!("{way:?}: {error}"));
     assert_eq!(fs::read(server.export().join("kept")).unwrap(), [7; 300_000]);
 
     file.write_all(b"more").unwrap();
     mounted::remove_beneath(mounts.0.path()).unwrap();
+    assert!(!a.join("kept").exists());
+    if kernel_has_nfs() {
+        // It has the volume until nobody has a file of it open.
+        file.write_all(b"late").unwrap();
+        file.sync_all().unwrap_or_else(|error| panic!("{way:?}: {error}"));
+        assert_eq!(fs::metadata(server.export().join("kept")).unwrap().len(), 300_008);
+        return;
+    }
     eventually("what was written is on the server's disk when its volume is gone", || match processes(&a) {
         none if none.is_empty() => Ok(()),
         left => Err(format!("{left:?}")),
@@ -288,7 +336,7 @@ fn a_volume_outlives_its_server_and_its_process() {
     assert!(file.write_all(b"late").is_err());
     drop(file);
 
-    mounts.mount("a", &server, &[]);
+    mounts.mount("a", server, way);
     let [process] = processes(&a)[..] else { panic!("a volume has one process") };
     kill(Pid::from_raw(process), Signal::SIGTERM).unwrap();
     assert!(a.join("kept").exists(), "who stops a node may tell all of its processes");
@@ -297,7 +345,7 @@ fn a_volume_outlives_its_server_and_its_process() {
         Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => Ok(()),
         other => Err(format!("{other:?}")),
     });
-    mounts.mount("a", &server, &[]);
+    mounts.mount("a", server, way);
     assert!(a.join("kept").exists());
 }
 
@@ -312,24 +360,42 @@ fn processes(dir: &Path) -> Vec<i32> {
     ids.filter(is_its).collect()
 }
 
-/// Not threads; and the volume can be taken away.
+/// Not threads; and the volume can be taken away. Of a later version the kernel would wait for as long as the server's machine
+/// keeps the connection.
 fn a_silent_server_costs_errors() {
-    let Some(mut server) = start() else { return };
+    let Some(mut server) = NfsServer::start() else { return };
     let mounts = Mounts(tempfile::tempdir().unwrap());
-    let dir = mounts.mount("impatient", &server, &["timeo=5,retrans=1,actimeo=0"]);
+    let dir = mounts.mount("impatient", &server, &["timeo=5,retrans=1", fresh()]);
     fs::write(dir.join("file"), "text").unwrap();
     let file = OpenOptions::new().read(true).write(true).open(dir.join("file")).unwrap();
     file.sync_all().unwrap();
     server.freeze();
     let begun = Instant::now();
-    assert_eq!(fs::metadata(dir.join("file")).unwrap_err().kind(), ErrorKind::TimedOut);
-    assert_eq!(file.write_at(b"x", 0).unwrap_err().kind(), ErrorKind::TimedOut);
-    server.kill();
-    assert_eq!(file.sync_all().map_err(|error| error.kind()), Ok(()), "nothing was written");
-    let listed = fs::read_dir(&dir).and_then(|mut entries| entries.next().transpose());
-    assert_eq!(listed.unwrap_err().kind(), ErrorKind::TimedOut);
-    mounted::remove_beneath(&dir).unwrap();
-    assert!(file.write_at(b"x", 0).is_err(), "who waits for a volume that is taken away waits no longer");
+    let late = mounts.0.path().join("late");
+    for way in ways() {
+        let source = Mounts::source(&server, &[*way, &["timeo=5,retrans=1"]].concat());
+        let refused = mount(&late, &source).unwrap_err().to_string();
+        assert!(refused.ends_with("the server does not answer"), "{way:?}: {refused}");
+    }
+    let why = |error: std::io::Error| error.raw_os_error().unwrap();
+    let listed = || fs::read_dir(&dir).and_then(|mut entries| entries.next().transpose()).map_err(why);
+    if kernel_has_nfs() {
+        assert_eq!(fs::metadata(dir.join("file")).map(drop).map_err(why), Err(libc::EIO));
+        assert_eq!(listed().map(drop), Err(libc::ESTALE), "the kernel calls a root so that it cannot ask for");
+        // It keeps what is written until somebody asks.
+        let written = file.write_at(b"x", 0).and_then(|_| file.sync_all());
+        assert_eq!(written.map_err(why), Err(libc::EIO));
+        mounted::remove_beneath(&dir).unwrap();
+        server.kill();
+    } else {
+        assert_eq!(fs::metadata(dir.join("file")).map(drop).map_err(why), Err(libc::ETIMEDOUT));
+        assert_eq!(file.write_at(b"x", 0).map_err(why), Err(libc::ETIMEDOUT));
+        server.kill();
+        assert_eq!(file.sync_all().map_err(why), Ok(()), "nothing was written");
+        assert_eq!(listed().map(drop), Err(libc::ETIMEDOUT));
+        mounted::remove_beneath(&dir).unwrap();
+        assert!(file.write_at(b"x", 0).is_err(), "who waits for a volume that is taken away waits no longer");
+    }
     drop(file);
     assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
     assert!(begun.elapsed() < BOUND, "{:?}", begun.elapsed());

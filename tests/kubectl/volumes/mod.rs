@@ -2,6 +2,7 @@
 
 mod claims;
 mod host_paths;
+mod hostile;
 mod images;
 mod memory;
 mod refresh;

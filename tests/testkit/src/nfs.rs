@@ -10,7 +10,9 @@ use crate::skip::{is_by_tests_run, skipped};
 use crate::wait::eventually;
 
 /// Both programs have their sockets and state in folders that only they see, and end with the first of them.
+/// A server asks all file systems that it sees, also those that it serves itself: these it is not to see.
 const SCRIPT: &str = "set -e
+umount --all --lazy --types nfs,nfs4
 mount -t tmpfs run /run
 mkdir -p /run/rpcbind /run/ganesha
 mount -t tmpfs state /var/lib/nfs
@@ -19,7 +21,7 @@ rpcbind
 exec ganesha.nfsd -F -f \"$1\" -L \"$2\" -p /run/ganesha.pid
 ";
 
-/// A running server, which exports one folder to everybody by version 3.
+/// A running server, which exports one folder to everybody, by versions 3 and 4.
 pub struct NfsServer {
     folder: TempDir,
     process: Process,
@@ -36,16 +38,18 @@ impl NfsServer {
             skipped(missing);
             return None;
         }
-        if std::fs::OpenOptions::new().read(true).write(true).open("/dev/fuse").is_err() {
-            skipped("this machine has no device /dev/fuse, or not for this user");
+        let fuse = || std::fs::OpenOptions::new().read(true).write(true).open("/dev/fuse");
+        if !kernel_has_nfs() && fuse().is_err() {
+            skipped("this machine has neither NFS in its kernel nor a device /dev/fuse, or not for this user");
             return None;
         }
         let folder = tempfile::Builder::new().prefix("k8w-nfs-").tempdir().unwrap_or_else(|error| panic!("{error}"));
         let export = folder.path().join("export");
         std::fs::create_dir(&export).unwrap_or_else(|error| panic!("{error}"));
         let config = format!(
-            "NFS_CORE_PARAM {{ Protocols = 3; Enable_NLM = false; Enable_RQUOTA = false; }}
-             EXPORT {{ Export_Id = 1; Path = {0}; Pseudo = {0}; Protocols = 3; Access_Type = RW; Squash = none;
+            "NFS_CORE_PARAM {{ Protocols = 3, 4; Enable_NLM = false; Enable_RQUOTA = false; }}
+             NFSV4 {{ Graceless = true; Only_Numeric_Owners = true; }}
+             EXPORT {{ Export_Id = 1; Path = {0}; Pseudo = {0}; Protocols = 3, 4; Access_Type = RW; Squash = none;
                        SecType = sys; PrivilegedPort = true; FSAL {{ Name = VFS; }} }}
              LOG {{ Default_Log_Level = EVENT; }}",
             export.display()

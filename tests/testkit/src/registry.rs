@@ -15,6 +15,9 @@ use crate::wait::eventually;
 const CONFIG: &str = "application/vnd.wasm.config.v0+json";
 const LAYER: &str = "application/wasm";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// What others wrote before that.
+const OLDER_CONFIG: &str = "application/vnd.wasm.config.v1+json";
+const OLDER_LAYER: &str = "application/vnd.wasm.content.layer.v1+wasm";
 /// And of container images.
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const IMAGE_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
@@ -116,6 +119,18 @@ impl Registry {
         self.address
     }
 
+    /// Pushes a component as tools did before there was the artifact of [`push`](Self::push), and answers its reference.
+    pub fn push_older(&self, name: &str, tag: &str, component: &[u8]) -> String {
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "config": self.blob(name, OLDER_CONFIG, b"{}"),
+            "layers": [self.blob(name, OLDER_LAYER, component)],
+        });
+        self.manifest(name, tag, &manifest);
+        format!("{}/{name}:{tag}", self.address)
+    }
+
     /// Pushes `layers` as one wasm artifact and answers its reference.
     pub fn push(&self, name: &str, tag: &str, layers: &[&[u8]]) -> String {
         let config = json!({ "architecture": "wasm", "os": "wasip2" }).to_string();
@@ -156,10 +171,25 @@ impl Registry {
     /// Pushes a container image for `wasi/wasm` of these archives, the lowest first, by whose digests its config knows them.
     /// `config` is what it says of its process. Answers its reference.
     pub fn push_image_of(&self, name: &str, tag: &str, layers: &[Vec<u8>], config: &Value) -> String {
+        self.push_image_for(name, tag, ("wasi", "wasm"), layers, config, &json!({}))
+    }
+
+    /// Likewise for any system and architecture, with annotations.
+    pub fn push_image_for(
+        &self,
+        name: &str,
+        tag: &str,
+        (os, architecture): (&str, &str),
+        layers: &[Vec<u8>],
+        config: &Value,
+        annotations: &Value,
+    ) -> String {
         let diff_ids: Vec<String> = layers.iter().map(|layer| digest(layer)).collect();
         let rootfs = json!({ "type": "layers", "diff_ids": diff_ids });
-        let config = json!({ "os": "wasi", "architecture": "wasm", "config": config, "rootfs": rootfs });
-        self.manifest(name, tag, &self.image(name, layers, &config));
+        let config = json!({ "os": os, "architecture": architecture, "config": config, "rootfs": rootfs });
+        let mut manifest = self.image(name, layers, &config);
+        manifest["annotations"] = annotations.clone();
+        self.manifest(name, tag, &manifest);
         format!("{}/{name}:{tag}", self.address)
     }
 

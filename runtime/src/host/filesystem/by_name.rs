@@ -9,8 +9,10 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use cap_std::fs::{Dir, Metadata, OpenOptions, OpenOptionsExt as _};
+use k8w_networking::open_files::check_room;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag};
 use nix::sys::stat::{UtimensatFlags, utimensat};
@@ -20,6 +22,8 @@ use wasmtime_wasi::OpenMode;
 use wasmtime_wasi::filesystem::{self as wasi, Descriptor};
 use wasmtime_wasi::runtime::spawn_blocking;
 
+use super::listing::Reading;
+use super::open_files::OpenFiles;
 use super::overlays::{Overlay, Overlays};
 use crate::wasm::store::State;
 
@@ -95,12 +99,14 @@ pub fn time(seconds: i64, nanoseconds: u32) -> io::Result<TimeSpec> {
     Ok(TimeSpec::new(seconds, i64::from(nanoseconds % NANOSECONDS)))
 }
 
-/// A directory that a guest names something in, and what is laid over the files of its container's volumes.
+/// A directory that a guest names something in, what is laid over the files of its container's volumes, and how many files that
+/// may have open.
 ///
 /// What can be done in it blocks.
 pub struct Directory {
     dir: wasi::Dir,
     overlays: Overlays,
+    files: Arc<OpenFiles>,
 }
 
 impl State {
@@ -109,16 +115,18 @@ impl State {
     /// # Errors
     /// When the handle is none of the guest's, which traps; within, when it is a file's.
     pub fn directory(&self, handle: &Resource<Descriptor>) -> wasmtime::Result<io::Result<Directory>> {
-        Ok(Directory::of(self.table.get(handle)?, &self.container.preopens.overlays))
+        Ok(Directory::of(self.table.get(handle)?, &self.container.preopens.overlays, &self.container.files))
     }
 }
 
 impl Directory {
     /// # Errors
     /// ENOTDIR.
-    pub fn of(descriptor: &Descriptor, overlays: &Overlays) -> io::Result<Directory> {
+    pub fn of(descriptor: &Descriptor, overlays: &Overlays, files: &Arc<OpenFiles>) -> io::Result<Directory> {
         match descriptor {
-            Descriptor::Dir(dir) => Ok(Directory { dir: dir.clone(), overlays: overlays.clone() }),
+            Descriptor::Dir(dir) => {
+                Ok(Directory { dir: dir.clone(), overlays: overlays.clone(), files: files.clone() })
+            }
             Descriptor::File(_) => Err(Errno::ENOTDIR.into()),
         }
     }
@@ -146,12 +154,24 @@ impl Directory {
     /// # Errors
     /// As POSIX has them; EPERM for what is neither a file nor a directory, and for writing where that is not allowed.
     pub fn open(&self, path: &str, request: Request) -> io::Result<Descriptor> {
+        let place = self.files.place()?;
+        let opened = self.open_uncounted(path, request)?;
+        match &opened {
+            Descriptor::File(file) => place.keep(Arc::<File>::downgrade(&file.file)),
+            Descriptor::Dir(dir) => place.keep(Arc::<File>::downgrade(&dir.dir)),
+        }
+        Ok(opened)
+    }
+
+    fn open_uncounted(&self, path: &str, request: Request) -> io::Result<Descriptor> {
         if request.sync {
             return Err(Errno::ENOTSUP.into());
         }
         if request.directory && (request.create || request.exclusive || request.truncate) {
             return Err(Errno::EINVAL.into());
         }
+        let handle = self.handle()?;
+        check_room(&handle)?;
         let makes = request.create && request.exclusive;
         let instead = |overlay: &Overlay| Ok(overlay.descriptor(overlay.open(request)?, request.mode()));
         if !makes && let Some(overlay) = self.overlay_at(path, request.follow) {
@@ -166,8 +186,8 @@ impl Directory {
         options.read(request.reads()).write(request.writes()).truncate(request.truncate && !truncates_later);
         let file = match makes {
             // Only what was not there before is opened.
-            true => self.handle()?.open_with(path, options.create_new(true))?.into_std(),
-            false => open(&self.handle()?, Path::new(path), options.create(request.create), request.follow)?,
+            true => handle.open_with(path, options.create_new(true))?.into_std(),
+            false => open(&handle, Path::new(path), options.create(request.create), request.follow)?,
         };
         let (found, perms) = (Metadata::from_file(&file)?, self.dir.perms);
         if let Some(overlay) = self.overlays.over(&found) {
@@ -181,6 +201,16 @@ impl Directory {
             false if request.directory => Err(Errno::ENOTDIR.into()),
             false => Ok(Descriptor::File(wasi::File::new(file, perms, request.mode(), false))),
         }
+    }
+
+    /// # Errors
+    /// As opening a directory.
+    pub(super) fn read(&self) -> io::Result<Reading> {
+        let (place, open) = (self.files.place()?, Arc::new(()));
+        check_room(&self.handle()?)?;
+        let entries = std::fs::read_dir(link_to(&self.dir.dir))?;
+        place.keep(Arc::<()>::downgrade(&open));
+        Ok(Reading { entries, _open: open })
     }
 
     /// What is at the path is not opened, so that it may be anything.
@@ -346,7 +376,8 @@ fn links(follow: bool) -> OFlag {
     if follow { OFlag::empty() } else { OFlag::O_NOFOLLOW }
 }
 
-fn check(may_be_open: bool) -> io::Result<()> {
+/// EPERM for what no guest opens.
+pub(super) fn check(may_be_open: bool) -> io::Result<()> {
     if may_be_open { Ok(()) } else { Err(Errno::EPERM.into()) }
 }
 
@@ -376,7 +407,7 @@ mod tests {
 
     fn preopen(path: &Path, read_only: bool) -> Directory {
         let dir = descriptor(open_root(path).unwrap().into_std_file(), read_only);
-        Directory { dir, overlays: Overlays::default() }
+        Directory { dir, overlays: Overlays::default(), files: Arc::new(OpenFiles::new(usize::MAX, 0)) }
     }
 
     fn error(dir: &Directory, path: &str, request: Request) -> Errno {

@@ -1,17 +1,22 @@
 //! `wasi:filesystem`: wasmtime-wasi's, beneath preopens of our own that are opened once per container, and but for what
-//! opens something by its name, or must know what is laid over it ([`by_name`]).
+//! opens something by its name, or must know what is laid over it ([`by_name`]), and what reads a directory ([`listing`]).
+//! What guests open is counted ([`open_files`]).
 
 pub mod by_name;
+pub mod listing;
+pub mod open_files;
 pub mod overlays;
 
 use std::io;
 use std::path::Path;
 
 use cap_std::ambient_authority;
+use futures::StreamExt as _;
+use k8w_networking::open_files::check_room;
 use nix::errno::Errno;
 use nix::sys::time::TimeSpec;
 use wasmtime::StoreContextMut;
-use wasmtime::component::{HasSelf, Linker, Resource};
+use wasmtime::component::{HasSelf, Linker, Resource, ResourceType};
 use wasmtime_wasi::TrappableError;
 use wasmtime_wasi::filesystem::WasiFilesystem;
 pub use wasmtime_wasi::filesystem::{Descriptor, Dir, File, WasiFilesystemCtx, WasiFilesystemCtxView};
@@ -20,10 +25,13 @@ use wasmtime_wasi::p2::bindings::filesystem as wasi;
 pub use wasmtime_wasi::{FsPerms, OpenMode};
 
 use self::by_name::Times;
+use self::listing::{Listing, kind};
 use super::WASI;
 use crate::wasm::store::State;
 pub use wasi::types;
-use wasi::types::{DescriptorFlags, ErrorCode, HostDescriptor as _, NewTimestamp, OpenFlags, PathFlags};
+use wasi::types::{
+    DescriptorFlags, DescriptorType, DirectoryEntry, ErrorCode, HostDescriptor as _, NewTimestamp, OpenFlags, PathFlags,
+};
 
 pub fn types(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     wasi::types::add_to_linker::<State, WasiFilesystem>(linker, view)?;
@@ -121,6 +129,35 @@ fn replace(linker: &mut Linker<State>) -> wasmtime::Result<()> {
             })
         },
     )?;
+    interface.func_wrap_async(
+        "[method]descriptor.read-directory",
+        |mut store: StoreContextMut<'_, State>, (dir,): (Resource<Descriptor>,)| {
+            Box::new(async move {
+                let dir = store.data().directory(&dir)?;
+                Ok((match listing::read_directory(dir).await {
+                    Ok(listing) => Ok(store.data_mut().table.push(listing)?),
+                    Err(error) => Err(refused(error)),
+                },))
+            })
+        },
+    )?;
+    interface.func_wrap_async(
+        "[method]directory-entry-stream.read-directory-entry",
+        |mut store: StoreContextMut<'_, State>, (listing,): (Resource<Listing>,)| {
+            Box::new(async move {
+                let next = store.data_mut().table.get_mut(&listing)?.next().await.transpose();
+                let named = |entry: listing::Entry| {
+                    let type_ = kind!(types, entry.kind, DescriptorType::Unknown);
+                    DirectoryEntry { type_, name: entry.name }
+                };
+                Ok((next.map(|next| next.map(named)).map_err(refused),))
+            })
+        },
+    )?;
+    interface.resource("directory-entry-stream", ResourceType::host::<Listing>(), |mut store, listing| {
+        drop(store.data_mut().table.delete(Resource::<Listing>::new_own(listing))?);
+        Ok(())
+    })?;
     tell!(interface, "[method]descriptor.stat-at", stat_at, stat)?;
     tell!(interface, "[method]descriptor.metadata-hash-at", metadata_hash_at, metadata_hash)
 }
@@ -139,9 +176,11 @@ where
     },))
 }
 
-/// As wasmtime-wasi has it, which does not know of file systems that are several.
+/// As wasmtime-wasi has it, which does not know of file systems that are several, nor of too many open files. WASI has no
+/// word for those; ENOMEM is what POSIX has for `open` that says to close something first.
 pub fn refused(error: io::Error) -> ErrorCode {
     match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EMFILE | Errno::ENFILE) => ErrorCode::InsufficientMemory,
         Some(Errno::EXDEV) => ErrorCode::CrossDevice,
         _ => ErrorCode::from(error),
     }
@@ -206,7 +245,9 @@ pub fn descriptor(dir: std::fs::File, read_only: bool) -> Dir {
 /// Opens a volume's root. The path comes from the node itself, never from a guest or a manifest.
 ///
 /// # Errors
-/// As opening a directory.
+/// As opening a directory; ENFILE where the node has no room for more open files of guests.
 pub fn open_root(path: &Path) -> io::Result<cap_std::fs::Dir> {
-    cap_std::fs::Dir::open_ambient_dir(path, ambient_authority())
+    let root = cap_std::fs::Dir::open_ambient_dir(path, ambient_authority())?;
+    check_room(&root)?;
+    Ok(root)
 }

@@ -41,12 +41,14 @@ impl Overlay {
     /// Opens it anew.
     ///
     /// # Errors
-    /// As opening a file; EPERM for writing where that is not allowed.
+    /// As opening a file; EPERM for writing where that is not allowed, and for a device or a socket.
     pub fn open(&self, request: Request) -> io::Result<File> {
         if request.directory {
             return Err(Errno::ENOTDIR.into());
         }
         self.check_writes(request.writes())?;
+        // What a handle leads to never becomes anything else.
+        by_name::check(self.metadata()?.is_file())?;
         let mut options = OpenOptions::new();
         options.read(request.reads()).write(request.writes()).truncate(request.truncate);
         options.open(by_name::link_to(&self.file))
@@ -91,6 +93,11 @@ pub struct Overlays(Option<Arc<[Overlay]>>);
 impl Overlays {
     pub fn is_empty(&self) -> bool {
         self.0.is_none()
+    }
+
+    /// How many files are open for them: each, and what it is laid over.
+    pub fn open_files(&self) -> usize {
+        self.0.as_ref().map_or(0, |overlays| 2 * overlays.len())
     }
 
     /// What is laid over the file at a path beneath `dir`. What cannot be found has nothing over it: whoever uses the path

@@ -1,21 +1,32 @@
 //! `wasi:filesystem` 0.3: wasmtime-wasi's, beneath the preopens that the container opened when it started.
 
 use std::io;
-use std::pin::pin;
-use std::task::Poll;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
 
+use futures::stream;
+use futures::{StreamExt as _, TryStreamExt as _};
 use nix::errno::Errno;
 use nix::sys::time::TimeSpec;
-use wasmtime::component::{Accessor, HasSelf, Linker, Resource};
+use tokio::sync::oneshot;
+use wasmtime::StoreContextMut;
+use wasmtime::component::{
+    Accessor, Destination, HasSelf, Linker, Resource, StreamProducer, StreamReader, StreamResult,
+};
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystem};
 use wasmtime_wasi::p3::bindings::filesystem as wasi;
 
+use super::streams;
 use crate::host::WASI_P3;
 use crate::host::filesystem::by_name::{self, Times};
+use crate::host::filesystem::listing::{self, Entry, kind};
 use crate::host::filesystem::{answer, shadow, view};
 use crate::wasm::store::State;
 pub use wasi::types;
-use wasi::types::{DescriptorFlags, ErrorCode, HostDescriptorWithStore as _, NewTimestamp, OpenFlags, PathFlags};
+use wasi::types::{
+    DescriptorFlags, DescriptorType, DirectoryEntry, ErrorCode, HostDescriptorWithStore as _, NewTimestamp, OpenFlags,
+    PathFlags,
+};
 
 pub fn types(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     wasi::types::add_to_linker::<State, WasiFilesystem>(linker, view)?;
@@ -111,13 +122,65 @@ fn replace(linker: &mut Linker<State>) -> wasmtime::Result<()> {
             })
         },
     )?;
+    interface.func_wrap(
+        "[method]descriptor.read-directory",
+        |mut store: StoreContextMut<'_, State>, (dir,): (Resource<Descriptor>,)| {
+            let dir = store.data().directory(&dir)?;
+            let entries = stream::once(listing::read_directory(dir)).try_flatten().boxed();
+            let (failed, ended) = oneshot::channel();
+            let listing = StreamReader::new(&mut store, Listing { entries, failed: Some(failed) })?;
+            Ok(((listing, streams::outcome(store, ended)?),))
+        },
+    )?;
     tell!(interface, "[method]descriptor.stat-at", stat_at, stat)?;
     tell!(interface, "[method]descriptor.metadata-hash-at", metadata_hash_at, metadata_hash)
 }
 
-/// As wasmtime-wasi has it, which does not know of file systems that are several.
+/// What a directory holds, as a stream of the component model.
+struct Listing {
+    entries: listing::Listing,
+    /// Told how it ended, if not well.
+    failed: Option<oneshot::Sender<ErrorCode>>,
+}
+
+impl<D> StreamProducer<D> for Listing {
+    type Item = DirectoryEntry;
+    type Buffer = Option<DirectoryEntry>;
+
+    fn poll_produce<'a>(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        store: StoreContextMut<'a, D>,
+        mut into: Destination<'a, DirectoryEntry, Option<DirectoryEntry>>,
+        finish: bool,
+    ) -> Poll<wasmtime::Result<StreamResult>> {
+        if into.remaining(store) == Some(0) {
+            return Poll::Ready(Ok(StreamResult::Completed));
+        }
+        Poll::Ready(Ok(match self.entries.poll_next_unpin(cx) {
+            Poll::Ready(Some(Ok(Entry { kind, name }))) => {
+                let type_ = kind!(types, kind, DescriptorType::Other(None));
+                into.set_buffer(Some(DirectoryEntry { type_, name }));
+                StreamResult::Completed
+            }
+            Poll::Ready(Some(Err(error))) => {
+                if let Some(failed) = self.failed.take() {
+                    // A guest that does not want to know has dropped the other end.
+                    let _ = failed.send(refused(error));
+                }
+                StreamResult::Dropped
+            }
+            Poll::Ready(None) => StreamResult::Dropped,
+            Poll::Pending if finish => StreamResult::Cancelled,
+            Poll::Pending => return Poll::Pending,
+        }))
+    }
+}
+
+/// As in 0.2 ([`filesystem::refused`](crate::host::filesystem::refused)).
 pub fn refused(error: io::Error) -> ErrorCode {
     match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EMFILE | Errno::ENFILE) => ErrorCode::InsufficientMemory,
         Some(Errno::EXDEV) => ErrorCode::CrossDevice,
         _ => ErrorCode::from(error),
     }

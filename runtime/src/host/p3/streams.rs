@@ -69,7 +69,11 @@ where
     FutureReader::new(store, async { wasmtime::error::Ok(Err(why)) })
 }
 
-fn outcome<E>(store: impl AsContextMut, ended: oneshot::Receiver<E>) -> wasmtime::Result<Outcome<E>>
+/// An outcome that is told when it is known; well, if nobody says anything.
+///
+/// # Errors
+/// When the instance has too many futures.
+pub fn outcome<E>(store: impl AsContextMut, ended: oneshot::Receiver<E>) -> wasmtime::Result<Outcome<E>>
 where
     E: Lower + Lift + Send + Sync + 'static,
 {

@@ -17,6 +17,7 @@ use std::io;
 use std::sync::Arc;
 
 pub use bindings::wasi::sockets0_2_12 as wit;
+use k8w_networking::open_files::are_too_many;
 use wasmtime::component::{HasData, Linker};
 pub use wasmtime::component::{Resource, ResourceTable};
 use wasmtime_wasi::TrappableError;
@@ -129,6 +130,9 @@ impl wit::instance_network::Host for Sockets<'_> {
 
 /// An I/O error in the words of `wasi:sockets/network.error-code`.
 fn code(error: &io::Error) -> ErrorCode {
+    if are_too_many(error) {
+        return ErrorCode::NewSocketLimit;
+    }
     match error.kind() {
         io::ErrorKind::AddrInUse => ErrorCode::AddressInUse,
         io::ErrorKind::AddrNotAvailable => ErrorCode::AddressNotBindable,

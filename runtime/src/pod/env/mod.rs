@@ -4,6 +4,7 @@
 //! anything before it (<https://kubernetes.io/docs/tasks/inject-data-application/define-interdependent-environment-variables/>).
 
 mod expand;
+pub mod files;
 mod services;
 
 use std::collections::HashMap;
@@ -13,8 +14,9 @@ use k8s_openapi::api::core::v1 as core;
 use super::downward;
 use super::refs::{self, Found, Missing, Reference};
 use crate::image::config::Config;
+use files::Files;
 
-pub use expand::expand;
+pub use expand::{MAX_BYTES, TooLong, expand, expand_all};
 pub use services::service_variables;
 
 /// Why a container has no environment: `CreateContainerConfigError`.
@@ -24,8 +26,10 @@ pub enum Error {
     Missing(#[from] Missing),
     #[error(transparent)]
     Downward(#[from] downward::Error),
-    #[error("environment variable {0} uses fileKeyRef, which wasm pods do not support")]
-    FileKeyRef(String),
+    #[error(transparent)]
+    File(#[from] files::Error),
+    #[error("environment: {0}")]
+    TooLong(#[from] TooLong),
 }
 
 /// The ConfigMaps and Secrets that a container's environment needs.
@@ -45,12 +49,13 @@ pub fn references(container: &core::Container, namespace: &str) -> Vec<Reference
 /// The environment, every name once, in the order in which names were first given.
 ///
 /// # Errors
-/// When something that is not optional is missing.
+/// When something that is not optional is missing, or it is too long.
 pub fn environment(
     container: &core::Container,
     facts: &downward::Facts<'_>,
     services: Vec<(String, String)>,
     found: &Found,
+    files: &Files,
 ) -> Result<Vec<(String, String)>, Error> {
     let namespace = facts.pod.metadata.namespace.as_deref().unwrap_or_default();
     let mut result = Environment::default();
@@ -64,6 +69,7 @@ pub fn environment(
         let prefix = source.prefix.as_deref().unwrap_or_default();
         for (key, value) in contents.variables() {
             result.set(format!("{prefix}{key}"), String::from_utf8_lossy(value).into_owned());
+            result.check()?;
         }
     }
     let services: HashMap<String, String> = services.into_iter().collect();
@@ -72,12 +78,13 @@ pub fn environment(
             None => {
                 let text = variable.value.as_deref().unwrap_or_default();
                 let look_up = |name: &str| result.get(name).or_else(|| services.get(name).map(String::as_str));
-                Some(expand(text, look_up))
+                Some(expand(text, look_up)?)
             }
-            Some(from) => value_from(&variable.name, from, container, facts, namespace, found)?,
+            Some(from) => value_from(from, container, facts, namespace, found, files)?,
         };
         if let Some(value) = value {
             result.set(variable.name.clone(), value);
+            result.check()?;
         }
     }
     let mut services: Vec<_> = services.into_iter().filter(|(name, _)| result.get(name).is_none()).collect();
@@ -89,14 +96,19 @@ pub fn environment(
 
 /// `command` and `args` with `$(NAME)` expanded, in place of what the image says: a command of all of it, arguments of its
 /// `Cmd`. Where neither names a program, as with a wasm artifact, it is called by the container's name.
-pub fn argv(container: &core::Container, environment: &[(String, String)], image: &Config) -> Vec<String> {
+///
+/// # Errors
+/// [`TooLong`], of `command` or `args`.
+pub fn argv(
+    container: &core::Container,
+    environment: &[(String, String)],
+    image: &Config,
+) -> Result<Vec<String>, TooLong> {
     let look_up = |name: &str| environment.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str());
-    let expanded = |words: &Option<Vec<String>>| -> Vec<String> {
-        words.iter().flatten().map(|word| expand(word, look_up)).collect()
-    };
-    let (command, mut args) = (expanded(&container.command), expanded(&container.args));
+    let command = expand_all(container.command.iter().flatten(), look_up)?;
+    let mut args = expand_all(container.args.iter().flatten(), look_up)?;
     if !command.is_empty() {
-        return [command, args].concat();
+        return Ok([command, args].concat());
     }
     let mut argv: Vec<String> = image.entrypoint.iter().filter(|word| !word.is_empty()).cloned().collect();
     if argv.is_empty() && (image.cmd.is_empty() || !args.is_empty()) {
@@ -106,7 +118,7 @@ pub fn argv(container: &core::Container, environment: &[(String, String)], image
         args.clone_from(&image.cmd);
     }
     argv.extend(args);
-    argv
+    Ok(argv)
 }
 
 /// What the process sees: the container's own variables, in place of those of its image, in place of what the node says.
@@ -124,12 +136,12 @@ pub fn of_process(
 }
 
 fn value_from(
-    name: &str,
     from: &core::EnvVarSource,
     container: &core::Container,
     facts: &downward::Facts<'_>,
     namespace: &str,
     found: &Found,
+    files: &Files,
 ) -> Result<Option<String>, Error> {
     let text = |value: bytes::Bytes| String::from_utf8_lossy(&value).into_owned();
     if let Some(field) = &from.field_ref {
@@ -146,8 +158,8 @@ fn value_from(
         let reference = Reference::secret(namespace, &from.name);
         return Ok(refs::key(found, &reference, &from.key, from.optional.unwrap_or(false))?.map(text));
     }
-    if from.file_key_ref.is_some() {
-        return Err(Error::FileKeyRef(name.to_owned()));
+    if let Some(from) = &from.file_key_ref {
+        return Ok(files::key(files, from)?);
     }
     Ok(Some(String::new()))
 }
@@ -157,6 +169,8 @@ fn value_from(
 struct Environment {
     variables: Vec<(String, String)>,
     index: HashMap<String, usize>,
+    /// Of names and values.
+    bytes: usize,
 }
 
 impl Environment {
@@ -164,10 +178,16 @@ impl Environment {
         self.index.get(name).map(|&index| self.variables[index].1.as_str())
     }
 
+    fn check(&self) -> Result<(), TooLong> {
+        if self.bytes > MAX_BYTES { Err(TooLong) } else { Ok(()) }
+    }
+
     fn set(&mut self, name: String, value: String) {
+        self.bytes += value.len();
         match self.index.get(&name) {
-            Some(&index) => self.variables[index].1 = value,
+            Some(&index) => self.bytes -= std::mem::replace(&mut self.variables[index].1, value).len(),
             None => {
+                self.bytes += name.len();
                 self.index.insert(name.clone(), self.variables.len());
                 self.variables.push((name, value));
             }
@@ -198,9 +218,9 @@ mod tests {
         };
         let services =
             vec![("WEB_SERVICE_HOST".to_owned(), "10.96.0.7".to_owned()), ("A".to_owned(), "svc".to_owned())];
-        let environment = environment(&container, &facts, services, found)?;
+        let environment = environment(&container, &facts, services, found, &Files::new())?;
         let lines: Vec<String> = environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let argv = argv(&container, &environment, &Config::default());
+        let argv = argv(&container, &environment, &Config::default())?;
         Ok(format!("{}\nargv: {argv:?}\n", lines.join("\n")))
     }
 
@@ -259,7 +279,7 @@ mod tests {
             let mut with_name = container.clone();
             with_name["name"] = json!("c");
             let own: core::Container = serde_json::from_value(with_name).unwrap();
-            let argv = argv(&own, &[("A".to_owned(), "a".to_owned())], &config);
+            let argv = argv(&own, &[("A".to_owned(), "a".to_owned())], &config).unwrap();
             assert_eq!(argv, expected, "{container} over {image}");
         }
     }
@@ -275,6 +295,27 @@ mod tests {
         );
         let lines: Vec<String> = all.iter().map(|(name, value)| format!("{name}={value}")).collect();
         assert_eq!(lines, ["HOSTNAME=image", "D=node", "A=image", "B=own", "C=own"]);
+    }
+
+    #[test]
+    fn an_environment_has_its_bound_whatever_its_variables_are_made_of() {
+        let large = "x".repeat(MAX_BYTES / 2);
+        let found = Found::from([config("cfg", &[("A", &large[..])])]);
+        let container = |env: Value| json!({ "name": "c", "env": env });
+        let key = json!({ "configMapKeyRef": { "name": "cfg", "key": "A" } });
+        let doubled: Vec<Value> = (1..64)
+            .map(|number| json!({ "name": format!("V{number}"), "value": format!("$(V{0})$(V{0})", number - 1) }))
+            .collect();
+        let doubled = [&[json!({ "name": "V0", "value": "x" })][..], &doubled].concat();
+        let taken: Vec<Value> =
+            (0..3).map(|number| json!({ "name": format!("V{number}"), "valueFrom": key })).collect();
+        for env in [json!(doubled), json!(taken)] {
+            assert_eq!(resolve(container(env), &found), Err(Error::TooLong(TooLong)));
+        }
+        let again = vec![json!({ "name": "V", "valueFrom": key }); 3];
+        resolve(container(json!(again)), &found).unwrap();
+        let args = json!({ "name": "c", "args": vec!["$(V)"; 3], "env": again });
+        assert_eq!(resolve(args, &found), Err(Error::TooLong(TooLong)));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use cap_std::fs::{Dir, File, Metadata, MetadataExt as _, OpenOptions};
+use k8w_networking::open_files::check_room;
 use wasmtime_wasi::filesystem::Dir as Preopen;
 
 use crate::guest_path::{Parts, absolute};
@@ -94,10 +95,11 @@ pub struct Tree {
 
 impl Tree {
     /// # Errors
-    /// When the process is out of file descriptors.
+    /// ENFILE where the node has no room for more open files of guests.
     pub fn new(preopens: &Preopens) -> io::Result<Tree> {
         let mount = |(preopen, at): &(Preopen, String)| {
             let dir = Dir::from_std_file(preopen.dir.try_clone()?);
+            check_room(&dir)?;
             Ok(Mount { at: absolute(None, at), dir, writable: !preopen.perms.write_not_permitted() })
         };
         let mounts = preopens.dirs.iter().map(mount).collect::<io::Result<_>>()?;

@@ -134,6 +134,21 @@ async fn sockets_are_counted() {
 }
 
 #[tokio::test]
+async fn open_files_are_counted() {
+    limits::a_command_has_five_files_open(probe_p3()).await;
+}
+
+#[tokio::test]
+async fn headers_that_are_kept_are_the_pods_memory() {
+    limits::headers_that_a_command_keeps_are_its_memory(probe_p3()).await;
+}
+
+#[tokio::test]
+async fn a_directory_is_listed_however_much_it_holds() {
+    limits::a_command_lists_a_directory(probe_p3(), "Other(None)").await;
+}
+
+#[tokio::test]
 async fn a_file_that_another_is_laid_over_is_out_of_reach() {
     let node = Node::new();
     let path = |name: &str| node.dir.path().join(name);
@@ -149,7 +164,7 @@ async fn a_file_that_another_is_laid_over_is_out_of_reach() {
         std::fs::write(path(name), "above all").unwrap();
         let mut spec = node.pod(name, probe_p3()).await;
         spec.preopens = vec![mount("volume", "/data", false), mount(name, &format!("/data/{name}"), read_only)];
-        let (code, _, message, said) = node.run(spec, &["files", name]).await;
+        let (code, _, message, said) = node.run(spec, &["names", name]).await;
         assert_eq!((code, message.as_str()), (0, ""), "{said}");
         match read_only {
             false => expect![[r#"

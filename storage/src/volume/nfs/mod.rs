@@ -91,7 +91,7 @@ fn try_mount(dir: &Path, source: &Source) -> Result<(), Error> {
     let options = Options::parse(&source.options)?;
     let read_only = source.read_only || options.read_only;
     let address = resolve(&source.server)?;
-    if kernel::try_mount(dir, address, &source.device(), &options, read_only).map_err(Error::Kernel)? {
+    if kernel::try_mount(dir, address, &source.device(), &options, read_only)? {
         return Ok(());
     }
     options.check_without_kernel()?;
@@ -117,16 +117,8 @@ fn resolve(server: &str) -> Result<IpAddr, Error> {
 async fn connect(address: IpAddr, path: &str, options: &Options) -> Result<Files, Error> {
     let credentials = Credentials::of_process();
     let manner = Manner { credentials, reserved_port: options.reserved_port, wait: options.wait() };
-    let mut at = SocketAddr::new(address, 0);
-    let nfs_port = match options.port {
-        Some(port) => port,
-        None => server::nfs_port(at, manner.clone()).await?,
-    };
-    at.set_port(match options.mount_port {
-        Some(port) => port,
-        None => server::mount_port(at, manner.clone()).await?,
-    });
-    let root = server::root(at, path, manner.clone()).await?;
-    at.set_port(nfs_port);
+    let (nfs_port, mount_port) = server::ports(address, options, &manner).await?;
+    let root = server::root(SocketAddr::new(address, mount_port), path, manner.clone()).await?;
+    let at = SocketAddr::new(address, nfs_port);
     Ok(Files::open(Client::new(at, procedures::PROGRAM, manner), root, options).await?)
 }

@@ -44,6 +44,8 @@ pub struct Options {
     /// Whether a silent server is ETIMEDOUT by the kernel's own word (`softerr`), which it is without it, too.
     pub softerr: bool,
     pub lock: bool,
+    /// Whether all of the server is reached by TCP, at its own address.
+    pub by_tcp: bool,
     timeo: u32,
     retrans: u32,
     /// What mount(2) has flags for.
@@ -72,6 +74,7 @@ impl Options {
             attributes_valid: ATTRIBUTES_VALID,
             softerr: false,
             lock: false,
+            by_tcp: true,
             timeo: TIMEO,
             retrans: RETRANS,
             flags: MsFlags::empty(),
@@ -151,7 +154,11 @@ impl Options {
                     ("noac", None) => (self.attributes_valid, self.sync) = (Duration::ZERO, true),
                     ("tcp", None) | ("proto" | "mountproto", Some("tcp")) => {}
                     ("sec", Some("sys")) | ("local_lock", Some("all")) | ("mountvers", Some("3")) => {}
-                    _ => self.kernel_only.push(option.to_owned()),
+                    _ => {
+                        self.by_tcp &=
+                            !["proto", "mountproto", "mountaddr", "mountvers", "udp", "rdma"].contains(&name);
+                        self.kernel_only.push(option.to_owned());
+                    }
                 }
             }
         }

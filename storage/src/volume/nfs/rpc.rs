@@ -173,6 +173,24 @@ impl Client {
     }
 }
 
+/// Calls one time, by a connection for it alone.
+///
+/// # Errors
+/// When there is no answer, or the server refuses the call.
+pub async fn call_once(
+    address: SocketAddr,
+    program: Program,
+    manner: &Manner,
+    procedure: u32,
+    arguments: &[u8],
+) -> Result<Reader, Error> {
+    let call = async {
+        let connection = Connection::open(address, manner.reserved_port).await?;
+        connection.call(program, procedure, &manner.credentials, arguments).await
+    };
+    timeout(manner.wait, call).await.unwrap_or(Err(Error::Silent))
+}
+
 /// The calls that wait for their answers; none any more once the connection is lost.
 type Waiting = Mutex<Option<HashMap<u32, oneshot::Sender<Bytes>>>>;
 

@@ -3,7 +3,7 @@
 use wasip3::cli::environment::{get_arguments, get_initial_cwd};
 use wasip3::wit_stream;
 
-use crate::{calls, files, net, println, questions};
+use crate::{calls, files, headers, net, println, questions};
 
 struct Command;
 
@@ -46,7 +46,9 @@ impl wasip3::exports::cli::run::Guest for Command {
                 });
             }
             "cat" => cat().await,
-            "files" => files::try_all(arg(2)).await,
+            "names" => files::try_all(arg(2)).await,
+            "files" => println(&files::count().await).await,
+            "list" => println(&files::list().await).await,
             "exit" => wasip3::cli::exit::exit_with_code(port(2) as u8),
             "fail" => return Err(()),
             "trap" => panic!("asked to"),
@@ -63,6 +65,8 @@ impl wasip3::exports::cli::run::Guest for Command {
                     wasip3::wit_bindgen::yield_async().await;
                 }
             }
+            "keep-headers" => headers::make(arg(2), true),
+            "drop-headers" => headers::make(arg(2), false),
             "streams" => {
                 let mut streams = Vec::new();
                 loop {

@@ -1,4 +1,4 @@
-//! Everything that can be done with a file by its name.
+//! Everything that can be done with a file by its name, and how many can be open.
 
 use wasip3::filesystem::preopens::get_directories;
 use wasip3::filesystem::types::{Descriptor, DescriptorFlags, ErrorCode, NewTimestamp, OpenFlags, PathFlags};
@@ -44,7 +44,12 @@ async fn say(what: &str, came: Result<impl core::fmt::Debug, ErrorCode>) {
     .await;
 }
 
-async fn open(dir: &Descriptor, path: String, open: OpenFlags, flags: DescriptorFlags) -> Result<Descriptor, ErrorCode> {
+async fn open(
+    dir: &Descriptor,
+    path: String,
+    open: OpenFlags,
+    flags: DescriptorFlags,
+) -> Result<Descriptor, ErrorCode> {
     dir.open_at(PathFlags::SYMLINK_FOLLOW, path, open, flags).await
 }
 
@@ -63,4 +68,54 @@ async fn stat(dir: &Descriptor, path: String) -> Result<(u64, bool), ErrorCode> 
     let opened = open(dir, path, OpenFlags::empty(), DescriptorFlags::READ).await?;
     let same = opened.metadata_hash().await?;
     Ok((told.size, (hash.lower, hash.upper) == (same.lower, same.upper)))
+}
+
+/// The mount at `/data`.
+fn data() -> Descriptor {
+    get_directories().into_iter().find(|(_, path)| path == "/data").expect("/data is mounted").0
+}
+
+/// How many files can be open, and what counts as one.
+pub async fn count() -> String {
+    let dir = data();
+    let make = async |number: usize| {
+        let path = format!("file-{number}");
+        match dir.open_at(PathFlags::empty(), path, OpenFlags::CREATE, DescriptorFlags::READ).await {
+            Ok(file) => Ok(file),
+            Err(ErrorCode::InsufficientMemory) => Err("insufficient-memory".to_owned()),
+            Err(code) => Err(name(code)),
+        }
+    };
+    let mut open = Vec::new();
+    let code = loop {
+        match make(open.len()).await {
+            Ok(file) => open.push(file),
+            Err(code) => break code,
+        }
+    };
+    let count = open.len();
+    let another = async || make(count).await.map_or_else(|code| code, |_| "opened".to_owned());
+    let file = open.remove(0);
+    let stream = file.read_via_stream(0);
+    drop(file);
+    let beside_stream = another().await;
+    drop(stream);
+    let (mut listing, ended) = dir.read_directory();
+    listing.next().await;
+    let beside_listing = another().await;
+    drop((listing, ended));
+    let last = another().await;
+    format!(
+        "{count} files, then {code}; beside a stream {beside_stream}, beside a listing {beside_listing}, then {last}"
+    )
+}
+
+/// The names in `/data`.
+pub async fn list() -> String {
+    let (listing, ended) = data().read_directory();
+    let mut entries: Vec<_> =
+        listing.collect().await.into_iter().map(|entry| format!("{} {:?}", entry.name, entry.type_)).collect();
+    ended.await.expect("it ends well");
+    entries.sort();
+    entries.join("\n")
 }

@@ -4,6 +4,7 @@
 mod calls;
 mod command;
 mod files;
+mod headers;
 mod http;
 mod net;
 mod questions;

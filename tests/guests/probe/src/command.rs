@@ -47,6 +47,9 @@ impl wasip2::exports::cli::run::Guest for Command {
                 }
             }
             "sockets" => println(&format!("{} sockets", net::count_sockets())),
+            "files" => println(&excess::count_files()),
+            "hold-files" => excess::hold_files(),
+            "list" => println(&excess::list()),
             "about" => about(),
             "calls" => calls::measure(number(2) as u64, args.get(3..).unwrap_or_default()),
             "spin" => excess::spin(),
@@ -55,6 +58,8 @@ impl wasip2::exports::cli::run::Guest for Command {
             "write" => excess::write(number(2)),
             "headers" => excess::headers(number(2)),
             "fields" => println(&format!("{} MiB of headers", excess::count_fields())),
+            "keep-headers" => excess::keep_headers(arg(2), true),
+            "drop-headers" => excess::keep_headers(arg(2), false),
             "handles" => excess::handles(),
             "lines" => (0..number(2)).for_each(|n| println(&format!("line {n:06} {}", "x".repeat(1_000)))),
             "exit" => wasip2::cli::exit::exit(Err(())),

@@ -28,6 +28,7 @@ impl wasip2::exports::http::incoming_handler::Guest for Server {
                 respond(out, &questions::ask_all(&asked));
             }
             "/env" => respond(out, &env()),
+            "/headers" => respond(out, &headers(&request)),
             "/echo" => echo(request, out),
             "/stream" => stream(query.parse().unwrap_or(0), out),
             "/broken" => broken(request, out),
@@ -80,6 +81,12 @@ impl wasip2::exports::http::incoming_handler::Guest for Server {
 fn word() -> String {
     let variables = wasip2::cli::environment::get_environment();
     variables.into_iter().find(|(name, _)| name == "WORD").map(|(_, word)| word).unwrap_or_default()
+}
+
+/// The request's headers, one a line.
+fn headers(request: &IncomingRequest) -> String {
+    let headers = request.headers().entries().into_iter();
+    headers.map(|(name, value)| format!("{name}: {}\n", String::from_utf8_lossy(&value))).collect()
 }
 
 fn env() -> String {

@@ -9,6 +9,7 @@ pub mod udp;
 use std::io;
 
 pub use bindings::wasi::sockets0_3_0 as wit;
+use k8w_networking::open_files::are_too_many;
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime_wasi::TrappableError;
 use wit::types::ErrorCode;
@@ -68,6 +69,9 @@ impl wit::types::Host for State {
 
 /// An I/O error in the words of `wasi:sockets/types.error-code`.
 fn code(error: &io::Error) -> ErrorCode {
+    if are_too_many(error) {
+        return ErrorCode::Other(Some("this node has no room for more sockets".to_owned()));
+    }
     match error.kind() {
         io::ErrorKind::AddrInUse => ErrorCode::AddressInUse,
         io::ErrorKind::AddrNotAvailable => ErrorCode::AddressNotBindable,
