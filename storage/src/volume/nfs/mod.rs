@@ -5,6 +5,8 @@
 //!                                                                                   answers <-    xdr <-
 //! ```
 //!
+//! By the kernel the protocol is version 3, too, unless a volume names another or its server does not speak it.
+//!
 //! Without the kernel's NFS the protocol is version 3, by the node's own user (AUTH_SYS), without locks. Its bounds:
 //! `fuse::MAX_IN_FLIGHT` requests of a volume at a time, `files::MAX_KEPT_BYTES` of written bytes,
 //! [`options::Options::wait`] for an answer, and attributes as old as `actimeo` says (one second).
